@@ -1,0 +1,66 @@
+//! What the store keeps of an API key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    family::SecretHash,
+    id::ApiKeyId,
+    name::{ClientName, RealmName},
+    time::Timestamp,
+};
+
+/// An API key: its description and the hash of its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// The public part of the key.
+    pub id: ApiKeyId,
+    /// The realm it works in.
+    pub realm: RealmName,
+    /// The client it speaks for.
+    pub client: ClientName,
+    /// The hash of its secret part; the secret itself is shown once and kept nowhere.
+    pub secret_hash: SecretHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// The key that replaced it, if it was rolled.
+    pub successor: Option<ApiKeyId>,
+}
+
+/// Whether an API key works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiKeyStatus {
+    /// It works.
+    Active,
+    /// It has a successor and works until it expires.
+    Rolled,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl ApiKey {
+    /// Whether the key works at `now`.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> ApiKeyStatus {
+        if self.revoked_at.is_some() {
+            ApiKeyStatus::Revoked
+        } else if self.expires_at.is_some_and(|end| now >= end) {
+            ApiKeyStatus::Expired
+        } else if self.successor.is_some() {
+            ApiKeyStatus::Rolled
+        } else {
+            ApiKeyStatus::Active
+        }
+    }
+
+    /// Whether a call with this key is let in at `now`.
+    #[must_use]
+    pub fn works(&self, now: Timestamp) -> bool {
+        matches!(self.status(now), ApiKeyStatus::Active | ApiKeyStatus::Rolled)
+    }
+}

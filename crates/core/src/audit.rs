@@ -1,0 +1,128 @@
+//! The audit trail: who did what, written in the same commit as what it records.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::EventTarget,
+    id::{ApiKeyId, DecisionId, FamilyId, KeyId, PolicyRevision, RequestId, TokenId},
+    name::{Audience, ClientName, RealmName, RoleName, Subject},
+    scope::ScopeSet,
+    time::Timestamp,
+};
+
+/// One entry of the audit trail. It never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// Who.
+    pub actor: Actor,
+    /// The caller's id for the request, if it gave one.
+    pub request: Option<RequestId>,
+    /// What.
+    pub action: AuditAction,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// A client, with the API key that it used.
+    Client {
+        /// The client.
+        client: ClientName,
+        /// The API key.
+        api_key: ApiKeyId,
+    },
+    /// The one who runs the authority, by its configuration or on its machine.
+    Operator,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuditAction {
+    /// A session began.
+    Issued {
+        /// The session.
+        family: FamilyId,
+        /// Its first access token.
+        token: TokenId,
+        /// For whom.
+        subject: Subject,
+        /// For which service.
+        audience: Audience,
+        /// Roles asserted.
+        roles: Vec<RoleName>,
+        /// Scopes granted.
+        scopes: ScopeSet,
+        /// The decision.
+        decision: DecisionId,
+        /// The policy that decided.
+        policy: PolicyRevision,
+    },
+    /// A refresh token was spent.
+    Refreshed {
+        /// The session.
+        family: FamilyId,
+        /// The new access token.
+        token: TokenId,
+        /// The new generation.
+        generation: u64,
+        /// Scopes of the new access token.
+        scopes: ScopeSet,
+        /// The policy that decided.
+        policy: PolicyRevision,
+    },
+    /// The answer to the last refresh was given again.
+    Replayed {
+        /// The session.
+        family: FamilyId,
+        /// The new access token.
+        token: TokenId,
+        /// The generation.
+        generation: u64,
+    },
+    /// A spent refresh token was used, and its session revoked.
+    Reused {
+        /// The session.
+        family: FamilyId,
+        /// The generation that was presented.
+        presented: u64,
+        /// The generation that was current.
+        current: u64,
+    },
+    /// Something was revoked.
+    Revoked {
+        /// What.
+        target: EventTarget,
+        /// The live sessions that it ended.
+        matched: u64,
+        /// What the caller gave as the reason.
+        reason: String,
+    },
+    /// An API key was made.
+    ApiKeyCreated {
+        /// The key.
+        api_key: ApiKeyId,
+        /// Its client.
+        client: ClientName,
+    },
+    /// An API key was replaced.
+    ApiKeyRolled {
+        /// The old key.
+        api_key: ApiKeyId,
+        /// The new key.
+        successor: ApiKeyId,
+    },
+    /// A signing key was made.
+    SigningKeyCreated {
+        /// The key.
+        key: KeyId,
+    },
+    /// Another policy was applied.
+    PolicyApplied {
+        /// Its revision.
+        policy: PolicyRevision,
+    },
+}

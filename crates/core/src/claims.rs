@@ -1,0 +1,46 @@
+//! What an access token says.
+
+use crate::{
+    event::Sequence,
+    id::{FamilyId, PolicyRevision, TokenId},
+    name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
+    scope::ScopeSet,
+    time::Timestamp,
+};
+
+/// The claims of an access token, each already parsed into its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// `iss`: the issuer of the realm.
+    pub issuer: String,
+    /// `sub`: whom the token speaks for.
+    pub subject: Subject,
+    /// `aud`: the one service that may accept it.
+    pub audience: Audience,
+    /// `jti`: the token's id.
+    pub token_id: TokenId,
+    /// `iat`, in whole seconds.
+    pub issued_at: Timestamp,
+    /// `nbf`, in whole seconds.
+    pub not_before: Timestamp,
+    /// `exp`, in whole seconds.
+    pub expires_at: Timestamp,
+    /// `scope`.
+    pub scopes: ScopeSet,
+    /// `roles`: those that were asserted for the subject.
+    pub roles: Vec<RoleName>,
+    /// `realm`.
+    pub realm: RealmName,
+    /// `client_id`: the client that it was issued to.
+    pub client: ClientName,
+    /// `fid`: the family.
+    pub family: FamilyId,
+    /// `gen`: the generation of the family, 0 where it has no refresh token.
+    pub generation: u64,
+    /// `rev`: the last sequence of the revocation log when it was issued.
+    pub rev: Sequence,
+    /// `pol`: the revision of the policy that granted the scopes.
+    pub policy: PolicyRevision,
+    /// `bindings`: the labels of the family.
+    pub bindings: Vec<Binding>,
+}

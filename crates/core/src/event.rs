@@ -1,0 +1,242 @@
+//! The revocation log: what stopped being valid, in one total order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    family::RevokeReason,
+    id::{ApiKeyId, FamilyId, KeyId, PolicyRevision, TokenId},
+    name::{Audience, Binding, ClientName, RealmName, Subject},
+    time::Timestamp,
+};
+
+/// A place in the log's total order, gapless from 1; 0 is the place before the first event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The next place.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// An entry of the revocation log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place.
+    pub sequence: Sequence,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// After this no access token that it can affect is alive.
+    pub relevant_until: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// What the caller gave as the reason; may be empty.
+    pub note: String,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened, and to what. "Everything" of a subject, client, binding or realm means every token
+/// and family whose `rev` is below the event's sequence: exact, without a clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventBody {
+    /// One access token ended.
+    TokenRevoked {
+        /// The token.
+        token: TokenId,
+        /// Its client.
+        client: ClientName,
+        /// Its audience.
+        audience: Audience,
+    },
+    /// One family ended.
+    SessionRevoked {
+        /// The family.
+        family: FamilyId,
+        /// Its client.
+        client: ClientName,
+        /// The audience of its tokens.
+        audience: Audience,
+        /// Why.
+        reason: RevokeReason,
+    },
+    /// Everything of a subject ended.
+    SubjectRevoked {
+        /// The subject.
+        subject: Subject,
+    },
+    /// Everything issued to a client ended.
+    ClientRevoked {
+        /// The client.
+        client: ClientName,
+    },
+    /// Everything that carries a binding ended.
+    BindingRevoked {
+        /// The binding.
+        binding: Binding,
+    },
+    /// Everything of the realm ended.
+    RealmRevoked,
+    /// A signing key can be seen.
+    KeyPublished {
+        /// The key.
+        key: KeyId,
+    },
+    /// A signing key signs from now on.
+    KeyActivated {
+        /// The key.
+        key: KeyId,
+    },
+    /// Nothing that a signing key signed is valid any more.
+    KeyRevoked {
+        /// The key.
+        key: KeyId,
+    },
+    /// An API key ended; the families that it began follow as `SessionRevoked`.
+    ApiKeyRevoked {
+        /// The API key.
+        api_key: ApiKeyId,
+        /// The client it spoke for.
+        client: ClientName,
+    },
+    /// Another policy decides from now on.
+    PolicyApplied {
+        /// Its revision.
+        policy: PolicyRevision,
+    },
+}
+
+/// The kind of an event, without its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is documented at the variant of `EventBody` with its name")]
+pub enum EventKind {
+    TokenRevoked,
+    SessionRevoked,
+    SubjectRevoked,
+    ClientRevoked,
+    BindingRevoked,
+    RealmRevoked,
+    KeyPublished,
+    KeyActivated,
+    KeyRevoked,
+    ApiKeyRevoked,
+    PolicyApplied,
+}
+
+/// What an event happened to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventTarget {
+    /// An access token.
+    Token(TokenId),
+    /// A family.
+    Family(FamilyId),
+    /// A subject.
+    Subject(Subject),
+    /// A client.
+    Client(ClientName),
+    /// A binding.
+    Binding(Binding),
+    /// A signing key.
+    SigningKey(KeyId),
+    /// An API key.
+    ApiKey(ApiKeyId),
+    /// The whole realm.
+    Realm,
+}
+
+impl EventBody {
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::TokenRevoked { .. } => EventKind::TokenRevoked,
+            Self::SessionRevoked { .. } => EventKind::SessionRevoked,
+            Self::SubjectRevoked { .. } => EventKind::SubjectRevoked,
+            Self::ClientRevoked { .. } => EventKind::ClientRevoked,
+            Self::BindingRevoked { .. } => EventKind::BindingRevoked,
+            Self::RealmRevoked => EventKind::RealmRevoked,
+            Self::KeyPublished { .. } => EventKind::KeyPublished,
+            Self::KeyActivated { .. } => EventKind::KeyActivated,
+            Self::KeyRevoked { .. } => EventKind::KeyRevoked,
+            Self::ApiKeyRevoked { .. } => EventKind::ApiKeyRevoked,
+            Self::PolicyApplied { .. } => EventKind::PolicyApplied,
+        }
+    }
+
+    /// What it happened to; none for a change of policy, which concerns the realm as a whole.
+    #[must_use]
+    pub fn target(&self) -> Option<EventTarget> {
+        Some(match self {
+            Self::TokenRevoked { token, .. } => EventTarget::Token(*token),
+            Self::SessionRevoked { family, .. } => EventTarget::Family(*family),
+            Self::SubjectRevoked { subject } => EventTarget::Subject(subject.clone()),
+            Self::ClientRevoked { client } => EventTarget::Client(client.clone()),
+            Self::BindingRevoked { binding } => EventTarget::Binding(binding.clone()),
+            Self::RealmRevoked => EventTarget::Realm,
+            Self::KeyPublished { key } | Self::KeyActivated { key } | Self::KeyRevoked { key } => {
+                EventTarget::SigningKey(key.clone())
+            }
+            Self::ApiKeyRevoked { api_key, .. } => EventTarget::ApiKey(api_key.clone()),
+            Self::PolicyApplied { .. } => return None,
+        })
+    }
+
+    /// Whether it ends the validity of tokens: what a snapshot is made of.
+    #[must_use]
+    pub fn is_revocation(&self) -> bool {
+        match self {
+            Self::TokenRevoked { .. }
+            | Self::SessionRevoked { .. }
+            | Self::SubjectRevoked { .. }
+            | Self::ClientRevoked { .. }
+            | Self::BindingRevoked { .. }
+            | Self::RealmRevoked
+            | Self::KeyRevoked { .. } => true,
+            Self::KeyPublished { .. }
+            | Self::KeyActivated { .. }
+            | Self::ApiKeyRevoked { .. }
+            | Self::PolicyApplied { .. } => false,
+        }
+    }
+
+    /// The only audience that it can concern, where there is only one.
+    #[must_use]
+    pub fn audience(&self) -> Option<&Audience> {
+        match self {
+            Self::TokenRevoked { audience, .. } | Self::SessionRevoked { audience, .. } => Some(audience),
+            _ => None,
+        }
+    }
+
+    /// The only client that it can concern, where there is only one.
+    #[must_use]
+    pub fn client(&self) -> Option<&ClientName> {
+        match self {
+            Self::TokenRevoked { client, .. }
+            | Self::SessionRevoked { client, .. }
+            | Self::ClientRevoked { client }
+            | Self::ApiKeyRevoked { client, .. } => Some(client),
+            _ => None,
+        }
+    }
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::TokenRevoked,
+        Self::SessionRevoked,
+        Self::SubjectRevoked,
+        Self::ClientRevoked,
+        Self::BindingRevoked,
+        Self::RealmRevoked,
+        Self::KeyPublished,
+        Self::KeyActivated,
+        Self::KeyRevoked,
+        Self::ApiKeyRevoked,
+        Self::PolicyApplied,
+    ];
+}

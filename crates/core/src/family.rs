@@ -1,0 +1,358 @@
+//! The refresh family: the chain of refresh tokens that began with one Issue, as a pure state machine.
+//!
+//! A family is at generation `n`. Presenting its refresh token has exactly one of these results:
+//!
+//! | presented | result |
+//! |---|---|
+//! | generation `n`, secret right | [`Verdict::Rotate`] to `n + 1` |
+//! | `n - 1`, secret right, within the grace window, replays left | [`Verdict::Replay`]: the same successor |
+//! | `n - 1` otherwise, or any earlier generation | [`Verdict::Reuse`]: the family must be revoked |
+//! | later than `n` | refused ([`Refusal::Ahead`]): the store was restored from a backup |
+//! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); the family is untouched |
+//! | by another client | refused ([`Refusal::WrongClient`]); the family is untouched |
+//!
+//! Order comes from the generation, never from a time stamp. Only hashes of secrets are kept, of the
+//! current and of the previous generation, so a family has constant size. That `n - 1` is replayed
+//! only while its successor is unused needs no rule: once `n` is used the family is at `n + 1`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    event::Sequence,
+    id::{ApiKeyId, FamilyId, PolicyRevision},
+    name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
+    realm::RealmLimits,
+    scope::ScopeSet,
+    time::{Seconds, Timestamp},
+};
+
+/// A family as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// Its id.
+    pub id: FamilyId,
+    /// The realm.
+    pub realm: RealmName,
+    /// The client it was issued to; nobody else can refresh it.
+    pub client: ClientName,
+    /// The API key that began it.
+    pub api_key: ApiKeyId,
+    /// Whom its tokens speak for.
+    pub subject: Subject,
+    /// Roles asserted when it began.
+    pub roles: Vec<RoleName>,
+    /// Scopes granted when it began; no refresh goes beyond.
+    pub scopes: ScopeSet,
+    /// The audience of its access tokens.
+    pub audience: Audience,
+    /// Its labels.
+    pub bindings: Vec<Binding>,
+    /// Life of each of its access tokens.
+    pub access_ttl: Seconds,
+    /// How long a tombstone stays after the family's end: the longest life of an access token.
+    pub tombstone_ttl: Seconds,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends unless it is refreshed before.
+    pub idle_until: Timestamp,
+    /// When it ends at the latest; fixed when it began.
+    pub absolute_until: Timestamp,
+    /// The last sequence of the revocation log when it began.
+    pub rev: Sequence,
+    /// The policy that granted its scopes.
+    pub policy: PolicyRevision,
+    /// What was decided about it; expiry is not stored but follows from the clock.
+    pub state: FamilyState,
+    /// Its chain; none where no refresh token was given.
+    pub chain: Option<Chain>,
+}
+
+/// Whether a family was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FamilyState {
+    /// It was not.
+    Active,
+    /// It was, for ever.
+    Revoked {
+        /// Why.
+        reason: RevokeReason,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Why a family was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RevokeReason {
+    /// Somebody entitled asked for it.
+    Requested,
+    /// A spent refresh token was used.
+    Reuse,
+    /// Everything of its subject ended.
+    Subject,
+    /// Everything of its client ended.
+    Client,
+    /// Everything with one of its bindings ended.
+    Binding,
+    /// Everything of its realm ended.
+    Realm,
+    /// The API key that began it was revoked.
+    ApiKey,
+}
+
+impl RevokeReason {
+    /// The reason as the wire has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "revoked",
+            Self::Reuse => "reuse",
+            Self::Subject => "subject_revoked",
+            Self::Client => "client_revoked",
+            Self::Binding => "binding_revoked",
+            Self::Realm => "realm_revoked",
+            Self::ApiKey => "api_key_revoked",
+        }
+    }
+}
+
+/// Where a family stands in its chain of refresh tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The current generation, from 1.
+    pub generation: u64,
+    /// The hash of the current secret.
+    pub current: SecretHash,
+    /// The generation before, once there is one.
+    pub previous: Option<Previous>,
+}
+
+/// The generation before the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The hash of its secret.
+    pub hash: SecretHash,
+    /// When it was first spent: the grace window is measured from here and never slides.
+    pub spent_at: Timestamp,
+    /// How often its successor was given again.
+    pub replays: u8,
+}
+
+/// The hash of a secret of at least 128 random bits. Compared in constant time, never shown.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretHash([u8; 32]);
+
+/// A refresh token as it is presented: already decrypted, hence made by this authority.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Its generation.
+    pub generation: u64,
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// The authenticated client that presents it.
+    pub client: &'a ClientName,
+}
+
+/// What presenting a refresh token leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on to the next generation: [`Family::rotated`].
+    Rotate,
+    /// Give the same successor again: [`Family::replayed`].
+    Replay,
+    /// A spent token: [`Family::revoked`] with [`RevokeReason::Reuse`], although the call fails.
+    Reuse,
+    /// Refuse, and leave the family as it is.
+    Refuse(Refusal),
+}
+
+/// Why a refresh token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The family belongs to another client.
+    WrongClient,
+    /// The family was revoked.
+    Revoked(RevokeReason),
+    /// The family was not used for its idle life.
+    ExpiredIdle,
+    /// The family's absolute life is over.
+    ExpiredAbsolute,
+    /// The generation is right and the secret is not.
+    WrongSecret,
+    /// The generation is later than the family's: the store is older than the token.
+    Ahead,
+    /// The family never had a refresh token.
+    NotRefreshable,
+}
+
+/// What a family is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It can be refreshed, or its access token is alive.
+    Active,
+    /// It was revoked.
+    Revoked(RevokeReason),
+    /// It was not used for its idle life.
+    ExpiredIdle,
+    /// Its absolute life is over.
+    ExpiredAbsolute,
+}
+
+impl Family {
+    /// What the family is at `now`.
+    #[must_use]
+    pub fn condition(&self, now: Timestamp) -> Condition {
+        match self.state {
+            FamilyState::Revoked { reason, .. } => Condition::Revoked(reason),
+            FamilyState::Active if now >= self.absolute_until => Condition::ExpiredAbsolute,
+            FamilyState::Active if now >= self.idle_until => Condition::ExpiredIdle,
+            FamilyState::Active => Condition::Active,
+        }
+    }
+
+    /// What presenting a refresh token leads to, by the table of this module. Changes nothing.
+    #[must_use]
+    pub fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
+        if *token.client != self.client {
+            return Verdict::Refuse(Refusal::WrongClient);
+        }
+        match self.condition(now) {
+            Condition::Active => {}
+            Condition::Revoked(reason) => return Verdict::Refuse(Refusal::Revoked(reason)),
+            Condition::ExpiredIdle => return Verdict::Refuse(Refusal::ExpiredIdle),
+            Condition::ExpiredAbsolute => return Verdict::Refuse(Refusal::ExpiredAbsolute),
+        }
+        match &self.chain {
+            Some(chain) => chain.present(token, limits, now),
+            None => Verdict::Refuse(Refusal::NotRefreshable),
+        }
+    }
+
+    /// The family one generation on, its idle life begun anew.
+    #[must_use]
+    pub fn rotated(&self, successor: SecretHash, limits: &RealmLimits, now: Timestamp) -> Self {
+        let chain = self.chain.map(|chain| Chain {
+            generation: chain.generation.saturating_add(1),
+            current: successor,
+            previous: Some(Previous { hash: chain.current, spent_at: now, replays: 0 }),
+        });
+        // A clock that went backwards doesn't shorten a life that was promised.
+        let idle_until = now.plus(limits.idle_ttl).max(self.idle_until).min(self.absolute_until);
+        Self { chain, idle_until, ..self.clone() }
+    }
+
+    /// The family with one more replay counted; nothing else moves.
+    #[must_use]
+    pub fn replayed(&self) -> Self {
+        let chain = self.chain.map(|chain| Chain {
+            previous: chain
+                .previous
+                .map(|previous| Previous { replays: previous.replays.saturating_add(1), ..previous }),
+            ..chain
+        });
+        Self { chain, ..self.clone() }
+    }
+
+    /// The family revoked; one that was revoked before keeps its first reason.
+    #[must_use]
+    pub fn revoked(&self, reason: RevokeReason, now: Timestamp) -> Self {
+        match self.state {
+            FamilyState::Revoked { .. } => self.clone(),
+            FamilyState::Active => Self { state: FamilyState::Revoked { reason, at: now }, ..self.clone() },
+        }
+    }
+
+    /// The current generation; 0 where the family has no refresh token.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.chain.map_or(0, |chain| chain.generation)
+    }
+
+    /// When an access token issued at `now` expires: never after the family's absolute end.
+    #[must_use]
+    pub fn access_until(&self, now: Timestamp) -> Timestamp {
+        now.floor_to_second().plus(self.access_ttl).min(self.absolute_until)
+    }
+
+    /// When the store may forget the family: no access token of it can be alive any more.
+    #[must_use]
+    pub fn removable_at(&self) -> Timestamp {
+        let end = match self.state {
+            FamilyState::Revoked { at, .. } => at,
+            FamilyState::Active => self.idle_until,
+        };
+        end.plus(self.tombstone_ttl).min(self.absolute_until)
+    }
+}
+
+impl Chain {
+    fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
+        if token.generation > self.generation {
+            return Verdict::Refuse(Refusal::Ahead);
+        }
+        if token.generation == self.generation {
+            return if self.current == token.secret {
+                Verdict::Rotate
+            } else {
+                Verdict::Refuse(Refusal::WrongSecret)
+            };
+        }
+        match &self.previous {
+            Some(previous) if token.generation.saturating_add(1) == self.generation => {
+                if previous.hash != token.secret {
+                    Verdict::Refuse(Refusal::WrongSecret)
+                } else if previous.allows_replay(limits, now) {
+                    Verdict::Replay
+                } else {
+                    Verdict::Reuse
+                }
+            }
+            _ => Verdict::Reuse,
+        }
+    }
+}
+
+impl Previous {
+    /// A clock that went backwards keeps the window open: the number of replays bounds it still.
+    fn allows_replay(&self, limits: &RealmLimits, now: Timestamp) -> bool {
+        let window_millis = i64::from(limits.grace.0) * 1000;
+        limits.grace.0 > 0
+            && now.millis_since(self.spent_at) <= window_millis
+            && self.replays < limits.grace_replays_max
+    }
+}
+
+impl SecretHash {
+    /// The hash with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretHash {}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Identifiers that the authority makes.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{name::NameError, time::Timestamp};
+
+/// Defines an identifier that is a UUID.
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Parses the hyphenated form, in lower case.
+            ///
+            /// # Errors
+            /// Fails where `text` is anything else: one identifier has one spelling.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                match Uuid::try_parse(text) {
+                    Ok(uuid) if uuid.to_string() == text => Ok(Self(uuid)),
+                    _ => Err(NameError::shape($what, "a UUID in lower case with hyphens")),
+                }
+            }
+
+            /// The identifier of these 16 bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// The 16 bytes; where the identifier is time-ordered, so are they.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A family of refresh tokens (a session). Time-ordered (UUID v7), which doubles what the store
+    /// writes in a second.
+    FamilyId, "family"
+}
+
+uuid_id! {
+    /// The `jti` of an access token (UUID v7).
+    TokenId, "token id"
+}
+
+uuid_id! {
+    /// A client's own id for a request, which makes it idempotent.
+    RequestId, "request id"
+}
+
+uuid_id! {
+    /// A decision of the policy, as the log, the audit record and the answer name it (UUID v7).
+    DecisionId, "decision id"
+}
+
+uuid_id! {
+    /// One revocation log: a store made anew, or restored, has another.
+    LogId, "log id"
+}
+
+fn time_ordered(now: Timestamp, random: [u8; 10]) -> Uuid {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+impl FamilyId {
+    /// A new id, ordered by `now`, from 10 random bytes.
+    #[must_use]
+    pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {
+        Self(time_ordered(now, random))
+    }
+}
+
+impl TokenId {
+    /// A new id, ordered by `now`, from 10 random bytes.
+    #[must_use]
+    pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {
+        Self(time_ordered(now, random))
+    }
+}
+
+impl DecisionId {
+    /// A new id, ordered by `now`, from 10 random bytes.
+    #[must_use]
+    pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {
+        Self(time_ordered(now, random))
+    }
+}
+
+/// The public part of an API key: 16 characters of Crockford's base 32 in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ApiKeyId(Arc<str>);
+
+impl ApiKeyId {
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// Fails where `text` is not 16 characters of Crockford's base 32.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let is_base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
+        if text.len() == 16 && text.bytes().all(is_base32) {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(NameError::shape("API key id", "16 characters of `0-9a-z` without `i`, `l`, `o`, `u`"))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The PASERK id of a signing key, `k4.pid.…`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(Arc<str>);
+
+impl KeyId {
+    /// Parses `k4.pid.` and 44 characters of base64url.
+    ///
+    /// # Errors
+    /// Fails where `text` is anything else.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let digest = text.strip_prefix("k4.pid.").unwrap_or("");
+        if digest.len() == 44 && digest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(NameError::shape("key id", "`k4.pid.` and 44 characters of base64url"))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A digest of all policy files: 16 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyRevision(Arc<str>);
+
+impl PolicyRevision {
+    /// Parses a revision.
+    ///
+    /// # Errors
+    /// Fails where `text` is not 16 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(NameError::shape("policy revision", "16 hexadecimal digits"))
+    }
+
+    /// The revision as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Text forms that the three textual identifiers share.
+macro_rules! text_id {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+    )*};
+}
+
+text_id!(ApiKeyId, KeyId, PolicyRevision);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_identifier_has_one_spelling() {
+        let text = "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b";
+        assert_eq!(FamilyId::parse(text).unwrap().to_string(), text);
+        for bad in [text.to_uppercase(), text.replace('-', ""), format!("{{{text}}}"), String::new()] {
+            assert!(FamilyId::parse(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn generated_ids_follow_time() {
+        let early = FamilyId::generate(Timestamp::from_seconds(1_000), [255; 10]);
+        let late = FamilyId::generate(Timestamp::from_seconds(1_001), [0; 10]);
+        assert!(early < late);
+    }
+
+    #[test]
+    fn textual_ids_accept_only_their_form() {
+        assert!(ApiKeyId::parse("0123456789abcdef").is_ok());
+        assert!(ApiKeyId::parse("0123456789abcdel").is_err());
+        assert!(KeyId::parse(&format!("k4.pid.{}", "a".repeat(44))).is_ok());
+        assert!(KeyId::parse(&format!("k4.lid.{}", "a".repeat(44))).is_err());
+        assert!(PolicyRevision::parse("8f31c2a08f31c2a0").is_ok());
+        assert!(PolicyRevision::parse("8F31c2a08f31c2a0").is_err());
+    }
+}

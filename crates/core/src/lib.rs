@@ -1,0 +1,37 @@
+//! The vocabulary of Tessera: names, scopes, time, claims, families, events and cursors.
+//!
+//! Everything here is a plain value or a pure function of (now, input, state). There is no IO, no
+//! async, and nothing reads a clock but [`SystemClock`].
+//!
+//! Start with [`family`], the state machine of refresh tokens, and [`event`], the revocation log.
+#![forbid(unsafe_code)]
+
+pub mod api_key;
+pub mod audit;
+pub mod claims;
+pub mod clock;
+pub mod cursor;
+pub mod event;
+pub mod family;
+pub mod id;
+pub mod name;
+pub mod realm;
+pub mod revocations;
+pub mod scope;
+pub mod signing_key;
+pub mod time;
+
+pub use api_key::{ApiKey, ApiKeyStatus};
+pub use audit::{AuditAction, AuditRecord};
+pub use claims::AccessClaims;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use cursor::Cursor;
+pub use event::{Event, EventBody, EventKind, EventTarget, Sequence};
+pub use family::{Chain, Family, FamilyState, RevokeReason, SecretHash};
+pub use id::{ApiKeyId, DecisionId, FamilyId, KeyId, LogId, PolicyRevision, RequestId, TokenId};
+pub use name::{Audience, Binding, ClientName, NameError, RealmName, RoleName, Subject, SubscriberName};
+pub use realm::{Realm, RealmKind, RealmLimits};
+pub use revocations::Revocations;
+pub use scope::{Scope, ScopeSet};
+pub use signing_key::{KeyStatus, SigningKey};
+pub use time::{Seconds, Timestamp};

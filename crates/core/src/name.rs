@@ -1,0 +1,222 @@
+//! Names: each is parsed once, at the edge, into a type whose existence is the check.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name. The message says what was expected, for the one who typed it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {problem}")]
+pub struct NameError {
+    what: &'static str,
+    problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("is empty")]
+    Empty,
+    #[error("is longer than {max} characters")]
+    TooLong { max: usize },
+    #[error("has the character `{}`; allowed are {allowed}", .found.escape_debug())]
+    Character { found: char, allowed: &'static str },
+    #[error("must be {expected}")]
+    Shape { expected: &'static str },
+}
+
+impl NameError {
+    pub(crate) fn shape(what: &'static str, expected: &'static str) -> Self {
+        Self { what, problem: Problem::Shape { expected } }
+    }
+}
+
+/// Checks length and characters of `text`.
+pub(crate) fn check(
+    what: &'static str,
+    text: &str,
+    max: usize,
+    allowed: &'static str,
+    is_allowed: fn(char) -> bool,
+) -> Result<(), NameError> {
+    let problem = if text.is_empty() {
+        Problem::Empty
+    } else if text.len() > max {
+        Problem::TooLong { max }
+    } else if let Some(found) = text.chars().find(|&c| !is_allowed(c)) {
+        Problem::Character { found, allowed }
+    } else {
+        return Ok(());
+    };
+    Err(NameError { what, problem })
+}
+
+/// Defines a name: an immutable, cheaply cloned text that has passed `$check`.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Parses the name.
+            ///
+            /// # Errors
+            /// Fails with what was expected where `text` is not such a name.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                let check: fn(&str) -> Result<(), NameError> = $check;
+                check(text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+const LOWER: &str = "`a-z0-9._-`";
+const WIDE: &str = "`A-Za-z0-9._:@|+~=-`";
+
+fn is_lower(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
+}
+
+fn is_wide(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '|' | '+' | '~' | '=' | '-')
+}
+
+fn check_prefixed(
+    what: &'static str,
+    text: &str,
+    prefix: &'static str,
+    expected: &'static str,
+) -> Result<(), NameError> {
+    let rest = text.strip_prefix(prefix).ok_or(NameError::shape(what, expected))?;
+    check(what, rest, 64, LOWER, is_lower)
+}
+
+name! {
+    /// The name of a realm, an isolation domain: 1 to 64 characters of `a-z0-9._-`.
+    RealmName, |text| check("realm", text, 64, LOWER, is_lower)
+}
+
+name! {
+    /// The principal behind an API key: `client:<name>`.
+    ClientName, |text| check_prefixed("client", text, "client:", "`client:<name>`")
+}
+
+name! {
+    /// A role: `role:<name>`.
+    RoleName, |text| check_prefixed("role", text, "role:", "`role:<name>`")
+}
+
+name! {
+    /// The audience of a token: 1 to 64 characters of `a-z0-9._-`.
+    Audience, |text| check("audience", text, 64, LOWER, is_lower)
+}
+
+name! {
+    /// Whom a token speaks for: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`, and no role.
+    Subject, |text| {
+        check("subject", text, 128, WIDE, is_wide)?;
+        if text.starts_with("role:") {
+            return Err(NameError::shape("subject", "a subject, not a role"));
+        }
+        Ok(())
+    }
+}
+
+name! {
+    /// A label on a family, such as `stream:ls_42`: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`.
+    Binding, |text| check("binding", text, 128, WIDE, is_wide)
+}
+
+name! {
+    /// What a subscriber of the revocation stream calls itself: 1 to 64 characters.
+    SubscriberName, |text| check("subscriber", text, 64, WIDE, is_wide)
+}
+
+impl ClientName {
+    /// The client called `name`, without the prefix.
+    ///
+    /// # Errors
+    /// Fails where `name` has other characters than `a-z0-9._-`, or more than 64.
+    pub fn from_short(name: &str) -> Result<Self, NameError> {
+        Self::parse(&format!("client:{name}"))
+    }
+
+    /// The client as a subject: a client that issues for itself.
+    #[must_use]
+    pub fn to_subject(&self) -> Subject {
+        // Every client name is a subject: its characters and its length are within a subject's.
+        Subject(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_accept_what_they_document_and_nothing_else() {
+        assert!(ClientName::parse("client:cms").is_ok());
+        for bad in ["", "cms", "client:", "client:CMS", "client:a b", "client:a\n", "client:é"] {
+            assert!(ClientName::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["user:ann", "auth0|123", "ann@example.org", "client:cms"] {
+            assert!(Subject::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a,b", "a*", "a/b", "a\u{0}", "\u{430}nn", "role:admin", &"x".repeat(129)] {
+            assert!(Subject::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_what_is_allowed() {
+        let error = Binding::parse("a b").unwrap_err();
+        assert_eq!(error.to_string(), "binding has the character ` `; allowed are `A-Za-z0-9._:@|+~=-`");
+    }
+
+    #[test]
+    fn names_survive_serde_and_are_checked_by_it() {
+        let name: RoleName = serde_json::from_str("\"role:viewer\"").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"role:viewer\"");
+        assert!(serde_json::from_str::<RoleName>("\"viewer\"").is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! Realms: isolation domains and their limits.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{name::RealmName, time::Seconds};
+
+/// Whether a realm is for real or for trying out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RealmKind {
+    /// The real thing.
+    Production,
+    /// For trying out.
+    Sandbox,
+}
+
+impl RealmKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Production, Self::Sandbox];
+
+    /// `production` or `sandbox`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        }
+    }
+}
+
+impl fmt::Display for RealmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An isolation domain with its own issuer, keys, sessions and policy domain. Nothing made in one
+/// realm is accepted in another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm {
+    /// Its name, also the domain in policy.
+    pub name: RealmName,
+    /// Its kind.
+    pub kind: RealmKind,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// Its lengths of life.
+    pub limits: RealmLimits,
+}
+
+/// How long things live in a realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealmLimits {
+    /// Life of an access token where the caller names none.
+    pub access_ttl_default: Seconds,
+    /// The longest life of an access token.
+    pub access_ttl_max: Seconds,
+    /// Life of a refresh token that is not used.
+    pub idle_ttl: Seconds,
+    /// The longest life of a session, and its life where the caller names none.
+    pub session_ttl_max: Seconds,
+    /// How long a retry of the last refresh gives the same successor; 0 turns it off.
+    pub grace: Seconds,
+    /// How often, within the grace window.
+    pub grace_replays_max: u8,
+}
+
+impl RealmLimits {
+    /// The longest grace window that may be set.
+    pub const GRACE_MAX: Seconds = Seconds(60);
+}
+
+impl Default for RealmLimits {
+    fn default() -> Self {
+        Self {
+            access_ttl_default: Seconds::HOUR,
+            access_ttl_max: Seconds::DAY,
+            idle_ttl: Seconds::days(30),
+            session_ttl_max: Seconds::days(90),
+            grace: Seconds(10),
+            grace_replays_max: 5,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What is revoked now: the log folded into look-ups that cost the same however many entries there are.
+//!
+//! The store folds events into it as it commits them, introspection and verifiers ask it. It is a plain
+//! value; whoever shares it puts a lock around it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    claims::AccessClaims,
+    event::{Event, EventBody, Sequence},
+    family::{Family, RevokeReason},
+    id::{FamilyId, KeyId, TokenId},
+    name::{Binding, ClientName, RealmName, Subject},
+    time::Timestamp,
+};
+
+/// The revocations that can still matter.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    entries: HashMap<Target, Entry>,
+    /// When each entry stops mattering, so that forgetting is never a full scan.
+    expiry: BTreeMap<(Timestamp, Sequence), Target>,
+    through: Sequence,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Token(TokenId),
+    Family(FamilyId),
+    Key(KeyId),
+    Subject(RealmName, Subject),
+    Client(RealmName, ClientName),
+    Binding(RealmName, Binding),
+    Realm(RealmName),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    sequence: Sequence,
+    until: Timestamp,
+}
+
+impl Revocations {
+    /// Folds one event in, keeping it until its `relevant_until`.
+    pub fn apply(&mut self, event: &Event) {
+        self.apply_until(event, event.relevant_until);
+    }
+
+    /// Folds one event in, keeping it until `until`: the authority keeps what ends *families* longer
+    /// than verifiers, who know access tokens only.
+    pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
+        self.through = self.through.max(event.sequence);
+        let Some(target) = Target::of(event) else { return };
+        let entry = Entry { sequence: event.sequence, until };
+        if let Some(older) = self.entries.get(&target).copied() {
+            // A replayed event changes nothing; a later one of the same target replaces the earlier.
+            if older.sequence > entry.sequence {
+                return;
+            }
+            self.expiry.remove(&(older.until, older.sequence));
+        }
+        self.expiry.insert((until, event.sequence), target.clone());
+        self.entries.insert(target, entry);
+    }
+
+    /// The last event folded in.
+    #[must_use]
+    pub fn through(&self) -> Sequence {
+        self.through
+    }
+
+    /// Whether an access token, signed with `key`, is revoked.
+    #[must_use]
+    pub fn revokes_token(&self, claims: &AccessClaims, key: &KeyId) -> bool {
+        self.has(&Target::Token(claims.token_id))
+            || self.has(&Target::Family(claims.family))
+            || self.has(&Target::Key(key.clone()))
+            || self.ended_by(&claims.realm, &claims.subject, &claims.client, &claims.bindings, claims.rev).is_some()
+    }
+
+    /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
+    #[must_use]
+    pub fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+        self.ended_by(&family.realm, &family.subject, &family.client, &family.bindings, family.rev)
+    }
+
+    /// Forgets entries that stopped mattering before `now`.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        while let Some(first) = self.expiry.first_entry() {
+            if first.key().0 >= now {
+                return;
+            }
+            self.entries.remove(&first.remove());
+        }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn ended_by(
+        &self,
+        realm: &RealmName,
+        subject: &Subject,
+        client: &ClientName,
+        bindings: &[Binding],
+        rev: Sequence,
+    ) -> Option<RevokeReason> {
+        if self.after(&Target::Realm(realm.clone()), rev) {
+            Some(RevokeReason::Realm)
+        } else if self.after(&Target::Subject(realm.clone(), subject.clone()), rev) {
+            Some(RevokeReason::Subject)
+        } else if self.after(&Target::Client(realm.clone(), client.clone()), rev) {
+            Some(RevokeReason::Client)
+        } else if bindings.iter().any(|b| self.after(&Target::Binding(realm.clone(), b.clone()), rev)) {
+            Some(RevokeReason::Binding)
+        } else {
+            None
+        }
+    }
+
+    fn has(&self, target: &Target) -> bool {
+        self.entries.contains_key(target)
+    }
+
+    fn after(&self, target: &Target, rev: Sequence) -> bool {
+        self.entries.get(target).is_some_and(|entry| rev < entry.sequence)
+    }
+}
+
+impl Target {
+    fn of(event: &Event) -> Option<Self> {
+        let realm = || event.realm.clone();
+        Some(match &event.body {
+            EventBody::TokenRevoked { token, .. } => Self::Token(*token),
+            EventBody::SessionRevoked { family, .. } => Self::Family(*family),
+            EventBody::SubjectRevoked { subject } => Self::Subject(realm(), subject.clone()),
+            EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
+            EventBody::BindingRevoked { binding } => Self::Binding(realm(), binding.clone()),
+            EventBody::RealmRevoked => Self::Realm(realm()),
+            EventBody::KeyRevoked { key } => Self::Key(key.clone()),
+            EventBody::KeyPublished { .. }
+            | EventBody::KeyActivated { .. }
+            | EventBody::ApiKeyRevoked { .. }
+            | EventBody::PolicyApplied { .. } => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(sequence: u64, until: i64, body: EventBody) -> Event {
+        Event {
+            sequence: Sequence(sequence),
+            occurred_at: Timestamp::EPOCH,
+            relevant_until: Timestamp::from_seconds(until),
+            realm: RealmName::parse("production").unwrap(),
+            note: String::new(),
+            body,
+        }
+    }
+
+    fn subject_revoked(sequence: u64, until: i64) -> Event {
+        event(sequence, until, EventBody::SubjectRevoked { subject: Subject::parse("user:ann").unwrap() })
+    }
+
+    fn ends(revocations: &Revocations, realm: &str, subject: &str, rev: u64) -> bool {
+        let client = ClientName::parse("client:cms").unwrap();
+        revocations
+            .ended_by(
+                &RealmName::parse(realm).unwrap(),
+                &Subject::parse(subject).unwrap(),
+                &client,
+                &[],
+                Sequence(rev),
+            )
+            .is_some()
+    }
+
+    #[test]
+    fn what_was_issued_before_ends_and_what_is_issued_after_does_not() {
+        let mut revocations = Revocations::default();
+        revocations.apply(&subject_revoked(5, 100));
+        assert!(ends(&revocations, "production", "user:ann", 4));
+        assert!(!ends(&revocations, "production", "user:ann", 5));
+        assert!(!ends(&revocations, "sandbox", "user:ann", 4));
+        assert!(!ends(&revocations, "production", "user:bob", 4));
+    }
+
+    #[test]
+    fn a_later_event_of_the_same_target_replaces_the_earlier_and_its_expiry() {
+        let mut revocations = Revocations::default();
+        revocations.apply(&subject_revoked(5, 100));
+        revocations.apply(&subject_revoked(9, 200));
+        revocations.apply(&subject_revoked(5, 100));
+        revocations.forget_expired(Timestamp::from_seconds(150));
+        assert!(ends(&revocations, "production", "user:ann", 8));
+        revocations.forget_expired(Timestamp::from_seconds(201));
+        assert!(revocations.is_empty() && revocations.expiry.is_empty());
+        assert_eq!(revocations.through(), Sequence(9));
+    }
+}

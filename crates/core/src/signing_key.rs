@@ -1,0 +1,37 @@
+//! What the store keeps of a signing key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::KeyId, name::RealmName, time::Timestamp};
+
+/// What a signing key is used for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeyStatus {
+    /// Seen by verifiers, not yet signing.
+    Published,
+    /// Signing.
+    Active,
+    /// Signs no more; what it signed stays valid until `not_after`.
+    Retired,
+    /// Nothing that it signed is valid.
+    Revoked,
+}
+
+/// A signing key of a realm, its secret half sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningKey {
+    /// The PASERK id of the public half.
+    pub id: KeyId,
+    /// The realm.
+    pub realm: RealmName,
+    /// The public half as PASERK `k4.public.…`.
+    pub public: String,
+    /// The secret half, encrypted with the authority's key: useless without it.
+    pub sealed_secret: String,
+    /// What it is used for.
+    pub status: KeyStatus,
+    /// It signs nothing before this.
+    pub not_before: Timestamp,
+    /// Nothing that it signed is alive after this; none while it signs.
+    pub not_after: Option<Timestamp>,
+}

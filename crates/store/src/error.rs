@@ -1,0 +1,63 @@
+//! What can go wrong with a store, grouped by who must act.
+
+use std::path::PathBuf;
+
+/// A store can't be opened. Each message names the directory and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the directory.
+    #[error("the data directory `{path}` is in use by another process: stop that one, or choose another directory")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What is in the directory is not what was last committed.
+    #[error("the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The directory was written by a newer version.
+    #[error("the data directory `{path}` has format {found}, and this version knows up to {known}: use the version that wrote it, or a newer one")]
+    NewerFormat {
+        /// The directory.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// The operating system refused something.
+    #[error("the data directory `{path}` can't be used: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// An operation failed. Nothing that was not acknowledged may be relied upon, in either direction.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The backend failed to read or write. The store takes no more writes until it is reopened.
+    #[error("the store failed: {detail}")]
+    Failed {
+        /// For the log, not for callers.
+        detail: String,
+    },
+    /// A row can't be understood. The store takes no more writes until it is reopened.
+    #[error("the store is damaged: {detail}")]
+    Damaged {
+        /// For the log, not for callers.
+        detail: String,
+    },
+    /// The store failed before, or is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The events asked for are no longer kept.
+    #[error("the log no longer has the events after that place")]
+    EventsForgotten,
+}

@@ -1,0 +1,22 @@
+//! Where Tessera keeps families, events, API keys, signing keys and audit records.
+//!
+//! The trait [`Store`] speaks the domain. Its heart is [`StoreExt::transact`]: an atomic
+//! read-decide-write, in which everything that a decision causes (the family, its events, its audit
+//! record) is committed together, **durable before it answers**.
+//!
+//! Two backends pass one conformance suite: [`MemoryStore`] for trying out and for tests, and
+//! [`SledStore`].
+#![forbid(unsafe_code)]
+
+mod error;
+mod memory;
+mod sled;
+mod store;
+
+pub use error::{OpenError, StoreError};
+pub use memory::MemoryStore;
+pub use sled::{SledOptions, SledStore};
+pub use store::{
+    EventBatch, FamilyIndex, Job, NewEvent, Page, PageRequest, RequestKey, RequestRecord, SharedRevocations,
+    Store, StoreExt, SweepReport, Transaction,
+};

@@ -1,0 +1,233 @@
+//! The trait that every backend implements.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId, RealmName, RequestId,
+    Revocations, Sequence, SigningKey, Subject, Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::error::StoreError;
+
+/// A durable home of the authority's state.
+///
+/// Reads see what is committed. Writes go through [`StoreExt::transact`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Runs `job` against a transaction and commits what it wrote, durably, before answering. Jobs are
+    /// serialized: each sees everything that the jobs before it wrote. A job that answers an error
+    /// writes nothing. Callers use [`StoreExt::transact`], which returns the job's value.
+    async fn run(&self, job: Job) -> Result<(), StoreError>;
+
+    /// A family.
+    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError>;
+
+    /// One page of the families in an index, in the order of their ids (oldest first).
+    async fn families(&self, index: FamilyIndex, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError>;
+
+    /// An API key.
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// One page of a realm's API keys, in the order of their ids.
+    async fn api_keys(&self, realm: &RealmName, page: PageRequest<ApiKeyId>) -> Result<Page<ApiKey, ApiKeyId>, StoreError>;
+
+    /// All signing keys of all realms, oldest first.
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError>;
+
+    /// Up to `limit` committed events after `after`, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::EventsForgotten`] where events after `after` have been removed.
+    async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError>;
+
+    /// Up to `limit` audit records after the position `after` (0: from the first), with their positions.
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
+
+    /// What is revoked now. Folded in no later than it is durable; possibly a moment earlier, which
+    /// only refuses too soon.
+    fn revocations(&self) -> &SharedRevocations;
+
+    /// The last committed sequence; a receiver is woken when it grows.
+    fn committed(&self) -> watch::Receiver<Sequence>;
+
+    /// The identity of this log.
+    fn log_id(&self) -> LogId;
+
+    /// Removes what is dead before `horizon`: families whose [`Family::removable_at`] has passed,
+    /// events whose `relevant_until` has passed (oldest first, up to the first that still matters, so
+    /// that the log stays gapless), expired request records, and audit records older than
+    /// `audit_before`. At most `limit` rows; call again while [`SweepReport::more`].
+    async fn sweep(&self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> Result<SweepReport, StoreError>;
+
+    /// Whether writes are possible: false for ever after the first failure.
+    fn is_healthy(&self) -> bool;
+
+    /// Writes out what is pending and gives the directory free. Later calls answer
+    /// [`StoreError::Closed`].
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Revocations behind a lock that is held for look-ups only, never across an await.
+pub type SharedRevocations = Arc<RwLock<Revocations>>;
+
+/// One atomic read-decide-write. It may run twice, so it must be pure but for what it does to the
+/// transaction.
+pub type Job = Box<dyn FnMut(&mut dyn Transaction) -> Result<(), StoreError> + Send>;
+
+/// What a job may do. Reads see the job's own writes, and those of all jobs before it.
+pub trait Transaction {
+    /// A family.
+    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError>;
+    /// An API key.
+    fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// What was answered to an earlier request with this key.
+    fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError>;
+    /// The last sequence of the log, this transaction's events included.
+    fn last_sequence(&self) -> Sequence;
+    /// Why a family ended together with others, if it did: see [`Revocations::revokes_family`]. Knows
+    /// this transaction's events and all before it.
+    fn revokes_family(&self, family: &Family) -> Option<tessera_core::RevokeReason>;
+
+    /// Writes a family, new or changed, with its index entries.
+    fn put_family(&mut self, family: &Family) -> Result<(), StoreError>;
+    /// Writes an API key, new or changed.
+    fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError>;
+    /// Writes a signing key, new or changed.
+    fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError>;
+    /// Remembers what was answered to a request.
+    fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError>;
+    /// Appends an event to the log and gives its sequence.
+    fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError>;
+    /// Appends an audit record.
+    fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError>;
+}
+
+/// An event without its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// After this no access token that it can affect is alive.
+    pub relevant_until: Timestamp,
+    /// How long the authority itself must remember it, because it ends families too: at least
+    /// `relevant_until`.
+    pub families_until: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// What the caller gave as the reason; may be empty.
+    pub note: String,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// Names a request that was made idempotent, within a client of a realm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// The realm.
+    pub realm: RealmName,
+    /// The client.
+    pub client: ClientName,
+    /// Its id for the request.
+    pub request: RequestId,
+}
+
+/// What was answered to an idempotent request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// A digest of the request: the same id with another request is a mistake of the caller.
+    pub digest: [u8; 32],
+    /// The family that was made.
+    pub family: FamilyId,
+    /// When the record may be forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// What families can be listed by, within a realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FamilyIndex {
+    /// Those of a subject.
+    Subject(RealmName, Subject),
+    /// Those of a client.
+    Client(RealmName, ClientName),
+    /// Those that carry a binding.
+    Binding(RealmName, Binding),
+    /// Those that an API key began.
+    ApiKey(RealmName, ApiKeyId),
+    /// All of a realm.
+    Realm(RealmName),
+}
+
+/// Which page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest<K> {
+    /// The last key of the page before; none for the first page.
+    pub after: Option<K>,
+    /// How many items at most.
+    pub limit: usize,
+}
+
+/// One page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T, K> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The last key, where there is another page.
+    pub next: Option<K>,
+}
+
+/// Events read from the log.
+#[derive(Clone, Debug, Default)]
+pub struct EventBatch {
+    /// The events in order, without a gap.
+    pub events: Vec<Arc<Event>>,
+    /// The last committed sequence when they were read.
+    pub committed: Sequence,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Families removed.
+    pub families: usize,
+    /// Events removed.
+    pub events: usize,
+    /// Request and audit records removed.
+    pub records: usize,
+    /// Whether the limit ended it before it was done.
+    pub more: bool,
+}
+
+/// What callers use of a [`Store`].
+#[async_trait]
+pub trait StoreExt {
+    /// Runs `job` as one atomic read-decide-write and answers its value once that is durable. `job` may
+    /// run twice, so it must be pure but for what it does to the transaction.
+    async fn transact<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static;
+}
+
+#[async_trait]
+impl StoreExt for dyn Store {
+    async fn transact<T, F>(&self, mut job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static,
+    {
+        let slot = Arc::new(Mutex::new(None));
+        let filled = Arc::clone(&slot);
+        self.run(Box::new(move |transaction| {
+            let value = job(transaction)?;
+            *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            Ok(())
+        }))
+        .await?;
+        let value = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Not reached: `run` answers Ok only after the job did.
+        value.ok_or(StoreError::Closed)
+    }
+}
