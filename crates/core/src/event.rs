@@ -111,7 +111,10 @@ pub enum EventBody {
 
 /// The kind of an event, without its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is documented at the variant of `EventBody` with its name")]
+#[expect(
+    missing_docs,
+    reason = "each is documented at the variant of `EventBody` with its name"
+)]
 pub enum EventKind {
     TokenRevoked,
     SessionRevoked,

@@ -238,23 +238,38 @@ impl Family {
         let chain = self.chain.map(|chain| Chain {
             generation: chain.generation.saturating_add(1),
             current: successor,
-            previous: Some(Previous { hash: chain.current, spent_at: now, replays: 0 }),
+            previous: Some(Previous {
+                hash: chain.current,
+                spent_at: now,
+                replays: 0,
+            }),
         });
         // A clock that went backwards doesn't shorten a life that was promised.
-        let idle_until = now.plus(limits.idle_ttl).max(self.idle_until).min(self.absolute_until);
-        Self { chain, idle_until, ..self.clone() }
+        let idle_until = now
+            .plus(limits.idle_ttl)
+            .max(self.idle_until)
+            .min(self.absolute_until);
+        Self {
+            chain,
+            idle_until,
+            ..self.clone()
+        }
     }
 
     /// The family with one more replay counted; nothing else moves.
     #[must_use]
     pub fn replayed(&self) -> Self {
         let chain = self.chain.map(|chain| Chain {
-            previous: chain
-                .previous
-                .map(|previous| Previous { replays: previous.replays.saturating_add(1), ..previous }),
+            previous: chain.previous.map(|previous| Previous {
+                replays: previous.replays.saturating_add(1),
+                ..previous
+            }),
             ..chain
         });
-        Self { chain, ..self.clone() }
+        Self {
+            chain,
+            ..self.clone()
+        }
     }
 
     /// The family revoked; one that was revoked before keeps its first reason.
@@ -262,7 +277,10 @@ impl Family {
     pub fn revoked(&self, reason: RevokeReason, now: Timestamp) -> Self {
         match self.state {
             FamilyState::Revoked { .. } => self.clone(),
-            FamilyState::Active => Self { state: FamilyState::Revoked { reason, at: now }, ..self.clone() },
+            FamilyState::Active => Self {
+                state: FamilyState::Revoked { reason, at: now },
+                ..self.clone()
+            },
         }
     }
 
@@ -275,7 +293,9 @@ impl Family {
     /// When an access token issued at `now` expires: never after the family's absolute end.
     #[must_use]
     pub fn access_until(&self, now: Timestamp) -> Timestamp {
-        now.floor_to_second().plus(self.access_ttl).min(self.absolute_until)
+        now.floor_to_second()
+            .plus(self.access_ttl)
+            .min(self.absolute_until)
     }
 
     /// When the store may forget the family: no access token of it can be alive any more.

@@ -124,7 +124,10 @@ impl ApiKeyId {
         if text.len() == 16 && text.bytes().all(is_base32) {
             return Ok(Self(Arc::from(text)));
         }
-        Err(NameError::shape("API key id", "16 characters of `0-9a-z` without `i`, `l`, `o`, `u`"))
+        Err(NameError::shape(
+            "API key id",
+            "16 characters of `0-9a-z` without `i`, `l`, `o`, `u`",
+        ))
     }
 
     /// The id as text.
@@ -146,10 +149,17 @@ impl KeyId {
     /// Fails where `text` is anything else.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let digest = text.strip_prefix("k4.pid.").unwrap_or("");
-        if digest.len() == 44 && digest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        if digest.len() == 44
+            && digest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        {
             return Ok(Self(Arc::from(text)));
         }
-        Err(NameError::shape("key id", "`k4.pid.` and 44 characters of base64url"))
+        Err(NameError::shape(
+            "key id",
+            "`k4.pid.` and 44 characters of base64url",
+        ))
     }
 
     /// The id as text.
@@ -223,7 +233,12 @@ mod tests {
     fn one_identifier_has_one_spelling() {
         let text = "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b";
         assert_eq!(FamilyId::parse(text).unwrap().to_string(), text);
-        for bad in [text.to_uppercase(), text.replace('-', ""), format!("{{{text}}}"), String::new()] {
+        for bad in [
+            text.to_uppercase(),
+            text.replace('-', ""),
+            format!("{{{text}}}"),
+            String::new(),
+        ] {
             assert!(FamilyId::parse(&bad).is_err(), "{bad}");
         }
     }

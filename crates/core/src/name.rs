@@ -26,7 +26,10 @@ enum Problem {
 
 impl NameError {
     pub(crate) fn shape(what: &'static str, expected: &'static str) -> Self {
-        Self { what, problem: Problem::Shape { expected } }
+        Self {
+            what,
+            problem: Problem::Shape { expected },
+        }
     }
 }
 
@@ -127,7 +130,9 @@ fn check_prefixed(
     prefix: &'static str,
     expected: &'static str,
 ) -> Result<(), NameError> {
-    let rest = text.strip_prefix(prefix).ok_or(NameError::shape(what, expected))?;
+    let rest = text
+        .strip_prefix(prefix)
+        .ok_or(NameError::shape(what, expected))?;
     check(what, rest, 64, LOWER, is_lower)
 }
 
@@ -196,13 +201,30 @@ mod tests {
     #[test]
     fn names_accept_what_they_document_and_nothing_else() {
         assert!(ClientName::parse("client:cms").is_ok());
-        for bad in ["", "cms", "client:", "client:CMS", "client:a b", "client:a\n", "client:é"] {
+        for bad in [
+            "",
+            "cms",
+            "client:",
+            "client:CMS",
+            "client:a b",
+            "client:a\n",
+            "client:é",
+        ] {
             assert!(ClientName::parse(bad).is_err(), "{bad:?}");
         }
         for good in ["user:ann", "auth0|123", "ann@example.org", "client:cms"] {
             assert!(Subject::parse(good).is_ok(), "{good:?}");
         }
-        for bad in ["", "a,b", "a*", "a/b", "a\u{0}", "\u{430}nn", "role:admin", &"x".repeat(129)] {
+        for bad in [
+            "",
+            "a,b",
+            "a*",
+            "a/b",
+            "a\u{0}",
+            "\u{430}nn",
+            "role:admin",
+            &"x".repeat(129),
+        ] {
             assert!(Subject::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -210,7 +232,10 @@ mod tests {
     #[test]
     fn an_error_names_the_field_and_what_is_allowed() {
         let error = Binding::parse("a b").unwrap_err();
-        assert_eq!(error.to_string(), "binding has the character ` `; allowed are `A-Za-z0-9._:@|+~=-`");
+        assert_eq!(
+            error.to_string(),
+            "binding has the character ` `; allowed are `A-Za-z0-9._:@|+~=-`"
+        );
     }
 
     #[test]

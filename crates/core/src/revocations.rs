@@ -51,7 +51,10 @@ impl Revocations {
     pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
         self.through = self.through.max(event.sequence);
         let Some(target) = Target::of(event) else { return };
-        let entry = Entry { sequence: event.sequence, until };
+        let entry = Entry {
+            sequence: event.sequence,
+            until,
+        };
         if let Some(older) = self.entries.get(&target).copied() {
             // A replayed event changes nothing; a later one of the same target replaces the earlier.
             if older.sequence > entry.sequence {
@@ -75,13 +78,27 @@ impl Revocations {
         self.has(&Target::Token(claims.token_id))
             || self.has(&Target::Family(claims.family))
             || self.has(&Target::Key(key.clone()))
-            || self.ended_by(&claims.realm, &claims.subject, &claims.client, &claims.bindings, claims.rev).is_some()
+            || self
+                .ended_by(
+                    &claims.realm,
+                    &claims.subject,
+                    &claims.client,
+                    &claims.bindings,
+                    claims.rev,
+                )
+                .is_some()
     }
 
     /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
     #[must_use]
     pub fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
-        self.ended_by(&family.realm, &family.subject, &family.client, &family.bindings, family.rev)
+        self.ended_by(
+            &family.realm,
+            &family.subject,
+            &family.client,
+            &family.bindings,
+            family.rev,
+        )
     }
 
     /// Forgets entries that stopped mattering before `now`.
@@ -120,7 +137,10 @@ impl Revocations {
             Some(RevokeReason::Subject)
         } else if self.after(&Target::Client(realm.clone(), client.clone()), rev) {
             Some(RevokeReason::Client)
-        } else if bindings.iter().any(|b| self.after(&Target::Binding(realm.clone(), b.clone()), rev)) {
+        } else if bindings
+            .iter()
+            .any(|b| self.after(&Target::Binding(realm.clone(), b.clone()), rev))
+        {
             Some(RevokeReason::Binding)
         } else {
             None
@@ -171,7 +191,13 @@ mod tests {
     }
 
     fn subject_revoked(sequence: u64, until: i64) -> Event {
-        event(sequence, until, EventBody::SubjectRevoked { subject: Subject::parse("user:ann").unwrap() })
+        event(
+            sequence,
+            until,
+            EventBody::SubjectRevoked {
+                subject: Subject::parse("user:ann").unwrap(),
+            },
+        )
     }
 
     fn ends(revocations: &Revocations, realm: &str, subject: &str, rev: u64) -> bool {

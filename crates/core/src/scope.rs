@@ -27,10 +27,18 @@ impl Scope {
             c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-')
         })?;
         let shape = NameError::shape("scope", EXPECTED);
-        let Some((resource, action)) = text.rsplit_once(':') else { return Err(shape) };
-        let is_action =
-            !action.is_empty() && action.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        if !is_action || resource.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        let Some((resource, action)) = text.rsplit_once(':') else {
+            return Err(shape);
+        };
+        let is_action = !action.is_empty()
+            && action
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        if !is_action
+            || resource
+                .split('/')
+                .any(|segment| matches!(segment, "" | "." | ".."))
+        {
             return Err(shape);
         }
         Ok(Self(Arc::from(text)))
@@ -152,8 +160,19 @@ mod tests {
     #[test]
     fn what_is_not_concrete_is_no_scope() {
         for bad in [
-            "", "videos", "videos:", ":read", "videos/*:read", "videos:*", "videos//a:read", "/videos:read",
-            "videos/:read", "videos/../x:read", "videos: read", "videos:re.ad", "vidéos:read",
+            "",
+            "videos",
+            "videos:",
+            ":read",
+            "videos/*:read",
+            "videos:*",
+            "videos//a:read",
+            "/videos:read",
+            "videos/:read",
+            "videos/../x:read",
+            "videos: read",
+            "videos:re.ad",
+            "vidéos:read",
         ] {
             assert!(Scope::parse(bad).is_err(), "{bad:?}");
         }
@@ -161,7 +180,10 @@ mod tests {
 
     #[test]
     fn a_set_is_written_sorted() {
-        let set: ScopeSet = ["b:x", "a:x"].iter().map(|text| Scope::parse(text).unwrap()).collect();
+        let set: ScopeSet = ["b:x", "a:x"]
+            .iter()
+            .map(|text| Scope::parse(text).unwrap())
+            .collect();
         assert_eq!(set.to_string(), "a:x b:x");
     }
 }

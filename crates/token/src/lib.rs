@@ -1,1 +1,54 @@
-//! Placeholder.
+//! Tessera's credentials.
+//!
+//! - [`access`]: PASETO `v4.public` access tokens, signed by a [`SigningKeyPair`] and verified against a
+//!   [`Keyring`]. Only verifying yields [`AccessClaims`](tessera_core::AccessClaims).
+//! - [`refresh`]: refresh tokens (`tsr_…`), PASETO `v4.local` under a [`ServerKeys`], and the ratchet that
+//!   derives a successor's secret.
+//! - [`api_key`]: API keys (`tsk_…`).
+//!
+//! Nothing here reads a clock: time is an argument.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod api_key;
+pub mod keyring;
+mod local;
+pub mod refresh;
+pub mod server_key;
+pub mod signing_key;
+mod wire;
+
+pub use access::{Expectation, VerifyError};
+pub use api_key::ApiKeySecret;
+pub use keyring::{Keyring, VerifyingKey};
+pub use refresh::{RefreshSecret, RefreshToken};
+pub use server_key::{ServerKey, ServerKeys};
+pub use signing_key::SigningKeyPair;
+
+/// The longest token that is looked at, in bytes.
+pub const TOKEN_LENGTH_MAX: usize = 4096;
+
+/// The operating system gives no random numbers: nothing secret can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random numbers")]
+pub struct NoEntropy;
+
+/// `N` random bytes.
+///
+/// # Errors
+/// Fails where the operating system gives none.
+pub fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| NoEntropy)?;
+    Ok(bytes)
+}
+
+/// A key's text is no key: it names what was expected, and never shows the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a key: expected {expected}")]
+pub struct KeyError {
+    pub(crate) expected: &'static str,
+}
+
+#[cfg(test)]
+mod tests;

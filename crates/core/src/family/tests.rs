@@ -1,0 +1,276 @@
+//! The family against the table of `semantics.md` §3, written a second time as a model that remembers
+//! the whole history instead of two hashes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const START: i64 = 1_795_000_000;
+
+fn limits() -> RealmLimits {
+    RealmLimits {
+        idle_ttl: Seconds::days(2),
+        session_ttl_max: Seconds::days(5),
+        ..RealmLimits::default()
+    }
+}
+
+fn owner() -> ClientName {
+    ClientName::parse("client:owner").unwrap()
+}
+
+fn thief() -> ClientName {
+    ClientName::parse("client:thief").unwrap()
+}
+
+/// The hash of the secret of a generation.
+fn secret(generation: u64) -> SecretHash {
+    SecretHash::from_bytes([u8::try_from(generation % 251).unwrap(); 32])
+}
+
+fn wrong_secret() -> SecretHash {
+    SecretHash::from_bytes([255; 32])
+}
+
+fn family() -> Family {
+    let now = Timestamp::from_seconds(START);
+    let limits = limits();
+    Family {
+        id: FamilyId::generate(now, [1; 10]),
+        realm: RealmName::parse("production").unwrap(),
+        client: owner(),
+        api_key: ApiKeyId::parse("0123456789abcdef").unwrap(),
+        subject: Subject::parse("user:ann").unwrap(),
+        roles: Vec::new(),
+        scopes: ScopeSet::default(),
+        audience: Audience::parse("api").unwrap(),
+        bindings: Vec::new(),
+        access_ttl: Seconds::HOUR,
+        tombstone_ttl: limits.access_ttl_max,
+        created_at: now,
+        idle_until: now.plus(limits.idle_ttl),
+        absolute_until: now.plus(limits.session_ttl_max),
+        rev: Sequence(0),
+        policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
+        state: FamilyState::Active,
+        chain: Some(Chain {
+            generation: 1,
+            current: secret(1),
+            previous: None,
+        }),
+    }
+}
+
+/// What a caller does next.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Present the token `back` generations before the current one (negative: after it).
+    Present {
+        back: i64,
+        right_secret: bool,
+        as_owner: bool,
+    },
+    /// Let time pass, or go backwards.
+    Wait { millis: i64 },
+    /// Revoke.
+    Revoke,
+}
+
+/// The table, with the whole history instead of two hashes.
+#[derive(Debug)]
+struct Model {
+    now: i64,
+    generation: u64,
+    spent_at: Option<i64>,
+    replays: u8,
+    last_rotation: i64,
+    revoked: Option<RevokeReason>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let now = START * 1000;
+        Self {
+            now,
+            generation: 1,
+            spent_at: None,
+            replays: 0,
+            last_rotation: now,
+            revoked: None,
+        }
+    }
+
+    fn expect(&self, generation: u64, right_secret: bool, as_owner: bool) -> Verdict {
+        let limits = limits();
+        let age = self.now - START * 1000;
+        if !as_owner {
+            return Verdict::Refuse(Refusal::WrongClient);
+        }
+        if let Some(reason) = self.revoked {
+            return Verdict::Refuse(Refusal::Revoked(reason));
+        }
+        if age >= i64::from(limits.session_ttl_max.0) * 1000 {
+            return Verdict::Refuse(Refusal::ExpiredAbsolute);
+        }
+        if self.now - self.last_rotation >= i64::from(limits.idle_ttl.0) * 1000 {
+            return Verdict::Refuse(Refusal::ExpiredIdle);
+        }
+        match self.generation.cmp(&generation) {
+            std::cmp::Ordering::Less => Verdict::Refuse(Refusal::Ahead),
+            std::cmp::Ordering::Equal if right_secret => Verdict::Rotate,
+            std::cmp::Ordering::Equal => Verdict::Refuse(Refusal::WrongSecret),
+            std::cmp::Ordering::Greater if generation + 1 < self.generation => Verdict::Reuse,
+            std::cmp::Ordering::Greater if !right_secret => Verdict::Refuse(Refusal::WrongSecret),
+            std::cmp::Ordering::Greater => {
+                let in_time = self.spent_at.is_some_and(|spent| self.now - spent <= 10_000);
+                if in_time && self.replays < 5 {
+                    Verdict::Replay
+                } else {
+                    Verdict::Reuse
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Rotate => {
+                self.generation += 1;
+                self.spent_at = Some(self.now);
+                self.replays = 0;
+                self.last_rotation = self.last_rotation.max(self.now);
+            }
+            Verdict::Replay => self.replays += 1,
+            Verdict::Reuse => self.revoked = Some(RevokeReason::Reuse),
+            Verdict::Refuse(_) => {}
+        }
+    }
+}
+
+/// Does to the family what the authority does with a verdict.
+fn follow(family: &Family, verdict: Verdict, now: Timestamp) -> Family {
+    match verdict {
+        Verdict::Rotate => family.rotated(secret(family.generation() + 1), &limits(), now),
+        Verdict::Replay => family.replayed(),
+        Verdict::Reuse => family.revoked(RevokeReason::Reuse, now),
+        Verdict::Refuse(_) => family.clone(),
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (prop_oneof![4 => Just(0), 4 => Just(1), 1 => -2..4i64], prop::bool::weighted(0.9), prop::bool::weighted(0.9))
+            .prop_map(|(back, right_secret, as_owner)| Act::Present { back, right_secret, as_owner }),
+        3 => prop_oneof![
+            4 => 0..12_000i64,
+            1 => -5_000..0i64,
+            1 => Just(36 * 3_600_000i64),
+        ].prop_map(|millis| Act::Wait { millis }),
+        1 => Just(Act::Revoke),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_family_follows_the_table(acts in prop::collection::vec(act(), 1..60)) {
+        let (mut family, mut model) = (family(), Model::new());
+        for act in acts {
+            let now = Timestamp::from_millis(model.now);
+            match act {
+                Act::Wait { millis } => model.now += millis,
+                Act::Revoke => {
+                    family = family.revoked(RevokeReason::Requested, now);
+                    model.revoked = model.revoked.or(Some(RevokeReason::Requested));
+                }
+                Act::Present { back, right_secret, as_owner } => {
+                    let Some(generation) = model.generation.checked_add_signed(-back).filter(|&g| g > 0) else { continue };
+                    let client = if as_owner { owner() } else { thief() };
+                    let secret = if right_secret { secret(generation) } else { wrong_secret() };
+                    let verdict = family.present(&Presented { generation, secret, client: &client }, &limits(), now);
+                    prop_assert_eq!(verdict, model.expect(generation, right_secret, as_owner));
+                    family = follow(&family, verdict, now);
+                    model.follow(verdict);
+                }
+            }
+            prop_assert_eq!(family.generation(), model.generation);
+            prop_assert_eq!(family.absolute_until, super::tests::family().absolute_until);
+            prop_assert!(family.access_until(now) <= family.absolute_until);
+            prop_assert!(family.idle_until <= family.absolute_until);
+        }
+    }
+
+    #[test]
+    fn a_final_state_stays(acts in prop::collection::vec(act(), 1..20)) {
+        let mut family = family().revoked(RevokeReason::Reuse, Timestamp::from_seconds(START));
+        let dead = family.clone();
+        for act in acts {
+            if let Act::Present { right_secret, .. } = act {
+                let secret = if right_secret { secret(1) } else { wrong_secret() };
+                let presented = Presented { generation: 1, secret, client: &owner() };
+                let now = Timestamp::from_seconds(START);
+                let verdict = family.present(&presented, &limits(), now);
+                family = follow(&family, verdict, now);
+            } else {
+                family = family.revoked(RevokeReason::Requested, Timestamp::from_seconds(START + 9));
+            }
+            prop_assert_eq!(&family, &dead);
+        }
+    }
+}
+
+#[test]
+fn grace_zero_turns_replays_off() {
+    let limits = RealmLimits {
+        grace: Seconds(0),
+        ..limits()
+    };
+    let now = Timestamp::from_seconds(START);
+    let family = family().rotated(secret(2), &limits, now);
+    let presented = Presented {
+        generation: 1,
+        secret: secret(1),
+        client: &owner(),
+    };
+    assert_eq!(family.present(&presented, &limits, now), Verdict::Reuse);
+}
+
+#[test]
+fn a_family_without_a_refresh_token_is_not_refreshed() {
+    let family = Family {
+        chain: None,
+        ..family()
+    };
+    let presented = Presented {
+        generation: 0,
+        secret: secret(0),
+        client: &owner(),
+    };
+    let verdict = family.present(&presented, &limits(), Timestamp::from_seconds(START));
+    assert_eq!(verdict, Verdict::Refuse(Refusal::NotRefreshable));
+}
+
+#[test]
+fn a_tombstone_stays_as_long_as_an_access_token_can_live() {
+    let now = Timestamp::from_seconds(START);
+    let family = family();
+    assert_eq!(
+        family.removable_at(),
+        family.idle_until.plus(family.tombstone_ttl)
+    );
+    assert_eq!(
+        family.revoked(RevokeReason::Requested, now).removable_at(),
+        now.plus(family.tombstone_ttl)
+    );
+    let late = family.absolute_until.minus(Seconds(5));
+    assert_eq!(
+        family.revoked(RevokeReason::Requested, late).removable_at(),
+        family.absolute_until
+    );
+}
+
+#[test]
+fn a_hash_never_shows_itself() {
+    assert_eq!(format!("{:?}", secret(7)), "SecretHash(..)");
+}

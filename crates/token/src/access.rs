@@ -1,0 +1,158 @@
+//! Access tokens: PASETO `v4.public`.
+//!
+//! Verification looks the key id up in a [`Keyring`] and nowhere else, checks the signature before it
+//! reads a claim, then time, issuer, realm and audience. Revocation is asked elsewhere
+//! ([`Revocations`](tessera_core::Revocations)).
+
+use pasetors::{
+    Public,
+    token::UntrustedToken,
+    version4::{PublicToken, V4},
+};
+use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp};
+
+use crate::{Keyring, SigningKeyPair, TOKEN_LENGTH_MAX, VerifyingKey, wire};
+
+/// What a verifier expects of a token beyond its signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation<'a> {
+    /// The audience it must have been issued for. None: any, for the authority itself.
+    pub audience: Option<&'a Audience>,
+    /// The realm it must belong to. None: any of the keyring.
+    pub realm: Option<&'a RealmName>,
+    /// How far clocks may differ; [`Expectation::LEEWAY_DEFAULT`] unless there is a reason.
+    pub leeway: Seconds,
+}
+
+impl Expectation<'_> {
+    /// 30 seconds.
+    pub const LEEWAY_DEFAULT: Seconds = Seconds(30);
+}
+
+/// Why a token is refused. Tell the bearer no more than that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Not a token of these keys: too long, another header, an unknown or malformed key id, a wrong
+    /// signature, claims that are not exactly ours. They are one error on purpose.
+    #[error("the token is not valid")]
+    Invalid,
+    /// `exp` has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Issued for another service.
+    #[error("the token is for another audience")]
+    WrongAudience,
+    /// Issued in another realm.
+    #[error("the token is of another realm")]
+    WrongRealm,
+}
+
+/// A token whose signature was right: what it says, and which key signed it. Whether it is valid *now*
+/// is asked again each time, with [`Verified::check`].
+#[derive(Clone, Debug)]
+pub struct Verified {
+    claims: AccessClaims,
+    key: VerifyingKey,
+}
+
+/// Signs `claims`. None where they can't be written, which no claims made from a family are.
+#[must_use]
+pub fn sign(claims: &AccessClaims, key: &SigningKeyPair) -> Option<String> {
+    key.sign(&wire::encode_claims(claims)?)
+}
+
+/// Verifies `token` at `now`.
+///
+/// # Errors
+/// Fails with the first check that the token does not pass.
+pub fn verify(
+    token: &str,
+    keyring: &Keyring,
+    expected: &Expectation<'_>,
+    now: Timestamp,
+) -> Result<AccessClaims, VerifyError> {
+    let verified = verify_signature(token, keyring)?;
+    verified.check(expected, now)?;
+    Ok(verified.claims)
+}
+
+/// Verifies the signature of `token`, and nothing that can change later: the result may be kept, and
+/// must be [checked](Verified::check) at each use.
+///
+/// # Errors
+/// Fails with [`VerifyError::Invalid`].
+pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, VerifyError> {
+    if token.len() > TOKEN_LENGTH_MAX || !token.starts_with(PublicToken::HEADER) {
+        return Err(VerifyError::Invalid);
+    }
+    let untrusted = UntrustedToken::<Public, V4>::try_from(token).map_err(|_| VerifyError::Invalid)?;
+    let id = wire::signing_key_id_of(untrusted.untrusted_footer()).ok_or(VerifyError::Invalid)?;
+    let key = keyring.get(&id).ok_or(VerifyError::Invalid)?;
+    let trusted =
+        PublicToken::verify(key.public(), &untrusted, None, None).map_err(|_| VerifyError::Invalid)?;
+    let claims = wire::decode_claims(trusted.payload()).ok_or(VerifyError::Invalid)?;
+    if claims.issuer != key.issuer() || claims.realm != *key.realm() {
+        return Err(VerifyError::Invalid);
+    }
+    Ok(Verified {
+        claims,
+        key: key.clone(),
+    })
+}
+
+/// What a token says, **unverified**: for people who look at their own token. None where it has not the
+/// form of an access token.
+#[must_use]
+pub fn unverified_claims(token: &str) -> Option<(KeyId, AccessClaims)> {
+    if token.len() > TOKEN_LENGTH_MAX {
+        return None;
+    }
+    let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;
+    let id = wire::signing_key_id_of(untrusted.untrusted_footer())?;
+    let payload = std::str::from_utf8(untrusted.untrusted_payload()).ok()?;
+    Some((id, wire::decode_claims(payload)?))
+}
+
+impl Verified {
+    /// Checks what depends on the moment and on who asks: key, time, realm, audience.
+    ///
+    /// # Errors
+    /// Fails with the first check that the token does not pass.
+    pub fn check(&self, expected: &Expectation<'_>, now: Timestamp) -> Result<(), VerifyError> {
+        let claims = &self.claims;
+        if !self.key.verifies_at(now) {
+            return Err(VerifyError::Invalid);
+        }
+        if now >= claims.expires_at.plus(expected.leeway) {
+            return Err(VerifyError::Expired);
+        }
+        if now.plus(expected.leeway) < claims.not_before.max(claims.issued_at) {
+            return Err(VerifyError::NotYetValid);
+        }
+        if expected.realm.is_some_and(|realm| *realm != claims.realm) {
+            return Err(VerifyError::WrongRealm);
+        }
+        if expected
+            .audience
+            .is_some_and(|audience| *audience != claims.audience)
+        {
+            return Err(VerifyError::WrongAudience);
+        }
+        Ok(())
+    }
+
+    /// What the token says.
+    #[must_use]
+    pub fn claims(&self) -> &AccessClaims {
+        &self.claims
+    }
+
+    /// The key that signed it.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        self.key.id()
+    }
+}

@@ -1,0 +1,170 @@
+//! Refresh tokens, and the ratchet that derives the next one.
+//!
+//! A refresh token is `tsr_` and a PASETO `v4.local` text over `{fid, gen, secret}`. Clients can't read
+//! it; a text that does not decrypt never reaches a family, so guessing revokes nobody.
+//!
+//! The secret of generation `n + 1` is HKDF(secret of `n`, ratchet key, family ‖ `n + 1`). A replay of
+//! `n` therefore gives the *same* successor with nothing stored, and neither the store (which has hashes
+//! only) nor the server key alone gives a token.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hkdf::Hkdf;
+use pasetors::{Local, token::UntrustedToken, version4::V4};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tessera_core::{FamilyId, RequestId, SecretHash};
+use zeroize::Zeroizing;
+
+use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, TOKEN_LENGTH_MAX, random, wire};
+
+/// What refresh tokens begin with, so that people and secret scanners know one.
+pub const PREFIX: &str = "tsr_";
+/// What the encryption is bound to, so that nothing else encrypted with the same key passes as this.
+const IMPLICIT: &[u8] = b"tessera refresh token v1";
+
+/// The secret of one generation: 32 bytes.
+#[derive(Clone)]
+pub struct RefreshSecret(Zeroizing<[u8; 32]>);
+
+/// An opened refresh token, which this authority made.
+#[derive(Clone, Debug)]
+pub struct RefreshToken {
+    /// Its family.
+    pub family: FamilyId,
+    /// Its generation.
+    pub generation: u64,
+    /// Its secret.
+    pub secret: RefreshSecret,
+    /// The server key that encrypted it, and so derives its successor.
+    key_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload<'a> {
+    fid: FamilyId,
+    r#gen: u64,
+    secret: &'a str,
+}
+
+impl RefreshSecret {
+    /// A new random secret.
+    ///
+    /// # Errors
+    /// Fails where the operating system gives no random numbers.
+    pub fn generate() -> Result<Self, NoEntropy> {
+        Ok(Self(Zeroizing::new(random()?)))
+    }
+
+    /// The first secret of a family that an idempotent request began. A retry with the same API key
+    /// derives the same secret; without the API key, which is stored nowhere, nobody can.
+    #[must_use]
+    pub fn for_request(
+        api_key: &ApiKeySecret,
+        key: &ServerKey,
+        family: FamilyId,
+        request: RequestId,
+    ) -> Option<Self> {
+        let info = [
+            b"tessera first secret".as_slice(),
+            family.as_bytes(),
+            request.as_bytes(),
+        ]
+        .concat();
+        derive(api_key.expose().as_bytes(), key, &info)
+    }
+
+    /// The hash that the store keeps.
+    #[must_use]
+    pub fn hash(&self) -> SecretHash {
+        let mut digest = Sha256::new();
+        digest.update(b"tessera refresh secret v1");
+        digest.update(self.0.as_slice());
+        SecretHash::from_bytes(digest.finalize().into())
+    }
+}
+
+impl RefreshToken {
+    /// The first token of a family, made with the current server key.
+    #[must_use]
+    pub fn first(family: FamilyId, secret: RefreshSecret, keys: &ServerKeys) -> Self {
+        Self {
+            family,
+            generation: 1,
+            secret,
+            key_id: keys.current().id().to_owned(),
+        }
+    }
+
+    /// Opens a refresh token. None where it is malformed, too long, or not made by one of `keys`.
+    #[must_use]
+    pub fn open(text: &str, keys: &ServerKeys) -> Option<Self> {
+        let paseto = text.strip_prefix(PREFIX)?;
+        if text.len() > TOKEN_LENGTH_MAX {
+            return None;
+        }
+        let untrusted = UntrustedToken::<Local, V4>::try_from(paseto).ok()?;
+        let footer = untrusted.untrusted_footer();
+        let key = keys.by_id(wire::key_id_of(footer)?)?;
+        let payload = key.decrypt(paseto, footer, IMPLICIT)?;
+        let payload: Payload<'_> = serde_json::from_str(&payload).ok()?;
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.secret).ok()?);
+        Some(Self {
+            family: payload.fid,
+            generation: payload.r#gen,
+            secret: RefreshSecret(Zeroizing::new(secret.as_slice().try_into().ok()?)),
+            key_id: key.id().to_owned(),
+        })
+    }
+
+    /// The token of the next generation, by the ratchet. None where the server key that made this
+    /// token is gone, or the generations are used up.
+    #[must_use]
+    pub fn successor(&self, keys: &ServerKeys) -> Option<Self> {
+        let generation = self.generation.checked_add(1)?;
+        let info = [
+            b"tessera ratchet".as_slice(),
+            self.family.as_bytes(),
+            &generation.to_be_bytes(),
+        ]
+        .concat();
+        let secret = derive(self.secret.0.as_slice(), keys.by_id(&self.key_id)?, &info)?;
+        Some(Self {
+            family: self.family,
+            generation,
+            secret,
+            key_id: keys.current().id().to_owned(),
+        })
+    }
+
+    /// The token as the client gets it, encrypted with the current server key: the same text each time.
+    #[must_use]
+    pub fn seal(&self, keys: &ServerKeys) -> Option<Zeroizing<String>> {
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.0.as_slice()));
+        let payload = Payload {
+            fid: self.family,
+            r#gen: self.generation,
+            secret: &secret,
+        };
+        let message = Zeroizing::new(serde_json::to_vec(&payload).ok()?);
+        let key = keys.current();
+        let paseto = key.encrypt(&message, wire::footer(key.id()).as_bytes(), IMPLICIT)?;
+        Some(Zeroizing::new(format!("{PREFIX}{paseto}")))
+    }
+}
+
+fn derive(secret: &[u8], key: &ServerKey, info: &[u8]) -> Option<RefreshSecret> {
+    let mut derived = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(key.ratchet()), secret)
+        .expand(info, derived.as_mut_slice())
+        .ok()?;
+    Some(RefreshSecret(derived))
+}
+
+impl fmt::Debug for RefreshSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshSecret(..)")
+    }
+}

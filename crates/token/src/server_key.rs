@@ -1,0 +1,177 @@
+//! The authority's own secret, and what is derived from it.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use pasetors::{
+    Local,
+    keys::SymmetricKey,
+    paserk::{FormatAsPaserk, Id},
+    token::UntrustedToken,
+    version4::{LocalToken, V4},
+};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::{KeyError, NoEntropy, local, random};
+
+/// A server key: 32 secret bytes, written as PASERK `k4.local.…`. From it are derived the key that
+/// encrypts refresh tokens, the key of the ratchet, and the key that seals signing keys.
+pub struct ServerKey {
+    master: Zeroizing<[u8; 32]>,
+    id: String,
+    encryption: SymmetricKey<V4>,
+    nonce: Zeroizing<[u8; 32]>,
+    ratchet: Zeroizing<[u8; 32]>,
+    sealing: SymmetricKey<V4>,
+}
+
+/// The current server key, and earlier ones that may still open what they made.
+#[derive(Debug)]
+pub struct ServerKeys {
+    current: ServerKey,
+    previous: Vec<ServerKey>,
+}
+
+const EXPECTED: &str = "a PASERK `k4.local.…` of 32 bytes, as `tessera serve` makes it";
+
+impl ServerKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// Fails where the operating system gives no random numbers.
+    pub fn generate() -> Result<Self, NoEntropy> {
+        Self::from_bytes(Zeroizing::new(random()?)).map_err(|_| NoEntropy)
+    }
+
+    /// Parses a PASERK `k4.local.…`; white space around it is ignored.
+    ///
+    /// # Errors
+    /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let key = SymmetricKey::<V4>::try_from(text.trim()).map_err(|_| KeyError { expected: EXPECTED })?;
+        let bytes = key
+            .as_bytes()
+            .try_into()
+            .map_err(|_| KeyError { expected: EXPECTED })?;
+        Self::from_bytes(Zeroizing::new(bytes))
+    }
+
+    /// The key as PASERK: a secret, for the key file only.
+    #[must_use]
+    pub fn to_paserk(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::new());
+        if let Ok(key) = SymmetricKey::<V4>::from(self.master.as_slice()) {
+            // Writing to a string does not fail.
+            let _ = key.fmt(&mut *text);
+        }
+        text
+    }
+
+    /// The PASERK id of the key that encrypts refresh tokens, `k4.lid.…`: not secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn from_bytes(master: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
+        let weak = KeyError {
+            expected: "32 random bytes",
+        };
+        if master.iter().all(|byte| Some(byte) == master.first()) {
+            return Err(weak);
+        }
+        let derive = |purpose: &str| -> Result<Zeroizing<[u8; 32]>, KeyError> {
+            let mut derived = Zeroizing::new([0; 32]);
+            Hkdf::<Sha256>::new(None, master.as_slice())
+                .expand(purpose.as_bytes(), derived.as_mut_slice())
+                .map_err(|_| weak)?;
+            Ok(derived)
+        };
+        let symmetric = |purpose: &str| -> Result<SymmetricKey<V4>, KeyError> {
+            SymmetricKey::from(derive(purpose)?.as_slice()).map_err(|_| weak)
+        };
+        let encryption = symmetric("tessera refresh encryption v1")?;
+        let mut id = String::new();
+        Id::from(&encryption).fmt(&mut id).map_err(|_| weak)?;
+        Ok(Self {
+            id,
+            encryption,
+            nonce: derive("tessera refresh nonce v1")?,
+            ratchet: derive("tessera refresh ratchet v1")?,
+            sealing: symmetric("tessera signing key sealing v1")?,
+            master,
+        })
+    }
+
+    pub(crate) fn ratchet(&self) -> &[u8; 32] {
+        &self.ratchet
+    }
+
+    /// Encrypts deterministically: see the `local` module.
+    pub(crate) fn encrypt(&self, message: &[u8], footer: &[u8], implicit: &[u8]) -> Option<String> {
+        let nonce = local::mac(self.nonce.as_slice(), 32, &[message])?
+            .try_into()
+            .ok()?;
+        let key = self.encryption.as_bytes().try_into().ok()?;
+        local::encrypt(key, &nonce, message, footer, implicit)
+    }
+
+    pub(crate) fn decrypt(&self, token: &str, footer: &[u8], implicit: &[u8]) -> Option<Zeroizing<String>> {
+        decrypt(&self.encryption, token, Some(footer), implicit)
+    }
+
+    /// Seals `secret` so that the store can keep it, bound to what it is for.
+    pub(crate) fn seal(&self, secret: &[u8], purpose: &str) -> Option<String> {
+        LocalToken::encrypt(&self.sealing, secret, None, Some(purpose.as_bytes())).ok()
+    }
+
+    fn unseal(&self, sealed: &str, purpose: &str) -> Option<Zeroizing<String>> {
+        decrypt(&self.sealing, sealed, None, purpose.as_bytes())
+    }
+}
+
+impl ServerKeys {
+    /// `current` makes what is new; `previous` still open what they made.
+    #[must_use]
+    pub fn new(current: ServerKey, previous: Vec<ServerKey>) -> Self {
+        Self { current, previous }
+    }
+
+    /// The key that makes what is new.
+    #[must_use]
+    pub fn current(&self) -> &ServerKey {
+        &self.current
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<&ServerKey> {
+        self.all().find(|key| key.id == id)
+    }
+
+    pub(crate) fn unseal(&self, sealed: &str, purpose: &str) -> Option<Zeroizing<String>> {
+        self.all().find_map(|key| key.unseal(sealed, purpose))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ServerKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+fn decrypt(
+    key: &SymmetricKey<V4>,
+    token: &str,
+    footer: Option<&[u8]>,
+    implicit: &[u8],
+) -> Option<Zeroizing<String>> {
+    let untrusted = UntrustedToken::<Local, V4>::try_from(token).ok()?;
+    let trusted = LocalToken::decrypt(key, &untrusted, footer, Some(implicit)).ok()?;
+    Some(Zeroizing::new(trusted.payload().to_owned()))
+}
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerKey({})", self.id)
+    }
+}

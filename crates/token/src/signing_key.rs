@@ -1,0 +1,128 @@
+//! The keys that sign access tokens.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use pasetors::{
+    keys::{AsymmetricKeyPair, AsymmetricPublicKey, AsymmetricSecretKey, Generate},
+    paserk::{FormatAsPaserk, Id},
+    version4::{PublicToken, V4},
+};
+use tessera_core::{KeyId, KeyStatus, RealmName, SigningKey, Timestamp};
+
+use crate::{KeyError, NoEntropy, ServerKeys, wire};
+
+/// An Ed25519 key that signs the access tokens of one realm.
+pub struct SigningKeyPair {
+    id: KeyId,
+    footer: String,
+    secret: AsymmetricSecretKey<V4>,
+    public: AsymmetricPublicKey<V4>,
+}
+
+impl SigningKeyPair {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// Fails where the operating system gives no random numbers.
+    pub fn generate() -> Result<Self, NoEntropy> {
+        let pair = AsymmetricKeyPair::<V4>::generate().map_err(|_| NoEntropy)?;
+        Self::new(pair.secret, pair.public).map_err(|_| NoEntropy)
+    }
+
+    /// Opens the key that `record` keeps sealed.
+    ///
+    /// # Errors
+    /// Fails where none of `keys` sealed it, or where the secret does not fit the public half.
+    pub fn unseal(record: &SigningKey, keys: &ServerKeys) -> Result<Self, KeyError> {
+        let error = KeyError {
+            expected: "a signing key that this authority's server key sealed",
+        };
+        let opened = keys
+            .unseal(&record.sealed_secret, &purpose(&record.realm))
+            .ok_or(error)?;
+        let bytes = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(opened.as_bytes()).map_err(|_| error)?);
+        let secret = AsymmetricSecretKey::<V4>::from(&bytes).map_err(|_| error)?;
+        let public = AsymmetricPublicKey::<V4>::try_from(&secret).map_err(|_| error)?;
+        let pair = Self::new(secret, public)?;
+        if pair.id != record.id {
+            return Err(error);
+        }
+        Ok(pair)
+    }
+
+    /// The record of this key as the store keeps it, active from `now`.
+    ///
+    /// # Errors
+    /// Fails where the secret can't be sealed, which no key of this module does.
+    pub fn to_record(
+        &self,
+        realm: &RealmName,
+        keys: &ServerKeys,
+        now: Timestamp,
+    ) -> Result<SigningKey, KeyError> {
+        let error = KeyError {
+            expected: "a key that can be sealed",
+        };
+        let secret = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.as_bytes()));
+        Ok(SigningKey {
+            id: self.id.clone(),
+            realm: realm.clone(),
+            public: self.to_public_paserk().ok_or(error)?,
+            sealed_secret: keys
+                .current()
+                .seal(secret.as_bytes(), &purpose(realm))
+                .ok_or(error)?,
+            status: KeyStatus::Active,
+            not_before: now.floor_to_second(),
+            not_after: None,
+        })
+    }
+
+    /// The PASERK id of the public half, `k4.pid.…`.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// Signs `message`; the footer names this key, and there is no implicit assertion.
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<String> {
+        PublicToken::sign(&self.secret, message, Some(self.footer.as_bytes()), None).ok()
+    }
+
+    fn new(secret: AsymmetricSecretKey<V4>, public: AsymmetricPublicKey<V4>) -> Result<Self, KeyError> {
+        let id = public_key_id(&public).ok_or(KeyError {
+            expected: "an Ed25519 key",
+        })?;
+        Ok(Self {
+            footer: wire::footer(id.as_str()),
+            id,
+            secret,
+            public,
+        })
+    }
+
+    fn to_public_paserk(&self) -> Option<String> {
+        let mut text = String::new();
+        self.public.fmt(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// What a sealed signing key is bound to: one of another realm does not open.
+fn purpose(realm: &RealmName) -> String {
+    format!("tessera signing key v1 {realm}")
+}
+
+/// The PASERK id of a public key.
+pub(crate) fn public_key_id(public: &AsymmetricPublicKey<V4>) -> Option<KeyId> {
+    let mut text = String::new();
+    Id::from(public).fmt(&mut text).ok()?;
+    KeyId::parse(&text).ok()
+}
+
+impl fmt::Debug for SigningKeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKeyPair({})", self.id)
+    }
+}

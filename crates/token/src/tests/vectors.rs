@@ -1,0 +1,201 @@
+//! The official PASETO v4 and PASERK k4 vectors (`tests/vectors/`), every one of them.
+
+use pasetors::{
+    Local, Public,
+    keys::{AsymmetricPublicKey, AsymmetricSecretKey, SymmetricKey},
+    paserk::{FormatAsPaserk, Id},
+    token::UntrustedToken,
+    version4::{LocalToken, PublicToken, V4},
+};
+use serde_json::Value;
+
+use crate::{ServerKey, VerifyingKey, local};
+
+fn vectors(text: &str) -> Vec<Value> {
+    let file: Value = serde_json::from_str(text).unwrap();
+    file["tests"].as_array().unwrap().clone()
+}
+
+fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+    vector[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("{vector}: no {name}"))
+}
+
+fn hex(vector: &Value, name: &str) -> Vec<u8> {
+    let digits = text(vector, name).as_bytes();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+fn paserk(key: &impl FormatAsPaserk) -> String {
+    let mut text = String::new();
+    key.fmt(&mut text).unwrap();
+    text
+}
+
+/// pasetors takes an empty footer for one that was expected and is missing.
+fn expected_footer(footer: &[u8]) -> Option<&[u8]> {
+    (!footer.is_empty()).then_some(footer)
+}
+
+fn decrypt(vector: &Value) -> Option<String> {
+    let key = SymmetricKey::<V4>::from(&hex(vector, "key")).unwrap();
+    let token = UntrustedToken::<Local, V4>::try_from(text(vector, "token")).ok()?;
+    let (footer, implicit) = (
+        text(vector, "footer").as_bytes(),
+        text(vector, "implicit-assertion").as_bytes(),
+    );
+    LocalToken::decrypt(&key, &token, expected_footer(footer), Some(implicit))
+        .ok()
+        .map(|t| t.payload().to_owned())
+}
+
+fn verify(vector: &Value) -> Option<String> {
+    let key = AsymmetricPublicKey::<V4>::from(&hex(vector, "public-key")).unwrap();
+    let token = UntrustedToken::<Public, V4>::try_from(text(vector, "token")).ok()?;
+    let (footer, implicit) = (
+        text(vector, "footer").as_bytes(),
+        text(vector, "implicit-assertion").as_bytes(),
+    );
+    PublicToken::verify(&key, &token, expected_footer(footer), Some(implicit))
+        .ok()
+        .map(|t| t.payload().to_owned())
+}
+
+#[test]
+fn v4_local_encrypts_and_decrypts_as_the_vectors_do() {
+    let all = vectors(include_str!("../../tests/vectors/v4.json"));
+    let encrypted: Vec<_> = all
+        .iter()
+        .filter(|v| text(v, "name").starts_with("4-E"))
+        .collect();
+    assert_eq!(encrypted.len(), 9);
+    for vector in encrypted {
+        let made = local::encrypt(
+            &hex(vector, "key").try_into().unwrap(),
+            &hex(vector, "nonce").try_into().unwrap(),
+            text(vector, "payload").as_bytes(),
+            text(vector, "footer").as_bytes(),
+            text(vector, "implicit-assertion").as_bytes(),
+        );
+        assert_eq!(made.as_deref(), Some(text(vector, "token")), "{}", vector["name"]);
+        assert_eq!(
+            decrypt(vector).as_deref(),
+            Some(text(vector, "payload")),
+            "{}",
+            vector["name"]
+        );
+    }
+}
+
+#[test]
+fn v4_public_signs_and_verifies_as_the_vectors_do() {
+    let all = vectors(include_str!("../../tests/vectors/v4.json"));
+    let signed: Vec<_> = all
+        .iter()
+        .filter(|v| text(v, "name").starts_with("4-S"))
+        .collect();
+    assert_eq!(signed.len(), 3);
+    for vector in signed {
+        let key = AsymmetricSecretKey::<V4>::from(&hex(vector, "secret-key")).unwrap();
+        let made = PublicToken::sign(
+            &key,
+            text(vector, "payload").as_bytes(),
+            Some(text(vector, "footer").as_bytes()),
+            Some(text(vector, "implicit-assertion").as_bytes()),
+        );
+        assert_eq!(made.unwrap(), text(vector, "token"), "{}", vector["name"]);
+        assert_eq!(
+            verify(vector).as_deref(),
+            Some(text(vector, "payload")),
+            "{}",
+            vector["name"]
+        );
+    }
+}
+
+#[test]
+fn what_must_fail_fails() {
+    let all = vectors(include_str!("../../tests/vectors/v4.json"));
+    let failing: Vec<_> = all.iter().filter(|v| v["expect-fail"] == true).collect();
+    assert_eq!(failing.len(), 5);
+    for vector in failing {
+        let opened = if vector.get("public-key").is_some() {
+            verify(vector)
+        } else {
+            decrypt(vector)
+        };
+        assert_eq!(opened, None, "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn paserk_k4_public_and_pid() {
+    let realm = tessera_core::RealmName::parse("production").unwrap();
+    for vector in vectors(include_str!("../../tests/vectors/k4.public.json")) {
+        let key = AsymmetricPublicKey::<V4>::from(&hex(&vector, "key"));
+        assert_eq!(key.is_err(), vector["expect-fail"] == true, "{vector}");
+        let Ok(key) = key else { continue };
+        assert_eq!(paserk(&key), text(&vector, "paserk"));
+        let parsed =
+            VerifyingKey::parse(text(&vector, "paserk"), realm.clone(), String::new(), None).unwrap();
+        assert_eq!(parsed.public().as_bytes(), hex(&vector, "key"));
+    }
+    for vector in vectors(include_str!("../../tests/vectors/k4.pid.json")) {
+        let key = AsymmetricPublicKey::<V4>::from(&hex(&vector, "key"));
+        assert_eq!(key.is_err(), vector["expect-fail"] == true, "{vector}");
+        let Ok(key) = key else { continue };
+        let parsed = VerifyingKey::parse(&paserk(&key), realm.clone(), String::new(), None).unwrap();
+        assert_eq!(parsed.id().as_str(), text(&vector, "paserk"));
+    }
+}
+
+#[test]
+fn paserk_k4_local_and_lid() {
+    for vector in vectors(include_str!("../../tests/vectors/k4.local.json")) {
+        let parsed = ServerKey::parse(text(&vector, "paserk"));
+        // Thirty-two equal bytes are a key to PASERK, and no secret to us.
+        let is_weak = vector["name"] == "k4.local-1";
+        assert_eq!(
+            parsed.is_err(),
+            vector["expect-fail"] == true || is_weak,
+            "{vector}"
+        );
+        if let Ok(key) = parsed {
+            assert_eq!(*key.to_paserk(), text(&vector, "paserk"));
+        }
+    }
+    for vector in vectors(include_str!("../../tests/vectors/k4.lid.json")) {
+        let key = SymmetricKey::<V4>::from(&hex(&vector, "key"));
+        assert_eq!(key.is_err(), vector["expect-fail"] == true, "{vector}");
+        let Ok(key) = key else { continue };
+        assert_eq!(paserk(&Id::from(&key)), text(&vector, "paserk"));
+    }
+}
+
+#[test]
+fn paserk_k4_secret_and_sid() {
+    let files = [
+        include_str!("../../tests/vectors/k4.secret.json"),
+        include_str!("../../tests/vectors/k4.sid.json"),
+    ];
+    for vector in files.into_iter().flat_map(vectors) {
+        // The Ed25519 library panics on an all-zero seed; none of our keys comes from outside.
+        if hex(&vector, "key").iter().take(32).all(|&byte| byte == 0) {
+            continue;
+        }
+        let key = AsymmetricSecretKey::<V4>::from(&hex(&vector, "key"));
+        assert_eq!(key.is_err(), vector["expect-fail"] == true, "{vector}");
+        let Ok(key) = key else { continue };
+        let expected = text(&vector, "paserk");
+        let made = if expected.starts_with("k4.sid.") {
+            paserk(&Id::from(&key))
+        } else {
+            paserk(&key)
+        };
+        assert_eq!(made, expected);
+    }
+}
