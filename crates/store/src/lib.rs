@@ -8,6 +8,8 @@
 //! [`SledStore`].
 #![forbid(unsafe_code)]
 
+mod caught;
+mod cutoff;
 mod error;
 mod memory;
 mod sled;
