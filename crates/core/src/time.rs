@@ -1,18 +1,39 @@
 //! Points in time and lengths of time, as plain numbers.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// A length of time in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A length of time in whole seconds. Configuration writes it as `90s`, `15m`, `1h` or `30d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub u32);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom)
+        } else {
+            u32::deserialize(deserializer).map(Self)
+        }
+    }
+}
 
 /// 9999-12-30T00:00:00Z: RFC 3339 ends with the year 9999, and jiff a little before.
 const LATEST_MILLIS: i64 = 253_402_128_000_000;
@@ -124,6 +145,33 @@ impl Seconds {
     }
 }
 
+/// The text is no length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a length of time: write it as `90s`, `15m`, `1h` or `30d`")]
+pub struct SecondsError;
+
+/// A whole number and one unit, as `Display` writes it: `90s`, `15m`, `1h`, `30d`.
+impl FromStr for Seconds {
+    type Err = SecondsError;
+
+    fn from_str(text: &str) -> Result<Self, SecondsError> {
+        let unit = match text.chars().last() {
+            Some('s') => Self(1),
+            Some('m') => Self::MINUTE,
+            Some('h') => Self::HOUR,
+            Some('d') => Self::DAY,
+            _ => return Err(SecondsError),
+        };
+        let digits = text
+            .get(..text.len() - 1)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        let number: u32 = digits
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(SecondsError)?;
+        number.checked_mul(unit.0).map(Self).ok_or(SecondsError)
+    }
+}
+
 /// In the largest unit that leaves no rest: `1h`, `90s`, `30d`.
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,6 +204,35 @@ mod tests {
             "1900-01-01T00:00:00Z",
         ] {
             assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_read_as_they_are_written() {
+        for length in [
+            Seconds(0),
+            Seconds(90),
+            Seconds(900),
+            Seconds::HOUR,
+            Seconds::days(30),
+            Seconds(61),
+        ] {
+            assert_eq!(length.to_string().parse(), Ok(length));
+        }
+        for bad in [
+            "",
+            "s",
+            "1",
+            "-1s",
+            "+1s",
+            "1.5h",
+            "1 h",
+            "1w",
+            "1é",
+            "99999999999s",
+            "999999d",
+        ] {
+            assert_eq!(bad.parse::<Seconds>(), Err(SecondsError), "{bad}");
         }
     }
 

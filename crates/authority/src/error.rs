@@ -1,0 +1,252 @@
+//! What can go wrong with each use case. The server maps these to wire status in one place.
+
+use tessera_core::{RevokeReason, Scope};
+use tessera_store::StoreError;
+use tessera_token::NoEntropy;
+
+/// The authority can't do it now, through no fault of the caller.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The store can't be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gives no random numbers.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Draining,
+    /// A defect. The text is for the log.
+    #[error("defect: {0}")]
+    Defect(&'static str),
+}
+
+/// The caller may not call this.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this needs `{required}`, which policy does not give to the caller")]
+pub struct CallNotAllowed {
+    /// The permission that policy would have to give, as a scope under `tessera/…`.
+    pub required: String,
+}
+
+/// A credential is not accepted. Which check it failed is for the log only.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// Missing, malformed, unknown, expired, revoked, or of another realm.
+    #[error("the API key is not accepted")]
+    Refused,
+    /// It can't be checked now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Issue failed; nothing was stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The caller may not issue for this subject, or assert this role.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// The catalogue has no such scope.
+    #[error("scope `{scope}` is not in the catalogue")]
+    ScopeUnknown {
+        /// The scope.
+        scope: Scope,
+        /// The nearest name that the catalogue has.
+        nearest: Option<String>,
+    },
+    /// The catalogue has no such audience.
+    #[error("audience `{audience}` is not in the catalogue")]
+    AudienceUnknown {
+        /// The audience.
+        audience: String,
+        /// The nearest name that the catalogue has.
+        nearest: Option<String>,
+    },
+    /// The catalogue has no such role.
+    #[error("role `{role}` is not in the catalogue")]
+    RoleUnknown {
+        /// The role.
+        role: String,
+        /// The nearest name that the catalogue has.
+        nearest: Option<String>,
+    },
+    /// A field is out of bounds.
+    #[error("{field} {problem}")]
+    Field {
+        /// The field, as the wire names it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Policy grants nothing, or not all that was required.
+    #[error("policy grants {}", if *.partly { "not all of the scopes asked for" } else { "none of the scopes" })]
+    Denied {
+        /// Each scope that was denied, with the reason.
+        denied: Vec<(Scope, String)>,
+        /// Whether some scopes were granted.
+        partly: bool,
+    },
+    /// The request id was used for another request.
+    #[error("the request id was used for another request within 10 minutes")]
+    IdempotencyMismatch,
+    /// The session that the first request with this id began has ended.
+    #[error("the session that this request began has ended")]
+    SessionEnded,
+    /// The caller's API key was revoked while it called.
+    #[error("the API key is not accepted")]
+    CredentialEnded,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Refresh failed. Unless it says otherwise, nothing was consumed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// Malformed, forged, of another realm, or of a family that is not known.
+    #[error("the refresh token is not valid")]
+    Invalid,
+    /// Of a later generation than the family: the store was restored from a backup.
+    #[error("the refresh token is newer than the session: the authority was restored from a backup")]
+    Ahead,
+    /// The session's idle or absolute life is over.
+    #[error("the session has expired")]
+    Expired,
+    /// The session was revoked.
+    #[error("the session was revoked ({})", .0.as_str())]
+    Revoked(RevokeReason),
+    /// A spent token: the session is revoked now.
+    #[error("the refresh token was used before: the session is revoked")]
+    Reused,
+    /// The session belongs to another client.
+    #[error("the session belongs to another client")]
+    WrongClient,
+    /// A scope beyond the session's.
+    #[error("scope `{0}` is beyond the session's")]
+    ScopeExceedsGrant(Scope),
+    /// Policy grants none of the scopes now.
+    #[error("policy grants none of the scopes now")]
+    Denied(Vec<(Scope, String)>),
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Introspect failed; an inactive token is no failure.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IntrospectError {
+    /// `at_least_as_fresh` is no cursor of this log.
+    #[error("not a cursor of this log")]
+    CursorInvalid,
+    /// The log did not reach the place in time.
+    #[error("the log did not reach that place in time")]
+    NotFreshEnough,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Revoke failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// The target is not the caller's own, and policy does not permit.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A session can't be shown.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is none in the realm, or the caller may not see it.
+    #[error("no such session")]
+    NotFound,
+    /// The caller may not list these.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// The page token is none of this listing's.
+    #[error("the page token is not of this list")]
+    PageTokenInvalid,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An API key can't be managed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApiKeyError {
+    /// There is none in the realm, or the caller may not see it.
+    #[error("no such API key")]
+    NotFound,
+    /// The caller may not do this.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// A field is out of bounds.
+    #[error("{field} {problem}")]
+    Field {
+        /// The field, as the wire names it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The page token is none of this listing's.
+    #[error("the page token is not of this list")]
+    PageTokenInvalid,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A watch can't begin.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The caller may not watch.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// Not a cursor of this log, or of another filter.
+    #[error("not a cursor of this log and filter")]
+    CursorInvalid,
+    /// The events after the cursor are no longer kept.
+    #[error("the events after that place are no longer kept: start with a snapshot")]
+    CursorExpired,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Every error that holds an [`Unavailable`] takes a failed store as one.
+macro_rules! from_store {
+    ($($error:ident),*) => {$(
+        impl From<StoreError> for $error {
+            fn from(error: StoreError) -> Self {
+                Self::Unavailable(Unavailable::Store(error))
+            }
+        }
+    )*};
+}
+
+from_store!(
+    AuthenticateError,
+    IssueError,
+    RefreshError,
+    IntrospectError,
+    RevokeError,
+    SessionError,
+    ApiKeyError,
+    WatchError
+);
+
+/// The same for missing random numbers.
+macro_rules! from_entropy {
+    ($($error:ident),*) => {$(
+        impl From<NoEntropy> for $error {
+            fn from(error: NoEntropy) -> Self {
+                Self::Unavailable(Unavailable::Entropy(error))
+            }
+        }
+    )*};
+}
+
+from_entropy!(IssueError, RefreshError, RevokeError, ApiKeyError);

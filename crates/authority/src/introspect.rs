@@ -1,0 +1,210 @@
+//! Introspect: what a token says, and whether it is valid now (RFC 7662).
+
+use std::{sync::PoisonError, time::Duration};
+
+use tessera_core::{
+    AccessClaims, Audience, Binding, ClientName, Cursor, FamilyId, PolicyRevision, RealmName, RoleName,
+    ScopeSet, Seconds, Subject, Timestamp, TokenId,
+    family::{Presented, Verdict},
+};
+use tessera_policy::Permission;
+use tessera_token::{Expectation, RefreshToken, refresh};
+
+use crate::{
+    Authority, Principal,
+    error::{IntrospectError, Unavailable},
+};
+
+/// How long a caller is kept waiting for a place of the log.
+const FRESHNESS_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What an active token says. An inactive one says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Which kind of token.
+    pub token_type: TokenType,
+    /// `scope`.
+    pub scopes: ScopeSet,
+    /// `client_id`.
+    pub client: ClientName,
+    /// `sub`.
+    pub subject: Subject,
+    /// `aud`.
+    pub audience: Audience,
+    /// `iss`.
+    pub issuer: String,
+    /// `jti`, of an access token.
+    pub token_id: Option<TokenId>,
+    /// `iat`.
+    pub issued_at: Timestamp,
+    /// `nbf`.
+    pub not_before: Timestamp,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// The family.
+    pub family: FamilyId,
+    /// The generation that the token belongs to.
+    pub generation: u64,
+    /// Roles that were asserted.
+    pub roles: Vec<RoleName>,
+    /// The family's labels.
+    pub bindings: Vec<Binding>,
+    /// The policy that granted the scopes.
+    pub policy: PolicyRevision,
+    /// The place of the log up to which this is true.
+    pub as_of: Cursor,
+}
+
+/// The kind of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// An access token.
+    Access,
+    /// A refresh token.
+    Refresh,
+}
+
+impl Authority {
+    /// What `token` says if it is valid now and the caller may know it; none otherwise, for whatever
+    /// reason.
+    ///
+    /// # Errors
+    /// Fails where the store can't be asked; an inactive token is no failure.
+    pub async fn introspect(
+        &self,
+        principal: &Principal,
+        token: &str,
+    ) -> Result<Option<Introspection>, Unavailable> {
+        // Taken before the revocations are asked: what it says is then true up to here at least.
+        let as_of = self.place();
+        if token.starts_with(refresh::PREFIX) {
+            return self.introspect_refresh(principal, token, as_of).await;
+        }
+        Ok(self.introspect_access(principal, token, as_of))
+    }
+
+    /// Waits until the log has committed the place of `cursor`.
+    ///
+    /// # Errors
+    /// [`IntrospectError::CursorInvalid`] where it is no cursor of this log,
+    /// [`IntrospectError::NotFreshEnough`] where it is not reached within 5 s or `patience`.
+    pub async fn wait_for(&self, cursor: &str, patience: Option<Duration>) -> Result<(), IntrospectError> {
+        let cursor = Cursor::parse(cursor).map_err(|_| IntrospectError::CursorInvalid)?;
+        if cursor.log != self.store.log_id() {
+            return Err(IntrospectError::CursorInvalid);
+        }
+        let wait = patience.map_or(FRESHNESS_WAIT_MAX, |patience| patience.min(FRESHNESS_WAIT_MAX));
+        let mut committed = self.store.committed();
+        let reached = committed.wait_for(|committed| *committed >= cursor.sequence);
+        match tokio::time::timeout(wait, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Unavailable::Store(tessera_store::StoreError::Closed).into()),
+            Err(_) => Err(IntrospectError::NotFreshEnough),
+        }
+    }
+
+    fn introspect_access(&self, principal: &Principal, token: &str, as_of: Cursor) -> Option<Introspection> {
+        let keys = self.keys.load();
+        let verified = self.verified.verify(token, keys.keyring()).ok()?;
+        let claims = verified.claims();
+        // The authority's clock is the one that wrote the times: it gives no leeway.
+        let expected = Expectation {
+            audience: None,
+            realm: Some(principal.realm_name()),
+            leeway: Seconds(0),
+        };
+        let is_revoked = || {
+            let revocations = self
+                .store
+                .revocations()
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            revocations.revokes_token(claims, verified.key_id())
+        };
+        match verified.check(&expected, self.clock.now()) {
+            Ok(()) if is_revoked() => self.verified.forget(token),
+            Ok(()) if self.may_introspect(principal, claims) => {
+                return Some(access_introspection(claims, as_of));
+            }
+            Err(tessera_token::VerifyError::Expired) => self.verified.forget(token),
+            Ok(()) | Err(_) => {}
+        }
+        None
+    }
+
+    fn may_introspect(&self, principal: &Principal, claims: &AccessClaims) -> bool {
+        claims.client == *principal.client() || self.require(principal, &Permission::Introspect).is_ok()
+    }
+
+    async fn introspect_refresh(
+        &self,
+        principal: &Principal,
+        token: &str,
+        as_of: Cursor,
+    ) -> Result<Option<Introspection>, Unavailable> {
+        let Some(token) = RefreshToken::open(token, &self.server_keys) else {
+            return Ok(None);
+        };
+        let Some(family) = self.store.family(token.family).await? else {
+            return Ok(None);
+        };
+        let limits = &principal.realm().limits;
+        let presented = Presented {
+            generation: token.generation,
+            secret: token.secret.hash(),
+            client: principal.client(),
+        };
+        let verdict = family.present(&presented, limits, self.clock.now());
+        let is_spendable = family.realm == *principal.realm_name() && verdict == Verdict::Rotate;
+        if !is_spendable || self.ended_with_others(&family).await?.is_some() {
+            return Ok(None);
+        }
+        let began = family
+            .chain
+            .and_then(|chain| chain.previous)
+            .map_or(family.created_at, |p| p.spent_at);
+        Ok(Some(Introspection {
+            token_type: TokenType::Refresh,
+            scopes: family.scopes,
+            client: family.client,
+            subject: family.subject,
+            audience: family.audience,
+            issuer: principal.realm().issuer.clone(),
+            token_id: None,
+            issued_at: began,
+            not_before: began,
+            expires_at: family.idle_until,
+            realm: family.realm,
+            family: family.id,
+            generation: token.generation,
+            roles: family.roles,
+            bindings: family.bindings,
+            policy: family.policy,
+            as_of,
+        }))
+    }
+}
+
+fn access_introspection(claims: &AccessClaims, as_of: Cursor) -> Introspection {
+    Introspection {
+        token_type: TokenType::Access,
+        scopes: claims.scopes.clone(),
+        client: claims.client.clone(),
+        subject: claims.subject.clone(),
+        audience: claims.audience.clone(),
+        issuer: claims.issuer.clone(),
+        token_id: Some(claims.token_id),
+        issued_at: claims.issued_at,
+        not_before: claims.not_before,
+        expires_at: claims.expires_at,
+        realm: claims.realm.clone(),
+        family: claims.family,
+        generation: claims.generation,
+        roles: claims.roles.clone(),
+        bindings: claims.bindings.clone(),
+        policy: claims.policy.clone(),
+        as_of,
+    }
+}

@@ -1,0 +1,424 @@
+//! Issue: a new family, its first access token, and its first refresh token.
+
+use sha2::{Digest, Sha256};
+use tessera_core::{
+    Audience, AuditAction, AuditRecord, Binding, Chain, DecisionId, Family, FamilyId, FamilyState, RequestId,
+    RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, family::Condition,
+};
+use tessera_policy::{Catalogue, Policy};
+use tessera_store::{RequestKey, RequestRecord, StoreExt};
+use tessera_token::{RefreshSecret, RefreshToken, random};
+
+use crate::{
+    Authority, Principal, TokenSet,
+    error::{IssueError, Unavailable},
+    grant::{Bearer, Grant},
+    tokens::Committed,
+};
+
+/// How long a request id is remembered.
+const REQUEST_TTL: Seconds = Seconds(600);
+
+/// For whom, with which rights, and for how long.
+#[derive(Clone, Debug, Default)]
+pub struct IssueRequest {
+    /// Makes the call idempotent for 10 minutes.
+    pub request_id: Option<RequestId>,
+    /// Whom the token speaks for; none: the client itself.
+    pub subject: Option<Subject>,
+    /// Roles the client asserts for the subject.
+    pub roles: Vec<RoleName>,
+    /// Scopes asked for; empty: every scope of the catalogue without a parameter that policy grants.
+    pub scopes: ScopeSet,
+    /// The audience; none: the catalogue's only one.
+    pub audience: Option<Audience>,
+    /// Life of each access token; none: the realm's default.
+    pub access_ttl: Option<Seconds>,
+    /// Absolute life of the family; none: the realm's maximum.
+    pub session_ttl: Option<Seconds>,
+    /// Labels.
+    pub bindings: Vec<Binding>,
+    /// Fail unless every scope asked for is granted.
+    pub require_all: bool,
+    /// Give no refresh token.
+    pub without_refresh: bool,
+}
+
+/// What was issued.
+#[derive(Debug)]
+pub struct Issued {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// The family.
+    pub family: FamilyId,
+    /// Scopes asked for and not granted, with the reason.
+    pub denied: Vec<(Scope, String)>,
+    /// The policy that decided.
+    pub policy: tessera_core::PolicyRevision,
+    /// The decision.
+    pub decision: DecisionId,
+}
+
+/// What the commit of an Issue came to.
+enum Outcome {
+    Made(Committed),
+    Repeated(Committed),
+    Mismatch,
+    Ended,
+    CredentialEnded,
+}
+
+impl Authority {
+    /// Begins a family.
+    ///
+    /// # Errors
+    /// See [`IssueError`]: nothing is stored where it fails.
+    pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
+        let policy = self.policy();
+        let plan = Plan::check(principal, request, policy.catalogue())?;
+        let bearer = Bearer {
+            subject: &plan.subject,
+            roles: &request.roles,
+        };
+        bearer.check(&policy, principal)?;
+        let grant = decide(&policy, principal, &bearer, request)?;
+
+        let now = self.clock.now();
+        let id = FamilyId::generate(now, random()?);
+        let secret = self.first_secret(principal, request, id)?;
+        let decision = DecisionId::generate(now, random()?);
+        let token_id = TokenId::generate(now, random()?);
+        let family = plan.into_family(principal, request, &grant, id, secret.as_ref(), now);
+        let outcome = self
+            .commit_issue(principal, request, family, decision, token_id, now)
+            .await?;
+
+        let committed = match outcome {
+            Outcome::Made(committed) | Outcome::Repeated(committed) => committed,
+            Outcome::Mismatch => return Err(IssueError::IdempotencyMismatch),
+            Outcome::Ended => return Err(IssueError::SessionEnded),
+            Outcome::CredentialEnded => return Err(IssueError::CredentialEnded),
+        };
+        let (family, revision) = (committed.family.id, committed.policy.clone());
+        let refresh = self.first_refresh_token(principal, request, &committed.family, secret)?;
+        let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
+        Ok(Issued {
+            tokens,
+            family,
+            denied: grant.denied,
+            policy: revision,
+            decision,
+        })
+    }
+
+    /// The secret of generation 1: random, or derived where a retry must find it again.
+    fn first_secret(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        family: FamilyId,
+    ) -> Result<Option<RefreshSecret>, IssueError> {
+        if request.without_refresh {
+            return Ok(None);
+        }
+        let Some(request_id) = request.request_id else {
+            return Ok(Some(RefreshSecret::generate()?));
+        };
+        RefreshSecret::for_request(
+            principal.credential(),
+            self.server_keys.current(),
+            family,
+            request_id,
+        )
+        .map(Some)
+        .ok_or(IssueError::Unavailable(Unavailable::Defect(
+            "a first secret can't be derived",
+        )))
+    }
+
+    /// The refresh token of the committed family, which an earlier request with the same id may have made.
+    fn first_refresh_token(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        family: &Family,
+        secret: Option<RefreshSecret>,
+    ) -> Result<Option<RefreshToken>, IssueError> {
+        let secret = match request.request_id {
+            Some(_) => self.first_secret(principal, request, family.id)?,
+            None => secret,
+        };
+        Ok(secret.map(|secret| RefreshToken::first(family.id, secret, &self.server_keys)))
+    }
+
+    async fn commit_issue(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        family: Family,
+        decision: DecisionId,
+        token_id: TokenId,
+        now: Timestamp,
+    ) -> Result<Outcome, IssueError> {
+        let idempotency = request.request_id.map(|id| {
+            let key = RequestKey {
+                realm: principal.realm_name().clone(),
+                client: principal.client().clone(),
+                request: id,
+            };
+            (key, digest(principal, request))
+        });
+        let api_key = principal.api_key().clone();
+        let audit = issued(principal, request, &family, decision, token_id, now);
+        let outcome = self.store.transact(move |tx| {
+            let committed = |family: Family, rev| Committed {
+                token_id,
+                scopes: family.scopes.clone(),
+                policy: family.policy.clone(),
+                rev,
+                at: now,
+                family,
+            };
+            if tx.api_key(&api_key)?.is_none_or(|key| key.revoked_at.is_some()) {
+                // Revoked since the caller was let in: its revocation ended what it began, this included.
+                return Ok(Outcome::CredentialEnded);
+            }
+            if let Some((key, digest)) = &idempotency {
+                if let Some(record) = tx.request(key)?.filter(|record| now < record.expires_at) {
+                    if record.digest != *digest {
+                        return Ok(Outcome::Mismatch);
+                    }
+                    let earlier = tx
+                        .family(record.family)?
+                        .filter(|f| f.condition(now) == Condition::Active);
+                    let alive = earlier.filter(|family| tx.revokes_family(family).is_none());
+                    let rev = tx.last_sequence();
+                    return Ok(
+                        alive.map_or(Outcome::Ended, |family| Outcome::Repeated(committed(family, rev)))
+                    );
+                }
+                let record = RequestRecord {
+                    digest: *digest,
+                    family: family.id,
+                    expires_at: now.plus(REQUEST_TTL),
+                };
+                tx.put_request(key, &record)?;
+            }
+            let family = Family {
+                rev: tx.last_sequence(),
+                ..family.clone()
+            };
+            tx.put_family(&family)?;
+            tx.audit(&audit)?;
+            let rev = family.rev;
+            Ok(Outcome::Made(committed(family, rev)))
+        });
+        Ok(outcome.await?)
+    }
+}
+
+/// Asks policy for the scopes, or for all that the catalogue has.
+fn decide(
+    policy: &Policy,
+    principal: &Principal,
+    bearer: &Bearer<'_>,
+    request: &IssueRequest,
+) -> Result<Grant, IssueError> {
+    let asked_for_all = request.scopes.is_empty();
+    let catalogue_scopes;
+    let asked = if asked_for_all {
+        catalogue_scopes = policy.catalogue().concrete_scopes();
+        &catalogue_scopes
+    } else {
+        &request.scopes
+    };
+    let mut grant = bearer.grant(policy, principal, asked);
+    if grant.granted.is_empty() || (request.require_all && !grant.denied.is_empty() && !asked_for_all) {
+        let partly = !grant.granted.is_empty();
+        return Err(IssueError::Denied {
+            denied: grant.denied,
+            partly,
+        });
+    }
+    if asked_for_all {
+        // Nobody asked for these by name, so their absence is no answer to anything.
+        grant.denied.clear();
+    }
+    Ok(grant)
+}
+
+/// A request that fits the realm and the catalogue.
+struct Plan {
+    subject: Subject,
+    audience: Audience,
+    access_ttl: Seconds,
+    session_ttl: Seconds,
+}
+
+impl Plan {
+    fn check(
+        principal: &Principal,
+        request: &IssueRequest,
+        catalogue: &Catalogue,
+    ) -> Result<Self, IssueError> {
+        let limits = &principal.realm().limits;
+        for role in &request.roles {
+            if !catalogue.has_role(role) {
+                let nearest = catalogue.nearest_role(role.as_str());
+                return Err(IssueError::RoleUnknown {
+                    role: role.to_string(),
+                    nearest,
+                });
+            }
+        }
+        for scope in request.scopes.iter() {
+            if !catalogue.has_scope(scope) {
+                let nearest = catalogue.nearest_scope(scope.as_str());
+                return Err(IssueError::ScopeUnknown {
+                    scope: scope.clone(),
+                    nearest,
+                });
+            }
+        }
+        Ok(Self {
+            subject: request
+                .subject
+                .clone()
+                .unwrap_or_else(|| principal.client().to_subject()),
+            audience: audience(request, catalogue)?,
+            access_ttl: within(
+                "access_ttl",
+                request.access_ttl,
+                limits.access_ttl_default,
+                limits.access_ttl_max,
+            )?,
+            session_ttl: within(
+                "session_ttl",
+                request.session_ttl,
+                limits.session_ttl_max,
+                limits.session_ttl_max,
+            )?,
+        })
+    }
+
+    fn into_family(
+        self,
+        principal: &Principal,
+        request: &IssueRequest,
+        grant: &Grant,
+        id: FamilyId,
+        secret: Option<&RefreshSecret>,
+        now: Timestamp,
+    ) -> Family {
+        let limits = &principal.realm().limits;
+        let absolute_until = if secret.is_some() {
+            now.plus(self.session_ttl)
+        } else {
+            // Without a refresh token the family lives as long as its one access token.
+            now.floor_to_second().plus(self.access_ttl.min(self.session_ttl))
+        };
+        Family {
+            id,
+            realm: principal.realm_name().clone(),
+            client: principal.client().clone(),
+            api_key: principal.api_key().clone(),
+            subject: self.subject,
+            roles: request.roles.clone(),
+            scopes: grant.granted.clone(),
+            audience: self.audience,
+            bindings: request.bindings.clone(),
+            access_ttl: self.access_ttl,
+            tombstone_ttl: limits.access_ttl_max,
+            created_at: now,
+            idle_until: now.plus(limits.idle_ttl).min(absolute_until),
+            absolute_until,
+            rev: tessera_core::Sequence(0),
+            policy: grant.revision.clone(),
+            state: FamilyState::Active,
+            chain: secret.map(|secret| Chain {
+                generation: 1,
+                current: secret.hash(),
+                previous: None,
+            }),
+        }
+    }
+}
+
+fn audience(request: &IssueRequest, catalogue: &Catalogue) -> Result<Audience, IssueError> {
+    match &request.audience {
+        Some(audience) if catalogue.has_audience(audience) => Ok(audience.clone()),
+        Some(audience) => Err(IssueError::AudienceUnknown {
+            audience: audience.to_string(),
+            nearest: catalogue.nearest_audience(audience.as_str()),
+        }),
+        None => {
+            let mut audiences = catalogue.audiences().into_iter();
+            match (audiences.next(), audiences.next()) {
+                (Some(only), None) => Ok(only.clone()),
+                _ => Err(IssueError::Field {
+                    field: "audience",
+                    problem: "must be named, as the catalogue has several".to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+fn within(
+    field: &'static str,
+    asked: Option<Seconds>,
+    default: Seconds,
+    max: Seconds,
+) -> Result<Seconds, IssueError> {
+    match asked {
+        None => Ok(default.min(max)),
+        Some(ttl) if ttl >= Seconds(1) && ttl <= max => Ok(ttl),
+        Some(_) => Err(IssueError::Field {
+            field,
+            problem: format!("must be between 1s and {max}"),
+        }),
+    }
+}
+
+fn issued(
+    principal: &Principal,
+    request: &IssueRequest,
+    family: &Family,
+    decision: DecisionId,
+    token_id: TokenId,
+    now: Timestamp,
+) -> AuditRecord {
+    AuditRecord {
+        at: now,
+        realm: family.realm.clone(),
+        actor: principal.actor(),
+        request: request.request_id,
+        action: AuditAction::Issued {
+            family: family.id,
+            token: token_id,
+            subject: family.subject.clone(),
+            audience: family.audience.clone(),
+            roles: family.roles.clone(),
+            scopes: family.scopes.clone(),
+            decision,
+            policy: family.policy.clone(),
+        },
+    }
+}
+
+/// What makes two requests the same. The API key is part of it: a retry derives the first secret from it.
+fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut add = |part: &str| {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    };
+    add(principal.api_key().as_str());
+    add(request.subject.as_ref().map_or("", Subject::as_str));
+    add(request.audience.as_ref().map_or("", Audience::as_str));
+    add(&format!("{:?}{:?}", request.roles, request.bindings));
+    add(&request.scopes.to_string());
+    add(&format!("{:?}{:?}", request.access_ttl, request.session_ttl));
+    add(&format!("{}{}", request.require_all, request.without_refresh));
+    digest.finalize().into()
+}

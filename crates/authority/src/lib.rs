@@ -1,0 +1,148 @@
+//! Tessera's use cases, one file per verb.
+//!
+//! A request goes one way, and each type can only be had from the step before it:
+//!
+//! > credential → [`Principal`] → grant → claims → tokens + family → event
+//!
+//! Nothing leaves here before the store has committed it. There is no gRPC, HTTP or protobuf in this
+//! crate: the server converts at its edge.
+#![forbid(unsafe_code)]
+
+mod api_keys;
+mod authenticate;
+mod error;
+mod grant;
+mod introspect;
+mod issue;
+mod keys;
+mod list;
+mod propagation;
+mod refresh;
+mod revoke;
+mod sessions;
+mod setup;
+mod sweep;
+mod tokens;
+mod verified;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tessera_core::{Clock, Cursor, Realm, RealmName, Sequence, Timestamp};
+use tessera_policy::Policy;
+use tessera_store::Store;
+use tessera_token::ServerKeys;
+use tokio::sync::watch as signal;
+
+pub use api_keys::{CreateApiKey, NewApiKey, RolledApiKey};
+pub use authenticate::Principal;
+pub use error::{
+    ApiKeyError, AuthenticateError, IntrospectError, IssueError, RefreshError, RevokeError, SessionError,
+    Unavailable, WatchError,
+};
+pub use introspect::{Introspection, TokenType};
+pub use issue::{IssueRequest, Issued};
+pub use keys::PublishedKey;
+pub use list::{LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
+pub use propagation::{Propagated, StalenessBound};
+pub use refresh::{RefreshRequest, Refreshed};
+pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
+pub use sessions::{Session, SessionsBy};
+pub use setup::{Options, SetupError};
+pub use tokens::TokenSet;
+pub use watch::{
+    StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchQueue, WatchStart, Watcher,
+};
+
+use crate::{error::CallNotAllowed, keys::KeySet, propagation::Subscribers, verified::VerifiedTokens};
+
+/// A running authority: the use cases over one store, one policy and one set of realms.
+///
+/// Shared behind an `Arc`; every method takes `&self`.
+pub struct Authority {
+    store: Arc<dyn Store>,
+    policy: ArcSwap<Policy>,
+    realms: BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: ServerKeys,
+    keys: ArcSwap<KeySet>,
+    verified: VerifiedTokens,
+    subscribers: Subscribers,
+    clock: Arc<dyn Clock>,
+    draining: signal::Sender<bool>,
+}
+
+impl Authority {
+    /// The policy in force. A request takes it once and keeps it to its end.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The realms, by name.
+    #[must_use]
+    pub fn realms(&self) -> &BTreeMap<RealmName, Arc<Realm>> {
+        &self.realms
+    }
+
+    /// The time, by the authority's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether requests can be served: the store takes writes, and nobody asked to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.store.is_healthy() && !*self.draining.borrow()
+    }
+
+    /// Ends every watch with its cursor. New watches are refused from now on.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Writes out what is pending and closes the store.
+    ///
+    /// # Errors
+    /// Fails where the store can't be written any more.
+    pub async fn close(&self) -> Result<(), Unavailable> {
+        Ok(self.store.close().await?)
+    }
+
+    /// The place of the log that is committed now.
+    #[must_use]
+    pub fn place(&self) -> Cursor {
+        self.cursor_at(self.committed())
+    }
+
+    fn committed(&self) -> Sequence {
+        *self.store.committed().borrow()
+    }
+
+    fn cursor_at(&self, sequence: Sequence) -> Cursor {
+        Cursor {
+            log: self.store.log_id(),
+            sequence,
+            filter: 0,
+        }
+    }
+
+    /// Refuses `principal` unless policy permits.
+    fn require(
+        &self,
+        principal: &Principal,
+        permission: &tessera_policy::Permission,
+    ) -> Result<(), CallNotAllowed> {
+        if self
+            .policy
+            .load()
+            .permits(principal.realm_name(), principal.client(), permission)
+        {
+            return Ok(());
+        }
+        Err(CallNotAllowed {
+            required: permission.scope(),
+        })
+    }
+}

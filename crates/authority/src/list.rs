@@ -1,0 +1,37 @@
+//! Lists in pages.
+
+use tessera_store::PageRequest;
+
+/// Items a page where the caller names no number.
+pub const LIST_SIZE_DEFAULT: usize = 50;
+/// The most items a page.
+pub const LIST_SIZE_MAX: usize = 500;
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Names the next page; empty on the last.
+    pub next_page_token: String,
+}
+
+/// The page that a token names; none where it is no token of such a list. A token is the last key of the
+/// page before: it discloses nothing that the page did not.
+pub(crate) fn page_request<K>(
+    size: usize,
+    token: &str,
+    parse: impl Fn(&str) -> Option<K>,
+) -> Option<PageRequest<K>> {
+    let after = if token.is_empty() {
+        None
+    } else {
+        Some(parse(token)?)
+    };
+    let limit = if size == 0 {
+        LIST_SIZE_DEFAULT
+    } else {
+        size.min(LIST_SIZE_MAX)
+    };
+    Some(PageRequest { after, limit })
+}

@@ -1,0 +1,377 @@
+//! Refresh: one generation on, or the same successor again, or the end of the family.
+//!
+//! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in
+//! one atomic read-decide-write that asks the family again, and nothing is answered before that is durable.
+
+use tessera_core::{
+    AuditAction, AuditRecord, EventBody, Family, FamilyId, PolicyRevision, RequestId, RevokeReason, Scope,
+    ScopeSet, SecretHash, Timestamp, TokenId,
+    family::{Presented, Refusal, Verdict},
+};
+use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
+use tessera_token::{RefreshToken, random};
+
+use crate::{
+    Authority, Principal, TokenSet,
+    error::{RefreshError, Unavailable},
+    grant::{Bearer, Grant},
+    tokens::Committed,
+};
+
+/// A refresh token, presented.
+#[derive(Clone, Debug)]
+pub struct RefreshRequest {
+    /// For the audit record.
+    pub request_id: Option<RequestId>,
+    /// The refresh token.
+    pub refresh_token: String,
+    /// Fewer scopes for this access token; empty: all of the family's.
+    pub scopes: ScopeSet,
+}
+
+/// What a refresh gives.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// The family.
+    pub family: FamilyId,
+    /// The generation of the new refresh token.
+    pub generation: u64,
+    /// Whether this repeats the answer to the last refresh.
+    pub replayed: bool,
+    /// Scopes that policy does not grant now, with the reason.
+    pub denied: Vec<(Scope, String)>,
+    /// The policy that decided.
+    pub policy: PolicyRevision,
+}
+
+/// What the commit came to.
+enum Outcome {
+    Rotated(Committed),
+    Replayed(Committed),
+    Reused,
+    Refused(RefreshError),
+}
+
+impl Authority {
+    /// Spends a refresh token.
+    ///
+    /// # Errors
+    /// See [`RefreshError`]. Only [`RefreshError::Reused`] changes anything: it revokes the family.
+    pub async fn refresh(
+        &self,
+        principal: &Principal,
+        request: &RefreshRequest,
+    ) -> Result<Refreshed, RefreshError> {
+        let token =
+            RefreshToken::open(&request.refresh_token, &self.server_keys).ok_or(RefreshError::Invalid)?;
+        let family = self
+            .store
+            .family(token.family)
+            .await?
+            .ok_or(RefreshError::Invalid)?;
+        if family.realm != *principal.realm_name() {
+            return Err(RefreshError::Invalid);
+        }
+        let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
+        let spend = Spend::new(
+            principal,
+            request,
+            &token,
+            successor.secret.hash(),
+            self.clock.now(),
+        )?;
+
+        let grant = match spend.judge(&family) {
+            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, &family)),
+            // A thief's scopes are of no interest.
+            Verdict::Reuse => Grant::nothing(&family),
+            Verdict::Rotate | Verdict::Replay => self.grant_again(principal, request, &family)?,
+        };
+        let (scopes, denied, policy) = (grant.granted, grant.denied, grant.revision);
+        let outcome = self
+            .store
+            .transact(move |tx| spend.commit(tx, &scopes, &policy))
+            .await?;
+
+        let (committed, replayed) = match outcome {
+            Outcome::Rotated(committed) => (committed, false),
+            Outcome::Replayed(committed) => (committed, true),
+            Outcome::Reused => {
+                tracing::warn!(family = %family.id, client = %family.client, "a spent refresh token was used: family revoked");
+                return Err(RefreshError::Reused);
+            }
+            Outcome::Refused(error) => return Err(error),
+        };
+        let (generation, policy) = (committed.family.generation(), committed.policy.clone());
+        let tokens = self.mint(principal.realm(), committed, Some(&successor))?;
+        Ok(Refreshed {
+            tokens,
+            family: family.id,
+            generation,
+            replayed,
+            denied,
+            policy,
+        })
+    }
+
+    /// `asked ∩ the family's ∩ policy now`.
+    fn grant_again(
+        &self,
+        principal: &Principal,
+        request: &RefreshRequest,
+        family: &Family,
+    ) -> Result<Grant, RefreshError> {
+        if let Some(beyond) = request.scopes.iter().find(|scope| !family.scopes.contains(scope)) {
+            return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
+        }
+        let asked = if request.scopes.is_empty() {
+            &family.scopes
+        } else {
+            &request.scopes
+        };
+        let bearer = Bearer {
+            subject: &family.subject,
+            roles: &family.roles,
+        };
+        let grant = bearer.grant(&self.policy.load(), principal, asked);
+        if grant.granted.is_empty() {
+            return Err(RefreshError::Denied(grant.denied));
+        }
+        Ok(grant)
+    }
+
+    fn refuse(&self, refusal: Refusal, family: &Family) -> RefreshError {
+        if refusal == Refusal::Ahead {
+            tracing::error!(
+                family = %family.id,
+                "a refresh token is ahead of its family: was the store restored from a backup?"
+            );
+        }
+        RefreshError::from(refusal)
+    }
+}
+
+impl Grant {
+    fn nothing(family: &Family) -> Self {
+        Self {
+            granted: ScopeSet::default(),
+            denied: Vec::new(),
+            revision: family.policy.clone(),
+        }
+    }
+}
+
+/// A presented token on its way to its family.
+struct Spend {
+    principal: Principal,
+    request_id: Option<RequestId>,
+    family: FamilyId,
+    generation: u64,
+    secret: SecretHash,
+    successor: SecretHash,
+    token_id: TokenId,
+    now: Timestamp,
+}
+
+impl Spend {
+    fn new(
+        principal: &Principal,
+        request: &RefreshRequest,
+        token: &RefreshToken,
+        successor: SecretHash,
+        now: Timestamp,
+    ) -> Result<Self, RefreshError> {
+        Ok(Self {
+            principal: principal.clone(),
+            request_id: request.request_id,
+            family: token.family,
+            generation: token.generation,
+            secret: token.secret.hash(),
+            successor,
+            token_id: TokenId::generate(now, random()?),
+            now,
+        })
+    }
+
+    fn judge(&self, family: &Family) -> Verdict {
+        let presented = Presented {
+            generation: self.generation,
+            secret: self.secret,
+            client: self.principal.client(),
+        };
+        family.present(&presented, &self.principal.realm().limits, self.now)
+    }
+
+    /// Asks the family again, and writes what follows.
+    fn commit(
+        &self,
+        tx: &mut dyn Transaction,
+        scopes: &ScopeSet,
+        policy: &PolicyRevision,
+    ) -> Result<Outcome, StoreError> {
+        let Some(family) = tx.family(self.family)? else {
+            return Ok(Outcome::Refused(RefreshError::Invalid));
+        };
+        if let Some(reason) = self.ended_with_others(tx, &family)? {
+            return Ok(Outcome::Refused(RefreshError::Revoked(reason)));
+        }
+        match self.judge(&family) {
+            Verdict::Rotate | Verdict::Replay if scopes.is_empty() => {
+                // Judged a reuse before and not now: impossible, as generations only grow.
+                Ok(Outcome::Refused(
+                    Unavailable::Defect("a generation went backwards").into(),
+                ))
+            }
+            Verdict::Rotate => self.rotate(tx, &family, scopes, policy),
+            Verdict::Replay => self.replay(tx, &family, scopes, policy),
+            Verdict::Reuse => self.reuse(tx, &family),
+            Verdict::Refuse(refusal) => Ok(Outcome::Refused(refusal.into())),
+        }
+    }
+
+    fn ended_with_others(
+        &self,
+        tx: &mut dyn Transaction,
+        family: &Family,
+    ) -> Result<Option<RevokeReason>, StoreError> {
+        if *self.principal.client() != family.client {
+            // The family's state is nobody else's business.
+            return Ok(None);
+        }
+        if let Some(reason) = tx.revokes_family(family) {
+            return Ok(Some(reason));
+        }
+        let api_key = tx.api_key(&family.api_key)?;
+        Ok(api_key
+            .and_then(|key| key.revoked_at)
+            .map(|_| RevokeReason::ApiKey))
+    }
+
+    fn rotate(
+        &self,
+        tx: &mut dyn Transaction,
+        family: &Family,
+        scopes: &ScopeSet,
+        policy: &PolicyRevision,
+    ) -> Result<Outcome, StoreError> {
+        let family = family.rotated(self.successor, &self.principal.realm().limits, self.now);
+        tx.put_family(&family)?;
+        tx.audit(&self.record(
+            &family,
+            AuditAction::Refreshed {
+                family: family.id,
+                token: self.token_id,
+                generation: family.generation(),
+                scopes: scopes.clone(),
+                policy: policy.clone(),
+            },
+        ))?;
+        Ok(Outcome::Rotated(self.committed(tx, family, scopes, policy)))
+    }
+
+    fn replay(
+        &self,
+        tx: &mut dyn Transaction,
+        family: &Family,
+        scopes: &ScopeSet,
+        policy: &PolicyRevision,
+    ) -> Result<Outcome, StoreError> {
+        if family.chain.is_none_or(|chain| chain.current != self.successor) {
+            // The ratchet gives another successor than it gave before: the server key was changed.
+            return Ok(Outcome::Refused(RefreshError::Invalid));
+        }
+        let family = family.replayed();
+        tx.put_family(&family)?;
+        let generation = family.generation();
+        let action = AuditAction::Replayed {
+            family: family.id,
+            token: self.token_id,
+            generation,
+        };
+        tx.audit(&self.record(&family, action))?;
+        Ok(Outcome::Replayed(self.committed(tx, family, scopes, policy)))
+    }
+
+    fn reuse(&self, tx: &mut dyn Transaction, family: &Family) -> Result<Outcome, StoreError> {
+        let current = family.generation();
+        let family = family.revoked(RevokeReason::Reuse, self.now);
+        tx.put_family(&family)?;
+        tx.append(session_revoked(
+            &family,
+            RevokeReason::Reuse,
+            String::new(),
+            self.now,
+        ))?;
+        let action = AuditAction::Reused {
+            family: family.id,
+            presented: self.generation,
+            current,
+        };
+        tx.audit(&self.record(&family, action))?;
+        Ok(Outcome::Reused)
+    }
+
+    fn committed(
+        &self,
+        tx: &dyn Transaction,
+        family: Family,
+        scopes: &ScopeSet,
+        policy: &PolicyRevision,
+    ) -> Committed {
+        Committed {
+            family,
+            token_id: self.token_id,
+            scopes: scopes.clone(),
+            policy: policy.clone(),
+            rev: tx.last_sequence(),
+            at: self.now,
+        }
+    }
+
+    fn record(&self, family: &Family, action: AuditAction) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: family.realm.clone(),
+            actor: self.principal.actor(),
+            request: self.request_id,
+            action,
+        }
+    }
+}
+
+/// The event that ends one family.
+pub(crate) fn session_revoked(
+    family: &Family,
+    reason: RevokeReason,
+    note: String,
+    now: Timestamp,
+) -> NewEvent {
+    let until = now.plus(family.tombstone_ttl).min(family.absolute_until);
+    NewEvent {
+        occurred_at: now,
+        relevant_until: until,
+        families_until: until,
+        realm: family.realm.clone(),
+        note,
+        body: EventBody::SessionRevoked {
+            family: family.id,
+            client: family.client.clone(),
+            audience: family.audience.clone(),
+            reason,
+        },
+    }
+}
+
+impl From<Refusal> for RefreshError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::WrongClient => Self::WrongClient,
+            Refusal::Revoked(reason) => Self::Revoked(reason),
+            Refusal::ExpiredIdle | Refusal::ExpiredAbsolute => Self::Expired,
+            Refusal::WrongSecret | Refusal::NotRefreshable => Self::Invalid,
+            Refusal::Ahead => Self::Ahead,
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Revoke: ending a token, a family, or everything of a subject, client, API key, binding, key or realm.
+//!
+//! What ends many at once is one event: "everything whose `rev` is below this sequence". The families
+//! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
+//! answered, no refresh succeeds: refreshes ask within the same serialized commits.
+
+use tessera_core::{
+    AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
+    Family, FamilyId, KeyId, KeyStatus, RequestId, RevokeReason, Sequence, SigningKey, Subject, Timestamp,
+    family::{Condition, FamilyState},
+};
+use tessera_policy::Permission;
+use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
+use tessera_token::{RefreshToken, SigningKeyPair, refresh};
+
+use crate::{
+    Authority, Principal,
+    error::{CallNotAllowed, RevokeError, Unavailable},
+    refresh::session_revoked,
+};
+
+/// How many families are read, or ended, in one step.
+const STEP: usize = 500;
+
+/// What ends, and why.
+#[derive(Clone, Debug)]
+pub struct RevokeRequest {
+    /// For the audit record.
+    pub request_id: Option<RequestId>,
+    /// For the audit record and the subscribers.
+    pub reason: String,
+    /// Only count.
+    pub validate_only: bool,
+    /// What ends.
+    pub target: RevokeTarget,
+}
+
+/// What ends.
+#[derive(Clone, Debug)]
+pub enum RevokeTarget {
+    /// An access token, or the family of a refresh token.
+    Token(String),
+    /// A family.
+    Family(FamilyId),
+    /// Everything of a subject.
+    Subject(Subject),
+    /// Everything issued to a client.
+    Client(ClientName),
+    /// An API key, and the families that it began.
+    ApiKey(ApiKeyId),
+    /// Everything that carries a binding.
+    Binding(Binding),
+    /// Everything that a signing key signed.
+    SigningKey(KeyId),
+    /// Everything of the realm.
+    Realm,
+}
+
+/// What a revocation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Live sessions (or the one access token) that ended, or would end.
+    pub matched: u64,
+    /// The place of the event; where nothing new was written, the place of the log now. None where the
+    /// call only counted.
+    pub cursor: Option<Cursor>,
+}
+
+impl Authority {
+    /// Ends what the request names. Idempotent; an unknown target matches nothing.
+    ///
+    /// # Errors
+    /// [`RevokeError::NotAllowed`] where the target is not the caller's own and policy does not permit.
+    pub async fn revoke(
+        &self,
+        principal: &Principal,
+        request: &RevokeRequest,
+    ) -> Result<Revoked, RevokeError> {
+        let call = Call {
+            authority: self,
+            principal,
+            request,
+            now: self.clock.now(),
+        };
+        match &request.target {
+            RevokeTarget::Token(token) if token.starts_with(refresh::PREFIX) => {
+                match RefreshToken::open(token, &self.server_keys) {
+                    Some(token) => call.family(token.family).await,
+                    None => Ok(call.nothing()),
+                }
+            }
+            RevokeTarget::Token(token) => call.access_token(token).await,
+            RevokeTarget::Family(family) => call.family(*family).await,
+            RevokeTarget::ApiKey(id) => call.api_key(id).await,
+            RevokeTarget::SigningKey(id) => call.signing_key(id).await,
+            RevokeTarget::Subject(subject) => {
+                if *subject != principal.client().to_subject() {
+                    self.require(principal, &Permission::RevokeSessions)?;
+                }
+                let index = FamilyIndex::Subject(principal.realm_name().clone(), subject.clone());
+                call.everything(
+                    index,
+                    EventBody::SubjectRevoked {
+                        subject: subject.clone(),
+                    },
+                )
+                .await
+            }
+            RevokeTarget::Client(client) => {
+                call.require_unless_own(client)?;
+                let index = FamilyIndex::Client(principal.realm_name().clone(), client.clone());
+                call.everything(
+                    index,
+                    EventBody::ClientRevoked {
+                        client: client.clone(),
+                    },
+                )
+                .await
+            }
+            RevokeTarget::Binding(binding) => {
+                self.require(principal, &Permission::RevokeSessions)?;
+                let index = FamilyIndex::Binding(principal.realm_name().clone(), binding.clone());
+                call.everything(
+                    index,
+                    EventBody::BindingRevoked {
+                        binding: binding.clone(),
+                    },
+                )
+                .await
+            }
+            RevokeTarget::Realm => {
+                self.require(principal, &Permission::RevokeRealm)?;
+                call.everything(
+                    FamilyIndex::Realm(principal.realm_name().clone()),
+                    EventBody::RealmRevoked,
+                )
+                .await
+            }
+        }
+    }
+}
+
+/// One call of Revoke.
+struct Call<'a> {
+    authority: &'a Authority,
+    principal: &'a Principal,
+    request: &'a RevokeRequest,
+    now: Timestamp,
+}
+
+impl Call<'_> {
+    async fn access_token(&self, token: &str) -> Result<Revoked, RevokeError> {
+        let verified = {
+            let keys = self.authority.keys.load();
+            self.authority.verified.verify(token, keys.keyring())
+        };
+        let Ok(verified) = verified else {
+            return Ok(self.nothing());
+        };
+        let claims = verified.claims();
+        if claims.realm != *self.principal.realm_name() || self.now >= claims.expires_at {
+            return Ok(self.nothing());
+        }
+        self.require_unless_own(&claims.client)?;
+        let is_revoked = {
+            let revocations = self.authority.store.revocations();
+            let revocations = revocations
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            revocations.revokes_token(claims, verified.key_id())
+        };
+        if is_revoked {
+            return Ok(self.nothing());
+        }
+        if self.request.validate_only {
+            return Ok(Revoked {
+                matched: 1,
+                cursor: None,
+            });
+        }
+        let event = self.token_event(claims);
+        let audit = self.audit(EventTarget::Token(claims.token_id), 1);
+        let sequence = self.authority.store.transact(move |tx| {
+            tx.audit(&audit)?;
+            tx.append(event.clone())
+        });
+        let sequence = sequence.await?;
+        self.authority.verified.forget(token);
+        Ok(self.done(1, sequence))
+    }
+
+    async fn family(&self, id: FamilyId) -> Result<Revoked, RevokeError> {
+        let family = self.authority.store.family(id).await?;
+        let Some(family) = family.filter(|family| family.realm == *self.principal.realm_name()) else {
+            return Ok(self.nothing());
+        };
+        self.require_unless_own(&family.client)?;
+        let is_live = self.authority.session_of(family).await?.condition == Condition::Active;
+        if !is_live {
+            return Ok(self.nothing());
+        }
+        if self.request.validate_only {
+            return Ok(Revoked {
+                matched: 1,
+                cursor: None,
+            });
+        }
+        let (note, now) = (self.request.reason.clone(), self.now);
+        let audit = self.audit(EventTarget::Family(id), 1);
+        let sequence = self.authority.store.transact(move |tx| {
+            let sequence = end_family(tx, id, RevokeReason::Requested, &note, now)?;
+            if sequence.is_some() {
+                tx.audit(&audit)?;
+            }
+            Ok(sequence)
+        });
+        // None: somebody else ended it meanwhile.
+        Ok(sequence
+            .await?
+            .map_or_else(|| self.nothing(), |sequence| self.done(1, sequence)))
+    }
+
+    /// One event for all that an index lists.
+    async fn everything(&self, index: FamilyIndex, body: EventBody) -> Result<Revoked, RevokeError> {
+        let matched = self.count_live(index).await?;
+        if self.request.validate_only {
+            return Ok(Revoked {
+                matched,
+                cursor: None,
+            });
+        }
+        let limits = &self.principal.realm().limits;
+        let target = body.target().unwrap_or(EventTarget::Realm);
+        // Access tokens without a family row can't exist, but a row may be gone before its last token is:
+        // the event is written although nothing matched.
+        let event = NewEvent {
+            occurred_at: self.now,
+            relevant_until: self.now.plus(limits.access_ttl_max),
+            families_until: self.now.plus(limits.session_ttl_max).plus(limits.access_ttl_max),
+            realm: self.principal.realm_name().clone(),
+            note: self.request.reason.clone(),
+            body,
+        };
+        let audit = self.audit(target, matched);
+        let sequence = self.authority.store.transact(move |tx| {
+            tx.audit(&audit)?;
+            tx.append(event.clone())
+        });
+        Ok(self.done(matched, sequence.await?))
+    }
+
+    /// The key first: from that commit on no family that it began can be refreshed. Then its families, in
+    /// steps, so that verifiers refuse their access tokens too. A crash in between loses nothing that
+    /// matters: repeating the call ends the rest.
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
+        let key = self.authority.store.api_key(id).await?;
+        let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
+            return Ok(self.nothing());
+        };
+        if key.client != *self.principal.client() {
+            self.authority
+                .require(self.principal, &Permission::RevokeApiKeys)?;
+        }
+        let index = FamilyIndex::ApiKey(key.realm.clone(), id.clone());
+        if self.request.validate_only {
+            return Ok(Revoked {
+                matched: self.count_live(index).await?,
+                cursor: None,
+            });
+        }
+        let mut sequence = self.end_api_key(&key).await?;
+        let mut matched = 0;
+        let mut after = None;
+        loop {
+            let page = self
+                .authority
+                .store
+                .families(index.clone(), PageRequest { after, limit: STEP })
+                .await?;
+            let live = page
+                .items
+                .iter()
+                .filter(|family| family.condition(self.now) == Condition::Active);
+            let live: Vec<_> = live.map(|family| family.id).collect();
+            if !live.is_empty() {
+                let (ended, last) = self.end_families(live).await?;
+                matched += ended;
+                sequence = last.or(sequence);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(sequence.map_or_else(|| self.nothing(), |sequence| self.done(matched, sequence)))
+    }
+
+    async fn end_api_key(&self, key: &tessera_core::ApiKey) -> Result<Option<Sequence>, RevokeError> {
+        let (id, now) = (key.id.clone(), self.now);
+        let until = now.plus(self.principal.realm().limits.access_ttl_max);
+        let event = NewEvent {
+            occurred_at: now,
+            relevant_until: until,
+            families_until: until,
+            realm: key.realm.clone(),
+            note: self.request.reason.clone(),
+            body: EventBody::ApiKeyRevoked {
+                api_key: id.clone(),
+                client: key.client.clone(),
+            },
+        };
+        let audit = self.audit(EventTarget::ApiKey(id.clone()), 0);
+        let sequence = self.authority.store.transact(move |tx| {
+            let Some(mut key) = tx.api_key(&id)?.filter(|key| key.revoked_at.is_none()) else {
+                return Ok(None);
+            };
+            key.revoked_at = Some(now);
+            tx.put_api_key(&key)?;
+            tx.audit(&audit)?;
+            tx.append(event.clone()).map(Some)
+        });
+        Ok(sequence.await?)
+    }
+
+    async fn end_families(&self, ids: Vec<FamilyId>) -> Result<(u64, Option<Sequence>), RevokeError> {
+        let (note, now) = (self.request.reason.clone(), self.now);
+        let ended = self.authority.store.transact(move |tx| {
+            let (mut ended, mut last) = (0, None);
+            for id in &ids {
+                if let Some(sequence) = end_family(tx, *id, RevokeReason::ApiKey, &note, now)? {
+                    ended += 1;
+                    last = Some(sequence);
+                }
+            }
+            Ok((ended, last))
+        });
+        Ok(ended.await?)
+    }
+
+    /// A revoked signing key is replaced in the same commit: the realm is never without one.
+    async fn signing_key(&self, id: &KeyId) -> Result<Revoked, RevokeError> {
+        self.authority
+            .require(self.principal, &Permission::RevokeSigningKeys)?;
+        let realm = self.principal.realm_name();
+        let old = self.authority.keys.load().record(id).cloned();
+        let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
+            return Ok(self.nothing());
+        };
+        if self.request.validate_only {
+            return Ok(Revoked {
+                matched: 0,
+                cursor: None,
+            });
+        }
+        let replacement = if old.status == KeyStatus::Active {
+            let pair = SigningKeyPair::generate()?;
+            let record = pair.to_record(realm, &self.authority.server_keys, self.now);
+            Some(record.map_err(|_| Unavailable::Defect("a new signing key can't be sealed"))?)
+        } else {
+            None
+        };
+        let (note, now) = (self.request.reason.clone(), self.now);
+        let until = now.plus(self.principal.realm().limits.access_ttl_max);
+        let audit = self.audit(EventTarget::SigningKey(id.clone()), 0);
+        let created = replacement.as_ref().map(|key| AuditRecord {
+            action: AuditAction::SigningKeyCreated { key: key.id.clone() },
+            ..audit.clone()
+        });
+        let sequence = self.authority.store.transact(move |tx| {
+            tx.audit(&audit)?;
+            if let (Some(key), Some(created)) = (&replacement, &created) {
+                tx.audit(created)?;
+                publish_key(tx, key, now, until)?;
+            }
+            let revoked = SigningKey {
+                status: KeyStatus::Revoked,
+                not_after: Some(now),
+                ..old.clone()
+            };
+            tx.put_signing_key(&revoked)?;
+            tx.append(NewEvent {
+                note: note.clone(),
+                ..key_event(
+                    &revoked,
+                    EventBody::KeyRevoked {
+                        key: revoked.id.clone(),
+                    },
+                    now,
+                    until,
+                )
+            })
+        });
+        let sequence = sequence.await?;
+        self.authority.reload_keys().await?;
+        Ok(self.done(0, sequence))
+    }
+
+    async fn count_live(&self, index: FamilyIndex) -> Result<u64, RevokeError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self
+                .authority
+                .store
+                .families(index.clone(), PageRequest { after, limit: STEP })
+                .await?;
+            for family in page.items {
+                let session = self.authority.session_of(family).await?;
+                count += u64::from(session.condition == Condition::Active);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {
+        if owner == self.principal.client() {
+            return Ok(());
+        }
+        self.authority
+            .require(self.principal, &Permission::RevokeSessions)
+    }
+
+    fn token_event(&self, claims: &AccessClaims) -> NewEvent {
+        NewEvent {
+            occurred_at: self.now,
+            relevant_until: claims.expires_at,
+            families_until: claims.expires_at,
+            realm: claims.realm.clone(),
+            note: self.request.reason.clone(),
+            body: EventBody::TokenRevoked {
+                token: claims.token_id,
+                client: claims.client.clone(),
+                audience: claims.audience.clone(),
+            },
+        }
+    }
+
+    fn audit(&self, target: EventTarget, matched: u64) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: self.principal.realm_name().clone(),
+            actor: self.principal.actor(),
+            request: self.request.request_id,
+            action: AuditAction::Revoked {
+                target,
+                matched,
+                reason: self.request.reason.clone(),
+            },
+        }
+    }
+
+    fn nothing(&self) -> Revoked {
+        let cursor = (!self.request.validate_only).then(|| self.authority.place());
+        Revoked { matched: 0, cursor }
+    }
+
+    fn done(&self, matched: u64, sequence: Sequence) -> Revoked {
+        Revoked {
+            matched,
+            cursor: Some(self.authority.cursor_at(sequence)),
+        }
+    }
+}
+
+/// Ends a family and says so in the log; none where it has ended already or is not known.
+fn end_family(
+    tx: &mut dyn Transaction,
+    id: FamilyId,
+    reason: RevokeReason,
+    note: &str,
+    now: Timestamp,
+) -> Result<Option<Sequence>, tessera_store::StoreError> {
+    let Some(family) = tx
+        .family(id)?
+        .filter(|family| family.state == FamilyState::Active)
+    else {
+        return Ok(None);
+    };
+    let family: Family = family.revoked(reason, now);
+    tx.put_family(&family)?;
+    tx.append(session_revoked(&family, reason, note.to_owned(), now))
+        .map(Some)
+}
+
+/// Stores a new active signing key and says so in the log.
+pub(crate) fn publish_key(
+    tx: &mut dyn Transaction,
+    key: &SigningKey,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<(), tessera_store::StoreError> {
+    tx.put_signing_key(key)?;
+    tx.append(key_event(
+        key,
+        EventBody::KeyPublished { key: key.id.clone() },
+        now,
+        until,
+    ))?;
+    tx.append(key_event(
+        key,
+        EventBody::KeyActivated { key: key.id.clone() },
+        now,
+        until,
+    ))?;
+    Ok(())
+}
+
+fn key_event(key: &SigningKey, body: EventBody, now: Timestamp, until: Timestamp) -> NewEvent {
+    NewEvent {
+        occurred_at: now,
+        relevant_until: until,
+        families_until: until,
+        realm: key.realm.clone(),
+        note: String::new(),
+        body,
+    }
+}

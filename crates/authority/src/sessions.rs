@@ -1,0 +1,115 @@
+//! Looking at sessions (families).
+
+use std::sync::PoisonError;
+
+use tessera_core::{Binding, ClientName, Family, FamilyId, RevokeReason, Subject, family::Condition};
+use tessera_policy::Permission;
+use tessera_store::FamilyIndex;
+
+use crate::{
+    Authority, Listed, Principal,
+    error::{SessionError, Unavailable},
+    list::page_request,
+};
+
+/// A family and what it is now, all that ended it considered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The family.
+    pub family: Family,
+    /// What it is now.
+    pub condition: Condition,
+}
+
+/// What sessions are listed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionsBy {
+    /// A subject.
+    Subject(Subject),
+    /// A client.
+    Client(ClientName),
+    /// A binding.
+    Binding(Binding),
+}
+
+impl Authority {
+    /// One session.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`] also where the caller may not see it.
+    pub async fn session(&self, principal: &Principal, id: FamilyId) -> Result<Session, SessionError> {
+        let family = self.store.family(id).await?.ok_or(SessionError::NotFound)?;
+        let may_see = family.realm == *principal.realm_name()
+            && (family.client == *principal.client()
+                || self.require(principal, &Permission::ReadSessions).is_ok());
+        if !may_see {
+            return Err(SessionError::NotFound);
+        }
+        Ok(self.session_of(family).await?)
+    }
+
+    /// The sessions of a subject, a client or a binding, oldest first.
+    ///
+    /// # Errors
+    /// [`SessionError::NotAllowed`] where they are not the caller's own and policy does not permit.
+    pub async fn sessions(
+        &self,
+        principal: &Principal,
+        by: SessionsBy,
+        page_size: usize,
+        page_token: &str,
+    ) -> Result<Listed<Session>, SessionError> {
+        if !matches!(&by, SessionsBy::Client(client) if client == principal.client()) {
+            self.require(principal, &Permission::ReadSessions)?;
+        }
+        let realm = principal.realm_name().clone();
+        let index = match by {
+            SessionsBy::Subject(subject) => FamilyIndex::Subject(realm, subject),
+            SessionsBy::Client(client) => FamilyIndex::Client(realm, client),
+            SessionsBy::Binding(binding) => FamilyIndex::Binding(realm, binding),
+        };
+        let request = page_request(page_size, page_token, |text| FamilyId::parse(text).ok())
+            .ok_or(SessionError::PageTokenInvalid)?;
+        let page = self.store.families(index, request).await?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for family in page.items {
+            items.push(self.session_of(family).await?);
+        }
+        let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
+        Ok(Listed {
+            items,
+            next_page_token,
+        })
+    }
+
+    pub(crate) async fn session_of(&self, family: Family) -> Result<Session, Unavailable> {
+        let condition = match family.condition(self.clock.now()) {
+            Condition::Active => match self.ended_with_others(&family).await? {
+                Some(reason) => Condition::Revoked(reason),
+                None => Condition::Active,
+            },
+            ended => ended,
+        };
+        Ok(Session { family, condition })
+    }
+
+    /// Why a family ended together with others: its subject, client, binding, realm or API key.
+    pub(crate) async fn ended_with_others(
+        &self,
+        family: &Family,
+    ) -> Result<Option<RevokeReason>, Unavailable> {
+        let ended = self
+            .store
+            .revocations()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revokes_family(family);
+        if ended.is_some() {
+            return Ok(ended);
+        }
+        let api_key = self.store.api_key(&family.api_key).await?;
+        Ok(api_key
+            .and_then(|key| key.revoked_at)
+            .map(|_| RevokeReason::ApiKey))
+    }
+}

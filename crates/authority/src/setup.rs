@@ -1,0 +1,213 @@
+//! Opening an authority: what must be there before the first request.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tessera_core::{
+    ApiKeyId, AuditAction, AuditRecord, Clock, EventBody, KeyStatus, Realm, RealmName, SigningKey, Timestamp,
+    audit::Actor,
+};
+use tessera_policy::Policy;
+use tessera_store::{NewEvent, PageRequest, Store, StoreError, StoreExt};
+use tessera_token::{KeyError, NoEntropy, ServerKeys, SigningKeyPair};
+use tokio::sync::watch as signal;
+
+use crate::{
+    Authority, Unavailable, keys::KeySet, propagation::Subscribers, revoke::publish_key,
+    verified::VerifiedTokens,
+};
+
+/// What an authority is made of.
+pub struct Options {
+    /// Where its state is.
+    pub store: Arc<dyn Store>,
+    /// What decides.
+    pub policy: Policy,
+    /// The realms it serves; each must be in the policy's catalogue.
+    pub realms: Vec<Realm>,
+    /// Its own secret.
+    pub server_keys: ServerKeys,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// How many verified tokens are kept, about 1.5 KiB each.
+    pub verified_tokens_max: u64,
+}
+
+/// An authority can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A realm is configured and not in the catalogue.
+    #[error(
+        "realm `{realm}` is not in the policy's catalogue.toml: add it under [realms], or take it out of the configuration"
+    )]
+    RealmUnknown {
+        /// The realm.
+        realm: RealmName,
+    },
+    /// No realm is configured.
+    #[error("no realm is configured")]
+    NoRealm,
+    /// The stored signing keys do not open with the server key.
+    #[error(
+        "the signing keys in the data directory were sealed by another server key: configure the key that made this directory, or name it among the previous keys"
+    )]
+    WrongServerKey(#[source] KeyError),
+    /// The store can't be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gives no random numbers.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+impl Authority {
+    /// Opens an authority: makes the signing keys that are missing, and says in the log which policy is in
+    /// force.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub async fn open(options: Options) -> Result<Arc<Self>, SetupError> {
+        let Options {
+            store,
+            policy,
+            realms,
+            server_keys,
+            clock,
+            verified_tokens_max,
+        } = options;
+        if realms.is_empty() {
+            return Err(SetupError::NoRealm);
+        }
+        if let Some(unknown) = realms
+            .iter()
+            .find(|realm| !policy.catalogue().has_realm(&realm.name))
+        {
+            return Err(SetupError::RealmUnknown {
+                realm: unknown.name.clone(),
+            });
+        }
+        let realms: BTreeMap<_, _> = realms
+            .into_iter()
+            .map(|realm| (realm.name.clone(), Arc::new(realm)))
+            .collect();
+        let mut records = store.signing_keys().await?;
+        // Before anything is written: a wrong server key must not leave new signing keys behind.
+        KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        for realm in realms.values() {
+            announce(store.as_ref(), realm, &policy, clock.now()).await?;
+            if !has_active_key(&records, &realm.name) {
+                records.push(make_key(store.as_ref(), realm, &server_keys, clock.now()).await?);
+            }
+        }
+        let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        Ok(Arc::new(Self {
+            store,
+            policy: ArcSwap::from_pointee(policy),
+            realms,
+            server_keys,
+            keys: ArcSwap::from_pointee(keys),
+            verified: VerifiedTokens::new(verified_tokens_max),
+            subscribers: Subscribers::default(),
+            clock,
+            draining: signal::Sender::new(false),
+        }))
+    }
+
+    /// Whether a realm has an API key that works, of any client.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn has_working_api_key(&self, realm: &RealmName) -> Result<bool, Unavailable> {
+        let mut after: Option<ApiKeyId> = None;
+        loop {
+            let page = self
+                .store
+                .api_keys(realm, PageRequest { after, limit: 100 })
+                .await?;
+            if page.items.iter().any(|key| key.works(self.clock.now())) {
+                return Ok(true);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+fn has_active_key(records: &[SigningKey], realm: &RealmName) -> bool {
+    records
+        .iter()
+        .any(|key| key.realm == *realm && key.status == KeyStatus::Active)
+}
+
+async fn make_key(
+    store: &dyn Store,
+    realm: &Realm,
+    server_keys: &ServerKeys,
+    now: Timestamp,
+) -> Result<SigningKey, SetupError> {
+    let pair = SigningKeyPair::generate()?;
+    let record = pair
+        .to_record(&realm.name, server_keys, now)
+        .map_err(SetupError::WrongServerKey)?;
+    let audit = by_operator(
+        realm,
+        now,
+        AuditAction::SigningKeyCreated {
+            key: record.id.clone(),
+        },
+    );
+    let until = now.plus(realm.limits.access_ttl_max);
+    let stored = record.clone();
+    store
+        .transact(move |tx| {
+            tx.audit(&audit)?;
+            publish_key(tx, &stored, now, until)
+        })
+        .await?;
+    Ok(record)
+}
+
+/// Says in the log and the audit trail which policy this start applied.
+async fn announce(
+    store: &dyn Store,
+    realm: &Realm,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<(), SetupError> {
+    let revision = policy.revision().clone();
+    let audit = by_operator(
+        realm,
+        now,
+        AuditAction::PolicyApplied {
+            policy: revision.clone(),
+        },
+    );
+    let until = now.plus(realm.limits.access_ttl_max);
+    let event = NewEvent {
+        occurred_at: now,
+        relevant_until: until,
+        families_until: until,
+        realm: realm.name.clone(),
+        note: String::new(),
+        body: EventBody::PolicyApplied { policy: revision },
+    };
+    store
+        .transact(move |tx| {
+            tx.audit(&audit)?;
+            tx.append(event.clone())
+        })
+        .await?;
+    Ok(())
+}
+
+fn by_operator(realm: &Realm, now: Timestamp, action: AuditAction) -> AuditRecord {
+    AuditRecord {
+        at: now,
+        realm: realm.name.clone(),
+        actor: Actor::Operator,
+        request: None,
+        action,
+    }
+}

@@ -1,0 +1,102 @@
+//! From a family to the tokens that its client holds.
+
+use tessera_core::{
+    AccessClaims, Family, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Timestamp, TokenId,
+};
+use tessera_token::{RefreshToken, access};
+use zeroize::Zeroizing;
+
+use crate::{Authority, error::Unavailable};
+
+/// What a client holds.
+#[derive(Debug)]
+pub struct TokenSet {
+    /// The access token.
+    pub access_token: String,
+    /// Its id.
+    pub token_id: TokenId,
+    /// The refresh token, where there is one.
+    pub refresh_token: Option<Zeroizing<String>>,
+    /// Remaining life of the access token.
+    pub expires_in: Seconds,
+    /// Remaining life of the refresh token unless it is used; 0 where there is none.
+    pub refresh_expires_in: Seconds,
+    /// The scopes of the access token.
+    pub scopes: ScopeSet,
+}
+
+/// What an access token is made of, once the store has committed.
+pub(crate) struct Committed {
+    pub(crate) family: Family,
+    pub(crate) token_id: TokenId,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) policy: PolicyRevision,
+    pub(crate) rev: Sequence,
+    pub(crate) at: Timestamp,
+}
+
+impl Authority {
+    /// Signs and seals. Called after the commit, never before.
+    pub(crate) fn mint(
+        &self,
+        realm: &Realm,
+        committed: Committed,
+        refresh: Option<&RefreshToken>,
+    ) -> Result<TokenSet, Unavailable> {
+        let Committed {
+            family,
+            token_id,
+            scopes,
+            policy,
+            rev,
+            at,
+        } = committed;
+        let keys = self.keys.load();
+        let signer = keys
+            .signer(&realm.name)
+            .ok_or(Unavailable::Defect("a realm has no signing key"))?;
+        let expires_at = family.access_until(at);
+        let refresh_token = match refresh {
+            Some(token) => Some(
+                token
+                    .seal(&self.server_keys)
+                    .ok_or(Unavailable::Defect("a refresh token can't be sealed"))?,
+            ),
+            None => None,
+        };
+        let refresh_expires_in = if refresh.is_some() {
+            family.idle_until.seconds_from(at)
+        } else {
+            Seconds(0)
+        };
+        let generation = family.generation();
+        let claims = AccessClaims {
+            issuer: realm.issuer.clone(),
+            subject: family.subject,
+            audience: family.audience,
+            token_id,
+            issued_at: at.floor_to_second(),
+            not_before: at.floor_to_second(),
+            expires_at,
+            scopes: scopes.clone(),
+            roles: family.roles,
+            realm: family.realm,
+            client: family.client,
+            family: family.id,
+            generation,
+            rev,
+            policy,
+            bindings: family.bindings,
+        };
+        let access_token =
+            access::sign(&claims, signer).ok_or(Unavailable::Defect("an access token can't be signed"))?;
+        Ok(TokenSet {
+            access_token,
+            token_id,
+            refresh_token,
+            expires_in: expires_at.seconds_from(at.floor_to_second()),
+            refresh_expires_in,
+            scopes,
+        })
+    }
+}

@@ -1,0 +1,336 @@
+//! What can be typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use tessera_core::Seconds;
+
+/// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tessera",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How the authority is reached.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// The authority's address.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_ADDR",
+        default_value = "http://127.0.0.1:7600",
+        value_name = "URL",
+        help_heading = "Connection"
+    )]
+    pub(crate) addr: String,
+    /// The API key; better set in the environment than typed.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Connection"
+    )]
+    pub(crate) api_key: Option<String>,
+    /// A PEM file with the certificate authority of an https:// address.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_CA",
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+    /// How long one call may take.
+    #[arg(
+        long,
+        global = true,
+        default_value = "30s",
+        value_name = "TIME",
+        help_heading = "Connection"
+    )]
+    pub(crate) timeout: Seconds,
+}
+
+/// How answers look.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Output {
+    /// Print exactly one JSON document (streams: one a line).
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an authority to try things out: no configuration, two realms, API keys printed.
+    Dev(Dev),
+    /// Run an authority for real.
+    Serve(Serve),
+    /// Issue, refresh, introspect, revoke and look at tokens.
+    Token {
+        #[command(subcommand)]
+        command: Token,
+    },
+    /// End everything of a subject, client, binding, session, API key, signing key, or the realm.
+    Revoke(Revoke),
+    /// Follow the revocation log.
+    Watch(Watch),
+    /// Make, list, roll and revoke API keys.
+    Apikey {
+        #[command(subcommand)]
+        command: ApiKey,
+    },
+    /// Look at sessions, and end them.
+    Session {
+        #[command(subcommand)]
+        command: Session,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where gRPC is served; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Where probes and metrics are served.
+    #[arg(long, default_value = "127.0.0.1:7601", value_name = "ADDRESS")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Keep the state here; without it, it is gone when the authority stops.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Policy files; without it, the example policy.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Life of an access token where the caller names none.
+    #[arg(long, default_value = "1h", value_name = "TIME")]
+    pub(crate) access_ttl: Seconds,
+    /// Print one line of JSON once it is ready, and nothing else on stdout.
+    #[arg(long)]
+    pub(crate) print_json: bool,
+    /// Write the same line to this file once it is ready.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The configuration; tessera.example.toml has every key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Begin a session: an access token and a refresh token.
+    Issue(Issue),
+    /// Spend a refresh token.
+    Refresh {
+        /// The refresh token, or `-` to read it from stdin.
+        token: String,
+        /// Only this scope, for this access token; repeat it for several.
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// An id for the audit record.
+        #[arg(long, value_name = "UUID")]
+        request_id: Option<String>,
+    },
+    /// Ask the authority whether a token is valid now.
+    Introspect {
+        /// The token, or `-` to read it from stdin.
+        token: String,
+        /// Wait until the authority knows everything up to this cursor.
+        #[arg(long, value_name = "CURSOR")]
+        at_least_as_fresh: Option<String>,
+    },
+    /// End an access token, or the session of a refresh token.
+    Revoke {
+        /// The token, or `-` to read it from stdin.
+        token: String,
+        /// Why, for the audit record and the subscribers.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+    /// Show what an access token says, without asking whether it is valid.
+    Inspect {
+        /// The token, or `-` to read it from stdin.
+        token: String,
+        /// Fetch the authority's keys, and check signature and time.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Issue {
+    /// Whom the token speaks for; without it, the client itself.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// A role to assert for the subject; repeat it for several.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// A scope to ask for; repeat it for several. Without it, all that policy grants.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// The service that may accept the token.
+    #[arg(long, value_name = "AUDIENCE")]
+    pub(crate) audience: Option<String>,
+    /// Life of each access token.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) access_ttl: Option<Seconds>,
+    /// Life of the session, which no refresh outlives.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) session_ttl: Option<Seconds>,
+    /// A label such as `stream:ls_42`; repeat it for several.
+    #[arg(long = "binding", value_name = "BINDING")]
+    pub(crate) bindings: Vec<String>,
+    /// Fail unless every scope is granted.
+    #[arg(long)]
+    pub(crate) require_all: bool,
+    /// Give no refresh token.
+    #[arg(long)]
+    pub(crate) without_refresh: bool,
+    /// Make the call idempotent for 10 minutes.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    pub(crate) target: RevokeTarget,
+    /// Only count the live sessions that would end.
+    #[arg(long)]
+    pub(crate) validate_only: bool,
+    /// Why, for the audit record and the subscribers.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RevokeTarget {
+    /// Everything of a subject.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Everything issued to a client (`client:<name>`).
+    #[arg(long, value_name = "CLIENT")]
+    pub(crate) client: Option<String>,
+    /// Everything that carries a binding.
+    #[arg(long, value_name = "BINDING")]
+    pub(crate) binding: Option<String>,
+    /// A session.
+    #[arg(long, value_name = "FAMILY")]
+    pub(crate) family: Option<String>,
+    /// An API key (the id, as `tessera apikey list` shows it), with the sessions that it began.
+    #[arg(long = "api-key-id", value_name = "ID")]
+    pub(crate) api_key_id: Option<String>,
+    /// Everything that a signing key signed.
+    #[arg(long, value_name = "KID")]
+    pub(crate) key: Option<String>,
+    /// Everything of the realm.
+    #[arg(long)]
+    pub(crate) realm: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Where to begin: `snapshot`, `latest`, `earliest` or a cursor.
+    #[arg(long, default_value = "latest", value_name = "PLACE")]
+    pub(crate) from: String,
+    /// Only what can concern tokens of this audience; repeat it for several.
+    #[arg(long = "audience", value_name = "AUDIENCE")]
+    pub(crate) audiences: Vec<String>,
+    /// Only this kind, such as `session_revoked`; repeat it for several.
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<String>,
+    /// Show checkpoints too.
+    #[arg(long)]
+    pub(crate) checkpoints: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiKey {
+    /// Make a key for a client, and show it once.
+    Create {
+        /// The client's name, without `client:`.
+        name: String,
+        /// The realm; must be the caller's, or one of the configuration.
+        #[arg(long, value_name = "REALM")]
+        realm: Option<String>,
+        /// How long it works.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<Seconds>,
+        /// Write to the data directory of a stopped authority instead of calling one: for the first key.
+        #[arg(long, value_name = "FILE", requires = "realm", conflicts_with = "expires")]
+        config: Option<PathBuf>,
+    },
+    /// List the realm's keys.
+    List,
+    /// Replace a key; the old one works for a while.
+    Roll {
+        /// The key's id.
+        id: String,
+        /// How long the old key works.
+        #[arg(long, default_value = "24h", value_name = "TIME")]
+        overlap: Seconds,
+    },
+    /// End a key, and the sessions that it began.
+    Revoke {
+        /// The key's id.
+        id: String,
+        /// Why, for the audit record.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List sessions.
+    List(ListSessions),
+    /// Show one session.
+    Show {
+        /// The session.
+        family: String,
+    },
+    /// End one session.
+    Revoke {
+        /// The session.
+        family: String,
+        /// Why, for the audit record and the subscribers.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ListSessions {
+    /// Those of a subject.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
+    /// Those of a client (`client:<name>`).
+    #[arg(long, value_name = "CLIENT")]
+    pub(crate) client: Option<String>,
+    /// Those that carry a binding.
+    #[arg(long, value_name = "BINDING")]
+    pub(crate) binding: Option<String>,
+}

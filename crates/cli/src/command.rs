@@ -1,0 +1,33 @@
+//! The verbs, one file each.
+
+pub(crate) mod apikey;
+pub(crate) mod dev;
+pub(crate) mod revoke;
+pub(crate) mod serve;
+pub(crate) mod session;
+pub(crate) mod shutdown;
+pub(crate) mod token;
+pub(crate) mod watch;
+
+use clap::CommandFactory;
+use tessera_core::Seconds;
+
+use crate::arguments::Arguments;
+
+/// Prints a completion script.
+pub(crate) fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "tessera",
+        &mut std::io::stdout(),
+    );
+}
+
+/// A length of time as the wire has it.
+fn duration(length: Seconds) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: length.0.into(),
+        nanos: 0,
+    }
+}

@@ -1,0 +1,145 @@
+//! `tessera apikey …`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tessera_core::{ClientName, RealmName};
+use tessera_proto::v1::{
+    self, CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest,
+};
+use tessera_server::{Config, launch, telemetry};
+
+use crate::{
+    arguments::{ApiKey, Connection, Output},
+    command::duration,
+    failure::Failure,
+    json,
+};
+
+pub(crate) async fn run(command: ApiKey, connection: &Connection, output: Output) -> Result<(), Failure> {
+    match command {
+        ApiKey::Create {
+            name,
+            realm,
+            config: Some(config),
+            ..
+        } => create_offline(&name, realm.as_deref().unwrap_or_default(), &config, output).await,
+        ApiKey::Create {
+            name,
+            realm,
+            expires,
+            config: None,
+        } => {
+            let request = CreateApiKeyRequest {
+                name,
+                realm: realm.unwrap_or_default(),
+                ttl: expires.map(duration),
+            };
+            let made = connection
+                .api_keys()
+                .await?
+                .create_api_key(request)
+                .await?
+                .into_inner();
+            print_made(&made.secret, made.api_key.as_ref().map(json::api_key), output)
+        }
+        ApiKey::List => list(connection, output).await,
+        ApiKey::Roll { id, overlap } => {
+            let request = RollApiKeyRequest {
+                id,
+                overlap: Some(duration(overlap)),
+            };
+            let rolled = connection
+                .api_keys()
+                .await?
+                .roll_api_key(request)
+                .await?
+                .into_inner();
+            let document = json!({
+                "secret": rolled.secret,
+                "api_key": rolled.api_key.as_ref().map(json::api_key),
+                "previous": rolled.previous.as_ref().map(json::api_key),
+            });
+            let until = rolled
+                .previous
+                .and_then(|key| json::time(key.expire_time.as_ref()))
+                .unwrap_or_default();
+            output.print(&document, || {
+                format!(
+                    "{}\nThis is shown once. The old key works until {until}.",
+                    rolled.secret
+                )
+            })
+        }
+        ApiKey::Revoke { id, reason } => {
+            let request = RevokeApiKeyRequest { id, reason };
+            let revoked = connection
+                .api_keys()
+                .await?
+                .revoke_api_key(request)
+                .await?
+                .into_inner();
+            let document = json!({ "matched": revoked.matched, "cursor": revoked.cursor });
+            output.print(&document, || {
+                format!("revoked; live sessions ended: {}", revoked.matched)
+            })
+        }
+    }
+}
+
+/// Writes to the data directory itself, which only its owner can do: the way to a realm's first key.
+async fn create_offline(name: &str, realm: &str, config: &Path, output: Output) -> Result<(), Failure> {
+    let client = ClientName::from_short(name).map_err(Failure::cannot_run)?;
+    let realm = RealmName::parse(realm).map_err(Failure::cannot_run)?;
+    let config = Config::read(config).map_err(Failure::cannot_run)?;
+    telemetry::init(config.log.format, "warn");
+    if !config.realms.contains_key(&realm) {
+        return Err(Failure::cannot_run(format!(
+            "realm `{realm}` is not in the configuration"
+        )));
+    }
+    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    let new = authority
+        .create_operator_api_key(&realm, client)
+        .await
+        .map_err(Failure::cannot_run)?;
+    authority.close().await.map_err(Failure::cannot_run)?;
+    let record = json!({ "id": new.record.id, "client": new.record.client, "realm": new.record.realm });
+    print_made(new.secret.expose(), Some(record), output)
+}
+
+fn print_made(secret: &str, api_key: Option<Value>, output: Output) -> Result<(), Failure> {
+    let document = json!({ "secret": secret, "api_key": api_key });
+    output.print(&document, || {
+        format!("{secret}\nThis is shown once: keep it now.")
+    })
+}
+
+async fn list(connection: &Connection, output: Output) -> Result<(), Failure> {
+    let mut client = connection.api_keys().await?;
+    let mut keys = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page = client
+            .list_api_keys(ListApiKeysRequest {
+                page_size: 500,
+                page_token,
+            })
+            .await?
+            .into_inner();
+        keys.extend(page.api_keys);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let document = json!({ "api_keys": keys.iter().map(json::api_key).collect::<Vec<_>>() });
+    output.print(&document, || keys.iter().map(line).collect())
+}
+
+fn line(key: &v1::ApiKey) -> String {
+    let status = json::enum_name(key.status().as_str_name(), "API_KEY_STATUS_");
+    let until =
+        json::time(key.expire_time.as_ref()).map_or_else(String::new, |time| format!("  until {time}"));
+    format!("{}  {:<8} {}{until}\n", key.id, status, key.client)
+}

@@ -1,0 +1,293 @@
+//! `tessera dev`: an authority to try things out, without configuration.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+use tessera_authority::{Authority, Options};
+use tessera_core::{ClientName, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock};
+use tessera_policy::Policy;
+use tessera_server::{Limits, Listeners, ServeOptions, launch, serve, telemetry};
+use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
+use tessera_token::{ServerKey, ServerKeys};
+
+use crate::{
+    arguments::Dev,
+    command::{serve::listen, shutdown},
+    failure::Failure,
+    output::print_line,
+};
+
+/// The client that the printed keys speak for.
+const CLIENT: &str = "client:dev";
+
+/// The API key of each realm, as it is shown.
+type ShownKeys = BTreeMap<RealmName, String>;
+
+pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
+    telemetry::init(telemetry::LogFormat::Text, "warn");
+    let shutdown = shutdown::requested()?;
+    let public = listen("--listen", arguments.listen).await?;
+    let admin = listen("--admin-listen", arguments.admin_listen).await?;
+    let addresses = Addresses {
+        public: public.local_addr().map_err(Failure::cannot_run)?,
+        admin: admin.local_addr().map_err(Failure::cannot_run)?,
+    };
+    let authority = open(&arguments).await?;
+    let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
+    let options = ServeOptions {
+        limits: Limits::default(),
+        tls: None,
+        audit_retention: Seconds::days(90),
+    };
+    let listeners = Listeners {
+        public,
+        admin: Some(admin),
+    };
+    // The sockets are bound: whoever connects from here on is served.
+    announce(&arguments, &addresses, &authority, &keys, &remarks)?;
+    serve(listeners, authority, options, shutdown)
+        .await
+        .map_err(Failure::cannot_run)
+}
+
+struct Addresses {
+    public: SocketAddr,
+    admin: SocketAddr,
+}
+
+async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
+    let policy = match &arguments.policy {
+        None => Policy::from_files(Policy::default_files()),
+        Some(folder) => Policy::load(folder),
+    };
+    let policy = policy.map_err(|error| Failure::cannot_run(format!("the policy is refused:\n{error}")))?;
+    let (store, server_key) = match &arguments.data_dir {
+        None => {
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+            (store, ServerKey::generate().map_err(Failure::cannot_run)?)
+        }
+        Some(folder) => open_data(folder).await?,
+    };
+    let authority = Authority::open(Options {
+        store,
+        policy,
+        realms: realms(arguments.access_ttl),
+        server_keys: ServerKeys::new(server_key, Vec::new()),
+        clock: Arc::new(SystemClock),
+        verified_tokens_max: 20_000,
+    });
+    authority.await.map_err(Failure::cannot_run)
+}
+
+async fn open_data(folder: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
+    let data = folder.join("store");
+    let key = launch::server_key_beside(&data, &folder.join("server.key")).map_err(Failure::cannot_run)?;
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&data, SledOptions::default())).await;
+    let store = opened
+        .map_err(Failure::cannot_run)?
+        .map_err(Failure::cannot_run)?;
+    Ok((Arc::new(store), key))
+}
+
+fn realms(access_ttl: Seconds) -> Vec<Realm> {
+    let limits = RealmLimits::default();
+    let limits = RealmLimits {
+        access_ttl_default: access_ttl,
+        access_ttl_max: limits.access_ttl_max.max(access_ttl),
+        ..limits
+    };
+    let realm = |kind: RealmKind| {
+        let name = RealmName::parse(kind.as_str()).ok()?;
+        // Not the address: a session outlives a change of port.
+        Some(Realm {
+            name,
+            kind,
+            issuer: format!("urn:tessera:dev:{kind}"),
+            limits: limits.clone(),
+        })
+    };
+    RealmKind::ALL.into_iter().filter_map(realm).collect()
+}
+
+/// A key for each realm: the one shown before where it still works, else a new one.
+async fn api_keys(
+    authority: &Authority,
+    data_dir: Option<&Path>,
+) -> Result<(ShownKeys, Vec<String>), Failure> {
+    let path = data_dir.map(|folder| folder.join("dev-api-keys.json"));
+    let mut shown = path
+        .as_deref()
+        .map(read_shown_keys)
+        .transpose()?
+        .unwrap_or_default();
+    let was_empty = shown.is_empty();
+    let mut remarks = Vec::new();
+    let client = ClientName::parse(CLIENT).map_err(Failure::cannot_run)?;
+    for realm in authority.realms().keys() {
+        let still_works = match shown.get(realm) {
+            Some(key) => authority.authenticate(key).await.is_ok(),
+            None => false,
+        };
+        if !still_works {
+            let new = authority.create_operator_api_key(realm, client.clone()).await;
+            shown.insert(
+                realm.clone(),
+                new.map_err(Failure::cannot_run)?.secret.expose().to_owned(),
+            );
+            if !was_empty {
+                remarks.push(format!("the API key of {realm} no longer works: made a new one"));
+            }
+        }
+    }
+    if let Some(path) = path {
+        write_private(&path, &json!(shown).to_string())?;
+    }
+    Ok((shown, remarks))
+}
+
+fn read_shown_keys(path: &Path) -> Result<ShownKeys, Failure> {
+    if !path.exists() {
+        return Ok(ShownKeys::new());
+    }
+    let wrong = |error: String| Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+/// Writes a file whole or not at all, readable by its owner only.
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let wrong = |error: std::io::Error| {
+        Failure::cannot_run(format!("`{}` can't be written: {error}", path.display()))
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    // Left over from a start that was killed.
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(wrong)?;
+    writeln!(file, "{text}").map_err(wrong)?;
+    file.sync_all().map_err(wrong)?;
+    fs::rename(&temporary, path).map_err(wrong)
+}
+
+fn announce(
+    arguments: &Dev,
+    addresses: &Addresses,
+    authority: &Authority,
+    keys: &ShownKeys,
+    remarks: &[String],
+) -> Result<(), Failure> {
+    let ready = ready_document(arguments, addresses, authority, keys);
+    if let Some(path) = &arguments.ready_file {
+        write_private(path, &ready.to_string())?;
+    }
+    if arguments.print_json {
+        for remark in remarks {
+            eprintln!("{remark}");
+        }
+        return print_line(&ready.to_string());
+    }
+    print_line(&banner(arguments, addresses, authority, keys, remarks))
+}
+
+fn ready_document(arguments: &Dev, addresses: &Addresses, authority: &Authority, keys: &ShownKeys) -> Value {
+    let realms: serde_json::Map<_, _> = authority
+        .realms()
+        .values()
+        .map(|realm| {
+            let description = json!({
+                "kind": realm.kind,
+                "issuer": realm.issuer,
+                "api_key": keys.get(&realm.name),
+            });
+            (realm.name.to_string(), description)
+        })
+        .collect();
+    let url = format!("http://{}", addresses.public);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "grpc": url,
+        "http": url,
+        "admin": format!("http://{}", addresses.admin),
+        "data_dir": arguments.data_dir,
+        "policy_revision": authority.policy().revision(),
+        "realms": realms,
+    })
+}
+
+fn banner(
+    arguments: &Dev,
+    addresses: &Addresses,
+    authority: &Authority,
+    keys: &ShownKeys,
+    remarks: &[String],
+) -> String {
+    let tessera = program();
+    let state = match &arguments.data_dir {
+        Some(folder) => format!("kept in {}", folder.display()),
+        None => "in memory: gone when this stops (--data-dir DIR keeps it)".to_owned(),
+    };
+    let policy = arguments
+        .policy
+        .as_ref()
+        .map_or("the example policy".to_owned(), |p| p.display().to_string());
+    let mut text = format!(
+        "tessera {version} is ready, for trying out and not for production\n\n\
+         \x20 gRPC     http://{public}\n\
+         \x20 metrics  http://{admin}/metrics\n\
+         \x20 policy   {policy}, revision {revision}\n\
+         \x20 state    {state}\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        public = addresses.public,
+        admin = addresses.admin,
+        revision = authority.policy().revision(),
+    );
+    for (realm, key) in keys {
+        text += &format!("  {realm:<11} {key}\n");
+    }
+    for remark in remarks {
+        text += &format!("\n  note: {remark}\n");
+    }
+    let key = keys.values().next().map_or("", String::as_str);
+    text += &format!(
+        "\nIn another terminal:\n\n\
+         \x20 export TESSERA_ADDR=http://{public} TESSERA_API_KEY={key}\n\
+         \x20 {tessera} token issue --subject user:ann --role role:viewer\n\
+         \x20 {tessera} session list --subject user:ann\n\
+         \x20 {tessera} watch --from snapshot\n\n\
+         Ctrl-C stops it.\n",
+        public = addresses.public,
+    );
+    text
+}
+
+/// How this program can be called from where its user is.
+fn program() -> String {
+    let path = env::current_exe().unwrap_or_else(|_| PathBuf::from("tessera"));
+    let on_path = env::var_os("PATH")
+        .is_some_and(|paths| env::split_paths(&paths).any(|folder| folder.join("tessera") == path));
+    if on_path {
+        return "tessera".to_owned();
+    }
+    let here = env::current_dir().ok();
+    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    let shortest = relative.unwrap_or(path).display().to_string();
+    if shortest.contains('/') {
+        shortest
+    } else {
+        format!("./{shortest}")
+    }
+}

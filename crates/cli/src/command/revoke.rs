@@ -1,0 +1,67 @@
+//! `tessera revoke …`.
+
+use serde_json::json;
+use tessera_proto::v1::{RevokeRequest, revoke_request::Target};
+
+use crate::{
+    arguments::{Connection, Output, Revoke, RevokeTarget},
+    failure::Failure,
+};
+
+pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: Output) -> Result<(), Failure> {
+    let Revoke {
+        target,
+        validate_only,
+        reason,
+    } = arguments;
+    let request = RevokeRequest {
+        request_id: String::new(),
+        reason,
+        validate_only,
+        target: Some(wire(target)?),
+    };
+    print_revoked(request, connection, output).await
+}
+
+fn wire(target: RevokeTarget) -> Result<Target, Failure> {
+    let RevokeTarget {
+        subject,
+        client,
+        binding,
+        family,
+        api_key_id,
+        key,
+        realm,
+    } = target;
+    let named = [
+        subject.map(Target::Subject),
+        client.map(Target::Client),
+        binding.map(Target::Binding),
+        family.map(Target::FamilyId),
+        api_key_id.map(Target::ApiKeyId),
+        key.map(Target::KeyId),
+        realm.then_some(Target::WholeRealm(true)),
+    ];
+    named
+        .into_iter()
+        .flatten()
+        .next()
+        .ok_or(Failure::cannot_run("name what to revoke: see --help"))
+}
+
+pub(crate) async fn print_revoked(
+    request: RevokeRequest,
+    connection: &Connection,
+    output: Output,
+) -> Result<(), Failure> {
+    let validate_only = request.validate_only;
+    let response = connection.tokens().await?.revoke(request).await?.into_inner();
+    let document = json!({ "matched": response.matched, "cursor": response.cursor });
+    output.print(&document, || {
+        let what = if validate_only { "would end" } else { "ended" };
+        match response.matched {
+            0 => "nothing live matched".to_owned(),
+            matched => format!("{what}: {matched}"),
+        }
+    })
+}

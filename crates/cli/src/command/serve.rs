@@ -1,0 +1,66 @@
+//! `tessera serve`: the real thing.
+
+use tessera_server::{Config, Listeners, ServeOptions, launch, serve, telemetry};
+use tokio::net::TcpListener;
+
+use crate::{arguments::Serve, command::shutdown, failure::Failure};
+
+pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
+    telemetry::init(config.log.format, "info");
+    let shutdown = shutdown::requested()?;
+    let tls = config
+        .server
+        .tls
+        .as_ref()
+        .map(launch::tls)
+        .transpose()
+        .map_err(Failure::cannot_run)?;
+    if tls.is_none() && !config.server.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read on the way; set [server.tls]");
+    }
+    let listeners = bind(&config).await?;
+    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    for realm in authority.realms().keys() {
+        if !authority
+            .has_working_api_key(realm)
+            .await
+            .map_err(Failure::cannot_run)?
+        {
+            tracing::warn!(%realm, "no API key works in this realm: stop, and run `tessera apikey create NAME --realm {realm} --config {}`", arguments.config.display());
+        }
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %config.server.listen,
+        policy = %authority.policy().revision(),
+        tls = tls.is_some(),
+        "serving"
+    );
+    let options = ServeOptions {
+        limits: config.limits(),
+        tls,
+        audit_retention: config.store.audit_retention,
+    };
+    serve(listeners, authority, options, shutdown)
+        .await
+        .map_err(Failure::cannot_run)
+}
+
+/// Binds before the store is opened: a taken address is found in an instant.
+async fn bind(config: &Config) -> Result<Listeners, Failure> {
+    let public = listen("listen", config.server.listen).await?;
+    let admin = match config.server.admin_listen {
+        Some(address) => Some(listen("admin_listen", address).await?),
+        None => None,
+    };
+    Ok(Listeners { public, admin })
+}
+
+pub(crate) async fn listen(name: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::cannot_run(format!(
+            "can't listen on {address}: {error} (choose another with `{name}`)"
+        ))
+    })
+}

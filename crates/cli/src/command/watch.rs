@@ -1,0 +1,106 @@
+//! `tessera watch`: the revocation log, a line an event.
+
+use tessera_proto::v1::{
+    EventKind, WatchFilter, WatchRequest, WatchResponse, WatchStart, watch_request, watch_response::Message,
+    watch_start::From,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    arguments::{Connection, Output, Watch},
+    command::shutdown,
+    failure::Failure,
+    json,
+    output::print_line,
+};
+
+pub(crate) async fn run(arguments: Watch, connection: &Connection, output: Output) -> Result<(), Failure> {
+    let interrupted = shutdown::requested()?;
+    let kinds = arguments
+        .kinds
+        .iter()
+        .map(|kind| event_kind(kind))
+        .collect::<Result<_, _>>()?;
+    let from = match arguments.from.as_str() {
+        "snapshot" => From::Snapshot(true),
+        "latest" => From::Latest(true),
+        "earliest" => From::Earliest(true),
+        cursor => From::Cursor(cursor.to_owned()),
+    };
+    let start = WatchStart {
+        from: Some(from),
+        filter: Some(WatchFilter {
+            audiences: arguments.audiences,
+            clients: Vec::new(),
+            kinds,
+        }),
+        subscriber: "tessera-watch".to_owned(),
+        required: false,
+        staleness_bound: None,
+    };
+    // The sender is kept: the stream stays open for as long as this runs.
+    let (sender, requests) = mpsc::channel(1);
+    let first = WatchRequest {
+        message: Some(watch_request::Message::Start(start)),
+    };
+    sender.send(first).await.map_err(Failure::cannot_run)?;
+    let mut client = connection.revocations().await?;
+    let mut stream = client.watch(ReceiverStream::new(requests)).await?.into_inner();
+    tokio::pin!(interrupted);
+    loop {
+        let message = tokio::select! {
+            () = &mut interrupted => return Ok(()),
+            message = stream.message() => message?,
+        };
+        let Some(message) = message else { return Ok(()) };
+        print(&message, arguments.checkpoints, output)?;
+    }
+}
+
+fn print(response: &WatchResponse, with_checkpoints: bool, output: Output) -> Result<(), Failure> {
+    if matches!(response.message, Some(Message::Checkpoint(_))) && !with_checkpoints {
+        return Ok(());
+    }
+    let Some(document) = json::watch_response(response) else {
+        return Ok(());
+    };
+    if output.json {
+        return print_line(&document.to_string());
+    }
+    match response.message.as_ref() {
+        Some(Message::Event(event) | Message::SnapshotItem(event)) => {
+            let target = json::target(event).map_or_else(String::new, |(name, value)| {
+                format!(
+                    "{name} {}",
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                )
+            });
+            let time = json::time(event.occurred_at.as_ref()).unwrap_or_default();
+            print_line(&format!(
+                "{:>6}  {time}  {:<18} {target}  {}",
+                event.sequence,
+                json::kind(event),
+                event.reason
+            ))
+        }
+        Some(Message::SnapshotBegin(begin)) => {
+            print_line(&format!("live revocations up to {}:", begin.through_sequence))
+        }
+        Some(Message::SnapshotEnd(end)) => print_line(&format!("{} in all; from now on:", end.items)),
+        Some(Message::Checkpoint(checkpoint)) => {
+            print_line(&format!("{:>6}  checkpoint", checkpoint.through_sequence))
+        }
+        None => Ok(()),
+    }
+}
+
+fn event_kind(name: &str) -> Result<i32, Failure> {
+    let kind = EventKind::from_str_name(&format!("EVENT_KIND_{}", name.to_uppercase()));
+    match kind {
+        Some(kind) if kind != EventKind::Unspecified => Ok(kind.into()),
+        _ => Err(Failure::cannot_run(format!(
+            "`{name}` is not a kind of event, such as `session_revoked`"
+        ))),
+    }
+}

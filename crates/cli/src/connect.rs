@@ -1,0 +1,141 @@
+//! Reaching an authority.
+
+use std::{
+    fs,
+    io::{self, Read},
+    time::Duration,
+};
+
+use tessera_proto::v1::{
+    api_key_service_client::ApiKeyServiceClient, key_service_client::KeyServiceClient,
+    revocation_service_client::RevocationServiceClient, session_service_client::SessionServiceClient,
+    token_service_client::TokenServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+use crate::{arguments::Connection, failure::Failure};
+
+/// A channel that sends the API key with every call.
+pub(crate) type Authorized = InterceptedService<Channel, Credential>;
+
+/// The `authorization` header, and the deadline of a call.
+#[derive(Clone)]
+pub(crate) struct Credential {
+    header: Option<MetadataValue<Ascii>>,
+    timeout: Option<Duration>,
+}
+
+impl Interceptor for Credential {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.header {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        Ok(request)
+    }
+}
+
+impl Connection {
+    pub(crate) async fn tokens(&self) -> Result<TokenServiceClient<Authorized>, Failure> {
+        Ok(TokenServiceClient::new(self.authorized(true).await?))
+    }
+
+    pub(crate) async fn api_keys(&self) -> Result<ApiKeyServiceClient<Authorized>, Failure> {
+        Ok(ApiKeyServiceClient::new(self.authorized(true).await?))
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<SessionServiceClient<Authorized>, Failure> {
+        Ok(SessionServiceClient::new(self.authorized(true).await?))
+    }
+
+    /// A stream has no deadline.
+    pub(crate) async fn revocations(&self) -> Result<RevocationServiceClient<Authorized>, Failure> {
+        Ok(RevocationServiceClient::new(self.authorized(false).await?))
+    }
+
+    /// Needs no API key.
+    pub(crate) async fn keys(&self) -> Result<KeyServiceClient<Channel>, Failure> {
+        Ok(KeyServiceClient::new(self.channel().await?))
+    }
+
+    async fn authorized(&self, with_deadline: bool) -> Result<Authorized, Failure> {
+        let Some(key) = &self.api_key else {
+            return Err(Failure::cannot_run(
+                "no API key: set TESSERA_API_KEY (`tessera dev` prints one)",
+            ));
+        };
+        let mut header: MetadataValue<Ascii> = format!("Bearer {}", key.trim())
+            .parse()
+            .map_err(|_| Failure::cannot_run("the API key has characters that no API key has"))?;
+        header.set_sensitive(true);
+        let timeout = with_deadline.then(|| Duration::from_secs(self.timeout.0.into()));
+        let credential = Credential {
+            header: Some(header),
+            timeout,
+        };
+        Ok(InterceptedService::new(self.channel().await?, credential))
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        let wrong = |error: tonic::transport::Error| {
+            Failure::cannot_run(format!(
+                "`{}` is not an address such as http://127.0.0.1:7600: {error}",
+                self.addr
+            ))
+        };
+        let mut endpoint = Endpoint::from_shared(self.addr.clone()).map_err(wrong)?;
+        endpoint = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(20));
+        if self.addr.starts_with("https://") {
+            endpoint = endpoint.tls_config(self.tls()?).map_err(wrong)?;
+        }
+        endpoint.connect().await.map_err(|error| {
+            Failure::cannot_run(format!(
+                "no authority answers at {}: {} (--addr or TESSERA_ADDR say where it is)",
+                self.addr,
+                root_cause(&error)
+            ))
+        })
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, Failure> {
+        let Some(path) = &self.ca else {
+            return Err(Failure::cannot_run(
+                "an https:// address needs the certificate authority to trust: set TESSERA_CA to its PEM file",
+            ));
+        };
+        let pem = fs::read(path)
+            .map_err(|error| Failure::cannot_run(format!("`{}` can't be read: {error}", path.display())))?;
+        Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+    }
+}
+
+/// A secret from the command line, or from stdin where it is `-`.
+pub(crate) fn secret(argument: String) -> Result<String, Failure> {
+    if argument != "-" {
+        return Ok(argument);
+    }
+    let mut text = String::new();
+    // A token is far shorter; whatever is longer is a mistake.
+    io::stdin()
+        .take(64 * 1024)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::cannot_run(format!("stdin can't be read: {error}")))?;
+    Ok(text.trim().to_owned())
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,120 @@
+//! How a command fails: exit code 1 where it was refused, 2 where it could not run.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    wire_code: Option<Code>,
+    reason: String,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl Failure {
+    /// The command could not run: exit code 2.
+    pub(crate) fn cannot_run(message: impl ToString) -> Self {
+        Self {
+            code: 2,
+            wire_code: None,
+            reason: String::new(),
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// The command ran and was refused: exit code 1.
+    pub(crate) fn refused(message: impl ToString) -> Self {
+        Self {
+            code: 1,
+            ..Self::cannot_run(message)
+        }
+    }
+
+    /// Says what happened on stderr.
+    pub(crate) fn report(&self, as_json: bool) -> ExitCode {
+        if as_json {
+            let code = self.wire_code.map_or("CANNOT_RUN", code_name);
+            let error =
+                json!({ "code": code, "reason": self.reason, "message": self.message, "hint": self.hint });
+            eprintln!("{}", json!({ "error": error }));
+        } else {
+            let what = match (self.wire_code, self.reason.as_str()) {
+                (None, _) => String::new(),
+                (Some(code), "") => format!("{}: ", code_name(code)),
+                (Some(code), reason) => format!("{} / {reason}: ", code_name(code)),
+            };
+            eprintln!("error: {what}{}", self.message);
+            if let Some(hint) = self.hint {
+                eprintln!("  help: {hint}");
+            }
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let reason = status
+            .get_details_error_info()
+            .map_or_else(String::new, |info| info.reason);
+        // An answer without a reason comes from the transport, not from an authority.
+        let could_not_run = reason.is_empty() && matches!(status.code(), Code::Unavailable | Code::Unknown);
+        Self {
+            code: if could_not_run || status.code() == Code::DeadlineExceeded {
+                2
+            } else {
+                1
+            },
+            wire_code: Some(status.code()),
+            hint: hint(&reason)
+                .or(could_not_run
+                    .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
+            reason,
+            message: status.message().to_owned(),
+        }
+    }
+}
+
+/// What to do about it.
+fn hint(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "CLIENT_AUTH_FAILED" => "set TESSERA_API_KEY to a key of this authority and realm, copied whole",
+        "REFRESH_TOKEN_INVALID" | "SESSION_EXPIRED" | "SESSION_REVOKED" | "REFRESH_TOKEN_REUSED" => {
+            "begin a new session with `tessera token issue`"
+        }
+        "SCOPE_DENIED" | "CALL_NOT_ALLOWED" => "policy decides this: change the policy files, or ask who may",
+        "CURSOR_EXPIRED" | "CURSOR_INVALID" => "begin with `--from snapshot`",
+        "RATE_LIMITED" | "OVERLOADED" | "NOT_FRESH_ENOUGH" => "try again in a moment",
+        "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",
+        _ => return None,
+    })
+}
+
+/// The name of a gRPC code as the specification has it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

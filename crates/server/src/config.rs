@@ -1,0 +1,374 @@
+//! The configuration of `tessera serve`: one TOML file. Every key is known, or the file is refused.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tessera_core::{Realm, RealmKind, RealmLimits, RealmName, Seconds};
+
+use crate::{limits::Limits, telemetry::LogFormat};
+
+/// The configuration file can't be used. The message says where, and what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("the configuration `{path}` can't be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It is not as it should be.
+    #[error("the configuration `{path}` is wrong: {message}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what was expected.
+        message: String,
+    },
+}
+
+/// The whole file. Relative paths are relative to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Sockets and bounds.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// Where the state is.
+    pub store: StoreConfig,
+    /// The policy files.
+    pub policy: PolicyConfig,
+    /// The authority's own secret.
+    pub keys: KeysConfig,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// The realms, by name.
+    pub realms: BTreeMap<RealmName, RealmConfig>,
+}
+
+/// `[server]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where probes and metrics are served; none: nowhere.
+    pub admin_listen: Option<SocketAddr>,
+    /// Calls under way at once.
+    pub calls_in_flight_max: usize,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Calls a second of one client; none: no limit.
+    pub calls_per_second_per_client: Option<NonZeroU32>,
+    /// The longest that a call may take.
+    pub call_time_max: Seconds,
+    /// How long calls under way may go on once the server stops.
+    pub drain_time_max: Seconds,
+    /// How many verified tokens are kept, about 1.5 KiB each.
+    pub verified_tokens_max: u64,
+    /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[server.tls]`: PEM files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// Clients must present a certificate of this authority; none: they need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[store]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The data directory; it is made where it is missing.
+    pub path: PathBuf,
+    /// Memory for cached pages, in MiB.
+    #[serde(default = "default_cache_mib")]
+    pub cache_mib: u64,
+    /// How long audit records are kept.
+    #[serde(default = "default_audit_retention")]
+    pub audit_retention: Seconds,
+}
+
+/// `[policy]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The folder with `model.conf`, `catalogue.toml` and the rules.
+    pub path: PathBuf,
+}
+
+/// `[keys]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// The file with the server key (PASERK `k4.local.…`). It is made at the first start. The
+    /// environment's `TESSERA_SERVER_KEY` goes before it.
+    pub file: PathBuf,
+    /// Files with earlier server keys, which still open what they made.
+    #[serde(default)]
+    pub previous: Vec<PathBuf>,
+}
+
+/// `[log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// `[realms.<name>]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealmConfig {
+    /// `production` or `sandbox`.
+    pub kind: RealmKind,
+    /// The `iss` of its tokens.
+    #[serde(deserialize_with = "issuer")]
+    pub issuer: String,
+    /// Life of an access token where the caller names none.
+    pub access_ttl: Option<Seconds>,
+    /// The longest life of an access token.
+    pub access_ttl_max: Option<Seconds>,
+    /// Life of a refresh token that is not used.
+    pub idle_ttl: Option<Seconds>,
+    /// The longest life of a session.
+    pub session_ttl_max: Option<Seconds>,
+    /// How long a retry of the last refresh gives the same successor, at most `60s`; `0s` turns it off.
+    pub grace: Option<Seconds>,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let wrong = |message: String| ConfigError::Wrong {
+            path: path.to_owned(),
+            message,
+        };
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+        config.check().map_err(wrong)?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// The realms with their limits.
+    #[must_use]
+    pub fn realms(&self) -> Vec<Realm> {
+        self.realms
+            .iter()
+            .map(|(name, realm)| Realm {
+                name: name.clone(),
+                kind: realm.kind,
+                issuer: realm.issuer.clone(),
+                limits: realm.limits(),
+            })
+            .collect()
+    }
+
+    /// The server's bounds.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let server = &self.server;
+        Limits {
+            calls_in_flight_max: server.calls_in_flight_max,
+            connections_max: server.connections_max,
+            calls_per_second_per_client: server.calls_per_second_per_client,
+            call_time_max: Duration::from_secs(server.call_time_max.0.into()),
+            drain_time_max: Duration::from_secs(server.drain_time_max.0.into()),
+            ..Limits::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.realms.is_empty() {
+            return Err("[realms]: at least one realm is needed".to_owned());
+        }
+        for (name, realm) in &self.realms {
+            realm
+                .check()
+                .map_err(|problem| format!("[realms.{name}]: {problem}"))?;
+        }
+        let bounds = [
+            ("calls_in_flight_max", self.server.calls_in_flight_max as u64),
+            ("connections_max", self.server.connections_max as u64),
+            ("call_time_max", self.server.call_time_max.0.into()),
+        ];
+        match bounds.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("[server]: `{name}` must not be 0")),
+            None => Ok(()),
+        }
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let mut paths = vec![&mut self.store.path, &mut self.policy.path, &mut self.keys.file];
+        paths.extend(&mut self.keys.previous);
+        if let Some(tls) = &mut self.server.tls {
+            paths.extend([&mut tls.certificate, &mut tls.private_key]);
+            paths.extend(&mut tls.client_ca);
+        }
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+impl RealmConfig {
+    fn limits(&self) -> RealmLimits {
+        let default = RealmLimits::default();
+        let access_ttl_max = self.access_ttl_max.unwrap_or(default.access_ttl_max);
+        let session_ttl_max = self.session_ttl_max.unwrap_or(default.session_ttl_max);
+        RealmLimits {
+            access_ttl_default: self
+                .access_ttl
+                .unwrap_or(default.access_ttl_default)
+                .min(access_ttl_max),
+            access_ttl_max,
+            idle_ttl: self.idle_ttl.unwrap_or(default.idle_ttl).min(session_ttl_max),
+            session_ttl_max,
+            grace: self.grace.unwrap_or(default.grace),
+            grace_replays_max: default.grace_replays_max,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let limits = self.limits();
+        let lives = [
+            ("access_ttl", limits.access_ttl_default),
+            ("access_ttl_max", limits.access_ttl_max),
+            ("idle_ttl", limits.idle_ttl),
+            ("session_ttl_max", limits.session_ttl_max),
+        ];
+        if let Some((name, _)) = lives.iter().find(|(_, life)| life.0 == 0) {
+            return Err(format!("`{name}` must be at least 1s"));
+        }
+        if limits.session_ttl_max > Seconds::days(3650) {
+            return Err("`session_ttl_max` must be at most 3650d".to_owned());
+        }
+        if limits.access_ttl_max > limits.session_ttl_max {
+            return Err("`access_ttl_max` must not be longer than `session_ttl_max`".to_owned());
+        }
+        if self.access_ttl.is_some_and(|ttl| ttl > limits.access_ttl_max) {
+            return Err("`access_ttl` must not be longer than `access_ttl_max`".to_owned());
+        }
+        if limits.grace > RealmLimits::GRACE_MAX {
+            return Err(format!("`grace` must be at most {}", RealmLimits::GRACE_MAX));
+        }
+        Ok(())
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let seconds = |duration: Duration| Seconds(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7601))),
+            calls_in_flight_max: limits.calls_in_flight_max,
+            connections_max: limits.connections_max,
+            calls_per_second_per_client: limits.calls_per_second_per_client,
+            call_time_max: seconds(limits.call_time_max),
+            drain_time_max: seconds(limits.drain_time_max),
+            verified_tokens_max: 20_000,
+            tls: None,
+        }
+    }
+}
+
+fn default_cache_mib() -> u64 {
+    256
+}
+
+fn default_audit_retention() -> Seconds {
+    Seconds::days(90)
+}
+
+fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_plain = text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'));
+    if text.is_empty() || text.len() > 256 || !is_plain {
+        return Err(D::Error::custom(
+            "expected 1 to 256 visible ASCII characters, such as a URL",
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../tessera.example.toml");
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tessera.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_is_right_and_spells_out_the_defaults() {
+        let config = read(EXAMPLE).unwrap();
+        let names: Vec<_> = config
+            .realms()
+            .iter()
+            .map(|realm| realm.name.to_string())
+            .collect();
+        assert_eq!(names, ["production", "sandbox"]);
+        let production = config.realms().remove(0);
+        assert_eq!(production.limits, RealmLimits::default());
+        assert_eq!(
+            format!("{:?}", config.limits()),
+            format!("{:?}", Limits::default())
+        );
+        assert_eq!(config.server.listen, ServerConfig::default().listen);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let wrong = |from: &str, to: &str| {
+            assert!(EXAMPLE.contains(from), "{from}");
+            read(&EXAMPLE.replacen(from, to, 1)).unwrap_err()
+        };
+        let unknown = wrong("cache_mib", "cash_mib");
+        assert!(
+            unknown.contains("cash_mib") && unknown.contains("line"),
+            "{unknown}"
+        );
+        assert!(
+            wrong("grace = \"10s\"", "grace = \"61s\"")
+                .contains("[realms.production]: `grace` must be at most 1m")
+        );
+        assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
+        assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));
+        assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"25h\"").contains("access_ttl_max"));
+        assert!(wrong("connections_max = 4096", "connections_max = 0").contains("connections_max"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Reading the fields of a request: each into its type, all violations collected.
+
+use std::fmt::Display;
+
+use prost_types::Duration;
+use tessera_core::{NameError, Seconds};
+use tonic::Status;
+
+use crate::status;
+
+/// Reads fields and remembers what is wrong with them.
+#[derive(Default)]
+pub(crate) struct Fields {
+    violations: Vec<(String, String)>,
+}
+
+impl Fields {
+    /// The value, if every field was right; else one error that names each field that was not.
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Status> {
+        match value {
+            Some(value) if self.violations.is_empty() => Ok(value),
+            _ => Err(status::invalid_fields(self.violations)),
+        }
+    }
+
+    /// Notes a violation.
+    pub(crate) fn reject(&mut self, field: impl Into<String>, problem: impl Display) {
+        self.violations.push((field.into(), problem.to_string()));
+    }
+
+    /// A name that may be left out.
+    pub(crate) fn optional<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<T> {
+        if text.is_empty() {
+            None
+        } else {
+            self.required(field, text, parse)
+        }
+    }
+
+    /// A name that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Option<T> {
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.reject(field, error);
+                None
+            }
+        }
+    }
+
+    /// At most `max` names.
+    pub(crate) fn list<T>(
+        &mut self,
+        field: &str,
+        texts: &[String],
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, NameError>,
+    ) -> Vec<T> {
+        if texts.len() > max {
+            self.reject(
+                field,
+                format!("has {} entries; at most {max} are allowed", texts.len()),
+            );
+            return Vec::new();
+        }
+        let numbered = texts.iter().enumerate();
+        numbered
+            .filter_map(|(index, text)| self.required(&format!("{field}[{index}]"), text, &parse))
+            .collect()
+    }
+
+    /// A length of time in whole seconds that may be left out.
+    pub(crate) fn seconds(&mut self, field: &str, duration: Option<&Duration>) -> Option<Seconds> {
+        let duration = duration?;
+        match u32::try_from(duration.seconds) {
+            Ok(seconds) if duration.nanos == 0 => Some(Seconds(seconds)),
+            _ => {
+                self.reject(field, "must be a whole number of seconds, not negative");
+                None
+            }
+        }
+    }
+
+    /// A token: opaque, but bounded.
+    pub(crate) fn token(&mut self, field: &str, text: String) -> Option<String> {
+        if text.is_empty() {
+            self.reject(field, "is empty");
+        } else if text.len() > tessera_token::TOKEN_LENGTH_MAX {
+            self.reject(
+                field,
+                format!("is longer than {} bytes", tessera_token::TOKEN_LENGTH_MAX),
+            );
+        } else {
+            return Some(text);
+        }
+        None
+    }
+
+    /// A remark for people: bounded, on one line.
+    pub(crate) fn remark(&mut self, field: &str, text: String) -> String {
+        const MAX: usize = 256;
+        if text.chars().count() > MAX {
+            self.reject(field, format!("is longer than {MAX} characters"));
+        } else if text.chars().any(char::is_control) {
+            self.reject(field, "has a control character");
+        }
+        text
+    }
+
+    /// The size of a page: 0 for the default.
+    pub(crate) fn page_size(&mut self, size: u32) -> usize {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > tessera_authority::LIST_SIZE_MAX {
+            self.reject(
+                "page_size",
+                format!("is larger than {}", tessera_authority::LIST_SIZE_MAX),
+            );
+        }
+        size
+    }
+}

@@ -1,0 +1,25 @@
+//! Tessera over the wire.
+//!
+//! [`serve`] takes a bound listener, an authority and a future that says when to stop. Fields are parsed
+//! into the domain's types in `fields` and `convert`, every call passes [`edge`], and every error becomes
+//! a status in `status`: nowhere else.
+#![forbid(unsafe_code)]
+
+mod admin;
+pub mod config;
+mod connection;
+mod convert;
+mod edge;
+mod fields;
+pub mod launch;
+mod limits;
+mod metrics;
+mod serve;
+mod service;
+mod status;
+pub mod telemetry;
+
+pub use config::{Config, ConfigError};
+pub use launch::LaunchError;
+pub use limits::Limits;
+pub use serve::{Listeners, ServeError, ServeOptions, serve};

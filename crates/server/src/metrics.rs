@@ -1,0 +1,139 @@
+//! What the server counts, in the text format of Prometheus. No label holds a subject, a client or a
+//! token: labels are the names of RPCs, codes and reasons, and so bounded.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    rpc: &'static str,
+    code: &'static str,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RpcLabel {
+    rpc: &'static str,
+}
+
+/// The server's metrics.
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    seconds: Family<RpcLabel, Histogram>,
+    watchers: Gauge,
+    connections: Gauge,
+    ready: Gauge<i64>,
+    committed: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("tessera");
+        let calls = Family::default();
+        let seconds = Family::new_with_constructor(call_durations as fn() -> Histogram);
+        let (watchers, connections, ready, committed) = (
+            Gauge::default(),
+            Gauge::default(),
+            Gauge::default(),
+            Gauge::default(),
+        );
+        registry.register("calls", "Calls by RPC, code and reason", calls.clone());
+        registry.register(
+            "call_duration_seconds",
+            "Time from a call to its answer",
+            seconds.clone(),
+        );
+        registry.register("watchers", "Open watch streams", watchers.clone());
+        registry.register("connections", "Open connections", connections.clone());
+        registry.register("ready", "1 where requests can be served", ready.clone());
+        registry.register(
+            "log_sequence",
+            "Last committed event of the revocation log",
+            committed.clone(),
+        );
+        Self {
+            registry,
+            calls,
+            seconds,
+            watchers,
+            connections,
+            ready,
+            committed,
+        }
+    }
+
+    pub(crate) fn count_call(&self, rpc: &'static str, outcome: Result<(), &Status>, took: Duration) {
+        let (code, reason) = match outcome {
+            Ok(()) => ("OK", String::new()),
+            Err(status) => {
+                let reason = status
+                    .get_details_error_info()
+                    .map_or_else(String::new, |info| info.reason);
+                (code_name(status.code()), reason)
+            }
+        };
+        self.calls.get_or_create(&CallLabels { rpc, code, reason }).inc();
+        self.seconds
+            .get_or_create(&RpcLabel { rpc })
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn watchers(&self) -> &Gauge {
+        &self.watchers
+    }
+
+    pub(crate) fn connections(&self) -> &Gauge {
+        &self.connections
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    pub(crate) fn set_committed(&self, sequence: u64) {
+        self.committed.set(sequence);
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn call_durations() -> Histogram {
+    Histogram::new([
+        0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+    ])
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

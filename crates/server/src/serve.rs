@@ -1,0 +1,219 @@
+//! Serving until told to stop, and stopping without losing anybody.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tessera_authority::{Authority, Unavailable};
+use tessera_core::Seconds;
+use tessera_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
+        revocation_service_server::RevocationServiceServer, session_service_server::SessionServiceServer,
+        token_service_server::TokenServiceServer,
+    },
+};
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::{
+    server::NamedService,
+    transport::{Server, ServerTlsConfig, server::Router},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    admin, connection,
+    edge::Edge,
+    limits::Limits,
+    metrics::Metrics,
+    service::{ApiKeys, Keys, Revocations, Sessions, Tokens},
+};
+
+/// The longest request of a service that takes no lists of tokens.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// A hundred tokens of 4 KiB, and what names them.
+const TOKENS_REQUEST_BYTES_MAX: usize = 512 * 1024;
+/// How often readiness is looked at.
+const READINESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Bound sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC.
+    pub public: TcpListener,
+    /// Metrics and probes over HTTP; none: nowhere.
+    pub admin: Option<TcpListener>,
+}
+
+/// How to serve.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// Bounds.
+    pub limits: Limits,
+    /// TLS on the public socket; none: plaintext.
+    pub tls: Option<ServerTlsConfig>,
+    /// How long audit records are kept.
+    pub audit_retention: Seconds,
+}
+
+/// Serving failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport can't be set up, or broke.
+    #[error("the server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors of the contract can't be served.
+    #[error("gRPC reflection can't be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The store could not be closed cleanly.
+    #[error("the store could not be closed: {0}")]
+    Close(Unavailable),
+    /// The store failed while serving: what was acknowledged is safe, and nothing more can be.
+    #[error("the store failed: restart after mending what the log says")]
+    StoreFailed,
+}
+
+/// Serves `authority` on bound listeners until `shutdown` is ready, then stops: health says NOT_SERVING,
+/// watchers are told with their cursor, calls under way may finish until the drain time is over, and the
+/// store is closed.
+///
+/// # Errors
+/// See [`ServeError`]. A store that fails ends serving too, after the same steps.
+pub async fn serve(
+    listeners: Listeners,
+    authority: Arc<Authority>,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let ServeOptions {
+        limits,
+        tls,
+        audit_retention,
+    } = options;
+    let metrics = Arc::new(Metrics::new());
+    let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let router = routes(server(tls)?, Arc::clone(&edge))?.add_service(health_service);
+    set_health(&health, ServingStatus::Serving).await;
+
+    let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
+    let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), health.clone()));
+    let admin = listeners.admin.map(|listener| {
+        tokio::spawn(admin::serve(
+            listener,
+            Arc::clone(&authority),
+            Arc::clone(&metrics),
+        ))
+    });
+
+    let incoming = connection::accept(
+        listeners.public,
+        limits.connections_max,
+        metrics.connections().clone(),
+    );
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+        // A dropped sender means the same.
+        let _ = stopped.await;
+    }));
+    let store_failed = tokio::select! {
+        () = shutdown => false,
+        () = store_failure(Arc::clone(&authority)) => true,
+        ended = &mut serving => return ended.unwrap_or(Ok(())).map_err(ServeError::from),
+    };
+
+    tracing::info!("stopping");
+    set_health(&health, ServingStatus::NotServing).await;
+    authority.drain();
+    let _ = stop.send(());
+    if tokio::time::timeout(limits.drain_time_max, &mut serving)
+        .await
+        .is_err()
+    {
+        tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
+        serving.abort();
+    }
+    for task in [Some(sweeper), Some(housekeeper), admin].into_iter().flatten() {
+        task.abort();
+    }
+    if store_failed {
+        return Err(ServeError::StoreFailed);
+    }
+    authority.close().await.map_err(ServeError::Close)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The limits that a public HTTP/2 server needs; several are off unless they are set.
+fn server(tls: Option<ServerTlsConfig>) -> Result<Server, tonic::transport::Error> {
+    let server = Server::builder()
+        .max_concurrent_streams(1024)
+        .http2_max_local_error_reset_streams(Some(256))
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_header_list_size(8 * 1024)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_nodelay(true);
+    match tls {
+        Some(tls) => server.tls_config(tls),
+        None => Ok(server),
+    }
+}
+
+fn routes(mut server: Server, edge: Arc<Edge>) -> Result<Router, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let tokens = TokenServiceServer::new(Tokens(Arc::clone(&edge)));
+    let revocations = RevocationServiceServer::new(Revocations(Arc::clone(&edge)));
+    let keys = KeyServiceServer::new(Keys(Arc::clone(&edge)));
+    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(&edge)));
+    let sessions = SessionServiceServer::new(Sessions(edge));
+    Ok(server
+        .add_service(tokens.max_decoding_message_size(TOKENS_REQUEST_BYTES_MAX))
+        .add_service(revocations.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(keys.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(api_keys.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(sessions.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in [
+        "",
+        TokenServiceServer::<Tokens>::NAME,
+        RevocationServiceServer::<Revocations>::NAME,
+        KeyServiceServer::<Keys>::NAME,
+        ApiKeyServiceServer::<ApiKeys>::NAME,
+        SessionServiceServer::<Sessions>::NAME,
+    ] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Ready when the store takes no more writes, which it never does again.
+async fn store_failure(authority: Arc<Authority>) {
+    loop {
+        tokio::time::sleep(READINESS_INTERVAL).await;
+        if !authority.is_ready() {
+            return;
+        }
+    }
+}
+
+/// Keeps what others look at up to date.
+async fn keep_house(edge: Arc<Edge>, health: HealthReporter) {
+    let mut was_ready = true;
+    loop {
+        let is_ready = edge.authority.is_ready();
+        edge.metrics.set_ready(is_ready);
+        edge.metrics.set_committed(edge.authority.place().sequence.0);
+        edge.forget_idle_callers();
+        if was_ready && !is_ready {
+            set_health(&health, ServingStatus::NotServing).await;
+        }
+        was_ready = is_ready;
+        tokio::time::sleep(READINESS_INTERVAL).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! The gRPC services: each method parses, calls one use case, and converts its answer.
+
+mod api_key;
+mod key;
+mod revocation;
+mod session;
+mod token;
+
+pub(crate) use api_key::ApiKeys;
+pub(crate) use key::Keys;
+pub(crate) use revocation::Revocations;
+pub(crate) use session::Sessions;
+pub(crate) use token::Tokens;

@@ -1,0 +1,126 @@
+//! `tessera.v1.ApiKeyService`.
+
+use std::sync::Arc;
+
+use tessera_authority::RevokeTarget;
+use tessera_core::Timestamp;
+use tessera_proto::v1::{
+    CreateApiKeyRequest, CreateApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse, ListApiKeysRequest,
+    ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse, RollApiKeyRequest, RollApiKeyResponse,
+    api_key_service_server::ApiKeyService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{convert, edge::Edge, status::IntoStatus};
+
+/// The service.
+pub(crate) struct ApiKeys(pub(crate) Arc<Edge>);
+
+#[tonic::async_trait]
+impl ApiKeyService for ApiKeys {
+    async fn create_api_key(
+        &self,
+        request: Request<CreateApiKeyRequest>,
+    ) -> Result<Response<CreateApiKeyResponse>, Status> {
+        self.0
+            .call("CreateApiKey", request, async |caller, wire| {
+                let request = convert::create_api_key(&wire)?;
+                let new = self.0.authority.create_api_key(&caller.principal, request).await;
+                let new = new.map_err(IntoStatus::into_status)?;
+                Ok(CreateApiKeyResponse {
+                    secret: new.secret.expose().to_owned(),
+                    api_key: Some(convert::api_key(&new.record, self.now())),
+                })
+            })
+            .await
+    }
+
+    async fn get_api_key(
+        &self,
+        request: Request<GetApiKeyRequest>,
+    ) -> Result<Response<GetApiKeyResponse>, Status> {
+        self.0
+            .call("GetApiKey", request, async |caller, wire| {
+                let id = convert::api_key_id(&wire.id)?;
+                let key = self.0.authority.api_key(&caller.principal, &id).await;
+                let key = key.map_err(IntoStatus::into_status)?;
+                Ok(GetApiKeyResponse {
+                    api_key: Some(convert::api_key(&key, self.now())),
+                })
+            })
+            .await
+    }
+
+    async fn list_api_keys(
+        &self,
+        request: Request<ListApiKeysRequest>,
+    ) -> Result<Response<ListApiKeysResponse>, Status> {
+        self.0
+            .call("ListApiKeys", request, async |caller, wire| {
+                let page_size = convert::page_size(wire.page_size)?;
+                let listed = self
+                    .0
+                    .authority
+                    .api_keys(&caller.principal, page_size, &wire.page_token)
+                    .await;
+                let listed = listed.map_err(IntoStatus::into_status)?;
+                let now = self.now();
+                Ok(ListApiKeysResponse {
+                    api_keys: listed
+                        .items
+                        .iter()
+                        .map(|key| convert::api_key(key, now))
+                        .collect(),
+                    next_page_token: listed.next_page_token,
+                })
+            })
+            .await
+    }
+
+    async fn roll_api_key(
+        &self,
+        request: Request<RollApiKeyRequest>,
+    ) -> Result<Response<RollApiKeyResponse>, Status> {
+        self.0
+            .call("RollApiKey", request, async |caller, wire| {
+                let (id, overlap) = convert::roll_api_key(&wire)?;
+                let rolled = self
+                    .0
+                    .authority
+                    .roll_api_key(&caller.principal, &id, overlap)
+                    .await;
+                let rolled = rolled.map_err(IntoStatus::into_status)?;
+                let now = self.now();
+                Ok(RollApiKeyResponse {
+                    secret: rolled.new.secret.expose().to_owned(),
+                    api_key: Some(convert::api_key(&rolled.new.record, now)),
+                    previous: Some(convert::api_key(&rolled.previous, now)),
+                })
+            })
+            .await
+    }
+
+    async fn revoke_api_key(
+        &self,
+        request: Request<RevokeApiKeyRequest>,
+    ) -> Result<Response<RevokeApiKeyResponse>, Status> {
+        self.0
+            .call("RevokeApiKey", request, async |caller, wire| {
+                let id = convert::api_key_id(&wire.id)?;
+                let request = convert::revoke_one(RevokeTarget::ApiKey(id), wire.reason)?;
+                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
+                let revoked = revoked.map_err(IntoStatus::into_status)?;
+                Ok(RevokeApiKeyResponse {
+                    matched: revoked.matched,
+                    cursor: convert::cursor_text(&revoked),
+                })
+            })
+            .await
+    }
+}
+
+impl ApiKeys {
+    fn now(&self) -> Timestamp {
+        self.0.authority.now()
+    }
+}

@@ -1,0 +1,73 @@
+//! `tessera.v1.SessionService`.
+
+use std::sync::Arc;
+
+use tessera_authority::RevokeTarget;
+use tessera_proto::v1::{
+    GetSessionRequest, GetSessionResponse, ListSessionsRequest, ListSessionsResponse, RevokeSessionRequest,
+    RevokeSessionResponse, session_service_server::SessionService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{convert, edge::Edge, status::IntoStatus};
+
+/// The service.
+pub(crate) struct Sessions(pub(crate) Arc<Edge>);
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<GetSessionResponse>, Status> {
+        self.0
+            .call("GetSession", request, async |caller, wire| {
+                let id = convert::family_id(&wire.family_id)?;
+                let session = self.0.authority.session(&caller.principal, id).await;
+                let session = session.map_err(IntoStatus::into_status)?;
+                Ok(GetSessionResponse {
+                    session: Some(convert::session(session)),
+                })
+            })
+            .await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        self.0
+            .call("ListSessions", request, async |caller, wire| {
+                let (by, page_size) = convert::list_sessions(&wire)?;
+                let listed = self
+                    .0
+                    .authority
+                    .sessions(&caller.principal, by, page_size, &wire.page_token)
+                    .await;
+                let listed = listed.map_err(IntoStatus::into_status)?;
+                Ok(ListSessionsResponse {
+                    sessions: listed.items.into_iter().map(convert::session).collect(),
+                    next_page_token: listed.next_page_token,
+                })
+            })
+            .await
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<RevokeSessionRequest>,
+    ) -> Result<Response<RevokeSessionResponse>, Status> {
+        self.0
+            .call("RevokeSession", request, async |caller, wire| {
+                let family = convert::family_id(&wire.family_id)?;
+                let request = convert::revoke_one(RevokeTarget::Family(family), wire.reason)?;
+                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
+                let revoked = revoked.map_err(IntoStatus::into_status)?;
+                Ok(RevokeSessionResponse {
+                    matched: revoked.matched,
+                    cursor: convert::cursor_text(&revoked),
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,113 @@
+//! `tessera.v1.TokenService`.
+
+use std::sync::Arc;
+
+use tessera_proto::v1::{
+    IntrospectManyRequest, IntrospectManyResponse, IntrospectRequest, IntrospectResponse, IssueRequest,
+    IssueResponse, RefreshRequest, RefreshResponse, RevokeRequest, RevokeResponse,
+    token_service_server::TokenService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    convert,
+    edge::{Caller, Edge},
+    status::IntoStatus,
+};
+
+const TOKENS_MAX: usize = 100;
+
+/// The service.
+pub(crate) struct Tokens(pub(crate) Arc<Edge>);
+
+#[tonic::async_trait]
+impl TokenService for Tokens {
+    async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
+        self.0
+            .call("Issue", request, async |caller, wire| {
+                let request = convert::issue_request(wire)?;
+                let issued = self.0.authority.issue(&caller.principal, &request).await;
+                issued
+                    .map(convert::issue_response)
+                    .map_err(IntoStatus::into_status)
+            })
+            .await
+    }
+
+    async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        self.0
+            .call("Refresh", request, async |caller, wire| {
+                let request = convert::refresh_request(wire)?;
+                let refreshed = self.0.authority.refresh(&caller.principal, &request).await;
+                refreshed
+                    .map(convert::refresh_response)
+                    .map_err(IntoStatus::into_status)
+            })
+            .await
+    }
+
+    async fn introspect(
+        &self,
+        request: Request<IntrospectRequest>,
+    ) -> Result<Response<IntrospectResponse>, Status> {
+        self.0
+            .call("Introspect", request, async |caller, wire| {
+                let token = convert::token("token", wire.token)?;
+                self.wait_for(&caller, &wire.at_least_as_fresh).await?;
+                let introspection = self.0.authority.introspect(&caller.principal, &token).await;
+                introspection
+                    .map(convert::introspect_response)
+                    .map_err(IntoStatus::into_status)
+            })
+            .await
+    }
+
+    async fn introspect_many(
+        &self,
+        request: Request<IntrospectManyRequest>,
+    ) -> Result<Response<IntrospectManyResponse>, Status> {
+        self.0
+            .call("IntrospectMany", request, async |caller, wire| {
+                let tokens = convert::tokens(wire.tokens, TOKENS_MAX)?;
+                self.wait_for(&caller, &wire.at_least_as_fresh).await?;
+                let mut results = Vec::with_capacity(tokens.len());
+                for token in &tokens {
+                    let introspection = self.0.authority.introspect(&caller.principal, token).await;
+                    results.push(convert::introspect_response(
+                        introspection.map_err(IntoStatus::into_status)?,
+                    ));
+                }
+                Ok(IntrospectManyResponse { results })
+            })
+            .await
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        self.0
+            .call("Revoke", request, async |caller, wire| {
+                let request = convert::revoke_request(wire)?;
+                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
+                let revoked = revoked.map_err(IntoStatus::into_status)?;
+                Ok(RevokeResponse {
+                    matched: revoked.matched,
+                    cursor: convert::cursor_text(&revoked),
+                })
+            })
+            .await
+    }
+}
+
+impl Tokens {
+    async fn wait_for(&self, caller: &Caller, cursor: &str) -> Result<(), Status> {
+        if cursor.is_empty() {
+            return Ok(());
+        }
+        // A little less than what is left, so that the caller hears why.
+        let patience = caller.patience.mul_f64(0.9);
+        self.0
+            .authority
+            .wait_for(cursor, Some(patience))
+            .await
+            .map_err(IntoStatus::into_status)
+    }
+}

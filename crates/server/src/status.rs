@@ -1,0 +1,346 @@
+//! The one place that turns errors into wire status.
+//!
+//! Every status carries `google.rpc.ErrorInfo` with a reason from `error_reason.proto`. What goes to the
+//! log and what goes to the caller are kept apart: a failed store is "unavailable" to callers.
+
+use std::{collections::HashMap, time::Duration};
+
+use tessera_authority::{
+    ApiKeyError, AuthenticateError, IntrospectError, IssueError, RefreshError, RevokeError, SessionError,
+    Unavailable, WatchEnd, WatchError,
+};
+use tessera_core::{Cursor, Scope};
+use tessera_proto::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+const DOMAIN: &str = "tessera";
+
+/// A status with its reason.
+pub(crate) fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    with(code, reason, message, &[], |_| {})
+}
+
+/// A field or several are wrong.
+pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
+    invalid(ErrorReason::FieldInvalid, &[], violations)
+}
+
+/// Too much work is under way.
+pub(crate) fn overloaded() -> Status {
+    with(
+        Code::Unavailable,
+        ErrorReason::Overloaded,
+        "too much work is under way",
+        &[],
+        |details| {
+            details.set_retry_info(Some(Duration::from_millis(200)));
+        },
+    )
+}
+
+/// One caller calls too often.
+pub(crate) fn rate_limited(wait: Duration) -> Status {
+    with(
+        Code::ResourceExhausted,
+        ErrorReason::RateLimited,
+        "this client calls too often",
+        &[],
+        |details| {
+            details.set_retry_info(Some(wait));
+        },
+    )
+}
+
+/// The caller's deadline passed.
+pub(crate) fn deadline_exceeded() -> Status {
+    status(
+        Code::DeadlineExceeded,
+        ErrorReason::DeadlineExceeded,
+        "the deadline passed; the call may still have its effect",
+    )
+}
+
+/// The server is stopping.
+pub(crate) fn draining() -> Status {
+    status(Code::Unavailable, ErrorReason::Draining, "the server is stopping")
+}
+
+fn with(
+    code: Code,
+    reason: ErrorReason,
+    message: impl Into<String>,
+    metadata: &[(&str, String)],
+    more: impl FnOnce(&mut ErrorDetails),
+) -> Status {
+    let name = reason.as_str_name();
+    let metadata: HashMap<_, _> = metadata
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
+    let mut details = ErrorDetails::with_error_info(
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name),
+        DOMAIN,
+        metadata,
+    );
+    more(&mut details);
+    Status::with_error_details(code, message, details)
+}
+
+fn invalid(reason: ErrorReason, metadata: &[(&str, String)], violations: Vec<(String, String)>) -> Status {
+    let message = violations
+        .iter()
+        .map(|(field, problem)| format!("{field}: {problem}"))
+        .collect::<Vec<_>>()
+        .join("; ");
+    with(Code::InvalidArgument, reason, message, metadata, |details| {
+        let violations = violations
+            .into_iter()
+            .map(|(field, problem)| FieldViolation::new(field, problem));
+        details.set_bad_request(violations.collect::<Vec<_>>());
+    })
+}
+
+fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, nearest: Option<&String>) -> Status {
+    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    let mut metadata = vec![(kind, name.to_owned())];
+    metadata.extend(nearest.map(|nearest| ("nearest", nearest.clone())));
+    invalid(
+        reason,
+        &metadata,
+        vec![(
+            field.to_owned(),
+            format!("`{name}` is not in the catalogue{hint}"),
+        )],
+    )
+}
+
+fn denied(message: String, denied: &[(Scope, String)]) -> Status {
+    let explained: serde_json::Map<_, _> = denied
+        .iter()
+        .map(|(scope, reason)| (scope.to_string(), serde_json::Value::String(reason.clone())))
+        .collect();
+    let lines = denied
+        .iter()
+        .take(5)
+        .map(|(scope, reason)| format!("{scope}: {reason}"))
+        .collect::<Vec<_>>();
+    let message = format!("{message}: {}", lines.join("; "));
+    let metadata = [("denied", serde_json::Value::Object(explained).to_string())];
+    with(
+        Code::PermissionDenied,
+        ErrorReason::ScopeDenied,
+        message,
+        &metadata,
+        |_| {},
+    )
+}
+
+fn not_allowed(error: &impl ToString, required: &str) -> Status {
+    let metadata = [("required", required.to_owned())];
+    with(
+        Code::PermissionDenied,
+        ErrorReason::CallNotAllowed,
+        error.to_string(),
+        &metadata,
+        |_| {},
+    )
+}
+
+fn field(name: &str, problem: &str) -> Status {
+    invalid_fields(vec![(name.to_owned(), problem.to_owned())])
+}
+
+fn at_cursor(code: Code, reason: ErrorReason, message: &str, cursor: &Cursor) -> Status {
+    with(code, reason, message, &[("cursor", cursor.to_string())], |_| {})
+}
+
+/// An error that callers see.
+pub(crate) trait IntoStatus {
+    /// The status that callers get.
+    fn into_status(self) -> Status;
+}
+
+impl IntoStatus for Unavailable {
+    fn into_status(self) -> Status {
+        match &self {
+            Self::Store(error) => {
+                tracing::error!(%error, "the store failed");
+                status(
+                    Code::Unavailable,
+                    ErrorReason::StoreUnavailable,
+                    "the store is not available",
+                )
+            }
+            Self::Draining => draining(),
+            Self::Entropy(_) | Self::Defect(_) => {
+                tracing::error!(error = %self, "internal error");
+                status(
+                    Code::Internal,
+                    ErrorReason::Internal,
+                    "internal error; the server's log has the details",
+                )
+            }
+        }
+    }
+}
+
+impl IntoStatus for AuthenticateError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::Refused => status(
+                Code::Unauthenticated,
+                ErrorReason::ClientAuthFailed,
+                "the API key is not accepted",
+            ),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for IssueError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::NotAllowed(error) => not_allowed(&message, &error.required),
+            Self::ScopeUnknown { scope, nearest } => unknown(
+                ErrorReason::ScopeUnknown,
+                "scopes",
+                "scope",
+                scope.as_str(),
+                nearest.as_ref(),
+            ),
+            Self::AudienceUnknown { audience, nearest } => unknown(
+                ErrorReason::AudienceUnknown,
+                "audience",
+                "audience",
+                &audience,
+                nearest.as_ref(),
+            ),
+            Self::RoleUnknown { role, nearest } => {
+                unknown(ErrorReason::RoleUnknown, "roles", "role", &role, nearest.as_ref())
+            }
+            Self::Field { field: name, problem } => field(name, &problem),
+            Self::Denied { denied: scopes, .. } => denied(message, &scopes),
+            Self::IdempotencyMismatch => {
+                status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
+            }
+            Self::SessionEnded => status(Code::Unauthenticated, ErrorReason::SessionRevoked, message),
+            Self::CredentialEnded => AuthenticateError::Refused.into_status(),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for RefreshError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        let sign_in_again = |reason| status(Code::Unauthenticated, reason, message.clone());
+        match self {
+            Self::Invalid => sign_in_again(ErrorReason::RefreshTokenInvalid),
+            Self::Ahead => sign_in_again(ErrorReason::RefreshTokenAhead),
+            Self::Expired => sign_in_again(ErrorReason::SessionExpired),
+            Self::Revoked(_) => sign_in_again(ErrorReason::SessionRevoked),
+            Self::Reused => sign_in_again(ErrorReason::RefreshTokenReused),
+            Self::WrongClient => status(Code::PermissionDenied, ErrorReason::BindingMismatch, message),
+            Self::ScopeExceedsGrant(scope) => invalid(
+                ErrorReason::ScopeExceedsGrant,
+                &[("scope", scope.to_string())],
+                vec![("scopes".to_owned(), message)],
+            ),
+            Self::Denied(scopes) => denied(message, &scopes),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for IntrospectError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::CursorInvalid => invalid(
+                ErrorReason::CursorInvalid,
+                &[],
+                vec![("at_least_as_fresh".to_owned(), self.to_string())],
+            ),
+            Self::NotFreshEnough => with(
+                Code::Unavailable,
+                ErrorReason::NotFreshEnough,
+                self.to_string(),
+                &[],
+                |details| {
+                    details.set_retry_info(Some(Duration::from_millis(100)));
+                },
+            ),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for RevokeError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for SessionError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NotFound => status(Code::NotFound, ErrorReason::NotFound, self.to_string()),
+            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::PageTokenInvalid => field("page_token", &self.to_string()),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for ApiKeyError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NotFound => status(Code::NotFound, ErrorReason::NotFound, self.to_string()),
+            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::Field { field: name, problem } => field(name, &problem),
+            Self::PageTokenInvalid => field("page_token", &self.to_string()),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for WatchError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::CursorInvalid => invalid(
+                ErrorReason::CursorInvalid,
+                &[],
+                vec![("cursor".to_owned(), self.to_string())],
+            ),
+            Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+/// The status that ends a stream; none where the subscriber left by itself.
+pub(crate) fn watch_end(end: WatchEnd) -> Option<Status> {
+    Some(match end {
+        WatchEnd::Left => return None,
+        WatchEnd::SlowConsumer(cursor) => at_cursor(
+            Code::ResourceExhausted,
+            ErrorReason::SlowConsumer,
+            "this subscriber did not read fast enough: resume after the cursor",
+            &cursor,
+        ),
+        WatchEnd::Draining(cursor) => at_cursor(
+            Code::Unavailable,
+            ErrorReason::Draining,
+            "the server is stopping: resume after the cursor",
+            &cursor,
+        ),
+        WatchEnd::CursorInvalid => WatchError::CursorInvalid.into_status(),
+        WatchEnd::CursorExpired => WatchError::CursorExpired.into_status(),
+        WatchEnd::Failed(error) => error.into_status(),
+    })
+}
