@@ -1,1 +1,58 @@
-//! Placeholder.
+//! Policies: files, strictly read, and decisions with the meaning of Casbin.
+//!
+//! ```text
+//! model.conf, catalogue.toml, *.csv, tests/*.toml
+//!     → Files → rules and catalogue → Index → tests → compared with Casbin → Policy
+//! ```
+//!
+//! [`Policy`] is one immutable revision. Reading is ours, because Casbin's own adapter drops lines that it
+//! does not understand, a `deny` among them: every mistake is a [`Diagnostic`] with a stable code (see
+//! [`CODES`]), a place and advice, and all of them are found in one go. The meaning is Casbin's: at each
+//! load the rules are given to a Casbin `Enforcer`, and the compiled index, which answers at run time, must
+//! agree with it on a sample of questions. Then the `Enforcer` is dropped.
+//!
+//! What the authority itself does for a client is a [`Permission`], decided by the same rules under
+//! resources below `tessera/`.
+//!
+//! ```
+//! use tessera_core::{RealmName, RoleName, Scope, Subject};
+//! use tessera_policy::{Policy, Question, Verdict};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::from_files(Policy::default_files())?;
+//! let verdict = policy.decide(&Question {
+//!     realm: &RealmName::parse("production")?,
+//!     subject: &Subject::parse("user:ann")?,
+//!     roles: &[RoleName::parse("role:viewer")?],
+//!     scope: &Scope::parse("videos:read")?,
+//! });
+//! assert_eq!(verdict, Verdict::Allowed);
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod bundled;
+mod catalogue;
+mod code;
+mod diagnostic;
+mod document;
+mod files;
+mod index;
+mod model;
+mod nearest;
+mod oracle;
+mod own;
+mod permission;
+mod policy;
+mod roles;
+mod rule;
+mod sample;
+mod suite;
+mod text;
+
+pub use catalogue::Catalogue;
+pub use code::CODES;
+pub use diagnostic::{Diagnostic, PolicyError};
+pub use permission::Permission;
+pub use policy::{Grant, Policy, Question, Verdict};

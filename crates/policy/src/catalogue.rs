@@ -1,0 +1,193 @@
+//! The catalogue: every realm, role, scope and audience that exists.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use tessera_core::{Audience, RealmName, RoleName, Scope, ScopeSet};
+
+use crate::{
+    nearest::nearest,
+    rule::{Object, Star},
+};
+
+pub(crate) mod read;
+
+/// Every name that exists. A name that isn't here is an error wherever it appears.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    realms: Vec<RealmName>,
+    roles: Vec<RoleName>,
+    audiences: Vec<Audience>,
+    templates: Vec<Template>,
+    concrete: ScopeSet,
+    tree: Node,
+}
+
+/// A scope of the catalogue, perhaps with parameters: `videos/{id}:play`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template {
+    text: String,
+    segments: Vec<Segment>,
+    action: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Parameter,
+}
+
+/// The templates by path segment, so that a look-up does not grow with their number.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    literals: BTreeMap<String, Node>,
+    parameter: Option<Box<Node>>,
+    actions: Vec<String>,
+}
+
+impl Catalogue {
+    /// The realms in order.
+    #[must_use]
+    pub fn realms(&self) -> &[RealmName] {
+        &self.realms
+    }
+
+    /// The roles in order.
+    #[must_use]
+    pub fn roles(&self) -> &[RoleName] {
+        &self.roles
+    }
+
+    /// The audiences in order.
+    #[must_use]
+    pub fn audiences(&self) -> &[Audience] {
+        &self.audiences
+    }
+
+    /// The scopes in order as the catalogue writes them, with their parameters: `videos/{id}:play`.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.templates.iter().map(|template| template.text.as_str())
+    }
+
+    /// The scopes without parameters.
+    #[must_use]
+    pub fn concrete_scopes(&self) -> ScopeSet {
+        self.concrete.clone()
+    }
+
+    /// Whether the realm exists.
+    #[must_use]
+    pub fn has_realm(&self, realm: &RealmName) -> bool {
+        self.realms.binary_search(realm).is_ok()
+    }
+
+    /// Whether the role exists.
+    #[must_use]
+    pub fn has_role(&self, role: &RoleName) -> bool {
+        self.roles.binary_search(role).is_ok()
+    }
+
+    pub(crate) fn has_role_text(&self, role: &str) -> bool {
+        self.roles
+            .binary_search_by(|known| known.as_str().cmp(role))
+            .is_ok()
+    }
+
+    /// Whether the audience exists.
+    #[must_use]
+    pub fn has_audience(&self, audience: &Audience) -> bool {
+        self.audiences.binary_search(audience).is_ok()
+    }
+
+    /// Whether the scope exists. A parameter stands for one path segment.
+    #[must_use]
+    pub fn has_scope(&self, scope: &Scope) -> bool {
+        let segments: Vec<&str> = scope.resource().split('/').collect();
+        self.tree.has(&segments, scope.action())
+    }
+
+    /// The scope that `text` was most likely meant to be.
+    #[must_use]
+    pub fn nearest_scope(&self, text: &str) -> Option<String> {
+        nearest(text, self.scopes()).map(str::to_owned)
+    }
+
+    /// The role that `text` was most likely meant to be.
+    #[must_use]
+    pub fn nearest_role(&self, text: &str) -> Option<String> {
+        nearest(text, self.roles.iter().map(RoleName::as_str)).map(str::to_owned)
+    }
+
+    /// The audience that `text` was most likely meant to be.
+    #[must_use]
+    pub fn nearest_audience(&self, text: &str) -> Option<String> {
+        nearest(text, self.audiences.iter().map(Audience::as_str)).map(str::to_owned)
+    }
+
+    /// Whether a rule can match any scope.
+    pub(crate) fn matches(&self, object: &Object, action: &Star) -> bool {
+        let (text, is_prefix) = match object {
+            Object::Exactly(resource) => (resource, false),
+            Object::Prefix(prefix) => (prefix, true),
+        };
+        let segments: Vec<&str> = text.split('/').collect();
+        self.tree.meets(&segments, is_prefix, action)
+    }
+
+    fn add_template(&mut self, template: Template) {
+        let mut node = &mut self.tree;
+        for segment in &template.segments {
+            node = match segment {
+                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
+                Segment::Parameter => node.parameter.get_or_insert_default(),
+            };
+        }
+        node.actions.push(template.action.clone());
+        self.templates.push(template);
+    }
+}
+
+impl Node {
+    fn has(&self, segments: &[&str], action: &str) -> bool {
+        let Some((first, rest)) = segments.split_first() else {
+            return self.actions.iter().any(|known| known == action);
+        };
+        self.literals
+            .get(*first)
+            .is_some_and(|node| node.has(rest, action))
+            || self.parameter.as_ref().is_some_and(|node| node.has(rest, action))
+    }
+
+    /// Whether some scope here has these segments, the last of which may be only the start of one.
+    fn meets(&self, segments: &[&str], is_prefix: bool, action: &Star) -> bool {
+        match segments {
+            [] => self.actions.iter().any(|known| action.admits(known)),
+            [start] if is_prefix => self.children_from(start).any(|node| node.reaches(action)),
+            [first, rest @ ..] => {
+                let is_segment = !matches!(*first, "" | "." | "..");
+                self.literals
+                    .get(*first)
+                    .is_some_and(|node| node.meets(rest, is_prefix, action))
+                    || (is_segment
+                        && self
+                            .parameter
+                            .as_ref()
+                            .is_some_and(|node| node.meets(rest, is_prefix, action)))
+            }
+        }
+    }
+
+    /// The nodes whose segment begins with `start`. What a parameter stands for may begin with anything.
+    fn children_from<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a Node> {
+        let from = (Bound::Included(start), Bound::Unbounded);
+        let literals = self
+            .literals
+            .range::<str, _>(from)
+            .take_while(move |(text, _)| text.starts_with(start));
+        literals.map(|(_, node)| node).chain(self.parameter.as_deref())
+    }
+
+    /// Whether any scope here or below has the action.
+    fn reaches(&self, action: &Star) -> bool {
+        self.meets(&[], false, action) || self.children_from("").any(|node| node.reaches(action))
+    }
+}

@@ -1,0 +1,149 @@
+//! What is wrong with a policy, said so that it can be put right.
+
+use std::{fmt, sync::Arc};
+
+/// One finding, at one place of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The stable code, one of [`CODES`](crate::CODES).
+    pub code: &'static str,
+    /// The file, relative to the policy's folder.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The column in characters, counted from 1.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, or the nearest known name.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            code,
+            file,
+            line,
+            column,
+            message,
+            help,
+        } = self;
+        write!(f, "{file}:{line}:{column}: {code}: {message}")?;
+        help.as_ref().map_or(Ok(()), |help| write!(f, "; {help}"))
+    }
+}
+
+/// Why files are no policy: every finding, in the order of files and lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The findings; never empty.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if position == 0 { "" } else { "\n" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// How many findings are kept: a file of another kind would otherwise give one for each of its lines.
+const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: Arc<str>,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl Place {
+    /// The beginning of a file: the place of what is missing.
+    pub(crate) fn start(file: &str) -> Self {
+        Self {
+            file: Arc::from(file),
+            line: 1,
+            column: 1,
+        }
+    }
+
+    pub(crate) fn at_column(&self, column: u32) -> Self {
+        Self {
+            column,
+            ..self.clone()
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Collects findings, so that one look shows all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Findings {
+    pub(crate) fn add(&mut self, code: &'static str, place: &Place, message: impl Into<String>) {
+        self.push(code, place, message.into(), None);
+    }
+
+    /// Adds a finding with advice.
+    pub(crate) fn advise(
+        &mut self,
+        code: &'static str,
+        place: &Place,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) {
+        self.push(code, place, message.into(), help.into());
+    }
+
+    fn push(&mut self, code: &'static str, place: &Place, message: String, help: Option<String>) {
+        if !self.is_full() {
+            let Place { file, line, column } = place;
+            let (file, line, column) = (file.as_ref().to_owned(), *line, *column);
+            self.diagnostics.push(Diagnostic {
+                code,
+                file,
+                line,
+                column,
+                message,
+                help,
+            });
+        }
+    }
+
+    /// Whether there is nothing wrong so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+
+    /// Whether further findings would be dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= DIAGNOSTICS_MAX
+    }
+
+    /// Fails with everything found, if anything was.
+    pub(crate) fn into_result(mut self) -> Result<(), PolicyError> {
+        if self.diagnostics.is_empty() {
+            return Ok(());
+        }
+        self.diagnostics
+            .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        Err(PolicyError {
+            diagnostics: self.diagnostics,
+        })
+    }
+}

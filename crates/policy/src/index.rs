@@ -1,0 +1,224 @@
+//! The rules, compiled: a decision looks up what matters to it, however many rules there are.
+//!
+//! INVARIANT: for every question the index finds an `allow` if and only if Casbin does, and a `deny` if
+//! and only if Casbin does. A property test shows it, and each load compares a sample.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use crate::{
+    oracle::RawQuestion,
+    roles::RoleGraph,
+    rule::{Effect, Object, Realms, Rules, Star},
+};
+
+/// Stands for a text: names, realms, resources and actions share one space of numbers.
+type Id = u32;
+/// `*` as realm or action.
+const ANY: Id = 0;
+/// No rule.
+const NONE: u32 = u32::MAX;
+
+/// The rules of one revision, compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    ids: HashMap<Arc<str>, Id>,
+    texts: Vec<Arc<str>>,
+    prefixes: HashMap<Arc<str>, Id>,
+    /// The lengths that prefixes have, ascending: a question is cut at each of them.
+    prefix_lengths: Vec<usize>,
+    /// By realm and name: the name and all roles that it has. Names without roles are not here.
+    closures: HashMap<(Id, Id), Box<[Id]>>,
+    entries: HashMap<Key, Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    realm: Id,
+    holder: Id,
+    object: Id,
+    action: Id,
+}
+
+/// The first rule of each effect.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    allow: u32,
+    deny: u32,
+}
+
+/// The rules that decide a question, by their number: the first that allows and the first that denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allow: Option<u32>,
+    pub(crate) deny: Option<u32>,
+}
+
+impl Decision {
+    /// One rule that allows is enough, and one that denies decides.
+    pub(crate) fn is_allowed(self) -> bool {
+        self.allow.is_some() && self.deny.is_none()
+    }
+}
+
+/// A subject with its asserted roles, resolved in one realm.
+pub(crate) struct Holders {
+    realm: Option<Id>,
+    names: Vec<Id>,
+}
+
+impl Index {
+    /// Compiles rules.
+    pub(crate) fn new(rules: &Rules, realms: &Realms) -> Self {
+        let mut index = Self::default();
+        index.id("*");
+        for (number, rule) in rules.policies.iter().enumerate() {
+            let key = Key {
+                realm: index.star(&rule.realm),
+                holder: index.id(&rule.holder),
+                object: index.object(&rule.object),
+                action: index.star(&rule.action),
+            };
+            let number = u32::try_from(number).unwrap_or(NONE - 1);
+            let entry = index.entries.entry(key).or_insert(Entry {
+                allow: NONE,
+                deny: NONE,
+            });
+            let slot = match rule.effect {
+                Effect::Allow => &mut entry.allow,
+                Effect::Deny => &mut entry.deny,
+            };
+            *slot = number.min(*slot);
+        }
+        for realm in realms {
+            let graph = RoleGraph::new(&rules.edges, realm.as_str());
+            let realm = index.id(realm.as_str());
+            for (name, closure) in graph.closures() {
+                let name = index.id(name);
+                let closure = closure.iter().map(|role| index.id(role)).collect();
+                index.closures.insert((realm, name), closure);
+            }
+        }
+        index.prefix_lengths = index.prefixes.keys().map(|prefix| prefix.len()).collect();
+        index.prefix_lengths.sort_unstable();
+        index.prefix_lengths.dedup();
+        index
+    }
+
+    /// Resolves a subject and roles that count as if the subject had them.
+    pub(crate) fn holders<'a>(&self, realm: &str, names: impl Iterator<Item = &'a str>) -> Holders {
+        let realm = self.ids.get(realm).copied();
+        let mut resolved = Vec::new();
+        for name in names.filter_map(|name| self.ids.get(name)) {
+            match realm.and_then(|realm| self.closures.get(&(realm, *name))) {
+                Some(closure) => resolved.extend_from_slice(closure),
+                None => resolved.push(*name),
+            }
+        }
+        resolved.sort_unstable();
+        resolved.dedup();
+        Holders {
+            realm,
+            names: resolved,
+        }
+    }
+
+    /// The rules that decide whether `holders` may do `action` on `resource`.
+    pub(crate) fn decide(&self, holders: &Holders, resource: &str, action: &str) -> Decision {
+        let mut found = Entry {
+            allow: NONE,
+            deny: NONE,
+        };
+        let actions = [Some(ANY), self.ids.get(action).copied()];
+        let realms = [Some(ANY), holders.realm];
+        for object in self.objects(resource) {
+            for &holder in &holders.names {
+                for realm in realms.into_iter().flatten() {
+                    for action in actions.into_iter().flatten() {
+                        if let Some(entry) = self.entries.get(&Key {
+                            realm,
+                            holder,
+                            object,
+                            action,
+                        }) {
+                            found.allow = found.allow.min(entry.allow);
+                            found.deny = found.deny.min(entry.deny);
+                        }
+                    }
+                }
+            }
+        }
+        let rule = |number| (number != NONE).then_some(number);
+        Decision {
+            allow: rule(found.allow),
+            deny: rule(found.deny),
+        }
+    }
+
+    /// The names of resolved holders.
+    pub(crate) fn names<'a>(&'a self, holders: &'a Holders) -> impl Iterator<Item = &'a str> {
+        holders
+            .names
+            .iter()
+            .filter_map(|id| self.texts.get(usize::try_from(*id).ok()?))
+            .map(AsRef::as_ref)
+    }
+
+    /// The rules that decide a question as Casbin sees it.
+    pub(crate) fn answer(&self, question: &RawQuestion<'_>) -> Decision {
+        let holders = self.holders(question.realm, question.names.iter().copied());
+        self.decide(&holders, question.resource, question.action)
+    }
+
+    /// The objects of rules that match `resource`: itself, and every prefix that it has.
+    fn objects<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = Id> {
+        let prefixes = self
+            .prefix_lengths
+            .iter()
+            .map_while(|length| resource.get(..*length))
+            .filter_map(|prefix| self.prefixes.get(prefix));
+        self.ids.get(resource).into_iter().chain(prefixes).copied()
+    }
+
+    fn star(&mut self, star: &Star) -> Id {
+        match star {
+            Star::Any => ANY,
+            Star::Only(name) => self.id(name),
+        }
+    }
+
+    fn object(&mut self, object: &Object) -> Id {
+        match object {
+            Object::Exactly(resource) => self.id(resource),
+            Object::Prefix(prefix) => {
+                if let Some(id) = self.prefixes.get(prefix) {
+                    return *id;
+                }
+                let id = self.add(Arc::from(format!("{prefix}*")));
+                self.prefixes.insert(Arc::clone(prefix), id);
+                id
+            }
+        }
+    }
+
+    fn id(&mut self, text: &str) -> Id {
+        if let Some(id) = self.ids.get(text) {
+            return *id;
+        }
+        let text: Arc<str> = Arc::from(text);
+        let id = self.add(Arc::clone(&text));
+        self.ids.insert(text, id);
+        id
+    }
+
+    fn add(&mut self, text: Arc<str>) -> Id {
+        // There are at most a few million texts: the number of rules is limited.
+        let id = Id::try_from(self.texts.len()).unwrap_or(Id::MAX);
+        self.texts.push(text);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,377 @@
+//! The index against Casbin.
+
+use std::{sync::Arc, time::Instant};
+
+use proptest::prelude::*;
+use tessera_core::RealmName;
+
+use super::*;
+use crate::{
+    diagnostic::{Findings, Place},
+    oracle::{Effects, Oracle},
+    roles,
+    rule::{PolicyRule, RoleEdge},
+    sample,
+};
+
+const SUBJECTS: [&str; 3] = ["user:ann", "user:bob", "client:cms"];
+const ROLES: [&str; 9] = [
+    "role:a", "role:b", "role:c", "role:d", "role:e", "role:f", "role:g", "role:h", "role:i",
+];
+const REALMS: [&str; 3] = ["*", "production", "sandbox"];
+const OBJECTS: [&str; 12] = [
+    "*",
+    "a*",
+    "a/*",
+    "a",
+    "a/b",
+    "a/b*",
+    "a/b/*",
+    "a/b/c",
+    "ab",
+    "b",
+    "tessera/*",
+    "tessera/subjects/user:*",
+];
+const RESOURCES: [&str; 10] = [
+    "a",
+    "a/b",
+    "a/b/c",
+    "ab",
+    "b",
+    "c",
+    "a/bc",
+    "tessera/tokens",
+    "tessera/subjects/user:ann",
+    "tessera",
+];
+const ACTIONS: [&str; 4] = ["*", "read", "write", "play"];
+
+fn place() -> Place {
+    Place::start("policy.csv")
+}
+
+fn star(text: &str) -> Star {
+    if text == "*" {
+        Star::Any
+    } else {
+        Star::Only(Arc::from(text))
+    }
+}
+
+fn policy(holder: &str, realm: &str, object: &str, action: &str, is_deny: bool) -> PolicyRule {
+    PolicyRule {
+        place: place(),
+        holder: Arc::from(holder),
+        realm: star(realm),
+        object: match object.strip_suffix('*') {
+            Some(prefix) => Object::Prefix(Arc::from(prefix)),
+            None => Object::Exactly(Arc::from(object)),
+        },
+        action: star(action),
+        effect: if is_deny { Effect::Deny } else { Effect::Allow },
+    }
+}
+
+fn edge(member: &str, role: &str, realm: &str) -> RoleEdge {
+    RoleEdge {
+        place: place(),
+        member: Arc::from(member),
+        role: Arc::from(role),
+        realm: star(realm),
+    }
+}
+
+fn realms() -> Vec<RealmName> {
+    ["production", "sandbox"]
+        .map(|name| RealmName::parse(name).unwrap())
+        .to_vec()
+}
+
+fn any_policy() -> impl Strategy<Value = PolicyRule> {
+    let holder = prop_oneof![
+        prop::sample::select(&ROLES[..]),
+        prop::sample::select(&SUBJECTS[..])
+    ];
+    let (realm, object) = (
+        prop::sample::select(&REALMS[..]),
+        prop::sample::select(&OBJECTS[..]),
+    );
+    (
+        holder,
+        realm,
+        object,
+        prop::sample::select(&ACTIONS[..]),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(holder, realm, object, action, is_deny)| policy(holder, realm, object, action, is_deny))
+}
+
+/// Edges lead to a later role, so there are no cycles; half of them to the next, so chains get long.
+fn any_edge() -> impl Strategy<Value = RoleEdge> {
+    let from_role = (0..ROLES.len() - 1, 1..ROLES.len(), any::<bool>()).prop_map(|(from, step, is_next)| {
+        let to = if is_next {
+            from + 1
+        } else {
+            (from + step).min(ROLES.len() - 1)
+        };
+        (ROLES[from], ROLES[to])
+    });
+    let from_subject = (
+        prop::sample::select(&SUBJECTS[..]),
+        prop::sample::select(&ROLES[..]),
+    );
+    (
+        prop_oneof![2 => from_role, 1 => from_subject],
+        prop::sample::select(&REALMS[..]),
+    )
+        .prop_map(|((member, role), realm)| edge(member, role, realm))
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    (
+        prop::collection::vec(any_policy(), 1..25),
+        prop::collection::vec(any_edge(), 0..25),
+    )
+        .prop_map(|(policies, edges)| Rules { policies, edges })
+        .prop_filter("the loader refuses longer chains", |rules| {
+            let mut findings = Findings::default();
+            roles::check(&rules.edges, &realms(), &mut findings);
+            findings.is_empty()
+        })
+}
+
+fn any_question() -> impl Strategy<Value = RawQuestion<'static>> {
+    let subject = prop::sample::select(&["user:ann", "user:bob", "client:cms", "user:stranger"][..]);
+    (
+        prop::sample::select(&["production", "sandbox"][..]),
+        subject,
+        prop::sample::subsequence(&ROLES[..], 0..3),
+        prop::sample::select(&RESOURCES[..]),
+        prop::sample::select(&["read", "write", "play", "other"][..]),
+    )
+        .prop_map(|(realm, subject, roles, resource, action)| {
+            let names = std::iter::once(subject).chain(roles).collect();
+            RawQuestion {
+                realm,
+                names,
+                resource,
+                action,
+            }
+        })
+}
+
+fn effects(index: &Index, question: &RawQuestion<'_>) -> Effects {
+    let Decision { allow, deny } = index.answer(question);
+    Effects {
+        is_allowed: allow.is_some(),
+        is_denied: deny.is_some(),
+    }
+}
+
+/// What Casbin says when the asserted roles are really written as `g` rules of the subject.
+fn with_roles_written(rules: &Rules, question: &RawQuestion<'_>) -> bool {
+    let mut rules = rules.clone();
+    let (subject, roles) = question.names.split_first().unwrap();
+    rules
+        .edges
+        .extend(roles.iter().map(|role| edge(subject, role, question.realm)));
+    let oracle = Oracle::new(&rules, &realms()).unwrap();
+    oracle.is_allowed(subject, question).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn index_and_casbin_agree_on_every_question(
+        rules in any_rules(),
+        questions in prop::collection::vec(any_question(), 20),
+    ) {
+        let index = Index::new(&rules, &realms());
+        let oracle = Oracle::new(&rules, &realms()).unwrap();
+        for question in &questions {
+            prop_assert_eq!(effects(&index, question), oracle.effects(question).unwrap(), "{:?}", question);
+        }
+    }
+
+    #[test]
+    fn an_asserted_role_counts_as_if_the_subject_had_it(
+        rules in any_rules(),
+        questions in prop::collection::vec(any_question(), 5),
+    ) {
+        let index = Index::new(&rules, &realms());
+        for question in &questions {
+            let Effects { is_allowed, is_denied } = effects(&index, question);
+            let expected = with_roles_written(&rules, question);
+            prop_assert_eq!(is_allowed && !is_denied, expected, "{:?}", question);
+        }
+    }
+}
+
+#[test]
+fn the_longest_chain_is_walked_to_its_end_also_behind_an_asserted_role() {
+    let edges: Vec<RoleEdge> = ROLES.windows(2).map(|pair| edge(pair[0], pair[1], "*")).collect();
+    assert_eq!(edges.len(), roles::CHAIN_MAX);
+    let policies = vec![
+        policy("role:a", "*", "a", "*", false),
+        policy("role:i", "*", "a", "write", true),
+    ];
+    let rules = Rules { policies, edges };
+    let index = Index::new(&rules, &realms());
+    for (action, expected) in [("read", true), ("write", false)] {
+        let names = vec!["user:ann", "role:a"];
+        let question = RawQuestion {
+            realm: "production",
+            names,
+            resource: "a",
+            action,
+        };
+        let Effects {
+            is_allowed,
+            is_denied,
+        } = effects(&index, &question);
+        assert_eq!(is_allowed && !is_denied, expected, "{action}");
+        assert_eq!(with_roles_written(&rules, &question), expected, "{action}");
+    }
+}
+
+#[test]
+fn casbin_ignores_what_is_behind_its_depth_which_is_why_chains_are_limited() {
+    // If a new Casbin walks further, this fails, and `CHAIN_MAX` may grow.
+    let mut edges: Vec<RoleEdge> = ROLES.windows(2).map(|pair| edge(pair[0], pair[1], "*")).collect();
+    edges.push(edge("role:i", "role:j", "*"));
+    let rules = Rules {
+        policies: vec![policy("role:j", "*", "a", "*", false)],
+        edges,
+    };
+    let question = RawQuestion {
+        realm: "production",
+        names: vec!["role:a"],
+        resource: "a",
+        action: "read",
+    };
+    assert!(with_roles_written(&rules, &question));
+    let names = vec!["user:ann", "role:a"];
+    assert!(!with_roles_written(&rules, &RawQuestion { names, ..question }));
+}
+
+#[test]
+fn the_sample_finds_an_index_of_other_rules() {
+    let policies = |is_deny| Rules {
+        policies: vec![
+            policy("role:a", "*", "a", "read", false),
+            policy("role:a", "*", "a/*", "*", is_deny),
+        ],
+        edges: vec![edge("user:ann", "role:a", "production")],
+    };
+    let (rules, other) = (policies(true), policies(false));
+    for (compiled, is_same) in [(&rules, true), (&other, false)] {
+        assert_eq!(defects(compiled, &rules).is_empty(), is_same);
+    }
+}
+
+#[test]
+fn the_sample_of_a_large_policy_finds_what_is_missing_or_too_much() {
+    let rules = large(5_000);
+    assert_eq!(defects(&rules, &rules), [] as [&str; 0]);
+    let mut without_roles = rules.clone();
+    without_roles.edges.clear();
+    assert!(!defects(&without_roles, &rules).is_empty());
+    let mut with_more = rules.clone();
+    with_more
+        .policies
+        .iter_mut()
+        .for_each(|rule| rule.realm = Star::Any);
+    assert!(!defects(&with_more, &rules).is_empty());
+    let mut denying = rules.clone();
+    denying
+        .policies
+        .iter_mut()
+        .for_each(|rule| rule.effect = Effect::Deny);
+    assert!(!defects(&denying, &rules).is_empty());
+}
+
+/// The codes that a comparison of an index of `compiled` with Casbin over `rules` finds.
+fn defects(compiled: &Rules, rules: &Rules) -> Vec<&'static str> {
+    let mut findings = Findings::default();
+    sample::compare(
+        &Index::new(compiled, &realms()),
+        rules,
+        &realms(),
+        &[],
+        &mut findings,
+    );
+    let found = findings
+        .into_result()
+        .map_or_else(|error| error.diagnostics, |()| Vec::new());
+    assert!(found.iter().all(|diagnostic| diagnostic.code == "P061"));
+    found.iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+/// Run with `cargo test --release -p tessera-policy -- --ignored --nocapture figures`.
+#[test]
+#[ignore = "measures"]
+fn figures_of_index_and_casbin() {
+    for count in [100, 1_000, 10_000, 100_000] {
+        let rules = large(count);
+        let started = Instant::now();
+        let index = Index::new(&rules, &realms());
+        let compiled = started.elapsed();
+        let names = vec!["user:7", "role:5"];
+        let question = RawQuestion {
+            realm: "production",
+            names,
+            resource: "films/5/x",
+            action: "read",
+        };
+        let nanos_index = nanos_per_call(200_000, || effects(&index, &question).is_allowed);
+        print!("{count:>7} rules: compiled in {compiled:?}, index {nanos_index:.0} ns");
+        if count <= 10_000 {
+            let oracle = Oracle::new(&rules, &realms()).unwrap();
+            let nanos_casbin = nanos_per_call(5, || oracle.is_allowed("user:7", &question).unwrap());
+            print!(
+                ", casbin {nanos_casbin:.0} ns, {:.0} times as long",
+                nanos_casbin / nanos_index
+            );
+        }
+        println!();
+    }
+}
+
+/// `count` rules, a tenth of them patterns, and as many users as there are rules, each with one role.
+fn large(count: usize) -> Rules {
+    let roles = count / 10;
+    let rule = |number: usize| {
+        let object = match number % 10 {
+            0 => format!("films/{}/*", number / 10),
+            _ => format!("films/{number}"),
+        };
+        policy(
+            &format!("role:{}", number % roles),
+            "production",
+            &object,
+            "read",
+            false,
+        )
+    };
+    let user = |number: usize| {
+        edge(
+            &format!("user:{number}"),
+            &format!("role:{}", number % roles),
+            "*",
+        )
+    };
+    Rules {
+        policies: (0..count).map(rule).collect(),
+        edges: (0..count).map(user).collect(),
+    }
+}
+
+fn nanos_per_call(calls: u32, call: impl Fn() -> bool) -> f64 {
+    let started = Instant::now();
+    for _ in 0..calls {
+        std::hint::black_box(call());
+    }
+    started.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
+}

@@ -1,0 +1,143 @@
+//! Casbin itself, asked at load: what the compiled index must agree with.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use casbin::{Adapter, CoreApi, DefaultModel, EnforceContext, Enforcer, MemoryAdapter, Model};
+
+use crate::{
+    model::DEFINITIONS,
+    rule::{Realms, Rules},
+};
+
+/// What was decided on: whether any rule that allows matched, and whether any that denies did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(crate) is_allowed: bool,
+    pub(crate) is_denied: bool,
+}
+
+/// A question as Casbin sees it: plain texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawQuestion<'a> {
+    pub(crate) realm: &'a str,
+    /// The subject, if there is one, and the asserted roles.
+    pub(crate) names: Vec<&'a str>,
+    pub(crate) resource: &'a str,
+    pub(crate) action: &'a str,
+}
+
+/// An `Enforcer` over the rules of one revision. It is never changed.
+pub(crate) struct Oracle(Enforcer);
+
+// Two more effects over the same rules, which Casbin reads by their suffix. An asserted role counts as
+// if the subject had it, so what matters is whether any of several names meets an `allow`, and whether
+// any meets a `deny`; the combined effect of one name at a time can't tell.
+const ANY_ALLOW: (&str, &str) = ("e2", "some(where (p.eft == allow))");
+const NO_DENY: (&str, &str) = ("e3", "!some(where (p.eft == deny))");
+
+impl Oracle {
+    /// Builds the enforcer, with `*` as the realm of a `g` rule written out.
+    pub(crate) fn new(rules: &Rules, realms: &Realms) -> Result<Self, String> {
+        guarded(|| {
+            let mut model = base_model();
+            for (name, effect) in [ANY_ALLOW, NO_DENY] {
+                model.add_def("e", name, effect);
+            }
+            let mut adapter = MemoryAdapter::default();
+            let rows = [("p", rules.casbin_policies()), ("g", rules.casbin_roles(realms))];
+            for (kind, rows) in rows {
+                if !at_once(adapter.add_policies(kind, kind, rows))?? {
+                    return Err(Failure(format!("casbin's adapter drops a `{kind}` rule")));
+                }
+            }
+            Ok(Self(at_once(Enforcer::new(model, adapter))??))
+        })
+    }
+
+    /// What Casbin says. An error or a panic inside Casbin is returned as a text.
+    pub(crate) fn effects(&self, question: &RawQuestion<'_>) -> Result<Effects, String> {
+        guarded(|| {
+            let mut effects = Effects {
+                is_allowed: false,
+                is_denied: false,
+            };
+            for name in &question.names {
+                effects.is_allowed |= self.enforce(ANY_ALLOW.0, name, question)?;
+                effects.is_denied |= !self.enforce(NO_DENY.0, name, question)?;
+            }
+            Ok(effects)
+        })
+    }
+
+    /// What Casbin's own effect makes of a single name, without our two.
+    #[cfg(test)]
+    pub(crate) fn is_allowed(&self, name: &str, question: &RawQuestion<'_>) -> Result<bool, String> {
+        guarded(|| {
+            Ok(self
+                .0
+                .enforce((name, question.realm, question.resource, question.action))?)
+        })
+    }
+
+    fn enforce(&self, effect: &str, name: &str, question: &RawQuestion<'_>) -> Result<bool, Failure> {
+        let context = EnforceContext {
+            r_type: "r".to_owned(),
+            p_type: "p".to_owned(),
+            e_type: effect.to_owned(),
+            m_type: "m".to_owned(),
+        };
+        let values = (name, question.realm, question.resource, question.action);
+        Ok(self.0.enforce_with_context(context, values)?)
+    }
+}
+
+/// Whether Casbin can compile a matcher.
+pub(crate) fn compile_matcher(matcher: &str) -> Result<(), String> {
+    guarded(|| {
+        let mut model = base_model();
+        model.add_def("m", "m", matcher);
+        at_once(Enforcer::new_raw(model, MemoryAdapter::default()))??;
+        Ok(())
+    })
+}
+
+fn base_model() -> DefaultModel {
+    let mut model = DefaultModel::default();
+    for (_, name, value) in DEFINITIONS {
+        model.add_def(name, name, value);
+    }
+    model
+}
+
+/// A failure inside Casbin, or around it.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs `ask`; a panic is a failure too. Casbin panics on an unsupported effect and on some requests.
+fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(ask)) {
+        Ok(result) => result.map_err(|Failure(message)| message),
+        Err(_) => Err("casbin panicked".to_owned()),
+    }
+}
+
+/// The output of a future that has nothing to wait for.
+///
+/// Casbin's constructors are async for adapters that read files or databases; ours is in memory, so they
+/// are ready when first polled. No runtime is needed, and none is in the way when there is one.
+fn at_once<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(Failure("casbin waits for something".to_owned())),
+    }
+}

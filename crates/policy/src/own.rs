@@ -1,0 +1,93 @@
+//! The authority's own resources, below `tessera/`: built in, never scopes of a token.
+
+use tessera_core::{RoleName, Subject};
+
+use crate::{
+    catalogue::Catalogue,
+    nearest::nearest as nearest_of,
+    rule::{Object, Star},
+};
+
+/// The name that no catalogue may define.
+pub(crate) const NAMESPACE: &str = "tessera";
+const PREFIX: &str = "tessera/";
+const SUBJECTS: &str = "tessera/subjects/";
+const ROLES: &str = "tessera/roles/";
+
+/// The resources without a name in them, with their actions.
+const FIXED: [(&str, &[&str]); 6] = [
+    ("tessera/tokens", &["introspect"]),
+    ("tessera/revocations", &["watch"]),
+    ("tessera/api-keys", &["create", "read", "revoke"]),
+    ("tessera/sessions", &["read", "revoke"]),
+    ("tessera/keys", &["revoke"]),
+    ("tessera/realm", &["revoke"]),
+];
+
+/// The first character that no resource has.
+///
+/// A subject may have characters that a scope may not; `tessera/subjects/<subject>` is a resource too.
+pub(crate) fn refuse_character(resource: &str) -> Option<char> {
+    let is_subject = resource.starts_with(SUBJECTS);
+    resource.chars().find(|&c| {
+        let is_usual = c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-');
+        let is_allowed = is_usual || (is_subject && matches!(c, '|' | '+' | '='));
+        !is_allowed
+    })
+}
+
+/// Whether `resource` is one of the authority's own, or would be.
+pub(crate) fn is_own(resource: &str) -> bool {
+    resource == NAMESPACE || resource.starts_with(PREFIX)
+}
+
+/// Whether a pattern of this prefix matches the authority's own resources without saying so.
+pub(crate) fn is_reached_unnamed(prefix: &str) -> bool {
+    prefix.len() < PREFIX.len() && PREFIX.starts_with(prefix)
+}
+
+/// Whether a rule can match one of the authority's own resources.
+pub(crate) fn matches(catalogue: &Catalogue, object: &Object, action: &Star) -> bool {
+    let is_fixed = FIXED.iter().any(|(resource, actions)| {
+        covers(object, resource) && actions.iter().any(|known| action.admits(known))
+    });
+    is_fixed
+        || (action.admits("issue") && covers_subject(object))
+        || (action.admits("assert") && catalogue.roles().iter().any(|role| covers_role(object, role)))
+}
+
+/// The nearest of the authority's own scopes, if `scope` is meant to be one.
+pub(crate) fn nearest(scope: &str) -> Option<String> {
+    let (start, _) = scope.split_once('/')?;
+    nearest_of(start, [NAMESPACE])?;
+    let scopes: Vec<String> = FIXED
+        .iter()
+        .flat_map(|(resource, actions)| actions.iter().map(move |action| format!("{resource}:{action}")))
+        .chain([format!("{SUBJECTS}*:issue"), format!("{ROLES}*:assert")])
+        .collect();
+    nearest_of(scope, scopes.iter().map(String::as_str)).map(str::to_owned)
+}
+
+fn covers(object: &Object, resource: &str) -> bool {
+    match object {
+        Object::Exactly(exact) => exact.as_ref() == resource,
+        Object::Prefix(prefix) => resource.starts_with(prefix.as_ref()),
+    }
+}
+
+fn covers_subject(object: &Object) -> bool {
+    match object {
+        Object::Exactly(exact) => exact
+            .strip_prefix(SUBJECTS)
+            .is_some_and(|name| Subject::parse(name).is_ok()),
+        Object::Prefix(prefix) => match prefix.strip_prefix(SUBJECTS) {
+            // What some subject begins with: a slash or `role:` is in none.
+            Some(start) => start.is_empty() || Subject::parse(start).is_ok(),
+            None => SUBJECTS.starts_with(prefix.as_ref()),
+        },
+    }
+}
+
+fn covers_role(object: &Object, role: &RoleName) -> bool {
+    covers(object, &format!("{ROLES}{role}"))
+}

@@ -1,0 +1,402 @@
+//! Reads `*.csv`: a rule a line, everything checked against the catalogue.
+
+use std::collections::HashMap;
+
+use tessera_core::{RoleName, Subject};
+
+use super::{Effect, Interner, Object, PolicyRule, RoleEdge, Rules, Star};
+use crate::{
+    catalogue::Catalogue,
+    code,
+    diagnostic::{Findings, Place},
+    nearest::did_you_mean,
+    own,
+    text::Text,
+};
+
+/// The most rules that a policy may have.
+pub(crate) const RULES_MAX: usize = 1_000_000;
+
+/// Reads rule files one after the other.
+pub(crate) struct Reader<'a> {
+    catalogue: &'a Catalogue,
+    findings: &'a mut Findings,
+    interner: Interner,
+    rules: Rules,
+    /// Where each rule stood first, by its fields.
+    seen: HashMap<String, Place>,
+}
+
+/// A field of a line, with its place.
+struct Field<'a> {
+    text: &'a str,
+    place: Place,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(catalogue: &'a Catalogue, findings: &'a mut Findings) -> Self {
+        Self {
+            catalogue,
+            findings,
+            interner: Interner::default(),
+            rules: Rules::default(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Reads one file.
+    pub(crate) fn read(&mut self, text: &Text<'_>) {
+        for (place, line) in text.lines() {
+            if self.rules.policies.len() + self.rules.edges.len() >= RULES_MAX && is_rule(line) {
+                let message = format!("the policy has more than {RULES_MAX} rules");
+                return self.findings.add(code::TOO_LARGE, &place, message);
+            }
+            if self.findings.is_full() {
+                return;
+            }
+            if is_rule(line) {
+                self.read_line(&place, line);
+            }
+        }
+    }
+
+    /// All rules read.
+    pub(crate) fn finish(self) -> Rules {
+        if self.rules.policies.is_empty() && self.findings.is_empty() {
+            let help = "casbin would allow an empty question; write at least one `p` rule".to_owned();
+            let place = Place::start("policy.csv");
+            self.findings
+                .advise(code::NO_RULES, &place, "the policy has no `p` rule", help);
+        }
+        self.rules
+    }
+
+    fn read_line(&mut self, place: &Place, line: &str) {
+        let fields = split(place, line);
+        if !self.check_spelling(&fields) {
+            return;
+        }
+        match fields.as_slice() {
+            [kind, holder, realm, object, action, effect] if kind.text == "p" => {
+                self.read_policy([holder, realm, object, action, effect]);
+            }
+            [kind, member, role, realm] if kind.text == "g" => self.read_edge([member, role, realm]),
+            [kind, ..] => self.refuse_shape(kind, fields.len()),
+            [] => {}
+        }
+    }
+
+    /// Refuses what Casbin would read otherwise than it looks: quotes, comments, empty fields.
+    fn check_spelling(&mut self, fields: &[Field<'_>]) -> bool {
+        for field in fields {
+            let (code, character, message) = if field.text.contains('"') {
+                (
+                    code::RULE_QUOTE,
+                    '"',
+                    "quotes are not supported: no name has a comma or a space",
+                )
+            } else if field.text.contains('#') {
+                (
+                    code::RULE_COMMENT,
+                    '#',
+                    "a comment stands on its own line, not behind a rule",
+                )
+            } else if field.text.is_empty() {
+                (code::RULE_EMPTY_FIELD, ' ', "the field is empty")
+            } else {
+                continue;
+            };
+            let before = field.text.chars().take_while(|c| *c != character).count();
+            let column = field
+                .place
+                .column
+                .saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+            self.findings.add(code, &field.place.at_column(column), message);
+            return false;
+        }
+        true
+    }
+
+    fn refuse_shape(&mut self, kind: &Field<'_>, found: usize) {
+        let (expected, form) = match kind.text {
+            "p" => (6, "`p, role or subject, realm, resource, action, allow or deny`"),
+            "g" => (4, "`g, subject or role, role, realm`"),
+            other => {
+                let message = format!("a rule begins with `p` or `g`, not with `{other}`");
+                let help = did_you_mean(&other.to_lowercase(), ["p", "g"]);
+                return self.findings.advise(code::RULE_KIND, &kind.place, message, help);
+            }
+        };
+        let message = format!("the rule has {found} fields instead of {expected}");
+        self.findings
+            .advise(code::RULE_FIELDS, &kind.place, message, format!("write {form}"));
+    }
+
+    fn read_policy(&mut self, [holder, realm, object, action, effect]: [&Field<'_>; 5]) {
+        let place = holder.place.at_column(1);
+        let known_holder = self.check_name(holder);
+        let known_realm = self.read_realm(realm);
+        let parsed_object = self.read_object(object);
+        let parsed_action = self.read_action(action);
+        let parsed_effect = self.read_effect(effect);
+        let (true, Some(realm), Some(parsed_object), Some(parsed_action), Some(effect)) = (
+            known_holder,
+            known_realm,
+            parsed_object,
+            parsed_action,
+            parsed_effect,
+        ) else {
+            return;
+        };
+        if !self.check_scope(object, &parsed_object, &parsed_action, effect) {
+            return;
+        }
+        let holder = self.interner.intern(holder.text);
+        let rule = PolicyRule {
+            place,
+            holder,
+            realm,
+            object: parsed_object,
+            action: parsed_action,
+            effect,
+        };
+        // Which of two equal rules decided would be a matter of order.
+        let key = format!(
+            "p,{},{},{},{},{}",
+            rule.holder,
+            rule.realm.as_str(),
+            rule.object.to_text(),
+            rule.action.as_str(),
+            rule.effect.as_str()
+        );
+        if self.is_first(key, &rule.place) {
+            self.rules.policies.push(rule);
+        }
+    }
+
+    fn read_edge(&mut self, [member, role, realm]: [&Field<'_>; 3]) {
+        let place = member.place.at_column(1);
+        let is_member = self.check_name(member);
+        let is_role = self.check_target(role);
+        let Some(realm) = self.read_realm(realm) else {
+            return;
+        };
+        if !(is_member && is_role) {
+            return;
+        }
+        let edge = RoleEdge {
+            place,
+            member: self.interner.intern(member.text),
+            role: self.interner.intern(role.text),
+            realm,
+        };
+        // A rule for every realm is written out before Casbin sees it, so it stands once for each.
+        let realms: Vec<_> = edge.realms(self.catalogue.realms()).map(str::to_owned).collect();
+        let mut is_first = true;
+        for realm in realms {
+            is_first =
+                is_first && self.is_first(format!("g,{},{},{realm}", edge.member, edge.role), &edge.place);
+        }
+        if is_first {
+            self.rules.edges.push(edge);
+        }
+    }
+
+    fn is_first(&mut self, key: String, place: &Place) -> bool {
+        if let Some(first) = self.seen.get(&key) {
+            self.findings.add(
+                code::RULE_TWICE,
+                place,
+                format!("the rule stands in {first} already"),
+            );
+            return false;
+        }
+        self.seen.insert(key, place.clone());
+        true
+    }
+
+    /// Whether the field is a role of the catalogue or a subject.
+    fn check_name(&mut self, field: &Field<'_>) -> bool {
+        if field.text.starts_with("role:") {
+            return self.check_role(field);
+        }
+        if let Err(error) = Subject::parse(field.text) {
+            let help = (field.text == "*").then(|| "`*` is no subject: give the rule to a role".to_owned());
+            self.findings
+                .advise(code::NAME, &field.place, error.to_string(), help);
+            return false;
+        }
+        // `viewer` for `role:viewer` would be a subject that nobody is.
+        if !field.text.contains([':', '@', '|']) {
+            let meant = format!("role:{}", field.text);
+            if self.catalogue.has_role_text(&meant) {
+                let message = format!("`{}` is a subject, while `{meant}` is a role", field.text);
+                self.findings.advise(
+                    code::NAME,
+                    &field.place,
+                    message,
+                    format!("did you mean `{meant}`?"),
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    fn check_role(&mut self, field: &Field<'_>) -> bool {
+        let is_known = RoleName::parse(field.text).is_ok_and(|role| self.catalogue.has_role(&role));
+        if !is_known {
+            let message = format!("the catalogue has no role `{}`", field.text);
+            let help = self
+                .catalogue
+                .nearest_role(field.text)
+                .map(|role| format!("did you mean `{role}`?"));
+            self.findings
+                .advise(code::UNKNOWN_ROLE, &field.place, message, help);
+        }
+        is_known
+    }
+
+    fn check_target(&mut self, field: &Field<'_>) -> bool {
+        if field.text.starts_with("role:") {
+            return self.check_role(field);
+        }
+        let message = format!("`{}` is no role; only roles can be given", field.text);
+        let help = self.catalogue.nearest_role(&format!("role:{}", field.text));
+        let help = help.map(|role| format!("did you mean `{role}`?"));
+        self.findings
+            .advise(code::ROLE_TARGET, &field.place, message, help);
+        false
+    }
+
+    fn read_realm(&mut self, field: &Field<'_>) -> Option<Star> {
+        if field.text == "*" {
+            return Some(Star::Any);
+        }
+        let mut names = self
+            .catalogue
+            .realms()
+            .iter()
+            .map(tessera_core::RealmName::as_str);
+        if names.clone().any(|name| name == field.text) {
+            return Some(Star::Only(self.interner.intern(field.text)));
+        }
+        let help = did_you_mean(field.text, &mut names);
+        let message = format!("the catalogue has no realm `{}`", field.text);
+        self.findings
+            .advise(code::UNKNOWN_REALM, &field.place, message, help);
+        None
+    }
+
+    fn read_object(&mut self, field: &Field<'_>) -> Option<Object> {
+        let (text, is_pattern) = match field.text.strip_suffix('*') {
+            Some(prefix) => (prefix, true),
+            None => (field.text, false),
+        };
+        let problem = if text.contains('*') {
+            // Casbin's `keyMatch` stops at the first `*` and ignores what follows it.
+            Some(("`*` stands only at the end of a resource".to_owned(), None))
+        } else if text.contains(['{', '}']) {
+            Some((
+                "parameters are for the catalogue".to_owned(),
+                Some("write `*` at the end".to_owned()),
+            ))
+        } else {
+            own::refuse_character(text).map(|found| (format!("a resource has no character `{found}`"), None))
+        };
+        if let Some((message, help)) = problem {
+            self.findings
+                .advise(code::RULE_OBJECT, &field.place, message, help);
+            return None;
+        }
+        let text = self.interner.intern(text);
+        Some(if is_pattern {
+            Object::Prefix(text)
+        } else {
+            Object::Exactly(text)
+        })
+    }
+
+    fn read_action(&mut self, field: &Field<'_>) -> Option<Star> {
+        let is_action = field
+            .text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        if field.text == "*" {
+            Some(Star::Any)
+        } else if is_action {
+            Some(Star::Only(self.interner.intern(field.text)))
+        } else {
+            let message = format!(
+                "the action `{}` is neither `*` nor made of `A-Za-z0-9_-`",
+                field.text
+            );
+            self.findings.add(code::RULE_ACTION, &field.place, message);
+            None
+        }
+    }
+
+    fn read_effect(&mut self, field: &Field<'_>) -> Option<Effect> {
+        match field.text {
+            "allow" => Some(Effect::Allow),
+            "deny" => Some(Effect::Deny),
+            other => {
+                let message = format!("the effect is `allow` or `deny`, not `{other}`");
+                let help = did_you_mean(other, ["allow", "deny"]);
+                self.findings
+                    .advise(code::RULE_EFFECT, &field.place, message, help);
+                None
+            }
+        }
+    }
+
+    /// Whether the rule can match anything, and only what it names.
+    fn check_scope(&mut self, field: &Field<'_>, object: &Object, action: &Star, effect: Effect) -> bool {
+        if let Object::Prefix(prefix) = object
+            && effect == Effect::Allow
+            && own::is_reached_unnamed(prefix)
+        {
+            let message = format!(
+                "`{}` allows what the authority itself guards, below `tessera/`",
+                field.text
+            );
+            let help = "name the resources, and give `tessera/…` in rules of its own".to_owned();
+            self.findings
+                .advise(code::RULE_REACH, &field.place, message, help);
+            return false;
+        }
+        if self.catalogue.matches(object, action) || own::matches(self.catalogue, object, action) {
+            return true;
+        }
+        let written = format!("{}:{}", field.text, action.as_str());
+        let message = format!("`{written}` matches no scope of the catalogue");
+        let nearest = own::nearest(&written).or_else(|| self.catalogue.nearest_scope(&written));
+        let help = nearest.map(|scope| format!("did you mean `{scope}`?"));
+        self.findings
+            .advise(code::UNKNOWN_SCOPE, &field.place, message, help);
+        false
+    }
+}
+
+/// Whether the line is more than spaces or a comment.
+fn is_rule(line: &str) -> bool {
+    let text = line.trim_matches(' ');
+    !text.is_empty() && !text.starts_with('#')
+}
+
+/// Splits a line at its commas, without the spaces around.
+fn split<'a>(place: &Place, line: &'a str) -> Vec<Field<'a>> {
+    let mut column = 1usize;
+    let mut fields = Vec::with_capacity(6);
+    for raw in line.split(',') {
+        let text = raw.trim_matches(' ');
+        let spaces = raw.chars().take_while(|c| *c == ' ').count();
+        let start = u32::try_from(column + spaces).unwrap_or(u32::MAX);
+        fields.push(Field {
+            text,
+            place: place.at_column(start),
+        });
+        column += raw.chars().count() + 1;
+    }
+    fields
+}

@@ -1,0 +1,204 @@
+//! Asks the index and Casbin the same questions at load. A difference is a defect, and refuses the load.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    code,
+    diagnostic::{Findings, Place},
+    index::Index,
+    oracle::{Effects, Oracle, RawQuestion},
+    rule::{Object, PolicyRule, Realms, RoleEdge, Rules, Star},
+};
+
+/// The most questions.
+const QUESTIONS_MAX: usize = 256;
+/// What the questions may cost together, in rules that Casbin evaluates: about a microsecond each.
+const COST_MAX: usize = 1_000_000;
+/// What one question may cost; dearer ones are left out.
+const COST_OF_ONE_MAX: usize = COST_MAX / 8;
+/// How many `p` rules Casbin is given; of more, every second, third, … one.
+const POLICIES_MAX: usize = 1_000;
+/// How many subjects with roles Casbin is given, each with all its edges.
+const SUBJECTS_MAX: usize = 500;
+/// A subject that no rule names.
+const STRANGER: &str = "user:nobody-in-particular";
+
+/// The rules that Casbin is asked about: all of a small policy, some of a large one. With 100,000 rules and
+/// as many users, eight questions took Casbin over a minute; and the compiler treats all rules alike.
+struct Sample {
+    rules: Rules,
+    /// One rule of so many is in the sample.
+    stride: usize,
+}
+
+/// Compares the two on `first`, and on questions made from the rules.
+pub(crate) fn compare(
+    index: &Index,
+    rules: &Rules,
+    realms: &Realms,
+    first: &[RawQuestion<'_>],
+    findings: &mut Findings,
+) {
+    let first = first.get(..QUESTIONS_MAX / 2).unwrap_or(first);
+    let sample = Sample::new(rules, first);
+    let place = Place::start("policy.csv");
+    let oracle = match Oracle::new(&sample.rules, realms) {
+        Ok(oracle) => oracle,
+        Err(error) => {
+            return findings.add(
+                code::CASBIN,
+                &place,
+                format!("casbin refuses the policy: {error}"),
+            );
+        }
+    };
+    let resources: Vec<String> = sample.rules.policies.iter().map(resource_of).collect();
+    let made = questions(&sample.rules, realms, &resources);
+    let mut budget = COST_MAX;
+    for question in first.iter().cloned().chain(made).take(QUESTIONS_MAX) {
+        let cost = cost_of(&question, &sample.rules);
+        if cost > COST_OF_ONE_MAX {
+            continue;
+        }
+        let Some(rest) = budget.checked_sub(cost) else {
+            break;
+        };
+        budget = rest;
+        if let Some(difference) = sample.difference(index, &oracle, &question) {
+            let RawQuestion {
+                realm,
+                names,
+                resource,
+                action,
+            } = &question;
+            let names = names.join(", ");
+            let message = format!("a defect: {resource}:{action} for {names} in {realm}: {difference}");
+            let help = "the policy may be right; report this with the policy's files".to_owned();
+            findings.advise(code::DEFECT, &place, message, help);
+        }
+    }
+}
+
+impl Sample {
+    fn new(rules: &Rules, first: &[RawQuestion<'_>]) -> Self {
+        let stride = rules.policies.len().div_ceil(POLICIES_MAX).max(1);
+        let policies = rules.policies.iter().step_by(stride).cloned().collect();
+        let mut seen = HashSet::new();
+        let is_subject = |edge: &&RoleEdge| !edge.member.starts_with("role:");
+        let subjects: Vec<&str> = rules
+            .edges
+            .iter()
+            .filter(is_subject)
+            .map(|edge| edge.member.as_ref())
+            .filter(|subject| seen.insert(*subject))
+            .collect();
+        let every = subjects.len().div_ceil(SUBJECTS_MAX).max(1);
+        let asked = first.iter().flat_map(|question| question.names.iter().copied());
+        let chosen: HashSet<&str> = subjects.iter().step_by(every).copied().chain(asked).collect();
+        // Every edge between roles, so that whoever is in the sample has all of his roles.
+        let is_kept = |edge: &&RoleEdge| !is_subject(edge) || chosen.contains(edge.member.as_ref());
+        let edges = rules.edges.iter().filter(is_kept).cloned().collect();
+        Self {
+            rules: Rules { policies, edges },
+            stride,
+        }
+    }
+
+    /// What the index and Casbin say, where they contradict each other.
+    fn difference(&self, index: &Index, oracle: &Oracle, question: &RawQuestion<'_>) -> Option<String> {
+        let found = index.answer(question);
+        match oracle.effects(question) {
+            Ok(Effects {
+                is_allowed,
+                is_denied,
+            }) if self.agrees(found.allow, is_allowed) && self.agrees(found.deny, is_denied) => None,
+            Ok(expected) => Some(format!("the index says {found:?} and casbin {expected:?}")),
+            Err(error) => Some(format!("casbin failed: {error}")),
+        }
+    }
+
+    /// Whether the rule that the index found, if any, is one that Casbin could find.
+    fn agrees(&self, found: Option<u32>, is_expected: bool) -> bool {
+        match found.and_then(|number| usize::try_from(number).ok()) {
+            None => !is_expected,
+            // Casbin knows this rule, so it must have found it, or another.
+            Some(number) if number % self.stride == 0 => is_expected,
+            Some(_) => true,
+        }
+    }
+}
+
+/// What Casbin spends on a question: each rule for each name and effect, and in each a walk over roles.
+fn cost_of(question: &RawQuestion<'_>, rules: &Rules) -> usize {
+    let walk = rules.edges.len() / 500;
+    // A name without an edge is searched among all names.
+    let search = if question.names.contains(&STRANGER) {
+        rules.edges.len() / 50
+    } else {
+        0
+    };
+    rules.policies.len() * question.names.len() * 2 * (1 + walk + search)
+}
+
+/// Questions spread over rules and subjects: those that a rule answers, and those that it just misses.
+fn questions<'a>(
+    rules: &'a Rules,
+    realms: &'a Realms,
+    resources: &'a [String],
+) -> impl Iterator<Item = RawQuestion<'a>> {
+    let mut members: HashMap<&str, &str> = HashMap::new();
+    for edge in &rules.edges {
+        members.entry(&edge.role).or_insert(&edge.member);
+    }
+    let stride = (rules.policies.len() / (QUESTIONS_MAX / 4)).max(1);
+    let chosen = rules.policies.iter().zip(resources).enumerate().step_by(stride);
+    chosen.flat_map(move |(number, (rule, resource))| {
+        let holder = rule.holder.as_ref();
+        let realm = realm_of(rule, realms, number);
+        let action = action_of(rule);
+        let other_realm = realms
+            .get((number + 1) % realms.len().max(1))
+            .map_or(realm, |realm| realm.as_str());
+        let someone = rules.edges.get((number * 7) % rules.edges.len().max(1));
+        let ask = |realm, names, action| RawQuestion {
+            realm,
+            names,
+            resource,
+            action,
+        };
+        let member = members.get(holder).copied().unwrap_or(holder);
+        let by_stranger = ask(realm, vec![STRANGER, holder], action);
+        let by_someone = someone.map(|edge| ask(realm, vec![edge.member.as_ref(), holder], action));
+        [
+            ask(realm, vec![member], action),
+            ask(other_realm, vec![holder], "read"),
+            by_stranger,
+        ]
+        .into_iter()
+        .chain(by_someone)
+    })
+}
+
+/// A resource that the rule matches.
+fn resource_of(rule: &PolicyRule) -> String {
+    match &rule.object {
+        Object::Exactly(resource) => resource.as_ref().to_owned(),
+        Object::Prefix(prefix) => format!("{prefix}x"),
+    }
+}
+
+fn realm_of<'a>(rule: &'a PolicyRule, realms: &'a Realms, number: usize) -> &'a str {
+    match &rule.realm {
+        Star::Only(realm) => realm,
+        Star::Any => realms
+            .get(number % realms.len().max(1))
+            .map_or("*", |realm| realm.as_str()),
+    }
+}
+
+fn action_of(rule: &PolicyRule) -> &str {
+    match &rule.action {
+        Star::Only(action) => action,
+        Star::Any => "read",
+    }
+}

@@ -1,0 +1,215 @@
+//! Policy tests: what must be allowed and what must not.
+
+use std::collections::HashMap;
+
+use tessera_core::{RealmName, RoleName, Scope, Subject};
+
+use crate::{
+    catalogue::Catalogue,
+    code,
+    diagnostic::{Findings, Place},
+    document::{self, Entry, Table},
+    nearest::did_you_mean,
+    oracle::RawQuestion,
+    own,
+    rule::{Object, Star},
+    text::Text,
+};
+
+const KEYS: [&str; 6] = ["name", "realm", "subject", "roles", "allow", "deny"];
+
+/// One `[[test]]`.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    realm: String,
+    subject: Option<String>,
+    roles: Vec<String>,
+    pub(crate) expectations: Vec<Expectation>,
+}
+
+/// A scope with the expected verdict.
+#[derive(Debug)]
+pub(crate) struct Expectation {
+    pub(crate) place: Place,
+    pub(crate) scope: String,
+    pub(crate) is_allowed: bool,
+}
+
+impl Case {
+    /// The question that an expectation is about.
+    pub(crate) fn question<'a>(&'a self, expectation: &'a Expectation) -> RawQuestion<'a> {
+        let (resource, action) = expectation
+            .scope
+            .rsplit_once(':')
+            .unwrap_or((&expectation.scope, ""));
+        let names = self
+            .subject
+            .iter()
+            .chain(&self.roles)
+            .map(String::as_str)
+            .collect();
+        RawQuestion {
+            realm: &self.realm,
+            names,
+            resource,
+            action,
+        }
+    }
+}
+
+/// Reads one file of tests. `names` has the places of tests by name, in this file and those before.
+pub(crate) fn read(
+    text: &Text<'_>,
+    catalogue: &Catalogue,
+    names: &mut HashMap<String, Place>,
+    findings: &mut Findings,
+) -> Vec<Case> {
+    let Some(document) = document::parse(text, findings) else {
+        return Vec::new();
+    };
+    let root = Table::root(text, &document);
+    root.refuse_others(&["test"], findings);
+    let Some(tests) = root.get("test") else {
+        findings.add(code::TEST_INCOMPLETE, &root.place, "the file has no `[[test]]`");
+        return Vec::new();
+    };
+    let tables = tests.tables(findings);
+    let mut reader = Reader { catalogue, findings };
+    let cases: Vec<(Place, Case)> = tables
+        .iter()
+        .filter_map(|table| Some((table.place.clone(), reader.case(table)?)))
+        .collect();
+    for (place, case) in &cases {
+        if let Some(first) = names.insert(case.name.clone(), place.clone()) {
+            let message = format!("the test `{}` stands in {first} already", case.name);
+            findings.add(code::TEST_TWICE, place, message);
+        }
+    }
+    cases.into_iter().map(|(_, case)| case).collect()
+}
+
+struct Reader<'a> {
+    catalogue: &'a Catalogue,
+    findings: &'a mut Findings,
+}
+
+impl Reader<'_> {
+    fn case(&mut self, table: &Table<'_>) -> Option<Case> {
+        table.refuse_others(&KEYS, self.findings);
+        let name = self.required(table, "name");
+        let realm = self.required(table, "realm").and_then(|entry| self.realm(entry));
+        let name = name.and_then(|entry| entry.text(self.findings));
+        let subject = table.get("subject").map(|entry| self.subject(entry));
+        let roles = self.roles(table);
+        let mut expectations = self.expectations(table, "allow", true);
+        expectations.extend(self.expectations(table, "deny", false));
+        if table.get("allow").is_none() && table.get("deny").is_none() {
+            self.findings.add(
+                code::TEST_INCOMPLETE,
+                &table.place,
+                "the test has neither `allow` nor `deny`",
+            );
+        }
+        if subject.is_none() && table.get("roles").is_none() {
+            self.findings.add(
+                code::TEST_INCOMPLETE,
+                &table.place,
+                "the test has neither `subject` nor `roles`",
+            );
+        }
+        Some(Case {
+            name: name?.to_owned(),
+            realm: realm?,
+            subject: subject.flatten(),
+            roles,
+            expectations,
+        })
+    }
+
+    fn required<'t>(&mut self, table: &'t Table<'_>, key: &str) -> Option<&'t Entry<'t>> {
+        let entry = table.get(key);
+        if entry.is_none() {
+            self.findings.add(
+                code::TEST_INCOMPLETE,
+                &table.place,
+                format!("the test has no `{key}`"),
+            );
+        }
+        entry
+    }
+
+    fn realm(&mut self, entry: &Entry<'_>) -> Option<String> {
+        let text = entry.text(self.findings)?;
+        if RealmName::parse(text).is_ok_and(|realm| self.catalogue.has_realm(&realm)) {
+            return Some(text.to_owned());
+        }
+        let help = did_you_mean(text, self.catalogue.realms().iter().map(RealmName::as_str));
+        let message = format!("the catalogue has no realm `{text}`");
+        self.findings
+            .advise(code::UNKNOWN_REALM, &entry.value_place(), message, help);
+        None
+    }
+
+    fn subject(&mut self, entry: &Entry<'_>) -> Option<String> {
+        let text = entry.text(self.findings)?;
+        if let Err(error) = Subject::parse(text) {
+            self.findings
+                .add(code::NAME, &entry.value_place(), error.to_string());
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn roles(&mut self, table: &Table<'_>) -> Vec<String> {
+        let texts = table
+            .get("roles")
+            .map(|entry| entry.texts(self.findings))
+            .unwrap_or_default();
+        for (place, text) in &texts {
+            if !RoleName::parse(text).is_ok_and(|role| self.catalogue.has_role(&role)) {
+                let help = self
+                    .catalogue
+                    .nearest_role(text)
+                    .map(|role| format!("did you mean `{role}`?"));
+                let message = format!("the catalogue has no role `{text}`");
+                self.findings.advise(code::UNKNOWN_ROLE, place, message, help);
+            }
+        }
+        texts.into_iter().map(|(_, text)| text.to_owned()).collect()
+    }
+
+    fn expectations(&mut self, table: &Table<'_>, key: &str, is_allowed: bool) -> Vec<Expectation> {
+        let Some(entry) = table.get(key) else {
+            return Vec::new();
+        };
+        let texts = entry.texts(self.findings);
+        for (place, text) in texts.iter().filter(|(_, text)| !is_known(self.catalogue, text)) {
+            let help = self.catalogue.nearest_scope(text).or_else(|| own::nearest(text));
+            let help = help.map(|scope| format!("did you mean `{scope}`?"));
+            let message = format!("the catalogue has no scope `{text}`");
+            self.findings.advise(code::UNKNOWN_SCOPE, place, message, help);
+        }
+        let expectation = |(place, scope): (Place, &str)| Expectation {
+            place,
+            scope: scope.to_owned(),
+            is_allowed,
+        };
+        texts.into_iter().map(expectation).collect()
+    }
+}
+
+/// Whether a text is a concrete scope, or one of the authority's own.
+fn is_known(catalogue: &Catalogue, text: &str) -> bool {
+    if Scope::parse(text).is_ok_and(|scope| catalogue.has_scope(&scope)) {
+        return true;
+    }
+    let Some((resource, action)) = text.rsplit_once(':') else {
+        return false;
+    };
+    own::matches(
+        catalogue,
+        &Object::Exactly(resource.into()),
+        &Star::Only(action.into()),
+    )
+}
