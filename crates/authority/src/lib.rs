@@ -26,7 +26,7 @@ mod tokens;
 mod verified;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, Realm, RealmName, Sequence, Timestamp};
@@ -67,6 +67,7 @@ pub struct Authority {
     server_keys: ServerKeys,
     keys: ArcSwap<KeySet>,
     verified: VerifiedTokens,
+    watch_stall_max: Duration,
     subscribers: Subscribers,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,

@@ -1,6 +1,6 @@
 //! Opening an authority: what must be there before the first request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tessera_core::{
@@ -31,6 +31,13 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: u64,
+    /// How long a watcher's full queue may stand still before its subscriber is ended.
+    pub watch_stall_max: Duration,
+}
+
+impl Options {
+    /// Ten seconds.
+    pub const WATCH_STALL_MAX: Duration = Duration::from_secs(10);
 }
 
 /// An authority can't be opened.
@@ -74,6 +81,7 @@ impl Authority {
             server_keys,
             clock,
             verified_tokens_max,
+            watch_stall_max,
         } = options;
         if realms.is_empty() {
             return Err(SetupError::NoRealm);
@@ -107,6 +115,7 @@ impl Authority {
             server_keys,
             keys: ArcSwap::from_pointee(keys),
             verified: VerifiedTokens::new(verified_tokens_max),
+            watch_stall_max,
             subscribers: Subscribers::default(),
             clock,
             draining: signal::Sender::new(false),

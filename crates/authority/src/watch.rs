@@ -25,8 +25,6 @@ use crate::{
 
 /// Messages that may wait for one subscriber.
 const QUEUE_LENGTH: usize = 1024;
-/// How long a full queue may stand still before its subscriber is ended.
-const STALL_MAX: Duration = Duration::from_secs(10);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Events read from the log at once.
 const READ_STEP: usize = 256;
@@ -343,7 +341,7 @@ impl Watcher {
     }
 
     async fn send(&self, queue: &WatchQueue, message: WatchMessage) -> Result<(), WatchEnd> {
-        match queue.send_timeout(message, STALL_MAX).await {
+        match queue.send_timeout(message, self.authority.watch_stall_max).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(WatchEnd::SlowConsumer(self.cursor())),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(WatchEnd::Left),

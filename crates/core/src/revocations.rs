@@ -66,6 +66,12 @@ impl Revocations {
         self.entries.insert(target, entry);
     }
 
+    /// Notes that nothing up to `sequence` is missing, although the last events revoked nothing or were
+    /// forgotten.
+    pub fn advance(&mut self, sequence: Sequence) {
+        self.through = self.through.max(sequence);
+    }
+
     /// The last event folded in.
     #[must_use]
     pub fn through(&self) -> Sequence {

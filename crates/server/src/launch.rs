@@ -97,6 +97,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         server_keys,
         clock: Arc::new(SystemClock),
         verified_tokens_max: config.server.verified_tokens_max,
+        watch_stall_max: Options::WATCH_STALL_MAX,
     });
     Ok(authority.await?)
 }

@@ -6,13 +6,17 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has the directory.
-    #[error("the data directory `{path}` is in use by another process: stop that one, or choose another directory")]
+    #[error(
+        "the data directory `{path}` is in use by another process: stop that one, or choose another directory"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
     },
     /// What is in the directory is not what was last committed.
-    #[error("the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again")]
+    #[error(
+        "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again"
+    )]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -20,7 +24,9 @@ pub enum OpenError {
         detail: String,
     },
     /// The directory was written by a newer version.
-    #[error("the data directory `{path}` has format {found}, and this version knows up to {known}: use the version that wrote it, or a newer one")]
+    #[error(
+        "the data directory `{path}` has format {found}, and this version knows up to {known}: use the version that wrote it, or a newer one"
+    )]
     NewerFormat {
         /// The directory.
         path: PathBuf,

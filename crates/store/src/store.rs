@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId, RealmName, RequestId,
-    Revocations, Sequence, SigningKey, Subject, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId, RealmName,
+    RequestId, Revocations, Sequence, SigningKey, Subject, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -26,13 +26,21 @@ pub trait Store: Send + Sync + 'static {
     async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError>;
 
     /// One page of the families in an index, in the order of their ids (oldest first).
-    async fn families(&self, index: FamilyIndex, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError>;
+    async fn families(
+        &self,
+        index: FamilyIndex,
+        page: PageRequest<FamilyId>,
+    ) -> Result<Page<Family, FamilyId>, StoreError>;
 
     /// An API key.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
 
     /// One page of a realm's API keys, in the order of their ids.
-    async fn api_keys(&self, realm: &RealmName, page: PageRequest<ApiKeyId>) -> Result<Page<ApiKey, ApiKeyId>, StoreError>;
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError>;
 
     /// All signing keys of all realms, oldest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError>;
@@ -45,6 +53,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Up to `limit` audit records after the position `after` (0: from the first), with their positions.
     async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
+
+    /// The last event that was removed: the log has everything after it.
+    fn events_floor(&self) -> Sequence;
+
+    /// How far [`sweep`](Store::sweep) has come, kept with the data to within an hour; none before the
+    /// first.
+    fn swept_through(&self) -> Option<Timestamp>;
 
     /// What is revoked now. Folded in no later than it is durable; possibly a moment earlier, which
     /// only refuses too soon.
@@ -60,7 +75,12 @@ pub trait Store: Send + Sync + 'static {
     /// events whose `relevant_until` has passed (oldest first, up to the first that still matters, so
     /// that the log stays gapless), expired request records, and audit records older than
     /// `audit_before`. At most `limit` rows; call again while [`SweepReport::more`].
-    async fn sweep(&self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> Result<SweepReport, StoreError>;
+    async fn sweep(
+        &self,
+        horizon: Timestamp,
+        audit_before: Timestamp,
+        limit: usize,
+    ) -> Result<SweepReport, StoreError>;
 
     /// Whether writes are possible: false for ever after the first failure.
     fn is_healthy(&self) -> bool;

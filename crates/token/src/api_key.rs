@@ -108,7 +108,8 @@ fn checksum(kind: RealmKind, body: &str) -> String {
 
 /// The digit for the lowest five bits.
 fn base32_digit(bits: u32) -> char {
-    ALPHABET.get((bits & 31) as usize)
+    ALPHABET
+        .get((bits & 31) as usize)
         .copied()
         .map_or('0', char::from)
 }

@@ -83,6 +83,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         server_keys: ServerKeys::new(server_key, Vec::new()),
         clock: Arc::new(SystemClock),
         verified_tokens_max: 20_000,
+        watch_stall_max: Options::WATCH_STALL_MAX,
     });
     authority.await.map_err(Failure::cannot_run)
 }

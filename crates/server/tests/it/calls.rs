@@ -1,0 +1,232 @@
+//! What every call has in common: credentials, limits, health, reflection, stopping.
+
+use std::time::Duration;
+
+use tessera_proto::v1::{
+    AwaitPropagationRequest, CreateApiKeyRequest, GetApiKeyRequest, GetSessionRequest, IntrospectManyRequest,
+    IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest,
+    RefreshRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest,
+    WatchRequest,
+};
+use tessera_server::Limits;
+use tonic::Status;
+
+use crate::world::{Client, Setup, World, per_second, reason, soon};
+
+/// Calls every RPC that needs a credential, with an empty message.
+async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {
+    let (mut tokens, mut sessions, mut keys, mut revocations) = (
+        client.tokens(),
+        client.sessions(),
+        client.api_keys(),
+        client.revocations(),
+    );
+    macro_rules! results {
+        ($($client:ident . $method:ident ( $message:expr )),* $(,)?) => {
+            vec![$((stringify!($method), $client.$method($message).await.map(drop))),*]
+        };
+    }
+    results![
+        tokens.issue(IssueRequest::default()),
+        tokens.refresh(RefreshRequest::default()),
+        tokens.introspect(IntrospectRequest::default()),
+        tokens.introspect_many(IntrospectManyRequest::default()),
+        tokens.revoke(RevokeRequest::default()),
+        sessions.get_session(GetSessionRequest::default()),
+        sessions.list_sessions(ListSessionsRequest::default()),
+        sessions.revoke_session(RevokeSessionRequest::default()),
+        keys.create_api_key(CreateApiKeyRequest::default()),
+        keys.get_api_key(GetApiKeyRequest::default()),
+        keys.list_api_keys(ListApiKeysRequest::default()),
+        keys.roll_api_key(RollApiKeyRequest::default()),
+        keys.revoke_api_key(RevokeApiKeyRequest::default()),
+        revocations.watch(tokio_stream::iter([WatchRequest::default()])),
+        revocations.await_propagation(AwaitPropagationRequest::default()),
+    ]
+}
+
+/// The RPCs of the contract, from its descriptors: one that is added must be added here too.
+fn rpcs_of_the_contract() -> Vec<String> {
+    let set: prost_types::FileDescriptorSet =
+        prost::Message::decode(tessera_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let files = set.file.into_iter().filter(|file| file.package() == "tessera.v1");
+    let methods = files
+        .flat_map(|file| file.service)
+        .flat_map(|service| service.method);
+    methods.map(|method| method.name().to_owned()).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
+
+#[tokio::test]
+async fn checklist_33_every_rpc_authenticates_and_refuses_in_one_voice() {
+    let server = Limits {
+        refusals_per_second_per_address: per_second(1000).unwrap(),
+        ..Limits::default()
+    };
+    let world = World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await;
+    let good = world.client("production", "admin").await.api_key;
+    let mut typo = good.clone();
+    typo.pop();
+    let other_world = World::start().await;
+    let stranger = other_world.client("production", "admin").await.api_key;
+    let mut messages = std::collections::BTreeSet::new();
+    for key in ["", "x", &typo, &stranger, &good.replace("production", "sandbox")] {
+        for (rpc, result) in call_everything(&world.with_key(key)).await {
+            let refused = result.expect_err(rpc);
+            assert_eq!(
+                reason(&refused),
+                "Unauthenticated / CLIENT_AUTH_FAILED",
+                "{rpc} with {key:?}"
+            );
+            messages.insert(refused.message().to_owned());
+        }
+    }
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let mut called: Vec<_> = call_everything(&world.with_key(""))
+        .await
+        .into_iter()
+        .map(|(rpc, _)| rpc)
+        .collect();
+    // The one that needs no credential.
+    called.push("list_keys");
+    world.keys().list_keys(ListKeysRequest::default()).await.unwrap();
+    called.sort_unstable();
+    let mut contract: Vec<_> = rpcs_of_the_contract()
+        .iter()
+        .map(|name| snake_case(name))
+        .collect();
+    contract.sort_unstable();
+    assert_eq!(called, contract);
+}
+
+#[tokio::test]
+async fn an_empty_message_never_gets_further_than_its_fields() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    for (rpc, result) in call_everything(&admin).await {
+        match rpc {
+            "list_api_keys" | "watch" => result.expect(rpc),
+            "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),
+            "await_propagation" => {
+                assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / CURSOR_INVALID")
+            }
+            _ => assert_eq!(
+                reason(&result.expect_err(rpc)),
+                "InvalidArgument / FIELD_INVALID",
+                "{rpc}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
+    let world = World::start().await;
+    let stranger = world.with_key("tsk_production_guess");
+    let mut told = String::new();
+    for _ in 0..200 {
+        told = reason(&stranger.issue(IssueRequest::default()).await.unwrap_err());
+        if told != "Unauthenticated / CLIENT_AUTH_FAILED" {
+            break;
+        }
+    }
+    assert_eq!(told, "ResourceExhausted / RATE_LIMITED");
+    world
+        .client("production", "app")
+        .await
+        .issue_for("user:ann")
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
+    let server = Limits {
+        calls_per_second_per_client: per_second(2),
+        ..Limits::default()
+    };
+    let world = World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await;
+    let (app, other) = (
+        world.client("production", "app").await,
+        world.client("production", "other").await,
+    );
+    let mut refused = None;
+    for _ in 0..50 {
+        if let Err(status) = app.issue(IssueRequest::default()).await {
+            refused = Some(status);
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!(reason(&refused), "ResourceExhausted / RATE_LIMITED");
+    assert!(
+        tonic_types::StatusExt::get_details_retry_info(&refused)
+            .unwrap()
+            .retry_delay
+            .is_some()
+    );
+    other.issue(IssueRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_server_says_so_at_once() {
+    let server = Limits {
+        calls_in_flight_max: 0,
+        ..Limits::default()
+    };
+    let world = World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let refused = app.issue(IssueRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unavailable / OVERLOADED");
+    assert!(tonic_types::StatusExt::get_details_retry_info(&refused).is_some());
+}
+
+#[tokio::test]
+async fn a_stopped_server_has_stopped() {
+    let mut world = World::start().await;
+    let app = world.client("production", "app").await;
+    app.issue_for("user:ann").await;
+    world.stop();
+    soon("the server stops", &mut world.serving)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(app.issue(IssueRequest::default()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_without_being_read() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    let huge = IssueRequest {
+        subject: "x".repeat(4 * 1024 * 1024),
+        ..IssueRequest::default()
+    };
+    let call = app.tokens().issue(huge).await;
+    assert!(call.is_err());
+    soon("another call", async { app.issue_for("user:ann").await }).await;
+    tokio::time::timeout(Duration::from_secs(5), app.issue_for("user:ann"))
+        .await
+        .unwrap();
+}

@@ -1,0 +1,19 @@
+//! The server in this process, over real sockets, with a clock that tests move.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod api_keys;
+mod calls;
+mod families;
+mod introspection;
+mod issuing;
+mod reasons;
+mod revoking;
+mod stores;
+mod watching;
+mod world;

@@ -1,0 +1,40 @@
+//! Every reason of the contract is answered somewhere: each has a test in this folder that names it, or
+//! stands in the list of those that no request can bring about yet, with why.
+
+use tessera_proto::v1::ErrorReason;
+
+const SOURCES: [&str; 8] = [
+    include_str!("api_keys.rs"),
+    include_str!("calls.rs"),
+    include_str!("families.rs"),
+    include_str!("introspection.rs"),
+    include_str!("issuing.rs"),
+    include_str!("revoking.rs"),
+    include_str!("stores.rs"),
+    include_str!("watching.rs"),
+];
+
+/// Reasons that nothing brings about, and why.
+const NOT_REACHED: [(&str, &str); 2] = [
+    ("POLICY_NOT_READY", "an authority does not open without a policy"),
+    ("INTERNAL", "a defect of the server"),
+];
+
+#[test]
+fn every_reason_is_tested() {
+    let mut missing = Vec::new();
+    for number in 1.. {
+        let Ok(reason) = ErrorReason::try_from(number) else {
+            break;
+        };
+        let name = reason.as_str_name().strip_prefix("ERROR_REASON_").unwrap();
+        let is_tested = SOURCES
+            .iter()
+            .any(|source| source.contains(&format!("/ {name}\"")));
+        let is_excused = NOT_REACHED.iter().any(|(excused, _)| *excused == name);
+        if is_tested == is_excused {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "tested and excused, or neither: {missing:?}");
+}

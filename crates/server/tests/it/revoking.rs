@@ -1,0 +1,252 @@
+//! Revoke, by every target.
+
+use tessera_proto::v1::{
+    IssueRequest, IssueResponse, KeyStatus, ListKeysRequest, RevokeRequest, revoke_request::Target,
+};
+
+use crate::world::{Client, World, access_token, reason, refresh_token, strings, viewer};
+
+async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
+    let access = client
+        .introspect(&access_token(issued.tokens.as_ref()))
+        .await
+        .active;
+    let refresh = client.refresh(&refresh_token(issued.tokens.as_ref())).await;
+    assert_eq!(access, refresh.is_ok(), "access and refresh tokens end together");
+    if let Err(refused) = refresh {
+        assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
+    }
+    !access
+}
+
+#[tokio::test]
+async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let bound = |subject: &str| IssueRequest {
+        bindings: strings(&["stream:1"]),
+        ..viewer(subject)
+    };
+
+    let (ann, bob) = (app.issue_for("user:ann").await, app.issue_for("user:bob").await);
+    assert_eq!(
+        admin
+            .revoke(Target::Subject("user:ann".to_owned()))
+            .await
+            .unwrap()
+            .matched,
+        1
+    );
+    assert!(is_dead(&app, &ann).await && !is_dead(&app, &bob).await);
+
+    let (streaming, other) = (
+        app.issue(bound("user:ann")).await.unwrap(),
+        app.issue_for("user:ann").await,
+    );
+    assert_eq!(
+        admin
+            .revoke(Target::Binding("stream:1".to_owned()))
+            .await
+            .unwrap()
+            .matched,
+        1
+    );
+    assert!(is_dead(&app, &streaming).await && !is_dead(&app, &other).await);
+
+    let (one, two) = (app.issue_for("user:cat").await, app.issue_for("user:cat").await);
+    assert_eq!(
+        admin
+            .revoke(Target::FamilyId(one.family_id.clone()))
+            .await
+            .unwrap()
+            .matched,
+        1
+    );
+    assert!(is_dead(&app, &one).await && !is_dead(&app, &two).await);
+    let three = app.issue_for("user:cat").await;
+    assert_eq!(
+        app.revoke(Target::Token(refresh_token(three.tokens.as_ref())))
+            .await
+            .unwrap()
+            .matched,
+        1
+    );
+    assert!(is_dead(&app, &three).await);
+
+    let (of_app, of_admin) = (app.issue_for("user:dan").await, admin.issue_for("user:dan").await);
+    assert!(
+        admin
+            .revoke(Target::Client("client:app".to_owned()))
+            .await
+            .unwrap()
+            .matched
+            > 0
+    );
+    assert!(is_dead(&app, &of_app).await && !is_dead(&admin, &of_admin).await);
+
+    let sandbox = world.client("sandbox", "app").await;
+    let elsewhere = sandbox.issue_for("user:eve").await;
+    let here = app.issue_for("user:eve").await;
+    assert!(admin.revoke(Target::WholeRealm(true)).await.unwrap().matched > 0);
+    assert!(is_dead(&app, &here).await && !is_dead(&sandbox, &elsewhere).await);
+    // What begins afterwards is not concerned.
+    let after = app.issue_for("user:ann").await;
+    assert!(!is_dead(&app, &after).await);
+}
+
+#[tokio::test]
+async fn a_revoked_api_key_ends_what_it_began_and_not_its_clients_other_sessions() {
+    let world = World::start().await;
+    let (leaked, sound) = (
+        world.client("production", "app").await,
+        world.client("production", "app").await,
+    );
+    let admin = world.client("production", "admin").await;
+    let (by_leaked, by_sound) = (
+        leaked.issue_for("user:ann").await,
+        sound.issue_for("user:ann").await,
+    );
+    let id = leaked.api_key["tsk_production_".len()..][..16].to_owned();
+    assert_eq!(
+        admin.revoke(Target::ApiKeyId(id.clone())).await.unwrap().matched,
+        1
+    );
+    let refused = leaked.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
+    assert!(is_dead(&sound, &by_leaked).await && !is_dead(&sound, &by_sound).await);
+    assert_eq!(admin.revoke(Target::ApiKeyId(id)).await.unwrap().matched, 0);
+}
+
+#[tokio::test]
+async fn a_revoked_signing_key_is_replaced_and_its_tokens_end_while_sessions_go_on() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let before = app.issue_for("user:ann").await;
+    let list = async || {
+        let request = ListKeysRequest {
+            realm: "production".to_owned(),
+            ..ListKeysRequest::default()
+        };
+        world.keys().list_keys(request).await.unwrap().into_inner().keys
+    };
+    let old = list().await.remove(0);
+    admin.revoke(Target::KeyId(old.kid.clone())).await.unwrap();
+    assert!(!app.introspect(&access_token(before.tokens.as_ref())).await.active);
+    let refreshed = app.refresh(&refresh_token(before.tokens.as_ref())).await.unwrap();
+    assert!(
+        app.introspect(&access_token(refreshed.tokens.as_ref()))
+            .await
+            .active
+    );
+    let keys = list().await;
+    let status = |kid: &str| keys.iter().find(|key| key.kid == kid).unwrap().status();
+    assert_eq!((keys.len(), status(&old.kid)), (2, KeyStatus::Revoked));
+    assert_eq!(
+        keys.iter()
+            .filter(|key| key.status() == KeyStatus::Active)
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn checklist_30_a_client_cannot_revoke_anothers() {
+    let world = World::start().await;
+    let (app, other) = (
+        world.client("production", "app").await,
+        world.client("production", "other").await,
+    );
+    let issued = app.issue_for("user:ann").await;
+    for target in [
+        Target::FamilyId(issued.family_id.clone()),
+        Target::Token(access_token(issued.tokens.as_ref())),
+        Target::Token(refresh_token(issued.tokens.as_ref())),
+        Target::Subject("user:ann".to_owned()),
+        Target::Client("client:app".to_owned()),
+        Target::Binding("stream:1".to_owned()),
+        Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
+        Target::ApiKeyId(app.api_key["tsk_production_".len()..][..16].to_owned()),
+        Target::WholeRealm(true),
+    ] {
+        let refused = other.revoke(target.clone()).await.unwrap_err();
+        assert_eq!(
+            reason(&refused),
+            "PermissionDenied / CALL_NOT_ALLOWED",
+            "{target:?}"
+        );
+    }
+    assert!(app.introspect(&access_token(issued.tokens.as_ref())).await.active);
+    // Its own, it can.
+    let own = other.issue(IssueRequest::default()).await.unwrap();
+    assert_eq!(
+        other
+            .revoke(Target::Client("client:other".to_owned()))
+            .await
+            .unwrap()
+            .matched,
+        1
+    );
+    assert!(!other.introspect(&access_token(own.tokens.as_ref())).await.active);
+}
+
+#[tokio::test]
+async fn checklist_29_revocation_is_idempotent_and_unknown_targets_match_nothing() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let issued = app.issue_for("user:ann").await;
+    let access = access_token(issued.tokens.as_ref());
+    let first = app.revoke(Target::Token(access.clone())).await.unwrap();
+    let again = app.revoke(Target::Token(access)).await.unwrap();
+    assert_eq!((first.matched, again.matched, first.cursor), (1, 0, again.cursor));
+    for target in [
+        Target::Token("x".to_owned()),
+        Target::Token("tsr_x".to_owned()),
+        Target::FamilyId(uuid::Uuid::new_v4().to_string()),
+        Target::Subject("user:nobody".to_owned()),
+        Target::Binding("none".to_owned()),
+        Target::ApiKeyId("0123456789abcdef".to_owned()),
+        Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
+    ] {
+        let answer = admin.revoke(target.clone()).await.unwrap();
+        assert_eq!(answer.matched, 0, "{target:?}");
+        assert!(!answer.cursor.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn validate_only_counts_and_ends_nothing() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let sessions = [
+        app.issue_for("user:ann").await,
+        app.issue_for("user:ann").await,
+        app.issue_for("user:ann").await,
+    ];
+    app.revoke(Target::FamilyId(sessions[0].family_id.clone()))
+        .await
+        .unwrap();
+    let request = RevokeRequest {
+        validate_only: true,
+        target: Some(Target::Subject("user:ann".to_owned())),
+        ..RevokeRequest::default()
+    };
+    let answer = admin.tokens().revoke(request).await.unwrap().into_inner();
+    assert_eq!((answer.matched, answer.cursor.as_str()), (2, ""));
+    assert!(
+        app.introspect(&access_token(sessions[1].tokens.as_ref()))
+            .await
+            .active
+    );
+}

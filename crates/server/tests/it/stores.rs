@@ -1,0 +1,348 @@
+//! When the store fails, forgets, or is older than the tokens that it meets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LogId, RealmName, Seconds, Sequence,
+    SigningKey, Timestamp,
+};
+use tessera_proto::v1::{
+    WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
+};
+use tessera_server::ServeError;
+use tessera_store::{
+    EventBatch, FamilyIndex, Job, MemoryStore, NewEvent, Page, PageRequest, SharedRevocations, Store,
+    StoreError, StoreExt, SweepReport,
+};
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+
+use crate::world::{Setup, World, access_token, realm, reason, refresh_token, soon};
+
+/// A store that can be made to fail, as a disk is full from one moment to the next.
+struct Fragile {
+    store: MemoryStore,
+    is_broken: AtomicBool,
+}
+
+impl Fragile {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryStore::new(),
+            is_broken: AtomicBool::new(false),
+        })
+    }
+
+    fn break_now(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed {
+                detail: "no space left on device".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for Fragile {
+    async fn run(&self, job: Job) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.run(job).await
+    }
+
+    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+        self.store.family(id).await
+    }
+
+    async fn families(
+        &self,
+        index: FamilyIndex,
+        page: PageRequest<FamilyId>,
+    ) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.store.families(index, page).await
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.store.api_key(id).await
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        self.store.api_keys(realm, page).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.store.signing_keys().await
+    }
+
+    async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.store.events_after(after, limit).await
+    }
+
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.store.audit_after(after, limit).await
+    }
+
+    fn events_floor(&self) -> Sequence {
+        self.store.events_floor()
+    }
+
+    fn swept_through(&self) -> Option<Timestamp> {
+        self.store.swept_through()
+    }
+
+    fn revocations(&self) -> &SharedRevocations {
+        self.store.revocations()
+    }
+
+    fn committed(&self) -> watch::Receiver<Sequence> {
+        self.store.committed()
+    }
+
+    fn log_id(&self) -> LogId {
+        self.store.log_id()
+    }
+
+    async fn sweep(
+        &self,
+        horizon: Timestamp,
+        audit_before: Timestamp,
+        limit: usize,
+    ) -> Result<SweepReport, StoreError> {
+        self.store.sweep(horizon, audit_before, limit).await
+    }
+
+    fn is_healthy(&self) -> bool {
+        !self.is_broken.load(Ordering::SeqCst)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
+    let store = Fragile::new();
+    let mut world = World::with(Setup {
+        store: store.clone(),
+        ..Setup::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    store.break_now();
+    let refused = app
+        .refresh(&refresh_token(issued.tokens.as_ref()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "Unavailable / STORE_UNAVAILABLE");
+    // What the disk said is for the log.
+    assert!(!refused.message().contains("space"), "{}", refused.message());
+    let ended = soon("the server stops", &mut world.serving).await.unwrap();
+    assert!(matches!(ended, Err(ServeError::StoreFailed)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let world = World::with(Setup {
+        store: store.clone(),
+        ..Setup::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    let family = FamilyId::parse(&issued.family_id).unwrap();
+    let backup = store.family(family).await.unwrap().unwrap();
+    let first = refresh_token(issued.tokens.as_ref());
+    let second = refresh_token(app.refresh(&first).await.unwrap().tokens.as_ref());
+    let store: Arc<dyn Store> = store;
+    store.transact(move |tx| tx.put_family(&backup)).await.unwrap();
+    assert_eq!(
+        reason(&app.refresh(&second).await.unwrap_err()),
+        "Unauthenticated / REFRESH_TOKEN_AHEAD"
+    );
+    assert_eq!(app.refresh(&first).await.unwrap().generation, 2);
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let old = app
+        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Subject("user:bob".to_owned()))
+        .await
+        .unwrap();
+    world.clock.advance(Seconds::days(3));
+    let later = admin
+        .revoke(Target::Subject("user:bob".to_owned()))
+        .await
+        .unwrap();
+    let horizon = world.authority.now();
+    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    let watch = async |cursor: &str| {
+        let start = WatchStart {
+            from: Some(From::Cursor(cursor.to_owned())),
+            ..WatchStart::default()
+        };
+        let first = WatchRequest {
+            message: Some(Message::Start(start)),
+        };
+        // The request stream stays open, as a subscriber's does.
+        let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
+        let mut stream = admin.revocations().watch(requests).await.unwrap().into_inner();
+        soon("an answer", stream.message()).await
+    };
+    assert_eq!(
+        reason(&watch(&old.cursor).await.unwrap_err()),
+        "OutOfRange / CURSOR_EXPIRED"
+    );
+    watch(&later.cursor).await.unwrap();
+}
+
+#[tokio::test]
+async fn sweeping_forgets_dead_sessions_and_keeps_the_living() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    let (dead, alive) = (app.issue_for("user:ann").await, app.issue_for("user:ann").await);
+    app.revoke(Target::FamilyId(dead.family_id.clone()))
+        .await
+        .unwrap();
+    world.clock.advance(Seconds::days(2));
+    world
+        .authority
+        .sweep(world.authority.now(), Seconds::days(90))
+        .await
+        .unwrap();
+    let refused = app
+        .refresh(&refresh_token(dead.tokens.as_ref()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / REFRESH_TOKEN_INVALID");
+    assert_eq!(
+        app.refresh(&refresh_token(alive.tokens.as_ref()))
+            .await
+            .unwrap()
+            .generation,
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_subject_stays_revoked_although_its_event_was_swept() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let issued = app.issue_for("user:ann").await;
+    admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    world.clock.advance(Seconds::days(3));
+    world
+        .authority
+        .sweep(world.authority.now(), Seconds::days(90))
+        .await
+        .unwrap();
+    let refused = app
+        .refresh(&refresh_token(issued.tokens.as_ref()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
+    let after = app.issue_for("user:ann").await;
+    assert!(app.introspect(&access_token(after.tokens.as_ref())).await.active);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobody() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let watch_stall_max = Duration::from_millis(50);
+    let world = World::with(Setup {
+        store: store.clone(),
+        watch_stall_max,
+        ..Setup::default()
+    })
+    .await;
+    let admin = world.client("production", "admin").await;
+    let start = WatchStart {
+        from: Some(From::Latest(true)),
+        ..WatchStart::default()
+    };
+    let first = WatchRequest {
+        message: Some(Message::Start(start)),
+    };
+    let requests = tokio_stream::iter([first]).chain(tokio_stream::pending());
+    let mut stream = admin.revocations().watch(requests).await.unwrap().into_inner();
+    soon("the first checkpoint", stream.message()).await.unwrap();
+    let at = world.authority.now();
+    let events = 20_000_u64;
+    let write = store.transact(move |tx| {
+        for number in 0..events {
+            tx.append(NewEvent {
+                occurred_at: at,
+                relevant_until: at.plus(Seconds::DAY),
+                families_until: at.plus(Seconds::DAY),
+                realm: realm("production"),
+                note: String::new(),
+                body: EventBody::BindingRevoked {
+                    binding: Binding::parse(&format!("stream:{number}")).unwrap(),
+                },
+            })?;
+        }
+        Ok(())
+    });
+    soon("the writer", write).await.unwrap();
+    soon("the watcher's end", async {
+        while world.authority.place().sequence.0 < events {
+            tokio::task::yield_now().await;
+        }
+        // The stream is not read until the server has given up on it.
+        tokio::time::sleep(watch_stall_max * 4).await;
+    })
+    .await;
+    let (mut heard, mut last) = (0, String::new());
+    let status = loop {
+        match soon("the end", stream.message()).await {
+            Ok(Some(message)) => {
+                if let Some(tessera_proto::v1::watch_response::Message::Event(event)) = message.message {
+                    heard += 1;
+                    last = event.cursor;
+                }
+            }
+            Ok(None) => panic!("ended without a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(reason(&status), "ResourceExhausted / SLOW_CONSUMER");
+    assert!(heard < events, "{heard}");
+    let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
+    assert_eq!(
+        info.metadata.get("cursor"),
+        Some(&last),
+        "it may resume where it was cut off"
+    );
+}

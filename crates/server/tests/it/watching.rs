@@ -1,0 +1,401 @@
+//! Watch, through the whole server.
+
+use std::time::Duration;
+
+use tessera_core::Seconds;
+use tessera_proto::v1::{
+    Ack, AwaitPropagationRequest, Checkpoint, EventKind, Ping, RevocationEvent, WatchFilter, WatchRequest,
+    WatchResponse, WatchStart, revoke_request::Target, watch_request, watch_response::Message,
+    watch_start::From,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::world::{Client, World, access_token, reason, refresh_token, soon, strings};
+
+struct Watch {
+    say: mpsc::Sender<WatchRequest>,
+    stream: Streaming<WatchResponse>,
+}
+
+fn start(from: From) -> WatchStart {
+    WatchStart {
+        from: Some(from),
+        ..WatchStart::default()
+    }
+}
+
+impl Watch {
+    async fn begin(client: &Client, start: WatchStart) -> Self {
+        let (say, requests) = mpsc::channel(16);
+        let first = WatchRequest {
+            message: Some(watch_request::Message::Start(start)),
+        };
+        say.send(first).await.unwrap();
+        let stream = client
+            .revocations()
+            .watch(ReceiverStream::new(requests))
+            .await
+            .unwrap()
+            .into_inner();
+        Self { say, stream }
+    }
+
+    async fn say(&self, message: watch_request::Message) {
+        self.say
+            .send(WatchRequest {
+                message: Some(message),
+            })
+            .await
+            .unwrap();
+    }
+
+    async fn next(&mut self) -> Result<Message, Status> {
+        let message = soon("a message", self.stream.message()).await?;
+        Ok(message.expect("the stream goes on").message.unwrap())
+    }
+
+    /// The next event, checkpoints passed over.
+    async fn event(&mut self) -> RevocationEvent {
+        loop {
+            match self.next().await.unwrap() {
+                Message::Event(event) => return event,
+                Message::Checkpoint(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Everything up to the checkpoint that answers a ping.
+    async fn until_echo(&mut self) -> (Vec<RevocationEvent>, Checkpoint) {
+        self.say(watch_request::Message::Ping(Ping {
+            nonce: b"nonce".to_vec(),
+        }))
+        .await;
+        let mut events = Vec::new();
+        loop {
+            match self.next().await.unwrap() {
+                Message::Event(event) => events.push(event),
+                Message::Checkpoint(checkpoint) if checkpoint.nonce == b"nonce" => {
+                    return (events, checkpoint);
+                }
+                Message::Checkpoint(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn end(&mut self) -> Status {
+        loop {
+            match self.next().await {
+                Ok(_) => {}
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
+    let (_, began) = watch.until_echo().await;
+
+    let one = app.issue_for("user:ann").await;
+    app.revoke(Target::Token(access_token(one.tokens.as_ref())))
+        .await
+        .unwrap();
+    let spent = refresh_token(one.tokens.as_ref());
+    app.refresh(&spent).await.unwrap();
+    world.clock.advance(Seconds(11));
+    app.refresh(&spent).await.unwrap_err();
+    app.revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Client("client:app".to_owned()))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Binding("stream:1".to_owned()))
+        .await
+        .unwrap();
+    admin.revoke(Target::WholeRealm(true)).await.unwrap();
+    let doomed = world.client("production", "app").await;
+    doomed.issue_for("user:bob").await;
+    let id = doomed.api_key["tsk_production_".len()..][..16].to_owned();
+    admin.revoke(Target::ApiKeyId(id)).await.unwrap();
+    let kid = world.authority.published_keys(None)[0].id.to_string();
+    let revoked = admin.revoke(Target::KeyId(kid)).await.unwrap();
+
+    let mut heard = Vec::new();
+    let mut sequence = began.through_sequence;
+    loop {
+        let event = watch.event().await;
+        sequence += 1;
+        assert_eq!(event.sequence, sequence, "no gap");
+        heard.push((event.kind(), event.reason.clone()));
+        if event.cursor == revoked.cursor {
+            break;
+        }
+    }
+    let expected = [
+        (EventKind::TokenRevoked, ""),
+        (EventKind::SessionRevoked, "reuse"),
+        (EventKind::SessionRevoked, "revoked"),
+        (EventKind::SubjectRevoked, ""),
+        (EventKind::ClientRevoked, ""),
+        (EventKind::BindingRevoked, ""),
+        (EventKind::RealmRevoked, ""),
+        (EventKind::ApiKeyRevoked, ""),
+        (EventKind::SessionRevoked, "api_key_revoked"),
+        (EventKind::KeyPublished, ""),
+        (EventKind::KeyActivated, ""),
+        (EventKind::KeyRevoked, ""),
+    ];
+    assert_eq!(heard, expected.map(|(kind, reason)| (kind, reason.to_owned())));
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_after_everything_that_was_durable_before_it() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
+    watch.until_echo().await;
+    for _ in 0..20 {
+        let revoked = app
+            .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+            .await
+            .unwrap();
+        let (events, checkpoint) = watch.until_echo().await;
+        assert_eq!(events.last().unwrap().cursor, revoked.cursor);
+        assert_eq!(checkpoint.through, revoked.cursor);
+        assert!(!checkpoint.policy_revision.is_empty() && !checkpoint.key_set.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_resumes_after_its_cursor() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let end = async || {
+        app.revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+            .await
+            .unwrap()
+    };
+    let (first, second, third) = (end().await, end().await, end().await);
+    let mut watch = Watch::begin(&admin, start(From::Cursor(first.cursor))).await;
+    assert_eq!(watch.event().await.cursor, second.cursor);
+    assert_eq!(watch.event().await.cursor, third.cursor);
+    let mut earliest = Watch::begin(&admin, start(From::Earliest(true))).await;
+    assert_eq!(earliest.event().await.sequence, 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let family = app.issue_for("user:ann").await.family_id;
+    app.revoke(Target::FamilyId(family.clone())).await.unwrap();
+    world.clock.advance(Seconds::days(2));
+    admin
+        .revoke(Target::Subject("user:bob".to_owned()))
+        .await
+        .unwrap();
+
+    let mut watch = Watch::begin(&admin, start(From::Snapshot(true))).await;
+    assert!(matches!(watch.next().await.unwrap(), Message::SnapshotBegin(_)));
+    let Message::SnapshotItem(item) = watch.next().await.unwrap() else {
+        panic!("an item")
+    };
+    // The first revocation can affect no token that is alive.
+    assert_eq!(item.kind(), EventKind::SubjectRevoked);
+    let Message::SnapshotEnd(end) = watch.next().await.unwrap() else {
+        panic!("the end")
+    };
+    assert_eq!((end.items, end.cursor.as_str()), (1, item.cursor.as_str()));
+    let revoked = admin
+        .revoke(Target::Binding("stream:1".to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(watch.event().await.cursor, revoked.cursor);
+}
+
+#[tokio::test]
+async fn a_filter_hides_events_and_still_moves_checkpoints() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let filter = WatchFilter {
+        audiences: strings(&["player"]),
+        clients: Vec::new(),
+        kinds: vec![EventKind::SessionRevoked.into()],
+    };
+    let start_at = |from| WatchStart {
+        filter: Some(filter.clone()),
+        ..start(from)
+    };
+    let mut watch = Watch::begin(&admin, start_at(From::Latest(true))).await;
+    watch.until_echo().await;
+    let hidden = app
+        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    let (events, checkpoint) = watch.until_echo().await;
+    assert!(events.is_empty(), "{events:?}");
+    assert!(checkpoint.through_sequence > tessera_core::Cursor::parse(&hidden.cursor).unwrap().sequence.0);
+    let request = tessera_proto::v1::IssueRequest {
+        audience: "player".to_owned(),
+        ..crate::world::viewer("user:ann")
+    };
+    let shown = app.issue(request).await.unwrap();
+    app.revoke(Target::FamilyId(shown.family_id.clone()))
+        .await
+        .unwrap();
+    let event = watch.event().await;
+    // A cursor of a filtered stream resumes that stream only.
+    let mut same = Watch::begin(&admin, start_at(From::Cursor(event.cursor.clone()))).await;
+    same.until_echo().await;
+    let mut other = Watch::begin(&admin, start(From::Cursor(event.cursor))).await;
+    assert_eq!(reason(&other.end().await), "InvalidArgument / CURSOR_INVALID");
+}
+
+#[tokio::test]
+async fn checklist_39_a_watcher_hears_its_own_realm_only() {
+    let world = World::start().await;
+    let (sandbox, admin) = (
+        world.client("sandbox", "app").await,
+        world.client("production", "admin").await,
+    );
+    let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
+    watch.until_echo().await;
+    sandbox
+        .revoke(Target::FamilyId(sandbox.issue_for("user:ann").await.family_id))
+        .await
+        .unwrap();
+    let (events, _) = watch.until_echo().await;
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[tokio::test]
+async fn what_a_subscriber_says_wrong_is_answered() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let mut no_place = Watch::begin(&admin, WatchStart::default()).await;
+    assert_eq!(reason(&no_place.end().await), "InvalidArgument / FIELD_INVALID");
+    let unnamed = WatchStart {
+        required: true,
+        ..start(From::Latest(true))
+    };
+    assert_eq!(
+        reason(&Watch::begin(&admin, unnamed).await.end().await),
+        "InvalidArgument / FIELD_INVALID"
+    );
+    let mut typo = Watch::begin(&admin, start(From::Cursor("x".to_owned()))).await;
+    assert_eq!(reason(&typo.end().await), "InvalidArgument / CURSOR_INVALID");
+    let mut twice = Watch::begin(&admin, start(From::Latest(true))).await;
+    twice
+        .say(watch_request::Message::Start(start(From::Latest(true))))
+        .await;
+    assert_eq!(reason(&twice.end().await), "InvalidArgument / FIELD_INVALID");
+    let mut ack = Watch::begin(&admin, start(From::Latest(true))).await;
+    ack.say(watch_request::Message::Ack(Ack {
+        cursor: "x".to_owned(),
+    }))
+    .await;
+    assert_eq!(reason(&ack.end().await), "InvalidArgument / CURSOR_INVALID");
+    let app = world.client("production", "app").await;
+    let mut not_allowed = Watch::begin(&app, start(From::Latest(true))).await;
+    assert_eq!(
+        reason(&not_allowed.end().await),
+        "PermissionDenied / CALL_NOT_ALLOWED"
+    );
+}
+
+#[tokio::test]
+async fn a_stopping_server_gives_watchers_their_cursor() {
+    let mut world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let revoked = admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
+    watch.until_echo().await;
+    world.stop();
+    let status = watch.end().await;
+    assert_eq!(reason(&status), "Unavailable / DRAINING");
+    let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
+    assert_eq!(info.metadata.get("cursor"), Some(&revoked.cursor));
+    soon("the server stops", &mut world.serving)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_fence_waits_for_required_subscribers() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let required = WatchStart {
+        subscriber: "verifier-1".to_owned(),
+        required: true,
+        ..start(From::Latest(true))
+    };
+    let mut watch = Watch::begin(&admin, required).await;
+    watch.until_echo().await;
+    let revoked = app
+        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .await
+        .unwrap();
+    let fence = |patience| {
+        let mut request = tonic::Request::new(AwaitPropagationRequest {
+            cursor: revoked.cursor.clone(),
+        });
+        request.set_timeout(Duration::from_millis(patience));
+        let mut client = admin.revocations();
+        async move {
+            client
+                .await_propagation(request)
+                .await
+                .map(tonic::Response::into_inner)
+        }
+    };
+    assert_eq!(
+        reason(&fence(200).await.unwrap_err()),
+        "DeadlineExceeded / DEADLINE_EXCEEDED"
+    );
+    let event = watch.event().await;
+    watch
+        .say(watch_request::Message::Ack(Ack { cursor: event.cursor }))
+        .await;
+    let passed = soon("the fence", fence(10_000)).await.unwrap();
+    assert_eq!((passed.acknowledged, passed.failed_closed), (1, 0));
+}

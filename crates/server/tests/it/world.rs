@@ -1,0 +1,339 @@
+//! One authority a test, and what tests ask of it.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use tessera_authority::{Authority, Options};
+use tessera_core::{ClientName, ManualClock, Realm, RealmKind, RealmLimits, RealmName, Seconds, Timestamp};
+use tessera_policy::Policy;
+use tessera_proto::v1::{
+    self, IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest,
+    RefreshResponse, RevokeRequest, RevokeResponse, api_key_service_client::ApiKeyServiceClient,
+    key_service_client::KeyServiceClient, revocation_service_client::RevocationServiceClient,
+    revoke_request::Target, session_service_client::SessionServiceClient,
+    token_service_client::TokenServiceClient,
+};
+use tessera_server::{Limits, Listeners, ServeError, ServeOptions, serve};
+use tessera_store::{MemoryStore, Store};
+use tessera_token::{ServerKey, ServerKeys};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+/// `client:admin` may do everything, `client:app` speaks for itself and asserts one role, `client:other`
+/// only speaks for itself, `client:none` has no scope at all.
+const RULES: &str = "\
+p, role:viewer, *, videos, read, allow
+p, role:viewer, *, videos/*, play, allow
+p, role:trial, *, videos/premium/*, play, deny
+p, role:editor, *, videos, write, allow
+g, role:editor, role:viewer, *
+g, client:admin, role:editor, *
+g, client:app, role:editor, *
+g, client:other, role:viewer, *
+p, client:app, *, tessera/subjects/*, issue, allow
+p, client:app, *, tessera/roles/role:viewer, assert, allow
+p, client:app, *, tessera/roles/role:trial, assert, allow
+p, client:admin, *, tessera/subjects/*, issue, allow
+p, client:admin, *, tessera/roles/*, assert, allow
+p, client:admin, *, tessera/tokens, introspect, allow
+p, client:admin, *, tessera/revocations, watch, allow
+p, client:admin, *, tessera/api-keys, *, allow
+p, client:admin, *, tessera/sessions, *, allow
+p, client:admin, *, tessera/keys, revoke, allow
+p, client:admin, *, tessera/realm, revoke, allow
+";
+
+const CATALOGUE: &str = r#"
+[realms]
+production = "the real thing"
+sandbox = "for trying out"
+[roles]
+"role:viewer" = "watches"
+"role:trial" = "tries"
+"role:editor" = "changes"
+[scopes]
+"videos:read" = "list videos"
+"videos:write" = "change videos"
+"videos/{id}:play" = "play one video"
+"videos/premium/{id}:play" = "play one premium video"
+[audiences]
+api = "the API"
+player = "the player"
+"#;
+
+/// What a world is made with.
+pub(crate) struct Setup {
+    pub(crate) limits: RealmLimits,
+    pub(crate) server: Limits,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) watch_stall_max: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: RealmLimits::default(),
+            server: Limits::default(),
+            store: Arc::new(MemoryStore::new()),
+            watch_stall_max: Options::WATCH_STALL_MAX,
+        }
+    }
+}
+
+/// A served authority.
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) authority: Arc<Authority>,
+    channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+}
+
+/// A client of the world: its channel and its API key.
+#[derive(Clone)]
+pub(crate) struct Client {
+    channel: InterceptedService<Channel, Bearer>,
+    pub(crate) api_key: String,
+}
+
+/// Sends an API key, or none where it is empty.
+#[derive(Clone)]
+pub(crate) struct Bearer(String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value: MetadataValue<Ascii> = format!("Bearer {}", self.0).parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) fn realm(name: &str) -> RealmName {
+    RealmName::parse(name).unwrap()
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000)));
+        let model = Policy::default_files()
+            .iter()
+            .find(|(name, _)| *name == "model.conf")
+            .unwrap();
+        let files = [
+            *model,
+            ("catalogue.toml", CATALOGUE.as_bytes()),
+            ("policy.csv", RULES.as_bytes()),
+        ];
+        let realms = RealmKind::ALL.map(|kind| Realm {
+            name: realm(kind.as_str()),
+            kind,
+            issuer: format!("https://auth.example.org/{kind}"),
+            limits: setup.limits.clone(),
+        });
+        let authority = Authority::open(Options {
+            store: setup.store,
+            policy: Policy::from_files(&files).unwrap_or_else(|error| panic!("{error}")),
+            realms: realms.to_vec(),
+            server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+            clock: clock.clone(),
+            verified_tokens_max: 1000,
+            watch_stall_max: setup.watch_stall_max,
+        });
+        let authority = authority.await.unwrap();
+        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = public.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let options = ServeOptions {
+            limits: setup.server,
+            tls: None,
+            audit_retention: Seconds::days(90),
+        };
+        let listeners = Listeners { public, admin: None };
+        let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
+            let _ = stopped.await;
+        }));
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Self {
+            clock,
+            authority,
+            channel,
+            stop: Some(stop),
+            serving,
+        }
+    }
+
+    /// A client with a new API key.
+    pub(crate) async fn client(&self, realm_name: &str, name: &str) -> Client {
+        let client = ClientName::from_short(name).unwrap();
+        let new = self
+            .authority
+            .create_operator_api_key(&realm(realm_name), client)
+            .await
+            .unwrap();
+        self.with_key(new.secret.expose())
+    }
+
+    /// A caller with this API key; empty for none.
+    pub(crate) fn with_key(&self, api_key: &str) -> Client {
+        let channel = InterceptedService::new(self.channel.clone(), Bearer(api_key.to_owned()));
+        Client {
+            channel,
+            api_key: api_key.to_owned(),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> KeyServiceClient<Channel> {
+        KeyServiceClient::new(self.channel.clone())
+    }
+
+    /// Asks the server to stop.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+}
+
+impl Client {
+    pub(crate) fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, Bearer>> {
+        TokenServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn sessions(&self) -> SessionServiceClient<InterceptedService<Channel, Bearer>> {
+        SessionServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn api_keys(&self) -> ApiKeyServiceClient<InterceptedService<Channel, Bearer>> {
+        ApiKeyServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, Bearer>> {
+        RevocationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, Status> {
+        let request = IssueRequest {
+            audience: if request.audience.is_empty() {
+                "api".to_owned()
+            } else {
+                request.audience
+            },
+            ..request
+        };
+        self.tokens()
+            .issue(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// A viewer's session for a subject.
+    pub(crate) async fn issue_for(&self, subject: &str) -> IssueResponse {
+        self.issue(viewer(subject)).await.unwrap()
+    }
+
+    pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<RefreshResponse, Status> {
+        self.refresh_with(refresh_token, &[]).await
+    }
+
+    pub(crate) async fn refresh_with(
+        &self,
+        refresh_token: &str,
+        scopes: &[&str],
+    ) -> Result<RefreshResponse, Status> {
+        let request = RefreshRequest {
+            request_id: String::new(),
+            refresh_token: refresh_token.to_owned(),
+            scopes: strings(scopes),
+        };
+        self.tokens()
+            .refresh(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn introspect(&self, token: &str) -> IntrospectResponse {
+        let request = IntrospectRequest {
+            token: token.to_owned(),
+            at_least_as_fresh: String::new(),
+        };
+        self.tokens().introspect(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn revoke(&self, target: Target) -> Result<RevokeResponse, Status> {
+        let request = RevokeRequest {
+            target: Some(target),
+            ..RevokeRequest::default()
+        };
+        self.tokens()
+            .revoke(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+}
+
+pub(crate) fn viewer(subject: &str) -> IssueRequest {
+    IssueRequest {
+        subject: subject.to_owned(),
+        roles: strings(&["role:viewer"]),
+        ..IssueRequest::default()
+    }
+}
+
+pub(crate) fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+pub(crate) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// The refresh token of a set.
+pub(crate) fn refresh_token(tokens: Option<&v1::TokenSet>) -> String {
+    tokens.unwrap().refresh_token.clone()
+}
+
+/// The access token of a set.
+pub(crate) fn access_token(tokens: Option<&v1::TokenSet>) -> String {
+    tokens.unwrap().access_token.clone()
+}
+
+/// The code and the reason of a refusal, as `CODE / REASON`. Every error has a reason of ours.
+pub(crate) fn reason(status: &Status) -> String {
+    let info = status
+        .get_details_error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "tessera");
+    format!("{:?} / {}", status.code(), info.reason)
+}
+
+/// The fields that a refusal names.
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    let violations = status
+        .get_details_bad_request()
+        .map_or_else(Vec::new, |bad| bad.field_violations);
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+pub(crate) fn per_second(number: u32) -> Option<NonZeroU32> {
+    NonZeroU32::new(number)
+}
+
+/// Waits for something that must happen soon.
+pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), happens)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: nothing happened"))
+}

@@ -1,0 +1,43 @@
+//! Events that end families: they outlive their place in the log, because a family lives longer than
+//! the access tokens that the log is about.
+
+use tessera_core::{Event, EventBody, Sequence, Timestamp};
+
+use crate::store::NewEvent;
+
+/// What an event ended together with its families: a letter for its kind, and its name within the realm;
+/// none for an event that ends no families.
+pub(crate) fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
+    match body {
+        EventBody::SubjectRevoked { subject } => Some((b's', subject.as_str())),
+        EventBody::ClientRevoked { client } => Some((b'c', client.as_str())),
+        EventBody::BindingRevoked { binding } => Some((b'b', binding.as_str())),
+        EventBody::RealmRevoked => Some((b'r', "")),
+        EventBody::TokenRevoked { .. }
+        | EventBody::SessionRevoked { .. }
+        | EventBody::KeyPublished { .. }
+        | EventBody::KeyActivated { .. }
+        | EventBody::KeyRevoked { .. }
+        | EventBody::ApiKeyRevoked { .. }
+        | EventBody::PolicyApplied { .. } => None,
+    }
+}
+
+/// The event at its place in the log.
+pub(crate) fn placed(event: NewEvent, sequence: Sequence) -> Event {
+    Event {
+        sequence,
+        occurred_at: event.occurred_at,
+        relevant_until: event.relevant_until,
+        realm: event.realm,
+        note: event.note,
+        body: event.body,
+    }
+}
+
+/// How long a cutoff counts, where the same target had one until `earlier` before. The later one covers
+/// all families that the earlier covered, so it must count at least as long.
+pub(crate) fn cutoff_until(event: &NewEvent, earlier: Option<Timestamp>) -> Timestamp {
+    let until = event.families_until.max(event.relevant_until);
+    earlier.map_or(until, |earlier| earlier.max(until))
+}

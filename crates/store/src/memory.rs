@@ -1,0 +1,456 @@
+//! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
+//! for plainness: indexes are scans, and one lock guards all.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, KeyId, LogId, RealmName, Revocations,
+    RevokeReason, Sequence, SigningKey, Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::{
+    caught::caught,
+    cutoff::{cutoff_target, cutoff_until, placed},
+    error::StoreError,
+    store::{
+        EventBatch, FamilyIndex, Job, NewEvent, Page, PageRequest, RequestKey, RequestRecord,
+        SharedRevocations, Store, SweepReport, Transaction,
+    },
+};
+
+/// A store that lives as long as its process.
+pub struct MemoryStore {
+    /// None once the store is closed. Held for the length of a job, never across an await.
+    tables: Mutex<Option<Tables>>,
+    revocations: SharedRevocations,
+    committed: watch::Sender<Sequence>,
+    log_id: LogId,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    families: BTreeMap<FamilyId, Family>,
+    api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    signing_keys: HashMap<KeyId, SigningKey>,
+    requests: HashMap<RequestKey, RequestRecord>,
+    events: BTreeMap<Sequence, Arc<Event>>,
+    /// How long the events that end families count, by their realm and target.
+    cutoffs: HashMap<CutoffKey, Timestamp>,
+    audit: BTreeMap<u64, AuditRecord>,
+    last: Sequence,
+    floor: Sequence,
+    swept: Option<Timestamp>,
+    audit_last: u64,
+}
+
+type CutoffKey = (RealmName, u8, String);
+
+/// What one job wrote so far, over the tables.
+struct Stage<'a> {
+    tables: &'a Tables,
+    committed: &'a SharedRevocations,
+    families: HashMap<FamilyId, Family>,
+    api_keys: HashMap<ApiKeyId, ApiKey>,
+    signing_keys: HashMap<KeyId, SigningKey>,
+    requests: HashMap<RequestKey, RequestRecord>,
+    events: Vec<(Arc<Event>, Timestamp)>,
+    cutoffs: HashMap<CutoffKey, Timestamp>,
+    audit: Vec<AuditRecord>,
+    revocations: Revocations,
+}
+
+/// What a job wrote, cut loose from the tables so that they can be changed.
+struct Staged {
+    families: HashMap<FamilyId, Family>,
+    api_keys: HashMap<ApiKeyId, ApiKey>,
+    signing_keys: HashMap<KeyId, SigningKey>,
+    requests: HashMap<RequestKey, RequestRecord>,
+    events: Vec<(Arc<Event>, Timestamp)>,
+    cutoffs: HashMap<CutoffKey, Timestamp>,
+    audit: Vec<AuditRecord>,
+}
+
+impl MemoryStore {
+    /// An empty store with a new log.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut id = [0; 16];
+        if let Err(error) = getrandom::fill(&mut id) {
+            // The identity only keeps cursors of different logs apart.
+            tracing::warn!(%error, "no random bytes: the log has no identity of its own");
+        }
+        Self {
+            tables: Mutex::new(Some(Tables::default())),
+            revocations: SharedRevocations::default(),
+            committed: watch::Sender::new(Sequence(0)),
+            log_id: LogId::from_bytes(id),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Tables>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, act: impl FnOnce(&Tables) -> T) -> Result<T, StoreError> {
+        self.lock().as_ref().map(act).ok_or(StoreError::Closed)
+    }
+
+    fn merge(&self, tables: &mut Tables, staged: Staged) {
+        tables.families.extend(staged.families);
+        tables.api_keys.extend(staged.api_keys);
+        tables.signing_keys.extend(staged.signing_keys);
+        tables.requests.extend(staged.requests);
+        tables.cutoffs.extend(staged.cutoffs);
+        for record in staged.audit {
+            tables.audit_last += 1;
+            tables.audit.insert(tables.audit_last, record);
+        }
+        if staged.events.is_empty() {
+            return;
+        }
+        let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
+        for (event, until) in staged.events {
+            revocations.apply_until(&event, until);
+            tables.last = event.sequence;
+            tables.events.insert(event.sequence, event);
+        }
+        drop(revocations);
+        self.committed.send_replace(tables.last);
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn run(&self, mut job: Job) -> Result<(), StoreError> {
+        let mut guard = self.lock();
+        let tables = guard.as_mut().ok_or(StoreError::Closed)?;
+        let mut stage = Stage::new(tables, &self.revocations);
+        caught(|| job(&mut stage))
+            .map_err(|panic| StoreError::Failed {
+                detail: format!("a job {panic}"),
+            })
+            .flatten()?;
+        let staged = stage.finish();
+        self.merge(tables, staged);
+        Ok(())
+    }
+
+    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+        self.read(|tables| tables.families.get(&id).cloned())
+    }
+
+    async fn families(
+        &self,
+        index: FamilyIndex,
+        page: PageRequest<FamilyId>,
+    ) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.read(|tables| page_of(&tables.families, &page, |family| index.has(family)))
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.read(|tables| tables.api_keys.get(id).cloned())
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        self.read(|tables| page_of(&tables.api_keys, &page, |key| key.realm == *realm))
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        let mut keys: Vec<_> = self.read(|tables| tables.signing_keys.values().cloned().collect())?;
+        keys.sort_by(|one: &SigningKey, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
+        Ok(keys)
+    }
+
+    async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.read(|tables| {
+            if after < tables.floor {
+                return Err(StoreError::EventsForgotten);
+            }
+            let events = tables
+                .events
+                .range(after.next()..)
+                .take(limit)
+                .map(|(_, event)| Arc::clone(event));
+            Ok(EventBatch {
+                events: events.collect(),
+                committed: tables.last,
+            })
+        })?
+    }
+
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.read(|tables| {
+            let records = tables.audit.range(after.saturating_add(1)..).take(limit);
+            records
+                .map(|(position, record)| (*position, record.clone()))
+                .collect()
+        })
+    }
+
+    fn revocations(&self) -> &SharedRevocations {
+        &self.revocations
+    }
+
+    fn committed(&self) -> watch::Receiver<Sequence> {
+        self.committed.subscribe()
+    }
+
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    async fn sweep(
+        &self,
+        horizon: Timestamp,
+        audit_before: Timestamp,
+        limit: usize,
+    ) -> Result<SweepReport, StoreError> {
+        let mut guard = self.lock();
+        let tables = guard.as_mut().ok_or(StoreError::Closed)?;
+        let report = tables.sweep(horizon, audit_before, limit);
+        self.revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget_expired(horizon);
+        Ok(report)
+    }
+
+    fn events_floor(&self) -> Sequence {
+        self.lock().as_ref().map_or(Sequence(0), |tables| tables.floor)
+    }
+
+    fn swept_through(&self) -> Option<Timestamp> {
+        self.lock().as_ref().and_then(|tables| tables.swept)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.lock().take().map(drop).ok_or(StoreError::Closed)
+    }
+}
+
+impl FamilyIndex {
+    fn has(&self, family: &Family) -> bool {
+        match self {
+            Self::Subject(realm, subject) => family.realm == *realm && family.subject == *subject,
+            Self::Client(realm, client) => family.realm == *realm && family.client == *client,
+            Self::Binding(realm, binding) => family.realm == *realm && family.bindings.contains(binding),
+            Self::ApiKey(realm, api_key) => family.realm == *realm && family.api_key == *api_key,
+            Self::Realm(realm) => family.realm == *realm,
+        }
+    }
+}
+
+/// Takes up to `limit` items; there is another page where one more is found.
+fn page_of<K: Ord + Clone, T: Clone>(
+    table: &BTreeMap<K, T>,
+    page: &PageRequest<K>,
+    wanted: impl Fn(&T) -> bool,
+) -> Page<T, K> {
+    let mut found = table
+        .iter()
+        .filter(|(key, item)| page.after.as_ref().is_none_or(|after| *key > after) && wanted(item));
+    let taken: Vec<_> = found.by_ref().take(page.limit).collect();
+    let more = taken.len() == page.limit && found.next().is_some();
+    let next = if more {
+        taken.last().map(|(key, _)| (*key).clone())
+    } else {
+        None
+    };
+    Page {
+        items: taken.into_iter().map(|(_, item)| item.clone()).collect(),
+        next,
+    }
+}
+
+impl Tables {
+    fn sweep(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> SweepReport {
+        let mut report = SweepReport::default();
+        self.swept = self.swept.max(Some(horizon));
+        let mut left = limit;
+        let mut take = || {
+            left.checked_sub(1).inspect(|rest| left = *rest).is_some() || {
+                report.more = true;
+                false
+            }
+        };
+        let dead = self
+            .families
+            .values()
+            .filter(|family| family.removable_at() < horizon);
+        let families: Vec<_> = dead.map(|family| family.id).take_while(|_| take()).collect();
+        let old = self
+            .events
+            .values()
+            .take_while(|event| event.relevant_until < horizon);
+        let events: Vec<_> = old.map(|event| event.sequence).take_while(|_| take()).collect();
+        let expired = self
+            .requests
+            .iter()
+            .filter(|(_, record)| record.expires_at < horizon);
+        let requests: Vec<_> = expired
+            .map(|(key, _)| key.clone())
+            .take_while(|_| take())
+            .collect();
+        let old = self
+            .audit
+            .iter()
+            .take_while(|(_, record)| record.at < audit_before);
+        let audit: Vec<_> = old
+            .map(|(position, _)| *position)
+            .take_while(|_| take())
+            .collect();
+
+        report.families = families.len();
+        report.events = events.len();
+        report.records = requests.len() + audit.len();
+        self.floor = events.last().copied().unwrap_or(self.floor);
+        self.cutoffs.retain(|_, until| *until >= horizon);
+        for id in families {
+            self.families.remove(&id);
+        }
+        for sequence in events {
+            self.events.remove(&sequence);
+        }
+        for key in requests {
+            self.requests.remove(&key);
+        }
+        for position in audit {
+            self.audit.remove(&position);
+        }
+        report
+    }
+}
+
+impl<'a> Stage<'a> {
+    fn new(tables: &'a Tables, committed: &'a SharedRevocations) -> Self {
+        Self {
+            tables,
+            committed,
+            families: HashMap::new(),
+            api_keys: HashMap::new(),
+            signing_keys: HashMap::new(),
+            requests: HashMap::new(),
+            events: Vec::new(),
+            cutoffs: HashMap::new(),
+            audit: Vec::new(),
+            revocations: Revocations::default(),
+        }
+    }
+
+    fn finish(self) -> Staged {
+        Staged {
+            families: self.families,
+            api_keys: self.api_keys,
+            signing_keys: self.signing_keys,
+            requests: self.requests,
+            events: self.events,
+            cutoffs: self.cutoffs,
+            audit: self.audit,
+        }
+    }
+}
+
+impl Transaction for Stage<'_> {
+    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+        Ok(self
+            .families
+            .get(&id)
+            .or_else(|| self.tables.families.get(&id))
+            .cloned())
+    }
+
+    fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self
+            .api_keys
+            .get(id)
+            .or_else(|| self.tables.api_keys.get(id))
+            .cloned())
+    }
+
+    fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {
+        Ok(self
+            .requests
+            .get(key)
+            .or_else(|| self.tables.requests.get(key))
+            .cloned())
+    }
+
+    fn last_sequence(&self) -> Sequence {
+        self.events
+            .last()
+            .map_or(self.tables.last, |(event, _)| event.sequence)
+    }
+
+    fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+        let before = || {
+            self.committed
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .revokes_family(family)
+        };
+        self.revocations.revokes_family(family).or_else(before)
+    }
+
+    fn put_family(&mut self, family: &Family) -> Result<(), StoreError> {
+        self.families.insert(family.id, family.clone());
+        Ok(())
+    }
+
+    fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        self.api_keys.insert(key.id.clone(), key.clone());
+        Ok(())
+    }
+
+    fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
+        self.signing_keys.insert(key.id.clone(), key.clone());
+        Ok(())
+    }
+
+    fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError> {
+        self.requests.insert(key.clone(), record.clone());
+        Ok(())
+    }
+
+    fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {
+        let sequence = self.last_sequence().next();
+        let placed = placed(event.clone(), sequence);
+        let mut until = placed.relevant_until;
+        if let Some((kind, target)) = cutoff_target(&placed.body) {
+            let key = (placed.realm.clone(), kind, target.to_owned());
+            let earlier = self
+                .cutoffs
+                .get(&key)
+                .or_else(|| self.tables.cutoffs.get(&key))
+                .copied();
+            until = cutoff_until(&event, earlier);
+            self.cutoffs.insert(key, until);
+        }
+        self.revocations.apply_until(&placed, until);
+        self.events.push((Arc::new(placed), until));
+        Ok(sequence)
+    }
+
+    fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.audit.push(record.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! The data directory: what lies where, and the lock on it.
+//!
+//! ```text
+//! <path>/lock     locked while a process has the store open
+//! <path>/seal     what the rows must be: see `seal`
+//! <path>/rows/    sled's own directory; its data file is `rows/db`
+//! ```
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::error::OpenError;
+
+/// A data directory that this process has locked. Dropping it gives it free.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory where there is none, and locks it before anything in it is looked at.
+    pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
+        let io_error = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        if !path.is_dir() {
+            std::fs::create_dir_all(path).map_err(io_error)?;
+            sync_parent(path).map_err(io_error)?;
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(io_error(source)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn seal(&self) -> PathBuf {
+        self.path.join("seal")
+    }
+
+    /// sled's directory.
+    pub(super) fn rows(&self) -> PathBuf {
+        self.path.join("rows")
+    }
+
+    /// The file to which sled writes.
+    pub(super) fn data_file(&self) -> PathBuf {
+        self.rows().join("db")
+    }
+
+    /// Whether sled ever wrote anything here.
+    pub(super) fn has_rows(&self) -> bool {
+        std::fs::metadata(self.data_file()).is_ok_and(|data| data.len() > 0)
+    }
+
+    /// Whether there is anything where the rows are kept.
+    pub(super) fn has_rows_directory(&self) -> bool {
+        std::fs::read_dir(self.rows()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Removes snapshots that sled did not finish: it could not open beside them. A snapshot only
+    /// shortens opening, so nothing is lost.
+    pub(super) fn remove_unfinished_snapshots(&self) -> io::Result<()> {
+        let entries = match std::fs::read_dir(self.rows()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("snap.") && name.ends_with(".generating") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names of new files durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        sync_directory(&self.rows())?;
+        sync_directory(&self.path)
+    }
+
+    pub(super) fn damaged(&self, detail: impl Into<String>) -> OpenError {
+        OpenError::Damaged {
+            path: self.path.clone(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn io_error(&self, source: io::Error) -> OpenError {
+        OpenError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}

@@ -1,0 +1,259 @@
+//! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
+
+mod committer;
+mod directory;
+mod disk;
+mod open;
+mod read;
+mod recent;
+mod rows;
+mod scan;
+mod seal;
+mod shared;
+mod stage;
+mod state_hash;
+mod sweep;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use ::sled::Db;
+use async_trait::async_trait;
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Family, FamilyId, LogId, RealmName, Sequence, SigningKey, Timestamp,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    committer::{Answer, Work},
+    shared::Shared,
+    sweep::Sweep,
+};
+use crate::{
+    error::{OpenError, StoreError},
+    store::{EventBatch, FamilyIndex, Job, Page, PageRequest, SharedRevocations, Store, SweepReport},
+};
+
+/// How many jobs may wait for the writer; whoever comes later waits for a place.
+const WAITING_MAX: usize = 4096;
+
+/// How a [`SledStore`] uses the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SledOptions {
+    /// How much of the rows is held in memory, in bytes.
+    pub cache_capacity_bytes: u64,
+}
+
+/// A store in a directory of this machine, for one process.
+///
+/// Dropping it without [`Store::close`] finishes what was accepted, too, but can't tell whether that
+/// succeeded.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    /// None only while it is dropped.
+    work: Option<mpsc::Sender<Work>>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self {
+            cache_capacity_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+impl SledStore {
+    /// Opens the store in the directory `path`, or makes one where there is nothing. Reads every row
+    /// once, to check that they are those that were last committed; so it blocks.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each says what to do.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
+        let (disk, shared, meta) = open::open(path, &options)?;
+        let (work, waiting) = mpsc::channel(WAITING_MAX);
+        let writer =
+            committer::start(disk, Arc::clone(&shared), meta, waiting).map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            work: Some(work),
+            writer: Arc::new(Mutex::new(Some(writer))),
+        })
+    }
+
+    /// Hands work to the writer and waits for its answer.
+    async fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let sender = self.work.as_ref().ok_or(StoreError::Closed)?;
+        sender.send(work(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Reads pages off the runtime's threads: they may come from the disk.
+    async fn read_apart<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Db, &Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.read(|db| act(db, &shared)))
+            .await
+            .unwrap_or_else(|error| Err(disk::failed(error)))
+    }
+}
+
+// Point reads run on the caller's thread: they take microseconds, and the cache has most. They may see a
+// group that is applied and not yet durable. Whoever decides by what he reads decides again within his
+// job; whoever only looks learns of something a moment before the one who did it.
+#[async_trait]
+impl Store for SledStore {
+    async fn run(&self, job: Job) -> Result<(), StoreError> {
+        self.ask(|answer| Work::Job { job, answer }).await
+    }
+
+    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+        self.shared.read(|db| read::family(db, id))
+    }
+
+    async fn families(
+        &self,
+        index: FamilyIndex,
+        page: PageRequest<FamilyId>,
+    ) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.read_apart(move |db, _| read::families(db, &index, &page))
+            .await
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.shared.read(|db| read::api_key(db, id))
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        let realm = realm.clone();
+        self.read_apart(move |db, _| read::api_keys(db, &realm, &page))
+            .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.shared.read(read::signing_keys)
+    }
+
+    async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.shared.ensure_open()?;
+        // Events beyond this may be applied and not yet durable: nobody is shown them.
+        let committed = self.shared.committed();
+        if after < self.shared.floor() {
+            return Err(StoreError::EventsForgotten);
+        }
+        if after >= committed || limit == 0 {
+            return Ok(EventBatch {
+                events: Vec::new(),
+                committed,
+            });
+        }
+        let events = match self.shared.recent_after(after, committed, limit) {
+            Some(events) => events,
+            None => {
+                self.read_apart(move |db, shared| read::events(db, shared, after, committed, limit))
+                    .await?
+            }
+        };
+        Ok(EventBatch { events, committed })
+    }
+
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        // A position beyond what is durable could be given again, to another record, after a crash.
+        let through = self.shared.audit_committed();
+        self.read_apart(move |db, _| read::audit(db, after, through, limit))
+            .await
+    }
+
+    fn events_floor(&self) -> Sequence {
+        self.shared.floor()
+    }
+
+    fn swept_through(&self) -> Option<Timestamp> {
+        self.shared.swept()
+    }
+
+    fn revocations(&self) -> &SharedRevocations {
+        &self.shared.revocations
+    }
+
+    fn committed(&self) -> watch::Receiver<Sequence> {
+        self.shared.committed.subscribe()
+    }
+
+    fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    async fn sweep(
+        &self,
+        horizon: Timestamp,
+        audit_before: Timestamp,
+        limit: usize,
+    ) -> Result<SweepReport, StoreError> {
+        let mut total = SweepReport::default();
+        let mut left = limit;
+        loop {
+            let sweep = Sweep {
+                horizon,
+                audit_before,
+                limit: left.min(sweep::STEP),
+            };
+            let step = self.ask(|answer| Work::Sweep { sweep, answer }).await?;
+            total.families += step.families;
+            total.events += step.events;
+            total.records += step.records;
+            total.more = step.more;
+            left = left.saturating_sub(sweep::STEP);
+            if !step.more || left == 0 {
+                break;
+            }
+        }
+        sweep::forget(&self.shared.revocations, horizon);
+        Ok(total)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.shared.is_healthy()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let closed = self.ask(|answer| Work::Close { answer }).await;
+        let writer = Arc::clone(&self.writer);
+        // The thread is at its end, but until it is over it may hold the directory.
+        let joined = tokio::task::spawn_blocking(move || join(&writer)).await;
+        closed.and(joined.map_err(disk::failed))
+    }
+}
+
+impl Drop for SledStore {
+    /// Waits for the writer to finish what it has. That takes no longer than a close, and nobody can
+    /// send it more.
+    fn drop(&mut self) {
+        self.work = None;
+        join(&self.writer);
+    }
+}
+
+fn join(writer: &Mutex<Option<JoinHandle<()>>>) {
+    let Some(writer) = writer.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
+    // A job that holds the last handle to its own store drops it on the writer's thread.
+    if writer.thread().id() != thread::current().id() && writer.join().is_err() {
+        tracing::error!("the store's writer panicked");
+    }
+}

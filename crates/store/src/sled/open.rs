@@ -1,0 +1,112 @@
+//! From a directory to a running store.
+
+use std::{path::Path, sync::Arc};
+
+use tessera_core::{Event, LogId, Revocations, Sequence};
+
+use super::{
+    SledOptions,
+    directory::Directory,
+    disk::{Changes, Disk},
+    recent::Recent,
+    rows::{self, CutoffRow, Meta, Table},
+    shared::{OpenedLog, Shared},
+};
+use crate::{
+    cutoff::cutoff_target,
+    error::{OpenError, StoreError},
+};
+
+/// What is read of the rows while they are checked.
+#[derive(Default)]
+struct Found {
+    meta: Option<Meta>,
+    recent: Recent,
+    revocations: Revocations,
+}
+
+/// Locks, opens and checks a data directory.
+pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
+    let directory = Directory::lock(path)?;
+    let mut found = Found::default();
+    let mut disk = Disk::open(directory, options.cache_capacity_bytes, |key, value| {
+        found.visit(key, value)
+    })?;
+    let meta = match found.meta {
+        Some(meta) => meta,
+        None if disk.is_empty() => begin(&mut disk)?,
+        None => {
+            return Err(damaged(
+                &disk,
+                "the row about the store itself is missing".to_owned(),
+            ));
+        }
+    };
+    found.revocations.advance(meta.last);
+    let log = OpenedLog {
+        log_id: meta.log_id,
+        last: meta.last,
+        floor: meta.floor,
+        audit_last: meta.audit_last,
+        swept: meta.swept,
+        recent: found.recent,
+        revocations: found.revocations,
+    };
+    let shared = Arc::new(Shared::new(disk.db().clone(), log));
+    Ok((disk, shared, meta))
+}
+
+impl Found {
+    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        match key.first().copied() {
+            Some(table) if table == Table::Meta as u8 => {
+                self.meta = Some(rows::decode("the store itself", value)?);
+            }
+            Some(table) if table == Table::Event as u8 => {
+                let event: Event = rows::decode("an event", value)?;
+                // Those that end families are among the cutoffs, with the time that counts for them.
+                if cutoff_target(&event.body).is_none() {
+                    self.revocations.apply(&event);
+                }
+                self.recent.extend([Arc::new(event)]);
+            }
+            Some(table) if table == Table::Cutoff as u8 => {
+                let cutoff: CutoffRow<Event> = rows::decode("a cutoff", value)?;
+                self.revocations.apply_until(&cutoff.event, cutoff.until);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Writes the first row of a new store, with the identity of its log.
+fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
+        path: disk.path().to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    let meta = Meta {
+        log_id: LogId::from_bytes(bytes),
+        last: Sequence(0),
+        floor: Sequence(0),
+        audit_last: 0,
+        group: disk.next_group(),
+        swept: None,
+    };
+    let write =
+        |disk: &mut Disk| disk.commit(Changes::from([(rows::meta_key(), Some(rows::encode(&meta)?))]));
+    write(disk).map_err(|error| OpenError::Io {
+        path: disk.path().to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    Ok(meta)
+}
+
+fn damaged(disk: &Disk, detail: String) -> OpenError {
+    OpenError::Damaged {
+        path: disk.path().to_owned(),
+        detail,
+    }
+}

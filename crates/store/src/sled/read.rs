@@ -1,0 +1,153 @@
+//! Reading the rows, for those who do not write.
+
+use std::{ops::Bound, sync::Arc};
+
+use ::sled::{Db, IVec};
+use serde::de::DeserializeOwned;
+use tessera_core::{ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, RealmName, Sequence, SigningKey};
+
+use super::{
+    disk::failed,
+    rows::{self, FamilyRow, Table},
+    shared::Shared,
+};
+use crate::{
+    error::StoreError,
+    store::{FamilyIndex, Page, PageRequest},
+};
+
+pub(super) fn family(db: &Db, id: FamilyId) -> Result<Option<Family>, StoreError> {
+    let row: Option<FamilyRow<Family>> = row(db, "a family", &rows::family_key(id))?;
+    Ok(row.map(|row| row.family))
+}
+
+pub(super) fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    row(db, "an API key", &rows::api_key_key(id))
+}
+
+pub(super) fn families(
+    db: &Db,
+    index: &FamilyIndex,
+    page: &PageRequest<FamilyId>,
+) -> Result<Page<Family, FamilyId>, StoreError> {
+    let prefix = rows::index_prefix(index);
+    let after = page.after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
+    let found = keys_after(db, &prefix, after).filter_map(|key| {
+        // Between reading the index and reading the family, the family may have been removed.
+        key.and_then(|key| family(db, rows::family_id_in(&key)?))
+            .transpose()
+    });
+    collect_page(found, page.limit, |family| family.id)
+}
+
+pub(super) fn api_keys(
+    db: &Db,
+    realm: &RealmName,
+    page: &PageRequest<ApiKeyId>,
+) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+    let prefix = rows::api_key_by_realm_prefix(realm);
+    let after = page
+        .after
+        .as_ref()
+        .map(|id| rows::api_key_by_realm_key(realm, id));
+    let found = keys_after(db, &prefix, after).filter_map(|key| {
+        key.and_then(|key| {
+            let id = key.get(prefix.len()..).unwrap_or_default();
+            row(db, "an API key", &[&[Table::ApiKey as u8], id].concat())
+        })
+        .transpose()
+    });
+    collect_page(found, page.limit, |key: &ApiKey| key.id.clone())
+}
+
+pub(super) fn signing_keys(db: &Db) -> Result<Vec<SigningKey>, StoreError> {
+    let mut keys = db
+        .scan_prefix([Table::SigningKey as u8])
+        .values()
+        .map(|value| rows::decode("a signing key", &value.map_err(failed)?))
+        .collect::<Result<Vec<SigningKey>, _>>()?;
+    keys.sort_by(|one, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
+    Ok(keys)
+}
+
+/// Up to `limit` events after `after` and up to `through`, which must be committed.
+pub(super) fn events(
+    db: &Db,
+    shared: &Shared,
+    after: Sequence,
+    through: Sequence,
+    limit: usize,
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let range = rows::event_key(after.next())..=rows::event_key(through);
+    let mut events = Vec::new();
+    let mut expected = after.next();
+    for value in db.range(range).values().take(limit) {
+        let event: Event = rows::decode("an event", &value.map_err(failed)?)?;
+        if event.sequence != expected {
+            break;
+        }
+        expected = event.sequence.next();
+        events.push(Arc::new(event));
+    }
+    // Fewer than there must be: either they were removed meanwhile, or the log has a hole.
+    let complete = events.len() == limit || expected > through;
+    if complete {
+        Ok(events)
+    } else if expected <= shared.floor() {
+        Err(StoreError::EventsForgotten)
+    } else {
+        Err(StoreError::Damaged {
+            detail: format!("the log has no event {}", expected.0),
+        })
+    }
+}
+
+/// Up to `limit` records after `after` and up to `through`, which must be committed.
+pub(super) fn audit(
+    db: &Db,
+    after: u64,
+    through: u64,
+    limit: usize,
+) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    if after >= through {
+        return Ok(Vec::new());
+    }
+    db.range(rows::audit_key(after.saturating_add(1))..=rows::audit_key(through))
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row.map_err(failed)?;
+            Ok((rows::number_in(&key)?, rows::decode("an audit record", &value)?))
+        })
+        .collect()
+}
+
+fn row<T: DeserializeOwned>(db: &Db, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
+    db.get(key)
+        .map_err(failed)?
+        .map(|bytes| rows::decode(what, &bytes))
+        .transpose()
+}
+
+/// The keys that begin with `prefix`, after `after`.
+fn keys_after(
+    db: &Db,
+    prefix: &[u8],
+    after: Option<Vec<u8>>,
+) -> impl Iterator<Item = Result<IVec, StoreError>> + use<> {
+    let from = after.map_or_else(|| Bound::Included(prefix.to_vec()), Bound::Excluded);
+    db.range((from, Bound::Excluded(rows::end_of(prefix))))
+        .keys()
+        .map(|key| key.map_err(failed))
+}
+
+/// Takes up to `limit` items; there is another page where one more is found.
+fn collect_page<T, K>(
+    mut found: impl Iterator<Item = Result<T, StoreError>>,
+    limit: usize,
+    key_of: impl Fn(&T) -> K,
+) -> Result<Page<T, K>, StoreError> {
+    let items = found.by_ref().take(limit).collect::<Result<Vec<_>, _>>()?;
+    let more = items.len() == limit && found.next().transpose()?.is_some();
+    let next = if more { items.last().map(key_of) } else { None };
+    Ok(Page { items, next })
+}

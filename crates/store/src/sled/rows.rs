@@ -1,0 +1,289 @@
+//! How rows are laid out: one tree, one prefix byte per table, keys that sort as they are read, and a
+//! version byte before each value.
+//!
+//! Names never contain a NUL, so a NUL after each keeps one name from being the prefix of another.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tessera_core::{ApiKeyId, Event, Family, FamilyId, KeyId, LogId, RealmName, Sequence, Timestamp};
+
+use crate::{
+    cutoff::cutoff_target,
+    error::StoreError,
+    store::{FamilyIndex, RequestKey},
+};
+
+/// The version of the rows' encoding, the first byte of each value.
+const ROW_VERSION: u8 = 1;
+
+/// The tables, each with the byte that its keys begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Table {
+    ApiKey = b'a',
+    ApiKeyByRealm = b'A',
+    Audit = b't',
+    Cutoff = b'u',
+    CutoffExpiry = b'v',
+    Event = b'e',
+    Family = b'f',
+    FamilyByApiKey = b'k',
+    FamilyByBinding = b'b',
+    FamilyByClient = b'c',
+    FamilyByRealm = b'r',
+    FamilyBySubject = b's',
+    FamilyExpiry = b'x',
+    Meta = b'm',
+    Request = b'q',
+    RequestExpiry = b'y',
+    SigningKey = b'g',
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 17] = [
+        Self::ApiKey,
+        Self::ApiKeyByRealm,
+        Self::Audit,
+        Self::Cutoff,
+        Self::CutoffExpiry,
+        Self::Event,
+        Self::Family,
+        Self::FamilyByApiKey,
+        Self::FamilyByBinding,
+        Self::FamilyByClient,
+        Self::FamilyByRealm,
+        Self::FamilyBySubject,
+        Self::FamilyExpiry,
+        Self::Meta,
+        Self::Request,
+        Self::RequestExpiry,
+        Self::SigningKey,
+    ];
+}
+
+/// The one row about the store itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) log_id: LogId,
+    /// The last sequence of the log.
+    pub(super) last: Sequence,
+    /// The last sequence that was removed.
+    pub(super) floor: Sequence,
+    /// The last position of the audit trail.
+    pub(super) audit_last: u64,
+    /// The group that wrote this row: no two groups leave the same state behind.
+    pub(super) group: u64,
+    /// The horizon of the last sweep that wrote anything.
+    pub(super) swept: Option<Timestamp>,
+}
+
+/// A family with the time under which the expiry index has it. That time is never later than the
+/// family's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FamilyRow<F> {
+    pub(super) expiry: Timestamp,
+    pub(super) family: F,
+}
+
+/// An event that ends families, and how long it counts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CutoffRow<E> {
+    pub(super) until: Timestamp,
+    pub(super) event: E,
+}
+
+// === values ===
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![ROW_VERSION]).map_err(|error| StoreError::Failed {
+        detail: format!("a row can't be written: {error}"),
+    })
+}
+
+/// Reads a value; `what` names the row in the error.
+pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let damaged = |problem: String| StoreError::Damaged {
+        detail: format!("the row of {what} {problem}"),
+    };
+    match bytes.split_first() {
+        Some((&ROW_VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => Err(damaged("is too long".to_owned())),
+            Err(error) => Err(damaged(format!("can't be read: {error}"))),
+        },
+        Some((version, _)) => Err(damaged(format!("has the unknown version {version}"))),
+        None => Err(damaged("is empty".to_owned())),
+    }
+}
+
+// === keys ===
+
+pub(super) fn meta_key() -> Vec<u8> {
+    vec![Table::Meta as u8]
+}
+
+pub(super) fn family_key(id: FamilyId) -> Vec<u8> {
+    key(Table::Family, &[], id.as_bytes())
+}
+
+pub(super) fn family_expiry_key(at: Timestamp, id: FamilyId) -> Vec<u8> {
+    timed_key(Table::FamilyExpiry, at, id.as_bytes())
+}
+
+pub(super) fn api_key_key(id: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKeyByRealm, &[realm.as_str()], id.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_realm_prefix(realm: &RealmName) -> Vec<u8> {
+    key(Table::ApiKeyByRealm, &[realm.as_str()], &[])
+}
+
+pub(super) fn signing_key_key(id: &KeyId) -> Vec<u8> {
+    key(Table::SigningKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn event_key(sequence: Sequence) -> Vec<u8> {
+    key(Table::Event, &[], &sequence.0.to_be_bytes())
+}
+
+pub(super) fn audit_key(position: u64) -> Vec<u8> {
+    key(Table::Audit, &[], &position.to_be_bytes())
+}
+
+pub(super) fn request_key(request: &RequestKey) -> Vec<u8> {
+    let names = [request.realm.as_str(), request.client.as_str()];
+    key(Table::Request, &names, request.request.as_bytes())
+}
+
+/// `row` is the key of the request's own row.
+pub(super) fn request_expiry_key(at: Timestamp, row: &[u8]) -> Vec<u8> {
+    timed_key(Table::RequestExpiry, at, row)
+}
+
+/// `row` is the key of the cutoff's own row.
+pub(super) fn cutoff_expiry_key(until: Timestamp, row: &[u8]) -> Vec<u8> {
+    timed_key(Table::CutoffExpiry, until, row)
+}
+
+/// One key per target, so that a later cutoff of a target replaces the earlier; none for an event that
+/// ends no families.
+pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
+    let (kind, target) = cutoff_target(&event.body)?;
+    let mut key = vec![Table::Cutoff as u8, kind];
+    push_name(&mut key, event.realm.as_str());
+    push_name(&mut key, target);
+    Some(key)
+}
+
+/// What the keys of an index begin with; the family's id follows.
+pub(super) fn index_prefix(index: &FamilyIndex) -> Vec<u8> {
+    match index {
+        FamilyIndex::Subject(realm, subject) => {
+            key(Table::FamilyBySubject, &[realm.as_str(), subject.as_str()], &[])
+        }
+        FamilyIndex::Client(realm, client) => {
+            key(Table::FamilyByClient, &[realm.as_str(), client.as_str()], &[])
+        }
+        FamilyIndex::Binding(realm, binding) => {
+            key(Table::FamilyByBinding, &[realm.as_str(), binding.as_str()], &[])
+        }
+        FamilyIndex::ApiKey(realm, api_key) => {
+            key(Table::FamilyByApiKey, &[realm.as_str(), api_key.as_str()], &[])
+        }
+        FamilyIndex::Realm(realm) => key(Table::FamilyByRealm, &[realm.as_str()], &[]),
+    }
+}
+
+/// The keys under which the indexes have a family.
+pub(super) fn index_keys(family: &Family) -> BTreeSet<Vec<u8>> {
+    let realm = family.realm.as_str();
+    let id = family.id.as_bytes();
+    let mut keys = BTreeSet::from([
+        key(Table::FamilyBySubject, &[realm, family.subject.as_str()], id),
+        key(Table::FamilyByClient, &[realm, family.client.as_str()], id),
+        key(Table::FamilyByApiKey, &[realm, family.api_key.as_str()], id),
+        key(Table::FamilyByRealm, &[realm], id),
+    ]);
+    keys.extend(
+        family
+            .bindings
+            .iter()
+            .map(|binding| key(Table::FamilyByBinding, &[realm, binding.as_str()], id)),
+    );
+    keys
+}
+
+/// Whether two states of a family have the same keys in the indexes.
+pub(super) fn same_index_keys(one: &Family, other: &Family) -> bool {
+    one.realm == other.realm
+        && one.subject == other.subject
+        && one.client == other.client
+        && one.api_key == other.api_key
+        && one.bindings == other.bindings
+}
+
+/// The first key behind all that begin with `prefix`, which must not end with 255: none of ours does,
+/// as each ends with a table's byte or a NUL.
+pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
+}
+
+/// The family's id at the end of an index key.
+pub(super) fn family_id_in(key: &[u8]) -> Result<FamilyId, StoreError> {
+    key.last_chunk::<16>()
+        .map(|bytes| FamilyId::from_bytes(*bytes))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "an index has a key without a family".to_owned(),
+        })
+}
+
+/// The number in the key of an event or an audit record.
+pub(super) fn number_in(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk::<8>()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "a key has no number".to_owned(),
+        })
+}
+
+/// The time in a key of an expiry index, and what follows it.
+pub(super) fn time_in(key: &[u8]) -> Result<(Timestamp, &[u8]), StoreError> {
+    key.get(1..)
+        .and_then(<[u8]>::split_first_chunk::<8>)
+        .map(|(time, rest)| (Timestamp::from_millis(i64::from_be_bytes(*time)), rest))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "an expiry index has a key without a time".to_owned(),
+        })
+}
+
+fn key(table: Table, names: &[&str], tail: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + names.iter().map(|name| name.len() + 1).sum::<usize>() + tail.len());
+    key.push(table as u8);
+    for name in names {
+        push_name(&mut key, name);
+    }
+    key.extend_from_slice(tail);
+    key
+}
+
+/// Times are never negative, so their bytes sort as they do.
+fn timed_key(table: Table, at: Timestamp, tail: &[u8]) -> Vec<u8> {
+    let mut key = vec![table as u8];
+    key.extend_from_slice(&at.as_millis().to_be_bytes());
+    key.extend_from_slice(tail);
+    key
+}
+
+fn push_name(key: &mut Vec<u8>, name: &str) {
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+}

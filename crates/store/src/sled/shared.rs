@@ -1,0 +1,145 @@
+//! What the readers and the writer share.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use ::sled::Db;
+use tessera_core::{Event, LogId, Revocations, Sequence, Timestamp};
+use tokio::sync::watch;
+
+use super::{recent::Recent, rows::Meta};
+use crate::{caught::caught, error::StoreError, store::SharedRevocations};
+
+pub(super) struct Shared {
+    /// None once the store is closed. Readers hold the lock while they read, never across an await, so
+    /// that closing it means that nobody reads any more.
+    db: RwLock<Option<Db>>,
+    healthy: AtomicBool,
+    floor: AtomicU64,
+    audit_committed: AtomicU64,
+    swept: Mutex<Option<Timestamp>>,
+    recent: Mutex<Recent>,
+    pub(super) log_id: LogId,
+    pub(super) revocations: SharedRevocations,
+    pub(super) committed: watch::Sender<Sequence>,
+}
+
+/// What the log was when the store was opened.
+pub(super) struct OpenedLog {
+    pub(super) log_id: LogId,
+    pub(super) last: Sequence,
+    pub(super) floor: Sequence,
+    pub(super) audit_last: u64,
+    pub(super) swept: Option<Timestamp>,
+    pub(super) recent: Recent,
+    pub(super) revocations: Revocations,
+}
+
+impl Shared {
+    pub(super) fn new(db: Db, log: OpenedLog) -> Self {
+        Self {
+            db: RwLock::new(Some(db)),
+            healthy: AtomicBool::new(true),
+            floor: AtomicU64::new(log.floor.0),
+            audit_committed: AtomicU64::new(log.audit_last),
+            swept: Mutex::new(log.swept),
+            recent: Mutex::new(log.recent),
+            log_id: log.log_id,
+            revocations: Arc::new(RwLock::new(log.revocations)),
+            committed: watch::Sender::new(log.last),
+        }
+    }
+
+    /// Reads the rows. A failure, unlike an answer that the caller must handle, ends the store's life.
+    pub(super) fn read<T>(&self, act: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = guard.as_ref().ok_or(StoreError::Closed)?;
+        let result = caught(|| act(db)).unwrap_or_else(|panic| Err(StoreError::Failed { detail: panic }));
+        if let Err(error @ (StoreError::Failed { .. } | StoreError::Damaged { .. })) = &result {
+            self.fail(error);
+        }
+        result
+    }
+
+    pub(super) fn ensure_open(&self) -> Result<(), StoreError> {
+        self.read(|_| Ok(()))
+    }
+
+    /// Takes the rows away from the readers, once the last of them is done. Answers whether the store
+    /// was healthy until now.
+    pub(super) fn close(&self) -> bool {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(panic) = caught(move || drop(db)) {
+            tracing::error!(%panic, "closing the rows failed");
+        }
+        self.healthy.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes that the store takes no more writes.
+    pub(super) fn fail(&self, error: &StoreError) {
+        if self.healthy.swap(false, Ordering::SeqCst) {
+            tracing::error!(%error, "the store takes no more writes until it is reopened");
+        }
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn committed(&self) -> Sequence {
+        *self.committed.borrow()
+    }
+
+    pub(super) fn floor(&self) -> Sequence {
+        Sequence(self.floor.load(Ordering::SeqCst))
+    }
+
+    /// Raised before the events go, so that a reader who misses one finds out why.
+    pub(super) fn raise_floor(&self, floor: Sequence) {
+        if self.floor.fetch_max(floor.0, Ordering::SeqCst) < floor.0 {
+            self.recent
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .forget_through(floor);
+        }
+    }
+
+    /// The last position of the audit trail that is durable.
+    pub(super) fn audit_committed(&self) -> u64 {
+        self.audit_committed.load(Ordering::SeqCst)
+    }
+
+    /// How far sweeping has come.
+    pub(super) fn swept(&self) -> Option<Timestamp> {
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes what is durable now.
+    pub(super) fn publish(&self, events: Vec<Arc<Event>>, meta: &Meta) {
+        self.audit_committed.store(meta.audit_last, Ordering::SeqCst);
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = meta.swept;
+        let Some(last) = events.last().map(|event| event.sequence) else {
+            return;
+        };
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(events);
+        self.committed.send_replace(last);
+    }
+
+    /// Events after `after`, where the recent ones reach that far back.
+    pub(super) fn recent_after(
+        &self,
+        after: Sequence,
+        through: Sequence,
+        limit: usize,
+    ) -> Option<Vec<Arc<Event>>> {
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .after(after, through, limit)
+    }
+}

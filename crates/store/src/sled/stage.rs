@@ -1,0 +1,293 @@
+//! What a job of the writer sees and does: its own writes over those of the group's earlier jobs, over
+//! the rows on disk.
+
+use std::sync::{Arc, PoisonError};
+
+use ::sled::Db;
+use serde::{Serialize, de::DeserializeOwned};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, Revocations, RevokeReason, Sequence, SigningKey,
+    Timestamp,
+};
+
+use super::{
+    disk::{Changes, failed},
+    rows::{self, CutoffRow, FamilyRow, Meta},
+};
+use crate::{
+    cutoff::{cutoff_until, placed},
+    error::StoreError,
+    store::{NewEvent, RequestKey, RequestRecord, SharedRevocations, Transaction},
+};
+
+/// What the jobs of a group wrote so far; nothing of it is on the disk.
+pub(super) struct Group {
+    changes: Changes,
+    events: Vec<Arc<Event>>,
+    meta: Meta,
+}
+
+/// What one job wrote so far. Dropped where the job fails.
+pub(super) struct Stage<'a> {
+    db: &'a Db,
+    group: &'a Group,
+    committed: &'a SharedRevocations,
+    changes: Changes,
+    events: Vec<(Arc<Event>, Timestamp)>,
+    /// The events of this job alone, folded.
+    revocations: Revocations,
+    meta: Meta,
+    /// A failure of the database. The job may have ignored it; the group must not.
+    failure: Option<StoreError>,
+}
+
+/// What a job wrote, once it answered that it shall be kept.
+pub(super) struct Staged {
+    changes: Changes,
+    events: Vec<(Arc<Event>, Timestamp)>,
+    meta: Meta,
+}
+
+impl Group {
+    pub(super) fn new(meta: Meta) -> Self {
+        Self {
+            changes: Changes::new(),
+            events: Vec::new(),
+            meta,
+        }
+    }
+
+    /// Adds what a job wrote. From here on its events count; that they may count before they are
+    /// durable only refuses too soon.
+    pub(super) fn merge(&mut self, staged: Staged, revocations: &SharedRevocations) {
+        self.changes.extend(staged.changes);
+        self.meta = staged.meta;
+        if staged.events.is_empty() {
+            return;
+        }
+        let mut revocations = revocations.write().unwrap_or_else(PoisonError::into_inner);
+        for (event, until) in staged.events {
+            revocations.apply_until(&event, until);
+            self.events.push(event);
+        }
+    }
+
+    pub(super) fn writes_nothing(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The group's writes, its events, and the row about the store as `number` leaves it.
+    pub(super) fn finish(mut self, number: u64) -> Result<(Changes, Vec<Arc<Event>>, Meta), StoreError> {
+        self.meta.group = number;
+        self.changes
+            .insert(rows::meta_key(), Some(rows::encode(&self.meta)?));
+        Ok((self.changes, self.events, self.meta))
+    }
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(db: &'a Db, group: &'a Group, committed: &'a SharedRevocations) -> Self {
+        Self {
+            db,
+            group,
+            committed,
+            changes: Changes::new(),
+            events: Vec::new(),
+            revocations: Revocations::default(),
+            meta: group.meta,
+            failure: None,
+        }
+    }
+
+    /// What was written, or the failure that ends the store's life.
+    pub(super) fn finish(self) -> Result<Staged, StoreError> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(Staged {
+                changes: self.changes,
+                events: self.events,
+                meta: self.meta,
+            }),
+        }
+    }
+
+    /// The rows on disk, without what this group wrote: for finding candidates, which are then read.
+    pub(super) fn db(&self) -> &'a Db {
+        self.db
+    }
+
+    pub(super) fn meta_mut(&mut self) -> &mut Meta {
+        &mut self.meta
+    }
+
+    pub(super) fn row<T: DeserializeOwned>(
+        &mut self,
+        what: &str,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let staged = self.changes.get(key).or_else(|| self.group.changes.get(key));
+        let row = match staged {
+            Some(value) => value
+                .as_deref()
+                .map(|bytes| rows::decode(what, bytes))
+                .transpose(),
+            None => match self.db.get(key) {
+                Ok(value) => value.map(|bytes| rows::decode(what, &bytes)).transpose(),
+                Err(error) => Err(failed(error)),
+            },
+        };
+        self.noted(row)
+    }
+
+    pub(super) fn has_row(&mut self, key: &[u8]) -> Result<bool, StoreError> {
+        let staged = self.changes.get(key).or_else(|| self.group.changes.get(key));
+        match staged {
+            Some(value) => Ok(value.is_some()),
+            None => {
+                let found = self.db.contains_key(key).map_err(failed);
+                self.noted(found)
+            }
+        }
+    }
+
+    pub(super) fn put<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
+        self.changes.insert(key, Some(rows::encode(row)?));
+        Ok(())
+    }
+
+    pub(super) fn put_empty(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, Some(Vec::new()));
+    }
+
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, None);
+    }
+
+    pub(super) fn family_row(&mut self, id: FamilyId) -> Result<Option<FamilyRow<Family>>, StoreError> {
+        self.row("a family", &rows::family_key(id))
+    }
+
+    /// Remembers a failure of the database, so that it is not lost where a job ignores it.
+    pub(super) fn noted<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+
+    /// Writes an event that ends families beside the log, where it outlives its place there, and answers
+    /// how long it counts.
+    fn put_cutoff(&mut self, event: &Event, new: &NewEvent) -> Result<Option<Timestamp>, StoreError> {
+        let Some(key) = rows::cutoff_key(event) else {
+            return Ok(None);
+        };
+        let earlier: Option<CutoffRow<Event>> = self.row("a cutoff", &key)?;
+        let until = cutoff_until(new, earlier.as_ref().map(|row| row.until));
+        if let Some(earlier) = earlier {
+            self.remove(rows::cutoff_expiry_key(earlier.until, &key));
+        }
+        self.put_empty(rows::cutoff_expiry_key(until, &key));
+        self.put(key, &CutoffRow { until, event })?;
+        Ok(Some(until))
+    }
+}
+
+impl Transaction for Stage<'_> {
+    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+        Ok(self.family_row(id)?.map(|row| row.family))
+    }
+
+    fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.row("an API key", &rows::api_key_key(id))
+    }
+
+    fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {
+        self.row("a request", &rows::request_key(key))
+    }
+
+    fn last_sequence(&self) -> Sequence {
+        self.meta.last
+    }
+
+    fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+        let before = || {
+            self.committed
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .revokes_family(family)
+        };
+        self.revocations.revokes_family(family).or_else(before)
+    }
+
+    fn put_family(&mut self, family: &Family) -> Result<(), StoreError> {
+        let removable_at = family.removable_at();
+        let old = self.family_row(family.id)?;
+        let expiry = old
+            .as_ref()
+            .map_or(removable_at, |old| old.expiry.min(removable_at));
+        let moved = old.as_ref().is_none_or(|old| old.expiry != expiry);
+        let reindexed = old
+            .as_ref()
+            .is_none_or(|old| !rows::same_index_keys(&old.family, family));
+        if let Some(old) = &old {
+            if moved {
+                self.remove(rows::family_expiry_key(old.expiry, family.id));
+            }
+            if reindexed {
+                rows::index_keys(&old.family)
+                    .into_iter()
+                    .for_each(|key| self.remove(key));
+            }
+        }
+        if moved {
+            self.put_empty(rows::family_expiry_key(expiry, family.id));
+        }
+        if reindexed {
+            rows::index_keys(family)
+                .into_iter()
+                .for_each(|key| self.put_empty(key));
+        }
+        self.put(rows::family_key(family.id), &FamilyRow { expiry, family })
+    }
+
+    fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        if let Some(old) = self.api_key(&key.id)?
+            && old.realm != key.realm
+        {
+            self.remove(rows::api_key_by_realm_key(&old.realm, &old.id));
+        }
+        self.put_empty(rows::api_key_by_realm_key(&key.realm, &key.id));
+        self.put(rows::api_key_key(&key.id), key)
+    }
+
+    fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
+        self.put(rows::signing_key_key(&key.id), key)
+    }
+
+    fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError> {
+        let row = rows::request_key(key);
+        if let Some(old) = self.request(key)? {
+            self.remove(rows::request_expiry_key(old.expires_at, &row));
+        }
+        self.put_empty(rows::request_expiry_key(record.expires_at, &row));
+        self.put(row, record)
+    }
+
+    fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {
+        let sequence = self.meta.last.next();
+        let placed = placed(event.clone(), sequence);
+        let until = self.put_cutoff(&placed, &event)?.unwrap_or(placed.relevant_until);
+        self.put(rows::event_key(sequence), &placed)?;
+        self.revocations.apply_until(&placed, until);
+        self.events.push((Arc::new(placed), until));
+        self.meta.last = sequence;
+        Ok(sequence)
+    }
+
+    fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        let position = self.meta.audit_last.saturating_add(1);
+        self.put(rows::audit_key(position), record)?;
+        self.meta.audit_last = position;
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Removing what is dead, in steps small enough that the jobs between them don't wait.
+//!
+//! Candidates are found on the disk and then read through the stage, so that what an earlier job of the
+//! same group did to them counts.
+
+use std::sync::PoisonError;
+
+use ::sled::IVec;
+use tessera_core::{AuditRecord, Event, FamilyId, Seconds, Sequence, Timestamp};
+
+use super::{
+    disk::failed,
+    rows::{self, FamilyRow, Table},
+    stage::Stage,
+};
+use crate::{
+    error::StoreError,
+    store::{SharedRevocations, SweepReport},
+};
+
+/// How many rows one step looks at.
+pub(super) const STEP: usize = 128;
+
+/// What a sweep removes, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    pub(super) horizon: Timestamp,
+    pub(super) audit_before: Timestamp,
+    pub(super) limit: usize,
+}
+
+/// One step of a sweep.
+struct Step<'a, 'db> {
+    stage: &'a mut Stage<'db>,
+    sweep: Sweep,
+    budget: usize,
+    report: SweepReport,
+}
+
+impl Sweep {
+    /// Removes up to `limit` rows within a job of the writer.
+    pub(super) fn run(self, stage: &mut Stage<'_>) -> Result<SweepReport, StoreError> {
+        let mut step = Step {
+            stage,
+            sweep: self,
+            budget: self.limit,
+            report: SweepReport::default(),
+        };
+        step.families()?;
+        step.events()?;
+        step.requests()?;
+        step.cutoffs()?;
+        step.audit()?;
+        step.note_progress()?;
+        Ok(step.report)
+    }
+}
+
+/// Forgets in memory what no longer counts.
+pub(super) fn forget(revocations: &SharedRevocations, horizon: Timestamp) {
+    revocations
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .forget_expired(horizon);
+}
+
+impl Step<'_, '_> {
+    /// Keeps the horizon with the data: with what was removed, and once an hour where nothing was.
+    fn note_progress(&mut self) -> Result<(), StoreError> {
+        let meta = self.stage.meta_mut();
+        let horizon = self.sweep.horizon.max(meta.swept.unwrap_or(Timestamp::EPOCH));
+        let is_far = meta
+            .swept
+            .is_none_or(|swept| horizon >= swept.plus(Seconds::HOUR));
+        let has_removed = self.report != SweepReport::default();
+        if is_far || has_removed {
+            meta.swept = Some(horizon);
+            let meta = *meta;
+            self.stage.put(rows::meta_key(), &meta)?;
+        }
+        Ok(())
+    }
+
+    fn families(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::FamilyExpiry) {
+            let key = key?;
+            let (at, _) = rows::time_in(&key)?;
+            if at >= self.sweep.horizon || !self.take() {
+                break;
+            }
+            self.family(rows::family_id_in(&key)?, at, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a family, or moves it in the index to the time at which it can be removed: refreshes
+    /// don't do that, so the index may know an earlier time.
+    fn family(&mut self, id: FamilyId, at: Timestamp, key: &[u8]) -> Result<(), StoreError> {
+        let Some(row) = self.stage.family_row(id)?.filter(|row| row.expiry == at) else {
+            // An earlier job of this group moved or removed it.
+            return Ok(());
+        };
+        let expiry = row.family.removable_at();
+        self.stage.remove(key.to_vec());
+        if expiry >= self.sweep.horizon {
+            self.stage.put_empty(rows::family_expiry_key(expiry, id));
+            return self.stage.put(
+                rows::family_key(id),
+                &FamilyRow {
+                    expiry,
+                    family: &row.family,
+                },
+            );
+        }
+        rows::index_keys(&row.family)
+            .into_iter()
+            .for_each(|key| self.stage.remove(key));
+        self.stage.remove(rows::family_key(id));
+        self.report.families += 1;
+        Ok(())
+    }
+
+    /// Only ever the oldest event, so that what is left has no gap.
+    fn events(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::Event) {
+            let key = key?;
+            let Some(event) = self.stage.row::<Event>("an event", &key)? else {
+                continue;
+            };
+            if event.relevant_until >= self.sweep.horizon || !self.take() {
+                break;
+            }
+            self.stage.remove(key.to_vec());
+            self.stage.meta_mut().floor = Sequence(rows::number_in(&key)?);
+            self.report.events += 1;
+        }
+        Ok(())
+    }
+
+    fn requests(&mut self) -> Result<(), StoreError> {
+        let removed = self.expired_rows(Table::RequestExpiry)?;
+        self.report.records += removed;
+        Ok(())
+    }
+
+    fn cutoffs(&mut self) -> Result<(), StoreError> {
+        self.expired_rows(Table::CutoffExpiry).map(|_| ())
+    }
+
+    /// Removes the rows that an expiry index names, with their entries in it.
+    fn expired_rows(&mut self, index: Table) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for key in self.keys(index) {
+            let key = key?;
+            let (at, row) = rows::time_in(&key)?;
+            if at >= self.sweep.horizon || !self.take() {
+                break;
+            }
+            // Where the entry is gone, an earlier job of this group gave the row another time.
+            if self.stage.has_row(&key)? {
+                self.stage.remove(row.to_vec());
+                self.stage.remove(key.to_vec());
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn audit(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::Audit) {
+            let key = key?;
+            let Some(record) = self.stage.row::<AuditRecord>("an audit record", &key)? else {
+                continue;
+            };
+            if record.at >= self.sweep.audit_before || !self.take() {
+                break;
+            }
+            self.stage.remove(key.to_vec());
+            self.report.records += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether one more row may be touched.
+    fn take(&mut self) -> bool {
+        match self.budget.checked_sub(1) {
+            Some(left) => {
+                self.budget = left;
+                true
+            }
+            None => {
+                self.report.more = true;
+                false
+            }
+        }
+    }
+
+    fn keys(&self, table: Table) -> impl Iterator<Item = Result<IVec, StoreError>> + use<> {
+        self.stage
+            .db()
+            .scan_prefix([table as u8])
+            .keys()
+            .map(|key| key.map_err(failed))
+    }
+}

@@ -1,0 +1,926 @@
+//! What every backend must do. Each check runs against each backend; a new one adds a line to `suite`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod fixture;
+
+use std::sync::Arc;
+
+use fixture::{
+    api_key, api_key_id, append, at, audit_record, event, events_after, family, put, realm, rotated,
+    sequences, session_revoked, subject_revoked, with_subject, write,
+};
+use tempfile::TempDir;
+use tessera_core::{
+    Binding, ClientName, EventBody, Family, FamilyId, KeyId, KeyStatus, PolicyRevision, RequestId,
+    RevokeReason, Sequence, SigningKey, Subject, Timestamp,
+};
+use tessera_store::{
+    FamilyIndex, MemoryStore, PageRequest, RequestKey, RequestRecord, SledOptions, SledStore, Store,
+    StoreError, StoreExt, SweepReport,
+};
+
+type Shared = Arc<dyn Store>;
+
+/// A store, and what must live as long as it.
+struct Opened {
+    store: Shared,
+    _directory: Option<TempDir>,
+}
+
+fn open_memory() -> Opened {
+    Opened {
+        store: Arc::new(MemoryStore::new()),
+        _directory: None,
+    }
+}
+
+fn open_sled() -> Opened {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(&directory.path().join("data"), SledOptions::default()).unwrap();
+    Opened {
+        store: Arc::new(store),
+        _directory: Some(directory),
+    }
+}
+
+/// Makes one test of each check and backend.
+macro_rules! suite {
+    ($($check:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$check(&super::open_memory().store).await;
+            })*
+        }
+
+        mod sled {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$check(&super::open_sled().store).await;
+            })*
+        }
+    };
+}
+
+suite![
+    a_job_that_fails_leaves_nothing,
+    a_job_that_panics_leaves_nothing_and_the_store_lives_on,
+    a_job_sees_its_own_writes_and_others_see_them_after_it,
+    indexes_list_families_in_order_and_only_theirs,
+    pages_end_where_the_items_end,
+    an_index_follows_a_family_that_changes,
+    a_name_that_begins_like_another_is_another,
+    concurrent_updates_of_a_family_are_one_after_the_other,
+    events_are_gapless_and_can_be_resumed,
+    concurrent_events_are_gapless,
+    watchers_are_woken_only_for_what_can_be_read,
+    revocations_are_folded_in,
+    a_cutoff_is_known_within_its_own_job,
+    a_cutoff_outlives_its_event,
+    a_later_cutoff_never_shortens_an_earlier_one,
+    requests_are_remembered_and_replaced,
+    api_keys_are_listed_by_realm,
+    signing_keys_are_listed_oldest_first,
+    audit_records_are_in_the_commit_of_what_they_record,
+    a_sweep_removes_families_that_are_dead_and_no_others,
+    a_sweep_follows_a_family_that_was_refreshed,
+    a_sweep_removes_the_oldest_events_only,
+    a_sweep_removes_requests_and_audit_records,
+    a_sweep_stops_at_its_limit_and_goes_on,
+    a_sweep_says_how_far_it_came_and_where_the_log_begins,
+    a_store_that_is_closed_answers_so,
+];
+
+// === jobs ===
+
+async fn a_job_that_fails_leaves_nothing(store: &Shared) {
+    let one = family(1);
+    let ended = subject_revoked("user:ann", 50, 500);
+    let committed = append(store, &subject_revoked("user:bob", 50, 500)).await;
+    let copy = one.clone();
+    let failed: Result<(), _> = store
+        .transact(move |transaction| {
+            transaction.put_family(&copy)?;
+            transaction.append(ended.clone())?;
+            transaction.audit(&audit_record(0, copy.id))?;
+            transaction.put_api_key(&api_key(1, "production"))?;
+            assert!(transaction.family(copy.id)?.is_some());
+            Err(StoreError::EventsForgotten)
+        })
+        .await;
+    assert!(matches!(failed, Err(StoreError::EventsForgotten)));
+
+    assert_eq!(store.family(one.id).await.unwrap(), None);
+    assert!(
+        list(store, FamilyIndex::Realm(realm("production")))
+            .await
+            .is_empty()
+    );
+    assert_eq!(store.api_key(&api_key_id(1)).await.unwrap(), None);
+    assert!(store.audit_after(0, 10).await.unwrap().is_empty());
+    assert_eq!(revoked(store, &one), None);
+    assert_eq!(*store.committed().borrow(), committed);
+    // The sequence that the failed job had is given to the next.
+    assert_eq!(append(store, &session_revoked(&one, 50)).await, committed.next());
+}
+
+async fn a_job_that_panics_leaves_nothing_and_the_store_lives_on(store: &Shared) {
+    let one = family(1);
+    let copy = one.clone();
+    let failed: Result<(), _> = store
+        .transact(move |transaction| {
+            transaction.put_family(&copy)?;
+            panic!("a defect of the caller");
+        })
+        .await;
+    assert!(
+        matches!(failed, Err(StoreError::Failed { detail }) if detail.contains("a defect of the caller"))
+    );
+    assert_eq!(store.family(one.id).await.unwrap(), None);
+    assert!(store.is_healthy());
+    put(store, &one).await;
+    assert_eq!(store.family(one.id).await.unwrap(), Some(one));
+}
+
+async fn a_job_sees_its_own_writes_and_others_see_them_after_it(store: &Shared) {
+    let one = family(1);
+    let copy = one.clone();
+    write(store, move |transaction| {
+        assert_eq!(transaction.family(copy.id).unwrap(), None);
+        transaction.put_family(&copy).unwrap();
+        assert_eq!(transaction.family(copy.id).unwrap().as_ref(), Some(&copy));
+        transaction.put_family(&rotated(&copy, at(5))).unwrap();
+        assert_eq!(transaction.family(copy.id).unwrap().unwrap().generation(), 2);
+        assert_eq!(transaction.last_sequence(), Sequence(0));
+        transaction.append(session_revoked(&copy, 9)).unwrap();
+        assert_eq!(transaction.last_sequence(), Sequence(1));
+    })
+    .await;
+    assert_eq!(store.family(one.id).await.unwrap(), Some(rotated(&one, at(5))));
+    let seen = write(store, move |transaction| {
+        transaction.family(one.id).unwrap().unwrap().generation()
+    })
+    .await;
+    assert_eq!(seen, 2);
+}
+
+// === families ===
+
+async fn list(store: &Shared, index: FamilyIndex) -> Vec<FamilyId> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store
+            .families(index.clone(), PageRequest { after, limit: 2 })
+            .await
+            .unwrap();
+        assert!(page.items.len() <= 2);
+        ids.extend(page.items.iter().map(|family| family.id));
+        after = page.next;
+        if after.is_none() {
+            return ids;
+        }
+        assert_eq!(after, ids.last().copied());
+    }
+}
+
+async fn indexes_list_families_in_order_and_only_theirs(store: &Shared) {
+    let mut families: Vec<_> = (1..=5).map(family).collect();
+    families[1].subject = Subject::parse("user:bob").unwrap();
+    families[2].client = ClientName::parse("client:app").unwrap();
+    families[3].realm = realm("sandbox");
+    families[4].bindings = vec![
+        Binding::parse("device:8").unwrap(),
+        Binding::parse("device:8").unwrap(),
+    ];
+    families[4].api_key = api_key_id(2);
+    for family in families.iter().rev() {
+        put(store, family).await;
+    }
+    let production = || realm("production");
+    let expect = async |index, numbers: &[usize]| {
+        let ids: Vec<_> = numbers.iter().map(|number| families[number - 1].id).collect();
+        assert_eq!(list(store, index).await, ids);
+    };
+    expect(FamilyIndex::Realm(production()), &[1, 2, 3, 5]).await;
+    expect(FamilyIndex::Realm(realm("sandbox")), &[4]).await;
+    expect(FamilyIndex::Realm(realm("none")), &[]).await;
+    expect(
+        FamilyIndex::Subject(production(), Subject::parse("user:ann").unwrap()),
+        &[1, 3, 5],
+    )
+    .await;
+    expect(
+        FamilyIndex::Subject(production(), Subject::parse("user:bob").unwrap()),
+        &[2],
+    )
+    .await;
+    expect(
+        FamilyIndex::Client(production(), ClientName::parse("client:cms").unwrap()),
+        &[1, 2, 5],
+    )
+    .await;
+    expect(
+        FamilyIndex::Client(realm("sandbox"), ClientName::parse("client:cms").unwrap()),
+        &[4],
+    )
+    .await;
+    expect(
+        FamilyIndex::Binding(production(), Binding::parse("device:7").unwrap()),
+        &[1, 2, 3],
+    )
+    .await;
+    expect(
+        FamilyIndex::Binding(production(), Binding::parse("device:8").unwrap()),
+        &[5],
+    )
+    .await;
+    expect(FamilyIndex::ApiKey(production(), api_key_id(1)), &[1, 2, 3]).await;
+    expect(FamilyIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
+}
+
+async fn pages_end_where_the_items_end(store: &Shared) {
+    let families: Vec<_> = (1..=4).map(family).collect();
+    for family in &families {
+        put(store, family).await;
+    }
+    let page = async |after: Option<usize>, limit| {
+        let after = after.map(|number| families[number - 1].id);
+        let page = store
+            .families(
+                FamilyIndex::Realm(realm("production")),
+                PageRequest { after, limit },
+            )
+            .await
+            .unwrap();
+        let number = |id| families.iter().position(|family| family.id == id).unwrap() + 1;
+        (
+            page.items
+                .iter()
+                .map(|family| number(family.id))
+                .collect::<Vec<_>>(),
+            page.next.map(number),
+        )
+    };
+    assert_eq!(page(None, 3).await, (vec![1, 2, 3], Some(3)));
+    assert_eq!(page(Some(3), 3).await, (vec![4], None));
+    assert_eq!(page(None, 4).await, (vec![1, 2, 3, 4], None));
+    assert_eq!(page(Some(2), 2).await, (vec![3, 4], None));
+    assert_eq!(page(Some(4), 2).await, (vec![], None));
+    assert_eq!(page(None, usize::MAX).await, (vec![1, 2, 3, 4], None));
+    assert_eq!(page(None, 0).await, (vec![], None));
+}
+
+async fn an_index_follows_a_family_that_changes(store: &Shared) {
+    let before = family(1);
+    put(store, &before).await;
+    let after = Family {
+        bindings: vec![Binding::parse("device:9").unwrap()],
+        ..with_subject(1, "user:eve")
+    };
+    put(store, &after).await;
+    let subject = |name| FamilyIndex::Subject(realm("production"), Subject::parse(name).unwrap());
+    let binding = |name| FamilyIndex::Binding(realm("production"), Binding::parse(name).unwrap());
+    for (index, count) in [
+        (subject("user:ann"), 0),
+        (subject("user:eve"), 1),
+        (binding("stream:ls_42"), 0),
+        (binding("device:7"), 0),
+        (binding("device:9"), 1),
+    ] {
+        assert_eq!(list(store, index.clone()).await.len(), count, "{index:?}");
+    }
+}
+
+async fn a_name_that_begins_like_another_is_another(store: &Shared) {
+    put(store, &with_subject(1, "user:ann")).await;
+    put(store, &with_subject(2, "user:anna")).await;
+    put(
+        store,
+        &Family {
+            realm: realm("prod"),
+            ..with_subject(3, "user:ann")
+        },
+    )
+    .await;
+    let count = async |realm_name, subject| {
+        let index = FamilyIndex::Subject(realm(realm_name), Subject::parse(subject).unwrap());
+        list(store, index).await.len()
+    };
+    assert_eq!(count("production", "user:ann").await, 1);
+    assert_eq!(count("production", "user:anna").await, 1);
+    assert_eq!(count("prod", "user:ann").await, 1);
+    assert_eq!(count("production", "user:an").await, 0);
+    assert_eq!(list(store, FamilyIndex::Realm(realm("prod"))).await.len(), 1);
+}
+
+async fn concurrent_updates_of_a_family_are_one_after_the_other(store: &Shared) {
+    const CALLERS: u64 = 50;
+    let one = family(1);
+    put(store, &one).await;
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let (store, id) = (Arc::clone(store), one.id);
+        callers.push(tokio::spawn(async move {
+            let mut won = Vec::new();
+            // Each generation is offered by all; exactly one may take it.
+            for generation in 1..=5 {
+                let taken = store
+                    .transact(move |transaction| {
+                        let family = transaction.family(id)?.unwrap();
+                        if family.generation() != generation {
+                            return Ok(false);
+                        }
+                        transaction.put_family(&rotated(&family, at(1)))?;
+                        transaction.append(session_revoked(&family, 9))?;
+                        Ok(true)
+                    })
+                    .await
+                    .unwrap();
+                if taken {
+                    won.push(generation);
+                }
+            }
+            won
+        }));
+    }
+    let mut won = Vec::new();
+    for caller in callers {
+        won.extend(caller.await.unwrap());
+    }
+    won.sort_unstable();
+    assert_eq!(won, [1, 2, 3, 4, 5]);
+    assert_eq!(store.family(one.id).await.unwrap().unwrap().generation(), 6);
+    assert_eq!(
+        sequences(&events_after(store, Sequence(0)).await.unwrap()),
+        [1, 2, 3, 4, 5]
+    );
+}
+
+// === the log ===
+
+async fn events_are_gapless_and_can_be_resumed(store: &Shared) {
+    assert!(events_after(store, Sequence(0)).await.unwrap().is_empty());
+    let policy = PolicyRevision::parse("8f31c2a08f31c2a0").unwrap();
+    let new = event(9, 9, EventBody::PolicyApplied { policy });
+    for number in 1..=7 {
+        assert_eq!(append(store, &new).await, Sequence(number));
+    }
+    let all = events_after(store, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&all), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(all[0].body, new.body);
+    assert_eq!(all[0].note, new.note);
+    assert_eq!(all[0].relevant_until, new.relevant_until);
+    let batch = store.events_after(Sequence(4), 2).await.unwrap();
+    assert_eq!(sequences(&batch.events), [5, 6]);
+    assert_eq!(batch.committed, Sequence(7));
+    for after in [7, 8, u64::MAX] {
+        let batch = store.events_after(Sequence(after), 2).await.unwrap();
+        assert!(batch.events.is_empty());
+        assert_eq!(batch.committed, Sequence(7));
+    }
+    assert!(
+        store
+            .events_after(Sequence(0), 0)
+            .await
+            .unwrap()
+            .events
+            .is_empty()
+    );
+}
+
+async fn concurrent_events_are_gapless(store: &Shared) {
+    let new = session_revoked(&family(1), 9);
+    let callers: Vec<_> = (0..100)
+        .map(|number| {
+            let (store, new) = (Arc::clone(store), new.clone());
+            tokio::spawn(async move {
+                let result = store
+                    .transact(move |transaction| {
+                        let place = transaction.append(new.clone())?;
+                        // Every third fails after it had its place.
+                        if number % 3 == 0 {
+                            Err(StoreError::Closed)
+                        } else {
+                            Ok(place)
+                        }
+                    })
+                    .await;
+                result.ok()
+            })
+        })
+        .collect();
+    let mut places = Vec::new();
+    for caller in callers {
+        places.extend(caller.await.unwrap());
+    }
+    places.sort_unstable();
+    assert_eq!(places, (1..=66).map(Sequence).collect::<Vec<_>>());
+    assert_eq!(
+        sequences(&events_after(store, Sequence(0)).await.unwrap()),
+        (1..=66).collect::<Vec<_>>()
+    );
+}
+
+async fn watchers_are_woken_only_for_what_can_be_read(store: &Shared) {
+    let mut committed = store.committed();
+    let watcher = {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let mut seen = Sequence(0);
+            while seen < Sequence(40) {
+                committed.changed().await.unwrap();
+                let reached = *committed.borrow_and_update();
+                assert!(reached > seen);
+                let batch = store.events_after(seen, 100).await.unwrap();
+                assert_eq!(batch.events[0].sequence, seen.next());
+                assert!(batch.events.last().unwrap().sequence >= reached);
+                seen = batch.events.last().unwrap().sequence;
+            }
+        })
+    };
+    let one = family(1);
+    for _ in 0..40 {
+        append(store, &session_revoked(&one, 9)).await;
+        // A commit without events wakes nobody.
+        put(store, &one).await;
+    }
+    watcher.await.unwrap();
+}
+
+// === revocations ===
+
+fn revoked(store: &Shared, family: &Family) -> Option<RevokeReason> {
+    store.revocations().read().unwrap().revokes_family(family)
+}
+
+async fn revocations_are_folded_in(store: &Shared) {
+    let (ann, bob) = (family(1), with_subject(2, "user:bob"));
+    assert_eq!(revoked(store, &ann), None);
+    let place = append(store, &subject_revoked("user:ann", 50, 500)).await;
+    assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
+    assert_eq!(revoked(store, &bob), None);
+    assert_eq!(
+        revoked(
+            store,
+            &Family {
+                rev: place,
+                ..ann.clone()
+            }
+        ),
+        None
+    );
+    assert_eq!(
+        revoked(
+            store,
+            &Family {
+                realm: realm("sandbox"),
+                ..ann.clone()
+            }
+        ),
+        None
+    );
+    append(
+        store,
+        &event(
+            50,
+            500,
+            EventBody::ClientRevoked {
+                client: ann.client.clone(),
+            },
+        ),
+    )
+    .await;
+    assert_eq!(revoked(store, &bob), Some(RevokeReason::Client));
+    append(store, &event(50, 500, EventBody::RealmRevoked)).await;
+    assert_eq!(revoked(store, &ann), Some(RevokeReason::Realm));
+    append(store, &session_revoked(&ann, 50)).await;
+    let revocations = store.revocations().read().unwrap();
+    assert_eq!(revocations.len(), 4);
+    assert_eq!(revocations.through(), Sequence(4));
+}
+
+async fn a_cutoff_is_known_within_its_own_job(store: &Shared) {
+    let ann = family(1);
+    let known = write(store, move |transaction| {
+        let before = transaction.revokes_family(&ann);
+        let binding = ann.bindings[1].clone();
+        transaction
+            .append(event(50, 500, EventBody::BindingRevoked { binding }))
+            .unwrap();
+        (before, transaction.revokes_family(&ann))
+    })
+    .await;
+    assert_eq!(known, (None, Some(RevokeReason::Binding)));
+    let known = write(store, |transaction| transaction.revokes_family(&family(2))).await;
+    assert_eq!(known, Some(RevokeReason::Binding));
+}
+
+async fn sweep(store: &Shared, second: i64) -> SweepReport {
+    store.sweep(at(second), Timestamp::EPOCH, 1000).await.unwrap()
+}
+
+async fn a_cutoff_outlives_its_event(store: &Shared) {
+    let ann = family(1);
+    append(store, &subject_revoked("user:ann", 50, 500)).await;
+    assert_eq!(sweep(store, 51).await.events, 1);
+    assert!(matches!(
+        store.events_after(Sequence(0), 1).await,
+        Err(StoreError::EventsForgotten)
+    ));
+    assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
+    sweep(store, 500).await;
+    assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
+    sweep(store, 501).await;
+    assert_eq!(revoked(store, &ann), None);
+}
+
+async fn a_later_cutoff_never_shortens_an_earlier_one(store: &Shared) {
+    let ann = family(1);
+    append(store, &subject_revoked("user:ann", 50, 500)).await;
+    append(store, &subject_revoked("user:ann", 60, 100)).await;
+    sweep(store, 499).await;
+    assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
+    sweep(store, 501).await;
+    assert_eq!(revoked(store, &ann), None);
+}
+
+// === the rest ===
+
+fn request(number: u8, expires: i64) -> (RequestKey, RequestRecord) {
+    let key = RequestKey {
+        realm: realm("production"),
+        client: ClientName::parse("client:cms").unwrap(),
+        request: RequestId::from_bytes([number; 16]),
+    };
+    (
+        key,
+        RequestRecord {
+            digest: [number; 32],
+            family: family(1).id,
+            expires_at: at(expires),
+        },
+    )
+}
+
+async fn put_request(store: &Shared, (key, record): (RequestKey, RequestRecord)) {
+    write(store, move |transaction| {
+        transaction.put_request(&key, &record).unwrap();
+    })
+    .await;
+}
+
+async fn remembered(store: &Shared, key: &RequestKey) -> Option<RequestRecord> {
+    let key = key.clone();
+    write(store, move |transaction| transaction.request(&key).unwrap()).await
+}
+
+async fn requests_are_remembered_and_replaced(store: &Shared) {
+    let (key, record) = request(1, 600);
+    assert_eq!(remembered(store, &key).await, None);
+    put_request(store, (key.clone(), record.clone())).await;
+    assert_eq!(remembered(store, &key).await, Some(record.clone()));
+    let other = RequestKey {
+        client: ClientName::parse("client:app").unwrap(),
+        ..key.clone()
+    };
+    assert_eq!(remembered(store, &other).await, None);
+    let replaced = RequestRecord {
+        digest: [9; 32],
+        ..record
+    };
+    put_request(store, (key.clone(), replaced.clone())).await;
+    assert_eq!(remembered(store, &key).await, Some(replaced));
+}
+
+async fn api_keys_are_listed_by_realm(store: &Shared) {
+    for key in [
+        api_key(3, "production"),
+        api_key(1, "production"),
+        api_key(2, "sandbox"),
+    ] {
+        write(store, move |transaction| transaction.put_api_key(&key).unwrap()).await;
+    }
+    let revoked = tessera_core::ApiKey {
+        revoked_at: Some(at(1)),
+        ..api_key(1, "production")
+    };
+    let copy = revoked.clone();
+    write(store, move |transaction| {
+        assert_eq!(
+            transaction.api_key(&copy.id).unwrap(),
+            Some(api_key(1, "production"))
+        );
+        transaction.put_api_key(&copy).unwrap();
+    })
+    .await;
+    assert_eq!(
+        store.api_key(&api_key_id(1)).await.unwrap(),
+        Some(revoked.clone())
+    );
+    let page = async |realm_name, after, limit| {
+        store
+            .api_keys(&realm(realm_name), PageRequest { after, limit })
+            .await
+            .unwrap()
+    };
+    let first = page("production", None, 1).await;
+    assert_eq!(
+        (first.items, first.next.clone()),
+        (vec![revoked], Some(api_key_id(1)))
+    );
+    let second = page("production", first.next, 1).await;
+    assert_eq!(
+        (second.items, second.next),
+        (vec![api_key(3, "production")], None)
+    );
+    assert_eq!(page("sandbox", None, 10).await.items, [api_key(2, "sandbox")]);
+    assert!(page("none", None, 10).await.items.is_empty());
+}
+
+async fn signing_keys_are_listed_oldest_first(store: &Shared) {
+    let key = |name: &str, second| SigningKey {
+        id: KeyId::parse(&format!("k4.pid.{}", name.repeat(44))).unwrap(),
+        realm: realm("production"),
+        public: "k4.public.x".to_owned(),
+        sealed_secret: "sealed".to_owned(),
+        status: KeyStatus::Published,
+        not_before: at(second),
+        not_after: None,
+    };
+    for key in [key("b", 1), key("a", 3), key("c", 2)] {
+        write(store, move |transaction| {
+            transaction.put_signing_key(&key).unwrap();
+        })
+        .await;
+    }
+    let active = SigningKey {
+        status: KeyStatus::Active,
+        ..key("c", 2)
+    };
+    let copy = active.clone();
+    write(store, move |transaction| {
+        transaction.put_signing_key(&copy).unwrap();
+    })
+    .await;
+    assert_eq!(
+        store.signing_keys().await.unwrap(),
+        [key("b", 1), active, key("a", 3)]
+    );
+}
+
+async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {
+    let one = family(1);
+    let copy = one.clone();
+    write(store, move |transaction| {
+        transaction.put_family(&copy).unwrap();
+        for second in 1..=3 {
+            transaction.audit(&audit_record(second, copy.id)).unwrap();
+        }
+    })
+    .await;
+    let all = store.audit_after(0, 10).await.unwrap();
+    assert_eq!(
+        all,
+        [1, 2, 3].map(|second| (second as u64, audit_record(second, one.id)))
+    );
+    assert_eq!(store.audit_after(1, 1).await.unwrap(), all[1..2]);
+    assert!(store.audit_after(3, 10).await.unwrap().is_empty());
+    assert!(store.audit_after(u64::MAX, 10).await.unwrap().is_empty());
+}
+
+// === sweeping ===
+
+async fn a_sweep_removes_families_that_are_dead_and_no_others(store: &Shared) {
+    // Idle until second 101, a tombstone until 111; the revoked one until 60.
+    let (idle, ended) = (family(1), family(2).revoked(RevokeReason::Requested, at(50)));
+    put(store, &idle).await;
+    put(store, &family(2)).await;
+    put(store, &ended).await;
+    assert_eq!(sweep(store, 60).await, SweepReport::default());
+    assert_eq!(
+        sweep(store, 61).await,
+        SweepReport {
+            families: 1,
+            ..SweepReport::default()
+        }
+    );
+    assert_eq!(store.family(ended.id).await.unwrap(), None);
+    assert_eq!(
+        list(store, FamilyIndex::Realm(realm("production"))).await,
+        [idle.id]
+    );
+    assert_eq!(sweep(store, 111).await.families, 0);
+    assert_eq!(sweep(store, 112).await.families, 1);
+    for index in [
+        FamilyIndex::Realm(realm("production")),
+        FamilyIndex::Binding(realm("production"), idle.bindings[0].clone()),
+        FamilyIndex::ApiKey(realm("production"), idle.api_key.clone()),
+    ] {
+        assert!(list(store, index).await.is_empty());
+    }
+    assert_eq!(sweep(store, 9999).await, SweepReport::default());
+}
+
+async fn a_sweep_follows_a_family_that_was_refreshed(store: &Shared) {
+    let one = family(1);
+    put(store, &one).await;
+    let refreshed = rotated(&one, at(90));
+    put(store, &refreshed).await;
+    // Alive until 190, a tombstone until 200, although it would have been gone after 111.
+    assert_eq!(sweep(store, 150).await.families, 0);
+    assert_eq!(store.family(one.id).await.unwrap(), Some(refreshed.clone()));
+    assert_eq!(sweep(store, 200).await.families, 0);
+    // Revoked, it goes earlier than the sweep that looked at it last expected.
+    put(store, &refreshed.revoked(RevokeReason::Reuse, at(160))).await;
+    assert_eq!(sweep(store, 170).await.families, 0);
+    assert_eq!(sweep(store, 171).await.families, 1);
+}
+
+async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {
+    let one = family(1);
+    for until in [10, 20, 100, 30, 200] {
+        append(store, &session_revoked(&one, until)).await;
+    }
+    assert_eq!(sweep(store, 10).await.events, 0);
+    // The fourth is dead, too, but behind one that matters: the log has no gap.
+    assert_eq!(sweep(store, 50).await.events, 2);
+    assert!(matches!(
+        store.events_after(Sequence(1), 9).await,
+        Err(StoreError::EventsForgotten)
+    ));
+    assert_eq!(
+        sequences(&store.events_after(Sequence(2), 9).await.unwrap().events),
+        [3, 4, 5]
+    );
+    assert_eq!(sweep(store, 101).await.events, 2);
+    assert_eq!(sweep(store, 999).await.events, 1);
+    assert!(
+        store
+            .events_after(Sequence(5), 9)
+            .await
+            .unwrap()
+            .events
+            .is_empty()
+    );
+    assert_eq!(append(store, &session_revoked(&one, 2000)).await, Sequence(6));
+    assert_eq!(
+        sequences(&store.events_after(Sequence(5), 9).await.unwrap().events),
+        [6]
+    );
+}
+
+async fn a_sweep_removes_requests_and_audit_records(store: &Shared) {
+    let (first, second) = (request(1, 100), request(2, 200));
+    put_request(store, first.clone()).await;
+    put_request(store, second.clone()).await;
+    // Given another time, it is kept until that.
+    put_request(store, request(1, 150)).await;
+    for second in [10, 20, 30] {
+        write(store, move |transaction| {
+            transaction.audit(&audit_record(second, family(1).id)).unwrap();
+        })
+        .await;
+    }
+    let report = store.sweep(at(120), at(20), 1000).await.unwrap();
+    assert_eq!(
+        report,
+        SweepReport {
+            records: 1,
+            ..SweepReport::default()
+        }
+    );
+    assert!(remembered(store, &first.0).await.is_some());
+    let report = store.sweep(at(151), at(31), 1000).await.unwrap();
+    assert_eq!(
+        report,
+        SweepReport {
+            records: 3,
+            ..SweepReport::default()
+        }
+    );
+    assert_eq!(remembered(store, &first.0).await, None);
+    assert_eq!(remembered(store, &second.0).await, Some(second.1));
+    assert!(store.audit_after(0, 10).await.unwrap().is_empty());
+    write(store, move |transaction| {
+        transaction.audit(&audit_record(40, family(1).id)).unwrap();
+    })
+    .await;
+    assert_eq!(store.audit_after(0, 10).await.unwrap()[0].0, 4);
+}
+
+async fn a_sweep_says_how_far_it_came_and_where_the_log_begins(store: &Shared) {
+    assert_eq!((store.swept_through(), store.events_floor()), (None, Sequence(0)));
+    sweep(store, 20).await;
+    assert_eq!(store.swept_through(), Some(at(20)));
+    for until in [30, 9000] {
+        append(store, &session_revoked(&family(1), until)).await;
+    }
+    sweep(store, 31).await;
+    assert_eq!(
+        (store.swept_through(), store.events_floor()),
+        (Some(at(31)), Sequence(1))
+    );
+    // It never goes back, whatever a clock says.
+    sweep(store, 25).await;
+    assert_eq!(store.swept_through(), Some(at(31)));
+    sweep(store, 31 + 3600).await;
+    assert_eq!(store.swept_through(), Some(at(31 + 3600)));
+}
+
+async fn a_sweep_stops_at_its_limit_and_goes_on(store: &Shared) {
+    for number in 1..=300 {
+        put(store, &family(number)).await;
+    }
+    let report = store.sweep(at(9999), Timestamp::EPOCH, 7).await.unwrap();
+    assert_eq!(
+        report,
+        SweepReport {
+            families: 7,
+            more: true,
+            ..SweepReport::default()
+        }
+    );
+    let report = store.sweep(at(9999), Timestamp::EPOCH, 280).await.unwrap();
+    assert_eq!(
+        report,
+        SweepReport {
+            families: 280,
+            more: true,
+            ..SweepReport::default()
+        }
+    );
+    let report = store.sweep(at(9999), Timestamp::EPOCH, 13).await.unwrap();
+    assert_eq!(
+        report,
+        SweepReport {
+            families: 13,
+            more: false,
+            ..SweepReport::default()
+        }
+    );
+}
+
+// === the end ===
+
+async fn a_store_that_is_closed_answers_so(store: &Shared) {
+    let one = family(1);
+    put(store, &one).await;
+    append(store, &session_revoked(&one, 9)).await;
+    let waiting: Vec<_> = (2..30)
+        .map(|number| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move {
+                let result = store
+                    .transact(move |transaction| transaction.put_family(&family(number)))
+                    .await;
+                assert!(matches!(result, Ok(()) | Err(StoreError::Closed)), "{result:?}");
+            })
+        })
+        .collect();
+    store.close().await.unwrap();
+    for caller in waiting {
+        caller.await.unwrap();
+    }
+    let closed =
+        |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Closed)), "{result:?}");
+    closed(store.transact(|_| Ok(())).await);
+    closed(store.family(one.id).await.map(drop));
+    closed(store.api_key(&api_key_id(1)).await.map(drop));
+    closed(store.signing_keys().await.map(drop));
+    closed(store.events_after(Sequence(0), 1).await.map(drop));
+    closed(store.audit_after(0, 1).await.map(drop));
+    closed(store.sweep(at(0), at(0), 1).await.map(drop));
+    closed(
+        store
+            .api_keys(
+                &realm("production"),
+                PageRequest {
+                    after: None,
+                    limit: 1,
+                },
+            )
+            .await
+            .map(drop),
+    );
+    let all = FamilyIndex::Realm(realm("production"));
+    closed(
+        store
+            .families(
+                all,
+                PageRequest {
+                    after: None,
+                    limit: 1,
+                },
+            )
+            .await
+            .map(drop),
+    );
+    closed(store.close().await);
+    assert!(!store.is_healthy());
+}

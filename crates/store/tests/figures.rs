@@ -1,0 +1,204 @@
+//! Figures of the sled backend, each beside a baseline of the same run. Not checks: run with
+//! `cargo test --release -p tessera-store --test figures -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod fixture;
+
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fixture::{at, audit_record, family, rotated, with_subject, write};
+use tempfile::TempDir;
+use tessera_core::{Family, FamilyId};
+use tessera_store::{SledOptions, SledStore, Store, StoreExt};
+
+const CALLERS: u32 = 256;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(2);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap()
+}
+
+fn open(path: &Path) -> Arc<dyn Store> {
+    Arc::new(SledStore::open(path, SledOptions::default()).unwrap())
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path.join("rows/db")).unwrap().len()
+}
+
+/// Puts `count` families, 100 in a job.
+async fn fill(store: &Arc<dyn Store>, count: u32) {
+    for first in (1..=count).step_by(100) {
+        write(store, move |transaction| {
+            for number in first..(first + 100).min(count + 1) {
+                transaction
+                    .put_family(&with_subject(number, &format!("user:{}", number % 5000)))
+                    .unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+fn baseline(path: &Path) -> f64 {
+    let mut file = File::create(path).unwrap();
+    let begin = Instant::now();
+    let mut count = 0;
+    while begin.elapsed() < ROUND {
+        file.write_all(&[7; 128]).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    f64::from(count) / begin.elapsed().as_secs_f64()
+}
+
+/// A refresh as the authority does it: read, decide, write the family and an audit record.
+async fn refresh(store: &Arc<dyn Store>, id: FamilyId) {
+    store
+        .transact(move |transaction| {
+            let Some(family) = transaction.family(id)? else {
+                return Ok(());
+            };
+            if transaction.revokes_family(&family).is_none() {
+                transaction.put_family(&rotated(&family, at(7)))?;
+                transaction.audit(&audit_record(7, id))?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+async fn refreshes(store: &Arc<dyn Store>, families: &Arc<Vec<Family>>, callers: u32) -> f64 {
+    refreshes_for(store, families, callers, ROUND).await
+}
+
+async fn refreshes_for(
+    store: &Arc<dyn Store>,
+    families: &Arc<Vec<Family>>,
+    callers: u32,
+    length: Duration,
+) -> f64 {
+    let begin = Instant::now();
+    let callers: Vec<_> = (0..callers)
+        .map(|caller| {
+            let (store, families) = (Arc::clone(store), Arc::clone(families));
+            tokio::spawn(async move {
+                let mut count = 0_u32;
+                while begin.elapsed() < length {
+                    let turn = (caller as usize + count as usize * 257) % families.len();
+                    refresh(&store, families.get(turn).unwrap().id).await;
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut total = 0;
+    for caller in callers {
+        total += caller.await.unwrap();
+    }
+    f64::from(total) / begin.elapsed().as_secs_f64()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn durable_refreshes_beside_bare_syncs() {
+    let directory = TempDir::new_in(".").unwrap();
+    let path = directory.path().join("data");
+    let store = open(&path);
+    let families: Arc<Vec<_>> = Arc::new(
+        (1..=20_000)
+            .map(|number| with_subject(number, &format!("user:{}", number % 5000)))
+            .collect(),
+    );
+    runtime().block_on(async {
+        fill(&store, 20_000).await;
+        let (mut many, mut one, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            bare.push(baseline(&directory.path().join("baseline")));
+            many.push(refreshes(&store, &families, CALLERS).await);
+            one.push(refreshes(&store, &families, 1).await);
+        }
+        let (many, one, bare) = (median(many), median(one), median(bare));
+        println!("bare append + fdatasync: {bare:.0}/s");
+        println!(
+            "durable refreshes, {CALLERS} callers: {many:.0}/s, {:.2} times the bare ones",
+            many / bare
+        );
+        println!(
+            "durable refreshes, 1 caller: {one:.0}/s, {:.2} bare syncs each",
+            bare / one
+        );
+        println!("rows/db: {} MiB", size_of(&path) >> 20);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn opening_with_many_families() {
+    let count = std::env::var("FAMILIES").map_or(200_000, |text| text.parse().unwrap());
+    let directory = TempDir::new_in(".").unwrap();
+    let store = open(directory.path());
+    runtime().block_on(async {
+        let begin = Instant::now();
+        fill(&store, count).await;
+        println!("filled with {count} families in {:.1?}", begin.elapsed());
+        store.close().await.unwrap();
+    });
+    println!("rows/db: {} MiB", size_of(directory.path()) >> 20);
+    for _ in 0..3 {
+        let begin = Instant::now();
+        let store = open(directory.path());
+        println!("opened and checked in {:.2?}", begin.elapsed());
+        let found = runtime().block_on(store.family(family(count).id)).unwrap();
+        assert!(found.is_some());
+        runtime().block_on(store.close()).unwrap();
+    }
+}
+
+/// Most families rest while few are busy: what rests must not hold the space of what was overwritten.
+#[test]
+#[ignore = "a measurement"]
+fn the_file_follows_what_it_holds() {
+    let directory = TempDir::new_in(".").unwrap();
+    let store = open(directory.path());
+    runtime().block_on(async {
+        let mut first = 0;
+        for _ in 0..12 {
+            let mut rate = 0.0;
+            for _ in 0..10 {
+                let families: Vec<_> = (first..first + 100)
+                    .map(|number| with_subject(number, &format!("user:{}", number % 5000)))
+                    .collect();
+                for family in &families {
+                    fixture::put(&store, family).await;
+                }
+                first += 100;
+                rate = refreshes_for(&store, &Arc::new(families), CALLERS, ROUND / 10).await;
+            }
+            while store.sweep(at(0), at(8), 100_000).await.unwrap().more {}
+            println!(
+                "{first} families, {rate:.0} refreshes/s, rows/db: {} MiB",
+                size_of(directory.path()) >> 20
+            );
+        }
+        store.close().await.unwrap();
+    });
+}
