@@ -299,7 +299,7 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
     let mut stream = admin.revocations().watch(requests).await.unwrap().into_inner();
     soon("the first checkpoint", stream.message()).await.unwrap();
     let at = world.authority.now();
-    let events = 20_000_u64;
+    let events = 5_000_u64;
     let write = store.transact(move |tx| {
         for number in 0..events {
             tx.append(NewEvent {

@@ -163,8 +163,10 @@ impl World {
         let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
             let _ = stopped.await;
         }));
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .unwrap()
+        // A small window, so that a client which does not read is noticed after kilobytes, not megabytes.
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint
+            .initial_stream_window_size(65_535)
             .connect()
             .await
             .unwrap();
