@@ -11,6 +11,7 @@
 mod api_keys;
 mod authenticate;
 mod error;
+mod gathering;
 mod grant;
 mod introspect;
 mod issue;
@@ -55,7 +56,10 @@ pub use watch::{
     StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchQueue, WatchStart, Watcher,
 };
 
-use crate::{error::CallNotAllowed, keys::KeySet, propagation::Subscribers, verified::VerifiedTokens};
+use crate::{
+    error::CallNotAllowed, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
+    verified::VerifiedTokens,
+};
 
 /// A running authority: the use cases over one store, one policy and one set of realms.
 ///
@@ -69,6 +73,7 @@ pub struct Authority {
     verified: VerifiedTokens,
     watch_stall_max: Duration,
     subscribers: Subscribers,
+    gatherings: Gatherings,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
 }

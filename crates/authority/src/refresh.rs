@@ -4,8 +4,8 @@
 //! one atomic read-decide-write that asks the family again, and nothing is answered before that is durable.
 
 use tessera_core::{
-    AuditAction, AuditRecord, EventBody, Family, FamilyId, PolicyRevision, RequestId, RevokeReason, Scope,
-    ScopeSet, SecretHash, Timestamp, TokenId,
+    AuditAction, AuditRecord, EventBody, Family, FamilyId, PolicyRevision, RealmLimits, RequestId,
+    RevokeReason, Scope, ScopeSet, SecretHash, Timestamp, TokenId,
     family::{Presented, Refusal, Verdict},
 };
 use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
@@ -75,7 +75,7 @@ impl Authority {
             return Err(RefreshError::Invalid);
         }
         let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
-        let spend = Spend::new(
+        let mut spend = Spend::new(
             principal,
             request,
             &token,
@@ -87,7 +87,16 @@ impl Authority {
             Verdict::Refuse(refusal) => return Err(self.refuse(refusal, &family)),
             // A thief's scopes are of no interest.
             Verdict::Reuse => Grant::nothing(&family),
-            Verdict::Rotate | Verdict::Replay => self.grant_again(principal, request, &family)?,
+            // One that is about to rotate and loses the race overlapped with the winner: it is no retry.
+            Verdict::Rotate => {
+                spend.counts = false;
+                self.grant_again(principal, request, &family)?
+            }
+            Verdict::Replay => {
+                let grant = self.grant_again(principal, request, &family)?;
+                spend.counts = self.gatherings.join(family.id, token.generation).await;
+                grant
+            }
         };
         let (scopes, denied, policy) = (grant.granted, grant.denied, grant.revision);
         let outcome = self
@@ -173,6 +182,9 @@ struct Spend {
     successor: SecretHash,
     token_id: TokenId,
     now: Timestamp,
+    /// Whether a replay takes one of those that the family allows; one that came together with another
+    /// takes none.
+    counts: bool,
 }
 
 impl Spend {
@@ -192,6 +204,7 @@ impl Spend {
             successor,
             token_id: TokenId::generate(now, random()?),
             now,
+            counts: true,
         })
     }
 
@@ -201,7 +214,17 @@ impl Spend {
             secret: self.secret,
             client: self.principal.client(),
         };
-        family.present(&presented, &self.principal.realm().limits, self.now)
+        let limits = &self.principal.realm().limits;
+        if self.counts {
+            return family.present(&presented, limits, self.now);
+        }
+        // The one that counts for this one may have taken the last.
+        let grace_replays_max = limits.grace_replays_max.saturating_add(1);
+        let with_company = RealmLimits {
+            grace_replays_max,
+            ..limits.clone()
+        };
+        family.present(&presented, &with_company, self.now)
     }
 
     /// Asks the family again, and writes what follows.
@@ -282,8 +305,13 @@ impl Spend {
             // The ratchet gives another successor than it gave before: the server key was changed.
             return Ok(Outcome::Refused(RefreshError::Invalid));
         }
-        let family = family.replayed();
-        tx.put_family(&family)?;
+        let family = if self.counts {
+            let counted = family.replayed();
+            tx.put_family(&counted)?;
+            counted
+        } else {
+            family.clone()
+        };
         let generation = family.generation();
         let action = AuditAction::Replayed {
             family: family.id,

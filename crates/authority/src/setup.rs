@@ -13,8 +13,8 @@ use tessera_token::{KeyError, NoEntropy, ServerKeys, SigningKeyPair};
 use tokio::sync::watch as signal;
 
 use crate::{
-    Authority, Unavailable, keys::KeySet, propagation::Subscribers, revoke::publish_key,
-    verified::VerifiedTokens,
+    Authority, Unavailable, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
+    revoke::publish_key, verified::VerifiedTokens,
 };
 
 /// What an authority is made of.
@@ -117,6 +117,7 @@ impl Authority {
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
             subscribers: Subscribers::default(),
+            gatherings: Gatherings::default(),
             clock,
             draining: signal::Sender::new(false),
         }))

@@ -103,15 +103,7 @@ async fn a_sixth_retry_is_one_too_many() {
 
 #[tokio::test]
 async fn checklist_2_fifty_concurrent_refreshes_give_one_successor() {
-    let limits = RealmLimits {
-        grace_replays_max: 100,
-        ..RealmLimits::default()
-    };
-    let world = World::with(Setup {
-        limits,
-        ..Setup::default()
-    })
-    .await;
+    let world = World::start().await;
     let app = world.client("production", "app").await;
     let first = refresh_token(app.issue_for("user:ann").await.tokens.as_ref());
     let calls: Vec<_> = (0..50)
