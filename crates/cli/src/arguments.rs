@@ -66,11 +66,20 @@ pub(crate) struct Connection {
 }
 
 /// How answers look.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Output {
     /// Print exactly one JSON document (streams: one a line).
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
+    /// Print one field of the JSON document and nothing else, such as `tokens.access_token`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        conflicts_with = "json",
+        help_heading = "Output"
+    )]
+    pub(crate) field: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -64,7 +64,11 @@ impl From<Status> for Failure {
             .get_details_error_info()
             .map_or_else(String::new, |info| info.reason);
         // An answer without a reason comes from the transport, not from an authority.
-        let could_not_run = reason.is_empty() && matches!(status.code(), Code::Unavailable | Code::Unknown);
+        let could_not_run = reason.is_empty()
+            && matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+            );
         Self {
             code: if could_not_run || status.code() == Code::DeadlineExceeded {
                 2

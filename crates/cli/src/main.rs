@@ -46,11 +46,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match command {
         Command::Dev(dev) => command::dev::run(dev).await?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
-        Command::Token { command } => return command::token::run(command, &connection, output).await,
-        Command::Revoke(revoke) => command::revoke::run(revoke, &connection, output).await?,
-        Command::Watch(watch) => command::watch::run(watch, &connection, output).await?,
-        Command::Apikey { command } => command::apikey::run(command, &connection, output).await?,
-        Command::Session { command } => command::session::run(command, &connection, output).await?,
+        Command::Token { command } => return command::token::run(command, &connection, &output).await,
+        Command::Revoke(revoke) => command::revoke::run(revoke, &connection, &output).await?,
+        Command::Watch(watch) => command::watch::run(watch, &connection, &output).await?,
+        Command::Apikey { command } => command::apikey::run(command, &connection, &output).await?,
+        Command::Session { command } => command::session::run(command, &connection, &output).await?,
         Command::Completions { shell } => command::completions(shell),
     }
     Ok(ExitCode::SUCCESS)

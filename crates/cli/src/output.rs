@@ -7,10 +7,26 @@ use serde_json::Value;
 use crate::{arguments::Output, failure::Failure};
 
 impl Output {
-    /// Prints one answer: the JSON document, or the lines for people.
-    pub(crate) fn print(self, json: &Value, human: impl FnOnce() -> String) -> Result<(), Failure> {
-        let text = if self.json { json.to_string() } else { human() };
+    /// Prints one answer: the JSON document, one field of it, or the lines for people.
+    pub(crate) fn print(&self, json: &Value, human: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = match &self.field {
+            Some(path) => field(json, path)?,
+            None if self.json => json.to_string(),
+            None => human(),
+        };
         print_line(&text)
+    }
+}
+
+/// The value at a path of names and numbers; a text without its quotes.
+fn field(json: &Value, path: &str) -> Result<String, Failure> {
+    let pointer = format!("/{}", path.replace('.', "/"));
+    match json.pointer(&pointer) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value) => Ok(value.to_string()),
+        None => Err(Failure::cannot_run(format!(
+            "the answer has no field `{path}`: --json shows them all"
+        ))),
     }
 }
 

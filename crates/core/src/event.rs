@@ -210,7 +210,15 @@ impl EventBody {
     pub fn audience(&self) -> Option<&Audience> {
         match self {
             Self::TokenRevoked { audience, .. } | Self::SessionRevoked { audience, .. } => Some(audience),
-            _ => None,
+            Self::SubjectRevoked { .. }
+            | Self::ClientRevoked { .. }
+            | Self::BindingRevoked { .. }
+            | Self::RealmRevoked
+            | Self::KeyPublished { .. }
+            | Self::KeyActivated { .. }
+            | Self::KeyRevoked { .. }
+            | Self::ApiKeyRevoked { .. }
+            | Self::PolicyApplied { .. } => None,
         }
     }
 
@@ -222,7 +230,13 @@ impl EventBody {
             | Self::SessionRevoked { client, .. }
             | Self::ClientRevoked { client }
             | Self::ApiKeyRevoked { client, .. } => Some(client),
-            _ => None,
+            Self::SubjectRevoked { .. }
+            | Self::BindingRevoked { .. }
+            | Self::RealmRevoked
+            | Self::KeyPublished { .. }
+            | Self::KeyActivated { .. }
+            | Self::KeyRevoked { .. }
+            | Self::PolicyApplied { .. } => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     json,
 };
 
-pub(crate) async fn run(command: ApiKey, connection: &Connection, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         ApiKey::Create {
             name,
@@ -88,7 +88,7 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: Output
 }
 
 /// Writes to the data directory itself, which only its owner can do: the way to a realm's first key.
-async fn create_offline(name: &str, realm: &str, config: &Path, output: Output) -> Result<(), Failure> {
+async fn create_offline(name: &str, realm: &str, config: &Path, output: &Output) -> Result<(), Failure> {
     let client = ClientName::from_short(name).map_err(Failure::cannot_run)?;
     let realm = RealmName::parse(realm).map_err(Failure::cannot_run)?;
     let config = Config::read(config).map_err(Failure::cannot_run)?;
@@ -108,14 +108,14 @@ async fn create_offline(name: &str, realm: &str, config: &Path, output: Output) 
     print_made(new.secret.expose(), Some(record), output)
 }
 
-fn print_made(secret: &str, api_key: Option<Value>, output: Output) -> Result<(), Failure> {
+fn print_made(secret: &str, api_key: Option<Value>, output: &Output) -> Result<(), Failure> {
     let document = json!({ "secret": secret, "api_key": api_key });
     output.print(&document, || {
         format!("{secret}\nThis is shown once: keep it now.")
     })
 }
 
-async fn list(connection: &Connection, output: Output) -> Result<(), Failure> {
+async fn list(connection: &Connection, output: &Output) -> Result<(), Failure> {
     let mut client = connection.api_keys().await?;
     let mut keys = Vec::new();
     let mut page_token = String::new();

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
 };
 
-pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let Revoke {
         target,
         validate_only,
@@ -52,7 +52,7 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
 pub(crate) async fn print_revoked(
     request: RevokeRequest,
     connection: &Connection,
-    output: Output,
+    output: &Output,
 ) -> Result<(), Failure> {
     let validate_only = request.validate_only;
     let response = connection.tokens().await?.revoke(request).await?.into_inner();

@@ -12,7 +12,7 @@ use crate::{
     output::table,
 };
 
-pub(crate) async fn run(command: Session, connection: &Connection, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(command: Session, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         Session::List(arguments) => list(arguments, connection, output).await,
         Session::Show { family } => {
@@ -52,7 +52,7 @@ pub(crate) async fn run(command: Session, connection: &Connection, output: Outpu
     }
 }
 
-async fn list(arguments: ListSessions, connection: &Connection, output: Output) -> Result<(), Failure> {
+async fn list(arguments: ListSessions, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let by = match (arguments.subject, arguments.client, arguments.binding) {
         (Some(subject), _, _) => By::Subject(subject),
         (_, Some(client), _) => By::Client(client),

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn run(
     command: Token,
     connection: &Connection,
-    output: Output,
+    output: &Output,
 ) -> Result<ExitCode, Failure> {
     match command {
         Token::Issue(arguments) => issue(arguments, connection, output).await?,
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn issue(arguments: Issue, connection: &Connection, output: Output) -> Result<(), Failure> {
+async fn issue(arguments: Issue, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let request = IssueRequest {
         request_id: arguments.request_id.unwrap_or_default(),
         subject: arguments.subject.unwrap_or_default(),
@@ -97,7 +97,7 @@ async fn issue(arguments: Issue, connection: &Connection, output: Output) -> Res
 async fn print_refreshed(
     request: RefreshRequest,
     connection: &Connection,
-    output: Output,
+    output: &Output,
 ) -> Result<(), Failure> {
     let response = connection.tokens().await?.refresh(request).await?.into_inner();
     output.print(&json::refresh_response(&response), || {
@@ -154,7 +154,7 @@ async fn inspect(
     token: &str,
     verify: bool,
     connection: &Connection,
-    output: Output,
+    output: &Output,
 ) -> Result<ExitCode, Failure> {
     if token.starts_with(refresh::PREFIX) {
         return Err(Failure::refused(

@@ -15,7 +15,7 @@ use crate::{
     output::print_line,
 };
 
-pub(crate) async fn run(arguments: Watch, connection: &Connection, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let interrupted = shutdown::requested()?;
     let kinds = arguments
         .kinds
@@ -58,7 +58,7 @@ pub(crate) async fn run(arguments: Watch, connection: &Connection, output: Outpu
     }
 }
 
-fn print(response: &WatchResponse, with_checkpoints: bool, output: Output) -> Result<(), Failure> {
+fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> Result<(), Failure> {
     if matches!(response.message, Some(Message::Checkpoint(_))) && !with_checkpoints {
         return Ok(());
     }

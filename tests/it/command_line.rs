@@ -1,0 +1,289 @@
+//! The command line: what it prints, and its exit codes.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use crate::support::{Authority, json, root, stderr, stdout, tessera};
+
+fn code(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn every_verb_has_its_json_document() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| json(authority.tessera("production").args(arguments));
+
+    let issued = run(&[
+        "token",
+        "issue",
+        "--subject",
+        "user:ann",
+        "--role",
+        "role:viewer",
+        "--binding",
+        "stream:1",
+    ]);
+    assert_eq!(issued["tokens"]["token_type"], "Bearer");
+    assert_eq!(issued["tokens"]["expires_in"], 3600);
+    let (access, family) = (
+        issued["tokens"]["access_token"].as_str().unwrap(),
+        issued["family_id"].as_str().unwrap(),
+    );
+    let refreshed = run(&[
+        "token",
+        "refresh",
+        issued["tokens"]["refresh_token"].as_str().unwrap(),
+    ]);
+    assert_eq!(
+        (refreshed["generation"].as_u64(), refreshed["replayed"].as_bool()),
+        (Some(2), Some(false))
+    );
+
+    let introspected = run(&["token", "introspect", access]);
+    assert_eq!(
+        (introspected["active"].as_bool(), introspected["sub"].as_str()),
+        (Some(true), Some("user:ann"))
+    );
+    let inspected = run(&["token", "inspect", access]);
+    assert_eq!(
+        (inspected["verified"].clone(), inspected["sub"].as_str()),
+        (Value::Null, Some("user:ann"))
+    );
+    assert_eq!(run(&["token", "inspect", access, "--verify"])["verified"], true);
+
+    let session = run(&["session", "show", family]);
+    assert_eq!(
+        (session["state"].as_str(), session["generation"].as_u64()),
+        (Some("active"), Some(2))
+    );
+    assert_eq!(
+        run(&["session", "list", "--subject", "user:ann"])["sessions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        run(&["session", "list", "--binding", "stream:1"])["sessions"][0]["family_id"],
+        family
+    );
+    assert_eq!(
+        run(&["revoke", "--subject", "user:ann", "--validate-only"])["matched"],
+        1
+    );
+    assert_eq!(run(&["token", "revoke", access])["matched"], 1);
+    assert_eq!(
+        run(&["token", "introspect", access]),
+        serde_json::json!({ "active": false })
+    );
+    assert_eq!(run(&["session", "revoke", family])["matched"], 1);
+    assert_eq!(run(&["session", "show", family])["state"], "revoked");
+    assert_eq!(run(&["revoke", "--binding", "stream:1"])["matched"], 0);
+
+    let made = run(&[
+        "apikey",
+        "create",
+        "shop",
+        "--realm",
+        "production",
+        "--expires",
+        "1h",
+    ]);
+    assert_eq!(made["api_key"]["status"], "active");
+    let id = made["api_key"]["id"].as_str().unwrap();
+    let rolled = run(&["apikey", "roll", id, "--overlap", "1h"]);
+    assert_eq!(
+        (
+            rolled["previous"]["status"].as_str(),
+            rolled["previous"]["id"].as_str()
+        ),
+        (Some("rolled"), Some(id))
+    );
+    run(&["apikey", "revoke", id]);
+    let listed = run(&["apikey", "list"]);
+    let status = listed["api_keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["id"] == id)
+        .unwrap();
+    assert_eq!(status["status"], "revoked");
+}
+
+#[test]
+fn one_field_is_printed_for_scripts() {
+    let authority = Authority::dev(&[]);
+    let output = authority
+        .tessera("production")
+        .args(["token", "issue", "--field", "tokens.access_token"])
+        .output();
+    let output = output.unwrap();
+    assert!(stdout(&output).starts_with("v4.public.") && stdout(&output).lines().count() == 1);
+    let (status, said) =
+        code(
+            authority
+                .tessera("production")
+                .args(["token", "issue", "--field", "tokens.acces"]),
+        );
+    assert!(status == Some(2) && said.contains("tokens.acces"), "{said}");
+}
+
+#[test]
+fn exit_codes_tell_done_refused_and_could_not_run_apart() {
+    let authority = Authority::dev(&[]);
+    let (status, said) = code(
+        authority
+            .tessera("production")
+            .args(["token", "refresh", "tsr_nonsense"]),
+    );
+    assert!(
+        status == Some(1) && said.contains("UNAUTHENTICATED / REFRESH_TOKEN_INVALID"),
+        "{said}"
+    );
+    let (status, said) = code(authority.tessera("").args(["token", "issue"]));
+    assert!(status == Some(2) && said.contains("TESSERA_API_KEY"), "{said}");
+    let (status, said) = code(tessera().args([
+        "token",
+        "issue",
+        "--addr",
+        "http://127.0.0.1:1",
+        "--api-key",
+        "tsk_x",
+    ]));
+    assert!(status == Some(2) && said.contains("http://127.0.0.1:1"), "{said}");
+    let (status, said) = code(tessera().args(["token", "isue"]));
+    assert!(status == Some(2) && said.contains("issue"), "{said}");
+    let (status, said) = code(tessera().arg("revoke"));
+    assert!(status == Some(2) && said.contains("--subject"), "{said}");
+    let (status, said) =
+        code(
+            authority
+                .tessera("production")
+                .args(["token", "issue", "--access-ttl", "1 hour"]),
+        );
+    assert!(status == Some(2) && said.contains("90s"), "{said}");
+    let refused = authority
+        .tessera("production")
+        .args(["token", "refresh", "tsr_x", "--json"])
+        .output()
+        .unwrap();
+    let document: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(document["error"]["reason"], "REFRESH_TOKEN_INVALID");
+    assert!(refused.stdout.is_empty());
+}
+
+#[test]
+fn a_token_is_read_from_stdin() {
+    let authority = Authority::dev(&[]);
+    let token =
+        json(authority.tessera("production").args(["token", "issue"]))["tokens"]["access_token"].clone();
+    let mut command = authority.tessera("production");
+    command
+        .args(["token", "introspect", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", token.as_str().unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["active"], true);
+}
+
+#[test]
+fn watch_prints_one_document_a_line() {
+    use std::io::{BufRead, BufReader};
+    let authority = Authority::dev(&[]);
+    let issued = json(authority.tessera("production").args(["token", "issue"]));
+    let revoked = json(authority.tessera("production").args([
+        "session",
+        "revoke",
+        issued["family_id"].as_str().unwrap(),
+    ]));
+    let mut command = authority.tessera("production");
+    command
+        .args(["watch", "--from", "snapshot", "--json"])
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert!(next()["snapshot_begin"].is_object());
+    let item = next();
+    assert_eq!(item["snapshot_item"]["kind"], "session_revoked");
+    assert_eq!(item["snapshot_item"]["cursor"], revoked["cursor"]);
+    assert_eq!(next()["snapshot_end"]["items"], 1);
+    json(
+        authority
+            .tessera("production")
+            .args(["revoke", "--subject", "user:ann"]),
+    );
+    let event = next();
+    assert_eq!(
+        (
+            event["event"]["kind"].as_str(),
+            event["event"]["subject"].as_str()
+        ),
+        (Some("subject_revoked"), Some("user:ann"))
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn dev_is_ready_in_two_seconds_and_its_commands_work_as_printed() {
+    use std::io::{BufRead, BufReader};
+    crate::support::binary();
+    let began = Instant::now();
+    let mut command = tessera();
+    command
+        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .current_dir(root());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut banner = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    while !banner.contains("Ctrl-C") {
+        assert!(out.read_line(&mut banner).unwrap() > 0, "{banner}");
+    }
+    let took = began.elapsed();
+    let _authority = Authority::adopt(child, String::new());
+    assert!(took.as_secs() < 2, "{took:?}");
+    let lines: Vec<_> = banner.lines().map(str::trim).collect();
+    let start = lines.iter().position(|line| line.starts_with("export ")).unwrap();
+    let commands = lines[start..]
+        .iter()
+        .take_while(|line| !line.is_empty() && !line.contains(" watch "));
+    let script: Vec<_> = commands.copied().collect();
+    assert!(script.len() >= 3, "{banner}");
+    let output = Command::new("sh")
+        .arg("-ec")
+        .arg(script.join("\n"))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("user:ann"), "{}", stdout(&output));
+}
+
+#[test]
+fn the_ready_file_has_what_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ready.json");
+    let authority = Authority::dev(&["--ready-file", file.to_str().unwrap()]);
+    let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(written, authority.ready);
+    for name in ["version", "grpc", "http", "admin", "policy_revision", "realms"] {
+        assert!(!written[name].is_null(), "{name}");
+    }
+    assert_eq!(written["data_dir"], Value::Null);
+    assert_eq!(written["realms"]["sandbox"]["kind"], "sandbox");
+}

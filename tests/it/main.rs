@@ -1,0 +1,21 @@
+//! Black-box tests: the real binary, real sockets, and nothing known of it but the contract.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, and has no users"
+)]
+
+mod architecture;
+mod command_line;
+mod contract;
+mod durability;
+mod main_job;
+mod offline;
+mod peers;
+mod serving;
+mod support;
+mod tour;

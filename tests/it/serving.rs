@@ -1,0 +1,318 @@
+//! `tessera serve`, for those who run it: what it makes, what it refuses, and how it stops.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use crate::support::{Authority, Client, PATIENCE, access, copy_folder, json, root, stderr, tessera, viewer};
+
+/// A folder with a configuration, the default policy, and free ports.
+struct Place {
+    folder: tempfile::TempDir,
+    address: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(server_section: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy_folder(&root().join("policies"), &folder.path().join("policies"));
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let example = fs::read_to_string(root().join("tessera.example.toml")).unwrap();
+        let config = example
+            .replace(
+                "listen = \"127.0.0.1:7600\"",
+                &format!("listen = \"127.0.0.1:{port}\""),
+            )
+            .replace(
+                "admin_listen = \"127.0.0.1:7601\"",
+                "admin_listen = \"127.0.0.1:0\"",
+            )
+            .replace("[store]", &format!("{server_section}\n[store]"));
+        let place = Self {
+            folder,
+            address: format!("http://127.0.0.1:{port}"),
+        };
+        fs::write(place.config(), config).unwrap();
+        place
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("tessera.toml")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} lacks {from}");
+        fs::write(self.path(name), text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// The first key of a realm, made without an authority.
+    fn first_key(&self, realm: &str) -> Value {
+        let mut command = tessera();
+        command
+            .args(["apikey", "create", "dev", "--realm", realm, "--config"])
+            .arg(self.config());
+        json(&mut command)
+    }
+
+    /// Runs `tessera serve` that must end by itself.
+    fn refused(&self) -> Output {
+        let output = tessera()
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        output
+    }
+
+    /// Runs `tessera serve` until it says that it serves.
+    fn serve(&self) -> Authority {
+        let mut command = tessera();
+        command
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let (mut said, deadline) = (String::new(), Instant::now() + PATIENCE);
+        while !said.contains("serving") {
+            assert!(
+                log.read_line(&mut said).unwrap() > 0 && Instant::now() < deadline,
+                "{said}"
+            );
+        }
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Authority::adopt(child, self.address.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
+    let place = Place::new();
+    let made = place.first_key("production");
+    let secret = made["secret"].as_str().unwrap();
+    assert!(secret.starts_with("tsk_production_"));
+    let authority = place.serve();
+    let client = Client::connect(&place.address, secret).await;
+    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
+    assert_eq!(
+        client.introspect(&access(issued.tokens.as_ref())).await.iss,
+        "https://auth.example.org/production"
+    );
+    assert!(authority.stop().success());
+    // The same again, after a restart.
+    let authority = place.serve();
+    let client = Client::connect(&place.address, secret).await;
+    assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
+    authority.signal("INT");
+    assert!(authority.wait().success());
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_place() {
+    let cases: [(&str, &str, &[&str]); 6] = [
+        ("cache_mib", "cash_mib", &["tessera.toml", "line", "cash_mib"]),
+        ("grace = \"10s\"", "grace = \"10 s\"", &["90s", "line"]),
+        (
+            "grace = \"10s\"",
+            "grace = \"2m\"",
+            &["[realms.production]", "at most 1m"],
+        ),
+        ("kind = \"sandbox\"", "kind = \"test\"", &["sandbox", "line"]),
+        (
+            "[realms.sandbox]",
+            "[realms.staging]",
+            &["staging", "catalogue.toml"],
+        ),
+        ("path = \"policies\"", "path = \"polices\"", &["polices"]),
+    ];
+    for (from, to, expected) in cases {
+        let place = Place::new();
+        place.edit("tessera.toml", from, to);
+        let said = stderr(&place.refused());
+        for part in expected {
+            assert!(said.contains(part), "{to}: {said}");
+        }
+    }
+    let missing = tessera()
+        .args(["serve", "--config", "/nowhere/tessera.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("/nowhere/tessera.toml"));
+}
+
+#[test]
+fn a_mistyped_policy_line_is_refused_with_file_line_and_column() {
+    let place = Place::new();
+    place.edit(
+        "policies/policy.csv",
+        "p, role:viewer, *, videos, read, allow",
+        "p, role:viewr, *, videos, read, allow",
+    );
+    let said = stderr(&place.refused());
+    assert!(
+        said.contains("policy.csv:5:4") && said.contains("role:viewer"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let place = Place::new();
+    let _authority = place.serve();
+    place.edit(
+        "tessera.toml",
+        &place.address.replace("http://", ""),
+        "127.0.0.1:0",
+    );
+    let said = stderr(&place.refused());
+    assert!(
+        said.contains("in use by another process") && said.contains("data"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_taken_address_is_refused_before_anything_is_touched() {
+    let place = Place::new();
+    let _taken = TcpListener::bind(place.address.replace("http://", "")).unwrap();
+    let said = stderr(&place.refused());
+    assert!(
+        said.contains("can't listen on") && !place.path("data").exists(),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_damaged_directory_is_refused_with_what_to_do() {
+    let place = Place::new();
+    place.first_key("production");
+    let file = place.path("data").join("rows").join("db");
+    let mut rows = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+    let mut bytes = Vec::new();
+    rows.read_to_end(&mut bytes).unwrap();
+    // Somewhere within what was written, not in the unused rest.
+    let at = bytes.iter().position(|&byte| byte != 0).unwrap();
+    let middle = at + (bytes.iter().rposition(|&byte| byte != 0).unwrap() - at) / 2;
+    rows.seek(SeekFrom::Start(middle as u64)).unwrap();
+    rows.write_all(&[!bytes[middle]; 64]).unwrap();
+    rows.sync_all().unwrap();
+    let said = stderr(&place.refused());
+    assert!(said.contains("is damaged") && said.contains("backup"), "{said}");
+}
+
+#[test]
+fn a_missing_or_foreign_server_key_is_refused() {
+    let place = Place::new();
+    place.first_key("production");
+    let key = fs::read_to_string(place.path("server.key")).unwrap();
+    fs::remove_file(place.path("server.key")).unwrap();
+    let said = stderr(&place.refused());
+    assert!(said.contains("server.key") && said.contains("restore"), "{said}");
+    assert!(
+        !place.path("server.key").exists(),
+        "a new one would hide that the old one is gone"
+    );
+
+    let other = Place::new();
+    other.first_key("production");
+    fs::copy(other.path("server.key"), place.path("server.key")).unwrap();
+    let said = stderr(&place.refused());
+    assert!(said.contains("sealed by another server key"), "{said}");
+    fs::write(place.path("server.key"), "k4.local.short").unwrap();
+    let said = stderr(&place.refused());
+    assert!(said.contains("k4.local") && !said.contains("short"), "{said}");
+    // With the right one among the previous keys it opens.
+    fs::copy(other.path("server.key"), place.path("server.key")).unwrap();
+    fs::write(place.path("old.key"), key).unwrap();
+    place.edit("tessera.toml", "previous = []", "previous = [\"old.key\"]");
+    place.first_key("sandbox");
+}
+
+#[test]
+fn secrets_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.first_key("production");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path("server.key")), 0o600);
+    let dev = tempfile::tempdir().unwrap();
+    Authority::dev_on(dev.path()).stop();
+    assert_eq!(mode(&dev.path().join("server.key")), 0o600);
+    assert_eq!(mode(&dev.path().join("dev-api-keys.json")), 0o600);
+}
+
+#[tokio::test]
+async fn checklist_34_with_tls_plaintext_and_strangers_are_refused() {
+    let place = Place::with("[server.tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.pem\"\n");
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    fs::write(place.path("server.crt"), certificate.pem()).unwrap();
+    fs::write(place.path("server.pem"), key.serialize_pem()).unwrap();
+    fs::write(place.path("ca.crt"), ca.pem()).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(place.path("other.crt"), other.cert.pem()).unwrap();
+
+    let secret = place.first_key("production")["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let _authority = place.serve();
+    let https = place.address.replace("http://127.0.0.1", "https://localhost");
+    let call = |address: &str, ca: Option<&str>| {
+        let mut command = tessera();
+        command
+            .args(["token", "issue", "--json"])
+            .env("TESSERA_ADDR", address)
+            .env("TESSERA_API_KEY", &secret);
+        if let Some(ca) = ca {
+            command.env("TESSERA_CA", place.path(ca));
+        }
+        command.output().unwrap()
+    };
+    let accepted = call(&https, Some("ca.crt"));
+    assert!(accepted.status.success(), "{}", stderr(&accepted));
+    for (what, address, ca) in [
+        ("plaintext", place.address.as_str(), None),
+        ("another authority", https.as_str(), Some("other.crt")),
+        (
+            "another name",
+            place.address.replace("http://", "https://").as_str(),
+            Some("ca.crt"),
+        ),
+        ("no authority", https.as_str(), None),
+    ] {
+        let refused = call(address, ca);
+        assert_eq!(refused.status.code(), Some(2), "{what}: {}", stderr(&refused));
+    }
+}

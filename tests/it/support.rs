@@ -1,0 +1,338 @@
+//! Running the binary, and calling it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tessera_proto::v1::{
+    self, IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest,
+    RefreshResponse, RevokeRequest, RevokeResponse, revocation_service_client::RevocationServiceClient,
+    revoke_request::Target, token_service_client::TokenServiceClient,
+};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The workspace's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The binary: `TESSERA_BIN`, or the one beside this test, built now so that it is never an old one.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("TESSERA_BIN") {
+            return path.into();
+        }
+        // target/<profile>/deps/it-…
+        let profile = std::env::current_exe()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "tessera-cli", "--bin", "tessera"]);
+        if profile.file_name().is_some_and(|name| name == "release") {
+            cargo.arg("--release");
+        }
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        assert!(
+            cargo.current_dir(root()).status().unwrap().success(),
+            "tessera does not build"
+        );
+        profile.join("tessera")
+    })
+}
+
+/// A running authority, killed when it is dropped.
+pub struct Authority {
+    child: Child,
+    /// The line that `--print-json` printed; null for `tessera serve`.
+    pub ready: Value,
+    pub address: String,
+}
+
+impl Authority {
+    /// `tessera dev` with free ports and further arguments.
+    pub fn dev(arguments: &[&str]) -> Self {
+        Self::start_dev(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `tessera dev` on a data directory.
+    pub fn dev_on(data: &Path) -> Self {
+        Self::dev(&["--data-dir", data.to_str().unwrap()])
+    }
+
+    /// The same, or what it said instead of starting.
+    pub fn start_dev(arguments: &[&str]) -> Result<Self, String> {
+        let mut command = Command::new(binary());
+        command.args([
+            "dev",
+            "--print-json",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]);
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        if line.is_empty() {
+            let output = child.wait_with_output().unwrap();
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        // What it logs goes nowhere, but must not fill the pipe.
+        let mut log = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let address = ready["grpc"].as_str().unwrap().to_owned();
+        Ok(Self {
+            child,
+            ready,
+            address,
+        })
+    }
+
+    /// An authority that something else started.
+    pub fn adopt(child: Child, address: String) -> Self {
+        Self {
+            child,
+            ready: Value::Null,
+            address,
+        }
+    }
+
+    pub fn api_key(&self, realm: &str) -> String {
+        self.ready["realms"][realm]["api_key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub async fn client(&self, realm: &str) -> Client {
+        self.with_key(&self.api_key(realm)).await
+    }
+
+    pub async fn with_key(&self, api_key: &str) -> Client {
+        Client::connect(&self.address, api_key).await
+    }
+
+    /// Runs `tessera` against this authority.
+    pub fn tessera(&self, realm: &str) -> Command {
+        let mut command = tessera();
+        command.env("TESSERA_ADDR", &self.address);
+        if !realm.is_empty() {
+            command.env("TESSERA_API_KEY", self.api_key(realm));
+        }
+        command
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn stop(self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, with nothing of this test's environment.
+pub fn tessera() -> Command {
+    let mut command = Command::new(binary());
+    for variable in [
+        "TESSERA_ADDR",
+        "TESSERA_API_KEY",
+        "TESSERA_CA",
+        "TESSERA_SERVER_KEY",
+        "RUST_LOG",
+    ] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The JSON that a command printed; it must have succeeded.
+pub fn json(command: &mut Command) -> Value {
+    let output = command.arg("--json").output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Sends an API key with each call.
+#[derive(Clone)]
+pub struct Bearer(String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
+        Ok(request)
+    }
+}
+
+/// A client with an API key.
+#[derive(Clone)]
+pub struct Client {
+    pub channel: InterceptedService<Channel, Bearer>,
+}
+
+impl Client {
+    pub async fn connect(address: &str, api_key: &str) -> Self {
+        let channel = Endpoint::from_shared(address.to_owned()).unwrap().connect_lazy();
+        Self {
+            channel: InterceptedService::new(channel, Bearer(api_key.to_owned())),
+        }
+    }
+
+    pub fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, Bearer>> {
+        TokenServiceClient::new(self.channel.clone())
+    }
+
+    pub fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, Bearer>> {
+        RevocationServiceClient::new(self.channel.clone())
+    }
+
+    pub async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, Status> {
+        self.tokens()
+            .issue(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    pub async fn refresh(&self, refresh_token: &str) -> Result<RefreshResponse, Status> {
+        let request = RefreshRequest {
+            refresh_token: refresh_token.to_owned(),
+            ..RefreshRequest::default()
+        };
+        self.tokens()
+            .refresh(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    pub async fn introspect(&self, token: &str) -> IntrospectResponse {
+        let request = IntrospectRequest {
+            token: token.to_owned(),
+            ..IntrospectRequest::default()
+        };
+        self.tokens().introspect(request).await.unwrap().into_inner()
+    }
+
+    pub async fn revoke(&self, target: Target) -> Result<RevokeResponse, Status> {
+        let request = RevokeRequest {
+            target: Some(target),
+            ..RevokeRequest::default()
+        };
+        self.tokens()
+            .revoke(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+}
+
+pub fn viewer(subject: &str) -> IssueRequest {
+    IssueRequest {
+        subject: subject.to_owned(),
+        roles: vec!["role:viewer".to_owned()],
+        ..IssueRequest::default()
+    }
+}
+
+pub fn access(tokens: Option<&v1::TokenSet>) -> String {
+    tokens.unwrap().access_token.clone()
+}
+
+pub fn refresh(tokens: Option<&v1::TokenSet>) -> String {
+    tokens.unwrap().refresh_token.clone()
+}
+
+/// The reason of a refusal.
+pub fn reason(status: &Status) -> String {
+    status
+        .get_details_error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"))
+        .reason
+}
+
+/// Waits for something that must happen soon.
+pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, happens)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: nothing happened"))
+}
+
+/// Copies a folder as it is now.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
