@@ -86,7 +86,12 @@ fn every_verb_has_its_json_document() {
     assert_eq!(run(&["session", "revoke", family])["matched"], 1);
     assert_eq!(run(&["session", "show", family])["state"], "revoked");
     assert_eq!(run(&["revoke", "--binding", "stream:1"])["matched"], 0);
+}
 
+#[test]
+fn api_keys_are_made_rolled_revoked_and_listed() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| json(authority.tessera("production").args(arguments));
     let made = run(&[
         "apikey",
         "create",

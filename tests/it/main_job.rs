@@ -42,10 +42,9 @@ async fn watch(client: &Client) -> (mpsc::Sender<WatchRequest>, Streaming<WatchR
         .unwrap()
         .into_inner();
     loop {
-        if let Message::Checkpoint(checkpoint) = next(&mut stream).await {
-            if checkpoint.nonce == b"begun" {
-                return (say, stream);
-            }
+        if matches!(next(&mut stream).await, Message::Checkpoint(checkpoint) if checkpoint.nonce == b"begun")
+        {
+            return (say, stream);
         }
     }
 }

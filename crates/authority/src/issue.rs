@@ -352,7 +352,7 @@ fn audience(request: &IssueRequest, catalogue: &Catalogue) -> Result<Audience, I
             nearest: catalogue.nearest_audience(audience.as_str()),
         }),
         None => {
-            let mut audiences = catalogue.audiences().into_iter();
+            let mut audiences = catalogue.audiences().iter();
             match (audiences.next(), audiences.next()) {
                 (Some(only), None) => Ok(only.clone()),
                 _ => Err(IssueError::Field {

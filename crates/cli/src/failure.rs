@@ -1,6 +1,6 @@
 //! How a command fails: exit code 1 where it was refused, 2 where it could not run.
 
-use std::process::ExitCode;
+use std::{fmt::Display, process::ExitCode};
 
 use serde_json::json;
 use tonic::{Code, Status};
@@ -18,7 +18,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// The command could not run: exit code 2.
-    pub(crate) fn cannot_run(message: impl ToString) -> Self {
+    pub(crate) fn cannot_run(message: impl Display) -> Self {
         Self {
             code: 2,
             wire_code: None,
@@ -29,7 +29,7 @@ impl Failure {
     }
 
     /// The command ran and was refused: exit code 1.
-    pub(crate) fn refused(message: impl ToString) -> Self {
+    pub(crate) fn refused(message: impl Display) -> Self {
         Self {
             code: 1,
             ..Self::cannot_run(message)

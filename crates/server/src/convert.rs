@@ -25,7 +25,7 @@ const NONCE_MAX: usize = 32;
 
 // === requests ===
 
-pub(crate) fn issue_request(wire: v1::IssueRequest) -> Result<IssueRequest, Status> {
+pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Status> {
     let mut fields = Fields::default();
     let request = IssueRequest {
         request_id: fields.optional("request_id", &wire.request_id, RequestId::parse),
@@ -210,7 +210,7 @@ pub(crate) fn list_keys(wire: &v1::ListKeysRequest) -> Result<(Option<RealmName>
 pub(crate) fn watch_start(wire: v1::WatchStart) -> Result<WatchStart, Status> {
     let mut fields = Fields::default();
     let at = start_at(&mut fields, wire.from);
-    let filter = watch_filter(&mut fields, wire.filter.unwrap_or_default());
+    let filter = watch_filter(&mut fields, &wire.filter.unwrap_or_default());
     let subscriber = fields.optional("subscriber", &wire.subscriber, SubscriberName::parse);
     if wire.required && wire.subscriber.is_empty() {
         fields.reject("subscriber", "must be set where `required` is");
@@ -247,7 +247,7 @@ fn start_at(fields: &mut Fields, from: Option<v1::watch_start::From>) -> Option<
     }
 }
 
-fn watch_filter(fields: &mut Fields, wire: v1::WatchFilter) -> WatchFilter {
+fn watch_filter(fields: &mut Fields, wire: &v1::WatchFilter) -> WatchFilter {
     let audiences = fields.list("filter.audiences", &wire.audiences, FILTER_MAX, Audience::parse);
     let clients = fields.list("filter.clients", &wire.clients, FILTER_MAX, ClientName::parse);
     if wire.kinds.len() > KINDS_MAX {

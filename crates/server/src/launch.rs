@@ -87,7 +87,6 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     let server_keys = server_keys(config)?;
     let options = SledOptions {
         cache_capacity_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
-        ..SledOptions::default()
     };
     let store = blocking(move || SledStore::open(&store_path, options)).await?;
     let authority = Authority::open(Options {

@@ -163,6 +163,8 @@ fn routes(mut server: Server, edge: Arc<Edge>) -> Result<Router, tonic_reflectio
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that reflecting clients can read the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let tokens = TokenServiceServer::new(Tokens(Arc::clone(&edge)));
     let revocations = RevocationServiceServer::new(Revocations(Arc::clone(&edge)));

@@ -115,7 +115,7 @@ fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, nearest: Op
     )
 }
 
-fn denied(message: String, denied: &[(Scope, String)]) -> Status {
+fn denied(message: &str, denied: &[(Scope, String)]) -> Status {
     let explained: serde_json::Map<_, _> = denied
         .iter()
         .map(|(scope, reason)| (scope.to_string(), serde_json::Value::String(reason.clone())))
@@ -221,7 +221,7 @@ impl IntoStatus for IssueError {
                 unknown(ErrorReason::RoleUnknown, "roles", "role", &role, nearest.as_ref())
             }
             Self::Field { field: name, problem } => field(name, &problem),
-            Self::Denied { denied: scopes, .. } => denied(message, &scopes),
+            Self::Denied { denied: scopes, .. } => denied(&message, &scopes),
             Self::IdempotencyMismatch => {
                 status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
             }
@@ -248,7 +248,7 @@ impl IntoStatus for RefreshError {
                 &[("scope", scope.to_string())],
                 vec![("scopes".to_owned(), message)],
             ),
-            Self::Denied(scopes) => denied(message, &scopes),
+            Self::Denied(scopes) => denied(&message, &scopes),
             Self::Unavailable(error) => error.into_status(),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tessera_core::{ClientName, RealmName};
+use tessera_core::{ClientName, RealmName, Seconds};
 use tessera_proto::v1::{
     self, CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest,
 };
@@ -41,36 +41,14 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
                 .create_api_key(request)
                 .await?
                 .into_inner();
-            print_made(&made.secret, made.api_key.as_ref().map(json::api_key), output)
+            print_made(
+                &made.secret,
+                made.api_key.as_ref().map(json::api_key).as_ref(),
+                output,
+            )
         }
         ApiKey::List => list(connection, output).await,
-        ApiKey::Roll { id, overlap } => {
-            let request = RollApiKeyRequest {
-                id,
-                overlap: Some(duration(overlap)),
-            };
-            let rolled = connection
-                .api_keys()
-                .await?
-                .roll_api_key(request)
-                .await?
-                .into_inner();
-            let document = json!({
-                "secret": rolled.secret,
-                "api_key": rolled.api_key.as_ref().map(json::api_key),
-                "previous": rolled.previous.as_ref().map(json::api_key),
-            });
-            let until = rolled
-                .previous
-                .and_then(|key| json::time(key.expire_time.as_ref()))
-                .unwrap_or_default();
-            output.print(&document, || {
-                format!(
-                    "{}\nThis is shown once. The old key works until {until}.",
-                    rolled.secret
-                )
-            })
-        }
+        ApiKey::Roll { id, overlap } => roll(id, overlap, connection, output).await,
         ApiKey::Revoke { id, reason } => {
             let request = RevokeApiKeyRequest { id, reason };
             let revoked = connection
@@ -85,6 +63,34 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
             })
         }
     }
+}
+
+async fn roll(id: String, overlap: Seconds, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    let request = RollApiKeyRequest {
+        id,
+        overlap: Some(duration(overlap)),
+    };
+    let rolled = connection
+        .api_keys()
+        .await?
+        .roll_api_key(request)
+        .await?
+        .into_inner();
+    let document = json!({
+        "secret": rolled.secret,
+        "api_key": rolled.api_key.as_ref().map(json::api_key),
+        "previous": rolled.previous.as_ref().map(json::api_key),
+    });
+    let until = rolled
+        .previous
+        .and_then(|key| json::time(key.expire_time.as_ref()))
+        .unwrap_or_default();
+    output.print(&document, || {
+        format!(
+            "{}\nThis is shown once. The old key works until {until}.",
+            rolled.secret
+        )
+    })
 }
 
 /// Writes to the data directory itself, which only its owner can do: the way to a realm's first key.
@@ -105,10 +111,10 @@ async fn create_offline(name: &str, realm: &str, config: &Path, output: &Output)
         .map_err(Failure::cannot_run)?;
     authority.close().await.map_err(Failure::cannot_run)?;
     let record = json!({ "id": new.record.id, "client": new.record.client, "realm": new.record.realm });
-    print_made(new.secret.expose(), Some(record), output)
+    print_made(new.secret.expose(), Some(&record), output)
 }
 
-fn print_made(secret: &str, api_key: Option<Value>, output: &Output) -> Result<(), Failure> {
+fn print_made(secret: &str, api_key: Option<&Value>, output: &Output) -> Result<(), Failure> {
     let document = json!({ "secret": secret, "api_key": api_key });
     output.print(&document, || {
         format!("{secret}\nThis is shown once: keep it now.")

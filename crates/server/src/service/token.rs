@@ -25,7 +25,7 @@ impl TokenService for Tokens {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         self.0
             .call("Issue", request, async |caller, wire| {
-                let request = convert::issue_request(wire)?;
+                let request = convert::issue_request(&wire)?;
                 let issued = self.0.authority.issue(&caller.principal, &request).await;
                 issued
                     .map(convert::issue_response)
