@@ -1,0 +1,116 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+/// Measures a tessera process beside bare baselines: every figure is a ratio of the same run.
+#[derive(Debug, Parser)]
+#[command(name = "tessera-bench", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the servers, measure in interleaved rounds, print medians.
+    Run(Run),
+    /// Serve the bare tonic echo until stdin ends; `run` starts it.
+    #[command(hide = true)]
+    EchoServer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Rounds that are counted; one shorter round before them is not.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// How long each side is loaded in each round, in seconds.
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Calls under way at once.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: u16,
+    /// Connections that they share.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
+    pub(crate) connections: u16,
+    /// Subscribers that each revocation is sent to.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = value_parser!(u16).range(1..=4000))]
+    pub(crate) watchers: u16,
+    /// Only these, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    pub(crate) only: Vec<Part>,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Make the store's directory in this one, which must be on a real disk: where it is in memory,
+    /// writing durably costs nothing. Without it, beside this program.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The `tessera` to measure; without it, the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tessera: Option<PathBuf>,
+}
+
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// A session with a refresh token, durable.
+    Issue,
+    /// The next generation of a session, durable.
+    Refresh,
+    /// A few access tokens, again and again.
+    IntrospectHot,
+    /// Access tokens that the server has not seen, each once.
+    IntrospectCold,
+    /// Durable operations beside bare writes to the same file system.
+    Durable,
+    /// One revocation to many subscribers.
+    Watch,
+}
+
+impl Run {
+    pub(crate) fn includes(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// Enough to see something, and never forgotten in a terminal.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text
+        .parse()
+        .ok()
+        .and_then(|s| Duration::try_from_secs_f64(s).ok());
+    time.filter(|time| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(time))
+        .ok_or_else(|| "must be a number between 0.1 and 60".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn parts_are_separated_by_commas() {
+        let arguments = Arguments::parse_from(["tessera-bench", "run", "--only", "issue,introspect-cold"]);
+        let Command::Run(run) = arguments.command else {
+            panic!("not a run")
+        };
+        assert!(run.includes(Part::IntrospectCold) && !run.includes(Part::Watch));
+    }
+
+    #[test]
+    fn times_are_bounded() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0", "-1", "61", "NaN", "2s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

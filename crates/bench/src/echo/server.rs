@@ -1,0 +1,119 @@
+//! Serving the baseline, in a process of its own.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{io::AsyncReadExt, net::TcpListener, sync::broadcast};
+use tokio_stream::{Stream, StreamExt, wrappers::BroadcastStream};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codegen::{BoxFuture, Service, http},
+    server::{Grpc, NamedService},
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use crate::{failure::Failure, parcel::Parcel};
+
+/// Events that may wait for one subscriber. The generator waits for each to arrive, so one would do.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// Prints where it serves as one line of JSON, and serves until stdin ends: so it ends with its parent,
+/// even where that is killed.
+pub(crate) async fn serve() -> Result<(), Failure> {
+    let what = "serving the echo";
+    let listener = TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.map_err(|error| Failure::at(what, error))?;
+    let address = listener.local_addr().map_err(|error| Failure::at(what, error))?;
+    println!("{}", serde_json::json!({ "grpc": format!("http://{address}") }));
+    let (events, _) = broadcast::channel(EVENTS_WAITING_MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server()
+        .add_service(Echo { events })
+        .serve_with_incoming(incoming);
+    tokio::select! {
+        served = serving => served.map_err(|error| Failure::at(what, error)),
+        () = stdin_ended() => Ok(()),
+    }
+}
+
+/// The settings of `tessera_server::serve`, kept in step by hand: it has no reason to publish them.
+fn server() -> Server {
+    Server::builder()
+        .max_concurrent_streams(1024)
+        .http2_max_local_error_reset_streams(Some(256))
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_header_list_size(8 * 1024)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_nodelay(true)
+}
+
+async fn stdin_ended() {
+    // An error comes to the same.
+    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
+}
+
+#[derive(Clone)]
+struct Echo {
+    events: broadcast::Sender<Parcel>,
+}
+
+impl Echo {
+    fn echo(request: &Parcel) -> Response<Parcel> {
+        Response::new(Parcel::padded(request.answer_padding))
+    }
+
+    fn broadcast(&self, request: &Parcel) -> Response<Parcel> {
+        // That nobody listens is no concern.
+        let _ = self.events.send(Parcel::padded(request.event_padding));
+        Self::echo(request)
+    }
+
+    fn subscribe(&self) -> Response<impl Stream<Item = Result<Parcel, Status>> + use<>> {
+        let events = BroadcastStream::new(self.events.subscribe());
+        Response::new(events.map(|event| event.map_err(|_| Status::data_loss("read too slowly"))))
+    }
+}
+
+impl NamedService for Echo {
+    const NAME: &'static str = "tessera.bench.Echo";
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let mut grpc = Grpc::new(ProstCodec::<Parcel, Parcel>::default());
+            Ok(match request.uri().path() {
+                super::ECHO => {
+                    let method = |call: Request<Parcel>| std::future::ready(Ok(Self::echo(call.get_ref())));
+                    grpc.unary(service_fn(method), request).await
+                }
+                super::BROADCAST => {
+                    let method =
+                        |call: Request<Parcel>| std::future::ready(Ok(echo.broadcast(call.get_ref())));
+                    grpc.unary(service_fn(method), request).await
+                }
+                super::SUBSCRIBE => {
+                    let method = |_: Request<Parcel>| std::future::ready(Ok(echo.subscribe()));
+                    grpc.server_streaming(service_fn(method), request).await
+                }
+                _ => Status::unimplemented("no such method").into_http(),
+            })
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! `tessera-bench`: loads a real `tessera` process, and beside it, in turns, the barest program that
+//! could do the same, so that each figure is a ratio of the same minute on the same machine.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod caller;
+mod drive;
+mod echo;
+mod failure;
+mod fanout;
+mod fsync;
+mod parcel;
+mod process;
+mod report;
+mod stage;
+mod statistics;
+mod suite;
+mod verb;
+
+use std::{pin::pin, process::ExitCode};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    arguments::{Arguments, Command, Run},
+    failure::Failure,
+    stage::Stage,
+};
+
+/// As in `tessera`: generator and baseline must not be slower than what they are compared with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::at("making an async runtime", error)),
+    };
+    let outcome = runtime.block_on(run(arguments.command));
+    // A blocking read of stdin must not keep a finished command alive.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("error: {failure}");
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(arguments) => measure(&arguments).await,
+        Command::EchoServer => echo::server::serve().await,
+    }
+}
+
+async fn measure(arguments: &Run) -> Result<(), Failure> {
+    if cfg!(debug_assertions) {
+        eprintln!("note: built without optimisation, so the figures say little (use --release)");
+    }
+    let mut stopped = pin!(stop_requested());
+    let mut stage = tokio::select! {
+        stage = Stage::set(arguments) => stage?,
+        stopped = &mut stopped => return Err(stopped),
+    };
+    let report = tokio::select! {
+        report = suite::run(&stage, arguments) => report,
+        stopped = &mut stopped => Err(stopped),
+    };
+    // Whatever happened, and before the data is removed that they work on.
+    stage.strike().await;
+    let report = report?;
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        println!("{}", report.to_table());
+    }
+    Ok(())
+}
+
+/// Ready once somebody wants this to end. Without it the servers would outlive a Ctrl-C.
+async fn stop_requested() -> Failure {
+    let what = "listening to signals";
+    let (mut interrupt, mut terminate) =
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+            (Err(error), _) | (_, Err(error)) => return Failure::at(what, error),
+        };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Failure::new("stopped before the end")
+}

@@ -1,0 +1,96 @@
+//! The servers: processes of their own, so that their time can be told from the generator's.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::failure::Failure;
+
+/// How long a server may take to say that it is ready.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// `/proc` counts in hundredths of a second on every Linux (`USER_HZ`, proc(5)).
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running server. It is killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    /// Kept open, so that nothing it prints can break it.
+    _stdout: BufReader<ChildStdout>,
+}
+
+/// Starts `command` and waits for the line of JSON by which it says that it is ready.
+pub(crate) async fn start(name: &str, mut command: Command) -> Result<(Process, Value), Failure> {
+    let what = format!("starting {name}");
+    command.stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| Failure::at(&what, error))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("a child has no stdout"))?;
+    let mut stdout = BufReader::new(stdout);
+    let mut line = String::new();
+    match tokio::time::timeout(START_TIME_MAX, stdout.read_line(&mut line)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(Failure::at(&what, error)),
+        Err(_) => return Err(Failure::at(&what, "it says nothing")),
+    }
+    let ready = serde_json::from_str(&line)
+        .map_err(|_| Failure::at(&what, "it ended, or did not say where it serves"))?;
+    let process = Process {
+        child,
+        _stdout: stdout,
+    };
+    Ok((process, ready))
+}
+
+impl Process {
+    /// The processor time that it has used so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration, Failure> {
+        let what = "reading a server's processor time";
+        let id = self
+            .child
+            .id()
+            .ok_or_else(|| Failure::at(what, "the server has ended"))?;
+        let path = Path::new("/proc").join(id.to_string()).join("stat");
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::at(what, error))?;
+        cpu_time(&text).ok_or_else(|| Failure::at(what, "`stat` has another form"))
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// `utime` and `stime` of `/proc/<pid>/stat`: fields 14 and 15, where the second, the program's name in
+/// brackets, may have spaces and brackets.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    Some(TICK * ticks()? + TICK * ticks()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 50 13 14";
+        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
+        assert_eq!(cpu_time("7 (a) S 1"), None);
+        assert_eq!(cpu_time(""), None);
+    }
+
+    #[test]
+    fn the_kernel_writes_what_is_read() {
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        assert!(cpu_time(&own).is_some());
+    }
+}

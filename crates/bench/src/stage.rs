@@ -1,0 +1,170 @@
+//! Both servers, running and connected.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    arguments::Run,
+    failure::Failure,
+    process::{self, Process},
+};
+
+/// The realm that is measured, of those that `tessera dev` serves.
+const REALM: &str = "production";
+
+/// What is measured, and what it is measured against.
+pub(crate) struct Stage {
+    pub(crate) tessera: Target,
+    pub(crate) echo: Target,
+    /// Removed at the end, after the server that keeps its data there.
+    directory: TempDir,
+}
+
+/// One server.
+pub(crate) struct Target {
+    pub(crate) process: Process,
+    channels: Vec<Channel>,
+    authorization: MetadataValue<Ascii>,
+}
+
+impl Stage {
+    /// Starts both servers and connects to them.
+    pub(crate) async fn set(arguments: &Run) -> Result<Self, Failure> {
+        let program = env::current_exe().map_err(|error| Failure::at("finding this program", error))?;
+        let tessera = find_tessera(arguments.tessera.as_deref(), &program)?;
+        let directory = directory(arguments.data_dir.as_deref(), &program)?;
+
+        let mut command = Command::new(&tessera);
+        let free_port = "127.0.0.1:0";
+        command
+            .args([
+                "dev",
+                "--print-json",
+                "--listen",
+                free_port,
+                "--admin-listen",
+                free_port,
+            ])
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .stdin(Stdio::null());
+        let (tessera, ready) = process::start("tessera", command).await?;
+        let api_key = text(&ready, &["realms", REALM, "api_key"])?;
+        let authorization = format!("Bearer {api_key}")
+            .parse::<MetadataValue<Ascii>>()
+            .map_err(|error| Failure::at("reading the API key", error))?;
+        let tessera = Target::connect(tessera, &ready, &authorization, arguments).await?;
+
+        let mut command = Command::new(&program);
+        // Held open by this process, and closed with it.
+        command.arg("echo-server").stdin(Stdio::piped());
+        let (echo, ready) = process::start("the echo server", command).await?;
+        let echo = Target::connect(echo, &ready, &authorization, arguments).await?;
+        Ok(Self {
+            tessera,
+            echo,
+            directory,
+        })
+    }
+
+    /// A place on the file system of the store.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends both servers.
+    pub(crate) async fn strike(&mut self) {
+        self.tessera.process.kill().await;
+        self.echo.process.kill().await;
+    }
+}
+
+impl Target {
+    async fn connect(
+        process: Process,
+        ready: &Value,
+        authorization: &MetadataValue<Ascii>,
+        arguments: &Run,
+    ) -> Result<Self, Failure> {
+        let url = text(ready, &["grpc"])?;
+        let what = format!("connecting to {url}");
+        let endpoint = Endpoint::from_shared(url).map_err(|error| Failure::at(&what, error))?;
+        let mut channels = Vec::new();
+        for _ in 0..arguments.connections {
+            let channel = endpoint.connect().await;
+            channels.push(channel.map_err(|error| Failure::at(&what, error))?);
+        }
+        Ok(Self {
+            process,
+            channels,
+            authorization: authorization.clone(),
+        })
+    }
+
+    /// A channel for each of `count` callers, in turns.
+    pub(crate) fn channels_for(&self, count: u16) -> impl Iterator<Item = Channel> {
+        self.channels.iter().cycle().take(usize::from(count)).cloned()
+    }
+
+    /// The credential, which the echo is sent too: it has as many bytes to read.
+    pub(crate) fn authorization(&self) -> Authorization {
+        Authorization(self.authorization.clone())
+    }
+}
+
+/// Puts the credential into requests.
+#[derive(Clone)]
+pub(crate) struct Authorization(MetadataValue<Ascii>);
+
+impl Authorization {
+    pub(crate) fn on<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.0.clone());
+        request
+    }
+}
+
+fn find_tessera(named: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => program.with_file_name("tessera"),
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::new(format!(
+        "there is no `{}`: build both with `cargo build --release -p tessera-cli -p tessera-bench`, or name it \
+         with --tessera PATH",
+        path.display(),
+    )))
+}
+
+/// Beside this program by default, and not in the system's temporary directory, which is in memory on
+/// many machines.
+fn directory(named: Option<&Path>, program: &Path) -> Result<TempDir, Failure> {
+    let parent = named.or(program.parent()).unwrap_or(Path::new("."));
+    tempfile::Builder::new()
+        .prefix("tessera-bench-")
+        .tempdir_in(parent)
+        .map_err(|error| Failure::at(format!("making a directory in `{}`", parent.display()), error))
+}
+
+fn text(document: &Value, path: &[&str]) -> Result<String, Failure> {
+    let value = path.iter().try_fold(document, |value, key| value.get(key));
+    value
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new(format!("a server did not say its `{}`", path.join("."))))
+}

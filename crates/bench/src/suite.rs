@@ -1,0 +1,163 @@
+//! What is measured, and in which order.
+
+use std::{ops::AsyncFnMut, time::Duration};
+
+use tonic::transport::Channel;
+
+use crate::{
+    arguments::{Part, Run},
+    caller::{Caller, Echo},
+    drive::{Sample, drive},
+    failure::Failure,
+    fanout::{Broadcast, Deliveries, Revoke, Watchers},
+    fsync,
+    parcel::Sizes,
+    report::{Goal, Line, Report},
+    stage::{Stage, Target},
+    verb::Verb,
+};
+
+/// Measures what was asked for.
+pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failure> {
+    let suite = Suite { stage, arguments };
+    let mut report = Report::new(arguments);
+    for verb in Verb::ALL {
+        if arguments.includes(verb.part()) {
+            report.add(suite.calls(verb).await?);
+        }
+    }
+    if arguments.includes(Part::Durable) {
+        report.add(suite.durable().await?);
+    }
+    // The last, as it leaves thousands of revocations behind that introspection has to look through.
+    if arguments.includes(Part::Watch) {
+        report.add(suite.watch().await?);
+    }
+    Ok(report)
+}
+
+struct Suite<'a> {
+    stage: &'a Stage,
+    arguments: &'a Run,
+}
+
+impl Suite<'_> {
+    /// One verb beside an echo of the same sizes.
+    async fn calls(&self, verb: Verb) -> Result<Vec<Line>, Failure> {
+        let in_flight = self.arguments.in_flight;
+        let tessera = &self.stage.tessera;
+        let sizes = verb.sizes(tessera).await?;
+        let rounds = self.rounds(verb.name(), async |time| {
+            let echo = self.drive_echo(in_flight, sizes, time).await?;
+            let callers = verb.callers(tessera, in_flight, time).await?;
+            let (called, _) = drive(callers, time, &tessera.process).await?;
+            Ok((called, echo))
+        });
+        Ok(call_lines(verb, &rounds.await?))
+    }
+
+    /// Durable operations beside a writer that does nothing but append and sync.
+    async fn durable(&self) -> Result<[Line; 2], Failure> {
+        let in_flight = self.arguments.in_flight;
+        let tessera = &self.stage.tessera;
+        let sizes = Verb::Issue.sizes(tessera).await?;
+        let rounds = self.rounds("durable", async |time| {
+            let writes = fsync::append_and_sync(self.stage.directory(), time / 2).await?;
+            let echo = self.drive_echo(1, sizes, time / 2).await?;
+            let callers = Verb::Issue.callers(tessera, 1, time).await?;
+            let (alone, _) = drive(callers, time / 2, &tessera.process).await?;
+            let callers = Verb::Issue.callers(tessera, in_flight, time).await?;
+            let (together, _) = drive(callers, time, &tessera.process).await?;
+            let operations = (together.rate, writes.rate);
+            Ok((operations, (alone.p50, echo.p50 + writes.latency.p50)))
+        });
+        let rounds = rounds.await?;
+        let operations = rounds.iter().map(|(operations, _)| *operations);
+        let alone = rounds.iter().map(|(_, alone)| *alone);
+        Ok([
+            Line::of("issue / append and fdatasync", "operations/s", operations)
+                .with_goal(Goal::AtLeast(4.0)),
+            Line::of("issue, 1 in flight / echo + fdatasync", "p50 µs", alone).with_goal(Goal::AtMost(2.0)),
+        ])
+    }
+
+    /// One revocation to many watchers beside one broadcast to as many subscribers.
+    async fn watch(&self) -> Result<Vec<Line>, Failure> {
+        let Stage { tessera, echo, .. } = self.stage;
+        let count = self.arguments.watchers;
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization());
+        let mut watchers = Watchers::of_revocations(tessera, count).await?;
+        let (sizes, event) = watchers.try_out(&mut revoke).await?;
+        let mut broadcast = Broadcast::new(first_channel(echo)?, echo.authorization(), sizes, event);
+        let mut subscribers = Watchers::of_broadcasts(echo, count).await?;
+        let rounds = self.rounds("watch", async |time| {
+            let broadcasts = subscribers.measure(&mut broadcast, time, &echo.process).await?;
+            let revocations = watchers.measure(&mut revoke, time, &tessera.process).await?;
+            Ok((revocations, broadcasts))
+        });
+        Ok(watch_lines(&rounds.await?))
+    }
+
+    /// Runs one round that does not count, and then those that do.
+    async fn rounds<T>(
+        &self,
+        name: &str,
+        mut round: impl AsyncFnMut(Duration) -> Result<T, Failure>,
+    ) -> Result<Vec<T>, Failure> {
+        let Run { rounds, seconds, .. } = *self.arguments;
+        eprintln!("{name}: warming up");
+        round(seconds / 4).await?;
+        let mut results = Vec::new();
+        for number in 1..=rounds {
+            eprintln!("{name}: round {number} of {rounds}");
+            results.push(round(seconds).await?);
+        }
+        Ok(results)
+    }
+
+    async fn drive_echo(&self, in_flight: u16, sizes: Sizes, time: Duration) -> Result<Sample, Failure> {
+        let echo = &self.stage.echo;
+        let channels = echo.channels_for(in_flight);
+        let caller = |channel| Caller::Echo(Echo::new(channel, echo.authorization(), sizes));
+        Ok(drive(channels.map(caller).collect(), time, &echo.process)
+            .await?
+            .0)
+    }
+}
+
+fn first_channel(server: &Target) -> Result<Channel, Failure> {
+    let first = server.channels_for(1).next();
+    first.ok_or_else(|| Failure::new("there is no connection"))
+}
+
+fn call_lines(verb: Verb, rounds: &[(Sample, Sample)]) -> Vec<Line> {
+    let line = |unit, value: fn(&Sample) -> f64| {
+        let values = rounds.iter().map(move |(verb, echo)| (value(verb), value(echo)));
+        Line::of(verb.name(), unit, values)
+    };
+    vec![
+        line("calls/s", |sample| sample.rate).with_goal(verb.goal()),
+        line("p50 µs", |sample| sample.p50),
+        line("p99 µs", |sample| sample.p99),
+        line("server CPU µs/call", |sample| sample.cpu),
+    ]
+}
+
+fn watch_lines(rounds: &[(Deliveries, Deliveries)]) -> Vec<Line> {
+    let line = |what, unit, value: fn(&Deliveries) -> f64| {
+        let values = rounds.iter().map(move |(ours, bare)| (value(ours), value(bare)));
+        Line::of(what, unit, values)
+    };
+    vec![
+        line("watch, after the answer", "p50 µs", |round| {
+            round.after_answer.p50
+        }),
+        line("watch, after the answer", "p99 µs", |round| {
+            round.after_answer.p99
+        })
+        .with_goal(Goal::AtMost(1.2)),
+        line("watch, after the call", "p50 µs", |round| round.after_call.p50),
+        line("watch, after the call", "p99 µs", |round| round.after_call.p99),
+        line("watch", "server CPU µs/delivery", |round| round.cpu).with_goal(Goal::AtMost(1.2)),
+    ]
+}

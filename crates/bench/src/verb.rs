@@ -1,0 +1,151 @@
+//! The verbs that are measured one call after the other, and what their callers need beforehand.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    arguments::Part,
+    caller::{Caller, Introspect, Issue, Refresh, Tokens},
+    drive::drive,
+    failure::Failure,
+    parcel::Sizes,
+    report::Goal,
+    stage::Target,
+};
+
+/// Tokens that the hot introspections ask about.
+const HOT_TOKENS: usize = 64;
+/// Callers that issue the tokens for the cold introspections.
+const ISSUERS: u16 = 256;
+
+/// What is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verb {
+    Issue,
+    Refresh,
+    IntrospectHot,
+    IntrospectCold,
+}
+
+impl Verb {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Issue,
+        Self::Refresh,
+        Self::IntrospectHot,
+        Self::IntrospectCold,
+    ];
+
+    pub(crate) fn part(self) -> Part {
+        match self {
+            Self::Issue => Part::Issue,
+            Self::Refresh => Part::Refresh,
+            Self::IntrospectHot => Part::IntrospectHot,
+            Self::IntrospectCold => Part::IntrospectCold,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Issue => "issue",
+            Self::Refresh => "refresh",
+            Self::IntrospectHot => "introspect, seen before",
+            Self::IntrospectCold => "introspect, distinct",
+        }
+    }
+
+    /// The wanted throughput, as a part of the echo's.
+    pub(crate) fn goal(self) -> Goal {
+        Goal::AtLeast(match self {
+            Self::Issue => 0.65,
+            Self::Refresh => 0.70,
+            Self::IntrospectHot => 0.95,
+            Self::IntrospectCold => 0.75,
+        })
+    }
+
+    /// The sizes of a call's request and answer.
+    pub(crate) async fn sizes(self, tessera: &Target) -> Result<Sizes, Failure> {
+        let mut callers = self.callers(tessera, 1, Duration::from_millis(50)).await?;
+        let caller = callers.first_mut().ok_or_else(|| Failure::new("no caller"))?;
+        let called = caller.call().await;
+        let called = called.map_err(|status| Failure::at("a call", status))?;
+        called.ok_or_else(|| Failure::new("there is nothing to call with"))
+    }
+
+    /// Callers with what they need to call for `time`.
+    pub(crate) async fn callers(
+        self,
+        tessera: &Target,
+        count: u16,
+        time: Duration,
+    ) -> Result<Vec<Caller>, Failure> {
+        Ok(match self {
+            Self::Issue => issuers(tessera, count).map(Caller::Issue).collect(),
+            Self::Refresh => refreshers(tessera, count).await?,
+            Self::IntrospectHot => {
+                let tokens = Tokens::again(few_tokens(tessera).await?);
+                introspectors(tessera, count, &tokens)
+            }
+            Self::IntrospectCold => {
+                // Where they are used up before the time is over, the round ends early.
+                let tokens = Tokens::once(fresh_tokens(tessera, time.mul_f64(1.5)).await?);
+                introspectors(tessera, count, &tokens)
+            }
+        })
+    }
+}
+
+fn issuers(tessera: &Target, count: u16) -> impl Iterator<Item = Issue> {
+    let channels = tessera.channels_for(count).enumerate();
+    channels.map(|(number, channel)| Issue::new(channel, tessera.authorization(), number))
+}
+
+/// Each with a session of its own.
+async fn refreshers(tessera: &Target, count: u16) -> Result<Vec<Caller>, Failure> {
+    let mut callers = Vec::new();
+    for (mut issuer, channel) in issuers(tessera, count).zip(tessera.channels_for(count)) {
+        let issued = issuer.issue().await;
+        let (_, issued) = issued.map_err(|status| Failure::at("beginning a session", status))?;
+        let token = issued.tokens.unwrap_or_default().refresh_token;
+        callers.push(Caller::Refresh(Refresh::new(
+            channel,
+            tessera.authorization(),
+            token,
+        )));
+    }
+    Ok(callers)
+}
+
+fn introspectors(tessera: &Target, count: u16, tokens: &Arc<Tokens>) -> Vec<Caller> {
+    let channels = tessera.channels_for(count);
+    let introspector = |channel| {
+        Caller::Introspect(Introspect::new(
+            channel,
+            tessera.authorization(),
+            Arc::clone(tokens),
+        ))
+    };
+    channels.map(introspector).collect()
+}
+
+async fn few_tokens(tessera: &Target) -> Result<Vec<String>, Failure> {
+    let mut tokens = Vec::new();
+    for mut issuer in issuers(tessera, 1) {
+        while tokens.len() < HOT_TOKENS {
+            let issued = issuer.issue().await;
+            let (_, issued) = issued.map_err(|status| Failure::at("issuing a token", status))?;
+            tokens.push(issued.tokens.unwrap_or_default().access_token);
+        }
+    }
+    Ok(tokens)
+}
+
+/// As many access tokens as can be issued in `time`, none of which the server was ever shown.
+async fn fresh_tokens(tessera: &Target, time: Duration) -> Result<Vec<String>, Failure> {
+    let issuers = issuers(tessera, ISSUERS).map(|issuer| Caller::Issue(issuer.keeping_tokens()));
+    let (_, callers) = drive(issuers.collect(), time, &tessera.process).await?;
+    let tokens = callers.into_iter().filter_map(|caller| match caller {
+        Caller::Issue(issuer) => Some(issuer.into_tokens()),
+        _ => None,
+    });
+    Ok(tokens.flatten().collect())
+}
