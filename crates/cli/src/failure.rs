@@ -3,6 +3,7 @@
 use std::{fmt::Display, process::ExitCode};
 
 use serde_json::json;
+use tessera_server::code_name;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -98,27 +99,4 @@ fn hint(reason: &str) -> Option<&'static str> {
         "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",
         _ => return None,
     })
-}
-
-/// The name of a gRPC code as the specification has it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

@@ -1,11 +1,12 @@
 //! Tessera over the wire.
 //!
 //! [`serve`] takes a bound listener, an authority and a future that says when to stop. Fields are parsed
-//! into the domain's types in `fields` and `convert`, every call passes [`edge`], and every error becomes
+//! into the domain's types in `fields` and `convert`, every call passes `edge`, and every error becomes
 //! a status in `status`: nowhere else.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod code;
 pub mod config;
 mod connection;
 mod convert;
@@ -19,6 +20,7 @@ mod service;
 mod status;
 pub mod telemetry;
 
+pub use code::code_name;
 pub use config::{Config, ConfigError};
 pub use launch::LaunchError;
 pub use limits::Limits;

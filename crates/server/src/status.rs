@@ -11,6 +11,7 @@ use tessera_authority::{
 };
 use tessera_core::{Cursor, Scope};
 use tessera_proto::v1::ErrorReason;
+use tessera_store::StoreError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -165,7 +166,12 @@ impl IntoStatus for Unavailable {
     fn into_status(self) -> Status {
         match &self {
             Self::Store(error) => {
-                tracing::error!(%error, "the store failed");
+                // The failure itself was logged; a thousand callers who meet its consequence add nothing.
+                if matches!(error, StoreError::Closed) {
+                    tracing::debug!(%error, "the store is not available");
+                } else {
+                    tracing::error!(%error, "the store failed");
+                }
                 status(
                     Code::Unavailable,
                     ErrorReason::StoreUnavailable,
