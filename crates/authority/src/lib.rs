@@ -51,7 +51,7 @@ pub use refresh::{RefreshRequest, Refreshed};
 pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
 pub use sessions::{Session, SessionsBy};
 pub use setup::{Options, SetupError};
-pub use tokens::TokenSet;
+pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{
     StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchQueue, WatchStart, Watcher,
 };

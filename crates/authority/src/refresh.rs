@@ -12,7 +12,7 @@ use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
 use tessera_token::{RefreshToken, random};
 
 use crate::{
-    Authority, Principal, TokenSet,
+    Authority, PresentedToken, Principal, TokenSet,
     error::{RefreshError, Unavailable},
     grant::{Bearer, Grant},
     tokens::Committed,
@@ -24,7 +24,7 @@ pub struct RefreshRequest {
     /// For the audit record.
     pub request_id: Option<RequestId>,
     /// The refresh token.
-    pub refresh_token: String,
+    pub refresh_token: PresentedToken,
     /// Fewer scopes for this access token; empty: all of the family's.
     pub scopes: ScopeSet,
 }
@@ -64,8 +64,8 @@ impl Authority {
         principal: &Principal,
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
-        let token =
-            RefreshToken::open(&request.refresh_token, &self.server_keys).ok_or(RefreshError::Invalid)?;
+        let token = RefreshToken::open(request.refresh_token.expose(), &self.server_keys)
+            .ok_or(RefreshError::Invalid)?;
         let family = self
             .store
             .family(token.family)

@@ -14,7 +14,7 @@ use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
 use tessera_token::{RefreshToken, SigningKeyPair, refresh};
 
 use crate::{
-    Authority, Principal,
+    Authority, PresentedToken, Principal,
     error::{CallNotAllowed, RevokeError, Unavailable},
     refresh::session_revoked,
 };
@@ -39,7 +39,7 @@ pub struct RevokeRequest {
 #[derive(Clone, Debug)]
 pub enum RevokeTarget {
     /// An access token, or the family of a refresh token.
-    Token(String),
+    Token(PresentedToken),
     /// A family.
     Family(FamilyId),
     /// Everything of a subject.
@@ -83,13 +83,13 @@ impl Authority {
             now: self.clock.now(),
         };
         match &request.target {
-            RevokeTarget::Token(token) if token.starts_with(refresh::PREFIX) => {
-                match RefreshToken::open(token, &self.server_keys) {
+            RevokeTarget::Token(token) if token.expose().starts_with(refresh::PREFIX) => {
+                match RefreshToken::open(token.expose(), &self.server_keys) {
                     Some(token) => call.family(token.family).await,
                     None => Ok(call.nothing()),
                 }
             }
-            RevokeTarget::Token(token) => call.access_token(token).await,
+            RevokeTarget::Token(token) => call.access_token(token.expose()).await,
             RevokeTarget::Family(family) => call.family(*family).await,
             RevokeTarget::ApiKey(id) => call.api_key(id).await,
             RevokeTarget::SigningKey(id) => call.signing_key(id).await,

@@ -1,5 +1,7 @@
 //! From a family to the tokens that its client holds.
 
+use std::fmt;
+
 use tessera_core::{
     AccessClaims, Family, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Timestamp, TokenId,
 };
@@ -8,8 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::{Authority, error::Unavailable};
 
-/// What a client holds.
-#[derive(Debug)]
+/// A token as a caller presents it. Its `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct PresentedToken(String);
+
+/// What a client holds. Its `Debug` shows no token.
 pub struct TokenSet {
     /// The access token.
     pub access_token: String,
@@ -23,6 +28,32 @@ pub struct TokenSet {
     pub refresh_expires_in: Seconds,
     /// The scopes of the access token.
     pub scopes: ScopeSet,
+}
+
+impl PresentedToken {
+    /// A token that may be anything.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PresentedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedToken(..)")
+    }
+}
+
+impl fmt::Debug for TokenSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenSet({}, {} scopes)", self.token_id, self.scopes.len())
+    }
 }
 
 /// What an access token is made of, once the store has committed.
@@ -98,5 +129,23 @@ impl Authority {
             refresh_expires_in,
             scopes,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RefreshRequest, RevokeTarget};
+
+    #[test]
+    fn checklist_37_no_debug_form_shows_a_presented_token() {
+        let token = PresentedToken::new("tsr_secret".to_owned());
+        let request = RefreshRequest {
+            request_id: None,
+            refresh_token: token.clone(),
+            scopes: ScopeSet::default(),
+        };
+        let shown = format!("{token:?} {request:?} {:?}", RevokeTarget::Token(token.clone()));
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use tessera_core::Seconds;
 
 /// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "tessera",
     version,
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 /// How the authority is reached.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Connection {
     /// The authority's address.
     #[arg(
@@ -66,7 +66,7 @@ pub(crate) struct Connection {
 }
 
 /// How answers look.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Output {
     /// Print exactly one JSON document (streams: one a line).
     #[arg(long, global = true, help_heading = "Output")]
@@ -82,7 +82,7 @@ pub(crate) struct Output {
     pub(crate) field: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run an authority to try things out: no configuration, two realms, API keys printed.
     Dev(Dev),
@@ -114,7 +114,7 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Dev {
     /// Where gRPC is served; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
@@ -139,14 +139,14 @@ pub(crate) struct Dev {
     pub(crate) ready_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Serve {
     /// The configuration; tessera.example.toml has every key.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Token {
     /// Begin a session: an access token and a refresh token.
     Issue(Issue),
@@ -187,7 +187,7 @@ pub(crate) enum Token {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Issue {
     /// Whom the token speaks for; without it, the client itself.
     #[arg(long, value_name = "SUBJECT")]
@@ -221,7 +221,7 @@ pub(crate) struct Issue {
     pub(crate) request_id: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Revoke {
     #[command(flatten)]
     pub(crate) target: RevokeTarget,
@@ -233,7 +233,7 @@ pub(crate) struct Revoke {
     pub(crate) reason: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct RevokeTarget {
     /// Everything of a subject.
@@ -259,7 +259,7 @@ pub(crate) struct RevokeTarget {
     pub(crate) realm: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(crate) struct Watch {
     /// Where to begin: `snapshot`, `latest`, `earliest` or a cursor.
     #[arg(long, default_value = "latest", value_name = "PLACE")]
@@ -275,7 +275,7 @@ pub(crate) struct Watch {
     pub(crate) checkpoints: bool,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum ApiKey {
     /// Make a key for a client, and show it once.
     Create {
@@ -311,7 +311,7 @@ pub(crate) enum ApiKey {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Session {
     /// List sessions.
     List(ListSessions),
@@ -330,7 +330,7 @@ pub(crate) enum Session {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct ListSessions {
     /// Those of a subject.

@@ -2,9 +2,9 @@
 
 use prost_types::Timestamp as WireTimestamp;
 use tessera_authority::{
-    CreateApiKey, Introspection, IssueRequest, Issued, PublishedKey, RefreshRequest, Refreshed,
-    RevokeRequest, RevokeTarget, Revoked, Session, SessionsBy, StalenessBound, StartAt, SubscriberMessage,
-    TokenSet, TokenType, WatchFilter, WatchMessage, WatchStart,
+    CreateApiKey, Introspection, IssueRequest, Issued, PresentedToken, PublishedKey, RefreshRequest,
+    Refreshed, RevokeRequest, RevokeTarget, Revoked, Session, SessionsBy, StalenessBound, StartAt,
+    SubscriberMessage, TokenSet, TokenType, WatchFilter, WatchMessage, WatchStart,
 };
 use tessera_core::{
     ApiKey, ApiKeyId, ApiKeyStatus, Audience, Binding, ClientName, Cursor, Event, EventBody, EventKind,
@@ -55,7 +55,7 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
     let token = fields.token("refresh_token", wire.refresh_token);
     fields.finish(token.map(|refresh_token| RefreshRequest {
         request_id,
-        refresh_token,
+        refresh_token: PresentedToken::new(refresh_token),
         scopes,
     }))
 }
@@ -99,7 +99,10 @@ pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, S
 fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>) -> Option<RevokeTarget> {
     use v1::revoke_request::Target;
     match target {
-        Some(Target::Token(text)) => fields.token("token", text).map(RevokeTarget::Token),
+        Some(Target::Token(text)) => fields
+            .token("token", text)
+            .map(PresentedToken::new)
+            .map(RevokeTarget::Token),
         Some(Target::FamilyId(text)) => fields
             .required("family_id", &text, FamilyId::parse)
             .map(RevokeTarget::Family),
