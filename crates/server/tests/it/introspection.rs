@@ -129,7 +129,7 @@ async fn a_caller_can_insist_on_freshness() {
         ..cursor
     };
     assert_eq!(
-        reason(&ask(&ahead.to_string(), 300).await.unwrap_err()),
+        reason(&ask(&ahead.to_string(), 2_000).await.unwrap_err()),
         "Unavailable / NOT_FRESH_ENOUGH"
     );
     let elsewhere = tessera_core::Cursor {
