@@ -74,6 +74,8 @@ pub struct Authority {
     watch_stall_max: Duration,
     subscribers: Subscribers,
     gatherings: Gatherings,
+    /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
+    key_changes: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
 }

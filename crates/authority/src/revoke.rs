@@ -342,6 +342,7 @@ impl Call<'_> {
         self.authority
             .require(self.principal, &Permission::RevokeSigningKeys)?;
         let realm = self.principal.realm_name();
+        let _alone = self.authority.key_changes.lock().await;
         let old = self.authority.keys.load().record(id).cloned();
         let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
             return Ok(self.nothing());

@@ -118,6 +118,7 @@ impl Authority {
             watch_stall_max,
             subscribers: Subscribers::default(),
             gatherings: Gatherings::default(),
+            key_changes: tokio::sync::Mutex::default(),
             clock,
             draining: signal::Sender::new(false),
         }))

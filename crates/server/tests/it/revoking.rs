@@ -250,3 +250,27 @@ async fn validate_only_counts_and_ends_nothing() {
             .active
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_who_revoke_one_signing_key_leave_one_successor() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let kid = world
+        .authority
+        .published_keys(Some(&crate::world::realm("production")))[0]
+        .id
+        .to_string();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (admin, kid) = (admin.clone(), kid.clone());
+            tokio::spawn(async move { admin.revoke(Target::KeyId(kid)).await.unwrap() })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    let keys = world
+        .authority
+        .published_keys(Some(&crate::world::realm("production")));
+    assert_eq!(keys.len(), 2, "{keys:?}");
+}
