@@ -56,6 +56,8 @@ pub enum AuditAction {
         roles: Vec<RoleName>,
         /// Scopes granted.
         scopes: ScopeSet,
+        /// Scopes asked for and not granted.
+        denied: ScopeSet,
         /// The decision.
         decision: DecisionId,
         /// The policy that decided.
@@ -71,6 +73,10 @@ pub enum AuditAction {
         generation: u64,
         /// Scopes of the new access token.
         scopes: ScopeSet,
+        /// Scopes asked for that policy does not grant now.
+        denied: ScopeSet,
+        /// The decision.
+        decision: DecisionId,
         /// The policy that decided.
         policy: PolicyRevision,
     },
@@ -123,6 +129,30 @@ pub enum AuditAction {
     /// Another policy was applied.
     PolicyApplied {
         /// Its revision.
+        policy: PolicyRevision,
+    },
+    /// Live sessions have felt the policy that was applied.
+    SessionsSettled {
+        /// The policy.
+        policy: PolicyRevision,
+        /// Sessions that lost scopes.
+        narrowed: u64,
+        /// Sessions that ended.
+        ended: u64,
+    },
+    /// Policy granted too little, and nothing was given.
+    Denied {
+        /// For whom it was asked.
+        subject: Subject,
+        /// Roles asserted.
+        roles: Vec<RoleName>,
+        /// Scopes asked for.
+        scopes: ScopeSet,
+        /// The session that was to be refreshed; none where one was to begin.
+        family: Option<FamilyId>,
+        /// The decision.
+        decision: DecisionId,
+        /// The policy that decided.
         policy: PolicyRevision,
     },
 }

@@ -6,6 +6,7 @@ use crate::{
     family::RevokeReason,
     id::{ApiKeyId, FamilyId, KeyId, PolicyRevision, TokenId},
     name::{Audience, Binding, ClientName, RealmName, Subject},
+    scope::ScopeSet,
     time::Timestamp,
 };
 
@@ -107,6 +108,20 @@ pub enum EventBody {
         /// Its revision.
         policy: PolicyRevision,
     },
+    /// A change of policy took scopes from one family: its tokens whose `rev` is below the event's
+    /// sequence are good for the others only.
+    ScopesNarrowed {
+        /// The family.
+        family: FamilyId,
+        /// Its client.
+        client: ClientName,
+        /// The audience of its tokens.
+        audience: Audience,
+        /// What it lost by this change; never empty.
+        lost: ScopeSet,
+        /// The policy that took them.
+        policy: PolicyRevision,
+    },
 }
 
 /// The kind of an event, without its target.
@@ -127,6 +142,7 @@ pub enum EventKind {
     KeyRevoked,
     ApiKeyRevoked,
     PolicyApplied,
+    ScopesNarrowed,
 }
 
 /// What an event happened to.
@@ -166,6 +182,7 @@ impl EventBody {
             Self::KeyRevoked { .. } => EventKind::KeyRevoked,
             Self::ApiKeyRevoked { .. } => EventKind::ApiKeyRevoked,
             Self::PolicyApplied { .. } => EventKind::PolicyApplied,
+            Self::ScopesNarrowed { .. } => EventKind::ScopesNarrowed,
         }
     }
 
@@ -174,7 +191,9 @@ impl EventBody {
     pub fn target(&self) -> Option<EventTarget> {
         Some(match self {
             Self::TokenRevoked { token, .. } => EventTarget::Token(*token),
-            Self::SessionRevoked { family, .. } => EventTarget::Family(*family),
+            Self::SessionRevoked { family, .. } | Self::ScopesNarrowed { family, .. } => {
+                EventTarget::Family(*family)
+            }
             Self::SubjectRevoked { subject } => EventTarget::Subject(subject.clone()),
             Self::ClientRevoked { client } => EventTarget::Client(client.clone()),
             Self::BindingRevoked { binding } => EventTarget::Binding(binding.clone()),
@@ -187,7 +206,7 @@ impl EventBody {
         })
     }
 
-    /// Whether it ends the validity of tokens: what a snapshot is made of.
+    /// Whether it ends the validity of tokens, or a part of it: what a snapshot is made of.
     #[must_use]
     pub fn is_revocation(&self) -> bool {
         match self {
@@ -197,7 +216,8 @@ impl EventBody {
             | Self::ClientRevoked { .. }
             | Self::BindingRevoked { .. }
             | Self::RealmRevoked
-            | Self::KeyRevoked { .. } => true,
+            | Self::KeyRevoked { .. }
+            | Self::ScopesNarrowed { .. } => true,
             Self::KeyPublished { .. }
             | Self::KeyActivated { .. }
             | Self::ApiKeyRevoked { .. }
@@ -209,7 +229,9 @@ impl EventBody {
     #[must_use]
     pub fn audience(&self) -> Option<&Audience> {
         match self {
-            Self::TokenRevoked { audience, .. } | Self::SessionRevoked { audience, .. } => Some(audience),
+            Self::TokenRevoked { audience, .. }
+            | Self::SessionRevoked { audience, .. }
+            | Self::ScopesNarrowed { audience, .. } => Some(audience),
             Self::SubjectRevoked { .. }
             | Self::ClientRevoked { .. }
             | Self::BindingRevoked { .. }
@@ -229,7 +251,8 @@ impl EventBody {
             Self::TokenRevoked { client, .. }
             | Self::SessionRevoked { client, .. }
             | Self::ClientRevoked { client }
-            | Self::ApiKeyRevoked { client, .. } => Some(client),
+            | Self::ApiKeyRevoked { client, .. }
+            | Self::ScopesNarrowed { client, .. } => Some(client),
             Self::SubjectRevoked { .. }
             | Self::BindingRevoked { .. }
             | Self::RealmRevoked
@@ -243,7 +266,7 @@ impl EventBody {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TokenRevoked,
         Self::SessionRevoked,
         Self::SubjectRevoked,
@@ -255,5 +278,6 @@ impl EventKind {
         Self::KeyRevoked,
         Self::ApiKeyRevoked,
         Self::PolicyApplied,
+        Self::ScopesNarrowed,
     ];
 }

@@ -24,7 +24,7 @@ use crate::{
     event::Sequence,
     id::{ApiKeyId, FamilyId, PolicyRevision},
     name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
-    realm::RealmLimits,
+    realm::{OnPolicyLoss, RealmLimits},
     scope::ScopeSet,
     time::{Seconds, Timestamp},
 };
@@ -68,6 +68,9 @@ pub struct Family {
     pub state: FamilyState,
     /// Its chain; none where no refresh token was given.
     pub chain: Option<Chain>,
+    /// Those of `scopes` that changes of policy have taken since. One that policy gives back leaves the
+    /// set again.
+    pub lost: ScopeSet,
 }
 
 /// Whether a family was revoked.
@@ -101,6 +104,8 @@ pub enum RevokeReason {
     Realm,
     /// The API key that began it was revoked.
     ApiKey,
+    /// A change of policy left it nothing, or the realm ends sessions that lose a scope.
+    Policy,
 }
 
 impl RevokeReason {
@@ -115,6 +120,7 @@ impl RevokeReason {
             Self::Binding => "binding_revoked",
             Self::Realm => "realm_revoked",
             Self::ApiKey => "api_key_revoked",
+            Self::Policy => "policy",
         }
     }
 }
@@ -187,6 +193,19 @@ pub enum Refusal {
     Ahead,
     /// The family never had a refresh token.
     NotRefreshable,
+}
+
+/// What a policy that is put in force does to a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyEffect {
+    /// Nothing.
+    None,
+    /// It gets scopes back that it had lost; nobody hears of it, as its tokens stay as they are.
+    Regains,
+    /// It loses these.
+    Narrows(ScopeSet),
+    /// It ends.
+    Ends,
 }
 
 /// What a family is at a moment.
@@ -282,6 +301,40 @@ impl Family {
                 ..self.clone()
             },
         }
+    }
+
+    /// Whether an access token of it may be alive at `now`, or be had by a refresh.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.state == FamilyState::Active && now < self.removable_at()
+    }
+
+    /// What a policy does to the family that takes `lost` of its scopes, where an earlier one may have
+    /// taken some already.
+    #[must_use]
+    pub fn policy_effect(&self, lost: &ScopeSet, on_loss: OnPolicyLoss) -> PolicyEffect {
+        if on_loss == OnPolicyLoss::Expire {
+            return PolicyEffect::None;
+        }
+        let newly = lost.minus(&self.lost);
+        if newly.is_empty() {
+            return if *lost == self.lost {
+                PolicyEffect::None
+            } else {
+                PolicyEffect::Regains
+            };
+        }
+        if on_loss == OnPolicyLoss::Revoke || *lost == self.scopes {
+            return PolicyEffect::Ends;
+        }
+        PolicyEffect::Narrows(newly)
+    }
+
+    /// The family without `lost`, all that policy does not grant now; a family that had lost others gets
+    /// those back.
+    #[must_use]
+    pub fn without(&self, lost: ScopeSet) -> Self {
+        Self { lost, ..self.clone() }
     }
 
     /// The current generation; 0 where the family has no refresh token.

@@ -102,6 +102,14 @@ impl TokenId {
 }
 
 impl DecisionId {
+    /// When the decision was made, as the id has it.
+    #[must_use]
+    pub fn made_at(&self) -> Timestamp {
+        let [a, b, c, d, e, f, ..] = *self.as_bytes();
+        let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
     /// A new id, ordered by `now`, from 10 random bytes.
     #[must_use]
     pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {

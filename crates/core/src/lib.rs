@@ -30,7 +30,7 @@ pub use event::{Event, EventBody, EventKind, EventTarget, Sequence};
 pub use family::{Chain, Family, FamilyState, RevokeReason, SecretHash};
 pub use id::{ApiKeyId, DecisionId, FamilyId, KeyId, LogId, PolicyRevision, RequestId, TokenId};
 pub use name::{Audience, Binding, ClientName, NameError, RealmName, RoleName, Subject, SubscriberName};
-pub use realm::{Realm, RealmKind, RealmLimits};
+pub use realm::{OnPolicyLoss, Realm, RealmKind, RealmLimits};
 pub use revocations::Revocations;
 pub use scope::{Scope, ScopeSet};
 pub use signing_key::{KeyStatus, SigningKey};

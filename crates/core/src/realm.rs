@@ -48,6 +48,22 @@ pub struct Realm {
     pub issuer: String,
     /// Its lengths of life.
     pub limits: RealmLimits,
+    /// What a change of policy does to sessions that lose a scope by it.
+    pub on_policy_loss: OnPolicyLoss,
+}
+
+/// What a change of policy does to live sessions whose scopes it takes. Refreshes obey the new policy
+/// in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPolicyLoss {
+    /// Access tokens lose just these scopes at once; a session that is left with nothing ends.
+    #[default]
+    Narrow,
+    /// The session ends.
+    Revoke,
+    /// Access tokens keep them until they expire.
+    Expire,
 }
 
 /// How long things live in a realm.

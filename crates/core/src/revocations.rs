@@ -11,6 +11,7 @@ use crate::{
     family::{Family, RevokeReason},
     id::{FamilyId, KeyId, TokenId},
     name::{Binding, ClientName, RealmName, Subject},
+    scope::Scope,
     time::Timestamp,
 };
 
@@ -18,6 +19,9 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     entries: HashMap<Target, Entry>,
+    /// What families lost, each scope with the last event that took it. A family is here for as long as
+    /// its entry.
+    narrowed: HashMap<FamilyId, HashMap<Scope, Sequence>>,
     /// When each entry stops mattering, so that forgetting is never a full scan.
     expiry: BTreeMap<(Timestamp, Sequence), Target>,
     through: Sequence,
@@ -27,6 +31,7 @@ pub struct Revocations {
 enum Target {
     Token(TokenId),
     Family(FamilyId),
+    Narrowed(FamilyId),
     Key(KeyId),
     Subject(RealmName, Subject),
     Client(RealmName, ClientName),
@@ -51,7 +56,7 @@ impl Revocations {
     pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
         self.through = self.through.max(event.sequence);
         let Some(target) = Target::of(event) else { return };
-        let entry = Entry {
+        let mut entry = Entry {
             sequence: event.sequence,
             until,
         };
@@ -61,8 +66,16 @@ impl Revocations {
                 return;
             }
             self.expiry.remove(&(older.until, older.sequence));
+            if matches!(target, Target::Narrowed(_)) {
+                // What was lost before stays lost: a later loss adds to it and replaces nothing.
+                entry.until = until.max(older.until);
+            }
         }
-        self.expiry.insert((until, event.sequence), target.clone());
+        if let EventBody::ScopesNarrowed { family, lost, .. } = &event.body {
+            let taken = self.narrowed.entry(*family).or_default();
+            taken.extend(lost.iter().map(|scope| (scope.clone(), event.sequence)));
+        }
+        self.expiry.insert((entry.until, event.sequence), target.clone());
         self.entries.insert(target, entry);
     }
 
@@ -95,6 +108,15 @@ impl Revocations {
                 .is_some()
     }
 
+    /// Whether a change of policy took `scope` from the token after it was issued.
+    #[must_use]
+    pub fn narrows(&self, claims: &AccessClaims, scope: &Scope) -> bool {
+        self.narrowed
+            .get(&claims.family)
+            .and_then(|taken| taken.get(scope))
+            .is_some_and(|taken_at| claims.rev < *taken_at)
+    }
+
     /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
     #[must_use]
     pub fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
@@ -113,7 +135,11 @@ impl Revocations {
             if first.key().0 >= now {
                 return;
             }
-            self.entries.remove(&first.remove());
+            let target = first.remove();
+            if let Target::Narrowed(family) = &target {
+                self.narrowed.remove(family);
+            }
+            self.entries.remove(&target);
         }
     }
 
@@ -168,6 +194,7 @@ impl Target {
         Some(match &event.body {
             EventBody::TokenRevoked { token, .. } => Self::Token(*token),
             EventBody::SessionRevoked { family, .. } => Self::Family(*family),
+            EventBody::ScopesNarrowed { family, .. } => Self::Narrowed(*family),
             EventBody::SubjectRevoked { subject } => Self::Subject(realm(), subject.clone()),
             EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
             EventBody::BindingRevoked { binding } => Self::Binding(realm(), binding.clone()),
@@ -184,6 +211,9 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{id::PolicyRevision, name::Audience, scope::ScopeSet};
+
+    const KEY: &str = "k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs";
 
     fn event(sequence: u64, until: i64, body: EventBody) -> Event {
         Event {
@@ -227,6 +257,65 @@ mod tests {
         assert!(!ends(&revocations, "production", "user:ann", 5));
         assert!(!ends(&revocations, "sandbox", "user:ann", 4));
         assert!(!ends(&revocations, "production", "user:bob", 4));
+    }
+
+    fn scopes_narrowed(sequence: u64, until: i64, lost: &str) -> Event {
+        event(
+            sequence,
+            until,
+            EventBody::ScopesNarrowed {
+                family: FamilyId::from_bytes([1; 16]),
+                client: ClientName::parse("client:cms").unwrap(),
+                audience: Audience::parse("api").unwrap(),
+                lost: [Scope::parse(lost).unwrap()].into_iter().collect(),
+                policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
+            },
+        )
+    }
+
+    fn claims(family: u8, rev: u64) -> AccessClaims {
+        AccessClaims {
+            issuer: "https://tessera.example".to_owned(),
+            subject: Subject::parse("user:ann").unwrap(),
+            audience: Audience::parse("api").unwrap(),
+            token_id: TokenId::from_bytes([2; 16]),
+            issued_at: Timestamp::EPOCH,
+            not_before: Timestamp::EPOCH,
+            expires_at: Timestamp::from_seconds(100),
+            scopes: ScopeSet::default(),
+            roles: Vec::new(),
+            realm: RealmName::parse("production").unwrap(),
+            client: ClientName::parse("client:cms").unwrap(),
+            family: FamilyId::from_bytes([family; 16]),
+            generation: 1,
+            rev: Sequence(rev),
+            policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
+            bindings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn losses_add_up_and_concern_older_tokens_of_the_family_only() {
+        let (read, write) = (Scope::parse("a:read").unwrap(), Scope::parse("a:write").unwrap());
+        let mut revocations = Revocations::default();
+        revocations.apply(&scopes_narrowed(5, 100, "a:read"));
+        revocations.apply(&scopes_narrowed(9, 90, "a:write"));
+        revocations.apply(&scopes_narrowed(5, 100, "a:read"));
+        let taken = |claims: &AccessClaims| {
+            (
+                revocations.narrows(claims, &read),
+                revocations.narrows(claims, &write),
+            )
+        };
+        assert_eq!(taken(&claims(1, 4)), (true, true));
+        assert_eq!(taken(&claims(1, 5)), (false, true));
+        assert_eq!(taken(&claims(1, 9)), (false, false));
+        assert_eq!(taken(&claims(2, 4)), (false, false));
+        assert!(!revocations.revokes_token(&claims(1, 4), &KeyId::parse(KEY).unwrap()));
+        revocations.forget_expired(Timestamp::from_seconds(95));
+        assert!(revocations.narrows(&claims(1, 4), &read));
+        revocations.forget_expired(Timestamp::from_seconds(101));
+        assert!(revocations.is_empty() && revocations.narrowed.is_empty() && revocations.expiry.is_empty());
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub(crate) fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
         | EventBody::KeyActivated { .. }
         | EventBody::KeyRevoked { .. }
         | EventBody::ApiKeyRevoked { .. }
-        | EventBody::PolicyApplied { .. } => None,
+        | EventBody::PolicyApplied { .. }
+        | EventBody::ScopesNarrowed { .. } => None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, KeyId, LogId, RealmName, Revocations,
-    RevokeReason, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName,
+    Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::{
     cutoff::{cutoff_target, cutoff_until, placed},
     error::StoreError,
     store::{
-        EventBatch, FamilyIndex, Job, NewEvent, Page, PageRequest, RequestKey, RequestRecord,
+        EventBatch, FamilyIndex, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey, RequestRecord,
         SharedRevocations, Store, SweepReport, Transaction,
     },
 };
@@ -38,6 +38,8 @@ struct Tables {
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
+    policies: HashMap<PolicyRevision, KeptPolicy>,
+    settled: Option<PolicyRevision>,
     events: BTreeMap<Sequence, Arc<Event>>,
     /// How long the events that end families count, by their realm and target.
     cutoffs: HashMap<CutoffKey, Timestamp>,
@@ -46,6 +48,13 @@ struct Tables {
     floor: Sequence,
     swept: Option<Timestamp>,
     audit_last: u64,
+}
+
+/// A policy's files, and when it was replaced.
+#[derive(Clone, Debug)]
+struct KeptPolicy {
+    files: Arc<PolicyFiles>,
+    replaced_at: Option<Timestamp>,
 }
 
 type CutoffKey = (RealmName, u8, String);
@@ -58,6 +67,8 @@ struct Stage<'a> {
     api_keys: HashMap<ApiKeyId, ApiKey>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
+    policies: HashMap<PolicyRevision, KeptPolicy>,
+    settled: Option<PolicyRevision>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
@@ -70,6 +81,8 @@ struct Staged {
     api_keys: HashMap<ApiKeyId, ApiKey>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
+    policies: HashMap<PolicyRevision, KeptPolicy>,
+    settled: Option<PolicyRevision>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
@@ -105,6 +118,8 @@ impl MemoryStore {
         tables.api_keys.extend(staged.api_keys);
         tables.signing_keys.extend(staged.signing_keys);
         tables.requests.extend(staged.requests);
+        tables.policies.extend(staged.policies);
+        tables.settled = staged.settled.or(tables.settled.take());
         tables.cutoffs.extend(staged.cutoffs);
         for record in staged.audit {
             tables.audit_last += 1;
@@ -156,6 +171,23 @@ impl Store for MemoryStore {
         page: PageRequest<FamilyId>,
     ) -> Result<Page<Family, FamilyId>, StoreError> {
         self.read(|tables| page_of(&tables.families, &page, |family| index.has(family)))
+    }
+
+    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.read(|tables| page_of(&tables.families, &page, |_| true))
+    }
+
+    async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        self.read(|tables| {
+            tables
+                .policies
+                .get(revision)
+                .map(|kept| kept.files.as_ref().clone())
+        })
+    }
+
+    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.read(|tables| tables.settled.clone())
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
@@ -319,9 +351,18 @@ impl Tables {
             .take_while(|_| take())
             .collect();
 
+        let replaced = self
+            .policies
+            .iter()
+            .filter(|(_, kept)| kept.replaced_at.is_some_and(|at| at < audit_before));
+        let policies: Vec<_> = replaced
+            .map(|(revision, _)| revision.clone())
+            .take_while(|_| take())
+            .collect();
+
         report.families = families.len();
         report.events = events.len();
-        report.records = requests.len() + audit.len();
+        report.records = requests.len() + audit.len() + policies.len();
         self.floor = events.last().copied().unwrap_or(self.floor);
         self.cutoffs.retain(|_, until| *until >= horizon);
         for id in families {
@@ -336,6 +377,9 @@ impl Tables {
         for position in audit {
             self.audit.remove(&position);
         }
+        for revision in policies {
+            self.policies.remove(&revision);
+        }
         report
     }
 }
@@ -349,6 +393,8 @@ impl<'a> Stage<'a> {
             api_keys: HashMap::new(),
             signing_keys: HashMap::new(),
             requests: HashMap::new(),
+            policies: HashMap::new(),
+            settled: None,
             events: Vec::new(),
             cutoffs: HashMap::new(),
             audit: Vec::new(),
@@ -362,9 +408,28 @@ impl<'a> Stage<'a> {
             api_keys: self.api_keys,
             signing_keys: self.signing_keys,
             requests: self.requests,
+            policies: self.policies,
+            settled: self.settled,
             events: self.events,
             cutoffs: self.cutoffs,
             audit: self.audit,
+        }
+    }
+}
+
+impl Stage<'_> {
+    fn kept_policy(&self, revision: &PolicyRevision) -> Option<KeptPolicy> {
+        self.policies
+            .get(revision)
+            .or_else(|| self.tables.policies.get(revision))
+            .cloned()
+    }
+
+    /// Notes when a policy was replaced, or that it is in force again.
+    fn replaced(&mut self, revision: &PolicyRevision, replaced_at: Option<Timestamp>) {
+        if let Some(kept) = self.kept_policy(revision) {
+            self.policies
+                .insert(revision.clone(), KeptPolicy { replaced_at, ..kept });
         }
     }
 }
@@ -427,6 +492,26 @@ impl Transaction for Stage<'_> {
 
     fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError> {
         self.requests.insert(key.clone(), record.clone());
+        Ok(())
+    }
+
+    fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError> {
+        if self.kept_policy(revision).is_none() {
+            let kept = KeptPolicy {
+                files: Arc::new(files.clone()),
+                replaced_at: None,
+            };
+            self.policies.insert(revision.clone(), kept);
+        }
+        Ok(())
+    }
+
+    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(before) = self.settled.clone().or_else(|| self.tables.settled.clone()) {
+            self.replaced(&before, Some(now));
+        }
+        self.replaced(revision, None);
+        self.settled = Some(revision.clone());
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId, RealmName,
-    RequestId, Revocations, Sequence, SigningKey, Subject, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId,
+    PolicyRevision, RealmName, RequestId, Revocations, Sequence, SigningKey, Subject, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -31,6 +31,15 @@ pub trait Store: Send + Sync + 'static {
         index: FamilyIndex,
         page: PageRequest<FamilyId>,
     ) -> Result<Page<Family, FamilyId>, StoreError>;
+
+    /// One page of all families of all realms, in the order of their ids: for those who must see each.
+    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError>;
+
+    /// The files of a policy that is or was in force, for as long as audit records can name it.
+    async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError>;
+
+    /// The policy that all live sessions have felt; none before the first.
+    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError>;
 
     /// An API key.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
@@ -73,8 +82,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes what is dead before `horizon`: families whose [`Family::removable_at`] has passed,
     /// events whose `relevant_until` has passed (oldest first, up to the first that still matters, so
-    /// that the log stays gapless), expired request records, and audit records older than
-    /// `audit_before`. At most `limit` rows; call again while [`SweepReport::more`].
+    /// that the log stays gapless), expired request records, audit records older than `audit_before`, and
+    /// policies that were replaced before it. At most `limit` rows; call again while [`SweepReport::more`].
     async fn sweep(
         &self,
         horizon: Timestamp,
@@ -119,6 +128,10 @@ pub trait Transaction {
     fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError>;
     /// Remembers what was answered to a request.
     fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError>;
+    /// Keeps the files of a policy; one that is kept already stays as it is.
+    fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError>;
+    /// Notes that all live sessions have felt the policy, which replaced the one before at `now`.
+    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError>;
     /// Appends an event to the log and gives its sequence.
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError>;
     /// Appends an audit record.
@@ -142,6 +155,9 @@ pub struct NewEvent {
     /// What happened.
     pub body: EventBody,
 }
+
+/// The files of a policy: names relative to its folder, with contents.
+pub type PolicyFiles = Vec<(String, Vec<u8>)>;
 
 /// Names a request that was made idempotent, within a client of a realm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -214,7 +230,7 @@ pub struct SweepReport {
     pub families: usize,
     /// Events removed.
     pub events: usize,
-    /// Request and audit records removed.
+    /// Request and audit records, and policies, removed.
     pub records: usize,
     /// Whether the limit ended it before it was done.
     pub more: bool,

@@ -20,8 +20,8 @@ use tessera_core::{
     RevokeReason, Sequence, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
-    FamilyIndex, MemoryStore, PageRequest, RequestKey, RequestRecord, SledOptions, SledStore, Store,
-    StoreError, StoreExt, SweepReport,
+    FamilyIndex, MemoryStore, PageRequest, PolicyFiles, RequestKey, RequestRecord, SledOptions, SledStore,
+    Store, StoreError, StoreExt, SweepReport,
 };
 
 type Shared = Arc<dyn Store>;
@@ -73,6 +73,9 @@ suite![
     a_job_sees_its_own_writes_and_others_see_them_after_it,
     indexes_list_families_in_order_and_only_theirs,
     pages_end_where_the_items_end,
+    all_families_are_walked_in_order,
+    policies_are_kept_whole,
+    a_sweep_removes_policies_that_were_replaced,
     an_index_follows_a_family_that_changes,
     a_name_that_begins_like_another_is_another,
     concurrent_updates_of_a_family_are_one_after_the_other,
@@ -242,6 +245,94 @@ async fn indexes_list_families_in_order_and_only_theirs(store: &Shared) {
     .await;
     expect(FamilyIndex::ApiKey(production(), api_key_id(1)), &[1, 2, 3]).await;
     expect(FamilyIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
+}
+
+async fn all_families_are_walked_in_order(store: &Shared) {
+    let families: Vec<_> = (1..=4).map(family).collect();
+    let elsewhere = Family {
+        realm: realm("sandbox"),
+        ..families[1].clone()
+    };
+    for family in [&families[2], &elsewhere, &families[3], &families[0]] {
+        put(store, family).await;
+    }
+    let page = async |after, limit| {
+        let page = store.all_families(PageRequest { after, limit }).await.unwrap();
+        (page.items, page.next)
+    };
+    let (first, next) = page(None, 2).await;
+    assert_eq!(first, [families[0].clone(), elsewhere]);
+    assert_eq!(next, Some(families[1].id));
+    assert_eq!(page(next, 2).await, (families[2..].to_vec(), None));
+    assert_eq!(page(next, 3).await, (families[2..].to_vec(), None));
+}
+
+// === policies ===
+
+fn revision(number: u8) -> PolicyRevision {
+    PolicyRevision::parse(&format!("{number:016x}")).unwrap()
+}
+
+/// Files that are larger than one row should be.
+fn policy_files(number: u8) -> PolicyFiles {
+    vec![
+        ("catalogue.toml".to_owned(), vec![number; 100_000]),
+        ("policy.csv".to_owned(), vec![number]),
+    ]
+}
+
+/// Keeps a policy, and settles it.
+async fn settle(store: &Shared, number: u8, second: i64) {
+    write(store, move |tx| {
+        tx.put_policy(&revision(number), &policy_files(number)).unwrap();
+        tx.put_settled_policy(&revision(number), at(second)).unwrap();
+    })
+    .await;
+}
+
+async fn policies_are_kept_whole(store: &Shared) {
+    assert_eq!(store.settled_policy().await.unwrap(), None);
+    assert_eq!(store.policy(&revision(1)).await.unwrap(), None);
+    write(store, |tx| {
+        tx.put_policy(&revision(1), &policy_files(1)).unwrap();
+        // Kept already: nothing changes.
+        tx.put_policy(&revision(1), &Vec::new()).unwrap();
+    })
+    .await;
+    assert_eq!(store.policy(&revision(1)).await.unwrap(), Some(policy_files(1)));
+    assert_eq!(store.settled_policy().await.unwrap(), None);
+    settle(store, 1, 10).await;
+    settle(store, 2, 20).await;
+    assert_eq!(store.settled_policy().await.unwrap(), Some(revision(2)));
+    assert_eq!(store.policy(&revision(1)).await.unwrap(), Some(policy_files(1)));
+    assert_eq!(store.policy(&revision(2)).await.unwrap(), Some(policy_files(2)));
+}
+
+async fn a_sweep_removes_policies_that_were_replaced(store: &Shared) {
+    for (number, second) in [(1, 10), (2, 20), (1, 30), (3, 40)] {
+        settle(store, number, second).await;
+    }
+    let kept = async || {
+        let mut kept = Vec::new();
+        for number in 1..=3 {
+            if let Some(files) = store.policy(&revision(number)).await.unwrap() {
+                assert_eq!(files, policy_files(number));
+                kept.push(number);
+            }
+        }
+        kept
+    };
+    // The second was replaced at 30, the first at 20 and, in force again, at 40.
+    let report = store.sweep(at(100), at(30), 1000).await.unwrap();
+    assert_eq!(report.records, 0);
+    let report = store.sweep(at(100), at(31), 1000).await.unwrap();
+    assert_eq!(report.records, 1);
+    assert_eq!(kept().await, [1, 3]);
+    store.sweep(at(1000), at(1000), 1000).await.unwrap();
+    assert_eq!(kept().await, [3]);
+    assert_eq!(store.settled_policy().await.unwrap(), Some(revision(3)));
+    settle(store, 1, 50).await;
+    assert_eq!(kept().await, [1, 3]);
 }
 
 async fn pages_end_where_the_items_end(store: &Shared) {

@@ -58,6 +58,7 @@ fn family() -> Family {
             current: secret(1),
             previous: None,
         }),
+        lost: ScopeSet::default(),
     }
 }
 

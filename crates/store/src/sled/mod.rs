@@ -23,7 +23,8 @@ use std::{
 use ::sled::Db;
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Family, FamilyId, LogId, RealmName, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence, SigningKey,
+    Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -34,7 +35,9 @@ use self::{
 };
 use crate::{
     error::{OpenError, StoreError},
-    store::{EventBatch, FamilyIndex, Job, Page, PageRequest, SharedRevocations, Store, SweepReport},
+    store::{
+        EventBatch, FamilyIndex, Job, Page, PageRequest, PolicyFiles, SharedRevocations, Store, SweepReport,
+    },
 };
 
 /// How many jobs may wait for the writer; whoever comes later waits for a place.
@@ -128,6 +131,19 @@ impl Store for SledStore {
     ) -> Result<Page<Family, FamilyId>, StoreError> {
         self.read_apart(move |db, _| read::families(db, &index, &page))
             .await
+    }
+
+    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.read_apart(move |db, _| read::all_families(db, &page)).await
+    }
+
+    async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        let revision = revision.clone();
+        self.read_apart(move |db, _| read::policy(db, &revision)).await
+    }
+
+    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.shared.read(read::settled_policy)
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {

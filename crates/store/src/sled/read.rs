@@ -4,16 +4,18 @@ use std::{ops::Bound, sync::Arc};
 
 use ::sled::{Db, IVec};
 use serde::de::DeserializeOwned;
-use tessera_core::{ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, RealmName, Sequence, SigningKey};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, RealmName, Sequence, SigningKey,
+};
 
 use super::{
     disk::failed,
-    rows::{self, FamilyRow, Table},
+    rows::{self, FamilyRow, PolicyRow, Table},
     shared::Shared,
 };
 use crate::{
     error::StoreError,
-    store::{FamilyIndex, Page, PageRequest},
+    store::{FamilyIndex, Page, PageRequest, PolicyFiles},
 };
 
 pub(super) fn family(db: &Db, id: FamilyId) -> Result<Option<Family>, StoreError> {
@@ -38,6 +40,44 @@ pub(super) fn families(
             .transpose()
     });
     collect_page(found, page.limit, |family| family.id)
+}
+
+pub(super) fn all_families(
+    db: &Db,
+    page: &PageRequest<FamilyId>,
+) -> Result<Page<Family, FamilyId>, StoreError> {
+    let prefix = [Table::Family as u8];
+    let from = page.after.map_or_else(
+        || Bound::Included(prefix.to_vec()),
+        |id| Bound::Excluded(rows::family_key(id)),
+    );
+    let found = db
+        .range((from, Bound::Excluded(rows::end_of(&prefix))))
+        .values()
+        .map(|value| {
+            let row: FamilyRow<Family> = rows::decode("a family", &value.map_err(failed)?)?;
+            Ok(row.family)
+        });
+    collect_page(found, page.limit, |family| family.id)
+}
+
+pub(super) fn policy(db: &Db, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+    let Some(kept) = row::<PolicyRow>(db, "a policy", &rows::policy_key(revision))? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    for part in 0..kept.parts {
+        // Between reading the row and reading its parts, the policy may have been removed.
+        match row::<Vec<u8>>(db, "a part of a policy", &rows::policy_part_key(revision, part))? {
+            Some(part) => bytes.extend_from_slice(&part),
+            None => return Ok(None),
+        }
+    }
+    rows::decode("the files of a policy", &bytes).map(Some)
+}
+
+pub(super) fn settled_policy(db: &Db) -> Result<Option<PolicyRevision>, StoreError> {
+    row(db, "the settled policy", &rows::policy_settled_key())
 }
 
 pub(super) fn api_keys(

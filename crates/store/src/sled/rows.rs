@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tessera_core::{ApiKeyId, Event, Family, FamilyId, KeyId, LogId, RealmName, Sequence, Timestamp};
+use tessera_core::{
+    ApiKeyId, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName, Sequence, Timestamp,
+};
 
 use crate::{
     cutoff::cutoff_target,
@@ -35,13 +37,16 @@ pub(super) enum Table {
     FamilyBySubject = b's',
     FamilyExpiry = b'x',
     Meta = b'm',
+    Policy = b'p',
+    PolicyPart = b'o',
+    PolicySettled = b'z',
     Request = b'q',
     RequestExpiry = b'y',
     SigningKey = b'g',
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::ApiKey,
         Self::ApiKeyByRealm,
         Self::Audit,
@@ -56,6 +61,9 @@ impl Table {
         Self::FamilyBySubject,
         Self::FamilyExpiry,
         Self::Meta,
+        Self::Policy,
+        Self::PolicyPart,
+        Self::PolicySettled,
         Self::Request,
         Self::RequestExpiry,
         Self::SigningKey,
@@ -91,6 +99,13 @@ pub(super) struct FamilyRow<F> {
 pub(super) struct CutoffRow<E> {
     pub(super) until: Timestamp,
     pub(super) event: E,
+}
+
+/// A policy that is kept. Its files are in parts beside it, since values should be small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PolicyRow {
+    pub(super) parts: u32,
+    pub(super) replaced_at: Option<Timestamp>,
 }
 
 // === values ===
@@ -145,6 +160,29 @@ pub(super) fn api_key_by_realm_prefix(realm: &RealmName) -> Vec<u8> {
 
 pub(super) fn signing_key_key(id: &KeyId) -> Vec<u8> {
     key(Table::SigningKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn policy_key(revision: &PolicyRevision) -> Vec<u8> {
+    key(Table::Policy, &[revision.as_str()], &[])
+}
+
+pub(super) fn policy_part_key(revision: &PolicyRevision, part: u32) -> Vec<u8> {
+    key(Table::PolicyPart, &[revision.as_str()], &part.to_be_bytes())
+}
+
+/// The policy whose row has this key.
+pub(super) fn policy_in(key: &[u8]) -> Result<PolicyRevision, StoreError> {
+    key.strip_prefix(&[Table::Policy as u8])
+        .and_then(|rest| rest.strip_suffix(&[0]))
+        .and_then(|name| std::str::from_utf8(name).ok())
+        .and_then(|name| PolicyRevision::parse(name).ok())
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "the key of a policy has no revision".to_owned(),
+        })
+}
+
+pub(super) fn policy_settled_key() -> Vec<u8> {
+    vec![Table::PolicySettled as u8]
 }
 
 pub(super) fn event_key(sequence: Sequence) -> Vec<u8> {

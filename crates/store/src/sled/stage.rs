@@ -6,19 +6,22 @@ use std::sync::{Arc, PoisonError};
 use ::sled::Db;
 use serde::{Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, Revocations, RevokeReason, Sequence, SigningKey,
-    Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, Revocations, RevokeReason,
+    Sequence, SigningKey, Timestamp,
 };
 
 use super::{
     disk::{Changes, failed},
-    rows::{self, CutoffRow, FamilyRow, Meta},
+    rows::{self, CutoffRow, FamilyRow, Meta, PolicyRow},
 };
 use crate::{
     cutoff::{cutoff_until, placed},
     error::StoreError,
-    store::{NewEvent, RequestKey, RequestRecord, SharedRevocations, Transaction},
+    store::{NewEvent, PolicyFiles, RequestKey, RequestRecord, SharedRevocations, Transaction},
 };
+
+/// The largest part of a policy's files.
+const POLICY_PART_BYTES: usize = 32 * 1024;
 
 /// What the jobs of a group wrote so far; nothing of it is on the disk.
 pub(super) struct Group {
@@ -175,6 +178,19 @@ impl<'a> Stage<'a> {
         result
     }
 
+    /// Notes when a policy was replaced, or that it is in force again.
+    fn replaced(
+        &mut self,
+        revision: &PolicyRevision,
+        replaced_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let key = rows::policy_key(revision);
+        match self.row::<PolicyRow>("a policy", &key)? {
+            Some(row) => self.put(key, &PolicyRow { replaced_at, ..row }),
+            None => Ok(()),
+        }
+    }
+
     /// Writes an event that ends families beside the log, where it outlives its place there, and answers
     /// how long it counts.
     fn put_cutoff(&mut self, event: &Event, new: &NewEvent) -> Result<Option<Timestamp>, StoreError> {
@@ -271,6 +287,30 @@ impl Transaction for Stage<'_> {
         }
         self.put_empty(rows::request_expiry_key(record.expires_at, &row));
         self.put(row, record)
+    }
+
+    fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError> {
+        let key = rows::policy_key(revision);
+        if self.has_row(&key)? {
+            return Ok(());
+        }
+        let bytes = rows::encode(files)?;
+        let mut parts = 0;
+        for part in bytes.chunks(POLICY_PART_BYTES) {
+            self.put(rows::policy_part_key(revision, parts), &part)?;
+            parts += 1;
+        }
+        let replaced_at = None;
+        self.put(key, &PolicyRow { parts, replaced_at })
+    }
+
+    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
+        let key = rows::policy_settled_key();
+        if let Some(before) = self.row::<PolicyRevision>("the settled policy", &key)? {
+            self.replaced(&before, Some(now))?;
+        }
+        self.replaced(revision, None)?;
+        self.put(key, revision)
     }
 
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {

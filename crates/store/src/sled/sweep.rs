@@ -10,7 +10,7 @@ use tessera_core::{AuditRecord, Event, FamilyId, Seconds, Sequence, Timestamp};
 
 use super::{
     disk::failed,
-    rows::{self, FamilyRow, Table},
+    rows::{self, FamilyRow, PolicyRow, Table},
     stage::Stage,
 };
 use crate::{
@@ -51,6 +51,7 @@ impl Sweep {
         step.requests()?;
         step.cutoffs()?;
         step.audit()?;
+        step.policies()?;
         step.note_progress()?;
         Ok(step.report)
     }
@@ -177,6 +178,28 @@ impl Step<'_, '_> {
             }
             self.stage.remove(key.to_vec());
             self.report.records += 1;
+        }
+        Ok(())
+    }
+
+    /// Policies that no audit record names any more. There are few, so each sweep looks at all.
+    fn policies(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::Policy) {
+            let key = key?;
+            let Some(row) = self.stage.row::<PolicyRow>("a policy", &key)? else {
+                continue;
+            };
+            let is_old = row
+                .replaced_at
+                .is_some_and(|replaced| replaced < self.sweep.audit_before);
+            if is_old && self.take() {
+                let revision = rows::policy_in(&key)?;
+                for part in 0..row.parts {
+                    self.stage.remove(rows::policy_part_key(&revision, part));
+                }
+                self.stage.remove(key.to_vec());
+                self.report.records += 1;
+            }
         }
         Ok(())
     }
