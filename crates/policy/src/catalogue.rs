@@ -24,14 +24,14 @@ pub struct Catalogue {
 
 /// A scope of the catalogue, perhaps with parameters: `videos/{id}:play`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Template {
-    text: String,
-    segments: Vec<Segment>,
-    action: String,
+pub(crate) struct Template {
+    pub(crate) text: String,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) action: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
+pub(crate) enum Segment {
     Literal(String),
     Parameter,
 }
@@ -66,6 +66,10 @@ impl Catalogue {
     /// The scopes in order as the catalogue writes them, with their parameters: `videos/{id}:play`.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.templates.iter().map(|template| template.text.as_str())
+    }
+
+    pub(crate) fn templates(&self) -> &[Template] {
+        &self.templates
     }
 
     /// The scopes without parameters.

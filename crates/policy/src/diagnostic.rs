@@ -19,6 +19,19 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    fn new(code: &'static str, place: &Place, message: String, help: Option<String>) -> Self {
+        Self {
+            code,
+            file: place.file.as_ref().to_owned(),
+            line: place.line,
+            column: place.column,
+            message,
+            help,
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -39,6 +52,20 @@ impl fmt::Display for Diagnostic {
 pub struct PolicyError {
     /// The findings; never empty.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl PolicyError {
+    /// A single finding.
+    pub(crate) fn of(
+        code: &'static str,
+        place: &Place,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Self {
+        Self {
+            diagnostics: vec![Diagnostic::new(code, place, message.into(), help.into())],
+        }
+    }
 }
 
 impl fmt::Display for PolicyError {
@@ -112,16 +139,7 @@ impl Findings {
 
     fn push(&mut self, code: &'static str, place: &Place, message: String, help: Option<String>) {
         if !self.is_full() {
-            let Place { file, line, column } = place;
-            let (file, line, column) = (file.as_ref().to_owned(), *line, *column);
-            self.diagnostics.push(Diagnostic {
-                code,
-                file,
-                line,
-                column,
-                message,
-                help,
-            });
+            self.diagnostics.push(Diagnostic::new(code, place, message, help));
         }
     }
 

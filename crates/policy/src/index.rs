@@ -48,6 +48,17 @@ struct Entry {
     deny: u32,
 }
 
+impl Entry {
+    const EMPTY: Self = Self {
+        allow: NONE,
+        deny: NONE,
+    };
+
+    fn rule(number: u32) -> Option<u32> {
+        (number != NONE).then_some(number)
+    }
+}
+
 /// The rules that decide a question, by their number: the first that allows and the first that denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
@@ -56,6 +67,17 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    /// No rule matches.
+    pub(crate) const NOTHING: Self = Self {
+        allow: None,
+        deny: None,
+    };
+
+    /// The rule that decides, if one matches.
+    pub(crate) fn rule(self) -> Option<u32> {
+        self.deny.or(self.allow)
+    }
+
     /// One rule that allows is enough, and one that denies decides.
     pub(crate) fn is_allowed(self) -> bool {
         self.allow.is_some() && self.deny.is_none()
@@ -81,10 +103,7 @@ impl Index {
                 action: index.star(&rule.action),
             };
             let number = u32::try_from(number).unwrap_or(NONE - 1);
-            let entry = index.entries.entry(key).or_insert(Entry {
-                allow: NONE,
-                deny: NONE,
-            });
+            let entry = index.entries.entry(key).or_insert(Entry::EMPTY);
             let slot = match rule.effect {
                 Effect::Allow => &mut entry.allow,
                 Effect::Deny => &mut entry.deny,
@@ -126,33 +145,47 @@ impl Index {
 
     /// The rules that decide whether `holders` may do `action` on `resource`.
     pub(crate) fn decide(&self, holders: &Holders, resource: &str, action: &str) -> Decision {
-        let mut found = Entry {
-            allow: NONE,
-            deny: NONE,
-        };
+        let mut found = Entry::EMPTY;
+        self.visit(holders, resource, action, |entry| {
+            found.allow = found.allow.min(entry.allow);
+            found.deny = found.deny.min(entry.deny);
+        });
+        Decision {
+            allow: Entry::rule(found.allow),
+            deny: Entry::rule(found.deny),
+        }
+    }
+
+    /// Every rule that matches, in no order. No rule stands twice, so each is the first of its kind.
+    pub(crate) fn matching(&self, question: &RawQuestion<'_>) -> Vec<u32> {
+        let holders = self.holders(question.realm, question.names.iter().copied());
+        let mut found = Vec::new();
+        self.visit(&holders, question.resource, question.action, |entry| {
+            found.extend(Entry::rule(entry.allow));
+            found.extend(Entry::rule(entry.deny));
+        });
+        found
+    }
+
+    fn visit(&self, holders: &Holders, resource: &str, action: &str, mut found: impl FnMut(&Entry)) {
         let actions = [Some(ANY), self.ids.get(action).copied()];
         let realms = [Some(ANY), holders.realm];
         for object in self.objects(resource) {
             for &holder in &holders.names {
                 for realm in realms.into_iter().flatten() {
                     for action in actions.into_iter().flatten() {
-                        if let Some(entry) = self.entries.get(&Key {
+                        let key = Key {
                             realm,
                             holder,
                             object,
                             action,
-                        }) {
-                            found.allow = found.allow.min(entry.allow);
-                            found.deny = found.deny.min(entry.deny);
+                        };
+                        if let Some(entry) = self.entries.get(&key) {
+                            found(entry);
                         }
                     }
                 }
             }
-        }
-        let rule = |number| (number != NONE).then_some(number);
-        Decision {
-            allow: rule(found.allow),
-            deny: rule(found.deny),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! model.conf, catalogue.toml, *.csv, tests/*.toml
-//!     → Files → rules and catalogue → Index → tests → compared with Casbin → Policy
+//!     → Sources → rules and catalogue → Index → tests → compared with Casbin → Policy
 //! ```
 //!
 //! [`Policy`] is one immutable revision. Reading is ours, because Casbin's own adapter drops lines that it
@@ -35,9 +35,12 @@
 mod bundled;
 mod catalogue;
 mod code;
+mod coverage;
 mod diagnostic;
+mod diff;
 mod document;
-mod files;
+mod explain;
+mod format;
 mod index;
 mod model;
 mod nearest;
@@ -48,11 +51,18 @@ mod policy;
 mod roles;
 mod rule;
 mod sample;
+mod sources;
 mod suite;
 mod text;
 
 pub use catalogue::Catalogue;
 pub use code::CODES;
+pub use coverage::TestReport;
 pub use diagnostic::{Diagnostic, PolicyError};
+pub use diff::{CatalogueChange, CatalogueKind, Change, ChangeKind, Diff, diff};
+pub use explain::{Explanation, Given, Miss, MissReason, RoleStep};
+pub use format::format_rules;
 pub use permission::Permission;
 pub use policy::{Grant, Policy, Question, Verdict};
+pub use rule::RuleAt;
+pub use sources::Sources;

@@ -11,17 +11,18 @@ use crate::{
 /// The name that no catalogue may define.
 pub(crate) const NAMESPACE: &str = "tessera";
 const PREFIX: &str = "tessera/";
-const SUBJECTS: &str = "tessera/subjects/";
-const ROLES: &str = "tessera/roles/";
+pub(crate) const SUBJECTS: &str = "tessera/subjects/";
+pub(crate) const ROLES: &str = "tessera/roles/";
 
 /// The resources without a name in them, with their actions.
-const FIXED: [(&str, &[&str]); 6] = [
+const FIXED: [(&str, &[&str]); 7] = [
     ("tessera/tokens", &["introspect"]),
     ("tessera/revocations", &["watch"]),
     ("tessera/api-keys", &["create", "read", "revoke"]),
     ("tessera/sessions", &["read", "revoke"]),
     ("tessera/keys", &["revoke"]),
     ("tessera/realm", &["revoke"]),
+    ("tessera/policies", &["read", "apply"]),
 ];
 
 /// The first character that no resource has.
@@ -49,7 +50,7 @@ pub(crate) fn is_reached_unnamed(prefix: &str) -> bool {
 /// Whether a rule can match one of the authority's own resources.
 pub(crate) fn matches(catalogue: &Catalogue, object: &Object, action: &Star) -> bool {
     let is_fixed = FIXED.iter().any(|(resource, actions)| {
-        covers(object, resource) && actions.iter().any(|known| action.admits(known))
+        object.admits(resource) && actions.iter().any(|known| action.admits(known))
     });
     is_fixed
         || (action.admits("issue") && covers_subject(object))
@@ -68,13 +69,6 @@ pub(crate) fn nearest(scope: &str) -> Option<String> {
     nearest_of(scope, scopes.iter().map(String::as_str)).map(str::to_owned)
 }
 
-fn covers(object: &Object, resource: &str) -> bool {
-    match object {
-        Object::Exactly(exact) => exact.as_ref() == resource,
-        Object::Prefix(prefix) => resource.starts_with(prefix.as_ref()),
-    }
-}
-
 fn covers_subject(object: &Object) -> bool {
     match object {
         Object::Exactly(exact) => exact
@@ -89,5 +83,5 @@ fn covers_subject(object: &Object) -> bool {
 }
 
 fn covers_role(object: &Object, role: &RoleName) -> bool {
-    covers(object, &format!("{ROLES}{role}"))
+    object.admits(&format!("{ROLES}{role}"))
 }

@@ -2,6 +2,8 @@
 
 use tessera_core::{RoleName, Subject};
 
+use crate::own;
+
 /// Something that the authority does for a client only where the policy lets it.
 ///
 /// Permissions are decided by the same rules as scopes, under resources below `tessera/`; no token ever
@@ -31,6 +33,10 @@ pub enum Permission {
     RevokeSigningKeys,
     /// Revoke everything in the realm.
     RevokeRealm,
+    /// See the policy: explanations, plans, status.
+    ReadPolicies,
+    /// Put another policy in force.
+    ApplyPolicies,
 }
 
 impl Permission {
@@ -40,6 +46,34 @@ impl Permission {
         let (resource, action) = self.parts();
         format!("{resource}:{action}")
     }
+
+    /// Reads what [`Permission::scope`] writes; nothing where `text` is no permission.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (resource, action) = text.rsplit_once(':')?;
+        if let (Some(name), "issue") = (resource.strip_prefix(own::SUBJECTS), action) {
+            return Subject::parse(name).ok().map(Self::IssueFor);
+        }
+        if let (Some(name), "assert") = (resource.strip_prefix(own::ROLES), action) {
+            return RoleName::parse(name).ok().map(Self::Assert);
+        }
+        Self::FIXED.into_iter().find(|fixed| fixed.scope() == text)
+    }
+
+    /// Those without a name in them.
+    pub(crate) const FIXED: [Self; 11] = [
+        Self::Introspect,
+        Self::Watch,
+        Self::CreateApiKeys,
+        Self::ReadApiKeys,
+        Self::RevokeApiKeys,
+        Self::ReadSessions,
+        Self::RevokeSessions,
+        Self::RevokeSigningKeys,
+        Self::RevokeRealm,
+        Self::ReadPolicies,
+        Self::ApplyPolicies,
+    ];
 
     /// The resource and the action.
     pub(crate) fn parts(&self) -> (String, &'static str) {
@@ -55,7 +89,34 @@ impl Permission {
             Self::RevokeSessions => ("tessera/sessions", "revoke"),
             Self::RevokeSigningKeys => ("tessera/keys", "revoke"),
             Self::RevokeRealm => ("tessera/realm", "revoke"),
+            Self::ReadPolicies => ("tessera/policies", "read"),
+            Self::ApplyPolicies => ("tessera/policies", "apply"),
         };
         (resource.to_owned(), action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permission_is_read_as_it_is_written() {
+        let subject = Subject::parse("auth0|ann+tag").unwrap();
+        let role = RoleName::parse("role:viewer").unwrap();
+        let named = [Permission::IssueFor(subject), Permission::Assert(role)];
+        for permission in Permission::FIXED.into_iter().chain(named) {
+            assert_eq!(Permission::parse(&permission.scope()), Some(permission));
+        }
+        for text in [
+            "videos:read",
+            "tessera/tokens",
+            "tessera/tokens:watch",
+            "tessera/subjects/role:viewer:issue",
+            "tessera/roles/viewer:assert",
+            "tessera/subjects/user:*:issue",
+        ] {
+            assert_eq!(Permission::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,34 +1,32 @@
 //! One revision of a policy, and what it says.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use tessera_core::{ClientName, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject};
 
 use crate::{
-    catalogue::{self, Catalogue},
-    code,
-    diagnostic::{Findings, Place, PolicyError},
-    files::{self, Files},
+    catalogue::Catalogue,
+    diagnostic::PolicyError,
     index::{Decision, Holders, Index},
-    model,
-    oracle::RawQuestion,
     permission::Permission,
-    roles,
-    rule::{self, Rules},
-    sample,
-    suite::{self, Case},
-    text::Text,
+    rule::Rules,
+    sources::Sources,
+    suite::Case,
 };
+
+pub(crate) mod load;
 
 /// One immutable, checked revision of a policy.
 ///
 /// Every answer comes from this one revision; share it behind an `Arc`, and replace the whole of it.
 #[derive(Debug)]
 pub struct Policy {
-    revision: PolicyRevision,
-    catalogue: Catalogue,
-    rules: Rules,
-    index: Index,
+    sources: Sources,
+    pub(crate) revision: PolicyRevision,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) rules: Rules,
+    pub(crate) index: Index,
+    pub(crate) cases: Vec<Case>,
 }
 
 /// May `subject`, with `roles` asserted for it, have `scope` in `realm`?
@@ -73,7 +71,7 @@ impl Policy {
     /// # Errors
     /// Fails with everything that is wrong: what can't be read, what is not exactly right, tests that fail.
     pub fn load(folder: &Path) -> Result<Self, PolicyError> {
-        Self::from_checked(&Files::read(folder)?)
+        Self::from_sources(&Sources::read(folder)?)
     }
 
     /// The same from memory: names such as `policy.csv` or `tests/x.toml`, with contents.
@@ -81,7 +79,13 @@ impl Policy {
     /// # Errors
     /// Fails as [`Policy::load`] does.
     pub fn from_files(files: &[(&str, &[u8])]) -> Result<Self, PolicyError> {
-        Self::from_checked(&Files::from_memory(files)?)
+        Self::from_sources(&Sources::from_memory(files)?)
+    }
+
+    /// The files that the policy was made from.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The digest of all files that belong to the policy: its name in tokens, events and logs.
@@ -94,6 +98,12 @@ impl Policy {
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// Whether the rules are compiled; otherwise Casbin itself answers, which is slow.
+    #[must_use]
+    pub fn is_compiled(&self) -> bool {
+        true
     }
 
     /// How many rules the policy has, `p` and `g` together.
@@ -110,13 +120,8 @@ impl Policy {
             roles,
             scope,
         } = *question;
-        let asked = Asked {
-            realm,
-            subject,
-            roles,
-            holders: self.holders(realm, subject, roles),
-        };
-        self.verdict(&asked, scope)
+        let asked = self.asked(realm, subject, roles);
+        self.answer(&asked, scope)
     }
 
     /// Answers for many scopes of one subject, whose roles are resolved once.
@@ -127,16 +132,11 @@ impl Policy {
         roles: &[RoleName],
         scopes: &ScopeSet,
     ) -> Grant {
-        let asked = Asked {
-            realm,
-            subject,
-            roles,
-            holders: self.holders(realm, subject, roles),
-        };
+        let asked = self.asked(realm, subject, roles);
         let mut granted = Vec::with_capacity(scopes.len());
         let mut denied = Vec::new();
         for scope in scopes.iter() {
-            match self.verdict(&asked, scope) {
+            match self.answer(&asked, scope) {
                 Verdict::Allowed => granted.push(scope.clone()),
                 Verdict::Denied { reason } => denied.push((scope.clone(), reason)),
             }
@@ -154,9 +154,8 @@ impl Policy {
             return false;
         }
         let (resource, action) = permission.parts();
-        let holders = self
-            .index
-            .holders(realm.as_str(), std::iter::once(client.as_str()));
+        let names = std::iter::once(client.as_str());
+        let holders = self.index.holders(realm.as_str(), names);
         self.index.decide(&holders, &resource, action).is_allowed()
     }
 }
@@ -164,54 +163,101 @@ impl Policy {
 // === answers ===
 
 /// A subject with its roles resolved, so that many scopes cost it once.
-struct Asked<'a> {
-    realm: &'a RealmName,
-    subject: &'a Subject,
-    roles: &'a [RoleName],
+pub(crate) struct Asked<'a> {
+    pub(crate) realm: &'a RealmName,
+    pub(crate) subject: &'a Subject,
+    pub(crate) roles: &'a [RoleName],
     holders: Holders,
+}
+
+impl<'a> Asked<'a> {
+    /// The subject and the roles that were asserted for it.
+    pub(crate) fn names(&self) -> Vec<&'a str> {
+        let roles = self.roles.iter().map(RoleName::as_str);
+        std::iter::once(self.subject.as_str()).chain(roles).collect()
+    }
+}
+
+/// What is asked for: a scope of the catalogue, or one of the authority's own.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) resource: &'a str,
+    pub(crate) action: &'a str,
+    /// Casbin knows no catalogue: `p, …, *, …` would match names that do not exist.
+    pub(crate) exists: bool,
 }
 
 /// How many roles a reason names.
 const ROLES_NAMED_MAX: usize = 8;
 
 impl Policy {
-    fn holders(&self, realm: &RealmName, subject: &Subject, roles: &[RoleName]) -> Holders {
+    pub(crate) fn asked<'a>(
+        &self,
+        realm: &'a RealmName,
+        subject: &'a Subject,
+        roles: &'a [RoleName],
+    ) -> Asked<'a> {
         let names = std::iter::once(subject.as_str()).chain(roles.iter().map(RoleName::as_str));
-        self.index.holders(realm.as_str(), names)
+        Asked {
+            realm,
+            subject,
+            roles,
+            holders: self.index.holders(realm.as_str(), names),
+        }
     }
 
-    fn verdict(&self, asked: &Asked<'_>, scope: &Scope) -> Verdict {
-        // Casbin knows no catalogue: `p, …, *, …` would match names that do not exist.
+    pub(crate) fn target<'a>(&self, scope: &'a Scope) -> Target<'a> {
+        Target {
+            resource: scope.resource(),
+            action: scope.action(),
+            exists: self.catalogue.has_scope(scope),
+        }
+    }
+
+    /// The rules that decide; none where the catalogue lacks a name.
+    pub(crate) fn decision(&self, asked: &Asked<'_>, target: Target<'_>) -> Decision {
+        if target.exists && self.catalogue.has_realm(asked.realm) {
+            self.index.decide(&asked.holders, target.resource, target.action)
+        } else {
+            Decision::NOTHING
+        }
+    }
+
+    /// The verdict that follows from what was decided.
+    pub(crate) fn verdict(&self, asked: &Asked<'_>, target: Target<'_>, decision: Decision) -> Verdict {
+        if decision.is_allowed() {
+            return Verdict::Allowed;
+        }
+        let Target {
+            resource,
+            action,
+            exists,
+        } = target;
         let reason = if !self.catalogue.has_realm(asked.realm) {
             format!("the catalogue has no realm {}", asked.realm)
-        } else if !self.catalogue.has_scope(scope) {
-            format!("the catalogue has no scope {scope}")
+        } else if !exists {
+            format!("the catalogue has no scope {resource}:{action}")
+        } else if let Some(number) = decision.deny {
+            self.denial(number)
         } else {
-            match self
-                .index
-                .decide(&asked.holders, scope.resource(), scope.action())
-            {
-                Decision {
-                    deny: Some(number), ..
-                } => self.denial(number),
-                Decision { allow: Some(_), .. } => return Verdict::Allowed,
-                Decision { allow: None, .. } => self.absence(asked, scope),
-            }
+            self.absence(asked, target)
         };
         Verdict::Denied { reason }
     }
 
+    fn answer(&self, asked: &Asked<'_>, scope: &Scope) -> Verdict {
+        let target = self.target(scope);
+        self.verdict(asked, target, self.decision(asked, target))
+    }
+
     fn denial(&self, number: u32) -> String {
-        let rule = usize::try_from(number)
-            .ok()
-            .and_then(|number| self.rules.policies.get(number));
-        rule.map_or_else(
+        self.rules.policy(number).map_or_else(
             || "denied by a rule".to_owned(),
             |rule| format!("denied by {}", rule.place),
         )
     }
 
-    fn absence(&self, asked: &Asked<'_>, scope: &Scope) -> String {
+    fn absence(&self, asked: &Asked<'_>, target: Target<'_>) -> String {
         let mut roles: Vec<&str> = asked.roles.iter().map(RoleName::as_str).collect();
         roles.extend(
             self.index
@@ -227,121 +273,10 @@ impl Policy {
             (names, 0) => format!("roles: {names}"),
             (names, more) => format!("roles: {names} and {more} more"),
         };
-        format!("no rule allows {scope} to {} ({roles})", asked.subject)
-    }
-}
-
-// === loading ===
-
-impl Policy {
-    fn from_checked(files: &Files) -> Result<Self, PolicyError> {
-        let mut findings = Findings::default();
-        let parsed = parse(files, &mut findings);
-        findings.into_result()?;
-        let revision = files.revision();
-        let (Some((catalogue, rules, cases)), Some(revision)) = (parsed, revision) else {
-            return Err(defect("the files were neither refused nor read"));
-        };
-        let index = Index::new(&rules, catalogue.realms());
-        let policy = Self {
-            revision,
-            catalogue,
-            rules,
-            index,
-        };
-        policy.run(&cases)?;
-        policy.compare(&cases)?;
-        Ok(policy)
-    }
-
-    /// Runs the policy's own tests.
-    fn run(&self, cases: &[Case]) -> Result<(), PolicyError> {
-        let mut findings = Findings::default();
-        for (case, expectation) in each(cases) {
-            let question = case.question(expectation);
-            let decision = self.index.answer(&question);
-            if decision.is_allowed() == expectation.is_allowed {
-                continue;
-            }
-            let number = decision
-                .deny
-                .or(decision.allow)
-                .and_then(|number| usize::try_from(number).ok());
-            let rule = number.and_then(|number| self.rules.policies.get(number));
-            let why = rule.map_or_else(
-                || "no rule allows it".to_owned(),
-                |rule| format!("see {}", rule.place),
-            );
-            let is = if expectation.is_allowed {
-                "denied"
-            } else {
-                "allowed"
-            };
-            let message = format!("the test `{}` fails: {} is {is}", case.name, expectation.scope);
-            findings.advise(code::TEST_FAILED, &expectation.place, message, why);
-        }
-        findings.into_result()
-    }
-
-    /// Asks Casbin whether it agrees.
-    fn compare(&self, cases: &[Case]) -> Result<(), PolicyError> {
-        let realms = self.catalogue.realms();
-        let mut findings = Findings::default();
-        let first: Vec<RawQuestion<'_>> = each(cases)
-            .map(|(case, expectation)| case.question(expectation))
-            .collect();
-        sample::compare(&self.index, &self.rules, realms, &first, &mut findings);
-        findings.into_result()
-    }
-}
-
-fn each(cases: &[Case]) -> impl Iterator<Item = (&Case, &suite::Expectation)> {
-    cases.iter().flat_map(|case| {
-        case.expectations
-            .iter()
-            .map(move |expectation| (case, expectation))
-    })
-}
-
-/// Reads everything that can be read, so that all mistakes are found in one go.
-fn parse(files: &Files, findings: &mut Findings) -> Option<(Catalogue, Rules, Vec<Case>)> {
-    if let Some(text) = Text::read(files::MODEL, files.get(files::MODEL), findings) {
-        model::check(&text, findings);
-    }
-    // Without a catalogue every name would be unknown.
-    let text = Text::read(files::CATALOGUE, files.get(files::CATALOGUE), findings)?;
-    let catalogue = catalogue::read::read(&text, findings)?;
-    let texts: Vec<Text<'_>> = files
-        .rules()
-        .filter_map(|(name, bytes)| Text::read(name, bytes, findings))
-        .collect();
-    let mut reader = rule::read::Reader::new(&catalogue, findings);
-    for text in &texts {
-        reader.read(text);
-    }
-    let rules = reader.finish();
-    roles::check(&rules.edges, catalogue.realms(), findings);
-    let mut names = HashMap::new();
-    let mut cases = Vec::new();
-    for (name, bytes) in files.tests() {
-        if let Some(text) = Text::read(name, bytes, findings) {
-            cases.extend(suite::read(&text, &catalogue, &mut names, findings));
-        }
-    }
-    Some((catalogue, rules, cases))
-}
-
-fn defect(message: &str) -> PolicyError {
-    let mut findings = Findings::default();
-    findings.add(
-        code::DEFECT,
-        &Place::start("policy.csv"),
-        format!("a defect: {message}"),
-    );
-    match findings.into_result() {
-        Err(error) => error,
-        Ok(()) => PolicyError {
-            diagnostics: Vec::new(),
-        },
+        let Target { resource, action, .. } = target;
+        format!(
+            "no rule allows {resource}:{action} to {} ({roles})",
+            asked.subject
+        )
     }
 }

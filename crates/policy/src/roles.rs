@@ -63,7 +63,8 @@ impl<'a> RoleGraph<'a> {
         closures
     }
 
-    fn leaving(&self, name: &str) -> &[&'a RoleEdge] {
+    /// The edges that leave a name, in the order of the files.
+    pub(crate) fn leaving(&self, name: &str) -> &[&'a RoleEdge] {
         self.edges.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! Rules as parsed: typed enough to compile, and with the place of each, for reasons.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use crate::diagnostic::Place;
 
@@ -14,6 +14,34 @@ pub(crate) type Realms = [tessera_core::RealmName];
 pub(crate) struct Rules {
     pub(crate) policies: Vec<PolicyRule>,
     pub(crate) edges: Vec<RoleEdge>,
+}
+
+/// A rule as its file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleAt {
+    /// The file, relative to the policy's folder.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The rule with one space after each comma: `p, role:reader, sandbox, invoices, read, allow`.
+    pub text: String,
+}
+
+impl RuleAt {
+    pub(crate) fn new(place: &Place, text: String) -> Self {
+        Self {
+            file: place.file.as_ref().to_owned(),
+            line: place.line,
+            text,
+        }
+    }
+}
+
+impl fmt::Display for RuleAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, text } = self;
+        write!(f, "{file}:{line}  {text}")
+    }
 }
 
 /// `p, holder, realm, object, action, eft`.
@@ -61,13 +89,21 @@ impl Star {
 }
 
 /// A resource, or all that begin with a text: what Casbin's `keyMatch` makes of a `*` at the end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Object {
     Exactly(Arc<str>),
     Prefix(Arc<str>),
 }
 
 impl Object {
+    /// Whether `resource` is meant.
+    pub(crate) fn admits(&self, resource: &str) -> bool {
+        match self {
+            Self::Exactly(exact) => exact.as_ref() == resource,
+            Self::Prefix(prefix) => resource.starts_with(prefix.as_ref()),
+        }
+    }
+
     pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Exactly(resource) => resource.as_ref().to_owned(),
@@ -91,7 +127,32 @@ impl Effect {
     }
 }
 
+impl PolicyRule {
+    /// The rule as it is written in a file.
+    pub(crate) fn to_line(&self) -> String {
+        let (realm, object, action) = (self.realm.as_str(), self.object.to_text(), self.action.as_str());
+        format!(
+            "p, {}, {realm}, {object}, {action}, {}",
+            self.holder,
+            self.effect.as_str()
+        )
+    }
+
+    pub(crate) fn at(&self) -> RuleAt {
+        RuleAt::new(&self.place, self.to_line())
+    }
+}
+
 impl RoleEdge {
+    /// The rule as it is written in a file; `*` is not written out.
+    pub(crate) fn to_line(&self) -> String {
+        format!("g, {}, {}, {}", self.member, self.role, self.realm.as_str())
+    }
+
+    pub(crate) fn at(&self) -> RuleAt {
+        RuleAt::new(&self.place, self.to_line())
+    }
+
     /// The realms in which the edge holds.
     pub(crate) fn realms<'a>(&'a self, realms: &'a Realms) -> impl Iterator<Item = &'a str> {
         realms
@@ -102,6 +163,11 @@ impl RoleEdge {
 }
 
 impl Rules {
+    /// The `p` rule of a number.
+    pub(crate) fn policy(&self, number: u32) -> Option<&PolicyRule> {
+        self.policies.get(usize::try_from(number).ok()?)
+    }
+
     /// The `p` rules as Casbin takes them.
     pub(crate) fn casbin_policies(&self) -> Vec<Vec<String>> {
         let row = |rule: &PolicyRule| {

@@ -22,9 +22,9 @@ const KEYS: [&str; 6] = ["name", "realm", "subject", "roles", "allow", "deny"];
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    realm: String,
-    subject: Option<String>,
-    roles: Vec<String>,
+    pub(crate) realm: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) roles: Vec<String>,
     pub(crate) expectations: Vec<Expectation>,
 }
 

@@ -31,7 +31,7 @@ fn codes(result: Result<Policy, PolicyError>) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_refused_before_it_is_read() {
+fn a_file_that_is_too_large_is_refused_without_reading_it_to_the_end() {
     let folder = folder();
     // Sparse: it has no bytes on disk.
     fs::File::create(folder.path().join("big.csv"))

@@ -103,22 +103,18 @@ fn for_each(
 }
 
 fn parse_template(text: &str) -> Result<Template, NameError> {
-    let (resource, action) = text.rsplit_once(':').unwrap_or((text, ""));
-    let segments: Vec<Segment> = resource.split('/').map(parse_segment).collect();
+    let template = Template::split(text);
     // A template is right if it is a scope once its parameters are filled in.
-    let filled: Vec<&str> = segments
+    let filled: Vec<&str> = template
+        .segments
         .iter()
         .map(|segment| match segment {
             Segment::Literal(text) => text.as_str(),
             Segment::Parameter => "x",
         })
         .collect();
-    Scope::parse(&format!("{}:{action}", filled.join("/")))?;
-    Ok(Template {
-        text: text.to_owned(),
-        segments,
-        action: action.to_owned(),
-    })
+    Scope::parse(&format!("{}:{}", filled.join("/"), template.action))?;
+    Ok(template)
 }
 
 fn parse_segment(text: &str) -> Segment {
@@ -134,6 +130,16 @@ fn parse_segment(text: &str) -> Segment {
 }
 
 impl Template {
+    /// Splits a text into segments and action; it need not be right.
+    pub(crate) fn split(text: &str) -> Self {
+        let (resource, action) = text.rsplit_once(':').unwrap_or((text, ""));
+        Self {
+            text: text.to_owned(),
+            segments: resource.split('/').map(parse_segment).collect(),
+            action: action.to_owned(),
+        }
+    }
+
     /// The template without the names of its parameters.
     fn shape(&self) -> String {
         let segments: Vec<&str> = self

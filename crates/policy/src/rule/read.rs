@@ -17,6 +17,16 @@ use crate::{
 /// The most rules that a policy may have.
 pub(crate) const RULES_MAX: usize = 1_000_000;
 
+/// Reads a single rule; nothing where it would be refused.
+pub(crate) fn read_line(catalogue: &Catalogue, line: &str) -> Option<Rules> {
+    let mut findings = Findings::default();
+    let text = Text::read("policy.csv", line.as_bytes(), &mut findings)?;
+    let mut reader = Reader::new(catalogue, &mut findings);
+    reader.read(&text);
+    let rules = reader.rules;
+    findings.is_empty().then_some(rules)
+}
+
 /// Reads rule files one after the other.
 pub(crate) struct Reader<'a> {
     catalogue: &'a Catalogue,

@@ -1,0 +1,149 @@
+//! Which rules the policy's own tests put to the proof.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    diagnostic::Place,
+    explain::reach::Reach,
+    policy::Policy,
+    roles::RoleGraph,
+    rule::{RoleEdge, RuleAt},
+    suite::Case,
+};
+
+/// What the tests of a policy are, and which rules they leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestReport {
+    /// How many `[[test]]` there are.
+    pub tests: usize,
+    /// How many scopes they expect to be allowed or denied.
+    pub expectations: usize,
+    /// The rules that no test covers, in the order of files and lines.
+    ///
+    /// A `p` rule is covered if it matches what some test asks, whether it decides or not. A `g` rule is
+    /// covered if it lies on the shortest path from the subject, or an asserted role, of some test to the
+    /// holder of a `p` rule that matches what the test asks.
+    pub uncovered: Vec<RuleAt>,
+}
+
+impl Policy {
+    /// Counts the policy's own tests, all of which pass, and finds the rules that they do not cover.
+    #[must_use]
+    pub fn test_report(&self) -> TestReport {
+        let mut coverage = Coverage::new(self);
+        for case in &self.cases {
+            coverage.cover(case);
+        }
+        TestReport {
+            tests: self.cases.len(),
+            expectations: self.cases.iter().map(|case| case.expectations.len()).sum(),
+            uncovered: coverage.uncovered(),
+        }
+    }
+}
+
+/// What the tests so far cover.
+struct Coverage<'a> {
+    policy: &'a Policy,
+    graphs: HashMap<&'a str, RoleGraph<'a>>,
+    policies: HashSet<u32>,
+    edges: HashSet<(&'a str, u32)>,
+}
+
+impl<'a> Coverage<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        let realms = policy.catalogue.realms().iter();
+        let graph = |realm: &'a str| (realm, RoleGraph::new(&policy.rules.edges, realm));
+        Self {
+            policy,
+            graphs: realms.map(|realm| graph(realm.as_str())).collect(),
+            policies: HashSet::new(),
+            edges: HashSet::new(),
+        }
+    }
+
+    fn cover(&mut self, case: &'a Case) {
+        let Some(graph) = self.graphs.get(case.realm.as_str()) else {
+            return;
+        };
+        let subject = case.subject.as_deref().unwrap_or_default();
+        let reach = Reach::in_graph(graph, subject, case.roles.iter().map(String::as_str));
+        for expectation in &case.expectations {
+            for number in self.policy.index.matching(&case.question(expectation)) {
+                self.policies.insert(number);
+                let holder = self.policy.rules.policy(number).map(|rule| rule.holder.as_ref());
+                let edges = holder.map(|holder| reach.edges_to(holder)).unwrap_or_default();
+                self.edges.extend(edges.into_iter().map(key));
+            }
+        }
+    }
+
+    fn uncovered(&self) -> Vec<RuleAt> {
+        let rules = &self.policy.rules;
+        let policies = (0u32..).zip(&rules.policies);
+        let policies = policies.filter(|(number, _)| !self.policies.contains(number));
+        let edges = rules.edges.iter().filter(|edge| !self.edges.contains(&key(edge)));
+        let mut uncovered: Vec<(&Place, RuleAt)> = policies
+            .map(|(_, rule)| (&rule.place, rule.at()))
+            .chain(edges.map(|edge| (&edge.place, edge.at())))
+            .collect();
+        uncovered.sort_by_key(|(place, _)| (place.file.as_ref(), place.line));
+        uncovered.into_iter().map(|(_, rule)| rule).collect()
+    }
+}
+
+/// What tells an edge from others.
+fn key(edge: &RoleEdge) -> (&str, u32) {
+    (&edge.place.file, edge.place.line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CATALOGUE: &[u8] = br#"
+realms.production = "p"
+realms.sandbox = "s"
+audiences.api = "x"
+roles."role:viewer" = "x"
+roles."role:editor" = "x"
+roles."role:other" = "x"
+scopes."videos:read" = "x"
+scopes."videos:write" = "x"
+"#;
+
+    const RULES: &[u8] = b"\
+p, role:viewer, *, videos, read, allow
+p, role:editor, *, videos, write, allow
+p, role:viewer, production, videos, *, deny
+g, role:editor, role:viewer, *
+g, user:ann, role:editor, sandbox
+g, user:ann, role:viewer, sandbox
+g, user:bob, role:editor, sandbox
+p, role:other, *, videos, read, deny
+";
+
+    fn uncovered(tests: &str) -> (usize, usize, Vec<u32>) {
+        let files = [
+            Policy::default_files()[0],
+            ("catalogue.toml", CATALOGUE),
+            ("policy.csv", RULES),
+            ("tests/t.toml", tests.as_bytes()),
+        ];
+        let report = Policy::from_files(&files).unwrap().test_report();
+        let lines = report.uncovered.iter().map(|rule| rule.line).collect();
+        (report.tests, report.expectations, lines)
+    }
+
+    #[test]
+    fn what_no_test_reaches_is_uncovered() {
+        assert_eq!(uncovered("test = []"), (0, 0, (1..=8).collect()));
+        let ann = "[[test]]\nname = \"ann\"\nrealm = \"sandbox\"\nsubject = \"user:ann\"\nallow = [\"videos:read\"]\n";
+        // Her direct edge is the shortest path; a rule of another realm does not match.
+        assert_eq!(uncovered(ann), (1, 1, vec![2, 3, 4, 5, 7, 8]));
+        let role = "[[test]]\nname = \"role\"\nrealm = \"production\"\nroles = [\"role:editor\"]\ndeny = [\"videos:read\", \"videos:write\"]\n";
+        // What is overruled by a denial matches all the same.
+        assert_eq!(uncovered(role), (1, 2, vec![5, 6, 7, 8]));
+        assert_eq!(uncovered(&format!("{ann}{role}")), (2, 3, vec![5, 7, 8]));
+    }
+}

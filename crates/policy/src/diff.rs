@@ -1,0 +1,271 @@
+//! What a change of policy means: who gains and who loses what.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
+
+use tessera_core::{PolicyRevision, RealmName};
+
+use crate::{own, policy::Policy, rule::RuleAt};
+
+mod catalogue;
+mod scopes;
+mod side;
+
+pub use catalogue::{CatalogueChange, CatalogueKind};
+use scopes::{Representatives, Template};
+use side::{Meaning, Side};
+
+/// How many changes are kept.
+const CHANGES_MAX: usize = 10_000;
+
+/// The difference between two policies in what they allow, whatever their rules look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// The revision before.
+    pub old: PolicyRevision,
+    /// The revision after.
+    pub new: PolicyRevision,
+    /// Who gains and who loses what, ordered by realm, holder and scope; the first 10,000.
+    pub changes: Vec<Change>,
+    /// How many gains there are, kept or not.
+    pub gained: usize,
+    /// How many losses there are, kept or not.
+    pub lost: usize,
+    /// The names that exist only before or only after, in order.
+    pub catalogue: Vec<CatalogueChange>,
+    /// What was not compared, and why.
+    pub note: Option<String>,
+}
+
+/// One holder gains or loses one scope in one realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The realm.
+    pub realm: RealmName,
+    /// A subject that the rules name, or a role: that speaks for all to whom it is asserted.
+    pub holder: String,
+    /// The scope, or the authority's own permission below `tessera/`.
+    ///
+    /// A parameter stands for every value that no rule of the holder singles out: `videos/{id}:play`, or
+    /// `videos/premium-{id}:play` where a rule names `videos/premium-*`.
+    pub scope: String,
+    /// Gained or lost.
+    pub kind: ChangeKind,
+    /// The rule that gives it after, denies it after, or gave it before.
+    pub rule: Option<RuleAt>,
+}
+
+/// Whether something is allowed only after, or only before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// Allowed only after.
+    Gained,
+    /// Allowed only before.
+    Lost,
+}
+
+impl Change {
+    /// Whether this is about what the authority itself does, such as issuing for others.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        own::is_own(&self.scope)
+    }
+}
+
+impl Diff {
+    /// Whether nothing changes: neither what is allowed, nor a name.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.gained == 0 && self.lost == 0 && self.catalogue.is_empty()
+    }
+
+    /// The gains that are kept.
+    pub fn gains(&self) -> impl Iterator<Item = &Change> {
+        self.of_kind(ChangeKind::Gained)
+    }
+
+    /// The losses that are kept.
+    pub fn losses(&self) -> impl Iterator<Item = &Change> {
+        self.of_kind(ChangeKind::Lost)
+    }
+
+    /// How many changes were found beyond those that are kept.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        (self.gained + self.lost).saturating_sub(self.changes.len())
+    }
+
+    fn of_kind(&self, kind: ChangeKind) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(move |change| change.kind == kind)
+    }
+}
+
+/// Compares two policies: every holder that either names, in every realm, for every scope of either
+/// catalogue and every permission of the authority.
+#[must_use]
+pub fn diff(old: &Policy, new: &Policy) -> Diff {
+    let mut diff = Diff {
+        old: old.revision().clone(),
+        new: new.revision().clone(),
+        changes: Vec::new(),
+        gained: 0,
+        lost: 0,
+        catalogue: catalogue::compare(old.catalogue(), new.catalogue()),
+        note: None,
+    };
+    let holders: BTreeSet<&str> = [old, new].into_iter().flat_map(side::holders).collect();
+    let representatives = Representatives::new(old, new);
+    let realms: BTreeSet<&RealmName> = [old, new]
+        .into_iter()
+        .flat_map(|policy| policy.catalogue().realms())
+        .collect();
+    for realm in realms {
+        let comparison = Comparison::new(old, new, realm, &representatives);
+        // Most subjects have the same rules as many others.
+        let mut known: HashMap<Rules<'_>, Rc<Vec<Outcome>>> = HashMap::new();
+        for holder in &holders {
+            let rules = comparison.rules(holder);
+            if comparison.is_same(&rules) {
+                continue;
+            }
+            let outcomes = known
+                .entry(rules)
+                .or_insert_with_key(|rules| Rc::new(comparison.outcomes(holder, rules)));
+            diff.add(realm, holder, outcomes);
+        }
+    }
+    diff
+}
+
+impl Diff {
+    fn add(&mut self, realm: &RealmName, holder: &str, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            match outcome.kind {
+                ChangeKind::Gained => self.gained += 1,
+                ChangeKind::Lost => self.lost += 1,
+            }
+            if self.changes.len() < CHANGES_MAX {
+                self.changes.push(Change {
+                    realm: realm.clone(),
+                    holder: holder.to_owned(),
+                    scope: outcome.scope.clone(),
+                    kind: outcome.kind,
+                    rule: outcome.rule.clone(),
+                });
+            }
+        }
+    }
+}
+
+/// A change without its holder.
+struct Outcome {
+    scope: String,
+    kind: ChangeKind,
+    rule: Option<RuleAt>,
+}
+
+/// The names whose rules a holder has, before and after: holders alike in these are alike in everything.
+type Rules<'a> = (Vec<&'a str>, Vec<&'a str>);
+
+/// Two policies in one realm.
+struct Comparison<'a> {
+    old: Side<'a>,
+    new: Side<'a>,
+    /// The names with other rules before than after.
+    changed: HashSet<&'a str>,
+    representatives: &'a Representatives,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(
+        old: &'a Policy,
+        new: &'a Policy,
+        realm: &'a RealmName,
+        representatives: &'a Representatives,
+    ) -> Self {
+        let (old, new) = (Side::new(old, realm), Side::new(new, realm));
+        let names: HashSet<&str> = old.names().chain(new.names()).collect();
+        let changed = names
+            .into_iter()
+            .filter(|name| old.meanings(&[name]) != new.meanings(&[name]))
+            .collect();
+        Self {
+            old,
+            new,
+            changed,
+            representatives,
+        }
+    }
+
+    fn rules(&self, holder: &'a str) -> Rules<'a> {
+        (
+            self.old.names_with_rules(holder),
+            self.new.names_with_rules(holder),
+        )
+    }
+
+    /// Whether whoever has these rules is allowed the same before and after.
+    fn is_same(&self, (old, new): &Rules<'a>) -> bool {
+        old == new
+            && !self.representatives.has_changed_templates()
+            && !old.iter().any(|name| self.changed.contains(name))
+    }
+
+    fn outcomes(&self, holder: &str, (old, new): &Rules<'a>) -> Vec<Outcome> {
+        let (before, after) = (self.old.meanings(old), self.new.meanings(new));
+        let mut objects: Vec<_> = before.union(&after).map(|(object, _, _)| *object).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        let mut outcomes = Vec::new();
+        for template in self.touched(&before, &after) {
+            for (shown, resource) in self.representatives.of(template, &objects) {
+                outcomes.extend(self.outcome(holder, template, &resource, &shown));
+            }
+        }
+        outcomes.sort_by(|one, other| one.scope.cmp(&other.scope));
+        outcomes
+    }
+
+    /// The templates that may be decided differently: those that a changed rule matches, and those that
+    /// only one catalogue has and any rule matches. All others are decided as before.
+    fn touched(&self, before: &HashSet<Meaning<'a>>, after: &HashSet<Meaning<'a>>) -> Vec<&'a Template> {
+        let representatives = self.representatives;
+        let met_by = |(object, action, _): &Meaning<'a>| representatives.met_by(object, action);
+        let mut numbers: BTreeSet<usize> = before.symmetric_difference(after).flat_map(met_by).collect();
+        if representatives.has_changed_templates() {
+            let is_changed = |number: &usize| {
+                let template = representatives.template(*number);
+                template.is_some_and(|template| template.is_changed)
+            };
+            numbers.extend(before.union(after).flat_map(met_by).filter(is_changed));
+        }
+        numbers
+            .into_iter()
+            .filter_map(|number| representatives.template(number))
+            .collect()
+    }
+
+    fn outcome(&self, holder: &str, template: &Template, resource: &str, shown: &str) -> Option<Outcome> {
+        let before = self.old.decide(holder, template, resource);
+        let after = self.new.decide(holder, template, resource);
+        let kind = match (before.is_allowed(), after.is_allowed()) {
+            (false, true) => ChangeKind::Gained,
+            (true, false) => ChangeKind::Lost,
+            _ => return None,
+        };
+        let rule = match after.rule() {
+            Some(number) => self.new.rule(number),
+            None => before.rule().and_then(|number| self.old.rule(number)),
+        };
+        Some(Outcome {
+            scope: format!("{shown}:{}", template.action()),
+            kind,
+            rule,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! One of two policies, as it is in one realm.
+
+use std::collections::{HashMap, HashSet};
+
+use tessera_core::RealmName;
+
+use super::scopes::Template;
+use crate::{
+    index::Decision,
+    policy::Policy,
+    roles::RoleGraph,
+    rule::{Effect, Object, PolicyRule, RuleAt, Star},
+};
+
+/// What a rule means to whoever holds it in a realm.
+pub(super) type Meaning<'a> = (&'a Object, &'a Star, Effect);
+
+/// A policy in one realm.
+pub(super) struct Side<'a> {
+    policy: &'a Policy,
+    realm: &'a RealmName,
+    closures: HashMap<&'a str, Vec<&'a str>>,
+    rules: HashMap<&'a str, Vec<&'a PolicyRule>>,
+}
+
+/// Every name that the rules of a policy are about.
+pub(super) fn holders(policy: &Policy) -> impl Iterator<Item = &str> {
+    let policies = policy.rules.policies.iter().map(|rule| rule.holder.as_ref());
+    let edges = policy.rules.edges.iter();
+    policies.chain(edges.flat_map(|edge| [edge.member.as_ref(), edge.role.as_ref()]))
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn new(policy: &'a Policy, realm: &'a RealmName) -> Self {
+        let mut side = Self {
+            policy,
+            realm,
+            closures: HashMap::new(),
+            rules: HashMap::new(),
+        };
+        if side.has_realm() {
+            side.closures = RoleGraph::new(&policy.rules.edges, realm.as_str()).closures();
+            let rules = policy.rules.policies.iter();
+            for rule in rules.filter(|rule| rule.realm.admits(realm.as_str())) {
+                side.rules.entry(&rule.holder).or_default().push(rule);
+            }
+        }
+        side
+    }
+
+    pub(super) fn has_realm(&self) -> bool {
+        self.policy.catalogue.has_realm(self.realm)
+    }
+
+    /// The names that have rules of their own.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.rules.keys().copied()
+    }
+
+    /// The holder and its roles, of these only the ones that have rules, in order.
+    pub(super) fn names_with_rules(&self, holder: &'a str) -> Vec<&'a str> {
+        let only_itself = [holder];
+        let closure = self
+            .closures
+            .get(holder)
+            .map_or(only_itself.as_slice(), Vec::as_slice);
+        let mut names: Vec<&str> = closure
+            .iter()
+            .copied()
+            .filter(|name| self.rules.contains_key(name))
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// What the rules of these names mean together.
+    pub(super) fn meanings(&self, names: &[&str]) -> HashSet<Meaning<'a>> {
+        let rules = names.iter().filter_map(|name| self.rules.get(name)).flatten();
+        rules
+            .map(|rule| (&rule.object, &rule.action, rule.effect))
+            .collect()
+    }
+
+    pub(super) fn decide(&self, holder: &str, template: &Template, resource: &str) -> Decision {
+        if !self.has_realm() || !template.exists(&self.policy.catalogue, resource) {
+            return Decision::NOTHING;
+        }
+        let index = &self.policy.index;
+        let holders = index.holders(self.realm.as_str(), std::iter::once(holder));
+        index.decide(&holders, resource, template.action())
+    }
+
+    pub(super) fn rule(&self, number: u32) -> Option<RuleAt> {
+        self.policy.rules.policy(number).map(PolicyRule::at)
+    }
+}

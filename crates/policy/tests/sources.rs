@@ -1,0 +1,178 @@
+//! Reading a folder: what is refused, and that files replaced meanwhile are never mixed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use tessera_policy::{Policy, PolicyError, Sources};
+
+fn write_default(folder: &Path) {
+    for (name, bytes) in Policy::default_files() {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_default(folder.path());
+    folder
+}
+
+fn codes(result: Result<Sources, PolicyError>) -> Vec<(&'static str, String)> {
+    let found = result.unwrap_err().diagnostics.into_iter();
+    found.map(|found| (found.code, found.file)).collect()
+}
+
+#[test]
+fn a_policy_keeps_the_files_that_it_was_made_from() {
+    let sources = Sources::from_memory(Policy::default_files()).unwrap();
+    let policy = Policy::from_sources(&sources).unwrap();
+    assert_eq!(policy.sources(), &sources);
+    assert_eq!(policy.revision(), &sources.revision());
+    assert_eq!(sources, Sources::read(folder().path()).unwrap());
+    let mut files = Policy::default_files().to_vec();
+    files.sort_unstable();
+    assert_eq!(sources.iter().collect::<Vec<_>>(), files);
+    assert_eq!(
+        sources.byte_count(),
+        files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    );
+    assert_eq!(sources.get("tests/dev.toml"), Some(Policy::default_files()[3].1));
+    assert_eq!(sources.get("tests/other.toml"), None);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_refused() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("more.csv")).unwrap();
+    fs::remove_dir_all(folder.path().join("tests")).unwrap();
+    fs::write(folder.path().join("tests"), "").unwrap();
+    let expected = [("P001", "more.csv".to_owned()), ("P001", "tests".to_owned())];
+    assert_eq!(codes(Sources::read(folder.path())), expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_without_waiting() {
+    let folder = folder();
+    let pipe = folder.path().join("pipe.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("device.csv")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("gone.csv")).unwrap();
+    let expected = ["device.csv", "gone.csv", "pipe.csv"].map(|name| ("P001", name.to_owned()));
+    assert_eq!(codes(Sources::read(folder.path())), expected);
+}
+
+#[test]
+fn all_files_together_have_a_limit() {
+    let folder = folder();
+    let comments = vec![b'#'; 15 * 1024 * 1024];
+    for number in 0..4 {
+        fs::write(folder.path().join(format!("{number}.csv")), &comments).unwrap();
+    }
+    Sources::read(folder.path()).unwrap();
+    fs::write(folder.path().join("z.csv"), &comments).unwrap();
+    assert_eq!(
+        codes(Sources::read(folder.path())),
+        [("P002", "z.csv".to_owned())]
+    );
+}
+
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Calls `change` with 0, 1, 2, … until `read` is done.
+fn while_changing<T>(change: impl Fn(usize) + Send + Sync, read: impl FnOnce() -> T) -> T {
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+                change(round);
+            }
+        });
+        // Also when `read` panics, or the scope would wait for ever.
+        let _done = OnDrop(&is_done);
+        read()
+    })
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_that_is_switched_while_it_is_read_is_never_mixed() {
+    let mount = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for version in ["a", "b"] {
+        let data = mount.path().join(format!("..{version}"));
+        write_default(&data);
+        // Each file tells which version it is, so a mixture has another revision than either.
+        for name in ["model.conf", "catalogue.toml", "policy.csv", "tests/dev.toml"] {
+            let mut text = fs::read_to_string(data.join(name)).unwrap();
+            text.push_str(&format!("\n# {version}\n"));
+            fs::write(data.join(name), text).unwrap();
+        }
+        expected.push(Sources::read(&data).unwrap().revision());
+    }
+    let switch = |round: usize| {
+        let next = mount.path().join("..next");
+        let version = if round.is_multiple_of(2) { "..a" } else { "..b" };
+        std::os::unix::fs::symlink(version, &next).unwrap();
+        fs::rename(&next, mount.path().join("..data")).unwrap();
+        thread::sleep(std::time::Duration::from_micros(700 * (round as u64 % 40)));
+    };
+    switch(0);
+    for name in ["model.conf", "catalogue.toml", "policy.csv", "tests"] {
+        std::os::unix::fs::symlink(format!("..data/{name}"), mount.path().join(name)).unwrap();
+    }
+    while_changing(switch, || {
+        for _ in 0..150 {
+            match Sources::read(mount.path()) {
+                Ok(sources) => assert!(expected.contains(&sources.revision())),
+                Err(error) => assert!(error.to_string().contains("the files change"), "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn files_that_change_all_the_time_are_refused() {
+    let folder = folder();
+    let rules = folder.path().join("policy.csv");
+    let result = while_changing(
+        |round| fs::write(&rules, format!("# {round}\n")).unwrap(),
+        // A machine under load may stop the writer for long enough that two reads agree.
+        || {
+            (0..100)
+                .map(|_| Sources::read(folder.path()))
+                .find(Result::is_err)
+        },
+    );
+    let result = result.unwrap();
+    assert_eq!(codes(result.clone()), [("P001", ".".to_owned())]);
+    assert!(
+        result
+            .unwrap_err()
+            .to_string()
+            .contains("the files change while they are being read")
+    );
+}
