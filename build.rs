@@ -2,10 +2,11 @@
 
 use std::{env, fs, path::PathBuf};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "tessera/v1/api_key_service.proto",
     "tessera/v1/error_reason.proto",
     "tessera/v1/key_service.proto",
+    "tessera/v1/policy_service.proto",
     "tessera/v1/revocation_service.proto",
     "tessera/v1/session_service.proto",
     "tessera/v1/token_service.proto",

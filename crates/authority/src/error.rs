@@ -1,6 +1,7 @@
 //! What can go wrong with each use case. The server maps these to wire status in one place.
 
-use tessera_core::{RevokeReason, Scope};
+use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope};
+use tessera_policy::{Diagnostic, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
 
@@ -16,6 +17,9 @@ pub enum Unavailable {
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
+    /// Policies were applied faster than the request could be committed.
+    #[error("the policy is being changed")]
+    PolicyChanging,
     /// A defect. The text is for the log.
     #[error("defect: {0}")]
     Defect(&'static str),
@@ -85,6 +89,10 @@ pub enum IssueError {
         denied: Vec<(Scope, String)>,
         /// Whether some scopes were granted.
         partly: bool,
+        /// The decision, by which it can be explained later.
+        decision: DecisionId,
+        /// The policy that decided.
+        policy: PolicyRevision,
     },
     /// The request id was used for another request.
     #[error("the request id was used for another request within 10 minutes")]
@@ -126,7 +134,14 @@ pub enum RefreshError {
     ScopeExceedsGrant(Scope),
     /// Policy grants none of the scopes now.
     #[error("policy grants none of the scopes now")]
-    Denied(Vec<(Scope, String)>),
+    Denied {
+        /// Each scope with the reason.
+        denied: Vec<(Scope, String)>,
+        /// The decision, by which it can be explained later.
+        decision: DecisionId,
+        /// The policy that decided.
+        policy: PolicyRevision,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -216,6 +231,83 @@ pub enum WatchError {
     Unavailable(#[from] Unavailable),
 }
 
+/// A policy can't be put in force.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The policy was built into the program.
+    #[error("the authority has no policy folder: its policy is built in")]
+    NoFolder,
+    /// The files are wrong.
+    #[error("{0}")]
+    Refused(#[from] PolicyError),
+    /// A realm that is served is not in the catalogue.
+    #[error("realm `{realm}` is served, and not in the policy's catalogue.toml: add it under [realms]")]
+    RealmUnknown {
+        /// The realm.
+        realm: RealmName,
+    },
+    /// The plan was made for another policy in force, or another policy in the folder.
+    #[error("the plan is out of date: {0}")]
+    PlanStale(String),
+    /// No plan of this authority.
+    #[error("not a plan of this authority")]
+    PlanInvalid,
+    /// More live sessions would lose scopes or end than the caller allows.
+    #[error("{touched} live sessions would lose scopes or end, and at most {max} may")]
+    TooManySessions {
+        /// How many.
+        touched: u64,
+        /// How many may.
+        max: u64,
+    },
+    /// Reading the policy panicked: a defect, whose trace is in the log.
+    #[error("the policy could not be read: a defect, see the log")]
+    Panicked,
+    /// The caller may not do this.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// Not now. The policy may be in force already, and not felt by every live session: apply it again.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl ApplyError {
+    /// Whether the same files may be applied later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Panicked)
+    }
+
+    /// What is wrong with the files.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Refused(error) => &error.diagnostics,
+            _ => &[],
+        }
+    }
+}
+
+/// A decision can't be explained.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The caller may not do this.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// The audit trail of the realm has no such decision.
+    #[error("the audit trail has no decision with this id: records are kept for the audit retention")]
+    DecisionUnknown,
+    /// The policy that decided is not kept.
+    #[error("policy {0} is no longer kept, so its decisions can't be explained")]
+    PolicyForgotten(PolicyRevision),
+    /// The policy that decided is refused by this version.
+    #[error("policy {0} can't be read by this version, so its decisions can't be explained")]
+    PolicyUnreadable(PolicyRevision),
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Every error that holds an [`Unavailable`] takes a failed store as one.
 macro_rules! from_store {
     ($($error:ident),*) => {$(
@@ -235,7 +327,9 @@ from_store!(
     RevokeError,
     SessionError,
     ApiKeyError,
-    WatchError
+    WatchError,
+    ApplyError,
+    ExplainError
 );
 
 /// The same for missing random numbers.

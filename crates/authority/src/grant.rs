@@ -1,9 +1,43 @@
 //! What policy decides for one request.
 
-use tessera_core::{PolicyRevision, RoleName, Scope, ScopeSet, Subject};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tessera_core::{
+    AccessClaims, ClientName, Family, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject,
+};
 use tessera_policy::{Permission, Policy};
 
-use crate::{Principal, error::CallNotAllowed};
+use crate::error::CallNotAllowed;
+
+/// The policy that one request is decided by.
+///
+/// INVARIANT: a commit that grants scopes asks [`is_in_force`](Self::is_in_force) within the commit. A new
+/// policy is put in force before its event is committed, so whatever an older one granted is committed
+/// before that event, and found among the live sessions that feel the change.
+#[derive(Clone)]
+pub(crate) struct Deciding {
+    policy: Arc<Policy>,
+    in_force: Arc<ArcSwap<Policy>>,
+}
+
+impl Deciding {
+    pub(crate) fn now(in_force: &Arc<ArcSwap<Policy>>) -> Self {
+        Self {
+            policy: in_force.load_full(),
+            in_force: Arc::clone(in_force),
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether no other policy was put in force since.
+    pub(crate) fn is_in_force(&self) -> bool {
+        Arc::ptr_eq(&self.policy, &self.in_force.load())
+    }
+}
 
 /// The decision of the policy for one request.
 #[derive(Debug)]
@@ -13,17 +47,44 @@ pub(crate) struct Grant {
     pub(crate) revision: PolicyRevision,
 }
 
-/// Whom a token is for.
+impl Grant {
+    pub(crate) fn denied_scopes(&self) -> ScopeSet {
+        self.denied.iter().map(|(scope, _)| scope.clone()).collect()
+    }
+}
+
+/// Whom a token is for, and who holds it.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
+    pub(crate) realm: &'a RealmName,
+    pub(crate) client: &'a ClientName,
     pub(crate) subject: &'a Subject,
     pub(crate) roles: &'a [RoleName],
 }
 
-impl Bearer<'_> {
-    /// Refuses a principal that may not issue for this subject, or may not assert one of the roles.
-    pub(crate) fn check(&self, policy: &Policy, principal: &Principal) -> Result<(), CallNotAllowed> {
+impl<'a> Bearer<'a> {
+    pub(crate) fn of_family(family: &'a Family) -> Self {
+        Self {
+            realm: &family.realm,
+            client: &family.client,
+            subject: &family.subject,
+            roles: &family.roles,
+        }
+    }
+
+    pub(crate) fn of_token(claims: &'a AccessClaims) -> Self {
+        Self {
+            realm: &claims.realm,
+            client: &claims.client,
+            subject: &claims.subject,
+            roles: &claims.roles,
+        }
+    }
+
+    /// Refuses a client that may not issue for this subject, or may not assert one of the roles.
+    pub(crate) fn check(&self, policy: &Policy) -> Result<(), CallNotAllowed> {
         let permits = |permission: Permission| {
-            if policy.permits(principal.realm_name(), principal.client(), &permission) {
+            if policy.permits(self.realm, self.client, &permission) {
                 Ok(())
             } else {
                 Err(CallNotAllowed {
@@ -31,7 +92,7 @@ impl Bearer<'_> {
                 })
             }
         };
-        if *self.subject != principal.client().to_subject() {
+        if *self.subject != self.client.to_subject() {
             permits(Permission::IssueFor(self.subject.clone()))?;
         }
         self.roles
@@ -39,11 +100,11 @@ impl Bearer<'_> {
             .try_for_each(|role| permits(Permission::Assert(role.clone())))
     }
 
-    /// The scopes out of `asked` that policy grants now. A principal that may no longer speak for this
+    /// The scopes out of `asked` that policy grants now. A client that may no longer speak for this
     /// bearer is granted nothing.
-    pub(crate) fn grant(&self, policy: &Policy, principal: &Principal, asked: &ScopeSet) -> Grant {
+    pub(crate) fn grant(&self, policy: &Policy, asked: &ScopeSet) -> Grant {
         let revision = policy.revision().clone();
-        if let Err(refused) = self.check(policy, principal) {
+        if let Err(refused) = self.check(policy) {
             let denied = asked
                 .iter()
                 .map(|scope| (scope.clone(), refused.to_string()))
@@ -54,7 +115,7 @@ impl Bearer<'_> {
                 revision,
             };
         }
-        let decided = policy.grant(principal.realm_name(), self.subject, self.roles, asked);
+        let decided = policy.grant(self.realm, self.subject, self.roles, asked);
         Grant {
             granted: decided.granted,
             denied: decided.denied,

@@ -3,8 +3,8 @@
 use std::{sync::PoisonError, time::Duration};
 
 use tessera_core::{
-    AccessClaims, Audience, Binding, ClientName, Cursor, FamilyId, PolicyRevision, RealmName, RoleName,
-    ScopeSet, Seconds, Subject, Timestamp, TokenId,
+    AccessClaims, Audience, Binding, ClientName, Cursor, FamilyId, OnPolicyLoss, PolicyRevision, Realm,
+    RealmName, RoleName, ScopeSet, Seconds, Subject, Timestamp, TokenId,
     family::{Presented, Verdict},
 };
 use tessera_policy::Permission;
@@ -13,6 +13,7 @@ use tessera_token::{Expectation, RefreshToken, refresh};
 use crate::{
     Authority, Principal,
     error::{IntrospectError, Unavailable},
+    grant::Bearer,
 };
 
 /// How long a caller is kept waiting for a place of the log.
@@ -126,12 +127,36 @@ impl Authority {
         match verified.check(&expected, self.clock.now()) {
             Ok(()) if is_revoked() => self.verified.forget(token),
             Ok(()) if self.may_introspect(principal, claims) => {
-                return Some(access_introspection(claims, as_of));
+                let scopes = self.scopes_left(principal.realm(), claims);
+                // A token that policy left nothing says nothing.
+                return (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of));
             }
             Err(tessera_token::VerifyError::Expired) => self.verified.forget(token),
             Ok(()) | Err(_) => {}
         }
         None
+    }
+
+    /// The token's scopes without those that changes of policy took. Policy itself is asked, since the
+    /// events of a change that was applied a moment ago may still be on their way; and the events are,
+    /// since a scope that policy gives back comes with the next token.
+    fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
+        if realm.on_policy_loss == OnPolicyLoss::Expire {
+            return claims.scopes.clone();
+        }
+        let granted = Bearer::of_token(claims)
+            .grant(&self.policy.load(), &claims.scopes)
+            .granted;
+        let revocations = self
+            .store
+            .revocations()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        granted
+            .iter()
+            .filter(|scope| !revocations.narrows(claims, scope))
+            .cloned()
+            .collect()
     }
 
     fn may_introspect(&self, principal: &Principal, claims: &AccessClaims) -> bool {
@@ -161,13 +186,20 @@ impl Authority {
         if !is_spendable || self.ended_with_others(&family).await?.is_some() {
             return Ok(None);
         }
+        // What a refresh would give.
+        let scopes = Bearer::of_family(&family)
+            .grant(&self.policy.load(), &family.scopes)
+            .granted;
+        if scopes.is_empty() {
+            return Ok(None);
+        }
         let began = family
             .chain
             .and_then(|chain| chain.previous)
             .map_or(family.created_at, |p| p.spent_at);
         Ok(Some(Introspection {
             token_type: TokenType::Refresh,
-            scopes: family.scopes,
+            scopes,
             client: family.client,
             subject: family.subject,
             audience: family.audience,
@@ -187,10 +219,10 @@ impl Authority {
     }
 }
 
-fn access_introspection(claims: &AccessClaims, as_of: Cursor) -> Introspection {
+fn access_introspection(claims: &AccessClaims, scopes: ScopeSet, as_of: Cursor) -> Introspection {
     Introspection {
         token_type: TokenType::Access,
-        scopes: claims.scopes.clone(),
+        scopes,
         client: claims.client.clone(),
         subject: claims.subject.clone(),
         audience: claims.audience.clone(),

@@ -6,13 +6,14 @@ use tessera_core::{
     RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, family::Condition,
 };
 use tessera_policy::{Catalogue, Policy};
-use tessera_store::{RequestKey, RequestRecord, StoreExt};
+use tessera_store::{RequestKey, RequestRecord, StoreError, StoreExt, Transaction};
 use tessera_token::{RefreshSecret, RefreshToken, random};
 
 use crate::{
     Authority, Principal, TokenSet,
+    denial::Denial,
     error::{IssueError, Unavailable},
-    grant::{Bearer, Grant},
+    grant::{Bearer, Deciding, Grant},
     tokens::Committed,
 };
 
@@ -44,6 +45,9 @@ pub struct IssueRequest {
     pub without_refresh: bool,
 }
 
+/// How often a request is decided anew because another policy was put in force before its commit.
+pub(crate) const DECISIONS_MAX: usize = 5;
+
 /// What was issued.
 #[derive(Debug)]
 pub struct Issued {
@@ -66,6 +70,7 @@ enum Outcome {
     Mismatch,
     Ended,
     CredentialEnded,
+    PolicyChanged,
 }
 
 impl Authority {
@@ -74,41 +79,91 @@ impl Authority {
     /// # Errors
     /// See [`IssueError`]: nothing is stored where it fails.
     pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
-        let policy = self.policy();
-        let plan = Plan::check(principal, request, policy.catalogue())?;
+        for _ in 0..DECISIONS_MAX {
+            if let Some(issued) = self.issue_by(self.deciding(), principal, request).await? {
+                return Ok(issued);
+            }
+        }
+        Err(Unavailable::PolicyChanging.into())
+    }
+
+    /// None where another policy was put in force before the commit: nothing happened.
+    async fn issue_by(
+        &self,
+        deciding: Deciding,
+        principal: &Principal,
+        request: &IssueRequest,
+    ) -> Result<Option<Issued>, IssueError> {
+        let plan = Plan::check(principal, request, deciding.policy().catalogue())?;
         let bearer = Bearer {
+            realm: principal.realm_name(),
+            client: principal.client(),
             subject: &plan.subject,
             roles: &request.roles,
         };
-        bearer.check(&policy, principal)?;
-        let grant = decide(&policy, principal, &bearer, request)?;
-
+        bearer.check(deciding.policy())?;
         let now = self.clock.now();
+        let decision = DecisionId::generate(now, random()?);
+        let grant = match decide(deciding.policy(), &bearer, request) {
+            Ok(grant) => grant,
+            Err(denial) => {
+                self.record_denial(principal, request.request_id, &bearer, &denial, None, decision)
+                    .await?;
+                return Err(IssueError::Denied {
+                    denied: denial.denied,
+                    partly: denial.partly,
+                    decision,
+                    policy: denial.policy,
+                });
+            }
+        };
+
         let id = FamilyId::generate(now, random()?);
         let secret = self.first_secret(principal, request, id)?;
-        let decision = DecisionId::generate(now, random()?);
         let token_id = TokenId::generate(now, random()?);
         let family = plan.into_family(principal, request, &grant, id, secret.as_ref(), now);
-        let outcome = self
-            .commit_issue(principal, request, family, decision, token_id, now)
-            .await?;
+        let beginning = Beginning {
+            deciding,
+            idempotency: request.request_id.map(|id| {
+                let key = RequestKey {
+                    realm: principal.realm_name().clone(),
+                    client: principal.client().clone(),
+                    request: id,
+                };
+                (key, digest(principal, request))
+            }),
+            audit: issued(
+                principal,
+                request,
+                &family,
+                grant.denied_scopes(),
+                decision,
+                token_id,
+                now,
+            ),
+            family,
+            token_id,
+            now,
+        };
+        let outcome = self.store.transact(move |tx| beginning.commit(tx)).await?;
 
         let committed = match outcome {
             Outcome::Made(committed) | Outcome::Repeated(committed) => committed,
             Outcome::Mismatch => return Err(IssueError::IdempotencyMismatch),
             Outcome::Ended => return Err(IssueError::SessionEnded),
             Outcome::CredentialEnded => return Err(IssueError::CredentialEnded),
+            Outcome::PolicyChanged => return Ok(None),
         };
         let (family, revision) = (committed.family.id, committed.policy.clone());
         let refresh = self.first_refresh_token(principal, request, &committed.family, secret)?;
         let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
-        Ok(Issued {
+        Ok(Some(Issued {
             tokens,
             family,
             denied: grant.denied,
             policy: revision,
             decision,
-        })
+        }))
     }
 
     /// The secret of generation 1: random, or derived where a retry must find it again.
@@ -150,80 +205,86 @@ impl Authority {
         };
         Ok(secret.map(|secret| RefreshToken::first(family.id, secret, &self.server_keys)))
     }
+}
 
-    async fn commit_issue(
-        &self,
-        principal: &Principal,
-        request: &IssueRequest,
-        family: Family,
-        decision: DecisionId,
-        token_id: TokenId,
-        now: Timestamp,
-    ) -> Result<Outcome, IssueError> {
-        let idempotency = request.request_id.map(|id| {
-            let key = RequestKey {
-                realm: principal.realm_name().clone(),
-                client: principal.client().clone(),
-                request: id,
-            };
-            (key, digest(principal, request))
-        });
-        let api_key = principal.api_key().clone();
-        let audit = issued(principal, request, &family, decision, token_id, now);
-        let outcome = self.store.transact(move |tx| {
-            let committed = |family: Family, rev| Committed {
-                token_id,
-                scopes: family.scopes.clone(),
-                policy: family.policy.clone(),
-                rev,
-                at: now,
-                family,
-            };
-            if tx.api_key(&api_key)?.is_none_or(|key| key.revoked_at.is_some()) {
-                // Revoked since the caller was let in: its revocation ended what it began, this included.
-                return Ok(Outcome::CredentialEnded);
-            }
-            if let Some((key, digest)) = &idempotency {
-                if let Some(record) = tx.request(key)?.filter(|record| now < record.expires_at) {
-                    if record.digest != *digest {
-                        return Ok(Outcome::Mismatch);
-                    }
-                    let earlier = tx
-                        .family(record.family)?
-                        .filter(|f| f.condition(now) == Condition::Active);
-                    let alive = earlier.filter(|family| tx.revokes_family(family).is_none());
-                    let rev = tx.last_sequence();
-                    return Ok(
-                        alive.map_or(Outcome::Ended, |family| Outcome::Repeated(committed(family, rev)))
-                    );
-                }
-                let record = RequestRecord {
-                    digest: *digest,
-                    family: family.id,
-                    expires_at: now.plus(REQUEST_TTL),
+/// A family on its way into the store.
+struct Beginning {
+    deciding: Deciding,
+    /// Names the request that is made idempotent, and what it asked for.
+    idempotency: Option<(RequestKey, [u8; 32])>,
+    family: Family,
+    token_id: TokenId,
+    audit: AuditRecord,
+    now: Timestamp,
+}
+
+impl Beginning {
+    fn commit(&self, tx: &mut dyn Transaction) -> Result<Outcome, StoreError> {
+        if !self.deciding.is_in_force() {
+            return Ok(Outcome::PolicyChanged);
+        }
+        if tx
+            .api_key(&self.family.api_key)?
+            .is_none_or(|key| key.revoked_at.is_some())
+        {
+            // Revoked since the caller was let in: its revocation ended what it began, this included.
+            return Ok(Outcome::CredentialEnded);
+        }
+        if let Some((key, digest)) = &self.idempotency {
+            if let Some(record) = tx.request(key)?.filter(|record| self.now < record.expires_at) {
+                return if record.digest == *digest {
+                    self.repeat(tx, record.family)
+                } else {
+                    Ok(Outcome::Mismatch)
                 };
-                tx.put_request(key, &record)?;
             }
-            let family = Family {
-                rev: tx.last_sequence(),
-                ..family.clone()
+            let record = RequestRecord {
+                digest: *digest,
+                family: self.family.id,
+                expires_at: self.now.plus(REQUEST_TTL),
             };
-            tx.put_family(&family)?;
-            tx.audit(&audit)?;
-            let rev = family.rev;
-            Ok(Outcome::Made(committed(family, rev)))
-        });
-        Ok(outcome.await?)
+            tx.put_request(key, &record)?;
+        }
+        let family = Family {
+            rev: tx.last_sequence(),
+            ..self.family.clone()
+        };
+        tx.put_family(&family)?;
+        tx.audit(&self.audit)?;
+        let scopes = family.scopes.clone();
+        Ok(Outcome::Made(self.committed(tx, family, scopes)))
+    }
+
+    /// The family that the first request with this id began, with what policy grants of it now.
+    fn repeat(&self, tx: &mut dyn Transaction, family: FamilyId) -> Result<Outcome, StoreError> {
+        let earlier = tx
+            .family(family)?
+            .filter(|family| family.condition(self.now) == Condition::Active)
+            .filter(|family| tx.revokes_family(family).is_none());
+        let Some(family) = earlier else {
+            return Ok(Outcome::Ended);
+        };
+        let scopes = family.scopes.minus(&family.scopes.minus(&self.family.scopes));
+        if scopes.is_empty() {
+            return Ok(Outcome::Ended);
+        }
+        Ok(Outcome::Repeated(self.committed(tx, family, scopes)))
+    }
+
+    fn committed(&self, tx: &dyn Transaction, family: Family, scopes: ScopeSet) -> Committed {
+        Committed {
+            token_id: self.token_id,
+            scopes,
+            policy: self.deciding.policy().revision().clone(),
+            rev: tx.last_sequence(),
+            at: self.now,
+            family,
+        }
     }
 }
 
 /// Asks policy for the scopes, or for all that the catalogue has.
-fn decide(
-    policy: &Policy,
-    principal: &Principal,
-    bearer: &Bearer<'_>,
-    request: &IssueRequest,
-) -> Result<Grant, IssueError> {
+fn decide(policy: &Policy, bearer: &Bearer<'_>, request: &IssueRequest) -> Result<Grant, Denial> {
     let asked_for_all = request.scopes.is_empty();
     let catalogue_scopes;
     let asked = if asked_for_all {
@@ -232,12 +293,13 @@ fn decide(
     } else {
         &request.scopes
     };
-    let mut grant = bearer.grant(policy, principal, asked);
+    let mut grant = bearer.grant(policy, asked);
     if grant.granted.is_empty() || (request.require_all && !grant.denied.is_empty() && !asked_for_all) {
-        let partly = !grant.granted.is_empty();
-        return Err(IssueError::Denied {
+        return Err(Denial {
+            asked: asked.clone(),
+            partly: !grant.granted.is_empty(),
             denied: grant.denied,
-            partly,
+            policy: grant.revision,
         });
     }
     if asked_for_all {
@@ -340,6 +402,7 @@ impl Plan {
                 current: secret.hash(),
                 previous: None,
             }),
+            lost: ScopeSet::default(),
         }
     }
 }
@@ -384,6 +447,7 @@ fn issued(
     principal: &Principal,
     request: &IssueRequest,
     family: &Family,
+    denied: ScopeSet,
     decision: DecisionId,
     token_id: TokenId,
     now: Timestamp,
@@ -400,6 +464,7 @@ fn issued(
             audience: family.audience.clone(),
             roles: family.roles.clone(),
             scopes: family.scopes.clone(),
+            denied,
             decision,
             policy: family.policy.clone(),
         },

@@ -9,25 +9,31 @@
 #![forbid(unsafe_code)]
 
 mod api_keys;
+mod apply;
 mod authenticate;
+mod denial;
 mod error;
+mod explain;
 mod gathering;
 mod grant;
 mod introspect;
 mod issue;
 mod keys;
 mod list;
+mod plan;
 mod propagation;
 mod refresh;
+mod reload;
 mod revoke;
 mod sessions;
+mod settle;
 mod setup;
 mod sweep;
 mod tokens;
 mod verified;
 mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, Realm, RealmName, Sequence, Timestamp};
@@ -37,19 +43,24 @@ use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
 pub use api_keys::{CreateApiKey, NewApiKey, RolledApiKey};
+pub use apply::Applied;
 pub use authenticate::Principal;
 pub use error::{
-    ApiKeyError, AuthenticateError, IntrospectError, IssueError, RefreshError, RevokeError, SessionError,
-    Unavailable, WatchError,
+    ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
+    RefreshError, RevokeError, SessionError, Unavailable, WatchError,
 };
+pub use explain::{Ask, ExplainedDecision};
 pub use introspect::{Introspection, TokenType};
 pub use issue::{IssueRequest, Issued};
 pub use keys::PublishedKey;
 pub use list::{LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
+pub use plan::{Plan, PlanId};
 pub use propagation::{Propagated, StalenessBound};
 pub use refresh::{RefreshRequest, Refreshed};
+pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
 pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
 pub use sessions::{Session, SessionsBy};
+pub use settle::Felt;
 pub use setup::{Options, SetupError};
 pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{
@@ -57,7 +68,7 @@ pub use watch::{
 };
 
 use crate::{
-    error::CallNotAllowed, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
+    gathering::Gatherings, keys::KeySet, propagation::Subscribers, reload::PolicyHistory,
     verified::VerifiedTokens,
 };
 
@@ -66,7 +77,11 @@ use crate::{
 /// Shared behind an `Arc`; every method takes `&self`.
 pub struct Authority {
     store: Arc<dyn Store>,
-    policy: ArcSwap<Policy>,
+    policy: Arc<ArcSwap<Policy>>,
+    policy_folder: Option<PathBuf>,
+    policy_history: PolicyHistory,
+    /// Held from reading a policy until live sessions have felt it: changes come one after the other.
+    policy_changes: tokio::sync::Mutex<()>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
     keys: ArcSwap<KeySet>,
@@ -122,6 +137,10 @@ impl Authority {
     #[must_use]
     pub fn place(&self) -> Cursor {
         self.cursor_at(self.committed())
+    }
+
+    pub(crate) fn deciding(&self) -> grant::Deciding {
+        grant::Deciding::now(&self.policy)
     }
 
     fn committed(&self) -> Sequence {

@@ -4,8 +4,8 @@
 //! one atomic read-decide-write that asks the family again, and nothing is answered before that is durable.
 
 use tessera_core::{
-    AuditAction, AuditRecord, EventBody, Family, FamilyId, PolicyRevision, RealmLimits, RequestId,
-    RevokeReason, Scope, ScopeSet, SecretHash, Timestamp, TokenId,
+    AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
+    RequestId, RevokeReason, Scope, ScopeSet, SecretHash, Timestamp, TokenId,
     family::{Presented, Refusal, Verdict},
 };
 use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
@@ -13,8 +13,10 @@ use tessera_token::{RefreshToken, random};
 
 use crate::{
     Authority, PresentedToken, Principal, TokenSet,
+    denial::Denial,
     error::{RefreshError, Unavailable},
-    grant::{Bearer, Grant},
+    grant::{Bearer, Deciding, Grant},
+    issue::DECISIONS_MAX,
     tokens::Committed,
 };
 
@@ -44,6 +46,8 @@ pub struct Refreshed {
     pub denied: Vec<(Scope, String)>,
     /// The policy that decided.
     pub policy: PolicyRevision,
+    /// The decision.
+    pub decision: DecisionId,
 }
 
 /// What the commit came to.
@@ -52,6 +56,7 @@ enum Outcome {
     Replayed(Committed),
     Reused,
     Refused(RefreshError),
+    PolicyChanged,
 }
 
 impl Authority {
@@ -64,6 +69,21 @@ impl Authority {
         principal: &Principal,
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
+        for _ in 0..DECISIONS_MAX {
+            if let Some(refreshed) = self.refresh_by(self.deciding(), principal, request).await? {
+                return Ok(refreshed);
+            }
+        }
+        Err(Unavailable::PolicyChanging.into())
+    }
+
+    /// None where another policy was put in force before the commit: nothing happened.
+    async fn refresh_by(
+        &self,
+        deciding: Deciding,
+        principal: &Principal,
+        request: &RefreshRequest,
+    ) -> Result<Option<Refreshed>, RefreshError> {
         let token = RefreshToken::open(request.refresh_token.expose(), &self.server_keys)
             .ok_or(RefreshError::Invalid)?;
         let family = self
@@ -82,6 +102,7 @@ impl Authority {
             successor.secret.hash(),
             self.clock.now(),
         )?;
+        let decision = spend.decision;
 
         let grant = match spend.judge(&family) {
             Verdict::Refuse(refusal) => return Err(self.refuse(refusal, &family)),
@@ -90,19 +111,26 @@ impl Authority {
             // One that is about to rotate and loses the race overlapped with the winner: it is no retry.
             Verdict::Rotate => {
                 spend.counts = false;
-                self.grant_again(principal, request, &family)?
+                self.grant_again(&deciding, principal, request, &family, decision)
+                    .await?
             }
             Verdict::Replay => {
-                let grant = self.grant_again(principal, request, &family)?;
+                let grant = self
+                    .grant_again(&deciding, principal, request, &family, decision)
+                    .await?;
                 spend.counts = self.gatherings.join(family.id, token.generation).await;
                 grant
             }
         };
-        let (scopes, denied, policy) = (grant.granted, grant.denied, grant.revision);
-        let outcome = self
-            .store
-            .transact(move |tx| spend.commit(tx, &scopes, &policy))
-            .await?;
+        let denied = grant.denied.clone();
+        let outcome = self.store.transact(move |tx| {
+            if deciding.is_in_force() {
+                spend.commit(tx, &grant)
+            } else {
+                Ok(Outcome::PolicyChanged)
+            }
+        });
+        let outcome = outcome.await?;
 
         let (committed, replayed) = match outcome {
             Outcome::Rotated(committed) => (committed, false),
@@ -112,25 +140,29 @@ impl Authority {
                 return Err(RefreshError::Reused);
             }
             Outcome::Refused(error) => return Err(error),
+            Outcome::PolicyChanged => return Ok(None),
         };
         let (generation, policy) = (committed.family.generation(), committed.policy.clone());
         let tokens = self.mint(principal.realm(), committed, Some(&successor))?;
-        Ok(Refreshed {
+        Ok(Some(Refreshed {
             tokens,
             family: family.id,
             generation,
             replayed,
             denied,
             policy,
-        })
+            decision,
+        }))
     }
 
     /// `asked ∩ the family's ∩ policy now`.
-    fn grant_again(
+    async fn grant_again(
         &self,
+        deciding: &Deciding,
         principal: &Principal,
         request: &RefreshRequest,
         family: &Family,
+        decision: DecisionId,
     ) -> Result<Grant, RefreshError> {
         if let Some(beyond) = request.scopes.iter().find(|scope| !family.scopes.contains(scope)) {
             return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
@@ -140,15 +172,31 @@ impl Authority {
         } else {
             &request.scopes
         };
-        let bearer = Bearer {
-            subject: &family.subject,
-            roles: &family.roles,
-        };
-        let grant = bearer.grant(&self.policy.load(), principal, asked);
-        if grant.granted.is_empty() {
-            return Err(RefreshError::Denied(grant.denied));
+        let bearer = Bearer::of_family(family);
+        let grant = bearer.grant(deciding.policy(), asked);
+        if !grant.granted.is_empty() {
+            return Ok(grant);
         }
-        Ok(grant)
+        let denial = Denial {
+            asked: asked.clone(),
+            denied: grant.denied,
+            partly: false,
+            policy: grant.revision,
+        };
+        self.record_denial(
+            principal,
+            request.request_id,
+            &bearer,
+            &denial,
+            Some(family.id),
+            decision,
+        )
+        .await?;
+        Err(RefreshError::Denied {
+            denied: denial.denied,
+            decision,
+            policy: denial.policy,
+        })
     }
 
     fn refuse(&self, refusal: Refusal, family: &Family) -> RefreshError {
@@ -181,6 +229,7 @@ struct Spend {
     secret: SecretHash,
     successor: SecretHash,
     token_id: TokenId,
+    decision: DecisionId,
     now: Timestamp,
     /// Whether a replay takes one of those that the family allows; one that came together with another
     /// takes none.
@@ -203,6 +252,7 @@ impl Spend {
             secret: token.secret.hash(),
             successor,
             token_id: TokenId::generate(now, random()?),
+            decision: DecisionId::generate(now, random()?),
             now,
             counts: true,
         })
@@ -228,12 +278,7 @@ impl Spend {
     }
 
     /// Asks the family again, and writes what follows.
-    fn commit(
-        &self,
-        tx: &mut dyn Transaction,
-        scopes: &ScopeSet,
-        policy: &PolicyRevision,
-    ) -> Result<Outcome, StoreError> {
+    fn commit(&self, tx: &mut dyn Transaction, grant: &Grant) -> Result<Outcome, StoreError> {
         let Some(family) = tx.family(self.family)? else {
             return Ok(Outcome::Refused(RefreshError::Invalid));
         };
@@ -241,14 +286,14 @@ impl Spend {
             return Ok(Outcome::Refused(RefreshError::Revoked(reason)));
         }
         match self.judge(&family) {
-            Verdict::Rotate | Verdict::Replay if scopes.is_empty() => {
+            Verdict::Rotate | Verdict::Replay if grant.granted.is_empty() => {
                 // Judged a reuse before and not now: impossible, as generations only grow.
                 Ok(Outcome::Refused(
                     Unavailable::Defect("a generation went backwards").into(),
                 ))
             }
-            Verdict::Rotate => self.rotate(tx, &family, scopes, policy),
-            Verdict::Replay => self.replay(tx, &family, scopes, policy),
+            Verdict::Rotate => self.rotate(tx, &family, grant),
+            Verdict::Replay => self.replay(tx, &family, grant),
             Verdict::Reuse => self.reuse(tx, &family),
             Verdict::Refuse(refusal) => Ok(Outcome::Refused(refusal.into())),
         }
@@ -276,8 +321,7 @@ impl Spend {
         &self,
         tx: &mut dyn Transaction,
         family: &Family,
-        scopes: &ScopeSet,
-        policy: &PolicyRevision,
+        grant: &Grant,
     ) -> Result<Outcome, StoreError> {
         let family = family.rotated(self.successor, &self.principal.realm().limits, self.now);
         tx.put_family(&family)?;
@@ -287,19 +331,20 @@ impl Spend {
                 family: family.id,
                 token: self.token_id,
                 generation: family.generation(),
-                scopes: scopes.clone(),
-                policy: policy.clone(),
+                scopes: grant.granted.clone(),
+                denied: grant.denied_scopes(),
+                decision: self.decision,
+                policy: grant.revision.clone(),
             },
         ))?;
-        Ok(Outcome::Rotated(self.committed(tx, family, scopes, policy)))
+        Ok(Outcome::Rotated(self.committed(tx, family, grant)))
     }
 
     fn replay(
         &self,
         tx: &mut dyn Transaction,
         family: &Family,
-        scopes: &ScopeSet,
-        policy: &PolicyRevision,
+        grant: &Grant,
     ) -> Result<Outcome, StoreError> {
         if family.chain.is_none_or(|chain| chain.current != self.successor) {
             // The ratchet gives another successor than it gave before: the server key was changed.
@@ -319,7 +364,7 @@ impl Spend {
             generation,
         };
         tx.audit(&self.record(&family, action))?;
-        Ok(Outcome::Replayed(self.committed(tx, family, scopes, policy)))
+        Ok(Outcome::Replayed(self.committed(tx, family, grant)))
     }
 
     fn reuse(&self, tx: &mut dyn Transaction, family: &Family) -> Result<Outcome, StoreError> {
@@ -341,18 +386,12 @@ impl Spend {
         Ok(Outcome::Reused)
     }
 
-    fn committed(
-        &self,
-        tx: &dyn Transaction,
-        family: Family,
-        scopes: &ScopeSet,
-        policy: &PolicyRevision,
-    ) -> Committed {
+    fn committed(&self, tx: &dyn Transaction, family: Family, grant: &Grant) -> Committed {
         Committed {
             family,
             token_id: self.token_id,
-            scopes: scopes.clone(),
-            policy: policy.clone(),
+            scopes: grant.granted.clone(),
+            policy: grant.revision.clone(),
             rev: tx.last_sequence(),
             at: self.now,
         }

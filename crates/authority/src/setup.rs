@@ -1,20 +1,20 @@
 //! Opening an authority: what must be there before the first request.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tessera_core::{
-    ApiKeyId, AuditAction, AuditRecord, Clock, EventBody, KeyStatus, Realm, RealmName, SigningKey, Timestamp,
+    ApiKeyId, AuditAction, AuditRecord, Clock, KeyStatus, Realm, RealmName, SigningKey, Timestamp,
     audit::Actor,
 };
 use tessera_policy::Policy;
-use tessera_store::{NewEvent, PageRequest, Store, StoreError, StoreExt};
+use tessera_store::{PageRequest, Store, StoreError, StoreExt};
 use tessera_token::{KeyError, NoEntropy, ServerKeys, SigningKeyPair};
 use tokio::sync::watch as signal;
 
 use crate::{
-    Authority, Unavailable, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
-    revoke::publish_key, verified::VerifiedTokens,
+    Authority, Unavailable, apply::realm_unknown, gathering::Gatherings, keys::KeySet,
+    propagation::Subscribers, reload::PolicyHistory, revoke::publish_key, verified::VerifiedTokens,
 };
 
 /// What an authority is made of.
@@ -23,6 +23,8 @@ pub struct Options {
     pub store: Arc<dyn Store>,
     /// What decides.
     pub policy: Policy,
+    /// Where it is read from again; none: it is built in.
+    pub policy_folder: Option<PathBuf>,
     /// The realms it serves; each must be in the policy's catalogue.
     pub realms: Vec<Realm>,
     /// Its own secret.
@@ -77,6 +79,7 @@ impl Authority {
         let Options {
             store,
             policy,
+            policy_folder,
             realms,
             server_keys,
             clock,
@@ -86,31 +89,30 @@ impl Authority {
         if realms.is_empty() {
             return Err(SetupError::NoRealm);
         }
-        if let Some(unknown) = realms
-            .iter()
-            .find(|realm| !policy.catalogue().has_realm(&realm.name))
-        {
-            return Err(SetupError::RealmUnknown {
-                realm: unknown.name.clone(),
-            });
-        }
         let realms: BTreeMap<_, _> = realms
             .into_iter()
             .map(|realm| (realm.name.clone(), Arc::new(realm)))
             .collect();
+        if let Some(unknown) = realm_unknown(&policy, &realms) {
+            return Err(SetupError::RealmUnknown {
+                realm: unknown.clone(),
+            });
+        }
         let mut records = store.signing_keys().await?;
         // Before anything is written: a wrong server key must not leave new signing keys behind.
         KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         for realm in realms.values() {
-            announce(store.as_ref(), realm, &policy, clock.now()).await?;
             if !has_active_key(&records, &realm.name) {
                 records.push(make_key(store.as_ref(), realm, &server_keys, clock.now()).await?);
             }
         }
         let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
-        Ok(Arc::new(Self {
+        let authority = Arc::new(Self {
             store,
-            policy: ArcSwap::from_pointee(policy),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
+            policy_folder,
+            policy_history: PolicyHistory::new(clock.now()),
+            policy_changes: tokio::sync::Mutex::default(),
             realms,
             server_keys,
             keys: ArcSwap::from_pointee(keys),
@@ -121,7 +123,27 @@ impl Authority {
             key_changes: tokio::sync::Mutex::default(),
             clock,
             draining: signal::Sender::new(false),
-        }))
+        });
+        authority.start_policy().await?;
+        Ok(authority)
+    }
+
+    /// Lets live sessions feel a policy that was changed while the authority was stopped, or whose
+    /// application a crash cut off.
+    async fn start_policy(&self) -> Result<(), StoreError> {
+        self.announce(&Actor::Operator).await?;
+        if self.store.settled_policy().await?.as_ref() != Some(self.policy().revision()) {
+            let felt = self.settle(&Actor::Operator).await?.total();
+            if felt.narrowed + felt.ended > 0 {
+                tracing::info!(
+                    narrowed = felt.narrowed,
+                    ended = felt.ended,
+                    "live sessions felt the policy"
+                );
+            }
+        }
+        self.policy_history.settled();
+        Ok(())
     }
 
     /// Whether a realm has an API key that works, of any client.
@@ -178,39 +200,6 @@ async fn make_key(
         })
         .await?;
     Ok(record)
-}
-
-/// Says in the log and the audit trail which policy this start applied.
-async fn announce(
-    store: &dyn Store,
-    realm: &Realm,
-    policy: &Policy,
-    now: Timestamp,
-) -> Result<(), SetupError> {
-    let revision = policy.revision().clone();
-    let audit = by_operator(
-        realm,
-        now,
-        AuditAction::PolicyApplied {
-            policy: revision.clone(),
-        },
-    );
-    let until = now.plus(realm.limits.access_ttl_max);
-    let event = NewEvent {
-        occurred_at: now,
-        relevant_until: until,
-        families_until: until,
-        realm: realm.name.clone(),
-        note: String::new(),
-        body: EventBody::PolicyApplied { policy: revision },
-    };
-    store
-        .transact(move |tx| {
-            tx.audit(&audit)?;
-            tx.append(event.clone())
-        })
-        .await?;
-    Ok(())
 }
 
 fn by_operator(realm: &Realm, now: Timestamp, action: AuditAction) -> AuditRecord {

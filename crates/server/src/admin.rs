@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use tessera_authority::Authority;
+use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
@@ -25,13 +25,34 @@ pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metr
     }
 }
 
-async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, &'static str) {
+async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
     if authority.is_ready() {
-        (StatusCode::OK, "ready\n")
+        (
+            StatusCode::OK,
+            format!("ready\n{}", policy_lines(&authority.policy_status())),
+        )
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the store failed, or the server is stopping; see the log\n",
+            "not ready: the store failed, or the server is stopping; see the log\n".to_owned(),
         )
     }
+}
+
+/// The policy in force, and what an operator must know of it. A refused change is no reason not to serve.
+fn policy_lines(status: &PolicyStatus) -> String {
+    let mut lines = format!("policy {}\n", status.policy);
+    if let AttemptOutcome::Refused { problem, .. } = &status.last_attempt.outcome {
+        let first = problem.lines().next().unwrap_or_default();
+        lines.push_str(&format!(
+            "warning: the last change of policy was refused, this one stays: {first}\n"
+        ));
+    }
+    if !status.is_settled {
+        lines.push_str("warning: not every live session has felt the policy\n");
+    }
+    if !status.is_compiled {
+        lines.push_str("warning: casbin itself answers, which is slow: the model is not the compiled one\n");
+    }
+    lines
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tessera_core::{Realm, RealmKind, RealmLimits, RealmName, Seconds};
+use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 
 use crate::{limits::Limits, telemetry::LogFormat};
 
@@ -111,6 +111,10 @@ pub struct StoreConfig {
 pub struct PolicyConfig {
     /// The folder with `model.conf`, `catalogue.toml` and the rules.
     pub path: PathBuf,
+    /// Whether a change in the folder is put in force by itself; otherwise only SIGHUP and
+    /// `tessera policy apply | reload` do it.
+    #[serde(default = "yes")]
+    pub watch: bool,
 }
 
 /// `[keys]`.
@@ -152,6 +156,9 @@ pub struct RealmConfig {
     pub session_ttl_max: Option<Seconds>,
     /// How long a retry of the last refresh gives the same successor, at most `60s`; `0s` turns it off.
     pub grace: Option<Seconds>,
+    /// What a change of policy does to live sessions whose scopes it takes: `narrow`, `revoke` or `expire`.
+    #[serde(default)]
+    pub on_policy_loss: OnPolicyLoss,
 }
 
 impl Config {
@@ -185,6 +192,7 @@ impl Config {
                 kind: realm.kind,
                 issuer: realm.issuer.clone(),
                 limits: realm.limits(),
+                on_policy_loss: realm.on_policy_loss,
             })
             .collect()
     }
@@ -297,6 +305,10 @@ impl Default for ServerConfig {
             tls: None,
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_cache_mib() -> u64 {

@@ -16,6 +16,8 @@ use tonic::Status;
 
 use crate::fields::Fields;
 
+pub(crate) mod policy;
+
 const SCOPES_MAX: usize = 100;
 const ROLES_MAX: usize = 32;
 const BINDINGS_MAX: usize = 8;
@@ -331,6 +333,7 @@ pub(crate) fn refresh_response(refreshed: Refreshed) -> v1::RefreshResponse {
         replayed: refreshed.replayed,
         denied: denied_scopes(refreshed.denied),
         policy_revision: refreshed.policy.to_string(),
+        decision_id: refreshed.decision.to_string(),
     }
 }
 
@@ -456,6 +459,7 @@ pub(crate) fn session(session: Session) -> v1::Session {
         create_time: Some(timestamp(family.created_at)),
         idle_expire_time: Some(timestamp(family.idle_until)),
         absolute_expire_time: Some(timestamp(family.absolute_until)),
+        lost_scopes: family.lost.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -496,9 +500,12 @@ fn event(event: &Event, cursor: &Cursor) -> v1::RevocationEvent {
         EventBody::SessionRevoked { reason, .. } => reason.as_str().to_owned(),
         _ => event.note.clone(),
     };
-    let policy_revision = match &event.body {
-        EventBody::PolicyApplied { policy } => policy.to_string(),
-        _ => String::new(),
+    let (policy_revision, lost_scopes) = match &event.body {
+        EventBody::PolicyApplied { policy } => (policy.to_string(), Vec::new()),
+        EventBody::ScopesNarrowed { policy, lost, .. } => {
+            (policy.to_string(), lost.iter().map(ToString::to_string).collect())
+        }
+        _ => (String::new(), Vec::new()),
     };
     v1::RevocationEvent {
         sequence: event.sequence.0,
@@ -509,7 +516,7 @@ fn event(event: &Event, cursor: &Cursor) -> v1::RevocationEvent {
         realm: event.realm.to_string(),
         reason,
         target: event.body.target().map(event_target),
-        lost_scopes: Vec::new(),
+        lost_scopes,
         policy_revision,
     }
 }
@@ -541,6 +548,7 @@ fn wire_kind(kind: EventKind) -> v1::EventKind {
         EventKind::KeyRevoked => v1::EventKind::KeyRevoked,
         EventKind::ApiKeyRevoked => v1::EventKind::ApiKeyRevoked,
         EventKind::PolicyApplied => v1::EventKind::PolicyApplied,
+        EventKind::ScopesNarrowed => v1::EventKind::ScopesNarrowed,
     }
 }
 

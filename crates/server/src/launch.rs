@@ -92,6 +92,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     let authority = Authority::open(Options {
         store: Arc::new(store),
         policy,
+        policy_folder: Some(config.policy.path.clone()),
         realms: config.realms(),
         server_keys,
         clock: Arc::new(SystemClock),

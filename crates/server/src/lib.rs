@@ -15,6 +15,7 @@ mod fields;
 pub mod launch;
 mod limits;
 mod metrics;
+mod policy_keeper;
 mod serve;
 mod service;
 mod status;

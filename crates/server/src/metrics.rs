@@ -1,13 +1,17 @@
 //! What the server counts, in the text format of Prometheus. No label holds a subject, a client or a
 //! token: labels are the names of RPCs, codes and reasons, and so bounded.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tessera_authority::{AttemptOutcome, PolicyStatus};
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -34,6 +38,24 @@ pub(crate) struct Metrics {
     connections: Gauge,
     ready: Gauge<i64>,
     committed: Gauge<u64, AtomicU64>,
+    policy: PolicyMetrics,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevisionLabel {
+    revision: String,
+}
+
+/// What is counted of the policy.
+#[derive(Default)]
+struct PolicyMetrics {
+    info: Family<RevisionLabel, Gauge>,
+    applied: Counter<u64, AtomicU64>,
+    refused: Counter<u64, AtomicU64>,
+    is_refused: Gauge,
+    compiled: Gauge,
+    settled: Gauge,
+    rules: Gauge,
 }
 
 impl Metrics {
@@ -61,6 +83,7 @@ impl Metrics {
             "Last committed event of the revocation log",
             committed.clone(),
         );
+        let policy = PolicyMetrics::register(&mut registry);
         Self {
             registry,
             calls,
@@ -69,6 +92,7 @@ impl Metrics {
             connections,
             ready,
             committed,
+            policy,
         }
     }
 
@@ -104,11 +128,70 @@ impl Metrics {
         self.committed.set(sequence);
     }
 
+    pub(crate) fn set_policy(&self, status: &PolicyStatus) {
+        self.policy.set(status);
+    }
+
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl PolicyMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("policy", "1 for the policy in force", metrics.info.clone());
+        registry.register(
+            "policy_applied",
+            "Policies put in force since the start",
+            metrics.applied.clone(),
+        );
+        registry.register(
+            "policy_refused",
+            "Policies refused since the start",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "policy_last_change_refused",
+            "1 where the last attempt to change the policy was refused",
+            metrics.is_refused.clone(),
+        );
+        registry.register(
+            "policy_compiled",
+            "0 where Casbin itself answers, which is slow",
+            metrics.compiled.clone(),
+        );
+        registry.register(
+            "policy_settled",
+            "1 where every live session has felt the policy in force",
+            metrics.settled.clone(),
+        );
+        registry.register(
+            "policy_rules",
+            "Rules of the policy in force",
+            metrics.rules.clone(),
+        );
+        metrics
+    }
+
+    fn set(&self, status: &PolicyStatus) {
+        let label = RevisionLabel {
+            revision: status.policy.to_string(),
+        };
+        if self.info.get(&label).is_none() {
+            self.info.clear();
+            self.info.get_or_create(&label).set(1);
+        }
+        self.applied.inner().store(status.applied, Ordering::Relaxed);
+        self.refused.inner().store(status.refused, Ordering::Relaxed);
+        let is_refused = matches!(status.last_attempt.outcome, AttemptOutcome::Refused { .. });
+        self.is_refused.set(is_refused.into());
+        self.compiled.set(status.is_compiled.into());
+        self.settled.set(status.is_settled.into());
+        self.rules.set(i64::try_from(status.rules).unwrap_or(i64::MAX));
     }
 }
 

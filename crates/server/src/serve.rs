@@ -8,8 +8,8 @@ use tessera_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
-        revocation_service_server::RevocationServiceServer, session_service_server::SessionServiceServer,
-        token_service_server::TokenServiceServer,
+        policy_service_server::PolicyServiceServer, revocation_service_server::RevocationServiceServer,
+        session_service_server::SessionServiceServer, token_service_server::TokenServiceServer,
     },
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -24,13 +24,16 @@ use crate::{
     edge::Edge,
     limits::Limits,
     metrics::Metrics,
-    service::{ApiKeys, Keys, Revocations, Sessions, Tokens},
+    policy_keeper,
+    service::{ApiKeys, Keys, Policies, Revocations, Sessions, Tokens},
 };
 
 /// The longest request of a service that takes no lists of tokens.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// A hundred tokens of 4 KiB, and what names them.
 const TOKENS_REQUEST_BYTES_MAX: usize = 512 * 1024;
+/// The files of a policy.
+const POLICY_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -52,6 +55,9 @@ pub struct ServeOptions {
     pub tls: Option<ServerTlsConfig>,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
+    /// Whether a change in the policy folder is put in force by itself; otherwise only SIGHUP and
+    /// `PolicyService` do it.
+    pub policy_watch: bool,
 }
 
 /// Serving failed.
@@ -87,6 +93,7 @@ pub async fn serve(
         limits,
         tls,
         audit_retention,
+        policy_watch,
     } = options;
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
@@ -96,6 +103,7 @@ pub async fn serve(
 
     let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), health.clone()));
+    let keeper = tokio::spawn(policy_keeper::keep(Arc::clone(&authority), policy_watch));
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
             listener,
@@ -131,7 +139,10 @@ pub async fn serve(
         tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
         serving.abort();
     }
-    for task in [Some(sweeper), Some(housekeeper), admin].into_iter().flatten() {
+    for task in [Some(sweeper), Some(housekeeper), Some(keeper), admin]
+        .into_iter()
+        .flatten()
+    {
         task.abort();
     }
     if store_failed {
@@ -170,12 +181,14 @@ fn routes(mut server: Server, edge: Arc<Edge>) -> Result<Router, tonic_reflectio
     let revocations = RevocationServiceServer::new(Revocations(Arc::clone(&edge)));
     let keys = KeyServiceServer::new(Keys(Arc::clone(&edge)));
     let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(&edge)));
+    let policies = PolicyServiceServer::new(Policies(Arc::clone(&edge)));
     let sessions = SessionServiceServer::new(Sessions(edge));
     Ok(server
         .add_service(tokens.max_decoding_message_size(TOKENS_REQUEST_BYTES_MAX))
         .add_service(revocations.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(keys.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(api_keys.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(policies.max_decoding_message_size(POLICY_REQUEST_BYTES_MAX))
         .add_service(sessions.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
@@ -188,6 +201,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         RevocationServiceServer::<Revocations>::NAME,
         KeyServiceServer::<Keys>::NAME,
         ApiKeyServiceServer::<ApiKeys>::NAME,
+        PolicyServiceServer::<Policies>::NAME,
         SessionServiceServer::<Sessions>::NAME,
     ] {
         health.set_service_status(service, status).await;
@@ -211,6 +225,7 @@ async fn keep_house(edge: Arc<Edge>, health: HealthReporter) {
         let is_ready = edge.authority.is_ready();
         edge.metrics.set_ready(is_ready);
         edge.metrics.set_committed(edge.authority.place().sequence.0);
+        edge.metrics.set_policy(&edge.authority.policy_status());
         edge.forget_idle_callers();
         if was_ready && !is_ready {
             set_health(&health, ServingStatus::NotServing).await;

@@ -2,12 +2,14 @@
 
 mod api_key;
 mod key;
+mod policy;
 mod revocation;
 mod session;
 mod token;
 
 pub(crate) use api_key::ApiKeys;
 pub(crate) use key::Keys;
+pub(crate) use policy::Policies;
 pub(crate) use revocation::Revocations;
 pub(crate) use session::Sessions;
 pub(crate) use token::Tokens;

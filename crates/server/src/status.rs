@@ -6,10 +6,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use tessera_authority::{
-    ApiKeyError, AuthenticateError, IntrospectError, IssueError, RefreshError, RevokeError, SessionError,
-    Unavailable, WatchEnd, WatchError,
+    ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
+    RefreshError, RevokeError, SessionError, Unavailable, WatchEnd, WatchError,
 };
-use tessera_core::{Cursor, Scope};
+use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
 use tessera_store::StoreError;
 use tonic::{Code, Status};
@@ -116,7 +116,12 @@ fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, nearest: Op
     )
 }
 
-fn denied(message: &str, denied: &[(Scope, String)]) -> Status {
+fn denied(
+    message: &str,
+    denied: &[(Scope, String)],
+    decision: DecisionId,
+    policy: &PolicyRevision,
+) -> Status {
     let explained: serde_json::Map<_, _> = denied
         .iter()
         .map(|(scope, reason)| (scope.to_string(), serde_json::Value::String(reason.clone())))
@@ -127,7 +132,11 @@ fn denied(message: &str, denied: &[(Scope, String)]) -> Status {
         .map(|(scope, reason)| format!("{scope}: {reason}"))
         .collect::<Vec<_>>();
     let message = format!("{message}: {}", lines.join("; "));
-    let metadata = [("denied", serde_json::Value::Object(explained).to_string())];
+    let metadata = [
+        ("denied", serde_json::Value::Object(explained).to_string()),
+        ("decision_id", decision.to_string()),
+        ("policy_revision", policy.to_string()),
+    ];
     with(
         Code::PermissionDenied,
         ErrorReason::ScopeDenied,
@@ -146,6 +155,20 @@ fn not_allowed(error: &impl ToString, required: &str) -> Status {
         &metadata,
         |_| {},
     )
+}
+
+/// The first lines of a message that may be long: a status must fit into the headers.
+fn shortened(message: &str) -> String {
+    const LINES_MAX: usize = 10;
+    let lines: Vec<_> = message.lines().collect();
+    let more = lines.len().saturating_sub(LINES_MAX);
+    let mut shown = lines.into_iter().take(LINES_MAX).collect::<Vec<_>>().join("\n");
+    if more > 0 {
+        shown.push_str(&format!(
+            "\nand {more} more: see GetStatus, or `tessera policy check`"
+        ));
+    }
+    shown
 }
 
 fn field(name: &str, problem: &str) -> Status {
@@ -179,6 +202,15 @@ impl IntoStatus for Unavailable {
                 )
             }
             Self::Draining => draining(),
+            Self::PolicyChanging => with(
+                Code::Unavailable,
+                ErrorReason::PolicyNotReady,
+                self.to_string(),
+                &[],
+                |details| {
+                    details.set_retry_info(Some(Duration::from_millis(100)));
+                },
+            ),
             Self::Entropy(_) | Self::Defect(_) => {
                 tracing::error!(error = %self, "internal error");
                 status(
@@ -227,7 +259,12 @@ impl IntoStatus for IssueError {
                 unknown(ErrorReason::RoleUnknown, "roles", "role", &role, nearest.as_ref())
             }
             Self::Field { field: name, problem } => field(name, &problem),
-            Self::Denied { denied: scopes, .. } => denied(&message, &scopes),
+            Self::Denied {
+                denied: scopes,
+                decision,
+                policy,
+                ..
+            } => denied(&message, &scopes, decision, &policy),
             Self::IdempotencyMismatch => {
                 status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
             }
@@ -254,7 +291,11 @@ impl IntoStatus for RefreshError {
                 &[("scope", scope.to_string())],
                 vec![("scopes".to_owned(), message)],
             ),
-            Self::Denied(scopes) => denied(&message, &scopes),
+            Self::Denied {
+                denied: scopes,
+                decision,
+                policy,
+            } => denied(&message, &scopes, decision, &policy),
             Self::Unavailable(error) => error.into_status(),
         }
     }
@@ -324,6 +365,64 @@ impl IntoStatus for WatchError {
                 vec![("cursor".to_owned(), self.to_string())],
             ),
             Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for CallNotAllowed {
+    fn into_status(self) -> Status {
+        not_allowed(&self, &self.required)
+    }
+}
+
+impl IntoStatus for ApplyError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        let refused = |metadata: &[(&str, String)]| {
+            with(
+                Code::FailedPrecondition,
+                ErrorReason::PolicyRefused,
+                shortened(&message),
+                metadata,
+                |_| {},
+            )
+        };
+        match self {
+            Self::Refused(error) => refused(&[("diagnostics", error.diagnostics.len().to_string())]),
+            Self::NoFolder | Self::RealmUnknown { .. } => refused(&[]),
+            Self::PlanStale(_) => status(Code::Aborted, ErrorReason::PlanStale, message),
+            Self::PlanInvalid => field("plan", &message),
+            Self::TooManySessions { touched, max } => with(
+                Code::FailedPrecondition,
+                ErrorReason::TooManySessions,
+                message,
+                &[
+                    ("sessions", touched.to_string()),
+                    ("max_sessions", max.to_string()),
+                ],
+                |_| {},
+            ),
+            Self::Panicked => Unavailable::Defect("reading a policy panicked").into_status(),
+            Self::NotAllowed(error) => error.into_status(),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for ExplainError {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::NotAllowed(error) => error.into_status(),
+            Self::DecisionUnknown => status(Code::NotFound, ErrorReason::NotFound, message),
+            Self::PolicyForgotten(policy) | Self::PolicyUnreadable(policy) => with(
+                Code::FailedPrecondition,
+                ErrorReason::PolicyForgotten,
+                message,
+                &[("policy_revision", policy.to_string())],
+                |_| {},
+            ),
             Self::Unavailable(error) => error.into_status(),
         }
     }

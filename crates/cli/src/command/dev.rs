@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::{Value, json};
 use tessera_authority::{Authority, Options};
-use tessera_core::{ClientName, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock};
+use tessera_core::{
+    ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock,
+};
 use tessera_policy::Policy;
 use tessera_server::{Limits, Listeners, ServeOptions, launch, serve, telemetry};
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
@@ -46,6 +48,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         limits: Limits::default(),
         tls: None,
         audit_retention: Seconds::days(90),
+        policy_watch: true,
     };
     let listeners = Listeners {
         public,
@@ -79,6 +82,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     let authority = Authority::open(Options {
         store,
         policy,
+        policy_folder: arguments.policy.clone(),
         realms: realms(arguments.access_ttl),
         server_keys: ServerKeys::new(server_key, Vec::new()),
         clock: Arc::new(SystemClock),
@@ -113,6 +117,7 @@ fn realms(access_ttl: Seconds) -> Vec<Realm> {
             kind,
             issuer: format!("urn:tessera:dev:{kind}"),
             limits: limits.clone(),
+            on_policy_loss: OnPolicyLoss::Narrow,
         })
     };
     RealmKind::ALL.into_iter().filter_map(realm).collect()

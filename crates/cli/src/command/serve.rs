@@ -41,6 +41,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         limits: config.limits(),
         tls,
         audit_retention: config.store.audit_retention,
+        policy_watch: config.policy.watch,
     };
     serve(listeners, authority, options, shutdown)
         .await

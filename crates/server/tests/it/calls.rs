@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tessera_proto::v1::{
-    AwaitPropagationRequest, CreateApiKeyRequest, GetApiKeyRequest, GetSessionRequest, IntrospectManyRequest,
-    IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest,
-    RefreshRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest,
-    WatchRequest,
+    ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, ExplainRequest,
+    GetApiKeyRequest, GetSessionRequest, GetStatusRequest, IntrospectManyRequest, IntrospectRequest,
+    IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest, PlanRequest, RefreshRequest,
+    ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest, WatchRequest,
 };
 use tessera_server::Limits;
 use tonic::Status;
@@ -15,10 +15,11 @@ use crate::world::{Client, Setup, World, per_second, reason, soon};
 
 /// Calls every RPC that needs a credential, with an empty message.
 async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {
-    let (mut tokens, mut sessions, mut keys, mut revocations) = (
+    let (mut tokens, mut sessions, mut keys, mut policies, mut revocations) = (
         client.tokens(),
         client.sessions(),
         client.api_keys(),
+        client.policies(),
         client.revocations(),
     );
     macro_rules! results {
@@ -40,6 +41,12 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         keys.list_api_keys(ListApiKeysRequest::default()),
         keys.roll_api_key(RollApiKeyRequest::default()),
         keys.revoke_api_key(RevokeApiKeyRequest::default()),
+        policies.check(CheckRequest::default()),
+        policies.explain(ExplainRequest::default()),
+        policies.plan(PlanRequest::default()),
+        policies.apply(ApplyRequest::default()),
+        policies.reload(ReloadRequest::default()),
+        policies.get_status(GetStatusRequest::default()),
         revocations.watch(tokio_stream::iter([WatchRequest::default()])),
         revocations.await_propagation(AwaitPropagationRequest::default()),
     ]
@@ -119,7 +126,7 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
     let admin = world.client("production", "admin").await;
     for (rpc, result) in call_everything(&admin).await {
         match rpc {
-            "list_api_keys" | "watch" => assert!(result.is_ok(), "{rpc}"),
+            "list_api_keys" | "watch" | "plan" | "reload" | "get_status" => assert!(result.is_ok(), "{rpc}"),
             "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),
             "await_propagation" => {
                 assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / CURSOR_INVALID");

@@ -12,6 +12,7 @@ mod calls;
 mod families;
 mod introspection;
 mod issuing;
+mod policies;
 mod reasons;
 mod revoking;
 mod stores;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -10,34 +10,49 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LogId, RealmName, Seconds, Sequence,
-    SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LogId, PolicyRevision, RealmName,
+    Seconds, Sequence, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
 use tessera_server::ServeError;
 use tessera_store::{
-    EventBatch, FamilyIndex, Job, MemoryStore, NewEvent, Page, PageRequest, SharedRevocations, Store,
-    StoreError, StoreExt, SweepReport,
+    EventBatch, FamilyIndex, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles, SharedRevocations,
+    Store, StoreError, StoreExt, SweepReport,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 
 use crate::world::{Setup, World, access_token, realm, reason, refresh_token, soon};
 
-/// A store that can be made to fail, as a disk is full from one moment to the next.
-struct Fragile {
+/// A store that can be made to fail, as a disk is full from one moment to the next, and to hold a write.
+pub(crate) struct Fragile {
     store: MemoryStore,
     is_broken: AtomicBool,
+    hold: Mutex<Option<Hold>>,
+}
+
+/// Where the next write waits.
+struct Hold {
+    reached: oneshot::Sender<()>,
+    released: oneshot::Receiver<()>,
 }
 
 impl Fragile {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             store: MemoryStore::new(),
             is_broken: AtomicBool::new(false),
+            hold: Mutex::new(None),
         })
+    }
+
+    /// Holds the next write: the first end tells when it waits, the second lets it go on.
+    pub(crate) fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
+        *self.hold.lock().unwrap() = Some(Hold { reached, released });
+        (waits, release)
     }
 
     fn break_now(&self) {
@@ -58,6 +73,11 @@ impl Fragile {
 impl Store for Fragile {
     async fn run(&self, job: Job) -> Result<(), StoreError> {
         self.check()?;
+        let hold = self.hold.lock().unwrap().take();
+        if let Some(hold) = hold {
+            hold.reached.send(()).unwrap();
+            hold.released.await.unwrap();
+        }
         self.store.run(job).await
     }
 
@@ -71,6 +91,18 @@ impl Store for Fragile {
         page: PageRequest<FamilyId>,
     ) -> Result<Page<Family, FamilyId>, StoreError> {
         self.store.families(index, page).await
+    }
+
+    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
+        self.store.all_families(page).await
+    }
+
+    async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        self.store.policy(revision).await
+    }
+
+    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.store.settled_policy().await
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {

@@ -1,16 +1,25 @@
 //! One authority a test, and what tests ask of it.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    fs,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use tempfile::TempDir;
 use tessera_authority::{Authority, Options};
-use tessera_core::{ClientName, ManualClock, Realm, RealmKind, RealmLimits, RealmName, Seconds, Timestamp};
+use tessera_core::{
+    ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, Timestamp,
+};
 use tessera_policy::Policy;
 use tessera_proto::v1::{
     self, IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest,
     RefreshResponse, RevokeRequest, RevokeResponse, api_key_service_client::ApiKeyServiceClient,
-    key_service_client::KeyServiceClient, revocation_service_client::RevocationServiceClient,
-    revoke_request::Target, session_service_client::SessionServiceClient,
-    token_service_client::TokenServiceClient,
+    key_service_client::KeyServiceClient, policy_service_client::PolicyServiceClient,
+    revocation_service_client::RevocationServiceClient, revoke_request::Target,
+    session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
 };
 use tessera_server::{Limits, Listeners, ServeError, ServeOptions, serve};
 use tessera_store::{MemoryStore, Store};
@@ -46,6 +55,7 @@ p, client:admin, *, tessera/api-keys, *, allow
 p, client:admin, *, tessera/sessions, *, allow
 p, client:admin, *, tessera/keys, revoke, allow
 p, client:admin, *, tessera/realm, revoke, allow
+p, client:admin, *, tessera/policies, *, allow
 ";
 
 const CATALOGUE: &str = r#"
@@ -72,6 +82,9 @@ pub(crate) struct Setup {
     pub(crate) server: Limits,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watch_stall_max: Duration,
+    pub(crate) on_policy_loss: OnPolicyLoss,
+    pub(crate) policy_watch: bool,
+    pub(crate) server_key: ServerKey,
 }
 
 impl Default for Setup {
@@ -81,6 +94,9 @@ impl Default for Setup {
             server: Limits::default(),
             store: Arc::new(MemoryStore::new()),
             watch_stall_max: Options::WATCH_STALL_MAX,
+            on_policy_loss: OnPolicyLoss::Narrow,
+            policy_watch: false,
+            server_key: ServerKey::generate().unwrap(),
         }
     }
 }
@@ -89,9 +105,69 @@ impl Default for Setup {
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) authority: Arc<Authority>,
+    /// The policy's folder.
+    pub(crate) policy: PolicyFolder,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+}
+
+/// A folder with a policy, to be edited.
+pub(crate) struct PolicyFolder {
+    path: PathBuf,
+    /// Removes it at the end.
+    _made: Option<TempDir>,
+}
+
+impl PolicyFolder {
+    fn new() -> Self {
+        let made = TempDir::new().unwrap();
+        let folder = Self {
+            path: made.path().to_owned(),
+            _made: Some(made),
+        };
+        let model = Policy::default_files()
+            .iter()
+            .find(|(name, _)| *name == "model.conf")
+            .unwrap();
+        folder.write("model.conf", std::str::from_utf8(model.1).unwrap());
+        folder.write("catalogue.toml", CATALOGUE);
+        folder.write("policy.csv", RULES);
+        folder
+    }
+
+    /// A folder that somebody else made.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _made: None,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        fs::write(self.path().join(name), content).unwrap();
+    }
+
+    /// The rules without the lines that begin so.
+    pub(crate) fn take(&self, start: &str) {
+        let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
+        assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
+        self.write("policy.csv", &(left.join("\n") + "\n"));
+    }
+
+    /// The rules with more lines.
+    pub(crate) fn add(&self, lines: &str) {
+        self.write("policy.csv", &format!("{RULES}{lines}\n"));
+    }
+
+    /// The rules as they were.
+    pub(crate) fn restore(&self) {
+        self.write("policy.csv", RULES);
+    }
 }
 
 /// A client of the world: its channel and its API key.
@@ -125,27 +201,24 @@ impl World {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        Self::in_folder(setup, PolicyFolder::new()).await
+    }
+
+    pub(crate) async fn in_folder(setup: Setup, policy: PolicyFolder) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000)));
-        let model = Policy::default_files()
-            .iter()
-            .find(|(name, _)| *name == "model.conf")
-            .unwrap();
-        let files = [
-            *model,
-            ("catalogue.toml", CATALOGUE.as_bytes()),
-            ("policy.csv", RULES.as_bytes()),
-        ];
         let realms = RealmKind::ALL.map(|kind| Realm {
             name: realm(kind.as_str()),
             kind,
             issuer: format!("https://auth.example.org/{kind}"),
             limits: setup.limits.clone(),
+            on_policy_loss: setup.on_policy_loss,
         });
         let authority = Authority::open(Options {
             store: setup.store,
-            policy: Policy::from_files(&files).unwrap_or_else(|error| panic!("{error}")),
+            policy: Policy::load(policy.path()).unwrap_or_else(|error| panic!("{error}")),
+            policy_folder: Some(policy.path().to_owned()),
             realms: realms.to_vec(),
-            server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+            server_keys: ServerKeys::new(setup.server_key, Vec::new()),
             clock: clock.clone(),
             verified_tokens_max: 1000,
             watch_stall_max: setup.watch_stall_max,
@@ -158,6 +231,7 @@ impl World {
             limits: setup.server,
             tls: None,
             audit_retention: Seconds::days(90),
+            policy_watch: setup.policy_watch,
         };
         let listeners = Listeners { public, admin: None };
         let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
@@ -173,6 +247,7 @@ impl World {
         Self {
             clock,
             authority,
+            policy,
             channel,
             stop: Some(stop),
             serving,
@@ -224,6 +299,10 @@ impl Client {
 
     pub(crate) fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, Bearer>> {
         RevocationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn policies(&self) -> PolicyServiceClient<InterceptedService<Channel, Bearer>> {
+        PolicyServiceClient::new(self.channel.clone())
     }
 
     pub(crate) async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, Status> {

@@ -1,0 +1,57 @@
+//! What policy refused: recorded, so that it can be explained later by its decision id.
+
+use tessera_core::{
+    AuditAction, AuditRecord, DecisionId, FamilyId, PolicyRevision, RequestId, Scope, ScopeSet,
+};
+use tessera_store::StoreExt;
+
+use crate::{Authority, Principal, error::Unavailable, grant::Bearer};
+
+/// Policy grants nothing, or not all that was required.
+#[derive(Debug)]
+pub(crate) struct Denial {
+    pub(crate) asked: ScopeSet,
+    pub(crate) denied: Vec<(Scope, String)>,
+    /// Whether some scopes were granted.
+    pub(crate) partly: bool,
+    pub(crate) policy: PolicyRevision,
+}
+
+impl Authority {
+    /// Writes a denial into the audit trail and the log. `family` is what was to be refreshed.
+    pub(crate) async fn record_denial(
+        &self,
+        principal: &Principal,
+        request: Option<RequestId>,
+        bearer: &Bearer<'_>,
+        denial: &Denial,
+        family: Option<FamilyId>,
+        decision: DecisionId,
+    ) -> Result<(), Unavailable> {
+        tracing::info!(
+            %decision,
+            policy = %denial.policy,
+            realm = %bearer.realm,
+            client = %bearer.client,
+            subject = %bearer.subject,
+            denied = denial.denied.len(),
+            "policy denied scopes"
+        );
+        let record = AuditRecord {
+            at: self.clock.now(),
+            realm: bearer.realm.clone(),
+            actor: principal.actor(),
+            request,
+            action: AuditAction::Denied {
+                subject: bearer.subject.clone(),
+                roles: bearer.roles.to_vec(),
+                scopes: denial.asked.clone(),
+                family,
+                decision,
+                policy: denial.policy.clone(),
+            },
+        };
+        self.store.transact(move |tx| tx.audit(&record)).await?;
+        Ok(())
+    }
+}

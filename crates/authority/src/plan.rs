@@ -1,0 +1,128 @@
+//! Plan: what a change of policy would do, before it is made.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use tessera_core::{PolicyRevision, RealmName};
+use tessera_policy::{Diff, Permission, Policy, Sources, diff};
+
+use crate::{
+    Authority, Principal,
+    apply::Applied,
+    error::ApplyError,
+    reload::{Change, Trigger, load},
+    settle::Felt,
+};
+
+/// From which policy to which: `<revision>..<revision>`, as git writes a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanId {
+    /// The policy that is in force.
+    pub from: PolicyRevision,
+    /// The policy that would be.
+    pub to: PolicyRevision,
+}
+
+impl PlanId {
+    /// Parses a plan.
+    ///
+    /// # Errors
+    /// [`ApplyError::PlanInvalid`] where `text` is anything else.
+    pub fn parse(text: &str) -> Result<Self, ApplyError> {
+        let revision = |text| PolicyRevision::parse(text).map_err(|_| ApplyError::PlanInvalid);
+        let (from, to) = text.split_once("..").ok_or(ApplyError::PlanInvalid)?;
+        Ok(Self {
+            from: revision(from)?,
+            to: revision(to)?,
+        })
+    }
+
+    /// Refuses where one of the two is another by now.
+    pub(crate) fn check(&self, in_force: &PolicyRevision, folder: &PolicyRevision) -> Result<(), ApplyError> {
+        if self.from != *in_force {
+            return Err(ApplyError::PlanStale(format!(
+                "policy {in_force} is in force, the plan is for {}",
+                self.from
+            )));
+        }
+        if self.to != *folder {
+            return Err(ApplyError::PlanStale(format!(
+                "the folder has policy {folder}, the plan is for {}",
+                self.to
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.from, self.to)
+    }
+}
+
+/// What a change would do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// From which policy to which.
+    pub id: PlanId,
+    /// Who gains and loses what.
+    pub diff: Diff,
+    /// What live sessions would feel, by realm.
+    pub felt: BTreeMap<RealmName, Felt>,
+}
+
+impl Authority {
+    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn plan_policy(
+        &self,
+        principal: &Principal,
+        files: Option<Vec<(String, Vec<u8>)>>,
+    ) -> Result<Plan, ApplyError> {
+        self.require(principal, &Permission::ReadPolicies)?;
+        let new = match files {
+            None => self.read_folder().await?,
+            Some(files) => load(move || from_memory(&files)).await?,
+        };
+        self.check_realms(&new)?;
+        let old = self.policy();
+        let felt = self.foresee(&new).await?;
+        let id = PlanId {
+            from: old.revision().clone(),
+            to: new.revision().clone(),
+        };
+        let diff = tokio::task::spawn_blocking(move || diff(&old, &new)).await;
+        Ok(Plan {
+            id,
+            diff: diff.map_err(|_| ApplyError::Panicked)?,
+            felt: felt.by_realm,
+        })
+    }
+
+    /// Puts in force what the policy folder has, if it is what was planned and no more than
+    /// `sessions_max` live sessions of all realms would lose scopes or end.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn apply_plan(
+        self: &Arc<Self>,
+        principal: &Principal,
+        plan: PlanId,
+        sessions_max: Option<u64>,
+    ) -> Result<Applied, ApplyError> {
+        self.may_apply(principal)?;
+        let change = Change::Planned { plan, sessions_max };
+        self.change_policy(Trigger::Call, principal.actor(), change).await
+    }
+}
+
+/// A policy from files that were sent or kept.
+pub(crate) fn from_memory(files: &[(String, Vec<u8>)]) -> Result<Policy, tessera_policy::PolicyError> {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    Policy::from_sources(&Sources::from_memory(&files)?)
+}

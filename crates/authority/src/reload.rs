@@ -1,0 +1,315 @@
+//! Reload: reading the policy folder again, and what came of it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tessera_core::{PolicyRevision, RealmKind, Timestamp, audit::Actor};
+use tessera_policy::{Diagnostic, Permission, Policy};
+
+use crate::{
+    Authority, Principal,
+    apply::Applied,
+    error::{ApplyError, CallNotAllowed},
+    plan::PlanId,
+};
+
+/// What made the authority read its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Its start.
+    Start,
+    /// A change in the folder.
+    Change,
+    /// SIGHUP.
+    Signal,
+    /// `PolicyService`.
+    Call,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Change, Self::Signal, Self::Call];
+
+    /// The trigger in logs, metrics and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Change => "change",
+            Self::Signal => "signal",
+            Self::Call => "call",
+        }
+    }
+}
+
+/// Which change is wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// To whatever the folder has.
+    Any,
+    /// To what was planned.
+    Planned {
+        plan: PlanId,
+        /// The most live sessions that may lose scopes or end; none: any number.
+        sessions_max: Option<u64>,
+    },
+}
+
+/// One attempt to apply what the folder has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub trigger: Trigger,
+    /// What came of it.
+    pub outcome: AttemptOutcome,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Another policy is in force.
+    Applied,
+    /// The folder has the policy that is in force.
+    Unchanged,
+    /// It was refused: the one before stays in force.
+    Refused {
+        /// In one line.
+        problem: String,
+        /// Every finding in the files.
+        diagnostics: Vec<Diagnostic>,
+    },
+}
+
+/// The policy in force, and the last attempt to replace it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// The policy in force.
+    pub policy: PolicyRevision,
+    /// Since when.
+    pub since: Timestamp,
+    /// How many rules it has.
+    pub rules: usize,
+    /// Whether it is compiled; otherwise Casbin itself answers, which is slow.
+    pub is_compiled: bool,
+    /// Whether every live session has felt it.
+    pub is_settled: bool,
+    /// The folder that it is read from; none: it is built in.
+    pub folder: Option<PathBuf>,
+    /// The last attempt.
+    pub last_attempt: Attempt,
+    /// How often a policy was applied since the authority started.
+    pub applied: u64,
+    /// How often one was refused since.
+    pub refused: u64,
+}
+
+/// The part of the status that changes.
+#[derive(Debug)]
+pub(crate) struct PolicyHistory(Mutex<History>);
+
+#[derive(Clone, Debug)]
+struct History {
+    since: Timestamp,
+    is_settled: bool,
+    last_attempt: Attempt,
+    applied: u64,
+    refused: u64,
+}
+
+impl PolicyHistory {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self(Mutex::new(History {
+            since: now,
+            is_settled: false,
+            last_attempt: Attempt {
+                at: now,
+                trigger: Trigger::Start,
+                outcome: AttemptOutcome::Applied,
+            },
+            applied: 0,
+            refused: 0,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Live sessions have felt the policy of the start.
+    pub(crate) fn settled(&self) {
+        self.lock().is_settled = true;
+    }
+
+    pub(crate) fn note(&self, now: Timestamp, trigger: Trigger, result: &Result<Applied, ApplyError>) {
+        let mut history = self.lock();
+        let outcome = match result {
+            Ok(applied) => {
+                history.is_settled = true;
+                if applied.is_change() {
+                    history.since = now;
+                    history.applied += 1;
+                    AttemptOutcome::Applied
+                } else {
+                    AttemptOutcome::Unchanged
+                }
+            }
+            Err(error) => {
+                history.refused += 1;
+                if matches!(error, ApplyError::Unavailable(_)) {
+                    // It may be in force, and not felt by all.
+                    history.is_settled = false;
+                }
+                AttemptOutcome::Refused {
+                    problem: error.to_string(),
+                    diagnostics: error.diagnostics().to_vec(),
+                }
+            }
+        };
+        history.last_attempt = Attempt {
+            at: now,
+            trigger,
+            outcome,
+        };
+    }
+}
+
+impl Authority {
+    /// The policy in force, and the last attempt to replace it.
+    #[must_use]
+    pub fn policy_status(&self) -> PolicyStatus {
+        let policy = self.policy();
+        let History {
+            since,
+            is_settled,
+            last_attempt,
+            applied,
+            refused,
+        } = self.policy_history.lock().clone();
+        PolicyStatus {
+            policy: policy.revision().clone(),
+            since,
+            rules: policy.rule_count(),
+            is_compiled: policy.is_compiled(),
+            is_settled,
+            folder: self.policy_folder.clone(),
+            last_attempt,
+            applied,
+            refused,
+        }
+    }
+
+    /// The same for a client.
+    ///
+    /// # Errors
+    /// Refuses where policy does not permit.
+    pub fn policy_status_for(&self, principal: &Principal) -> Result<PolicyStatus, CallNotAllowed> {
+        self.require(principal, &Permission::ReadPolicies)?;
+        Ok(self.policy_status())
+    }
+
+    /// The folder that the policy is read from; none: it is built in.
+    #[must_use]
+    pub fn policy_folder(&self) -> Option<&PathBuf> {
+        self.policy_folder.as_ref()
+    }
+
+    /// Reads the policy folder and puts what it has in force. On any failure the policy before stays, and
+    /// the status, the log and the metrics say why.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn reload(self: &Arc<Self>, trigger: Trigger) -> Result<Applied, ApplyError> {
+        self.change_policy(trigger, Actor::Operator, Change::Any).await
+    }
+
+    /// The same for a client.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn reload_for(self: &Arc<Self>, principal: &Principal) -> Result<Applied, ApplyError> {
+        self.may_apply(principal)?;
+        self.change_policy(Trigger::Call, principal.actor(), Change::Any)
+            .await
+    }
+
+    /// One change at a time, and each leaves its trace. It runs to its end although the caller leaves:
+    /// half of it must not be.
+    pub(crate) async fn change_policy(
+        self: &Arc<Self>,
+        trigger: Trigger,
+        actor: Actor,
+        change: Change,
+    ) -> Result<Applied, ApplyError> {
+        let authority = Arc::clone(self);
+        let changed = tokio::spawn(async move {
+            let _alone = authority.policy_changes.lock().await;
+            let result = authority.make(&change, &actor).await;
+            authority
+                .policy_history
+                .note(authority.clock.now(), trigger, &result);
+            if let Err(error) = &result {
+                tracing::error!(
+                    trigger = trigger.as_str(),
+                    in_force = %authority.policy().revision(),
+                    %error,
+                    "a change of policy failed"
+                );
+            }
+            result
+        });
+        changed.await.unwrap_or(Err(ApplyError::Panicked))
+    }
+
+    async fn make(&self, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
+        let policy = self.read_folder().await?;
+        if let Change::Planned { plan, sessions_max } = change {
+            plan.check(self.policy().revision(), policy.revision())?;
+            if let Some(max) = *sessions_max {
+                let felt = self.foresee(&policy).await?.total();
+                let touched = felt.narrowed + felt.ended;
+                if touched > max {
+                    return Err(ApplyError::TooManySessions { touched, max });
+                }
+            }
+        }
+        self.apply(policy, actor).await
+    }
+
+    pub(crate) async fn read_folder(&self) -> Result<Arc<Policy>, ApplyError> {
+        let folder = self.policy_folder.clone().ok_or(ApplyError::NoFolder)?;
+        load(move || Policy::load(&folder)).await
+    }
+
+    /// A change of policy is felt in every realm. So where a production realm is served, a key of a
+    /// sandbox realm can't make one.
+    pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
+        self.require(principal, &Permission::ApplyPolicies)?;
+        let has_production = self
+            .realms
+            .values()
+            .any(|realm| realm.kind == RealmKind::Production);
+        if has_production && principal.realm().kind != RealmKind::Production {
+            return Err(CallNotAllowed {
+                required: format!("{} in a production realm", Permission::ApplyPolicies.scope()),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Reads and compiles a policy away from the async threads. A panic is a refusal.
+pub(crate) async fn load(
+    read: impl FnOnce() -> Result<Policy, tessera_policy::PolicyError> + Send + 'static,
+) -> Result<Arc<Policy>, ApplyError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(policy) => Ok(Arc::new(policy?)),
+        Err(error) => {
+            tracing::error!(%error, "reading a policy panicked");
+            Err(ApplyError::Panicked)
+        }
+    }
+}

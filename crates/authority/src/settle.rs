@@ -1,0 +1,271 @@
+//! Live sessions feel a policy: exactly those whose scopes shrink hear of it, and only of what they lose.
+//!
+//! Policy is asked once for each *kind* of session, which is everything that its answer depends on. So a
+//! million sessions of a hundred kinds cost a hundred decisions.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter::Sum,
+    ops::AddAssign,
+    sync::{Arc, PoisonError},
+};
+
+use tessera_core::{
+    ClientName, EventBody, Family, FamilyId, OnPolicyLoss, PolicyRevision, Realm, RealmName, RevokeReason,
+    RoleName, ScopeSet, Subject, Timestamp, family::PolicyEffect,
+};
+use tessera_policy::Policy;
+use tessera_store::{NewEvent, PageRequest, StoreError, StoreExt, Transaction};
+
+use crate::{Authority, grant::Bearer, refresh::session_revoked};
+
+/// How many families are read, or changed, in one step.
+const STEP: usize = 500;
+/// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
+const KINDS_MAX: usize = 100_000;
+
+/// What live sessions felt, or would feel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Felt {
+    /// How many there are.
+    pub live: u64,
+    /// How many lost some of their scopes.
+    pub narrowed: u64,
+    /// How many ended.
+    pub ended: u64,
+}
+
+impl AddAssign for Felt {
+    fn add_assign(&mut self, other: Self) {
+        self.live += other.live;
+        self.narrowed += other.narrowed;
+        self.ended += other.ended;
+    }
+}
+
+impl Sum for Felt {
+    fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+        each.fold(Self::default(), |mut sum, felt| {
+            sum += felt;
+            sum
+        })
+    }
+}
+
+/// What all live sessions felt.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) by_realm: BTreeMap<RealmName, Felt>,
+}
+
+impl Settled {
+    pub(crate) fn total(&self) -> Felt {
+        self.by_realm.values().copied().sum()
+    }
+
+    fn count(&mut self, realm: &RealmName, effect: &PolicyEffect) {
+        let felt = self.by_realm.entry(realm.clone()).or_default();
+        felt.live += 1;
+        match effect {
+            PolicyEffect::None | PolicyEffect::Regains => {}
+            PolicyEffect::Narrows(_) => felt.narrowed += 1,
+            PolicyEffect::Ends => felt.ended += 1,
+        }
+    }
+}
+
+impl Authority {
+    /// What live sessions would feel if `policy` were put in force.
+    pub(crate) async fn foresee(&self, policy: &Policy) -> Result<Settled, StoreError> {
+        let mut walk = Walk::new(self, policy);
+        while walk.next().await?.is_some() {}
+        Ok(walk.settled)
+    }
+
+    /// Writes what live sessions feel, in steps between which others write.
+    pub(crate) async fn let_sessions_feel(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
+        let mut walk = Walk::new(self, policy);
+        while let Some(touched) = walk.next().await? {
+            if touched.is_empty() {
+                continue;
+            }
+            let step = Step {
+                policy: Arc::clone(policy),
+                realms: self.realms.clone(),
+                now: self.clock.now(),
+            };
+            self.store
+                .transact(move |tx| touched.iter().try_for_each(|id| step.feel(tx, *id)))
+                .await?;
+        }
+        Ok(walk.settled)
+    }
+
+    /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
+    /// itself revoked.
+    fn has_ended(&self, family: &Family) -> bool {
+        self.store
+            .revocations()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revokes_family(family)
+            .is_some()
+    }
+}
+
+/// A walk over all live sessions, a page at a time.
+struct Walk<'a> {
+    authority: &'a Authority,
+    kinds: Kinds<'a>,
+    settled: Settled,
+    after: Option<FamilyId>,
+    is_done: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(authority: &'a Authority, policy: &'a Policy) -> Self {
+        Self {
+            authority,
+            kinds: Kinds::new(policy),
+            settled: Settled::default(),
+            after: None,
+            is_done: false,
+        }
+    }
+
+    /// Those of the next page that the policy changes; none after the last page.
+    async fn next(&mut self) -> Result<Option<Vec<FamilyId>>, StoreError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let request = PageRequest {
+            after: self.after,
+            limit: STEP,
+        };
+        let page = self.authority.store.all_families(request).await?;
+        let now = self.authority.clock.now();
+        let live = page.items.iter().filter(|family| family.is_live(now));
+        let touched = live.filter(|family| self.touches(family));
+        let touched = touched.map(|family| family.id).collect();
+        self.after = page.next;
+        self.is_done = page.next.is_none();
+        Ok(Some(touched))
+    }
+
+    fn touches(&mut self, family: &Family) -> bool {
+        let Some(realm) = self.authority.realms.get(&family.realm) else {
+            return false;
+        };
+        if self.authority.has_ended(family) {
+            return false;
+        }
+        let effect = self.kinds.effect(family, realm.on_policy_loss);
+        self.settled.count(&family.realm, &effect);
+        effect != PolicyEffect::None
+    }
+}
+
+/// Everything that policy's answer for a session depends on.
+#[derive(PartialEq, Eq, Hash)]
+struct Kind {
+    realm: RealmName,
+    client: ClientName,
+    subject: Subject,
+    roles: Vec<RoleName>,
+    scopes: ScopeSet,
+}
+
+/// What each kind of session loses by a policy.
+struct Kinds<'a> {
+    policy: &'a Policy,
+    lost: HashMap<Kind, ScopeSet>,
+}
+
+impl<'a> Kinds<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            lost: HashMap::new(),
+        }
+    }
+
+    fn effect(&mut self, family: &Family, on_loss: OnPolicyLoss) -> PolicyEffect {
+        if self.lost.len() >= KINDS_MAX {
+            self.lost.clear();
+        }
+        let kind = Kind {
+            realm: family.realm.clone(),
+            client: family.client.clone(),
+            subject: family.subject.clone(),
+            roles: family.roles.clone(),
+            scopes: family.scopes.clone(),
+        };
+        let lost = self
+            .lost
+            .entry(kind)
+            .or_insert_with(|| lost_by(self.policy, family));
+        family.policy_effect(lost, on_loss)
+    }
+}
+
+/// Those of the family's scopes that a policy does not grant.
+fn lost_by(policy: &Policy, family: &Family) -> ScopeSet {
+    let grant = Bearer::of_family(family).grant(policy, &family.scopes);
+    family.scopes.minus(&grant.granted)
+}
+
+/// One commit of the walk.
+struct Step {
+    policy: Arc<Policy>,
+    realms: BTreeMap<RealmName, Arc<Realm>>,
+    now: Timestamp,
+}
+
+impl Step {
+    /// Asks the family again, which may have been refreshed or revoked meanwhile.
+    fn feel(&self, tx: &mut dyn Transaction, id: FamilyId) -> Result<(), StoreError> {
+        let Some(family) = tx.family(id)?.filter(|family| family.is_live(self.now)) else {
+            return Ok(());
+        };
+        let Some(realm) = self.realms.get(&family.realm) else {
+            return Ok(());
+        };
+        if tx.revokes_family(&family).is_some() {
+            return Ok(());
+        }
+        let lost = lost_by(&self.policy, &family);
+        match family.policy_effect(&lost, realm.on_policy_loss) {
+            PolicyEffect::None => Ok(()),
+            PolicyEffect::Regains => tx.put_family(&family.without(lost)),
+            PolicyEffect::Narrows(newly) => {
+                tx.put_family(&family.without(lost))?;
+                let event = narrowed(&family, newly, self.policy.revision(), self.now);
+                tx.append(event).map(|_| ())
+            }
+            PolicyEffect::Ends => {
+                let note = format!("policy {}", self.policy.revision());
+                let event = session_revoked(&family, RevokeReason::Policy, note, self.now);
+                tx.put_family(&family.revoked(RevokeReason::Policy, self.now))?;
+                tx.append(event).map(|_| ())
+            }
+        }
+    }
+}
+
+fn narrowed(family: &Family, lost: ScopeSet, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
+    let until = now.plus(family.tombstone_ttl).min(family.absolute_until);
+    NewEvent {
+        occurred_at: now,
+        relevant_until: until,
+        families_until: until,
+        realm: family.realm.clone(),
+        note: String::new(),
+        body: EventBody::ScopesNarrowed {
+            family: family.id,
+            client: family.client.clone(),
+            audience: family.audience.clone(),
+            lost,
+            policy: policy.clone(),
+        },
+    }
+}

@@ -1,0 +1,297 @@
+//! `PolicyService` from the wire and back.
+
+use tessera_authority::{
+    Applied, Ask, AttemptOutcome, ExplainedDecision, Felt, Plan, PlanId, PolicyStatus, Principal,
+};
+use tessera_core::{Cursor, DecisionId, NameError, PolicyRevision, RoleName, Scope, ScopeSet, Subject};
+use tessera_policy::{
+    Change, ChangeKind, Diagnostic, Explanation, Given, Grant, Miss, Permission, RoleStep, RuleAt, Verdict,
+};
+use tessera_proto::v1;
+use tonic::Status;
+
+use super::{ROLES_MAX, SCOPES_MAX, denied_scopes, timestamp};
+use crate::fields::Fields;
+
+const DIAGNOSTICS_MAX: usize = 100;
+const CHANGES_MAX: usize = 1000;
+
+/// A question about a subject.
+pub(crate) struct About {
+    pub(crate) subject: Subject,
+    pub(crate) roles: Vec<RoleName>,
+}
+
+/// What an explanation is asked about.
+pub(crate) enum ExplainAbout {
+    Question(About, Ask),
+    Decision(DecisionId),
+}
+
+// === requests ===
+
+pub(crate) fn check_request(
+    wire: &v1::CheckRequest,
+    principal: &Principal,
+) -> Result<(About, ScopeSet), Status> {
+    let mut fields = Fields::default();
+    let about = about(&mut fields, "", &wire.subject, &wire.roles, principal);
+    let scopes: ScopeSet = fields
+        .list("scopes", &wire.scopes, SCOPES_MAX, Scope::parse)
+        .into_iter()
+        .collect();
+    if wire.scopes.is_empty() {
+        fields.reject("scopes", "is empty");
+    }
+    fields.finish(about.map(|about| (about, scopes)))
+}
+
+pub(crate) fn explain_request(
+    wire: v1::ExplainRequest,
+    principal: &Principal,
+) -> Result<ExplainAbout, Status> {
+    use v1::explain_request::About as Wire;
+    let mut fields = Fields::default();
+    let about = match wire.about {
+        None => {
+            fields.reject("about", "must be `question` or `decision_id`");
+            None
+        }
+        Some(Wire::DecisionId(id)) => fields
+            .required("decision_id", &id, DecisionId::parse)
+            .map(ExplainAbout::Decision),
+        Some(Wire::Question(question)) => {
+            let about = about(
+                &mut fields,
+                "question.",
+                &question.subject,
+                &question.roles,
+                principal,
+            );
+            let ask = fields.required("question.scope", &question.scope, ask);
+            about
+                .zip(ask)
+                .map(|(about, ask)| ExplainAbout::Question(about, ask))
+        }
+    };
+    fields.finish(about)
+}
+
+/// A plan; none: not one of ours.
+pub(crate) fn plan_id(text: &str) -> Result<PlanId, Status> {
+    let mut fields = Fields::default();
+    let plan = PlanId::parse(text).ok();
+    if plan.is_none() {
+        fields.reject("plan", "is not a plan of this authority: take it from Plan");
+    }
+    fields.finish(plan)
+}
+
+/// The files of a policy; none: those of the folder.
+pub(crate) fn policy_files(wire: v1::PlanRequest) -> Option<Vec<(String, Vec<u8>)>> {
+    let files: Vec<_> = wire
+        .files
+        .into_iter()
+        .map(|file| (file.name, file.content))
+        .collect();
+    (!files.is_empty()).then_some(files)
+}
+
+fn about(
+    fields: &mut Fields,
+    prefix: &str,
+    subject: &str,
+    roles: &[String],
+    principal: &Principal,
+) -> Option<About> {
+    let roles = fields.list(&format!("{prefix}roles"), roles, ROLES_MAX, RoleName::parse);
+    let subject = if subject.is_empty() {
+        Some(principal.client().to_subject())
+    } else {
+        fields.required(&format!("{prefix}subject"), subject, Subject::parse)
+    };
+    subject.map(|subject| About { subject, roles })
+}
+
+/// One of the authority's own permissions, or a scope.
+fn ask(text: &str) -> Result<Ask, NameError> {
+    match Permission::parse(text) {
+        Some(permission) => Ok(Ask::Permission(permission)),
+        None => Scope::parse(text).map(Ask::Scope),
+    }
+}
+
+// === answers ===
+
+pub(crate) fn check_response((grant, policy): (Grant, PolicyRevision)) -> v1::CheckResponse {
+    v1::CheckResponse {
+        granted: grant.granted.iter().map(ToString::to_string).collect(),
+        denied: denied_scopes(grant.denied),
+        policy_revision: policy.to_string(),
+    }
+}
+
+pub(crate) fn explained_decision(explained: ExplainedDecision) -> v1::ExplainResponse {
+    v1::ExplainResponse {
+        decide_time: Some(timestamp(explained.decision.made_at())),
+        explanations: explained.explanations.into_iter().map(explanation).collect(),
+    }
+}
+
+pub(crate) fn explained_question(explained: Explanation) -> v1::ExplainResponse {
+    v1::ExplainResponse {
+        explanations: vec![explanation(explained)],
+        decide_time: None,
+    }
+}
+
+fn explanation(explained: Explanation) -> v1::Explanation {
+    let (allowed, reason) = match explained.verdict {
+        Verdict::Allowed => (true, String::new()),
+        Verdict::Denied { reason } => (false, reason),
+    };
+    v1::Explanation {
+        allowed,
+        reason,
+        policy_revision: explained.revision.to_string(),
+        realm: explained.realm.to_string(),
+        subject: explained.subject.to_string(),
+        asserted: explained.asserted.iter().map(ToString::to_string).collect(),
+        scope: explained.scope,
+        rule: explained.rule.map(rule),
+        path: explained.path.into_iter().map(role_step).collect(),
+        roles: explained
+            .roles
+            .into_iter()
+            .map(|steps| v1::RolePath {
+                steps: steps.into_iter().map(role_step).collect(),
+            })
+            .collect(),
+        misses: explained.misses.into_iter().map(miss).collect(),
+        note: explained.note.unwrap_or_default(),
+    }
+}
+
+fn rule(rule: RuleAt) -> v1::Rule {
+    v1::Rule {
+        file: rule.file,
+        line: rule.line,
+        text: rule.text,
+    }
+}
+
+fn role_step(step: RoleStep) -> v1::RoleStep {
+    v1::RoleStep {
+        role: step.role.to_string(),
+        rule: match step.given {
+            Given::Asserted => None,
+            Given::Rule(given) => Some(rule(given)),
+        },
+    }
+}
+
+fn miss(miss: Miss) -> v1::Miss {
+    v1::Miss {
+        reason: miss.reason.to_string(),
+        rule: Some(rule(miss.rule)),
+        remedy: miss.remedy.unwrap_or_default(),
+    }
+}
+
+pub(crate) fn plan_response(plan: &Plan, principal: &Principal) -> v1::PlanResponse {
+    let ours = |change: &&Change| change.realm == *principal.realm_name();
+    let (gains, losses) = (plan.diff.gains().filter(ours), plan.diff.losses().filter(ours));
+    let changes: Vec<_> = gains.chain(losses).collect();
+    let changes_total = u64::try_from(changes.len() + plan.diff.left_out()).unwrap_or(u64::MAX);
+    v1::PlanResponse {
+        plan: plan.id.to_string(),
+        current_revision: plan.id.from.to_string(),
+        new_revision: plan.id.to.to_string(),
+        changes: changes.into_iter().take(CHANGES_MAX).map(policy_change).collect(),
+        changes_total,
+        sessions: Some(effect(
+            plan.felt.get(principal.realm_name()).copied().unwrap_or_default(),
+        )),
+    }
+}
+
+fn policy_change(change: &Change) -> v1::PolicyChange {
+    v1::PolicyChange {
+        holder: change.holder.clone(),
+        scope: change.scope.clone(),
+        kind: match change.kind {
+            ChangeKind::Gained => v1::ChangeKind::Gained,
+            ChangeKind::Lost => v1::ChangeKind::Lost,
+        }
+        .into(),
+        rule: change.rule.clone().map(rule),
+    }
+}
+
+pub(crate) fn apply_response(applied: &Applied, cursor: &Cursor) -> v1::ApplyResponse {
+    v1::ApplyResponse {
+        previous_revision: applied.previous.to_string(),
+        policy_revision: applied.policy.to_string(),
+        sessions: Some(effect(applied.total())),
+        cursor: cursor.to_string(),
+    }
+}
+
+pub(crate) fn reload_response(applied: &Applied, cursor: &Cursor) -> v1::ReloadResponse {
+    v1::ReloadResponse {
+        previous_revision: applied.previous.to_string(),
+        policy_revision: applied.policy.to_string(),
+        sessions: Some(effect(applied.total())),
+        cursor: cursor.to_string(),
+    }
+}
+
+fn effect(felt: Felt) -> v1::Effect {
+    v1::Effect {
+        live: felt.live,
+        narrowed: felt.narrowed,
+        ended: felt.ended,
+    }
+}
+
+pub(crate) fn policy_status(status: PolicyStatus) -> v1::GetStatusResponse {
+    let attempt = status.last_attempt;
+    let (outcome, problem, diagnostics) = match attempt.outcome {
+        AttemptOutcome::Applied => (v1::ReloadOutcome::Applied, String::new(), Vec::new()),
+        AttemptOutcome::Unchanged => (v1::ReloadOutcome::Unchanged, String::new(), Vec::new()),
+        AttemptOutcome::Refused { problem, diagnostics } => {
+            (v1::ReloadOutcome::Refused, problem, diagnostics)
+        }
+    };
+    v1::GetStatusResponse {
+        policy_revision: status.policy.to_string(),
+        apply_time: Some(timestamp(status.since)),
+        rules: u64::try_from(status.rules).unwrap_or(u64::MAX),
+        compiled: status.is_compiled,
+        settled: status.is_settled,
+        folder: status
+            .folder
+            .map_or_else(String::new, |folder| folder.display().to_string()),
+        attempt_time: Some(timestamp(attempt.at)),
+        attempt_trigger: attempt.trigger.as_str().to_owned(),
+        attempt_outcome: outcome.into(),
+        attempt_problem: problem.lines().next().unwrap_or_default().to_owned(),
+        diagnostics_total: u64::try_from(diagnostics.len()).unwrap_or(u64::MAX),
+        diagnostics: diagnostics
+            .into_iter()
+            .take(DIAGNOSTICS_MAX)
+            .map(diagnostic)
+            .collect(),
+    }
+}
+
+fn diagnostic(found: Diagnostic) -> v1::Diagnostic {
+    v1::Diagnostic {
+        code: found.code.to_owned(),
+        file: found.file,
+        line: found.line,
+        column: found.column,
+        message: found.message,
+        help: found.help.unwrap_or_default(),
+    }
+}

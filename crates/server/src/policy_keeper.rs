@@ -1,0 +1,151 @@
+//! Keeping the policy in force in step with its folder: on a change, on SIGHUP, and by looking now and
+//! then, since not every file system tells (network mounts, a folder that is replaced as a whole).
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tessera_authority::{Authority, Trigger};
+use tessera_core::PolicyRevision;
+use tessera_policy::{PolicyError, Sources};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
+
+/// A folder that changes is read once it has been quiet for this long: an editor, a checkout or a symlink
+/// swap is several events, and the first of them comes too early.
+const QUIET: Duration = Duration::from_millis(100);
+/// The longest that a folder which never is quiet is left unread.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often the folder is looked at although nothing was said.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Reloads the policy until it is dropped. Where `watches` is false, only SIGHUP does it.
+pub(crate) async fn keep(authority: Arc<Authority>, watches: bool) {
+    let hangup = signal(SignalKind::hangup());
+    let hangup = hangup.inspect_err(|error| tracing::error!(%error, "SIGHUP is not heard"));
+    let folder = authority.policy_folder().filter(|_| watches).cloned();
+    match (folder, hangup.ok()) {
+        (Some(folder), hangup) => {
+            let watch = async {
+                Keeper::new(&authority, &folder).await.run().await;
+            };
+            tokio::join!(watch, obey(&authority, hangup));
+        }
+        (None, hangup) => obey(&authority, hangup).await,
+    }
+}
+
+/// Reloads at each SIGHUP.
+async fn obey(authority: &Arc<Authority>, hangup: Option<Signal>) {
+    let Some(mut hangup) = hangup else { return };
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: reading the policy");
+        // What came of it is in the log, the metrics and the status.
+        let _ = authority.reload(Trigger::Signal).await;
+    }
+}
+
+/// What the folder had when it was last read.
+type Seen = Result<PolicyRevision, PolicyError>;
+
+struct Keeper<'a> {
+    authority: &'a Arc<Authority>,
+    folder: &'a Path,
+    changed: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    seen: Option<Seen>,
+}
+
+impl<'a> Keeper<'a> {
+    async fn new(authority: &'a Arc<Authority>, folder: &'a Path) -> Self {
+        let mut keeper = Self {
+            authority,
+            folder,
+            changed: Arc::new(Notify::new()),
+            watcher: None,
+            seen: Some(Ok(authority.policy().revision().clone())),
+        };
+        keeper.watch_again();
+        keeper
+    }
+
+    async fn run(&mut self) {
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.changed.notified() => self.wait_for_quiet().await,
+                _ = looks.tick() => {}
+            }
+            self.look().await;
+        }
+    }
+
+    async fn wait_for_quiet(&self) {
+        let quiet = async { while tokio::time::timeout(QUIET, self.changed.notified()).await.is_ok() {} };
+        let _ = tokio::time::timeout(QUIET_WAIT_MAX, quiet).await;
+    }
+
+    /// Reloads if the folder has something else than when it was last read: the same mistake is not
+    /// reported again and again.
+    async fn look(&mut self) {
+        let folder = self.folder.to_owned();
+        let read = tokio::task::spawn_blocking(move || Sources::read(&folder).map(|files| files.revision()));
+        let Ok(seen) = read.await else { return };
+        if self.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        self.seen = Some(seen);
+        if self
+            .authority
+            .reload(Trigger::Change)
+            .await
+            .is_err_and(|error| error.is_passing())
+        {
+            // Nothing is wrong with the files: the next look tries again.
+            self.seen = None;
+        }
+        // What is watched may be another folder by now.
+        self.watch_again();
+    }
+
+    fn watch_again(&mut self) {
+        self.watcher = watch(self.folder, &self.changed)
+            .inspect_err(|error| {
+                tracing::warn!(%error, folder = %self.folder.display(), "the policy folder can't be watched: it is looked at every 10 s");
+            })
+            .ok();
+    }
+}
+
+/// Watches the folder with what is in it, and the folder around it, in which it may be replaced.
+fn watch(folder: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let changed = Arc::clone(changed);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the folder is no change of it.
+        if event.map_or(true, |event| is_change(event.kind)) {
+            changed.notify_one();
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    if let Some(around) = folder.parent().filter(|around| around.is_dir()) {
+        watcher.watch(around, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
