@@ -1,0 +1,116 @@
+//! What Tessera is for: each case end to end, on its policy under `policies/examples/`.
+
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+};
+
+use prost_types::Duration;
+use tessera_proto::v1::{
+    CreateApiKeyRequest, GetSessionRequest, IssueRequest, Session, TokenSet,
+    api_key_service_client::ApiKeyServiceClient, session_service_client::SessionServiceClient,
+};
+use tonic::Status;
+
+use crate::support::{Authority, Client, reason, root};
+
+mod age_check;
+mod api_keys;
+mod bank;
+mod clearance;
+mod clinic;
+mod examples;
+mod live_stream;
+mod rental;
+
+/// An authority on the policy of a case, and its administrator, `client:dev`.
+struct Case {
+    authority: Authority,
+    admin: Client,
+}
+
+impl Case {
+    async fn start(name: &str) -> Self {
+        Self::on(&folder(name)).await
+    }
+
+    /// On a folder of policy files.
+    async fn on(policy: &Path) -> Self {
+        let authority = Authority::dev(&["--policy", policy.to_str().unwrap()]);
+        let admin = authority.client("production").await;
+        Self { authority, admin }
+    }
+
+    /// `client:<name>` in production, with an API key that the administrator makes.
+    async fn service(&self, name: &str) -> Client {
+        self.authority
+            .with_key(&self.key_for(&self.admin, name).await)
+            .await
+    }
+
+    /// An API key for `client:<name>` in the realm of `admin`.
+    async fn key_for(&self, admin: &Client, name: &str) -> String {
+        let request = CreateApiKeyRequest {
+            name: name.to_owned(),
+            ..CreateApiKeyRequest::default()
+        };
+        let made = ApiKeyServiceClient::new(admin.channel.clone())
+            .create_api_key(request)
+            .await;
+        made.unwrap().into_inner().secret
+    }
+
+    /// A session as the administrator sees it.
+    async fn session(&self, family_id: &str) -> Session {
+        let request = GetSessionRequest {
+            family_id: family_id.to_owned(),
+        };
+        let found = SessionServiceClient::new(self.admin.channel.clone())
+            .get_session(request)
+            .await;
+        found.unwrap().into_inner().session.unwrap()
+    }
+}
+
+/// The policy of a case.
+fn folder(name: &str) -> PathBuf {
+    root().join("policies/examples").join(name)
+}
+
+/// A request for `subject`, no role asserted.
+fn ask(subject: &str, scopes: &[&str]) -> IssueRequest {
+    IssueRequest {
+        subject: subject.to_owned(),
+        scopes: texts(scopes),
+        ..IssueRequest::default()
+    }
+}
+
+/// The same, with a role asserted for the subject.
+fn ask_as(role: &str, subject: &str, scopes: &[&str]) -> IssueRequest {
+    IssueRequest {
+        roles: texts(&[role]),
+        ..ask(subject, scopes)
+    }
+}
+
+async fn tokens(client: &Client, request: IssueRequest) -> TokenSet {
+    client.issue(request).await.unwrap().tokens.unwrap()
+}
+
+/// Why a request is refused.
+async fn refusal(client: &Client, request: IssueRequest) -> String {
+    refused(client.issue(request).await)
+}
+
+fn refused<T: Debug>(answer: Result<T, Status>) -> String {
+    reason(&answer.unwrap_err())
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+fn seconds(seconds: i64) -> Option<Duration> {
+    Some(Duration { seconds, nanos: 0 })
+}
