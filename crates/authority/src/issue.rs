@@ -374,7 +374,8 @@ impl Plan {
     ) -> Family {
         let limits = &principal.realm().limits;
         let absolute_until = if secret.is_some() {
-            now.plus(self.session_ttl)
+            // Whole seconds, as access tokens have: the last refresh gives a token that is alive.
+            now.floor_to_second().plus(self.session_ttl)
         } else {
             // Without a refresh token the family lives as long as its one access token.
             now.floor_to_second().plus(self.access_ttl.min(self.session_ttl))

@@ -96,7 +96,7 @@ impl Authority {
             None => None,
         };
         let refresh_expires_in = if refresh.is_some() {
-            family.idle_until.seconds_from(at)
+            family.idle_until.seconds_from(at.floor_to_second())
         } else {
             Seconds(0)
         };

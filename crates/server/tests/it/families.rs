@@ -336,3 +336,31 @@ async fn a_session_says_what_it_is() {
         (SessionState::Revoked, "subject_revoked")
     );
 }
+
+#[tokio::test]
+async fn the_last_refresh_gives_a_token_that_is_alive_or_is_refused() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    world.clock.advance_millis(500);
+    let request = IssueRequest {
+        session_ttl: seconds(2),
+        ..viewer("user:ann")
+    };
+    let mut token = refresh_token(app.issue(request).await.unwrap().tokens.as_ref());
+    for _ in 0..30 {
+        world.clock.advance_millis(100);
+        match app.refresh(&token).await {
+            Ok(next) => {
+                let tokens = next.tokens.unwrap();
+                assert!(tokens.expires_in > 0);
+                assert!(app.introspect(&tokens.access_token).await.active);
+                token = tokens.refresh_token;
+            }
+            Err(refused) => {
+                assert_eq!(reason(&refused), "Unauthenticated / SESSION_EXPIRED");
+                return;
+            }
+        }
+    }
+    panic!("the session did not end");
+}
