@@ -13,6 +13,7 @@ mod families;
 mod introspection;
 mod issuing;
 mod policies;
+mod policy_change;
 mod reasons;
 mod revoking;
 mod stores;
