@@ -7,12 +7,13 @@ use std::{
 
 use prost_types::Duration;
 use tessera_proto::v1::{
-    CreateApiKeyRequest, GetSessionRequest, IssueRequest, Session, TokenSet,
-    api_key_service_client::ApiKeyServiceClient, session_service_client::SessionServiceClient,
+    CreateApiKeyRequest, GetSessionRequest, IssueRequest, RevocationEvent, Session, TokenSet, WatchRequest,
+    WatchResponse, WatchStart, api_key_service_client::ApiKeyServiceClient,
+    session_service_client::SessionServiceClient, watch_request, watch_response::Message, watch_start::From,
 };
-use tonic::Status;
+use tonic::{Status, Streaming};
 
-use crate::support::{Authority, Client, reason, root};
+use crate::support::{Authority, Client, reason, root, soon};
 
 mod age_check;
 mod api_keys;
@@ -113,4 +114,30 @@ fn texts(texts: &[&str]) -> Vec<String> {
 
 fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
+}
+
+/// Everything that is revoked, and everything that will be.
+async fn watch(client: &Client) -> Result<Streaming<WatchResponse>, Status> {
+    let start = WatchStart {
+        from: Some(From::Snapshot(true)),
+        ..WatchStart::default()
+    };
+    let start = WatchRequest {
+        message: Some(watch_request::Message::Start(start)),
+    };
+    let watching = client.revocations().watch(tokio_stream::once(start)).await?;
+    Ok(watching.into_inner())
+}
+
+async fn next(watching: &mut Streaming<WatchResponse>) -> Message {
+    let message = soon("a message", watching.message()).await;
+    message.unwrap().unwrap().message.unwrap()
+}
+
+async fn next_event(watching: &mut Streaming<WatchResponse>) -> RevocationEvent {
+    loop {
+        if let Message::Event(event) = next(watching).await {
+            return event;
+        }
+    }
 }

@@ -1,14 +1,13 @@
 //! Viewers of a live stream hold tokens bound to it. When it ends, one call ends them all.
 
 use tessera_proto::v1::{
-    EventKind, IssueRequest, RevocationEvent, RevokeRequest, RevokeResponse, TokenSet, WatchRequest,
-    WatchResponse, WatchStart, revocation_event, revoke_request::Target, watch_request,
-    watch_response::Message, watch_start::From,
+    EventKind, IssueRequest, RevokeRequest, RevokeResponse, TokenSet, WatchResponse, revocation_event,
+    revoke_request::Target, watch_response::Message,
 };
 use tonic::{Status, Streaming};
 
-use super::{Case, ask, ask_as, refusal, refused, texts, tokens};
-use crate::support::{Client, soon};
+use super::{Case, ask, ask_as, next, next_event, refusal, refused, texts, tokens, watch};
+use crate::support::Client;
 
 /// A ticket for one stream.
 fn ticket(subject: &str, stream: &str) -> IssueRequest {
@@ -26,32 +25,6 @@ fn stream(name: &str) -> Target {
 /// The same in an event.
 fn bound_to(name: &str) -> revocation_event::Target {
     revocation_event::Target::Binding(format!("stream:{name}"))
-}
-
-/// Everything that is revoked, and everything that will be.
-async fn watch(client: &Client) -> Result<Streaming<WatchResponse>, Status> {
-    let start = WatchStart {
-        from: Some(From::Snapshot(true)),
-        ..WatchStart::default()
-    };
-    let start = WatchRequest {
-        message: Some(watch_request::Message::Start(start)),
-    };
-    let watching = client.revocations().watch(tokio_stream::once(start)).await?;
-    Ok(watching.into_inner())
-}
-
-async fn next(watching: &mut Streaming<WatchResponse>) -> Message {
-    let message = soon("a message", watching.message()).await;
-    message.unwrap().unwrap().message.unwrap()
-}
-
-async fn next_event(watching: &mut Streaming<WatchResponse>) -> RevocationEvent {
-    loop {
-        if let Message::Event(event) = next(watching).await {
-            return event;
-        }
-    }
 }
 
 /// What a watcher hears first; a refusal comes there too.
