@@ -4,7 +4,8 @@
 //! million sessions of a hundred kinds cost a hundred decisions.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    hash::BuildHasher,
     iter::Sum,
     ops::AddAssign,
     sync::{Arc, PoisonError},
@@ -104,12 +105,12 @@ impl Authority {
     /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
     /// itself revoked.
     fn has_ended(&self, family: &Family) -> bool {
-        self.store
+        let revocations = self
+            .store
             .revocations()
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .revokes_family(family)
-            .is_some()
+            .unwrap_or_else(PoisonError::into_inner);
+        !revocations.is_empty() && revocations.revokes_family(family).is_some()
     }
 }
 
@@ -166,25 +167,41 @@ impl<'a> Walk<'a> {
 }
 
 /// Everything that policy's answer for a session depends on.
-#[derive(PartialEq, Eq, Hash)]
-struct Kind {
-    realm: RealmName,
-    client: ClientName,
-    subject: Subject,
-    roles: Vec<RoleName>,
-    scopes: ScopeSet,
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind<'a> {
+    realm: &'a RealmName,
+    client: &'a ClientName,
+    subject: &'a Subject,
+    roles: &'a [RoleName],
+    scopes: &'a ScopeSet,
+}
+
+impl<'a> Kind<'a> {
+    fn of(family: &'a Family) -> Self {
+        Self {
+            realm: &family.realm,
+            client: &family.client,
+            subject: &family.subject,
+            roles: &family.roles,
+            scopes: &family.scopes,
+        }
+    }
 }
 
 /// What each kind of session loses by a policy.
 struct Kinds<'a> {
     policy: &'a Policy,
-    lost: HashMap<Kind, ScopeSet>,
+    hasher: RandomState,
+    /// By the hash of the kind: the first family of each kind, and what they all lose. So that finding a
+    /// kind copies nothing.
+    lost: HashMap<u64, Vec<(Family, ScopeSet)>>,
 }
 
 impl<'a> Kinds<'a> {
     fn new(policy: &'a Policy) -> Self {
         Self {
             policy,
+            hasher: RandomState::new(),
             lost: HashMap::new(),
         }
     }
@@ -193,18 +210,15 @@ impl<'a> Kinds<'a> {
         if self.lost.len() >= KINDS_MAX {
             self.lost.clear();
         }
-        let kind = Kind {
-            realm: family.realm.clone(),
-            client: family.client.clone(),
-            subject: family.subject.clone(),
-            roles: family.roles.clone(),
-            scopes: family.scopes.clone(),
-        };
-        let lost = self
-            .lost
-            .entry(kind)
-            .or_insert_with(|| lost_by(self.policy, family));
-        family.policy_effect(lost, on_loss)
+        let kind = Kind::of(family);
+        let alike = self.lost.entry(self.hasher.hash_one(kind)).or_default();
+        if let Some((_, lost)) = alike.iter().find(|(first, _)| Kind::of(first) == kind) {
+            return family.policy_effect(lost, on_loss);
+        }
+        let lost = lost_by(self.policy, family);
+        let effect = family.policy_effect(&lost, on_loss);
+        alike.push((family.clone(), lost));
+        effect
     }
 }
 

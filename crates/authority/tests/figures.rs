@@ -1,0 +1,242 @@
+//! What a change of policy costs with many live sessions. Not a check: run with
+//! `cargo test --release -p tessera-authority --test figures -- --ignored --nocapture`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "figures for people"
+)]
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tessera_authority::{
+    Authority, IssueRequest, Options, PresentedToken, Principal, RefreshRequest, Trigger,
+};
+use tessera_core::{
+    Audience, Chain, ClientName, Family, FamilyId, FamilyState, OnPolicyLoss, PolicyRevision, Realm,
+    RealmKind, RealmLimits, RealmName, Scope, ScopeSet, Seconds, SecretHash, Sequence, Subject, SystemClock,
+    Timestamp,
+};
+use tessera_policy::Policy;
+use tessera_store::{SledOptions, SledStore, Store, StoreExt};
+use tessera_token::{ServerKey, ServerKeys};
+
+const SESSIONS: u32 = 1_000_000;
+const KINDS: u32 = 1_000;
+/// Refreshes a second that others ask for meanwhile.
+const RATE: u32 = 200;
+const QUIET: Duration = Duration::from_secs(5);
+
+const CATALOGUE: &str = r#"
+[realms]
+production = "the real thing"
+[roles]
+"role:viewer" = "lists"
+"role:player" = "plays"
+[scopes]
+"videos:read" = "list videos"
+"videos/{id}:play" = "play one video"
+[audiences]
+api = "the API"
+"#;
+
+/// Every subject lists, and those from `players` on play.
+fn rules(players: u32) -> String {
+    let mut rules = "\
+p, role:viewer, *, videos, read, allow
+p, role:player, *, videos/*, play, allow
+p, client:app, *, tessera/subjects/*, issue, allow
+"
+    .to_owned();
+    for kind in 0..KINDS {
+        rules += &format!("g, user:{kind}, role:viewer, *\n");
+        if kind >= players {
+            rules += &format!("g, user:{kind}, role:player, *\n");
+        }
+    }
+    rules
+}
+
+fn family(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Family {
+    let mut random = [0; 10];
+    // The first bytes share theirs with the version of a UUID.
+    random[6..].copy_from_slice(&number.to_be_bytes());
+    let kind = number % KINDS;
+    let scopes = ["videos:read".to_owned(), format!("videos/v{kind}:play")];
+    Family {
+        id: FamilyId::generate(now, random),
+        realm: RealmName::parse("production").unwrap(),
+        client: ClientName::parse("client:app").unwrap(),
+        api_key: api_key.clone(),
+        subject: Subject::parse(&format!("user:{kind}")).unwrap(),
+        roles: Vec::new(),
+        scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),
+        audience: Audience::parse("api").unwrap(),
+        bindings: Vec::new(),
+        access_ttl: Seconds::HOUR,
+        tombstone_ttl: Seconds::DAY,
+        created_at: now,
+        idle_until: now.plus(Seconds::days(30)),
+        absolute_until: now.plus(Seconds::days(90)),
+        rev: Sequence(0),
+        policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
+        state: FamilyState::Active,
+        chain: Some(Chain {
+            generation: 1,
+            current: SecretHash::from_bytes([1; 32]),
+            previous: None,
+        }),
+        lost: ScopeSet::default(),
+    }
+}
+
+async fn fill(store: &Arc<dyn Store>, api_key: &tessera_core::ApiKeyId, now: Timestamp) {
+    for first in (0..SESSIONS).step_by(1000) {
+        let api_key = api_key.clone();
+        store
+            .transact(move |tx| {
+                (first..first + 1000).try_for_each(|number| tx.put_family(&family(number, now, &api_key)))
+            })
+            .await
+            .unwrap();
+    }
+}
+
+async fn open(store: Arc<dyn Store>, folder: &Path) -> Arc<Authority> {
+    let realm = Realm {
+        name: RealmName::parse("production").unwrap(),
+        kind: RealmKind::Production,
+        issuer: "https://auth.example.org".to_owned(),
+        limits: RealmLimits::default(),
+        on_policy_loss: OnPolicyLoss::Narrow,
+    };
+    Authority::open(Options {
+        store,
+        policy: Policy::load(folder).unwrap(),
+        policy_folder: Some(folder.to_owned()),
+        realms: vec![realm],
+        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        clock: Arc::new(SystemClock),
+        verified_tokens_max: 1000,
+        watch_stall_max: Options::WATCH_STALL_MAX,
+    })
+    .await
+    .unwrap()
+}
+
+/// Refreshes one session at a steady rate until told to stop; the time that each took.
+async fn refresh_steadily(
+    authority: Arc<Authority>,
+    principal: Principal,
+    mut token: String,
+    is_over: Arc<AtomicBool>,
+) -> Vec<Duration> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
+    let mut times = Vec::new();
+    while !is_over.load(Ordering::SeqCst) {
+        ticks.tick().await;
+        let request = RefreshRequest {
+            request_id: None,
+            refresh_token: PresentedToken::new(token),
+            scopes: ScopeSet::default(),
+        };
+        let began = Instant::now();
+        let refreshed = authority.refresh(&principal, &request).await.unwrap();
+        times.push(began.elapsed());
+        token = refreshed.tokens.refresh_token.unwrap().as_str().to_owned();
+    }
+    times
+}
+
+fn percentile(mut times: Vec<Duration>, percent: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * percent / 100).min(times.len() - 1)]
+}
+
+/// What `work` takes, and what refreshes take meanwhile.
+async fn beside_refreshes<T>(
+    authority: &Arc<Authority>,
+    principal: &Principal,
+    work: impl Future<Output = T>,
+) -> (T, Duration, Vec<Duration>) {
+    let request = IssueRequest {
+        request_id: None,
+        subject: Some(Subject::parse("user:999").unwrap()),
+        roles: Vec::new(),
+        scopes: ScopeSet::default(),
+        audience: None,
+        access_ttl: None,
+        session_ttl: None,
+        bindings: Vec::new(),
+        require_all: false,
+        without_refresh: false,
+    };
+    let issued = authority.issue(principal, &request).await.unwrap();
+    let token = issued.tokens.refresh_token.unwrap().as_str().to_owned();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let refreshing = tokio::spawn(refresh_steadily(
+        Arc::clone(authority),
+        principal.clone(),
+        token,
+        Arc::clone(&is_over),
+    ));
+    let began = Instant::now();
+    let done = work.await;
+    let took = began.elapsed();
+    is_over.store(true, Ordering::SeqCst);
+    (done, took, refreshing.await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "figures: minutes"]
+async fn a_change_of_policy_with_a_million_sessions() {
+    let folder = TempDir::new().unwrap();
+    let model = Policy::default_files()
+        .iter()
+        .find(|(name, _)| *name == "model.conf")
+        .unwrap();
+    fs::write(folder.path().join("model.conf"), model.1).unwrap();
+    fs::write(folder.path().join("catalogue.toml"), CATALOGUE).unwrap();
+    fs::write(folder.path().join("policy.csv"), rules(0)).unwrap();
+    let data = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let store: Arc<dyn Store> =
+        Arc::new(SledStore::open(&data.path().join("store"), SledOptions::default()).unwrap());
+    let authority = open(Arc::clone(&store), folder.path()).await;
+    let key = authority
+        .create_operator_api_key(
+            &RealmName::parse("production").unwrap(),
+            ClientName::parse("client:app").unwrap(),
+        )
+        .await
+        .unwrap();
+    let principal = authority.authenticate(key.secret.expose()).await.unwrap();
+    let began = Instant::now();
+    fill(&store, principal.api_key(), authority.now()).await;
+    println!("{SESSIONS} sessions of {KINDS} kinds in {:.1?}", began.elapsed());
+
+    let (_, _, quiet) = beside_refreshes(&authority, &principal, tokio::time::sleep(QUIET)).await;
+    let baseline = percentile(quiet, 99);
+    println!("refresh p99 with nothing else: {baseline:.2?}");
+    for players in [1, 100, 0, 1000 - 1] {
+        fs::write(folder.path().join("policy.csv"), rules(players)).unwrap();
+        let reload = authority.reload(Trigger::Call);
+        let (applied, took, times) = beside_refreshes(&authority, &principal, reload).await;
+        let felt = applied.unwrap().total();
+        let p99 = percentile(times, 99);
+        println!(
+            "{} of {} sessions narrowed in {took:.2?}; refresh p99 {p99:.2?}, {:.2} of quiet",
+            felt.narrowed,
+            felt.live,
+            p99.as_secs_f64() / baseline.as_secs_f64()
+        );
+    }
+}
