@@ -6,12 +6,15 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
+use tessera_proto::v1::{GetStatusRequest, PlanRequest, policy_service_client::PolicyServiceClient};
 
-use crate::support::{Authority, Client, PATIENCE, access, copy_folder, json, root, stderr, tessera, viewer};
+use crate::support::{
+    Authority, Client, PATIENCE, access, copy_folder, json, root, soon, stderr, tessera, viewer,
+};
 
 /// A folder with a configuration, the default policy, and free ports.
 struct Place {
@@ -176,6 +179,50 @@ fn a_mistyped_policy_line_is_refused_with_file_line_and_column() {
         said.contains("policy.csv:5:4") && said.contains("role:viewer"),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_puts_the_folder_in_force_and_nothing_else_does_where_it_is_not_watched() {
+    let place = Place::new();
+    place.edit("tessera.toml", "watch = true", "watch = false");
+    let secret = place.first_key("production")["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let authority = place.serve();
+    let client = Client::connect(&place.address, &secret).await;
+    let status = async || {
+        let status = PolicyServiceClient::new(client.channel.clone())
+            .get_status(GetStatusRequest {})
+            .await;
+        status.unwrap().into_inner()
+    };
+    let before = status().await;
+    assert_eq!(before.attempt_trigger, "start");
+    place.edit(
+        "policies/policy.csv",
+        "# A viewer reads.",
+        "# A viewer reads, and that is all.",
+    );
+    let plan = PolicyServiceClient::new(client.channel.clone())
+        .plan(PlanRequest::default())
+        .await;
+    let plan = plan.unwrap().into_inner();
+    assert_ne!(plan.new_revision, before.policy_revision);
+    assert_eq!(status().await.policy_revision, before.policy_revision);
+    authority.signal("HUP");
+    let after = soon("the reload", async {
+        loop {
+            let now = status().await;
+            if now.attempt_trigger == "signal" {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(after.policy_revision, plan.new_revision);
+    assert!(authority.stop().success());
 }
 
 #[test]

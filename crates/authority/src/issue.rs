@@ -155,6 +155,7 @@ impl Authority {
             Outcome::PolicyChanged => return Ok(None),
         };
         let (family, revision) = (committed.family.id, committed.policy.clone());
+        tracing::debug!(%decision, policy = %revision, %family, "issued");
         let refresh = self.first_refresh_token(principal, request, &committed.family, secret)?;
         let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
         Ok(Some(Issued {

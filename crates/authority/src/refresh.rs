@@ -143,6 +143,7 @@ impl Authority {
             Outcome::PolicyChanged => return Ok(None),
         };
         let (generation, policy) = (committed.family.generation(), committed.policy.clone());
+        tracing::debug!(%decision, %policy, family = %family.id, "refreshed");
         let tokens = self.mint(principal.realm(), committed, Some(&successor))?;
         Ok(Some(Refreshed {
             tokens,

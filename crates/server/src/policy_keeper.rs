@@ -24,19 +24,21 @@ const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the folder is looked at although nothing was said.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// SIGHUP, heard from here on; unheard, it would end the process.
+pub(crate) fn hangup() -> Option<Signal> {
+    signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::error!(%error, "SIGHUP is not heard"))
+        .ok()
+}
+
 /// Reloads the policy until it is dropped. Where `watches` is false, only SIGHUP does it.
-pub(crate) async fn keep(authority: Arc<Authority>, watches: bool) {
-    let hangup = signal(SignalKind::hangup());
-    let hangup = hangup.inspect_err(|error| tracing::error!(%error, "SIGHUP is not heard"));
-    let folder = authority.policy_folder().filter(|_| watches).cloned();
-    match (folder, hangup.ok()) {
-        (Some(folder), hangup) => {
-            let watch = async {
-                Keeper::new(&authority, &folder).await.run().await;
-            };
-            tokio::join!(watch, obey(&authority, hangup));
+pub(crate) async fn keep(authority: Arc<Authority>, watches: bool, hangup: Option<Signal>) {
+    match authority.policy_folder().filter(|_| watches).cloned() {
+        Some(folder) => {
+            let mut keeper = Keeper::new(&authority, &folder);
+            tokio::join!(keeper.run(), obey(&authority, hangup));
         }
-        (None, hangup) => obey(&authority, hangup).await,
+        None => obey(&authority, hangup).await,
     }
 }
 
@@ -62,7 +64,7 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    async fn new(authority: &'a Arc<Authority>, folder: &'a Path) -> Self {
+    fn new(authority: &'a Arc<Authority>, folder: &'a Path) -> Self {
         let mut keeper = Self {
             authority,
             folder,

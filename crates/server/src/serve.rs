@@ -103,7 +103,8 @@ pub async fn serve(
 
     let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), health.clone()));
-    let keeper = tokio::spawn(policy_keeper::keep(Arc::clone(&authority), policy_watch));
+    let keeper = policy_keeper::keep(Arc::clone(&authority), policy_watch, policy_keeper::hangup());
+    let keeper = tokio::spawn(keeper);
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
             listener,

@@ -360,6 +360,55 @@ async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_it
     );
 }
 
+/// The store fails on the way; what is missing is made up for, and nobody hears twice.
+#[tokio::test]
+async fn a_change_that_was_cut_off_is_completed() {
+    let store = Fragile::new();
+    let key = ServerKey::generate().unwrap().to_paserk();
+    let setup = || Setup {
+        store: store.clone(),
+        server_key: ServerKey::parse(&key).unwrap(),
+        ..Setup::default()
+    };
+    let world = World::with(setup()).await;
+    let app = world.client("production", "app").await;
+    for _ in 0..1100 {
+        session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
+    }
+    world.policy.take(PLAY);
+    let before = last(store.as_ref());
+    let mut held = store.hold_next();
+    let authority = Arc::clone(&world.authority);
+    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+    // The first write is the change itself, the second lets the first page of sessions feel it.
+    for _ in 0..2 {
+        soon("a write", held.0).await.unwrap();
+        let release = held.1;
+        held = store.hold_next();
+        release.send(()).unwrap();
+    }
+    soon("the second page", held.0).await.unwrap();
+    store.break_now();
+    held.1.send(()).unwrap();
+    assert!(reloading.await.unwrap().unwrap_err().is_passing());
+    assert!(!world.authority.policy_status().is_settled);
+    let heard_first = heard(store.as_ref(), before).await.len();
+
+    store.mend();
+    let _again = World::in_folder(setup(), world.policy).await;
+    let batch = store.events_after(before, 10_000).await.unwrap();
+    let narrowed = batch
+        .events
+        .iter()
+        .filter(|event| matches!(event.body, EventBody::ScopesNarrowed { .. }))
+        .count();
+    assert!(heard_first > 0 && heard_first < 1100, "{heard_first}");
+    assert_eq!(
+        (narrowed, heard(store.as_ref(), before).await.len()),
+        (1100, 1100)
+    );
+}
+
 // === reloading ===
 
 #[tokio::test]

@@ -55,7 +55,11 @@ impl Fragile {
         (waits, release)
     }
 
-    fn break_now(&self) {
+    pub(crate) fn mend(&self) {
+        self.is_broken.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn break_now(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
     }
 
@@ -77,6 +81,7 @@ impl Store for Fragile {
         if let Some(hold) = hold {
             hold.reached.send(()).unwrap();
             hold.released.await.unwrap();
+            self.check()?;
         }
         self.store.run(job).await
     }
