@@ -106,16 +106,7 @@ impl Authority {
         let decision = DecisionId::generate(now, random()?);
         let grant = match decide(deciding.policy(), &bearer, request) {
             Ok(grant) => grant,
-            Err(denial) => {
-                self.record_denial(principal, request.request_id, &bearer, &denial, None, decision)
-                    .await?;
-                return Err(IssueError::Denied {
-                    denied: denial.denied,
-                    partly: denial.partly,
-                    decision,
-                    policy: denial.policy,
-                });
-            }
+            Err(denial) => return Err(self.deny(principal, request, &bearer, denial, decision).await),
         };
 
         let id = FamilyId::generate(now, random()?);
@@ -165,6 +156,28 @@ impl Authority {
             policy: revision,
             decision,
         }))
+    }
+
+    async fn deny(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        bearer: &Bearer<'_>,
+        denial: Denial,
+        decision: DecisionId,
+    ) -> IssueError {
+        let recorded = self
+            .record_denial(principal, request.request_id, bearer, &denial, None, decision)
+            .await;
+        match recorded {
+            Ok(()) => IssueError::Denied {
+                denied: denial.denied,
+                partly: denial.partly,
+                decision,
+                policy: denial.policy,
+            },
+            Err(error) => error.into(),
+        }
     }
 
     /// The secret of generation 1: random, or derived where a retry must find it again.
