@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     stores::Fragile,
-    world::{Client, Setup, World, access_token, reason, refresh_token, soon, strings, viewer},
+    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, soon, strings, viewer},
 };
 
 const PLAY: &str = "p, role:viewer, *, videos/*, play";
@@ -559,6 +559,14 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
         session(&app, subject, &["videos:read", "videos/v1:play"]).await;
     }
     session(&app, "user:eve", &["videos/v1:play"]).await;
+    // One that has ended by itself feels nothing.
+    let short = IssueRequest {
+        session_ttl: seconds(60),
+        access_ttl: seconds(60),
+        ..viewer("user:dan")
+    };
+    app.issue(short).await.unwrap();
+    world.clock.advance(Seconds(60));
     world.policy.take(PLAY);
     let planned = plan(&admin, Vec::new()).await;
     let felt = planned.sessions.unwrap();
