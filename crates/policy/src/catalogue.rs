@@ -105,8 +105,7 @@ impl Catalogue {
     /// Whether the scope exists. A parameter stands for one path segment.
     #[must_use]
     pub fn has_scope(&self, scope: &Scope) -> bool {
-        let segments: Vec<&str> = scope.resource().split('/').collect();
-        self.tree.has(&segments, scope.action())
+        self.tree.has(Some(scope.resource()), scope.action())
     }
 
     /// The scope that `text` was most likely meant to be.
@@ -151,12 +150,17 @@ impl Catalogue {
 }
 
 impl Node {
-    fn has(&self, segments: &[&str], action: &str) -> bool {
-        let Some((first, rest)) = segments.split_first() else {
+    /// Whether a scope has the rest of a path, if there is one left.
+    fn has(&self, path: Option<&str>, action: &str) -> bool {
+        let Some(path) = path else {
             return self.actions.iter().any(|known| known == action);
         };
+        let (first, rest) = match path.split_once('/') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (path, None),
+        };
         self.literals
-            .get(*first)
+            .get(first)
             .is_some_and(|node| node.has(rest, action))
             || self.parameter.as_ref().is_some_and(|node| node.has(rest, action))
     }

@@ -18,9 +18,9 @@ codes! {
     CONTROL_CHARACTER = "P005", "a control or invisible character";
     STRAY_FILE = "P006", "a file that is no part of a policy";
     MODEL_SYNTAX = "P010", "a line of the model is neither `[section]` nor `name = value`";
-    MODEL_OTHER = "P011", "the model has another definition than the supported one";
-    MODEL_EFFECT = "P012", "the model has an unsupported effect";
-    MODEL_MATCHER = "P013", "the matcher does not compile";
+    MODEL_OTHER = "P011", "a definition of the model is not sound";
+    MODEL_EFFECT = "P012", "an effect that casbin does not know, or that allows where no rule matches";
+    MODEL_MATCHER = "P013", "the matcher does not compile, or uses what is not supported";
     MODEL_EVAL = "P014", "the matcher uses `eval`";
     MODEL_SECOND = "P015", "the model has a second definition, such as `g2`";
     MODEL_INCOMPLETE = "P016", "the model lacks a definition";

@@ -20,7 +20,8 @@ pub struct TestReport {
     pub expectations: usize,
     /// The rules that no test covers, in the order of files and lines.
     ///
-    /// A `p` rule is covered if it matches what some test asks, whether it decides or not. A `g` rule is
+    /// A `p` rule is covered if it matches what some test asks, whether it decides or not; where Casbin
+    /// itself serves the model, only if it decides. A `g` rule is
     /// covered if it lies on the shortest path from the subject, or an asserted role, of some test to the
     /// holder of a `p` rule that matches what the test asks.
     pub uncovered: Vec<RuleAt>,
@@ -69,9 +70,15 @@ impl<'a> Coverage<'a> {
         let subject = case.subject.as_deref().unwrap_or_default();
         let reach = Reach::in_graph(graph, subject, case.roles.iter().map(String::as_str));
         for expectation in &case.expectations {
-            for number in self.policy.index.matching(&case.question(expectation)) {
+            let question = case.question(expectation);
+            let matching = if self.policy.is_compiled() {
+                self.policy.index.matching(&question)
+            } else {
+                self.policy.answer_raw(&question).rule().into_iter().collect()
+            };
+            for number in matching {
                 self.policies.insert(number);
-                let holder = self.policy.rules.policy(number).map(|rule| rule.holder.as_ref());
+                let holder = self.policy.holder(number);
                 let edges = holder.map(|holder| reach.edges_to(holder)).unwrap_or_default();
                 self.edges.extend(edges.into_iter().map(key));
             }
@@ -80,11 +87,11 @@ impl<'a> Coverage<'a> {
 
     fn uncovered(&self) -> Vec<RuleAt> {
         let rules = &self.policy.rules;
-        let policies = (0u32..).zip(&rules.policies);
-        let policies = policies.filter(|(number, _)| !self.policies.contains(number));
+        let count = u32::try_from(rules.count() - rules.edges.len()).unwrap_or(u32::MAX);
+        let policies = (0..count).filter(|number| !self.policies.contains(number));
         let edges = rules.edges.iter().filter(|edge| !self.edges.contains(&key(edge)));
         let mut uncovered: Vec<(&Place, RuleAt)> = policies
-            .map(|(_, rule)| (&rule.place, rule.at()))
+            .filter_map(|number| Some((rules.place(number)?, rules.at(number)?)))
             .chain(edges.map(|edge| (&edge.place, edge.at())))
             .collect();
         uncovered.sort_by_key(|(place, _)| (place.file.as_ref(), place.line));

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::text::is_invisible;
+
 /// One finding, at one place of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -20,16 +22,30 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    fn new(code: &'static str, place: &Place, message: String, help: Option<String>) -> Self {
+    fn new(code: &'static str, place: &Place, message: &str, help: Option<&str>) -> Self {
         Self {
             code,
             file: place.file.as_ref().to_owned(),
             line: place.line,
             column: place.column,
-            message,
-            help,
+            message: printable(message),
+            help: help.map(printable),
         }
     }
+}
+
+/// The text without what could change how a terminal or a log shows it: names that are wrong are quoted, and
+/// TOML has escapes for every character.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_invisible(character) {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
 }
 
 impl fmt::Display for Diagnostic {
@@ -63,7 +79,12 @@ impl PolicyError {
         help: impl Into<Option<String>>,
     ) -> Self {
         Self {
-            diagnostics: vec![Diagnostic::new(code, place, message.into(), help.into())],
+            diagnostics: vec![Diagnostic::new(
+                code,
+                place,
+                &message.into(),
+                help.into().as_deref(),
+            )],
         }
     }
 }
@@ -123,7 +144,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn add(&mut self, code: &'static str, place: &Place, message: impl Into<String>) {
-        self.push(code, place, message.into(), None);
+        self.push(code, place, &message.into(), None);
     }
 
     /// Adds a finding with advice.
@@ -134,10 +155,10 @@ impl Findings {
         message: impl Into<String>,
         help: impl Into<Option<String>>,
     ) {
-        self.push(code, place, message.into(), help.into());
+        self.push(code, place, &message.into(), help.into().as_deref());
     }
 
-    fn push(&mut self, code: &'static str, place: &Place, message: String, help: Option<String>) {
+    fn push(&mut self, code: &'static str, place: &Place, message: &str, help: Option<&str>) {
         if !self.is_full() {
             self.diagnostics.push(Diagnostic::new(code, place, message, help));
         }

@@ -6,7 +6,7 @@ use crate::{
     explain::reach::Reach,
     permission::Permission,
     policy::{Asked, Policy, Question, Target, Verdict},
-    rule::{PolicyRule, RuleAt},
+    rule::RuleAt,
 };
 
 mod miss;
@@ -17,6 +17,8 @@ pub use miss::{Miss, MissReason};
 
 /// How many roles an explanation has with their paths.
 const ROLES_MAX: usize = 100;
+/// What is missing where Casbin itself answers.
+const NOTE: &str = "casbin itself serves this model, and does not tell which rules nearly matched";
 
 /// The answer to a question with everything that led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +104,7 @@ impl Policy {
             asked.subject.as_str(),
             asserted,
         );
-        let rule = decision.rule().and_then(|number| self.rules.policy(number));
+        let rule = decision.rule();
         Explanation {
             revision: self.revision().clone(),
             realm: asked.realm.clone(),
@@ -110,8 +112,11 @@ impl Policy {
             asserted: asked.roles.to_vec(),
             scope: format!("{}:{}", target.resource, target.action),
             verdict: self.verdict(asked, target, decision),
-            rule: rule.map(PolicyRule::at),
-            path: rule.map(|rule| reach.path(&rule.holder)).unwrap_or_default(),
+            rule: rule.and_then(|number| self.rules.at(number)),
+            path: rule
+                .and_then(|number| self.holder(number))
+                .map(|holder| reach.path(holder))
+                .unwrap_or_default(),
             roles: reach
                 .roles()
                 .iter()
@@ -120,8 +125,17 @@ impl Policy {
                 .collect(),
             roles_left_out: reach.roles().len().saturating_sub(ROLES_MAX),
             misses: self.misses(asked, target, decision, &reach),
-            note: None,
+            note: (!self.is_compiled()).then(|| NOTE.to_owned()),
         }
+    }
+
+    /// The holder of a `p` rule, where the model tells.
+    pub(crate) fn holder(&self, number: u32) -> Option<&str> {
+        if let Some(served) = &self.served {
+            let row = self.rules.rows.get(usize::try_from(number).ok()?)?;
+            return served.holder(row);
+        }
+        self.rules.policy(number).map(|rule| rule.holder.as_ref())
     }
 }
 

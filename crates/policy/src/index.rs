@@ -3,7 +3,7 @@
 //! INVARIANT: for every question the index finds an `allow` if and only if Casbin does, and a `deny` if
 //! and only if Casbin does. A property test shows it, and each load compares a sample.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use foldhash::HashMap;
 
@@ -17,8 +17,6 @@ use crate::{
 type Id = u32;
 /// `*` as realm or action.
 const ANY: Id = 0;
-/// No rule.
-const NONE: u32 = u32::MAX;
 
 /// The rules of one revision, compiled.
 #[derive(Debug, Default)]
@@ -30,33 +28,18 @@ pub(crate) struct Index {
     prefix_lengths: Vec<usize>,
     /// By realm and name: the name and all roles that it has. Names without roles are not here.
     closures: HashMap<(Id, Id), Box<[Id]>>,
-    entries: HashMap<Key, Entry>,
+    /// By holder and resource, where their entries are.
+    spans: HashMap<(Id, Id), Range<u32>>,
+    entries: Vec<Entry>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    realm: Id,
-    holder: Id,
-    object: Id,
-    action: Id,
-}
-
-/// The first rule of each effect.
-#[derive(Clone, Copy, Debug)]
+/// A rule, as it lies beside those of the same holder and resource: ordered by realm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    allow: u32,
-    deny: u32,
-}
-
-impl Entry {
-    const EMPTY: Self = Self {
-        allow: NONE,
-        deny: NONE,
-    };
-
-    fn rule(number: u32) -> Option<u32> {
-        (number != NONE).then_some(number)
-    }
+    realm: Id,
+    action: Id,
+    number: u32,
+    effect: Effect,
 }
 
 /// The rules that decide a question, by their number: the first that allows and the first that denies.
@@ -95,21 +78,7 @@ impl Index {
     pub(crate) fn new(rules: &Rules, realms: &Realms) -> Self {
         let mut index = Self::default();
         index.id("*");
-        for (number, rule) in rules.policies.iter().enumerate() {
-            let key = Key {
-                realm: index.star(&rule.realm),
-                holder: index.id(&rule.holder),
-                object: index.object(&rule.object),
-                action: index.star(&rule.action),
-            };
-            let number = u32::try_from(number).unwrap_or(NONE - 1);
-            let entry = index.entries.entry(key).or_insert(Entry::EMPTY);
-            let slot = match rule.effect {
-                Effect::Allow => &mut entry.allow,
-                Effect::Deny => &mut entry.deny,
-            };
-            *slot = number.min(*slot);
-        }
+        index.add_policies(rules);
         for realm in realms {
             let graph = RoleGraph::new(&rules.edges, realm.as_str());
             let realm = index.id(realm.as_str());
@@ -145,48 +114,53 @@ impl Index {
 
     /// The rules that decide whether `holders` may do `action` on `resource`.
     pub(crate) fn decide(&self, holders: &Holders, resource: &str, action: &str) -> Decision {
-        let mut found = Entry::EMPTY;
+        let mut found = Decision::NOTHING;
         self.visit(holders, resource, action, |entry| {
-            found.allow = found.allow.min(entry.allow);
-            found.deny = found.deny.min(entry.deny);
+            let slot = match entry.effect {
+                Effect::Allow => &mut found.allow,
+                Effect::Deny => &mut found.deny,
+            };
+            *slot = Some(slot.map_or(entry.number, |number| number.min(entry.number)));
         });
-        Decision {
-            allow: Entry::rule(found.allow),
-            deny: Entry::rule(found.deny),
-        }
+        found
     }
 
-    /// Every rule that matches, in no order. No rule stands twice, so each is the first of its kind.
+    /// Every rule that matches, in no order.
     pub(crate) fn matching(&self, question: &RawQuestion<'_>) -> Vec<u32> {
         let holders = self.holders(question.realm, question.names.iter().copied());
         let mut found = Vec::new();
         self.visit(&holders, question.resource, question.action, |entry| {
-            found.extend(Entry::rule(entry.allow));
-            found.extend(Entry::rule(entry.deny));
+            found.push(entry.number);
         });
         found
     }
 
     fn visit(&self, holders: &Holders, resource: &str, action: &str, mut found: impl FnMut(&Entry)) {
-        let actions = [Some(ANY), self.ids.get(action).copied()];
+        let action = self.ids.get(action).copied().unwrap_or(ANY);
         let realms = [Some(ANY), holders.realm];
         for object in self.objects(resource) {
             for &holder in &holders.names {
+                let Some(entries) = self.entries_of(holder, object) else {
+                    continue;
+                };
                 for realm in realms.into_iter().flatten() {
-                    for action in actions.into_iter().flatten() {
-                        let key = Key {
-                            realm,
-                            holder,
-                            object,
-                            action,
-                        };
-                        if let Some(entry) = self.entries.get(&key) {
-                            found(entry);
-                        }
-                    }
+                    let start = entries.partition_point(|entry| entry.realm < realm);
+                    entries
+                        .get(start..)
+                        .unwrap_or_default()
+                        .iter()
+                        .take_while(|entry| entry.realm == realm)
+                        .filter(|entry| entry.action == ANY || entry.action == action)
+                        .for_each(&mut found);
                 }
             }
         }
+    }
+
+    fn entries_of(&self, holder: Id, object: Id) -> Option<&[Entry]> {
+        let span = self.spans.get(&(holder, object))?;
+        let (start, end) = (usize::try_from(span.start).ok()?, usize::try_from(span.end).ok()?);
+        self.entries.get(start..end)
     }
 
     /// The names of resolved holders.
@@ -196,6 +170,12 @@ impl Index {
             .iter()
             .filter_map(|id| self.texts.get(usize::try_from(*id).ok()?))
             .map(AsRef::as_ref)
+    }
+
+    /// Whether a name has a role, itself included.
+    pub(crate) fn has_role(&self, realm: &str, name: &str, role: &str) -> bool {
+        let holders = self.holders(realm, std::iter::once(name));
+        name == role || self.names(&holders).any(|had| had == role)
     }
 
     /// The rules that decide a question as Casbin sees it.
@@ -212,6 +192,24 @@ impl Index {
             .map_while(|length| resource.get(..*length))
             .filter_map(|prefix| self.prefixes.get(prefix));
         self.ids.get(resource).into_iter().chain(prefixes).copied()
+    }
+
+    fn add_policies(&mut self, rules: &Rules) {
+        let mut all: Vec<((Id, Id), Entry)> = Vec::with_capacity(rules.policies.len());
+        for (number, rule) in (0u32..).zip(&rules.policies) {
+            let entry = Entry {
+                realm: self.star(&rule.realm),
+                action: self.star(&rule.action),
+                number,
+                effect: rule.effect,
+            };
+            all.push(((self.id(&rule.holder), self.object(&rule.object)), entry));
+        }
+        all.sort_unstable();
+        for ((key, entry), position) in all.into_iter().zip(0u32..) {
+            self.spans.entry(key).or_insert(position..position).end = position + 1;
+            self.entries.push(entry);
+        }
     }
 
     fn star(&mut self, star: &Star) -> Id {
@@ -254,4 +252,4 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,11 @@
 //! does not understand, a `deny` among them: every mistake is a [`Diagnostic`] with a stable code (see
 //! [`CODES`]), a place and advice, and all of them are found in one go. The meaning is Casbin's: at each
 //! load the rules are given to a Casbin `Enforcer`, and the compiled index, which answers at run time, must
-//! agree with it on a sample of questions. Then the `Enforcer` is dropped.
+//! agree with it on a sample of questions. Then the `Enforcer` is dropped. A model that is not ours, but
+//! sound, is served by Casbin itself, far more slowly: see [`Policy::is_compiled`].
+//!
+//! [`Policy::explain`] says why an answer is what it is, [`Policy::test_report`] which rules no test covers,
+//! [`diff`] who gains and who loses what by a change, and [`format_rules`] spaces rules alike.
 //!
 //! What the authority itself does for a client is a [`Permission`], decided by the same rules under
 //! resources below `tessera/`.
@@ -51,6 +55,7 @@ mod policy;
 mod roles;
 mod rule;
 mod sample;
+mod served;
 mod sources;
 mod suite;
 mod text;

@@ -1,16 +1,17 @@
-//! The Casbin model: exactly one is supported, and the reader says where another one differs.
+//! The Casbin model: ours, which is compiled, or another sound one, which Casbin itself serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     code,
     diagnostic::{Findings, Place},
     nearest::did_you_mean,
-    oracle,
     text::Text,
 };
 
-/// The definitions of the supported model: section, name, value.
+mod matcher;
+
+/// The definitions of our model: section, name, value.
 pub(crate) const DEFINITIONS: [(&str, &str, &str); 5] = [
     ("request_definition", "r", "sub, dom, obj, act"),
     ("policy_definition", "p", "sub, dom, obj, act, eft"),
@@ -27,18 +28,162 @@ pub(crate) const DEFINITIONS: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// How much of what can nest a matcher may have to be compiled.
-const NESTING_MAX: usize = 64;
-
-/// Effects that Casbin knows, other than the supported one.
-const OTHER_EFFECTS: [&str; 3] = [
-    "some(where(p.eft==allow))",
-    "!some(where(p.eft==deny))",
-    "priority(p.eft)||deny",
+/// The effects that Casbin knows and that deny where no rule matches, as Casbin must be given them.
+const EFFECTS: [&str; 3] = [
+    "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
+    "some(where (p.eft == allow))",
+    "priority(p.eft) || deny",
 ];
+/// The effect that Casbin knows too, and that allows where no rule matches.
+const DENY_OVERRIDE: &str = "!some(where (p.eft == deny))";
+/// The most fields of a `p` rule.
+const FIELDS_MAX: usize = 16;
 
-/// Checks that the file says the supported model, whatever its spaces and comments.
-pub(crate) fn check(text: &Text<'_>, findings: &mut Findings) {
+/// What the rules of a policy look like, and how they are decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Model {
+    /// The fields of a `p` rule, without the `p`.
+    pub(crate) fields: Vec<String>,
+    /// The fields of a `g` rule, without the `g`: with a realm there are three.
+    pub(crate) role_fields: usize,
+    pub(crate) effect: &'static str,
+    pub(crate) matcher: String,
+    /// Whether this is the model that is compiled into an index, whatever its spaces.
+    pub(crate) is_ours: bool,
+}
+
+impl Model {
+    /// The model that is compiled into an index.
+    pub(crate) fn ours() -> Self {
+        let [(_, _, _), (_, _, fields), _, _, (_, _, matcher)] = DEFINITIONS;
+        Self {
+            fields: fields.split(", ").map(str::to_owned).collect(),
+            role_fields: 3,
+            effect: EFFECTS[0],
+            matcher: matcher.to_owned(),
+            is_ours: true,
+        }
+    }
+
+    /// The position of a field of `p` rules.
+    pub(crate) fn position(&self, field: &str) -> Option<usize> {
+        self.fields.iter().position(|known| known == field)
+    }
+}
+
+/// Reads the file, whatever its spaces and comments. What is wrong is found, and ours takes its place.
+pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Model {
+    let definitions = definitions(text, findings);
+    let mut model = Model::ours();
+    for (section, name, expected) in DEFINITIONS {
+        let Some(definition) = definitions.get(name) else {
+            let message = format!("the model has no `{name}` in `[{section}]`");
+            let help = format!("add `{name} = {expected}`");
+            findings.advise(code::MODEL_INCOMPLETE, &Place::start(&text.file), message, help);
+            continue;
+        };
+        if normalize(definition.value) != normalize(expected) {
+            model.is_ours = false;
+            definition.read(name, &mut model, findings);
+        }
+    }
+    if !model.is_ours
+        && let Some(definition) = definitions.get("m")
+        && let Err((code, message)) = matcher::check(&model)
+    {
+        findings.add(code, &definition.place, message);
+    }
+    model
+}
+
+/// The right side of `name = value`.
+struct Definition<'a> {
+    value: &'a str,
+    place: Place,
+}
+
+impl Definition<'_> {
+    fn read(&self, name: &str, model: &mut Model, findings: &mut Findings) {
+        let value = self.value;
+        let problem = match name {
+            "r" => Some((
+                code::MODEL_OTHER,
+                "a request is always `sub, dom, obj, act`".to_owned(),
+            )),
+            "p" => match fields_of(value) {
+                Ok(fields) => {
+                    model.fields = fields;
+                    None
+                }
+                Err(message) => Some((code::MODEL_OTHER, message)),
+            },
+            "g" => match value.split(',').map(str::trim).collect::<Vec<_>>()[..] {
+                ["_", "_"] => {
+                    model.role_fields = 2;
+                    None
+                }
+                _ => Some((
+                    code::MODEL_OTHER,
+                    "`g` is `_, _` or, with a realm, `_, _, _`".to_owned(),
+                )),
+            },
+            "e" => match EFFECTS
+                .iter()
+                .find(|effect| normalize(effect) == normalize(value))
+            {
+                Some(effect) => {
+                    model.effect = effect;
+                    None
+                }
+                None => Some((code::MODEL_EFFECT, refuse_effect(value))),
+            },
+            _ => {
+                value.clone_into(&mut model.matcher);
+                None
+            }
+        };
+        if let Some((code, message)) = problem {
+            findings.add(code, &self.place, message);
+        }
+    }
+}
+
+fn refuse_effect(value: &str) -> String {
+    if normalize(value) == normalize(DENY_OVERRIDE) {
+        format!("the effect `{value}` allows whatever no rule is about")
+    } else {
+        format!(
+            "the effect `{value}` is unknown to casbin; known are `{}`",
+            EFFECTS.join("`, `")
+        )
+    }
+}
+
+fn fields_of(value: &str) -> Result<Vec<String>, String> {
+    let fields: Vec<String> = value.split(',').map(|field| field.trim().to_owned()).collect();
+    let is_name = |field: &String| {
+        field.starts_with(|c: char| c.is_ascii_lowercase())
+            && field
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    if let Some(field) = fields.iter().find(|field| !is_name(field)) {
+        return Err(format!("`{field}` is no name of a field: those have `a-z0-9_`"));
+    }
+    let distinct: HashSet<&String> = fields.iter().collect();
+    if distinct.len() < fields.len() {
+        return Err("a field stands twice".to_owned());
+    }
+    if fields.len() > FIELDS_MAX {
+        return Err(format!("a rule has at most {FIELDS_MAX} fields"));
+    }
+    Ok(fields)
+}
+
+// === the file ===
+
+/// The definitions by name; what is none, or stands twice, is found.
+fn definitions<'a>(text: &Text<'a>, findings: &mut Findings) -> BTreeMap<&'a str, Definition<'a>> {
     let mut found = BTreeMap::new();
     let mut section = "";
     for (place, line) in text.lines() {
@@ -51,10 +196,14 @@ pub(crate) fn check(text: &Text<'_>, findings: &mut Findings) {
             section = name.trim();
             check_section(&place, section, findings);
         } else if let Some((name, value)) = split_definition(trimmed) {
-            let value_place = place.at_column(column_of(line, value));
-            if check_definition(&place, &value_place, (section, name, value), findings)
-                && found.insert(name, ()).is_some()
-            {
+            if !is_definition(&place, section, name, findings) {
+                continue;
+            }
+            let definition = Definition {
+                value,
+                place: place.at_column(column_of(line, value)),
+            };
+            if found.insert(name, definition).is_some() {
                 findings.add(code::MODEL_SECOND, &place, format!("`{name}` is defined twice"));
             }
         } else {
@@ -63,13 +212,7 @@ pub(crate) fn check(text: &Text<'_>, findings: &mut Findings) {
             findings.advise(code::MODEL_SYNTAX, &place, message, help);
         }
     }
-    for (section, name, value) in DEFINITIONS {
-        if !found.contains_key(name) {
-            let message = format!("the model has no `{name}` in `[{section}]`");
-            let help = format!("add `{name} = {value}`");
-            findings.advise(code::MODEL_INCOMPLETE, &Place::start(&text.file), message, help);
-        }
-    }
+    found
 }
 
 /// Splits `name = value`. A continued line or a comment behind the value is not read: Casbin joins the
@@ -87,20 +230,13 @@ fn check_section(place: &Place, section: &str, findings: &mut Findings) {
     }
 }
 
-/// Whether the definition is one of the five, right or wrong.
-fn check_definition(
-    place: &Place,
-    value_place: &Place,
-    (section, name, value): (&str, &str, &str),
-    findings: &mut Findings,
-) -> bool {
-    let Some((home, _, expected)) = DEFINITIONS.into_iter().find(|(_, known, _)| *known == name) else {
+/// Whether the name is one of the five, in its section or not.
+fn is_definition(place: &Place, section: &str, name: &str, findings: &mut Findings) -> bool {
+    let Some((home, _, _)) = DEFINITIONS.into_iter().find(|(_, known, _)| *known == name) else {
         let is_second = name.len() > 1 && name.starts_with(['r', 'p', 'g', 'e', 'm']);
         let (code, message) = if is_second {
-            (
-                code::MODEL_SECOND,
-                format!("`{name}` is not supported: there is one definition of each kind"),
-            )
+            let message = format!("`{name}` is not supported: there is one definition of each kind");
+            (code::MODEL_SECOND, message)
         } else {
             (
                 code::MODEL_SYNTAX,
@@ -111,51 +247,13 @@ fn check_definition(
         return false;
     };
     if home != section {
-        let message = format!("`{name}` belongs in `[{home}]`");
-        findings.add(code::MODEL_OTHER, place, message);
-    } else if normalize(value) != normalize(expected) {
-        let (code, message) = difference(name, value);
-        let help = format!("this version supports one model; write `{name} = {expected}`");
-        findings.advise(code, value_place, message, help);
+        findings.add(
+            code::MODEL_OTHER,
+            place,
+            format!("`{name}` belongs in `[{home}]`"),
+        );
     }
     true
-}
-
-fn difference(name: &str, value: &str) -> (&'static str, String) {
-    let normalized = normalize(value);
-    match name {
-        "e" if OTHER_EFFECTS.contains(&normalized.as_str()) => (
-            code::MODEL_EFFECT,
-            format!("the effect `{value}` is not supported in this version"),
-        ),
-        "e" => (
-            code::MODEL_EFFECT,
-            format!("the effect `{value}` is unknown to casbin"),
-        ),
-        "m" if normalized.contains("eval(") => (
-            code::MODEL_EVAL,
-            "the matcher uses `eval`, which runs without any limit".to_owned(),
-        ),
-        // The compiler recurses into what is nested, and has no limit of its own.
-        "m" if value.matches(['(', '[', '{', '!', '-']).count() > NESTING_MAX => (
-            code::MODEL_OTHER,
-            "the matcher differs from the supported one".to_owned(),
-        ),
-        "m" => match oracle::compile_matcher(value) {
-            Err(error) => (
-                code::MODEL_MATCHER,
-                format!("the matcher does not compile: {error}"),
-            ),
-            Ok(()) => (
-                code::MODEL_OTHER,
-                "the matcher differs from the supported one".to_owned(),
-            ),
-        },
-        _ => (
-            code::MODEL_OTHER,
-            format!("the definition of `{name}` differs from the supported one"),
-        ),
-    }
 }
 
 /// The text without the spaces that mean nothing: those outside quotes that don't separate two words.
@@ -192,60 +290,98 @@ fn column_of(line: &str, part: &str) -> u32 {
 mod tests {
     use super::*;
 
-    fn codes_of(model: &str) -> Vec<&'static str> {
+    fn read_text(model: &str) -> (Model, Vec<&'static str>) {
         let mut findings = Findings::default();
-        if let Some(text) = Text::read("model.conf", model.as_bytes(), &mut findings) {
-            check(&text, &mut findings);
-        }
-        findings.into_result().map_or_else(
-            |error| {
-                error
-                    .diagnostics
-                    .iter()
-                    .map(|diagnostic| diagnostic.code)
-                    .collect()
-            },
-            |()| Vec::new(),
-        )
+        let text = Text::read("model.conf", model.as_bytes(), &mut findings).unwrap();
+        let model = read(&text, &mut findings);
+        let found = findings
+            .into_result()
+            .map_or_else(|error| error.diagnostics, |()| Vec::new());
+        (model, found.iter().map(|diagnostic| diagnostic.code).collect())
     }
 
-    fn model_with(name: &str, value: &str) -> String {
-        let line = |(section, known, default)| {
-            format!(
-                "[{section}]\n{known} = {}\n",
-                if known == name { value } else { default }
-            )
+    fn codes_of(model: &str) -> Vec<&'static str> {
+        read_text(model).1
+    }
+
+    fn model_with(changed: &[(&str, &str)]) -> String {
+        let line = |(section, known, default): (&str, &str, &str)| {
+            let value = changed
+                .iter()
+                .find(|(name, _)| *name == known)
+                .map_or(default, |(_, value)| *value);
+            format!("[{section}]\n{known} = {value}\n")
         };
         DEFINITIONS.map(line).concat()
     }
 
     #[test]
     fn spaces_and_comments_mean_nothing() {
-        let model = model_with("p", "sub,dom , obj,act,  eft").replace("[matchers]", "# why\r\n[matchers]\r");
-        assert_eq!(codes_of(&model), [] as [&str; 0]);
+        let model = model_with(&[("p", "sub,dom , obj,act,  eft"), ("g", "_,_ ,_")]);
+        let model = model.replace("[matchers]", "# why\r\n[matchers]\r");
+        assert_eq!(read_text(&model), (Model::ours(), Vec::new()));
     }
 
     #[test]
     fn spaces_that_change_the_meaning_are_a_difference() {
-        assert_eq!(codes_of(&model_with("p", "sub, dom, obj, act, e ft")), ["P011"]);
+        assert_eq!(
+            codes_of(&model_with(&[("p", "sub, dom, obj, act, e ft")])),
+            ["P011"]
+        );
         let matcher = DEFINITIONS[4].2.replace("\"*\"", "\" * \"");
-        assert_eq!(codes_of(&model_with("m", &matcher)), ["P011"]);
+        let (model, found) = read_text(&model_with(&[("m", &matcher)]));
+        assert_eq!((model.is_ours, found), (false, Vec::new()));
     }
 
     #[test]
-    fn what_differs_is_named_by_its_code() {
+    fn a_sound_model_is_read_though_it_is_not_ours() {
+        let (model, found) = read_text(&model_with(&[
+            ("p", "sub, obj, act"),
+            ("g", "_,_"),
+            ("e", "some( where (p.eft == allow) )"),
+            (
+                "m",
+                "g(r.sub, p.sub) && r.obj == p.obj && regexMatch(r.act, p.act)",
+            ),
+        ]));
+        assert_eq!(found, [] as [&str; 0]);
+        let fields = ["sub", "obj", "act"].map(str::to_owned).to_vec();
         assert_eq!(
-            codes_of(&model_with("e", "some(where (p.eft == allow))")),
-            ["P012"]
+            (model.fields, model.role_fields, model.effect, model.is_ours),
+            (fields, 2, EFFECTS[1], false)
         );
-        assert_eq!(codes_of(&model_with("m", "g(r.sub, p.sub")), ["P013"]);
-        assert_eq!(codes_of(&model_with("m", "eval(p.sub)")), ["P014"]);
-        assert_eq!(codes_of(&model_with("m", &"(".repeat(4_000))), ["P011"]);
-        assert_eq!(codes_of(&model_with("g", "_, _")), ["P011"]);
-        assert_eq!(codes_of(&format!("{}g2 = _, _\n", model_with("", ""))), ["P015"]);
         assert_eq!(
-            codes_of(&format!("{}m = x\n", model_with("", ""))),
-            ["P015", "P011"]
+            codes_of(&model_with(&[("e", "priority(p.eft)||deny")])),
+            [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn what_is_not_sound_is_named_by_its_code() {
+        let nested = "(".repeat(4_000);
+        for (name, value, expected) in [
+            ("r", "sub, obj, act", "P011"),
+            ("p", "sub, dom, sub, act", "P011"),
+            ("p", "sub, Dom", "P011"),
+            ("g", "_", "P011"),
+            ("g", "_, _, _, _", "P011"),
+            ("e", "!some(where (p.eft == deny))", "P012"),
+            ("e", "true", "P012"),
+            ("m", "g(r.sub, p.sub", "P013"),
+            ("m", nested.as_str(), "P013"),
+            ("m", "eval(p.sub)", "P014"),
+        ] {
+            assert_eq!(
+                codes_of(&model_with(&[(name, value)])),
+                [expected],
+                "{name} = {}",
+                value.get(..40).unwrap_or(value)
+            );
+        }
+        assert_eq!(codes_of(&format!("{}g2 = _, _\n", model_with(&[]))), ["P015"]);
+        assert_eq!(
+            codes_of(&format!("{}m = r.sub == p.sub\n", model_with(&[]))),
+            ["P015"]
         );
         assert_eq!(codes_of("x\n"), ["P010", "P016", "P016", "P016", "P016", "P016"]);
     }

@@ -3,23 +3,29 @@
 /// The longest text that is compared: the cost grows with its square.
 const LENGTH_MAX: usize = 150;
 
+/// Letters that look like Latin ones, each with the one that it looks like.
+const LOOK_ALIKE: &str = "аaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwкkмmтtвbнhАAВBЕEКKМMНHОOРPСCТTХXУYІIЈJЅS\
+                          αaνvοoρpιiκkυuτtΑAΒBΕEΖZΗHΙIΚKΜMΝNΟOΡPΤTΥYΧXıiℓl";
+
 /// The candidate that `text` was most likely meant to be, if one is close.
 pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = text.chars().count();
     if length > LENGTH_MAX {
         return None;
     }
+    let (folded, lower) = (to_latin(text), to_latin(text).to_lowercase());
     // A third of the letters may be wrong: more, and the advice is a guess that misleads.
     let limit = (length / 3).clamp(1, 3);
+    let distance = |candidate: &str| {
+        if folded == candidate || folded.eq_ignore_ascii_case(candidate) {
+            return 0;
+        }
+        strsim::damerau_levenshtein(&lower, candidate)
+    };
     candidates
         .into_iter()
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&text.to_lowercase(), candidate),
-                candidate,
-            )
-        })
+        .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()
         .map(|(_, candidate)| candidate)
@@ -27,7 +33,51 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
 
 /// The help line that names the nearest candidate.
 pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    nearest(text, candidates).map(|name| format!("did you mean `{name}`?"))
+    nearest(text, candidates).map(|name| advice(text, name))
+}
+
+/// The help line that names what `text` was meant to be, and says how they differ where nobody would see it.
+pub(crate) fn advice(text: &str, name: &str) -> String {
+    let question = format!("did you mean `{name}`?");
+    if let Some(difference) = look_alike(text) {
+        format!("{question} {difference}")
+    } else if text != name && text.eq_ignore_ascii_case(name) {
+        format!("{question} it differs only in case")
+    } else {
+        question
+    }
+}
+
+/// The first letter that looks like another one, in a sentence.
+pub(crate) fn look_alike(text: &str) -> Option<String> {
+    let (letter, latin) = text
+        .chars()
+        .find_map(|letter| Some((letter, latin_of(letter)?)))?;
+    let number = u32::from(letter);
+    Some(format!("the letter U+{number:04X} only looks like `{latin}`"))
+}
+
+fn to_latin(text: &str) -> String {
+    text.chars()
+        .map(|letter| latin_of(letter).unwrap_or(letter))
+        .collect()
+}
+
+fn latin_of(letter: char) -> Option<char> {
+    if letter.is_ascii() {
+        return None;
+    }
+    if let Some(offset @ 0..94) = u32::from(letter).checked_sub(0xff01) {
+        // The full width forms, in the order of ASCII.
+        return char::from_u32(offset + u32::from('!'));
+    }
+    let mut letters = LOOK_ALIKE.chars();
+    while let (Some(known), Some(latin)) = (letters.next(), letters.next()) {
+        if known == letter {
+            return Some(latin);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -40,5 +90,40 @@ mod tests {
         assert_eq!(nearest("role:veiwer", roles), Some("role:viewer"));
         assert_eq!(nearest("Role:Editor", roles), Some("role:editor"));
         assert_eq!(nearest("role:billing", roles), None);
+    }
+
+    #[test]
+    fn a_difference_that_nobody_sees_is_said() {
+        let names = ["role:admin", "Videos:read", "videos:red"];
+        for (text, expected) in [
+            ("role:admn", "did you mean `role:admin`?"),
+            ("role:Admin", "did you mean `role:admin`? it differs only in case"),
+            (
+                "videos:READ",
+                "did you mean `Videos:read`? it differs only in case",
+            ),
+            (
+                "role:\u{430}dmin",
+                "did you mean `role:admin`? the letter U+0430 only looks like `a`",
+            ),
+            (
+                "rоle:аdmіn",
+                "did you mean `role:admin`? the letter U+043E only looks like `o`",
+            ),
+            (
+                "role:admin\u{ff0e}",
+                "did you mean `role:admin`? the letter U+FF0E only looks like `.`",
+            ),
+        ] {
+            assert_eq!(did_you_mean(text, names).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn every_letter_that_looks_like_another_has_one() {
+        let letters: Vec<char> = LOOK_ALIKE.chars().collect();
+        for pair in letters.chunks(2) {
+            assert!(!pair[0].is_ascii() && pair[1].is_ascii_alphabetic(), "{pair:?}");
+        }
     }
 }

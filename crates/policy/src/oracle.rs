@@ -7,10 +7,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use casbin::{Adapter, CoreApi, DefaultModel, EnforceContext, Enforcer, MemoryAdapter, Model};
+use casbin::{Adapter, CoreApi, DefaultModel, EnforceContext, Enforcer, MemoryAdapter, Model as _};
 
 use crate::{
-    model::DEFINITIONS,
+    model::Model,
     rule::{Realms, Rules},
 };
 
@@ -44,7 +44,7 @@ impl Oracle {
     /// Builds the enforcer, with `*` as the realm of a `g` rule written out.
     pub(crate) fn new(rules: &Rules, realms: &Realms) -> Result<Self, String> {
         guarded(|| {
-            let mut model = base_model();
+            let mut model = definitions(&Model::ours());
             for (name, effect) in [ANY_ALLOW, NO_DENY] {
                 model.add_def("e", name, effect);
             }
@@ -74,6 +74,11 @@ impl Oracle {
         })
     }
 
+    /// Whether a name has a role, as Casbin walks the roles.
+    pub(crate) fn has_role(&self, realm: &str, name: &str, role: &str) -> Result<bool, String> {
+        guarded(|| Ok(self.0.get_role_manager().read().has_link(name, role, Some(realm))))
+    }
+
     /// What Casbin's own effect makes of a single name, without our two.
     #[cfg(test)]
     pub(crate) fn is_allowed(&self, name: &str, question: &RawQuestion<'_>) -> Result<bool, String> {
@@ -96,26 +101,28 @@ impl Oracle {
     }
 }
 
-/// Whether Casbin can compile a matcher.
-pub(crate) fn compile_matcher(matcher: &str) -> Result<(), String> {
+/// Whether Casbin can compile a model.
+pub(crate) fn compile(model: &Model) -> Result<(), String> {
     guarded(|| {
-        let mut model = base_model();
-        model.add_def("m", "m", matcher);
-        at_once(Enforcer::new_raw(model, MemoryAdapter::default()))??;
+        at_once(Enforcer::new_raw(definitions(model), MemoryAdapter::default()))??;
         Ok(())
     })
 }
 
-fn base_model() -> DefaultModel {
-    let mut model = DefaultModel::default();
-    for (_, name, value) in DEFINITIONS {
-        model.add_def(name, name, value);
-    }
-    model
+/// The model as Casbin takes it.
+pub(crate) fn definitions(model: &Model) -> DefaultModel {
+    let roles = vec!["_"; model.role_fields].join(", ");
+    let mut definitions = DefaultModel::default();
+    definitions.add_def("r", "r", "sub, dom, obj, act");
+    definitions.add_def("p", "p", &model.fields.join(", "));
+    definitions.add_def("g", "g", &roles);
+    definitions.add_def("e", "e", model.effect);
+    definitions.add_def("m", "m", &model.matcher);
+    definitions
 }
 
 /// A failure inside Casbin, or around it.
-struct Failure(String);
+pub(crate) struct Failure(pub(crate) String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -124,7 +131,7 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 /// Runs `ask`; a panic is a failure too. Casbin panics on an unsupported effect and on some requests.
-fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, String> {
+pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(result) => result.map_err(|Failure(message)| message),
         Err(_) => Err("casbin panicked".to_owned()),
@@ -135,7 +142,7 @@ fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, String> {
 ///
 /// Casbin's constructors are async for adapters that read files or databases; ours is in memory, so they
 /// are ready when first polled. No runtime is needed, and none is in the way when there is one.
-fn at_once<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),
         Poll::Pending => Err(Failure("casbin waits for something".to_owned())),

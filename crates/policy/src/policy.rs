@@ -1,6 +1,6 @@
 //! One revision of a policy, and what it says.
 
-use std::path::Path;
+use std::{cell::OnceCell, fmt, path::Path};
 
 use tessera_core::{ClientName, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject};
 
@@ -8,8 +8,10 @@ use crate::{
     catalogue::Catalogue,
     diagnostic::PolicyError,
     index::{Decision, Holders, Index},
+    oracle::RawQuestion,
     permission::Permission,
-    rule::Rules,
+    rule::{Object, Rules},
+    served::Served,
     sources::Sources,
     suite::Case,
 };
@@ -19,13 +21,14 @@ pub(crate) mod load;
 /// One immutable, checked revision of a policy.
 ///
 /// Every answer comes from this one revision; share it behind an `Arc`, and replace the whole of it.
-#[derive(Debug)]
 pub struct Policy {
     sources: Sources,
     pub(crate) revision: PolicyRevision,
     pub(crate) catalogue: Catalogue,
     pub(crate) rules: Rules,
+    /// Empty but for roles where Casbin itself answers.
     pub(crate) index: Index,
+    pub(crate) served: Option<Served>,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -100,16 +103,17 @@ impl Policy {
         &self.catalogue
     }
 
-    /// Whether the rules are compiled; otherwise Casbin itself answers, which is slow.
-    #[must_use]
-    pub fn is_compiled(&self) -> bool {
-        true
-    }
-
     /// How many rules the policy has, `p` and `g` together.
     #[must_use]
     pub fn rule_count(&self) -> usize {
-        self.rules.policies.len() + self.rules.edges.len()
+        self.rules.count()
+    }
+
+    /// Whether decisions come from the compiled index. With a model other than ours they come from Casbin
+    /// itself, which looks at every rule for each of them: some milliseconds with 1,000 rules.
+    #[must_use]
+    pub fn is_compiled(&self) -> bool {
+        self.served.is_none()
     }
 
     /// Answers one question.
@@ -154,9 +158,23 @@ impl Policy {
             return false;
         }
         let (resource, action) = permission.parts();
-        let names = std::iter::once(client.as_str());
-        let holders = self.index.holders(realm.as_str(), names);
-        self.index.decide(&holders, &resource, action).is_allowed()
+        self.answer_raw(&RawQuestion {
+            realm: realm.as_str(),
+            names: vec![client.as_str()],
+            resource: &resource,
+            action,
+        })
+        .is_allowed()
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("revision", &self.revision)
+            .field("rules", &self.rule_count())
+            .field("is_compiled", &self.is_compiled())
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,6 +186,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) roles: &'a [RoleName],
     holders: Holders,
+    /// All roles in words, for reasons: of many scopes that are denied, each names them.
+    described: OnceCell<String>,
 }
 
 impl<'a> Asked<'a> {
@@ -203,6 +223,7 @@ impl Policy {
             subject,
             roles,
             holders: self.index.holders(realm.as_str(), names),
+            described: OnceCell::new(),
         }
     }
 
@@ -216,10 +237,17 @@ impl Policy {
 
     /// The rules that decide; none where the catalogue lacks a name.
     pub(crate) fn decision(&self, asked: &Asked<'_>, target: Target<'_>) -> Decision {
-        if target.exists && self.catalogue.has_realm(asked.realm) {
-            self.index.decide(&asked.holders, target.resource, target.action)
-        } else {
-            Decision::NOTHING
+        let Target {
+            resource,
+            action,
+            exists,
+        } = target;
+        if !exists || !self.catalogue.has_realm(asked.realm) {
+            return Decision::NOTHING;
+        }
+        match &self.served {
+            None => self.index.decide(&asked.holders, resource, action),
+            Some(served) => served.decide(asked.realm.as_str(), &asked.names(), resource, action),
         }
     }
 
@@ -250,14 +278,44 @@ impl Policy {
         self.verdict(asked, target, self.decision(asked, target))
     }
 
+    /// The rules that decide, whether or not the catalogue has the names.
+    pub(crate) fn answer_raw(&self, question: &RawQuestion<'_>) -> Decision {
+        let RawQuestion {
+            realm,
+            names,
+            resource,
+            action,
+        } = question;
+        match &self.served {
+            None => self.index.answer(question),
+            Some(served) => served.decide(realm, names, resource, action),
+        }
+    }
+
+    /// The resources that `p` rules are about.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Object> {
+        let objects = self.rules.policies.iter().map(|rule| rule.object.clone());
+        let rows = self.rules.rows.iter();
+        objects.chain(rows.filter_map(|row| self.served.as_ref()?.object(row)))
+    }
+
     fn denial(&self, number: u32) -> String {
-        self.rules.policy(number).map_or_else(
+        self.rules.place(number).map_or_else(
             || "denied by a rule".to_owned(),
-            |rule| format!("denied by {}", rule.place),
+            |place| format!("denied by {place}"),
         )
     }
 
     fn absence(&self, asked: &Asked<'_>, target: Target<'_>) -> String {
+        let Target { resource, action, .. } = target;
+        let roles = asked.described.get_or_init(|| self.describe_roles(asked));
+        format!(
+            "no rule allows {resource}:{action} to {} ({roles})",
+            asked.subject
+        )
+    }
+
+    fn describe_roles(&self, asked: &Asked<'_>) -> String {
         let mut roles: Vec<&str> = asked.roles.iter().map(RoleName::as_str).collect();
         roles.extend(
             self.index
@@ -268,15 +326,10 @@ impl Policy {
         roles.dedup();
         let more = roles.len().saturating_sub(ROLES_NAMED_MAX);
         roles.truncate(ROLES_NAMED_MAX);
-        let roles = match (roles.join(", "), more) {
+        match (roles.join(", "), more) {
             (names, _) if names.is_empty() => "no roles".to_owned(),
             (names, 0) => format!("roles: {names}"),
             (names, more) => format!("roles: {names} and {more} more"),
-        };
-        let Target { resource, action, .. } = target;
-        format!(
-            "no rule allows {resource}:{action} to {} ({roles})",
-            asked.subject
-        )
+        }
     }
 }

@@ -14,6 +14,15 @@ pub(crate) type Realms = [tessera_core::RealmName];
 pub(crate) struct Rules {
     pub(crate) policies: Vec<PolicyRule>,
     pub(crate) edges: Vec<RoleEdge>,
+    /// The `p` rules of a model that is not ours; then there are no `policies`.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// `p` and the fields of another model.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) place: Place,
+    pub(crate) fields: Vec<Arc<str>>,
 }
 
 /// A rule as its file has it.
@@ -62,6 +71,8 @@ pub(crate) struct RoleEdge {
     pub(crate) member: Arc<str>,
     pub(crate) role: Arc<str>,
     pub(crate) realm: Star,
+    /// Whether the realm is written; where it can't be, the rule holds in all of them.
+    pub(crate) has_realm: bool,
 }
 
 /// A name, or `*` for all.
@@ -112,7 +123,7 @@ impl Object {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Effect {
     Allow,
     Deny,
@@ -143,10 +154,26 @@ impl PolicyRule {
     }
 }
 
+impl Row {
+    /// The rule as it is written in a file.
+    pub(crate) fn to_line(&self) -> String {
+        format!("p, {}", self.fields.join(", "))
+    }
+
+    pub(crate) fn at(&self) -> RuleAt {
+        RuleAt::new(&self.place, self.to_line())
+    }
+}
+
 impl RoleEdge {
     /// The rule as it is written in a file; `*` is not written out.
     pub(crate) fn to_line(&self) -> String {
-        format!("g, {}, {}, {}", self.member, self.role, self.realm.as_str())
+        let realm = if self.has_realm {
+            format!(", {}", self.realm.as_str())
+        } else {
+            String::new()
+        };
+        format!("g, {}, {}{realm}", self.member, self.role)
     }
 
     pub(crate) fn at(&self) -> RuleAt {
@@ -166,6 +193,23 @@ impl Rules {
     /// The `p` rule of a number.
     pub(crate) fn policy(&self, number: u32) -> Option<&PolicyRule> {
         self.policies.get(usize::try_from(number).ok()?)
+    }
+
+    /// How many rules there are, `p` and `g` together.
+    pub(crate) fn count(&self) -> usize {
+        self.policies.len() + self.rows.len() + self.edges.len()
+    }
+
+    /// The `p` rule of a number as its file has it, whatever the model.
+    pub(crate) fn at(&self, number: u32) -> Option<RuleAt> {
+        let row = || self.rows.get(usize::try_from(number).ok()?).map(Row::at);
+        self.policy(number).map(PolicyRule::at).or_else(row)
+    }
+
+    /// Where the `p` rule of a number stands, whatever the model.
+    pub(crate) fn place(&self, number: u32) -> Option<&Place> {
+        let row = || self.rows.get(usize::try_from(number).ok()?).map(|row| &row.place);
+        self.policy(number).map(|rule| &rule.place).or_else(row)
     }
 
     /// The `p` rules as Casbin takes them.

@@ -20,6 +20,10 @@ const COST_OF_ONE_MAX: usize = COST_MAX / 8;
 const POLICIES_MAX: usize = 1_000;
 /// How many subjects with roles Casbin is given, each with all its edges.
 const SUBJECTS_MAX: usize = 500;
+/// Of how many `g` rules every member is compared with every role.
+const ROLE_EDGES_MAX: usize = 32;
+/// In how many realms roles are compared.
+const REALMS_MAX: usize = 8;
 /// A subject that no rule names.
 const STRANGER: &str = "user:nobody-in-particular";
 
@@ -52,6 +56,9 @@ pub(crate) fn compare(
             );
         }
     };
+    for difference in sample.role_differences(index, &oracle, realms) {
+        findings.add(code::DEFECT, &place, format!("a defect: {difference}"));
+    }
     let resources: Vec<String> = sample.rules.policies.iter().map(resource_of).collect();
     let made = questions(&sample.rules, realms, &resources);
     let mut budget = COST_MAX;
@@ -99,9 +106,37 @@ impl Sample {
         let is_kept = |edge: &&RoleEdge| !is_subject(edge) || chosen.contains(edge.member.as_ref());
         let edges = rules.edges.iter().filter(is_kept).cloned().collect();
         Self {
-            rules: Rules { policies, edges },
+            rules: Rules {
+                policies,
+                edges,
+                rows: Vec::new(),
+            },
             stride,
         }
+    }
+
+    /// Where the index and Casbin's role manager disagree on who has which role, one difference a realm.
+    ///
+    /// Questions do not show it all: nobody asks for what only a role without rules would tell.
+    fn role_differences(&self, index: &Index, oracle: &Oracle, realms: &Realms) -> Vec<String> {
+        let edges = &self.rules.edges;
+        let every = edges.len().div_ceil(ROLE_EDGES_MAX).max(1);
+        let chosen = || edges.iter().step_by(every);
+        let differs = |realm: &str, name: &str, role: &str| {
+            let found = index.has_role(realm, name, role);
+            match oracle.has_role(realm, name, role) {
+                Ok(expected) if expected == found => None,
+                Ok(expected) => Some(format!(
+                    "whether {name} has {role} in {realm}: the index says {found} and casbin {expected}"
+                )),
+                Err(error) => Some(format!("casbin failed: {error}")),
+            }
+        };
+        let in_realm = |realm: &tessera_core::RealmName| {
+            let mut pairs = chosen().flat_map(|edge| chosen().map(move |other| (&edge.member, &other.role)));
+            pairs.find_map(|(name, role)| differs(realm.as_str(), name, role))
+        };
+        realms.iter().take(REALMS_MAX).filter_map(in_realm).collect()
     }
 
     /// What the index and Casbin say, where they contradict each other.

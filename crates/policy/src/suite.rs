@@ -9,7 +9,7 @@ use crate::{
     code,
     diagnostic::{Findings, Place},
     document::{self, Entry, Table},
-    nearest::did_you_mean,
+    nearest::{advice, did_you_mean},
     oracle::RawQuestion,
     own,
     rule::{Object, Star},
@@ -168,10 +168,7 @@ impl Reader<'_> {
             .unwrap_or_default();
         for (place, text) in &texts {
             if !RoleName::parse(text).is_ok_and(|role| self.catalogue.has_role(&role)) {
-                let help = self
-                    .catalogue
-                    .nearest_role(text)
-                    .map(|role| format!("did you mean `{role}`?"));
+                let help = self.catalogue.nearest_role(text).map(|role| advice(text, &role));
                 let message = format!("the catalogue has no role `{text}`");
                 self.findings.advise(code::UNKNOWN_ROLE, place, message, help);
             }
@@ -186,7 +183,7 @@ impl Reader<'_> {
         let texts = entry.texts(self.findings);
         for (place, text) in texts.iter().filter(|(_, text)| !is_known(self.catalogue, text)) {
             let help = self.catalogue.nearest_scope(text).or_else(|| own::nearest(text));
-            let help = help.map(|scope| format!("did you mean `{scope}`?"));
+            let help = help.map(|scope| advice(text, &scope));
             let message = format!("the catalogue has no scope `{text}`");
             self.findings.advise(code::UNKNOWN_SCOPE, place, message, help);
         }

@@ -128,7 +128,7 @@ fn count(before: usize) -> u32 {
 }
 
 /// Control characters, and those that make text look other than it is (zero width, direction).
-fn is_invisible(character: char) -> bool {
+pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

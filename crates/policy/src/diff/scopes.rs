@@ -27,6 +27,7 @@ pub(super) struct Template {
 /// The templates of two policies, with a text that stands for any value of a parameter.
 pub(super) struct Representatives {
     templates: Vec<Template>,
+    has_changed: bool,
     /// The templates by what their resources begin with, before any parameter.
     by_start: BTreeMap<String, Vec<usize>>,
     start_lengths: BTreeSet<usize>,
@@ -54,17 +55,23 @@ impl Representatives {
         Self {
             start_lengths: by_start.keys().map(String::len).collect(),
             fresh: fresh([old, new]),
+            has_changed: templates.iter().any(|template| template.is_changed),
             templates,
             by_start,
         }
+    }
+
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.templates.iter()
     }
 
     pub(super) fn template(&self, number: usize) -> Option<&Template> {
         self.templates.get(number)
     }
 
+    /// Whether one policy has a template that the other lacks.
     pub(super) fn has_changed_templates(&self) -> bool {
-        self.templates.iter().any(|template| template.is_changed)
+        self.has_changed
     }
 
     /// The templates that a rule can match, by their numbers.
@@ -97,11 +104,11 @@ impl Representatives {
             .filter(move |number| self.template(*number).is_some_and(is_met))
     }
 
-    /// The resources of a template that rules about `objects` may tell apart, by how they are shown.
+    /// The resources of a template that rules about `objects` may tell apart, by how they are shown. What
+    /// none of them matches is no difference.
     pub(super) fn of(&self, template: &Template, objects: &[&Object]) -> BTreeMap<String, String> {
-        let any = Object::Prefix("".into());
-        let objects = objects.iter().copied().chain([&any]);
         objects
+            .iter()
             .filter_map(|object| template.fill(object, &self.fresh))
             .collect()
     }
@@ -210,13 +217,9 @@ impl Template {
 
 /// A text that no rule of either policy tells from another value of a parameter.
 fn fresh(policies: [&Policy; 2]) -> String {
-    let objects = || {
-        policies
-            .iter()
-            .flat_map(|policy| &policy.rules.policies)
-            .map(|rule| &rule.object)
-    };
-    let ends: Vec<char> = objects()
+    let objects: Vec<Object> = policies.into_iter().flat_map(Policy::objects).collect();
+    let ends: HashSet<char> = objects
+        .iter()
         .filter_map(|object| match object {
             Object::Prefix(prefix) => prefix.chars().last(),
             Object::Exactly(_) => None,
@@ -228,7 +231,10 @@ fn fresh(policies: [&Policy; 2]) -> String {
         .find(|character| !ends.contains(character))
         .unwrap_or('~');
     let mut fresh = String::from(character);
-    while objects().any(|object| matches!(object, Object::Exactly(text) if text.contains(&fresh))) {
+    while objects
+        .iter()
+        .any(|object| matches!(object, Object::Exactly(text) if text.contains(&fresh)))
+    {
         fresh.push(character);
     }
     fresh

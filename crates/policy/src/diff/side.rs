@@ -7,6 +7,7 @@ use tessera_core::RealmName;
 use super::scopes::Template;
 use crate::{
     index::Decision,
+    oracle::RawQuestion,
     policy::Policy,
     roles::RoleGraph,
     rule::{Effect, Object, PolicyRule, RuleAt, Star},
@@ -25,7 +26,8 @@ pub(super) struct Side<'a> {
 
 /// Every name that the rules of a policy are about.
 pub(super) fn holders(policy: &Policy) -> impl Iterator<Item = &str> {
-    let policies = policy.rules.policies.iter().map(|rule| rule.holder.as_ref());
+    let count = u32::try_from(policy.rules.count()).unwrap_or(u32::MAX);
+    let policies = (0..count).filter_map(|number| policy.holder(number));
     let edges = policy.rules.edges.iter();
     policies.chain(edges.flat_map(|edge| [edge.member.as_ref(), edge.role.as_ref()]))
 }
@@ -85,12 +87,15 @@ impl<'a> Side<'a> {
         if !self.has_realm() || !template.exists(&self.policy.catalogue, resource) {
             return Decision::NOTHING;
         }
-        let index = &self.policy.index;
-        let holders = index.holders(self.realm.as_str(), std::iter::once(holder));
-        index.decide(&holders, resource, template.action())
+        self.policy.answer_raw(&RawQuestion {
+            realm: self.realm.as_str(),
+            names: vec![holder],
+            resource,
+            action: template.action(),
+        })
     }
 
     pub(super) fn rule(&self, number: u32) -> Option<RuleAt> {
-        self.policy.rules.policy(number).map(PolicyRule::at)
+        self.policy.rules.at(number)
     }
 }

@@ -11,7 +11,8 @@ use crate::oracle::RawQuestion;
 const ROLES: [&str; 4] = ["role:a", "role:b", "role:c", "role:d"];
 const SUBJECTS: [&str; 2] = ["user:ann", "client:cms"];
 const REALMS: [&str; 3] = ["production", "sandbox", "*"];
-const OBJECTS: [&str; 13] = [
+const OBJECTS: [&str; 14] = [
+    "a/~*",
     "a",
     "a/1",
     "a/12",

@@ -102,7 +102,7 @@ impl Policy {
         reach: &Reach<'_>,
     ) -> Vec<Miss> {
         let is_known = target.exists && self.catalogue.has_realm(asked.realm);
-        if decision.is_allowed() || !is_known {
+        if decision.is_allowed() || !is_known || !self.is_compiled() {
             return Vec::new();
         }
         let question = Missed {

@@ -224,6 +224,7 @@ fn check_with_casbin(policy: &Policy, explained: &Explanation, asking: &Asking) 
     let rules = Rules {
         policies: vec![deciding.clone()],
         edges: policy.rules.edges.clone(),
+        rows: Vec::new(),
     };
     let oracle = Oracle::new(&rules, policy.catalogue().realms()).unwrap();
     let names = std::iter::once(asking.subject.as_str()).chain(asking.roles.iter().map(RoleName::as_str));

@@ -8,11 +8,12 @@ use crate::{
     code,
     diagnostic::{Findings, Place, PolicyError},
     index::Index,
-    model,
+    model::{self, Model},
     oracle::RawQuestion,
     roles,
     rule::{self, Rules},
     sample,
+    served::Served,
     sources::{self, Sources},
     suite::{self, Case},
     text::Text,
@@ -27,15 +28,25 @@ impl Policy {
         let mut findings = Findings::default();
         let parsed = parse(sources, &mut findings);
         findings.into_result()?;
-        let (catalogue, rules, cases) =
-            parsed.ok_or_else(|| defect("the files were neither refused nor read"))?;
+        let Parsed {
+            model,
+            catalogue,
+            rules,
+            cases,
+        } = parsed.ok_or_else(|| defect("the files were neither refused nor read"))?;
         let index = Index::new(&rules, catalogue.realms());
+        let served = if model.is_ours {
+            None
+        } else {
+            Some(Served::new(&model, &rules, catalogue.realms()).map_err(|error| refused(&error))?)
+        };
         let policy = Self {
             sources: sources.clone(),
             revision: sources.revision(),
             catalogue,
             rules,
             index,
+            served,
             cases,
         };
         policy.run_tests()?;
@@ -48,15 +59,12 @@ impl Policy {
         let mut findings = Findings::default();
         for (case, expectation) in each(&self.cases) {
             let question = case.question(expectation);
-            let decision = self.index.answer(&question);
+            let decision = self.answer_raw(&question);
             if decision.is_allowed() == expectation.is_allowed {
                 continue;
             }
-            let rule = decision.rule().and_then(|number| self.rules.policy(number));
-            let why = rule.map_or_else(
-                || "no rule allows it".to_owned(),
-                |rule| format!("see {}", rule.place),
-            );
+            let place = decision.rule().and_then(|number| self.rules.place(number));
+            let why = place.map_or_else(|| "no rule allows it".to_owned(), |place| format!("see {place}"));
             let is = if expectation.is_allowed {
                 "denied"
             } else {
@@ -70,6 +78,10 @@ impl Policy {
 
     /// Asks Casbin whether it agrees.
     fn compare_with_casbin(&self) -> Result<(), PolicyError> {
+        // Where Casbin itself answers, there is nothing to compare it with.
+        if !self.is_compiled() {
+            return Ok(());
+        }
         let realms = self.catalogue.realms();
         let mut findings = Findings::default();
         let first: Vec<RawQuestion<'_>> = each(&self.cases)
@@ -89,11 +101,18 @@ pub(crate) fn each(cases: &[Case]) -> impl Iterator<Item = (&Case, &suite::Expec
     })
 }
 
+/// What the files say.
+struct Parsed {
+    model: Model,
+    catalogue: Catalogue,
+    rules: Rules,
+    cases: Vec<Case>,
+}
+
 /// Reads everything that can be read, so that all mistakes are found in one go.
-fn parse(sources: &Sources, findings: &mut Findings) -> Option<(Catalogue, Rules, Vec<Case>)> {
-    if let Some(text) = Text::read(sources::MODEL, sources.get(sources::MODEL)?, findings) {
-        model::check(&text, findings);
-    }
+fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
+    let model = Text::read(sources::MODEL, sources.get(sources::MODEL)?, findings)
+        .map_or_else(Model::ours, |text| model::read(&text, findings));
     // Without a catalogue every name would be unknown.
     let text = Text::read(sources::CATALOGUE, sources.get(sources::CATALOGUE)?, findings)?;
     let catalogue = catalogue::read::read(&text, findings)?;
@@ -101,7 +120,7 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<(Catalogue, Rules
         .rules()
         .filter_map(|(name, bytes)| Text::read(name, bytes, findings))
         .collect();
-    let mut reader = rule::read::Reader::new(&catalogue, findings);
+    let mut reader = rule::read::Reader::new(&catalogue, &model, findings);
     for text in &texts {
         reader.read(text);
     }
@@ -114,7 +133,22 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<(Catalogue, Rules
             cases.extend(suite::read(&text, &catalogue, &mut names, findings));
         }
     }
-    Some((catalogue, rules, cases))
+    Some(Parsed {
+        model,
+        catalogue,
+        rules,
+        cases,
+    })
+}
+
+fn refused(error: &str) -> PolicyError {
+    let place = Place::start(sources::MODEL);
+    PolicyError::of(
+        code::CASBIN,
+        &place,
+        format!("casbin refuses the policy: {error}"),
+        None,
+    )
 }
 
 fn defect(message: &str) -> PolicyError {

@@ -9,19 +9,22 @@ use crate::{
     catalogue::Catalogue,
     code,
     diagnostic::{Findings, Place},
-    nearest::did_you_mean,
+    model::Model,
+    nearest::{advice, did_you_mean, look_alike},
     own,
     text::Text,
 };
+
+mod row;
 
 /// The most rules that a policy may have.
 pub(crate) const RULES_MAX: usize = 1_000_000;
 
 /// Reads a single rule; nothing where it would be refused.
 pub(crate) fn read_line(catalogue: &Catalogue, line: &str) -> Option<Rules> {
-    let mut findings = Findings::default();
+    let (model, mut findings) = (Model::ours(), Findings::default());
     let text = Text::read("policy.csv", line.as_bytes(), &mut findings)?;
-    let mut reader = Reader::new(catalogue, &mut findings);
+    let mut reader = Reader::new(catalogue, &model, &mut findings);
     reader.read(&text);
     let rules = reader.rules;
     findings.is_empty().then_some(rules)
@@ -30,6 +33,7 @@ pub(crate) fn read_line(catalogue: &Catalogue, line: &str) -> Option<Rules> {
 /// Reads rule files one after the other.
 pub(crate) struct Reader<'a> {
     catalogue: &'a Catalogue,
+    model: &'a Model,
     findings: &'a mut Findings,
     interner: Interner,
     rules: Rules,
@@ -44,9 +48,10 @@ struct Field<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(catalogue: &'a Catalogue, findings: &'a mut Findings) -> Self {
+    pub(crate) fn new(catalogue: &'a Catalogue, model: &'a Model, findings: &'a mut Findings) -> Self {
         Self {
             catalogue,
+            model,
             findings,
             interner: Interner::default(),
             rules: Rules::default(),
@@ -57,7 +62,7 @@ impl<'a> Reader<'a> {
     /// Reads one file.
     pub(crate) fn read(&mut self, text: &Text<'_>) {
         for (place, line) in text.lines() {
-            if self.rules.policies.len() + self.rules.edges.len() >= RULES_MAX && is_rule(line) {
+            if self.rules.count() >= RULES_MAX && is_rule(line) {
                 let message = format!("the policy has more than {RULES_MAX} rules");
                 return self.findings.add(code::TOO_LARGE, &place, message);
             }
@@ -72,7 +77,7 @@ impl<'a> Reader<'a> {
 
     /// All rules read.
     pub(crate) fn finish(self) -> Rules {
-        if self.rules.policies.is_empty() && self.findings.is_empty() {
+        if self.rules.count() == self.rules.edges.len() && self.findings.is_empty() {
             let help = "casbin would allow an empty question; write at least one `p` rule".to_owned();
             let place = Place::start("policy.csv");
             self.findings
@@ -87,10 +92,16 @@ impl<'a> Reader<'a> {
             return;
         }
         match fields.as_slice() {
+            [kind, fields @ ..] if kind.text == "p" && !self.model.is_ours => self.read_row(kind, fields),
             [kind, holder, realm, object, action, effect] if kind.text == "p" => {
                 self.read_policy([holder, realm, object, action, effect]);
             }
-            [kind, member, role, realm] if kind.text == "g" => self.read_edge([member, role, realm]),
+            [kind, member, role, realm] if kind.text == "g" && self.model.role_fields == 3 => {
+                self.read_edge([member, role], Some(realm));
+            }
+            [kind, member, role] if kind.text == "g" && self.model.role_fields == 2 => {
+                self.read_edge([member, role], None);
+            }
             [kind, ..] => self.refuse_shape(kind, fields.len()),
             [] => {}
         }
@@ -130,10 +141,11 @@ impl<'a> Reader<'a> {
     fn refuse_shape(&mut self, kind: &Field<'_>, found: usize) {
         let (expected, form) = match kind.text {
             "p" => (6, "`p, role or subject, realm, resource, action, allow or deny`"),
+            "g" if self.model.role_fields == 2 => (3, "`g, subject or role, role`"),
             "g" => (4, "`g, subject or role, role, realm`"),
             other => {
                 let message = format!("a rule begins with `p` or `g`, not with `{other}`");
-                let help = did_you_mean(&other.to_lowercase(), ["p", "g"]);
+                let help = did_you_mean(other, ["p", "g"]);
                 return self.findings.advise(code::RULE_KIND, &kind.place, message, help);
             }
         };
@@ -184,11 +196,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read_edge(&mut self, [member, role, realm]: [&Field<'_>; 3]) {
+    fn read_edge(&mut self, [member, role]: [&Field<'_>; 2], realm: Option<&Field<'_>>) {
         let place = member.place.at_column(1);
         let is_member = self.check_name(member);
         let is_role = self.check_target(role);
-        let Some(realm) = self.read_realm(realm) else {
+        let Some(realm) = realm.map_or(Some(Star::Any), |realm| self.read_realm(realm)) else {
             return;
         };
         if !(is_member && is_role) {
@@ -199,6 +211,7 @@ impl<'a> Reader<'a> {
             member: self.interner.intern(member.text),
             role: self.interner.intern(role.text),
             realm,
+            has_realm: self.model.role_fields == 3,
         };
         // A rule for every realm is written out before Casbin sees it, so it stands once for each.
         let realms: Vec<_> = edge.realms(self.catalogue.realms()).map(str::to_owned).collect();
@@ -231,7 +244,8 @@ impl<'a> Reader<'a> {
             return self.check_role(field);
         }
         if let Err(error) = Subject::parse(field.text) {
-            let help = (field.text == "*").then(|| "`*` is no subject: give the rule to a role".to_owned());
+            let star = (field.text == "*").then(|| "`*` is no subject: give the rule to a role".to_owned());
+            let help = star.or_else(|| look_alike(field.text));
             self.findings
                 .advise(code::NAME, &field.place, error.to_string(), help);
             return false;
@@ -241,12 +255,8 @@ impl<'a> Reader<'a> {
             let meant = format!("role:{}", field.text);
             if self.catalogue.has_role_text(&meant) {
                 let message = format!("`{}` is a subject, while `{meant}` is a role", field.text);
-                self.findings.advise(
-                    code::NAME,
-                    &field.place,
-                    message,
-                    format!("did you mean `{meant}`?"),
-                );
+                self.findings
+                    .advise(code::NAME, &field.place, message, advice(field.text, &meant));
                 return false;
             }
         }
@@ -260,7 +270,7 @@ impl<'a> Reader<'a> {
             let help = self
                 .catalogue
                 .nearest_role(field.text)
-                .map(|role| format!("did you mean `{role}`?"));
+                .map(|role| advice(field.text, &role));
             self.findings
                 .advise(code::UNKNOWN_ROLE, &field.place, message, help);
         }
@@ -273,7 +283,7 @@ impl<'a> Reader<'a> {
         }
         let message = format!("`{}` is no role; only roles can be given", field.text);
         let help = self.catalogue.nearest_role(&format!("role:{}", field.text));
-        let help = help.map(|role| format!("did you mean `{role}`?"));
+        let help = help.map(|role| advice(field.text, &role));
         self.findings
             .advise(code::ROLE_TARGET, &field.place, message, help);
         false
@@ -312,7 +322,10 @@ impl<'a> Reader<'a> {
                 Some("write `*` at the end".to_owned()),
             ))
         } else {
-            own::refuse_character(text).map(|found| (format!("a resource has no character `{found}`"), None))
+            own::refuse_character(text).map(|found| {
+                let message = format!("a resource has no character `{}`", found.escape_debug());
+                (message, look_alike(text))
+            })
         };
         if let Some((message, help)) = problem {
             self.findings
@@ -341,7 +354,9 @@ impl<'a> Reader<'a> {
                 "the action `{}` is neither `*` nor made of `A-Za-z0-9_-`",
                 field.text
             );
-            self.findings.add(code::RULE_ACTION, &field.place, message);
+            let help = look_alike(field.text);
+            self.findings
+                .advise(code::RULE_ACTION, &field.place, message, help);
             None
         }
     }
@@ -381,7 +396,7 @@ impl<'a> Reader<'a> {
         let written = format!("{}:{}", field.text, action.as_str());
         let message = format!("`{written}` matches no scope of the catalogue");
         let nearest = own::nearest(&written).or_else(|| self.catalogue.nearest_scope(&written));
-        let help = nearest.map(|scope| format!("did you mean `{scope}`?"));
+        let help = nearest.map(|scope| advice(&written, &scope));
         self.findings
             .advise(code::UNKNOWN_SCOPE, &field.place, message, help);
         false

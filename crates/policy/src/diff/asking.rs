@@ -1,0 +1,49 @@
+//! Two policies compared by asking both, where Casbin itself answers for one of them.
+
+use std::collections::BTreeSet;
+
+use tessera_core::RealmName;
+
+use super::{Diff, outcome, scopes::Representatives, side::Side};
+use crate::{policy::Policy, rule::Object};
+
+/// What the questions may cost together, in rules that Casbin evaluates: some microseconds each.
+const COST_MAX: usize = 1_000_000;
+
+/// Adds what differs, until the questions cost too much.
+pub(super) fn compare(
+    diff: &mut Diff,
+    [old, new]: [&Policy; 2],
+    realms: &BTreeSet<&RealmName>,
+    holders: &BTreeSet<&str>,
+    representatives: &Representatives,
+) {
+    let objects: BTreeSet<Object> = [old, new].into_iter().flat_map(Policy::objects).collect();
+    let any = Object::Prefix("".into());
+    let objects: Vec<&Object> = objects.iter().chain([&any]).collect();
+    let scopes: Vec<_> = representatives
+        .templates()
+        .flat_map(|template| {
+            let resources = representatives.of(template, &objects);
+            resources.into_iter().map(move |resource| (template, resource))
+        })
+        .collect();
+    let mut left = COST_MAX / (old.rule_count() + new.rule_count()).max(1);
+    for realm in realms {
+        let (old, new) = (Side::new(old, realm), Side::new(new, realm));
+        for holder in holders {
+            if left < scopes.len() {
+                diff.unasked += scopes.len();
+                continue;
+            }
+            left -= scopes.len();
+            let outcomes = scopes
+                .iter()
+                .filter_map(|(template, (shown, resource))| {
+                    outcome([&old, &new], holder, template, resource, shown)
+                })
+                .collect::<Vec<_>>();
+            diff.add(realm, holder, &outcomes);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `p` rules of a model that is not ours: its own fields, of which those are checked whose name says what
+//! they are.
+
+use tessera_core::{RoleName, Subject};
+
+use super::{Field, Reader};
+use crate::{
+    code,
+    nearest::advice,
+    own,
+    rule::{Object, Row, Star},
+};
+
+/// What makes a text a pattern for one of Casbin's functions.
+const PATTERN: [char; 12] = ['*', '?', '^', '$', '(', ')', '[', ']', '{', '}', '\\', ';'];
+
+impl Reader<'_> {
+    pub(super) fn read_row(&mut self, kind: &Field<'_>, fields: &[Field<'_>]) {
+        let names = &self.model.fields;
+        if fields.len() != names.len() {
+            let message = format!(
+                "the rule has {} fields instead of {}",
+                fields.len() + 1,
+                names.len() + 1
+            );
+            let help = format!("write `p, {}`", names.join(", "));
+            return self
+                .findings
+                .advise(code::RULE_FIELDS, &kind.place, message, help);
+        }
+        let mut is_right = true;
+        for (name, field) in names.clone().iter().zip(fields) {
+            is_right &= match name.as_str() {
+                "sub" => self.check_holder(field),
+                "dom" => is_pattern(field.text) || self.read_realm(field).is_some(),
+                "eft" => self.read_effect(field).is_some(),
+                _ => true,
+            };
+        }
+        if !is_right || !self.check_row_scope(fields) {
+            return;
+        }
+        let row = Row {
+            place: kind.place.at_column(1),
+            fields: fields
+                .iter()
+                .map(|field| self.interner.intern(field.text))
+                .collect(),
+        };
+        if self.is_first(row.to_line(), &row.place) {
+            self.rules.rows.push(row);
+        }
+    }
+
+    fn check_holder(&mut self, field: &Field<'_>) -> bool {
+        if field.text.starts_with("role:") {
+            return is_pattern(field.text) || self.check_role(field);
+        }
+        is_pattern(field.text) || self.check_name(field)
+    }
+
+    /// Whether the rule names a scope, where it has a resource and an action that are no patterns.
+    fn check_row_scope(&mut self, fields: &[Field<'_>]) -> bool {
+        let field = |name| {
+            self.model
+                .position(name)
+                .and_then(|position| fields.get(position))
+        };
+        let (Some(object), Some(action)) = (field("obj"), field("act")) else {
+            return true;
+        };
+        // A colon begins a parameter for `keyMatch2`, and stands inside a name otherwise.
+        if is_pattern(object.text) || object.text.contains([':', '.', '|', '+']) || is_pattern(action.text) {
+            return true;
+        }
+        let resource = Object::Exactly(object.text.into());
+        let known = Star::Only(action.text.into());
+        if self.catalogue.matches(&resource, &known) || own::matches(self.catalogue, &resource, &known) {
+            return true;
+        }
+        let written = format!("{}:{}", object.text, action.text);
+        let help = self.catalogue.nearest_scope(&written);
+        let help = help.map(|scope| advice(&written, &scope));
+        let message = format!("the catalogue has no scope `{written}`");
+        self.findings
+            .advise(code::UNKNOWN_SCOPE, &object.place, message, help);
+        false
+    }
+}
+
+/// Whether a text has signs that no name has.
+fn is_pattern(text: &str) -> bool {
+    text.contains(PATTERN)
+}
+
+impl Row {
+    /// The name that the rule is about, if it has one that is no pattern.
+    pub(crate) fn holder(&self, position: Option<usize>) -> Option<&str> {
+        let text = self.fields.get(position?)?.as_ref();
+        let is_name = RoleName::parse(text).is_ok() || Subject::parse(text).is_ok();
+        is_name.then_some(text)
+    }
+
+    /// The resource that the rule is about: of a pattern, what all that it matches is taken to begin with.
+    pub(crate) fn object(&self, position: Option<usize>) -> Option<Object> {
+        let text = self.fields.get(position?)?.as_ref();
+        let text = text.strip_prefix('^').unwrap_or(text);
+        Some(match text.find(|c| PATTERN.contains(&c) || c == ':') {
+            Some(end) => Object::Prefix(text.get(..end).unwrap_or_default().into()),
+            None => Object::Exactly(text.into()),
+        })
+    }
+}

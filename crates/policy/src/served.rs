@@ -1,0 +1,265 @@
+//! Casbin itself, where the model is not ours: it evaluates every rule for every question.
+//!
+//! INVARIANT: an error or a panic inside Casbin is a denial. The enforcer is never changed, and never asked
+//! without a rule: where there is none, Casbin decides on an empty one.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use casbin::{
+    Adapter, CoreApi, DefaultEffector, EffectKind, Effector, EffectorStream, Enforcer, MatchingFn,
+    MemoryAdapter, RoleManager,
+};
+use parking_lot::RwLock;
+
+use crate::{
+    index::Decision,
+    model::Model,
+    oracle::{self, Failure, at_once, guarded},
+    own,
+    roles::RoleGraph,
+    rule::{Object, Realms, Row, Rules},
+};
+
+/// The rules of one revision in Casbin's hands.
+pub(crate) struct Served {
+    model: Model,
+    scopes: Option<Part>,
+    /// What is asked about the authority's own resources: no pattern that does not name them reaches these.
+    own: Option<Part>,
+}
+
+/// Some of the rules; never none.
+struct Part {
+    enforcer: Enforcer,
+    /// The numbers of the rules in the revision.
+    numbers: Vec<u32>,
+}
+
+impl Served {
+    /// Gives the rules to Casbin.
+    pub(crate) fn new(model: &Model, rules: &Rules, realms: &Realms) -> Result<Self, String> {
+        let rows = || (0u32..).zip(&rules.rows);
+        let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms)));
+        let part = |rows: Vec<(u32, &Row)>| Part::new(model, &rows, Arc::clone(&roles));
+        Ok(Self {
+            model: model.clone(),
+            scopes: part(rows().collect())?,
+            own: part(rows().filter(|(_, row)| is_about_own(model, row)).collect())?,
+        })
+    }
+
+    /// The rule that decides; names are the subject and the roles that count as if it had them.
+    pub(crate) fn decide(&self, realm: &str, names: &[&str], resource: &str, action: &str) -> Decision {
+        let part = if own::is_own(resource) {
+            &self.own
+        } else {
+            &self.scopes
+        };
+        match (part, names.split_first()) {
+            (Some(part), Some((subject, roles))) => part.decide((*subject, realm, resource, action), roles),
+            _ => Decision::NOTHING,
+        }
+    }
+
+    /// The holder of a rule, where it has one that is no pattern.
+    pub(crate) fn holder<'a>(&self, row: &'a Row) -> Option<&'a str> {
+        row.holder(self.model.position("sub"))
+    }
+
+    /// What a rule tells from other resources.
+    pub(crate) fn object(&self, row: &Row) -> Option<Object> {
+        row.object(self.model.position("obj"))
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a rule may speak about the authority's own resources: it names them, or it denies.
+fn is_about_own(model: &Model, row: &Row) -> bool {
+    let names_own = |text: &str| text.contains("tessera/");
+    let is_denial = model
+        .position("eft")
+        .and_then(|position| row.fields.get(position));
+    is_denial.is_some_and(|effect| effect.as_ref() == "deny")
+        || match model.position("obj") {
+            Some(position) => row.fields.get(position).is_some_and(|text| names_own(text)),
+            None => row.fields.iter().any(|text| names_own(text)),
+        }
+}
+
+impl Part {
+    fn new(model: &Model, rows: &[(u32, &Row)], roles: Arc<RwLock<Roles>>) -> Result<Option<Self>, String> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let texts = |row: &Row| row.fields.iter().map(|field| field.as_ref().to_owned()).collect();
+        guarded(|| {
+            let mut adapter = MemoryAdapter::default();
+            let given = rows.iter().map(|(_, row)| texts(row)).collect();
+            if !at_once(adapter.add_policies("p", "p", given))?? {
+                return Err(Failure("casbin's adapter drops a `p` rule".to_owned()));
+            }
+            let mut enforcer = at_once(Enforcer::new(oracle::definitions(model), adapter))??;
+            enforcer.set_role_manager(roles)?;
+            enforcer.set_effector(Box::new(Recording));
+            Ok(Some(Self {
+                enforcer,
+                numbers: rows.iter().map(|(number, _)| *number).collect(),
+            }))
+        })
+    }
+
+    fn decide(&self, question: (&str, &str, &str, &str), roles: &[&str]) -> Decision {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        // Each question sets both anew, so nothing is left of one that panicked.
+        ASSERTED.replace((question.0.to_owned(), roles));
+        FOUND.set(Found::default());
+        let answer = guarded(|| Ok(self.enforcer.enforce(question)?));
+        let found = FOUND.take();
+        let number = |position: usize| self.numbers.get(position).copied();
+        match answer {
+            Ok(true) => Decision {
+                allow: found.allow.and_then(number),
+                deny: None,
+            },
+            Ok(false) => Decision {
+                allow: None,
+                deny: found.deny.and_then(number),
+            },
+            Err(_) => Decision::NOTHING,
+        }
+    }
+}
+
+// === which rule ===
+
+/// The first rules of each effect that matched, by their positions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    allow: Option<usize>,
+    deny: Option<usize>,
+}
+
+thread_local! {
+    /// Casbin tells an effector nothing of the question, and returns nothing but the answer.
+    static FOUND: Cell<Found> = const { Cell::new(Found { allow: None, deny: None }) };
+}
+
+/// Casbin's own effector, watched.
+struct Recording;
+
+impl Effector for Recording {
+    fn new_stream(&self, effect: &str, rules: usize) -> Box<dyn EffectorStream> {
+        Box::new(Recorded {
+            stream: DefaultEffector.new_stream(effect, rules),
+            position: 0,
+        })
+    }
+}
+
+struct Recorded {
+    stream: Box<dyn EffectorStream>,
+    position: usize,
+}
+
+impl EffectorStream for Recorded {
+    fn next(&self) -> bool {
+        self.stream.next()
+    }
+
+    fn push_effect(&mut self, effect: EffectKind) -> bool {
+        let mut found = FOUND.get();
+        match effect {
+            EffectKind::Allow => found.allow = found.allow.or(Some(self.position)),
+            EffectKind::Deny => found.deny = found.deny.or(Some(self.position)),
+            EffectKind::Indeterminate => {}
+        }
+        FOUND.set(found);
+        self.position += 1;
+        self.stream.push_effect(effect)
+    }
+}
+
+// === roles ===
+
+thread_local! {
+    /// The subject of the question that this thread asks, with the roles that were asserted for it.
+    static ASSERTED: RefCell<(String, Vec<String>)> = const { RefCell::new((String::new(), Vec::new())) };
+}
+
+/// What a name has, by name.
+type Closures = HashMap<String, HashSet<String>>;
+
+/// The roles of all realms. Casbin's own manager takes a second for 10,000 users, and can't be told for one
+/// question that a subject has a role.
+struct Roles(HashMap<String, Closures>);
+
+/// The realm of roles that have none.
+const EVERYWHERE: &str = "";
+
+impl Roles {
+    fn new(model: &Model, rules: &Rules, realms: &Realms) -> Self {
+        let names: Vec<&str> = match model.role_fields {
+            2 => vec![EVERYWHERE],
+            _ => realms.iter().map(tessera_core::RealmName::as_str).collect(),
+        };
+        let closures = |realm: &str| -> Closures {
+            let closures = RoleGraph::new(&rules.edges, realm).closures().into_iter();
+            let own = |roles: Vec<&str>| roles.into_iter().map(str::to_owned).collect();
+            closures
+                .map(|(name, roles)| (name.to_owned(), own(roles)))
+                .collect()
+        };
+        Self(
+            names
+                .into_iter()
+                .map(|realm| (realm.to_owned(), closures(realm)))
+                .collect(),
+        )
+    }
+
+    fn has(&self, name: &str, role: &str, realm: Option<&str>) -> bool {
+        let closure = self
+            .0
+            .get(realm.unwrap_or(EVERYWHERE))
+            .and_then(|closures| closures.get(name));
+        name == role || closure.is_some_and(|roles| roles.contains(role))
+    }
+}
+
+impl RoleManager for Roles {
+    fn has_link(&self, name: &str, role: &str, realm: Option<&str>) -> bool {
+        self.has(name, role, realm)
+            || ASSERTED.with_borrow(|(subject, roles)| {
+                subject == name && roles.iter().any(|asserted| self.has(asserted, role, realm))
+            })
+    }
+
+    // The rest changes or lists roles: the enforcer is never changed, and no matcher lists them.
+    fn clear(&mut self) {}
+    fn add_link(&mut self, _: &str, _: &str, _: Option<&str>) {}
+    fn matching_fn(&mut self, _: Option<MatchingFn>, _: Option<MatchingFn>) {}
+    fn delete_link(&mut self, _: &str, _: &str, _: Option<&str>) -> casbin::Result<()> {
+        Ok(())
+    }
+    fn get_roles(&self, _: &str, _: Option<&str>) -> Vec<String> {
+        Vec::new()
+    }
+    fn get_users(&self, _: &str, _: Option<&str>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Casbin serving our own model, against the index.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    index::{
+        Index,
+        tests::{any_question, any_rules, realms},
+    },
+    oracle::RawQuestion,
+};
+
+/// The rules as a model that is not ours has them.
+fn as_rows(rules: &Rules) -> Rules {
+    let row = |rule: &crate::rule::PolicyRule| Row {
+        place: rule.place.clone(),
+        fields: rule.to_line().split(", ").skip(1).map(Arc::from).collect(),
+    };
+    Rules {
+        policies: Vec::new(),
+        edges: rules.edges.clone(),
+        rows: rules.policies.iter().map(row).collect(),
+    }
+}
+
+/// Casbin keeps one of two equal rules; the loader refuses the second.
+fn without_doubles(mut rules: Rules) -> Rules {
+    let mut seen = HashSet::new();
+    rules.policies.retain(|rule| seen.insert(rule.to_line()));
+    rules
+}
+
+fn serve(rules: &Rules) -> Served {
+    Served::new(&Model::ours(), &as_rows(rules), &realms()).unwrap()
+}
+
+fn ask(served: &Served, question: &RawQuestion<'_>) -> Decision {
+    served.decide(
+        question.realm,
+        &question.names,
+        question.resource,
+        question.action,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn casbin_serves_our_model_as_the_index_does(
+        rules in any_rules().prop_map(without_doubles),
+        questions in prop::collection::vec(any_question(), 20),
+    ) {
+        let index = Index::new(&rules, &realms());
+        let served = serve(&rules);
+        // The authority's own resources are reached by no pattern that does not name them; the loader refuses
+        // such patterns of our model.
+        for question in questions.iter().filter(|question| !own::is_own(question.resource)) {
+            let (expected, found) = (index.answer(question), ask(&served, question));
+            prop_assert_eq!(found.is_allowed(), expected.is_allowed(), "{:?}", question);
+            // Casbin stops at the first denial; of the rules that allow, the index finds the first too.
+            let rule = if expected.is_allowed() { expected.allow } else { expected.deny };
+            prop_assert_eq!(found.rule(), rule, "{:?}", question);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_remembered_from_one_question_to_the_next() {
+    let rules = Rules {
+        policies: vec![crate::index::tests::policy("role:a", "*", "a", "read", false)],
+        ..Rules::default()
+    };
+    let served = serve(&rules);
+    let question = |names: &[&'static str]| RawQuestion {
+        realm: "production",
+        names: names.to_vec(),
+        resource: "a",
+        action: "read",
+    };
+    assert!(ask(&served, &question(&["user:ann", "role:a"])).is_allowed());
+    assert!(!ask(&served, &question(&["user:ann"])).is_allowed());
+    assert_eq!(ask(&served, &question(&[])), Decision::NOTHING);
+}
+
+#[test]
+fn the_roles_of_casbin_are_the_roles_that_it_is_given() {
+    // A chain as long as may be, behind an asserted role: Casbin's own manager has the same depth.
+    let names = [
+        "role:a", "role:b", "role:c", "role:d", "role:e", "role:f", "role:g", "role:h", "role:i",
+    ];
+    let edges = names
+        .windows(2)
+        .map(|pair| crate::index::tests::edge(pair[0], pair[1], "sandbox"))
+        .collect();
+    let rules = Rules {
+        policies: vec![crate::index::tests::policy("role:i", "*", "a", "read", false)],
+        edges,
+        rows: Vec::new(),
+    };
+    let served = serve(&rules);
+    for (realm, expected) in [("sandbox", true), ("production", false)] {
+        assert_eq!(
+            served
+                .decide(realm, &["user:ann", "role:a"], "a", "read")
+                .is_allowed(),
+            expected
+        );
+        assert!(!served.decide(realm, &["user:ann"], "a", "read").is_allowed());
+    }
+}

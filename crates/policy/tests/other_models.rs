@@ -1,0 +1,389 @@
+//! Models that are not ours, which Casbin itself serves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use tessera_core::{ClientName, RealmName, RoleName, Scope, ScopeSet, Subject};
+use tessera_policy::{ChangeKind, Given, Permission, Policy, PolicyError, Question, Verdict, diff};
+
+const CATALOGUE: &[u8] = br#"
+realms.production = "p"
+realms.sandbox = "s"
+audiences.api = "x"
+roles."role:viewer" = "x"
+roles."role:editor" = "x"
+roles."role:suspended" = "x"
+scopes."videos:read" = "x"
+scopes."videos/{id}:play" = "x"
+scopes."videos/{id}:edit" = "x"
+"#;
+
+const ALLOW_AND_DENY: &str = "some(where (p.eft == allow)) && !some(where (p.eft == deny))";
+
+/// Fields of a rule, of a role, effect, matcher.
+type Model = [&'static str; 4];
+
+const PATTERNS: Model = [
+    "sub, dom, obj, act, eft",
+    "_, _, _",
+    ALLOW_AND_DENY,
+    r#"g(r.sub, p.sub, r.dom) && (p.dom == "*" || r.dom == p.dom) && keyMatch2(r.obj, p.obj) && regexMatch(r.act, p.act)"#,
+];
+const ACL: Model = [
+    "sub, obj, act",
+    "_, _",
+    "some(where (p.eft == allow))",
+    "g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act",
+];
+
+fn load([fields, roles, effect, matcher]: Model, rules: &str, tests: &str) -> Result<Policy, PolicyError> {
+    let model = format!(
+        "[request_definition]\nr = sub, dom, obj, act\n[policy_definition]\np = {fields}\n\
+         [role_definition]\ng = {roles}\n[policy_effect]\ne = {effect}\n[matchers]\nm = {matcher}\n"
+    );
+    Policy::from_files(&[
+        ("model.conf", model.as_bytes()),
+        ("catalogue.toml", CATALOGUE),
+        ("policy.csv", rules.as_bytes()),
+        ("tests/t.toml", tests.as_bytes()),
+    ])
+}
+
+fn served(model: Model, rules: &str) -> Policy {
+    let policy = load(model, rules, "test = []").unwrap();
+    assert!(!policy.is_compiled());
+    policy
+}
+
+fn realm(name: &str) -> RealmName {
+    RealmName::parse(name).unwrap()
+}
+
+fn verdict(policy: &Policy, realm_name: &str, subject: &str, roles: &[&str], scope: &str) -> Verdict {
+    let roles: Vec<RoleName> = roles.iter().map(|role| RoleName::parse(role).unwrap()).collect();
+    let (realm, subject, scope) = (
+        realm(realm_name),
+        Subject::parse(subject).unwrap(),
+        Scope::parse(scope).unwrap(),
+    );
+    let question = Question {
+        realm: &realm,
+        subject: &subject,
+        roles: &roles,
+        scope: &scope,
+    };
+    let verdict = policy.decide(&question);
+    assert_eq!(policy.explain(&question).verdict, verdict);
+    verdict
+}
+
+fn is_allowed(policy: &Policy, realm: &str, subject: &str, roles: &[&str], scope: &str) -> bool {
+    verdict(policy, realm, subject, roles, scope) == Verdict::Allowed
+}
+
+const RULES: &str = "\
+p, role:viewer, *, videos, read, allow
+p, role:viewer, production, videos/:id, play|edit, allow
+p, role:viewer, production, videos/secret, .*, deny
+g, role:editor, role:viewer, *
+g, user:ann, role:editor, production
+p, client:cms, *, tessera/subjects/*, issue, allow
+p, client:all, *, *, .*, allow
+";
+
+#[test]
+fn patterns_of_casbin_decide() {
+    let policy = served(PATTERNS, RULES);
+    assert_eq!(policy.rule_count(), 7);
+    for (realm, subject, roles, scope, expected) in [
+        ("production", "user:ann", &[][..], "videos/1:play", true),
+        ("production", "user:ann", &[], "videos/1:edit", true),
+        ("production", "user:ann", &[], "videos:read", true),
+        ("sandbox", "user:ann", &[], "videos:read", false),
+        ("sandbox", "user:bob", &["role:editor"], "videos:read", true),
+        ("sandbox", "user:bob", &["role:editor"], "videos/1:play", false),
+        ("production", "user:ann", &[], "videos/secret:play", false),
+        ("production", "user:bob", &[], "videos/1:play", false),
+        // The catalogue is asked before Casbin.
+        ("production", "client:all", &[], "videos/1/2:play", false),
+        ("elsewhere", "client:all", &[], "videos/1:play", false),
+    ] {
+        assert_eq!(
+            is_allowed(&policy, realm, subject, roles, scope),
+            expected,
+            "{subject} {scope} {realm}"
+        );
+    }
+    let reason = verdict(&policy, "production", "user:ann", &[], "videos/secret:play");
+    assert_eq!(
+        reason,
+        Verdict::Denied {
+            reason: "denied by policy.csv:3".to_owned()
+        }
+    );
+    let reason = verdict(&policy, "sandbox", "user:bob", &["role:editor"], "videos/1:play");
+    let expected = "no rule allows videos/1:play to user:bob (roles: role:editor, role:viewer)";
+    assert_eq!(
+        reason,
+        Verdict::Denied {
+            reason: expected.to_owned()
+        }
+    );
+}
+
+#[test]
+fn many_scopes_are_granted_as_each_is_decided() {
+    let policy = served(PATTERNS, RULES);
+    let scopes: ScopeSet = ["videos:read", "videos/secret:edit", "videos/1:edit"]
+        .iter()
+        .map(|scope| Scope::parse(scope).unwrap())
+        .collect();
+    let subject = Subject::parse("user:ann").unwrap();
+    let grant = policy.grant(&realm("production"), &subject, &[], &scopes);
+    assert_eq!(grant.granted.to_string(), "videos/1:edit videos:read");
+    assert_eq!(grant.denied.len(), 1);
+}
+
+#[test]
+fn a_pattern_that_does_not_name_them_never_reaches_the_authoritys_own_resources() {
+    let rules = format!("{RULES}p, client:star, *, tessera/*, .*, allow\n").replace("keyMatch2", "keyMatch");
+    let policy = served(PATTERNS, &rules);
+    let ann = Permission::IssueFor(Subject::parse("user:ann").unwrap());
+    for (client, permission, expected) in [
+        ("client:cms", &ann, true),
+        ("client:cms", &Permission::Introspect, false),
+        ("client:all", &ann, false),
+        ("client:all", &Permission::Introspect, false),
+        ("client:star", &Permission::Introspect, true),
+    ] {
+        let client = ClientName::parse(client).unwrap();
+        assert_eq!(
+            policy.permits(&realm("production"), &client, permission),
+            expected,
+            "{client}"
+        );
+        let explained = policy.explain_permission(&realm("production"), &client.to_subject(), permission);
+        assert_eq!(explained.verdict == Verdict::Allowed, expected);
+        assert!(!policy.permits(&realm("elsewhere"), &client, permission));
+    }
+}
+
+#[test]
+fn an_explanation_has_the_rule_and_the_path_and_says_what_it_can_not_tell() {
+    let policy = served(PATTERNS, RULES);
+    let question = Question {
+        realm: &realm("production"),
+        subject: &Subject::parse("user:ann").unwrap(),
+        roles: &[],
+        scope: &Scope::parse("videos/secret:play").unwrap(),
+    };
+    let explained = policy.explain(&question);
+    let rule = explained.rule.unwrap();
+    assert_eq!(
+        rule.to_string(),
+        "policy.csv:3  p, role:viewer, production, videos/secret, .*, deny"
+    );
+    let lines: Vec<u32> = explained
+        .path
+        .iter()
+        .map(|step| match &step.given {
+            Given::Rule(rule) => rule.line,
+            Given::Asserted => 0,
+        })
+        .collect();
+    assert_eq!(lines, [5, 4]);
+    assert_eq!((explained.misses.len(), explained.roles.len()), (0, 2));
+    assert!(explained.note.is_some());
+}
+
+#[test]
+fn an_acl_without_realms_holds_in_all_of_them() {
+    let policy = served(
+        ACL,
+        "p, role:viewer, videos, read\np, user:bob, videos/1, play\ng, user:ann, role:viewer\n",
+    );
+    for realm in ["production", "sandbox"] {
+        assert!(is_allowed(&policy, realm, "user:ann", &[], "videos:read"));
+        assert!(!is_allowed(&policy, realm, "user:ann", &[], "videos/1:play"));
+        assert!(is_allowed(&policy, realm, "user:bob", &[], "videos/1:play"));
+        assert!(is_allowed(
+            &policy,
+            realm,
+            "user:bob",
+            &["role:viewer"],
+            "videos:read"
+        ));
+    }
+    assert!(!is_allowed(&policy, "elsewhere", "user:ann", &[], "videos:read"));
+}
+
+#[test]
+fn a_pattern_that_makes_casbin_panic_denies_and_leaves_the_rest_alone() {
+    let rules = "p, role:viewer, *, videos, read, allow\n\
+                 p, role:editor, *, videos/:id, (, allow\n\
+                 p, role:editor, *, videos/:id, .*, allow\n\
+                 g, user:ann, role:editor, *\n";
+    let test = "[[test]]\nname = \"the rest\"\nrealm = \"production\"\nroles = [\"role:viewer\"]\n\
+                allow = [\"videos:read\"]\ndeny = [\"videos/1:play\"]\n";
+    let policy = load(PATTERNS, rules, test).unwrap();
+    for _ in 0..3 {
+        assert!(!is_allowed(
+            &policy,
+            "production",
+            "user:ann",
+            &[],
+            "videos/1:play"
+        ));
+        assert!(is_allowed(
+            &policy,
+            "production",
+            "user:bob",
+            &["role:viewer"],
+            "videos:read"
+        ));
+    }
+    let expected = test.replace("role:viewer", "role:editor");
+    let error = load(PATTERNS, rules, &expected.replace("videos:read", "videos/1:play")).unwrap_err();
+    assert_eq!(error.diagnostics[0].code, "P050");
+}
+
+#[test]
+fn an_asserted_role_counts_also_where_a_matcher_excludes_it() {
+    let mut model = PATTERNS;
+    model[3] = r#"g(r.sub, p.sub, r.dom) && !g(r.sub, "role:suspended", r.dom) && keyMatch2(r.obj, p.obj) && r.act == p.act"#;
+    let policy = served(model, "p, user:ann, *, videos, read, allow\n");
+    assert!(is_allowed(&policy, "production", "user:ann", &[], "videos:read"));
+    assert!(is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        &["role:viewer"],
+        "videos:read"
+    ));
+    assert!(!is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        &["role:suspended"],
+        "videos:read"
+    ));
+}
+
+#[test]
+fn with_priorities_the_first_rule_that_matches_decides() {
+    let mut model = PATTERNS;
+    model[2] = "priority(p.eft) || deny";
+    let policy = served(
+        model,
+        "p, user:ann, *, videos/1, play, allow\np, role:viewer, *, videos/:id, .*, deny\np, user:ann, *, videos/:id, .*, allow\n",
+    );
+    let roles = &["role:viewer"][..];
+    assert!(is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        roles,
+        "videos/1:play"
+    ));
+    assert!(!is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        roles,
+        "videos/1:edit"
+    ));
+    assert!(is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        &[],
+        "videos/1:edit"
+    ));
+    assert!(!is_allowed(
+        &policy,
+        "production",
+        "user:bob",
+        &[],
+        "videos/1:play"
+    ));
+}
+
+#[test]
+fn with_one_allow_enough_the_first_rule_of_each_kind_is_named() {
+    let mut model = PATTERNS;
+    model[2] = "some(where (p.eft == allow))";
+    let rules = "p, user:ann, *, videos/:id, play, deny\np, user:ann, *, videos/1, .*, deny\np, user:ann, *, videos/1, edit, allow\n";
+    let policy = served(model, rules);
+    assert!(is_allowed(
+        &policy,
+        "production",
+        "user:ann",
+        &[],
+        "videos/1:edit"
+    ));
+    let denied = verdict(&policy, "production", "user:ann", &[], "videos/1:play");
+    assert_eq!(
+        denied,
+        Verdict::Denied {
+            reason: "denied by policy.csv:1".to_owned()
+        }
+    );
+}
+
+#[test]
+fn the_rules_that_no_test_reaches_are_told() {
+    let test = "[[test]]\nname = \"ann\"\nrealm = \"production\"\nsubject = \"user:ann\"\nallow = [\"videos/1:play\"]\n";
+    let report = load(PATTERNS, RULES, test).unwrap().test_report();
+    let lines: Vec<u32> = report.uncovered.iter().map(|rule| rule.line).collect();
+    assert_eq!(
+        (report.tests, report.expectations, lines),
+        (1, 1, vec![1, 3, 6, 7])
+    );
+}
+
+#[test]
+fn policies_of_different_models_are_compared_by_asking() {
+    let old = served(ACL, "p, role:viewer, videos, read\ng, user:ann, role:viewer\n");
+    let new = served(
+        PATTERNS,
+        "p, role:viewer, production, videos, read, allow\np, role:viewer, *, videos/:id, play, allow\ng, user:ann, role:viewer, *\n",
+    );
+    let found = diff(&old, &new);
+    assert_eq!(found.unasked, 0);
+    let told: Vec<String> = found
+        .changes
+        .iter()
+        .map(|change| {
+            let sign = if change.kind == ChangeKind::Gained {
+                '+'
+            } else {
+                '-'
+            };
+            format!("{sign}{} {} {}", change.realm, change.holder, change.scope)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "+production role:viewer videos/{id}:play",
+            "+production user:ann videos/{id}:play",
+            "+sandbox role:viewer videos/{id}:play",
+            "-sandbox role:viewer videos:read",
+            "+sandbox user:ann videos/{id}:play",
+            "-sandbox user:ann videos:read",
+        ]
+    );
+    assert!(diff(&old, &old).is_empty());
+}
+
+#[test]
+fn casbins_own_spelling_of_a_known_model_makes_no_difference() {
+    let mut model = PATTERNS;
+    model[3] = r#"g(r.sub,p.sub,r.dom)&&(p.dom=="*"||r.dom==p.dom)&&keyMatch(r.obj,p.obj)&&(p.act=="*"||r.act==p.act)"#;
+    let rules = "p, role:viewer, *, videos, read, allow\n";
+    assert!(load(model, rules, "test = []").unwrap().is_compiled());
+}

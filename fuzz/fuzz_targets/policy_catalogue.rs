@@ -1,0 +1,6 @@
+//! Any bytes as `catalogue.toml` of a policy that is right otherwise: refused or loaded, never a panic.
+#![no_main]
+
+mod policy;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| policy::load_with("catalogue.toml", bytes));
