@@ -15,9 +15,10 @@ use tessera_proto::v1::{
 
 use crate::support::{Authority, access, refresh, root, stderr, stdout, viewer};
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "ApiKeyService",
     "KeyService",
+    "PolicyService",
     "RevocationService",
     "SessionService",
     "TokenService",
