@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tessera_core::Seconds;
+use tessera_core::{Audience, Seconds};
+
+mod policy;
+
+pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 
 /// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
 #[derive(Parser)]
@@ -22,6 +26,16 @@ pub(crate) struct Arguments {
     pub(crate) output: Output,
 }
 
+impl Arguments {
+    /// Whether a program reads the answer.
+    pub(crate) fn as_json(&self) -> bool {
+        match &self.command {
+            Command::Policy(policy) => self.output.json || policy.format == Some(Format::Json),
+            _ => self.output.json,
+        }
+    }
+}
+
 /// How the authority is reached.
 #[derive(Args)]
 pub(crate) struct Connection {
@@ -30,6 +44,7 @@ pub(crate) struct Connection {
         long,
         global = true,
         env = "TESSERA_ADDR",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:7600",
         value_name = "URL",
         help_heading = "Connection"
@@ -50,6 +65,7 @@ pub(crate) struct Connection {
         long,
         global = true,
         env = "TESSERA_CA",
+        hide_env_values = true,
         value_name = "FILE",
         help_heading = "Connection"
     )]
@@ -107,6 +123,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Session,
     },
+    /// Check, test, explain, compare and format policies; see and change the one in force.
+    Policy(Policy),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -126,7 +144,7 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Policy files; without it, the example policy.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) policy: Option<PathBuf>,
     /// Life of an access token where the caller names none.
     #[arg(long, default_value = "1h", value_name = "TIME")]
@@ -184,7 +202,15 @@ pub(crate) enum Token {
         /// Fetch the authority's keys, and check signature and time.
         #[arg(long)]
         verify: bool,
+        /// The audience that the token must have.
+        #[arg(long, value_name = "AUDIENCE", requires = "verify", value_parser = audience)]
+        audience: Option<Audience>,
     },
+}
+
+/// Reads an audience.
+fn audience(text: &str) -> Result<Audience, String> {
+    Audience::parse(text).map_err(|error| error.to_string())
 }
 
 #[derive(Args)]

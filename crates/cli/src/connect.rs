@@ -8,8 +8,8 @@ use std::{
 
 use tessera_proto::v1::{
     api_key_service_client::ApiKeyServiceClient, key_service_client::KeyServiceClient,
-    revocation_service_client::RevocationServiceClient, session_service_client::SessionServiceClient,
-    token_service_client::TokenServiceClient,
+    policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
+    session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -53,6 +53,10 @@ impl Connection {
 
     pub(crate) async fn sessions(&self) -> Result<SessionServiceClient<Authorized>, Failure> {
         Ok(SessionServiceClient::new(self.authorized(true).await?))
+    }
+
+    pub(crate) async fn policies(&self) -> Result<PolicyServiceClient<Authorized>, Failure> {
+        Ok(PolicyServiceClient::new(self.authorized(true).await?))
     }
 
     /// A stream has no deadline.

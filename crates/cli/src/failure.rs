@@ -2,10 +2,15 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tessera_server::code_name;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+use crate::{
+    draw::Refused,
+    terminal::{Paint, visible},
+};
 
 /// A command that failed.
 #[derive(Debug)]
@@ -15,6 +20,8 @@ pub(crate) struct Failure {
     reason: String,
     message: String,
     hint: Option<&'static str>,
+    /// What is wrong in the files of a policy.
+    refused: Option<Refused>,
 }
 
 impl Failure {
@@ -26,7 +33,21 @@ impl Failure {
             reason: String::new(),
             message: message.to_string(),
             hint: None,
+            refused: None,
         }
+    }
+
+    /// The command could not run on a policy that is refused.
+    pub(crate) fn policy(message: impl Display, refused: Refused) -> Self {
+        Self {
+            refused: Some(refused),
+            ..Self::cannot_run(message)
+        }
+    }
+
+    /// The same failure with another exit code, where 2 has a meaning of its own.
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
     }
 
     /// The command ran and was refused: exit code 1.
@@ -40,22 +61,38 @@ impl Failure {
     /// Says what happened on stderr.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         if as_json {
-            let code = self.wire_code.map_or("CANNOT_RUN", code_name);
-            let error =
-                json!({ "code": code, "reason": self.reason, "message": self.message, "hint": self.hint });
-            eprintln!("{}", json!({ "error": error }));
+            eprintln!("{}", json!({ "error": self.to_json() }));
         } else {
-            let what = match (self.wire_code, self.reason.as_str()) {
-                (None, _) => String::new(),
-                (Some(code), "") => format!("{}: ", code_name(code)),
-                (Some(code), reason) => format!("{} / {reason}: ", code_name(code)),
-            };
-            eprintln!("error: {what}{}", self.message);
-            if let Some(hint) = self.hint {
-                eprintln!("  help: {hint}");
-            }
+            self.report_to_people();
         }
         ExitCode::from(self.code)
+    }
+
+    fn to_json(&self) -> Value {
+        let code = self.wire_code.map_or("CANNOT_RUN", code_name);
+        let mut error =
+            json!({ "code": code, "reason": self.reason, "message": self.message, "hint": self.hint });
+        if let (Some(refused), Some(members)) = (&self.refused, error.as_object_mut()) {
+            members.insert("diagnostics".to_owned(), refused.to_json());
+        }
+        error
+    }
+
+    fn report_to_people(&self) {
+        if let Some(refused) = &self.refused {
+            eprintln!("{}", refused.draw(Paint::stderr()));
+        }
+        let what = match (self.wire_code, self.reason.as_str()) {
+            (None, _) => String::new(),
+            (Some(code), "") => format!("{}: ", code_name(code)),
+            (Some(code), reason) => format!("{} / {reason}: ", code_name(code)),
+        };
+        // It may repeat what stands in a file.
+        let lines: Vec<_> = self.message.lines().map(visible).collect();
+        eprintln!("error: {what}{}", lines.join("\n"));
+        if let Some(hint) = self.hint {
+            eprintln!("  help: {hint}");
+        }
     }
 }
 
@@ -82,6 +119,7 @@ impl From<Status> for Failure {
                     .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
             reason,
             message: status.message().to_owned(),
+            refused: None,
         }
     }
 }
@@ -94,6 +132,9 @@ fn hint(reason: &str) -> Option<&'static str> {
             "begin a new session with `tessera token issue`"
         }
         "SCOPE_DENIED" | "CALL_NOT_ALLOWED" => "policy decides this: change the policy files, or ask who may",
+        "PLAN_STALE" => "plan again: `tessera policy plan`",
+        "TOO_MANY_SESSIONS" => "`tessera policy plan` shows whom it touches; --max-sessions allows more",
+        "POLICY_REFUSED" => "mend the files: `tessera policy check` shows where; the policy in force stays",
         "CURSOR_EXPIRED" | "CURSOR_INVALID" => "begin with `--from snapshot`",
         "RATE_LIMITED" | "OVERLOADED" | "NOT_FRESH_ENOUGH" => "try again in a moment",
         "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",

@@ -4,9 +4,11 @@
 mod arguments;
 mod command;
 mod connect;
+mod draw;
 mod failure;
 mod json;
 mod output;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -22,8 +24,11 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let as_json = arguments.output.json;
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
+    let as_json = arguments.as_json();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::cannot_run(format!("no async runtime: {error}")).report(as_json),
@@ -35,6 +40,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(as_json),
     }
+}
+
+/// Prints help, or what could not be understood.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where it can't be printed.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    // 2 would say that there are changes.
+    let mut words = std::env::args_os().skip_while(|word| word != "policy");
+    let is_diff = words.any(|word| word == "diff");
+    ExitCode::from(if is_diff { 1 } else { 2 })
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
@@ -51,6 +69,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Watch(watch) => command::watch::run(watch, &connection, &output).await?,
         Command::Apikey { command } => command::apikey::run(command, &connection, &output).await?,
         Command::Session { command } => command::session::run(command, &connection, &output).await?,
+        Command::Policy(policy) => return command::policy::run(policy, &connection, output).await,
         Command::Completions { shell } => command::completions(shell),
     }
     Ok(ExitCode::SUCCESS)

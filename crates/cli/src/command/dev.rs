@@ -15,14 +15,14 @@ use tessera_authority::{Authority, Options};
 use tessera_core::{
     ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock,
 };
-use tessera_policy::Policy;
+use tessera_policy::{Permission, Policy};
 use tessera_server::{Limits, Listeners, ServeOptions, launch, serve, telemetry};
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
 use crate::{
     arguments::Dev,
-    command::{serve::listen, shutdown},
+    command::{policy::load_right, serve::listen, shutdown},
     failure::Failure,
     output::print_line,
 };
@@ -68,10 +68,9 @@ struct Addresses {
 
 async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     let policy = match &arguments.policy {
-        None => Policy::from_files(Policy::default_files()),
-        Some(folder) => Policy::load(folder),
+        None => Policy::from_files(Policy::default_files()).map_err(Failure::cannot_run)?,
+        Some(folder) => load_right(folder)?,
     };
-    let policy = policy.map_err(|error| Failure::cannot_run(format!("the policy is refused:\n{error}")))?;
     let (store, server_key) = match &arguments.data_dir {
         None => {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -250,11 +249,16 @@ fn banner(
         .policy
         .as_ref()
         .map_or("the example policy".to_owned(), |p| p.display().to_string());
+    let reload = match arguments.policy {
+        Some(_) => "           a change in this folder is put in force by itself\n",
+        None => "",
+    };
     let mut text = format!(
         "tessera {version} is ready, for trying out and not for production\n\n\
          \x20 gRPC     http://{public}\n\
          \x20 metrics  http://{admin}/metrics\n\
          \x20 policy   {policy}, revision {revision}\n\
+         {reload}\
          \x20 state    {state}\n\n",
         version = env!("CARGO_PKG_VERSION"),
         public = addresses.public,
@@ -267,17 +271,58 @@ fn banner(
     for remark in remarks {
         text += &format!("\n  note: {remark}\n");
     }
-    let key = keys.values().next().map_or("", String::as_str);
+    let Some((realm, key)) = keys.first_key_value() else {
+        return text;
+    };
     text += &format!(
         "\nIn another terminal:\n\n\
-         \x20 export TESSERA_ADDR=http://{public} TESSERA_API_KEY={key}\n\
-         \x20 {tessera} token issue --subject user:ann --role role:viewer\n\
-         \x20 {tessera} session list --subject user:ann\n\
-         \x20 {tessera} watch --from snapshot\n\n\
-         Ctrl-C stops it.\n",
+         \x20 export TESSERA_ADDR=http://{public} TESSERA_API_KEY={key}\n",
         public = addresses.public,
     );
-    text
+    let commands = match &arguments.policy {
+        None => vec![
+            "token issue --subject user:ann --role role:viewer".to_owned(),
+            "session list --subject user:ann".to_owned(),
+            "watch --from snapshot".to_owned(),
+        ],
+        Some(folder) => commands_of(&authority.policy(), realm, folder),
+    };
+    for command in commands {
+        text += &format!("  {tessera} {command}\n");
+    }
+    text + "\nCtrl-C stops it.\n"
+}
+
+/// Commands that work with a policy that we know nothing about.
+fn commands_of(policy: &Policy, realm: &RealmName, folder: &Path) -> Vec<String> {
+    let Ok(client) = ClientName::parse(CLIENT) else {
+        return Vec::new();
+    };
+    let mut commands = Vec::new();
+    let scopes = policy.catalogue().concrete_scopes();
+    let granted = policy.grant(realm, &client.to_subject(), &[], &scopes).granted;
+    if let Some(scope) = granted.iter().next() {
+        // Where there is only one audience, it need not be named.
+        let audience = match policy.catalogue().audiences() {
+            [first, _, ..] => format!(" --audience {first}"),
+            _ => String::new(),
+        };
+        commands.push(format!("token issue --scope {scope}{audience}"));
+    }
+    if policy.permits(realm, &client, &Permission::ReadPolicies) {
+        commands.push("policy status".to_owned());
+    }
+    commands.push(format!("policy check {}", quoted(&folder.to_string_lossy())));
+    commands
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// How this program can be called from where its user is.

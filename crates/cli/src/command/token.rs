@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use tessera_core::{Clock, RealmName, SystemClock};
+use tessera_core::{Audience, Clock, RealmName, SystemClock};
 use tessera_proto::v1::{
     IntrospectRequest, IntrospectResponse, IssueRequest, ListKeysRequest, RefreshRequest, RevokeRequest,
     TokenSet, revoke_request::Target,
@@ -60,8 +60,12 @@ pub(crate) async fn run(
             };
             print_revoked(request, connection, output).await?;
         }
-        Token::Inspect { token, verify } => {
-            return inspect(&secret(token)?, verify, connection, output).await;
+        Token::Inspect {
+            token,
+            verify,
+            audience,
+        } => {
+            return inspect(&secret(token)?, verify, audience.as_ref(), connection, output).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -153,6 +157,7 @@ fn introspection(response: &IntrospectResponse) -> String {
 async fn inspect(
     token: &str,
     verify: bool,
+    audience: Option<&Audience>,
     connection: &Connection,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
@@ -167,13 +172,16 @@ async fn inspect(
         ));
     };
     let verdict = if verify {
-        Some(verdict(token, connection).await?)
+        Some(verdict(token, audience, connection).await?)
     } else {
         None
     };
     let said = match &verdict {
         None => "nothing was verified (--verify does)".to_owned(),
-        Some(Ok(())) => "signature and time are right; whether it is revoked was not asked".to_owned(),
+        Some(Ok(())) => {
+            let too = audience.map_or("signature and time", |_| "signature, time and audience");
+            format!("{too} are right; whether it is revoked was not asked")
+        }
         Some(Err(error)) => format!("REFUSED: {error}"),
     };
     let mut document = json::claims(kid.as_str(), &claims);
@@ -205,6 +213,7 @@ async fn inspect(
 /// Verifies as a service would, with the keys that the authority publishes.
 async fn verdict(
     token: &str,
+    audience: Option<&Audience>,
     connection: &Connection,
 ) -> Result<Result<(), tessera_token::VerifyError>, Failure> {
     let mut keyring = Keyring::default();
@@ -234,7 +243,7 @@ async fn verdict(
         }
     }
     let expected = Expectation {
-        audience: None,
+        audience,
         realm: None,
         leeway: Expectation::LEEWAY_DEFAULT,
     };

@@ -1,0 +1,185 @@
+//! What can be typed behind `tessera policy`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+#[derive(Args)]
+pub(crate) struct Policy {
+    #[command(subcommand)]
+    pub(crate) command: PolicyCommand,
+    /// How the answer looks; `json` is what `--json` says.
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+}
+
+/// How an answer looks.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Human,
+    /// One document for programs.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Read a policy as strictly as the authority does, and show every mistake.
+    ///
+    /// Needs no authority. Exit code 0 where all is right, 1 where something is not, 2 where the folder can't
+    /// be looked at.
+    #[command(after_help = "Example:\n  tessera policy check policies")]
+    Check(Folder),
+    /// Run a policy's own tests, and name the rules that none of them covers.
+    ///
+    /// Needs no authority. Exit code 0 where all tests pass, 1 where one fails, 2 where they could not run.
+    #[command(after_help = "Example:\n  tessera policy test policies --deny-uncovered")]
+    Test {
+        #[command(flatten)]
+        folder: Folder,
+        /// Take a rule that no test covers for a mistake: exit code 1.
+        #[arg(long)]
+        deny_uncovered: bool,
+    },
+    /// Say why a subject may have a scope, or may not.
+    ///
+    /// Asks a folder, or with `--live` the authority. Exit code 0 for both answers, 2 where there is none.
+    #[command(
+        after_help = "Examples:\n  tessera policy explain user:ann videos:write --realm production --role \
+                      role:viewer\n  tessera policy explain --decision 0198f2c3-5a1e-7c44-9d21-0b1f6a7e8c90"
+    )]
+    Explain {
+        /// Whom a token would speak for.
+        #[arg(required_unless_present = "decision", value_name = "SUBJECT")]
+        subject: Option<String>,
+        /// The scope, or what the authority does for a client, such as `tessera/tokens:introspect`.
+        #[arg(required_unless_present = "decision", value_name = "SCOPE")]
+        scope: Option<String>,
+        #[command(flatten)]
+        about: About,
+        /// Explain a decision that was made, by its id from an answer, an error, the log or the audit trail.
+        #[arg(
+            long,
+            value_name = "ID",
+            conflicts_with_all = ["subject", "scope", "realm", "roles", "policy"]
+        )]
+        decision: Option<String>,
+    },
+    /// Say whether a subject may have a scope: `yes`, or `no` and why.
+    ///
+    /// Asks a folder, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 where there is no answer.
+    #[command(
+        after_help = "Example:\n  tessera policy can user:ann videos:read --realm production --role \
+                      role:viewer"
+    )]
+    Can {
+        /// Whom a token would speak for.
+        #[arg(value_name = "SUBJECT")]
+        subject: String,
+        /// The scope, or what the authority does for a client, such as `tessera/tokens:introspect`.
+        #[arg(value_name = "SCOPE")]
+        scope: String,
+        #[command(flatten)]
+        about: About,
+    },
+    /// Compare two policies: who gains and who loses what.
+    ///
+    /// Exit code 0 where they allow the same, 2 where they do not, 1 where they can't be compared.
+    #[command(
+        after_help = "Examples:\n  tessera policy diff main/policies policies\n  tessera policy diff \
+                      main/policies policies --fail-on-gain"
+    )]
+    Diff(Diff),
+    /// Space the rules of `*.csv` alike; comments and meaning stay.
+    ///
+    /// Needs no authority, and formats a policy that has mistakes, too. Exit code 0 where it is done, 1 where
+    /// `--check` found something, 2 where a file can't be read or written.
+    #[command(after_help = "Example:\n  tessera policy fmt policies --check")]
+    Fmt {
+        #[command(flatten)]
+        folder: Folder,
+        /// Change nothing; name the files that would change, with exit code 1.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show the policy in force, and the last attempt to change it.
+    ///
+    /// Exit code 1 where the last attempt was refused.
+    #[command(after_help = "Example:\n  tessera policy status")]
+    Status,
+    /// Put in force what the authority's policy folder has.
+    #[command(after_help = "Example:\n  tessera policy reload")]
+    Reload,
+    /// Show what a change of policy would do, and do nothing.
+    ///
+    /// Of the files in the authority's own policy folder, or with DIR of those.
+    #[command(after_help = "Examples:\n  tessera policy plan\n  tessera policy plan policies")]
+    Plan {
+        /// A folder here whose files are sent.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: Option<PathBuf>,
+    },
+    /// Put in force what was planned, if the authority's policy folder still has it.
+    #[command(
+        after_help = "Example:\n  tessera policy apply \"$(tessera policy plan --field plan)\" \
+                      --max-sessions 100"
+    )]
+    Apply {
+        /// The plan, as `tessera policy plan` prints it.
+        plan: String,
+        /// The most live sessions that may lose scopes or end.
+        #[arg(long, value_name = "N")]
+        max_sessions: Option<u64>,
+    },
+}
+
+/// A folder of policy files.
+#[derive(Args)]
+pub(crate) struct Folder {
+    /// The folder of the policy.
+    #[arg(value_name = "DIR", default_value = "policies", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
+    folder: PathBuf,
+    /// The same, as other verbs have it.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    policy: Option<PathBuf>,
+}
+
+impl Folder {
+    pub(crate) fn into_path(self) -> PathBuf {
+        self.policy.unwrap_or(self.folder)
+    }
+}
+
+/// What a question is about besides subject and scope, and who is asked.
+#[derive(Args)]
+pub(crate) struct About {
+    /// The realm; with `--live` it is the API key's, and this makes sure.
+    #[arg(long, value_name = "REALM")]
+    pub(crate) realm: Option<String>,
+    /// A role that counts as if the subject had it; repeat it for several.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+    /// The folder of the policy.
+    #[arg(long, default_value = "policies", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) policy: PathBuf,
+    /// Ask the authority about the policy in force instead.
+    #[arg(long, conflicts_with = "policy")]
+    pub(crate) live: bool,
+}
+
+/// Two policies to compare.
+#[derive(Args)]
+pub(crate) struct Diff {
+    /// The folder before.
+    #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
+    pub(crate) old: PathBuf,
+    /// The folder after.
+    #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
+    pub(crate) new: PathBuf,
+    /// Ask the authority how many live sessions NEW would touch.
+    #[arg(long)]
+    pub(crate) server: bool,
+    /// Fail with exit code 1 where anybody gains anything.
+    #[arg(long)]
+    pub(crate) fail_on_gain: bool,
+}

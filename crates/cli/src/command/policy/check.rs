@@ -1,0 +1,66 @@
+//! `tessera policy check`: everything that is wrong in a folder.
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::json;
+use tessera_policy::{Policy, Sources};
+
+use super::{load, shown};
+use crate::{
+    arguments::Output,
+    failure::Failure,
+    terminal::{Paint, counted},
+};
+
+pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
+    match load(folder)? {
+        Ok(policy) => {
+            let document = json!({
+                "ok": true,
+                "revision": policy.revision(),
+                "rules": policy.rule_count(),
+                "compiled": policy.is_compiled(),
+                "diagnostics": [],
+            });
+            output.print(&document, || right(folder, &policy, Paint::stdout()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(refused) => {
+            let document = json!({
+                "ok": false,
+                "revision": refused.sources.as_ref().map(Sources::revision),
+                "rules": null,
+                "compiled": null,
+                "diagnostics": refused.to_json(),
+            });
+            output.print(&document, || refused.draw(Paint::stdout()))?;
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+fn right(folder: &Path, policy: &Policy, paint: Paint) -> String {
+    let catalogue = policy.catalogue();
+    let compiled = if policy.is_compiled() {
+        "compiled"
+    } else {
+        "not compiled"
+    };
+    let mut text = format!(
+        "{}: {}, {}, {}, {}, {}; revision {}; {compiled}\n",
+        paint.good(&shown(folder)),
+        counted(policy.rule_count(), "rule"),
+        counted(catalogue.roles().len(), "role"),
+        counted(catalogue.scopes().count(), "scope"),
+        counted(catalogue.realms().len(), "realm"),
+        counted(policy.test_report().tests, "test"),
+        policy.revision(),
+    );
+    if !policy.is_compiled() {
+        text += &format!(
+            "{} the model is not the usual one: casbin itself answers, which looks at every rule each time\n",
+            paint.warn("warning:")
+        );
+    }
+    text
+}

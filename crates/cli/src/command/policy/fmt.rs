@@ -1,0 +1,165 @@
+//! `tessera policy fmt`: rules spaced alike.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+};
+
+use serde_json::{Value, json};
+use tessera_policy::format_rules;
+
+use super::shown;
+use crate::{
+    arguments::Output,
+    failure::Failure,
+    terminal::{counted, visible},
+};
+
+/// The largest file, as the loader has it.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+pub(super) fn run(folder: &Path, is_check: bool, output: &Output) -> Result<ExitCode, Failure> {
+    // All are read before one is written: a mistake leaves nothing half done.
+    let files = rule_files(folder)?;
+    let total = files.len();
+    let changed: Vec<Formatted> = files
+        .into_iter()
+        .map(Formatted::read)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(|file| file.before != file.after)
+        .collect();
+    if !is_check {
+        for file in &changed {
+            file.write()
+                .map_err(|error| file.path.failure("written", &error))?;
+        }
+    }
+    let is_found = is_check && !changed.is_empty();
+    let names: Vec<&str> = changed.iter().map(|file| file.path.name.as_str()).collect();
+    let document = json!({
+        "ok": !is_found,
+        "changed": names.iter().copied().collect::<Value>(),
+        "unchanged": total - names.len(),
+    });
+    output.print(&document, || text(&names, total, is_check))?;
+    Ok(ExitCode::from(u8::from(is_found)))
+}
+
+fn text(names: &[&str], total: usize, is_check: bool) -> String {
+    let said = if is_check {
+        "would be formatted:"
+    } else {
+        "formatted"
+    };
+    let mut text: String = names
+        .iter()
+        .map(|name| format!("{said} {}\n", visible(name)))
+        .collect();
+    let unchanged = total - names.len();
+    if unchanged > 0 {
+        text += &format!("{} formatted already\n", counted(unchanged, "file"));
+    }
+    text
+}
+
+/// A rule file, with the name that it has in the policy.
+struct RuleFile {
+    path: PathBuf,
+    name: String,
+}
+
+impl RuleFile {
+    fn failure(&self, what: &str, error: &dyn std::fmt::Display) -> Failure {
+        Failure::cannot_run(format!("`{}` can't be {what}: {error}", shown(&self.path)))
+    }
+}
+
+/// The rule files of a folder in name order.
+fn rule_files(folder: &Path) -> Result<Vec<RuleFile>, Failure> {
+    let wrong = |error: io::Error| Failure::cannot_run(format!("`{}` can't be read: {error}", shown(folder)));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let entry = entry.map_err(wrong)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".csv") && !name.starts_with('.') {
+            let path = entry.path();
+            files.push(RuleFile { path, name });
+        }
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    if files.is_empty() {
+        return Err(Failure::cannot_run(format!(
+            "`{}` has no rule files: none ends in `.csv`",
+            shown(folder)
+        )));
+    }
+    Ok(files)
+}
+
+/// A file before and after.
+struct Formatted {
+    path: RuleFile,
+    before: String,
+    after: String,
+}
+
+impl Formatted {
+    fn read(path: RuleFile) -> Result<Self, Failure> {
+        let bytes = read(&path.path).map_err(|error| path.failure("read", &error))?;
+        let before = String::from_utf8(bytes).map_err(|_| path.failure("formatted", &"it is not UTF-8"))?;
+        let after = format_rules(&before);
+        Ok(Self { path, before, after })
+    }
+
+    /// Writes it whole or not at all, under the name, owner and permissions that it had.
+    fn write(&self) -> io::Result<()> {
+        // A link is followed: replacing it would cut off the file that it stands for.
+        let target = fs::canonicalize(&self.path.path)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        // Hidden files are no part of a policy.
+        let temporary = target.with_file_name(format!(".{name}.{}.new", process::id()));
+        let written = self.replace(&target, &temporary);
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn replace(&self, target: &Path, temporary: &Path) -> io::Result<()> {
+        let metadata = fs::metadata(target)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)?;
+        file.write_all(self.after.as_bytes())?;
+        // Only root may give files away; who may not, keeps what is formatted as its own.
+        let _ = chown(temporary, Some(metadata.uid()), Some(metadata.gid()));
+        file.set_permissions(metadata.permissions())?;
+        file.sync_all()?;
+        if read(target)? != self.before.as_bytes() {
+            return Err(io::Error::other("it changed meanwhile; try again"));
+        }
+        fs::rename(temporary, target)?;
+        // The rename itself.
+        let folder = target.parent().unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// The bytes of a file of reasonable size. Anything else, such as a pipe, is not opened.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > BYTES_MAX) {
+        return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,139 @@
+//! `tessera policy plan`: what a change would do, asked of the authority.
+
+use std::{path::Path, process::ExitCode};
+
+use tessera_policy::Sources;
+use tessera_proto::v1::{self, ChangeKind, PlanRequest, PlanResponse, PolicyFile};
+
+use super::{explain, is_refused, read, wire};
+use crate::{
+    arguments::{Connection, Output},
+    failure::Failure,
+    terminal::{Paint, counted, visible},
+};
+
+/// The most bytes that an authority takes.
+const BYTES_MAX: usize = 3 * 1024 * 1024;
+
+pub(super) async fn run(
+    folder: Option<&Path>,
+    connection: &Connection,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let sources = match folder {
+        None => None,
+        Some(folder) => Some(read(folder)?.map_err(|refused| is_refused(folder, refused))?),
+    };
+    let plan = ask(sources.as_ref(), connection).await?;
+    output.print(&wire::plan_response(&plan), || {
+        text(&plan, sources.is_none(), Paint::stdout())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks what files would do; none: those of the authority's folder.
+pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> Result<PlanResponse, Failure> {
+    if let Some(bytes) = sources
+        .map(Sources::byte_count)
+        .filter(|bytes| *bytes > BYTES_MAX)
+    {
+        return Err(Failure::cannot_run(format!(
+            "the files have {bytes} bytes, and an authority takes {BYTES_MAX}; put them into its folder, and \
+             plan without DIR"
+        )));
+    }
+    let files = sources.map(|sources| {
+        let files = sources.iter().map(|(name, content)| PolicyFile {
+            name: name.to_owned(),
+            content: content.to_vec(),
+        });
+        files.collect()
+    });
+    let request = PlanRequest {
+        files: files.unwrap_or_default(),
+    };
+    Ok(connection.policies().await?.plan(request).await?.into_inner())
+}
+
+fn text(plan: &PlanResponse, is_of_folder: bool, paint: Paint) -> String {
+    if plan.current_revision == plan.new_revision {
+        return format!("revision {} is in force already", visible(&plan.current_revision));
+    }
+    let mut text = format!(
+        "revision {} → {}\n",
+        visible(&plan.current_revision),
+        visible(&plan.new_revision)
+    );
+    for change in &plan.changes {
+        text += &line(change, paint);
+    }
+    let shown = u64::try_from(plan.changes.len()).unwrap_or(u64::MAX);
+    text += &match plan.changes_total.saturating_sub(shown) {
+        0 => format!(
+            "{} in the realm of the API key\n",
+            counted(plan.changes_total, "change")
+        ),
+        more => format!(
+            "{}, {more} of them not shown\n",
+            counted(plan.changes_total, "change")
+        ),
+    };
+    text += &format!(
+        "sessions of that realm: {}\n",
+        felt(plan.sessions.as_ref(), Tense::Future)
+    );
+    let id = visible(&plan.plan);
+    text += &if is_of_folder {
+        format!("\nplan {id}\nput it in force with: tessera policy apply {id}\n")
+    } else {
+        format!(
+            "\nplan {id}\nthe authority applies what its own folder has: put the files there, then `tessera policy \
+             plan`\n"
+        )
+    };
+    text
+}
+
+fn line(change: &v1::PolicyChange, paint: Paint) -> String {
+    let sign = match change.kind() {
+        ChangeKind::Gained => paint.good("+"),
+        ChangeKind::Lost => paint.bad("-"),
+        ChangeKind::Unspecified => "?".to_owned(),
+    };
+    let mark = if change.scope.starts_with("tessera/") {
+        paint.warn("!")
+    } else {
+        " ".to_owned()
+    };
+    let rule = change.rule.as_ref().map_or_else(String::new, |rule| {
+        format!("   {}  {}", explain::place(rule), visible(&rule.text))
+    });
+    format!(
+        "{mark} {sign} {}  {}{rule}\n",
+        visible(&change.holder),
+        visible(&change.scope)
+    )
+}
+
+/// Whether something happened, or would.
+#[derive(Clone, Copy)]
+pub(super) enum Tense {
+    Past,
+    Future,
+}
+
+/// What live sessions feel, in one line.
+pub(super) fn felt(effect: Option<&v1::Effect>, tense: Tense) -> String {
+    let effect = effect.copied().unwrap_or_default();
+    let (lose, end) = match tense {
+        Tense::Past => ("lost scopes", "ended"),
+        Tense::Future => ("would lose scopes", "would end"),
+    };
+    if effect.narrowed == 0 && effect.ended == 0 {
+        return format!("none of {} live is touched", effect.live);
+    }
+    format!(
+        "of {} live, {} {lose} and {} {end}",
+        effect.live, effect.narrowed, effect.ended
+    )
+}

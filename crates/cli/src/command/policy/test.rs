@@ -1,0 +1,104 @@
+//! `tessera policy test`: the policy's own tests, and what they leave out.
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::{Value, json};
+use tessera_policy::{RuleAt, TestReport};
+
+use super::{is_refused, load, shown, wire};
+use crate::{
+    arguments::Output,
+    draw::Refused,
+    failure::Failure,
+    terminal::{Paint, counted, padded, visible, width},
+};
+
+/// The code of a test that fails; with any other finding the tests did not run.
+const TEST_FAILED: &str = "P050";
+/// How many rules are named.
+const NAMED_MAX: usize = 100;
+
+pub(super) fn run(folder: &Path, deny_uncovered: bool, output: &Output) -> Result<ExitCode, Failure> {
+    let policy = match load(folder)? {
+        Ok(policy) => policy,
+        Err(refused) => return failed(folder, refused, output),
+    };
+    let report = policy.test_report();
+    let is_ok = report.uncovered.is_empty() || !deny_uncovered;
+    let document = json!({
+        "ok": is_ok,
+        "revision": policy.revision(),
+        "tests": report.tests,
+        "expectations": report.expectations,
+        "uncovered": report.uncovered.iter().map(wire::rule_json).collect::<Value>(),
+        "diagnostics": [],
+    });
+    output.print(&document, || {
+        passed(folder, &report, deny_uncovered, Paint::stdout())
+    })?;
+    Ok(ExitCode::from(u8::from(!is_ok)))
+}
+
+fn failed(folder: &Path, refused: Refused, output: &Output) -> Result<ExitCode, Failure> {
+    let mut diagnostics = refused.error.diagnostics.iter();
+    if !diagnostics.all(|diagnostic| diagnostic.code == TEST_FAILED) {
+        return Err(is_refused(folder, refused));
+    }
+    let document = json!({
+        "ok": false,
+        "revision": refused.sources.as_ref().map(tessera_policy::Sources::revision),
+        "tests": null,
+        "expectations": null,
+        "uncovered": null,
+        "diagnostics": refused.to_json(),
+    });
+    output.print(&document, || refused.draw(Paint::stdout()))?;
+    Ok(ExitCode::from(1))
+}
+
+fn passed(folder: &Path, report: &TestReport, deny_uncovered: bool, paint: Paint) -> String {
+    let mut text = match report.tests {
+        0 => format!("{}: there are no tests\n", shown(folder)),
+        tests => format!(
+            "{}: {} with {} passed\n",
+            paint.good(&shown(folder)),
+            counted(tests, "test"),
+            counted(report.expectations, "expectation"),
+        ),
+    };
+    if report.uncovered.is_empty() {
+        return text;
+    }
+    let count = report.uncovered.len();
+    let verb = if count == 1 { "is" } else { "are" };
+    let said = format!("{} {verb} covered by no test:", counted(count, "rule"));
+    text += &if deny_uncovered {
+        format!("{} {said}\n", paint.bad("error:"))
+    } else {
+        format!("{} {said}\n", paint.warn("warning:"))
+    };
+    text += &rules(&report.uncovered);
+    text
+}
+
+fn rules(uncovered: &[RuleAt]) -> String {
+    let rows: Vec<(String, &str)> = uncovered
+        .iter()
+        .take(NAMED_MAX)
+        .map(|rule| {
+            (
+                format!("{}:{}", visible(&rule.file), rule.line),
+                rule.text.as_str(),
+            )
+        })
+        .collect();
+    let column = rows.iter().map(|(place, _)| width(place)).max().unwrap_or(0);
+    let mut text: String = rows
+        .iter()
+        .map(|(place, rule)| format!("  {}  {rule}\n", padded(place, column)))
+        .collect();
+    if let Some(more) = uncovered.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        text += &format!("  and {more} more: --json has all of them\n");
+    }
+    text
+}

@@ -1,0 +1,161 @@
+//! Text on a terminal: coloured for people, and never more than text.
+
+use std::{
+    borrow::Cow,
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal},
+};
+
+/// Colours, where a person looks.
+#[derive(Clone, Copy)]
+pub(crate) struct Paint {
+    is_on: bool,
+}
+
+impl Paint {
+    /// For stdout: only a terminal is coloured, and not against `NO_COLOR` (<https://no-color.org>).
+    pub(crate) fn stdout() -> Self {
+        Self::of(io::stdout().is_terminal())
+    }
+
+    /// The same for stderr.
+    pub(crate) fn stderr() -> Self {
+        Self::of(io::stderr().is_terminal())
+    }
+
+    /// For tests: as in a file.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { is_on: false }
+    }
+
+    fn of(is_terminal: bool) -> Self {
+        let (no_color, term) = (env::var_os("NO_COLOR"), env::var_os("TERM"));
+        Self {
+            is_on: is_terminal && is_wanted(no_color.as_deref(), term.as_deref()),
+        }
+    }
+
+    /// What is wrong, denied or lost.
+    pub(crate) fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// What is right or allowed.
+    pub(crate) fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// What needs a second look.
+    pub(crate) fn warn(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// What leads on.
+    pub(crate) fn hint(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        if self.is_on {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Whether a terminal with this environment is to be coloured.
+fn is_wanted(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
+}
+
+/// A text with everything that a terminal would act on, or not show, written out: `<U+001B>`.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.chars().map(|character| match character {
+        _ if is_hidden(character) => format!("<U+{:04X}>", u32::from(character)),
+        _ => character.to_string(),
+    });
+    Cow::Owned(shown.collect())
+}
+
+/// Controls, and what has no width or turns the direction of writing.
+pub(crate) fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// How many columns of a terminal a visible text takes, near enough for a line of carets.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars()
+        .map(|character| match character {
+            '\u{300}'..='\u{36f}' => 0,
+            '\u{1100}'..='\u{115f}'
+            | '\u{2e80}'..='\u{a4cf}'
+            | '\u{ac00}'..='\u{d7a3}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{fe30}'..='\u{fe6f}'
+            | '\u{ff00}'..='\u{ff60}'
+            | '\u{ffe0}'..='\u{ffe6}'
+            | '\u{1f300}'..='\u{1faff}'
+            | '\u{20000}'..='\u{3fffd}' => 2,
+            _ => 1,
+        })
+        .sum()
+}
+
+/// A text filled up with spaces to a width.
+pub(crate) fn padded(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// `1 rule`, `2 rules`.
+pub(crate) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        count => format!("{count} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_is_left() {
+        assert_eq!(
+            visible("\x1b[2Jé\u{202e}\u{9b}\r"),
+            "<U+001B>[2Jé<U+202E><U+009B><U+000D>"
+        );
+        assert_eq!(visible("role:viewer → é"), "role:viewer → é");
+        assert!(
+            (0..=0x1f)
+                .chain(0x7f..=0x9f)
+                .filter_map(char::from_u32)
+                .all(is_hidden)
+        );
+    }
+
+    #[test]
+    fn only_a_terminal_that_wants_it_is_coloured() {
+        let (set, empty) = (Some(OsStr::new("1")), Some(OsStr::new("")));
+        let (xterm, dumb) = (Some(OsStr::new("xterm")), Some(OsStr::new("dumb")));
+        assert!(is_wanted(None, xterm) && is_wanted(empty, None));
+        assert!(!is_wanted(set, xterm) && !is_wanted(None, dumb));
+        assert_eq!(Paint { is_on: true }.bad("no"), "\x1b[31mno\x1b[0m");
+        assert_eq!(Paint { is_on: false }.bad("no"), "no");
+    }
+
+    #[test]
+    fn a_wide_letter_takes_two_columns() {
+        assert_eq!((width("ab"), width("映画"), width("e\u{301}")), (2, 4, 1));
+        assert_eq!(padded("映", 4), "映  ");
+    }
+}

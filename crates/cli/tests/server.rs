@@ -1,0 +1,304 @@
+//! The verbs of `tessera policy` that ask an authority, against a real one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{Authority, policies, tessera, text};
+
+#[test]
+fn status_describes_the_policy_in_force() {
+    let authority = Authority::dev();
+    let said = authority.run(0, &["policy", "status"]);
+    for part in ["17 rules, compiled", "folder", "policies", "by start: applied"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let status = authority.json(0, &["policy", "status"]);
+    let checked = authority.json(0, &["policy", "check"]);
+    assert_eq!(status["policy_revision"], checked["revision"]);
+    assert_eq!(status["rules"], checked["rules"]);
+    assert_eq!(
+        (status["compiled"].as_bool(), status["attempt_outcome"].as_str()),
+        (Some(true), Some("applied"))
+    );
+}
+
+#[test]
+fn a_refused_change_is_seen_and_the_policy_before_stays() {
+    let authority = Authority::dev();
+    let before = authority.json(0, &["policy", "status"])["policy_revision"].clone();
+    authority.spoil();
+    let said = authority.run(1, &["policy", "reload"]);
+    assert!(
+        said.contains("POLICY_REFUSED") && said.contains("tessera policy check"),
+        "{said}"
+    );
+    let said = authority.run(1, &["policy", "status"]);
+    for part in [
+        "refused",
+        "× P037:",
+        "more.csv:1:4",
+        "help: did you mean `role:reader`?",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let status = authority.json(1, &["policy", "status"]);
+    assert_eq!(status["policy_revision"], before);
+    assert_eq!(status["attempt_outcome"], "refused");
+    assert_eq!(status["diagnostics"][0]["code"], "P037");
+    assert_eq!(status["diagnostics_total"], 1);
+}
+
+#[test]
+fn explain_and_can_ask_the_authority() {
+    let authority = Authority::dev();
+    let asked = ["client:jobs", "reports/2026:read"];
+    let live = |verb: &str, code: i32, asked: &[&str], more: &[&str]| {
+        authority.run(code, &[&["policy", verb], asked, &["--live"], more].concat())
+    };
+    let offline = [&["policy", "explain"], &asked[..], &["--realm", "production"]].concat();
+    assert_eq!(live("explain", 0, &asked, &[]), authority.run(0, &offline));
+    assert_eq!(
+        live("explain", 0, &asked, &["--json"]),
+        authority.run(0, &[&offline[..], &["--json"]].concat())
+    );
+    let denied = live(
+        "explain",
+        0,
+        &["client:jobs", "invoices:read"],
+        &["--realm", "production"],
+    );
+    assert!(
+        denied.starts_with("DENIED") && denied.contains("realm sandbox is not production"),
+        "{denied}"
+    );
+    let said = live("explain", 2, &asked, &["--realm", "sandbox"]);
+    assert!(said.contains("realm `production`, not `sandbox`"), "{said}");
+
+    assert_eq!(live("can", 0, &asked, &[]), "yes\n");
+    assert_eq!(live("can", 0, &asked, &["--realm", "production"]), "yes\n");
+    let said = live("can", 1, &["client:jobs", "invoices:read"], &[]);
+    assert!(said.starts_with("no: no rule allows invoices:read"), "{said}");
+    assert_eq!(
+        live(
+            "can",
+            0,
+            &["client:portal", "tessera/roles/role:reader:assert"],
+            &[]
+        ),
+        "yes\n"
+    );
+    assert!(live("can", 1, &["client:portal", "tessera/realm:revoke"], &[]).starts_with("no: "));
+    assert_eq!(
+        live(
+            "can",
+            0,
+            &["user:ann", "reports/1:read"],
+            &["--role", "role:reader"]
+        ),
+        "yes\n"
+    );
+}
+
+#[test]
+fn a_decision_that_was_made_is_explained() {
+    let authority = Authority::dev();
+    let issued = authority.issue("user:ann");
+    let decision = issued["decision_id"].as_str().unwrap();
+    let said = authority.run(0, &["policy", "explain", "--decision", decision]);
+    for part in [
+        "decided at ",
+        "ALLOWED  user:ann → reports/2026:read  (production)",
+        "role:reader (asserted)",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let explained = authority.json(0, &["policy", "explain", "--decision", decision]);
+    assert_eq!(
+        explained["explanations"][0]["policy_revision"],
+        issued["policy_revision"]
+    );
+}
+
+#[test]
+fn diff_adds_what_live_sessions_would_feel() {
+    let authority = Authority::dev();
+    authority.issue("user:ann");
+    let compare = ["policy", "diff", "policies", "next", "--server"];
+    let said = authority.run(2, &compare);
+    assert!(said.contains("13 gained, 1 lost"), "{said}");
+    assert!(
+        said.contains("sessions of the API key's realm: none of 1 live is touched"),
+        "{said}"
+    );
+    let said = authority.run(2, &["policy", "diff", "next", "policies", "--server"]);
+    assert!(said.contains("not OLD's"), "{said}");
+    let sessions = authority.json(2, &compare)["sessions"].clone();
+    assert_eq!(
+        sessions,
+        serde_json::json!({ "live": 1, "narrowed": 0, "ended": 0 })
+    );
+}
+
+#[test]
+fn a_plan_of_files_that_are_sent_is_shown_and_can_not_be_applied() {
+    let authority = Authority::dev();
+    let said = authority.run(0, &["policy", "plan", "next"]);
+    assert!(
+        said.contains("! + client:portal  tessera/roles/role:auditor:assert"),
+        "{said}"
+    );
+    assert!(!said.contains("policy apply"), "{said}");
+    assert!(
+        authority
+            .run(0, &["policy", "plan"])
+            .contains("is in force already")
+    );
+    let plan = authority.json(0, &["policy", "plan", "next"]);
+    assert_eq!(plan["changes"][0]["kind"], "gained");
+    let said = authority.run(1, &["policy", "apply", plan["plan"].as_str().unwrap()]);
+    assert!(
+        said.contains("PLAN_STALE") && said.contains("tessera policy plan"),
+        "{said}"
+    );
+    assert!(
+        authority
+            .run(2, &["policy", "plan", "nowhere"])
+            .contains("no folder `nowhere`")
+    );
+}
+
+#[test]
+fn a_plan_is_applied_as_it_says_and_sessions_feel_it() {
+    let authority = Authority::serve();
+    authority.issue("user:ann");
+    authority.take_reports_away();
+    let said = authority.run(0, &["policy", "plan"]);
+    assert!(
+        said.contains("sessions of that realm: of 1 live, 0 would lose scopes and 1 would end"),
+        "{said}"
+    );
+    let apply = said
+        .lines()
+        .find_map(|line| line.strip_prefix("put it in force with: tessera "))
+        .unwrap();
+    let mut words: Vec<&str> = apply.split(' ').collect();
+    words.extend(["--max-sessions", "0"]);
+    let refused = authority.run(1, &words);
+    assert!(
+        refused.contains("TOO_MANY_SESSIONS") && refused.contains("--max-sessions"),
+        "{refused}"
+    );
+    words.truncate(3);
+    let applied = authority.run(0, &words);
+    assert!(applied.contains("is in force"), "{applied}");
+    assert!(
+        applied.contains("sessions: of 1 live, 0 lost scopes and 1 ended"),
+        "{applied}"
+    );
+    let said = authority.run(0, &["policy", "status"]);
+    assert!(said.contains("by call: applied"), "{said}");
+}
+
+#[test]
+fn reload_puts_in_force_what_the_folder_has() {
+    let authority = Authority::serve();
+    let said = authority.run(0, &["policy", "reload"]);
+    assert!(said.contains("as before"), "{said}");
+    authority.issue("user:ann");
+    authority.take_reports_away();
+    let reloaded = authority.json(0, &["policy", "reload"]);
+    assert_ne!(reloaded["previous_revision"], reloaded["policy_revision"]);
+    assert_eq!(reloaded["sessions"]["ended"], 1);
+    assert!(!reloaded["cursor"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn the_banner_of_dev_shows_commands_that_work_with_the_policy() {
+    let folder = policies();
+    let mut command = tessera();
+    command.current_dir(folder.path()).args([
+        "dev",
+        "--policy",
+        "policies",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut banner = String::new();
+    while !banner.contains("Ctrl-C") {
+        assert!(out.read_line(&mut banner).unwrap() > 0, "{banner}");
+    }
+    let start = banner.find("  export ").unwrap();
+    let script = banner[start..].split("\n\n").next().unwrap();
+    let ran = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ran.status.success(), "{script}\n{}", text(&ran.stderr));
+    assert!(script.contains("token issue --scope invoices:read\n"), "{script}");
+    assert!(
+        banner.contains("a change in this folder is put in force by itself"),
+        "{banner}"
+    );
+}
+
+#[test]
+fn a_change_in_the_folder_of_dev_is_put_in_force_by_itself() {
+    let authority = Authority::dev();
+    let mut watch = authority.command(&[
+        "watch",
+        "--from",
+        "earliest",
+        "--kind",
+        "policy_applied",
+        "--json",
+    ]);
+    let mut watching = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    authority.take_reports_away();
+    let changed = authority.json(0, &["policy", "check"])["revision"].clone();
+    let seen = lines.by_ref().any(|line| {
+        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        event["event"]["policy_revision"] == changed
+    });
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert!(seen);
+}
+
+#[test]
+fn inspect_checks_the_audience() {
+    let authority = Authority::dev();
+    let issued = authority.issue("user:ann");
+    let token = issued["tokens"]["access_token"].as_str().unwrap();
+    let verify = ["token", "inspect", token, "--verify"];
+    let said = authority.run(0, &[&verify[..], &["--audience", "api"]].concat());
+    assert!(said.contains("signature, time and audience are right"), "{said}");
+    let said = authority.run(1, &[&verify[..], &["--audience", "billing"]].concat());
+    assert!(said.contains("REFUSED"), "{said}");
+    assert!(authority.run(0, &verify).contains("signature and time are right"));
+    authority.run(2, &["token", "inspect", token, "--audience", "api"]);
+}
