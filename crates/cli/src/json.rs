@@ -35,6 +35,7 @@ pub(crate) fn refresh_response(response: &v1::RefreshResponse) -> Value {
         "replayed": response.replayed,
         "denied": denied(&response.denied),
         "policy_revision": response.policy_revision,
+        "decision_id": response.decision_id,
     })
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn session(session: &v1::Session) -> Value {
         "create_time": time(session.create_time.as_ref()),
         "idle_expire_time": time(session.idle_expire_time.as_ref()),
         "absolute_expire_time": time(session.absolute_expire_time.as_ref()),
+        "lost_scopes": session.lost_scopes,
     })
 }
 
@@ -159,6 +161,9 @@ fn event(event: &v1::RevocationEvent) -> Value {
         members.insert(name.to_owned(), value);
         if !event.policy_revision.is_empty() {
             members.insert("policy_revision".to_owned(), json!(event.policy_revision));
+        }
+        if !event.lost_scopes.is_empty() {
+            members.insert("lost_scopes".to_owned(), json!(event.lost_scopes));
         }
     }
     json

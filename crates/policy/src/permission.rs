@@ -60,8 +60,15 @@ impl Permission {
         Self::FIXED.into_iter().find(|fixed| fixed.scope() == text)
     }
 
-    /// Those without a name in them.
-    pub(crate) const FIXED: [Self; 11] = [
+    /// The permission that `text` was most likely meant to be, as [`Permission::scope`] writes it; `*` stands
+    /// for a name.
+    #[must_use]
+    pub fn nearest(text: &str) -> Option<String> {
+        own::nearest(text)
+    }
+
+    /// Those without a name in them: all but issuing for a subject and asserting a role.
+    pub const FIXED: [Self; 11] = [
         Self::Introspect,
         Self::Watch,
         Self::CreateApiKeys,

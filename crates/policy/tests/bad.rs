@@ -145,7 +145,7 @@ fn every_code_has_an_example_or_a_reason_for_having_none() {
 
 #[test]
 fn every_code_is_in_the_table_under_its_title() {
-    let table = include_str!("../CODES.md");
+    let table = include_str!("../../../docs/policies.md");
     let rows: Vec<(&str, &str)> = table
         .lines()
         .filter(|line| line.starts_with("| P"))

@@ -1,8 +1,8 @@
 //! `tessera watch`: the revocation log, a line an event.
 
 use tessera_proto::v1::{
-    EventKind, WatchFilter, WatchRequest, WatchResponse, WatchStart, watch_request, watch_response::Message,
-    watch_start::From,
+    EventKind, RevocationEvent, WatchFilter, WatchRequest, WatchResponse, WatchStart, watch_request,
+    watch_response::Message, watch_start::From,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,7 +81,7 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
                 "{:>6}  {time}  {:<18} {target}  {}",
                 event.sequence,
                 json::kind(event),
-                event.reason
+                said(event)
             ))
         }
         Some(Message::SnapshotBegin(begin)) => {
@@ -92,6 +92,15 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
             print_line(&format!("{:>6}  checkpoint", checkpoint.through_sequence))
         }
         None => Ok(()),
+    }
+}
+
+/// Why, or what was lost.
+fn said(event: &RevocationEvent) -> String {
+    if event.lost_scopes.is_empty() {
+        event.reason.clone()
+    } else {
+        format!("lost {}", event.lost_scopes.join(" "))
     }
 }
 

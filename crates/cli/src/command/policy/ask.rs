@@ -15,21 +15,14 @@ use crate::{
 };
 
 /// What the authority itself does for a client.
-const PERMISSIONS: [&str; 13] = [
-    "tessera/subjects/<subject>:issue",
-    "tessera/roles/<role>:assert",
-    "tessera/tokens:introspect",
-    "tessera/revocations:watch",
-    "tessera/api-keys:create",
-    "tessera/api-keys:read",
-    "tessera/api-keys:revoke",
-    "tessera/sessions:read",
-    "tessera/sessions:revoke",
-    "tessera/keys:revoke",
-    "tessera/realm:revoke",
-    "tessera/policies:read",
-    "tessera/policies:apply",
-];
+fn permissions() -> Vec<String> {
+    let named = [
+        "tessera/subjects/<subject>:issue".to_owned(),
+        "tessera/roles/<role>:assert".to_owned(),
+    ];
+    let fixed = Permission::FIXED.iter().map(Permission::scope);
+    named.into_iter().chain(fixed).collect()
+}
 
 pub(super) async fn can(
     subject: &str,
@@ -202,8 +195,8 @@ fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
         return Err(Failure::cannot_run(format!(
             "the authority does not do `{}` for anybody; {}",
             visible(text),
-            nearest_permission(text).map_or_else(
-                || format!("what it does: {}", PERMISSIONS.join(", ")),
+            Permission::nearest(text).map_or_else(
+                || format!("what it does: {}", permissions().join(", ")),
                 |nearest| format!("did you mean `{nearest}`?"),
             )
         )));
@@ -215,21 +208,6 @@ fn known_scope(catalogue: &Catalogue, text: &str) -> Result<What, Failure> {
         .ok_or_else(|| unknown("scope", text, &meant(catalogue.nearest_scope(text))))
 }
 
-/// The permission that begins and ends as the text does, if all but a third is the same.
-fn nearest_permission(text: &str) -> Option<&'static str> {
-    let text = text.strip_prefix("tessera/")?;
-    let same =
-        |pairs: &mut dyn Iterator<Item = (u8, u8)>| pairs.take_while(|(one, other)| one == other).count();
-    let alike = |known: &&'static str| {
-        let known = known.trim_start_matches("tessera/");
-        let start = same(&mut known.bytes().zip(text.bytes()));
-        let end = same(&mut known.bytes().rev().zip(text.bytes().rev()));
-        start + end
-    };
-    let nearest = PERMISSIONS.into_iter().max_by_key(alike)?;
-    (!text.is_empty() && alike(&nearest) * 3 >= text.len() * 2).then_some(nearest)
-}
-
 fn meant(nearest: Option<String>) -> String {
     nearest.map_or_else(
         || "`catalogue.toml` has those that exist".to_owned(),
@@ -239,32 +217,4 @@ fn meant(nearest: Option<String>) -> String {
 
 fn unknown(kind: &str, text: &str, help: &str) -> Failure {
     Failure::cannot_run(format!("the catalogue has no {kind} `{}`; {help}", visible(text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_permissions_that_are_named_exist() {
-        for text in PERMISSIONS {
-            let text = text
-                .replace("<subject>", "user:ann")
-                .replace("<role>", "role:viewer");
-            assert!(Permission::parse(&text).is_some(), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_nearest_permission_is_near() {
-        let nearest = nearest_permission;
-        assert_eq!(
-            nearest("tessera/token:introspect"),
-            Some("tessera/tokens:introspect")
-        );
-        assert_eq!(nearest("tessera/policies:aply"), Some("tessera/policies:apply"));
-        assert_eq!(nearest("tessera/keys:revoke:"), Some("tessera/keys:revoke"));
-        assert_eq!(nearest("tessera/nonsense:do"), None);
-        assert_eq!(nearest("tessera/"), None);
-    }
 }
