@@ -82,6 +82,8 @@ pub struct Authority {
     policy_history: PolicyHistory,
     /// Held from reading a policy until live sessions have felt it: changes come one after the other.
     policy_changes: tokio::sync::Mutex<()>,
+    /// Held while a plan is made: reading and comparing policies takes seconds of a core.
+    policy_plans: tokio::sync::Mutex<()>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
     keys: ArcSwap<KeySet>,

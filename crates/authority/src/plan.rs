@@ -72,7 +72,8 @@ pub struct Plan {
 }
 
 impl Authority {
-    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing.
+    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing. Plans
+    /// are made one after the other.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -82,6 +83,7 @@ impl Authority {
         files: Option<Vec<(String, Vec<u8>)>>,
     ) -> Result<Plan, ApplyError> {
         self.require(principal, &Permission::ReadPolicies)?;
+        let _alone = self.policy_plans.lock().await;
         let new = match files {
             None => self.read_folder().await?,
             Some(files) => load(move || from_memory(&files)).await?,

@@ -32,8 +32,8 @@ use crate::{
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// A hundred tokens of 4 KiB, and what names them.
 const TOKENS_REQUEST_BYTES_MAX: usize = 512 * 1024;
-/// The files of a policy.
-const POLICY_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A mebibyte of policy files, and what names them. No more: it is read before anybody knows who sends it.
+const POLICY_REQUEST_BYTES_MAX: usize = (1024 + 64) * 1024;
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The most bytes that an authority takes.
-const BYTES_MAX: usize = 3 * 1024 * 1024;
+const BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn run(
     folder: Option<&Path>,
