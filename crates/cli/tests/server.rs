@@ -10,6 +10,7 @@
 mod support;
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
 };
@@ -301,4 +302,28 @@ fn inspect_checks_the_audience() {
     assert!(said.contains("REFUSED"), "{said}");
     assert!(authority.run(0, &verify).contains("signature and time are right"));
     authority.run(2, &["token", "inspect", token, "--audience", "api"]);
+}
+
+#[test]
+fn what_a_session_lost_is_seen_in_sessions_and_events() {
+    let authority = Authority::serve();
+    let issue = ["token", "issue", "--subject", "user:ann", "--role", "role:reader"];
+    let scopes = ["--scope", "reports/2026:read", "--scope", "reports/2027:read"];
+    let issued = authority.json(0, &[issue.as_slice(), scopes.as_slice()].concat());
+    let family = issued["family_id"].as_str().unwrap();
+    let denies = "p, role:reader, *, reports/2027, read, deny\n";
+    fs::write(authority.path("policies/more.csv"), denies).unwrap();
+    let reloaded = authority.json(0, &["policy", "reload"]);
+    assert_eq!(reloaded["sessions"]["narrowed"], 1);
+
+    let shown = authority.json(0, &["session", "show", family]);
+    assert_eq!(shown["lost_scopes"], serde_json::json!(["reports/2027:read"]));
+    let client = shown["client"].as_str().unwrap();
+    let listed = authority.run(0, &["session", "list", "--client", client]);
+    assert!(
+        listed.contains("reports/2026:read") && !listed.contains("reports/2027:read"),
+        "{listed}"
+    );
+    let shown = authority.run(0, &["session", "show", family]);
+    assert!(shown.contains("lost") && shown.contains("reports/2027:read"), "{shown}");
 }

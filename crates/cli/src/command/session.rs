@@ -89,7 +89,7 @@ fn line(session: &v1::Session) -> String {
         state(session),
         session.subject,
         session.client,
-        session.scopes.join(" ")
+        scopes_left(session)
     )
 }
 
@@ -102,7 +102,8 @@ fn details(session: &v1::Session) -> String {
         ("client", session.client.clone()),
         ("audience", session.audience.clone()),
         ("roles", session.roles.join(" ")),
-        ("scopes", session.scopes.join(" ")),
+        ("scopes", scopes_left(session)),
+        ("lost", session.lost_scopes.join(" ")),
         ("bindings", session.bindings.join(" ")),
         ("generation", session.generation.to_string()),
         (
@@ -118,6 +119,15 @@ fn details(session: &v1::Session) -> String {
             json::time(session.absolute_expire_time.as_ref()).unwrap_or_default(),
         ),
     ])
+}
+
+/// What changes of policy have left it.
+fn scopes_left(session: &v1::Session) -> String {
+    let left = session
+        .scopes
+        .iter()
+        .filter(|scope| !session.lost_scopes.contains(scope));
+    left.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn state(session: &v1::Session) -> String {
