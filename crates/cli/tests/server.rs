@@ -325,5 +325,8 @@ fn what_a_session_lost_is_seen_in_sessions_and_events() {
         "{listed}"
     );
     let shown = authority.run(0, &["session", "show", family]);
-    assert!(shown.contains("lost") && shown.contains("reports/2027:read"), "{shown}");
+    assert!(
+        shown.contains("lost") && shown.contains("reports/2027:read"),
+        "{shown}"
+    );
 }
