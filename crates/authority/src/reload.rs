@@ -29,9 +29,6 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Every trigger.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Change, Self::Signal, Self::Call];
-
     /// The trigger in logs, metrics and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
