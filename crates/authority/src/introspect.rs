@@ -152,6 +152,10 @@ impl Authority {
             .revocations()
             .read()
             .unwrap_or_else(PoisonError::into_inner);
+        if realm.on_policy_loss == OnPolicyLoss::Revoke && granted != claims.scopes {
+            // The session ends; its event is on its way.
+            return ScopeSet::default();
+        }
         granted
             .iter()
             .filter(|scope| !revocations.narrows(claims, scope))
