@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use tessera_core::{
     Audience, AuditAction, AuditRecord, Binding, Chain, DecisionId, Family, FamilyId, FamilyState, RequestId,
-    RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, family::Condition,
+    RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, audit::Actor, family::Condition,
 };
 use tessera_policy::{Catalogue, Policy};
 use tessera_store::{RequestKey, RequestRecord, StoreError, StoreExt, Transaction};
@@ -123,15 +123,10 @@ impl Authority {
                 };
                 (key, digest(principal, request))
             }),
-            audit: issued(
-                principal,
-                request,
-                &family,
-                grant.denied_scopes(),
-                decision,
-                token_id,
-                now,
-            ),
+            actor: principal.actor(),
+            request: request.request_id,
+            denied: grant.denied_scopes(),
+            decision,
             family,
             token_id,
             now,
@@ -228,7 +223,10 @@ struct Beginning {
     idempotency: Option<(RequestKey, [u8; 32])>,
     family: Family,
     token_id: TokenId,
-    audit: AuditRecord,
+    actor: Actor,
+    request: Option<RequestId>,
+    denied: ScopeSet,
+    decision: DecisionId,
     now: Timestamp,
 }
 
@@ -264,9 +262,8 @@ impl Beginning {
             ..self.family.clone()
         };
         tx.put_family(&family)?;
-        tx.audit(&self.audit)?;
         let scopes = family.scopes.clone();
-        Ok(Outcome::Made(self.committed(tx, family, scopes)))
+        Ok(Outcome::Made(self.committed(tx, family, scopes)?))
     }
 
     /// The family that the first request with this id began, with what policy grants of it now.
@@ -282,18 +279,42 @@ impl Beginning {
         if scopes.is_empty() {
             return Ok(Outcome::Ended);
         }
-        Ok(Outcome::Repeated(self.committed(tx, family, scopes)))
+        Ok(Outcome::Repeated(self.committed(tx, family, scopes)?))
     }
 
-    fn committed(&self, tx: &dyn Transaction, family: Family, scopes: ScopeSet) -> Committed {
-        Committed {
+    /// Records the access token that is about to be signed, whether it is the family's first or not.
+    fn committed(
+        &self,
+        tx: &mut dyn Transaction,
+        family: Family,
+        scopes: ScopeSet,
+    ) -> Result<Committed, StoreError> {
+        let policy = self.deciding.policy().revision().clone();
+        tx.audit(&AuditRecord {
+            at: self.now,
+            realm: family.realm.clone(),
+            actor: self.actor.clone(),
+            request: self.request,
+            action: AuditAction::Issued {
+                family: family.id,
+                token: self.token_id,
+                subject: family.subject.clone(),
+                audience: family.audience.clone(),
+                roles: family.roles.clone(),
+                scopes: scopes.clone(),
+                denied: self.denied.clone(),
+                decision: self.decision,
+                policy: policy.clone(),
+            },
+        })?;
+        Ok(Committed {
             token_id: self.token_id,
             scopes,
-            policy: self.deciding.policy().revision().clone(),
+            policy,
             rev: tx.last_sequence(),
             at: self.now,
             family,
-        }
+        })
     }
 }
 
@@ -455,34 +476,6 @@ fn within(
             field,
             problem: format!("must be between 1s and {max}"),
         }),
-    }
-}
-
-fn issued(
-    principal: &Principal,
-    request: &IssueRequest,
-    family: &Family,
-    denied: ScopeSet,
-    decision: DecisionId,
-    token_id: TokenId,
-    now: Timestamp,
-) -> AuditRecord {
-    AuditRecord {
-        at: now,
-        realm: family.realm.clone(),
-        actor: principal.actor(),
-        request: request.request_id,
-        action: AuditAction::Issued {
-            family: family.id,
-            token: token_id,
-            subject: family.subject.clone(),
-            audience: family.audience.clone(),
-            roles: family.roles.clone(),
-            scopes: family.scopes.clone(),
-            denied,
-            decision,
-            policy: family.policy.clone(),
-        },
     }
 }
 

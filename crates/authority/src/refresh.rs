@@ -326,18 +326,7 @@ impl Spend {
     ) -> Result<Outcome, StoreError> {
         let family = family.rotated(self.successor, &self.principal.realm().limits, self.now);
         tx.put_family(&family)?;
-        tx.audit(&self.record(
-            &family,
-            AuditAction::Refreshed {
-                family: family.id,
-                token: self.token_id,
-                generation: family.generation(),
-                scopes: grant.granted.clone(),
-                denied: grant.denied_scopes(),
-                decision: self.decision,
-                policy: grant.revision.clone(),
-            },
-        ))?;
+        tx.audit(&self.record(&family, self.refreshed(&family, grant, false)))?;
         Ok(Outcome::Rotated(self.committed(tx, family, grant)))
     }
 
@@ -358,13 +347,7 @@ impl Spend {
         } else {
             family.clone()
         };
-        let generation = family.generation();
-        let action = AuditAction::Replayed {
-            family: family.id,
-            token: self.token_id,
-            generation,
-        };
-        tx.audit(&self.record(&family, action))?;
+        tx.audit(&self.record(&family, self.refreshed(&family, grant, true)))?;
         Ok(Outcome::Replayed(self.committed(tx, family, grant)))
     }
 
@@ -395,6 +378,19 @@ impl Spend {
             policy: grant.revision.clone(),
             rev: tx.last_sequence(),
             at: self.now,
+        }
+    }
+
+    fn refreshed(&self, family: &Family, grant: &Grant, is_replay: bool) -> AuditAction {
+        AuditAction::Refreshed {
+            family: family.id,
+            token: self.token_id,
+            generation: family.generation(),
+            is_replay,
+            scopes: grant.granted.clone(),
+            denied: grant.denied_scopes(),
+            decision: self.decision,
+            policy: grant.revision.clone(),
         }
     }
 

@@ -42,11 +42,11 @@ pub enum Actor {
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuditAction {
-    /// A session began.
+    /// A session began, or the request that began it was repeated.
     Issued {
         /// The session.
         family: FamilyId,
-        /// Its first access token.
+        /// The access token.
         token: TokenId,
         /// For whom.
         subject: Subject,
@@ -63,14 +63,16 @@ pub enum AuditAction {
         /// The policy that decided.
         policy: PolicyRevision,
     },
-    /// A refresh token was spent.
+    /// A refresh token was spent, or the answer to the last refresh given again.
     Refreshed {
         /// The session.
         family: FamilyId,
         /// The new access token.
         token: TokenId,
-        /// The new generation.
+        /// The generation of its refresh token.
         generation: u64,
+        /// Whether it was given again.
+        is_replay: bool,
         /// Scopes of the new access token.
         scopes: ScopeSet,
         /// Scopes asked for that policy does not grant now.
@@ -79,15 +81,6 @@ pub enum AuditAction {
         decision: DecisionId,
         /// The policy that decided.
         policy: PolicyRevision,
-    },
-    /// The answer to the last refresh was given again.
-    Replayed {
-        /// The session.
-        family: FamilyId,
-        /// The new access token.
-        token: TokenId,
-        /// The generation.
-        generation: u64,
     },
     /// A spent refresh token was used, and its session revoked.
     Reused {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use tessera_authority::Trigger;
-use tessera_core::{EventBody, FamilyId, OnPolicyLoss, Seconds, Sequence};
+use tessera_core::{AuditAction, EventBody, FamilyId, OnPolicyLoss, Seconds, Sequence};
 use tessera_policy::Policy;
 use tessera_proto::v1::{
     ApplyRequest, CheckRequest, ExplainRequest, ExplainResponse, GetSessionRequest, GetStatusRequest,
@@ -223,6 +223,30 @@ async fn a_realm_can_end_sessions_that_lose_a_scope_or_let_their_tokens_run_out(
     assert_eq!(app.introspect(&token).await.scope, "videos/v1:play videos:read");
     let next = app.refresh(&refresh_token(ann.tokens.as_ref())).await.unwrap();
     assert_eq!(next.tokens.as_ref().unwrap().scopes, ["videos:read"]);
+}
+
+/// Between the new policy and the events that follow from it, a session that will end is not active.
+#[tokio::test]
+async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
+    let store = Fragile::new();
+    let world = World::with(Setup {
+        store: store.clone(),
+        on_policy_loss: OnPolicyLoss::Revoke,
+        ..Setup::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
+    let bob = session(&app, "user:bob", &["videos:read"]).await;
+    world.policy.take(PLAY);
+    let (waits, release) = store.hold_next();
+    let authority = Arc::clone(&world.authority);
+    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+    soon("the first event", waits).await.unwrap();
+    assert!(!app.introspect(&access_token(ann.tokens.as_ref())).await.active);
+    assert!(app.introspect(&access_token(bob.tokens.as_ref())).await.active);
+    release.send(()).unwrap();
+    assert_eq!(reloading.await.unwrap().unwrap().total().ended, 1);
 }
 
 /// Between the new policy and the events that follow from it, answers obey the policy.
@@ -805,6 +829,15 @@ async fn a_decision_is_explained_by_the_policy_that_made_it() {
     );
     assert!(!explained.explanations[0].allowed, "{explained:?}");
 
+    // A retry is a decision of its own, by the policy of now.
+    let replayed = app.refresh(&refresh_token(issued.tokens.as_ref())).await.unwrap();
+    assert!(replayed.replayed);
+    let explained = explain_decision(&admin, &replayed.decision_id).await.unwrap();
+    assert_eq!(
+        explained.explanations[0].policy_revision,
+        replayed.policy_revision
+    );
+
     // Another realm knows nothing of it, and what was never decided is not found.
     let elsewhere = world.client("sandbox", "admin").await;
     let unknown = "01939b7e-0000-7000-8000-000000000000";
@@ -816,6 +849,37 @@ async fn a_decision_is_explained_by_the_policy_that_made_it() {
     ] {
         assert_eq!(reason(&refused), "NotFound / NOT_FOUND");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_leaves_its_own_decision() {
+    let (world, store) = seen_world(OnPolicyLoss::Expire).await;
+    let admin = world.client("production", "admin").await;
+    let request = IssueRequest {
+        request_id: "01939b7e-0000-4000-8000-000000000001".to_owned(),
+        scopes: strings(&["videos:read", "videos/v1:play"]),
+        ..viewer("user:ann")
+    };
+    let first = admin.issue(request.clone()).await.unwrap();
+    world.policy.take(PLAY);
+    reload(&admin).await.unwrap();
+    let again = admin.issue(request).await.unwrap();
+    assert_eq!(again.family_id, first.family_id);
+    assert_eq!(again.tokens.unwrap().scopes, ["videos:read"]);
+    assert_ne!(again.decision_id, first.decision_id);
+    let explained = explain_decision(&admin, &again.decision_id).await.unwrap();
+    let verdicts: Vec<_> = explained.explanations.iter().map(|one| one.allowed).collect();
+    assert_eq!(verdicts, [false, true]);
+    // What was minted twice is recorded twice, for one family.
+    let records = store.audit_after(0, 100).await.unwrap();
+    let issued = records.iter().filter_map(|(_, record)| match &record.action {
+        AuditAction::Issued { family, .. } => Some(family.to_string()),
+        _ => None,
+    });
+    assert_eq!(
+        issued.collect::<Vec<_>>(),
+        [first.family_id.clone(), first.family_id]
+    );
 }
 
 #[tokio::test]
