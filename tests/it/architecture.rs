@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::root;
 
 /// Which crates of ours a crate may name. Data flows one way.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("tessera-core", &[]),
     ("tessera-token", &["tessera-core"]),
     ("tessera-policy", &["tessera-core"]),
@@ -44,6 +44,10 @@ const MAY_USE: [(&str, &[&str]); 9] = [
             "tessera-proto",
         ],
     ),
+    (
+        "tessera-client",
+        &["tessera-core", "tessera-token", "tessera-proto"],
+    ),
     ("tessera-bench", &["tessera-proto"]),
     ("tessera-proto", &[]),
 ];
@@ -56,7 +60,13 @@ const ONLY: [(&str, &[&str]); 7] = [
     ("orion", &["tessera-token"]),
     (
         "tonic",
-        &["tessera-proto", "tessera-server", "tessera-cli", "tessera-bench"],
+        &[
+            "tessera-proto",
+            "tessera-server",
+            "tessera-client",
+            "tessera-cli",
+            "tessera-bench",
+        ],
     ),
     ("prost", &["tessera-proto", "tessera-bench"]),
     ("axum", &["tessera-server"]),

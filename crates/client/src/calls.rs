@@ -1,0 +1,239 @@
+//! Typed calls, each with a deadline, retried only where a retry is safe.
+
+use std::time::Duration;
+
+use tessera_proto::v1::{
+    AwaitPropagationRequest, AwaitPropagationResponse, IntrospectManyRequest, IntrospectManyResponse,
+    IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, ListKeysRequest, RefreshRequest,
+    RefreshResponse, RevokeRequest, RevokeResponse, VerifyingKey, key_service_client::KeyServiceClient,
+    revocation_service_client::RevocationServiceClient, token_service_client::TokenServiceClient,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
+use uuid::Uuid;
+
+use crate::{
+    connection::{Authorized, Connection, ConnectionError},
+    error::CallError,
+    retry::Backoff,
+};
+
+const KEYS_PAGE: u32 = 500;
+/// More pages than any realm has: a server that never ends its list is not followed for ever.
+const KEY_PAGES_MAX: usize = 100;
+
+/// How a [`Client`] calls.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The longest that a call may take with all its retries. 10 s.
+    pub deadline: Duration,
+    /// The wait before the first retry, doubled with each. 50 ms.
+    pub backoff: Duration,
+    /// The longest wait between two attempts, unless the authority asks for more. 2 s.
+    pub backoff_max: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Calls an authority. Cheap to clone; clones share a connection, which is made when it is needed.
+///
+/// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
+/// authority asks; nothing else is.
+#[derive(Clone)]
+pub struct Client {
+    tokens: TokenServiceClient<Authorized>,
+    revocations: RevocationServiceClient<Authorized>,
+    keys: KeyServiceClient<Channel>,
+    options: ClientOptions,
+}
+
+/// An answer, with when its request was sent.
+pub(crate) struct Answered<A> {
+    pub(crate) answer: A,
+    pub(crate) sent_at: Instant,
+}
+
+impl Client {
+    /// A client with the default [`ClientOptions`]. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Fails where the connection is misconfigured; whether the authority answers is seen at a call.
+    pub fn new(connection: &Connection) -> Result<Self, ConnectionError> {
+        Self::with_options(connection, ClientOptions::default())
+    }
+
+    /// A client with these options.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_options(connection: &Connection, options: ClientOptions) -> Result<Self, ConnectionError> {
+        let channel = connection.endpoint()?.connect_lazy();
+        let authorized = InterceptedService::new(channel.clone(), connection.credential()?);
+        Ok(Self {
+            tokens: TokenServiceClient::new(authorized.clone()),
+            revocations: RevocationServiceClient::new(authorized),
+            keys: KeyServiceClient::new(channel),
+            options,
+        })
+    }
+
+    /// Starts a session. Without a `request_id` it gets a random one, so that a retry whose first answer
+    /// was lost gives the same session.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, CallError> {
+        Ok(self.issue_timed(request).await?.answer)
+    }
+
+    /// Spends a refresh token. Retries are safe: within the grace window they give the same successor.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn refresh(&self, request: RefreshRequest) -> Result<RefreshResponse, CallError> {
+        Ok(self.refresh_timed(request).await?.answer)
+    }
+
+    /// Asks what a token says, and whether it is active.
+    ///
+    /// # Errors
+    /// See [`CallError`]; an inactive token is no error.
+    pub async fn introspect(&self, request: IntrospectRequest) -> Result<IntrospectResponse, CallError> {
+        let call = |request, mut to: TokenServiceClient<_>| async move { to.introspect(request).await };
+        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+    }
+
+    /// Asks the same of up to 100 tokens; results stand in the order of the tokens.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn introspect_many(
+        &self,
+        request: IntrospectManyRequest,
+    ) -> Result<IntrospectManyResponse, CallError> {
+        let call = |request, mut to: TokenServiceClient<_>| async move { to.introspect_many(request).await };
+        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+    }
+
+    /// Ends a token, a session, or everything of a subject, client, API key, binding, key or realm.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn revoke(&self, request: RevokeRequest) -> Result<RevokeResponse, CallError> {
+        let call = |request, mut to: TokenServiceClient<_>| async move { to.revoke(request).await };
+        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+    }
+
+    /// Answers when every required subscriber has the place of `cursor`, or refuses by itself.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn await_propagation(&self, cursor: &str) -> Result<AwaitPropagationResponse, CallError> {
+        let request = AwaitPropagationRequest {
+            cursor: cursor.to_owned(),
+        };
+        let call =
+            |request, mut to: RevocationServiceClient<_>| async move { to.await_propagation(request).await };
+        self.retried(request, &self.revocations, call)
+            .await
+            .map(|a| a.answer)
+    }
+
+    /// All verifying keys of a realm.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn list_keys(&self, realm: &str) -> Result<Vec<VerifyingKey>, CallError> {
+        let mut keys = Vec::new();
+        let mut page_token = String::new();
+        for _ in 0..KEY_PAGES_MAX {
+            let request = ListKeysRequest {
+                realm: realm.to_owned(),
+                page_size: KEYS_PAGE,
+                page_token,
+            };
+            let call = |request, mut to: KeyServiceClient<_>| async move { to.list_keys(request).await };
+            let page = self.retried(request, &self.keys, call).await?.answer;
+            keys.extend(page.keys);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(keys);
+            }
+        }
+        Err(CallError::protocol("the list of keys does not end"))
+    }
+
+    pub(crate) async fn issue_timed(
+        &self,
+        mut request: IssueRequest,
+    ) -> Result<Answered<IssueResponse>, CallError> {
+        if request.request_id.is_empty() {
+            request.request_id = Uuid::new_v4().to_string();
+        }
+        let call = |request, mut to: TokenServiceClient<_>| async move { to.issue(request).await };
+        self.retried(request, &self.tokens, call).await
+    }
+
+    pub(crate) async fn refresh_timed(
+        &self,
+        request: RefreshRequest,
+    ) -> Result<Answered<RefreshResponse>, CallError> {
+        let call = |request, mut to: TokenServiceClient<_>| async move { to.refresh(request).await };
+        self.retried(request, &self.tokens, call).await
+    }
+
+    /// One call, with its retries.
+    async fn retried<R: Clone, S: Clone, A, F>(
+        &self,
+        message: R,
+        service: &S,
+        call: impl Fn(Request<R>, S) -> F,
+    ) -> Result<Answered<A>, CallError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let ends_at = Instant::now() + self.options.deadline;
+        let mut backoff = Backoff::new(self.options.backoff, self.options.backoff_max);
+        loop {
+            let sent_at = Instant::now();
+            let mut request = Request::new(message.clone());
+            request.set_timeout(ends_at.saturating_duration_since(sent_at));
+            let error = match timeout_at(ends_at, call(request, service.clone())).await {
+                Ok(Ok(response)) => {
+                    return Ok(Answered {
+                        answer: response.into_inner(),
+                        sent_at,
+                    });
+                }
+                Ok(Err(status)) => CallError::from(status),
+                Err(_) => return Err(CallError::deadline_exceeded()),
+            };
+            // tonic's own timer calls a passed deadline CANCELLED.
+            if error.code() == Code::Cancelled && Instant::now() >= ends_at {
+                return Err(CallError::deadline_exceeded());
+            }
+            let wait = backoff.wait().max(error.retry_after().unwrap_or_default());
+            if !error.is_retried() || Instant::now() + wait >= ends_at {
+                return Err(error);
+            }
+            tracing::debug!(%error, ?wait, "a call is tried again");
+            sleep(wait).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

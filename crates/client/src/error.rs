@@ -1,0 +1,134 @@
+//! Why a call failed, and what its caller can do about it.
+
+use std::{error::Error, time::Duration};
+
+use tessera_proto::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// What a caller can do about an error (the rule of the contract: see `error_reason.proto`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Sign in again: the API key, the session or the refresh token is not accepted.
+    SignIn,
+    /// It may pass by itself: try the same again later.
+    Passing,
+    /// Don't repeat it unchanged.
+    Permanent,
+}
+
+/// A call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {message}", .reason.map_or_else(|| format!("{code:?}"), |reason| reason.as_str_name().trim_start_matches("ERROR_REASON_").to_owned()))]
+pub struct CallError {
+    code: Code,
+    reason: Option<ErrorReason>,
+    message: String,
+    retry_after: Option<Duration>,
+    is_connection_lost: bool,
+}
+
+impl CallError {
+    /// The code of the status.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The authority's reason; none where the error is not from an authority, or from a newer one.
+    #[must_use]
+    pub fn reason(&self) -> Option<ErrorReason> {
+        self.reason
+    }
+
+    /// The authority's message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// How long the authority asks to wait before a retry.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self.code {
+            Code::Unauthenticated => ErrorKind::SignIn,
+            Code::Unavailable
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Cancelled
+            | Code::Internal
+            | Code::Unknown
+            | Code::DataLoss => ErrorKind::Passing,
+            Code::Ok
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented => ErrorKind::Permanent,
+        }
+    }
+
+    /// Whether the same request is sent again: UNAVAILABLE, ABORTED, and an answer that was lost with its
+    /// connection (which is UNAVAILABLE, though the transport has other names for it).
+    pub(crate) fn is_retried(&self) -> bool {
+        matches!(self.code, Code::Unavailable | Code::Aborted) || self.is_connection_lost
+    }
+
+    pub(crate) fn deadline_exceeded() -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            reason: Some(ErrorReason::DeadlineExceeded),
+            message: "the deadline passed; the call may still have its effect".to_owned(),
+            retry_after: None,
+            is_connection_lost: false,
+        }
+    }
+
+    pub(crate) fn protocol(message: &str) -> Self {
+        Self {
+            code: Code::Internal,
+            reason: None,
+            message: message.to_owned(),
+            retry_after: None,
+            is_connection_lost: false,
+        }
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let reason = reason_of(&status);
+        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        // What the authority says has a reason, and no local error behind it.
+        let is_local = reason.is_none() && status.source().is_some();
+        Self {
+            code: status.code(),
+            reason,
+            message: status.message().to_owned(),
+            retry_after,
+            is_connection_lost: is_local
+                && matches!(
+                    status.code(),
+                    Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable
+                ),
+        }
+    }
+}
+
+/// The reason in a status of ours.
+pub(crate) fn reason_of(status: &Status) -> Option<ErrorReason> {
+    let info = status.get_details_error_info()?;
+    if info.domain != "tessera" {
+        return None;
+    }
+    ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
+}

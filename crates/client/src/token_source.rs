@@ -1,0 +1,332 @@
+//! A source of access tokens that are always valid.
+//!
+//! One task makes every call, so callers can't stampede: they read what it published, or wait for it.
+//! Expiry is `expires_in` on the monotonic clock from when the request was sent, never the wall clock.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tessera_proto::v1::{IssueRequest, RefreshRequest, TokenSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Client,
+    calls::Answered,
+    error::{CallError, ErrorKind},
+    retry::{Backoff, fraction},
+};
+
+const BACKOFF: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// The shortest time between two renewals, for tokens that hardly live.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
+/// How long a permanent error is answered before the authority is asked again: somebody may mend it.
+const PERMANENT_FOR: Duration = Duration::from_secs(30);
+
+/// What tokens to get, as in an [`IssueRequest`].
+#[derive(Clone, Debug, Default)]
+pub struct TokenRequest {
+    /// Whom they speak for. Empty: the client itself.
+    pub subject: String,
+    /// Roles to assert.
+    pub roles: Vec<String>,
+    /// Scopes. Empty: all that policy grants.
+    pub scopes: Vec<String>,
+    /// The audience.
+    pub audience: String,
+    /// The life of each access token, in whole seconds. None: the realm's default.
+    pub access_ttl: Option<Duration>,
+    /// Labels.
+    pub bindings: Vec<String>,
+    /// Fail unless every scope is granted.
+    pub require_all: bool,
+}
+
+/// An access token. Its `Debug` does not show it.
+#[derive(Clone)]
+pub struct AccessToken {
+    text: Arc<Zeroizing<String>>,
+    scopes: Arc<[String]>,
+    valid_until: Instant,
+}
+
+/// There is no valid token.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Policy, the request or the API key stand in the way: waiting does not help.
+    #[error("no token, and waiting does not help: {0}")]
+    Permanent(CallError),
+    /// The authority did not answer, or is not able to now.
+    #[error("no token now: {0}")]
+    Passing(CallError),
+    /// The runtime that renews is shutting down.
+    #[error("the runtime that renews tokens is gone")]
+    Stopped,
+}
+
+/// Gives a valid access token at any time. Cheap to clone; the last clone to go ends the renewing.
+///
+/// The first [`token`](Self::token) issues. At two thirds of a token's life it is renewed in the
+/// background, while the old one is served; where the session is gone, a new one is issued with the API
+/// key. An error that may pass leaves the old token in use for as long as it lives.
+///
+/// ```no_run
+/// # async fn caller(client: tessera_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use tessera_client::{TokenRequest, TokenSource};
+///
+/// let tokens = TokenSource::new(client, TokenRequest {
+///     audience: "api".to_owned(),
+///     ..TokenRequest::default()
+/// });
+/// let header = format!("Bearer {}", tokens.token().await?.expose());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TokenSource(Arc<Handle>);
+
+struct Handle {
+    state: watch::Receiver<State>,
+    demand: Arc<Notify>,
+    renewing: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Nothing was asked for yet, or the token ran out and the answer is on its way.
+    Empty,
+    Have(AccessToken),
+    /// The last attempt failed; before `until` nobody asks again.
+    Failed {
+        error: TokenError,
+        until: Instant,
+    },
+}
+
+// === impl TokenSource ===
+
+impl TokenSource {
+    /// A source; nothing is called before the first [`token`](Self::token). Needs a tokio runtime.
+    #[must_use]
+    pub fn new(client: Client, request: TokenRequest) -> Self {
+        let (publish, state) = watch::channel(State::Empty);
+        let demand = Arc::new(Notify::new());
+        let renewer = Renewer {
+            client,
+            request,
+            refresh_token: None,
+            publish,
+            demand: Arc::clone(&demand),
+        };
+        let renewing = tokio::spawn(renewer.run());
+        Self(Arc::new(Handle {
+            state,
+            demand,
+            renewing,
+        }))
+    }
+
+    /// A valid token: at once where there is one, else when the call under way has answered.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn token(&self) -> Result<AccessToken, TokenError> {
+        let mut state = self.0.state.clone();
+        let mut has_asked = false;
+        loop {
+            if let Some(answer) = state.borrow_and_update().answer(Instant::now(), has_asked) {
+                return answer;
+            }
+            self.0.demand.notify_one();
+            has_asked = true;
+            if state.changed().await.is_err() {
+                return Err(TokenError::Stopped);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSource")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+impl State {
+    /// What a caller gets now; none: it must wait. One who has waited takes a failure however old.
+    fn answer(&self, now: Instant, has_waited: bool) -> Option<Result<AccessToken, TokenError>> {
+        match self {
+            Self::Have(token) if now < token.valid_until => Some(Ok(token.clone())),
+            Self::Failed { error, until } if has_waited || now < *until => Some(Err(error.clone())),
+            Self::Empty | Self::Have(_) | Self::Failed { .. } => None,
+        }
+    }
+}
+
+// === impl AccessToken ===
+
+impl AccessToken {
+    fn new(tokens: TokenSet, sent_at: Instant) -> Self {
+        Self {
+            text: Arc::new(Zeroizing::new(tokens.access_token)),
+            scopes: tokens.scopes.into(),
+            valid_until: sent_at + Duration::from_secs(tokens.expires_in.into()),
+        }
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// Its scopes, sorted.
+    #[must_use]
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// What is left of its life.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.valid_until.saturating_duration_since(Instant::now())
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken")
+            .field("scopes", &self.scopes)
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
+
+// === the task that makes every call ===
+
+struct Renewer {
+    client: Client,
+    request: TokenRequest,
+    refresh_token: Option<Zeroizing<String>>,
+    publish: watch::Sender<State>,
+    demand: Arc<Notify>,
+}
+
+impl Renewer {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(BACKOFF, BACKOFF_MAX);
+        self.demand.notified().await;
+        loop {
+            match self.obtain().await {
+                Ok(Answered { answer, sent_at }) => {
+                    backoff.reset();
+                    let token = AccessToken::new(answer, sent_at);
+                    let renew_at = renewal(sent_at, token.valid_until);
+                    self.publish.send_replace(State::Have(token));
+                    sleep_until(renew_at.max(Instant::now() + RENEWAL_PAUSE)).await;
+                }
+                Err(error) => self.failed(error, backoff.wait()).await,
+            }
+        }
+    }
+
+    /// Tells those who wait, unless the old token is still good; then waits until it is time to try again.
+    async fn failed(&self, error: CallError, wait: Duration) {
+        tracing::warn!(%error, "renewing the access token failed");
+        let now = Instant::now();
+        let wait = wait.max(error.retry_after().unwrap_or_default());
+        if error.kind() != ErrorKind::Passing {
+            let until = now + PERMANENT_FOR;
+            let error = TokenError::Permanent(error);
+            self.publish.send_replace(State::Failed { error, until });
+            return self.demanded_after(until).await;
+        }
+        let until = now + wait;
+        let valid_until = match &*self.publish.borrow() {
+            State::Have(token) => Some(token.valid_until).filter(|end| now < *end),
+            State::Empty | State::Failed { .. } => None,
+        };
+        if let Some(valid_until) = valid_until {
+            return sleep_until(until.min(valid_until)).await;
+        }
+        let error = TokenError::Passing(error);
+        self.publish.send_replace(State::Failed { error, until });
+        self.demanded_after(until).await;
+    }
+
+    async fn demanded_after(&self, until: Instant) {
+        sleep_until(until).await;
+        self.demand.notified().await;
+    }
+
+    /// The successor of the session, or a new session where there is none any more.
+    async fn obtain(&mut self) -> Result<Answered<TokenSet>, CallError> {
+        if let Some(refresh_token) = &self.refresh_token {
+            let request = RefreshRequest {
+                refresh_token: refresh_token.to_string(),
+                ..RefreshRequest::default()
+            };
+            match self.client.refresh_timed(request).await {
+                Ok(Answered { answer, sent_at }) => return self.take(answer.tokens, sent_at),
+                Err(error) if error.kind() == ErrorKind::SignIn => {
+                    tracing::info!(%error, "the session is gone: a new one is issued");
+                    self.refresh_token = None;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let issued = self.client.issue_timed(self.issue_request()).await?;
+        self.take(issued.answer.tokens, issued.sent_at)
+    }
+
+    fn take(&mut self, tokens: Option<TokenSet>, sent_at: Instant) -> Result<Answered<TokenSet>, CallError> {
+        let mut tokens = tokens.ok_or_else(|| CallError::protocol("an answer without tokens"))?;
+        let refresh_token = std::mem::take(&mut tokens.refresh_token);
+        self.refresh_token = (!refresh_token.is_empty()).then(|| Zeroizing::new(refresh_token));
+        Ok(Answered {
+            answer: tokens,
+            sent_at,
+        })
+    }
+
+    fn issue_request(&self) -> IssueRequest {
+        let TokenRequest {
+            subject,
+            roles,
+            scopes,
+            audience,
+            access_ttl,
+            bindings,
+            require_all,
+        } = self.request.clone();
+        IssueRequest {
+            subject,
+            roles,
+            scopes,
+            audience,
+            access_ttl: access_ttl.map(|ttl| prost_types::Duration {
+                seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+                nanos: 0,
+            }),
+            bindings,
+            require_all,
+            ..IssueRequest::default()
+        }
+    }
+}
+
+/// At two thirds of the life, give or take a tenth of that.
+fn renewal(sent_at: Instant, valid_until: Instant) -> Instant {
+    let life = valid_until.saturating_duration_since(sent_at);
+    sent_at + life.mul_f64((0.9 + 0.2 * fraction()) * 2.0 / 3.0)
+}

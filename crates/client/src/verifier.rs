@@ -1,0 +1,277 @@
+//! Verifying access tokens without a call.
+//!
+//! A follower task keeps the keys and the revocations of a realm up to date from the authority's stream.
+//! It pings at its own monotonic moment; when the echo comes, everything durable before that moment has
+//! been applied. So a verifier knows how stale it may be without synchronized clocks, and refuses beyond
+//! its bound.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tessera_core::{
+    AccessClaims, Audience, Clock, RealmName, Scope, Seconds, Sequence, SubscriberName, SystemClock,
+};
+use tessera_proto::v1::{IntrospectRequest, IntrospectResponse};
+use tessera_token::{Expectation, access};
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    Client,
+    connection::{Connection, ConnectionError},
+};
+
+mod decision;
+mod follower;
+mod session;
+mod view;
+mod wire;
+
+pub use decision::{Decision, DenyReason, Mode};
+use view::Shared;
+
+/// What a verifier accepts, and how it follows the authority.
+#[derive(Clone, Debug)]
+pub struct VerifierOptions {
+    connection: Connection,
+    realm: RealmName,
+    audience: Audience,
+    bound: Duration,
+    leeway: Seconds,
+    subscriber: Option<SubscriberName>,
+    required: bool,
+    cache_capacity: u64,
+    clock: Arc<dyn Clock>,
+}
+
+/// Verifies access tokens. Cheap to clone; the last clone to go ends the following.
+#[derive(Clone)]
+pub struct Verifier(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    client: Client,
+    following: JoinHandle<()>,
+}
+
+/// How a verifier is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierStatus {
+    /// Whether it has had keys and a snapshot.
+    pub is_ready: bool,
+    /// How stale it may be; none before it is ready.
+    pub behind: Option<Duration>,
+    /// The last event of the revocation log that it has applied.
+    pub through: Sequence,
+    /// Revocations that it keeps.
+    pub entries: usize,
+    /// Why it does not follow now, for a log; none while it does.
+    pub problem: Option<String>,
+}
+
+// === impl VerifierOptions ===
+
+impl VerifierOptions {
+    /// A verifier of tokens of `realm` for `audience`. The connection's API key must be one of that realm,
+    /// of a client that policy lets watch (`tessera/revocations:watch`).
+    ///
+    /// # Errors
+    /// Fails where a name is none.
+    pub fn new(connection: Connection, realm: &str, audience: &str) -> Result<Self, ConnectionError> {
+        Ok(Self {
+            connection,
+            realm: RealmName::parse(realm).map_err(option)?,
+            audience: Audience::parse(audience).map_err(option)?,
+            bound: Duration::from_secs(10),
+            leeway: Expectation::LEEWAY_DEFAULT,
+            subscriber: None,
+            required: false,
+            cache_capacity: 10_000,
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// How stale it may be and still allow, 100 ms to 1 h. 10 s.
+    #[must_use]
+    pub fn staleness_bound(mut self, bound: Duration) -> Self {
+        self.bound = bound;
+        self
+    }
+
+    /// How far this machine's clock may differ from the authority's. 30 s.
+    #[must_use]
+    pub fn leeway(mut self, leeway: Seconds) -> Self {
+        self.leeway = leeway;
+        self
+    }
+
+    /// A name for logs and metrics. Two verifiers that run at once must not share it.
+    ///
+    /// # Errors
+    /// Fails where it is no name.
+    pub fn subscriber(mut self, name: &str) -> Result<Self, ConnectionError> {
+        self.subscriber = Some(SubscriberName::parse(name).map_err(option)?);
+        Ok(self)
+    }
+
+    /// Whether `AwaitPropagation` waits for this verifier; it then needs a name.
+    #[must_use]
+    pub fn required(mut self, required: bool) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// How many verified tokens are kept, some 2 KiB each. 10,000.
+    #[must_use]
+    pub fn cache_capacity(mut self, tokens: u64) -> Self {
+        self.cache_capacity = tokens;
+        self
+    }
+
+    /// Where the time comes from that tokens are compared with; the machine's clock unless a test sets it.
+    /// Staleness never comes from here.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn check(&self) -> Result<(), ConnectionError> {
+        if !(100..=3_600_000).contains(&self.bound.as_millis()) {
+            return Err(option("the staleness bound must be between 100 ms and 1 h"));
+        }
+        if self.required && self.subscriber.is_none() {
+            return Err(option("a required verifier needs a subscriber name"));
+        }
+        Ok(())
+    }
+}
+
+fn option(problem: impl fmt::Display) -> ConnectionError {
+    ConnectionError::Option(format!("{problem}"))
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Begins to follow the authority. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Fails where the options are wrong; whether the authority answers is seen in [`status`](Self::status).
+    pub fn start(options: VerifierOptions) -> Result<Self, ConnectionError> {
+        options.check()?;
+        let client = Client::new(&options.connection)?;
+        let endpoint = options.connection.endpoint()?;
+        let credential = options.connection.credential()?;
+        let shared = Arc::new(Shared::new(options));
+        let following = tokio::spawn(follower::follow(Arc::clone(&shared), endpoint, credential));
+        Ok(Self(Arc::new(Handle {
+            shared,
+            client,
+            following,
+        })))
+    }
+
+    /// Ready when there are keys, a first snapshot, and a checkpoint that says how fresh it is.
+    pub async fn ready(&self) {
+        let mut ready = self.0.shared.ready.subscribe();
+        // An error can't be: the sender is in `self`.
+        let _ = ready.wait_for(|is_ready| *is_ready).await;
+    }
+
+    /// Whether `token` is good, and has the scope `required`; refuses when stale
+    /// ([`Mode::FailClosed`]).
+    #[must_use]
+    pub fn verify(&self, token: &str, required: Option<&Scope>) -> Decision {
+        self.0.shared.decide(token, required, self.0.shared.options.bound)
+    }
+
+    /// As [`verify`](Self::verify), with another answer to staleness. Only [`Mode::Introspect`] ever waits,
+    /// and only when stale.
+    pub async fn verify_with(&self, token: &str, required: Option<&Scope>, mode: Mode) -> Decision {
+        let bound = self.0.shared.options.bound;
+        match mode {
+            Mode::FailClosed => self.verify(token, required),
+            Mode::FailOpen { max } => self.0.shared.decide(token, required, bound.max(max)),
+            Mode::Introspect => match self.verify(token, required) {
+                stale @ Decision::Stale { .. } => self.introspect(token, required).await.unwrap_or(stale),
+                decision => decision,
+            },
+        }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> VerifierStatus {
+        let known = self.0.shared.known();
+        VerifierStatus {
+            is_ready: *self.0.shared.ready.borrow(),
+            behind: known
+                .fresh_as_of
+                .map(|fresh| Instant::now().saturating_duration_since(fresh)),
+            through: known.revoked.entries.through(),
+            entries: known.revoked.entries.len(),
+            problem: self.0.shared.problem.borrow().clone(),
+        }
+    }
+
+    /// Asks the authority; none where it does not answer.
+    async fn introspect(&self, token: &str, required: Option<&Scope>) -> Option<Decision> {
+        let request = IntrospectRequest {
+            token: token.to_owned(),
+            ..IntrospectRequest::default()
+        };
+        match self.0.client.introspect(request).await {
+            Ok(answer) => Some(self.judge_answer(token, &answer, required)),
+            Err(error) => {
+                tracing::warn!(%error, "the authority could not be asked about a token");
+                None
+            }
+        }
+    }
+
+    /// The authority has verified this very token and says that it is active; for whom it is, is asked
+    /// here.
+    fn judge_answer(&self, token: &str, answer: &IntrospectResponse, required: Option<&Scope>) -> Decision {
+        let options = &self.0.shared.options;
+        let Some((_, claims)) = access::unverified_claims(token).filter(|_| answer.active) else {
+            return Decision::Deny(DenyReason::Inactive);
+        };
+        if claims.token_id.to_string() != answer.jti {
+            return Decision::Deny(DenyReason::Inactive);
+        }
+        if claims.realm != options.realm {
+            return Decision::Deny(DenyReason::WrongRealm);
+        }
+        if claims.audience != options.audience {
+            return Decision::Deny(DenyReason::WrongAudience);
+        }
+        let scopes = answer.scope.split(' ').filter_map(|text| Scope::parse(text).ok());
+        let left = AccessClaims {
+            scopes: scopes.collect(),
+            ..claims.clone()
+        };
+        match required.cloned() {
+            Some(required) if !claims.scopes.contains(&required) => {
+                Decision::Deny(DenyReason::ScopeMissing { required })
+            }
+            Some(required) if !left.scopes.contains(&required) => {
+                Decision::Deny(DenyReason::ScopeTaken { required })
+            }
+            _ => Decision::Allow(Arc::new(left)),
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("options", &self.0.shared.options)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}

@@ -1,0 +1,101 @@
+//! What a verifier answers.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tessera_core::{AccessClaims, Scope};
+
+/// The answer to a token.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The token is good. Scopes that policy took since it was issued are left out of the claims.
+    Allow(Arc<AccessClaims>),
+    /// The token is not good, however fresh the verifier is.
+    Deny(DenyReason),
+    /// The token would be good, but a revocation may not be known here yet: refuse it for now.
+    Stale {
+        /// How stale the verifier may be and still allow.
+        bound: Duration,
+        /// How stale it may be in fact; none before it has ever been fresh.
+        behind: Option<Duration>,
+    },
+}
+
+/// Why a token is not good. Tell the bearer no more than that it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DenyReason {
+    /// Not the form of an access token.
+    Malformed,
+    /// Signed with a key that the realm does not have (or has no more).
+    UnknownKey,
+    /// Not signed by that key, or not saying what that key may say.
+    BadSignature,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// Issued for another service.
+    WrongAudience,
+    /// Issued in another realm.
+    WrongRealm,
+    /// It ended before its time.
+    Revoked,
+    /// It lacks the scope that is required.
+    ScopeMissing {
+        /// The scope.
+        required: Scope,
+    },
+    /// It had the scope that is required, and a change of policy took it.
+    ScopeTaken {
+        /// The scope.
+        required: Scope,
+    },
+    /// The authority says that it is not active, or that this client may not know.
+    Inactive,
+}
+
+/// What to do with a token that would be good while the verifier is stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse: answer [`Decision::Stale`].
+    #[default]
+    FailClosed,
+    /// Ask the authority about this token; where it does not answer, refuse.
+    Introspect,
+    /// Allow up to this staleness, and no further; never before the first snapshot. Calls of
+    /// `AwaitPropagation` do not wait for what such a route still allows.
+    FailOpen {
+        /// The greatest staleness.
+        max: Duration,
+    },
+}
+
+impl Decision {
+    /// The claims of a token that is allowed.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Arc<AccessClaims>> {
+        match self {
+            Self::Allow(claims) => Some(claims),
+            Self::Deny(_) | Self::Stale { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("not an access token"),
+            Self::UnknownKey => f.write_str("signed with an unknown key"),
+            Self::BadSignature => f.write_str("the signature is wrong"),
+            Self::Expired => f.write_str("the token has expired"),
+            Self::NotYetValid => f.write_str("the token is not valid yet"),
+            Self::WrongAudience => f.write_str("the token is for another audience"),
+            Self::WrongRealm => f.write_str("the token is of another realm"),
+            Self::Revoked => f.write_str("the token was revoked"),
+            Self::ScopeMissing { required } => write!(f, "the token lacks the scope `{required}`"),
+            Self::ScopeTaken { required } => {
+                write!(f, "policy no longer grants the scope `{required}`")
+            }
+            Self::Inactive => f.write_str("the token is not active"),
+        }
+    }
+}

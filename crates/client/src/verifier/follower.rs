@@ -1,0 +1,54 @@
+//! The task that follows the authority: one session after another.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::transport::Endpoint;
+
+use super::{
+    session::{End, Session},
+    view::Shared,
+};
+use crate::{connection::Credential, retry::Backoff};
+
+const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What outlives a session.
+pub(super) struct Following {
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoint: Endpoint,
+    pub(super) credential: Credential,
+    /// The cursor of the last thing applied; none: a snapshot is needed.
+    pub(super) place: Option<String>,
+    /// The key set that the keys were read for; none: they may have changed.
+    pub(super) key_set: Option<String>,
+    pub(super) backoff: Backoff,
+}
+
+/// Follows until it is aborted.
+pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: Credential) {
+    let mut following = Following {
+        shared,
+        endpoint,
+        credential,
+        place: None,
+        key_set: None,
+        backoff: Backoff::new(BACKOFF, BACKOFF_MAX),
+    };
+    loop {
+        let end = match Session::open(&mut following).await {
+            Ok(session) => session.run().await,
+            Err(end) => end,
+        };
+        let problem = match end {
+            End::Resume(problem) => problem,
+            End::StartAgain(problem) => {
+                following.place = None;
+                problem
+            }
+        };
+        tracing::warn!(problem, "following the revocations was interrupted");
+        following.shared.problem.send_replace(Some(problem));
+        tokio::time::sleep(following.backoff.wait()).await;
+    }
+}

@@ -1,0 +1,384 @@
+//! One stream of revocations, from its start to its end.
+
+use std::time::Duration;
+
+use tessera_core::{Sequence, Timestamp};
+use tessera_proto::v1::{
+    Ack, Checkpoint, ErrorReason, ListKeysRequest, Ping, RevocationEvent, SnapshotEnd, VerifyingKey,
+    WatchFilter, WatchRequest, WatchResponse, WatchStart, key_service_client::KeyServiceClient,
+    revocation_service_client::RevocationServiceClient, watch_request, watch_response::Message, watch_start,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+
+use super::{
+    follower::Following,
+    view::Revoked,
+    wire::{self, Understood},
+};
+use crate::error::reason_of;
+
+/// Messages of ours that may wait to be sent. More would be acknowledgements, of which the last is enough.
+const OUTBOX: usize = 4;
+const NONCE_LENGTH: usize = 16;
+/// How often an unknown key may make the keys be read again.
+const REFETCH_INTERVAL: Duration = Duration::from_secs(10);
+const KEYS_PAGE: u32 = 500;
+const KEY_PAGES_MAX: usize = 100;
+
+/// Why a session ended, in words for a log.
+pub(super) enum End {
+    /// The next one goes on where this one was.
+    Resume(String),
+    /// The next one begins with a snapshot; what is known stays in force until it is complete.
+    StartAgain(String),
+}
+
+/// One stream.
+pub(super) struct Session<'a> {
+    following: &'a mut Following,
+    channel: Channel,
+    say: mpsc::Sender<WatchRequest>,
+    stream: Streaming<WatchResponse>,
+    /// The ping that is under way: its nonce, and when it was made.
+    pinged: Option<([u8; NONCE_LENGTH], Instant)>,
+    snapshot: Snapshot,
+    /// What is to be acknowledged.
+    acknowledge: Option<String>,
+    /// When something last came that shows that both directions work.
+    progressed_at: Instant,
+    keys_read_at: Option<Instant>,
+}
+
+/// Where the snapshot is.
+enum Snapshot {
+    /// Asked for.
+    Awaited,
+    /// On its way: what came of it.
+    Coming(Revoked, u64),
+    /// Complete, with the events after it: it is in force from the next checkpoint, which says at what
+    /// time of the authority it was taken.
+    Complete(Box<Revoked>),
+    /// In force, or not needed.
+    InForce,
+}
+
+impl<'a> Session<'a> {
+    /// Connects anew: a connection that stalled would stall the next stream too.
+    pub(super) async fn open(following: &'a mut Following) -> Result<Self, End> {
+        let channel = following.endpoint.connect_lazy();
+        let authorized = InterceptedService::new(channel.clone(), following.credential.clone());
+        let (say, requests) = mpsc::channel(OUTBOX);
+        let start = watch_request::Message::Start(following.start());
+        // The channel is new and has room.
+        let _ = say.try_send(request(start));
+        let mut service = RevocationServiceClient::new(authorized);
+        let opening = service.watch(ReceiverStream::new(requests));
+        let stream = match timeout(following.patience(), opening).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return Err(end_of(&status)),
+            Err(_) => return Err(End::Resume("the authority does not answer".to_owned())),
+        };
+        let snapshot = match following.place {
+            Some(_) => Snapshot::InForce,
+            None => Snapshot::Awaited,
+        };
+        Ok(Self {
+            following,
+            channel,
+            say,
+            stream,
+            pinged: None,
+            snapshot,
+            acknowledge: None,
+            progressed_at: Instant::now(),
+            keys_read_at: None,
+        })
+    }
+
+    /// Runs to the end of the stream.
+    pub(super) async fn run(mut self) -> End {
+        let mut pings = interval(self.following.shared.options.bound / 4);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = std::sync::Arc::clone(&self.following.shared);
+        loop {
+            let gives_up_at = self.progressed_at + self.following.patience();
+            let step = tokio::select! {
+                message = self.stream.message() => match message {
+                    Ok(Some(WatchResponse { message: Some(message) })) => self.hear(message).await,
+                    Ok(Some(_)) => Err(not_understood("a message")),
+                    Ok(None) => Err(End::Resume("the stream ended".to_owned())),
+                    Err(status) => Err(end_of(&status)),
+                },
+                permit = self.say.clone().reserve_owned(), if self.acknowledge.is_some() => {
+                    // Where it is closed, the stream is about to say why.
+                    if let (Ok(permit), Some(cursor)) = (permit, self.acknowledge.take()) {
+                        permit.send(request(watch_request::Message::Ack(Ack { cursor })));
+                    }
+                    Ok(())
+                }
+                _ = pings.tick() => {
+                    self.ping();
+                    Ok(())
+                }
+                () = shared.unknown_key.notified() => self.read_keys_again().await,
+                () = sleep_until(gives_up_at) => Err(End::Resume("the stream is silent".to_owned())),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    // === what the authority says ===
+
+    async fn hear(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::SnapshotBegin(_) => {
+                self.progressed_at = Instant::now();
+                self.snapshot = Snapshot::Coming(Revoked::default(), 0);
+                Ok(())
+            }
+            Message::SnapshotItem(item) => self.add_to_snapshot(&item),
+            Message::SnapshotEnd(end) => self.complete_snapshot(&end),
+            Message::Event(event) => self.apply(event),
+            Message::Checkpoint(checkpoint) => self.check(checkpoint).await,
+        }
+    }
+
+    fn add_to_snapshot(&mut self, item: &RevocationEvent) -> Result<(), End> {
+        self.progressed_at = Instant::now();
+        let understood = self.understand(item)?;
+        let Snapshot::Coming(revoked, items) = &mut self.snapshot else {
+            return Err(not_understood("an item without a snapshot"));
+        };
+        if let Some(event) = understood.revocation {
+            revoked.apply(&event);
+        }
+        *items += 1;
+        Ok(())
+    }
+
+    fn complete_snapshot(&mut self, end: &SnapshotEnd) -> Result<(), End> {
+        match std::mem::replace(&mut self.snapshot, Snapshot::Awaited) {
+            Snapshot::Coming(revoked, items) if items == end.items => {
+                self.snapshot = Snapshot::Complete(Box::new(revoked));
+                Ok(())
+            }
+            _ => Err(not_understood("the end of a snapshot that is not complete")),
+        }
+    }
+
+    fn apply(&mut self, event: RevocationEvent) -> Result<(), End> {
+        self.progressed_at = Instant::now();
+        let understood = self.understand(&event)?;
+        if understood.changes_keys {
+            self.following.key_set = None;
+        }
+        let apply = |revoked: &mut Revoked| match &understood.revocation {
+            Some(revocation) => revoked.apply(revocation),
+            None => revoked.entries.advance(Sequence(event.sequence)),
+        };
+        match &mut self.snapshot {
+            Snapshot::Complete(revoked) => apply(revoked),
+            Snapshot::InForce => {
+                apply(&mut self.following.shared.known_mut().revoked);
+                self.following.place = Some(event.cursor.clone());
+                self.acknowledge = Some(event.cursor);
+            }
+            Snapshot::Awaited | Snapshot::Coming(..) => {
+                return Err(not_understood("an event before the snapshot is complete"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it
+    /// answers our ping it says how fresh all this is. One that answers none says nothing about that: it
+    /// may have been on its way for long.
+    async fn check(&mut self, checkpoint: Checkpoint) -> Result<(), End> {
+        let Some(server_time) = checkpoint.server_time.as_ref().map(wire::timestamp) else {
+            return Err(not_understood("a checkpoint without a time"));
+        };
+        if self.following.key_set.as_deref() != Some(checkpoint.key_set.as_str()) {
+            self.read_keys().await?;
+            self.following.key_set = Some(checkpoint.key_set);
+        }
+        let echoed = self
+            .pinged
+            .take_if(|(nonce, _)| checkpoint.nonce == nonce.as_slice())
+            .map(|(_, pinged_at)| pinged_at);
+        self.put_in_force(server_time, echoed, Sequence(checkpoint.through_sequence))?;
+        if self.following.place.as_deref() != Some(checkpoint.through.as_str()) {
+            self.following.place = Some(checkpoint.through.clone());
+            self.acknowledge = Some(checkpoint.through);
+        }
+        if echoed.is_some() {
+            self.progressed_at = Instant::now();
+            self.following.backoff.reset();
+            self.following
+                .shared
+                .problem
+                .send_if_modified(|problem| problem.take().is_some());
+            self.following
+                .shared
+                .ready
+                .send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
+        Ok(())
+    }
+
+    fn put_in_force(
+        &mut self,
+        server_time: Timestamp,
+        echoed: Option<Instant>,
+        through: Sequence,
+    ) -> Result<(), End> {
+        let shared = &self.following.shared;
+        let (leeway, local_time) = (shared.options.leeway, shared.clock.now());
+        let mut known = shared.known_mut();
+        match std::mem::replace(&mut self.snapshot, Snapshot::InForce) {
+            Snapshot::Complete(revoked) => {
+                known.revoked = *revoked;
+                // The authority left out what no token was alive for by its own clock.
+                known.forgotten_through = server_time;
+            }
+            Snapshot::InForce if server_time.plus(leeway) < known.forgotten_through => {
+                return Err(End::StartAgain("the authority's clock went back".to_owned()));
+            }
+            Snapshot::InForce => {}
+            Snapshot::Awaited | Snapshot::Coming(..) => {
+                return Err(not_understood("a checkpoint before the snapshot is complete"));
+            }
+        }
+        // Both clocks must agree that it is over: one that jumps ahead makes nothing be forgotten.
+        known.forget_before(server_time.min(local_time).minus(leeway));
+        known.revoked.entries.advance(through);
+        known.fresh_as_of = known.fresh_as_of.max(echoed);
+        Ok(())
+    }
+
+    fn understand(&self, event: &RevocationEvent) -> Result<Understood, End> {
+        let options = &self.following.shared.options;
+        wire::understand(event, &options.realm, &options.audience)
+            .ok_or_else(|| not_understood(&format!("event {} of kind {}", event.sequence, event.kind)))
+    }
+
+    // === what we say and ask ===
+
+    /// One ping at a time, so that what is remembered stays bounded.
+    fn ping(&mut self) {
+        if self.pinged.is_some() {
+            return;
+        }
+        // Without a random nonce no echo could be told from another's: then nothing gets fresh.
+        let Ok(nonce) = tessera_token::random::<NONCE_LENGTH>() else {
+            return;
+        };
+        let pinged_at = Instant::now();
+        let ping = Ping {
+            nonce: nonce.to_vec(),
+        };
+        if self
+            .say
+            .try_send(request(watch_request::Message::Ping(ping)))
+            .is_ok()
+        {
+            self.pinged = Some((nonce, pinged_at));
+        }
+    }
+
+    async fn read_keys_again(&mut self) -> Result<(), End> {
+        let is_too_soon = self
+            .keys_read_at
+            .is_some_and(|read| read.elapsed() < REFETCH_INTERVAL);
+        if is_too_soon {
+            return Ok(());
+        }
+        self.read_keys().await
+    }
+
+    async fn read_keys(&mut self) -> Result<(), End> {
+        self.keys_read_at = Some(Instant::now());
+        let keys = match timeout(self.following.patience(), self.list_keys()).await {
+            Ok(Ok(keys)) => keys,
+            Ok(Err(status)) => return Err(End::Resume(format!("keys: {}", status.message()))),
+            Err(_) => return Err(End::Resume("keys: no answer".to_owned())),
+        };
+        let shared = &self.following.shared;
+        let keyring = wire::keyring(&keys, &shared.options.realm, shared.options.leeway);
+        shared.put_keys(keyring);
+        self.progressed_at = Instant::now();
+        Ok(())
+    }
+
+    async fn list_keys(&self) -> Result<Vec<VerifyingKey>, Status> {
+        let mut service = KeyServiceClient::new(self.channel.clone());
+        let mut keys = Vec::new();
+        let mut request = ListKeysRequest {
+            realm: self.following.shared.options.realm.to_string(),
+            page_size: KEYS_PAGE,
+            page_token: String::new(),
+        };
+        for _ in 0..KEY_PAGES_MAX {
+            let page = service.list_keys(request.clone()).await?.into_inner();
+            keys.extend(page.keys);
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return Ok(keys);
+            }
+        }
+        Err(Status::internal("the list does not end"))
+    }
+}
+
+impl Following {
+    fn start(&self) -> WatchStart {
+        let options = &self.shared.options;
+        WatchStart {
+            from: Some(match &self.place {
+                Some(cursor) => watch_start::From::Cursor(cursor.clone()),
+                None => watch_start::From::Snapshot(true),
+            }),
+            filter: Some(WatchFilter {
+                audiences: vec![options.audience.to_string()],
+                ..WatchFilter::default()
+            }),
+            subscriber: options
+                .subscriber
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            required: options.required,
+            staleness_bound: prost_types::Duration::try_from(options.bound).ok(),
+        }
+    }
+
+    /// How long nothing may come: then what is known is stale anyway.
+    fn patience(&self) -> Duration {
+        self.shared.options.bound.max(Duration::from_millis(200))
+    }
+}
+
+fn request(message: watch_request::Message) -> WatchRequest {
+    WatchRequest {
+        message: Some(message),
+    }
+}
+
+/// Passing over what is not understood would be to allow what may be revoked.
+fn not_understood(what: &str) -> End {
+    End::StartAgain(format!("not understood: {what}"))
+}
+
+fn end_of(status: &Status) -> End {
+    let problem = status.message().to_owned();
+    match reason_of(status) {
+        Some(ErrorReason::CursorExpired | ErrorReason::CursorInvalid) => End::StartAgain(problem),
+        // Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
+        _ => End::Resume(problem),
+    }
+}

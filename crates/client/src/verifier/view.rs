@@ -1,0 +1,242 @@
+//! What a verifier knows: keys, revocations, and since when it may have missed something.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+use tessera_core::{AccessClaims, Clock, Event, EventBody, Revocations, Scope, ScopeSet, Timestamp};
+use tessera_token::{Expectation, Keyring, VerifyError, access, access::Verified};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::{Decision, DenyReason, VerifierOptions};
+
+/// Shared by the handles of a verifier and its follower.
+pub(super) struct Shared {
+    pub(super) options: VerifierOptions,
+    pub(super) clock: Arc<dyn Clock>,
+    keys: ArcSwap<Keys>,
+    known: RwLock<Known>,
+    pub(super) unknown_key: Notify,
+    pub(super) ready: watch::Sender<bool>,
+    pub(super) problem: watch::Sender<Option<String>>,
+}
+
+/// The keys of one moment, with the tokens whose signature they verified: other keys, another cache.
+struct Keys {
+    keyring: Keyring,
+    verified: Cache<[u8; 32], Arc<Signed>>,
+}
+
+/// A token whose signature is right.
+pub(super) struct Signed {
+    verified: Verified,
+    claims: Arc<AccessClaims>,
+}
+
+/// What is revoked, and how fresh that is.
+pub(super) struct Known {
+    pub(super) revoked: Revoked,
+    /// Everything durable before this moment has been applied. None before the first checkpoint.
+    pub(super) fresh_as_of: Option<Instant>,
+    /// Revocations of tokens that expired before this may have been left out or forgotten, so no leeway
+    /// reaches back beyond it.
+    pub(super) forgotten_through: Timestamp,
+}
+
+/// A set of revocations.
+#[derive(Default)]
+pub(super) struct Revoked {
+    pub(super) entries: Revocations,
+    /// Whether any scope was ever taken: mostly not, and then no token's scopes are looked at one by one.
+    has_narrowed: bool,
+}
+
+impl Shared {
+    pub(super) fn new(options: VerifierOptions) -> Self {
+        Self {
+            clock: Arc::clone(&options.clock),
+            keys: ArcSwap::from_pointee(Keys::new(Keyring::default(), options.cache_capacity)),
+            options,
+            known: RwLock::new(Known {
+                revoked: Revoked::default(),
+                fresh_as_of: None,
+                forgotten_through: Timestamp::EPOCH,
+            }),
+            unknown_key: Notify::new(),
+            ready: watch::Sender::new(false),
+            problem: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn put_keys(&self, keyring: Keyring) {
+        let capacity = self.options.cache_capacity;
+        self.keys.store(Arc::new(Keys::new(keyring, capacity)));
+    }
+
+    pub(super) fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to `token` where a staleness up to `bound` is allowed.
+    pub(super) fn decide(&self, token: &str, required: Option<&Scope>, bound: Duration) -> Decision {
+        let keys = self.keys.load();
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let judged = keys
+            .signed(token, hash)
+            .map_err(|()| self.why_not_signed(token, &keys.keyring))
+            .and_then(|signed| self.judge(&signed, required));
+        match judged {
+            Ok((claims, fresh_as_of)) => self.allow(claims, fresh_as_of, bound),
+            Err(reason) => {
+                if matches!(reason, DenyReason::Revoked | DenyReason::Expired) {
+                    keys.verified.invalidate(&hash);
+                }
+                if !*self.ready.borrow() && reason == DenyReason::UnknownKey {
+                    // Without keys, nothing is known about any token.
+                    return Decision::Stale { bound, behind: None };
+                }
+                Decision::Deny(reason)
+            }
+        }
+    }
+
+    /// The moment is taken last: however long judging took, it counts as staleness.
+    fn allow(&self, claims: Arc<AccessClaims>, fresh_as_of: Option<Instant>, bound: Duration) -> Decision {
+        let behind = fresh_as_of.map(|fresh| Instant::now().saturating_duration_since(fresh));
+        if behind.is_some_and(|behind| behind <= bound) {
+            Decision::Allow(claims)
+        } else {
+            Decision::Stale { bound, behind }
+        }
+    }
+
+    /// What a signed token may be used for, with how fresh that is: both from under one lock.
+    fn judge(
+        &self,
+        signed: &Signed,
+        required: Option<&Scope>,
+    ) -> Result<(Arc<AccessClaims>, Option<Instant>), DenyReason> {
+        self.check(&signed.verified)?;
+        let claims = &signed.claims;
+        let known = self.known();
+        if claims.expires_at < known.forgotten_through {
+            return Err(DenyReason::Expired);
+        }
+        if known
+            .revoked
+            .entries
+            .revokes_token(claims, signed.verified.key_id())
+        {
+            return Err(DenyReason::Revoked);
+        }
+        if let Some(required) = required {
+            let required = || required.clone();
+            if !claims.scopes.contains(&required()) {
+                return Err(DenyReason::ScopeMissing { required: required() });
+            }
+            if known.revoked.entries.narrows(claims, &required()) {
+                return Err(DenyReason::ScopeTaken { required: required() });
+            }
+        }
+        let left = known.revoked.left_of(claims).ok_or(DenyReason::Revoked)?;
+        Ok((left, known.fresh_as_of))
+    }
+
+    /// Key, time, realm and audience.
+    fn check(&self, verified: &Verified) -> Result<(), DenyReason> {
+        let expected = Expectation {
+            audience: Some(&self.options.audience),
+            realm: Some(&self.options.realm),
+            leeway: self.options.leeway,
+        };
+        verified
+            .check(&expected, self.clock.now())
+            .map_err(|error| match error {
+                // Its key is over, and so is whatever it signed.
+                VerifyError::Invalid | VerifyError::Expired => DenyReason::Expired,
+                VerifyError::NotYetValid => DenyReason::NotYetValid,
+                VerifyError::WrongAudience => DenyReason::WrongAudience,
+                VerifyError::WrongRealm => DenyReason::WrongRealm,
+            })
+    }
+
+    /// Tells the refusals of a token apart that was not signed by any key: by what it says of itself, which
+    /// is good enough to refuse it by.
+    fn why_not_signed(&self, token: &str, keyring: &Keyring) -> DenyReason {
+        match access::unverified_claims(token) {
+            None => DenyReason::Malformed,
+            Some((id, _)) if keyring.get(&id).is_some() => DenyReason::BadSignature,
+            Some((_, claims)) if claims.realm != self.options.realm => DenyReason::WrongRealm,
+            Some(_) => {
+                self.unknown_key.notify_one();
+                DenyReason::UnknownKey
+            }
+        }
+    }
+}
+
+impl Keys {
+    fn new(keyring: Keyring, capacity: u64) -> Self {
+        Self {
+            keyring,
+            verified: Cache::new(capacity),
+        }
+    }
+
+    fn signed(&self, token: &str, hash: [u8; 32]) -> Result<Arc<Signed>, ()> {
+        if let Some(signed) = self.verified.get(&hash) {
+            return Ok(signed);
+        }
+        let verified = access::verify_signature(token, &self.keyring).map_err(|_| ())?;
+        let claims = Arc::new(verified.claims().clone());
+        let signed = Arc::new(Signed { verified, claims });
+        self.verified.insert(hash, Arc::clone(&signed));
+        Ok(signed)
+    }
+}
+
+impl Known {
+    /// Forgets what no token can be alive for that this verifier would accept.
+    pub(super) fn forget_before(&mut self, horizon: Timestamp) {
+        self.forgotten_through = self.forgotten_through.max(horizon);
+        self.revoked.entries.forget_expired(self.forgotten_through);
+    }
+}
+
+impl Revoked {
+    pub(super) fn apply(&mut self, event: &Event) {
+        self.has_narrowed |= matches!(event.body, EventBody::ScopesNarrowed { .. });
+        self.entries.apply(event);
+    }
+
+    /// The claims without the scopes that policy took; none where it took all.
+    fn left_of(&self, claims: &Arc<AccessClaims>) -> Option<Arc<AccessClaims>> {
+        let is_taken = |scope: &&Scope| self.entries.narrows(claims, scope);
+        if !self.has_narrowed || !claims.scopes.iter().any(|scope| is_taken(&scope)) {
+            return Some(Arc::clone(claims));
+        }
+        let scopes: ScopeSet = claims
+            .scopes
+            .iter()
+            .filter(|scope| !is_taken(scope))
+            .cloned()
+            .collect();
+        (!scopes.is_empty()).then(|| {
+            Arc::new(AccessClaims {
+                scopes,
+                ..AccessClaims::clone(claims)
+            })
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! Calls: what is tried again, and what is not.
+
+use std::time::Duration;
+
+use tessera_client::{
+    ClientOptions, ErrorKind,
+    v1::{ErrorReason, IntrospectRequest, RefreshRequest},
+};
+use tonic::Code;
+
+use crate::{
+    fake::gate,
+    proxy::Proxy,
+    world::{World, access, soon, until, viewer},
+};
+
+fn quick() -> ClientOptions {
+    ClientOptions {
+        deadline: Duration::from_secs(5),
+        backoff: Duration::from_millis(5),
+        backoff_max: Duration::from_millis(20),
+    }
+}
+
+#[tokio::test]
+async fn only_unavailable_and_aborted_are_tried_again() {
+    let world = World::start().await;
+    let (gate, address) = gate(&world).await;
+    let app = world.client("app", &address, quick()).await;
+    gate.fail(&[Code::Unavailable, Code::Aborted, Code::Unavailable]);
+    app.issue(viewer("user:ann")).await.unwrap();
+    assert_eq!(gate.issues(), 4);
+    for code in [
+        Code::Unauthenticated,
+        Code::PermissionDenied,
+        Code::InvalidArgument,
+        Code::ResourceExhausted,
+        Code::Internal,
+        Code::Unknown,
+        Code::Cancelled,
+    ] {
+        let before = gate.issues();
+        gate.fail(&[code]);
+        let error = app.issue(viewer("user:ann")).await.unwrap_err();
+        assert_eq!((error.code(), gate.issues()), (code, before + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline() {
+    let world = World::start().await;
+    let (gate, address) = gate(&world).await;
+    let options = ClientOptions {
+        deadline: Duration::from_millis(200),
+        ..quick()
+    };
+    let app = world.client("app", &address, options).await;
+    gate.hold(true);
+    let began = std::time::Instant::now();
+    let error = app.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind()),
+        (Code::DeadlineExceeded, ErrorKind::Passing)
+    );
+    assert!(began.elapsed() < Duration::from_secs(2));
+    // Failures are tried again up to the deadline, and the last one is told.
+    gate.hold(false);
+    gate.fail(&[Code::Unavailable; 200]);
+    let error = app.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!((5..200).contains(&gate.issues()), "{}", gate.issues());
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_issue_gives_the_same_session() {
+    let world = World::start().await;
+    let (gate, address) = gate(&world).await;
+    let proxy = Proxy::to(&address).await;
+    let app = world.client("app", &proxy.address, quick()).await;
+    gate.hold(true);
+    let issuing = tokio::spawn(async move { app.issue(viewer("user:ann")).await });
+    until("answered", || gate.answered() == 1).await;
+    proxy.cut();
+    gate.hold(false);
+    let issued = soon("the retry", issuing).await.unwrap().unwrap();
+    assert_eq!(gate.issues(), 2);
+    let subject = tessera_client::v1::revoke_request::Target::Subject("user:ann".to_owned());
+    let revoked = world.revoke(subject).await;
+    assert_eq!(revoked.matched, 1, "one session: {}", issued.family_id);
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_refresh_gives_the_same_successor_and_no_reuse() {
+    let world = World::start().await;
+    let (gate, address) = gate(&world).await;
+    let proxy = Proxy::to(&address).await;
+    let app = world.client("app", &proxy.address, quick()).await;
+    let issued = app.issue(viewer("user:ann")).await.unwrap();
+    let request = |token: &str| RefreshRequest {
+        refresh_token: token.to_owned(),
+        ..RefreshRequest::default()
+    };
+    gate.hold(true);
+    let refreshing = tokio::spawn({
+        let (app, request) = (app.clone(), request(&issued.tokens.unwrap().refresh_token));
+        async move { app.refresh(request).await }
+    });
+    until("answered", || gate.answered() == 2).await;
+    proxy.cut();
+    gate.hold(false);
+    let refreshed = soon("the retry", refreshing).await.unwrap().unwrap();
+    assert_eq!(
+        (refreshed.generation, refreshed.replayed, gate.refreshes()),
+        (2, true, 2)
+    );
+    // The successor is the session's: it goes on.
+    let tokens = refreshed.tokens.unwrap();
+    assert_eq!(
+        app.refresh(request(&tokens.refresh_token))
+            .await
+            .unwrap()
+            .generation,
+        3
+    );
+}
+
+#[tokio::test]
+async fn an_error_has_the_authoritys_reason() {
+    let world = World::start().await;
+    let error = world.app.issue(viewer("not a name")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::FieldInvalid));
+    assert_eq!(error.kind(), ErrorKind::Permanent);
+    let request = RefreshRequest {
+        refresh_token: "tsr_x".to_owned(),
+        ..RefreshRequest::default()
+    };
+    let error = world.app.refresh(request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SignIn);
+    assert!(
+        error.to_string().starts_with("REFRESH_TOKEN_INVALID: "),
+        "{error}"
+    );
+    let issued = world.issue(viewer("user:ann")).await;
+    let request = IntrospectRequest {
+        token: access(&issued).to_owned(),
+        ..IntrospectRequest::default()
+    };
+    assert!(world.app.introspect(request).await.unwrap().active);
+    assert_eq!(world.app.list_keys("production").await.unwrap().len(), 1);
+    assert!(!format!("{:?}", world.app).contains("tsk_"));
+}

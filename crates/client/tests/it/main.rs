@@ -1,0 +1,17 @@
+//! The client against an authority in this process, over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bound;
+mod calls;
+mod fake;
+mod figures;
+mod proxy;
+mod tokens;
+mod verifying;
+mod world;

@@ -1,0 +1,500 @@
+//! What a verifier answers, and that it asks nobody for it.
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_client::{Decision, DenyReason, Mode, Verifier, v1::revoke_request::Target};
+use tessera_core::{ManualClock, Seconds};
+use tessera_store::{MemoryStore, Store};
+
+use crate::{
+    fake::{Script, watch_server},
+    proxy::Proxy,
+    world::{World, access, scope, soon, until, viewer},
+};
+
+fn reason(decision: Decision) -> DenyReason {
+    match decision {
+        Decision::Deny(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn allows(verifier: &Verifier, token: &str) -> bool {
+    matches!(
+        verifier.verify(token, Some(&scope("videos:read"))),
+        Decision::Allow(_)
+    )
+}
+
+fn is_revoked(verifier: &Verifier, token: &str) -> bool {
+    matches!(verifier.verify(token, None), Decision::Deny(DenyReason::Revoked))
+}
+
+#[tokio::test]
+async fn each_kind_of_revocation_turns_allow_into_deny() {
+    let world = World::start().await;
+    let verifier = world.verifier().await;
+    let bound = || v1_with_binding("user:ann");
+    let kid = world.authority.published_keys(None)[0].clone();
+    assert_eq!(kid.realm.as_str(), "production");
+    type Aim = fn(&tessera_client::v1::IssueResponse) -> Target;
+    let aims: [(&str, Aim); 6] = [
+        ("token", |issued| Target::Token(access(issued).to_owned())),
+        ("family", |issued| Target::FamilyId(issued.family_id.clone())),
+        ("subject", |_| Target::Subject("user:ann".to_owned())),
+        ("client", |_| Target::Client("client:app".to_owned())),
+        ("binding", |_| Target::Binding("stream:1".to_owned())),
+        ("realm", |_| Target::WholeRealm(true)),
+    ];
+    for (what, aim) in aims {
+        let (other, issued) = (world.issue(viewer("user:bob")).await, world.issue(bound()).await);
+        assert!(allows(&verifier, access(&issued)), "{what}");
+        assert!(allows(&verifier, access(&other)), "{what}");
+        world.revoke(aim(&issued)).await;
+        until(what, || is_revoked(&verifier, access(&issued))).await;
+        let others_too = matches!(what, "client" | "realm");
+        assert_eq!(is_revoked(&verifier, access(&other)), others_too, "{what}");
+        // What is issued after is good.
+        assert!(allows(&verifier, access(&world.issue(bound()).await)), "{what}");
+    }
+    let issued = world.issue(bound()).await;
+    assert!(allows(&verifier, access(&issued)));
+    world.revoke(Target::KeyId(kid.id.to_string())).await;
+    until("key", || {
+        matches!(
+            verifier.verify(access(&issued), None),
+            Decision::Deny(DenyReason::Revoked | DenyReason::UnknownKey)
+        )
+    })
+    .await;
+    // The key that follows comes with the stream.
+    let issued = world.issue(bound()).await;
+    let began = std::time::Instant::now();
+    until("the new key", || allows(&verifier, access(&issued))).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "the checkpoint says it, not the unknown key"
+    );
+}
+
+fn v1_with_binding(subject: &str) -> tessera_client::v1::IssueRequest {
+    tessera_client::v1::IssueRequest {
+        bindings: vec!["stream:1".to_owned()],
+        ..viewer(subject)
+    }
+}
+
+#[tokio::test]
+async fn a_scope_that_policy_takes_is_gone_and_the_others_stay() {
+    let world = World::start().await;
+    let verifier = world.verifier().await;
+    let request = tessera_client::v1::IssueRequest {
+        scopes: vec!["videos:read".to_owned(), "videos/v1:play".to_owned()],
+        ..viewer("user:ann")
+    };
+    let issued = world.issue(request).await;
+    let (read, play) = (scope("videos:read"), scope("videos/v1:play"));
+    let claims = verifier.verify(access(&issued), Some(&read));
+    assert_eq!(claims.claims().unwrap().scopes.len(), 2);
+    assert_eq!(
+        reason(verifier.verify(access(&issued), Some(&scope("videos:write")))),
+        DenyReason::ScopeMissing {
+            required: scope("videos:write")
+        }
+    );
+    world.take_rules("p, role:viewer, *, videos, read").await;
+    let taken = DenyReason::ScopeTaken {
+        required: read.clone(),
+    };
+    until(
+        "narrowed",
+        || matches!(verifier.verify(access(&issued), Some(&read)), Decision::Deny(reason) if reason == taken),
+    )
+    .await;
+    let left = verifier.verify(access(&issued), Some(&play));
+    assert_eq!(left.claims().unwrap().scopes.to_string(), "videos/v1:play");
+}
+
+#[tokio::test]
+async fn every_wrong_token_has_its_reason() {
+    let world = World::start().await;
+    let verifier = world.verifier().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    let token = access(&issued);
+    let denied = |token: &str| reason(verifier.verify(token, None));
+    assert_eq!(denied("v4.public.nothing"), DenyReason::Malformed);
+    assert_eq!(denied(&"x".repeat(5000)), DenyReason::Malformed);
+    let mut forged = token.to_owned();
+    let at = "v4.public.".len() + 8;
+    let other = if &forged[at..=at] == "A" { "B" } else { "A" };
+    forged.replace_range(at..=at, other);
+    assert!(matches!(
+        denied(&forged),
+        DenyReason::BadSignature | DenyReason::Malformed
+    ));
+    let dot = token.rfind('.').unwrap();
+    let mut wrong_signature = token.to_owned();
+    let other = if &token[dot - 5..dot - 4] == "A" { "B" } else { "A" };
+    wrong_signature.replace_range(dot - 5..dot - 4, other);
+    assert_eq!(denied(&wrong_signature), DenyReason::BadSignature);
+    let player = tessera_client::v1::IssueRequest {
+        audience: "player".to_owned(),
+        ..viewer("user:ann")
+    };
+    assert_eq!(
+        denied(access(&world.issue(player).await)),
+        DenyReason::WrongAudience
+    );
+    let sandbox = world.connection("sandbox", "app", &world.address).await;
+    let sandbox = tessera_client::Client::new(&sandbox).unwrap();
+    assert_eq!(
+        denied(access(&sandbox.issue(viewer("user:ann")).await.unwrap())),
+        DenyReason::WrongRealm
+    );
+    let elsewhere = World::start().await;
+    assert_eq!(
+        denied(access(&elsewhere.issue(viewer("user:ann")).await)),
+        DenyReason::UnknownKey
+    );
+
+    // Leeway on both sides.
+    world.clock.advance_millis(-31_000);
+    assert_eq!(denied(token), DenyReason::NotYetValid);
+    world.clock.advance_millis(1_000);
+    assert!(allows(&verifier, token));
+    world.clock.advance(Seconds(30 + 3600 + 29));
+    assert!(allows(&verifier, token));
+    world.clock.advance(Seconds(1));
+    assert_eq!(denied(token), DenyReason::Expired);
+}
+
+#[tokio::test]
+async fn nothing_is_allowed_before_the_first_snapshot() {
+    let world = World::start().await;
+    let token = access(&world.issue(viewer("user:ann")).await).to_owned();
+    let proxy = Proxy::to(&world.address).await;
+    proxy.stall();
+    let options = world.options(Duration::from_secs(2), &proxy.address).await;
+    let verifier = Verifier::start(options).unwrap();
+    let day = Duration::from_secs(86_400);
+    for mode in [Mode::FailClosed, Mode::FailOpen { max: day }] {
+        let decision = verifier.verify_with(&token, None, mode).await;
+        assert!(
+            matches!(decision, Decision::Stale { behind: None, .. }),
+            "{decision:?}"
+        );
+    }
+    assert!(!verifier.status().is_ready);
+    proxy.heal();
+    soon("ready", verifier.ready()).await;
+    assert!(allows(&verifier, &token));
+    assert!(!format!("{verifier:?}").contains("tsk_"));
+}
+
+/// Keys may be there and the set be empty because nothing came yet: only a checkpoint that answers a ping,
+/// after all that came before it was understood, makes it fresh.
+#[tokio::test]
+async fn keys_without_a_fresh_snapshot_allow_nothing() {
+    let world = World::start().await;
+    let token = access(&world.issue(viewer("user:ann")).await).to_owned();
+    let player = tessera_client::v1::IssueRequest {
+        audience: "player".to_owned(),
+        ..viewer("user:ann")
+    };
+    let player = access(&world.issue(player).await).to_owned();
+    for script in [
+        Script::SnapshotNeverEnds,
+        Script::CheckpointsWithoutNonce,
+        Script::UnknownEvent,
+    ] {
+        let address = watch_server(&world, script).await;
+        let verifier = Verifier::start(world.options(Duration::from_millis(400), &address).await).unwrap();
+        if script == Script::CheckpointsWithoutNonce {
+            let judges = || {
+                matches!(
+                    verifier.verify(&player, None),
+                    Decision::Deny(DenyReason::WrongAudience)
+                )
+            };
+            until("keys", judges).await;
+        }
+        until("a problem", || verifier.status().problem.is_some()).await;
+        let decision = verifier.verify(&token, None);
+        assert!(
+            matches!(decision, Decision::Stale { behind: None, .. }),
+            "{script:?}: {decision:?}"
+        );
+        assert!(!verifier.status().is_ready, "{script:?}");
+        let understood = verifier.status().problem.unwrap();
+        assert_eq!(
+            understood.contains("not understood"),
+            script == Script::UnknownEvent,
+            "{understood}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_connection_turns_allow_into_stale_and_back() {
+    let world = World::start().await;
+    let token = access(&world.issue(viewer("user:ann")).await).to_owned();
+    let doomed = world.issue(viewer("user:ann")).await;
+    let proxy = Proxy::to(&world.address).await;
+    let bound = Duration::from_millis(600);
+    let verifier = Verifier::start(world.options(bound, &proxy.address).await).unwrap();
+    soon("ready", verifier.ready()).await;
+    assert!(allows(&verifier, &token));
+    proxy.stall();
+    let stalled_at = std::time::Instant::now();
+    world.revoke(Target::FamilyId(doomed.family_id.clone())).await;
+    until("stale", || !allows(&verifier, &token)).await;
+    // Its last ping was answered before the stall; the rest is this machine's scheduling.
+    assert!(
+        stalled_at.elapsed() < bound + Duration::from_millis(150),
+        "{:?}",
+        stalled_at.elapsed()
+    );
+    let Decision::Stale {
+        behind: Some(behind), ..
+    } = verifier.verify(&token, None)
+    else {
+        panic!("stale")
+    };
+    assert!(behind > bound);
+
+    // Per route: open up to a limit, or ask the authority (past the proxy there is none: it stays stale).
+    let day = Duration::from_secs(86_400);
+    let open = verifier
+        .verify_with(&token, None, Mode::FailOpen { max: day })
+        .await;
+    assert!(open.claims().is_some());
+    let limited = Mode::FailOpen {
+        max: Duration::from_millis(601),
+    };
+    until("beyond the limit", || {
+        verifier.status().behind.unwrap() > Duration::from_millis(601)
+    })
+    .await;
+    let closed = verifier.verify_with(&token, None, limited).await;
+    assert!(matches!(closed, Decision::Stale { .. }), "{closed:?}");
+
+    proxy.heal();
+    until("fresh again", || allows(&verifier, &token)).await;
+    assert!(is_revoked(&verifier, access(&doomed)));
+}
+
+#[tokio::test]
+async fn a_stale_route_may_ask_the_authority() {
+    let world = World::start().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    let player = tessera_client::v1::IssueRequest {
+        audience: "player".to_owned(),
+        ..viewer("user:ann")
+    };
+    let player = world.issue(player).await;
+    // Watching answers nothing that makes it fresh; calls go through.
+    let address = watch_server(&world, Script::CheckpointsWithoutNonce).await;
+    let verifier = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
+    let read = scope("videos:read");
+    let ask = async |token: &str, scope: &tessera_client::Scope| {
+        verifier.verify_with(token, Some(scope), Mode::Introspect).await
+    };
+    assert!(ask(access(&issued), &read).await.claims().is_some());
+    assert_eq!(
+        reason(ask(access(&issued), &scope("videos:write")).await),
+        DenyReason::ScopeMissing {
+            required: scope("videos:write")
+        }
+    );
+    assert_eq!(
+        reason(ask(access(&player), &read).await),
+        DenyReason::WrongAudience
+    );
+    // A verifier without any key asks too, and what it is told is not for it.
+    let address = watch_server(&world, Script::SnapshotNeverEnds).await;
+    let keyless = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
+    let asked = async |token: &str| keyless.verify_with(token, Some(&read), Mode::Introspect).await;
+    assert_eq!(reason(asked(access(&player)).await), DenyReason::WrongAudience);
+    assert!(asked(access(&issued)).await.claims().is_some());
+    world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    assert_eq!(reason(ask(access(&issued), &read).await), DenyReason::Inactive);
+    assert_eq!(reason(asked(access(&issued)).await), DenyReason::Inactive);
+}
+
+/// A key that the stream did not speak of: the first token that it signed makes the keys be read again.
+#[tokio::test]
+async fn an_unknown_key_makes_the_keys_be_read() {
+    let world = World::start().await;
+    let player = || tessera_client::v1::IssueRequest {
+        audience: "player".to_owned(),
+        ..viewer("user:ann")
+    };
+    let address = watch_server(&world, Script::CheckpointsWithoutNonce).await;
+    let verifier = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
+    let judges = |token: &str| {
+        matches!(
+            verifier.verify(token, None),
+            Decision::Deny(DenyReason::WrongAudience)
+        )
+    };
+    let first = world.issue(player()).await;
+    until("keys", || judges(access(&first))).await;
+    let kid = world.authority.published_keys(None)[0].id.to_string();
+    world.revoke(Target::KeyId(kid)).await;
+    let second = world.issue(player()).await;
+    assert!(!judges(access(&second)));
+    until("the new key", || judges(access(&second))).await;
+    assert!(
+        !judges(access(&first)),
+        "what the revoked key signed is not even looked at"
+    );
+}
+
+#[tokio::test]
+async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
+    let mut world = World::start().await;
+    let proxy = Proxy::to(&world.address).await;
+    let verifier = Verifier::start(world.options(Duration::from_secs(10), &proxy.address).await).unwrap();
+    soon("ready", verifier.ready()).await;
+    let one = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::FamilyId(one.family_id.clone())).await;
+    until("revoked", || is_revoked(&verifier, access(&one))).await;
+    // Over by now, but for the leeway: a snapshot would leave it out, and who resumes has it still.
+    let three = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::Token(access(&three).to_owned())).await;
+    until("revoked", || is_revoked(&verifier, access(&three))).await;
+    world.clock.advance(Seconds(3605));
+    let two = world.issue(viewer("user:ann")).await;
+    proxy.cut();
+    world.revoke(Target::FamilyId(two.family_id.clone())).await;
+    until("resumed", || is_revoked(&verifier, access(&two))).await;
+    assert_eq!(verifier.status().entries, 3);
+    assert!(is_revoked(&verifier, access(&three)));
+
+    // Another authority, with another log, takes the place of the first.
+    let at = world.address.trim_start_matches("http://").to_owned();
+    world.stop().await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let clock: Arc<ManualClock> = Arc::clone(&world.clock);
+    let second = World::with(clock, store, &at).await;
+    let kept = verifier.status();
+    assert!(
+        kept.entries == 3 && kept.is_ready,
+        "what was known stays in force"
+    );
+    // The API key is none of the second's, so this verifier can't go on; one that may, starts from there.
+    until("refused", || {
+        verifier.status().problem.is_some_and(|p| p.contains("API key"))
+    })
+    .await;
+    assert!(is_revoked(&verifier, access(&two)));
+    let verifier = Verifier::start(second.options(Duration::from_secs(10), &second.address).await).unwrap();
+    soon("ready", verifier.ready()).await;
+    assert_eq!(verifier.status().entries, 0);
+}
+
+/// The place is too old for the log: a snapshot replaces the set.
+#[tokio::test]
+async fn a_cursor_that_expired_means_a_new_snapshot() {
+    let world = World::start().await;
+    let proxy = Proxy::to(&world.address).await;
+    let verifier = Verifier::start(world.options(Duration::from_secs(10), &proxy.address).await).unwrap();
+    soon("ready", verifier.ready()).await;
+    let one = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::FamilyId(one.family_id.clone())).await;
+    until("revoked", || is_revoked(&verifier, access(&one))).await;
+    proxy.stall();
+    proxy.cut();
+    world.clock.advance(Seconds::days(2));
+    world.revoke(Target::Subject("user:bob".to_owned())).await;
+    world.clock.advance(Seconds::days(2));
+    let two = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::FamilyId(two.family_id.clone())).await;
+    let horizon = tessera_core::Clock::now(world.clock.as_ref());
+    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    assert_eq!(verifier.status().entries, 1, "the old set stays in force");
+    proxy.heal();
+    until("the new set", || is_revoked(&verifier, access(&two))).await;
+    assert_eq!(verifier.status().entries, 1, "it replaced the old one");
+}
+
+/// The authority leaves out of a snapshot what no token is alive for by its own clock, so no leeway may
+/// bring such a token back.
+#[tokio::test]
+async fn a_snapshot_does_not_revive_a_revoked_token_within_the_leeway() {
+    let world = World::start().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::Token(access(&issued).to_owned())).await;
+    world.clock.advance(Seconds(3600 + 10));
+    let verifier = world.verifier().await;
+    assert_eq!(verifier.status().entries, 0);
+    assert!(!allows(&verifier, access(&issued)));
+}
+
+#[tokio::test]
+async fn entries_leave_when_they_can_matter_no_more() {
+    let world = World::start().await;
+    let verifier = Verifier::start(world.options(Duration::from_millis(400), &world.address).await).unwrap();
+    soon("ready", verifier.ready()).await;
+    let issued = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::Token(access(&issued).to_owned())).await;
+    until("revoked", || is_revoked(&verifier, access(&issued))).await;
+    // Expired by the authority, and still within the leeway.
+    world.clock.advance(Seconds(3600 + 29));
+    let through = world.revoke(Target::Subject("user:bob".to_owned())).await;
+    until("the next", || {
+        verifier.status().through.0 >= sequence(&through.cursor)
+    })
+    .await;
+    until_checked(&verifier).await;
+    assert!(is_revoked(&verifier, access(&issued)));
+    world.clock.advance(Seconds(2));
+    until("one forgotten", || verifier.status().entries == 1).await;
+    world.clock.advance(Seconds::days(2));
+    until("all forgotten", || verifier.status().entries == 0).await;
+    // Clocks that go back revive nothing: it is over until a new snapshot says that it is revoked.
+    world.clock.advance_millis(-2 * 86_400_000 - 3_600_000);
+    assert!(!allows(&verifier, access(&issued)));
+    until("a new snapshot", || is_revoked(&verifier, access(&issued))).await;
+    assert_eq!(verifier.status().entries, 2);
+}
+
+/// Waits for a checkpoint that answers a ping made from now on.
+async fn until_checked(verifier: &Verifier) {
+    let began = std::time::Instant::now();
+    until("a checkpoint", || {
+        verifier.status().behind.unwrap() < began.elapsed()
+    })
+    .await;
+}
+
+fn sequence(cursor: &str) -> u64 {
+    tessera_core::Cursor::parse(cursor).unwrap().sequence.0
+}
+
+/// `AwaitPropagation` passes because the verifier said that it has applied it.
+#[tokio::test]
+async fn the_fence_hears_a_required_verifier() {
+    let world = World::start().await;
+    let options = world.options(Duration::from_secs(60), &world.address).await;
+    let verifier = Verifier::start(options.subscriber("api-1").unwrap().required(true)).unwrap();
+    soon("ready", verifier.ready()).await;
+    for _ in 0..20 {
+        let issued = world.issue(viewer("user:ann")).await;
+        assert!(allows(&verifier, access(&issued)));
+        let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+        let fence = soon("the fence", world.admin.await_propagation(&revoked.cursor))
+            .await
+            .unwrap();
+        assert_eq!((fence.acknowledged, fence.failed_closed), (1, 0));
+        assert!(is_revoked(&verifier, access(&issued)));
+    }
+}
+
+#[tokio::test]
+async fn options_that_the_authority_would_refuse_are_refused_at_once() {
+    let world = World::start().await;
+    let options = async |bound| world.options(Duration::from_millis(bound), &world.address).await;
+    assert!(Verifier::start(options(99).await).is_err());
+    assert!(Verifier::start(options(100).await.required(true)).is_err());
+}
