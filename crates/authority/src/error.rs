@@ -1,5 +1,7 @@
 //! What can go wrong with each use case. The server maps these to wire status in one place.
 
+use std::time::Duration;
+
 use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope};
 use tessera_policy::{Diagnostic, PolicyError};
 use tessera_store::StoreError;
@@ -226,6 +228,12 @@ pub enum WatchError {
     /// The events after the cursor are no longer kept.
     #[error("the events after that place are no longer kept: start with a snapshot")]
     CursorExpired,
+    /// Too many streams of one required subscriber's name began within its staleness bound.
+    #[error("too many streams have this subscriber's name: give each process its own")]
+    NameCrowded {
+        /// When the oldest of them counts no more, if nothing is heard of it.
+        until_free: Duration,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -5,13 +5,15 @@
 //! acknowledged, or failed closed.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tessera_core::{RealmName, Sequence, SubscriberName};
 use tokio::{sync::watch, time::Instant};
+
+use crate::error::WatchError;
 
 /// How long a subscriber goes on answering without a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +34,23 @@ pub struct Propagated {
     pub failed_closed: u32,
 }
 
-/// The required subscribers of all realms, by name: one that reconnects is the same one.
+/// How many streams of one subscriber's name may count at once: those that ended lately, and those that
+/// should not share it.
+const STREAMS_PER_NAME_MAX: usize = 256;
+/// How long a subscriber that failed closed is still counted.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
+/// of one name are one process that reconnected or two that accept tokens, nobody here can know.
 pub(crate) struct Subscribers {
-    known: Mutex<HashMap<(RealmName, SubscriberName), Subscriber>>,
+    known: Mutex<Known>,
     changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    streams: BTreeMap<(RealmName, SubscriberName, u64), Subscriber>,
+    joined: u64,
 }
 
 struct Subscriber {
@@ -46,10 +61,7 @@ struct Subscriber {
 
 /// A subscriber's place among the required ones, held by its stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Membership {
-    realm: RealmName,
-    name: SubscriberName,
-}
+pub(crate) struct Membership(RealmName, SubscriberName, u64);
 
 impl Default for Subscribers {
     fn default() -> Self {
@@ -68,20 +80,34 @@ impl Subscribers {
         name: SubscriberName,
         acknowledged: Sequence,
         bound: StalenessBound,
-    ) -> Membership {
+    ) -> Result<Membership, WatchError> {
+        let now = Instant::now();
+        let mut known = self.lock();
+        // An earlier stream of the name that refuses by itself is followed by this one.
+        known.streams.retain(|(of, called, _), other| {
+            *of != realm || *called != name || !other.has_failed_closed(now)
+        });
+        let first = (realm.clone(), name.clone(), 0);
+        let last = (realm.clone(), name.clone(), u64::MAX);
+        if known.streams.range(first..=last).count() >= STREAMS_PER_NAME_MAX {
+            return Err(WatchError::NameCrowded { until_free: bound.0 });
+        }
+        known.joined += 1;
+        let member = Membership(realm, name, known.joined);
         let subscriber = Subscriber {
             acknowledged,
-            heard_at: Instant::now(),
+            heard_at: now,
             bound,
         };
-        self.lock().insert((realm.clone(), name.clone()), subscriber);
+        known.streams.insert(member.key(), subscriber);
+        drop(known);
         self.changed.send_replace(());
-        Membership { realm, name }
+        Ok(member)
     }
 
     /// The subscriber sent a message, perhaps an acknowledgement.
     pub(crate) fn heard(&self, member: &Membership, acknowledged: Option<Sequence>) {
-        if let Some(subscriber) = self.lock().get_mut(&(member.realm.clone(), member.name.clone())) {
+        if let Some(subscriber) = self.lock().streams.get_mut(&member.key()) {
             subscriber.heard_at = Instant::now();
             if let Some(sequence) = acknowledged {
                 subscriber.acknowledged = subscriber.acknowledged.max(sequence);
@@ -111,27 +137,49 @@ impl Subscribers {
         let now = Instant::now();
         let mut propagated = Propagated::default();
         let mut next_silence: Option<Instant> = None;
-        self.lock().retain(|(of_realm, _), subscriber| {
-            let fails_closed_at = subscriber.heard_at + subscriber.bound.0;
-            let has_failed_closed = now > fails_closed_at;
-            if of_realm == realm {
-                if subscriber.acknowledged >= sequence {
-                    propagated.acknowledged += 1;
-                } else if has_failed_closed {
-                    propagated.failed_closed += 1;
-                } else {
-                    let at = fails_closed_at + Duration::from_millis(1);
-                    next_silence = Some(next_silence.map_or(at, |earliest| earliest.min(at)));
-                }
+        let mut known = self.lock();
+        // One that is silent long beyond its bound is gone, or joins again before it accepts anything.
+        known
+            .streams
+            .retain(|_, subscriber| now < subscriber.fails_closed_at() + FORGOTTEN_AFTER);
+        let mut streams = known
+            .streams
+            .iter()
+            .filter(|((of, ..), _)| of == realm)
+            .peekable();
+        while let Some(((_, name, _), subscriber)) = streams.next() {
+            if subscriber.acknowledged >= sequence {
+                propagated.acknowledged += 1;
+            } else if subscriber.has_failed_closed(now) {
+                // Where a later stream has its name, this one is no subscriber any more.
+                let is_followed = streams.peek().is_some_and(|((_, next, _), _)| next == name);
+                propagated.failed_closed += u32::from(!is_followed);
+            } else {
+                let at = subscriber.fails_closed_at() + Duration::from_millis(1);
+                next_silence = Some(next_silence.map_or(at, |earliest| earliest.min(at)));
             }
-            // One that is silent long beyond its bound is gone, or joins again before it accepts anything.
-            now < fails_closed_at + Duration::from_secs(3600)
-        });
+        }
         next_silence.map_or(Ok(propagated), Err)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, SubscriberName), Subscriber>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    fn key(&self) -> (RealmName, SubscriberName, u64) {
+        (self.0.clone(), self.1.clone(), self.2)
+    }
+}
+
+impl Subscriber {
+    fn fails_closed_at(&self) -> Instant {
+        self.heard_at + self.bound.0
+    }
+
+    fn has_failed_closed(&self, now: Instant) -> bool {
+        now > self.fails_closed_at()
     }
 }
 
@@ -145,7 +193,8 @@ mod tests {
 
     fn join(subscribers: &Subscribers, name: &str) -> Membership {
         let bound = StalenessBound(Duration::from_secs(5));
-        subscribers.join(realm(), SubscriberName::parse(name).unwrap(), Sequence(0), bound)
+        let name = SubscriberName::parse(name).unwrap();
+        subscribers.join(realm(), name, Sequence(0), bound).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,5 +242,41 @@ mod tests {
     async fn nobody_required_means_nothing_to_wait_for() {
         let propagated = Subscribers::default().wait_for(&realm(), Sequence(9)).await;
         assert_eq!(propagated, Propagated::default());
+    }
+
+    /// Both may accept tokens: one that acknowledges does not speak for the other.
+    #[tokio::test(start_paused = true)]
+    async fn two_of_one_name_are_both_waited_for() {
+        let subscribers = Subscribers::default();
+        let began = Instant::now();
+        let (first, second) = (join(&subscribers, "one"), join(&subscribers, "one"));
+        subscribers.heard(&second, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        let only_the_second = Propagated {
+            acknowledged: 1,
+            failed_closed: 0,
+        };
+        assert_eq!(propagated, only_the_second, "the first is followed by the second");
+        subscribers.heard(&first, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(propagated.acknowledged, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_does_not_count_without_end() {
+        let subscribers = Subscribers::default();
+        for _ in 0..STREAMS_PER_NAME_MAX {
+            join(&subscribers, "one");
+        }
+        let again = |name: &str| {
+            let name = SubscriberName::parse(name).unwrap();
+            subscribers.join(realm(), name, Sequence(0), StalenessBound::default())
+        };
+        assert!(again("one").is_err());
+        again("two").unwrap();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        again("one").unwrap();
+        assert_eq!(subscribers.lock().streams.len(), 2);
     }
 }

@@ -164,10 +164,13 @@ impl Authority {
             StartAt::Snapshot | StartAt::Earliest => Sequence(0),
         };
         let realm = principal.realm_name().clone();
-        let member = start.subscriber.filter(|_| start.required).map(|name| {
-            self.subscribers
-                .join(realm.clone(), name, acknowledged, start.staleness_bound)
-        });
+        let required = start.subscriber.filter(|_| start.required);
+        let member = required
+            .map(|name| {
+                self.subscribers
+                    .join(realm.clone(), name, acknowledged, start.staleness_bound)
+            })
+            .transpose()?;
         Ok(Watcher {
             authority: Arc::clone(self),
             realm,

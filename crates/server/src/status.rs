@@ -365,6 +365,15 @@ impl IntoStatus for WatchError {
                 vec![("cursor".to_owned(), self.to_string())],
             ),
             Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
+            Self::NameCrowded { until_free } => with(
+                Code::ResourceExhausted,
+                ErrorReason::RateLimited,
+                self.to_string(),
+                &[],
+                |details| {
+                    details.set_retry_info(Some(until_free));
+                },
+            ),
             Self::Unavailable(error) => error.into_status(),
         }
     }
