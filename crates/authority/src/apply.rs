@@ -192,7 +192,7 @@ fn applied(realm: &Realm, policy: &PolicyRevision, actor: &Actor, now: Timestamp
     let until = now.plus(realm.limits.access_ttl_max);
     let event = NewEvent {
         occurred_at: now,
-        relevant_until: until,
+        tokens_until: until,
         families_until: until,
         realm: realm.name.clone(),
         note: String::new(),

@@ -6,7 +6,8 @@
 
 use tessera_core::{
     AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
-    Family, FamilyId, KeyId, KeyStatus, RequestId, RevokeReason, Sequence, SigningKey, Subject, Timestamp,
+    Family, FamilyId, KeyId, KeyStatus, RealmLimits, RequestId, RevokeReason, Sequence, SigningKey, Subject,
+    Timestamp,
     family::{Condition, FamilyState},
 };
 use tessera_policy::Permission;
@@ -222,31 +223,30 @@ impl Call<'_> {
 
     /// One event for all that an index lists.
     async fn everything(&self, index: FamilyIndex, body: EventBody) -> Result<Revoked, RevokeError> {
-        let matched = self.count_live(index).await?;
+        let matched = self.matched(index).await?;
         if self.request.validate_only {
             return Ok(Revoked {
-                matched,
+                matched: matched.live,
                 cursor: None,
             });
         }
-        let limits = &self.principal.realm().limits;
         let target = body.target().unwrap_or(EventTarget::Realm);
         // Access tokens without a family row can't exist, but a row may be gone before its last token is:
         // the event is written although nothing matched.
         let event = NewEvent {
             occurred_at: self.now,
-            relevant_until: self.now.plus(limits.access_ttl_max),
-            families_until: self.now.plus(limits.session_ttl_max).plus(limits.access_ttl_max),
+            tokens_until: matched.tokens_until,
+            families_until: matched.families_until,
             realm: self.principal.realm_name().clone(),
             note: self.request.reason.clone(),
             body,
         };
-        let audit = self.audit(target, matched);
+        let audit = self.audit(target, matched.live);
         let sequence = self.authority.store.transact(move |tx| {
             tx.audit(&audit)?;
             tx.append(event.clone())
         });
-        Ok(self.done(matched, sequence.await?))
+        Ok(self.done(matched.live, sequence.await?))
     }
 
     /// The key first: from that commit on no family that it began can be refreshed. Then its families, in
@@ -264,7 +264,7 @@ impl Call<'_> {
         let index = FamilyIndex::ApiKey(key.realm.clone(), id.clone());
         if self.request.validate_only {
             return Ok(Revoked {
-                matched: self.count_live(index).await?,
+                matched: self.matched(index).await?.live,
                 cursor: None,
             });
         }
@@ -300,7 +300,7 @@ impl Call<'_> {
         let until = now.plus(self.principal.realm().limits.access_ttl_max);
         let event = NewEvent {
             occurred_at: now,
-            relevant_until: until,
+            tokens_until: until,
             families_until: until,
             realm: key.realm.clone(),
             note: self.request.reason.clone(),
@@ -396,8 +396,9 @@ impl Call<'_> {
         Ok(self.done(0, sequence))
     }
 
-    async fn count_live(&self, index: FamilyIndex) -> Result<u64, RevokeError> {
-        let (mut count, mut after) = (0, None);
+    async fn matched(&self, index: FamilyIndex) -> Result<Matched, RevokeError> {
+        let mut matched = Matched::beginning_now(&self.principal.realm().limits, self.now);
+        let mut after = None;
         loop {
             let page = self
                 .authority
@@ -405,12 +406,13 @@ impl Call<'_> {
                 .families(index.clone(), PageRequest { after, limit: STEP })
                 .await?;
             for family in page.items {
+                matched.cover(&family, self.now);
                 let session = self.authority.session_of(family).await?;
-                count += u64::from(session.condition == Condition::Active);
+                matched.live += u64::from(session.condition == Condition::Active);
             }
             after = page.next;
             if after.is_none() {
-                return Ok(count);
+                return Ok(matched);
             }
         }
     }
@@ -426,7 +428,7 @@ impl Call<'_> {
     fn token_event(&self, claims: &AccessClaims) -> NewEvent {
         NewEvent {
             occurred_at: self.now,
-            relevant_until: claims.expires_at,
+            tokens_until: claims.expires_at,
             families_until: claims.expires_at,
             realm: claims.realm.clone(),
             note: self.request.reason.clone(),
@@ -462,6 +464,32 @@ impl Call<'_> {
             matched,
             cursor: Some(self.authority.cursor_at(sequence)),
         }
+    }
+}
+
+/// What a revocation matches, and how long it must be remembered.
+struct Matched {
+    live: u64,
+    /// When the last access token that it can affect ends.
+    tokens_until: Timestamp,
+    /// When the last family that it ended would have ended anyway.
+    families_until: Timestamp,
+}
+
+impl Matched {
+    /// Covers the families that begin before the event is written.
+    fn beginning_now(limits: &RealmLimits, now: Timestamp) -> Self {
+        Self {
+            live: 0,
+            tokens_until: now.plus(limits.access_ttl_max),
+            families_until: now.plus(limits.session_ttl_max).plus(limits.access_ttl_max),
+        }
+    }
+
+    /// Covers a family that began under limits that were higher then.
+    fn cover(&mut self, family: &Family, now: Timestamp) {
+        self.tokens_until = self.tokens_until.max(family.tokens_until(now));
+        self.families_until = self.families_until.max(family.absolute_until);
     }
 }
 
@@ -511,7 +539,7 @@ pub(crate) fn publish_key(
 fn key_event(key: &SigningKey, body: EventBody, now: Timestamp, until: Timestamp) -> NewEvent {
     NewEvent {
         occurred_at: now,
-        relevant_until: until,
+        tokens_until: until,
         families_until: until,
         realm: key.realm.clone(),
         note: String::new(),

@@ -267,10 +267,10 @@ impl Step {
 }
 
 fn narrowed(family: &Family, lost: ScopeSet, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
-    let until = now.plus(family.tombstone_ttl).min(family.absolute_until);
+    let until = family.tokens_until(now);
     NewEvent {
         occurred_at: now,
-        relevant_until: until,
+        tokens_until: until,
         families_until: until,
         realm: family.realm.clone(),
         note: String::new(),

@@ -7,8 +7,12 @@ use crate::{
     id::{ApiKeyId, FamilyId, KeyId, PolicyRevision, TokenId},
     name::{Audience, Binding, ClientName, RealmName, Subject},
     scope::ScopeSet,
-    time::Timestamp,
+    time::{Seconds, Timestamp},
 };
+
+/// How far a verifier's clock may be assumed to differ from the authority's: no verifier gives more
+/// leeway, and revocations are kept for as much longer than the tokens that they are about.
+pub const LEEWAY_MAX: Seconds = Seconds(60);
 
 /// A place in the log's total order, gapless from 1; 0 is the place before the first event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,7 +34,8 @@ pub struct Event {
     pub sequence: Sequence,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// After this no access token that it can affect is alive.
+    /// After this no verifier accepts an access token that it can affect: [`LEEWAY_MAX`] after the last
+    /// of them ends.
     pub relevant_until: Timestamp,
     /// The realm.
     pub realm: RealmName,

@@ -351,6 +351,13 @@ impl Family {
             .min(self.absolute_until)
     }
 
+    /// When the last access token of it that was issued before `now` ends, whatever the realm's limits
+    /// were then.
+    #[must_use]
+    pub fn tokens_until(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.tombstone_ttl).min(self.absolute_until)
+    }
+
     /// When the store may forget the family: no access token of it can be alive any more.
     #[must_use]
     pub fn removable_at(&self) -> Timestamp {
@@ -358,7 +365,7 @@ impl Family {
             FamilyState::Revoked { at, .. } => at,
             FamilyState::Active => self.idle_until,
         };
-        end.plus(self.tombstone_ttl).min(self.absolute_until)
+        self.tokens_until(end)
     }
 }
 

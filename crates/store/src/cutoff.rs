@@ -1,7 +1,7 @@
 //! Events that end families: they outlive their place in the log, because a family lives longer than
 //! the access tokens that the log is about.
 
-use tessera_core::{Event, EventBody, Sequence, Timestamp};
+use tessera_core::{Event, EventBody, LEEWAY_MAX, Sequence, Timestamp};
 
 use crate::store::NewEvent;
 
@@ -29,16 +29,22 @@ pub(crate) fn placed(event: NewEvent, sequence: Sequence) -> Event {
     Event {
         sequence,
         occurred_at: event.occurred_at,
-        relevant_until: event.relevant_until,
+        relevant_until: relevant_until(&event),
         realm: event.realm,
         note: event.note,
         body: event.body,
     }
 }
 
+/// A verifier may accept a token for a little longer than it lives, so for as long it must know of its
+/// revocation.
+fn relevant_until(event: &NewEvent) -> Timestamp {
+    event.tokens_until.plus(LEEWAY_MAX)
+}
+
 /// How long a cutoff counts, where the same target had one until `earlier` before. The later one covers
 /// all families that the earlier covered, so it must count at least as long.
 pub(crate) fn cutoff_until(event: &NewEvent, earlier: Option<Timestamp>) -> Timestamp {
-    let until = event.families_until.max(event.relevant_until);
+    let until = event.families_until.max(relevant_until(event));
     earlier.map_or(until, |earlier| earlier.max(until))
 }

@@ -143,10 +143,10 @@ pub trait Transaction {
 pub struct NewEvent {
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// After this no access token that it can affect is alive.
-    pub relevant_until: Timestamp,
-    /// How long the authority itself must remember it, because it ends families too: at least
-    /// `relevant_until`.
+    /// When the last access token that it can affect ends.
+    pub tokens_until: Timestamp,
+    /// How long the authority itself must remember it, because it ends families too: where that is
+    /// longer than verifiers must.
     pub families_until: Timestamp,
     /// The realm.
     pub realm: RealmName,

@@ -16,8 +16,8 @@ use fixture::{
 };
 use tempfile::TempDir;
 use tessera_core::{
-    Binding, ClientName, EventBody, Family, FamilyId, KeyId, KeyStatus, PolicyRevision, RequestId,
-    RevokeReason, Sequence, SigningKey, Subject, Timestamp,
+    Binding, ClientName, EventBody, Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, PolicyRevision,
+    RequestId, RevokeReason, Sequence, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
     FamilyIndex, MemoryStore, PageRequest, PolicyFiles, RequestKey, RequestRecord, SledOptions, SledStore,
@@ -466,7 +466,7 @@ async fn events_are_gapless_and_can_be_resumed(store: &Shared) {
     assert_eq!(sequences(&all), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(all[0].body, new.body);
     assert_eq!(all[0].note, new.note);
-    assert_eq!(all[0].relevant_until, new.relevant_until);
+    assert_eq!(all[0].relevant_until, new.tokens_until.plus(LEEWAY_MAX));
     let batch = store.events_after(Sequence(4), 2).await.unwrap();
     assert_eq!(sequences(&batch.events), [5, 6]);
     assert_eq!(batch.committed, Sequence(7));

@@ -8,7 +8,9 @@ use std::{
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
-use tessera_core::{AccessClaims, Clock, Event, EventBody, Revocations, Scope, ScopeSet, Timestamp};
+use tessera_core::{
+    AccessClaims, Clock, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Timestamp,
+};
 use tessera_token::{Expectation, Keyring, VerifyError, access, access::Verified};
 use tokio::{
     sync::{Notify, watch},
@@ -207,10 +209,10 @@ impl Keys {
 }
 
 impl Known {
-    /// Forgets what no token can be alive for that this verifier would accept.
-    pub(super) fn forget_before(&mut self, horizon: Timestamp) {
-        self.forgotten_through = self.forgotten_through.max(horizon);
-        self.revoked.entries.forget_expired(self.forgotten_through);
+    /// Forgets what stopped mattering before `now`: a minute after the last token ended that it is about.
+    pub(super) fn forget_before(&mut self, now: Timestamp) {
+        self.forgotten_through = self.forgotten_through.max(now.minus(LEEWAY_MAX));
+        self.revoked.entries.forget_expired(now);
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LogId, PolicyRevision, RealmName,
-    Seconds, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LEEWAY_MAX, LogId, PolicyRevision,
+    RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
@@ -21,6 +21,7 @@ use tessera_store::{
     EventBatch, FamilyIndex, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles, SharedRevocations,
     Store, StoreError, StoreExt, SweepReport,
 };
+use tessera_token::ServerKey;
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 
@@ -287,6 +288,54 @@ async fn sweeping_forgets_dead_sessions_and_keeps_the_living() {
     );
 }
 
+/// Limits that were lowered since shorten nothing that was promised before.
+#[tokio::test]
+async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let key = ServerKey::generate().unwrap().to_paserk();
+    let setup = |limits| Setup {
+        limits,
+        store: store.clone(),
+        server_key: ServerKey::parse(&key).unwrap(),
+        ..Setup::default()
+    };
+    let world = World::with(setup(RealmLimits::default())).await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    let lowered = RealmLimits {
+        access_ttl_max: Seconds(60),
+        access_ttl_default: Seconds(60),
+        session_ttl_max: Seconds(3600),
+        ..RealmLimits::default()
+    };
+    let world = World::with(setup(lowered)).await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    let log = store.events_after(Sequence(0), 100).await.unwrap().events;
+    let event = log.last().unwrap();
+    assert_eq!(
+        event.relevant_until,
+        event.occurred_at.plus(Seconds::DAY).plus(LEEWAY_MAX)
+    );
+    world.clock.advance(Seconds::days(3));
+    world
+        .authority
+        .sweep(world.authority.now(), Seconds::days(90))
+        .await
+        .unwrap();
+    let refused = app
+        .refresh(&refresh_token(issued.tokens.as_ref()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
+}
+
 #[tokio::test]
 async fn a_revoked_subject_stays_revoked_although_its_event_was_swept() {
     let world = World::start().await;
@@ -341,7 +390,7 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
         for number in 0..events {
             tx.append(NewEvent {
                 occurred_at: at,
-                relevant_until: at.plus(Seconds::DAY),
+                tokens_until: at.plus(Seconds::DAY),
                 families_until: at.plus(Seconds::DAY),
                 realm: realm("production"),
                 note: String::new(),
