@@ -84,6 +84,8 @@ pub enum WatchMessage {
     SnapshotBegin {
         /// Where it is consistent.
         through: Sequence,
+        /// The realm it is about.
+        realm: RealmName,
     },
     /// One live revocation.
     SnapshotItem(Arc<Event>, Cursor),
@@ -108,6 +110,8 @@ pub enum WatchMessage {
         policy: PolicyRevision,
         /// Changes with the realm's verifying keys.
         key_set: String,
+        /// The realm it is about.
+        realm: RealmName,
     },
 }
 
@@ -302,7 +306,14 @@ impl Watcher {
     async fn send_snapshot(&mut self, queue: &WatchQueue) -> Result<(), WatchEnd> {
         let through = self.position;
         let now = self.authority.clock.now();
-        self.send(queue, WatchMessage::SnapshotBegin { through }).await?;
+        self.send(
+            queue,
+            WatchMessage::SnapshotBegin {
+                through,
+                realm: self.realm.clone(),
+            },
+        )
+        .await?;
         let (mut items, mut after) = (0, self.authority.store.events_floor());
         while after < through {
             let batch = self.read(after).await?;
@@ -331,6 +342,7 @@ impl Watcher {
             server_time: self.authority.clock.now(),
             policy: self.authority.policy().revision().clone(),
             key_set: self.authority.keys.load().digest(&self.realm).to_owned(),
+            realm: self.realm.clone(),
         };
         self.send(queue, message).await
     }

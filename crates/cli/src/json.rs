@@ -132,7 +132,7 @@ pub(crate) fn watch_response(response: &v1::WatchResponse) -> Option<Value> {
     use v1::watch_response::Message;
     Some(match response.message.as_ref()? {
         Message::SnapshotBegin(begin) => {
-            json!({ "snapshot_begin": { "through_sequence": begin.through_sequence } })
+            json!({ "snapshot_begin": { "through_sequence": begin.through_sequence, "realm": begin.realm } })
         }
         Message::SnapshotItem(item) => json!({ "snapshot_item": event(item) }),
         Message::SnapshotEnd(end) => json!({ "snapshot_end": { "cursor": end.cursor, "items": end.items } }),
@@ -143,6 +143,7 @@ pub(crate) fn watch_response(response: &v1::WatchResponse) -> Option<Value> {
             "server_time": time(checkpoint.server_time.as_ref()),
             "policy_revision": checkpoint.policy_revision,
             "key_set": checkpoint.key_set,
+            "realm": checkpoint.realm,
         } }),
     })
 }
@@ -157,14 +158,22 @@ fn event(event: &v1::RevocationEvent) -> Value {
         "realm": event.realm,
         "reason": event.reason,
     });
-    if let (Some((name, value)), Some(members)) = (target(event), json.as_object_mut()) {
-        members.insert(name.to_owned(), value);
-        if !event.policy_revision.is_empty() {
-            members.insert("policy_revision".to_owned(), json!(event.policy_revision));
+    let Some(members) = json.as_object_mut() else {
+        return json;
+    };
+    members.extend(target(event).map(|(name, value)| (name.to_owned(), value)));
+    let texts = [
+        ("policy_revision", &event.policy_revision),
+        ("audience", &event.audience),
+        ("client_id", &event.client_id),
+    ];
+    for (name, text) in texts {
+        if !text.is_empty() {
+            members.insert(name.to_owned(), json!(text));
         }
-        if !event.lost_scopes.is_empty() {
-            members.insert("lost_scopes".to_owned(), json!(event.lost_scopes));
-        }
+    }
+    if !event.lost_scopes.is_empty() {
+        members.insert("lost_scopes".to_owned(), json!(event.lost_scopes));
     }
     json
 }

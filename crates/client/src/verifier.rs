@@ -8,7 +8,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tessera_core::{
-    AccessClaims, Audience, Clock, RealmName, Scope, Seconds, Sequence, SubscriberName, SystemClock,
+    AccessClaims, Audience, Clock, LEEWAY_MAX, RealmName, Scope, Seconds, Sequence, SubscriberName,
+    SystemClock,
 };
 use tessera_proto::v1::{IntrospectRequest, IntrospectResponse};
 use tessera_token::{Expectation, access};
@@ -96,7 +97,7 @@ impl VerifierOptions {
         self
     }
 
-    /// How far this machine's clock may differ from the authority's. 30 s.
+    /// How far this machine's clock may differ from the authority's, at most a minute. 30 s.
     #[must_use]
     pub fn leeway(mut self, leeway: Seconds) -> Self {
         self.leeway = leeway;
@@ -137,6 +138,9 @@ impl VerifierOptions {
     fn check(&self) -> Result<(), ConnectionError> {
         if !(100..=3_600_000).contains(&self.bound.as_millis()) {
             return Err(option("the staleness bound must be between 100 ms and 1 h"));
+        }
+        if !(Seconds(0)..=LEEWAY_MAX).contains(&self.leeway) {
+            return Err(option("the leeway must be at most a minute"));
         }
         if self.required && self.subscriber.is_none() {
             return Err(option("a required verifier needs a subscriber name"));

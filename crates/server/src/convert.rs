@@ -466,8 +466,9 @@ pub(crate) fn session(session: Session) -> v1::Session {
 pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
     use v1::watch_response::Message;
     let message = match message {
-        WatchMessage::SnapshotBegin { through } => Message::SnapshotBegin(v1::SnapshotBegin {
+        WatchMessage::SnapshotBegin { through, realm } => Message::SnapshotBegin(v1::SnapshotBegin {
             through_sequence: through.0,
+            realm: realm.to_string(),
         }),
         WatchMessage::SnapshotItem(item, cursor) => Message::SnapshotItem(event(&item, &cursor)),
         WatchMessage::SnapshotEnd { cursor, items } => Message::SnapshotEnd(v1::SnapshotEnd {
@@ -481,6 +482,7 @@ pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
             server_time,
             policy,
             key_set,
+            realm,
         } => Message::Checkpoint(v1::Checkpoint {
             through: through.to_string(),
             through_sequence: through.sequence.0,
@@ -488,6 +490,7 @@ pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
             server_time: Some(timestamp(server_time)),
             policy_revision: policy.to_string(),
             key_set,
+            realm: realm.to_string(),
         }),
     };
     v1::WatchResponse {
@@ -518,6 +521,11 @@ fn event(event: &Event, cursor: &Cursor) -> v1::RevocationEvent {
         target: event.body.target().map(event_target),
         lost_scopes,
         policy_revision,
+        audience: event
+            .body
+            .audience()
+            .map_or_else(String::new, ToString::to_string),
+        client_id: event.body.client().map_or_else(String::new, ToString::to_string),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tessera_core::{Sequence, Timestamp};
+use tessera_core::{LEEWAY_MAX, Sequence, Timestamp};
 use tessera_proto::v1::{
     Ack, Checkpoint, ErrorReason, ListKeysRequest, Ping, RevocationEvent, SnapshotEnd, VerifyingKey,
     WatchFilter, WatchRequest, WatchResponse, WatchStart, key_service_client::KeyServiceClient,
@@ -138,7 +138,8 @@ impl<'a> Session<'a> {
 
     async fn hear(&mut self, message: Message) -> Result<(), End> {
         match message {
-            Message::SnapshotBegin(_) => {
+            Message::SnapshotBegin(begin) => {
+                self.check_realm(&begin.realm)?;
                 self.progressed_at = Instant::now();
                 self.snapshot = Snapshot::Coming(Revoked::default(), 0);
                 Ok(())
@@ -201,6 +202,7 @@ impl<'a> Session<'a> {
     /// answers our ping it says how fresh all this is. One that answers none says nothing about that: it
     /// may have been on its way for long.
     async fn check(&mut self, checkpoint: Checkpoint) -> Result<(), End> {
+        self.check_realm(&checkpoint.realm)?;
         let Some(server_time) = checkpoint.server_time.as_ref().map(wire::timestamp) else {
             return Err(not_understood("a checkpoint without a time"));
         };
@@ -232,6 +234,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing
+    /// were revoked.
+    fn check_realm(&self, realm: &str) -> Result<(), End> {
+        let expected = &self.following.shared.options.realm;
+        if realm == expected.as_str() {
+            return Ok(());
+        }
+        Err(End::StartAgain(format!(
+            "the API key is of the realm `{realm}`, but the tokens to verify are of `{expected}`"
+        )))
+    }
+
     fn put_in_force(
         &mut self,
         server_time: Timestamp,
@@ -239,15 +253,15 @@ impl<'a> Session<'a> {
         through: Sequence,
     ) -> Result<(), End> {
         let shared = &self.following.shared;
-        let (leeway, local_time) = (shared.options.leeway, shared.clock.now());
+        let local_time = shared.clock.now();
         let mut known = shared.known_mut();
         match std::mem::replace(&mut self.snapshot, Snapshot::InForce) {
             Snapshot::Complete(revoked) => {
                 known.revoked = *revoked;
-                // The authority left out what no token was alive for by its own clock.
-                known.forgotten_through = server_time;
+                // The authority left out what had stopped mattering by its own clock.
+                known.forgotten_through = server_time.minus(LEEWAY_MAX);
             }
-            Snapshot::InForce if server_time.plus(leeway) < known.forgotten_through => {
+            Snapshot::InForce if server_time < known.forgotten_through => {
                 return Err(End::StartAgain("the authority's clock went back".to_owned()));
             }
             Snapshot::InForce => {}
@@ -256,7 +270,7 @@ impl<'a> Session<'a> {
             }
         }
         // Both clocks must agree that it is over: one that jumps ahead makes nothing be forgotten.
-        known.forget_before(server_time.min(local_time).minus(leeway));
+        known.forget_before(server_time.min(local_time));
         known.revoked.entries.advance(through);
         known.fresh_as_of = known.fresh_as_of.max(echoed);
         Ok(())

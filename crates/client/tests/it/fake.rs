@@ -220,7 +220,11 @@ impl RevocationService for Gate {
                 };
                 say.send(Ok(message)).await.is_ok()
             };
-            say(Message::SnapshotBegin(SnapshotBegin::default())).await;
+            say(Message::SnapshotBegin(SnapshotBegin {
+                realm: "production".to_owned(),
+                ..SnapshotBegin::default()
+            }))
+            .await;
             if script == Script::SnapshotNeverEnds {
                 return say_nothing().await;
             }
@@ -241,6 +245,7 @@ impl RevocationService for Gate {
                 through: "b".to_owned(),
                 server_time: Some(prost_types::Timestamp::default()),
                 key_set: "1".to_owned(),
+                realm: "production".to_owned(),
                 ..Checkpoint::default()
             };
             let checkpoint = || Checkpoint {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tessera_client::{Decision, DenyReason, Mode, Verifier, v1::revoke_request::Target};
-use tessera_core::{ManualClock, Seconds};
+use tessera_client::{Decision, DenyReason, Mode, Verifier, VerifierOptions, v1::revoke_request::Target};
+use tessera_core::{Clock, ManualClock, Seconds};
 use tessera_store::{MemoryStore, Store};
 
 use crate::{
@@ -425,10 +425,49 @@ async fn a_snapshot_does_not_revive_a_revoked_token_within_the_leeway() {
     let world = World::start().await;
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
-    world.clock.advance(Seconds(3600 + 10));
+    // Over, but within the leeway: the snapshot still has it.
+    world.clock.advance(Seconds(3600 + 25));
+    let verifier = world.verifier().await;
+    assert!(is_revoked(&verifier, access(&issued)));
+    world.clock.advance(Seconds(40));
     let verifier = world.verifier().await;
     assert_eq!(verifier.status().entries, 0);
     assert!(!allows(&verifier, access(&issued)));
+}
+
+/// One whose clock is far behind would take the token for a good one.
+#[tokio::test]
+async fn what_a_snapshot_left_out_is_refused_by_a_clock_that_is_behind() {
+    let world = World::start().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    world.revoke(Target::Token(access(&issued).to_owned())).await;
+    let behind = Arc::new(ManualClock::new(world.clock.now()));
+    world.clock.advance(Seconds(3600 + 61));
+    let options = world.options(Duration::from_secs(10), &world.address).await;
+    let verifier = Verifier::start(options.clock(behind)).unwrap();
+    soon("ready", verifier.ready()).await;
+    assert_eq!(verifier.status().entries, 0);
+    assert_eq!(
+        reason(verifier.verify(access(&issued), None)),
+        DenyReason::Expired
+    );
+}
+
+/// Its stream would be as quiet as if nothing were ever revoked.
+#[tokio::test]
+async fn a_stream_of_another_realm_says_nothing_about_these_tokens() {
+    let world = World::start().await;
+    let token = access(&world.issue(viewer("user:ann")).await).to_owned();
+    let sandbox = world.connection("sandbox", "admin", &world.address).await;
+    let options = VerifierOptions::new(sandbox, "production", "api").unwrap();
+    let verifier = Verifier::start(options.clock(world.clock.clone())).unwrap();
+    until("a problem", || verifier.status().problem.is_some()).await;
+    let problem = verifier.status().problem.unwrap();
+    assert!(problem.contains("of the realm `sandbox`"), "{problem}");
+    assert!(matches!(
+        verifier.verify(&token, None),
+        Decision::Stale { behind: None, .. }
+    ));
 }
 
 #[tokio::test]
@@ -440,14 +479,14 @@ async fn entries_leave_when_they_can_matter_no_more() {
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&issued))).await;
     // Expired by the authority, and still within the leeway.
-    world.clock.advance(Seconds(3600 + 29));
+    world.clock.advance(Seconds(3600 + 59));
     let through = world.revoke(Target::Subject("user:bob".to_owned())).await;
     until("the next", || {
         verifier.status().through.0 >= sequence(&through.cursor)
     })
     .await;
     until_checked(&verifier).await;
-    assert!(is_revoked(&verifier, access(&issued)));
+    assert_eq!(verifier.status().entries, 2);
     world.clock.advance(Seconds(2));
     until("one forgotten", || verifier.status().entries == 1).await;
     world.clock.advance(Seconds::days(2));
@@ -497,4 +536,5 @@ async fn options_that_the_authority_would_refuse_are_refused_at_once() {
     let options = async |bound| world.options(Duration::from_millis(bound), &world.address).await;
     assert!(Verifier::start(options(99).await).is_err());
     assert!(Verifier::start(options(100).await.required(true)).is_err());
+    assert!(Verifier::start(options(100).await.leeway(Seconds(61))).is_err());
 }
