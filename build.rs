@@ -2,6 +2,8 @@
 
 use std::{env, fs, path::PathBuf};
 
+use tonic_build::manual::{Method, Service};
+
 const PROTOS: [&str; 7] = [
     "tessera/v1/api_key_service.proto",
     "tessera/v1/error_reason.proto",
@@ -21,5 +23,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         protox::prost::Message::encode_to_vec(&descriptors),
     )?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_build::manual::Builder::new()
+        .build_client(false)
+        .compile(&[framed_revocation_service()]);
     Ok(())
+}
+
+/// `RevocationService` once more, for servers: with responses to Watch that are encoded already.
+fn framed_revocation_service() -> Service {
+    let watch = Method::builder()
+        .name("watch")
+        .route_name("Watch")
+        .input_type("crate::v1::WatchRequest")
+        .output_type("crate::WatchFrame")
+        .codec_path("crate::WatchCodec")
+        .client_streaming()
+        .server_streaming()
+        .build();
+    let await_propagation = Method::builder()
+        .name("await_propagation")
+        .route_name("AwaitPropagation")
+        .input_type("crate::v1::AwaitPropagationRequest")
+        .output_type("crate::v1::AwaitPropagationResponse")
+        .codec_path("tonic_prost::ProstCodec")
+        .build();
+    Service::builder()
+        .name("RevocationService")
+        .package("tessera.v1")
+        .method(watch)
+        .method(await_propagation)
+        .build()
 }

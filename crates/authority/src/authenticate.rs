@@ -16,6 +16,13 @@ pub struct Principal {
 }
 
 impl Authority {
+    /// Whether the API key that let a client in still works.
+    pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
+        let record = self.store.api_key(principal.credential.id()).await?;
+        let works = record.is_some_and(|record| record.works(self.clock.now()));
+        works.then_some(()).ok_or(AuthenticateError::Refused)
+    }
+
     /// Lets a client in by its API key.
     ///
     /// # Errors

@@ -63,9 +63,7 @@ pub use sessions::{Session, SessionsBy};
 pub use settle::Felt;
 pub use setup::{Options, SetupError};
 pub use tokens::{PresentedToken, TokenSet};
-pub use watch::{
-    StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchQueue, WatchStart, Watcher,
-};
+pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
 
 use crate::{
     gathering::Gatherings, keys::KeySet, propagation::Subscribers, reload::PolicyHistory,

@@ -1,10 +1,10 @@
 //! Watch: the revocation log as a stream of messages.
 //!
-//! Every watcher reads the log from its own place; a channel merely wakes it. So nothing is ever dropped
-//! silently, and no subscriber can slow a writer: one that does not read fills its own queue and is ended
-//! with its cursor.
+//! Every watcher reads the log from its own place, when its subscriber has room for more; a channel merely
+//! wakes it. So nothing is ever dropped silently, no subscriber can slow a writer, and one that does not
+//! read costs its place in the log: no queue grows for it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration, vec};
 
 use tessera_core::{
     Audience, ClientName, Cursor, Event, EventKind, PolicyRevision, RealmName, Sequence, SubscriberName,
@@ -14,17 +14,17 @@ use tessera_policy::Permission;
 use tessera_store::StoreError;
 use tokio::{
     sync::{mpsc, watch as signal},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
-    Authority, Principal,
-    error::{Unavailable, WatchError},
+    AuthenticateError, Authority, Principal,
+    error::{CallNotAllowed, Unavailable, WatchError},
     propagation::{Membership, Propagated, StalenessBound},
 };
 
-/// Messages that may wait for one subscriber.
-const QUEUE_LENGTH: usize = 1024;
+/// How many events a subscriber that took nothing for a while may be behind.
+const BEHIND_MAX: u64 = 1024;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Events read from the log at once.
 const READ_STEP: usize = 256;
@@ -118,8 +118,10 @@ pub enum WatchMessage {
 /// Why a watch ended.
 #[derive(Debug)]
 pub enum WatchEnd {
-    /// The subscriber left.
-    Left,
+    /// Its API key works no more.
+    Refused(AuthenticateError),
+    /// Policy does not let it watch any more.
+    NotAllowed(CallNotAllowed),
     /// It did not read; it may resume after the cursor.
     SlowConsumer(Cursor),
     /// The server stops; it may resume after the cursor.
@@ -132,28 +134,57 @@ pub enum WatchEnd {
     Failed(Unavailable),
 }
 
-/// Where a watcher puts its messages.
-pub type WatchQueue = mpsc::Sender<WatchMessage>;
-
 /// One watch, from its start to its end.
 pub struct Watcher {
     authority: Arc<Authority>,
-    realm: RealmName,
+    principal: Principal,
     filter: WatchFilter,
     filter_digest: u32,
-    /// Everything up to here was queued, or is hidden by the filter.
-    position: Sequence,
-    with_snapshot: bool,
     member: Option<Membership>,
+    inbox: mpsc::Receiver<SubscriberMessage>,
+    /// A subscriber may say all it has to say and go on listening.
+    speaks: bool,
+    committed: signal::Receiver<Sequence>,
+    draining: signal::Receiver<bool>,
+    ticks: Interval,
+    /// The part of the log that is being sent.
+    batch: vec::IntoIter<Arc<Event>>,
+    /// Everything up to here was sent, or is hidden by the filter.
+    position: Sequence,
+    /// How far the snapshot is; none where there is none, or it is complete.
+    snapshot: Option<Snapshot>,
+    /// The checkpoint to send once everything is sent that was durable when it was asked for.
+    owed: Option<Owed>,
+    /// When the subscriber last took a message.
+    taken_at: Instant,
+}
+
+struct Snapshot {
+    /// Consistent at this place.
+    through: Sequence,
+    /// Read up to here; none before the first message.
+    after: Option<Sequence>,
+    items: u64,
+    now: Timestamp,
+}
+
+struct Owed {
+    through: Sequence,
+    nonce: Vec<u8>,
 }
 
 impl Authority {
-    /// Begins a watch.
+    /// Begins a watch of a subscriber whose further messages come from `inbox`.
     ///
     /// # Errors
     /// See [`WatchError`].
-    pub fn watch(self: &Arc<Self>, principal: &Principal, start: WatchStart) -> Result<Watcher, WatchError> {
-        self.require(principal, &Permission::Watch)?;
+    pub fn watch(
+        self: &Arc<Self>,
+        principal: Principal,
+        start: WatchStart,
+        inbox: mpsc::Receiver<SubscriberMessage>,
+    ) -> Result<Watcher, WatchError> {
+        self.require(&principal, &Permission::Watch)?;
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
@@ -175,14 +206,30 @@ impl Authority {
                     .join(realm.clone(), name, acknowledged, start.staleness_bound)
             })
             .transpose()?;
+        let mut ticks = interval(CHECKPOINT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let snapshot = matches!(start.at, StartAt::Snapshot).then(|| Snapshot {
+            through: position,
+            after: None,
+            items: 0,
+            now: self.clock.now(),
+        });
         Ok(Watcher {
             authority: Arc::clone(self),
-            realm,
+            principal,
             filter: start.filter,
             filter_digest,
-            position,
-            with_snapshot: matches!(start.at, StartAt::Snapshot),
             member,
+            inbox,
+            speaks: true,
+            committed: self.store.committed(),
+            draining: self.draining.subscribe(),
+            ticks,
+            batch: Vec::new().into_iter(),
+            position,
+            snapshot,
+            owed: None,
+            taken_at: Instant::now(),
         })
     }
 
@@ -225,126 +272,153 @@ impl Authority {
 }
 
 impl Watcher {
-    /// The queue that a subscriber reads from.
-    #[must_use]
-    pub fn queue() -> (WatchQueue, mpsc::Receiver<WatchMessage>) {
-        mpsc::channel(QUEUE_LENGTH)
-    }
-
-    /// Runs until one side ends it.
-    pub async fn run(mut self, inbox: mpsc::Receiver<SubscriberMessage>, queue: WatchQueue) -> WatchEnd {
-        match self.serve(inbox, &queue).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
-    }
-
-    async fn serve(
-        &mut self,
-        mut inbox: mpsc::Receiver<SubscriberMessage>,
-        queue: &WatchQueue,
-    ) -> Result<Infallible, WatchEnd> {
-        let mut committed = self.authority.store.committed();
-        let mut draining = self.authority.draining.subscribe();
-        let mut ticks = interval(CHECKPOINT_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // A subscriber may say all it has to say and go on listening.
-        let mut speaks = true;
-        if self.with_snapshot {
-            self.send_snapshot(queue).await?;
-        }
+    /// The next message, once the subscriber has room for it.
+    ///
+    /// # Errors
+    /// Fails once, at the end.
+    pub async fn next(&mut self) -> Result<WatchMessage, WatchEnd> {
+        self.check_pace()?;
         loop {
-            tokio::select! {
-                () = drained(&mut draining) => return Err(WatchEnd::Draining(self.cursor())),
-                message = inbox.recv(), if speaks => match message {
-                    None => speaks = false,
-                    Some(SubscriberMessage::Ping(nonce)) => {
-                        self.heard(None);
-                        self.send_events(queue).await?;
-                        self.send_checkpoint(queue, nonce).await?;
-                    }
-                    Some(SubscriberMessage::Ack(cursor)) => {
-                        let cursor =
-                            self.authority.own_cursor(&cursor).map_err(|_| WatchEnd::CursorInvalid)?;
-                        self.heard(Some(cursor.sequence));
-                    }
-                },
-                changed = committed.changed() => {
-                    if changed.is_err() {
-                        return Err(WatchEnd::Draining(self.cursor()));
-                    }
-                    self.send_events(queue).await?;
-                }
-                _ = ticks.tick() => {
-                    self.send_events(queue).await?;
-                    self.send_checkpoint(queue, Vec::new()).await?;
-                }
+            if let Some(message) = self.step().await? {
+                self.taken_at = Instant::now();
+                return Ok(message);
             }
         }
     }
 
-    /// Sends what was committed since the last time.
-    async fn send_events(&mut self, queue: &WatchQueue) -> Result<(), WatchEnd> {
-        loop {
-            let batch = self.read(self.position).await?;
-            let Some(last) = batch.last().map(|event| event.sequence) else {
-                return Ok(());
-            };
-            for event in batch {
-                let sequence = event.sequence;
-                if self.shows(&event) {
-                    let cursor = self.cursor_at(sequence);
-                    self.send(queue, WatchMessage::Event(event, cursor)).await?;
-                }
-                self.position = sequence;
-            }
-            self.position = last;
+    /// One that takes nothing for long, while much happens, is told so instead of being served old news.
+    fn check_pace(&self) -> Result<(), WatchEnd> {
+        let behind = self.committed.borrow().0.saturating_sub(self.position.0);
+        if behind > BEHIND_MAX && self.taken_at.elapsed() > self.authority.watch_stall_max {
+            return Err(WatchEnd::SlowConsumer(self.cursor()));
         }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<Option<WatchMessage>, WatchEnd> {
+        if let Some(snapshot) = self.snapshot.take() {
+            return self.snapshot_step(snapshot).await.map(Some);
+        }
+        if let Some(event) = self.batch.next() {
+            self.position = event.sequence;
+            let cursor = self.cursor();
+            return Ok(self.shows(&event).then(|| WatchMessage::Event(event, cursor)));
+        }
+        if let Some(owed) = self.owed.take_if(|owed| owed.through <= self.position) {
+            return Ok(Some(self.checkpoint(owed.nonce)));
+        }
+        self.turn().await?;
+        if self.is_behind() {
+            self.batch = self.read(self.position).await?.into_iter();
+        }
+        Ok(None)
+    }
+
+    /// Between two parts of the log: takes what came up, and waits for something where there is nothing.
+    async fn turn(&mut self) -> Result<(), WatchEnd> {
+        let is_behind = self.is_behind();
+        let is_free = self.owed.is_none();
+        tokio::select! {
+            biased;
+            () = drained(&mut self.draining) => Err(WatchEnd::Draining(self.cursor())),
+            message = self.inbox.recv(), if is_free && self.speaks => self.hear(message),
+            _ = self.ticks.tick(), if is_free => self.tick().await,
+            () = std::future::ready(()), if is_behind => Ok(()),
+            changed = self.committed.changed() => match changed {
+                Ok(()) => Ok(()),
+                Err(_) => Err(WatchEnd::Draining(self.cursor())),
+            },
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.position < *self.committed.borrow()
+    }
+
+    fn hear(&mut self, message: Option<SubscriberMessage>) -> Result<(), WatchEnd> {
+        match message {
+            None => self.speaks = false,
+            Some(SubscriberMessage::Ping(nonce)) => {
+                self.heard(None);
+                self.owe_checkpoint(nonce);
+            }
+            Some(SubscriberMessage::Ack(cursor)) => {
+                let cursor = self.authority.own_cursor(&cursor);
+                let cursor = cursor.map_err(|_| WatchEnd::CursorInvalid)?;
+                self.heard(Some(cursor.sequence));
+            }
+        }
+        Ok(())
+    }
+
+    /// What let the subscriber in is asked again: a stream outlives the call that began it.
+    async fn tick(&mut self) -> Result<(), WatchEnd> {
+        let still = self.authority.still_works(&self.principal).await;
+        still.map_err(WatchEnd::Refused)?;
+        let allowed = self.authority.require(&self.principal, &Permission::Watch);
+        allowed.map_err(WatchEnd::NotAllowed)?;
+        self.owe_checkpoint(Vec::new());
+        Ok(())
+    }
+
+    fn owe_checkpoint(&mut self, nonce: Vec<u8>) {
+        let through = *self.committed.borrow();
+        self.owed = Some(Owed { through, nonce });
     }
 
     /// Everything that is revoked at one sequence; the stream goes on after it.
-    async fn send_snapshot(&mut self, queue: &WatchQueue) -> Result<(), WatchEnd> {
-        let through = self.position;
-        let now = self.authority.clock.now();
-        self.send(
-            queue,
-            WatchMessage::SnapshotBegin {
-                through,
-                realm: self.realm.clone(),
-            },
-        )
-        .await?;
-        let (mut items, mut after) = (0, self.authority.store.events_floor());
-        while after < through {
-            let batch = self.read(after).await?;
-            let Some(last) = batch.last().map(|event| event.sequence) else {
-                break;
+    async fn snapshot_step(&mut self, mut snapshot: Snapshot) -> Result<WatchMessage, WatchEnd> {
+        let Some(mut after) = snapshot.after else {
+            let begin = WatchMessage::SnapshotBegin {
+                through: snapshot.through,
+                realm: self.principal.realm_name().clone(),
             };
-            after = last;
-            for event in batch.into_iter().filter(|event| event.sequence <= through) {
-                if event.body.is_revocation() && event.relevant_until >= now && self.shows(&event) {
-                    items += 1;
-                    let cursor = self.cursor_at(event.sequence);
-                    self.send(queue, WatchMessage::SnapshotItem(event, cursor))
-                        .await?;
-                }
+            snapshot.after = Some(self.authority.store.events_floor());
+            self.snapshot = Some(snapshot);
+            return Ok(begin);
+        };
+        loop {
+            let is_live = |event: &Event| {
+                event.sequence <= snapshot.through
+                    && event.body.is_revocation()
+                    && event.relevant_until >= snapshot.now
+            };
+            let shown = self
+                .batch
+                .find(|event| is_live(event) && shows(&self.principal, &self.filter, event));
+            if let Some(event) = shown {
+                snapshot.items += 1;
+                snapshot.after = Some(after);
+                self.snapshot = Some(snapshot);
+                let cursor = self.cursor_at(event.sequence);
+                return Ok(WatchMessage::SnapshotItem(event, cursor));
             }
+            let batch = if after < snapshot.through {
+                self.read(after).await?
+            } else {
+                Vec::new()
+            };
+            let Some(last) = batch.last() else {
+                return Ok(WatchMessage::SnapshotEnd {
+                    cursor: self.cursor_at(snapshot.through),
+                    items: snapshot.items,
+                });
+            };
+            after = last.sequence;
+            self.batch = batch.into_iter();
         }
-        let cursor = self.cursor_at(through);
-        self.send(queue, WatchMessage::SnapshotEnd { cursor, items })
-            .await
     }
 
-    async fn send_checkpoint(&self, queue: &WatchQueue, nonce: Vec<u8>) -> Result<(), WatchEnd> {
-        let message = WatchMessage::Checkpoint {
+    fn checkpoint(&self, nonce: Vec<u8>) -> WatchMessage {
+        let realm = self.principal.realm_name();
+        WatchMessage::Checkpoint {
             through: self.cursor(),
             nonce,
             server_time: self.authority.clock.now(),
             policy: self.authority.policy().revision().clone(),
-            key_set: self.authority.keys.load().digest(&self.realm).to_owned(),
-            realm: self.realm.clone(),
-        };
-        self.send(queue, message).await
+            key_set: self.authority.keys.load().digest(realm).to_owned(),
+            realm: realm.clone(),
+        }
     }
 
     async fn read(&self, after: Sequence) -> Result<Vec<Arc<Event>>, WatchEnd> {
@@ -355,16 +429,8 @@ impl Watcher {
         }
     }
 
-    async fn send(&self, queue: &WatchQueue, message: WatchMessage) -> Result<(), WatchEnd> {
-        match queue.send_timeout(message, self.authority.watch_stall_max).await {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(WatchEnd::SlowConsumer(self.cursor())),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(WatchEnd::Left),
-        }
-    }
-
     fn shows(&self, event: &Event) -> bool {
-        event.realm == self.realm && self.filter.shows(event)
+        shows(&self.principal, &self.filter, event)
     }
 
     fn heard(&self, acknowledged: Option<Sequence>) {
@@ -383,6 +449,10 @@ impl Watcher {
             ..self.authority.cursor_at(sequence)
         }
     }
+}
+
+fn shows(principal: &Principal, filter: &WatchFilter, event: &Event) -> bool {
+    event.realm == *principal.realm_name() && filter.shows(event)
 }
 
 /// Ready once the authority drains. The value is dropped within: it must not be held across an await.

@@ -475,7 +475,7 @@ pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
             cursor: cursor.to_string(),
             items,
         }),
-        WatchMessage::Event(new, cursor) => Message::Event(event(&new, &cursor)),
+        WatchMessage::Event(new, cursor) => return event_response(&new, &cursor),
         WatchMessage::Checkpoint {
             through,
             nonce,
@@ -495,6 +495,12 @@ pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
     };
     v1::WatchResponse {
         message: Some(message),
+    }
+}
+
+pub(crate) fn event_response(new: &Event, cursor: &Cursor) -> v1::WatchResponse {
+    v1::WatchResponse {
+        message: Some(v1::watch_response::Message::Event(event(new, cursor))),
     }
 }
 

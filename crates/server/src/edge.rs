@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     connection::PeerAddress,
+    frames::Frames,
     limits::{Limiter, Limits},
     metrics::Metrics,
     status::{self, IntoStatus},
@@ -25,6 +26,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 pub(crate) struct Edge {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) frames: Frames,
     limiter: Limiter,
     call_time_max: Duration,
 }
@@ -41,6 +43,7 @@ impl Edge {
         Self {
             authority,
             metrics,
+            frames: Frames::default(),
             limiter: Limiter::new(limits),
             call_time_max: limits.call_time_max,
         }

@@ -12,6 +12,7 @@ mod connection;
 mod convert;
 mod edge;
 mod fields;
+mod frames;
 pub mod launch;
 mod limits;
 mod metrics;

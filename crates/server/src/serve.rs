@@ -6,10 +6,11 @@ use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_proto::{
     FILE_DESCRIPTOR_SET,
+    framed::revocation_service_server::RevocationServiceServer,
     v1::{
         api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
-        policy_service_server::PolicyServiceServer, revocation_service_server::RevocationServiceServer,
-        session_service_server::SessionServiceServer, token_service_server::TokenServiceServer,
+        policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
+        token_service_server::TokenServiceServer,
     },
 };
 use tokio::{net::TcpListener, sync::oneshot};

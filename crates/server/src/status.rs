@@ -437,24 +437,26 @@ impl IntoStatus for ExplainError {
     }
 }
 
-/// The status that ends a stream; none where the subscriber left by itself.
-pub(crate) fn watch_end(end: WatchEnd) -> Option<Status> {
-    Some(match end {
-        WatchEnd::Left => return None,
-        WatchEnd::SlowConsumer(cursor) => at_cursor(
-            Code::ResourceExhausted,
-            ErrorReason::SlowConsumer,
-            "this subscriber did not read fast enough: resume after the cursor",
-            &cursor,
-        ),
-        WatchEnd::Draining(cursor) => at_cursor(
-            Code::Unavailable,
-            ErrorReason::Draining,
-            "the server is stopping: resume after the cursor",
-            &cursor,
-        ),
-        WatchEnd::CursorInvalid => WatchError::CursorInvalid.into_status(),
-        WatchEnd::CursorExpired => WatchError::CursorExpired.into_status(),
-        WatchEnd::Failed(error) => error.into_status(),
-    })
+impl IntoStatus for WatchEnd {
+    fn into_status(self) -> Status {
+        match self {
+            WatchEnd::Refused(error) => error.into_status(),
+            WatchEnd::NotAllowed(error) => WatchError::NotAllowed(error).into_status(),
+            WatchEnd::SlowConsumer(cursor) => at_cursor(
+                Code::ResourceExhausted,
+                ErrorReason::SlowConsumer,
+                "this subscriber did not read fast enough: resume after the cursor",
+                &cursor,
+            ),
+            WatchEnd::Draining(cursor) => at_cursor(
+                Code::Unavailable,
+                ErrorReason::Draining,
+                "the server is stopping: resume after the cursor",
+                &cursor,
+            ),
+            WatchEnd::CursorInvalid => WatchError::CursorInvalid.into_status(),
+            WatchEnd::CursorExpired => WatchError::CursorExpired.into_status(),
+            WatchEnd::Failed(error) => error.into_status(),
+        }
+    }
 }

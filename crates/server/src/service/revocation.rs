@@ -1,18 +1,20 @@
 //! `tessera.v1.RevocationService`.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tessera_authority::{SubscriberMessage, WatchMessage, WatchQueue, Watcher};
-use tessera_proto::v1::{
-    AwaitPropagationRequest, AwaitPropagationResponse, WatchRequest, WatchResponse,
-    revocation_service_server::RevocationService, watch_request::Message,
+use prometheus_client::metrics::gauge::Gauge;
+use tessera_authority::{Principal, SubscriberMessage, WatchMessage, Watcher};
+use tessera_proto::{
+    WatchFrame,
+    framed::revocation_service_server::RevocationService,
+    v1::{
+        AwaitPropagationRequest, AwaitPropagationResponse, WatchRequest, WatchStart, watch_request::Message,
+    },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,26 +32,16 @@ pub(crate) struct Revocations(pub(crate) Arc<Edge>);
 
 #[tonic::async_trait]
 impl RevocationService for Revocations {
-    type WatchStream = Messages;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchFrame, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Messages>, Status> {
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = self.0.authenticate(&request).await?;
-        let (queue, messages) = Watcher::queue();
-        let (ended, end) = oneshot::channel();
-        let edge = Arc::clone(&self.0);
+        let frames = frames(Arc::clone(&self.0), principal, request.into_inner());
         // The stream answers at once and reads the start within: a client may wait for the headers first.
-        tokio::spawn(async move {
-            let watchers = edge.metrics.watchers().clone();
-            watchers.inc();
-            let end = run(&edge, &principal, request.into_inner(), queue).await;
-            watchers.dec();
-            // The subscriber may be gone.
-            let _ = ended.send(end);
-        });
-        Ok(Response::new(Messages {
-            messages,
-            end: Some(end),
-        }))
+        Ok(Response::new(Box::pin(frames)))
     }
 
     async fn await_propagation(
@@ -73,42 +65,78 @@ impl RevocationService for Revocations {
     }
 }
 
-/// Runs one watch to its end; none where the subscriber left.
-async fn run(
-    edge: &Edge,
-    principal: &tessera_authority::Principal,
+/// What a subscriber reads, made as it reads it.
+fn frames(
+    edge: Arc<Edge>,
+    principal: Principal,
     mut stream: Streaming<WatchRequest>,
-    queue: WatchQueue,
-) -> Option<Status> {
-    let start = match tokio::time::timeout(START_TIME_MAX, stream.message()).await {
+) -> impl Stream<Item = Result<WatchFrame, Status>> + Send {
+    async_stream::try_stream! {
+        let _watching = Watching::begin(edge.metrics.watchers());
+        let Some(start) = first_message(&mut stream).await? else { return };
+        let (inbox, messages) = mpsc::channel(16);
+        let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
+        let mut watcher = watcher.map_err(IntoStatus::into_status)?;
+        let (fault, mut faulty) = oneshot::channel();
+        let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
+        loop {
+            yield next_frame(&edge, &mut watcher, &mut faulty).await?;
+        }
+    }
+}
+
+/// Where to begin; none where the subscriber left.
+async fn first_message(stream: &mut Streaming<WatchRequest>) -> Result<Option<WatchStart>, Status> {
+    match tokio::time::timeout(START_TIME_MAX, stream.message()).await {
         Ok(Ok(Some(WatchRequest {
             message: Some(Message::Start(start)),
-        }))) => convert::watch_start(start),
+        }))) => Ok(Some(start)),
         Ok(Ok(Some(_))) => Err(not_a_start()),
-        Ok(Ok(None)) => return None,
+        Ok(Ok(None)) => Ok(None),
         Ok(Err(status)) => Err(status),
         Err(_) => Err(status::deadline_exceeded()),
+    }
+}
+
+async fn next_frame(
+    edge: &Edge,
+    watcher: &mut Watcher,
+    faulty: &mut oneshot::Receiver<Status>,
+) -> Result<WatchFrame, Status> {
+    let message = tokio::select! {
+        message = watcher.next() => message.map_err(IntoStatus::into_status)?,
+        // An error means that it listens no more, as the subscriber has nothing more to say.
+        Ok(status) = faulty, if !faulty.is_terminated() => return Err(status),
     };
-    let watcher = match start {
-        Ok(start) => edge
-            .authority
-            .watch(principal, start)
-            .map_err(IntoStatus::into_status),
-        Err(status) => Err(status),
-    };
-    let watcher = match watcher {
-        Ok(watcher) => watcher,
-        Err(status) => return Some(status),
-    };
-    let (inbox, messages) = mpsc::channel(16);
-    let (fault, faulty) = oneshot::channel();
-    let listener = tokio::spawn(listen(stream, inbox, fault));
-    let end = tokio::select! {
-        end = watcher.run(messages, queue) => status::watch_end(end),
-        Ok(status) = faulty => Some(status),
-    };
-    listener.abort();
-    end
+    Ok(match message {
+        WatchMessage::Event(event, cursor) => edge.frames.event(&event, &cursor),
+        message => convert::watch_response(message).into(),
+    })
+}
+
+/// Counts an open stream.
+struct Watching(Gauge);
+
+impl Watching {
+    fn begin(watchers: &Gauge) -> Self {
+        watchers.inc();
+        Self(watchers.clone())
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Ends the listening with the stream.
+struct Listening(JoinHandle<()>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Passes on what the subscriber says, until it says something wrong or no more.
@@ -134,32 +162,4 @@ async fn listen(
 
 fn not_a_start() -> Status {
     status::invalid_fields(vec![("start".to_owned(), "must be the first message".to_owned())])
-}
-
-/// What a subscriber reads: the queue, then the status that ended it.
-pub(crate) struct Messages {
-    messages: mpsc::Receiver<WatchMessage>,
-    end: Option<oneshot::Receiver<Option<Status>>>,
-}
-
-impl Stream for Messages {
-    type Item = Result<WatchResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.messages.poll_recv(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(message)) => return Poll::Ready(Some(Ok(convert::watch_response(message)))),
-            Poll::Ready(None) => {}
-        }
-        let Some(end) = self.end.as_mut() else {
-            return Poll::Ready(None);
-        };
-        match Pin::new(end).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(ended) => {
-                self.end = None;
-                Poll::Ready(ended.unwrap_or_default().map(Err))
-            }
-        }
-    }
 }
