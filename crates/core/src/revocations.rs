@@ -9,40 +9,60 @@ use crate::{
     claims::AccessClaims,
     event::{Event, EventBody, Sequence},
     family::{Family, RevokeReason},
-    id::{FamilyId, KeyId, TokenId},
+    id::{FamilyId, KeyId},
     name::{Binding, ClientName, RealmName, Subject},
     scope::Scope,
     time::Timestamp,
 };
 
-/// The revocations that can still matter.
+mod id_set;
+
+use id_set::IdSet;
+
+/// The revocations that can still matter. Almost all are of one token or session: those are kept in 32
+/// bytes or so each, the others as they are.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
-    entries: HashMap<Target, Entry>,
-    /// What families lost, each scope with the last event that took it. A family is here for as long as
-    /// its entry.
-    narrowed: HashMap<FamilyId, HashMap<Scope, Sequence>>,
-    /// When each entry stops mattering, so that forgetting is never a full scan.
+    tokens: IdSet,
+    families: IdSet,
+    narrowed: HashMap<FamilyId, Narrowed>,
+    keys: HashMap<KeyId, Entry>,
+    realms: HashMap<RealmName, InRealm>,
+    /// When each entry stops mattering that is not in an [`IdSet`], so that forgetting is never a full scan.
     expiry: BTreeMap<(Timestamp, Sequence), Target>,
     through: Sequence,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Target {
-    Token(TokenId),
-    Family(FamilyId),
-    Narrowed(FamilyId),
-    Key(KeyId),
-    Subject(RealmName, Subject),
-    Client(RealmName, ClientName),
-    Binding(RealmName, Binding),
-    Realm(RealmName),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     sequence: Sequence,
     until: Timestamp,
+}
+
+/// What one family lost, each scope with the last event that took it.
+#[derive(Clone, Debug)]
+struct Narrowed {
+    entry: Entry,
+    taken: Vec<(Scope, Sequence)>,
+}
+
+/// What ended together with others in one realm.
+#[derive(Clone, Debug, Default)]
+struct InRealm {
+    whole: Option<Entry>,
+    subjects: HashMap<Subject, Entry>,
+    clients: HashMap<ClientName, Entry>,
+    bindings: HashMap<Binding, Entry>,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Narrowed(FamilyId),
+    Key(KeyId),
+    Subject(RealmName, Subject),
+    Client(RealmName, ClientName),
+    Binding(RealmName, Binding),
+    Realm(RealmName),
 }
 
 impl Revocations {
@@ -55,12 +75,29 @@ impl Revocations {
     /// than verifiers, who know access tokens only.
     pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
         self.through = self.through.max(event.sequence);
+        match &event.body {
+            EventBody::TokenRevoked { token, .. } => self.tokens.insert(token.as_bytes(), until),
+            EventBody::SessionRevoked { family, .. } => self.families.insert(family.as_bytes(), until),
+            EventBody::ScopesNarrowed { .. }
+            | EventBody::SubjectRevoked { .. }
+            | EventBody::ClientRevoked { .. }
+            | EventBody::BindingRevoked { .. }
+            | EventBody::RealmRevoked
+            | EventBody::KeyPublished { .. }
+            | EventBody::KeyActivated { .. }
+            | EventBody::KeyRevoked { .. }
+            | EventBody::ApiKeyRevoked { .. }
+            | EventBody::PolicyApplied { .. } => self.apply_to_target(event, until),
+        }
+    }
+
+    fn apply_to_target(&mut self, event: &Event, until: Timestamp) {
         let Some(target) = Target::of(event) else { return };
         let mut entry = Entry {
             sequence: event.sequence,
             until,
         };
-        if let Some(older) = self.entries.get(&target).copied() {
+        if let Some(older) = self.entry(&target) {
             // A replayed event changes nothing; a later one of the same target replaces the earlier.
             if older.sequence > entry.sequence {
                 return;
@@ -71,12 +108,15 @@ impl Revocations {
                 entry.until = until.max(older.until);
             }
         }
-        if let EventBody::ScopesNarrowed { family, lost, .. } = &event.body {
-            let taken = self.narrowed.entry(*family).or_default();
-            taken.extend(lost.iter().map(|scope| (scope.clone(), event.sequence)));
-        }
         self.expiry.insert((entry.until, event.sequence), target.clone());
-        self.entries.insert(target, entry);
+        self.put(target, entry);
+        if let EventBody::ScopesNarrowed { family, lost, .. } = &event.body
+            && let Some(narrowed) = self.narrowed.get_mut(family)
+        {
+            narrowed.taken.retain(|(scope, _)| !lost.contains(scope));
+            let taken = lost.iter().map(|scope| (scope.clone(), event.sequence));
+            narrowed.taken.extend(taken);
+        }
     }
 
     /// Notes that nothing up to `sequence` is missing, although the last events revoked nothing or were
@@ -94,9 +134,9 @@ impl Revocations {
     /// Whether an access token, signed with `key`, is revoked.
     #[must_use]
     pub fn revokes_token(&self, claims: &AccessClaims, key: &KeyId) -> bool {
-        self.has(&Target::Token(claims.token_id))
-            || self.has(&Target::Family(claims.family))
-            || self.has(&Target::Key(key.clone()))
+        self.tokens.contains(claims.token_id.as_bytes())
+            || self.families.contains(claims.family.as_bytes())
+            || (!self.keys.is_empty() && self.keys.contains_key(key))
             || self
                 .ended_by(
                     &claims.realm,
@@ -111,10 +151,10 @@ impl Revocations {
     /// Whether a change of policy took `scope` from the token after it was issued.
     #[must_use]
     pub fn narrows(&self, claims: &AccessClaims, scope: &Scope) -> bool {
+        let is_it = |(taken, at): &(Scope, Sequence)| taken == scope && claims.rev < *at;
         self.narrowed
             .get(&claims.family)
-            .and_then(|taken| taken.get(scope))
-            .is_some_and(|taken_at| claims.rev < *taken_at)
+            .is_some_and(|narrowed| narrowed.taken.iter().any(is_it))
     }
 
     /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
@@ -129,30 +169,30 @@ impl Revocations {
         )
     }
 
-    /// Forgets entries that stopped mattering before `now`.
+    /// Forgets entries that stopped mattering before `now`; where there are very many tokens or families,
+    /// some of those with the next calls.
     pub fn forget_expired(&mut self, now: Timestamp) {
+        self.tokens.forget_expired(now);
+        self.families.forget_expired(now);
         while let Some(first) = self.expiry.first_entry() {
             if first.key().0 >= now {
                 return;
             }
             let target = first.remove();
-            if let Target::Narrowed(family) = &target {
-                self.narrowed.remove(family);
-            }
-            self.entries.remove(&target);
+            self.remove(&target);
         }
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.tokens.len() + self.families.len() + self.expiry.len()
     }
 
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     fn ended_by(
@@ -163,15 +203,17 @@ impl Revocations {
         bindings: &[Binding],
         rev: Sequence,
     ) -> Option<RevokeReason> {
-        if self.after(&Target::Realm(realm.clone()), rev) {
+        let ended = self.realms.get(realm)?;
+        let is_after = |entry: &Entry| rev < entry.sequence;
+        if ended.whole.as_ref().is_some_and(is_after) {
             Some(RevokeReason::Realm)
-        } else if self.after(&Target::Subject(realm.clone(), subject.clone()), rev) {
+        } else if ended.subjects.get(subject).is_some_and(is_after) {
             Some(RevokeReason::Subject)
-        } else if self.after(&Target::Client(realm.clone(), client.clone()), rev) {
+        } else if ended.clients.get(client).is_some_and(is_after) {
             Some(RevokeReason::Client)
         } else if bindings
             .iter()
-            .any(|b| self.after(&Target::Binding(realm.clone(), b.clone()), rev))
+            .any(|binding| ended.bindings.get(binding).is_some_and(is_after))
         {
             Some(RevokeReason::Binding)
         } else {
@@ -179,12 +221,48 @@ impl Revocations {
         }
     }
 
-    fn has(&self, target: &Target) -> bool {
-        self.entries.contains_key(target)
+    // === what is not of one token or family ===
+
+    fn entry(&self, target: &Target) -> Option<Entry> {
+        let realm = |name| self.realms.get(name);
+        match target {
+            Target::Narrowed(family) => self.narrowed.get(family).map(|narrowed| narrowed.entry),
+            Target::Key(key) => self.keys.get(key).copied(),
+            Target::Subject(name, subject) => realm(name)?.subjects.get(subject).copied(),
+            Target::Client(name, client) => realm(name)?.clients.get(client).copied(),
+            Target::Binding(name, binding) => realm(name)?.bindings.get(binding).copied(),
+            Target::Realm(name) => realm(name)?.whole,
+        }
     }
 
-    fn after(&self, target: &Target, rev: Sequence) -> bool {
-        self.entries.get(target).is_some_and(|entry| rev < entry.sequence)
+    fn put(&mut self, target: Target, entry: Entry) {
+        match target {
+            Target::Narrowed(family) => {
+                let taken = Vec::new();
+                let narrowed = self.narrowed.entry(family).or_insert(Narrowed { entry, taken });
+                narrowed.entry = entry;
+            }
+            Target::Key(key) => drop(self.keys.insert(key, entry)),
+            Target::Subject(name, subject) => drop(self.realm(&name).subjects.insert(subject, entry)),
+            Target::Client(name, client) => drop(self.realm(&name).clients.insert(client, entry)),
+            Target::Binding(name, binding) => drop(self.realm(&name).bindings.insert(binding, entry)),
+            Target::Realm(name) => self.realm(&name).whole = Some(entry),
+        }
+    }
+
+    fn remove(&mut self, target: &Target) {
+        match target {
+            Target::Narrowed(family) => drop(self.narrowed.remove(family)),
+            Target::Key(key) => drop(self.keys.remove(key)),
+            Target::Subject(name, subject) => drop(self.realm(name).subjects.remove(subject)),
+            Target::Client(name, client) => drop(self.realm(name).clients.remove(client)),
+            Target::Binding(name, binding) => drop(self.realm(name).bindings.remove(binding)),
+            Target::Realm(name) => self.realm(name).whole = None,
+        }
+    }
+
+    fn realm(&mut self, name: &RealmName) -> &mut InRealm {
+        self.realms.entry(name.clone()).or_default()
     }
 }
 
@@ -192,15 +270,15 @@ impl Target {
     fn of(event: &Event) -> Option<Self> {
         let realm = || event.realm.clone();
         Some(match &event.body {
-            EventBody::TokenRevoked { token, .. } => Self::Token(*token),
-            EventBody::SessionRevoked { family, .. } => Self::Family(*family),
             EventBody::ScopesNarrowed { family, .. } => Self::Narrowed(*family),
             EventBody::SubjectRevoked { subject } => Self::Subject(realm(), subject.clone()),
             EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
             EventBody::BindingRevoked { binding } => Self::Binding(realm(), binding.clone()),
             EventBody::RealmRevoked => Self::Realm(realm()),
             EventBody::KeyRevoked { key } => Self::Key(key.clone()),
-            EventBody::KeyPublished { .. }
+            EventBody::TokenRevoked { .. }
+            | EventBody::SessionRevoked { .. }
+            | EventBody::KeyPublished { .. }
             | EventBody::KeyActivated { .. }
             | EventBody::ApiKeyRevoked { .. }
             | EventBody::PolicyApplied { .. } => return None,
@@ -211,7 +289,11 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{id::PolicyRevision, name::Audience, scope::ScopeSet};
+    use crate::{
+        id::{PolicyRevision, TokenId},
+        name::Audience,
+        scope::ScopeSet,
+    };
 
     const KEY: &str = "k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs";
 
