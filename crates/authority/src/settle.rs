@@ -12,16 +12,18 @@ use std::{
 };
 
 use tessera_core::{
-    ClientName, EventBody, Family, FamilyId, OnPolicyLoss, PolicyRevision, Realm, RealmName, RevokeReason,
-    RoleName, ScopeSet, Subject, Timestamp, family::PolicyEffect,
+    ClientName, EventBody, Family, FamilyId, PolicyRevision, Realm, RealmName, RevokeReason, RoleName,
+    ScopeSet, Subject, Timestamp, family::PolicyEffect,
 };
 use tessera_policy::Policy;
 use tessera_store::{NewEvent, PageRequest, StoreError, StoreExt, Transaction};
 
 use crate::{Authority, grant::Bearer, refresh::session_revoked};
 
-/// How many families are read, or changed, in one step.
-const STEP: usize = 500;
+/// How many families are read in one step.
+const READ_STEP: usize = 500;
+/// How many families are changed in one commit: other commits wait for it.
+const WRITE_STEP: usize = 100;
 /// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
 const KINDS_MAX: usize = 100_000;
 
@@ -86,20 +88,29 @@ impl Authority {
     /// Writes what live sessions feel, in steps between which others write.
     pub(crate) async fn let_sessions_feel(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
         let mut walk = Walk::new(self, policy);
-        while let Some(touched) = walk.next().await? {
-            if touched.is_empty() {
-                continue;
+        let mut touched = Vec::new();
+        while let Some(more) = walk.next().await? {
+            touched.extend(more);
+            while touched.len() >= WRITE_STEP {
+                let rest = touched.split_off(WRITE_STEP);
+                self.change(policy, std::mem::replace(&mut touched, rest)).await?;
             }
-            let step = Step {
-                policy: Arc::clone(policy),
-                realms: self.realms.clone(),
-                now: self.clock.now(),
-            };
-            self.store
-                .transact(move |tx| touched.iter().try_for_each(|id| step.feel(tx, *id)))
-                .await?;
+        }
+        if !touched.is_empty() {
+            self.change(policy, touched).await?;
         }
         Ok(walk.settled)
+    }
+
+    async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<(), StoreError> {
+        let step = Step {
+            policy: policy.revision().clone(),
+            realms: self.realms.clone(),
+            now: self.clock.now(),
+        };
+        self.store
+            .transact(move |tx| touched.iter().try_for_each(|touched| step.feel(tx, touched)))
+            .await
     }
 
     /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
@@ -135,35 +146,40 @@ impl<'a> Walk<'a> {
     }
 
     /// Those of the next page that the policy changes; none after the last page.
-    async fn next(&mut self) -> Result<Option<Vec<FamilyId>>, StoreError> {
+    async fn next(&mut self) -> Result<Option<Vec<Touched>>, StoreError> {
         if self.is_done {
             return Ok(None);
         }
         let request = PageRequest {
             after: self.after,
-            limit: STEP,
+            limit: READ_STEP,
         };
         let page = self.authority.store.all_families(request).await?;
         let now = self.authority.clock.now();
         let live = page.items.iter().filter(|family| family.is_live(now));
-        let touched = live.filter(|family| self.touches(family));
-        let touched = touched.map(|family| family.id).collect();
+        let touched = live.filter_map(|family| self.touch(family)).collect();
         self.after = page.next;
         self.is_done = page.next.is_none();
         Ok(Some(touched))
     }
 
-    fn touches(&mut self, family: &Family) -> bool {
-        let Some(realm) = self.authority.realms.get(&family.realm) else {
-            return false;
-        };
+    fn touch(&mut self, family: &Family) -> Option<Touched> {
+        let realm = self.authority.realms.get(&family.realm)?;
         if self.authority.has_ended(family) {
-            return false;
+            return None;
         }
-        let effect = self.kinds.effect(family, realm.on_policy_loss);
+        let lost = self.kinds.lost(family);
+        let effect = family.policy_effect(&lost, realm.on_policy_loss);
         self.settled.count(&family.realm, &effect);
-        effect != PolicyEffect::None
+        (effect != PolicyEffect::None).then(|| Touched { id: family.id, lost })
     }
+}
+
+/// A family that feels the policy, and all that the policy does not grant it. What that depends on never
+/// changes while a session lives.
+struct Touched {
+    id: FamilyId,
+    lost: Arc<ScopeSet>,
 }
 
 /// Everything that policy's answer for a session depends on.
@@ -194,7 +210,7 @@ struct Kinds<'a> {
     hasher: RandomState,
     /// By the hash of the kind: the first family of each kind, and what they all lose. So that finding a
     /// kind copies nothing.
-    lost: HashMap<u64, Vec<(Family, ScopeSet)>>,
+    lost: HashMap<u64, Vec<(Family, Arc<ScopeSet>)>>,
 }
 
 impl<'a> Kinds<'a> {
@@ -206,19 +222,18 @@ impl<'a> Kinds<'a> {
         }
     }
 
-    fn effect(&mut self, family: &Family, on_loss: OnPolicyLoss) -> PolicyEffect {
+    fn lost(&mut self, family: &Family) -> Arc<ScopeSet> {
         if self.lost.len() >= KINDS_MAX {
             self.lost.clear();
         }
         let kind = Kind::of(family);
         let alike = self.lost.entry(self.hasher.hash_one(kind)).or_default();
         if let Some((_, lost)) = alike.iter().find(|(first, _)| Kind::of(first) == kind) {
-            return family.policy_effect(lost, on_loss);
+            return Arc::clone(lost);
         }
-        let lost = lost_by(self.policy, family);
-        let effect = family.policy_effect(&lost, on_loss);
-        alike.push((family.clone(), lost));
-        effect
+        let lost = Arc::new(lost_by(self.policy, family));
+        alike.push((family.clone(), Arc::clone(&lost)));
+        lost
     }
 }
 
@@ -230,15 +245,15 @@ fn lost_by(policy: &Policy, family: &Family) -> ScopeSet {
 
 /// One commit of the walk.
 struct Step {
-    policy: Arc<Policy>,
+    policy: PolicyRevision,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     now: Timestamp,
 }
 
 impl Step {
     /// Asks the family again, which may have been refreshed or revoked meanwhile.
-    fn feel(&self, tx: &mut dyn Transaction, id: FamilyId) -> Result<(), StoreError> {
-        let Some(family) = tx.family(id)?.filter(|family| family.is_live(self.now)) else {
+    fn feel(&self, tx: &mut dyn Transaction, touched: &Touched) -> Result<(), StoreError> {
+        let Some(family) = tx.family(touched.id)?.filter(|family| family.is_live(self.now)) else {
             return Ok(());
         };
         let Some(realm) = self.realms.get(&family.realm) else {
@@ -247,17 +262,17 @@ impl Step {
         if tx.revokes_family(&family).is_some() {
             return Ok(());
         }
-        let lost = lost_by(&self.policy, &family);
-        match family.policy_effect(&lost, realm.on_policy_loss) {
+        let lost = &touched.lost;
+        match family.policy_effect(lost, realm.on_policy_loss) {
             PolicyEffect::None => Ok(()),
-            PolicyEffect::Regains => tx.put_family(&family.without(lost)),
+            PolicyEffect::Regains => tx.put_family(&family.without(lost.as_ref().clone())),
             PolicyEffect::Narrows(newly) => {
-                tx.put_family(&family.without(lost))?;
-                let event = narrowed(&family, newly, self.policy.revision(), self.now);
+                tx.put_family(&family.without(lost.as_ref().clone()))?;
+                let event = narrowed(&family, newly, &self.policy, self.now);
                 tx.append(event).map(|_| ())
             }
             PolicyEffect::Ends => {
-                let note = format!("policy {}", self.policy.revision());
+                let note = format!("policy {}", self.policy);
                 let event = session_revoked(&family, RevokeReason::Policy, note, self.now);
                 tx.put_family(&family.revoked(RevokeReason::Policy, self.now))?;
                 tx.append(event).map(|_| ())

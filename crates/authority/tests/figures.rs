@@ -30,6 +30,10 @@ use tessera_policy::Policy;
 use tessera_store::{SledOptions, SledStore, Store, StoreExt};
 use tessera_token::{ServerKey, ServerKeys};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SESSIONS: u32 = 1_000_000;
 const KINDS: u32 = 1_000;
 /// Refreshes a second that others ask for meanwhile.
