@@ -68,6 +68,8 @@ pub(crate) enum Part {
     Durable,
     /// One revocation to many subscribers.
     Watch,
+    /// Refreshes beside many subscribers, a tenth of which do not read.
+    Frozen,
 }
 
 impl Run {

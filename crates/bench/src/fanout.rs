@@ -138,12 +138,37 @@ impl Watchers {
         Ok((sizes, bytes))
     }
 
+    /// Passes over what was received so far.
+    pub(crate) fn pass_over(&mut self) -> Result<(), Failure> {
+        while let Ok(receipt) = self.receipts.try_recv() {
+            receipt.map_err(|status| Failure::at("a subscription", status))?;
+        }
+        Ok(())
+    }
+
     async fn receipt(&mut self) -> Result<Receipt, Failure> {
         match tokio::time::timeout(DELIVERY_TIME_MAX, self.receipts.recv()).await {
             Ok(Some(receipt)) => receipt.map_err(|status| Failure::at("a subscription", status)),
             Ok(None) => Err(Failure::new("all subscriptions ended")),
             Err(_) => Err(Failure::new("a subscriber did not receive an event")),
         }
+    }
+}
+
+/// Subscribers that do not read: their streams stand, and nobody polls them.
+pub(crate) struct Frozen {
+    _streams: Vec<Streaming<WatchResponse>>,
+}
+
+impl Frozen {
+    /// On connections of their own, as the streams of one connection share its window.
+    pub(crate) async fn on(server: &Target, count: u16) -> Result<Self, Failure> {
+        let mut streams = Vec::new();
+        for channel in server.new_channels_for(count).await? {
+            let stream = watch(channel, &server.authorization()).await;
+            streams.push(stream.map_err(|status| Failure::at("watching", status))?);
+        }
+        Ok(Self { _streams: streams })
     }
 }
 
@@ -198,6 +223,19 @@ impl Revoke {
             client: TokenServiceClient::new(channel),
             authorization,
             revoked: 0,
+        }
+    }
+}
+
+impl Revoke {
+    /// Ten revocations a second, for as long as it is polled.
+    pub(crate) async fn steadily(&mut self) -> Status {
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            ticks.tick().await;
+            if let Err(status) = self.pull().await {
+                return status;
+            }
         }
     }
 }

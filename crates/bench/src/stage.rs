@@ -35,6 +35,7 @@ pub(crate) struct Stage {
 /// One server.
 pub(crate) struct Target {
     pub(crate) process: Process,
+    endpoint: Endpoint,
     channels: Vec<Channel>,
     authorization: MetadataValue<Ascii>,
 }
@@ -108,6 +109,7 @@ impl Target {
         }
         Ok(Self {
             process,
+            endpoint,
             channels,
             authorization: authorization.clone(),
         })
@@ -116,6 +118,21 @@ impl Target {
     /// A channel for each of `count` callers, in turns.
     pub(crate) fn channels_for(&self, count: u16) -> impl Iterator<Item = Channel> {
         self.channels.iter().cycle().take(usize::from(count)).cloned()
+    }
+
+    /// As many channels as there are for all callers, none of which anybody else uses.
+    pub(crate) async fn new_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
+        let mut channels = Vec::new();
+        for _ in 0..self.channels.len() {
+            let channel = self.endpoint.connect().await;
+            channels.push(channel.map_err(|error| Failure::at("connecting", error))?);
+        }
+        Ok(channels
+            .iter()
+            .cycle()
+            .take(usize::from(count))
+            .cloned()
+            .collect())
     }
 
     /// The credential, which the echo is sent too: it has as many bytes to read.

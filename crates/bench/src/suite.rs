@@ -9,13 +9,16 @@ use crate::{
     caller::{Caller, Echo},
     drive::{Sample, drive},
     failure::Failure,
-    fanout::{Broadcast, Deliveries, Revoke, Watchers},
+    fanout::{Broadcast, Deliveries, Frozen, Revoke, Watchers},
     fsync,
     parcel::Sizes,
     report::{Goal, Line, Report},
     stage::{Stage, Target},
     verb::Verb,
 };
+
+/// Refreshes under way at once where others are looked at.
+const REFRESHES_BESIDE: u16 = 4;
 
 /// Measures what was asked for.
 pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failure> {
@@ -32,6 +35,9 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
     // The last, as it leaves thousands of revocations behind that introspection has to look through.
     if arguments.includes(Part::Watch) {
         report.add(suite.watch().await?);
+    }
+    if arguments.includes(Part::Frozen) {
+        report.add(suite.frozen().await?);
     }
     Ok(report)
 }
@@ -96,6 +102,46 @@ impl Suite<'_> {
             Ok((revocations, broadcasts))
         });
         Ok(watch_lines(&rounds.await?))
+    }
+
+    /// Refreshes alone, beside watchers, and beside watchers of which some do not read, while ten
+    /// revocations a second go out to them.
+    async fn frozen(&self) -> Result<[Line; 2], Failure> {
+        let tessera = &self.stage.tessera;
+        let count = self.arguments.watchers;
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization());
+        let rounds = self.rounds("frozen", async |time| {
+            let alone = self.refreshes(&mut revoke, time).await?;
+            let mut watchers = Watchers::of_revocations(tessera, count).await?;
+            let beside = self.refreshes(&mut revoke, time).await?;
+            let _frozen = Frozen::on(tessera, count.div_ceil(10)).await?;
+            let beside_frozen = self.refreshes(&mut revoke, time).await?;
+            watchers.pass_over()?;
+            Ok(((beside.p99, alone.p99), (beside_frozen.p99, beside.p99)))
+        });
+        let rounds = rounds.await?;
+        let line = |name, values: Vec<_>| Line::of(name, "p99 µs", values.into_iter());
+        Ok([
+            line(
+                "refresh beside watchers / alone",
+                rounds.iter().map(|round| round.0).collect(),
+            ),
+            line(
+                "and a tenth more frozen / without",
+                rounds.iter().map(|round| round.1).collect(),
+            )
+            .with_goal(Goal::AtMost(1.1)),
+        ])
+    }
+
+    /// A few refreshes at once, while revocations happen.
+    async fn refreshes(&self, revoke: &mut Revoke, time: Duration) -> Result<Sample, Failure> {
+        let tessera = &self.stage.tessera;
+        let callers = Verb::Refresh.callers(tessera, REFRESHES_BESIDE, time).await?;
+        tokio::select! {
+            sample = drive(callers, time, &tessera.process) => Ok(sample?.0),
+            status = revoke.steadily() => Err(Failure::at("revoking", status)),
+        }
     }
 
     /// Runs one round that does not count, and then those that do.
