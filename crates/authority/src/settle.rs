@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
         let lost = self.kinds.lost(family);
         let effect = family.policy_effect(&lost, realm.on_policy_loss);
         self.settled.count(&family.realm, &effect);
-        (effect != PolicyEffect::None).then(|| Touched { id: family.id, lost })
+        (effect != PolicyEffect::None).then_some(Touched { id: family.id, lost })
     }
 }
 

@@ -302,7 +302,7 @@ impl Watcher {
         if let Some(event) = self.batch.next() {
             self.position = event.sequence;
             let cursor = self.cursor();
-            return Ok(self.shows(&event).then(|| WatchMessage::Event(event, cursor)));
+            return Ok(self.shows(&event).then_some(WatchMessage::Event(event, cursor)));
         }
         if let Some(owed) = self.owed.take_if(|owed| owed.through <= self.position) {
             return Ok(Some(self.checkpoint(owed.nonce)));

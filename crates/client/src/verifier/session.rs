@@ -59,7 +59,7 @@ enum Snapshot {
     /// Asked for.
     Awaited,
     /// On its way: what came of it.
-    Coming(Revoked, u64),
+    Coming(Box<Revoked>, u64),
     /// Complete, with the events after it: it is in force from the next checkpoint, which says at what
     /// time of the authority it was taken.
     Complete(Box<Revoked>),
@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
             Message::SnapshotBegin(begin) => {
                 self.check_realm(&begin.realm)?;
                 self.progressed_at = Instant::now();
-                self.snapshot = Snapshot::Coming(Revoked::default(), 0);
+                self.snapshot = Snapshot::Coming(Box::default(), 0);
                 Ok(())
             }
             Message::SnapshotItem(item) => self.add_to_snapshot(&item),
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
     fn complete_snapshot(&mut self, end: &SnapshotEnd) -> Result<(), End> {
         match std::mem::replace(&mut self.snapshot, Snapshot::Awaited) {
             Snapshot::Coming(revoked, items) if items == end.items => {
-                self.snapshot = Snapshot::Complete(Box::new(revoked));
+                self.snapshot = Snapshot::Complete(revoked);
                 Ok(())
             }
             _ => Err(not_understood("the end of a snapshot that is not complete")),
