@@ -13,9 +13,8 @@ use tessera_core::SystemClock;
 use tessera_policy::{Policy, PolicyError};
 use tessera_store::{OpenError, SledOptions, SledStore};
 use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use crate::config::{Config, TlsConfig};
+use crate::config::Config;
 
 /// The variable that goes before the key file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
@@ -100,25 +99,6 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         watch_stall_max: Options::WATCH_STALL_MAX,
     });
     Ok(authority.await?)
-}
-
-/// Reads the TLS files.
-///
-/// # Errors
-/// Fails where one can't be read; whether they fit is found when the server starts.
-pub fn tls(config: &TlsConfig) -> Result<ServerTlsConfig, LaunchError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| LaunchError::File {
-            path: path.clone(),
-            source,
-        })
-    };
-    let identity = Identity::from_pem(read(&config.certificate)?, read(&config.private_key)?);
-    let tls = ServerTlsConfig::new().identity(identity);
-    match &config.client_ca {
-        Some(path) => Ok(tls.client_ca_root(Certificate::from_pem(read(path)?))),
-        None => Ok(tls),
-    }
 }
 
 /// The server key of a data directory that brings its own: `tessera dev --data-dir`.

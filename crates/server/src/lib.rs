@@ -21,9 +21,11 @@ mod serve;
 mod service;
 mod status;
 pub mod telemetry;
+mod tls;
 
 pub use code::code_name;
 pub use config::{Config, ConfigError};
 pub use launch::LaunchError;
 pub use limits::Limits;
 pub use serve::{Listeners, ServeError, ServeOptions, serve};
+pub use tls::{Tls, TlsError};

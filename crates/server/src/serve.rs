@@ -14,19 +14,18 @@ use tessera_proto::{
     },
 };
 use tokio::{net::TcpListener, sync::oneshot};
-use tonic::{
-    server::NamedService,
-    transport::{Server, ServerTlsConfig, server::Router},
-};
+use tonic::{server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admin, connection,
+    admin,
+    connection::Public,
     edge::Edge,
     limits::Limits,
     metrics::Metrics,
     policy_keeper,
     service::{ApiKeys, Keys, Policies, Revocations, Sessions, Tokens},
+    tls::Tls,
 };
 
 /// The longest request of a service that takes no lists of tokens.
@@ -53,7 +52,7 @@ pub struct ServeOptions {
     /// Bounds.
     pub limits: Limits,
     /// TLS on the public socket; none: plaintext.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Tls>,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
     /// Whether a change in the policy folder is put in force by itself; otherwise only SIGHUP and
@@ -64,9 +63,9 @@ pub struct ServeOptions {
 /// Serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport can't be set up, or broke.
-    #[error("the server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    /// The server ended although nobody asked it to.
+    #[error("the server ended unexpectedly: see the log")]
+    Ended,
     /// The descriptors of the contract can't be served.
     #[error("gRPC reflection can't be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -99,7 +98,9 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let (health, health_service) = tonic_health::server::health_reporter();
-    let router = routes(server(tls)?, Arc::clone(&edge))?.add_service(health_service);
+    let router = routes(Arc::clone(&edge))?
+        .add_service(health_service)
+        .into_axum_router();
     set_health(&health, ServingStatus::Serving).await;
 
     let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
@@ -114,20 +115,21 @@ pub async fn serve(
         ))
     });
 
-    let incoming = connection::accept(
-        listeners.public,
-        limits.connections_max,
-        metrics.connections().clone(),
-    );
+    let public = Public {
+        listener: listeners.public,
+        tls,
+        connections_max: limits.connections_max,
+        open: metrics.connections().clone(),
+    };
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+    let mut serving = tokio::spawn(public.serve(router, async {
         // A dropped sender means the same.
         let _ = stopped.await;
     }));
     let store_failed = tokio::select! {
         () = shutdown => false,
         () = store_failure(Arc::clone(&authority)) => true,
-        ended = &mut serving => return ended.unwrap_or(Ok(())).map_err(ServeError::from),
+        _ = &mut serving => return Err(ServeError::Ended),
     };
 
     tracing::info!("stopping");
@@ -155,23 +157,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// The limits that a public HTTP/2 server needs; several are off unless they are set.
-fn server(tls: Option<ServerTlsConfig>) -> Result<Server, tonic::transport::Error> {
-    let server = Server::builder()
-        .max_concurrent_streams(1024)
-        .http2_max_local_error_reset_streams(Some(256))
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_header_list_size(8 * 1024)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true);
-    match tls {
-        Some(tls) => server.tls_config(tls),
-        None => Ok(server),
-    }
-}
-
-fn routes(mut server: Server, edge: Arc<Edge>) -> Result<Router, tonic_reflection::server::Error> {
+fn routes(edge: Arc<Edge>) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -185,7 +171,7 @@ fn routes(mut server: Server, edge: Arc<Edge>) -> Result<Router, tonic_reflectio
     let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(&edge)));
     let policies = PolicyServiceServer::new(Policies(Arc::clone(&edge)));
     let sessions = SessionServiceServer::new(Sessions(edge));
-    Ok(server
+    Ok(Routes::default()
         .add_service(tokens.max_decoding_message_size(TOKENS_REQUEST_BYTES_MAX))
         .add_service(revocations.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(keys.max_decoding_message_size(REQUEST_BYTES_MAX))

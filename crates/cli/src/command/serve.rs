@@ -1,6 +1,6 @@
 //! `tessera serve`: the real thing.
 
-use tessera_server::{Config, Listeners, ServeOptions, launch, serve, telemetry};
+use tessera_server::{Config, Listeners, ServeOptions, Tls, launch, serve, telemetry};
 use tokio::net::TcpListener;
 
 use crate::{arguments::Serve, command::shutdown, failure::Failure};
@@ -13,7 +13,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         .server
         .tls
         .as_ref()
-        .map(launch::tls)
+        .map(Tls::read)
         .transpose()
         .map_err(Failure::cannot_run)?;
     if tls.is_none() && !config.server.listen.ip().is_loopback() {
