@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tessera_core::{ApiKeyId, ClientName, Realm, RealmName, audit::Actor};
+use tessera_core::{ApiKeyId, ClientName, Family, Realm, RealmName, audit::Actor};
+use tessera_store::StoreError;
 use tessera_token::ApiKeySecret;
 
 use crate::{Authority, error::AuthenticateError};
@@ -10,15 +11,22 @@ use crate::{Authority, error::AuthenticateError};
 /// An authenticated client. Only [`Authority::authenticate`] makes one.
 #[derive(Clone, Debug)]
 pub struct Principal {
+    identity: Identity,
+    credential: ApiKeySecret,
+}
+
+/// Who acts: a client in a realm, by one of its API keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
     realm: Arc<Realm>,
     client: ClientName,
-    credential: ApiKeySecret,
+    api_key: ApiKeyId,
 }
 
 impl Authority {
     /// Whether the API key that let a client in still works.
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
-        let record = self.store.api_key(principal.credential.id()).await?;
+        let record = self.store.api_key(principal.api_key()).await?;
         let works = record.is_some_and(|record| record.works(self.clock.now()));
         works.then_some(()).ok_or(AuthenticateError::Refused)
     }
@@ -42,36 +50,56 @@ impl Authority {
             return Err(AuthenticateError::Refused);
         }
         Ok(Principal {
-            realm: Arc::clone(realm),
-            client: record.client,
+            identity: Identity {
+                realm: Arc::clone(realm),
+                client: record.client,
+                api_key: record.id,
+            },
             credential,
         })
+    }
+
+    /// Who acts where the bearer of a family's refresh token is let in by it: the client that the family
+    /// was issued to, for as long as the API key works that it used. None where it does not.
+    pub(crate) async fn identity_of(&self, family: &Family) -> Result<Option<Identity>, StoreError> {
+        let record = self.store.api_key(&family.api_key).await?;
+        let works = record.is_some_and(|record| record.works(self.clock.now()));
+        let realm = self.realms.get(&family.realm).filter(|_| works);
+        Ok(realm.map(|realm| Identity {
+            realm: Arc::clone(realm),
+            client: family.client.clone(),
+            api_key: family.api_key.clone(),
+        }))
     }
 }
 
 impl Principal {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The realm of the call.
     #[must_use]
     pub fn realm(&self) -> &Realm {
-        &self.realm
+        &self.identity.realm
     }
 
     /// The name of the realm of the call.
     #[must_use]
     pub fn realm_name(&self) -> &RealmName {
-        &self.realm.name
+        &self.identity.realm.name
     }
 
     /// The client that calls.
     #[must_use]
     pub fn client(&self) -> &ClientName {
-        &self.client
+        &self.identity.client
     }
 
     /// The API key that it used.
     #[must_use]
     pub fn api_key(&self) -> &ApiKeyId {
-        self.credential.id()
+        &self.identity.api_key
     }
 
     pub(crate) fn credential(&self) -> &ApiKeySecret {
@@ -79,9 +107,23 @@ impl Principal {
     }
 
     pub(crate) fn actor(&self) -> Actor {
+        self.identity.actor()
+    }
+}
+
+impl Identity {
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    pub(crate) fn client(&self) -> &ClientName {
+        &self.client
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
         Actor::Client {
             client: self.client.clone(),
-            api_key: self.api_key().clone(),
+            api_key: self.api_key.clone(),
         }
     }
 }

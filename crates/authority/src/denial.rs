@@ -5,7 +5,7 @@ use tessera_core::{
 };
 use tessera_store::StoreExt;
 
-use crate::{Authority, Principal, error::Unavailable, grant::Bearer};
+use crate::{Authority, authenticate::Identity, error::Unavailable, grant::Bearer};
 
 /// Policy grants nothing, or not all that was required.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Authority {
     /// Writes a denial into the audit trail and the log. `family` is what was to be refreshed.
     pub(crate) async fn record_denial(
         &self,
-        principal: &Principal,
+        identity: &Identity,
         request: Option<RequestId>,
         bearer: &Bearer<'_>,
         denial: &Denial,
@@ -40,7 +40,7 @@ impl Authority {
         let record = AuditRecord {
             at: self.clock.now(),
             realm: bearer.realm.clone(),
-            actor: principal.actor(),
+            actor: identity.actor(),
             request,
             action: AuditAction::Denied {
                 subject: bearer.subject.clone(),

@@ -2,8 +2,9 @@
 
 use sha2::{Digest, Sha256};
 use tessera_core::{
-    Audience, AuditAction, AuditRecord, Binding, Chain, DecisionId, Family, FamilyId, FamilyState, RequestId,
-    RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, audit::Actor, family::Condition,
+    Audience, AuditAction, AuditRecord, Binding, Chain, DecisionId, Family, FamilyId, FamilyState,
+    Refreshable, RequestId, RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, audit::Actor,
+    family::Condition,
 };
 use tessera_policy::{Catalogue, Policy};
 use tessera_store::{RequestKey, RequestRecord, StoreError, StoreExt, Transaction};
@@ -43,6 +44,8 @@ pub struct IssueRequest {
     pub require_all: bool,
     /// Give no refresh token.
     pub without_refresh: bool,
+    /// Who may refresh the session.
+    pub refreshable: Refreshable,
 }
 
 /// How often a request is decided anew because another policy was put in force before its commit.
@@ -162,7 +165,14 @@ impl Authority {
         decision: DecisionId,
     ) -> IssueError {
         let recorded = self
-            .record_denial(principal, request.request_id, bearer, &denial, None, decision)
+            .record_denial(
+                principal.identity(),
+                request.request_id,
+                bearer,
+                &denial,
+                None,
+                decision,
+            )
             .await;
         match recorded {
             Ok(()) => IssueError::Denied {
@@ -425,6 +435,7 @@ impl Plan {
             scopes: grant.granted.clone(),
             audience: self.audience,
             bindings: request.bindings.clone(),
+            refreshable: request.refreshable,
             access_ttl: self.access_ttl,
             tombstone_ttl: limits.access_ttl_max,
             created_at: now,
@@ -492,6 +503,9 @@ fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
     add(&format!("{:?}{:?}", request.roles, request.bindings));
     add(&request.scopes.to_string());
     add(&format!("{:?}{:?}", request.access_ttl, request.session_ttl));
-    add(&format!("{}{}", request.require_all, request.without_refresh));
+    add(&format!(
+        "{}{}{:?}",
+        request.require_all, request.without_refresh, request.refreshable
+    ));
     digest.finalize().into()
 }

@@ -6,13 +6,14 @@
 use tessera_core::{
     AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
     RequestId, RevokeReason, Scope, ScopeSet, SecretHash, Timestamp, TokenId,
-    family::{Presented, Refusal, Verdict},
+    family::{Presented, Refreshable, Refusal, Verdict},
 };
 use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
 use tessera_token::{RefreshToken, random};
 
 use crate::{
     Authority, PresentedToken, Principal, TokenSet,
+    authenticate::Identity,
     denial::Denial,
     error::{RefreshError, Unavailable},
     grant::{Bearer, Deciding, Grant},
@@ -69,34 +70,63 @@ impl Authority {
         principal: &Principal,
         request: &RefreshRequest,
     ) -> Result<Refreshed, RefreshError> {
+        self.refresh_as(principal.identity(), request).await
+    }
+
+    /// Spends a refresh token that whoever bears it may spend ([`Refreshable::ByBearer`]).
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh); a token that needs its client is [`RefreshError::Invalid`].
+    pub async fn refresh_by_bearer(&self, request: &RefreshRequest) -> Result<Refreshed, RefreshError> {
+        let token = self.opened(request)?;
+        let family = self
+            .store
+            .family(token.family)
+            .await?
+            .filter(|family| family.refreshable == Refreshable::ByBearer)
+            .ok_or(RefreshError::Invalid)?;
+        match self.identity_of(&family).await? {
+            Some(identity) => self.refresh_as(&identity, request).await,
+            None => Err(RefreshError::Expired),
+        }
+    }
+
+    async fn refresh_as(
+        &self,
+        identity: &Identity,
+        request: &RefreshRequest,
+    ) -> Result<Refreshed, RefreshError> {
         for _ in 0..DECISIONS_MAX {
-            if let Some(refreshed) = self.refresh_by(self.deciding(), principal, request).await? {
+            if let Some(refreshed) = self.refresh_by(self.deciding(), identity, request).await? {
                 return Ok(refreshed);
             }
         }
         Err(Unavailable::PolicyChanging.into())
     }
 
+    fn opened(&self, request: &RefreshRequest) -> Result<RefreshToken, RefreshError> {
+        RefreshToken::open(request.refresh_token.expose(), &self.server_keys).ok_or(RefreshError::Invalid)
+    }
+
     /// None where another policy was put in force before the commit: nothing happened.
     async fn refresh_by(
         &self,
         deciding: Deciding,
-        principal: &Principal,
+        identity: &Identity,
         request: &RefreshRequest,
     ) -> Result<Option<Refreshed>, RefreshError> {
-        let token = RefreshToken::open(request.refresh_token.expose(), &self.server_keys)
-            .ok_or(RefreshError::Invalid)?;
+        let token = self.opened(request)?;
         let family = self
             .store
             .family(token.family)
             .await?
             .ok_or(RefreshError::Invalid)?;
-        if family.realm != *principal.realm_name() {
+        if family.realm != identity.realm().name {
             return Err(RefreshError::Invalid);
         }
         let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
         let mut spend = Spend::new(
-            principal,
+            identity,
             request,
             &token,
             successor.secret.hash(),
@@ -111,12 +141,12 @@ impl Authority {
             // One that is about to rotate and loses the race overlapped with the winner: it is no retry.
             Verdict::Rotate => {
                 spend.counts = false;
-                self.grant_again(&deciding, principal, request, &family, decision)
+                self.grant_again(&deciding, identity, request, &family, decision)
                     .await?
             }
             Verdict::Replay => {
                 let grant = self
-                    .grant_again(&deciding, principal, request, &family, decision)
+                    .grant_again(&deciding, identity, request, &family, decision)
                     .await?;
                 spend.counts = self.gatherings.join(family.id, token.generation).await;
                 grant
@@ -144,7 +174,7 @@ impl Authority {
         };
         let (generation, policy) = (committed.family.generation(), committed.policy.clone());
         tracing::debug!(%decision, %policy, family = %family.id, "refreshed");
-        let tokens = self.mint(principal.realm(), committed, Some(&successor))?;
+        let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
         Ok(Some(Refreshed {
             tokens,
             family: family.id,
@@ -160,7 +190,7 @@ impl Authority {
     async fn grant_again(
         &self,
         deciding: &Deciding,
-        principal: &Principal,
+        identity: &Identity,
         request: &RefreshRequest,
         family: &Family,
         decision: DecisionId,
@@ -185,7 +215,7 @@ impl Authority {
             policy: grant.revision,
         };
         self.record_denial(
-            principal,
+            identity,
             request.request_id,
             &bearer,
             &denial,
@@ -223,7 +253,7 @@ impl Grant {
 
 /// A presented token on its way to its family.
 struct Spend {
-    principal: Principal,
+    identity: Identity,
     request_id: Option<RequestId>,
     family: FamilyId,
     generation: u64,
@@ -239,14 +269,14 @@ struct Spend {
 
 impl Spend {
     fn new(
-        principal: &Principal,
+        identity: &Identity,
         request: &RefreshRequest,
         token: &RefreshToken,
         successor: SecretHash,
         now: Timestamp,
     ) -> Result<Self, RefreshError> {
         Ok(Self {
-            principal: principal.clone(),
+            identity: identity.clone(),
             request_id: request.request_id,
             family: token.family,
             generation: token.generation,
@@ -263,9 +293,9 @@ impl Spend {
         let presented = Presented {
             generation: self.generation,
             secret: self.secret,
-            client: self.principal.client(),
+            client: self.identity.client(),
         };
-        let limits = &self.principal.realm().limits;
+        let limits = &self.identity.realm().limits;
         if self.counts {
             return family.present(&presented, limits, self.now);
         }
@@ -305,7 +335,7 @@ impl Spend {
         tx: &mut dyn Transaction,
         family: &Family,
     ) -> Result<Option<RevokeReason>, StoreError> {
-        if *self.principal.client() != family.client {
+        if *self.identity.client() != family.client {
             // The family's state is nobody else's business.
             return Ok(None);
         }
@@ -324,7 +354,7 @@ impl Spend {
         family: &Family,
         grant: &Grant,
     ) -> Result<Outcome, StoreError> {
-        let family = family.rotated(self.successor, &self.principal.realm().limits, self.now);
+        let family = family.rotated(self.successor, &self.identity.realm().limits, self.now);
         tx.put_family(&family)?;
         tx.audit(&self.record(&family, self.refreshed(&family, grant, false)))?;
         Ok(Outcome::Rotated(self.committed(tx, family, grant)))
@@ -398,7 +428,7 @@ impl Spend {
         AuditRecord {
             at: self.now,
             realm: family.realm.clone(),
-            actor: self.principal.actor(),
+            actor: self.identity.actor(),
             request: self.request_id,
             action,
         }

@@ -23,8 +23,8 @@ use tessera_authority::{
 };
 use tessera_core::{
     Audience, Chain, ClientName, Family, FamilyId, FamilyState, OnPolicyLoss, PolicyRevision, Realm,
-    RealmKind, RealmLimits, RealmName, Scope, ScopeSet, Seconds, SecretHash, Sequence, Subject, SystemClock,
-    Timestamp,
+    RealmKind, RealmLimits, RealmName, Refreshable, Scope, ScopeSet, Seconds, SecretHash, Sequence, Subject,
+    SystemClock, Timestamp,
 };
 use tessera_policy::Policy;
 use tessera_store::{SledOptions, SledStore, Store, StoreExt};
@@ -100,6 +100,7 @@ fn family(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Fami
             previous: None,
         }),
         lost: ScopeSet::default(),
+        refreshable: Refreshable::ByClient,
     }
 }
 
@@ -183,6 +184,7 @@ async fn beside_refreshes<T>(
         bindings: Vec::new(),
         require_all: false,
         without_refresh: false,
+        refreshable: Refreshable::ByClient,
     };
     let issued = authority.issue(principal, &request).await.unwrap();
     let token = issued.tokens.refresh_token.unwrap().as_str().to_owned();

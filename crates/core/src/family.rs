@@ -29,6 +29,16 @@ use crate::{
     time::{Seconds, Timestamp},
 };
 
+/// Who may spend a family's refresh tokens. Fixed when it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refreshable {
+    /// Its client, which shows its API key (RFC 6749 §6).
+    #[default]
+    ByClient,
+    /// Whoever bears the token: for clients that show no API key when they refresh.
+    ByBearer,
+}
+
 /// A family as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Family {
@@ -50,6 +60,8 @@ pub struct Family {
     pub audience: Audience,
     /// Its labels.
     pub bindings: Vec<Binding>,
+    /// Who may refresh it.
+    pub refreshable: Refreshable,
     /// Life of each of its access tokens.
     pub access_ttl: Seconds,
     /// How long a tombstone stays after the family's end: the longest life of an access token.

@@ -27,7 +27,7 @@ pub use claims::AccessClaims;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cursor::Cursor;
 pub use event::{Event, EventBody, EventKind, EventTarget, LEEWAY_MAX, Sequence};
-pub use family::{Chain, Family, FamilyState, RevokeReason, SecretHash};
+pub use family::{Chain, Family, FamilyState, Refreshable, RevokeReason, SecretHash};
 pub use id::{ApiKeyId, DecisionId, FamilyId, KeyId, LogId, PolicyRevision, RequestId, TokenId};
 pub use name::{Audience, Binding, ClientName, NameError, RealmName, RoleName, Subject, SubscriberName};
 pub use realm::{OnPolicyLoss, Realm, RealmKind, RealmLimits};

@@ -8,8 +8,8 @@ use tessera_authority::{
 };
 use tessera_core::{
     ApiKey, ApiKeyId, ApiKeyStatus, Audience, Binding, ClientName, Cursor, Event, EventBody, EventKind,
-    EventTarget, FamilyId, KeyId, KeyStatus, RealmName, RequestId, RoleName, Scope, Seconds, Subject,
-    SubscriberName, Timestamp, family::Condition,
+    EventTarget, FamilyId, KeyId, KeyStatus, RealmName, Refreshable, RequestId, RoleName, Scope, Seconds,
+    Subject, SubscriberName, Timestamp, family::Condition,
 };
 use tessera_proto::v1;
 use tonic::Status;
@@ -43,6 +43,7 @@ pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Sta
         bindings: fields.list("bindings", &wire.bindings, BINDINGS_MAX, Binding::parse),
         require_all: wire.require_all,
         without_refresh: wire.without_refresh,
+        refreshable: Refreshable::ByClient,
     };
     fields.finish(Some(request))
 }

@@ -295,7 +295,7 @@ fn a_newer_format_is_refused() {
             refused,
             OpenError::NewerFormat {
                 found: 7,
-                known: 2,
+                known: 3,
                 ..
             }
         ),

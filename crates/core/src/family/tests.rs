@@ -59,6 +59,7 @@ fn family() -> Family {
             previous: None,
         }),
         lost: ScopeSet::default(),
+        refreshable: Refreshable::ByClient,
     }
 }
 
