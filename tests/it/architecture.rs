@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::root;
 
 /// Which crates of ours a crate may name. Data flows one way.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("tessera-core", &[]),
     ("tessera-token", &["tessera-core"]),
     ("tessera-policy", &["tessera-core"]),
@@ -48,6 +48,19 @@ const MAY_USE: [(&str, &[&str]); 10] = [
         "tessera-client",
         &["tessera-core", "tessera-token", "tessera-proto"],
     ),
+    (
+        "tessera-testkit",
+        &[
+            "tessera-core",
+            "tessera-token",
+            "tessera-policy",
+            "tessera-store",
+            "tessera-authority",
+            "tessera-server",
+            "tessera-client",
+        ],
+    ),
+    ("tessera-examples", &["tessera-client"]),
     ("tessera-bench", &["tessera-proto"]),
     ("tessera-proto", &[]),
 ];
@@ -69,7 +82,7 @@ const ONLY: [(&str, &[&str]); 7] = [
         ],
     ),
     ("prost", &["tessera-proto", "tessera-bench"]),
-    ("axum", &["tessera-server"]),
+    ("axum", &["tessera-server", "tessera-examples"]),
 ];
 
 /// The packages of the workspace with the names of what they are built from (not of what tests them).
@@ -108,7 +121,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 
 /// The sources of what runs, tests left out.
 fn production_sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
+    let mut found = sources(&root().join("examples/src"));
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         found.extend(sources(&entry.unwrap().path().join("src")));
     }

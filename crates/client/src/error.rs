@@ -6,6 +6,9 @@ use tessera_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+/// Whose reasons these are.
+pub(crate) const DOMAIN: &str = "tessera";
+
 /// What a caller can do about an error (the rule of the contract: see `error_reason.proto`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -127,7 +130,7 @@ impl From<Status> for CallError {
 /// The reason in a status of ours.
 pub(crate) fn reason_of(status: &Status) -> Option<ErrorReason> {
     let info = status.get_details_error_info()?;
-    if info.domain != "tessera" {
+    if info.domain != DOMAIN {
         return None;
     }
     ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))

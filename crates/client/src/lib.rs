@@ -4,31 +4,51 @@
 //! - [`TokenSource`]: an access token that is always valid, from an API key.
 //! - [`Verifier`]: verifies access tokens without a call, and knows how stale its knowledge of
 //!   revocations may be.
+//! - [`AuthorizeLayer`], made by [`Verifier::require`]: protects a service of tonic, axum or any other that
+//!   tower can stand before.
+//! - [`AttachToken`]: calls a service with the tokens of a [`TokenSource`].
 //!
 //! A service that accepts tokens:
 //!
 //! ```no_run
-//! use tessera_client::{ApiKey, Connection, Decision, Scope, Verifier, VerifierOptions};
+//! use axum::{Extension, Router, routing::get};
+//! use tessera_client::{ApiKey, Claims, Connection, Scope, Verifier, VerifierOptions};
 //!
-//! # async fn service(token: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! async fn list(Extension(claims): Extension<Claims>) -> String {
+//!     format!("the videos of {}", claims.subject)
+//! }
+//!
+//! # async fn service() -> Result<Router, Box<dyn std::error::Error>> {
 //! let key = ApiKey::parse(&std::env::var("TESSERA_API_KEY")?)?;
 //! let connection = Connection::new("http://127.0.0.1:7600", key);
 //! let verifier = Verifier::start(VerifierOptions::new(connection, "production", "api")?)?;
-//! verifier.ready().await;
 //! let read = Scope::parse("videos:read")?;
-//! match verifier.verify(token, Some(&read)) {
-//!     Decision::Allow(claims) => println!("hello {}", claims.subject),
-//!     Decision::Deny(reason) => println!("401: {reason}"),
-//!     Decision::Stale { .. } => println!("503: try again"),
-//! }
-//! # Ok(())
+//! let router = Router::new().route("/videos", get(list).layer(verifier.require(read)));
+//! # Ok(router)
 //! # }
 //! ```
+//!
+//! Where there is no layer, [`Verifier::verify`] answers with a [`Decision`]:
+//!
+//! ```
+//! use tessera_client::{Decision, Scope, Verifier};
+//!
+//! fn hello(verifier: &Verifier, token: &str, read: &Scope) {
+//!     match verifier.verify(token, Some(read)) {
+//!         Decision::Allow(claims) => println!("hello {}", claims.subject),
+//!         Decision::Deny(reason) => println!("401, and for the log: {reason}"),
+//!         Decision::Stale { .. } => println!("503: try again"),
+//!     }
+//! }
+//! ```
+//!
+//! The crate `tessera-testkit` is an authority to test such services with.
 #![forbid(unsafe_code)]
 
 mod calls;
 mod connection;
 mod error;
+mod layer;
 mod retry;
 mod token_source;
 mod verifier;
@@ -36,6 +56,9 @@ mod verifier;
 pub use calls::{Client, ClientOptions};
 pub use connection::{Connection, ConnectionError};
 pub use error::{CallError, ErrorKind};
+pub use layer::{
+    AttachToken, AttachTokenLayer, Authorize, AuthorizeLayer, Claims, Requirement, Requirements,
+};
 pub use tessera_core::{AccessClaims, Scope};
 /// The messages of the wire.
 pub use tessera_proto::v1;

@@ -3,7 +3,11 @@
 //! One task makes every call, so callers can't stampede: they read what it published, or wait for it.
 //! Expiry is `expires_in` on the monotonic clock from when the request was sent, never the wall clock.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use tessera_proto::v1::{IssueRequest, RefreshRequest, TokenSet};
 use tokio::{
@@ -26,6 +30,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
 /// How long a permanent error is answered before the authority is asked again: somebody may mend it.
 const PERMANENT_FOR: Duration = Duration::from_secs(30);
+/// The shortest time between two tokens that are given up because a service refused them: one that always
+/// refuses makes no more calls than this.
+const INVALIDATION_PAUSE: Duration = Duration::from_secs(10);
 
 /// What tokens to get, as in an [`IssueRequest`].
 #[derive(Clone, Debug, Default)]
@@ -72,7 +79,8 @@ pub enum TokenError {
 ///
 /// The first [`token`](Self::token) issues. At two thirds of a token's life it is renewed in the
 /// background, while the old one is served; where the session is gone, a new one is issued with the API
-/// key. An error that may pass leaves the old token in use for as long as it lives.
+/// key. An error that may pass leaves the old token in use for as long as it lives. Requests get the token
+/// from [`AttachToken`](crate::AttachToken), or by hand:
 ///
 /// ```no_run
 /// # async fn caller(client: tessera_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -91,13 +99,16 @@ pub struct TokenSource(Arc<Handle>);
 
 struct Handle {
     state: watch::Receiver<State>,
+    /// The renewing task's: it being gone is how callers see that nobody renews.
+    publish: Weak<watch::Sender<State>>,
     demand: Arc<Notify>,
+    invalidated_at: Mutex<Option<Instant>>,
     renewing: JoinHandle<()>,
 }
 
 #[derive(Clone)]
 enum State {
-    /// Nothing was asked for yet, or the token ran out and the answer is on its way.
+    /// Nothing was asked for yet, or the last token was given up.
     Empty,
     Have(AccessToken),
     /// The last attempt failed; before `until` nobody asks again.
@@ -114,18 +125,21 @@ impl TokenSource {
     #[must_use]
     pub fn new(client: Client, request: TokenRequest) -> Self {
         let (publish, state) = watch::channel(State::Empty);
+        let publish = Arc::new(publish);
         let demand = Arc::new(Notify::new());
         let renewer = Renewer {
             client,
             request,
             refresh_token: None,
-            publish,
+            publish: Arc::clone(&publish),
             demand: Arc::clone(&demand),
         };
         let renewing = tokio::spawn(renewer.run());
         Self(Arc::new(Handle {
             state,
+            publish: Arc::downgrade(&publish),
             demand,
+            invalidated_at: Mutex::default(),
             renewing,
         }))
     }
@@ -148,11 +162,44 @@ impl TokenSource {
             }
         }
     }
+
+    /// Gives `token` up, because a service said that it is not good: revoked, most likely. The next
+    /// [`token`](Self::token) waits for a new one, from the same session where it still lives.
+    ///
+    /// Does nothing where `token` is no longer the current one, so that many callers who are refused at
+    /// once cost one call. Does nothing within 10 s of the last token that was given up either, so that a
+    /// service that refuses whatever it is sent can't make this one call the authority without end.
+    pub fn invalidate(&self, token: &AccessToken) {
+        let Some(publish) = self.0.publish.upgrade() else {
+            return;
+        };
+        publish.send_if_modified(|state| {
+            let is_current = matches!(state, State::Have(current) if current.is(token));
+            if !is_current || !self.0.may_invalidate(Instant::now()) {
+                return false;
+            }
+            tracing::info!("a service refused the access token: the next caller gets a new one");
+            *state = State::Empty;
+            true
+        });
+    }
 }
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenSource")
+    }
+}
+
+impl Handle {
+    /// Whether the last token that was given up is long enough ago; if so, another one is from now on.
+    fn may_invalidate(&self, now: Instant) -> bool {
+        let mut last = self.invalidated_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| now >= last + INVALIDATION_PAUSE);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 }
 
@@ -182,6 +229,11 @@ impl AccessToken {
             scopes: tokens.scopes.into(),
             valid_until: sent_at + Duration::from_secs(tokens.expires_in.into()),
         }
+    }
+
+    /// Whether both are the same token (not only the same text).
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.text, &other.text)
     }
 
     /// The token itself.
@@ -218,7 +270,7 @@ struct Renewer {
     client: Client,
     request: TokenRequest,
     refresh_token: Option<Zeroizing<String>>,
-    publish: watch::Sender<State>,
+    publish: Arc<watch::Sender<State>>,
     demand: Arc<Notify>,
 }
 
@@ -233,9 +285,24 @@ impl Renewer {
                     let token = AccessToken::new(answer, sent_at);
                     let renew_at = renewal(sent_at, token.valid_until);
                     self.publish.send_replace(State::Have(token));
-                    sleep_until(renew_at.max(Instant::now() + RENEWAL_PAUSE)).await;
+                    self.rest(renew_at.max(Instant::now() + RENEWAL_PAUSE)).await;
                 }
                 Err(error) => self.failed(error, backoff.wait()).await,
+            }
+        }
+    }
+
+    /// Waits until it is time to renew, or until somebody wants a token and the current one was given up.
+    async fn rest(&self, renew_at: Instant) {
+        loop {
+            tokio::select! {
+                () = sleep_until(renew_at) => return,
+                // Those who waited for the current token have left a demand behind: it is met.
+                () = self.demand.notified() => {
+                    if matches!(*self.publish.borrow(), State::Empty) {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use tessera_client::{Decision, Verifier, v1::revoke_request::Target};
+use tessera_testkit::{Proxy, soon};
 use tokio::time::Instant;
 
-use crate::{
-    proxy::Proxy,
-    world::{World, access, soon, viewer},
-};
+use crate::world::{World, access, viewer};
 
 const BOUND: Duration = Duration::from_millis(120);
 const ROUNDS: usize = 300;
@@ -68,7 +66,7 @@ fn look(verifier: &Verifier, token: &str, revoked_at: Option<Instant>, seen: &mu
 async fn no_weather_makes_a_verifier_overrate_itself() {
     let world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
-    let verifier = Verifier::start(world.options(BOUND, &proxy.address).await).unwrap();
+    let verifier = Verifier::start(world.options(BOUND, proxy.address()).await).unwrap();
     soon("ready", verifier.ready()).await;
     let (mut dice, mut seen) = (Dice(0x7E55_E7A5), Seen::default());
     let mut tokens = Vec::new();
@@ -77,7 +75,7 @@ async fn no_weather_makes_a_verifier_overrate_itself() {
             0 => proxy.stall(),
             1 => proxy.cut(),
             2 => proxy.delay(Duration::from_millis(10 + dice.roll(250))),
-            _ => proxy.heal(),
+            _ => proxy.resume(),
         }
         let issued = world.issue(viewer("user:ann")).await;
         tokens.push((access(&issued).to_owned(), None));
@@ -101,7 +99,7 @@ async fn no_weather_makes_a_verifier_overrate_itself() {
         "{seen:?}"
     );
     assert!(seen.allowed_revoked > 0, "{seen:?}");
-    proxy.heal();
+    proxy.resume();
     soon("fresh again", async {
         for (token, revoked_at) in &tokens {
             loop {

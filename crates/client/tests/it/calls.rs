@@ -6,12 +6,12 @@ use tessera_client::{
     ClientOptions, ErrorKind,
     v1::{ErrorReason, IntrospectRequest, RefreshRequest},
 };
+use tessera_testkit::{Proxy, soon, until};
 use tonic::Code;
 
 use crate::{
     fake::gate,
-    proxy::Proxy,
-    world::{World, access, soon, until, viewer},
+    world::{World, access, viewer},
 };
 
 fn quick() -> ClientOptions {
@@ -76,7 +76,7 @@ async fn a_lost_answer_to_issue_gives_the_same_session() {
     let world = World::start().await;
     let (gate, address) = gate(&world).await;
     let proxy = Proxy::to(&address).await;
-    let app = world.client("app", &proxy.address, quick()).await;
+    let app = world.client("app", proxy.address(), quick()).await;
     gate.hold(true);
     let issuing = tokio::spawn(async move { app.issue(viewer("user:ann")).await });
     until("answered", || gate.answered() == 1).await;
@@ -94,7 +94,7 @@ async fn a_lost_answer_to_refresh_gives_the_same_successor_and_no_reuse() {
     let world = World::start().await;
     let (gate, address) = gate(&world).await;
     let proxy = Proxy::to(&address).await;
-    let app = world.client("app", &proxy.address, quick()).await;
+    let app = world.client("app", proxy.address(), quick()).await;
     let issued = app.issue(viewer("user:ann")).await.unwrap();
     let request = |token: &str| RefreshRequest {
         refresh_token: token.to_owned(),

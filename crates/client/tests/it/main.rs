@@ -7,11 +7,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod attaching;
+mod authorizing;
 mod bound;
 mod calls;
 mod fake;
 mod figures;
-mod proxy;
+mod shop;
 mod tokens;
 mod verifying;
 mod world;

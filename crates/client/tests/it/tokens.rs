@@ -5,11 +5,12 @@ use std::time::Duration;
 use tessera_client::{
     Client, ClientOptions, Connection, TokenError, TokenRequest, TokenSource, v1::revoke_request::Target,
 };
+use tessera_testkit::{soon, until};
 use tonic::Code;
 
 use crate::{
     fake::{Gate, gate},
-    world::{World, soon, until},
+    world::World,
 };
 
 fn request(ttl: Option<u64>) -> TokenRequest {

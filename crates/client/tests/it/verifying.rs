@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tessera_client::{Decision, DenyReason, Mode, Verifier, VerifierOptions, v1::revoke_request::Target};
 use tessera_core::{Clock, ManualClock, Seconds};
-use tessera_store::{MemoryStore, Store};
+use tessera_testkit::{Proxy, soon, until};
 
 use crate::{
     fake::{Script, watch_server},
-    proxy::Proxy,
-    world::{World, access, scope, soon, until, viewer},
+    world::{World, access, scope, viewer},
 };
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn reason(decision: Decision) -> DenyReason {
     match decision {
@@ -35,7 +36,7 @@ async fn each_kind_of_revocation_turns_allow_into_deny() {
     let world = World::start().await;
     let verifier = world.verifier().await;
     let bound = || v1_with_binding("user:ann");
-    let kid = world.authority.published_keys(None)[0].clone();
+    let kid = world.kit.authority().published_keys(None)[0].clone();
     assert_eq!(kid.realm.as_str(), "production");
     type Aim = fn(&tessera_client::v1::IssueResponse) -> Target;
     let aims: [(&str, Aim); 6] = [
@@ -158,13 +159,13 @@ async fn every_wrong_token_has_its_reason() {
     );
 
     // Leeway on both sides.
-    world.clock.advance_millis(-31_000);
+    world.clock.turn_back(Duration::from_secs(31));
     assert_eq!(denied(token), DenyReason::NotYetValid);
-    world.clock.advance_millis(1_000);
+    world.clock.advance(Duration::from_secs(1));
     assert!(allows(&verifier, token));
-    world.clock.advance(Seconds(30 + 3600 + 29));
+    world.clock.advance(Duration::from_secs(30 + 3600 + 29));
     assert!(allows(&verifier, token));
-    world.clock.advance(Seconds(1));
+    world.clock.advance(Duration::from_secs(1));
     assert_eq!(denied(token), DenyReason::Expired);
 }
 
@@ -174,10 +175,9 @@ async fn nothing_is_allowed_before_the_first_snapshot() {
     let token = access(&world.issue(viewer("user:ann")).await).to_owned();
     let proxy = Proxy::to(&world.address).await;
     proxy.stall();
-    let options = world.options(Duration::from_secs(2), &proxy.address).await;
+    let options = world.options(Duration::from_secs(2), proxy.address()).await;
     let verifier = Verifier::start(options).unwrap();
-    let day = Duration::from_secs(86_400);
-    for mode in [Mode::FailClosed, Mode::FailOpen { max: day }] {
+    for mode in [Mode::FailClosed, Mode::FailOpen { max: DAY }] {
         let decision = verifier.verify_with(&token, None, mode).await;
         assert!(
             matches!(decision, Decision::Stale { behind: None, .. }),
@@ -185,7 +185,7 @@ async fn nothing_is_allowed_before_the_first_snapshot() {
         );
     }
     assert!(!verifier.status().is_ready);
-    proxy.heal();
+    proxy.resume();
     soon("ready", verifier.ready()).await;
     assert!(allows(&verifier, &token));
     assert!(!format!("{verifier:?}").contains("tsk_"));
@@ -241,7 +241,7 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     let doomed = world.issue(viewer("user:ann")).await;
     let proxy = Proxy::to(&world.address).await;
     let bound = Duration::from_millis(600);
-    let verifier = Verifier::start(world.options(bound, &proxy.address).await).unwrap();
+    let verifier = Verifier::start(world.options(bound, proxy.address()).await).unwrap();
     soon("ready", verifier.ready()).await;
     assert!(allows(&verifier, &token));
     proxy.stall();
@@ -263,9 +263,8 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     assert!(behind > bound);
 
     // Per route: open up to a limit, or ask the authority (past the proxy there is none: it stays stale).
-    let day = Duration::from_secs(86_400);
     let open = verifier
-        .verify_with(&token, None, Mode::FailOpen { max: day })
+        .verify_with(&token, None, Mode::FailOpen { max: DAY })
         .await;
     assert!(open.claims().is_some());
     let limited = Mode::FailOpen {
@@ -278,7 +277,7 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     let closed = verifier.verify_with(&token, None, limited).await;
     assert!(matches!(closed, Decision::Stale { .. }), "{closed:?}");
 
-    proxy.heal();
+    proxy.resume();
     until("fresh again", || allows(&verifier, &token)).await;
     assert!(is_revoked(&verifier, access(&doomed)));
 }
@@ -339,7 +338,7 @@ async fn an_unknown_key_makes_the_keys_be_read() {
     };
     let first = world.issue(player()).await;
     until("keys", || judges(access(&first))).await;
-    let kid = world.authority.published_keys(None)[0].id.to_string();
+    let kid = world.kit.authority().published_keys(None)[0].id.to_string();
     world.revoke(Target::KeyId(kid)).await;
     let second = world.issue(player()).await;
     assert!(!judges(access(&second)));
@@ -354,7 +353,7 @@ async fn an_unknown_key_makes_the_keys_be_read() {
 async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     let mut world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
-    let verifier = Verifier::start(world.options(Duration::from_secs(10), &proxy.address).await).unwrap();
+    let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
     soon("ready", verifier.ready()).await;
     let one = world.issue(viewer("user:ann")).await;
     world.revoke(Target::FamilyId(one.family_id.clone())).await;
@@ -363,7 +362,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     let three = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&three).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&three))).await;
-    world.clock.advance(Seconds(3605));
+    world.clock.advance(Duration::from_secs(3605));
     let two = world.issue(viewer("user:ann")).await;
     proxy.cut();
     world.revoke(Target::FamilyId(two.family_id.clone())).await;
@@ -373,10 +372,8 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
 
     // Another authority, with another log, takes the place of the first.
     let at = world.address.trim_start_matches("http://").to_owned();
-    world.stop().await;
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let clock: Arc<ManualClock> = Arc::clone(&world.clock);
-    let second = World::with(clock, store, &at).await;
+    world.kit.stop().await;
+    let second = World::with(world.clock.clone(), &at).await;
     let kept = verifier.status();
     assert!(
         kept.entries == 3 && kept.is_ready,
@@ -398,22 +395,27 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
 async fn a_cursor_that_expired_means_a_new_snapshot() {
     let world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
-    let verifier = Verifier::start(world.options(Duration::from_secs(10), &proxy.address).await).unwrap();
+    let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
     soon("ready", verifier.ready()).await;
     let one = world.issue(viewer("user:ann")).await;
     world.revoke(Target::FamilyId(one.family_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
     proxy.stall();
     proxy.cut();
-    world.clock.advance(Seconds::days(2));
+    world.clock.advance(2 * DAY);
     world.revoke(Target::Subject("user:bob".to_owned())).await;
-    world.clock.advance(Seconds::days(2));
+    world.clock.advance(2 * DAY);
     let two = world.issue(viewer("user:ann")).await;
     world.revoke(Target::FamilyId(two.family_id.clone())).await;
-    let horizon = tessera_core::Clock::now(world.clock.as_ref());
-    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    let horizon = world.clock.now();
+    world
+        .kit
+        .authority()
+        .sweep(horizon, Seconds::days(90))
+        .await
+        .unwrap();
     assert_eq!(verifier.status().entries, 1, "the old set stays in force");
-    proxy.heal();
+    proxy.resume();
     until("the new set", || is_revoked(&verifier, access(&two))).await;
     assert_eq!(verifier.status().entries, 1, "it replaced the old one");
 }
@@ -426,10 +428,10 @@ async fn a_snapshot_does_not_revive_a_revoked_token_within_the_leeway() {
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     // Over, but within the leeway: the snapshot still has it.
-    world.clock.advance(Seconds(3600 + 25));
+    world.clock.advance(Duration::from_secs(3600 + 25));
     let verifier = world.verifier().await;
     assert!(is_revoked(&verifier, access(&issued)));
-    world.clock.advance(Seconds(40));
+    world.clock.advance(Duration::from_secs(40));
     let verifier = world.verifier().await;
     assert_eq!(verifier.status().entries, 0);
     assert!(!allows(&verifier, access(&issued)));
@@ -479,7 +481,7 @@ async fn entries_leave_when_they_can_matter_no_more() {
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&issued))).await;
     // Expired by the authority, and still within the leeway.
-    world.clock.advance(Seconds(3600 + 59));
+    world.clock.advance(Duration::from_secs(3600 + 59));
     let through = world.revoke(Target::Subject("user:bob".to_owned())).await;
     until("the next", || {
         verifier.status().through.0 >= sequence(&through.cursor)
@@ -487,12 +489,12 @@ async fn entries_leave_when_they_can_matter_no_more() {
     .await;
     until_checked(&verifier).await;
     assert_eq!(verifier.status().entries, 2);
-    world.clock.advance(Seconds(2));
+    world.clock.advance(Duration::from_secs(2));
     until("one forgotten", || verifier.status().entries == 1).await;
-    world.clock.advance(Seconds::days(2));
+    world.clock.advance(2 * DAY);
     until("all forgotten", || verifier.status().entries == 0).await;
     // Clocks that go back revive nothing: it is over until a new snapshot says that it is revoked.
-    world.clock.advance_millis(-2 * 86_400_000 - 3_600_000);
+    world.clock.turn_back(2 * DAY + Duration::from_secs(3600));
     assert!(!allows(&verifier, access(&issued)));
     until("a new snapshot", || is_revoked(&verifier, access(&issued))).await;
     assert_eq!(verifier.status().entries, 2);

@@ -1,18 +1,11 @@
-//! An authority in this process with a clock that tests move, and clients of it.
+//! The kit's authority with a policy of its own, and clients of it.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tessera_authority::{Authority, Options};
-use tessera_client::{ApiKey, Client, ClientOptions, Connection, Scope, Verifier, VerifierOptions, v1};
-use tessera_core::{
-    ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, Timestamp,
-};
+use tessera_client::{Client, ClientOptions, Connection, Scope, Verifier, VerifierOptions, v1};
 use tessera_policy::Policy;
-use tessera_server::{Limits, Listeners, ServeError, ServeOptions, serve};
-use tessera_store::{MemoryStore, Store};
-use tessera_token::{ServerKey, ServerKeys};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tessera_testkit::{TestAuthority, TestClock, soon};
 use v1::{IssueRequest, IssueResponse, RevokeRequest, RevokeResponse, revoke_request::Target};
 
 /// `client:admin` may do everything, `client:app` speaks for itself and asserts one role.
@@ -59,79 +52,44 @@ player = "the player"
 
 /// A served authority.
 pub(crate) struct World {
-    pub(crate) clock: Arc<ManualClock>,
-    pub(crate) authority: Arc<Authority>,
+    pub(crate) kit: TestAuthority,
+    pub(crate) clock: TestClock,
     pub(crate) address: String,
     pub(crate) admin: Client,
     pub(crate) app: Client,
     folder: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000)));
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        Self::with(clock, store, "127.0.0.1:0").await
+        Self::with(TestClock::new(), "127.0.0.1:0").await
     }
 
-    /// An authority on a store and an address of their own.
-    pub(crate) async fn with(clock: Arc<ManualClock>, store: Arc<dyn Store>, at: &str) -> Self {
+    /// An authority with a clock and at an address that something else has, or had.
+    pub(crate) async fn with(clock: TestClock, at: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let files = Policy::default_files();
-        let model = files.iter().find(|(name, _)| *name == "model.conf").unwrap();
-        fs::write(folder.path().join("model.conf"), model.1).unwrap();
-        fs::write(folder.path().join("catalogue.toml"), CATALOGUE).unwrap();
-        fs::write(folder.path().join("policy.csv"), RULES).unwrap();
-        let realms = RealmKind::ALL.map(|kind| Realm {
-            name: RealmName::parse(kind.as_str()).unwrap(),
-            kind,
-            issuer: format!("https://auth.example.org/{kind}"),
-            limits: RealmLimits::default(),
-            on_policy_loss: OnPolicyLoss::Narrow,
-        });
-        let authority = Authority::open(Options {
-            store,
-            policy: Policy::load(folder.path()).unwrap(),
-            policy_folder: Some(folder.path().to_owned()),
-            realms: realms.to_vec(),
-            server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
-            clock: clock.clone(),
-            verified_tokens_max: 1000,
-            watch_stall_max: Options::WATCH_STALL_MAX,
-        });
-        let authority = authority.await.unwrap();
-        let public = TcpListener::bind(at).await.unwrap();
-        let address = format!("http://{}", public.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel();
-        let options = ServeOptions {
-            limits: Limits::default(),
-            tls: None,
-            audit_retention: Seconds::days(90),
-            policy_watch: false,
-        };
-        let listeners = Listeners { public, admin: None };
-        let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
-            let _ = stopped.await;
-        }));
-        let client =
-            async |name| Client::new(&connection(&authority, &address, "production", name).await).unwrap();
+        write_policy(folder.path(), RULES);
+        let builder = TestAuthority::builder()
+            .with_policy(folder.path(), "client:admin", &["role:viewer"])
+            .clock(clock.clone())
+            .listen(at);
+        let kit = builder.start().await;
+        let address = kit.direct_address().to_owned();
+        let app = Connection::new(&address, kit.api_key_of("production", "client:app").await);
         Self {
-            admin: client("admin").await,
-            app: client("app").await,
+            admin: kit.client().clone(),
+            app: Client::new(&app).unwrap(),
             clock,
-            authority,
             address,
             folder,
-            stop: Some(stop),
-            serving,
+            kit,
         }
     }
 
     /// How `name` connects to the authority at `address`.
     pub(crate) async fn connection(&self, realm: &str, name: &str, address: &str) -> Connection {
-        connection(&self.authority, address, realm, name).await
+        let api_key = self.kit.api_key_of(realm, &format!("client:{name}")).await;
+        Connection::new(address, api_key)
     }
 
     pub(crate) async fn client(&self, name: &str, address: &str, options: ClientOptions) -> Client {
@@ -145,7 +103,7 @@ impl World {
         VerifierOptions::new(connection, "production", "api")
             .unwrap()
             .staleness_bound(bound)
-            .clock(self.clock.clone())
+            .clock(self.clock.shared())
     }
 
     pub(crate) async fn verifier(&self) -> Verifier {
@@ -160,6 +118,7 @@ impl World {
         self.app.issue(request).await.unwrap()
     }
 
+    /// Does not wait for any verifier.
     pub(crate) async fn revoke(&self, target: Target) -> RevokeResponse {
         let request = RevokeRequest {
             target: Some(target),
@@ -172,28 +131,17 @@ impl World {
     pub(crate) async fn take_rules(&self, start: &str) {
         let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
         assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
-        fs::write(self.folder.path().join("policy.csv"), left.join("\n") + "\n").unwrap();
-        self.authority
-            .reload(tessera_authority::Trigger::Call)
-            .await
-            .unwrap();
-    }
-
-    /// Asks the server to stop, and waits for it.
-    pub(crate) async fn stop(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
-        soon("the server stops", &mut self.serving)
-            .await
-            .unwrap()
-            .unwrap();
+        write_policy(self.folder.path(), &(left.join("\n") + "\n"));
+        self.kit.reload_policy().await;
     }
 }
 
-async fn connection(authority: &Authority, address: &str, realm: &str, name: &str) -> Connection {
-    let realm = RealmName::parse(realm).unwrap();
-    let client = ClientName::from_short(name).unwrap();
-    let key = authority.create_operator_api_key(&realm, client).await.unwrap();
-    Connection::new(address, ApiKey::parse(key.secret.expose()).unwrap())
+fn write_policy(folder: &Path, rules: &str) {
+    let files = Policy::default_files();
+    let model = files.iter().find(|(name, _)| *name == "model.conf").unwrap();
+    fs::write(folder.join("model.conf"), model.1).unwrap();
+    fs::write(folder.join("catalogue.toml"), CATALOGUE).unwrap();
+    fs::write(folder.join("policy.csv"), rules).unwrap();
 }
 
 pub(crate) fn viewer(subject: &str) -> IssueRequest {
@@ -211,21 +159,4 @@ pub(crate) fn access(issued: &IssueResponse) -> &str {
 
 pub(crate) fn scope(text: &str) -> Scope {
     Scope::parse(text).unwrap()
-}
-
-/// Waits for something that must happen soon.
-pub(crate) async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), happens)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: nothing happened"))
-}
-
-/// Waits until something holds.
-pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
-    soon(what, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
 }

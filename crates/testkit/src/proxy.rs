@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weather {
     is_stalled: bool,
     delay: Duration,
@@ -17,22 +17,23 @@ struct Weather {
     age: u64,
 }
 
-pub(crate) struct Proxy {
-    pub(crate) address: String,
+/// A TCP proxy that stalls with its connections open, cuts them, or delays what it forwards.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    address: String,
     weather: Arc<watch::Sender<Weather>>,
 }
 
 impl Proxy {
-    /// A proxy to `http://…`.
-    pub(crate) async fn to(address: &str) -> Self {
+    /// A proxy on a free port to `http://…`.
+    ///
+    /// # Panics
+    /// Panics where there is no free port.
+    pub async fn to(address: &str) -> Self {
         let target = address.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let weather = Arc::new(watch::Sender::new(Weather {
-            is_stalled: false,
-            delay: Duration::ZERO,
-            age: 0,
-        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let weather = Arc::new(watch::Sender::new(Weather::default()));
         let watched = weather.subscribe();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -42,25 +43,44 @@ impl Proxy {
                 tokio::spawn(connect(near, far, watched.clone()));
             }
         });
-        Self { address, weather }
+        Self {
+            address: format!("http://{address}"),
+            weather,
+        }
     }
 
-    pub(crate) fn stall(&self) {
+    /// Where it listens, as `http://…`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Forwards nothing; connections stay open, and new ones are accepted.
+    pub fn stall(&self) {
         self.weather.send_modify(|weather| weather.is_stalled = true);
     }
 
-    pub(crate) fn heal(&self) {
+    /// Whether nothing is forwarded.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.weather.borrow().is_stalled
+    }
+
+    /// Forwards everything at once again, what was held back first.
+    pub fn resume(&self) {
         self.weather.send_modify(|weather| {
             weather.is_stalled = false;
             weather.delay = Duration::ZERO;
         });
     }
 
-    pub(crate) fn delay(&self, delay: Duration) {
+    /// Forwards everything that comes from now on this much later.
+    pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
-    pub(crate) fn cut(&self) {
+    /// Closes every connection; new ones are accepted.
+    pub fn cut(&self) {
         self.weather.send_modify(|weather| weather.age += 1);
     }
 }
@@ -89,7 +109,8 @@ async fn forward(
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let at = Instant::now() + weather.borrow().delay;
-            if queue.send((at, buffer[..length].to_vec())).is_err() {
+            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+            if queue.send((at, bytes)).is_err() {
                 return;
             }
         }

@@ -1,0 +1,331 @@
+//! The authority of a test.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tessera_authority::{Authority, Trigger};
+use tessera_client::{
+    ApiKey, Client, ClientOptions, Connection, Verifier, VerifierOptions,
+    v1::{IssueRequest, RevokeRequest, RevokeResponse, revoke_request::Target},
+};
+use tessera_core::{ClientName, RealmName};
+use tessera_server::ServeError;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    TestAuthorityBuilder, TestClock,
+    builder::Served,
+    proxy::Proxy,
+    waiting::{soon, until},
+};
+
+const REALM: &str = "production";
+/// Enough for a busy machine; short, because a verifier that a test has dropped is waited for as long.
+const STALENESS_BOUND: Duration = Duration::from_secs(5);
+/// Longer than the fence waits for a verifier that is gone.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An authority in this process. It stops when it is dropped.
+///
+/// Whoever connects to [`address`](Self::address) is held up by [`stall`](Self::stall); the calls of the
+/// kit itself, and of [`client`](Self::client), are not.
+pub struct TestAuthority {
+    authority: Arc<Authority>,
+    clock: TestClock,
+    client_name: String,
+    roles: Vec<String>,
+    audience: String,
+    client: Client,
+    api_key: ApiKey,
+    proxy: Proxy,
+    direct_address: String,
+    verifiers: AtomicU32,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+/// A session that was issued. Its `Debug` shows no token.
+#[derive(Clone)]
+pub struct Session {
+    /// The access token.
+    pub access_token: String,
+    /// The refresh token.
+    pub refresh_token: String,
+    /// The session's family, for [`TestAuthority::revoke_session`].
+    pub family_id: String,
+    /// What was granted, sorted.
+    pub scopes: Vec<String>,
+}
+
+impl TestAuthority {
+    /// An authority with the policy of `tessera dev`: the audience `api`, scopes such as `videos:read` and
+    /// `videos:write`, the roles `role:viewer` and `role:editor`.
+    ///
+    /// # Panics
+    /// Panics where it can't be started.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// An authority that is set up otherwise.
+    #[must_use]
+    pub fn builder() -> TestAuthorityBuilder {
+        TestAuthorityBuilder::new()
+    }
+
+    pub(crate) async fn of(builder: TestAuthorityBuilder, served: Served, clock: TestClock) -> Self {
+        let Served {
+            authority,
+            audience,
+            address,
+            stop,
+            serving,
+        } = served;
+        let api_key = new_api_key(&authority, REALM, &builder.client).await;
+        let connection = Connection::new(&address, api_key.clone());
+        let options = ClientOptions {
+            deadline: DEADLINE,
+            ..ClientOptions::default()
+        };
+        Self {
+            authority,
+            clock,
+            client_name: builder.client,
+            roles: builder.roles,
+            audience,
+            client: Client::with_options(&connection, options).expect("the address is one"),
+            api_key,
+            proxy: Proxy::to(&address).await,
+            direct_address: address,
+            verifiers: AtomicU32::new(0),
+            stop: Some(stop),
+            serving,
+        }
+    }
+
+    // === where it is, and who may call it ===
+
+    /// Where services under test find it, as in `TESSERA_ADDR`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.proxy.address()
+    }
+
+    /// Where it listens itself, past [`stall`](Self::stall).
+    #[must_use]
+    pub fn direct_address(&self) -> &str {
+        &self.direct_address
+    }
+
+    /// An API key of the kit's client (`client:dev`) in the realm `production`, as in `TESSERA_API_KEY`.
+    #[must_use]
+    pub fn api_key(&self) -> &ApiKey {
+        &self.api_key
+    }
+
+    /// A new API key of another client, such as `client:shop`, or in another realm.
+    ///
+    /// # Panics
+    /// Panics where one of them is no name.
+    pub async fn api_key_of(&self, realm: &str, client: &str) -> ApiKey {
+        new_api_key(&self.authority, realm, client).await
+    }
+
+    /// The address with the API key: what [`Client`] and [`Verifier`] are made from.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        Connection::new(self.address(), self.api_key.clone())
+    }
+
+    /// A client that is never held up, to arrange what a test needs.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The authority itself, for what the kit has no word for.
+    #[must_use]
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    // === verifiers ===
+
+    /// How a verifier for `audience` follows this authority, with the same clock and a staleness bound of
+    /// 5 s.
+    ///
+    /// Each is `required`: revoking through the kit waits for it, and for as long as its bound where it is
+    /// gone. Start no more than one with these; ask for more.
+    ///
+    /// # Panics
+    /// Panics where `audience` is none.
+    pub fn verifier_options(&self, audience: &str) -> VerifierOptions {
+        let number = self.verifiers.fetch_add(1, Ordering::Relaxed);
+        VerifierOptions::new(self.connection(), REALM, audience)
+            .and_then(|options| options.subscriber(&format!("testkit-{number}")))
+            .expect("an audience")
+            .required(true)
+            .staleness_bound(STALENESS_BOUND)
+            .clock(self.clock.shared())
+    }
+
+    /// A verifier that is ready.
+    ///
+    /// # Panics
+    /// Panics where it does not become ready.
+    pub async fn verifier(&self, audience: &str) -> Verifier {
+        let verifier = Verifier::start(self.verifier_options(audience)).expect("good options");
+        soon("a verifier is ready", verifier.ready()).await;
+        verifier
+    }
+
+    // === sessions ===
+
+    /// A session of `subject` for the audience `api` (where policy has none of that name, its first) with
+    /// these scopes, in the roles that the kit's client asserts: `role:editor` unless
+    /// [`TestAuthorityBuilder::with_policy`] says otherwise.
+    ///
+    /// # Panics
+    /// Panics where policy does not grant all of them.
+    pub async fn issue(&self, subject: &str, scopes: &[&str]) -> Session {
+        self.issue_with(IssueRequest {
+            subject: subject.to_owned(),
+            roles: self.roles.clone(),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            audience: self.audience.clone(),
+            require_all: true,
+            ..IssueRequest::default()
+        })
+        .await
+    }
+
+    /// A session as asked for.
+    ///
+    /// # Panics
+    /// Panics where the authority refuses.
+    pub async fn issue_with(&self, request: IssueRequest) -> Session {
+        let issued = self.client.issue(request).await;
+        let issued = issued.unwrap_or_else(|error| panic!("{} gets no session: {error}", self.client_name));
+        let tokens = issued.tokens.expect("an answer has tokens");
+        Session {
+            access_token: tokens.access_token,
+            refresh_token: tokens.refresh_token,
+            family_id: issued.family_id,
+            scopes: tokens.scopes,
+        }
+    }
+
+    /// Ends everything of a subject.
+    ///
+    /// # Panics
+    /// As [`revoke`](Self::revoke).
+    pub async fn revoke_subject(&self, subject: &str) {
+        self.revoke(Target::Subject(subject.to_owned())).await;
+    }
+
+    /// Ends one session.
+    ///
+    /// # Panics
+    /// As [`revoke`](Self::revoke).
+    pub async fn revoke_session(&self, session: &Session) {
+        self.revoke(Target::FamilyId(session.family_id.clone())).await;
+    }
+
+    /// Ends whatever `target` says. Answers when every verifier of this kit knows, unless the authority is
+    /// [stalled](Self::stall).
+    ///
+    /// # Panics
+    /// Panics where the authority refuses.
+    pub async fn revoke(&self, target: Target) -> RevokeResponse {
+        let request = RevokeRequest {
+            target: Some(target),
+            ..RevokeRequest::default()
+        };
+        let revoked = self.client.revoke(request).await;
+        let revoked = revoked.unwrap_or_else(|error| panic!("{} can't revoke: {error}", self.client_name));
+        if !self.proxy.is_stalled() {
+            let fence = self.client.await_propagation(&revoked.cursor).await;
+            fence.unwrap_or_else(|error| panic!("not every verifier knows of the revocation: {error}"));
+        }
+        revoked
+    }
+
+    /// Reads the policy folder again, and puts it in force.
+    ///
+    /// # Panics
+    /// Panics where it is refused, or there is none.
+    pub async fn reload_policy(&self) {
+        let reloaded = self.authority.reload(Trigger::Call).await;
+        reloaded.unwrap_or_else(|error| panic!("the policy is not reloaded: {error}"));
+    }
+
+    // === time and weather ===
+
+    /// The clock of the authority and of its verifiers.
+    #[must_use]
+    pub fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    /// Holds up everything that goes to and comes from [`address`](Self::address), its connections open: the
+    /// worst that a network does. Verifiers become stale when their bound has passed.
+    pub fn stall(&self) {
+        self.proxy.stall();
+    }
+
+    /// Lets go what [`stall`](Self::stall) holds up.
+    pub fn resume(&self) {
+        self.proxy.resume();
+    }
+
+    /// What stands between the authority and those who connect to [`address`](Self::address), to delay or to
+    /// cut them.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Stops it, and waits until it has stopped.
+    ///
+    /// # Panics
+    /// Panics where it does not stop, or not cleanly.
+    pub async fn stop(&mut self) {
+        // Where the other end is gone, it has stopped.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        until("the authority stops", || self.serving.is_finished()).await;
+        let stopped = (&mut self.serving).await.expect("serving does not panic");
+        stopped.unwrap_or_else(|error| panic!("the authority did not stop cleanly: {error}"));
+    }
+}
+
+impl fmt::Debug for TestAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestAuthority")
+            .field("address", &self.address())
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("family_id", &self.family_id)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn new_api_key(authority: &Authority, realm: &str, client: &str) -> ApiKey {
+    let realm = RealmName::parse(realm).expect("a realm");
+    let client = ClientName::parse(client).expect("a client such as `client:shop`");
+    let created = authority.create_operator_api_key(&realm, client).await;
+    let created = created.unwrap_or_else(|error| panic!("no API key: {error}"));
+    ApiKey::parse(created.secret.expose()).expect("an API key that was just made")
+}

@@ -1,0 +1,184 @@
+//! The kit does what it says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{fs, time::Duration};
+
+use tempfile::TempDir;
+use tessera_client::{
+    Client, ClientOptions, Decision, DenyReason, Scope, Verifier,
+    v1::{IntrospectRequest, RefreshRequest, revoke_request::Target},
+};
+use tessera_testkit::{TestAuthority, TestClock, soon, until};
+
+fn denied(verifier: &Verifier, token: &str) -> DenyReason {
+    match verifier.verify(token, None) {
+        Decision::Deny(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn allows(verifier: &Verifier, token: &str) -> bool {
+    verifier.verify(token, None).claims().is_some()
+}
+
+#[tokio::test]
+async fn revoking_answers_when_every_verifier_knows() {
+    let authority = TestAuthority::start().await;
+    let verifiers = [authority.verifier("api").await, authority.verifier("api").await];
+    for round in 0..20 {
+        let session = authority
+            .issue("user:ann", &["videos:read", "videos:write"])
+            .await;
+        assert!(
+            verifiers
+                .iter()
+                .all(|verifier| allows(verifier, &session.access_token))
+        );
+        if round % 2 == 0 {
+            authority.revoke_session(&session).await;
+        } else {
+            authority.revoke_subject("user:ann").await;
+        }
+        for verifier in &verifiers {
+            assert_eq!(denied(verifier, &session.access_token), DenyReason::Revoked);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_clock_moves_the_authority_and_its_verifiers() {
+    let authority = TestAuthority::start().await;
+    let verifier = authority.verifier("api").await;
+    let session = authority.issue("user:ann", &["videos:read"]).await;
+    let claims = verifier
+        .verify(&session.access_token, None)
+        .claims()
+        .cloned()
+        .unwrap();
+    assert_eq!(claims.issued_at, authority.clock().now());
+    assert_eq!(
+        (claims.subject.as_str(), claims.audience.as_str()),
+        ("user:ann", "api")
+    );
+    let an_hour = Duration::from_secs(3600);
+    authority.clock().advance(an_hour + Duration::from_secs(31));
+    assert_eq!(denied(&verifier, &session.access_token), DenyReason::Expired);
+    let introspected = authority.client().introspect(IntrospectRequest {
+        token: session.access_token.clone(),
+        ..IntrospectRequest::default()
+    });
+    assert!(!introspected.await.unwrap().active);
+    authority.clock().turn_back(an_hour);
+    assert!(allows(&verifier, &session.access_token));
+    // The session outlives its access token.
+    let refreshed = authority.client().refresh(RefreshRequest {
+        refresh_token: session.refresh_token.clone(),
+        ..RefreshRequest::default()
+    });
+    assert_eq!(refreshed.await.unwrap().generation, 2);
+    let shown = format!("{session:?} {authority:?}");
+    assert!(
+        !shown.contains("v4.public") && !shown.contains("tsr_") && !shown.contains("tsk_"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_stall_holds_up_services_and_not_the_test() {
+    let authority = TestAuthority::start().await;
+    let options = authority
+        .verifier_options("api")
+        .staleness_bound(Duration::from_millis(300));
+    let verifier = Verifier::start(options).unwrap();
+    soon("ready", verifier.ready()).await;
+    let _patient = authority.verifier("api").await;
+    let session = authority.issue("user:ann", &["videos:read"]).await;
+    authority.stall();
+    // Neither issuing nor revoking waits for who is held up.
+    let revoking = authority.revoke(Target::Token(session.access_token.clone()));
+    let revoked = tokio::time::timeout(Duration::from_secs(2), revoking).await;
+    revoked.expect("not to wait for the patient one");
+    let second = authority.issue("user:ann", &["videos:read"]).await;
+    let is_stale = |token: &str| matches!(verifier.verify(token, None), Decision::Stale { .. });
+    until("stale", || is_stale(&second.access_token)).await;
+    authority.resume();
+    until("fresh again", || allows(&verifier, &second.access_token)).await;
+    assert_eq!(denied(&verifier, &session.access_token), DenyReason::Revoked);
+    // Whoever connects by what the kit hands out is held up too.
+    let client = Client::new(&authority.connection()).unwrap();
+    client.list_keys("production").await.unwrap();
+    authority.stall();
+    let held_up = tokio::time::timeout(Duration::from_millis(100), client.list_keys("production"));
+    assert!(held_up.await.is_err());
+}
+
+#[tokio::test]
+async fn a_policy_of_its_own_is_in_force_and_reloaded() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
+    let bundled = tessera_policy::Policy::default_files();
+    file(
+        "model.conf",
+        bundled.iter().find(|(name, _)| *name == "model.conf").unwrap().1,
+    );
+    let catalogue = "[realms]\nproduction = \"it\"\n[roles]\n[scopes]\n\"orders:read\" = \"read\"\n[audiences]\norders = \"it\"\nstock = \"another\"\n";
+    file("catalogue.toml", catalogue.as_bytes());
+    let rules = "p, client:shop, *, tessera/subjects/*, issue, allow\np, client:shop, *, tessera/revocations, watch, allow\n";
+    let allowed = format!("{rules}p, user:ann, *, orders, read, allow\n");
+    file("policy.csv", allowed.as_bytes());
+    let clock = TestClock::new();
+    let authority = TestAuthority::builder()
+        .with_policy(folder.path(), "client:shop", &[])
+        .clock(clock.clone())
+        .start()
+        .await;
+    let verifier = authority.verifier("orders").await;
+    let session = authority.issue("user:ann", &["orders:read"]).await;
+    let read = Scope::parse("orders:read").unwrap();
+    assert!(
+        verifier
+            .verify(&session.access_token, Some(&read))
+            .claims()
+            .is_some()
+    );
+    file("policy.csv", rules.as_bytes());
+    authority.reload_policy().await;
+    until("taken", || {
+        verifier
+            .verify(&session.access_token, Some(&read))
+            .claims()
+            .is_none()
+    })
+    .await;
+    let other = authority.api_key_of("production", "client:other").await;
+    assert!(other.expose() != authority.api_key().expose());
+    clock.advance(Duration::from_secs(7200));
+    assert_eq!(authority.clock().now(), clock.now());
+}
+
+#[tokio::test]
+async fn it_stops_and_another_takes_its_place() {
+    let mut authority = TestAuthority::start().await;
+    let verifier = authority.verifier("api").await;
+    let at = authority
+        .direct_address()
+        .trim_start_matches("http://")
+        .to_owned();
+    authority.stop().await;
+    until("the verifier notices", || verifier.status().problem.is_some()).await;
+    let options = ClientOptions {
+        deadline: Duration::from_millis(200),
+        ..ClientOptions::default()
+    };
+    let client = Client::with_options(&authority.connection(), options).unwrap();
+    assert!(client.list_keys("production").await.is_err());
+    let second = TestAuthority::builder().listen(&at).start().await;
+    assert_eq!(second.direct_address(), authority.direct_address());
+    assert!(second.client().list_keys("production").await.is_ok());
+}
