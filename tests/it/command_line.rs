@@ -84,7 +84,9 @@ fn every_verb_has_its_json_document() {
     );
     assert_eq!(run(&["session", "revoke", family])["matched"], 1);
     assert_eq!(run(&["session", "show", family])["state"], "revoked");
-    assert_eq!(run(&["revoke", "--binding", "stream:1"])["matched"], 0);
+    let waited = run(&["revoke", "--binding", "stream:1", "--wait"]);
+    let nobody = serde_json::json!({ "acknowledged": 0, "failed_closed": 0 });
+    assert_eq!((&waited["matched"], &waited["propagation"]), (&0.into(), &nobody));
 }
 
 #[test]

@@ -254,6 +254,9 @@ pub(crate) struct Revoke {
     /// Only count the live sessions that would end.
     #[arg(long)]
     pub(crate) validate_only: bool,
+    /// Wait until every required verifier knows, or refuses by itself.
+    #[arg(long, conflicts_with = "validate_only")]
+    pub(crate) wait: bool,
     /// Why, for the audit record and the subscribers.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,

@@ -1,7 +1,9 @@
 //! `tessera revoke …`.
 
 use serde_json::json;
-use tessera_proto::v1::{RevokeRequest, revoke_request::Target};
+use tessera_proto::v1::{
+    AwaitPropagationRequest, AwaitPropagationResponse, RevokeRequest, revoke_request::Target,
+};
 
 use crate::{
     arguments::{Connection, Output, Revoke, RevokeTarget},
@@ -12,6 +14,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
     let Revoke {
         target,
         validate_only,
+        wait,
         reason,
     } = arguments;
     let request = RevokeRequest {
@@ -20,7 +23,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
         validate_only,
         target: Some(wire(target)?),
     };
-    print_revoked(request, connection, output).await
+    print_revoked(request, wait, connection, output).await
 }
 
 fn wire(target: RevokeTarget) -> Result<Target, Failure> {
@@ -49,19 +52,36 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
         .ok_or(Failure::cannot_run("name what to revoke: see --help"))
 }
 
+/// Revokes, waits for the verifiers where that is asked for, and prints both.
 pub(crate) async fn print_revoked(
     request: RevokeRequest,
+    wait: bool,
     connection: &Connection,
     output: &Output,
 ) -> Result<(), Failure> {
     let validate_only = request.validate_only;
     let response = connection.tokens().await?.revoke(request).await?.into_inner();
-    let document = json!({ "matched": response.matched, "cursor": response.cursor });
-    output.print(&document, || {
-        let what = if validate_only { "would end" } else { "ended" };
-        match response.matched {
-            0 => "nothing live matched".to_owned(),
-            matched => format!("{what}: {matched}"),
+    let mut document = json!({ "matched": response.matched, "cursor": response.cursor });
+    let what = if validate_only { "would end" } else { "ended" };
+    let mut text = match response.matched {
+        0 => "nothing live matched".to_owned(),
+        matched => format!("{what}: {matched}"),
+    };
+    if wait {
+        let request = AwaitPropagationRequest {
+            cursor: response.cursor,
+        };
+        let fence = connection.revocations().await?.await_propagation(request).await?;
+        let AwaitPropagationResponse {
+            acknowledged,
+            failed_closed,
+        } = fence.into_inner();
+        let known = json!({ "acknowledged": acknowledged, "failed_closed": failed_closed });
+        if let Some(document) = document.as_object_mut() {
+            document.insert("propagation".to_owned(), known);
         }
-    })
+        text +=
+            &format!("\nverifiers that know: {acknowledged}, that are silent and refuse: {failed_closed}");
+    }
+    output.print(&document, || text)
 }

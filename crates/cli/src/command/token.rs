@@ -58,7 +58,7 @@ pub(crate) async fn run(
                 target,
                 ..RevokeRequest::default()
             };
-            print_revoked(request, connection, output).await?;
+            print_revoked(request, false, connection, output).await?;
         }
         Token::Inspect {
             token,
