@@ -30,32 +30,40 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary: `TESSERA_BIN`, or the one beside this test, built now so that it is never an old one.
+/// The binary: `TESSERA_BIN`, or the one beside this test.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("TESSERA_BIN") {
-            return path.into();
-        }
+    BINARY.get_or_init(|| match std::env::var_os("TESSERA_BIN") {
+        Some(path) => path.into(),
+        None => binaries().join("tessera"),
+    })
+}
+
+/// The folder with the binary and the example services, built now so that none is an old one. In one go:
+/// what they share would be built twice otherwise.
+pub fn binaries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
         // target/<profile>/deps/it-…
-        let profile = std::env::current_exe()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .parent()
-            .unwrap()
-            .to_owned();
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().unwrap().parent().unwrap().to_owned();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "tessera-cli", "--bin", "tessera"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--bins",
+            "-p",
+            "tessera-cli",
+            "-p",
+            "tessera-examples",
+        ]);
         if profile.file_name().is_some_and(|name| name == "release") {
             cargo.arg("--release");
         }
         cargo.arg("--target-dir").arg(profile.parent().unwrap());
-        assert!(
-            cargo.current_dir(root()).status().unwrap().success(),
-            "tessera does not build"
-        );
-        profile.join("tessera")
+        let built = cargo.current_dir(root()).status().unwrap();
+        assert!(built.success(), "tessera does not build");
+        profile
     })
 }
 

@@ -1,11 +1,16 @@
 //! The README's tour, run as it stands there, so that it can't rot.
 //!
 //! Every line of its `sh` blocks under "A tour" is run in one shell. A line that begins with `#>` says
-//! what the command above it must have printed.
+//! what the command above it must have printed. The example services that the tour calls are started as
+//! their `console` block says, on free ports.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
 
-use crate::support::{Authority, binary, root, stderr, stdout};
+use crate::support::{Authority, binaries, binary, root, stderr, stdout};
 
 /// The commands of the tour, each with what it must print.
 fn steps() -> Vec<(String, Vec<String>)> {
@@ -35,9 +40,52 @@ fn steps() -> Vec<(String, Vec<String>)> {
     steps
 }
 
+/// An example service, killed when it is dropped.
+struct Service {
+    child: Child,
+    /// The variable that says where it is, with its value.
+    place: (String, String),
+}
+
+impl Service {
+    /// Starts it with these variables; it prints an `export` line when it listens.
+    fn start(name: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(binaries().join(name))
+            .env("LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
+        printed.read_line(&mut line).unwrap();
+        let exported = line.trim().strip_prefix("export ").expect("an export line");
+        let (variable, value) = exported.split_once('=').unwrap();
+        let place = (variable.to_owned(), value.to_owned());
+        Self { child, place }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn the_tour_goes_as_it_says() {
     let authority = Authority::dev(&[]);
+    let api_key = authority.api_key("production");
+    let reach = [
+        ("TESSERA_ADDR", &*authority.address),
+        ("TESSERA_API_KEY", &api_key),
+    ];
+    let videos = Service::start("videos", &reach);
+    let (_, address) = &videos.place;
+    let front = Service::start("front", &[reach[0], reach[1], ("VIDEOS", address)]);
     let steps = steps();
     assert!(steps.len() >= 10, "{steps:?}");
     let mut script = String::new();
@@ -54,8 +102,9 @@ fn the_tour_goes_as_it_says() {
         .args(["-u", "-c", &script])
         .current_dir(root())
         .env("PATH", path)
-        .env("TESSERA_ADDR", &authority.address)
-        .env("TESSERA_API_KEY", authority.api_key("production"))
+        .envs(reach)
+        .envs([videos.place.clone(), front.place.clone()])
+        .env("no_proxy", "127.0.0.1")
         .output()
         .unwrap();
     let printed = stdout(&output);

@@ -1,0 +1,68 @@
+//! What both examples need: settings from the environment, and serving until Ctrl-C.
+#![forbid(unsafe_code)]
+
+use std::{
+    env,
+    error::Error,
+    io::{self, IsTerminal},
+};
+
+use axum::Router;
+use tessera_client::{ApiKey, Connection};
+use tokio::net::TcpListener;
+
+/// What went wrong, for whoever started the service.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The authority that `TESSERA_ADDR` and `TESSERA_API_KEY` name, as for `tessera` itself.
+///
+/// # Errors
+/// Fails where there is no API key, or it is none.
+pub fn authority() -> Result<Connection, Failure> {
+    let address = setting("TESSERA_ADDR", "http://127.0.0.1:7600");
+    let key = env::var("TESSERA_API_KEY")
+        .map_err(|_| "no API key: set TESSERA_API_KEY (`tessera dev` prints one)")?;
+    let key = ApiKey::parse(&key).map_err(|error| format!("TESSERA_API_KEY: {error}"))?;
+    Ok(Connection::new(address, key))
+}
+
+/// A variable of the environment, or its default.
+#[must_use]
+pub fn setting(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+/// Logs to stderr what `RUST_LOG` says, or what is worth a warning.
+pub fn log() {
+    let filter = setting("RUST_LOG", "warn,tessera_client=info");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// Binds `LISTEN`, or `default`.
+///
+/// # Errors
+/// Fails where it is no address, or taken.
+pub async fn listen(default: &str) -> Result<TcpListener, Failure> {
+    let address = setting("LISTEN", default);
+    let listener = TcpListener::bind(&address).await;
+    listener.map_err(|error| format!("`{address}` can't be listened at: {error}").into())
+}
+
+/// Prints where the service is as a line for the shell, and serves until Ctrl-C.
+///
+/// # Errors
+/// Fails where the socket breaks.
+pub async fn serve(variable: &str, listener: TcpListener, router: Router) -> Result<(), Failure> {
+    println!("export {variable}=http://{}", listener.local_addr()?);
+    let stop = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "Ctrl-C can't be heard: stopping");
+        }
+    };
+    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    Ok(())
+}
