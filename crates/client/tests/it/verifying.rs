@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tessera_client::{Decision, DenyReason, Mode, Verifier, VerifierOptions, v1::revoke_request::Target};
-use tessera_core::{Clock, ManualClock, Seconds};
+use tessera_core::{ManualClock, Seconds};
 use tessera_testkit::{Proxy, soon, until};
 
 use crate::{
@@ -444,7 +444,7 @@ async fn what_a_snapshot_left_out_is_refused_by_a_clock_that_is_behind() {
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     let behind = Arc::new(ManualClock::new(world.clock.now()));
-    world.clock.advance(Seconds(3600 + 61));
+    world.clock.advance(Duration::from_secs(3600 + 61));
     let options = world.options(Duration::from_secs(10), &world.address).await;
     let verifier = Verifier::start(options.clock(behind)).unwrap();
     soon("ready", verifier.ready()).await;
@@ -462,7 +462,7 @@ async fn a_stream_of_another_realm_says_nothing_about_these_tokens() {
     let token = access(&world.issue(viewer("user:ann")).await).to_owned();
     let sandbox = world.connection("sandbox", "admin", &world.address).await;
     let options = VerifierOptions::new(sandbox, "production", "api").unwrap();
-    let verifier = Verifier::start(options.clock(world.clock.clone())).unwrap();
+    let verifier = Verifier::start(options.clock(world.clock.shared())).unwrap();
     until("a problem", || verifier.status().problem.is_some()).await;
     let problem = verifier.status().problem.unwrap();
     assert!(problem.contains("of the realm `sandbox`"), "{problem}");
