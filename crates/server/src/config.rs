@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 
-use crate::{limits::Limits, telemetry::LogFormat};
+use crate::{http::HttpOptions, limits::Limits, telemetry::LogFormat};
 
 /// The configuration file can't be used. The message says where, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,8 @@ pub struct ServerConfig {
     pub drain_time_max: Seconds,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: u64,
+    /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
+    pub cors_origins: Vec<Origin>,
     /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
     pub tls: Option<TlsConfig>,
 }
@@ -211,6 +214,15 @@ impl Config {
         }
     }
 
+    /// How the HTTP doors are served.
+    #[must_use]
+    pub fn http(&self) -> HttpOptions {
+        let origins = self.server.cors_origins.iter();
+        HttpOptions {
+            cors_origins: origins.map(|Origin(value)| value.clone()).collect(),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.realms.is_empty() {
             return Err("[realms]: at least one realm is needed".to_owned());
@@ -302,6 +314,7 @@ impl Default for ServerConfig {
             call_time_max: seconds(limits.call_time_max),
             drain_time_max: seconds(limits.drain_time_max),
             verified_tokens_max: 20_000,
+            cors_origins: Vec::new(),
             tls: None,
         }
     }
@@ -317,6 +330,28 @@ fn default_cache_mib() -> u64 {
 
 fn default_audit_retention() -> Seconds {
     Seconds::days(90)
+}
+
+/// Where a page comes from, as browsers say it: `scheme://host` with a port where it is not the usual one.
+#[derive(Clone, Debug)]
+pub struct Origin(HeaderValue);
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let host = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        let is_origin = host.is_some_and(|host| {
+            !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !"/*?#@".contains(c))
+        });
+        match HeaderValue::from_str(&text) {
+            Ok(value) if is_origin => Ok(Self(value)),
+            _ => Err(D::Error::custom(
+                "expected an origin, such as `https://app.example.org`, without a path",
+            )),
+        }
+    }
 }
 
 fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -85,9 +85,29 @@ impl Edge {
         .await
     }
 
+    /// Serves one request at an HTTP door, which lets its caller in by itself.
+    pub(crate) async fn door<Res>(
+        &self,
+        name: &'static str,
+        answer: impl Future<Output = Result<Res, Status>>,
+    ) -> Result<Res, Status> {
+        let answer = self.open_call(name, async {
+            match tokio::time::timeout(self.call_time_max, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Err(status::deadline_exceeded()),
+            }
+        });
+        answer.await.map(Response::into_inner)
+    }
+
     /// Lets the caller of a stream in.
     pub(crate) async fn authenticate<Req>(&self, request: &Request<Req>) -> Result<Principal, Status> {
-        let refused = match credential(request.metadata()) {
+        self.let_in(credential(request.metadata()), peer(request)).await
+    }
+
+    /// Lets a client in by its API key, sent from `peer`.
+    pub(crate) async fn let_in(&self, credential: Option<&str>, peer: IpAddr) -> Result<Principal, Status> {
+        let refused = match credential {
             Some(credential) => match self.authority.authenticate(credential).await {
                 Ok(principal) => {
                     self.limiter
@@ -99,9 +119,19 @@ impl Edge {
             None => tessera_authority::AuthenticateError::Refused,
         };
         if matches!(refused, tessera_authority::AuthenticateError::Refused) {
-            self.limiter.count_refusal(peer(request))?;
+            self.count_refusal(peer)?;
         }
         Err(refused.into_status())
+    }
+
+    /// A credential from `peer` was refused; fails where that happens too often.
+    pub(crate) fn count_refusal(&self, peer: IpAddr) -> Result<(), Status> {
+        self.limiter.count_refusal(peer)
+    }
+
+    /// The longest that a call may take.
+    pub(crate) fn call_time_max(&self) -> Duration {
+        self.call_time_max
     }
 
     pub(crate) fn forget_idle_callers(&self) {

@@ -13,6 +13,7 @@ mod convert;
 mod edge;
 mod fields;
 mod frames;
+mod http;
 pub mod launch;
 mod limits;
 mod metrics;
@@ -25,6 +26,7 @@ mod tls;
 
 pub use code::code_name;
 pub use config::{Config, ConfigError};
+pub use http::HttpOptions;
 pub use launch::LaunchError;
 pub use limits::Limits;
 pub use serve::{Listeners, ServeError, ServeOptions, serve};

@@ -21,6 +21,7 @@ use crate::{
     admin,
     connection::Public,
     edge::Edge,
+    http::{self, HttpOptions},
     limits::Limits,
     metrics::Metrics,
     policy_keeper,
@@ -53,11 +54,25 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// TLS on the public socket; none: plaintext.
     pub tls: Option<Tls>,
+    /// The HTTP doors.
+    pub http: HttpOptions,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
     /// Whether a change in the policy folder is put in force by itself; otherwise only SIGHUP and
     /// `PolicyService` do it.
     pub policy_watch: bool,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            tls: None,
+            http: HttpOptions::default(),
+            audit_retention: Seconds::days(90),
+            policy_watch: true,
+        }
+    }
 }
 
 /// Serving failed.
@@ -92,15 +107,15 @@ pub async fn serve(
     let ServeOptions {
         limits,
         tls,
+        http,
         audit_retention,
         policy_watch,
     } = options;
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let (health, health_service) = tonic_health::server::health_reporter();
-    let router = routes(Arc::clone(&edge))?
-        .add_service(health_service)
-        .into_axum_router();
+    let grpc = routes(Arc::clone(&edge))?.add_service(health_service);
+    let router = http::beside(grpc.into_axum_router(), &edge, &http);
     set_health(&health, ServingStatus::Serving).await;
 
     let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));

@@ -27,6 +27,33 @@ pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
     invalid(ErrorReason::FieldInvalid, &[], violations)
 }
 
+/// What a status says, for doors that say it in other words.
+pub(crate) struct Reading {
+    /// The reason, as in `ErrorInfo`.
+    pub(crate) reason: String,
+    /// Fields that are wrong, with what is wrong with them.
+    pub(crate) violations: Vec<(String, String)>,
+    /// When to try again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Reading {
+    pub(crate) fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let violations = details.bad_request().map(|request| &request.field_violations);
+        let violations = violations.into_iter().flatten();
+        Self {
+            reason: details
+                .error_info()
+                .map_or_else(|| "INTERNAL".to_owned(), |info| info.reason.clone()),
+            violations: violations
+                .map(|violation| (violation.field.clone(), violation.description.clone()))
+                .collect(),
+            retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+        }
+    }
+}
+
 /// Too much work is under way.
 pub(crate) fn overloaded() -> Status {
     with(

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tessera_authority::{Authority, Options};
-use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
+use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName};
 use tessera_policy::{Catalogue, Policy};
-use tessera_server::{Limits, Listeners, ServeError, ServeOptions, serve};
+use tessera_server::{Listeners, ServeError, ServeOptions, serve};
 use tessera_store::MemoryStore;
 use tessera_token::{ServerKey, ServerKeys};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -104,10 +104,8 @@ impl TestAuthorityBuilder {
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, admin: None };
         let options = ServeOptions {
-            limits: Limits::default(),
-            tls: None,
-            audit_retention: Seconds::days(90),
             policy_watch: false,
+            ..ServeOptions::default()
         };
         let serving = tokio::spawn(serve(listeners, Arc::clone(&authority), options, async {
             // A dropped sender means the same.

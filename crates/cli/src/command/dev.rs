@@ -44,12 +44,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     };
     let authority = open(&arguments).await?;
     let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
-    let options = ServeOptions {
-        limits: Limits::default(),
-        tls: None,
-        audit_retention: Seconds::days(90),
-        policy_watch: true,
-    };
+    let options = ServeOptions::default();
     let listeners = Listeners {
         public,
         admin: Some(admin),

@@ -40,6 +40,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let options = ServeOptions {
         limits: config.limits(),
         tls,
+        http: config.http(),
         audit_retention: config.store.audit_retention,
         policy_watch: config.policy.watch,
     };

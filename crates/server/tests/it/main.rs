@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod calls;
+mod doors;
 mod families;
 mod introspection;
 mod issuing;

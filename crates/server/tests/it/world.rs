@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use tessera_authority::{Authority, Options};
 use tessera_core::{
-    ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, Timestamp,
+    ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Timestamp,
 };
 use tessera_policy::Policy;
 use tessera_proto::v1::{
@@ -21,7 +22,7 @@ use tessera_proto::v1::{
     revocation_service_client::RevocationServiceClient, revoke_request::Target,
     session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
 };
-use tessera_server::{Limits, Listeners, ServeError, ServeOptions, serve};
+use tessera_server::{HttpOptions, Limits, Listeners, ServeError, ServeOptions, serve};
 use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -107,6 +108,7 @@ pub(crate) struct World {
     pub(crate) authority: Arc<Authority>,
     /// The policy's folder.
     pub(crate) policy: PolicyFolder,
+    pub(crate) address: SocketAddr,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
@@ -229,9 +231,11 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let options = ServeOptions {
             limits: setup.server,
-            tls: None,
-            audit_retention: Seconds::days(90),
+            http: HttpOptions {
+                cors_origins: vec!["https://app.example.org".parse().unwrap()],
+            },
             policy_watch: setup.policy_watch,
+            ..ServeOptions::default()
         };
         let listeners = Listeners { public, admin: None };
         let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
@@ -248,6 +252,7 @@ impl World {
             clock,
             authority,
             policy,
+            address,
             channel,
             stop: Some(stop),
             serving,

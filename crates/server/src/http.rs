@@ -1,0 +1,164 @@
+//! The HTTP doors, on the same port as gRPC: thin, as each calls the same use case as an RPC.
+//!
+//! Every failure is the status that the RPC would give, told in the words of the door: as a problem
+//! (RFC 9457) or as an error of OAuth 2.0 (RFC 6749 §5.2).
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tonic::Status;
+use tower_http::{
+    cors::{AllowOrigin, CorsLayer},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+};
+
+use crate::{connection::PeerAddress, edge::Edge};
+
+mod login;
+mod metadata;
+mod oauth;
+mod problem;
+
+use problem::Problem;
+
+/// The longest body of a request at a door.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How the doors are served.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Origins whose pages may call from a browser (`https://app.example.org`).
+    pub cors_origins: Vec<HeaderValue>,
+}
+
+/// All that a door sees of a request.
+struct Visit {
+    edge: Arc<Edge>,
+    peer: IpAddr,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// The gRPC routes with the doors beside them.
+pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> Router {
+    let id = HeaderName::from_static("x-request-id");
+    let doors = Router::new()
+        .route("/auth/api-key", post(login::api_key))
+        .route("/auth/refresh", post(login::refresh))
+        .route("/oauth2/token", post(oauth::token))
+        .route("/oauth2/introspect", post(oauth::introspect))
+        .route("/oauth2/revoke", post(oauth::revoke))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(metadata::first_issuer),
+        )
+        .route(
+            "/.well-known/oauth-authorization-server/{*issuer}",
+            get(metadata::issuer),
+        )
+        .route("/keys", get(metadata::keys))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(edge))
+        .layer(cors(options))
+        .layer(PropagateRequestIdLayer::new(id.clone()))
+        .layer(SetRequestIdLayer::new(id, MakeRequestUuid));
+    doors.merge(grpc.reset_fallback()).fallback(not_found)
+}
+
+/// What the video company's clients send from a browser, for configured origins only.
+fn cors(options: &HttpOptions) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(options.cors_origins.iter().cloned()))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_RANGE,
+            HeaderName::from_static("av-origin-client"),
+            HeaderName::from_static("av-origin-app"),
+            HeaderName::from_static("av-origin-sdk"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .expose_headers([HeaderName::from_static("x-request-id")])
+}
+
+async fn not_found(request: Request) -> Response {
+    if is_grpc(request.headers()) {
+        return Status::unimplemented("no such method").into_http::<Body>();
+    }
+    Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    Problem::plain(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path is called with another method",
+    )
+    .into_response()
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+impl Visit {
+    /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
+    ///
+    /// # Errors
+    /// A reason to refuse it unread.
+    async fn read(edge: Arc<Edge>, request: Request) -> Result<Self, Unread> {
+        if request.uri().query().is_some_and(|query| !query.is_empty()) {
+            return Err(Unread::Query);
+        }
+        let peer = request.extensions().get::<PeerAddress>();
+        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |PeerAddress(address)| address.ip());
+        let (parts, body) = request.into_parts();
+        let reading = to_bytes(body, BODY_BYTES_MAX);
+        let body = match tokio::time::timeout(edge.call_time_max(), reading).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return Err(Unread::TooLarge),
+            Err(_) => return Err(Unread::TooSlow),
+        };
+        Ok(Self {
+            edge,
+            peer,
+            headers: parts.headers,
+            body,
+        })
+    }
+}
+
+/// Why a request was refused before its content was looked at.
+#[derive(Clone, Copy, Debug)]
+enum Unread {
+    Query,
+    TooLarge,
+    TooSlow,
+}
+
+impl Unread {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Query => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Query => "nothing is taken from the query string: send it in the body",
+            Self::TooLarge => "the body is broken off, or longer than 64 KiB",
+            Self::TooSlow => "the body did not come in time",
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `POST /auth/api-key` and `POST /auth/refresh`, as the video company's own client libraries call them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tessera_authority::{IssueRequest, PresentedToken, RefreshRequest, TokenSet};
+use tessera_core::{Audience, Refreshable, ScopeSet};
+use tonic::Status;
+
+use super::{Visit, problem::Problem};
+use crate::{
+    convert,
+    edge::Edge,
+    status::{self, IntoStatus},
+};
+
+const AUDIENCE: &str = "api";
+
+/// What `POST /auth/api-key` takes. Members that are not known are passed over.
+#[derive(Deserialize)]
+struct ApiKeyLogin {
+    #[serde(rename = "apiKey")]
+    api_key: String,
+}
+
+/// What `POST /auth/refresh` takes.
+#[derive(Deserialize)]
+struct RefreshLogin {
+    #[serde(rename = "refreshToken")]
+    refresh_token: String,
+}
+
+/// What both give.
+#[derive(Serialize)]
+struct AccessToken {
+    token_type: &'static str,
+    expires_in: u64,
+    access_token: String,
+    refresh_token: String,
+}
+
+/// Trades an API key for tokens of the client itself, with all that policy grants it.
+pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let visit = match Visit::read(edge, request).await {
+        Ok(visit) => visit,
+        Err(unread) => return Problem::from(unread).into_response(),
+    };
+    let edge = &visit.edge;
+    let issued = edge.door("POST /auth/api-key", async {
+        let login: ApiKeyLogin = json(&visit.body, "apiKey")?;
+        let principal = edge.let_in(Some(&login.api_key), visit.peer).await?;
+        let request = IssueRequest {
+            refreshable: Refreshable::ByBearer,
+            audience: audience(edge),
+            ..convert::issue_request(&tessera_proto::v1::IssueRequest::default())?
+        };
+        let issued = edge.authority.issue(&principal, &request).await;
+        issued
+            .map(|issued| issued.tokens)
+            .map_err(IntoStatus::into_status)
+    });
+    answer(issued.await)
+}
+
+/// The audience of the door's tokens, which the clients can't name; none leaves it to the catalogue, where
+/// it has only one.
+fn audience(edge: &Edge) -> Option<Audience> {
+    let api = Audience::parse(AUDIENCE).ok()?;
+    edge.authority
+        .policy()
+        .catalogue()
+        .has_audience(&api)
+        .then_some(api)
+}
+
+/// Trades a refresh token for its successor and an access token. The token is all there is to show.
+pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let visit = match Visit::read(edge, request).await {
+        Ok(visit) => visit,
+        Err(unread) => return Problem::from(unread).into_response(),
+    };
+    let edge = &visit.edge;
+    let refreshed = edge.door("POST /auth/refresh", async {
+        let login: RefreshLogin = json(&visit.body, "refreshToken")?;
+        let request = RefreshRequest {
+            request_id: None,
+            refresh_token: PresentedToken::new(login.refresh_token),
+            scopes: ScopeSet::default(),
+        };
+        match edge.authority.refresh_by_bearer(&request).await {
+            Ok(refreshed) => Ok(refreshed.tokens),
+            Err(error) => {
+                let status = error.into_status();
+                if status.code() == tonic::Code::Unauthenticated {
+                    edge.count_refusal(visit.peer)?;
+                }
+                Err(status)
+            }
+        }
+    });
+    answer(refreshed.await)
+}
+
+/// The body as JSON, whatever type it says it is: one client sends `text/plain`.
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, Status> {
+    serde_json::from_slice(body).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        let problem = match error.classify() {
+            // The text of the error may quote a value, which may be a secret.
+            serde_json::error::Category::Data => format!("must be a text, given once ({place})"),
+            _ => format!("the body must be a JSON object with it ({place})"),
+        };
+        status::invalid_fields(vec![(member.to_owned(), problem)])
+    })
+}
+
+fn answer(tokens: Result<TokenSet, Status>) -> Response {
+    match tokens {
+        Ok(tokens) => {
+            let answer = AccessToken {
+                token_type: "Bearer",
+                expires_in: tokens.expires_in.0.into(),
+                access_token: tokens.access_token,
+                refresh_token: tokens
+                    .refresh_token
+                    .map_or_else(String::new, |token| token.as_str().to_owned()),
+            };
+            ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+        }
+        Err(status) => Problem::of(&status).into_response(),
+    }
+}

@@ -1,0 +1,122 @@
+//! What clients find out by themselves: the authority's metadata (RFC 8414), and its keys.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tessera_authority::PublishedKey;
+use tessera_core::{KeyStatus, Realm, RealmKind};
+
+use super::problem::Problem;
+use crate::edge::Edge;
+
+/// The metadata of the production realm, or of the only one.
+pub(super) async fn first_issuer(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let realms = edge.authority.realms();
+    let first = realms
+        .values()
+        .find(|realm| realm.kind == RealmKind::Production)
+        .or_else(|| realms.values().next());
+    match first {
+        Some(realm) => Json(metadata(&edge, realm, &request)).into_response(),
+        None => Problem::plain(StatusCode::NOT_FOUND, "there is no realm").into_response(),
+    }
+}
+
+/// The metadata of the realm whose issuer has this path (RFC 8414 §3.1), or whose name it is.
+pub(super) async fn issuer(
+    State(edge): State<Arc<Edge>>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Response {
+    let realms = edge.authority.realms().values();
+    let mut named = realms.filter(|realm| {
+        realm.name.as_str() == path || split(&realm.issuer).is_some_and(|(_, after)| after == path)
+    });
+    match named.next() {
+        Some(realm) => Json(metadata(&edge, realm, &request)).into_response(),
+        None => Problem::plain(StatusCode::NOT_FOUND, "no realm has this issuer").into_response(),
+    }
+}
+
+/// The verifying keys of all realms, for those who do not speak gRPC.
+pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
+    let keys: Vec<_> = edge.authority.published_keys(None).iter().map(key).collect();
+    Json(json!({ "keys": keys })).into_response()
+}
+
+fn metadata(edge: &Edge, realm: &Realm, request: &Request) -> Value {
+    let base = base(realm, request);
+    let policy = edge.authority.policy();
+    let scopes: Vec<_> = policy.catalogue().scopes().map(str::to_owned).collect();
+    let methods = ["client_secret_basic", "client_secret_post"];
+    json!({
+        "issuer": realm.issuer,
+        "token_endpoint": format!("{base}/oauth2/token"),
+        "introspection_endpoint": format!("{base}/oauth2/introspect"),
+        "revocation_endpoint": format!("{base}/oauth2/revoke"),
+        "grant_types_supported": ["client_credentials", "refresh_token"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "scopes_supported": scopes,
+        "service_documentation": format!("{base}/openapi.json"),
+    })
+}
+
+/// Where clients reach the doors: where the issuer is, or, where that is no address, where they called.
+fn base(realm: &Realm, request: &Request) -> String {
+    if let Some((origin, _)) = split(&realm.issuer) {
+        return origin.to_owned();
+    }
+    // HTTP/2 has it in the URI, HTTP/1.1 in a header.
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = request
+        .uri()
+        .authority()
+        .map(axum::http::uri::Authority::as_str)
+        .or(host);
+    host.map_or_else(String::new, |host| format!("http://{host}"))
+}
+
+/// `https://host:port` and the path without its first slash.
+fn split(issuer: &str) -> Option<(&str, &str)> {
+    let start = ["https://", "http://"]
+        .iter()
+        .find(|scheme| issuer.starts_with(**scheme))?;
+    let rest = issuer.get(start.len()..)?;
+    match rest.find('/') {
+        Some(slash) => Some((
+            issuer.get(..start.len() + slash)?,
+            rest.get(slash + 1..)?.trim_end_matches('/'),
+        )),
+        None => Some((issuer, "")),
+    }
+}
+
+fn key(key: &PublishedKey) -> Value {
+    let status = match key.status {
+        KeyStatus::Published => "published",
+        KeyStatus::Active => "active",
+        KeyStatus::Retired => "retired",
+        KeyStatus::Revoked => "revoked",
+    };
+    json!({
+        "kid": key.id.to_string(),
+        "key": key.paserk,
+        "realm": key.realm.as_str(),
+        "issuer": key.issuer,
+        "status": status,
+        "not_before": key.not_before.as_seconds(),
+        "not_after": key.not_after.map(tessera_core::Timestamp::as_seconds),
+    })
+}
