@@ -17,6 +17,7 @@ mod durability;
 mod main_job;
 mod offline;
 mod peers;
+mod sdk;
 mod serving;
 mod support;
 mod tour;

@@ -139,11 +139,11 @@ fn the_protos_pass_buf_lint() {
 }
 
 /// The folder that `.ci/peers` fills.
-struct Peers(PathBuf);
+pub struct Peers(PathBuf);
 
 impl Peers {
     /// The peers, or `None` after saying how to get them. With TESSERA_PEERS=required they must be there.
-    fn installed() -> Option<Self> {
+    pub fn installed() -> Option<Self> {
         let folder = env::var_os("TESSERA_PEERS_DIR").unwrap_or_else(|| "target/peers".into());
         let folder = root().join(folder);
         if folder.join("installed").exists() {
@@ -166,16 +166,21 @@ impl Peers {
         command
     }
 
-    fn python(&self) -> Command {
+    pub fn python(&self) -> Command {
         let mut command = self.tool("python");
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command
     }
 
-    fn node(&self) -> Command {
+    pub fn node(&self) -> Command {
         let mut command = Command::new("node");
         command.current_dir(root()).env("TESSERA_PEERS_DIR", &self.0);
         command
+    }
+
+    /// A folder of its own, below which Node finds the installed modules.
+    pub fn scratch(&self) -> TempDir {
+        TempDir::new_in(&self.0).unwrap()
     }
 
     /// Python's code for our proto, as its own compiler generates it.
@@ -195,7 +200,7 @@ impl Peers {
 }
 
 /// Runs a peer, gives it something to read, and returns what it printed; it must succeed.
-fn run(command: &mut Command, input: &str) -> String {
+pub fn run(command: &mut Command, input: &str) -> String {
     let output = finish(command, input);
     assert!(
         output.status.success(),

@@ -1,0 +1,62 @@
+"""The SDK of Tessera, for services.
+
+- `Client`: typed calls, each with a deadline, retried only where a retry is safe.
+- `TokenSource`: an access token that is always valid, from an API key.
+- `Verifier`: verifies access tokens without a call, and knows how stale its knowledge of revocations may be.
+- `tessera.grpc_hooks` and `tessera.asgi`: the two in the frameworks of servers.
+- `tessera.v1`: the messages of the wire.
+"""
+
+from tessera.calls import Client, ClientOptions
+from tessera.claims import Claims
+from tessera.connection import Connection
+from tessera.decision import (
+    Allow,
+    Decision,
+    Deny,
+    DenyReason,
+    FailClosed,
+    FailOpen,
+    Introspect,
+    Mode,
+    Stale,
+)
+from tessera.errors import (
+    CallError,
+    ClosedError,
+    ConfigurationError,
+    PassingError,
+    PermanentError,
+    SignInError,
+    TesseraError,
+)
+from tessera.token_source import AccessToken, TokenRequest, TokenSource
+from tessera.verifier import Verifier, VerifierStatus
+
+__all__ = [
+    "AccessToken",
+    "Allow",
+    "CallError",
+    "Claims",
+    "Client",
+    "ClientOptions",
+    "ClosedError",
+    "ConfigurationError",
+    "Connection",
+    "Decision",
+    "Deny",
+    "DenyReason",
+    "FailClosed",
+    "FailOpen",
+    "Introspect",
+    "Mode",
+    "PassingError",
+    "PermanentError",
+    "SignInError",
+    "Stale",
+    "TesseraError",
+    "TokenRequest",
+    "TokenSource",
+    "Verifier",
+    "VerifierStatus",
+]

@@ -1,0 +1,100 @@
+"""Why a call failed, and what its caller can do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DATA_LOSS,
+}
+_RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
+
+
+class TesseraError(Exception):
+    """Any error of this package."""
+
+
+class ConfigurationError(TesseraError):
+    """An option that can't be right."""
+
+
+class ClosedError(TesseraError):
+    """It was closed."""
+
+
+class CallError(TesseraError):
+    """A call failed. What can be done about it is in the subclass."""
+
+    def __init__(
+        self, code: grpc.StatusCode, reason: str | None, message: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, reason, message, retry_after)
+        self.code = code
+        #: The `reason` of the authority's google.rpc.ErrorInfo, such as `SESSION_REVOKED`, or None.
+        self.reason = reason
+        self.message = message
+        #: How many seconds the authority asks to wait before a retry, or None.
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.reason or self.code.name}: {self.message}"
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether the same request may be sent again at once."""
+        return self.code in _RETRIED
+
+
+class PassingError(CallError):
+    """It may pass by itself: try the same again later."""
+
+
+class PermanentError(CallError):
+    """Don't repeat it unchanged."""
+
+
+class SignInError(PermanentError):
+    """Sign in again: the API key, the session or the refresh token is not accepted."""
+
+
+def call_error(error: grpc.RpcError) -> CallError:
+    """The error of a call that gRPC raised."""
+    # Every error that a call raises is that call too, which gRPC's types don't say.
+    call: Any = error
+    code: grpc.StatusCode = call.code()
+    reason, retry_after = _details(call)
+    return of_code(code)(code, reason, call.details() or "", retry_after)
+
+
+def of_code(code: grpc.StatusCode) -> type[CallError]:
+    """The class of the errors with this code."""
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return SignInError
+    return PassingError if code in _PASSING else PermanentError
+
+
+def _details(call: Any) -> tuple[str | None, float | None]:
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:
+        # Details of another status: whoever sent them, they say nothing about this one.
+        return None, None
+    reason, retry_after = None, None
+    for detail in status.details if status else ():
+        info, retry = ErrorInfo(), RetryInfo()
+        if detail.Unpack(info) and info.domain == "tessera":
+            reason = info.reason
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToMilliseconds() / 1000
+    return reason, retry_after

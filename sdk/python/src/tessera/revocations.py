@@ -1,0 +1,103 @@
+"""What is revoked now: the log folded into look-ups that cost the same however many entries there are."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import IntEnum, auto
+
+from tessera.claims import Claims
+
+
+class Kind(IntEnum):
+    """What a revocation is about."""
+
+    TOKEN = auto()
+    FAMILY = auto()
+    #: Some scopes of a family.
+    NARROWED = auto()
+    KEY = auto()
+    SUBJECT = auto()
+    CLIENT = auto()
+    BINDING = auto()
+    REALM = auto()
+
+
+#: A kind, and the id or the name that it is about; the realm has none.
+Target = tuple[Kind, str]
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """One event that revokes."""
+
+    target: Target
+    sequence: int
+    #: When it stops mattering.
+    until: datetime
+    lost_scopes: tuple[str, ...] = ()
+
+
+class Revocations:
+    """The revocations of a realm that can still matter. It has no lock: who shares it has one."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Target, Revocation] = {}
+        #: What families lost, each scope with the last event that took it.
+        self._taken: dict[str, dict[str, int]] = {}
+        #: When entries stop mattering. One that was replaced since is passed over.
+        self._expiry: list[tuple[datetime, int, Target]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def apply(self, revocation: Revocation) -> None:
+        """Folds one event in."""
+        target, family = revocation.target, revocation.target[1]
+        older = self._entries.get(target)
+        # A replayed event changes nothing; a later one of the same target replaces the earlier.
+        if older and older.sequence > revocation.sequence:
+            return
+        if target[0] is Kind.NARROWED:
+            taken = self._taken.setdefault(family, {})
+            taken.update(dict.fromkeys(revocation.lost_scopes, revocation.sequence))
+            if older:
+                # What was lost before stays lost: a later loss adds to it and replaces nothing.
+                revocation = replace(revocation, until=max(revocation.until, older.until))
+        self._entries[target] = revocation
+        heapq.heappush(self._expiry, (revocation.until, revocation.sequence, target))
+
+    def revokes(self, claims: Claims, kid: str) -> bool:
+        """Whether a token that `kid` signed is revoked."""
+        return (
+            (Kind.TOKEN, claims.token_id) in self._entries
+            or (Kind.FAMILY, claims.family_id) in self._entries
+            or (Kind.KEY, kid) in self._entries
+            or self._is_before((Kind.REALM, ""), claims)
+            or self._is_before((Kind.SUBJECT, claims.subject), claims)
+            or self._is_before((Kind.CLIENT, claims.client), claims)
+            or any(self._is_before((Kind.BINDING, binding), claims) for binding in claims.bindings)
+        )
+
+    def taken(self, claims: Claims) -> frozenset[str]:
+        """The scopes of the token that changes of policy took after it was issued."""
+        taken = self._taken.get(claims.family_id)
+        if not taken:
+            return frozenset()
+        return frozenset(scope for scope in claims.scopes if claims.rev < taken.get(scope, 0))
+
+    def forget_before(self, horizon: datetime) -> None:
+        """Forgets entries that stopped mattering before `horizon`."""
+        while self._expiry and self._expiry[0][0] < horizon:
+            until, sequence, target = heapq.heappop(self._expiry)
+            entry = self._entries.get(target)
+            if entry and (entry.until, entry.sequence) == (until, sequence):
+                del self._entries[target]
+                if target[0] is Kind.NARROWED:
+                    self._taken.pop(target[1], None)
+
+    def _is_before(self, target: Target, claims: Claims) -> bool:
+        """Whether the token was issued before everything of this target ended: exact, with no clock."""
+        entry = self._entries.get(target)
+        return entry is not None and claims.rev < entry.sequence

@@ -1,0 +1,358 @@
+"""One stream of revocations, from its start to its end."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from tessera import wire
+from tessera.calls import all_keys
+from tessera.connection import Connection
+from tessera.errors import CallError, call_error
+from tessera.retry import Backoff
+from tessera.revocations import Revocations
+from tessera.v1 import key_service_pb2 as keys_pb
+from tessera.v1 import revocation_service_pb2 as pb
+from tessera.v1.key_service_pb2_grpc import KeyServiceStub
+from tessera.v1.revocation_service_pb2_grpc import RevocationServiceStub
+from tessera.view import View
+from tessera.wire import Understood
+
+#: Messages that may wait to be handled; more wait in the connection.
+_INBOX = 1024
+_NONCE_LENGTH = 16
+#: How often an unknown key may make the keys be read again, in seconds.
+_REREAD_INTERVAL = 10.0
+_BACKOFF = 0.05
+_BACKOFF_MAX = 5.0
+_ANOTHER_LOG = ("CURSOR_EXPIRED", "CURSOR_INVALID")
+
+
+class End(Exception):
+    """Why a session ended, in words for a log. The next one goes on where this one was, or `starts_again`
+    with a snapshot; what is known stays in force until that is complete."""
+
+    def __init__(self, problem: str, starts_again: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.starts_again = starts_again
+
+
+@dataclass
+class Following:
+    """What outlives a session."""
+
+    view: View
+    connection: Connection
+    subscriber: str
+    required: bool
+    #: The cursor of the last thing applied; None: a snapshot is needed.
+    place: str | None = None
+    #: The key set that the keys were read for; None: they may have changed.
+    key_set: str | None = None
+    keys_read_at: float | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(_BACKOFF, _BACKOFF_MAX))
+
+    @property
+    def patience(self) -> float:
+        """How long nothing may come: then what is known is stale anyway."""
+        return max(self.view.options.bound, 0.2)
+
+    def start(self) -> pb.WatchRequest:
+        """The first message."""
+        options = self.view.options
+        bound = Duration()
+        bound.FromMilliseconds(round(options.bound * 1000))
+        start = pb.WatchStart(
+            filter=pb.WatchFilter(audiences=[options.audience]),
+            subscriber=self.subscriber,
+            required=self.required,
+            staleness_bound=bound,
+        )
+        if self.place is None:
+            start.snapshot = True
+        else:
+            start.cursor = self.place
+        return pb.WatchRequest(start=start)
+
+
+@dataclass
+class _Ping:
+    nonce: bytes
+    made_at: float
+
+
+@dataclass
+class _Snapshot:
+    """A snapshot on its way; once complete, with the events after it, it is in force from the next
+    checkpoint, which says at what time of the authority it was taken."""
+
+    revoked: Revocations
+    items: int = 0
+    is_complete: bool = False
+
+
+#: In the inbox: a token came with an unknown key.
+_UNKNOWN_KEY = object()
+
+
+class Session:
+    """One stream, on a connection of its own: one that stalled would stall the next stream too."""
+
+    def __init__(self, following: Following) -> None:
+        self._following = following
+        self._view = following.view
+        self._channel = following.connection.channel()
+        self._inbox: queue.Queue[Any] = queue.Queue(_INBOX)
+        self._outbox: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
+        self._outbox.put(following.start())
+        self._call = RevocationServiceStub(self._channel).Watch(
+            iter(self._outbox.get, None), metadata=following.connection.credential
+        )
+        self._is_awaiting_snapshot = following.place is None
+        self._snapshot: _Snapshot | None = None
+        self._ping: _Ping | None = None
+        self._pings_at = 0.0
+        self._acknowledge: str | None = None
+        #: When something last came that shows that both directions work.
+        self._progressed_at = time.monotonic()
+
+    def run(self) -> End:
+        """Runs to the end of the stream."""
+        reading = threading.Thread(target=_read, args=(self._call, self._inbox), name="tessera-watch", daemon=True)
+        reading.start()
+        self._view.on_unknown_key = self._ask_for_keys
+        try:
+            while True:
+                self._step()
+        except End as end:
+            return end
+        except Exception as error:
+            # A message that breaks this code was not understood.
+            return _not_understood(f"{type(error).__name__} at a message")
+        finally:
+            self._view.on_unknown_key = lambda: None
+            self._close()
+
+    def stop(self) -> None:
+        """Ends it from another thread."""
+        self._call.cancel()
+
+    def _close(self) -> None:
+        self._call.cancel()
+        self._outbox.put(None)
+        # The reader may wait for room in the inbox.
+        while not isinstance(self._inbox.get(), End):
+            pass
+        self._channel.close()
+
+    def _step(self) -> None:
+        if time.monotonic() >= self._pings_at:
+            self._send_ping()
+        gives_up_at = self._progressed_at + self._following.patience
+        wait = min(self._pings_at, gives_up_at) - time.monotonic()
+        try:
+            item = self._inbox.get(timeout=max(0.0, wait))
+        except queue.Empty:
+            if time.monotonic() >= gives_up_at:
+                raise End("the stream is silent") from None
+            return
+        if isinstance(item, End):
+            self._inbox.put(item)
+            raise item
+        if item is _UNKNOWN_KEY:
+            self._read_keys_again()
+        else:
+            self._hear(item)
+        if self._acknowledge is not None and self._inbox.empty():
+            self._outbox.put(pb.WatchRequest(ack=pb.Ack(cursor=self._acknowledge)))
+            self._acknowledge = None
+
+    # === what the authority says ===
+
+    def _hear(self, response: pb.WatchResponse) -> None:
+        match response.WhichOneof("message"):
+            case "snapshot_begin":
+                self._check_realm(response.snapshot_begin)
+                self._progressed_at = time.monotonic()
+                self._snapshot = _Snapshot(Revocations())
+            case "snapshot_item":
+                self._add_to_snapshot(response.snapshot_item)
+            case "snapshot_end":
+                self._complete_snapshot(response.snapshot_end)
+            case "event":
+                self._apply(response.event)
+            case "checkpoint":
+                self._check(response.checkpoint)
+            case _:
+                raise _not_understood("a message")
+
+    def _add_to_snapshot(self, item: pb.RevocationEvent) -> None:
+        self._progressed_at = time.monotonic()
+        understood = self._understand(item)
+        if self._snapshot is None or self._snapshot.is_complete:
+            raise _not_understood("an item without a snapshot")
+        if understood.revocation:
+            self._snapshot.revoked.apply(understood.revocation)
+        self._snapshot.items += 1
+
+    def _complete_snapshot(self, end: pb.SnapshotEnd) -> None:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.is_complete or snapshot.items != end.items:
+            raise _not_understood("the end of a snapshot that is not complete")
+        snapshot.is_complete = True
+
+    def _apply(self, event: pb.RevocationEvent) -> None:
+        self._progressed_at = time.monotonic()
+        understood = self._understand(event)
+        if understood.changes_keys:
+            self._following.key_set = None
+        if self._snapshot is not None and self._snapshot.is_complete:
+            if understood.revocation:
+                self._snapshot.revoked.apply(understood.revocation)
+        elif self._snapshot is not None or self._is_awaiting_snapshot:
+            raise _not_understood("an event before the snapshot is complete")
+        else:
+            with self._view.lock:
+                known = self._view.known
+                if understood.revocation:
+                    known.revoked.apply(understood.revocation)
+                known.through = max(known.through, event.sequence)
+            self._take_place(event.cursor)
+
+    def _check(self, checkpoint: pb.Checkpoint) -> None:
+        """A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it
+        answers our ping it says how fresh all this is. One that answers none says nothing about that: it
+        may have been on its way for long."""
+        self._check_realm(checkpoint)
+        if not checkpoint.HasField("server_time"):
+            raise _not_understood("a checkpoint without a time")
+        if self._following.key_set != checkpoint.key_set:
+            self._read_keys()
+            self._following.key_set = checkpoint.key_set
+        echoed = self._echoed(checkpoint.nonce)
+        self._put_in_force(checkpoint, echoed)
+        self._take_place(checkpoint.through)
+        if echoed is not None:
+            self._progressed_at = time.monotonic()
+            self._following.backoff.reset()
+            self._view.problem = None
+            self._view.ready.set()
+
+    def _echoed(self, nonce: bytes) -> float | None:
+        """When the ping was made that this answers."""
+        ping = self._ping
+        if ping is None or nonce != ping.nonce:
+            return None
+        self._ping = None
+        return ping.made_at
+
+    def _put_in_force(self, checkpoint: pb.Checkpoint, echoed: float | None) -> None:
+        snapshot, leeway = self._snapshot, self._view.options.leeway
+        if self._is_awaiting_snapshot if snapshot is None else not snapshot.is_complete:
+            raise _not_understood("a checkpoint before the snapshot is complete")
+        server_time = wire.moment(checkpoint.server_time)
+        with self._view.lock:
+            known = self._view.known
+            if snapshot is not None:
+                # The authority left out what no token was alive for by its own clock.
+                known.revoked, known.forgotten_through, known.through = snapshot.revoked, server_time, 0
+                self._snapshot, self._is_awaiting_snapshot = None, False
+            elif server_time + leeway < known.forgotten_through:
+                raise End("the authority's clock went back", starts_again=True)
+            known.forget_before(server_time - leeway)
+            known.through = max(known.through, checkpoint.through_sequence)
+            if echoed is not None:
+                known.fresh_as_of = max(known.fresh_as_of or echoed, echoed)
+
+    def _take_place(self, cursor: str) -> None:
+        if self._following.place != cursor:
+            self._following.place = cursor
+            self._acknowledge = cursor
+
+    def _understand(self, event: pb.RevocationEvent) -> Understood:
+        understood = wire.understand(event, self._view.options.realm)
+        if understood is None:
+            raise _not_understood(f"event {event.sequence} of kind {event.kind}")
+        return understood
+
+    def _check_realm(self, message: object) -> None:
+        """The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing
+        were revoked. An authority that does not say it is older than that."""
+        realm = getattr(message, "realm", "")
+        if realm and realm != self._view.options.realm:
+            raise End(
+                f"the API key is of the realm `{realm}`, but the tokens to verify are of "
+                f"`{self._view.options.realm}`",
+                starts_again=True,
+            )
+
+    # === what we say and ask ===
+
+    def _send_ping(self) -> None:
+        """One ping at a time, so that what is remembered stays bounded."""
+        self._pings_at = time.monotonic() + self._view.options.bound / 4
+        if self._ping is None:
+            self._ping = _Ping(secrets.token_bytes(_NONCE_LENGTH), time.monotonic())
+            self._outbox.put(pb.WatchRequest(ping=pb.Ping(nonce=self._ping.nonce)))
+
+    def _ask_for_keys(self) -> None:
+        """From the threads that verify, which never wait."""
+        if self._may_read_keys_again():
+            try:
+                self._inbox.put_nowait(_UNKNOWN_KEY)
+            except queue.Full:
+                pass
+
+    def _may_read_keys_again(self) -> bool:
+        read_at = self._following.keys_read_at
+        return read_at is None or time.monotonic() - read_at >= _REREAD_INTERVAL
+
+    def _read_keys_again(self) -> None:
+        if self._may_read_keys_again():
+            self._read_keys()
+
+    def _read_keys(self) -> None:
+        self._following.keys_read_at = time.monotonic()
+        options = self._view.options
+        gives_up_at = time.monotonic() + self._following.patience
+        service = KeyServiceStub(self._channel)
+
+        def page(request: keys_pb.ListKeysRequest) -> keys_pb.ListKeysResponse:
+            answer: keys_pb.ListKeysResponse = service.ListKeys(request, timeout=gives_up_at - time.monotonic())
+            return answer
+
+        try:
+            keys = all_keys(page, options.realm)
+        except grpc.RpcError as error:
+            raise End(f"keys: {call_error(error)}") from None
+        except CallError as error:
+            raise End(f"keys: {error}") from None
+        self._view.put_keys(wire.keyring(keys, options.realm, options.leeway))
+        self._progressed_at = time.monotonic()
+
+
+def _read(call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any]) -> None:
+    """Moves what comes into the inbox, and the end of it."""
+    try:
+        for response in call:
+            inbox.put(response)
+        end = End("the stream ended")
+    except grpc.RpcError as error:
+        failure = call_error(error)
+        # Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
+        end = End(str(failure), starts_again=failure.reason in _ANOTHER_LOG)
+    inbox.put(end)
+
+
+def _not_understood(what: str) -> End:
+    """Passing over what is not understood would be to allow what may be revoked."""
+    return End(f"not understood: {what}", starts_again=True)

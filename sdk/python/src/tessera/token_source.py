@@ -1,0 +1,250 @@
+"""A source of access tokens that are always valid.
+
+One thread makes every call, so callers can't stampede: they read what it published, or wait for it.
+Expiry is `expires_in` on the monotonic clock from when the request was sent, never the wall clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import random
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+
+from tessera.calls import Client, protocol_error
+from tessera.errors import CallError, ClosedError, PassingError, SignInError
+from tessera.retry import Backoff
+from tessera.v1 import token_service_pb2 as pb
+
+_log = logging.getLogger("tessera")
+_BACKOFF = 0.25
+_BACKOFF_MAX = 15.0
+#: The shortest time between two renewals, for tokens that hardly live.
+_RENEWAL_PAUSE = 0.25
+#: How long a permanent error is answered before the authority is asked again: somebody may mend it.
+_PERMANENT_FOR = 30.0
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """What tokens to get, as in an IssueRequest."""
+
+    #: The audience; may be empty where the realm has exactly one.
+    audience: str = ""
+    #: Whom they speak for. Empty: the client itself.
+    subject: str = ""
+    roles: tuple[str, ...] = ()
+    #: Empty: all scopes that policy grants.
+    scopes: tuple[str, ...] = ()
+    #: The life of each access token, in whole seconds. None: the realm's default.
+    access_ttl: int | None = None
+    bindings: tuple[str, ...] = ()
+    #: Fail unless every scope is granted.
+    require_all: bool = False
+
+    def message(self) -> pb.IssueRequest:
+        """The request on the wire."""
+        request = pb.IssueRequest(
+            audience=self.audience,
+            subject=self.subject,
+            roles=self.roles,
+            scopes=self.scopes,
+            bindings=self.bindings,
+            require_all=self.require_all,
+        )
+        if self.access_ttl is not None:
+            request.access_ttl.CopyFrom(Duration(seconds=self.access_ttl))
+        return request
+
+
+class AccessToken:
+    """An access token; only `expose` shows it."""
+
+    def __init__(self, tokens: pb.TokenSet, sent_at: float) -> None:
+        self._text = tokens.access_token
+        self.scopes = tuple(tokens.scopes)
+        self._sent_at = sent_at
+        self._valid_until = sent_at + tokens.expires_in
+
+    def expose(self) -> str:
+        """The token itself."""
+        return self._text
+
+    @property
+    def remaining(self) -> float:
+        """What is left of its life, in seconds; 0 or less: it is over."""
+        return self._valid_until - time.monotonic()
+
+    @property
+    def renews_at(self) -> float:
+        """At two thirds of its life, give or take a tenth of that, on the monotonic clock."""
+        life = self._valid_until - self._sent_at
+        return self._sent_at + life * random.uniform(0.9, 1.1) * 2 / 3
+
+    def __repr__(self) -> str:
+        return f"AccessToken(scopes={self.scopes!r}, remaining={self.remaining:.1f})"
+
+
+class TokenSource:
+    """Gives a valid access token at any time, to any number of threads.
+
+    The first `token` issues. At two thirds of a token's life it is renewed in the background, while the
+    old one is served; where the session is gone, a new one is issued with the API key. An error that may
+    pass leaves the old token in use for as long as it lives. `close` ends the renewing, and so does
+    losing the last reference.
+    """
+
+    def __init__(self, client: Client, request: TokenRequest = TokenRequest()) -> None:
+        self._renewer = _Renewer(client, request)
+        self.close = weakref.finalize(self, self._renewer.stop)
+        threading.Thread(target=self._renewer.run, name="tessera-tokens", daemon=True).start()
+
+    def token(self) -> AccessToken:
+        """A valid token: at once where there is one, else when the call under way has answered.
+
+        Raises `PassingError` where trying later may help, `PermanentError` where it does not.
+        """
+        return self._renewer.token()
+
+    async def token_async(self) -> AccessToken:
+        """As `token`, without blocking the event loop."""
+        held = self._renewer.held()
+        return held if held is not None else await asyncio.to_thread(self.token)
+
+    def __enter__(self) -> TokenSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """The last attempt failed; before `until` nobody asks again."""
+
+    error: CallError
+    until: float
+
+
+class _Renewer:
+    """Makes every call; knows nothing of the source, so that losing that ends this."""
+
+    def __init__(self, client: Client, request: TokenRequest) -> None:
+        self._client = client
+        self._request = request
+        self._refresh_token = ""
+        self._backoff = Backoff(_BACKOFF, _BACKOFF_MAX)
+        lock = threading.Lock()
+        #: For callers, and for the thread: waking all callers for each that comes would be a stampede too.
+        self._answered = threading.Condition(lock)
+        self._asked = threading.Condition(lock)
+        # Guarded by the lock.
+        self._state: AccessToken | _Failed | None = None
+        self._published = 0
+        self._is_asked = False
+        self._is_stopped = False
+
+    # === what callers do ===
+
+    def held(self) -> AccessToken | None:
+        state = self._state
+        return state if isinstance(state, AccessToken) and state.remaining > 0 else None
+
+    def token(self) -> AccessToken:
+        # The usual case takes no lock: a reference is read in one step.
+        held = self.held()
+        if held:
+            return held
+        with self._answered:
+            seen = self._published
+            while not self._is_stopped:
+                state = self._state
+                if isinstance(state, AccessToken) and state.remaining > 0:
+                    return state
+                # One who has waited takes a failure however old.
+                if isinstance(state, _Failed) and (self._published != seen or time.monotonic() < state.until):
+                    raise copy.copy(state.error)
+                self._is_asked = True
+                self._asked.notify()
+                self._answered.wait()
+        raise ClosedError("the source of tokens is closed")
+
+    def stop(self) -> None:
+        with self._answered:
+            self._is_stopped = True
+            self._answered.notify_all()
+            self._asked.notify()
+
+    # === what the thread does ===
+
+    def run(self) -> None:
+        try:
+            self._wait_until_asked()
+            while not self._is_stopped:
+                self._renew()
+        finally:
+            # However this thread ends, nobody waits for it.
+            self.stop()
+
+    def _renew(self) -> None:
+        try:
+            token = self._obtain()
+        except CallError as error:
+            self._fail(error)
+        else:
+            self._backoff.reset()
+            self._publish(token)
+            self._wait_until(max(token.renews_at, time.monotonic() + _RENEWAL_PAUSE))
+
+    def _obtain(self) -> AccessToken:
+        """The successor of the session, or a new session where there is none any more."""
+        if self._refresh_token:
+            try:
+                refreshed = self._client.refresh_timed(pb.RefreshRequest(refresh_token=self._refresh_token))
+                return self._take(refreshed.answer.tokens, refreshed.sent_at)
+            except SignInError as error:
+                _log.info("the session is gone, a new one is issued: %s", error)
+                self._refresh_token = ""
+        issued = self._client.issue_timed(self._request.message())
+        return self._take(issued.answer.tokens, issued.sent_at)
+
+    def _take(self, tokens: pb.TokenSet, sent_at: float) -> AccessToken:
+        if not tokens.access_token:
+            raise protocol_error("an answer without tokens")
+        self._refresh_token = tokens.refresh_token
+        return AccessToken(tokens, sent_at)
+
+    def _fail(self, error: CallError) -> None:
+        """Tells those who wait, unless the old token is still good; then waits until it is time again."""
+        _log.warning("renewing the access token failed: %s", error)
+        wait = max(self._backoff.wait(), error.retry_after or 0)
+        is_passing = isinstance(error, PassingError)
+        until = time.monotonic() + (wait if is_passing else _PERMANENT_FOR)
+        held = self.held()
+        if is_passing and held:
+            self._wait_until(min(until, time.monotonic() + held.remaining))
+            return
+        self._publish(_Failed(error, until))
+        self._wait_until(until)
+        self._wait_until_asked()
+
+    def _publish(self, state: AccessToken | _Failed) -> None:
+        with self._answered:
+            self._state = state
+            self._published += 1
+            self._is_asked = False
+            self._answered.notify_all()
+
+    def _wait_until_asked(self) -> None:
+        with self._asked:
+            self._asked.wait_for(lambda: self._is_asked or self._is_stopped)
+
+    def _wait_until(self, moment: float) -> None:
+        with self._asked:
+            self._asked.wait_for(lambda: self._is_stopped, timeout=max(0.0, moment - time.monotonic()))

@@ -1,0 +1,174 @@
+"""Verifying access tokens without a call.
+
+A thread keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at
+its own monotonic moment; when the echo comes, everything durable before that moment has been applied. So a
+verifier knows how stale it may be without synchronized clocks, and refuses beyond its bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tessera import claims as claims_of
+from tessera import paseto
+from tessera.calls import Client, ClientOptions
+from tessera.connection import Connection
+from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
+from tessera.errors import CallError, ConfigurationError
+from tessera.session import Following, Session
+from tessera.v1 import token_service_pb2 as tokens_pb
+from tessera.view import Options, View
+
+_log = logging.getLogger("tessera")
+_SUBSCRIBER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(frozen=True)
+class VerifierStatus:
+    """How a verifier is doing."""
+
+    #: Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
+    is_ready: bool
+    #: How stale it may be, in seconds; None before it is ready.
+    behind: float | None
+    #: The last event of the revocation log that it has applied.
+    through: int
+    #: Revocations that it keeps.
+    entries: int
+    #: Why it does not follow now, for a log; None while it does.
+    problem: str | None
+
+
+class Verifier:
+    """Verifies access tokens of `realm` for `audience`. Threads share it.
+
+    The connection's API key must be one of that realm, of a client that policy lets watch
+    (`tessera/revocations:watch`). `close` ends the following, and so does losing the last reference.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        realm: str,
+        audience: str,
+        *,
+        staleness_bound: float = 10.0,
+        leeway: float = 30.0,
+        subscriber: str = "",
+        required: bool = False,
+        cache_capacity: int = 10_000,
+        calls: ClientOptions = ClientOptions(),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Begins to follow the authority; whether it answers is seen in `status`.
+
+        `staleness_bound`: how stale it may be and still allow, 0.1 s to 1 h. `leeway`: how far this
+        machine's clock may differ from the authority's, at most a minute. `subscriber`: a name for logs and
+        metrics, which two verifiers that run at once must not share. `required`: whether AwaitPropagation
+        waits for this verifier; it then needs a name. `calls`: how `Introspect` calls. `clock`: what tokens
+        are compared with; staleness never comes from there.
+        """
+        _check(realm, audience, staleness_bound, leeway, subscriber, required)
+        options = Options(realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock)
+        self._view = View(options)
+        self._client = Client(connection, calls)
+        follower = _Follower(Following(self._view, connection, subscriber, required))
+        self.close = weakref.finalize(self, follower.stop)
+        threading.Thread(target=follower.run, name="tessera-verifier", daemon=True).start()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Waits until there are keys, a first snapshot, and an answer that says how fresh it is. False where
+        that took longer than `timeout` seconds."""
+        return self._view.ready.wait(timeout)
+
+    def verify(self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()) -> Decision:
+        """Whether `token` is good, and has the required scope; refuses when stale, unless `mode` says
+        otherwise. Only `Introspect` ever waits, and only when stale."""
+        bound = self._view.options.bound
+        if isinstance(mode, FailOpen):
+            bound = max(bound, mode.max)
+        decision = self._view.decide(token, required_scope, bound)
+        if isinstance(decision, Stale) and isinstance(mode, Introspect):
+            return self._introspect(token, required_scope) or decision
+        return decision
+
+    @property
+    def status(self) -> VerifierStatus:
+        """How it is doing."""
+        view = self._view
+        with view.lock:
+            known = view.known
+            fresh, through, entries = known.fresh_as_of, known.through, len(known.revoked)
+        behind = None if fresh is None else time.monotonic() - fresh
+        return VerifierStatus(view.ready.is_set(), behind, through, entries, view.problem)
+
+    def _introspect(self, token: str, required_scope: str | None) -> Decision | None:
+        """Asks the authority; None where it does not answer."""
+        try:
+            answer = self._client.introspect(tokens_pb.IntrospectRequest(token=token))
+        except CallError as error:
+            _log.warning("the authority could not be asked about a token: %s", error)
+            return None
+        untrusted = paseto.take_apart(token)
+        claims = untrusted and claims_of.decode(untrusted.payload)
+        if not claims or not answer.active or answer.jti != claims.token_id:
+            return Deny(DenyReason.INACTIVE)
+        return self._view.judge_introspected(claims, frozenset(answer.scope.split(" ")), required_scope)
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Follower:
+    """One session after another; knows nothing of the verifier, so that losing that ends this."""
+
+    def __init__(self, following: Following) -> None:
+        self._following = following
+        self._stopped = threading.Event()
+        self._session: Session | None = None
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            session = Session(self._following)
+            self._session = session
+            if self._stopped.is_set():
+                session.stop()
+            end = session.run()
+            if self._stopped.is_set():
+                return
+            if end.starts_again:
+                self._following.place = None
+            _log.warning("following the revocations was interrupted: %s", end.problem)
+            self._following.view.problem = end.problem
+            self._stopped.wait(self._following.backoff.wait())
+
+    def stop(self) -> None:
+        self._stopped.set()
+        session = self._session
+        if session:
+            session.stop()
+
+
+def _check(
+    realm: str, audience: str, bound: float, leeway: float, subscriber: str, required: bool
+) -> None:
+    if not realm or not audience:
+        raise ConfigurationError("a verifier needs the realm and the audience of its tokens")
+    if not 0.1 <= bound <= 3600:
+        raise ConfigurationError("the staleness bound must be between 0.1 s and 1 h")
+    if not 0 <= leeway <= 60:
+        raise ConfigurationError("the leeway must be at most a minute")
+    if subscriber and not _SUBSCRIBER.fullmatch(subscriber):
+        raise ConfigurationError("a subscriber's name has 1 to 64 characters of `A-Za-z0-9._:-`")
+    if required and not subscriber:
+        raise ConfigurationError("a required verifier needs a subscriber name")

@@ -1,0 +1,210 @@
+"""What a verifier knows: keys, revocations, and since when it may have missed something."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from tessera import claims as claims_of
+from tessera import paseto
+from tessera.claims import Claims
+from tessera.decision import Allow, Decision, Deny, DenyReason, Stale
+from tessera.revocations import Revocations
+from tessera.wire import VerifyingKey
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is accepted."""
+
+    realm: str
+    audience: str
+    #: How stale a verifier may be and still allow, in seconds.
+    bound: float
+    leeway: timedelta
+    cache_capacity: int
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """A token whose signature is right."""
+
+    claims: Claims
+    key: VerifyingKey
+
+
+@dataclass
+class Known:
+    """What is revoked, and how fresh that is."""
+
+    revoked: Revocations = field(default_factory=Revocations)
+    #: Everything durable before this moment of the monotonic clock has been applied.
+    fresh_as_of: float | None = None
+    #: Revocations of tokens that expired before this may have been left out or forgotten, so no leeway
+    #: reaches back beyond it.
+    forgotten_through: datetime = _EPOCH
+    #: The last event of the revocation log that has been applied.
+    through: int = 0
+
+    def forget_before(self, horizon: datetime) -> None:
+        """Forgets what no token can be alive for that this verifier would accept."""
+        self.forgotten_through = max(self.forgotten_through, horizon)
+        self.revoked.forget_before(self.forgotten_through)
+
+
+class _Denied(Exception):
+    def __init__(self, reason: DenyReason) -> None:
+        self.reason = reason
+
+
+class View:
+    """Shared by a verifier and its follower."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.ready = threading.Event()
+        #: Why it does not follow now.
+        self.problem: str | None = None
+        #: Asks the follower to read the keys again.
+        self.on_unknown_key: Callable[[], None] = lambda: None
+        self.lock = threading.Lock()
+        #: Guarded by the lock.
+        self.known = Known()
+        self._keys = _Keys({}, options.cache_capacity)
+
+    def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
+        """Other keys, and so another cache."""
+        self._keys = _Keys(ring, self.options.cache_capacity)
+
+    def decide(self, token: str, required: str | None, bound: float) -> Decision:
+        """The answer to `token` where a staleness up to `bound` is allowed."""
+        keys = self._keys
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        try:
+            signed = keys.signed(token, digest)
+            if signed is None:
+                raise _Denied(self._why_not_signed(token, keys))
+            claims, fresh_as_of = self._judge(signed, required)
+        except _Denied as denied:
+            if denied.reason in (DenyReason.REVOKED, DenyReason.EXPIRED):
+                keys.forget(digest)
+            if denied.reason is DenyReason.UNKNOWN_KEY and not self.ready.is_set():
+                # Without keys, nothing is known about any token.
+                return Stale(bound, None)
+            return Deny(denied.reason)
+        # The moment is taken last: however long judging took, it counts as staleness.
+        behind = None if fresh_as_of is None else time.monotonic() - fresh_as_of
+        return Allow(claims) if behind is not None and behind <= bound else Stale(bound, behind)
+
+    def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None]:
+        """What a signed token may be used for, with how fresh that is: both from under one lock."""
+        self._check(signed)
+        claims = signed.claims
+        with self.lock:
+            known = self.known
+            if claims.expires_at < known.forgotten_through:
+                raise _Denied(DenyReason.EXPIRED)
+            if known.revoked.revokes(claims, signed.key.kid):
+                raise _Denied(DenyReason.REVOKED)
+            taken, fresh_as_of = known.revoked.taken(claims), known.fresh_as_of
+        return self.left_of(claims, taken, required), fresh_as_of
+
+    @staticmethod
+    def left_of(claims: Claims, taken: frozenset[str], required: str | None) -> Claims:
+        """The claims without the scopes that were taken, among which must not be the required one."""
+        if required is not None and required not in claims.scopes:
+            raise _Denied(DenyReason.SCOPE_MISSING)
+        if required is not None and required in taken:
+            raise _Denied(DenyReason.SCOPE_TAKEN)
+        if not taken:
+            return claims
+        left = claims.scopes - taken
+        if not left:
+            raise _Denied(DenyReason.REVOKED)
+        return replace(claims, scopes=left)
+
+    def _check(self, signed: _Signed) -> None:
+        """Key, time, realm and audience."""
+        claims, leeway, now = signed.claims, self.options.leeway, self.options.clock()
+        if not signed.key.verifies_at(now) or now >= claims.expires_at + leeway:
+            raise _Denied(DenyReason.EXPIRED)
+        if now + leeway < max(claims.not_before, claims.issued_at):
+            raise _Denied(DenyReason.NOT_YET_VALID)
+        self.check_for_whom(claims)
+
+    def check_for_whom(self, claims: Claims) -> None:
+        """Realm and audience."""
+        if claims.realm != self.options.realm:
+            raise _Denied(DenyReason.WRONG_REALM)
+        if claims.audience != self.options.audience:
+            raise _Denied(DenyReason.WRONG_AUDIENCE)
+
+    def judge_introspected(self, claims: Claims, active_scopes: frozenset[str], required: str | None) -> Decision:
+        """The authority has verified this very token and says that it is active; for whom it is, is asked
+        here."""
+        try:
+            self.check_for_whom(claims)
+            return Allow(self.left_of(claims, claims.scopes - active_scopes, required))
+        except _Denied as denied:
+            return Deny(denied.reason)
+
+    def _why_not_signed(self, token: str, keys: _Keys) -> DenyReason:
+        """Tells the refusals of a token apart that was not signed by any key: by what it says of itself,
+        which is good enough to refuse it by."""
+        untrusted = paseto.take_apart(token)
+        claims = claims_of.decode(untrusted.payload) if untrusted else None
+        if untrusted is None or claims is None:
+            return DenyReason.MALFORMED
+        if untrusted.kid in keys.ring:
+            return DenyReason.BAD_SIGNATURE
+        if claims.realm != self.options.realm:
+            return DenyReason.WRONG_REALM
+        self.on_unknown_key()
+        return DenyReason.UNKNOWN_KEY
+
+
+class _Keys:
+    """The keys of one moment, with the tokens whose signature they verified."""
+
+    def __init__(self, ring: dict[str, VerifyingKey], capacity: int) -> None:
+        self.ring = ring
+        self._capacity = capacity
+        self._verified: dict[bytes, _Signed] = {}
+        self._lock = threading.Lock()
+
+    def signed(self, token: str, digest: bytes) -> _Signed | None:
+        """The token, if one of the keys signed it and it says what that key may say."""
+        cached = self._verified.get(digest)
+        if cached:
+            return cached
+        untrusted = paseto.take_apart(token)
+        key = untrusted and self.ring.get(untrusted.kid)
+        # No claim is read before the signature is known to be right.
+        if not untrusted or not key or not paseto.is_signed_by(untrusted, key.public):
+            return None
+        claims = claims_of.decode(untrusted.payload)
+        if not claims or claims.issuer != key.issuer or claims.realm != key.realm:
+            return None
+        signed = _Signed(claims, key)
+        self._keep(digest, signed)
+        return signed
+
+    def forget(self, digest: bytes) -> None:
+        """A token that is over is not met often again."""
+        with self._lock:
+            self._verified.pop(digest, None)
+
+    def _keep(self, digest: bytes, signed: _Signed) -> None:
+        if self._capacity == 0:
+            return
+        with self._lock:
+            if len(self._verified) >= self._capacity:
+                self._verified.pop(next(iter(self._verified)))
+            self._verified[digest] = signed

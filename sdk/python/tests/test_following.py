@@ -1,0 +1,224 @@
+"""How a verifier follows: what only an authority that follows a script would show."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+import tessera
+from fake import TOKEN_ID, Fake, SigningKey, Stream, revoked, timestamp
+from support import EVER, PATIENCE, Case, allows, reason
+from tessera import DenyReason, session
+from tessera.v1 import revocation_service_pb2 as pb
+from tessera.v1 import token_service_pb2 as tokens_pb
+
+FAMILY = str(uuid.uuid4())
+HOUR = timedelta(hours=1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Following(Case):
+    def setUp(self) -> None:
+        self.fake = Fake()
+        self.addCleanup(self.fake.close)
+        self.key = self.fake.keys[0]
+        self.doomed = self.key.token(fid=FAMILY)
+        self.good = self.key.token()
+
+    def follow(self, **options: Any) -> tuple[tessera.Verifier, Stream]:
+        verifier = self.start_verifier(self.fake.connection, **{"staleness_bound": 5, **options})
+        return verifier, self.fake.next_stream()
+
+    def ready(self, *items: pb.RevocationEvent, **options: Any) -> tuple[tessera.Verifier, Stream]:
+        verifier, stream = self.follow(**options)
+        stream.snapshot(*items)
+        stream.echo()
+        self.assertTrue(verifier.wait_ready(PATIENCE), verifier.status)
+        return verifier, stream
+
+    def never_fresh(self, verifier: tessera.Verifier) -> None:
+        for mode in (tessera.FailClosed(), tessera.FailOpen(EVER)):
+            decision = verifier.verify(self.good, mode=mode)
+            assert isinstance(decision, tessera.Stale), decision
+            self.assertIsNone(decision.behind)
+        self.assertFalse(verifier.status.is_ready)
+
+    def test_the_stream_begins_as_the_options_say(self) -> None:
+        _, stream = self.follow(subscriber="api-1", required=True, staleness_bound=0.5)
+        start = stream.start
+        self.assertEqual((start.snapshot, list(start.filter.audiences)), (True, ["api"]))
+        self.assertEqual((start.subscriber, start.required), ("api-1", True))
+        self.assertEqual(start.staleness_bound.ToMilliseconds(), 500)
+
+    def test_a_snapshot_that_never_ends_makes_nothing_fresh(self) -> None:
+        verifier, stream = self.follow(staleness_bound=0.3)
+        stream.say(snapshot_begin=pb.SnapshotBegin())
+        self.until("it gave up", lambda: verifier.status.problem)
+        self.never_fresh(verifier)
+
+    def test_a_checkpoint_that_answers_no_ping_makes_nothing_fresh(self) -> None:
+        verifier, stream = self.follow()
+        stream.snapshot(revoked(FAMILY, 1, now() + HOUR))
+        stream.checkpoint()
+        stream.checkpoint(nonce=b"of another")
+        self.until("in force", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
+        self.never_fresh(verifier)
+        stream.echo()
+        self.until("fresh", lambda: allows(verifier, self.good))
+
+    def test_a_stale_verifier_may_ask_the_authority(self) -> None:
+        verifier, _ = self.follow()
+        both = self.key.token(scope="videos:read videos:write")
+        active = tokens_pb.IntrospectResponse(active=True, jti=TOKEN_ID, scope="videos:read")
+        another = tokens_pb.IntrospectResponse(active=True, jti=str(uuid.uuid4()), scope="videos:read")
+        for token, answer, scope, expected in [
+            (both, active, "videos:read", None),
+            (both, active, "videos:write", DenyReason.SCOPE_TAKEN),
+            (both, active, "analytics:read", DenyReason.SCOPE_MISSING),
+            (both, another, None, DenyReason.INACTIVE),
+            (both, tokens_pb.IntrospectResponse(), None, DenyReason.INACTIVE),
+            (self.key.token(aud="player"), active, None, DenyReason.WRONG_AUDIENCE),
+            (SigningKey().token(realm="sandbox"), active, None, DenyReason.WRONG_REALM),
+        ]:
+            self.fake.introspected = answer
+            decision = verifier.verify(token, scope, tessera.Introspect())
+            if expected is None:
+                assert isinstance(decision, tessera.Allow), decision
+                self.assertEqual(decision.claims.scopes, frozenset({"videos:read"}))
+            else:
+                self.assertEqual(decision, tessera.Deny(expected))
+
+    def test_staleness_counts_from_the_ping_and_not_from_its_answer(self) -> None:
+        verifier, stream = self.follow()
+        stream.snapshot()
+        nonce = stream.pings.get(timeout=PATIENCE)
+        pinged_at = time.monotonic()
+        self.until("a slow answer", lambda: time.monotonic() - pinged_at > 0.2)
+        stream.checkpoint(nonce=nonce)
+        self.assertTrue(verifier.wait_ready(PATIENCE))
+        self.assertGreater(verifier.status.behind or 0, 0.2)
+
+    def test_what_is_not_understood_makes_it_start_again(self) -> None:
+        verifier, stream = self.ready(revoked(FAMILY, 1, now() + HOUR))
+        for what in (
+            {"event": pb.RevocationEvent(kind=99, realm="production")},  # type: ignore[arg-type]
+            {"event": pb.RevocationEvent(kind=pb.EVENT_KIND_SUBJECT_REVOKED, realm="production")},
+            {"snapshot_item": revoked(FAMILY, 2, now() + HOUR)},
+            {"checkpoint": pb.Checkpoint(through="x", key_set="1")},
+            {},
+        ):
+            with self.subTest(what):
+                stream.say(**what)
+                stream = self.fake.next_stream()
+                self.assertTrue(stream.start.snapshot)
+                self.assertIn("not understood", verifier.status.problem or "")
+                self.assertEqual(reason(verifier, self.doomed), DenyReason.REVOKED)
+                stream.snapshot(revoked(FAMILY, 1, now() + HOUR))
+                stream.echo()
+                self.until("again", lambda: verifier.status.problem is None)
+
+    def test_a_snapshot_with_a_hole_is_not_complete(self) -> None:
+        verifier, stream = self.follow()
+        stream.say(snapshot_begin=pb.SnapshotBegin())
+        stream.say(snapshot_end=pb.SnapshotEnd(cursor="x", items=1))
+        stream = self.fake.next_stream()
+        self.assertTrue(stream.start.snapshot)
+        self.never_fresh(verifier)
+
+    def test_a_snapshot_is_in_force_only_once_it_is_complete(self) -> None:
+        verifier, stream = self.ready(revoked(FAMILY, 1, now() + HOUR))
+        stream.end("CURSOR_EXPIRED")
+        stream = self.fake.next_stream()
+        self.assertTrue(stream.start.snapshot)
+        # All of an empty snapshot, but no checkpoint before the stream breaks off.
+        stream.snapshot()
+        stream.say(event=pb.RevocationEvent(kind=99, realm="production"))  # type: ignore[arg-type]
+        stream = self.fake.next_stream()
+        self.assertEqual(reason(verifier, self.doomed), DenyReason.REVOKED)
+        stream.snapshot()
+        stream.say(event=revoked(str(uuid.uuid4()), 5, now() + HOUR))
+        stream.echo(5)
+        self.until("in force", lambda: reason(verifier, self.doomed) is None)
+        self.assertEqual((verifier.status.entries, verifier.status.through), (1, 5))
+
+    def test_a_stream_that_ends_is_resumed_where_it_was(self) -> None:
+        verifier, stream = self.ready()
+        stream.say(event=revoked(FAMILY, 2, now() + HOUR))
+        self.until("revoked", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
+        self.until("acknowledged", lambda: "event-2" in stream.acks)
+        stream.end()
+        stream = self.fake.next_stream()
+        self.assertEqual(stream.start.cursor, "event-2")
+        stream.end("CURSOR_INVALID")
+        self.assertTrue(self.fake.next_stream().start.snapshot)
+
+    def test_entries_are_forgotten_by_the_authoritys_clock(self) -> None:
+        """This machine's clock stands still an hour before."""
+        end, before = now() + HOUR, now()
+        doomed = self.key.token(fid=FAMILY, exp=end)
+        verifier, stream = self.ready(revoked(FAMILY, 1, end), clock=lambda: before, staleness_bound=1)
+        stream.echo(server_time=timestamp(end + timedelta(seconds=29)))
+        stream.echo(2)
+        self.until("heard", lambda: verifier.status.through == 2 or verifier.status.problem)
+        self.assertEqual(reason(verifier, doomed), DenyReason.REVOKED)
+        verifier, stream = self.ready(revoked(FAMILY, 1, end), clock=lambda: before, staleness_bound=1)
+        stream.echo(server_time=timestamp(end + timedelta(seconds=31)))
+        self.until("forgotten", lambda: verifier.status.entries == 0)
+        # However this machine sees it, the token is over.
+        self.assertEqual(reason(verifier, doomed), DenyReason.EXPIRED)
+
+    def test_what_a_snapshot_may_have_left_out_is_over(self) -> None:
+        expired = self.key.token(exp=now() - timedelta(seconds=10))
+        verifier, _ = self.ready()
+        self.assertEqual(reason(verifier, expired), DenyReason.EXPIRED)
+
+    def test_an_authority_whose_clock_goes_back_is_started_again_with(self) -> None:
+        _, stream = self.ready(staleness_bound=1)
+        stream.echo(server_time=timestamp(now() - HOUR))
+        self.assertTrue(self.fake.next_stream().start.snapshot)
+
+    def test_an_unknown_key_makes_the_keys_be_read_but_not_often(self) -> None:
+        verifier, stream = self.ready()
+        self.fake.keys.append(SigningKey())
+        token = self.fake.keys[1].token()
+        for _ in range(100):
+            self.assertEqual(reason(verifier, token), DenyReason.UNKNOWN_KEY)
+        stream.checkpoint(2)
+        self.until("what came before is handled", lambda: verifier.status.through == 2)
+        self.assertEqual(self.fake.key_reads, 1)
+        with mock.patch.object(session, "_REREAD_INTERVAL", 0.0):
+            self.until("the second page of keys", lambda: allows(verifier, token))
+        self.assertTrue(allows(verifier, self.good))
+
+    def test_a_checkpoint_with_another_key_set_makes_the_keys_be_read(self) -> None:
+        verifier, stream = self.ready(staleness_bound=1)
+        self.fake.keys = [SigningKey()]
+        self.assertTrue(allows(verifier, self.good))
+        stream.echo(key_set="2")
+        self.until("the keys", lambda: reason(verifier, self.good) is DenyReason.UNKNOWN_KEY)
+        self.assertTrue(allows(verifier, self.fake.keys[0].token()))
+
+    def test_what_a_key_may_not_say_is_refused(self) -> None:
+        verifier, _ = self.ready()
+        self.assertTrue(allows(verifier, self.good))
+        for wrong in ({"iss": "urn:other"}, {"admin": True}):
+            denied = reason(verifier, self.key.token(**wrong))
+            self.assertIn(denied, (DenyReason.BAD_SIGNATURE, DenyReason.MALFORMED))
+        self.assertEqual(reason(verifier, self.key.token(aud="player")), DenyReason.WRONG_AUDIENCE)
+        self.assertEqual(reason(verifier, self.key.token(bindings=["x" * 4096])), DenyReason.MALFORMED)
+
+    def test_the_cache_is_bounded_and_no_way_around_a_revocation(self) -> None:
+        verifier, stream = self.ready(cache_capacity=2)
+        for _ in range(5):
+            self.assertTrue(allows(verifier, self.key.token()))
+        self.assertTrue(allows(verifier, self.doomed) and allows(verifier, self.doomed))
+        stream.say(event=revoked(FAMILY, 2, now() + HOUR))
+        self.until("revoked", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
+
+

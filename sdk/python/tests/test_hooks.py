@@ -1,0 +1,187 @@
+"""Servers that accept tokens, and clients that send them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+import tessera
+from support import PATIENCE, AuthorityCase, is_stale
+from tessera import asgi, grpc_hooks
+
+ECHO = "/test.Echo/"
+#: Each kind of method, with whether the request and the answer are streams.
+KINDS = {"UnaryUnary": (False, False), "UnaryStream": (False, True), "StreamUnary": (True, False)}
+KINDS["StreamStream"] = (True, True)
+
+
+def _subject(request: Any, context: grpc.ServicerContext) -> bytes:
+    return grpc_hooks.claims_of(context).subject.encode()
+
+
+def _subjects(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield _subject(request, context)
+
+
+def _open(request: Any, context: grpc.ServicerContext) -> bytes:
+    return b"open"
+
+
+def _echo_server(interceptor: grpc_hooks.ServerInterceptor) -> tuple[grpc.Server, str]:
+    methods: dict[str, Any] = {
+        "UnaryUnary": grpc.unary_unary_rpc_method_handler(_subject),
+        "UnaryStream": grpc.unary_stream_rpc_method_handler(_subjects),
+        "StreamUnary": grpc.stream_unary_rpc_method_handler(_subject),
+        "StreamStream": grpc.stream_stream_rpc_method_handler(_subjects),
+        "Write": grpc.unary_unary_rpc_method_handler(_subject),
+        "Forgotten": grpc.unary_unary_rpc_method_handler(_subject),
+        "Open": grpc.unary_unary_rpc_method_handler(_open),
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), interceptors=[interceptor])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+class Hooks(AuthorityCase):
+    def setUp(self) -> None:
+        self.verifier = self.ready_verifier(calls=tessera.ClientOptions(deadline=0.3))
+        self.token = self.issue().tokens.access_token
+
+    def stall(self) -> None:
+        self.authority.stall()
+        self.addCleanup(self.authority.go_on)
+        self.until("stale", lambda: is_stale(self.verifier, self.token))
+
+
+class Grpc(Hooks):
+    def setUp(self) -> None:
+        super().setUp()
+        required = {ECHO + kind: "videos:read" for kind in KINDS} | {ECHO + "Write": "videos:write"}
+        interceptor = grpc_hooks.ServerInterceptor(self.verifier, required, public=[ECHO + "Open"])
+        server, address = _echo_server(interceptor)
+        self.addCleanup(server.stop, None)
+        self.channel = grpc.insecure_channel(address)
+        self.addCleanup(self.channel.close)
+
+    def call(self, method: str, token: str | None) -> grpc.StatusCode | bytes:
+        metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        try:
+            echo: Any = self.channel.unary_unary(ECHO + method)
+            return bytes(echo(b"", metadata=metadata, timeout=PATIENCE))
+        except grpc.RpcError as error:
+            call: Any = error
+            code: grpc.StatusCode = call.code()
+            return code
+
+    def test_a_call_needs_a_good_token_with_the_scope(self) -> None:
+        self.assertEqual(self.call("UnaryUnary", self.token), b"user:ann")
+        for token in (None, "", "garbage", self.token + "A"):
+            self.assertEqual(self.call("UnaryUnary", token), grpc.StatusCode.UNAUTHENTICATED)
+        self.assertEqual(self.call("Write", self.token), grpc.StatusCode.PERMISSION_DENIED)
+        self.assertEqual(self.call("Forgotten", self.token), grpc.StatusCode.PERMISSION_DENIED)
+        self.assertEqual(self.call("Open", None), b"open")
+        self.stall()
+        self.assertEqual(self.call("UnaryUnary", self.token), grpc.StatusCode.UNAVAILABLE)
+
+    def test_a_revoked_token_is_refused(self) -> None:
+        self.revoke(subject="user:ann")
+        self.until("revoked", lambda: self.call("UnaryUnary", self.token) is grpc.StatusCode.UNAUTHENTICATED, 5)
+
+    def test_the_client_sends_its_token_with_every_kind_of_call(self) -> None:
+        request = tessera.TokenRequest(audience="api", subject="user:bob", roles=("role:viewer",))
+        source = tessera.TokenSource(self.client, request)
+        self.addCleanup(source.close)
+        channel = grpc.intercept_channel(self.channel, grpc_hooks.ClientInterceptor(source))
+        for kind, (streams_in, streams_out) in KINDS.items():
+            with self.subTest(kind):
+                name = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
+                method = getattr(channel, name)
+                answer = method(ECHO + kind)(iter([b""]) if streams_in else b"", timeout=PATIENCE)
+                self.assertEqual(next(answer) if streams_out else answer, b"user:bob")
+                # The same kind of call is refused without a token.
+                with self.assertRaises(grpc.RpcError) as refused:
+                    bare = getattr(self.channel, name)(ECHO + kind)
+                    answer = bare(iter([b""]) if streams_in else b"", timeout=PATIENCE)
+                    next(answer)
+                self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
+
+
+async def _application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    subject = asgi.claims_of(scope).subject if scope["path"] != "/open" else "nobody"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps({"subject": subject}).encode()})
+
+
+def _required(scope: asgi.Scope) -> asgi.Require | None:
+    if scope["path"] == "/open":
+        return None
+    if scope["path"] == "/ask":
+        return asgi.Require("videos:read", tessera.Introspect())
+    return asgi.Require("videos:write" if scope["path"] == "/write" else "videos:read")
+
+
+class Asgi(Hooks):
+    def get(self, path: str, *headers: str, kind: str = "http") -> tuple[int, dict[str, str], Any]:
+        """What the application sends, as an ASGI server sees it."""
+        application = asgi.TokenMiddleware(_application, self.verifier, _required)
+        encoded = [(b"authorization", header.encode()) for header in headers]
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(application({"type": kind, "path": path, "headers": encoded}, receive, send))
+        if kind == "websocket":
+            return sent[0]["code"], {}, sent[0]["type"]
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], answered, json.loads(sent[1]["body"])
+
+    def test_a_request_needs_a_good_token_with_the_scope(self) -> None:
+        bearer = f"Bearer {self.token}"
+        self.assertEqual(self.get("/", bearer), (200, {}, {"subject": "user:ann"}))
+        self.assertEqual(self.get("/", f"bearer  {self.token}")[0], 200)
+        self.assertEqual(self.get("/open"), (200, {}, {"subject": "nobody"}))
+        status, headers, _ = self.get("/")
+        self.assertEqual((status, headers["www-authenticate"]), (401, "Bearer"))
+        for wrong in (bearer + "A", "Bearer x", "Basic eDp5"):
+            status, headers, body = self.get("/", wrong)
+            self.assertEqual(status, 401)
+            self.assertTrue(headers["www-authenticate"].startswith("Bearer"))
+        self.assertEqual(self.get("/", bearer, bearer)[0], 401, "two headers are ambiguous")
+        status, headers, body = self.get("/write", bearer)
+        challenge = 'Bearer error="insufficient_scope", scope="videos:write"'
+        self.assertEqual((status, headers["www-authenticate"]), (403, challenge))
+        self.assertEqual(body, {"error": "insufficient_scope"})
+        self.assertEqual(self.get("/", kind="websocket"), (1008, {}, "websocket.close"))
+        self.stall()
+        status, headers, _ = self.get("/", bearer)
+        self.assertEqual((status, headers["retry-after"]), (503, "1"))
+        self.assertEqual(self.get("/ask", bearer)[0], 503, "the authority does not answer")
+        self.assertEqual(self.get("/", bearer, kind="websocket")[0], 1013)
+
+    def test_a_revoked_token_is_refused(self) -> None:
+        self.revoke(token=self.token)
+        self.until("revoked", lambda: self.get("/", f"Bearer {self.token}")[0] == 401, within=5)
+
+    def test_what_is_no_request_passes(self) -> None:
+        seen: list[str] = []
+
+        async def application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+            seen.append(scope["type"])
+
+        async def nothing(*_: Any) -> Any:
+            return {}
+
+        middleware = asgi.TokenMiddleware(application, self.verifier, asgi.Require())
+        asyncio.run(middleware({"type": "lifespan"}, nothing, nothing))
+        self.assertEqual(seen, ["lifespan"])

@@ -1,0 +1,143 @@
+"""A source of tokens against the real authority."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import grpc
+
+import tessera
+from support import AuthorityCase, Gate
+
+VIEWER = {"audience": "api", "subject": "user:ann", "roles": ("role:viewer",)}
+#: A call gives up soon, and waits little.
+IMPATIENT = tessera.ClientOptions(deadline=0.5, backoff=0.005, backoff_max=0.02)
+
+
+class Source(AuthorityCase):
+    def setUp(self) -> None:
+        self.gate = Gate(self.authority)
+        self.addCleanup(self.gate.close)
+
+    def source(self, options: tessera.ClientOptions = tessera.ClientOptions(), **request: Any) -> tessera.TokenSource:
+        client = tessera.Client(self.gate.connection, options)
+        source = tessera.TokenSource(client, tessera.TokenRequest(**{**VIEWER, **request}))
+        self.addCleanup(client.close)
+        self.addCleanup(source.close)
+        return source
+
+    def test_a_thousand_callers_make_one_call(self) -> None:
+        source = self.source()
+        self.gate.hold()
+        tokens: set[str] = set()
+        callers = [threading.Thread(target=lambda: tokens.add(source.token().expose())) for _ in range(1000)]
+        for caller in callers:
+            caller.start()
+        self.until("the call", lambda: self.gate.calls["issue"])
+        self.gate.release()
+        for caller in callers:
+            caller.join()
+        self.assertEqual((len(tokens), self.gate.calls), (1, {"issue": 1, "refresh": 0}))
+        token = source.token()
+        self.assertGreater(token.remaining, 3590)
+        self.assertNotIn(token.expose(), f"{token!r} {source!r} {token}")
+
+    def test_renewing_serves_the_old_token_and_then_the_new(self) -> None:
+        source = self.source(access_ttl=3)
+        old = source.token()
+        began_at = time.monotonic()
+        self.gate.hold()
+        self.until("renewing", lambda: self.gate.calls["refresh"] == 1)
+        renewed_after = time.monotonic() - began_at
+        # Two thirds of 3 s, give or take a tenth; the rest is this machine's scheduling.
+        self.assertTrue(1.75 < renewed_after < 2.8, renewed_after)
+        for _ in range(100):
+            self.assertEqual(source.token().expose(), old.expose())
+        self.gate.release()
+        self.until("the new one", lambda: source.token().expose() != old.expose())
+        self.assertEqual(self.gate.calls, {"issue": 1, "refresh": 1})
+
+    def test_a_session_that_is_gone_is_replaced(self) -> None:
+        source = self.source(access_ttl=1)
+        old = source.token()
+        self.revoke(subject="user:ann")
+        self.until("issued again", lambda: self.gate.calls == {"issue": 2, "refresh": 1})
+        self.until("the new one", lambda: source.token().expose() != old.expose())
+
+    def test_what_passes_is_retried_and_leaves_the_old_token_in_use(self) -> None:
+        self.gate.faults = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED]
+        source = self.source(IMPATIENT, access_ttl=2)
+        old = source.token()
+        self.assertEqual(self.gate.calls["issue"], 3)
+        self.gate.faults = [grpc.StatusCode.UNAVAILABLE] * 10_000
+        self.until("renewing fails", lambda: self.gate.calls["refresh"] > 2)
+        while self.error_of(source) is None:
+            time.sleep(0.002)
+        self.assertLessEqual(old.remaining, 0)
+        # Beyond its life there is none, and waiting helps.
+        self.until("an error", lambda: isinstance(self.error_of(source), tessera.PassingError))
+        self.gate.faults = []
+        self.until("it passes", lambda: self.error_of(source) is None)
+        self.assertEqual(self.gate.calls["issue"], 3, "the session went on")
+
+    def test_what_does_not_pass_is_not_retried(self) -> None:
+        self.gate.faults = [grpc.StatusCode.INTERNAL]
+        self.assertIsInstance(self.error_of(self.source()), tessera.PassingError)
+        self.assertEqual(self.gate.calls["issue"], 1)
+
+    def test_an_error_that_stays_is_told_to_all_without_a_call_each(self) -> None:
+        source = self.source(scopes=("videos:write",), require_all=True)
+        for _ in range(10):
+            error = self.error_of(source)
+            assert isinstance(error, tessera.PermanentError), error
+            self.assertEqual((error.code, error.reason), (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_DENIED"))
+        self.assertEqual(self.gate.calls["issue"], 1)
+
+    def test_a_wrong_api_key_is_permanent_and_in_no_text(self) -> None:
+        key = "tsk_production_" + "0" * 50
+        client = tessera.Client(tessera.Connection(self.authority.address, key))
+        self.addCleanup(client.close)
+        with self.assertLogs("tessera") as logged:
+            error = self.error_of(tessera.TokenSource(client))
+        assert isinstance(error, tessera.SignInError), error
+        self.assertIsInstance(error, tessera.PermanentError)
+        self.assertEqual(error.reason, "CLIENT_AUTH_FAILED")
+        self.assertNotIn("0000", f"{error} {error!r} {logged.output}")
+
+    def test_closing_wakes_who_waits(self) -> None:
+        source = self.source()
+        self.gate.hold()
+        seen: list[object] = []
+        caller = threading.Thread(target=lambda: seen.append(self.error_of(source)))
+        caller.start()
+        self.until("the call", lambda: self.gate.calls["issue"])
+        source.close()
+        caller.join()
+        self.assertIsInstance(seen[0], tessera.ClosedError)
+
+    def test_an_event_loop_is_not_blocked(self) -> None:
+        source = self.source()
+
+        async def callers() -> set[str]:
+            self.gate.hold()
+            waiting = [asyncio.create_task(source.token_async()) for _ in range(100)]
+            while not self.gate.calls["issue"]:
+                await asyncio.sleep(0.002)
+            self.gate.release()
+            return {token.expose() for token in await asyncio.gather(*waiting)}
+
+        self.assertEqual(len(asyncio.run(callers())), 1)
+        self.assertEqual(self.gate.calls["issue"], 1)
+
+    @staticmethod
+    def error_of(source: tessera.TokenSource) -> tessera.TesseraError | None:
+        try:
+            source.token()
+        except tessera.TesseraError as error:
+            return error
+        return None
+
+

@@ -1,0 +1,66 @@
+/** Where the authority is, and with which API key to call it. */
+
+import { type Client, type ClientOptions, type ChannelCredentials, Metadata, credentials } from '@grpc/grpc-js'
+
+import { ConfigurationError } from './errors.js'
+
+const OPTIONS: ClientOptions = {
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 2_000,
+  // Channels share connections otherwise, and one that stalled would stall the next channel too.
+  'grpc.use_local_subchannel_pool': 1,
+}
+
+/** How to connect. */
+export interface ConnectionOptions {
+  /** `https://…`, or `http://…` without encryption. */
+  address: string
+  /** `tsk_…` */
+  apiKey: string
+  /** What an `https://` address is trusted by, as PEM. Unset: what Node trusts. */
+  certificateAuthority?: Buffer
+}
+
+/** Constructs the client of a service. */
+type ClientClass<C> = new (address: string, credentials: ChannelCredentials, options: ClientOptions) => C
+
+/** The address of an authority, and the API key to call it with. Nothing that prints it shows the key. */
+export class Connection {
+  readonly address: string
+  readonly #apiKey: string
+  readonly #credentials: ChannelCredentials
+
+  constructor(options: ConnectionOptions) {
+    const [, scheme] = /^(https?):\/\/[^/]+\/?$/.exec(options.address) ?? []
+    if (scheme === undefined) {
+      throw new ConfigurationError(
+        `\`${options.address}\` is not an address such as https://auth.example.org:7600`,
+      )
+    }
+    if (!/^tsk_[\x21-\x7e]+$/.test(options.apiKey)) {
+      throw new ConfigurationError('the API key is none: one begins with `tsk_`')
+    }
+    this.address = options.address
+    this.#apiKey = options.apiKey
+    this.#credentials =
+      scheme === 'http'
+        ? credentials.createInsecure()
+        : credentials.createSsl(options.certificateAuthority ?? null)
+  }
+
+  /** The client of a service, on that of another client or a connection of its own, made when it is needed. */
+  client<C>(service: ClientClass<C>, beside?: Client): C {
+    const target = this.address.replace(/^https?:\/\//, '').replace(/\/$/, '')
+    const options = beside === undefined ? OPTIONS : { channelOverride: beside.getChannel() }
+    return new service(target, this.#credentials, options)
+  }
+
+  /** The metadata that carries the API key. */
+  credential(): Metadata {
+    const metadata = new Metadata()
+    metadata.set('authorization', `Bearer ${this.#apiKey}`)
+    return metadata
+  }
+}

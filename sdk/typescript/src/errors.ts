@@ -1,0 +1,77 @@
+/** Why a call failed, and what its caller can do about it. */
+
+import { type ServiceError, status } from '@grpc/grpc-js'
+
+import { readStatusDetails } from './status-details.js'
+
+/** Any error of this package. */
+export class TesseraError extends Error {
+  override get name(): string {
+    return this.constructor.name
+  }
+}
+
+/** An option that can't be right. */
+export class ConfigurationError extends TesseraError {}
+
+/** It was closed. */
+export class ClosedError extends TesseraError {}
+
+/** A call failed. What can be done about it is in the subclass. */
+export class CallError extends TesseraError {
+  constructor(
+    /** The code of the status. */
+    readonly code: status,
+    /** The `reason` of the authority's google.rpc.ErrorInfo, such as `SESSION_REVOKED`, if it gave one. */
+    readonly reason: string | undefined,
+    details: string,
+    /** How long the authority asks to wait before a retry. */
+    readonly retryAfterMs?: number,
+  ) {
+    super(`${reason ?? status[code]}: ${details}`)
+  }
+
+  /** Whether the same request may be sent again at once. */
+  get isRetried(): boolean {
+    return this.code === status.UNAVAILABLE || this.code === status.ABORTED
+  }
+}
+
+/** It may pass by itself: try the same again later. */
+export class PassingError extends CallError {}
+
+/** Don't repeat it unchanged. */
+export class PermanentError extends CallError {}
+
+/** Sign in again: the API key, the session or the refresh token is not accepted. */
+export class SignInError extends PermanentError {}
+
+const PASSING: ReadonlySet<status> = new Set([
+  status.UNAVAILABLE,
+  status.ABORTED,
+  status.DEADLINE_EXCEEDED,
+  status.RESOURCE_EXHAUSTED,
+  status.CANCELLED,
+  status.INTERNAL,
+  status.UNKNOWN,
+  status.DATA_LOSS,
+])
+
+/** The error of a call that grpc-js gave. */
+export function callError(error: Pick<ServiceError, 'code' | 'details' | 'metadata'>): CallError {
+  const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? []
+  const { reason, retryAfterMs } = bytes instanceof Uint8Array ? readStatusDetails(bytes) : {}
+  return new (classOf(error.code))(error.code, reason, error.details, retryAfterMs)
+}
+
+/** Whether an error is one of grpc-js's. */
+export function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && 'details' in error
+}
+
+function classOf(code: status): typeof CallError {
+  if (code === status.UNAUTHENTICATED) {
+    return SignInError
+  }
+  return PASSING.has(code) ? PassingError : PermanentError
+}

@@ -1,0 +1,166 @@
+/** gRPC servers that accept tokens, and clients that send them. */
+
+import {
+  type CallCredentials,
+  InterceptingCall,
+  type Interceptor,
+  Metadata,
+  type ServiceDefinition,
+  type StatusObject,
+  type UntypedHandleCall,
+  type UntypedServiceImplementation,
+  credentials,
+  status,
+} from '@grpc/grpc-js'
+
+import { tokenOf } from './bearer.js'
+import type { Claims } from './claims.js'
+import { type Decision, type Mode, isAboutScope } from './decision.js'
+import { CallError } from './errors.js'
+import type { TokenSource } from './token-source.js'
+import type { Verifier } from './verifier.js'
+
+/** What the methods of a service need. */
+export interface Protection {
+  verifier: Verifier
+  /** The scope that each method requires, by its name in the proto; null: any good token will do. */
+  required: Record<string, string | null>
+  /** Methods that need no token. */
+  public?: readonly string[]
+  /** What to do while the verifier is stale. */
+  mode?: Mode
+}
+
+/** The call of a handler, as far as it is looked at here. */
+interface Call {
+  metadata: Metadata
+  emit(event: 'error', error: Partial<StatusObject>): boolean
+}
+
+type Callback = (error: Partial<StatusObject>) => void
+type Handler = (call: Call, callback?: Callback) => void
+
+const claims = new WeakMap<object, Claims>()
+
+/** The claims of the token that a call came with, in a handler of a protected service. */
+export function claimsOfCall(call: object): Claims {
+  const found = claims.get(call)
+  if (found === undefined) {
+    throw new Error('the method is not protected')
+  }
+  return found
+}
+
+/**
+ * The implementation of a service behind tokens, for `server.addService(definition, …)`.
+ *
+ * A method that is neither in `required` nor public is refused, so that a new one is not open by accident. A stream
+ * is judged when it opens.
+ */
+export function protectService<I extends UntypedServiceImplementation>(
+  definition: ServiceDefinition,
+  implementation: I,
+  protection: Protection,
+): UntypedServiceImplementation {
+  const guarded: UntypedServiceImplementation = {}
+  for (const [name, { originalName, responseStream }] of Object.entries(definition)) {
+    const handler = implementation[name] ?? implementation[originalName ?? name]
+    if (handler !== undefined) {
+      const isPublic = protection.public?.includes(name) ?? false
+      guarded[name] = isPublic ? handler : guard(name, handler.bind(implementation), responseStream, protection)
+    }
+  }
+  return guarded
+}
+
+function guard(name: string, handler: unknown, isStream: boolean, protection: Protection): UntypedHandleCall {
+  const handle = handler as Handler
+  const guarded: Handler = (call, callback) => {
+    const refuse = (refusal: Partial<StatusObject>) => {
+      if (isStream) {
+        call.emit('error', refusal)
+      } else {
+        callback?.(refusal)
+      }
+    }
+    judge(name, call.metadata, protection)
+      .then((judged) => {
+        if (judged.kind === 'refused') {
+          refuse(judged.refusal)
+        } else {
+          claims.set(call, judged.claims)
+          handle(call, callback)
+        }
+      })
+      .catch(() => refuse({ code: status.INTERNAL, details: 'the handler failed' }))
+  }
+  return guarded as unknown as UntypedHandleCall
+}
+
+type Judged = { kind: 'allowed'; claims: Claims } | { kind: 'refused'; refusal: Partial<StatusObject> }
+
+async function judge(name: string, metadata: Metadata, protection: Protection): Promise<Judged> {
+  const required = Object.hasOwn(protection.required, name) ? protection.required[name] : undefined
+  if (required === undefined) {
+    return refused(status.PERMISSION_DENIED, 'no scope is set for this method')
+  }
+  const headers = metadata.get('authorization')
+  const token = headers.length === 1 ? tokenOf(String(headers[0])) : undefined
+  if (token === undefined) {
+    return refused(status.UNAUTHENTICATED, 'a bearer token is needed')
+  }
+  const mode = protection.mode ?? 'fail-closed'
+  return judgedBy(await protection.verifier.verifyWith(token, required ?? undefined, mode))
+}
+
+function judgedBy(decision: Decision): Judged {
+  if (decision.kind === 'allow') {
+    return { kind: 'allowed', claims: decision.claims }
+  }
+  if (decision.kind === 'stale') {
+    return refused(status.UNAVAILABLE, "the token can't be verified now")
+  }
+  return isAboutScope(decision.reason)
+    ? refused(status.PERMISSION_DENIED, 'the token lacks the scope that is required')
+    : refused(status.UNAUTHENTICATED, 'the token is not valid')
+}
+
+function refused(code: status, details: string): Judged {
+  return { kind: 'refused', refusal: { code, details } }
+}
+
+/**
+ * Sends a token of the source with each call of a client, as `{ interceptors: [sendToken(source)] }` among its
+ * options. Where there is no token, the call fails with the status of why.
+ */
+export function sendToken(source: TokenSource): Interceptor {
+  return (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start(metadata, listener, next) {
+        source.token().then(
+          (token) => {
+            metadata.set('authorization', `Bearer ${token.expose()}`)
+            next(metadata, listener)
+          },
+          (error: Error) => {
+            const code = error instanceof CallError ? error.code : status.UNAVAILABLE
+            listener.onReceiveStatus({ code, details: `no token: ${error.message}`, metadata: new Metadata() })
+          },
+        )
+      },
+    })
+}
+
+/** The same as call credentials, which grpc-js sends over TLS only. */
+export function callCredentials(source: TokenSource): CallCredentials {
+  return credentials.createFromMetadataGenerator((_, callback) => {
+    source.token().then(
+      (token) => {
+        const metadata = new Metadata()
+        metadata.set('authorization', `Bearer ${token.expose()}`)
+        callback(null, metadata)
+      },
+      (error: Error) => callback(error),
+    )
+  })
+}

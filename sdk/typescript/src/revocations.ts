@@ -1,0 +1,110 @@
+/** What is revoked now: the log folded into look-ups that cost the same however many entries there are. */
+
+import type { Claims } from './claims.js'
+
+/** What a revocation is about; `narrowed`: some scopes of a family. */
+export type Kind = 'token' | 'family' | 'narrowed' | 'key' | 'subject' | 'client' | 'binding' | 'realm'
+
+/** One event that revokes. */
+export interface Revocation {
+  kind: Kind
+  /** The id or the name that it is about; the realm has none. */
+  name: string
+  sequence: number
+  /** When it stops mattering, in ms since the epoch. */
+  until: number
+  lostScopes: readonly string[]
+}
+
+/** Entries that stop mattering within the same time are forgotten together, so that none is looked for. */
+const BUCKET_MS = 60_000
+
+/** The revocations of a realm that can still matter. */
+export class Revocations {
+  readonly #entries = new Map<string, Revocation>()
+  /** What families lost, each scope with the last event that took it. */
+  readonly #taken = new Map<string, Map<string, number>>()
+  /** The targets whose entries stop mattering in a bucket of time. One that was replaced since is passed over. */
+  readonly #expiry = new Map<number, Set<string>>()
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** Folds one event in. */
+  apply(revocation: Revocation): void {
+    const target = targetOf(revocation.kind, revocation.name)
+    const older = this.#entries.get(target)
+    // A replayed event changes nothing; a later one of the same target replaces the earlier.
+    if (older !== undefined && older.sequence > revocation.sequence) {
+      return
+    }
+    let { until } = revocation
+    if (revocation.kind === 'narrowed') {
+      this.#take(revocation)
+      // What was lost before stays lost: a later loss adds to it and replaces nothing.
+      until = Math.max(until, older?.until ?? until)
+    }
+    this.#entries.set(target, { ...revocation, until })
+    const bucket = Math.floor(until / BUCKET_MS)
+    const targets = this.#expiry.get(bucket) ?? new Set()
+    this.#expiry.set(bucket, targets.add(target))
+  }
+
+  /** Whether a token that `kid` signed is revoked. */
+  revokes(claims: Claims, kid: string): boolean {
+    return (
+      this.#entries.has(targetOf('token', claims.tokenId)) ||
+      this.#entries.has(targetOf('family', claims.familyId)) ||
+      this.#entries.has(targetOf('key', kid)) ||
+      this.#isBefore('realm', '', claims) ||
+      this.#isBefore('subject', claims.subject, claims) ||
+      this.#isBefore('client', claims.client, claims) ||
+      claims.bindings.some((binding) => this.#isBefore('binding', binding, claims))
+    )
+  }
+
+  /** The scopes of the token that changes of policy took after it was issued. */
+  taken(claims: Claims): ReadonlySet<string> {
+    const taken = this.#taken.get(claims.familyId)
+    const scopes = taken === undefined ? [] : [...claims.scopes]
+    return new Set(scopes.filter((scope) => claims.rev < (taken?.get(scope) ?? 0)))
+  }
+
+  /** Forgets entries that stopped mattering before `horizon`, up to a bucket's length later. */
+  forgetBefore(horizon: number): void {
+    for (const [bucket, targets] of this.#expiry) {
+      if ((bucket + 1) * BUCKET_MS <= horizon) {
+        this.#expiry.delete(bucket)
+        targets.forEach((target) => this.#forget(target, horizon))
+      }
+    }
+  }
+
+  #take(revocation: Revocation): void {
+    const taken = this.#taken.get(revocation.name) ?? new Map<string, number>()
+    revocation.lostScopes.forEach((scope) => taken.set(scope, revocation.sequence))
+    this.#taken.set(revocation.name, taken)
+  }
+
+  #forget(target: string, horizon: number): void {
+    const entry = this.#entries.get(target)
+    if (entry === undefined || entry.until >= horizon) {
+      return
+    }
+    this.#entries.delete(target)
+    if (entry.kind === 'narrowed') {
+      this.#taken.delete(entry.name)
+    }
+  }
+
+  /** Whether the token was issued before everything of this target ended: exact, with no clock. */
+  #isBefore(kind: Kind, name: string, claims: Claims): boolean {
+    const entry = this.#entries.get(targetOf(kind, name))
+    return entry !== undefined && claims.rev < entry.sequence
+  }
+}
+
+function targetOf(kind: Kind, name: string): string {
+  return `${kind} ${name}`
+}

@@ -1,0 +1,351 @@
+/** One stream of revocations, from its start to its end. */
+
+import { randomBytes } from 'node:crypto'
+
+import type { ClientDuplexStream } from '@grpc/grpc-js'
+
+import { allKeys, call } from './calls.js'
+import type { Connection } from './connection.js'
+import { CallError, callError, isServiceError } from './errors.js'
+import type { Checkpoint__Output as Checkpoint } from './generated/tessera/v1/Checkpoint.js'
+import type { ListKeysRequest } from './generated/tessera/v1/ListKeysRequest.js'
+import type { ListKeysResponse__Output as ListKeysResponse } from './generated/tessera/v1/ListKeysResponse.js'
+import type { RevocationEvent__Output as RevocationEvent } from './generated/tessera/v1/RevocationEvent.js'
+import type { SnapshotEnd__Output as SnapshotEnd } from './generated/tessera/v1/SnapshotEnd.js'
+import type { WatchRequest } from './generated/tessera/v1/WatchRequest.js'
+import type { WatchResponse__Output as WatchResponse } from './generated/tessera/v1/WatchResponse.js'
+import { v1 } from './proto.js'
+import { Backoff } from './retry.js'
+import { Revocations } from './revocations.js'
+import type { View } from './view.js'
+import { type Understood, keyring, moment, understand } from './wire.js'
+
+const NONCE_LENGTH = 16
+const BACKOFF_MS = 50
+const BACKOFF_MAX_MS = 5_000
+const ANOTHER_LOG: ReadonlySet<string | undefined> = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID'])
+
+/**
+ * Why a session ended, in words for a log. The next one goes on where this one was, or `startsAgain` with a
+ * snapshot; what is known stays in force until that is complete.
+ */
+export class End extends Error {
+  constructor(
+    problem: string,
+    readonly startsAgain = false,
+  ) {
+    super(problem)
+  }
+}
+
+/** What outlives a session. */
+export class Following {
+  /** The cursor of the last thing applied; undefined: a snapshot is needed. */
+  place: string | undefined
+  /** The key set that the keys were read for; undefined: they may have changed. */
+  keySet: string | undefined
+  keysReadAt = -Infinity
+  readonly backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
+
+  constructor(
+    readonly view: View,
+    readonly connection: Connection,
+    readonly subscriber: string,
+    readonly required: boolean,
+    /** How often an unknown key may make the keys be read again. */
+    readonly rereadIntervalMs: number,
+    /** Told when it becomes ready. */
+    readonly onReady: () => void,
+  ) {}
+
+  /** How long nothing may come: then what is known is stale anyway. */
+  get patienceMs(): number {
+    return Math.max(this.view.accepted.boundMs, 200)
+  }
+
+  /** The first message. */
+  start(): WatchRequest {
+    const { audience, boundMs } = this.view.accepted
+    const from = this.place === undefined ? { snapshot: true } : { cursor: this.place }
+    return {
+      start: {
+        ...from,
+        filter: { audiences: [audience] },
+        subscriber: this.subscriber,
+        required: this.required,
+        stalenessBound: { seconds: Math.floor(boundMs / 1000), nanos: Math.round((boundMs % 1000) * 1e6) },
+      },
+    }
+  }
+}
+
+/**
+ * A snapshot on its way; once complete, with the events after it, it is in force from the next checkpoint, which
+ * says at what time of the authority it was taken.
+ */
+interface Snapshot {
+  revoked: Revocations
+  items: number
+  isComplete: boolean
+}
+
+/** One stream, on a connection of its own: one that stalled would stall the next stream too. */
+export class Session {
+  readonly #following: Following
+  readonly #view: View
+  readonly #watching
+  readonly #keys
+  readonly #stream: ClientDuplexStream<WatchRequest, WatchResponse>
+  #snapshot: Snapshot | 'awaited' | 'in force'
+  #ping: { nonce: Buffer; madeAt: number } | undefined
+  /** When something last came that shows that both directions work. */
+  #progressedAt = performance.now()
+  #end: End | undefined
+
+  constructor(following: Following) {
+    this.#following = following
+    this.#view = following.view
+    this.#watching = following.connection.client(v1.RevocationService)
+    this.#keys = following.connection.client(v1.KeyService, this.#watching)
+    this.#stream = this.#watching.watch(following.connection.credential())
+    // The loop over the stream sees errors; one that comes after it is nobody's.
+    this.#stream.on('error', () => {})
+    this.#stream.write(following.start())
+    this.#snapshot = following.place === undefined ? 'awaited' : 'in force'
+  }
+
+  /** Runs to the end of the stream. */
+  async run(): Promise<End> {
+    const { boundMs } = this.#view.accepted
+    this.#sendPing()
+    const pings = setInterval(() => this.#sendPing(), boundMs / 4)
+    const watchdog = setInterval(() => this.#giveUpWhenSilent(), Math.max(boundMs / 10, 50))
+    this.#view.onUnknownKey = () => this.#readKeysAgain()
+    try {
+      for await (const response of this.#stream) {
+        await this.#hear(response as WatchResponse)
+      }
+      return this.#end ?? new End('the stream ended')
+    } catch (error) {
+      return this.#end ?? endOf(error)
+    } finally {
+      this.#view.onUnknownKey = () => {}
+      clearInterval(pings)
+      clearInterval(watchdog)
+      this.stop()
+    }
+  }
+
+  /** Ends it; `end` says why, if the stream does not. */
+  stop(end?: End): void {
+    this.#end ??= end
+    this.#stream.cancel()
+    this.#watching.close()
+  }
+
+  #giveUpWhenSilent(): void {
+    if (performance.now() >= this.#progressedAt + this.#following.patienceMs) {
+      this.stop(new End('the stream is silent'))
+    }
+  }
+
+  // === what the authority says ===
+
+  async #hear(response: WatchResponse): Promise<void> {
+    if (response.snapshotBegin) {
+      this.#checkRealm(response.snapshotBegin)
+      this.#progressedAt = performance.now()
+      this.#snapshot = { revoked: new Revocations(), items: 0, isComplete: false }
+    } else if (response.snapshotItem) {
+      this.#addToSnapshot(response.snapshotItem)
+    } else if (response.snapshotEnd) {
+      this.#completeSnapshot(response.snapshotEnd)
+    } else if (response.event) {
+      this.#apply(response.event)
+    } else if (response.checkpoint) {
+      await this.#check(response.checkpoint)
+    } else {
+      throw notUnderstood('a message')
+    }
+  }
+
+  #addToSnapshot(item: RevocationEvent): void {
+    this.#progressedAt = performance.now()
+    const { revocation } = this.#understand(item)
+    const snapshot = this.#snapshot
+    if (typeof snapshot === 'string' || snapshot.isComplete) {
+      throw notUnderstood('an item without a snapshot')
+    }
+    if (revocation !== undefined) {
+      snapshot.revoked.apply(revocation)
+    }
+    snapshot.items += 1
+  }
+
+  #completeSnapshot(end: SnapshotEnd): void {
+    const snapshot = this.#snapshot
+    if (typeof snapshot === 'string' || snapshot.isComplete || snapshot.items !== end.items) {
+      throw notUnderstood('the end of a snapshot that is not complete')
+    }
+    snapshot.isComplete = true
+  }
+
+  #apply(event: RevocationEvent): void {
+    this.#progressedAt = performance.now()
+    const { revocation, changesKeys } = this.#understand(event)
+    const snapshot = this.#snapshot
+    if (snapshot === 'awaited' || (snapshot !== 'in force' && !snapshot.isComplete)) {
+      throw notUnderstood('an event before the snapshot is complete')
+    }
+    if (changesKeys) {
+      this.#following.keySet = undefined
+    }
+    if (revocation !== undefined) {
+      const revoked = snapshot === 'in force' ? this.#view.revoked : snapshot.revoked
+      revoked.apply(revocation)
+    }
+    if (snapshot === 'in force') {
+      this.#view.through = Math.max(this.#view.through, event.sequence)
+      this.#takePlace(event.cursor)
+    }
+  }
+
+  /**
+   * A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it answers our
+   * ping it says how fresh all this is. One that answers none says nothing about that: it may have been on its way
+   * for long.
+   */
+  async #check(checkpoint: Checkpoint): Promise<void> {
+    this.#checkRealm(checkpoint)
+    if (checkpoint.serverTime === null) {
+      throw notUnderstood('a checkpoint without a time')
+    }
+    if (this.#following.keySet !== checkpoint.keySet) {
+      await this.#readKeys()
+      this.#following.keySet = checkpoint.keySet
+    }
+    const echoed = this.#echoed(checkpoint.nonce)
+    this.#putInForce(moment(checkpoint.serverTime), checkpoint.throughSequence, echoed)
+    this.#takePlace(checkpoint.through)
+    if (echoed !== undefined) {
+      this.#progressedAt = performance.now()
+      this.#following.backoff.reset()
+      this.#view.problem = undefined
+      this.#view.isReady = true
+      this.#following.onReady()
+    }
+  }
+
+  /** When the ping was made that this answers. */
+  #echoed(nonce: Buffer): number | undefined {
+    const ping = this.#ping
+    if (ping === undefined || !ping.nonce.equals(nonce)) {
+      return undefined
+    }
+    this.#ping = undefined
+    return ping.madeAt
+  }
+
+  #putInForce(serverTime: number, through: number, echoed: number | undefined): void {
+    const [view, snapshot] = [this.#view, this.#snapshot]
+    const { leewayMs } = view.accepted
+    if (snapshot === 'awaited' || (snapshot !== 'in force' && !snapshot.isComplete)) {
+      throw notUnderstood('a checkpoint before the snapshot is complete')
+    }
+    if (snapshot !== 'in force') {
+      view.revoked = snapshot.revoked
+      view.through = 0
+      // The authority left out what no token was alive for by its own clock.
+      view.forgottenThrough = serverTime
+      this.#snapshot = 'in force'
+    } else if (serverTime + leewayMs < view.forgottenThrough) {
+      throw new End("the authority's clock went back", true)
+    }
+    view.forgetBefore(serverTime - leewayMs)
+    view.through = Math.max(view.through, through)
+    if (echoed !== undefined) {
+      view.freshAsOf = Math.max(view.freshAsOf ?? echoed, echoed)
+    }
+  }
+
+  #takePlace(cursor: string): void {
+    if (this.#following.place !== cursor) {
+      this.#following.place = cursor
+      this.#stream.write({ ack: { cursor } })
+    }
+  }
+
+  #understand(event: RevocationEvent): Understood {
+    const understood = understand(event, this.#view.accepted.realm)
+    if (understood === undefined) {
+      throw notUnderstood(`event ${event.sequence} of kind ${event.kind}`)
+    }
+    return understood
+  }
+
+  #checkRealm(message: object): void {
+    checkRealm(message, this.#view.accepted.realm)
+  }
+
+  // === what we say and ask ===
+
+  /** One ping at a time, so that what is remembered stays bounded. */
+  #sendPing(): void {
+    if (this.#ping === undefined) {
+      this.#ping = { nonce: randomBytes(NONCE_LENGTH), madeAt: performance.now() }
+      this.#stream.write({ ping: { nonce: this.#ping.nonce } })
+    }
+  }
+
+  #readKeysAgain(): void {
+    const { keysReadAt, rereadIntervalMs } = this.#following
+    if (performance.now() - keysReadAt >= rereadIntervalMs) {
+      this.#readKeys().catch((error: unknown) => this.stop(endOf(error)))
+    }
+  }
+
+  async #readKeys(): Promise<void> {
+    const { realm, leewayMs } = this.#view.accepted
+    const { patienceMs, connection } = this.#following
+    this.#following.keysReadAt = performance.now()
+    const givesUpAt = performance.now() + patienceMs
+    const page = (request: ListKeysRequest): Promise<ListKeysResponse> =>
+      call(this.#keys.listKeys.bind(this.#keys), request, connection.credential(), givesUpAt - performance.now())
+    const keys = await allKeys(page, realm)
+    this.#view.putKeys(keyring(keys, realm, leewayMs))
+    this.#progressedAt = performance.now()
+  }
+}
+
+/**
+ * The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing were revoked.
+ * An authority that does not say it is older than that.
+ */
+export function checkRealm(message: object, expected: string): void {
+  const { realm } = message as { realm?: string }
+  if (realm !== undefined && realm !== '' && realm !== expected) {
+    const problem = `the API key is of the realm \`${realm}\`, but the tokens to verify are of \`${expected}\``
+    throw new End(problem, true)
+  }
+}
+
+/** Passing over what is not understood would be to allow what may be revoked. */
+function notUnderstood(what: string): End {
+  return new End(`not understood: ${what}`, true)
+}
+
+function endOf(error: unknown): End {
+  if (error instanceof End) {
+    return error
+  }
+  if (error instanceof CallError) {
+    return new End(`keys: ${error.message}`)
+  }
+  if (isServiceError(error)) {
+    const failure = callError(error)
+    // Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
+    return new End(failure.message, ANOTHER_LOG.has(failure.reason))
+  }
+  // A message that breaks this code was not understood.
+  return notUnderstood(`${String(error)} at a message`)
+}

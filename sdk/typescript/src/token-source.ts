@@ -1,0 +1,200 @@
+/**
+ * A source of access tokens that are always valid.
+ *
+ * One call is under way at a time, so callers can't stampede: they get what is held, or wait for that call.
+ * Expiry is `expiresIn` on the monotonic clock from when the request was sent, never the wall clock.
+ */
+
+import { type Client, protocolError } from './calls.js'
+import { type CallError, ClosedError, PassingError, SignInError } from './errors.js'
+import type { TokenSet__Output as TokenSet } from './generated/tessera/v1/TokenSet.js'
+import { Backoff } from './retry.js'
+
+const BACKOFF_MS = 250
+const BACKOFF_MAX_MS = 15_000
+/** The shortest time between two renewals, for tokens that hardly live. */
+const RENEWAL_PAUSE_MS = 250
+/** How long a permanent error is answered before the authority is asked again: somebody may mend it. */
+const PERMANENT_FOR_MS = 30_000
+/** The longest that a timer of Node can wait. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
+/** What tokens to get, as in an IssueRequest. */
+export interface TokenRequest {
+  /** The audience; may be left out where the realm has exactly one. */
+  audience?: string
+  /** Whom they speak for. Unset: the client itself. */
+  subject?: string
+  roles?: string[]
+  /** Unset: all scopes that policy grants. */
+  scopes?: string[]
+  /** The life of each access token, in whole seconds. Unset: the realm's default. */
+  accessTtlSeconds?: number
+  bindings?: string[]
+  /** Fail unless every scope is granted. */
+  requireAll?: boolean
+}
+
+/** An access token; only `expose` shows it. */
+export class AccessToken {
+  readonly scopes: readonly string[]
+  readonly #text: string
+  readonly #sentAt: number
+  readonly #validUntil: number
+
+  constructor(tokens: TokenSet, sentAt: number) {
+    this.scopes = tokens.scopes
+    this.#text = tokens.accessToken
+    this.#sentAt = sentAt
+    this.#validUntil = sentAt + tokens.expiresIn * 1000
+  }
+
+  /** The token itself. */
+  expose(): string {
+    return this.#text
+  }
+
+  /** What is left of its life; 0 or less: it is over. */
+  get remainingMs(): number {
+    return this.#validUntil - performance.now()
+  }
+
+  /** When to renew it, on the monotonic clock: at two thirds of its life, give or take a tenth of that. */
+  renewsAt(): number {
+    const life = this.#validUntil - this.#sentAt
+    return this.#sentAt + (life * (0.9 + 0.2 * Math.random()) * 2) / 3
+  }
+}
+
+/** The last attempt failed; before `until` nobody asks again. */
+interface Failed {
+  error: CallError
+  until: number
+}
+
+/**
+ * Gives a valid access token at any time.
+ *
+ * The first `token` issues. At two thirds of a token's life it is renewed in the background, while the old one is
+ * served; where the session is gone, a new one is issued with the API key. An error that may pass leaves the old
+ * token in use for as long as it lives. `close` ends the renewing, which keeps no process alive.
+ */
+export class TokenSource {
+  readonly #client: Client
+  readonly #request: TokenRequest
+  readonly #backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
+  #refreshToken = ''
+  #held: AccessToken | undefined
+  #failed: Failed | undefined
+  #underWay: Promise<AccessToken> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #isClosed = false
+
+  constructor(client: Client, request: TokenRequest = {}) {
+    this.#client = client
+    this.#request = request
+  }
+
+  /**
+   * A valid token: at once where there is one, else when the call under way has answered.
+   *
+   * Rejects with a `PassingError` where trying later may help, with a `PermanentError` where it does not.
+   */
+  async token(): Promise<AccessToken> {
+    if (this.#isClosed) {
+      throw new ClosedError('the source of tokens is closed')
+    }
+    if (this.#held !== undefined && this.#held.remainingMs > 0) {
+      return this.#held
+    }
+    if (this.#failed !== undefined && performance.now() < this.#failed.until) {
+      throw this.#failed.error
+    }
+    return this.#renew()
+  }
+
+  /** Ends the renewing. */
+  close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+  }
+
+  /** The call under way, or a new one. */
+  #renew(): Promise<AccessToken> {
+    this.#underWay ??= this.#attempt().finally(() => {
+      this.#underWay = undefined
+    })
+    return this.#underWay
+  }
+
+  async #attempt(): Promise<AccessToken> {
+    clearTimeout(this.#timer)
+    let token: AccessToken
+    try {
+      token = await this.#obtain()
+    } catch (error) {
+      this.#fail(error as CallError)
+      throw error
+    }
+    if (this.#isClosed) {
+      throw new ClosedError('the source of tokens is closed')
+    }
+    this.#backoff.reset()
+    this.#held = token
+    this.#failed = undefined
+    this.#renewAt(Math.max(token.renewsAt(), performance.now() + RENEWAL_PAUSE_MS))
+    return token
+  }
+
+  /** The successor of the session, or a new session where there is none any more. */
+  async #obtain(): Promise<AccessToken> {
+    if (this.#refreshToken !== '') {
+      try {
+        const { answer, sentAt } = await this.#client.refreshTimed({ refreshToken: this.#refreshToken })
+        return this.#take(answer.tokens, sentAt)
+      } catch (error) {
+        if (!(error instanceof SignInError)) {
+          throw error
+        }
+        this.#refreshToken = ''
+      }
+    }
+    const { accessTtlSeconds, ...request } = this.#request
+    const accessTtl = accessTtlSeconds === undefined ? null : { seconds: accessTtlSeconds }
+    const { answer, sentAt } = await this.#client.issueTimed({ ...request, accessTtl })
+    return this.#take(answer.tokens, sentAt)
+  }
+
+  #take(tokens: TokenSet | null, sentAt: number): AccessToken {
+    if (tokens === null || tokens.accessToken === '') {
+      throw protocolError('an answer without tokens')
+    }
+    this.#refreshToken = tokens.refreshToken
+    return new AccessToken(tokens, sentAt)
+  }
+
+  /** An error that may pass leaves the old token in use while it lives; then, or else, callers are told. */
+  #fail(error: CallError): void {
+    const waitMs = Math.max(this.#backoff.waitMs(), error.retryAfterMs ?? 0)
+    if (!(error instanceof PassingError)) {
+      this.#held = undefined
+      this.#failed = { error, until: performance.now() + PERMANENT_FOR_MS }
+    } else if (this.#held !== undefined && this.#held.remainingMs > 0) {
+      this.#renewAt(performance.now() + Math.min(waitMs, this.#held.remainingMs))
+    } else {
+      this.#failed = { error, until: performance.now() + waitMs }
+    }
+  }
+
+  #renewAt(moment: number): void {
+    if (this.#isClosed) {
+      return
+    }
+    const waitMs = Math.min(Math.max(0, moment - performance.now()), TIMER_MAX_MS)
+    this.#timer = setTimeout(() => {
+      // Who waits for the attempt is told by it; in the background, `#fail` has seen to the error.
+      this.#renew().catch(() => {})
+    }, waitMs)
+    this.#timer.unref()
+  }
+}

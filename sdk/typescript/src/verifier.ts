@@ -1,0 +1,195 @@
+/**
+ * Verifying access tokens without a call.
+ *
+ * A follower keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at its
+ * own monotonic moment; when the echo comes, everything durable before that moment has been applied. So a verifier
+ * knows how stale it may be without synchronized clocks, and refuses beyond its bound.
+ */
+
+import { decodeClaims } from './claims.js'
+import { Client, type ClientOptions } from './calls.js'
+import type { Connection } from './connection.js'
+import type { Decision, Mode } from './decision.js'
+import { ClosedError, ConfigurationError } from './errors.js'
+import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
+import { takeApart } from './paseto.js'
+import { sleep } from './retry.js'
+import { Following, Session } from './session.js'
+import { View } from './view.js'
+
+/** What a verifier accepts, and how it follows the authority. */
+export interface VerifierOptions {
+  /**
+   * Its API key must be one of the realm, of a client that policy lets watch (`tessera/revocations:watch`).
+   */
+  connection: Connection
+  realm: string
+  audience: string
+  /** How stale it may be and still allow, 100 ms to 1 h. 10 s. */
+  stalenessBoundMs?: number
+  /** How far this machine's clock may differ from the authority's, at most a minute. 30 s. */
+  leewayMs?: number
+  /** A name for logs and metrics. Two verifiers that run at once must not share it. */
+  subscriber?: string
+  /** Whether AwaitPropagation waits for this verifier; it then needs a name. */
+  required?: boolean
+  /** How many verified tokens are kept. 10,000. */
+  cacheCapacity?: number
+  /** How often a token of an unknown key may make the keys be read again. 10 s. */
+  rereadIntervalMs?: number
+  /** How the mode `introspect` calls. */
+  calls?: ClientOptions
+  /** The time that tokens are compared with, in ms since the epoch. Staleness never comes from here. */
+  clock?: () => number
+  /** Told each time that following was interrupted, for a log. */
+  onProblem?: (problem: string) => void
+}
+
+/** How a verifier is doing. */
+export interface VerifierStatus {
+  /** Whether it has had keys, a snapshot, and a first answer that says how fresh it is. */
+  isReady: boolean
+  /** How stale it may be; undefined before it is ready. */
+  behindMs: number | undefined
+  /** The last event of the revocation log that it has applied. */
+  through: number
+  /** Revocations that it keeps. */
+  entries: number
+  /** Why it does not follow now; undefined while it does. */
+  problem: string | undefined
+}
+
+/** Verifies access tokens. It follows the authority until it is closed. */
+export class Verifier {
+  readonly #view: View
+  readonly #client: Client
+  readonly #onProblem: (problem: string) => void
+  readonly #closed = new AbortController()
+  readonly #waiting = new Set<Waiter>()
+  #session: Session | undefined
+
+  /** Begins to follow the authority; whether it answers is seen in `status`. */
+  constructor(options: VerifierOptions) {
+    const { connection, realm, audience, subscriber = '', required = false } = options
+    this.#view = new View({
+      realm,
+      audience,
+      boundMs: options.stalenessBoundMs ?? 10_000,
+      leewayMs: options.leewayMs ?? 30_000,
+      cacheCapacity: options.cacheCapacity ?? 10_000,
+      clock: options.clock ?? Date.now,
+    })
+    check(this.#view, subscriber, required)
+    this.#onProblem = options.onProblem ?? (() => {})
+    this.#client = new Client(connection, options.calls)
+    const reread = options.rereadIntervalMs ?? 10_000
+    const onReady = () => this.#settle((waiter) => waiter.resolve())
+    void this.#follow(new Following(this.#view, connection, subscriber, required, reread, onReady))
+  }
+
+  /** Resolves when there are keys, a first snapshot, and an answer that says how fresh it is. */
+  ready(): Promise<void> {
+    if (this.#closed.signal.aborted) {
+      return Promise.reject(new ClosedError('the verifier is closed'))
+    }
+    if (this.#view.isReady) {
+      return Promise.resolve()
+    }
+    return new Promise((resolve, reject) => this.#waiting.add({ resolve, reject }))
+  }
+
+  /** Whether `token` is good, and has the scope `required`; refuses when stale. */
+  verify(token: string, required?: string): Decision {
+    return this.#view.decide(token, required, this.#view.accepted.boundMs)
+  }
+
+  /** As `verify`, with another answer to staleness. Only `introspect` ever asks, and only when stale. */
+  async verifyWith(token: string, required: string | undefined, mode: Mode): Promise<Decision> {
+    const { boundMs } = this.#view.accepted
+    if (typeof mode === 'object') {
+      return this.#view.decide(token, required, Math.max(boundMs, mode.failOpenMs))
+    }
+    const decision = this.verify(token, required)
+    return decision.kind === 'stale' && mode === 'introspect'
+      ? ((await this.#introspect(token, required)) ?? decision)
+      : decision
+  }
+
+  /** How it is doing. */
+  get status(): VerifierStatus {
+    const { isReady, through, revoked, problem } = this.#view
+    return { isReady, behindMs: this.#view.behindMs(), through, entries: revoked.size, problem }
+  }
+
+  /** Ends the following. */
+  close(): void {
+    this.#closed.abort()
+    this.#session?.stop()
+    this.#client.close()
+    this.#settle((waiter) => waiter.reject(new ClosedError('the verifier is closed')))
+  }
+
+  #settle(how: (waiter: Waiter) => void): void {
+    this.#waiting.forEach(how)
+    this.#waiting.clear()
+  }
+
+  /** One session after another. */
+  async #follow(following: Following): Promise<void> {
+    const { signal } = this.#closed
+    while (!signal.aborted) {
+      this.#session = new Session(following)
+      const end = await this.#session.run()
+      if (signal.aborted) {
+        return
+      }
+      if (end.startsAgain) {
+        following.place = undefined
+      }
+      this.#view.problem = end.message
+      this.#onProblem(end.message)
+      await sleep(following.backoff.waitMs(), signal)
+    }
+  }
+
+  /** Asks the authority; undefined where it does not answer. */
+  async #introspect(token: string, required: string | undefined): Promise<Decision | undefined> {
+    let answer: IntrospectResponse
+    try {
+      answer = await this.#client.introspect({ token })
+    } catch {
+      return undefined
+    }
+    const untrusted = takeApart(token)
+    const claims = untrusted && decodeClaims(untrusted.payload)
+    if (claims === undefined || !answer.active || answer.jti !== claims.tokenId) {
+      return { kind: 'deny', reason: 'inactive' }
+    }
+    return this.#view.judgeIntrospected(claims, new Set(answer.scope.split(' ')), required)
+  }
+}
+
+/** Who waits for a verifier to be ready. */
+interface Waiter {
+  resolve: () => void
+  reject: (error: Error) => void
+}
+
+function check({ accepted }: View, subscriber: string, required: boolean): void {
+  const { realm, audience, boundMs, leewayMs } = accepted
+  if (realm === '' || audience === '') {
+    throw new ConfigurationError('a verifier needs the realm and the audience of its tokens')
+  }
+  if (!(boundMs >= 100 && boundMs <= 3_600_000)) {
+    throw new ConfigurationError('the staleness bound must be between 100 ms and 1 h')
+  }
+  if (!(leewayMs >= 0 && leewayMs <= 60_000)) {
+    throw new ConfigurationError('the leeway must be at most a minute')
+  }
+  if (!/^[A-Za-z0-9._:-]{0,64}$/.test(subscriber)) {
+    throw new ConfigurationError("a subscriber's name has 1 to 64 characters of `A-Za-z0-9._:-`")
+  }
+  if (required && subscriber === '') {
+    throw new ConfigurationError('a required verifier needs a subscriber name')
+  }
+}

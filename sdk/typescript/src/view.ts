@@ -1,0 +1,209 @@
+/** What a verifier knows: keys, revocations, and since when it may have missed something. */
+
+import { createHash } from 'node:crypto'
+
+import { type Claims, decodeClaims } from './claims.js'
+import { type Allow, type Decision, type Deny, type DenyReason } from './decision.js'
+import { isSignedBy, takeApart } from './paseto.js'
+import { Revocations } from './revocations.js'
+import type { VerifyingKey } from './wire.js'
+
+/** What is accepted. */
+export interface Accepted {
+  realm: string
+  audience: string
+  /** How stale a verifier may be and still allow. */
+  boundMs: number
+  leewayMs: number
+  cacheCapacity: number
+  /** The time that tokens are compared with, in ms since the epoch. */
+  clock: () => number
+}
+
+/** A token whose signature is right. */
+interface Signed {
+  claims: Claims
+  key: VerifyingKey
+}
+
+type Judged = Allow | Deny
+
+/** Shared by a verifier and its follower. */
+export class View {
+  isReady = false
+  /** Why it does not follow now. */
+  problem: string | undefined
+  /** Asks the follower to read the keys again. */
+  onUnknownKey: () => void = () => {}
+  revoked = new Revocations()
+  /** Everything durable before this moment of the monotonic clock has been applied. */
+  freshAsOf: number | undefined
+  /**
+   * Revocations of tokens that expired before this may have been left out or forgotten, so no leeway reaches back
+   * beyond it. In ms since the epoch.
+   */
+  forgottenThrough = 0
+  /** The last event of the revocation log that has been applied. */
+  through = 0
+  #keys: Keys
+
+  constructor(readonly accepted: Accepted) {
+    this.#keys = new Keys(new Map(), accepted.cacheCapacity)
+  }
+
+  /** Other keys, and so another cache. */
+  putKeys(ring: Map<string, VerifyingKey>): void {
+    this.#keys = new Keys(ring, this.accepted.cacheCapacity)
+  }
+
+  /** Forgets what no token can be alive for that this verifier would accept. */
+  forgetBefore(horizon: number): void {
+    this.forgottenThrough = Math.max(this.forgottenThrough, horizon)
+    this.revoked.forgetBefore(this.forgottenThrough)
+  }
+
+  /** The answer to `token` where a staleness up to `boundMs` is allowed. */
+  decide(token: string, required: string | undefined, boundMs: number): Decision {
+    const keys = this.#keys
+    const digest = createHash('sha256').update(token).digest('base64')
+    const signed = keys.signed(token, digest)
+    const judged = signed === undefined ? deny(this.#whyNotSigned(token, keys)) : this.#judge(signed, required)
+    if (judged.kind === 'allow') {
+      // The moment is taken last: however long judging took, it counts as staleness.
+      const behindMs = this.behindMs()
+      return behindMs !== undefined && behindMs <= boundMs ? judged : { kind: 'stale', boundMs, behindMs }
+    }
+    if (judged.reason === 'revoked' || judged.reason === 'expired') {
+      keys.forget(digest)
+    }
+    // Without keys, nothing is known about any token.
+    const isIgnorant = judged.reason === 'unknown_key' && !this.isReady
+    return isIgnorant ? { kind: 'stale', boundMs, behindMs: undefined } : judged
+  }
+
+  /** How stale all this may be. */
+  behindMs(): number | undefined {
+    return this.freshAsOf === undefined ? undefined : performance.now() - this.freshAsOf
+  }
+
+  /**
+   * The authority has verified this very token and says that it is active, with these scopes; for whom it is, is
+   * asked here.
+   */
+  judgeIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | undefined): Judged {
+    const taken = new Set([...claims.scopes].filter((scope) => !active.has(scope)))
+    return this.#forAnother(claims) ?? leftOf(claims, taken, required)
+  }
+
+  /** What a signed token may be used for now. */
+  #judge({ claims, key }: Signed, required: string | undefined): Judged {
+    const { leewayMs, clock } = this.accepted
+    const [now, expiresAt] = [clock(), claims.expiresAt.getTime()]
+    if (now > key.notAfter || now >= expiresAt + leewayMs || expiresAt < this.forgottenThrough) {
+      return deny('expired')
+    }
+    if (now + leewayMs < Math.max(claims.notBefore.getTime(), claims.issuedAt.getTime())) {
+      return deny('not_yet_valid')
+    }
+    const another = this.#forAnother(claims)
+    if (another !== undefined) {
+      return another
+    }
+    if (this.revoked.revokes(claims, key.kid)) {
+      return deny('revoked')
+    }
+    return leftOf(claims, this.revoked.taken(claims), required)
+  }
+
+  #forAnother(claims: Claims): Deny | undefined {
+    if (claims.realm !== this.accepted.realm) {
+      return deny('wrong_realm')
+    }
+    return claims.audience === this.accepted.audience ? undefined : deny('wrong_audience')
+  }
+
+  /**
+   * Tells the refusals of a token apart that was not signed by any key: by what it says of itself, which is good
+   * enough to refuse it by.
+   */
+  #whyNotSigned(token: string, keys: Keys): DenyReason {
+    const untrusted = takeApart(token)
+    const claims = untrusted && decodeClaims(untrusted.payload)
+    if (untrusted === undefined || claims === undefined) {
+      return 'malformed'
+    }
+    if (keys.ring.has(untrusted.kid)) {
+      return 'bad_signature'
+    }
+    if (claims.realm !== this.accepted.realm) {
+      return 'wrong_realm'
+    }
+    this.onUnknownKey()
+    return 'unknown_key'
+  }
+}
+
+/** The keys of one moment, with the tokens whose signature they verified. */
+class Keys {
+  readonly #verified = new Map<string, Signed>()
+
+  constructor(
+    readonly ring: ReadonlyMap<string, VerifyingKey>,
+    readonly capacity: number,
+  ) {}
+
+  /** The token, if one of the keys signed it and it says what that key may say. */
+  signed(token: string, digest: string): Signed | undefined {
+    const cached = this.#verified.get(digest)
+    if (cached !== undefined) {
+      return cached
+    }
+    const untrusted = takeApart(token)
+    const key = untrusted && this.ring.get(untrusted.kid)
+    // No claim is read before the signature is known to be right.
+    if (untrusted === undefined || key === undefined || !isSignedBy(untrusted, key.public)) {
+      return undefined
+    }
+    const claims = decodeClaims(untrusted.payload)
+    if (claims === undefined || claims.issuer !== key.issuer || claims.realm !== key.realm) {
+      return undefined
+    }
+    const signed = { claims, key }
+    this.#keep(digest, signed)
+    return signed
+  }
+
+  /** A token that is over is not met often again. */
+  forget(digest: string): void {
+    this.#verified.delete(digest)
+  }
+
+  #keep(digest: string, signed: Signed): void {
+    const [oldest] = this.#verified.keys()
+    if (this.#verified.size >= this.capacity && oldest !== undefined) {
+      this.#verified.delete(oldest)
+    }
+    if (this.capacity > 0) {
+      this.#verified.set(digest, signed)
+    }
+  }
+}
+
+function deny(reason: DenyReason): Deny {
+  return { kind: 'deny', reason }
+}
+
+/** The claims without the scopes that were taken, among which must not be the required one. */
+function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | undefined): Judged {
+  if (required !== undefined && !claims.scopes.has(required)) {
+    return deny('scope_missing')
+  }
+  if (required !== undefined && taken.has(required)) {
+    return deny('scope_taken')
+  }
+  if (taken.size === 0) {
+    return { kind: 'allow', claims }
+  }
+  const scopes = new Set([...claims.scopes].filter((scope) => !taken.has(scope)))
+  return scopes.size === 0 ? deny('revoked') : { kind: 'allow', claims: { ...claims, scopes } }
+}

@@ -1,0 +1,253 @@
+/** How a verifier follows: what only an authority that follows a script would show. */
+
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { afterEach, beforeEach, it } from 'node:test'
+
+import type { RevocationEvent } from '../src/generated/tessera/v1/RevocationEvent.js'
+import type { WatchResponse } from '../src/generated/tessera/v1/WatchResponse.js'
+import type { Mode, Verifier, VerifierOptions } from '../src/index.js'
+import { Fake, SigningKey, TOKEN_ID, type Stream, revoked, timestamp } from './fake.js'
+import { Cleanups, EVER_MS, allows, reason, reasonOf, startVerifier, until } from './support.js'
+
+const FAMILY = randomUUID()
+const HOUR_MS = 3_600_000
+/** A kind that this version does not know. */
+const STRANGE = { kind: 99 as never, realm: 'production' } satisfies RevocationEvent
+
+let fake: Fake
+let key: SigningKey
+let doomed: string
+let good: string
+const cleanups = new Cleanups()
+
+beforeEach(async () => {
+  fake = cleanups.add(await Fake.start())
+  key = fake.keys[0]!
+  doomed = key.token({ fid: FAMILY })
+  good = key.token()
+})
+afterEach(() => cleanups.run())
+
+async function follow(options: Partial<VerifierOptions> = {}): Promise<[Verifier, Stream]> {
+  const verifier = cleanups.add(startVerifier(fake.connection, { stalenessBoundMs: 5_000, ...options }))
+  return [verifier, await fake.nextStream()]
+}
+
+async function ready(
+  items: RevocationEvent[] = [],
+  options: Partial<VerifierOptions> = {},
+): Promise<[Verifier, Stream]> {
+  const [verifier, stream] = await follow(options)
+  stream.snapshot(...items)
+  await stream.echo()
+  await verifier.ready()
+  return [verifier, stream]
+}
+
+async function neverFresh(verifier: Verifier): Promise<void> {
+  const modes: Mode[] = ['fail-closed', { failOpenMs: EVER_MS }]
+  for (const mode of modes) {
+    const decision = await verifier.verifyWith(good, undefined, mode)
+    assert.ok(decision.kind === 'stale' && decision.behindMs === undefined)
+  }
+  assert.ok(!verifier.status.isReady)
+}
+
+const inAnHour = () => Date.now() + HOUR_MS
+
+it('begins the stream as the options say', async () => {
+  const [, { start }] = await follow({ subscriber: 'api-1', required: true, stalenessBoundMs: 1_500 })
+  assert.deepEqual([start.snapshot, start.filter?.audiences], [true, ['api']])
+  assert.deepEqual([start.subscriber, start.required], ['api-1', true])
+  assert.deepEqual(start.stalenessBound, { seconds: 1, nanos: 500_000_000 })
+})
+
+it('is not fresh by a snapshot that never ends', async () => {
+  const [verifier, stream] = await follow({ stalenessBoundMs: 300 })
+  stream.say({ snapshotBegin: {} })
+  await until('it gave up', () => verifier.status.problem)
+  await neverFresh(verifier)
+})
+
+it('is not fresh by a checkpoint that answers no ping', async () => {
+  const [verifier, stream] = await follow()
+  stream.snapshot(revoked(FAMILY, 1, inAnHour()))
+  stream.checkpoint()
+  stream.checkpoint(1, { nonce: Buffer.from('of another') })
+  await until('in force', () => reason(verifier, doomed) === 'revoked')
+  await neverFresh(verifier)
+  await stream.echo()
+  await until('fresh', () => allows(verifier, good))
+})
+
+it('may ask the authority while it is stale', async () => {
+  const [verifier] = await follow()
+  const both = key.token({ scope: 'videos:read videos:write' })
+  const active = { active: true, jti: TOKEN_ID, scope: 'videos:read' }
+  const asked: Array<[string, object, string | undefined, string | undefined]> = [
+    [both, active, 'videos:read', undefined],
+    [both, active, 'videos:write', 'scope_taken'],
+    [both, active, 'analytics:read', 'scope_missing'],
+    [both, { ...active, jti: randomUUID() }, undefined, 'inactive'],
+    [both, {}, undefined, 'inactive'],
+    [key.token({ aud: 'player' }), active, undefined, 'wrong_audience'],
+    [new SigningKey().token({ realm: 'sandbox' }), active, undefined, 'wrong_realm'],
+  ]
+  for (const [token, answer, scope, expected] of asked) {
+    fake.introspected = answer
+    const decision = await verifier.verifyWith(token, scope, 'introspect')
+    assert.equal(reasonOf(decision), expected)
+    if (expected === undefined) {
+      assert.ok(decision.kind === 'allow' && [...decision.claims.scopes].join() === 'videos:read')
+    }
+  }
+})
+
+it('counts staleness from the ping and not from its answer', async () => {
+  const [verifier, stream] = await follow()
+  stream.snapshot()
+  const nonce = await stream.ping()
+  const pingedAt = performance.now()
+  await until('a slow answer', () => performance.now() - pingedAt > 200)
+  stream.checkpoint(1, { nonce })
+  await verifier.ready()
+  assert.ok(verifier.status.behindMs! > 200)
+})
+
+it('starts again at what it does not understand', async () => {
+  let [verifier, stream] = await ready([revoked(FAMILY, 1, inAnHour())])
+  const odd: WatchResponse[] = [
+    { event: STRANGE },
+    { event: { kind: 'EVENT_KIND_SUBJECT_REVOKED', realm: 'production' } },
+    { snapshotItem: revoked(FAMILY, 2, inAnHour()) },
+    { checkpoint: { through: 'x', keySet: '1' } },
+    {},
+  ]
+  for (const message of odd) {
+    stream.say(message)
+    stream = await fake.nextStream()
+    assert.ok(stream.start.snapshot)
+    assert.match(verifier.status.problem ?? '', /not understood/)
+    assert.equal(reason(verifier, doomed), 'revoked')
+    stream.snapshot(revoked(FAMILY, 1, inAnHour()))
+    await stream.echo()
+    await until('again', () => verifier.status.problem === undefined)
+  }
+})
+
+it('takes no snapshot with a hole', async () => {
+  const [verifier, stream] = await follow()
+  stream.say({ snapshotBegin: {} })
+  stream.say({ snapshotEnd: { cursor: 'x', items: 1 } })
+  assert.ok((await fake.nextStream()).start.snapshot)
+  await neverFresh(verifier)
+})
+
+it('puts a snapshot in force only once it is complete', async () => {
+  let [verifier, stream] = await ready([revoked(FAMILY, 1, inAnHour())])
+  stream.end('CURSOR_EXPIRED')
+  stream = await fake.nextStream()
+  assert.ok(stream.start.snapshot)
+  // All of an empty snapshot, but no checkpoint before the stream breaks off.
+  stream.snapshot()
+  stream.say({ event: STRANGE })
+  stream = await fake.nextStream()
+  assert.equal(reason(verifier, doomed), 'revoked')
+  stream.snapshot()
+  stream.say({ event: revoked(randomUUID(), 5, inAnHour()) })
+  await stream.echo(5)
+  await until('in force', () => reason(verifier, doomed) === undefined)
+  assert.deepEqual([verifier.status.entries, verifier.status.through], [1, 5])
+})
+
+it('resumes a stream that ended where it was', async () => {
+  let [verifier, stream] = await ready()
+  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  await until('revoked', () => reason(verifier, doomed) === 'revoked')
+  await until('acknowledged', () => stream.acks.includes('event-2'))
+  stream.end()
+  stream = await fake.nextStream()
+  assert.equal(stream.start.cursor, 'event-2')
+  stream.end('CURSOR_INVALID')
+  assert.ok((await fake.nextStream()).start.snapshot)
+})
+
+/** This machine's clock stands still an hour before. */
+it("forgets by the authority's clock", async () => {
+  const [before, end] = [Date.now(), inAnHour()]
+  const options = { clock: () => before, stalenessBoundMs: 1_000 }
+  const over = key.token({ fid: FAMILY, exp: new Date(end).toISOString() })
+  let [verifier, stream] = await ready([revoked(FAMILY, 1, end)], options)
+  await stream.echo(2, { serverTime: timestamp(end + 29_000) })
+  await until('heard', () => verifier.status.through === 2)
+  assert.equal(reason(verifier, over), 'revoked')
+  // Entries go a minute at a time.
+  await stream.echo(3, { serverTime: timestamp(end + 30_000 + 60_001) })
+  await until('forgotten', () => verifier.status.entries === 0)
+  // However this machine sees it, the token is over.
+  assert.equal(reason(verifier, over), 'expired')
+})
+
+it('refuses what a snapshot may have left out', async () => {
+  const expired = key.token({ exp: new Date(Date.now() - 10_000).toISOString() })
+  const [verifier] = await ready()
+  assert.equal(reason(verifier, expired), 'expired')
+})
+
+it('starts again with an authority whose clock goes back', async () => {
+  const [, stream] = await ready([], { stalenessBoundMs: 1_000 })
+  await stream.echo(2, { serverTime: timestamp(Date.now() - HOUR_MS) })
+  assert.ok((await fake.nextStream()).start.snapshot)
+})
+
+it('reads the keys again for an unknown one, but not often', async () => {
+  const [seldom, stream] = await ready()
+  const [often] = await ready([], { rereadIntervalMs: 0 })
+  assert.equal(fake.keyReads, 2)
+  fake.keys.push(new SigningKey())
+  const token = fake.keys[1]!.token()
+  for (let round = 0; round < 100; round++) {
+    assert.equal(reason(seldom, token), 'unknown_key')
+  }
+  stream.checkpoint(2)
+  await until('what came before is handled', () => seldom.status.through === 2)
+  assert.equal(fake.keyReads, 2)
+  await until('the second page of keys', () => allows(often, token))
+  assert.ok(allows(often, good))
+})
+
+it('reads the keys again where a checkpoint has another key set', async () => {
+  const [verifier, stream] = await ready([], { stalenessBoundMs: 1_000 })
+  fake.keys = [new SigningKey()]
+  assert.ok(allows(verifier, good))
+  await stream.echo(2, { keySet: '2' })
+  await until('the keys', () => reason(verifier, good) === 'unknown_key')
+  assert.ok(allows(verifier, fake.keys[0]!.token()))
+})
+
+it('refuses what a key may not say', async () => {
+  const [verifier] = await ready()
+  assert.ok(allows(verifier, good))
+  assert.equal(reason(verifier, key.token({ iss: 'urn:other' })), 'bad_signature')
+  assert.equal(reason(verifier, key.token({ admin: true })), 'malformed')
+  assert.equal(reason(verifier, key.token({ bindings: ['x'.repeat(4096)] })), 'malformed')
+  assert.equal(reason(verifier, key.token({ aud: 'player' })), 'wrong_audience')
+})
+
+it('has a bounded cache that is no way around a revocation', async () => {
+  const [verifier, stream] = await ready([], { cacheCapacity: 2 })
+  for (let round = 0; round < 5; round++) {
+    assert.ok(allows(verifier, key.token()))
+  }
+  assert.ok(allows(verifier, doomed) && allows(verifier, doomed))
+  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  await until('revoked', () => reason(verifier, doomed) === 'revoked')
+})
+
+it('tells who waits that it was closed', async () => {
+  const [verifier] = await follow()
+  const waiting = assert.rejects(verifier.ready(), { name: 'ClosedError' })
+  verifier.close()
+  await waiting
+})

@@ -1,0 +1,219 @@
+/** Servers that accept tokens, and clients that send them. */
+
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, afterEach, before, beforeEach, it } from 'node:test'
+
+import {
+  Client as GrpcClient,
+  Metadata,
+  Server,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type ServiceError,
+  credentials,
+  makeGenericClientConstructor,
+  status,
+} from '@grpc/grpc-js'
+
+import {
+  Client,
+  TokenSource,
+  type Verifier,
+  claimsOf,
+  claimsOfCall,
+  protectService,
+  requireToken,
+  sendToken,
+} from '../src/index.js'
+import { Authority, Cleanups, VIEWER, isStale, issue, listen, readyVerifier, until } from './support.js'
+
+let authority: Authority
+let client: Client
+let verifier: Verifier
+let token: string
+const cleanups = new Cleanups()
+
+before(async () => {
+  authority = await Authority.start()
+  client = new Client(authority.connection())
+})
+after(async () => {
+  client.close()
+  await authority.close()
+})
+beforeEach(async () => {
+  verifier = cleanups.add(await readyVerifier(authority.connection(), { calls: { deadlineMs: 300 } }))
+  token = (await issue(client)).token
+})
+afterEach(() => cleanups.run())
+
+async function stall(): Promise<void> {
+  authority.stall()
+  cleanups.then(() => authority.goOn())
+  await until('stale', () => isStale(verifier, token))
+}
+
+// === HTTP ===
+
+async function serveHttp(): Promise<(path: string, ...authorization: string[]) => Promise<Response>> {
+  const guards = {
+    '/': requireToken(verifier, { scope: 'videos:read' }),
+    '/write': requireToken(verifier, { scope: 'videos:write' }),
+    '/ask': requireToken(verifier, { scope: 'videos:read', mode: 'introspect' }),
+  }
+  const server = createServer((request, response) => {
+    const guard = guards[request.url as keyof typeof guards]
+    guard(request, response, () => response.end(claimsOf(request).subject))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  cleanups.then(() => server.close())
+  const { port } = server.address() as AddressInfo
+  return (path, ...authorization) => {
+    const headers = authorization.map((value): [string, string] => ['authorization', value])
+    return fetch(`http://127.0.0.1:${port}${path}`, { headers })
+  }
+}
+
+it('guards HTTP: 200, 401, 403, 503', async () => {
+  const get = await serveHttp()
+  const bearer = `Bearer ${token}`
+  const allowed = await get('/', bearer)
+  assert.deepEqual([allowed.status, await allowed.text()], [200, 'user:ann'])
+  assert.equal((await get('/', `bearer  ${token}`)).status, 200)
+  const missing = await get('/')
+  assert.deepEqual([missing.status, missing.headers.get('www-authenticate')], [401, 'Bearer'])
+  for (const wrong of [`${bearer}A`, 'Bearer x']) {
+    const refused = await get('/', wrong)
+    assert.deepEqual(
+      [refused.status, refused.headers.get('www-authenticate'), await refused.json()],
+      [401, 'Bearer error="invalid_token"', { error: 'invalid_token' }],
+    )
+  }
+  assert.equal((await get('/', 'Basic eDp5')).status, 401)
+  const forbidden = await get('/write', bearer)
+  const challenge = 'Bearer error="insufficient_scope", scope="videos:write"'
+  assert.deepEqual([forbidden.status, forbidden.headers.get('www-authenticate')], [403, challenge])
+  await stall()
+  const stale = await get('/', bearer)
+  assert.deepEqual([stale.status, stale.headers.get('retry-after')], [503, '1'])
+  assert.equal((await get('/ask', bearer)).status, 503, 'the authority does not answer')
+})
+
+it('refuses a revoked token over HTTP', async () => {
+  const get = await serveHttp()
+  await client.revoke({ token })
+  await until('revoked', async () => (await get('/', `Bearer ${token}`)).status === 401, 5_000)
+})
+
+// === gRPC ===
+
+const text = { serialize: (value: string) => Buffer.from(value), deserialize: (bytes: Buffer) => bytes.toString() }
+
+/** A service with a method of each kind, of plain texts. */
+function echo(): ServiceDefinition {
+  const method = (name: string, requestStream: boolean, responseStream: boolean) => ({
+    path: `/test.Echo/${name}`,
+    requestStream,
+    responseStream,
+    requestSerialize: text.serialize,
+    requestDeserialize: text.deserialize,
+    responseSerialize: text.serialize,
+    responseDeserialize: text.deserialize,
+  })
+  return {
+    Unary: method('Unary', false, false),
+    Writes: method('Writes', false, true),
+    Reads: method('Reads', true, false),
+    Both: method('Both', true, true),
+    Write: method('Write', false, false),
+    Forgotten: method('Forgotten', false, false),
+    Open: method('Open', false, false),
+  }
+}
+
+type Answer = (error: ServiceError | null, answer?: string) => void
+
+async function serveGrpc(): Promise<string> {
+  const subject = (call: object) => claimsOfCall(call).subject
+  const unary = (call: ServerUnaryCall<string, string>, answer: Answer) => answer(null, subject(call))
+  const writes = (call: ServerWritableStream<string, string> | ServerDuplexStream<string, string>) => {
+    call.write(subject(call))
+    call.end()
+  }
+  const handlers = { Unary: unary, Writes: writes, Reads: unary, Both: writes, Write: unary, Forgotten: unary }
+  const open = (_: unknown, answer: Answer) => answer(null, 'open')
+  const read = 'videos:read'
+  const required = { Unary: read, Writes: read, Reads: read, Both: null, Write: 'videos:write' }
+  const protection = { verifier, required, public: ['Open'] }
+  const server = new Server()
+  server.addService(echo(), protectService(echo(), { ...handlers, Open: open }, protection))
+  cleanups.then(() => server.forceShutdown())
+  return `127.0.0.1:${await listen(server)}`
+}
+
+/** The answer of a method of any kind, or the code of its error. */
+function ask(service: GrpcClient, name: string, metadata: Metadata): Promise<string | status> {
+  const { path, requestStream, responseStream } = echo()[name]!
+  return new Promise((resolve) => {
+    const answer: Answer = (error, value) => resolve(error?.code ?? value ?? 'nothing')
+    const coded = [path, text.serialize, text.deserialize] as const
+    if (responseStream) {
+      const call = requestStream
+        ? service.makeBidiStreamRequest(...coded, metadata)
+        : service.makeServerStreamRequest(...coded, 'hello', metadata)
+      call.on('data', (value: string) => resolve(value))
+      call.on('error', (error: ServiceError) => resolve(error.code))
+    } else if (requestStream) {
+      service.makeClientStreamRequest(...coded, metadata, answer).end()
+    } else {
+      service.makeUnaryRequest(...coded, 'hello', metadata, answer)
+    }
+  })
+}
+
+const Echo = makeGenericClientConstructor({}, 'test.Echo')
+
+it('guards gRPC: OK, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE', async () => {
+  const service = cleanups.add(new Echo(await serveGrpc(), credentials.createInsecure()))
+  const call = (name: string, bearer?: string) => {
+    const metadata = new Metadata()
+    if (bearer !== undefined) {
+      metadata.set('authorization', `Bearer ${bearer}`)
+    }
+    return ask(service, name, metadata)
+  }
+  for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
+    assert.equal(await call(name, token), 'user:ann', name)
+    for (const wrong of [undefined, '', 'garbage', `${token}A`]) {
+      assert.equal(await call(name, wrong), status.UNAUTHENTICATED, name)
+    }
+  }
+  assert.equal(await call('Write', token), status.PERMISSION_DENIED)
+  assert.equal(await call('Forgotten', token), status.PERMISSION_DENIED)
+  assert.equal(await call('Open'), 'open')
+  await client.revoke({ token })
+  await until('revoked', async () => (await call('Unary', token)) === status.UNAUTHENTICATED, 5_000)
+  token = (await issue(client)).token
+  await stall()
+  assert.equal(await call('Unary', token), status.UNAVAILABLE)
+  assert.equal(await call('Both', token), status.UNAVAILABLE)
+})
+
+it('sends a token of the source with every kind of call', async () => {
+  const address = await serveGrpc()
+  const source = cleanups.add(new TokenSource(client, { ...VIEWER, subject: 'user:bob' }))
+  const connect = (source: TokenSource) =>
+    cleanups.add(new Echo(address, credentials.createInsecure(), { interceptors: [sendToken(source)] }))
+  for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
+    assert.equal(await ask(connect(source), name, new Metadata()), 'user:bob', name)
+  }
+  // Where there is no token, the call fails with the status of why.
+  const refused = cleanups.add(new TokenSource(client, { ...VIEWER, scopes: ['videos:write'], requireAll: true }))
+  for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
+    assert.equal(await ask(connect(refused), name, new Metadata()), status.PERMISSION_DENIED, name)
+  }
+})
