@@ -16,7 +16,7 @@ use tessera_core::{
     ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock,
 };
 use tessera_policy::{Permission, Policy};
-use tessera_server::{Limits, Listeners, ServeOptions, launch, serve, telemetry};
+use tessera_server::{Listeners, ServeOptions, launch, serve, telemetry};
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
