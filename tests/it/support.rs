@@ -48,6 +48,16 @@ pub fn binaries() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().unwrap().parent().unwrap().to_owned();
         let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells this test about its package is no business of another build: some build scripts
+        // look at it, and what depends on them would be built anew each time.
+        for (name, _) in std::env::vars() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
+                .iter()
+                .any(|start| name.starts_with(start))
+            {
+                cargo.env_remove(name);
+            }
+        }
         cargo.args([
             "build",
             "--quiet",
@@ -65,6 +75,41 @@ pub fn binaries() -> &'static Path {
         assert!(built.success(), "tessera does not build");
         profile
     })
+}
+
+/// An example service, killed when it is dropped.
+pub struct Service {
+    child: Child,
+    /// The variable that says where it is, with its value.
+    pub place: (String, String),
+}
+
+impl Service {
+    /// Starts it with these variables; it prints an `export` line when it listens.
+    pub fn start(name: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(binaries().join(name))
+            .env("LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
+        printed.read_line(&mut line).unwrap();
+        let exported = line.trim().strip_prefix("export ").expect("an export line");
+        let (variable, value) = exported.split_once('=').unwrap();
+        let place = (variable.to_owned(), value.to_owned());
+        Self { child, place }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A running authority, killed when it is dropped.

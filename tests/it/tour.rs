@@ -4,13 +4,9 @@
 //! what the command above it must have printed. The example services that the tour calls are started as
 //! their `console` block says, on free ports.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use crate::support::{Authority, binaries, binary, root, stderr, stdout};
+use crate::support::{Authority, Service, binary, root, stderr, stdout};
 
 /// The commands of the tour, each with what it must print.
 fn steps() -> Vec<(String, Vec<String>)> {
@@ -38,41 +34,6 @@ fn steps() -> Vec<(String, Vec<String>)> {
         }
     }
     steps
-}
-
-/// An example service, killed when it is dropped.
-struct Service {
-    child: Child,
-    /// The variable that says where it is, with its value.
-    place: (String, String),
-}
-
-impl Service {
-    /// Starts it with these variables; it prints an `export` line when it listens.
-    fn start(name: &str, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binaries().join(name))
-            .env("LISTEN", "127.0.0.1:0")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut printed = BufReader::new(child.stdout.take().unwrap());
-        printed.read_line(&mut line).unwrap();
-        let exported = line.trim().strip_prefix("export ").expect("an export line");
-        let (variable, value) = exported.split_once('=').unwrap();
-        let place = (variable.to_owned(), value.to_owned());
-        Self { child, place }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
