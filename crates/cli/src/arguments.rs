@@ -194,6 +194,9 @@ pub(crate) enum Token {
         /// Why, for the audit record and the subscribers.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
+        /// Wait until every required verifier knows, or refuses by itself.
+        #[arg(long)]
+        wait: bool,
     },
     /// Show what an access token says, without asking whether it is valid.
     Inspect {

@@ -51,14 +51,14 @@ pub(crate) async fn run(
             let response = connection.tokens().await?.introspect(request).await?.into_inner();
             output.print(&json::introspect_response(&response), || introspection(&response))?;
         }
-        Token::Revoke { token, reason } => {
+        Token::Revoke { token, reason, wait } => {
             let target = Some(Target::Token(secret(token)?));
             let request = RevokeRequest {
                 reason,
                 target,
                 ..RevokeRequest::default()
             };
-            print_revoked(request, false, connection, output).await?;
+            print_revoked(request, wait, connection, output).await?;
         }
         Token::Inspect {
             token,
