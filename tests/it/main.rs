@@ -13,6 +13,7 @@ mod architecture;
 mod cases;
 mod command_line;
 mod contract;
+mod doors;
 mod durability;
 mod main_job;
 mod offline;

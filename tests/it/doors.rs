@@ -1,0 +1,157 @@
+//! Other people's clients against the HTTP doors, as they come from their registries; `docs/peers.md` tells
+//! how to run these.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    peers::{Peers, run},
+    support::{Authority, Service, binary, stderr},
+};
+
+/// The authority, the example service and the host that puts both at one address, as the video company's
+/// clients expect it.
+struct Company {
+    authority: Authority,
+    _videos: Service,
+    host: Host,
+    secure_host: Host,
+    /// The certificate of the host that speaks TLS.
+    certificate: TempDir,
+}
+
+impl Company {
+    fn open(peers: &Peers, arguments: &[&str]) -> Self {
+        let authority = Authority::dev(arguments);
+        let api_key = authority.api_key("production");
+        let reach = [
+            ("TESSERA_ADDR", &*authority.address),
+            ("TESSERA_API_KEY", &api_key),
+        ];
+        let videos = Service::start("videos", &reach);
+        let certificate = certificate();
+        let script = || {
+            let mut script = peers.python();
+            script
+                .arg("tests/peers/video_company/host.py")
+                .env("AUTHORITY", &authority.address)
+                .env("VIDEOS", &videos.place.1);
+            script
+        };
+        let host = Host::start(&mut script());
+        let secure_host = Host::start(
+            script()
+                .env("CERTIFICATE", certificate.path().join("host.crt"))
+                .env("PRIVATE_KEY", certificate.path().join("host.pem")),
+        );
+        Self {
+            authority,
+            _videos: videos,
+            host,
+            secure_host,
+            certificate,
+        }
+    }
+
+    /// The key of a client that policy grants nothing.
+    fn key_without_scopes(&self) -> String {
+        let mut command = self.authority.tessera("production");
+        let made = command
+            .args(["apikey", "create", "nobody", "--json"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        made["secret"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A process that prints its port, killed when it is dropped.
+struct Host {
+    child: Child,
+    port: String,
+}
+
+impl Host {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
+        printed.read_line(&mut port).unwrap();
+        let port = port.trim().to_owned();
+        assert!(!port.is_empty(), "the host did not start");
+        Self { child, port }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn certificate() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let names = vec!["localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(folder.path().join("host.crt"), made.cert.pem()).unwrap();
+    fs::write(folder.path().join("host.pem"), made.signing_key.serialize_pem()).unwrap();
+    folder
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_video_companys_python_client_works_unmodified() {
+    let Some(peers) = Peers::installed() else { return };
+    let company = Company::open(&peers, &["--access-ttl", "12s"]);
+    let mut script = peers.python();
+    script
+        .arg("tests/peers/video_company/client.py")
+        .env("HOST", format!("http://127.0.0.1:{}", company.host.port))
+        .env("API_KEY", company.authority.api_key("production"))
+        .env("SANDBOX_API_KEY", company.authority.api_key("sandbox"))
+        .env("TESSERA", binary())
+        .env("TESSERA_ADDR", &company.authority.address)
+        .env("TESSERA_API_KEY", company.authority.api_key("production"));
+    run(&mut script, "");
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_video_companys_node_clients_and_uploader_work_unmodified() {
+    let Some(peers) = Peers::installed() else { return };
+    let company = Company::open(&peers, &[]);
+    let mut script = peers.node();
+    script
+        .arg("tests/peers/video_company/clients.mjs")
+        .env("HOST", format!("http://127.0.0.1:{}", company.host.port))
+        .env("SECURE_HOST", format!("localhost:{}", company.secure_host.port))
+        .env("NODE_EXTRA_CA_CERTS", company.certificate.path().join("host.crt"))
+        .env("API_KEY", company.authority.api_key("production"))
+        .env("NO_SCOPES_API_KEY", company.key_without_scopes());
+    run(&mut script, "");
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn oauth_libraries_work_unmodified() {
+    let Some(peers) = Peers::installed() else { return };
+    let authority = Authority::dev(&[]);
+    let mut script = peers.python();
+    script
+        .arg("tests/peers/oauth_clients.py")
+        .env("TESSERA_ADDR", &authority.address)
+        .env("TESSERA_API_KEY", authority.api_key("production"));
+    run(&mut script, "");
+}
