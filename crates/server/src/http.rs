@@ -24,12 +24,26 @@ use crate::{connection::PeerAddress, edge::Edge};
 mod login;
 mod metadata;
 mod oauth;
+mod openapi;
 mod problem;
 
 use problem::Problem;
 
 /// The longest body of a request at a door.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Where the doors are.
+const PATHS: [&str; 9] = [
+    "/auth/api-key",
+    "/auth/refresh",
+    "/oauth2/token",
+    "/oauth2/introspect",
+    "/oauth2/revoke",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-authorization-server/{*issuer}",
+    "/keys",
+    "/openapi.json",
+];
 
 /// How the doors are served.
 #[derive(Clone, Debug, Default)]
@@ -49,21 +63,27 @@ struct Visit {
 /// The gRPC routes with the doors beside them.
 pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> Router {
     let id = HeaderName::from_static("x-request-id");
+    let [
+        api_key,
+        refresh,
+        token,
+        introspect,
+        revoke,
+        first_issuer,
+        issuer,
+        keys,
+        description,
+    ] = PATHS;
     let doors = Router::new()
-        .route("/auth/api-key", post(login::api_key))
-        .route("/auth/refresh", post(login::refresh))
-        .route("/oauth2/token", post(oauth::token))
-        .route("/oauth2/introspect", post(oauth::introspect))
-        .route("/oauth2/revoke", post(oauth::revoke))
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get(metadata::first_issuer),
-        )
-        .route(
-            "/.well-known/oauth-authorization-server/{*issuer}",
-            get(metadata::issuer),
-        )
-        .route("/keys", get(metadata::keys))
+        .route(api_key, post(login::api_key))
+        .route(refresh, post(login::refresh))
+        .route(token, post(oauth::token))
+        .route(introspect, post(oauth::introspect))
+        .route(revoke, post(oauth::revoke))
+        .route(first_issuer, get(metadata::first_issuer))
+        .route(issuer, get(metadata::issuer))
+        .route(keys, get(metadata::keys))
+        .route(description, get(openapi::description))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tessera_authority::{IssueRequest, PresentedToken, RefreshRequest, TokenSet};
 use tessera_core::{Audience, Refreshable, ScopeSet};
 use tonic::Status;
+use utoipa::ToSchema;
 
 use super::{Visit, problem::Problem};
 use crate::{
@@ -23,29 +24,44 @@ use crate::{
 const AUDIENCE: &str = "api";
 
 /// What `POST /auth/api-key` takes. Members that are not known are passed over.
-#[derive(Deserialize)]
-struct ApiKeyLogin {
+#[derive(Deserialize, ToSchema)]
+pub(super) struct ApiKeyLogin {
     #[serde(rename = "apiKey")]
     api_key: String,
 }
 
 /// What `POST /auth/refresh` takes.
-#[derive(Deserialize)]
-struct RefreshLogin {
+#[derive(Deserialize, ToSchema)]
+pub(super) struct RefreshLogin {
     #[serde(rename = "refreshToken")]
     refresh_token: String,
 }
 
 /// What both give.
-#[derive(Serialize)]
-struct AccessToken {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AccessToken {
+    /// `Bearer`.
     token_type: &'static str,
+    /// Seconds.
     expires_in: u64,
     access_token: String,
     refresh_token: String,
 }
 
 /// Trades an API key for tokens of the client itself, with all that policy grants it.
+#[utoipa::path(
+    post,
+    path = "/auth/api-key",
+    request_body(content = ApiKeyLogin, content_type = "application/json"),
+    responses(
+        (status = 200, body = AccessToken),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let visit = match Visit::read(edge, request).await {
         Ok(visit) => visit,
@@ -80,6 +96,19 @@ fn audience(edge: &Edge) -> Option<Audience> {
 }
 
 /// Trades a refresh token for its successor and an access token. The token is all there is to show.
+#[utoipa::path(
+    post,
+    path = "/auth/refresh",
+    request_body(content = RefreshLogin, content_type = "application/json"),
+    responses(
+        (status = 200, body = AccessToken),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let visit = match Visit::read(edge, request).await {
         Ok(visit) => visit,

@@ -16,6 +16,14 @@ use super::problem::Problem;
 use crate::edge::Edge;
 
 /// The metadata of the production realm, or of the only one.
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server",
+    responses(
+        (status = 200, body = Object),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn first_issuer(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let realms = edge.authority.realms();
     let first = realms
@@ -29,6 +37,15 @@ pub(super) async fn first_issuer(State(edge): State<Arc<Edge>>, request: Request
 }
 
 /// The metadata of the realm whose issuer has this path (RFC 8414 §3.1), or whose name it is.
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server/{issuer}",
+    params(("issuer" = String, Path, description = "The path of the realm's issuer, or its name")),
+    responses(
+        (status = 200, body = Object),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn issuer(
     State(edge): State<Arc<Edge>>,
     Path(path): Path<String>,
@@ -45,6 +62,7 @@ pub(super) async fn issuer(
 }
 
 /// The verifying keys of all realms, for those who do not speak gRPC.
+#[utoipa::path(get, path = "/keys", responses((status = 200, body = Object)))]
 pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
     let keys: Vec<_> = edge.authority.published_keys(None).iter().map(key).collect();
     Json(json!({ "keys": keys })).into_response()

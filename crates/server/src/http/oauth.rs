@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tessera_authority::{IssueRequest, Principal, TokenSet};
 use tessera_proto::v1;
 use tonic::Status;
+use utoipa::ToSchema;
 
 use super::Visit;
 use crate::{
@@ -26,13 +27,15 @@ mod error;
 
 use client::Credentials;
 use error::Failure;
+pub(super) use error::OAuthError;
 
 /// Asks for a refresh token, which RFC 6749 §4.4.3 advises against where nobody asks.
 const OFFLINE_ACCESS: &str = "offline_access";
 
 /// What `POST /oauth2/token` takes.
-#[derive(Deserialize)]
-struct TokenForm {
+#[derive(Deserialize, ToSchema)]
+pub(super) struct TokenForm {
+    /// `client_credentials` or `refresh_token`.
     grant_type: String,
     scope: Option<String>,
     audience: Option<String>,
@@ -40,14 +43,14 @@ struct TokenForm {
 }
 
 /// What introspection and revocation take.
-#[derive(Deserialize)]
-struct TokenToLookAt {
+#[derive(Deserialize, ToSchema)]
+pub(super) struct TokenToLookAt {
     token: String,
 }
 
 /// What `POST /oauth2/token` gives (RFC 6749 §5.1).
-#[derive(Serialize)]
-struct TokenAnswer {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenAnswer {
     access_token: String,
     token_type: &'static str,
     expires_in: u64,
@@ -56,7 +59,32 @@ struct TokenAnswer {
     scope: String,
 }
 
+/// What introspection says of an active token; of any other only `active`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes an answer that is made member by member")]
+pub(super) struct IntrospectionAnswer {
+    active: bool,
+    scope: Option<String>,
+    client_id: Option<String>,
+    sub: Option<String>,
+    exp: Option<i64>,
+}
+
 /// `POST /oauth2/token`.
+#[utoipa::path(
+    post,
+    path = "/oauth2/token",
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    security(("basic" = []), ("bearer" = [])),
+    responses(
+        (status = 200, body = TokenAnswer),
+        (status = 400, body = OAuthError),
+        (status = 401, body = OAuthError),
+        (status = 413, body = OAuthError),
+        (status = 429, body = OAuthError),
+        (status = 503, body = OAuthError),
+    )
+)]
 pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     answer(edge, request, "POST /oauth2/token", async |visit, principal| {
         let form: TokenForm = form(&visit.body)?;
@@ -71,6 +99,20 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
 }
 
 /// `POST /oauth2/introspect`.
+#[utoipa::path(
+    post,
+    path = "/oauth2/introspect",
+    request_body(content = TokenToLookAt, content_type = "application/x-www-form-urlencoded"),
+    security(("basic" = []), ("bearer" = [])),
+    responses(
+        (status = 200, body = IntrospectionAnswer),
+        (status = 400, body = OAuthError),
+        (status = 401, body = OAuthError),
+        (status = 413, body = OAuthError),
+        (status = 429, body = OAuthError),
+        (status = 503, body = OAuthError),
+    )
+)]
 pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     answer(
         edge,
@@ -88,6 +130,20 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
 }
 
 /// `POST /oauth2/revoke`. A token that is not known is answered as one that is.
+#[utoipa::path(
+    post,
+    path = "/oauth2/revoke",
+    request_body(content = TokenToLookAt, content_type = "application/x-www-form-urlencoded"),
+    security(("basic" = []), ("bearer" = [])),
+    responses(
+        (status = 200, body = Object),
+        (status = 400, body = OAuthError),
+        (status = 401, body = OAuthError),
+        (status = 413, body = OAuthError),
+        (status = 429, body = OAuthError),
+        (status = 503, body = OAuthError),
+    )
+)]
 pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     answer(edge, request, "POST /oauth2/revoke", async |visit, principal| {
         let form: TokenToLookAt = form(&visit.body)?;

@@ -7,12 +7,13 @@ use axum::{
 use serde::Serialize;
 use serde_json::to_vec;
 use tonic::Status;
+use utoipa::ToSchema;
 
 use super::Unread;
 use crate::status::Reading;
 
 /// A failure.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
     /// `urn:tessera:problem:` and the reason.
     #[serde(rename = "type")]
@@ -29,8 +30,8 @@ pub(super) struct Problem {
 }
 
 /// One field, or one scope.
-#[derive(Debug, Serialize)]
-struct Part {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Part {
     name: String,
     title: String,
 }

@@ -557,6 +557,14 @@ async fn metadata_and_keys_are_there_for_everybody() {
     send(&world, &format!("{well_known}/moon"), &[], b"")
         .await
         .problem(404, "NOT_FOUND");
+    let described = send(&world, "GET /openapi.json", &[], b"").await.json();
+    assert_eq!(
+        described["paths"]["/auth/api-key"]["post"]["responses"]["200"]["content"]
+            .as_object()
+            .unwrap()
+            .len(),
+        1
+    );
     let keys = send(&world, "GET /keys", &[], b"").await.json();
     let key = &keys["keys"][0];
     assert!(key["kid"].as_str().unwrap().starts_with("k4.pid."), "{key}");

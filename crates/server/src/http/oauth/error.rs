@@ -5,14 +5,25 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tonic::{Code, Status};
+use utoipa::ToSchema;
 
 use super::no_store;
 use crate::{
     http::Unread,
     status::{self, Reading},
 };
+
+/// The body of a failure.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct OAuthError {
+    error: &'static str,
+    error_description: String,
+    /// The reason of the contract, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -99,10 +110,11 @@ impl From<Unread> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut body = json!({ "error": self.error, "error_description": plain(&self.description) });
-        if let (Some(reason), Some(members)) = (self.reason, body.as_object_mut()) {
-            members.insert("reason".to_owned(), json!(reason));
-        }
+        let body = OAuthError {
+            error: self.error,
+            error_description: plain(&self.description),
+            reason: self.reason,
+        };
         let mut response = no_store((self.code, Json(body)).into_response());
         let headers = response.headers_mut();
         if self.code == StatusCode::UNAUTHORIZED {

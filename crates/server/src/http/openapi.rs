@@ -1,0 +1,87 @@
+//! The description of the doors, made from their code.
+
+use axum::{Json, response::IntoResponse};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use super::{
+    login::{self, AccessToken, ApiKeyLogin, RefreshLogin},
+    metadata,
+    oauth::{self, IntrospectionAnswer, OAuthError, TokenAnswer, TokenForm, TokenToLookAt},
+    problem::{Part, Problem},
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tessera over HTTP",
+        description = "The doors of the token authority for those who speak no gRPC. The gRPC API is the contract.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(
+        login::api_key,
+        login::refresh,
+        oauth::token,
+        oauth::introspect,
+        oauth::revoke,
+        metadata::first_issuer,
+        metadata::issuer,
+        metadata::keys,
+    ),
+    components(schemas(
+        AccessToken,
+        ApiKeyLogin,
+        IntrospectionAnswer,
+        OAuthError,
+        Part,
+        Problem,
+        RefreshLogin,
+        TokenAnswer,
+        TokenForm,
+        TokenToLookAt,
+    )),
+    modifiers(&Credentials)
+)]
+struct Description;
+
+/// How clients authenticate at the OAuth routes: by Basic, or by the API key as a bearer token.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        for (name, scheme) in [
+            ("basic", HttpAuthScheme::Basic),
+            ("bearer", HttpAuthScheme::Bearer),
+        ] {
+            let scheme = HttpBuilder::new().scheme(scheme).build();
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// `GET /openapi.json`.
+pub(super) async fn description() -> impl IntoResponse {
+    Json(Description::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_door_is_described() {
+        let described = Description::openapi();
+        let paths: Vec<_> = described.paths.paths.keys().map(String::as_str).collect();
+        for path in crate::http::PATHS {
+            // What OpenAPI can't say is that a parameter takes slashes.
+            let path = path.replace("{*", "{");
+            assert!(
+                paths.contains(&path.as_str()) || path == "/openapi.json",
+                "{path} is in no `paths` of `Description`"
+            );
+        }
+    }
+}
