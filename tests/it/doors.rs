@@ -155,3 +155,30 @@ fn oauth_libraries_work_unmodified() {
         .env("TESSERA_API_KEY", authority.api_key("production"));
     run(&mut script, "");
 }
+
+/// Its check that what the description allows is accepted is left out: a wrong API key is of the right form,
+/// and the video company's clients expect 400 for it.
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn schemathesis_finds_nothing() {
+    let Some(peers) = Peers::installed() else { return };
+    let authority = Authority::dev(&[]);
+    let key = format!("Authorization: Bearer {}", authority.api_key("production"));
+    let nobody = "Authorization: Bearer tsk_production_no".to_owned();
+    let folder = TempDir::new().unwrap();
+    for header in [key, nobody] {
+        let mut schemathesis = peers.tool("schemathesis");
+        schemathesis
+            .current_dir(folder.path())
+            .args([
+                "run",
+                "--max-examples",
+                "30",
+                "--exclude-checks",
+                "positive_data_acceptance",
+            ])
+            .args(["--header", &header])
+            .arg(format!("{}/openapi.json", authority.address));
+        run(&mut schemathesis, "");
+    }
+}

@@ -160,7 +160,7 @@ impl Peers {
     }
 
     /// A program of the Python environment.
-    fn tool(&self, name: &str) -> Command {
+    pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(self.0.join("venv/bin").join(name));
         command.current_dir(root());
         command
