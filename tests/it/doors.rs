@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     peers::{Peers, run},
-    support::{Authority, Service, binary, stderr},
+    support::{Authority, Service, binary, root, stderr},
 };
 
 /// The authority, the example service and the host that puts both at one address, as the video company's
@@ -154,6 +154,41 @@ fn oauth_libraries_work_unmodified() {
         .env("TESSERA_ADDR", &authority.address)
         .env("TESSERA_API_KEY", authority.api_key("production"));
     run(&mut script, "");
+}
+
+/// The block of `docs/http.md` in a language.
+fn example(language: &str) -> String {
+    let page = fs::read_to_string(root().join("docs/http.md")).unwrap();
+    let block = page.split(&format!("```{language}\n")).nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_examples_of_the_page_about_http_run() {
+    let Some(peers) = Peers::installed() else { return };
+    let authority = Authority::dev(&[]);
+    let reach = [
+        ("A", authority.address.clone()),
+        ("K", authority.api_key("production")),
+    ];
+    let python = format!(
+        "import os\naddress, api_key = os.environ['A'], os.environ['K']\n{}",
+        example("python")
+    );
+    let mut script = peers.python();
+    script
+        .arg("-")
+        .env("AUTHLIB_INSECURE_TRANSPORT", "1")
+        .envs(reach.clone());
+    assert_eq!(run(&mut script, &python), "videos:read\n");
+    let node = format!(
+        "const [address, apiKey] = [process.env.A, process.env.K];\n{}",
+        example("js")
+    );
+    let mut script = peers.node();
+    script.args(["--input-type=module", "-"]).envs(reach);
+    assert_eq!(run(&mut script, &node), "videos:read\n");
 }
 
 /// Its check that what the description allows is accepted is left out: a wrong API key is of the right form,

@@ -8,18 +8,17 @@ use std::{fs, process::Command};
 
 use crate::support::{Authority, Service, binary, root, stderr, stdout};
 
-/// The commands of the tour, each with what it must print.
-fn steps() -> Vec<(String, Vec<String>)> {
+/// The text below "A tour" of the README.
+fn tour() -> String {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let tour = readme
-        .split("\n## A tour\n")
-        .nth(1)
-        .unwrap()
-        .split("\n## ")
-        .next()
-        .unwrap();
+    let tour = readme.split("\n## A tour\n").nth(1).unwrap();
+    tour.split("\n## ").next().unwrap().to_owned()
+}
+
+/// The commands of a page, each with what it must print.
+fn steps(page: &str) -> Vec<(String, Vec<String>)> {
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
-    for block in tour.split("```sh\n").skip(1) {
+    for block in page.split("```sh\n").skip(1) {
         for line in block
             .split("```")
             .next()
@@ -36,22 +35,11 @@ fn steps() -> Vec<(String, Vec<String>)> {
     steps
 }
 
-#[test]
-fn the_tour_goes_as_it_says() {
-    let authority = Authority::dev(&[]);
-    let api_key = authority.api_key("production");
-    let reach = [
-        ("TESSERA_ADDR", &*authority.address),
-        ("TESSERA_API_KEY", &api_key),
-    ];
-    let videos = Service::start("videos", &reach);
-    let (_, address) = &videos.place;
-    let front = Service::start("front", &[reach[0], reach[1], ("VIDEOS", address)]);
-    let steps = steps();
-    assert!(steps.len() >= 10, "{steps:?}");
+/// Runs all in one shell, and compares.
+fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     let mut script = String::new();
     for (number, (command, _)) in steps.iter().enumerate() {
-        // A refusal is part of the tour: it must print what is said, and not end it.
+        // A refusal is part of it: it must print what is said, and not end the rest.
         script += &format!("echo '@@@ {number}'\n{command} 2>&1 || true\n");
     }
     let path = format!(
@@ -63,8 +51,7 @@ fn the_tour_goes_as_it_says() {
         .args(["-u", "-c", &script])
         .current_dir(root())
         .env("PATH", path)
-        .envs(reach)
-        .envs([videos.place.clone(), front.place.clone()])
+        .envs(variables.iter().copied())
         .env("no_proxy", "127.0.0.1")
         .output()
         .unwrap();
@@ -79,6 +66,46 @@ fn the_tour_goes_as_it_says() {
             );
         }
     }
+}
+
+#[test]
+fn the_tour_goes_as_it_says() {
+    let authority = Authority::dev(&[]);
+    let api_key = authority.api_key("production");
+    let reach = [
+        ("TESSERA_ADDR", &*authority.address),
+        ("TESSERA_API_KEY", &api_key),
+    ];
+    let videos = Service::start("videos", &reach);
+    let (_, address) = &videos.place;
+    let front = Service::start("front", &[reach[0], reach[1], ("VIDEOS", address)]);
+    let steps = steps(&tour());
+    assert!(steps.len() >= 10, "{steps:?}");
+    let place = |service: &Service| service.place.clone();
+    let (videos, front) = (place(&videos), place(&front));
+    run(
+        &steps,
+        &[reach[0], reach[1], (&videos.0, &videos.1), (&front.0, &front.1)],
+    );
     let checked = steps.iter().filter(|(_, expected)| !expected.is_empty()).count();
     assert!(checked >= 8, "a tour whose answers nobody checks");
+}
+
+#[test]
+fn the_page_about_http_says_what_happens() {
+    let authority = Authority::dev(&[]);
+    let api_key = authority.api_key("production");
+    let page = fs::read_to_string(root().join("docs/http.md")).unwrap();
+    let steps = steps(&page);
+    assert!(
+        steps.iter().all(|(_, expected)| !expected.is_empty()) && steps.len() >= 6,
+        "{steps:?}"
+    );
+    run(
+        &steps,
+        &[
+            ("TESSERA_ADDR", &*authority.address),
+            ("TESSERA_API_KEY", &api_key),
+        ],
+    );
 }
