@@ -61,7 +61,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
         ],
     ),
     ("tessera-examples", &["tessera-client"]),
-    ("tessera-bench", &["tessera-proto"]),
+    ("tessera-bench", &["tessera-client", "tessera-proto"]),
     ("tessera-proto", &[]),
 ];
 

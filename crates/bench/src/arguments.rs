@@ -38,6 +38,9 @@ pub(crate) struct Run {
     /// Subscribers that each revocation is sent to.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = value_parser!(u16).range(1..=4000))]
     pub(crate) watchers: u16,
+    /// Verifiers that each revocation is refused by in the part `refusal`, each count in turn.
+    #[arg(long, default_value = "1,100,1000", value_delimiter = ',', value_name = "N,…", value_parser = value_parser!(u16).range(1..=4000))]
+    pub(crate) verifiers: Vec<u16>,
     /// Only these, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     pub(crate) only: Vec<Part>,
@@ -68,6 +71,8 @@ pub(crate) enum Part {
     Durable,
     /// One revocation to many subscribers.
     Watch,
+    /// One revocation until verifiers refuse by it, and as many as they can take.
+    Refusal,
     /// Refreshes beside many subscribers, a tenth of which do not read.
     Frozen,
 }

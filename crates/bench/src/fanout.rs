@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,11 @@ use tessera_proto::v1::{
     revocation_service_client::RevocationServiceClient, revoke_request::Target as Revoked,
     token_service_client::TokenServiceClient, watch_request, watch_response, watch_start,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::timeout_at,
+};
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
@@ -57,9 +62,12 @@ pub(crate) trait Trigger {
 
 impl Watchers {
     /// Subscribes to the revocations of `server`, and waits until each subscription stands.
-    pub(crate) async fn of_revocations(server: &Target, count: u16) -> Result<Self, Failure> {
+    pub(crate) async fn of_revocations(
+        server: &Target,
+        channels: impl IntoIterator<Item = Channel>,
+    ) -> Result<Self, Failure> {
         let mut streams = Vec::new();
-        for channel in server.channels_for(count) {
+        for channel in channels {
             let stream = watch(channel, &server.authorization()).await;
             streams.push(stream.map_err(|status| Failure::at("watching", status))?);
         }
@@ -69,9 +77,12 @@ impl Watchers {
     }
 
     /// Subscribes to the events of an echo server.
-    pub(crate) async fn of_broadcasts(server: &Target, count: u16) -> Result<Self, Failure> {
+    pub(crate) async fn of_broadcasts(
+        server: &Target,
+        channels: impl IntoIterator<Item = Channel>,
+    ) -> Result<Self, Failure> {
         let mut streams = Vec::new();
-        for channel in server.channels_for(count) {
+        for channel in channels {
             let request = server.authorization().on(Parcel::default());
             let stream = EchoClient::new(channel).subscribe(request).await;
             streams.push(stream.map_err(|status| Failure::at("subscribing", status))?);
@@ -127,6 +138,39 @@ impl Watchers {
         })
     }
 
+    /// Causes events for `time`, as many at once as there are triggers; an event is under way until every
+    /// subscriber has it, so none has to be dropped. Gives the deliveries a second.
+    pub(crate) async fn flood<T: Trigger + Send + 'static>(
+        &mut self,
+        triggers: Vec<T>,
+        time: Duration,
+    ) -> Result<f64, Failure> {
+        let room = Arc::new(Semaphore::new(triggers.len()));
+        let began = Instant::now();
+        let mut pulling = JoinSet::new();
+        for trigger in triggers {
+            pulling.spawn(pull_until(trigger, began + time, Arc::clone(&room)));
+        }
+        let (mut caused, mut received) = (0, 0);
+        while !pulling.is_empty() || received < caused * self.count {
+            tokio::select! {
+                receipt = self.receipt() => {
+                    receipt?;
+                    received += 1;
+                    if received % self.count == 0 {
+                        room.add_permits(1);
+                    }
+                }
+                Some(pulled) = pulling.join_next() => {
+                    let pulled = pulled.map_err(|error| Failure::at("a trigger", error))?;
+                    caused += pulled.map_err(|status| Failure::at("causing an event", status))?;
+                }
+            }
+        }
+        let received = u32::try_from(received).unwrap_or(u32::MAX);
+        Ok(f64::from(received) / began.elapsed().as_secs_f64())
+    }
+
     /// Causes one event, and tells the sizes of the call and of the event.
     pub(crate) async fn try_out(&mut self, trigger: &mut impl Trigger) -> Result<(Sizes, usize), Failure> {
         let pulled = trigger.pull().await;
@@ -153,6 +197,21 @@ impl Watchers {
             Err(_) => Err(Failure::new("a subscriber did not receive an event")),
         }
     }
+}
+
+/// Causes events until `end`, each when there is room; tells how many.
+async fn pull_until(mut trigger: impl Trigger, end: Instant, room: Arc<Semaphore>) -> Result<usize, Status> {
+    let mut caused = 0;
+    while let Ok(Ok(permit)) = timeout_at(end.into(), room.acquire()).await {
+        if Instant::now() >= end {
+            break;
+        }
+        // It comes back when every subscriber has the event.
+        permit.forget();
+        trigger.pull().await?;
+        caused += 1;
+    }
+    Ok(caused)
 }
 
 /// Subscribers that do not read: their streams stand, and nobody polls them.
@@ -214,20 +273,21 @@ async fn listen<M: prost::Message + Default + 'static>(
 pub(crate) struct Revoke {
     client: TokenServiceClient<Channel>,
     authorization: Authorization,
+    /// Which of several at once.
+    number: u16,
     revoked: u32,
 }
 
 impl Revoke {
-    pub(crate) fn new(channel: Channel, authorization: Authorization) -> Self {
+    pub(crate) fn new(channel: Channel, authorization: Authorization, number: u16) -> Self {
         Self {
             client: TokenServiceClient::new(channel),
             authorization,
+            number,
             revoked: 0,
         }
     }
-}
 
-impl Revoke {
     /// Ten revocations a second, for as long as it is polled.
     pub(crate) async fn steadily(&mut self) -> Status {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
@@ -244,7 +304,10 @@ impl Trigger for Revoke {
     async fn pull(&mut self) -> Result<Sizes, Status> {
         self.revoked += 1;
         let request = RevokeRequest {
-            target: Some(Revoked::Binding(format!("bench:{:08}", self.revoked))),
+            target: Some(Revoked::Binding(format!(
+                "bench:{:02}-{:06}",
+                self.number, self.revoked
+            ))),
             ..RevokeRequest::default()
         };
         let bytes = request.encoded_len();

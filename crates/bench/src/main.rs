@@ -11,6 +11,7 @@ mod fanout;
 mod fsync;
 mod parcel;
 mod process;
+mod refusal;
 mod report;
 mod stage;
 mod statistics;

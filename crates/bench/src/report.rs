@@ -12,7 +12,7 @@ pub(crate) struct Report {
 
 /// One figure of Tessera's beside its baseline's, over all rounds.
 pub(crate) struct Line {
-    what: &'static str,
+    what: String,
     unit: &'static str,
     tessera: Middle,
     baseline: Middle,
@@ -90,7 +90,7 @@ fn padded(row: &[String; 7], widths: &[usize; 7]) -> String {
 impl Line {
     /// A line of what both sides did in each round.
     pub(crate) fn of(
-        what: &'static str,
+        what: impl Into<String>,
         unit: &'static str,
         rounds: impl Iterator<Item = (f64, f64)>,
     ) -> Self {
@@ -98,7 +98,7 @@ impl Line {
         let measurable = rounds.iter().filter(|(_, baseline)| *baseline > 0.0);
         let ratios: Vec<f64> = measurable.map(|(tessera, baseline)| tessera / baseline).collect();
         Self {
-            what,
+            what: what.into(),
             unit,
             tessera: Middle::of(rounds.iter().map(|(tessera, _)| *tessera)),
             baseline: Middle::of(rounds.iter().map(|(_, baseline)| *baseline)),
@@ -124,7 +124,7 @@ impl Line {
             Some(false) => format!("{} missed", goal.text()),
         });
         [
-            self.what.to_owned(),
+            self.what.clone(),
             self.unit.to_owned(),
             figure(self.tessera.median),
             figure(self.baseline.median),

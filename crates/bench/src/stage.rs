@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tessera_client::{ApiKey, Connection};
 use tokio::process::Command;
 use tonic::{
     Request,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// The realm that is measured, of those that `tessera dev` serves.
-const REALM: &str = "production";
+pub(crate) const REALM: &str = "production";
 
 /// What is measured, and what it is measured against.
 pub(crate) struct Stage {
@@ -36,6 +37,7 @@ pub(crate) struct Stage {
 pub(crate) struct Target {
     pub(crate) process: Process,
     endpoint: Endpoint,
+    url: String,
     channels: Vec<Channel>,
     authorization: MetadataValue<Ascii>,
 }
@@ -101,7 +103,7 @@ impl Target {
     ) -> Result<Self, Failure> {
         let url = text(ready, &["grpc"])?;
         let what = format!("connecting to {url}");
-        let endpoint = Endpoint::from_shared(url).map_err(|error| Failure::at(&what, error))?;
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::at(&what, error))?;
         let mut channels = Vec::new();
         for _ in 0..arguments.connections {
             let channel = endpoint.connect().await;
@@ -110,6 +112,7 @@ impl Target {
         Ok(Self {
             process,
             endpoint,
+            url,
             channels,
             authorization: authorization.clone(),
         })
@@ -124,8 +127,7 @@ impl Target {
     pub(crate) async fn new_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
         let mut channels = Vec::new();
         for _ in 0..self.channels.len() {
-            let channel = self.endpoint.connect().await;
-            channels.push(channel.map_err(|error| Failure::at("connecting", error))?);
+            channels.push(self.new_channel().await?);
         }
         Ok(channels
             .iter()
@@ -133,6 +135,30 @@ impl Target {
             .take(usize::from(count))
             .cloned()
             .collect())
+    }
+
+    /// A channel for each of `count` callers alone.
+    pub(crate) async fn own_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
+        let mut channels = Vec::new();
+        for _ in 0..count {
+            channels.push(self.new_channel().await?);
+        }
+        Ok(channels)
+    }
+
+    async fn new_channel(&self) -> Result<Channel, Failure> {
+        let channel = self.endpoint.connect().await;
+        channel.map_err(|error| Failure::at("connecting", error))
+    }
+
+    /// How the client crate connects to it.
+    pub(crate) fn connection(&self) -> Result<Connection, Failure> {
+        let what = "reading the API key";
+        let header = self.authorization.to_str();
+        let header = header.map_err(|error| Failure::at(what, error))?;
+        let api_key = ApiKey::parse(header.trim_start_matches("Bearer "));
+        let api_key = api_key.map_err(|error| Failure::at(what, error))?;
+        Ok(Connection::new(&self.url, api_key))
     }
 
     /// The credential, which the echo is sent too: it has as many bytes to read.

@@ -12,11 +12,16 @@ use crate::{
     fanout::{Broadcast, Deliveries, Frozen, Revoke, Watchers},
     fsync,
     parcel::Sizes,
+    refusal::{Refusals, Verifiers},
     report::{Goal, Line, Report},
     stage::{Stage, Target},
     verb::Verb,
 };
 
+/// Revocations under way at once where deliveries are counted.
+const FLOOD_IN_FLIGHT: u16 = 64;
+/// For so many verifiers there is a goal.
+const REFUSAL_GOAL_AT: u16 = 1000;
 /// Refreshes under way at once where others are looked at.
 const REFRESHES_BESIDE: u16 = 4;
 
@@ -38,6 +43,15 @@ pub(crate) async fn run(stage: &Stage, arguments: &Run) -> Result<Report, Failur
     }
     if arguments.includes(Part::Frozen) {
         report.add(suite.frozen().await?);
+    }
+    if arguments.includes(Part::Refusal) {
+        for &count in &arguments.verifiers {
+            report.add(suite.refusal(count).await?);
+        }
+        // All of these are live, and each verifier that starts keeps each of them.
+        for &count in &arguments.verifiers {
+            report.add([suite.deliveries(count).await?]);
+        }
     }
     Ok(report)
 }
@@ -91,11 +105,11 @@ impl Suite<'_> {
     async fn watch(&self) -> Result<Vec<Line>, Failure> {
         let Stage { tessera, echo, .. } = self.stage;
         let count = self.arguments.watchers;
-        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization());
-        let mut watchers = Watchers::of_revocations(tessera, count).await?;
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 0);
+        let mut watchers = Watchers::of_revocations(tessera, tessera.channels_for(count)).await?;
         let (sizes, event) = watchers.try_out(&mut revoke).await?;
         let mut broadcast = Broadcast::new(first_channel(echo)?, echo.authorization(), sizes, event);
-        let mut subscribers = Watchers::of_broadcasts(echo, count).await?;
+        let mut subscribers = Watchers::of_broadcasts(echo, echo.channels_for(count)).await?;
         let rounds = self.rounds("watch", async |time| {
             let broadcasts = subscribers.measure(&mut broadcast, time, &echo.process).await?;
             let revocations = watchers.measure(&mut revoke, time, &tessera.process).await?;
@@ -104,15 +118,59 @@ impl Suite<'_> {
         Ok(watch_lines(&rounds.await?))
     }
 
+    /// One revocation until every verifier refuses by it, beside one broadcast to as many subscribers. Each
+    /// has a connection of its own.
+    async fn refusal(&self, count: u16) -> Result<Vec<Line>, Failure> {
+        let Stage { tessera, echo, .. } = self.stage;
+        let (sizes, event) = self.event_sizes().await?;
+        let mut broadcast = Broadcast::new(first_channel(echo)?, echo.authorization(), sizes, event);
+        let mut subscribers = Watchers::of_broadcasts(echo, echo.own_channels_for(count).await?).await?;
+        let mut verifiers = Verifiers::of(tessera, count).await?;
+        let name = format!("refusal at {count}");
+        let rounds = self.rounds(&name, async |time| {
+            let broadcasts = subscribers.measure(&mut broadcast, time, &echo.process).await?;
+            Ok((verifiers.measure(time).await?, broadcasts))
+        });
+        Ok(refusal_lines(count, &rounds.await?))
+    }
+
+    /// As many revocations as watchers can take, beside as many broadcasts.
+    async fn deliveries(&self, count: u16) -> Result<Line, Failure> {
+        let Stage { tessera, echo, .. } = self.stage;
+        let (sizes, event) = self.event_sizes().await?;
+        let mut subscribers = Watchers::of_broadcasts(echo, echo.own_channels_for(count).await?).await?;
+        let mut watchers = Watchers::of_revocations(tessera, tessera.own_channels_for(count).await?).await?;
+        let name = format!("deliveries to {count}");
+        let rounds = self.rounds(&name, async |time| {
+            let bare = |channel| Broadcast::new(channel, echo.authorization(), sizes, event);
+            let broadcasts = echo.channels_for(FLOOD_IN_FLIGHT).map(bare).collect();
+            let broadcasts = subscribers.flood(broadcasts, time).await?;
+            let channels = (1..).zip(tessera.channels_for(FLOOD_IN_FLIGHT));
+            let revoke = |(number, channel)| Revoke::new(channel, tessera.authorization(), number);
+            let revocations = watchers.flood(channels.map(revoke).collect(), time).await?;
+            Ok((revocations, broadcasts))
+        });
+        let what = format!("deliveries to {count}, 64 in flight");
+        Ok(Line::of(what, "deliveries/s", rounds.await?.into_iter()))
+    }
+
+    /// The sizes of Revoke, and of the event that it causes.
+    async fn event_sizes(&self) -> Result<(Sizes, usize), Failure> {
+        let tessera = &self.stage.tessera;
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 0);
+        let mut watcher = Watchers::of_revocations(tessera, tessera.channels_for(1)).await?;
+        watcher.try_out(&mut revoke).await
+    }
+
     /// Refreshes alone, beside watchers, and beside watchers of which some do not read, while ten
     /// revocations a second go out to them.
     async fn frozen(&self) -> Result<[Line; 2], Failure> {
         let tessera = &self.stage.tessera;
         let count = self.arguments.watchers;
-        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization());
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 0);
         let rounds = self.rounds("frozen", async |time| {
             let alone = self.refreshes(&mut revoke, time).await?;
-            let mut watchers = Watchers::of_revocations(tessera, count).await?;
+            let mut watchers = Watchers::of_revocations(tessera, tessera.channels_for(count)).await?;
             let beside = self.refreshes(&mut revoke, time).await?;
             let _frozen = Frozen::on(tessera, count.div_ceil(10)).await?;
             let beside_frozen = self.refreshes(&mut revoke, time).await?;
@@ -205,5 +263,43 @@ fn watch_lines(rounds: &[(Deliveries, Deliveries)]) -> Vec<Line> {
         line("watch, after the call", "p50 µs", |round| round.after_call.p50),
         line("watch, after the call", "p99 µs", |round| round.after_call.p99),
         line("watch", "server CPU µs/delivery", |round| round.cpu).with_goal(Goal::AtMost(1.2)),
+    ]
+}
+
+fn refusal_lines(count: u16, rounds: &[(Refusals, Deliveries)]) -> Vec<Line> {
+    let line = |what, unit, ours: fn(&Refusals) -> f64, bare: fn(&Deliveries) -> f64| {
+        let values = rounds.iter().map(|(o, b)| (ours(o), bare(b)));
+        Line::of(format!("refusal at {count}, {what}"), unit, values)
+    };
+    let after_answer = "after the answer";
+    let p99 = line(
+        after_answer,
+        "p99 µs",
+        |o| o.after_answer.p99,
+        |b| b.after_answer.p99,
+    );
+    vec![
+        line(
+            after_answer,
+            "p50 µs",
+            |o| o.after_answer.p50,
+            |b| b.after_answer.p50,
+        ),
+        match count {
+            REFUSAL_GOAL_AT => p99.with_goal(Goal::AtMost(1.2)),
+            _ => p99,
+        },
+        line(
+            "after the call",
+            "p50 µs",
+            |o| o.after_call.p50,
+            |b| b.after_call.p50,
+        ),
+        line(
+            "after the call",
+            "p99 µs",
+            |o| o.after_call.p99,
+            |b| b.after_call.p99,
+        ),
     ]
 }

@@ -46,7 +46,8 @@ impl Default for ClientOptions {
 /// Calls an authority. Cheap to clone; clones share a connection, which is made when it is needed.
 ///
 /// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
-/// authority asks; nothing else is.
+/// authority asks; nothing else is. A call that ends at its deadline says what made the last retry necessary,
+/// and DEADLINE_EXCEEDED where nothing ever answered.
 #[derive(Clone)]
 pub struct Client {
     tokens: TokenServiceClient<Authorized>,
@@ -202,6 +203,7 @@ impl Client {
     {
         let ends_at = Instant::now() + self.options.deadline;
         let mut backoff = Backoff::new(self.options.backoff, self.options.backoff_max);
+        let mut last = None;
         loop {
             let sent_at = Instant::now();
             let mut request = Request::new(message.clone());
@@ -214,20 +216,26 @@ impl Client {
                     });
                 }
                 Ok(Err(status)) => CallError::from(status),
-                Err(_) => return Err(CallError::deadline_exceeded()),
+                Err(_) => CallError::deadline_exceeded(),
             };
-            // tonic's own timer calls a passed deadline CANCELLED.
-            if error.code() == Code::Cancelled && Instant::now() >= ends_at {
-                return Err(CallError::deadline_exceeded());
+            if is_deadline(&error, ends_at) {
+                // A retry that was cut off says less than what made it necessary.
+                return Err(last.unwrap_or_else(CallError::deadline_exceeded));
             }
             let wait = backoff.wait().max(error.retry_after().unwrap_or_default());
             if !error.is_retried() || Instant::now() + wait >= ends_at {
                 return Err(error);
             }
             tracing::debug!(%error, ?wait, "a call is tried again");
+            last = Some(error);
             sleep(wait).await;
         }
     }
+}
+
+/// Whether an attempt ended because the time was over. tonic's own timer calls that CANCELLED.
+fn is_deadline(error: &CallError, ends_at: Instant) -> bool {
+    matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled) && Instant::now() >= ends_at
 }
 
 impl std::fmt::Debug for Client {

@@ -42,6 +42,19 @@
 //! }
 //! ```
 //!
+//! A service that revokes and must not accept what it has revoked itself:
+//!
+//! ```
+//! use tessera_client::{Client, Verifier, v1::{RevokeRequest, revoke_request::Target}};
+//!
+//! # async fn log_out(client: Client, verifier: Verifier, token: String) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = RevokeRequest { target: Some(Target::Token(token)), ..RevokeRequest::default() };
+//! let revoked = client.revoke(request).await?;
+//! verifier.applied(&revoked.cursor).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The crate `tessera-testkit` is an authority to test such services with.
 #![forbid(unsafe_code)]
 
@@ -65,4 +78,4 @@ pub use tessera_proto::v1;
 /// An API key; its `Debug` shows only the part that names it.
 pub use tessera_token::ApiKeySecret as ApiKey;
 pub use token_source::{AccessToken, TokenError, TokenRequest, TokenSource};
-pub use verifier::{Decision, DenyReason, Mode, Verifier, VerifierOptions, VerifierStatus};
+pub use verifier::{AppliedError, Decision, DenyReason, Mode, Verifier, VerifierOptions, VerifierStatus};

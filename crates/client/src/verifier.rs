@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tessera_core::{
-    AccessClaims, Audience, Clock, LEEWAY_MAX, RealmName, Scope, Seconds, Sequence, SubscriberName,
+    AccessClaims, Audience, Clock, Cursor, LEEWAY_MAX, RealmName, Scope, Seconds, Sequence, SubscriberName,
     SystemClock,
 };
 use tessera_proto::v1::{IntrospectRequest, IntrospectResponse};
@@ -66,6 +66,18 @@ pub struct VerifierStatus {
     pub entries: usize,
     /// Why it does not follow now, for a log; none while it does.
     pub problem: Option<String>,
+}
+
+/// A verifier can't wait for a place of the revocation log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppliedError {
+    /// Not a cursor as the authority gives them.
+    #[error("not a cursor: pass one on exactly as the authority gave it")]
+    NotACursor,
+    /// A cursor of another log than the one that is followed: of another authority, or of this one before
+    /// its data was set up anew.
+    #[error("the cursor is of another revocation log than the one that this verifier follows")]
+    OtherLog,
 }
 
 // === impl VerifierOptions ===
@@ -179,6 +191,28 @@ impl Verifier {
         let mut ready = self.0.shared.ready.subscribe();
         // An error can't be: the sender is in `self`.
         let _ = ready.wait_for(|is_ready| *is_ready).await;
+    }
+
+    /// Ready when this verifier has applied everything up to `cursor`, which `Revoke` gave: from then on it
+    /// refuses what was revoked, so that a service sees its own revocations at once. It says nothing about
+    /// other verifiers; `AwaitPropagation` does.
+    ///
+    /// It waits for as long as the authority can't be followed: put a timeout around it.
+    ///
+    /// # Errors
+    /// Fails where it can't ever be ready; see [`AppliedError`].
+    pub async fn applied(&self, cursor: &str) -> Result<(), AppliedError> {
+        let cursor = Cursor::parse(cursor).map_err(|_| AppliedError::NotACursor)?;
+        let mut place = self.0.shared.place.subscribe();
+        let is_decided = |place: &Option<Cursor>| {
+            place.is_some_and(|p| p.log != cursor.log || p.sequence >= cursor.sequence)
+        };
+        // An error can't be: the sender is in `self`.
+        let reached = place
+            .wait_for(is_decided)
+            .await
+            .is_ok_and(|place| place.is_some_and(|place| place.log == cursor.log));
+        reached.then_some(()).ok_or(AppliedError::OtherLog)
     }
 
     /// Whether `token` is good, and has the scope `required`; refuses when stale

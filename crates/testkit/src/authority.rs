@@ -15,14 +15,12 @@ use tessera_client::{
     v1::{IssueRequest, RevokeRequest, RevokeResponse, revoke_request::Target},
 };
 use tessera_core::{ClientName, RealmName};
-use tessera_server::ServeError;
-use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     TestAuthorityBuilder, TestClock,
-    builder::Served,
+    builder::{Disk, Process, Served},
     proxy::Proxy,
-    waiting::{soon, until},
+    waiting::soon,
 };
 
 const REALM: &str = "production";
@@ -36,18 +34,18 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Whoever connects to [`address`](Self::address) is held up by [`stall`](Self::stall); the calls of the
 /// kit itself, and of [`client`](Self::client), are not.
 pub struct TestAuthority {
+    builder: TestAuthorityBuilder,
+    disk: Disk,
     authority: Arc<Authority>,
     clock: TestClock,
-    client_name: String,
-    roles: Vec<String>,
     audience: String,
     client: Client,
     api_key: ApiKey,
     proxy: Proxy,
     direct_address: String,
     verifiers: AtomicU32,
-    stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<Result<(), ServeError>>,
+    /// None while it does not run.
+    process: Option<Process>,
 }
 
 /// A session that was issued. Its `Debug` shows no token.
@@ -79,13 +77,12 @@ impl TestAuthority {
         TestAuthorityBuilder::new()
     }
 
-    pub(crate) async fn of(builder: TestAuthorityBuilder, served: Served, clock: TestClock) -> Self {
+    pub(crate) async fn of(builder: TestAuthorityBuilder, disk: Disk, served: Served) -> Self {
         let Served {
             authority,
             audience,
             address,
-            stop,
-            serving,
+            process,
         } = served;
         let api_key = new_api_key(&authority, REALM, &builder.client).await;
         let connection = Connection::new(&address, api_key.clone());
@@ -94,18 +91,17 @@ impl TestAuthority {
             ..ClientOptions::default()
         };
         Self {
+            clock: builder.clock.clone(),
+            builder,
+            disk,
             authority,
-            clock,
-            client_name: builder.client,
-            roles: builder.roles,
             audience,
             client: Client::with_options(&connection, options).expect("the address is one"),
             api_key,
             proxy: Proxy::to(&address).await,
             direct_address: address,
             verifiers: AtomicU32::new(0),
-            stop: Some(stop),
-            serving,
+            process: Some(process),
         }
     }
 
@@ -196,7 +192,7 @@ impl TestAuthority {
     pub async fn issue(&self, subject: &str, scopes: &[&str]) -> Session {
         self.issue_with(IssueRequest {
             subject: subject.to_owned(),
-            roles: self.roles.clone(),
+            roles: self.builder.roles.clone(),
             scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
             audience: self.audience.clone(),
             require_all: true,
@@ -211,7 +207,8 @@ impl TestAuthority {
     /// Panics where the authority refuses.
     pub async fn issue_with(&self, request: IssueRequest) -> Session {
         let issued = self.client.issue(request).await;
-        let issued = issued.unwrap_or_else(|error| panic!("{} gets no session: {error}", self.client_name));
+        let issued =
+            issued.unwrap_or_else(|error| panic!("{} gets no session: {error}", self.builder.client));
         let tokens = issued.tokens.expect("an answer has tokens");
         Session {
             access_token: tokens.access_token,
@@ -248,7 +245,7 @@ impl TestAuthority {
             ..RevokeRequest::default()
         };
         let revoked = self.client.revoke(request).await;
-        let revoked = revoked.unwrap_or_else(|error| panic!("{} can't revoke: {error}", self.client_name));
+        let revoked = revoked.unwrap_or_else(|error| panic!("{} can't revoke: {error}", self.builder.client));
         if !self.proxy.is_stalled() {
             let fence = self.client.await_propagation(&revoked.cursor).await;
             fence.unwrap_or_else(|error| panic!("not every verifier knows of the revocation: {error}"));
@@ -296,11 +293,37 @@ impl TestAuthority {
     /// # Panics
     /// Panics where it does not stop, or not cleanly.
     pub async fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         // Where the other end is gone, it has stopped.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        until("the authority stops", || self.serving.is_finished()).await;
-        let stopped = (&mut self.serving).await.expect("serving does not panic");
+        let _ = process.stop.take().map(|stop| stop.send(()));
+        let stopped = soon("the authority stops", &mut process.serving).await;
+        let stopped = stopped.expect("serving does not panic");
         stopped.unwrap_or_else(|error| panic!("the authority did not stop cleanly: {error}"));
+    }
+
+    /// Ends it wherever it is, as a crash does: nobody is told, and connections break. What it has
+    /// acknowledged is kept for [`restart`](Self::restart).
+    pub async fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Starts it again after [`kill`](Self::kill), at the same address and with all that it had. The policy
+    /// is read anew where it has a folder. Where it still runs, it is killed before.
+    ///
+    /// Verifiers follow it again by themselves; until they do, revoking does not wait for them.
+    ///
+    /// # Panics
+    /// As [`TestAuthorityBuilder::start`], and after [`stop`](Self::stop), which closes the store for good.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        let address = self.direct_address.trim_start_matches("http://");
+        let served = self.builder.clone().listen(address).serve(&self.disk).await;
+        self.authority = served.authority;
+        self.process = Some(served.process);
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a test's authority is set up.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use tessera_authority::{Authority, Options};
 use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName};
@@ -8,9 +8,17 @@ use tessera_policy::{Catalogue, Policy};
 use tessera_server::{Listeners, ServeError, ServeOptions, serve};
 use tessera_store::MemoryStore;
 use tessera_token::{ServerKey, ServerKeys};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Runtime},
+    sync::oneshot,
+    task::JoinHandle,
+};
 
-use crate::{TestAuthority, TestClock};
+use crate::{
+    TestAuthority, TestClock,
+    waiting::{LOOK_INTERVAL, soon},
+};
 
 /// Sets up a [`TestAuthority`].
 #[derive(Clone, Debug)]
@@ -18,17 +26,64 @@ pub struct TestAuthorityBuilder {
     policy_folder: Option<PathBuf>,
     pub(crate) client: String,
     pub(crate) roles: Vec<String>,
-    clock: TestClock,
+    pub(crate) clock: TestClock,
     listen: String,
 }
 
-/// An authority that is served, and how to stop it.
+/// What outlives an authority that is killed: its disk.
+pub(crate) struct Disk {
+    store: Arc<MemoryStore>,
+    server_key: ServerKey,
+}
+
+/// An authority that is served.
 pub(crate) struct Served {
     pub(crate) authority: Arc<Authority>,
     pub(crate) audience: String,
     pub(crate) address: String,
-    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) process: Process,
+}
+
+/// An authority at work, and how to stop it.
+pub(crate) struct Process {
+    /// None once it was asked to stop.
+    pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+    /// Its own, so that all that it does can end in the midst. None once it has ended.
+    runtime: Option<Runtime>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            server_key: ServerKey::generate().expect("random numbers"),
+        }
+    }
+}
+
+impl Process {
+    fn runtime() -> Runtime {
+        let mut builder = runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build();
+        runtime.expect("a thread")
+    }
+
+    /// Ends it wherever it is, and waits until nothing of it runs.
+    pub(crate) async fn kill(mut self) {
+        let runtime = self.runtime.take();
+        let ending = tokio::task::spawn_blocking(|| drop(runtime));
+        ending.await.expect("dropping a runtime does not panic");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Dropping it would wait for it, which no async task may.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl TestAuthorityBuilder {
@@ -72,12 +127,13 @@ impl TestAuthorityBuilder {
     /// # Panics
     /// Panics where the policy is refused, or the address can't be listened at.
     pub async fn start(self) -> TestAuthority {
-        let served = self.serve().await;
-        let clock = self.clock.clone();
-        TestAuthority::of(self, served, clock).await
+        let disk = Disk::new();
+        let served = self.serve(&disk).await;
+        TestAuthority::of(self, disk, served).await
     }
 
-    async fn serve(&self) -> Served {
+    /// Serves what is on `disk`.
+    pub(crate) async fn serve(&self, disk: &Disk) -> Served {
         let policy = match &self.policy_folder {
             None => Policy::from_files(Policy::default_files()),
             Some(folder) => Policy::load(folder),
@@ -86,28 +142,29 @@ impl TestAuthorityBuilder {
         let audience = audience(policy.catalogue());
         let realms = RealmKind::ALL.map(realm).into_iter();
         let realms = realms.filter(|realm| policy.catalogue().has_realm(&realm.name));
-        let authority = Authority::open(Options {
-            store: Arc::new(MemoryStore::new()),
+        let server_key =
+            ServerKey::parse(&disk.server_key.to_paserk()).expect("a server key is written as one");
+        let options = Options {
+            store: Arc::clone(&disk.store) as _,
             realms: realms.collect(),
             policy,
             policy_folder: self.policy_folder.clone(),
-            server_keys: ServerKeys::new(ServerKey::generate().expect("random numbers"), Vec::new()),
+            server_keys: ServerKeys::new(server_key, Vec::new()),
             clock: self.clock.shared(),
             verified_tokens_max: 1000,
             watch_stall_max: Options::WATCH_STALL_MAX,
-        });
-        let authority = authority.await.expect("an authority on an empty store opens");
-        let public = TcpListener::bind(&self.listen)
-            .await
-            .unwrap_or_else(|error| panic!("{} can't be listened at: {error}", self.listen));
-        let address = public.local_addr().expect("a bound socket has an address");
+        };
+        let runtime = Process::runtime();
         let (stop, stopped) = oneshot::channel::<()>();
+        let opened = runtime.spawn(open(options, self.listen.clone()));
+        let (authority, public) = opened.await.expect("the authority opens");
+        let address = public.local_addr().expect("a bound socket has an address");
         let listeners = Listeners { public, admin: None };
         let options = ServeOptions {
             policy_watch: false,
             ..ServeOptions::default()
         };
-        let serving = tokio::spawn(serve(listeners, Arc::clone(&authority), options, async {
+        let serving = runtime.spawn(serve(listeners, Arc::clone(&authority), options, async {
             // A dropped sender means the same.
             let _ = stopped.await;
         }));
@@ -115,8 +172,28 @@ impl TestAuthorityBuilder {
             authority,
             audience,
             address: format!("http://{address}"),
-            stop,
-            serving,
+            process: Process {
+                stop: Some(stop),
+                serving,
+                runtime: Some(runtime),
+            },
+        }
+    }
+}
+
+async fn open(options: Options, listen: String) -> (Arc<Authority>, TcpListener) {
+    let authority = Authority::open(options).await;
+    let authority = authority.unwrap_or_else(|error| panic!("the authority does not open: {error}"));
+    (authority, soon(&listen, bind(&listen)).await)
+}
+
+/// Whoever had the address a moment ago may still be leaving it.
+async fn bind(listen: &str) -> TcpListener {
+    loop {
+        match TcpListener::bind(listen).await {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(LOOK_INTERVAL).await,
+            Err(error) => panic!("{listen} can't be listened at: {error}"),
         }
     }
 }

@@ -1,10 +1,14 @@
-//! A TCP proxy that stalls with its connections open, cuts them, or delays what it forwards.
+//! A TCP proxy that stalls with its connections open, cuts them, delays what it forwards, or brings it out
+//! of order.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt, copy, sink},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
@@ -13,11 +17,14 @@ use tokio::{
 struct Weather {
     is_stalled: bool,
     delay: Duration,
+    /// The most that chance adds to the delay.
+    disorder: Duration,
     /// Connections of an earlier age are cut.
     age: u64,
 }
 
-/// A TCP proxy that stalls with its connections open, cuts them, or delays what it forwards.
+/// A TCP proxy that stalls with its connections open, cuts them, delays what it forwards, or brings it out
+/// of order.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     address: String,
@@ -36,11 +43,13 @@ impl Proxy {
         let weather = Arc::new(watch::Sender::new(Weather::default()));
         let watched = weather.subscribe();
         tokio::spawn(async move {
+            let mut connections = 0;
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(&target).await else {
                     continue;
                 };
-                tokio::spawn(connect(near, far, watched.clone()));
+                connections += 1;
+                tokio::spawn(connect(near, far, watched.clone(), connections));
             }
         });
         Self {
@@ -69,8 +78,10 @@ impl Proxy {
     /// Forwards everything at once again, what was held back first.
     pub fn resume(&self) {
         self.weather.send_modify(|weather| {
-            weather.is_stalled = false;
-            weather.delay = Duration::ZERO;
+            *weather = Weather {
+                age: weather.age,
+                ..Weather::default()
+            };
         });
     }
 
@@ -79,54 +90,112 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
-    /// Closes every connection; new ones are accepted.
+    /// Brings what comes from now on out of order: each direction of each connection has a delay of its own
+    /// of up to `most`, which changes all the time. So what was sent on an old connection, or in the other
+    /// direction, arrives after what was sent later on a new one. The bytes of one direction of one
+    /// connection keep their order, as TCP promises it to whoever reads them.
+    pub fn disorder(&self, most: Duration) {
+        self.weather.send_modify(|weather| weather.disorder = most);
+    }
+
+    /// Closes every connection to those who connected; new ones are accepted. What they sent before is still
+    /// on its way, and arrives when its delay, or the stall, is over.
     pub fn cut(&self) {
         self.weather.send_modify(|weather| weather.age += 1);
     }
 }
 
-async fn connect(near: TcpStream, far: TcpStream, mut weather: watch::Receiver<Weather>) {
+/// Forwards until both directions have ended.
+async fn connect(near: TcpStream, far: TcpStream, weather: watch::Receiver<Weather>, number: u64) {
     let age = weather.borrow().age;
     let (near_read, near_write) = near.into_split();
-    let (far_read, far_write) = far.into_split();
-    let there = forward(near_read, far_write, weather.clone());
-    let back = forward(far_read, near_write, weather.clone());
-    tokio::select! {
-        () = there => {}
-        () = back => {}
-        _ = weather.wait_for(|weather| weather.age != age) => {}
+    let (mut far_read, far_write) = far.into_split();
+    let there = async {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let reading = async {
+            let mut near_read = near_read;
+            tokio::select! {
+                () = read(&mut near_read, queue, &weather, Dice::new(2 * number)) => {}
+                () = cut(weather.clone(), age) => {}
+            }
+        };
+        // The queue ends with the reading, and is written to its end.
+        tokio::join!(reading, write(far_write, queued, weather.clone()));
+    };
+    let back = async {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let both = async {
+            let reading = read(&mut far_read, queue, &weather, Dice::new(2 * number + 1));
+            tokio::join!(reading, write(near_write, queued, weather.clone()));
+        };
+        tokio::select! {
+            () = both => {}
+            () = cut(weather.clone(), age) => {}
+        }
+        // Where nobody is there to read it, it is read all the same: closed with something unread, a socket
+        // would take back what is on its way in the other direction.
+        let _ = copy(&mut far_read, &mut sink()).await;
+    };
+    tokio::join!(there, back);
+}
+
+/// Ready once connections of this age are cut.
+async fn cut(mut weather: watch::Receiver<Weather>, age: u64) {
+    // Where the proxy is gone, so are its connections.
+    let _ = weather.wait_for(|weather| weather.age != age).await;
+}
+
+/// Reads until there is nothing more to read, or nobody to write it; each piece with when it arrives.
+async fn read(
+    from: &mut OwnedReadHalf,
+    queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    weather: &watch::Receiver<Weather>,
+    mut dice: Dice,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read,
+            () = queue.closed() => return,
+        };
+        let Ok(length @ 1..) = read else { return };
+        let Weather { delay, disorder, .. } = *weather.borrow();
+        let at = Instant::now() + delay + disorder.mul_f64(dice.fraction());
+        let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+        if queue.send((at, bytes)).is_err() {
+            return;
+        }
     }
 }
 
-async fn forward(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    weather: watch::Receiver<Weather>,
+async fn write(
+    mut to: OwnedWriteHalf,
+    mut queued: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
+    mut weather: watch::Receiver<Weather>,
 ) {
-    let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    let mut written = weather.clone();
-    let reading = async {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            let at = Instant::now() + weather.borrow().delay;
-            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            if queue.send((at, bytes)).is_err() {
-                return;
-            }
+    while let Some((at, bytes)) = queued.recv().await {
+        sleep_until(at).await;
+        let may_pass = weather.wait_for(|weather| !weather.is_stalled).await.is_ok();
+        if !may_pass || to.write_all(&bytes).await.is_err() {
+            return;
         }
-    };
-    let writing = async {
-        while let Some((at, bytes)) = queued.recv().await {
-            sleep_until(at).await;
-            if written.wait_for(|weather| !weather.is_stalled).await.is_err()
-                || to.write_all(&bytes).await.is_err()
-            {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = reading => {}
-        () = writing => {}
+    }
+}
+
+/// Random numbers that are the same in each run (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn new(number: u64) -> Self {
+        Self((number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    /// From 0 to 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
+        u32::try_from(high).map_or(0.0, |high| f64::from(high) / f64::from(u32::MAX))
     }
 }

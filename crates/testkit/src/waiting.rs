@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Far longer than anything takes; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Waits for something that must happen soon.
 ///

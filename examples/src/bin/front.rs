@@ -5,7 +5,7 @@
 //! answer is 503.
 #![forbid(unsafe_code)]
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use axum::{Router, body::Body, extract::State, http::StatusCode, response::Response, routing::get};
 use http::Request;
@@ -13,9 +13,12 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tessera_client::{AttachToken, Client, TokenError, TokenRequest, TokenSource};
+use tessera_client::{AttachToken, Client, ClientOptions, TokenError, TokenRequest, TokenSource};
 use tessera_examples::{Failure, authority, listen, log, serve, setting};
 use tower::ServiceExt;
+
+/// Whoever waits here for a token has a caller that waits.
+const TOKEN_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How to call videos.
 #[derive(Clone)]
@@ -37,8 +40,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Failure> {
+    let options = ClientOptions {
+        deadline: TOKEN_TIME_MAX,
+        ..ClientOptions::default()
+    };
     let tokens = TokenSource::new(
-        Client::new(&authority()?)?,
+        Client::with_options(&authority()?, options)?,
         TokenRequest {
             audience: "api".to_owned(),
             scopes: vec!["videos:read".to_owned()],

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tessera_core::Cursor;
 use tonic::transport::Endpoint;
 
 use super::{
@@ -50,5 +51,14 @@ pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: 
         tracing::warn!(problem, "following the revocations was interrupted");
         following.shared.problem.send_replace(Some(problem));
         tokio::time::sleep(following.backoff.wait()).await;
+    }
+}
+
+impl Following {
+    /// Everything up to `cursor` is in force.
+    pub(super) fn reached(&mut self, cursor: &str) {
+        self.place = Some(cursor.to_owned());
+        // To go on from, a cursor is the authority's own affair. What can't be read is nobody's place.
+        self.shared.place.send_replace(Cursor::parse(cursor).ok());
     }
 }

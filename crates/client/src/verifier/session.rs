@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
             Snapshot::Complete(revoked) => apply(revoked),
             Snapshot::InForce => {
                 apply(&mut self.following.shared.known_mut().revoked);
-                self.following.place = Some(event.cursor.clone());
+                self.following.reached(&event.cursor);
                 self.acknowledge = Some(event.cursor);
             }
             Snapshot::Awaited | Snapshot::Coming(..) => {
@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
             .map(|(_, pinged_at)| pinged_at);
         self.put_in_force(server_time, echoed, Sequence(checkpoint.through_sequence))?;
         if self.following.place.as_deref() != Some(checkpoint.through.as_str()) {
-            self.following.place = Some(checkpoint.through.clone());
+            self.following.reached(&checkpoint.through);
             self.acknowledge = Some(checkpoint.through);
         }
         if echoed.is_some() {

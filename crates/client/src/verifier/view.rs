@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use tessera_core::{
-    AccessClaims, Clock, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Timestamp,
+    AccessClaims, Clock, Cursor, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Timestamp,
 };
 use tessera_token::{Expectation, Keyring, VerifyError, access, access::Verified};
 use tokio::{
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     known: RwLock<Known>,
     pub(super) unknown_key: Notify,
     pub(super) ready: watch::Sender<bool>,
+    /// Everything up to here is in force; none before the first checkpoint.
+    pub(super) place: watch::Sender<Option<Cursor>>,
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
@@ -73,6 +75,7 @@ impl Shared {
             }),
             unknown_key: Notify::new(),
             ready: watch::Sender::new(false),
+            place: watch::Sender::new(None),
             problem: watch::Sender::new(None),
         }
     }

@@ -69,6 +69,15 @@ async fn a_call_ends_at_its_deadline() {
     let error = app.issue(viewer("user:ann")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!((5..200).contains(&gate.issues()), "{}", gate.issues());
+    // Also where the deadline cuts off the retry after it.
+    gate.mend();
+    gate.hold(true);
+    let before = gate.issues();
+    gate.fail(&[Code::Unavailable]);
+    let began = std::time::Instant::now();
+    let error = app.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!((error.code(), gate.issues()), (Code::Unavailable, before + 2));
+    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) enum Script {
     SnapshotNeverEnds,
     CheckpointsWithoutNonce,
     UnknownEvent,
+    /// The first stream is good, and what was told is revoked in it; the others are snapshots that never end.
+    SecondSnapshotNeverEnds,
 }
 
 #[derive(Clone)]
@@ -57,11 +59,24 @@ struct Inner {
     faults: Mutex<VecDeque<Code>>,
     held: watch::Sender<bool>,
     script: Script,
+    streams: AtomicUsize,
+    revoked: Mutex<Option<RevocationEvent>>,
 }
 
 /// A server whose watch follows a script, with the keys and tokens of the authority.
 pub(crate) async fn watch_server(world: &World, script: Script) -> String {
     serve(world, script).await.1
+}
+
+/// The same, with what its first snapshot has.
+pub(crate) async fn watch_server_with(
+    world: &World,
+    script: Script,
+    revoked: RevocationEvent,
+) -> (Gate, String) {
+    let (gate, address) = serve(world, script).await;
+    *gate.0.revoked.lock().unwrap() = Some(revoked);
+    (gate, address)
 }
 
 /// A server that counts.
@@ -80,6 +95,8 @@ async fn serve(world: &World, script: Script) -> (Gate, String) {
         faults: Mutex::default(),
         held: watch::Sender::new(false),
         script,
+        streams: AtomicUsize::new(0),
+        revoked: Mutex::default(),
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -103,6 +120,11 @@ impl Gate {
     /// Calls that the authority has answered, whether or not the answer was let through.
     pub(crate) fn answered(&self) -> usize {
         self.0.answered.load(Ordering::SeqCst)
+    }
+
+    /// How many watches began.
+    pub(crate) fn streams(&self) -> usize {
+        self.0.streams.load(Ordering::SeqCst)
     }
 
     /// The next calls fail so, without reaching the authority.
@@ -204,6 +226,8 @@ impl RevocationService for Gate {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (say, messages) = mpsc::channel(16);
         let script = self.0.script;
+        let is_first = self.0.streams.fetch_add(1, Ordering::SeqCst) == 0;
+        let revoked = self.0.revoked.lock().unwrap().clone();
         let (pinged, nonce) = watch::channel(Vec::new());
         let mut requests = request.into_inner();
         tokio::spawn(async move {
@@ -225,13 +249,17 @@ impl RevocationService for Gate {
                 ..SnapshotBegin::default()
             }))
             .await;
-            if script == Script::SnapshotNeverEnds {
+            let is_cut_short = script == Script::SecondSnapshotNeverEnds && !is_first;
+            if script == Script::SnapshotNeverEnds || is_cut_short {
                 return say_nothing().await;
             }
             let end = SnapshotEnd {
                 cursor: "a".to_owned(),
-                items: 0,
+                items: u64::from(revoked.is_some()),
             };
+            if let Some(revoked) = revoked {
+                say(Message::SnapshotItem(revoked)).await;
+            }
             say(Message::SnapshotEnd(end)).await;
             if script == Script::UnknownEvent {
                 let event = RevocationEvent {
@@ -251,7 +279,7 @@ impl RevocationService for Gate {
             let checkpoint = || Checkpoint {
                 nonce: match script {
                     Script::CheckpointsWithoutNonce => Vec::new(),
-                    Script::SnapshotNeverEnds | Script::UnknownEvent => nonce.borrow().clone(),
+                    _ => nonce.borrow().clone(),
                 },
                 ..checkpoint.clone()
             };

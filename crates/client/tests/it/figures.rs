@@ -1,8 +1,13 @@
-//! Figures: `cargo test --release -p tessera-client --test it -- --ignored --nocapture figures`.
+//! Figures, one after the other, as each has the machine for itself:
+//! `cargo test --release -p tessera-client --test it -- --ignored --nocapture --test-threads 1 figures`.
 
-use std::{hint::black_box, time::Instant};
+use std::{fs, hint::black_box, time::Instant};
 
 use tessera_client::{Decision, v1::IssueRequest};
+use tessera_core::{
+    Audience, ClientName, Event, EventBody, FamilyId, RealmName, Revocations, RevokeReason, Seconds,
+    Sequence, Timestamp,
+};
 use tessera_token::{Keyring, VerifyingKey, access};
 
 use crate::world::{World, access as access_of, scope, viewer};
@@ -15,7 +20,7 @@ fn median_nanos(rounds: usize, mut once: impl FnMut() -> u128) -> u128 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes time, and says something in release builds only"]
-async fn figures() {
+async fn verifying_beside_the_signature_check() {
     let world = World::start().await;
     let verifier = world.verifier().await;
     let read = scope("videos:read");
@@ -57,8 +62,54 @@ async fn figures() {
     cold.sort_unstable();
     bare.sort_unstable();
     let hot = median_nanos(9, || verify_all(&tokens, 20));
+    // Ratios of the same minute, as the machine is shared.
+    let ratio =
+        |nanos: u128| f64::from(u32::try_from(nanos).unwrap()) / f64::from(u32::try_from(bare[5]).unwrap());
     println!(
-        "cold {} ns, signature and claims alone {} ns, hot {hot} ns",
-        cold[5], bare[5]
+        "cold {} ns, {:.2} of signature and claims alone ({} ns); hot {hot} ns, {:.3} of it",
+        cold[5],
+        ratio(cold[5]),
+        bare[5],
+        ratio(hot),
     );
+}
+
+/// What a live revocation of a session costs a verifier, by the pages of this process that are in memory.
+#[test]
+#[ignore = "takes time, and a process for itself"]
+fn memory_of_a_revocation() {
+    const COUNT: u32 = 1_000_000;
+    let realm = RealmName::parse("production").unwrap();
+    let now = Timestamp::from_seconds(1_795_000_000);
+    let event = |number: u32| Event {
+        sequence: Sequence(u64::from(number)),
+        occurred_at: now,
+        relevant_until: now.plus(Seconds::HOUR),
+        realm: realm.clone(),
+        note: String::new(),
+        body: EventBody::SessionRevoked {
+            family: FamilyId::generate(now, tessera_token::random().unwrap()),
+            client: ClientName::parse("client:app").unwrap(),
+            audience: Audience::parse("api").unwrap(),
+            reason: RevokeReason::Requested,
+        },
+    };
+    let mut revocations = Revocations::default();
+    let before = resident_bytes();
+    for number in 1..=COUNT {
+        revocations.apply(&event(number));
+    }
+    let bytes = f64::from(u32::try_from(resident_bytes() - before).unwrap());
+    assert_eq!(revocations.len(), COUNT as usize);
+    println!(
+        "{:.1} bytes for each of {COUNT} live revocations",
+        bytes / f64::from(COUNT)
+    );
+}
+
+/// `/proc/self/statm` counts pages: proc(5).
+fn resident_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }

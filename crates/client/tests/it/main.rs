@@ -7,13 +7,17 @@
     reason = "a test fails by panicking"
 )]
 
+mod applied;
 mod attaching;
 mod authorizing;
 mod bound;
 mod calls;
+mod checker;
 mod fake;
+mod fence;
 mod figures;
 mod shop;
+mod storm;
 mod tokens;
 mod verifying;
 mod world;

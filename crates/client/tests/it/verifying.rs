@@ -7,7 +7,7 @@ use tessera_core::{ManualClock, Seconds};
 use tessera_testkit::{Proxy, soon, until};
 
 use crate::{
-    fake::{Script, watch_server},
+    fake::{Script, watch_server, watch_server_with},
     world::{World, access, scope, viewer},
 };
 
@@ -420,6 +420,41 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     assert_eq!(verifier.status().entries, 1, "it replaced the old one");
 }
 
+/// While a new snapshot is on its way, nothing that is revoked comes back.
+#[tokio::test]
+async fn a_snapshot_is_in_force_when_it_is_complete() {
+    let world = World::start().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    let far_away = prost_types::Timestamp {
+        seconds: i64::from(u32::MAX),
+        nanos: 0,
+    };
+    let revoked = tessera_client::v1::RevocationEvent {
+        kind: tessera_client::v1::EventKind::SessionRevoked.into(),
+        realm: "production".to_owned(),
+        occurred_at: Some(prost_types::Timestamp::default()),
+        relevant_until: Some(far_away),
+        target: Some(tessera_client::v1::revocation_event::Target::FamilyId(
+            issued.family_id.clone(),
+        )),
+        ..Default::default()
+    };
+    let script = Script::SecondSnapshotNeverEnds;
+    let (gate, address) = watch_server_with(&world, script, revoked).await;
+    let proxy = Proxy::to(&address).await;
+    let options = world.options(Duration::from_millis(300), proxy.address()).await;
+    let verifier = Verifier::start(options).unwrap();
+    soon("ready", verifier.ready()).await;
+    assert!(is_revoked(&verifier, access(&issued)));
+    proxy.cut();
+    // The second stream is given up for the third, so it was read as far as it goes.
+    until("a third stream", || {
+        assert!(is_revoked(&verifier, access(&issued)));
+        gate.streams() >= 3
+    })
+    .await;
+}
+
 /// The authority leaves out of a snapshot what no token is alive for by its own clock, so no leeway may
 /// bring such a token back.
 #[tokio::test]
@@ -514,7 +549,7 @@ fn sequence(cursor: &str) -> u64 {
 }
 
 /// `AwaitPropagation` passes because the verifier said that it has applied it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fence_hears_a_required_verifier() {
     let world = World::start().await;
     let options = world.options(Duration::from_secs(60), &world.address).await;

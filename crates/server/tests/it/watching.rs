@@ -215,6 +215,29 @@ async fn a_ping_is_answered_after_everything_that_was_durable_before_it() {
     }
 }
 
+/// Also where there is more of it than is read from the log, or fits on the way, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ping_is_answered_after_a_long_backlog() {
+    const BACKLOG: u64 = 5000;
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let end = async || {
+        admin
+            .revoke(Target::Subject("user:ann".to_owned()))
+            .await
+            .unwrap()
+    };
+    let first = end().await;
+    let mut last = first.cursor.clone();
+    for _ in 0..BACKLOG {
+        last = end().await.cursor;
+    }
+    let mut watch = Watch::begin(&admin, start(From::Cursor(first.cursor))).await;
+    let (events, checkpoint) = watch.until_echo().await;
+    assert_eq!(events.len() as u64, BACKLOG);
+    assert_eq!(checkpoint.through, last);
+}
+
 #[tokio::test]
 async fn a_stream_resumes_after_its_cursor() {
     let world = World::start().await;

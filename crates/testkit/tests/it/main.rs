@@ -7,14 +7,21 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use tessera_client::{
     Client, ClientOptions, Decision, DenyReason, Scope, Verifier,
     v1::{IntrospectRequest, RefreshRequest, revoke_request::Target},
 };
-use tessera_testkit::{TestAuthority, TestClock, soon, until};
+use tessera_testkit::{Proxy, TestAuthority, TestClock, soon, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 fn denied(verifier: &Verifier, token: &str) -> DenyReason {
     match verifier.verify(token, None) {
@@ -181,4 +188,95 @@ async fn it_stops_and_another_takes_its_place() {
     let second = TestAuthority::builder().listen(&at).start().await;
     assert_eq!(second.direct_address(), authority.direct_address());
     assert!(second.client().list_keys("production").await.is_ok());
+}
+
+#[tokio::test]
+async fn one_that_was_killed_goes_on_with_what_it_had() {
+    let mut authority = TestAuthority::start().await;
+    let verifier = authority.verifier("api").await;
+    let (kept, revoked) = (
+        authority.issue("user:ann", &["videos:read"]).await,
+        authority.issue("user:bob", &["videos:read"]).await,
+    );
+    let address = authority.direct_address().to_owned();
+    let target = Target::FamilyId(revoked.family_id.clone());
+    let request = tessera_client::v1::RevokeRequest {
+        target: Some(target),
+        ..Default::default()
+    };
+    authority.client().revoke(request).await.unwrap();
+    authority.kill().await;
+    let quick = ClientOptions {
+        deadline: Duration::from_millis(100),
+        ..ClientOptions::default()
+    };
+    let client = Client::with_options(&authority.connection(), quick).unwrap();
+    assert!(client.list_keys("production").await.is_err());
+    authority.restart().await;
+    assert_eq!(authority.direct_address(), address);
+    until("the event", || {
+        !allows(&verifier, &revoked.access_token) && allows(&verifier, &kept.access_token)
+    })
+    .await;
+    let refreshed = authority.client().refresh(RefreshRequest {
+        refresh_token: kept.refresh_token.clone(),
+        ..RefreshRequest::default()
+    });
+    assert_eq!(refreshed.await.unwrap().generation, 2);
+    // It can be killed more than once, and stopped.
+    authority.restart().await;
+    authority.revoke_subject("user:ann").await;
+    until("the next event", || !allows(&verifier, &kept.access_token)).await;
+    authority.stop().await;
+    authority.stop().await;
+}
+
+/// What one connection sent arrives in its order; what was sent on an old one may arrive after what was sent
+/// later on a new one, even where the old one was cut.
+#[tokio::test]
+async fn a_proxy_mixes_connections_and_not_bytes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::to(&format!("http://{}", listener.local_addr().unwrap())).await;
+    let connect = async || {
+        let near = TcpStream::connect(proxy.address().trim_start_matches("http://"));
+        let near = near.await.unwrap();
+        near.set_nodelay(true).unwrap();
+        (near, listener.accept().await.unwrap().0)
+    };
+    let (mut old, mut old_far) = connect().await;
+    proxy.stall();
+    for byte in 0..50 {
+        old.write_all(&[byte]).await.unwrap();
+    }
+    // Only what has reached the proxy is on its way.
+    old.flush().await.unwrap();
+    tokio::task::yield_now().await;
+    proxy.resume();
+    proxy.disorder(Duration::from_millis(200));
+    old.write_all(&[50]).await.unwrap();
+    let mut bytes = vec![0; 51];
+    soon("all of the old one", old_far.read_exact(&mut bytes))
+        .await
+        .unwrap();
+    assert!(bytes.is_sorted() && bytes.last() == Some(&50));
+    // The new one is faster than the old one, now and then; and what is on its way survives the cut.
+    soon("a new one that is first", async {
+        loop {
+            let (mut old, mut old_far) = connect().await;
+            let (mut new, mut new_far) = connect().await;
+            old.write_all(b"old").await.unwrap();
+            new.write_all(b"new").await.unwrap();
+            let (mut one, mut other) = ([0; 3], [0; 3]);
+            new_far.read_exact(&mut other).await.unwrap();
+            let came_at = Instant::now();
+            proxy.cut();
+            old_far.read_exact(&mut one).await.unwrap();
+            assert_eq!((&one, &other), (b"old", b"new"));
+            assert_eq!(old.read(&mut [0]).await.unwrap_or_default(), 0);
+            if came_at.elapsed() > Duration::from_millis(50) {
+                return;
+            }
+        }
+    })
+    .await;
 }
