@@ -1,6 +1,9 @@
 //! Compiles `proto/` into Rust with protox, so that a machine without `protoc` can build Tessera.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use tonic_build::manual::{Method, Service};
 
@@ -14,8 +17,12 @@ const PROTOS: [&str; 7] = [
     "tessera/v1/token_service.proto",
 ];
 
+/// What Envoy calls: other people's packages, so they are compiled apart from the contract.
+const UPSTREAM_PROTOS: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto/tessera");
+    println!("cargo::rerun-if-changed=proto/upstream");
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(
@@ -26,6 +33,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_build::manual::Builder::new()
         .build_client(false)
         .compile(&[framed_revocation_service()]);
+    compile_upstream(&out)
+}
+
+fn compile_upstream(out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let descriptors = protox::compile(UPSTREAM_PROTOS, ["proto/upstream"])?;
+    fs::write(
+        out.join("upstream_descriptor.bin"),
+        protox::prost::Message::encode_to_vec(&descriptors),
+    )?;
+    tonic_prost_build::configure()
+        .include_file("upstream.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -14,6 +14,19 @@ pub mod v1 {
     tonic::include_proto!("tessera.v1");
 }
 
+/// What other projects' programs call, from `proto/upstream`.
+pub mod upstream {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/upstream.rs"));
+}
+
 mod frame;
 
 pub use frame::{FrameEncoder, WatchCodec, WatchFrame};
@@ -34,3 +47,7 @@ pub mod framed {
 
 /// The encoded `FileDescriptorSet` of the contract, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tessera_descriptor.bin"));
+
+/// The same for [`upstream`], which is served only where proxies are.
+pub const UPSTREAM_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/upstream_descriptor.bin"));

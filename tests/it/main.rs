@@ -18,6 +18,7 @@ mod durability;
 mod main_job;
 mod offline;
 mod peers;
+mod proxies;
 mod sdk;
 mod serving;
 mod support;

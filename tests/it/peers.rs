@@ -24,6 +24,9 @@ const SERVICES: [&str; 6] = [
     "TokenService",
 ];
 
+/// What Envoy calls; the package is its own.
+const ENVOYS_SERVICE: &str = "envoy.service.auth.v3.Authorization";
+
 #[tokio::test]
 #[ignore = "needs peers: docs/peers.md"]
 async fn pyseto_verifies_our_tokens() {
@@ -95,12 +98,18 @@ fn grpcurl_lists_and_calls_through_reflection() {
     };
 
     let listed = run(&mut grpcurl.command(&[], &["list"]), "");
-    for name in SERVICES {
-        assert!(
-            listed.lines().any(|line| line == format!("tessera.v1.{name}")),
-            "{name}: {listed}"
-        );
+    let ours = SERVICES.map(|name| format!("tessera.v1.{name}"));
+    for name in ours.iter().map(String::as_str).chain([ENVOYS_SERVICE]) {
+        assert!(listed.lines().any(|line| line == name), "{name}: {listed}");
     }
+    let described = run(&mut grpcurl.command(&[], &["describe", "google.rpc.Status"]), "");
+    assert!(described.contains("int32 code = 1"), "{described}");
+    // The call itself succeeds; whether a request may pass is in its answer.
+    let closed = grpcurl.call(&format!("{ENVOYS_SERVICE}/Check"), &json!({}));
+    assert_eq!(
+        closed["deniedResponse"]["status"]["code"], "Forbidden",
+        "{closed}"
+    );
     let described = run(
         &mut grpcurl.command(&[], &["describe", "tessera.v1.TokenService.Issue"]),
         "",

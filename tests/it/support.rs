@@ -216,6 +216,26 @@ impl Authority {
         assert!(sent.success());
     }
 
+    /// Stops it in its tracks: it keeps its connections, and answers nothing.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        let deadline = Instant::now() + PATIENCE;
+        // The signal is sent, and each thread stops when it meets it.
+        while !self.is_paused() {
+            assert!(Instant::now() < deadline, "it does not pause");
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+            // A thread that has ended meanwhile has no such file.
+            stat.is_err() || stat.unwrap().rsplit_once(") ").unwrap().1.starts_with('T')
+        })
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

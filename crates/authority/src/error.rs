@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope};
+use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet};
 use tessera_policy::{Diagnostic, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
+
+use crate::judge::NotGood;
 
 /// The authority can't do it now, through no fault of the caller.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -158,6 +160,23 @@ pub enum IntrospectError {
     /// The log did not reach the place in time.
     #[error("the log did not reach that place in time")]
     NotFreshEnough,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A token is not good for what is wanted, or nobody can say.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// It is no good access token.
+    #[error(transparent)]
+    NotGood(#[from] NotGood),
+    /// It is good, and has not, or no longer, these scopes.
+    #[error("the token has not, or no longer, `{missing}`")]
+    ScopesMissing {
+        /// The scopes.
+        missing: ScopeSet,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -107,40 +107,26 @@ impl Authority {
     }
 
     fn introspect_access(&self, principal: &Principal, token: &str, as_of: Cursor) -> Option<Introspection> {
-        let keys = self.keys.load();
-        let verified = self.verified.verify(token, keys.keyring()).ok()?;
-        let claims = verified.claims();
         // The authority's clock is the one that wrote the times: it gives no leeway.
         let expected = Expectation {
             audience: None,
             realm: Some(principal.realm_name()),
             leeway: Seconds(0),
         };
-        let is_revoked = || {
-            let revocations = self
-                .store
-                .revocations()
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            revocations.revokes_token(claims, verified.key_id())
-        };
-        match verified.check(&expected, self.clock.now()) {
-            Ok(()) if is_revoked() => self.verified.forget(token),
-            Ok(()) if self.may_introspect(principal, claims) => {
-                let scopes = self.scopes_left(principal.realm(), claims);
-                // A token that policy left nothing says nothing.
-                return (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of));
-            }
-            Err(tessera_token::VerifyError::Expired) => self.verified.forget(token),
-            Ok(()) | Err(_) => {}
+        let verified = self.good_now(token, &expected).ok()?;
+        let claims = verified.claims();
+        if !self.may_introspect(principal, claims) {
+            return None;
         }
-        None
+        let scopes = self.scopes_left(principal.realm(), claims);
+        // A token that policy left nothing says nothing.
+        (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of))
     }
 
     /// The token's scopes without those that changes of policy took. Policy itself is asked, since the
     /// events of a change that was applied a moment ago may still be on their way; and the events are,
     /// since a scope that policy gives back comes with the next token.
-    fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
+    pub(crate) fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
         if realm.on_policy_loss == OnPolicyLoss::Expire {
             return claims.scopes.clone();
         }

@@ -18,6 +18,7 @@ mod gathering;
 mod grant;
 mod introspect;
 mod issue;
+mod judge;
 mod keys;
 mod list;
 mod plan;
@@ -47,11 +48,12 @@ pub use apply::Applied;
 pub use authenticate::Principal;
 pub use error::{
     ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    RefreshError, RevokeError, SessionError, Unavailable, WatchError,
+    JudgeError, RefreshError, RevokeError, SessionError, Unavailable, WatchError,
 };
 pub use explain::{Ask, ExplainedDecision};
 pub use introspect::{Introspection, TokenType};
 pub use issue::{IssueRequest, Issued};
+pub use judge::{Judged, NotGood, Wanted};
 pub use keys::PublishedKey;
 pub use list::{LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use plan::{Plan, PlanId};

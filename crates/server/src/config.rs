@@ -78,6 +78,8 @@ pub struct ServerConfig {
     pub verified_tokens_max: u64,
     /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
     pub cors_origins: Vec<Origin>,
+    /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
+    pub proxies: bool,
     /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
     pub tls: Option<TlsConfig>,
 }
@@ -220,6 +222,7 @@ impl Config {
         let origins = self.server.cors_origins.iter();
         HttpOptions {
             cors_origins: origins.map(|Origin(value)| value.clone()).collect(),
+            proxies: self.server.proxies,
         }
     }
 
@@ -315,6 +318,7 @@ impl Default for ServerConfig {
             drain_time_max: seconds(limits.drain_time_max),
             verified_tokens_max: 20_000,
             cors_origins: Vec::new(),
+            proxies: HttpOptions::default().proxies,
             tls: None,
         }
     }
@@ -396,6 +400,9 @@ mod tests {
             format!("{:?}", Limits::default())
         );
         assert_eq!(config.server.listen, ServerConfig::default().listen);
+        assert!(config.http().proxies);
+        let without = EXAMPLE.replacen("proxies = true", "proxies = false", 1);
+        assert!(!read(&without).unwrap().http().proxies);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tessera_core::{
     EventTarget, FamilyId, KeyId, KeyStatus, RealmName, Refreshable, RequestId, RoleName, Scope, Seconds,
     Subject, SubscriberName, Timestamp, family::Condition,
 };
+use tessera_policy::Catalogue;
 use tessera_proto::v1;
 use tonic::Status;
 
@@ -24,6 +25,8 @@ const BINDINGS_MAX: usize = 8;
 const FILTER_MAX: usize = 16;
 const KINDS_MAX: usize = 32;
 const NONCE_MAX: usize = 32;
+/// The audience where nobody names one.
+const AUDIENCE: &str = "api";
 
 // === requests ===
 
@@ -61,6 +64,12 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
         refresh_token: PresentedToken::new(refresh_token),
         scopes,
     }))
+}
+
+/// The audience at doors whose callers can't name it, or need not: `api`, where the catalogue has it.
+pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
+    let api = Audience::parse(AUDIENCE).ok()?;
+    catalogue.has_audience(&api).then_some(api)
 }
 
 pub(crate) fn token(field: &str, text: String) -> Result<String, Status> {

@@ -21,13 +21,14 @@ use tower_http::{
 
 use crate::{connection::PeerAddress, edge::Edge};
 
+mod forward_auth;
 mod login;
 mod metadata;
 mod oauth;
 mod openapi;
 mod problem;
 
-use problem::Problem;
+pub(crate) use problem::Problem;
 
 /// The longest body of a request at a door.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -46,10 +47,21 @@ const PATHS: [&str; 9] = [
 ];
 
 /// How the doors are served.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// Origins whose pages may call from a browser (`https://app.example.org`).
     pub cors_origins: Vec<HeaderValue>,
+    /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
+    pub proxies: bool,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            cors_origins: Vec::new(),
+            proxies: true,
+        }
+    }
 }
 
 /// All that a door sees of a request.
@@ -74,7 +86,7 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         keys,
         description,
     ] = PATHS;
-    let doors = Router::new()
+    let mut doors = Router::new()
         .route(api_key, post(login::api_key))
         .route(refresh, post(login::refresh))
         .route(token, post(oauth::token))
@@ -83,7 +95,11 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .route(first_issuer, get(metadata::first_issuer))
         .route(issuer, get(metadata::issuer))
         .route(keys, get(metadata::keys))
-        .route(description, get(openapi::description))
+        .route(description, get(openapi::description));
+    if options.proxies {
+        doors = doors.route("/forward-auth", get(forward_auth::ask));
+    }
+    let doors = doors
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))

@@ -18,6 +18,7 @@ pub mod launch;
 mod limits;
 mod metrics;
 mod policy_keeper;
+mod proxies;
 mod serve;
 mod service;
 mod status;

@@ -5,8 +5,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_proto::{
-    FILE_DESCRIPTOR_SET,
+    FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
     framed::revocation_service_server::RevocationServiceServer,
+    upstream::envoy::service::auth::v3::authorization_server::AuthorizationServer,
     v1::{
         api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
         policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
@@ -25,7 +26,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     policy_keeper,
-    service::{ApiKeys, Keys, Policies, Revocations, Sessions, Tokens},
+    service::{ApiKeys, ExternalAuthorization, Keys, Policies, Revocations, Sessions, Tokens},
     tls::Tls,
 };
 
@@ -35,6 +36,8 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const TOKENS_REQUEST_BYTES_MAX: usize = 512 * 1024;
 /// A mebibyte of policy files, and what names them. No more: it is read before anybody knows who sends it.
 const POLICY_REQUEST_BYTES_MAX: usize = (1024 + 64) * 1024;
+/// A request's headers, of which Envoy lets through 60 KiB, and what it says of them.
+const CHECK_REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -114,9 +117,10 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let (health, health_service) = tonic_health::server::health_reporter();
-    let grpc = routes(Arc::clone(&edge))?.add_service(health_service);
+    let grpc = routes(&edge, http.proxies)?.add_service(health_service);
     let router = http::beside(grpc.into_axum_router(), &edge, &http);
-    set_health(&health, ServingStatus::Serving).await;
+    let health = Health::new(health, http.proxies);
+    health.set(ServingStatus::Serving).await;
 
     let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), health.clone()));
@@ -148,7 +152,7 @@ pub async fn serve(
     };
 
     tracing::info!("stopping");
-    set_health(&health, ServingStatus::NotServing).await;
+    health.set(ServingStatus::NotServing).await;
     authority.drain();
     let _ = stop.send(());
     if tokio::time::timeout(limits.drain_time_max, &mut serving)
@@ -172,21 +176,27 @@ pub async fn serve(
     Ok(())
 }
 
-fn routes(edge: Arc<Edge>) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure();
+        let builder = if proxies {
+            builder.register_encoded_file_descriptor_set(UPSTREAM_DESCRIPTOR_SET)
+        } else {
+            builder
+        };
+        builder
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that reflecting clients can read the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let tokens = TokenServiceServer::new(Tokens(Arc::clone(&edge)));
-    let revocations = RevocationServiceServer::new(Revocations(Arc::clone(&edge)));
-    let keys = KeyServiceServer::new(Keys(Arc::clone(&edge)));
-    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(&edge)));
-    let policies = PolicyServiceServer::new(Policies(Arc::clone(&edge)));
-    let sessions = SessionServiceServer::new(Sessions(edge));
-    Ok(Routes::default()
+    let tokens = TokenServiceServer::new(Tokens(Arc::clone(edge)));
+    let revocations = RevocationServiceServer::new(Revocations(Arc::clone(edge)));
+    let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
+    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
+    let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
+    let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
+    let routes = Routes::default()
         .add_service(tokens.max_decoding_message_size(TOKENS_REQUEST_BYTES_MAX))
         .add_service(revocations.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(keys.max_decoding_message_size(REQUEST_BYTES_MAX))
@@ -194,20 +204,42 @@ fn routes(edge: Arc<Edge>) -> Result<Routes, tonic_reflection::server::Error> {
         .add_service(policies.max_decoding_message_size(POLICY_REQUEST_BYTES_MAX))
         .add_service(sessions.max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(reflection().build_v1alpha()?);
+    if !proxies {
+        return Ok(routes);
+    }
+    let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
+    Ok(routes.add_service(authorization.max_decoding_message_size(CHECK_REQUEST_BYTES_MAX)))
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in [
-        "",
-        TokenServiceServer::<Tokens>::NAME,
-        RevocationServiceServer::<Revocations>::NAME,
-        KeyServiceServer::<Keys>::NAME,
-        ApiKeyServiceServer::<ApiKeys>::NAME,
-        PolicyServiceServer::<Policies>::NAME,
-        SessionServiceServer::<Sessions>::NAME,
-    ] {
-        health.set_service_status(service, status).await;
+/// What `grpc.health.v1` says of the services.
+#[derive(Clone)]
+struct Health {
+    reporter: HealthReporter,
+    services: Vec<&'static str>,
+}
+
+impl Health {
+    fn new(reporter: HealthReporter, proxies: bool) -> Self {
+        let mut services = vec![
+            "",
+            TokenServiceServer::<Tokens>::NAME,
+            RevocationServiceServer::<Revocations>::NAME,
+            KeyServiceServer::<Keys>::NAME,
+            ApiKeyServiceServer::<ApiKeys>::NAME,
+            PolicyServiceServer::<Policies>::NAME,
+            SessionServiceServer::<Sessions>::NAME,
+        ];
+        if proxies {
+            services.push(AuthorizationServer::<ExternalAuthorization>::NAME);
+        }
+        Self { reporter, services }
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in &self.services {
+            self.reporter.set_service_status(service, status).await;
+        }
     }
 }
 
@@ -222,7 +254,7 @@ async fn store_failure(authority: Arc<Authority>) {
 }
 
 /// Keeps what others look at up to date.
-async fn keep_house(edge: Arc<Edge>, health: HealthReporter) {
+async fn keep_house(edge: Arc<Edge>, health: Health) {
     let mut was_ready = true;
     loop {
         let is_ready = edge.authority.is_ready();
@@ -231,7 +263,7 @@ async fn keep_house(edge: Arc<Edge>, health: HealthReporter) {
         edge.metrics.set_policy(&edge.authority.policy_status());
         edge.forget_idle_callers();
         if was_ready && !is_ready {
-            set_health(&health, ServingStatus::NotServing).await;
+            health.set(ServingStatus::NotServing).await;
         }
         was_ready = is_ready;
         tokio::time::sleep(READINESS_INTERVAL).await;

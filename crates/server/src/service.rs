@@ -1,6 +1,7 @@
 //! The gRPC services: each method parses, calls one use case, and converts its answer.
 
 mod api_key;
+mod authorization;
 mod key;
 mod policy;
 mod revocation;
@@ -8,6 +9,7 @@ mod session;
 mod token;
 
 pub(crate) use api_key::ApiKeys;
+pub(crate) use authorization::ExternalAuthorization;
 pub(crate) use key::Keys;
 pub(crate) use policy::Policies;
 pub(crate) use revocation::Revocations;

@@ -21,8 +21,6 @@ use crate::{
     status::{self, IntoStatus},
 };
 
-const AUDIENCE: &str = "api";
-
 /// What `POST /auth/api-key` takes. Members that are not known are passed over.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ApiKeyLogin {
@@ -87,12 +85,7 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
 /// The audience of the door's tokens, which the clients can't name; none leaves it to the catalogue, where
 /// it has only one.
 fn audience(edge: &Edge) -> Option<Audience> {
-    let api = Audience::parse(AUDIENCE).ok()?;
-    edge.authority
-        .policy()
-        .catalogue()
-        .has_audience(&api)
-        .then_some(api)
+    convert::default_audience(edge.authority.policy().catalogue())
 }
 
 /// Trades a refresh token for its successor and an access token. The token is all there is to show.

@@ -14,7 +14,7 @@ use crate::status::Reading;
 
 /// A failure.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// `urn:tessera:problem:` and the reason.
     #[serde(rename = "type")]
     kind: String,
@@ -54,7 +54,6 @@ impl Problem {
     /// What an RPC would have failed with. Bad credentials are 400 here, as the clients expect, and what
     /// policy denies is 403: some retry for ever on 401.
     pub(super) fn of(status: &Status) -> Self {
-        let reading = Reading::of(status);
         let code = match status.code() {
             tonic::Code::Unauthenticated | tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
             tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
@@ -64,6 +63,12 @@ impl Problem {
             }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        Self::with_code(status, code)
+    }
+
+    /// The same with a code of the door's own.
+    pub(crate) fn with_code(status: &Status, code: StatusCode) -> Self {
+        let reading = Reading::of(status);
         let parts = reading.violations.into_iter();
         Self {
             kind: format!("urn:tessera:problem:{}", reading.reason),
@@ -74,6 +79,11 @@ impl Problem {
             problems: parts.map(|(name, title)| Part { name, title }).collect(),
             retry_after: reading.retry_after.map(|wait| wait.as_secs().max(1)),
         }
+    }
+
+    /// The document.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        to_vec(self).unwrap_or_default()
     }
 }
 
@@ -86,7 +96,7 @@ impl From<Unread> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (code, to_vec(&self).unwrap_or_default()).into_response();
+        let mut response = (code, self.to_json()).into_response();
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);

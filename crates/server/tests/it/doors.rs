@@ -16,19 +16,28 @@ use crate::world::{Client, World, access_token, reason, refresh_token, seconds, 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// An answer.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
+    /// The same, or null where there is no body.
+    pub(crate) fn json_or_null(&self) -> Value {
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
+    }
+
     /// The values of a header.
-    fn header(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines
             .filter(|(called, _)| called.eq_ignore_ascii_case(name))
@@ -36,7 +45,7 @@ impl Answer {
             .collect()
     }
 
-    fn problem(&self, status: u16, name: &str) {
+    pub(crate) fn problem(&self, status: u16, name: &str) {
         assert_eq!(self.status, status, "{}", self.body);
         assert_eq!(self.header("content-type"), ["application/problem+json"]);
         let body = self.json();
@@ -86,7 +95,7 @@ async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     .await
 }
 
-async fn send(world: &World, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) async fn send(world: &World, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut request = format!("{line} HTTP/1.1\r\nhost: tessera\r\nconnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");

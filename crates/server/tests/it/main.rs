@@ -15,6 +15,7 @@ mod introspection;
 mod issuing;
 mod policies;
 mod policy_change;
+mod proxies;
 mod reasons;
 mod revoking;
 mod stores;

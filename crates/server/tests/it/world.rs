@@ -15,6 +15,7 @@ use tessera_core::{
     ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Timestamp,
 };
 use tessera_policy::Policy;
+use tessera_proto::upstream::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use tessera_proto::v1::{
     self, IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest,
     RefreshResponse, RevokeRequest, RevokeResponse, api_key_service_client::ApiKeyServiceClient,
@@ -85,6 +86,7 @@ pub(crate) struct Setup {
     pub(crate) watch_stall_max: Duration,
     pub(crate) on_policy_loss: OnPolicyLoss,
     pub(crate) policy_watch: bool,
+    pub(crate) proxies: bool,
     pub(crate) server_key: ServerKey,
 }
 
@@ -97,6 +99,7 @@ impl Default for Setup {
             watch_stall_max: Options::WATCH_STALL_MAX,
             on_policy_loss: OnPolicyLoss::Narrow,
             policy_watch: false,
+            proxies: true,
             server_key: ServerKey::generate().unwrap(),
         }
     }
@@ -233,6 +236,7 @@ impl World {
             limits: setup.server,
             http: HttpOptions {
                 cors_origins: vec!["https://app.example.org".parse().unwrap()],
+                proxies: setup.proxies,
             },
             policy_watch: setup.policy_watch,
             ..ServeOptions::default()
@@ -281,6 +285,16 @@ impl World {
 
     pub(crate) fn keys(&self) -> KeyServiceClient<Channel> {
         KeyServiceClient::new(self.channel.clone())
+    }
+
+    /// As Envoy calls.
+    pub(crate) fn authorization(&self) -> AuthorizationClient<Channel> {
+        AuthorizationClient::new(self.channel())
+    }
+
+    /// Without any credential.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Asks the server to stop.

@@ -1,0 +1,119 @@
+//! Judge: whether an access token is good for what its bearer wants. Asked by proxies, which stand before
+//! a service and have no API key of their own: whoever holds a token may hear what it is good for.
+
+use std::sync::{Arc, PoisonError};
+
+use tessera_core::{AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject};
+use tessera_token::{Expectation, VerifyError, access::Verified};
+
+use crate::{
+    Authority,
+    error::{JudgeError, Unavailable},
+};
+
+/// What a token must be good for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The realm that it must belong to.
+    pub realm: &'a Realm,
+    /// The audience that it must have been issued for.
+    pub audience: &'a Audience,
+    /// Scopes that it must have, each of them; none: it need only be good.
+    pub scopes: &'a ScopeSet,
+}
+
+/// Whose token it is, and what it is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// `sub`.
+    pub subject: Subject,
+    /// `client_id`.
+    pub client: ClientName,
+    /// All of its scopes that policy has left it.
+    pub scopes: ScopeSet,
+    /// The realm.
+    pub realm: RealmName,
+}
+
+impl Authority {
+    /// Whether `token` is an access token that is good now for what is wanted: signature, time, realm,
+    /// audience, revocation, and its scopes under the policy in force.
+    ///
+    /// # Errors
+    /// See [`JudgeError`].
+    pub fn judge(&self, token: &str, wanted: &Wanted<'_>) -> Result<Judged, JudgeError> {
+        // What another authority does on the same store from now on is not known here.
+        if *self.draining.borrow() {
+            return Err(Unavailable::Draining.into());
+        }
+        if !self.store.is_healthy() {
+            return Err(Unavailable::Store(tessera_store::StoreError::Closed).into());
+        }
+        let expected = Expectation {
+            audience: Some(wanted.audience),
+            realm: Some(&wanted.realm.name),
+            // The authority's clock is the one that wrote the times: it gives no leeway.
+            leeway: Seconds(0),
+        };
+        let verified = self.good_now(token, &expected)?;
+        let claims = verified.claims();
+        let scopes = self.scopes_left(wanted.realm, claims);
+        if scopes.is_empty() {
+            return Err(NotGood::Emptied.into());
+        }
+        let missing = wanted.scopes.minus(&scopes);
+        if !missing.is_empty() {
+            return Err(JudgeError::ScopesMissing { missing });
+        }
+        Ok(Judged::of(claims, scopes))
+    }
+
+    /// The content of an access token that is good now, whatever its scopes are. A token that will never
+    /// be good again is forgotten.
+    pub(crate) fn good_now(&self, token: &str, expected: &Expectation<'_>) -> Result<Arc<Verified>, NotGood> {
+        let keys = self.keys.load();
+        let verified = self.verified.verify(token, keys.keyring())?;
+        if let Err(failed) = verified.check(expected, self.clock.now()) {
+            if failed == VerifyError::Expired {
+                self.verified.forget(token);
+            }
+            return Err(failed.into());
+        }
+        let is_revoked = self
+            .store
+            .revocations()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revokes_token(verified.claims(), verified.key_id());
+        if is_revoked {
+            self.verified.forget(token);
+            return Err(NotGood::Revoked);
+        }
+        Ok(verified)
+    }
+}
+
+/// Why a token is not good. For the log: its bearer hears only that it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotGood {
+    /// Signature, time, realm or audience; a refresh token and an API key are no access tokens.
+    #[error(transparent)]
+    Unverified(#[from] VerifyError),
+    /// Revoked: by itself, or with its session, subject, client, binding, key or realm.
+    #[error("the token is revoked")]
+    Revoked,
+    /// Policy has left it no scope.
+    #[error("the token has no scope left")]
+    Emptied,
+}
+
+impl Judged {
+    fn of(claims: &AccessClaims, scopes: ScopeSet) -> Self {
+        Self {
+            subject: claims.subject.clone(),
+            client: claims.client.clone(),
+            scopes,
+            realm: claims.realm.clone(),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Proxies ask whether a request may pass: one decision for the HTTP door and for Envoy's RPC.
+//!
+//! Neither needs a credential of the proxy. Who holds a token hears no more of it than that it is good and
+//! what it says, which the published keys tell everybody; and an answer to a proxy is worth nothing to
+//! others. Refusals are not counted against an address: it is the proxy's, and the tokens are its users'.
+
+use http::HeaderMap;
+use tessera_authority::{JudgeError, Judged};
+
+use crate::{edge::Edge, status::IntoStatus};
+
+mod refusal;
+mod requirement;
+
+pub(crate) use refusal::Refusal;
+pub(crate) use requirement::{Requirement, Said};
+
+/// The headers that tell the service behind a proxy whose request it is.
+pub(crate) const HEADERS: [&str; 4] = [
+    "x-tessera-subject",
+    "x-tessera-client",
+    "x-tessera-scopes",
+    "x-tessera-realm",
+];
+
+/// Judges one request. `said` is what the proxy's configuration says of its route.
+pub(crate) async fn judge(
+    edge: &Edge,
+    door: &'static str,
+    said: Result<Said, Refusal>,
+    token: Result<&str, Refusal>,
+) -> Result<Judged, Refusal> {
+    let mut refusal = None;
+    let judged = edge.door(door, async {
+        let judged = decide(edge, said, token);
+        judged.map_err(|refused| {
+            refused.log(door);
+            let status = refused.status();
+            refusal = Some(refused);
+            status
+        })
+    });
+    let judged = judged.await;
+    // Without a refusal of its own, the edge refused it: overload, or the time was over.
+    judged.map_err(|status| refusal.unwrap_or(Refusal::Unsure(status)))
+}
+
+fn decide(edge: &Edge, said: Result<Said, Refusal>, token: Result<&str, Refusal>) -> Result<Judged, Refusal> {
+    // Before the token, so that a mistake in a configuration shows with the first request.
+    let requirement = Requirement::of(edge, said?)?;
+    edge.authority
+        .judge(token?, &requirement.wanted())
+        .map_err(Refusal::from)
+}
+
+/// What the service behind the proxy is told, in the order of [`HEADERS`].
+pub(crate) fn headers(judged: &Judged) -> [(&'static str, String); 4] {
+    let [subject, client, scopes, realm] = HEADERS;
+    [
+        (subject, judged.subject.to_string()),
+        (client, judged.client.to_string()),
+        (scopes, judged.scopes.to_string()),
+        (realm, judged.realm.to_string()),
+    ]
+}
+
+/// The one bearer token among the values of `authorization` (RFC 6750 §2.1).
+pub(crate) fn bearer<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<&'a str, Refusal> {
+    let value = values.next().ok_or(Refusal::NoToken)?;
+    if values.next().is_some() {
+        // Which of them the service behind the proxy would take, nobody knows.
+        return Err(Refusal::no_good("more than one authorization header"));
+    }
+    let text =
+        std::str::from_utf8(value).map_err(|_| Refusal::no_good("the authorization header is no text"))?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    // A scheme's case does not matter (RFC 9110 §11.1).
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(token.trim_matches(' '))
+    } else {
+        Err(Refusal::NoToken)
+    }
+}
+
+/// The same among the headers of a request.
+pub(crate) fn bearer_in(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let values = headers.get_all(http::header::AUTHORIZATION).iter();
+    bearer(values.map(http::HeaderValue::as_bytes))
+}
+
+impl From<JudgeError> for Refusal {
+    fn from(error: JudgeError) -> Self {
+        match error {
+            JudgeError::NotGood(why) => Self::NoGoodToken(why.to_string()),
+            JudgeError::ScopesMissing { missing } => Self::NoScopes(missing),
+            JudgeError::Unavailable(error) => Self::Unsure(error.into_status()),
+        }
+    }
+}

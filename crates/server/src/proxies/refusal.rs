@@ -1,0 +1,130 @@
+//! How a request is refused: as RFC 6750 §3 has it, with a problem for a body.
+
+use http::{
+    HeaderName, StatusCode,
+    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use tessera_core::ScopeSet;
+use tessera_proto::v1::ErrorReason;
+use tonic::{Code, Status};
+
+use crate::{
+    http::Problem,
+    status::{self, Reading},
+};
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It has no bearer token.
+    NoToken,
+    /// It has one that is not good; why is for the log only.
+    NoGoodToken(String),
+    /// Its token lacks these scopes.
+    NoScopes(ScopeSet),
+    /// The proxy's configuration does not say what a request to this route needs.
+    Unlisted { route: String },
+    /// The proxy's configuration says something that can't be.
+    Misconfigured { field: String, problem: String },
+    /// The authority can't say now.
+    Unsure(Status),
+}
+
+impl Refusal {
+    pub(crate) fn no_good(why: &str) -> Self {
+        Self::NoGoodToken(why.to_owned())
+    }
+
+    pub(crate) fn misconfigured(field: &str, problem: &impl ToString) -> Self {
+        Self::Misconfigured {
+            field: field.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// Says in the log what the bearer is not told. Never the token.
+    pub(super) fn log(&self, door: &'static str) {
+        match self {
+            Self::NoToken | Self::Unsure(_) => {}
+            Self::NoGoodToken(why) => tracing::info!(door, why, "a token was refused"),
+            Self::NoScopes(missing) => tracing::info!(door, %missing, "a token lacks scopes"),
+            Self::Unlisted { route } => tracing::warn!(
+                door,
+                route,
+                "refused: the proxy's configuration does not say which scope this route needs"
+            ),
+            Self::Misconfigured { field, problem } => {
+                tracing::warn!(
+                    door,
+                    field,
+                    problem,
+                    "refused: the proxy's configuration is wrong"
+                );
+            }
+        }
+    }
+
+    /// What an RPC would fail with; also for the metrics.
+    pub(crate) fn status(&self) -> Status {
+        use ErrorReason as Reason;
+        let (code, reason, message) = match self {
+            Self::NoToken | Self::NoGoodToken(_) => (
+                Code::Unauthenticated,
+                Reason::ClientAuthFailed,
+                "a good access token is needed",
+            ),
+            Self::NoScopes(_) => (
+                Code::PermissionDenied,
+                Reason::ScopeDenied,
+                "the access token lacks a scope",
+            ),
+            Self::Unlisted { .. } => (
+                Code::PermissionDenied,
+                Reason::CallNotAllowed,
+                "nobody may call this",
+            ),
+            Self::Misconfigured { field, problem } => {
+                return status::invalid_fields(vec![(field.clone(), problem.clone())]);
+            }
+            Self::Unsure(status) => return status.clone(),
+        };
+        status::status(code, reason, message)
+    }
+
+    /// The status code of the answer. A wrong configuration is the fault of who asks: where the answer goes
+    /// through to somebody else, the door says so with another code.
+    pub(crate) fn code(&self) -> StatusCode {
+        match self {
+            Self::NoToken | Self::NoGoodToken(_) => StatusCode::UNAUTHORIZED,
+            Self::NoScopes(_) | Self::Unlisted { .. } => StatusCode::FORBIDDEN,
+            Self::Misconfigured { .. } => StatusCode::BAD_REQUEST,
+            Self::Unsure(status) if status.code() == Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The headers of the answer that a client acts by.
+    pub(crate) fn headers(&self) -> Vec<(HeaderName, String)> {
+        let challenge = |text: &str| vec![(WWW_AUTHENTICATE, text.to_owned())];
+        match self {
+            // No error code: the client may not have known that it needs a token.
+            Self::NoToken => challenge("Bearer"),
+            Self::NoGoodToken(_) => challenge(r#"Bearer error="invalid_token""#),
+            Self::NoScopes(missing) => challenge(&format!(
+                r#"Bearer error="insufficient_scope", scope="{missing}""#
+            )),
+            Self::Unlisted { .. } | Self::Misconfigured { .. } => Vec::new(),
+            Self::Unsure(status) => {
+                let wait = Reading::of(status)
+                    .retry_after
+                    .map_or(1, |wait| wait.as_secs().max(1));
+                vec![(RETRY_AFTER, wait.to_string())]
+            }
+        }
+    }
+
+    /// The body of an answer with this status code.
+    pub(crate) fn problem(&self, code: StatusCode) -> Problem {
+        Problem::with_code(&self.status(), code)
+    }
+}

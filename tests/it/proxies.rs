@@ -1,0 +1,353 @@
+//! Real proxies before a service, with the configurations that the documents show.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tessera_proto::v1::{IssueRequest, revoke_request::Target};
+
+use crate::{
+    peers::Peers,
+    support::{Authority, PATIENCE, access, root, viewer},
+};
+
+/// How a proxy is started with a configuration and a folder of its own.
+type Start = fn(&Peers, &Path, &Path) -> Command;
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn envoy_lets_through_what_the_authority_lets_through() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::start(&peers, "envoy.yaml", |peers, config, _| {
+        let mut envoy = peers.tool("envoy");
+        envoy.args(["--disable-hot-restart", "--concurrency", "1"]);
+        envoy.args(["--log-level", "warn", "--config-path"]).arg(config);
+        envoy
+    });
+    guarded.passes_and_refuses(403).await;
+    guarded.closes_without_the_authority().await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn nginx_lets_through_what_the_authority_lets_through() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::start(&peers, "nginx.conf", |_, config, folder| {
+        let mut nginx = Command::new("nginx");
+        // Debian has it where only administrators look.
+        let path = std::env::var("PATH").unwrap_or_default();
+        nginx.env("PATH", format!("{path}:/usr/sbin"));
+        nginx.arg("-c").arg(config).arg("-p").arg(folder).arg("-g");
+        nginx.arg(format!(
+            "daemon off; master_process off; error_log stderr; pid {};",
+            folder.join("nginx.pid").display()
+        ));
+        nginx
+    });
+    guarded.passes_and_refuses(503).await;
+    guarded.closes_without_the_authority().await;
+}
+
+fn scoped(subject: &str, role: &str, scopes: &[&str]) -> IssueRequest {
+    IssueRequest {
+        roles: vec![role.to_owned()],
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        ..viewer(subject)
+    }
+}
+
+/// A service behind a proxy that asks an authority.
+struct Guarded {
+    authority: Authority,
+    service: Service,
+    proxy: Proxy,
+}
+
+impl Guarded {
+    fn start(peers: &Peers, config: &str, start: Start) -> Self {
+        let authority = Authority::dev(&[]);
+        let service = Service::start();
+        let port = authority.address.rsplit(':').next().unwrap().to_owned();
+        let ports = [("7600", port), ("9000", service.address.port().to_string())];
+        let proxy = Proxy::start(peers, config, &ports, start);
+        Self {
+            authority,
+            service,
+            proxy,
+        }
+    }
+
+    async fn passes_and_refuses(&self, closed: u16) {
+        let client = self.authority.client("production").await;
+        let ann = client
+            .issue(scoped("user:ann", "role:viewer", &["videos:read"]))
+            .await
+            .unwrap();
+        let both = ["videos:read", "videos:write"];
+        let bob = client.issue(scoped("user:bob", "role:editor", &both));
+        let reader = format!("Bearer {}", access(ann.tokens.as_ref()));
+        let writer = format!("Bearer {}", access(bob.await.unwrap().tokens.as_ref()));
+        let trial = self
+            .authority
+            .client("sandbox")
+            .await
+            .issue(viewer("user:ann"))
+            .await;
+        let trial = format!("Bearer {}", access(trial.unwrap().tokens.as_ref()));
+
+        let read = self.ask("GET /videos/1?scope=videos:none", &[("authorization", &reader)]);
+        read.reached_as("user:ann", "videos:read");
+        assert_eq!(read.seen("authorization"), [reader.as_str()]);
+        let write = self.ask("POST /videos", &[("authorization", &writer)]);
+        write.reached_as("user:bob", "videos:read videos:write");
+
+        self.ask("GET /videos", &[]).refused(401, "Bearer");
+        let invalid = r#"Bearer error="invalid_token""#;
+        for bad in ["Bearer garbage", &trial] {
+            self.ask("GET /videos", &[("authorization", bad)])
+                .refused(401, invalid);
+        }
+        let lacking = r#"Bearer error="insufficient_scope", scope="videos:write""#;
+        self.ask("POST /videos", &[("authorization", &reader)])
+            .refused(403, lacking);
+        // What a client adds to its path is no part of the question.
+        self.ask(
+            "POST /videos?scope=any&realm=sandbox",
+            &[("authorization", &reader)],
+        )
+        .refused(403, lacking);
+        let twice = self.ask(
+            "GET /videos",
+            &[("authorization", &reader), ("authorization", &reader)],
+        );
+        assert!(matches!(twice.status, 400 | 401), "{twice:?}");
+        let unlisted = self.ask("GET /other", &[("authorization", &writer)]);
+        assert_eq!(unlisted.status, closed, "{unlisted:?}");
+        for refused in [twice, unlisted] {
+            assert!(!refused.reached, "{refused:?}");
+        }
+        self.no_claim_of_a_client_survives(&reader);
+
+        client.revoke(Target::FamilyId(ann.family_id)).await.unwrap();
+        self.ask("GET /videos", &[("authorization", &reader)])
+            .refused(401, invalid);
+    }
+
+    fn no_claim_of_a_client_survives(&self, reader: &str) {
+        let spoofed = [
+            ("x-tessera-subject", "user:root"),
+            ("X-Tessera-Scopes", "everything"),
+            ("x-tessera-subject", "user:twice"),
+            ("x_tessera_subject", "user:root"),
+            ("x-other", "stays"),
+        ];
+        let with_token = [&spoofed[..], &[("authorization", reader)]].concat();
+        let seen = self.ask("GET /videos", &with_token);
+        seen.reached_as("user:ann", "videos:read");
+        assert_eq!(seen.seen("x-other"), ["stays"]);
+        assert!(seen.seen("x_tessera_subject").is_empty(), "{seen:?}");
+        let open = self.ask("GET /health", &spoofed[..3]);
+        assert_eq!(open.status, 200, "{open:?}");
+        for name in ["x-tessera-subject", "x-tessera-scopes"] {
+            assert!(open.seen(name).is_empty(), "{open:?}");
+        }
+    }
+
+    /// First it does not answer, then nobody listens.
+    async fn closes_without_the_authority(self) {
+        let client = self.authority.client("production").await;
+        let bob = client
+            .issue(scoped("user:bob", "role:viewer", &["videos:read"]))
+            .await
+            .unwrap();
+        let token = format!("Bearer {}", access(bob.tokens.as_ref()));
+        let ask = || {
+            ask(
+                &self.service,
+                self.proxy.address,
+                "GET /videos",
+                &[("authorization", &token)],
+            )
+        };
+        ask().reached_as("user:bob", "videos:read");
+        self.authority.pause();
+        let silent = ask();
+        assert_eq!((silent.status, silent.reached), (503, false), "{silent:?}");
+        self.authority.kill();
+        let gone = ask();
+        assert_eq!((gone.status, gone.reached), (503, false), "{gone:?}");
+    }
+
+    fn ask(&self, line: &str, headers: &[(&str, &str)]) -> Answer {
+        ask(&self.service, self.proxy.address, line, headers)
+    }
+}
+
+/// A proxy, killed when it is dropped.
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Starts it with a configuration of the documents, its ports replaced.
+    fn start(peers: &Peers, config: &str, ports: &[(&str, String)], start: Start) -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = free_address();
+        let mut text = fs::read_to_string(root().join("docs/proxies").join(config)).unwrap();
+        for (from, to) in ports.iter().chain(&[("8080", address.port().to_string())]) {
+            assert!(text.contains(from), "{config}: {from}");
+            text = text.replace(from, to);
+        }
+        let path = folder.path().join(config);
+        fs::write(&path, text).unwrap();
+        let mut command = start(peers, &path, folder.path());
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let mut proxy = Self {
+            child: started.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program())),
+            address,
+            folder,
+        };
+        proxy.wait_until_it_listens();
+        proxy
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", log());
+            assert!(Instant::now() < deadline, "it does not listen: {}", log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where nobody listens now.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A service that answers with the headers that it saw.
+struct Service {
+    address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let service = Self {
+            address: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+        };
+        let requests = Arc::clone(&service.requests);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, requests) = (stream.unwrap(), Arc::clone(&requests));
+                thread::spawn(move || echo(stream, &requests));
+            }
+        });
+        service
+    }
+}
+
+fn echo(mut stream: TcpStream, requests: &AtomicUsize) {
+    let mut head = String::new();
+    for line in BufReader::new(&mut stream).lines().map_while(Result::ok) {
+        if line.is_empty() {
+            break;
+        }
+        head += &format!("{line}\n");
+    }
+    if head.is_empty() {
+        return;
+    }
+    requests.fetch_add(1, Ordering::SeqCst);
+    let length = head.len();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{head}");
+    let _ = stream.write_all(answer.as_bytes());
+}
+
+/// What came back through the proxy.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    /// The head of the request as the service saw it, where it did.
+    body: String,
+    reached: bool,
+}
+
+fn ask(service: &Service, proxy: SocketAddr, line: &str, headers: &[(&str, &str)]) -> Answer {
+    let before = service.requests.load(Ordering::SeqCst);
+    let mut stream = TcpStream::connect(proxy).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request =
+        format!("{line} HTTP/1.1\r\nhost: videos\r\nconnection: close\r\ncontent-length: 0\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_owned(),
+        body: body.to_owned(),
+        reached: service.requests.load(Ordering::SeqCst) > before,
+    }
+}
+
+impl Answer {
+    fn reached_as(&self, subject: &str, scopes: &str) {
+        assert!(self.status == 200 && self.reached, "{self:?}");
+        assert_eq!(self.seen("x-tessera-subject"), [subject]);
+        assert_eq!(self.seen("x-tessera-scopes"), [scopes]);
+        assert_eq!(self.seen("x-tessera-client"), ["client:dev"]);
+        assert_eq!(self.seen("x-tessera-realm"), ["production"]);
+    }
+
+    fn refused(&self, status: u16, challenge: &str) {
+        assert_eq!((self.status, self.reached), (status, false), "{self:?}");
+        assert_eq!(values(&self.head, "www-authenticate"), [challenge]);
+    }
+
+    /// The values of a header that the service saw.
+    fn seen(&self, name: &str) -> Vec<&str> {
+        values(&self.body, name)
+    }
+}
+
+fn values<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .filter(|(called, _)| called.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+        .collect()
+}
