@@ -21,9 +21,9 @@ use tessera_store::{NewEvent, PageRequest, StoreError, StoreExt, Transaction};
 use crate::{Authority, grant::Bearer, refresh::session_revoked};
 
 /// How many families are read in one step.
-const READ_STEP: usize = 500;
+const READ_STEP: usize = 100;
 /// How many families are changed in one commit: other commits wait for it.
-const WRITE_STEP: usize = 100;
+const WRITE_STEP: usize = 50;
 /// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
 const KINDS_MAX: usize = 100_000;
 
