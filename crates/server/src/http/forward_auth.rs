@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tessera_authority::Judged;
 use tonic::Status;
 
+use super::problem::Problem;
 use crate::{
     edge::Edge,
     proxies::{self, Refusal, Said},
@@ -31,6 +32,24 @@ struct Query {
     realm: Option<String>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/forward-auth",
+    params(
+        ("scope" = Option<String>, Query, description = "Scopes that the token must have, separated by spaces; without it any good token"),
+        ("audience" = Option<String>, Query, description = "The audience that it must be for"),
+        ("realm" = Option<String>, Query, description = "The realm that it must be of"),
+    ),
+    // What the route says is looked at first: a mistake there is told whoever asks.
+    security((), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Good: `x-tessera-subject`, `-client`, `-scopes`, `-realm` say whose it is"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let said = said(request.uri().query().unwrap_or_default());
     let token = proxies::bearer_in(request.headers());

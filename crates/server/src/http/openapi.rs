@@ -7,6 +7,7 @@ use utoipa::{
 };
 
 use super::{
+    forward_auth,
     login::{self, AccessToken, ApiKeyLogin, RefreshLogin},
     metadata,
     oauth::{self, IntrospectionAnswer, OAuthError, TokenAnswer, TokenForm, TokenToLookAt},
@@ -29,6 +30,7 @@ use super::{
         metadata::first_issuer,
         metadata::issuer,
         metadata::keys,
+        forward_auth::ask,
     ),
     components(schemas(
         AccessToken,
@@ -75,7 +77,7 @@ mod tests {
     fn every_door_is_described() {
         let described = Description::openapi();
         let paths: Vec<_> = described.paths.paths.keys().map(String::as_str).collect();
-        for path in crate::http::PATHS {
+        for path in crate::http::PATHS.into_iter().chain(["/forward-auth"]) {
             // What OpenAPI can't say is that a parameter takes slashes.
             let path = path.replace("{*", "{");
             assert!(
