@@ -3,6 +3,10 @@
 //! A required subscriber that has been silent longer than its own staleness bound refuses by itself: what
 //! it knows is at most as old as the last message it sent, plus the bound. So "everybody knows" means
 //! acknowledged, or failed closed.
+//!
+//! Who is required is known in memory only. After a restart those of the earlier run may go on accepting,
+//! and nobody here knows them: so the longest of their bounds is kept in the store, and the fence stays
+//! shut until it has passed.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +15,7 @@ use std::{
 };
 
 use tessera_core::{RealmName, Sequence, SubscriberName};
+use tessera_store::{Store, StoreError, StoreExt};
 use tokio::{sync::watch, time::Instant};
 
 use crate::error::WatchError;
@@ -45,6 +50,15 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 pub(crate) struct Subscribers {
     known: Mutex<Known>,
     changed: watch::Sender<()>,
+    earlier: Earlier,
+    /// The longest bounds as the store has them. Held while they are written.
+    kept: tokio::sync::Mutex<BTreeMap<RealmName, Duration>>,
+}
+
+/// The required subscribers of earlier runs: none of them can be called by name.
+struct Earlier {
+    opened_at: Instant,
+    bounds: BTreeMap<RealmName, Duration>,
 }
 
 #[derive(Default)]
@@ -63,17 +77,22 @@ struct Subscriber {
 #[derive(Clone, Debug)]
 pub(crate) struct Membership(RealmName, SubscriberName, u64);
 
-impl Default for Subscribers {
-    fn default() -> Self {
+impl Subscribers {
+    /// None yet in this run; those of earlier runs had these bounds at most.
+    pub(crate) fn new(bounds: BTreeMap<RealmName, Duration>) -> Self {
         Self {
             known: Mutex::default(),
             changed: watch::Sender::new(()),
+            kept: tokio::sync::Mutex::new(bounds.clone()),
+            earlier: Earlier {
+                opened_at: Instant::now(),
+                bounds,
+            },
         }
     }
-}
 
-impl Subscribers {
-    /// A required subscriber begins, having everything up to `acknowledged`.
+    /// A required subscriber begins, having everything up to `acknowledged`. It may accept nothing before
+    /// [`keep_bound`](Self::keep_bound).
     pub(crate) fn join(
         &self,
         realm: RealmName,
@@ -116,6 +135,32 @@ impl Subscribers {
         self.changed.send_replace(());
     }
 
+    /// Keeps in the store how long the realm's required subscribers may go on answering, where that is
+    /// not what the store has.
+    pub(crate) async fn keep_bound(&self, store: &dyn Store, realm: &RealmName) -> Result<(), StoreError> {
+        let mut kept = self.kept.lock().await;
+        let longest = self.longest_bound(realm);
+        if kept.get(realm) == Some(&longest) {
+            return Ok(());
+        }
+        let of = realm.clone();
+        store
+            .transact(move |tx| tx.put_staleness_bound(&of, longest))
+            .await?;
+        kept.insert(realm.clone(), longest);
+        Ok(())
+    }
+
+    /// The longest bound of those that may accept tokens now.
+    fn longest_bound(&self, realm: &RealmName) -> Duration {
+        let now = Instant::now();
+        let known = self.lock();
+        let streams = known.streams.iter();
+        let accepting = streams.filter(|((of, ..), other)| of == realm && !other.has_failed_closed(now));
+        let longest = accepting.map(|(_, subscriber)| subscriber.bound.0).max();
+        longest.max(self.earlier.bound(realm, now)).unwrap_or_default()
+    }
+
     /// Answers when every required subscriber of the realm has `sequence` or refuses by itself.
     pub(crate) async fn wait_for(&self, realm: &RealmName, sequence: Sequence) -> Propagated {
         let mut changed = self.changed.subscribe();
@@ -136,7 +181,7 @@ impl Subscribers {
     fn look(&self, realm: &RealmName, sequence: Sequence) -> Result<Propagated, Instant> {
         let now = Instant::now();
         let mut propagated = Propagated::default();
-        let mut next_silence: Option<Instant> = None;
+        let mut next_silence = self.earlier.closed_at(realm).filter(|closed_at| now < *closed_at);
         let mut known = self.lock();
         // One that is silent long beyond its bound is gone, or joins again before it accepts anything.
         known
@@ -173,6 +218,21 @@ impl Membership {
     }
 }
 
+impl Earlier {
+    /// The longest bound of those that may still accept tokens.
+    fn bound(&self, realm: &RealmName, now: Instant) -> Option<Duration> {
+        let closed_at = self.closed_at(realm)?;
+        self.bounds.get(realm).copied().filter(|_| now < closed_at)
+    }
+
+    /// From when on none of them accepts tokens. Their bounds began with messages that were answered, so
+    /// before this run.
+    fn closed_at(&self, realm: &RealmName) -> Option<Instant> {
+        let bound = self.bounds.get(realm)?;
+        Some(self.opened_at + *bound + Duration::from_millis(1))
+    }
+}
+
 impl Subscriber {
     fn fails_closed_at(&self) -> Instant {
         self.heard_at + self.bound.0
@@ -185,24 +245,36 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tessera_store::MemoryStore;
+
     use super::*;
 
     fn realm() -> RealmName {
         RealmName::parse("production").unwrap()
     }
 
+    fn none_earlier() -> Subscribers {
+        Subscribers::new(BTreeMap::new())
+    }
+
     fn join(subscribers: &Subscribers, name: &str) -> Membership {
-        let bound = StalenessBound(Duration::from_secs(5));
+        join_with(subscribers, name, Duration::from_secs(5))
+    }
+
+    fn join_with(subscribers: &Subscribers, name: &str, bound: Duration) -> Membership {
+        let bound = StalenessBound(bound);
         let name = SubscriberName::parse(name).unwrap();
         subscribers.join(realm(), name, Sequence(0), bound).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_fence_waits_for_an_acknowledgement() {
-        let subscribers = std::sync::Arc::new(Subscribers::default());
+        let subscribers = Arc::new(none_earlier());
         let member = join(&subscribers, "one");
         let waiting = tokio::spawn({
-            let subscribers = std::sync::Arc::clone(&subscribers);
+            let subscribers = Arc::clone(&subscribers);
             async move { subscribers.wait_for(&realm(), Sequence(3)).await }
         });
         tokio::task::yield_now().await;
@@ -222,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_subscriber_counts_once_its_bound_has_passed() {
-        let subscribers = Subscribers::default();
+        let subscribers = none_earlier();
         let began = Instant::now();
         let talking = join(&subscribers, "talking");
         join(&subscribers, "frozen");
@@ -240,14 +312,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_required_means_nothing_to_wait_for() {
-        let propagated = Subscribers::default().wait_for(&realm(), Sequence(9)).await;
+        let propagated = none_earlier().wait_for(&realm(), Sequence(9)).await;
         assert_eq!(propagated, Propagated::default());
     }
 
     /// Both may accept tokens: one that acknowledges does not speak for the other.
     #[tokio::test(start_paused = true)]
     async fn two_of_one_name_are_both_waited_for() {
-        let subscribers = Subscribers::default();
+        let subscribers = none_earlier();
         let began = Instant::now();
         let (first, second) = (join(&subscribers, "one"), join(&subscribers, "one"));
         subscribers.heard(&second, Some(Sequence(9)));
@@ -265,7 +337,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_does_not_count_without_end() {
-        let subscribers = Subscribers::default();
+        let subscribers = none_earlier();
         for _ in 0..STREAMS_PER_NAME_MAX {
             join(&subscribers, "one");
         }
@@ -278,5 +350,45 @@ mod tests {
         tokio::time::advance(Duration::from_secs(6)).await;
         again("one").unwrap();
         assert_eq!(subscribers.lock().streams.len(), 2);
+    }
+
+    /// Who they were nobody knows; but not for longer than their bound do they accept anything.
+    #[tokio::test(start_paused = true)]
+    async fn those_of_an_earlier_run_are_waited_for_until_their_bound_has_passed() {
+        let earlier = BTreeMap::from([(realm(), Duration::from_secs(20))]);
+        let subscribers = Subscribers::new(earlier);
+        let began = Instant::now();
+        let member = join(&subscribers, "one");
+        subscribers.heard(&member, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(propagated.acknowledged, 1);
+        assert!(began.elapsed() >= Duration::from_secs(20));
+        let other = RealmName::parse("sandbox").unwrap();
+        let again = Instant::now();
+        subscribers.wait_for(&other, Sequence(9)).await;
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(again.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_keeps_the_longest_bound_of_those_that_may_accept() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let earlier = BTreeMap::from([(realm(), Duration::from_secs(20))]);
+        let subscribers = Subscribers::new(earlier);
+        let kept = async || {
+            subscribers.keep_bound(store.as_ref(), &realm()).await.unwrap();
+            store.staleness_bounds().await.unwrap().get(&realm()).copied()
+        };
+        join_with(&subscribers, "one", Duration::from_secs(5));
+        assert_eq!(kept().await, None, "those of the earlier run are kept by it");
+        join_with(&subscribers, "two", Duration::from_secs(60));
+        assert_eq!(kept().await, Some(Duration::from_secs(60)));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        join_with(&subscribers, "three", Duration::from_secs(7));
+        assert_eq!(
+            kept().await,
+            Some(Duration::from_secs(7)),
+            "the others refuse by themselves"
+        );
     }
 }

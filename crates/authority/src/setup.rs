@@ -98,6 +98,7 @@ impl Authority {
                 realm: unknown.clone(),
             });
         }
+        let subscribers = Subscribers::new(store.staleness_bounds().await?);
         let mut records = store.signing_keys().await?;
         // Before anything is written: a wrong server key must not leave new signing keys behind.
         KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
@@ -119,7 +120,7 @@ impl Authority {
             keys: ArcSwap::from_pointee(keys),
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
-            subscribers: Subscribers::default(),
+            subscribers,
             gatherings: Gatherings::default(),
             key_changes: tokio::sync::Mutex::default(),
             clock,

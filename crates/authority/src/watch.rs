@@ -178,7 +178,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`WatchError`].
-    pub fn watch(
+    pub async fn watch(
         self: &Arc<Self>,
         principal: Principal,
         start: WatchStart,
@@ -206,6 +206,10 @@ impl Authority {
                     .join(realm.clone(), name, acknowledged, start.staleness_bound)
             })
             .transpose()?;
+        if member.is_some() {
+            let kept = self.subscribers.keep_bound(self.store.as_ref(), &realm).await;
+            kept.map_err(Unavailable::from)?;
+        }
         let mut ticks = interval(CHECKPOINT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let snapshot = matches!(start.at, StartAt::Snapshot).then(|| Snapshot {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -40,6 +41,7 @@ struct Tables {
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
     settled: Option<PolicyRevision>,
+    staleness_bounds: BTreeMap<RealmName, Duration>,
     events: BTreeMap<Sequence, Arc<Event>>,
     /// How long the events that end families count, by their realm and target.
     cutoffs: HashMap<CutoffKey, Timestamp>,
@@ -69,6 +71,7 @@ struct Stage<'a> {
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
     settled: Option<PolicyRevision>,
+    staleness_bounds: BTreeMap<RealmName, Duration>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
@@ -83,6 +86,7 @@ struct Staged {
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
     settled: Option<PolicyRevision>,
+    staleness_bounds: BTreeMap<RealmName, Duration>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
@@ -120,6 +124,7 @@ impl MemoryStore {
         tables.requests.extend(staged.requests);
         tables.policies.extend(staged.policies);
         tables.settled = staged.settled.or(tables.settled.take());
+        tables.staleness_bounds.extend(staged.staleness_bounds);
         tables.cutoffs.extend(staged.cutoffs);
         for record in staged.audit {
             tables.audit_last += 1;
@@ -188,6 +193,10 @@ impl Store for MemoryStore {
 
     async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
         self.read(|tables| tables.settled.clone())
+    }
+
+    async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
+        self.read(|tables| tables.staleness_bounds.clone())
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
@@ -395,6 +404,7 @@ impl<'a> Stage<'a> {
             requests: HashMap::new(),
             policies: HashMap::new(),
             settled: None,
+            staleness_bounds: BTreeMap::new(),
             events: Vec::new(),
             cutoffs: HashMap::new(),
             audit: Vec::new(),
@@ -410,6 +420,7 @@ impl<'a> Stage<'a> {
             requests: self.requests,
             policies: self.policies,
             settled: self.settled,
+            staleness_bounds: self.staleness_bounds,
             events: self.events,
             cutoffs: self.cutoffs,
             audit: self.audit,
@@ -512,6 +523,11 @@ impl Transaction for Stage<'_> {
         }
         self.replaced(revision, None);
         self.settled = Some(revision.clone());
+        Ok(())
+    }
+
+    fn put_staleness_bound(&mut self, realm: &RealmName, bound: Duration) -> Result<(), StoreError> {
+        self.staleness_bounds.insert(realm.clone(), bound);
         Ok(())
     }
 

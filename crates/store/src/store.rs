@@ -1,6 +1,10 @@
 //! The trait that every backend implements.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// The policy that all live sessions have felt; none before the first.
     async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError>;
+
+    /// How long verifiers that were required, in any run so far, may go on answering by what they know: at
+    /// most, by realm. Those without any are not named.
+    async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError>;
 
     /// An API key.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
@@ -132,6 +140,8 @@ pub trait Transaction {
     fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError>;
     /// Notes that all live sessions have felt the policy, which replaced the one before at `now`.
     fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError>;
+    /// Notes how long a realm's required verifiers may go on answering by what they know.
+    fn put_staleness_bound(&mut self, realm: &RealmName, bound: Duration) -> Result<(), StoreError>;
     /// Appends an event to the log and gives its sequence.
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError>;
     /// Appends an audit record.

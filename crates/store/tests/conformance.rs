@@ -8,7 +8,7 @@
 
 mod fixture;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fixture::{
     api_key, api_key_id, append, at, audit_record, event, events_after, family, put, realm, rotated,
@@ -75,6 +75,7 @@ suite![
     pages_end_where_the_items_end,
     all_families_are_walked_in_order,
     policies_are_kept_whole,
+    the_last_staleness_bound_of_a_realm_is_kept,
     a_sweep_removes_policies_that_were_replaced,
     an_index_follows_a_family_that_changes,
     a_name_that_begins_like_another_is_another,
@@ -306,6 +307,25 @@ async fn policies_are_kept_whole(store: &Shared) {
     assert_eq!(store.settled_policy().await.unwrap(), Some(revision(2)));
     assert_eq!(store.policy(&revision(1)).await.unwrap(), Some(policy_files(1)));
     assert_eq!(store.policy(&revision(2)).await.unwrap(), Some(policy_files(2)));
+}
+
+async fn the_last_staleness_bound_of_a_realm_is_kept(store: &Shared) {
+    let (production, sandbox) = (realm("production"), realm("sandbox"));
+    assert_eq!(store.staleness_bounds().await.unwrap(), BTreeMap::new());
+    for (of, seconds) in [
+        (&production, 5),
+        (&sandbox, 7),
+        (&production, 60),
+        (&production, 3),
+    ] {
+        let of = of.clone();
+        write(store, move |tx| {
+            tx.put_staleness_bound(&of, Duration::from_secs(seconds)).unwrap();
+        })
+        .await;
+    }
+    let kept = [(production, 3), (sandbox, 7)].map(|(of, seconds)| (of, Duration::from_secs(seconds)));
+    assert_eq!(store.staleness_bounds().await.unwrap(), BTreeMap::from(kept));
 }
 
 async fn a_sweep_removes_policies_that_were_replaced(store: &Shared) {

@@ -314,7 +314,8 @@ impl TestAuthority {
     /// Starts it again after [`kill`](Self::kill), at the same address and with all that it had. The policy
     /// is read anew where it has a folder. Where it still runs, it is killed before.
     ///
-    /// Verifiers follow it again by themselves; until they do, revoking does not wait for them.
+    /// Verifiers follow it again by themselves. Since nobody knows here which of them accept tokens until they do,
+    /// revoking waits until their staleness bound has passed.
     ///
     /// # Panics
     /// As [`TestAuthorityBuilder::start`], and after [`stop`](Self::stop), which closes the store for good.

@@ -106,10 +106,8 @@ async fn a_new_verifier_of_a_live_ones_name_does_not_speak_for_it() {
     assert!(!allows(&old, token) && !allows(&new, token));
 }
 
-/// A flaw that is known: who is required is kept in memory, so an authority that was restarted answers before
-/// those have come back that were required before, and go on accepting up to their bound.
+/// Whoever was required before goes on accepting up to its bound, and the new process can't know of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails: the fence forgets its subscribers with a restart"]
 async fn a_restart_does_not_open_the_fence() {
     let mut world = World::start().await;
     let proxy = Proxy::to(&world.address).await;

@@ -76,7 +76,7 @@ fn frames(
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
         let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
-        let mut watcher = watcher.map_err(IntoStatus::into_status)?;
+        let mut watcher = watcher.await.map_err(IntoStatus::into_status)?;
         let (fault, mut faulty) = oneshot::channel();
         let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
         loop {

@@ -1,6 +1,7 @@
 //! When the store fails, forgets, or is older than the tokens that it meets.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -105,6 +106,10 @@ impl Store for Fragile {
 
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
         self.store.policy(revision).await
+    }
+
+    async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
+        self.store.staleness_bounds().await
     }
 
     async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {

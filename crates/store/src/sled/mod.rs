@@ -15,9 +15,11 @@ mod state_hash;
 mod sweep;
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use ::sled::Db;
@@ -144,6 +146,10 @@ impl Store for SledStore {
 
     async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
         self.shared.read(read::settled_policy)
+    }
+
+    async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
+        self.shared.read(read::staleness_bounds)
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {

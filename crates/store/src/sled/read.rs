@@ -1,6 +1,6 @@
 //! Reading the rows, for those who do not write.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use ::sled::{Db, IVec};
 use serde::de::DeserializeOwned;
@@ -78,6 +78,13 @@ pub(super) fn policy(db: &Db, revision: &PolicyRevision) -> Result<Option<Policy
 
 pub(super) fn settled_policy(db: &Db) -> Result<Option<PolicyRevision>, StoreError> {
     row(db, "the settled policy", &rows::policy_settled_key())
+}
+
+pub(super) fn staleness_bounds(db: &Db) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
+    db.scan_prefix([Table::StalenessBound as u8])
+        .values()
+        .map(|value| rows::decode("a staleness bound", &value.map_err(failed)?))
+        .collect()
 }
 
 pub(super) fn api_keys(

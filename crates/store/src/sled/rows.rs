@@ -43,10 +43,11 @@ pub(super) enum Table {
     Request = b'q',
     RequestExpiry = b'y',
     SigningKey = b'g',
+    StalenessBound = b'l',
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::ApiKey,
         Self::ApiKeyByRealm,
         Self::Audit,
@@ -67,6 +68,7 @@ impl Table {
         Self::Request,
         Self::RequestExpiry,
         Self::SigningKey,
+        Self::StalenessBound,
     ];
 }
 
@@ -183,6 +185,10 @@ pub(super) fn policy_in(key: &[u8]) -> Result<PolicyRevision, StoreError> {
 
 pub(super) fn policy_settled_key() -> Vec<u8> {
     vec![Table::PolicySettled as u8]
+}
+
+pub(super) fn staleness_bound_key(realm: &RealmName) -> Vec<u8> {
+    key(Table::StalenessBound, &[realm.as_str()], &[])
 }
 
 pub(super) fn event_key(sequence: Sequence) -> Vec<u8> {

@@ -1,13 +1,16 @@
 //! What a job of the writer sees and does: its own writes over those of the group's earlier jobs, over
 //! the rows on disk.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use ::sled::Db;
 use serde::{Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, Revocations, RevokeReason,
-    Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, RealmName, Revocations,
+    RevokeReason, Sequence, SigningKey, Timestamp,
 };
 
 use super::{
@@ -311,6 +314,10 @@ impl Transaction for Stage<'_> {
         }
         self.replaced(revision, None)?;
         self.put(key, revision)
+    }
+
+    fn put_staleness_bound(&mut self, realm: &RealmName, bound: Duration) -> Result<(), StoreError> {
+        self.put(rows::staleness_bound_key(realm), &(realm, bound))
     }
 
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {
