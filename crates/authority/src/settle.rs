@@ -7,21 +7,20 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher,
     iter::Sum,
-    ops::AddAssign,
-    sync::{Arc, PoisonError},
+    ops::{AddAssign, ControlFlow},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tessera_core::{
-    ClientName, EventBody, Family, FamilyId, PolicyRevision, Realm, RealmName, RevokeReason, RoleName,
+    ClientName, Clock, EventBody, Family, FamilyId, PolicyRevision, Realm, RealmName, RevokeReason, RoleName,
     ScopeSet, Subject, Timestamp, family::PolicyEffect,
 };
 use tessera_policy::Policy;
-use tessera_store::{NewEvent, PageRequest, StoreError, StoreExt, Transaction};
+use tessera_store::{NewEvent, SharedRevocations, StoreError, StoreExt, Transaction};
+use tokio::sync::mpsc;
 
 use crate::{Authority, grant::Bearer, refresh::session_revoked};
 
-/// How many families are read in one step.
-const READ_STEP: usize = 100;
 /// How many families are changed in one commit: other commits wait for it.
 const WRITE_STEP: usize = 50;
 /// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
@@ -79,27 +78,40 @@ impl Settled {
 
 impl Authority {
     /// What live sessions would feel if `policy` were put in force.
-    pub(crate) async fn foresee(&self, policy: &Policy) -> Result<Settled, StoreError> {
-        let mut walk = Walk::new(self, policy);
-        while walk.next().await?.is_some() {}
-        Ok(walk.settled)
+    pub(crate) async fn foresee(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
+        self.walk(policy, None).await
     }
 
     /// Writes what live sessions feel, in steps between which others write.
     pub(crate) async fn let_sessions_feel(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
-        let mut walk = Walk::new(self, policy);
-        let mut touched = Vec::new();
-        while let Some(more) = walk.next().await? {
-            touched.extend(more);
-            while touched.len() >= WRITE_STEP {
-                let rest = touched.split_off(WRITE_STEP);
-                self.change(policy, std::mem::replace(&mut touched, rest)).await?;
+        // One step is gathered while the one before is written.
+        let (steps, mut waiting) = mpsc::channel(1);
+        let writing = async move {
+            while let Some(touched) = waiting.recv().await {
+                self.change(policy, touched).await?;
             }
+            Ok(())
+        };
+        let (settled, written) = tokio::join!(self.walk(policy, Some(steps)), writing);
+        written.and(settled)
+    }
+
+    /// Looks at all live sessions. Those that the policy changes go to `steps`.
+    async fn walk(
+        &self,
+        policy: &Arc<Policy>,
+        steps: Option<mpsc::Sender<Vec<Touched>>>,
+    ) -> Result<Settled, StoreError> {
+        let walk = Arc::new(Mutex::new(Walk::new(self, policy, steps.clone())));
+        let walking = Arc::clone(&walk);
+        let see = move |family: &Family| lock(&walking).see(family);
+        self.store.visit_families(Box::new(see)).await?;
+        let (settled, rest) = lock(&walk).finish();
+        if let Some(steps) = steps.filter(|_| !rest.is_empty()) {
+            // Where nobody writes any more, writing failed, which the writer says.
+            drop(steps.send(rest).await);
         }
-        if !touched.is_empty() {
-            self.change(policy, touched).await?;
-        }
-        Ok(walk.settled)
+        Ok(settled)
     }
 
     async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<(), StoreError> {
@@ -112,60 +124,59 @@ impl Authority {
             .transact(move |tx| touched.iter().try_for_each(|touched| step.feel(tx, touched)))
             .await
     }
-
-    /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
-    /// itself revoked.
-    fn has_ended(&self, family: &Family) -> bool {
-        let revocations = self
-            .store
-            .revocations()
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        !revocations.is_empty() && revocations.revokes_family(family).is_some()
-    }
 }
 
-/// A walk over all live sessions, a page at a time.
-struct Walk<'a> {
-    authority: &'a Authority,
-    kinds: Kinds<'a>,
+/// A walk over all live sessions.
+struct Walk {
+    realms: BTreeMap<RealmName, Arc<Realm>>,
+    revocations: SharedRevocations,
+    clock: Arc<dyn Clock>,
+    kinds: Kinds,
     settled: Settled,
-    after: Option<FamilyId>,
-    is_done: bool,
+    gathered: Vec<Touched>,
+    steps: Option<mpsc::Sender<Vec<Touched>>>,
 }
 
-impl<'a> Walk<'a> {
-    fn new(authority: &'a Authority, policy: &'a Policy) -> Self {
+impl Walk {
+    fn new(authority: &Authority, policy: &Arc<Policy>, steps: Option<mpsc::Sender<Vec<Touched>>>) -> Self {
         Self {
-            authority,
-            kinds: Kinds::new(policy),
+            realms: authority.realms.clone(),
+            revocations: Arc::clone(authority.store.revocations()),
+            clock: Arc::clone(&authority.clock),
+            kinds: Kinds::new(Arc::clone(policy)),
             settled: Settled::default(),
-            after: None,
-            is_done: false,
+            gathered: Vec::new(),
+            steps,
         }
     }
 
-    /// Those of the next page that the policy changes; none after the last page.
-    async fn next(&mut self) -> Result<Option<Vec<Touched>>, StoreError> {
-        if self.is_done {
-            return Ok(None);
-        }
-        let request = PageRequest {
-            after: self.after,
-            limit: READ_STEP,
+    /// Breaks off where nobody takes what is gathered.
+    fn see(&mut self, family: &Family) -> ControlFlow<()> {
+        let touched = self.touch(family);
+        let Some(steps) = &self.steps else {
+            return ControlFlow::Continue(());
         };
-        let page = self.authority.store.all_families(request).await?;
-        let now = self.authority.clock.now();
-        let live = page.items.iter().filter(|family| family.is_live(now));
-        let touched = live.filter_map(|family| self.touch(family)).collect();
-        self.after = page.next;
-        self.is_done = page.next.is_none();
-        Ok(Some(touched))
+        self.gathered.extend(touched);
+        if self.gathered.len() < WRITE_STEP {
+            return ControlFlow::Continue(());
+        }
+        match steps.blocking_send(std::mem::take(&mut self.gathered)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// What all felt, and those that were gathered last.
+    fn finish(&mut self) -> (Settled, Vec<Touched>) {
+        (
+            std::mem::take(&mut self.settled),
+            std::mem::take(&mut self.gathered),
+        )
     }
 
     fn touch(&mut self, family: &Family) -> Option<Touched> {
-        let realm = self.authority.realms.get(&family.realm)?;
-        if self.authority.has_ended(family) {
+        let realm = self.realms.get(&family.realm)?;
+        if !family.is_live(self.clock.now()) || self.has_ended(family) {
             return None;
         }
         let lost = self.kinds.lost(family);
@@ -173,6 +184,17 @@ impl<'a> Walk<'a> {
         self.settled.count(&family.realm, &effect);
         (effect != PolicyEffect::None).then_some(Touched { id: family.id, lost })
     }
+
+    /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
+    /// itself revoked.
+    fn has_ended(&self, family: &Family) -> bool {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        !revocations.is_empty() && revocations.revokes_family(family).is_some()
+    }
+}
+
+fn lock(walk: &Mutex<Walk>) -> MutexGuard<'_, Walk> {
+    walk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A family that feels the policy, and all that the policy does not grant it. What that depends on never
@@ -205,16 +227,16 @@ impl<'a> Kind<'a> {
 }
 
 /// What each kind of session loses by a policy.
-struct Kinds<'a> {
-    policy: &'a Policy,
+struct Kinds {
+    policy: Arc<Policy>,
     hasher: RandomState,
     /// By the hash of the kind: the first family of each kind, and what they all lose. So that finding a
     /// kind copies nothing.
     lost: HashMap<u64, Vec<(Family, Arc<ScopeSet>)>>,
 }
 
-impl<'a> Kinds<'a> {
-    fn new(policy: &'a Policy) -> Self {
+impl Kinds {
+    fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
             hasher: RandomState::new(),
@@ -231,7 +253,7 @@ impl<'a> Kinds<'a> {
         if let Some((_, lost)) = alike.iter().find(|(first, _)| Kind::of(first) == kind) {
             return Arc::clone(lost);
         }
-        let lost = Arc::new(lost_by(self.policy, family));
+        let lost = Arc::new(lost_by(&self.policy, family));
         alike.push((family.clone(), Arc::clone(&lost)));
         lost
     }

@@ -19,8 +19,8 @@ use crate::{
     cutoff::{cutoff_target, cutoff_until, placed},
     error::StoreError,
     store::{
-        EventBatch, FamilyIndex, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey, RequestRecord,
-        SharedRevocations, Store, SweepReport, Transaction,
+        EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey,
+        RequestRecord, SharedRevocations, Store, SweepReport, Transaction,
     },
 };
 
@@ -178,8 +178,15 @@ impl Store for MemoryStore {
         self.read(|tables| page_of(&tables.families, &page, |family| index.has(family)))
     }
 
-    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.read(|tables| page_of(&tables.families, &page, |_| true))
+    async fn visit_families(&self, mut visit: FamilyVisitor) -> Result<(), StoreError> {
+        let families: Vec<_> = self.read(|tables| tables.families.values().cloned().collect())?;
+        let visiting = move || families.iter().try_for_each(&mut visit);
+        match tokio::task::spawn_blocking(visiting).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::Failed {
+                detail: error.to_string(),
+            }),
+        }
     }
 
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {

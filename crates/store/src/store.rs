@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -36,8 +37,9 @@ pub trait Store: Send + Sync + 'static {
         page: PageRequest<FamilyId>,
     ) -> Result<Page<Family, FamilyId>, StoreError>;
 
-    /// One page of all families of all realms, in the order of their ids: for those who must see each.
-    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError>;
+    /// Shows all families of all realms to `visit`, in the order of their ids, until it breaks off. It is
+    /// called on a thread of its own, which gives way to those that answer calls, and may block.
+    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError>;
 
     /// The files of a policy that is or was in force, for as long as audit records can name it.
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError>;
@@ -113,6 +115,9 @@ pub type SharedRevocations = Arc<RwLock<Revocations>>;
 /// One atomic read-decide-write. It may run twice, so it must be pure but for what it does to the
 /// transaction.
 pub type Job = Box<dyn FnMut(&mut dyn Transaction) -> Result<(), StoreError> + Send>;
+
+/// Whoever must see each family.
+pub type FamilyVisitor = Box<dyn FnMut(&Family) -> ControlFlow<()> + Send>;
 
 /// What a job may do. Reads see the job's own writes, and those of all jobs before it.
 pub trait Transaction {

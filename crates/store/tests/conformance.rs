@@ -8,7 +8,12 @@
 
 mod fixture;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use fixture::{
     api_key, api_key_id, append, at, audit_record, event, events_after, family, put, realm, rotated,
@@ -73,7 +78,9 @@ suite![
     a_job_sees_its_own_writes_and_others_see_them_after_it,
     indexes_list_families_in_order_and_only_theirs,
     pages_end_where_the_items_end,
-    all_families_are_walked_in_order,
+    all_families_are_visited_in_order,
+    a_visit_ends_where_its_visitor_breaks_off,
+    a_visitor_that_panics_harms_nobody_else,
     policies_are_kept_whole,
     the_last_staleness_bound_of_a_realm_is_kept,
     a_sweep_removes_policies_that_were_replaced,
@@ -248,24 +255,47 @@ async fn indexes_list_families_in_order_and_only_theirs(store: &Shared) {
     expect(FamilyIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
 }
 
-async fn all_families_are_walked_in_order(store: &Shared) {
-    let families: Vec<_> = (1..=4).map(family).collect();
-    let elsewhere = Family {
-        realm: realm("sandbox"),
-        ..families[1].clone()
+/// Those that are shown, when the visitor breaks off at `last`.
+async fn visited(store: &Shared, last: usize) -> Vec<Family> {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&all);
+    let see = move |family: &Family| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(family.clone());
+        if seen.len() == last {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     };
-    for family in [&families[2], &elsewhere, &families[3], &families[0]] {
+    store.visit_families(Box::new(see)).await.unwrap();
+    std::mem::take(&mut *all.lock().unwrap())
+}
+
+async fn all_families_are_visited_in_order(store: &Shared) {
+    assert_eq!(visited(store, usize::MAX).await, []);
+    // More than any backend reads at once.
+    let mut families: Vec<_> = (1..=600).map(family).collect();
+    families[1].realm = realm("sandbox");
+    for family in families.iter().rev() {
         put(store, family).await;
     }
-    let page = async |after, limit| {
-        let page = store.all_families(PageRequest { after, limit }).await.unwrap();
-        (page.items, page.next)
-    };
-    let (first, next) = page(None, 2).await;
-    assert_eq!(first, [families[0].clone(), elsewhere]);
-    assert_eq!(next, Some(families[1].id));
-    assert_eq!(page(next, 2).await, (families[2..].to_vec(), None));
-    assert_eq!(page(next, 3).await, (families[2..].to_vec(), None));
+    assert_eq!(visited(store, usize::MAX).await, families);
+}
+
+async fn a_visit_ends_where_its_visitor_breaks_off(store: &Shared) {
+    let families: Vec<_> = (1..=4).map(family).collect();
+    for family in &families {
+        put(store, family).await;
+    }
+    assert_eq!(visited(store, 2).await, families[..2]);
+}
+
+async fn a_visitor_that_panics_harms_nobody_else(store: &Shared) {
+    put(store, &family(1)).await;
+    let visit = store.visit_families(Box::new(|_| panic!("a flaw of the visitor")));
+    assert!(matches!(visit.await, Err(StoreError::Failed { .. })));
+    assert!(store.is_healthy());
+    assert_eq!(visited(store, 1).await, [family(1)]);
 }
 
 // === policies ===

@@ -4,8 +4,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,7 +17,7 @@ use tessera_core::{
 };
 use tessera_policy::{Permission, Policy, Question, Verdict};
 use tessera_proto::v1::IssueRequest;
-use tessera_store::{MemoryStore, PageRequest, Store};
+use tessera_store::{MemoryStore, Store};
 
 use crate::world::{Client, Setup, World, access_token, reason, refresh_token, strings};
 
@@ -144,11 +145,14 @@ fn granted(policy: &Policy, family: &Family) -> BTreeSet<Scope> {
 }
 
 async fn families(store: &dyn Store) -> Vec<Family> {
-    let page = PageRequest {
-        after: None,
-        limit: 100_000,
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&all);
+    let see = move |family: &Family| {
+        seen.lock().unwrap().push(family.clone());
+        ControlFlow::Continue(())
     };
-    store.all_families(page).await.unwrap().items
+    store.visit_families(Box::new(see)).await.unwrap();
+    std::mem::take(&mut *all.lock().unwrap())
 }
 
 /// Begins some sessions of random kinds; what policy refuses does not begin.

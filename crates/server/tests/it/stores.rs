@@ -19,8 +19,8 @@ use tessera_proto::v1::{
 };
 use tessera_server::ServeError;
 use tessera_store::{
-    EventBatch, FamilyIndex, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles, SharedRevocations,
-    Store, StoreError, StoreExt, SweepReport,
+    EventBatch, FamilyIndex, FamilyVisitor, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles,
+    SharedRevocations, Store, StoreError, StoreExt, SweepReport,
 };
 use tessera_token::ServerKey;
 use tokio::sync::{oneshot, watch};
@@ -100,8 +100,8 @@ impl Store for Fragile {
         self.store.families(index, page).await
     }
 
-    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.store.all_families(page).await
+    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError> {
+        self.store.visit_families(visit).await
     }
 
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {

@@ -13,6 +13,7 @@ mod shared;
 mod stage;
 mod state_hash;
 mod sweep;
+mod visit;
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +39,8 @@ use self::{
 use crate::{
     error::{OpenError, StoreError},
     store::{
-        EventBatch, FamilyIndex, Job, Page, PageRequest, PolicyFiles, SharedRevocations, Store, SweepReport,
+        EventBatch, FamilyIndex, FamilyVisitor, Job, Page, PageRequest, PolicyFiles, SharedRevocations,
+        Store, SweepReport,
     },
 };
 
@@ -135,8 +137,8 @@ impl Store for SledStore {
             .await
     }
 
-    async fn all_families(&self, page: PageRequest<FamilyId>) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.read_apart(move |db, _| read::all_families(db, &page)).await
+    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError> {
+        visit::start(Arc::clone(&self.shared), visit).await
     }
 
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {

@@ -42,23 +42,25 @@ pub(super) fn families(
     collect_page(found, page.limit, |family| family.id)
 }
 
-pub(super) fn all_families(
+/// Up to `limit` families of all realms, in the order of their ids.
+pub(super) fn families_after(
     db: &Db,
-    page: &PageRequest<FamilyId>,
-) -> Result<Page<Family, FamilyId>, StoreError> {
+    after: Option<FamilyId>,
+    limit: usize,
+) -> Result<Vec<Family>, StoreError> {
     let prefix = [Table::Family as u8];
-    let from = page.after.map_or_else(
+    let from = after.map_or_else(
         || Bound::Included(prefix.to_vec()),
         |id| Bound::Excluded(rows::family_key(id)),
     );
-    let found = db
-        .range((from, Bound::Excluded(rows::end_of(&prefix))))
+    db.range((from, Bound::Excluded(rows::end_of(&prefix))))
         .values()
+        .take(limit)
         .map(|value| {
             let row: FamilyRow<Family> = rows::decode("a family", &value.map_err(failed)?)?;
             Ok(row.family)
-        });
-    collect_page(found, page.limit, |family| family.id)
+        })
+        .collect()
 }
 
 pub(super) fn policy(db: &Db, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {

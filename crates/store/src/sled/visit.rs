@@ -1,0 +1,51 @@
+//! Showing every family to somebody, without being in anybody's way.
+
+use std::{ops::ControlFlow, sync::Arc, thread};
+
+use tokio::sync::oneshot;
+
+use super::{disk::failed, read, shared::Shared};
+use crate::{error::StoreError, store::FamilyVisitor};
+
+/// How many families are read at once: for so long, some 100 µs, whoever wants the core waits.
+const STEP: usize = 32;
+
+/// Shows all families to `visit`, in the order of their ids, until it breaks off, or nobody waits any more.
+pub(super) async fn start(shared: Arc<Shared>, visit: FamilyVisitor) -> Result<(), StoreError> {
+    let (answer, visited) = oneshot::channel();
+    thread::Builder::new()
+        .name("store-visit".to_owned())
+        .spawn(move || {
+            let result = visit_all(&shared, visit, || answer.is_closed());
+            // Nobody may wait for it any more.
+            let _ = answer.send(result);
+        })
+        .map_err(failed)?;
+    visited
+        .await
+        .unwrap_or_else(|_| Err(failed("a visitor panicked")))
+}
+
+fn visit_all(
+    shared: &Shared,
+    mut visit: FamilyVisitor,
+    is_abandoned: impl Fn() -> bool,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    while !is_abandoned() {
+        let families = shared.read(|db| read::families_after(db, after, STEP))?;
+        // Not within `read`, which takes a panic for one of the database.
+        if families.iter().try_for_each(&mut visit) == ControlFlow::Break(()) {
+            return Ok(());
+        }
+        match families.last() {
+            Some(last) if families.len() == STEP => {
+                after = Some(last.id);
+                // The kernel lets a thread that computes have its core for milliseconds.
+                thread::yield_now();
+            }
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
