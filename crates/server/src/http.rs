@@ -3,7 +3,7 @@
 //! Every failure is the status that the RPC would give, told in the words of the door: as a problem
 //! (RFC 9457) or as an error of OAuth 2.0 (RFC 6749 §5.2).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{error::Error as _, net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -103,9 +103,10 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))
+        .fallback(not_found)
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid));
-    doors.merge(grpc.reset_fallback()).fallback(not_found)
+    doors.merge(grpc.reset_fallback())
 }
 
 /// What the video company's clients send from a browser, for configured origins only.
@@ -146,6 +147,36 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Whether the body is said to be UTF-8, or nothing is said: it is read as nothing else.
+fn is_utf8(headers: &HeaderMap) -> bool {
+    let types = headers.get_all(header::CONTENT_TYPE).iter();
+    let mut parameters = types.flat_map(|value| value.as_bytes().split(|byte| *byte == b';').skip(1));
+    parameters.all(|parameter| {
+        let mut halves = parameter.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
+            return true;
+        };
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let value = value.strip_suffix(b"\"").unwrap_or(value);
+        !name.eq_ignore_ascii_case(b"charset")
+            || [&b"utf-8"[..], b"utf8", b"us-ascii"]
+                .iter()
+                .any(|charset| charset.eq_ignore_ascii_case(value))
+    })
+}
+
+/// Whether it was not we who ended the reading.
+fn is_broken(error: &axum::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<hyper::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl Visit {
     /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
     ///
@@ -155,12 +186,16 @@ impl Visit {
         if request.uri().query().is_some_and(|query| !query.is_empty()) {
             return Err(Unread::Query);
         }
+        if !is_utf8(request.headers()) {
+            return Err(Unread::Charset);
+        }
         let peer = request.extensions().get::<PeerAddress>();
         let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |PeerAddress(address)| address.ip());
         let (parts, body) = request.into_parts();
         let reading = to_bytes(body, BODY_BYTES_MAX);
         let body = match tokio::time::timeout(edge.call_time_max(), reading).await {
             Ok(Ok(body)) => body,
+            Ok(Err(error)) if is_broken(&error) => return Err(Unread::Broken),
             Ok(Err(_)) => return Err(Unread::TooLarge),
             Err(_) => return Err(Unread::TooSlow),
         };
@@ -177,6 +212,8 @@ impl Visit {
 #[derive(Clone, Copy, Debug)]
 enum Unread {
     Query,
+    Charset,
+    Broken,
     TooLarge,
     TooSlow,
 }
@@ -184,7 +221,7 @@ enum Unread {
 impl Unread {
     fn code(self) -> StatusCode {
         match self {
-            Self::Query => StatusCode::BAD_REQUEST,
+            Self::Query | Self::Charset | Self::Broken => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
         }
@@ -193,7 +230,9 @@ impl Unread {
     fn text(self) -> &'static str {
         match self {
             Self::Query => "nothing is taken from the query string: send it in the body",
-            Self::TooLarge => "the body is broken off, or longer than 64 KiB",
+            Self::Charset => "the body must be UTF-8, and its type must not say otherwise",
+            Self::Broken => "the body is broken off",
+            Self::TooLarge => "the body is longer than 64 KiB",
             Self::TooSlow => "the body did not come in time",
         }
     }

@@ -55,6 +55,7 @@ pub(super) struct AccessToken {
         (status = 200, body = AccessToken),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 408, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
@@ -97,6 +98,7 @@ fn audience(edge: &Edge) -> Option<Audience> {
         (status = 200, body = AccessToken),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 408, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
@@ -131,14 +133,18 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
 
 /// The body as JSON, whatever type it says it is: one client sends `text/plain`.
 fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, Status> {
+    let wrong = |problem: String| status::invalid_fields(vec![(member.to_owned(), problem)]);
+    // serde would take an array of the members for the object, too.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(wrong("the body must be a JSON object with it".to_owned()));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
-        let problem = match error.classify() {
+        match error.classify() {
             // The text of the error may quote a value, which may be a secret.
-            serde_json::error::Category::Data => format!("must be a text, given once ({place})"),
-            _ => format!("the body must be a JSON object with it ({place})"),
-        };
-        status::invalid_fields(vec![(member.to_owned(), problem)])
+            serde_json::error::Category::Data => wrong(format!("must be a text, given once ({place})")),
+            _ => wrong(format!("the body must be a JSON object with it ({place})")),
+        }
     })
 }
 

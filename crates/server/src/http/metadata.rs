@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -48,14 +48,16 @@ pub(super) async fn first_issuer(State(edge): State<Arc<Edge>>, request: Request
 )]
 pub(super) async fn issuer(
     State(edge): State<Arc<Edge>>,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    let realms = edge.authority.realms().values();
-    let mut named = realms.filter(|realm| {
-        realm.name.as_str() == path || split(&realm.issuer).is_some_and(|(_, after)| after == path)
+    // A path that is no text is no issuer's.
+    let named = path.ok().and_then(|Path(path)| {
+        edge.authority.realms().values().find(|realm| {
+            realm.name.as_str() == path || split(&realm.issuer).is_some_and(|(_, after)| after == path)
+        })
     });
-    match named.next() {
+    match named {
         Some(realm) => Json(metadata(&edge, realm, &request)).into_response(),
         None => Problem::plain(StatusCode::NOT_FOUND, "no realm has this issuer").into_response(),
     }

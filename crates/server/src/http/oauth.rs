@@ -80,6 +80,7 @@ pub(super) struct IntrospectionAnswer {
         (status = 200, body = TokenAnswer),
         (status = 400, body = OAuthError),
         (status = 401, body = OAuthError),
+        (status = 408, body = OAuthError),
         (status = 413, body = OAuthError),
         (status = 429, body = OAuthError),
         (status = 503, body = OAuthError),
@@ -108,6 +109,7 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
         (status = 200, body = IntrospectionAnswer),
         (status = 400, body = OAuthError),
         (status = 401, body = OAuthError),
+        (status = 408, body = OAuthError),
         (status = 413, body = OAuthError),
         (status = 429, body = OAuthError),
         (status = 503, body = OAuthError),
@@ -139,6 +141,7 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
         (status = 200, body = Object),
         (status = 400, body = OAuthError),
         (status = 401, body = OAuthError),
+        (status = 408, body = OAuthError),
         (status = 413, body = OAuthError),
         (status = 429, body = OAuthError),
         (status = 503, body = OAuthError),
@@ -259,7 +262,9 @@ fn is_form(content_type: &[u8]) -> bool {
 /// A body of `application/x-www-form-urlencoded`; a parameter that is given twice is refused, one that is
 /// not known is passed over (RFC 6749 §3.2).
 fn form<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_urlencoded::from_bytes(body).map_err(|error| Failure::invalid_request(&format!("{error}")))
+    // Otherwise what is no UTF-8 would be read as something else.
+    let body = std::str::from_utf8(body).map_err(|_| Failure::invalid_request("the body must be UTF-8"))?;
+    serde_urlencoded::from_str(body).map_err(|error| Failure::invalid_request(&format!("{error}")))
 }
 
 fn no_store(mut response: Response) -> Response {

@@ -13,12 +13,12 @@ use tokio::{
 
 use crate::world::{Client, World, access_token, reason, refresh_token, seconds, soon, viewer};
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// An answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: String,
+    pub(crate) head: String,
     pub(crate) body: String,
 }
 
@@ -62,7 +62,7 @@ impl Answer {
         }
     }
 
-    fn oauth_error(&self, status: u16, error: &str) {
+    pub(crate) fn oauth_error(&self, status: u16, error: &str) {
         assert_eq!(
             (self.status, &self.json()["error"]),
             (status, &json!(error)),
@@ -75,7 +75,7 @@ impl Answer {
 }
 
 /// Sends bytes, and reads an answer to its end.
-async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
+pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     soon("an answer", async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // The server may answer, and close, before it has read everything.
@@ -104,7 +104,7 @@ pub(crate) async fn send(world: &World, line: &str, headers: &[(&str, &str)], bo
     raw(world.address, &[request.as_bytes(), body].concat()).await
 }
 
-async fn login(world: &World, api_key: &str) -> Answer {
+pub(crate) async fn login(world: &World, api_key: &str) -> Answer {
     let body = json!({ "apiKey": api_key }).to_string();
     send(
         world,
@@ -126,14 +126,14 @@ async fn renew(world: &World, refresh_token: &str) -> Answer {
     .await
 }
 
-fn text(answer: &Answer, member: &str) -> String {
+pub(crate) fn text(answer: &Answer, member: &str) -> String {
     answer.json()[member]
         .as_str()
         .unwrap_or_else(|| panic!("{}", answer.body))
         .to_owned()
 }
 
-async fn form(world: &World, path: &str, client: &Client, body: &str) -> Answer {
+pub(crate) async fn form(world: &World, path: &str, client: &Client, body: &str) -> Answer {
     let credentials = STANDARD.encode(format!("app:{}", client.api_key));
     let basic = format!("Basic {credentials}");
     send(
@@ -273,68 +273,11 @@ async fn many_who_renew_at_once_get_one_successor() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_wrong_is_answered_as_the_door_says() {
+async fn a_call_of_grpc_that_does_not_exist_is_told_so_in_grpc() {
     let world = World::start().await;
-    let app = world.client("production", "app").await;
-    let deep = "[".repeat(10_000);
-    let twice = format!(r#"{{"apiKey":"{0}","apiKey":"{0}"}}"#, app.api_key);
-    let wrong: [&[u8]; 10] = [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"{\"apiKey\":1}",
-        b"{\"apiKey\":null}",
-        b"{}",
-        b"{\"apiKey\":\"\xff\"}",
-        deep.as_bytes(),
-        twice.as_bytes(),
-    ];
-    for body in wrong {
-        for path in ["POST /auth/api-key", "POST /auth/refresh"] {
-            let answer = send(&world, path, &[], body).await;
-            answer.problem(400, "FIELD_INVALID");
-            assert!(!answer.body.contains("tsk_"), "{}", answer.body);
-        }
-    }
-    let huge = vec![b' '; 70_000];
-    assert_eq!(send(&world, "POST /auth/api-key", &[], &huge).await.status, 413);
-    assert_eq!(
-        send(&world, "POST /oauth2/token", &[FORM], &huge).await.status,
-        413
-    );
-    // Nothing was consumed.
-    assert_eq!(login(&world, &app.api_key).await.status, 200);
-}
-
-#[tokio::test]
-async fn unknown_paths_and_methods_are_problems_and_grpc_is_told_so_in_grpc() {
-    let world = World::start().await;
-    send(&world, "GET /nowhere", &[], b"")
-        .await
-        .problem(404, "NOT_FOUND");
-    send(&world, "GET /auth/api-key", &[], b"")
-        .await
-        .problem(405, "METHOD_NOT_ALLOWED");
-    send(&world, "DELETE /oauth2/token", &[], b"")
-        .await
-        .problem(405, "METHOD_NOT_ALLOWED");
-    let app = world.client("production", "app").await;
-    let grpc = send(
-        &world,
-        "POST /no.Such/Method",
-        &[("content-type", "application/grpc")],
-        b"",
-    )
-    .await;
-    assert_eq!(grpc.header("grpc-status"), ["12"]);
-    // Credentials in a query are written to logs on the way.
-    let query = format!("POST /auth/api-key?apiKey={}", app.api_key);
-    send(&world, &query, &[], b"").await.problem(400, "BAD_REQUEST");
-    let query = format!("POST /oauth2/token?client_secret={}", app.api_key);
-    send(&world, &query, &[FORM], b"grant_type=client_credentials")
-        .await
-        .oauth_error(400, "invalid_request");
+    let headers = [("content-type", "application/grpc")];
+    let answer = send(&world, "POST /no.Such/Method", &headers, b"").await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, vec!["12"]));
 }
 
 #[tokio::test]
@@ -441,18 +384,11 @@ async fn oauth_clients_authenticate_in_one_of_three_ways() {
     }
     assert_eq!(status(&[("authorization", &bearer)], grant).await, good);
     let refused = failed(401, "invalid_client");
-    assert_eq!(status(&[], grant).await, refused);
-    assert_eq!(status(&[("authorization", "Basic !!")], grant).await, refused);
-    assert_eq!(status(&[("authorization", "Digest x")], grant).await, refused);
     assert_eq!(
         status(&[("authorization", &basic("admin", &app.api_key))], grant).await,
         refused
     );
     assert_eq!(status(&[], &in_form("app", "tsk_production_no")).await, refused);
-    let both = status(&[("authorization", &bearer)], &in_form("app", &app.api_key)).await;
-    assert_eq!(both, failed(400, "invalid_request"));
-    let two = status(&[("authorization", &bearer), ("authorization", &bearer)], grant).await;
-    assert_eq!(two, failed(400, "invalid_request"));
     let challenge = send(&world, "POST /oauth2/token", &[FORM], grant.as_bytes()).await;
     assert!(
         challenge.header("www-authenticate")[0].starts_with("Basic "),
@@ -469,13 +405,7 @@ async fn oauth_errors_are_those_of_the_standard() {
     token("grant_type=password")
         .await
         .oauth_error(400, "unsupported_grant_type");
-    token("scope=videos:read")
-        .await
-        .oauth_error(400, "invalid_request");
     token("grant_type=refresh_token")
-        .await
-        .oauth_error(400, "invalid_request");
-    token("grant_type=client_credentials&grant_type=client_credentials")
         .await
         .oauth_error(400, "invalid_request");
     token("grant_type=refresh_token&refresh_token=tsr_x")
@@ -495,14 +425,6 @@ async fn oauth_errors_are_those_of_the_standard() {
     bearer_form(&world, "/oauth2/token", &other, &asked("scope=videos:write"))
         .await
         .oauth_error(400, "invalid_scope");
-    let bearer = format!("Bearer {}", app.api_key);
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", bearer.as_str()),
-    ];
-    send(&world, "POST /oauth2/token", &headers, b"{}")
-        .await
-        .oauth_error(400, "invalid_request");
 }
 
 #[tokio::test]

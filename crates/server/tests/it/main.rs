@@ -8,6 +8,7 @@
 )]
 
 mod api_keys;
+mod bad_input;
 mod calls;
 mod doors;
 mod families;

@@ -144,7 +144,8 @@ fn granted(policy: &Policy, family: &Family) -> BTreeSet<Scope> {
     family.scopes.iter().filter(ask).cloned().collect()
 }
 
-async fn families(store: &dyn Store) -> Vec<Family> {
+/// All families of all realms.
+pub(crate) async fn families(store: &dyn Store) -> Vec<Family> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&all);
     let see = move |family: &Family| {

@@ -285,8 +285,6 @@ async fn a_good_token_passes_with_what_it_says() {
     assert_eq!(shouted.ask(&world).await.status, 200);
     let head = ann.by_http(&world, "HEAD").await;
     head.passes("user:ann", "client:app", "videos:read", "production");
-    let posted = send(&world, "POST /forward-auth", &[], b"").await;
-    assert_eq!(posted.status, 405);
 }
 
 #[tokio::test]
@@ -528,18 +526,6 @@ async fn a_wrong_configuration_closes_the_route() {
         assert_eq!((told.status, told.problem.as_str()), (400, "FIELD_INVALID"));
     }
     let bearer = good.authorization[0].as_str();
-    // A misspelt parameter, passed over, would open the route. No secret is told back.
-    for query in [
-        "scopes=videos:write",
-        "scope=videos:read&scope=videos:read",
-        "scope=videos:read&access_token=v4.public.secret",
-        "v4.public.secret",
-    ] {
-        let line = format!("GET /forward-auth?{query}");
-        let answer = send(&world, &line, &[("authorization", bearer)], b"").await;
-        answer.problem(400, "FIELD_INVALID");
-        assert!(!answer.body.contains("secret"), "{}", answer.body);
-    }
     let unlisted: [&[(&str, &str)]; 2] = [&[], &[("other.scope", "videos:read")]];
     for said in unlisted {
         let told = Told::of_envoy(&check(&world, check_request(said, &[("authorization", bearer)])).await);
