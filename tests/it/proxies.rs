@@ -36,7 +36,7 @@ async fn envoy_lets_through_what_the_authority_lets_through() {
         envoy
     });
     guarded.passes_and_refuses(403).await;
-    guarded.closes_without_the_authority().await;
+    guarded.closes_without_the_authority(Some(503), 503).await;
 }
 
 #[tokio::test]
@@ -56,7 +56,44 @@ async fn nginx_lets_through_what_the_authority_lets_through() {
         nginx
     });
     guarded.passes_and_refuses(503).await;
-    guarded.closes_without_the_authority().await;
+    guarded.closes_without_the_authority(Some(503), 503).await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn caddy_lets_through_what_the_authority_lets_through() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::start(&peers, "Caddyfile", |peers, config, folder| {
+        let mut caddy = peers.tool("caddy");
+        caddy
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(config);
+        // It writes to its user's folders otherwise.
+        for folder_of in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+            caddy.env(folder_of, folder);
+        }
+        caddy
+    });
+    guarded.passes_and_refuses(403).await;
+    guarded.closes_without_the_authority(Some(504), 502).await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn traefik_lets_through_what_the_authority_lets_through() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", |peers, config, folder| {
+        let text = fs::read_to_string(config).unwrap();
+        // The command is in the configuration, too.
+        let command = text.split_once("# traefik ").unwrap().1;
+        let command = command.lines().next().unwrap();
+        let mut traefik = peers.tool("traefik");
+        traefik.args(command.split(' ')).current_dir(folder);
+        traefik
+    });
+    guarded.passes_and_refuses(404).await;
+    // It gives one that is silent half a minute, and can't be told otherwise.
+    guarded.closes_without_the_authority(None, 500).await;
 }
 
 fn scoped(subject: &str, role: &str, scopes: &[&str]) -> IssueRequest {
@@ -88,6 +125,7 @@ impl Guarded {
         }
     }
 
+    /// `closed` is told of a path that the configuration does not say anything of.
     async fn passes_and_refuses(&self, closed: u16) {
         let client = self.authority.client("production").await;
         let ann = client
@@ -134,7 +172,9 @@ impl Guarded {
         assert!(matches!(twice.status, 400 | 401), "{twice:?}");
         let unlisted = self.ask("GET /other", &[("authorization", &writer)]);
         assert_eq!(unlisted.status, closed, "{unlisted:?}");
-        for refused in [twice, unlisted] {
+        // The service might read it as a path that nobody has asked about.
+        let hidden = self.ask("GET /videos/..%2fother", &[("authorization", &reader)]);
+        for refused in [twice, unlisted, hidden] {
             assert!(!refused.reached, "{refused:?}");
         }
         self.no_claim_of_a_client_survives(&reader);
@@ -164,8 +204,8 @@ impl Guarded {
         }
     }
 
-    /// First it does not answer, then nobody listens.
-    async fn closes_without_the_authority(self) {
+    /// First it does not answer, where the proxy soon gives up then, and then nobody listens.
+    async fn closes_without_the_authority(self, if_silent: Option<u16>, if_gone: u16) {
         let client = self.authority.client("production").await;
         let bob = client
             .issue(scoped("user:bob", "role:viewer", &["videos:read"]))
@@ -181,12 +221,14 @@ impl Guarded {
             )
         };
         ask().reached_as("user:bob", "videos:read");
-        self.authority.pause();
-        let silent = ask();
-        assert_eq!((silent.status, silent.reached), (503, false), "{silent:?}");
+        if let Some(if_silent) = if_silent {
+            self.authority.pause();
+            let silent = ask();
+            assert_eq!((silent.status, silent.reached), (if_silent, false), "{silent:?}");
+        }
         self.authority.kill();
         let gone = ask();
-        assert_eq!((gone.status, gone.reached), (503, false), "{gone:?}");
+        assert_eq!((gone.status, gone.reached), (if_gone, false), "{gone:?}");
     }
 
     fn ask(&self, line: &str, headers: &[(&str, &str)]) -> Answer {
@@ -225,18 +267,32 @@ impl Proxy {
             address,
             folder,
         };
-        proxy.wait_until_it_listens();
+        proxy.wait_until_it_serves();
         proxy
     }
 
-    fn wait_until_it_listens(&mut self) {
+    /// One may listen before it has read what it is to do.
+    fn wait_until_it_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
+        while !self.serves() {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
             assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", log());
-            assert!(Instant::now() < deadline, "it does not listen: {}", log());
+            assert!(Instant::now() < deadline, "it does not serve: {}", log());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether the route that is open to everybody is.
+    fn serves(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.address) else {
+            return false;
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        let request = b"GET /health HTTP/1.1\r\nhost: videos\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
     }
 }
 
