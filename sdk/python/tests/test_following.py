@@ -147,11 +147,22 @@ class Following(Case):
         self.until("in force", lambda: reason(verifier, self.doomed) is None)
         self.assertEqual((verifier.status.entries, verifier.status.through), (1, 5))
 
+    def test_who_is_required_acknowledges_and_nobody_else(self) -> None:
+        _, required = self.ready(subscriber="api-1", required=True)
+        other, stream = self.ready()
+        for told in (stream, required):
+            told.say(event=revoked(FAMILY, 2, now() + HOUR))
+        self.until("revoked", lambda: reason(other, self.doomed) is DenyReason.REVOKED)
+        self.until("acknowledged", lambda: "event-2" in required.acks)
+        # It pings again once it is answered: what it had to say of the event comes before its second ping.
+        stream.echo(2)
+        stream.echo(2)
+        self.assertEqual(stream.acks, [])
+
     def test_a_stream_that_ends_is_resumed_where_it_was(self) -> None:
         verifier, stream = self.ready()
         stream.say(event=revoked(FAMILY, 2, now() + HOUR))
         self.until("revoked", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
-        self.until("acknowledged", lambda: "event-2" in stream.acks)
         stream.end()
         stream = self.fake.next_stream()
         self.assertEqual(stream.start.cursor, "event-2")

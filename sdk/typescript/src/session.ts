@@ -271,7 +271,10 @@ export class Session {
   #takePlace(cursor: string): void {
     if (this.#following.place !== cursor) {
       this.#following.place = cursor
-      this.#stream.write({ ack: { cursor } })
+      // Only the fence asks for it, which waits for those that are required.
+      if (this.#following.required) {
+        this.#stream.write({ ack: { cursor } })
+      }
     }
   }
 

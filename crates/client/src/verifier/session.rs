@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
             Snapshot::InForce => {
                 apply(&mut self.following.shared.known_mut().revoked);
                 self.following.reached(&event.cursor);
-                self.acknowledge = Some(event.cursor);
+                self.owe_acknowledgement(event.cursor);
             }
             Snapshot::Awaited | Snapshot::Coming(..) => {
                 return Err(not_understood("an event before the snapshot is complete"));
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
         self.put_in_force(server_time, echoed, Sequence(checkpoint.through_sequence))?;
         if self.following.place.as_deref() != Some(checkpoint.through.as_str()) {
             self.following.reached(&checkpoint.through);
-            self.acknowledge = Some(checkpoint.through);
+            self.owe_acknowledgement(checkpoint.through);
         }
         if echoed.is_some() {
             self.progressed_at = Instant::now();
@@ -283,6 +283,14 @@ impl<'a> Session<'a> {
     }
 
     // === what we say and ask ===
+
+    /// Only the fence needs it, which waits for those that are required; of a thousand others it would be a
+    /// thousand messages for each event.
+    fn owe_acknowledgement(&mut self, cursor: String) {
+        if self.following.shared.options.required {
+            self.acknowledge = Some(cursor);
+        }
+    }
 
     /// One ping at a time, so that what is remembered stays bounded.
     fn ping(&mut self) {

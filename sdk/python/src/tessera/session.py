@@ -276,7 +276,9 @@ class Session:
     def _take_place(self, cursor: str) -> None:
         if self._following.place != cursor:
             self._following.place = cursor
-            self._acknowledge = cursor
+            # Only the fence asks for it, which waits for those that are required.
+            if self._following.required:
+                self._acknowledge = cursor
 
     def _understand(self, event: pb.RevocationEvent) -> Understood:
         understood = wire.understand(event, self._view.options.realm)
