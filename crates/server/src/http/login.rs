@@ -62,12 +62,8 @@ pub(super) struct AccessToken {
     )
 )]
 pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    let visit = match Visit::read(edge, request).await {
-        Ok(visit) => visit,
-        Err(unread) => return Problem::from(unread).into_response(),
-    };
-    let edge = &visit.edge;
-    let issued = edge.door("POST /auth/api-key", async {
+    answer(edge, request, "POST /auth/api-key", async |visit| {
+        let edge = &visit.edge;
         let login: ApiKeyLogin = json(&visit.body, "apiKey")?;
         let principal = edge.let_in(Some(&login.api_key), visit.peer).await?;
         let request = IssueRequest {
@@ -79,8 +75,8 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
         issued
             .map(|issued| issued.tokens)
             .map_err(IntoStatus::into_status)
-    });
-    answer(issued.await)
+    })
+    .await
 }
 
 /// The audience of the door's tokens, which the clients can't name; none leaves it to the catalogue, where
@@ -105,30 +101,58 @@ fn audience(edge: &Edge) -> Option<Audience> {
     )
 )]
 pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    let visit = match Visit::read(edge, request).await {
-        Ok(visit) => visit,
-        Err(unread) => return Problem::from(unread).into_response(),
-    };
-    let edge = &visit.edge;
-    let refreshed = edge.door("POST /auth/refresh", async {
+    answer(edge, request, "POST /auth/refresh", async |visit| {
         let login: RefreshLogin = json(&visit.body, "refreshToken")?;
         let request = RefreshRequest {
             request_id: None,
             refresh_token: PresentedToken::new(login.refresh_token),
             scopes: ScopeSet::default(),
         };
-        match edge.authority.refresh_by_bearer(&request).await {
+        match visit.edge.authority.refresh_by_bearer(&request).await {
             Ok(refreshed) => Ok(refreshed.tokens),
             Err(error) => {
                 let status = error.into_status();
                 if status.code() == tonic::Code::Unauthenticated {
-                    edge.count_refusal(visit.peer)?;
+                    visit.edge.count_refusal(visit.peer)?;
                 }
                 Err(status)
             }
         }
-    });
-    answer(refreshed.await)
+    })
+    .await
+}
+
+/// Reads a request, and answers with tokens or a problem.
+async fn answer(
+    edge: Arc<Edge>,
+    request: Request,
+    door: &'static str,
+    handle: impl AsyncFnOnce(&Visit) -> Result<TokenSet, Status>,
+) -> Response {
+    let visit = match Visit::read(edge, request).await {
+        Ok(visit) => visit,
+        Err(unread) => return Problem::from(unread).into_response(),
+    };
+    match visit.edge.door(door, handle(&visit)).await {
+        Ok(tokens) => {
+            let answer = AccessToken::from(tokens);
+            ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+        }
+        Err(status) => Problem::of(&status).into_response(),
+    }
+}
+
+impl From<TokenSet> for AccessToken {
+    fn from(tokens: TokenSet) -> Self {
+        Self {
+            token_type: "Bearer",
+            expires_in: tokens.expires_in.0.into(),
+            access_token: tokens.access_token,
+            refresh_token: tokens
+                .refresh_token
+                .map_or_else(String::new, |token| token.as_str().to_owned()),
+        }
+    }
 }
 
 /// The body as JSON, whatever type it says it is: one client sends `text/plain`.
@@ -146,21 +170,4 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, Statu
             _ => wrong(format!("the body must be a JSON object with it ({place})")),
         }
     })
-}
-
-fn answer(tokens: Result<TokenSet, Status>) -> Response {
-    match tokens {
-        Ok(tokens) => {
-            let answer = AccessToken {
-                token_type: "Bearer",
-                expires_in: tokens.expires_in.0.into(),
-                access_token: tokens.access_token,
-                refresh_token: tokens
-                    .refresh_token
-                    .map_or_else(String::new, |token| token.as_str().to_owned()),
-            };
-            ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
-        }
-        Err(status) => Problem::of(&status).into_response(),
-    }
 }
