@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -71,11 +71,17 @@ struct Subscriber {
     acknowledged: Sequence,
     heard_at: Instant,
     bound: StalenessBound,
+    stream: Weak<()>,
 }
 
 /// A subscriber's place among the required ones, held by its stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Membership(RealmName, SubscriberName, u64);
+#[derive(Debug)]
+pub(crate) struct Membership {
+    realm: RealmName,
+    name: SubscriberName,
+    number: u64,
+    stream: Arc<()>,
+}
 
 impl Subscribers {
     /// None yet in this run; those of earlier runs had these bounds at most.
@@ -102,9 +108,10 @@ impl Subscribers {
     ) -> Result<Membership, WatchError> {
         let now = Instant::now();
         let mut known = self.lock();
-        // An earlier stream of the name that refuses by itself is followed by this one.
+        // An earlier stream of the name that refuses by itself, and will not be heard again, is followed by
+        // this one.
         known.streams.retain(|(of, called, _), other| {
-            *of != realm || *called != name || !other.has_failed_closed(now)
+            *of != realm || *called != name || other.is_open() || !other.has_failed_closed(now)
         });
         let first = (realm.clone(), name.clone(), 0);
         let last = (realm.clone(), name.clone(), u64::MAX);
@@ -112,11 +119,17 @@ impl Subscribers {
             return Err(WatchError::NameCrowded { until_free: bound.0 });
         }
         known.joined += 1;
-        let member = Membership(realm, name, known.joined);
+        let member = Membership {
+            realm,
+            name,
+            number: known.joined,
+            stream: Arc::new(()),
+        };
         let subscriber = Subscriber {
             acknowledged,
             heard_at: now,
             bound,
+            stream: Arc::downgrade(&member.stream),
         };
         known.streams.insert(member.key(), subscriber);
         drop(known);
@@ -143,6 +156,8 @@ impl Subscribers {
         if kept.get(realm) == Some(&longest) {
             return Ok(());
         }
+        // Whoever is cut off from here on does not know what the store has.
+        kept.remove(realm);
         let of = realm.clone();
         store
             .transact(move |tx| tx.put_staleness_bound(&of, longest))
@@ -183,10 +198,10 @@ impl Subscribers {
         let mut propagated = Propagated::default();
         let mut next_silence = self.earlier.closed_at(realm).filter(|closed_at| now < *closed_at);
         let mut known = self.lock();
-        // One that is silent long beyond its bound is gone, or joins again before it accepts anything.
-        known
-            .streams
-            .retain(|_, subscriber| now < subscriber.fails_closed_at() + FORGOTTEN_AFTER);
+        // One whose stream has ended joins again before it accepts anything.
+        known.streams.retain(|_, subscriber| {
+            subscriber.is_open() || now < subscriber.fails_closed_at() + FORGOTTEN_AFTER
+        });
         let mut streams = known
             .streams
             .iter()
@@ -214,7 +229,7 @@ impl Subscribers {
 
 impl Membership {
     fn key(&self) -> (RealmName, SubscriberName, u64) {
-        (self.0.clone(), self.1.clone(), self.2)
+        (self.realm.clone(), self.name.clone(), self.number)
     }
 }
 
@@ -236,6 +251,11 @@ impl Earlier {
 impl Subscriber {
     fn fails_closed_at(&self) -> Instant {
         self.heard_at + self.bound.0
+    }
+
+    /// Whether it may still be heard, however long it was silent, and then accepts again.
+    fn is_open(&self) -> bool {
+        self.stream.strong_count() > 0
     }
 
     fn has_failed_closed(&self, now: Instant) -> bool {
@@ -333,6 +353,40 @@ mod tests {
         subscribers.heard(&first, Some(Sequence(9)));
         let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
         assert_eq!(propagated.acknowledged, 2);
+    }
+
+    /// It was frozen, another process took its name, and it goes on, on the same stream.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_silent_and_is_heard_again_is_waited_for() {
+        let subscribers = none_earlier();
+        let first = join(&subscribers, "one");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let second = join(&subscribers, "one");
+        subscribers.heard(&first, None);
+        subscribers.heard(&second, Some(Sequence(9)));
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        tokio::time::advance(2 * FORGOTTEN_AFTER).await;
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        subscribers.heard(&first, None);
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+    }
+
+    /// It may be done all the same: what the store has is not known then.
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_was_not_answered_is_not_taken_for_undone() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let subscribers = none_earlier();
+        let _long = join_with(&subscribers, "one", Duration::from_secs(60));
+        subscribers.keep_bound(store.as_ref(), &realm()).await.unwrap();
+        store.close().await.unwrap();
+        let _longer = join_with(&subscribers, "two", Duration::from_secs(90));
+        let kept = subscribers.keep_bound(store.as_ref(), &realm()).await;
+        assert!(kept.is_err());
+        assert_eq!(subscribers.kept.lock().await.get(&realm()), None);
     }
 
     #[tokio::test(start_paused = true)]
