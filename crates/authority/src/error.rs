@@ -247,10 +247,10 @@ pub enum WatchError {
     /// The events after the cursor are no longer kept.
     #[error("the events after that place are no longer kept: start with a snapshot")]
     CursorExpired,
-    /// Too many streams of one required subscriber's name began within its staleness bound.
+    /// Too many streams of one required subscriber's name are open, or ended within its staleness bound.
     #[error("too many streams have this subscriber's name: give each process its own")]
     NameCrowded {
-        /// When the oldest of them counts no more, if nothing is heard of it.
+        /// When those that have ended count no more.
         until_free: Duration,
     },
     /// Not now.

@@ -40,9 +40,9 @@ pub struct Propagated {
 }
 
 /// How many streams of one subscriber's name may count at once: those that ended lately, and those that
-/// should not share it.
+/// are open and should not share it.
 const STREAMS_PER_NAME_MAX: usize = 256;
-/// How long a subscriber that failed closed is still counted.
+/// How long a subscriber that failed closed is still counted, once its stream has ended.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
@@ -71,6 +71,7 @@ struct Subscriber {
     acknowledged: Sequence,
     heard_at: Instant,
     bound: StalenessBound,
+    /// Of its membership, which goes with the stream.
     stream: Weak<()>,
 }
 
@@ -265,8 +266,6 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tessera_store::MemoryStore;
 
     use super::*;

@@ -47,8 +47,8 @@ pub trait Store: Send + Sync + 'static {
     /// The policy that all live sessions have felt; none before the first.
     async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError>;
 
-    /// How long verifiers that were required, in any run so far, may go on answering by what they know: at
-    /// most, by realm. Those without any are not named.
+    /// How long the required verifiers of each realm may go on answering by what they know, as it was noted
+    /// last. A realm that never had any is not named.
     async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError>;
 
     /// An API key.
