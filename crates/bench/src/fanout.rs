@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     parcel::{Parcel, Sizes},
     process::Process,
-    stage::{Authorization, Target},
+    stage::{Authorization, NARROW_WINDOW, Target},
     statistics::{Latencies, Percentiles},
 };
 
@@ -214,18 +214,28 @@ async fn pull_until(mut trigger: impl Trigger, end: Instant, room: Arc<Semaphore
     Ok(caused)
 }
 
-/// Subscribers that do not read: their streams stand, and nobody polls them.
+/// Subscribers that do not read: their streams stand, nobody polls them, and their windows are full.
 pub(crate) struct Frozen {
     _streams: Vec<Streaming<WatchResponse>>,
 }
 
 impl Frozen {
-    /// On connections of their own, as the streams of one connection share its window.
-    pub(crate) async fn on(server: &Target, count: u16) -> Result<Self, Failure> {
+    /// Each on a connection of its own, and sent as many events of `event` bytes as fill its window twice.
+    pub(crate) async fn on(
+        server: &Target,
+        count: u16,
+        trigger: &mut impl Trigger,
+        event: usize,
+    ) -> Result<Self, Failure> {
         let mut streams = Vec::new();
-        for channel in server.new_channels_for(count).await? {
+        for channel in server.narrow_channels_for(count).await? {
             let stream = watch(channel, &server.authorization()).await;
             streams.push(stream.map_err(|status| Failure::at("watching", status))?);
+        }
+        let window = usize::try_from(NARROW_WINDOW).unwrap_or(usize::MAX);
+        for _ in 0..window.saturating_mul(2).div_ceil(event.max(1)) {
+            let pulled = trigger.pull().await;
+            pulled.map_err(|status| Failure::at("filling the windows", status))?;
         }
         Ok(Self { _streams: streams })
     }

@@ -25,6 +25,9 @@ use crate::{
 /// The realm that is measured, of those that `tessera dev` serves.
 pub(crate) const REALM: &str = "production";
 
+/// What a stream and a connection hold before their reader takes anything, in bytes (RFC 9113 §6.9.2).
+pub(crate) const NARROW_WINDOW: u32 = 65_535;
+
 /// What is measured, and what it is measured against.
 pub(crate) struct Stage {
     pub(crate) tessera: Target,
@@ -123,32 +126,16 @@ impl Target {
         self.channels.iter().cycle().take(usize::from(count)).cloned()
     }
 
-    /// As many channels as there are for all callers, none of which anybody else uses.
-    pub(crate) async fn new_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
-        let mut channels = Vec::new();
-        for _ in 0..self.channels.len() {
-            channels.push(self.new_channel().await?);
-        }
-        Ok(channels
-            .iter()
-            .cycle()
-            .take(usize::from(count))
-            .cloned()
-            .collect())
-    }
-
     /// A channel for each of `count` callers alone.
     pub(crate) async fn own_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            channels.push(self.new_channel().await?);
-        }
-        Ok(channels)
+        new_channels(&self.endpoint, count).await
     }
 
-    async fn new_channel(&self) -> Result<Channel, Failure> {
-        let channel = self.endpoint.connect().await;
-        channel.map_err(|error| Failure::at("connecting", error))
+    /// A channel for each of `count` callers alone, whose windows are HTTP/2's own and not the wider ones of
+    /// the library.
+    pub(crate) async fn narrow_channels_for(&self, count: u16) -> Result<Vec<Channel>, Failure> {
+        let endpoint = self.endpoint.clone().initial_stream_window_size(NARROW_WINDOW);
+        new_channels(&endpoint.initial_connection_window_size(NARROW_WINDOW), count).await
     }
 
     /// How the client crate connects to it.
@@ -165,6 +152,15 @@ impl Target {
     pub(crate) fn authorization(&self) -> Authorization {
         Authorization(self.authorization.clone())
     }
+}
+
+async fn new_channels(endpoint: &Endpoint, count: u16) -> Result<Vec<Channel>, Failure> {
+    let mut channels = Vec::new();
+    for _ in 0..count {
+        let channel = endpoint.connect().await;
+        channels.push(channel.map_err(|error| Failure::at("connecting", error))?);
+    }
+    Ok(channels)
 }
 
 /// Puts the credential into requests.

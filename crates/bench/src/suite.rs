@@ -162,17 +162,19 @@ impl Suite<'_> {
         watcher.try_out(&mut revoke).await
     }
 
-    /// Refreshes alone, beside watchers, and beside watchers of which some do not read, while ten
+    /// Refreshes alone, beside watchers, and beside watchers and some more that do not read, while ten
     /// revocations a second go out to them.
     async fn frozen(&self) -> Result<[Line; 2], Failure> {
         let tessera = &self.stage.tessera;
         let count = self.arguments.watchers;
-        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 0);
+        let (_, event) = self.event_sizes().await?;
+        // Another number than that of the event before: no binding is revoked twice.
+        let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 1);
         let rounds = self.rounds("frozen", async |time| {
             let alone = self.refreshes(&mut revoke, time).await?;
             let mut watchers = Watchers::of_revocations(tessera, tessera.channels_for(count)).await?;
             let beside = self.refreshes(&mut revoke, time).await?;
-            let _frozen = Frozen::on(tessera, count.div_ceil(10)).await?;
+            let _frozen = Frozen::on(tessera, count.div_ceil(10), &mut revoke, event).await?;
             let beside_frozen = self.refreshes(&mut revoke, time).await?;
             watchers.pass_over()?;
             Ok(((beside.p99, alone.p99), (beside_frozen.p99, beside.p99)))
