@@ -7,8 +7,10 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher,
     iter::Sum,
+    mem,
     ops::{AddAssign, ControlFlow},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tessera_core::{
@@ -17,12 +19,20 @@ use tessera_core::{
 };
 use tessera_policy::Policy;
 use tessera_store::{NewEvent, SharedRevocations, StoreError, StoreExt, Transaction};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+    },
+    time::timeout,
+};
 
 use crate::{Authority, grant::Bearer, refresh::session_revoked};
 
 /// How many families are changed in one commit: other commits wait for it.
 const WRITE_STEP: usize = 50;
+/// How long a few that are touched wait for a call that has to write, too.
+const PATIENCE_MAX: Duration = Duration::from_millis(100);
 /// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
 const KINDS_MAX: usize = 100_000;
 
@@ -84,45 +94,59 @@ impl Authority {
 
     /// Writes what live sessions feel, in steps between which others write.
     pub(crate) async fn let_sessions_feel(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
-        // One step is gathered while the one before is written.
-        let (steps, mut waiting) = mpsc::channel(1);
+        // Some are found while those before are written.
+        let (sender, mut receiver) = mpsc::channel(WRITE_STEP);
+        let hurry = Arc::new(Notify::new());
+        let touched = TouchedSender {
+            sender,
+            hurry: Arc::clone(&hurry),
+        };
         let writing = async move {
-            while let Some(touched) = waiting.recv().await {
-                self.change(policy, touched).await?;
+            let mut touched = Vec::new();
+            while receiver.recv_many(&mut touched, WRITE_STEP).await > 0 {
+                self.change(policy, mem::take(&mut touched), &hurry).await?;
             }
             Ok(())
         };
-        let (settled, written) = tokio::join!(self.walk(policy, Some(steps)), writing);
+        let (settled, written) = tokio::join!(self.walk(policy, Some(touched)), writing);
         written.and(settled)
     }
 
-    /// Looks at all live sessions. Those that the policy changes go to `steps`.
+    /// Looks at all live sessions. Those that the policy changes go to `touched`.
     async fn walk(
         &self,
         policy: &Arc<Policy>,
-        steps: Option<mpsc::Sender<Vec<Touched>>>,
+        touched: Option<TouchedSender>,
     ) -> Result<Settled, StoreError> {
-        let walk = Arc::new(Mutex::new(Walk::new(self, policy, steps.clone())));
+        let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched)));
         let walking = Arc::clone(&walk);
         let see = move |family: &Family| lock(&walking).see(family);
         self.store.visit_families(Box::new(see)).await?;
-        let (settled, rest) = lock(&walk).finish();
-        if let Some(steps) = steps.filter(|_| !rest.is_empty()) {
-            // Where nobody writes any more, writing failed, which the writer says.
-            drop(steps.send(rest).await);
-        }
-        Ok(settled)
+        Ok(mem::take(&mut lock(&walk).settled))
     }
 
-    async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<(), StoreError> {
+    /// Where few are touched, writing waits for a call that has to write, too.
+    async fn change(
+        &self,
+        policy: &Arc<Policy>,
+        touched: Vec<Touched>,
+        hurry: &Arc<Notify>,
+    ) -> Result<(), StoreError> {
         let step = Step {
             policy: policy.revision().clone(),
             realms: self.realms.clone(),
             now: self.clock.now(),
         };
-        self.store
-            .transact(move |tx| touched.iter().try_for_each(|touched| step.feel(tx, touched)))
-            .await
+        let are_few = touched.len() < WRITE_STEP;
+        let feel =
+            move |tx: &mut dyn Transaction| touched.iter().try_for_each(|touched| step.feel(tx, touched));
+        let hurry = Arc::clone(hurry);
+        let patience = async move {
+            if are_few {
+                let _ = timeout(PATIENCE_MAX, hurry.notified()).await;
+            }
+        };
+        self.store.transact_patiently(Box::pin(patience), feel).await
     }
 }
 
@@ -133,45 +157,27 @@ struct Walk {
     clock: Arc<dyn Clock>,
     kinds: Kinds,
     settled: Settled,
-    gathered: Vec<Touched>,
-    steps: Option<mpsc::Sender<Vec<Touched>>>,
+    touched: Option<TouchedSender>,
 }
 
 impl Walk {
-    fn new(authority: &Authority, policy: &Arc<Policy>, steps: Option<mpsc::Sender<Vec<Touched>>>) -> Self {
+    fn new(authority: &Authority, policy: &Arc<Policy>, touched: Option<TouchedSender>) -> Self {
         Self {
             realms: authority.realms.clone(),
             revocations: Arc::clone(authority.store.revocations()),
             clock: Arc::clone(&authority.clock),
             kinds: Kinds::new(Arc::clone(policy)),
             settled: Settled::default(),
-            gathered: Vec::new(),
-            steps,
+            touched,
         }
     }
 
-    /// Breaks off where nobody takes what is gathered.
+    /// Breaks off where nobody takes those that are touched.
     fn see(&mut self, family: &Family) -> ControlFlow<()> {
-        let touched = self.touch(family);
-        let Some(steps) = &self.steps else {
-            return ControlFlow::Continue(());
-        };
-        self.gathered.extend(touched);
-        if self.gathered.len() < WRITE_STEP {
-            return ControlFlow::Continue(());
+        match (self.touch(family), &self.touched) {
+            (Some(found), Some(touched)) => touched.send(found),
+            _ => ControlFlow::Continue(()),
         }
-        match steps.blocking_send(std::mem::take(&mut self.gathered)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    }
-
-    /// What all felt, and those that were gathered last.
-    fn finish(&mut self) -> (Settled, Vec<Touched>) {
-        (
-            std::mem::take(&mut self.settled),
-            std::mem::take(&mut self.gathered),
-        )
     }
 
     fn touch(&mut self, family: &Family) -> Option<Touched> {
@@ -202,6 +208,35 @@ fn lock(walk: &Mutex<Walk>) -> MutexGuard<'_, Walk> {
 struct Touched {
     id: FamilyId,
     lost: Arc<ScopeSet>,
+}
+
+/// Hands those that are touched to whoever writes, who is not to be patient where many wait or no more come.
+struct TouchedSender {
+    sender: mpsc::Sender<Touched>,
+    hurry: Arc<Notify>,
+}
+
+impl TouchedSender {
+    fn send(&self, touched: Touched) -> ControlFlow<()> {
+        let sent = match self.sender.try_send(touched) {
+            Err(TrySendError::Full(touched)) => {
+                self.hurry.notify_one();
+                self.sender.blocking_send(touched).is_ok()
+            }
+            sent => sent.is_ok(),
+        };
+        if sent {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+}
+
+impl Drop for TouchedSender {
+    fn drop(&mut self) {
+        self.hurry.notify_one();
+    }
 }
 
 /// Everything that policy's answer for a session depends on.

@@ -36,9 +36,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SESSIONS: u32 = 1_000_000;
 const KINDS: u32 = 1_000;
-/// Refreshes a second that others ask for meanwhile.
-const RATE: u32 = 200;
-const QUIET: Duration = Duration::from_secs(5);
+/// Refreshes a second that others ask for meanwhile. A disk that stalls twice a second, as some do, would
+/// at 200 meet just one in a hundred of them: whether p99 sees that was chance.
+const RATE: u32 = 300;
+const QUIET: Duration = Duration::from_secs(4);
 
 const CATALOGUE: &str = r#"
 [realms]
@@ -54,7 +55,7 @@ api = "the API"
 "#;
 
 /// Every subject lists, and those from `players` on play.
-fn rules(players: u32) -> String {
+fn rules(players: i32) -> String {
     let mut rules = "\
 p, role:viewer, *, videos, read, allow
 p, role:player, *, videos/*, play, allow
@@ -63,7 +64,7 @@ p, client:app, *, tessera/subjects/*, issue, allow
     .to_owned();
     for kind in 0..KINDS {
         rules += &format!("g, user:{kind}, role:viewer, *\n");
-        if kind >= players {
+        if i64::from(kind) >= i64::from(players) {
             rules += &format!("g, user:{kind}, role:player, *\n");
         }
     }
@@ -203,6 +204,37 @@ async fn beside_refreshes<T>(
     (done, took, refreshing.await.unwrap())
 }
 
+/// Some changes of policy beside refreshes, each after refreshes alone.
+#[derive(Default)]
+struct Rounds {
+    narrowed: u64,
+    took: Vec<Duration>,
+    quiet: Vec<Duration>,
+    beside: Vec<Duration>,
+}
+
+impl Rounds {
+    async fn measure(&mut self, authority: &Arc<Authority>, principal: &Principal) {
+        let (_, _, quiet) = beside_refreshes(authority, principal, tokio::time::sleep(QUIET)).await;
+        let reload = authority.reload(Trigger::Call);
+        let (applied, took, beside) = beside_refreshes(authority, principal, reload).await;
+        self.narrowed = applied.unwrap().total().narrowed;
+        self.took.push(took);
+        self.quiet.extend(quiet);
+        self.beside.extend(beside);
+    }
+
+    fn print(self) {
+        let [_, _, longest] = percentiles(self.took);
+        let (quiet, beside) = (percentiles(self.quiet), percentiles(self.beside));
+        let ratios = [0, 1, 2].map(|at| beside[at].as_secs_f64() / quiet[at].as_secs_f64());
+        println!(
+            "{} narrowed in {longest:.1?} at most; refresh p50, p90, p99 {beside:.2?}, {ratios:.2?} of {quiet:.2?}",
+            self.narrowed
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "figures: minutes"]
 async fn a_change_of_policy_with_a_million_sessions() {
@@ -230,19 +262,17 @@ async fn a_change_of_policy_with_a_million_sessions() {
     fill(&store, principal.api_key(), authority.now()).await;
     println!("{SESSIONS} sessions of {KINDS} kinds in {:.1?}", began.elapsed());
 
-    let (_, _, quiet) = beside_refreshes(&authority, &principal, tokio::time::sleep(QUIET)).await;
-    let baseline = percentiles(quiet);
-    println!("refresh p50, p90, p99 with nothing else: {baseline:.2?}");
-    for players in [1, 100, 0, 1000 - 1] {
-        fs::write(folder.path().join("policy.csv"), rules(players)).unwrap();
-        let reload = authority.reload(Trigger::Call);
-        let (applied, took, times) = beside_refreshes(&authority, &principal, reload).await;
-        let felt = applied.unwrap().total();
-        let times = percentiles(times);
-        let ratios = [0, 1, 2].map(|at| times[at].as_secs_f64() / baseline[at].as_secs_f64());
-        println!(
-            "{} of {} sessions narrowed in {took:.2?}; refresh {times:.2?}, {ratios:.2?} of quiet",
-            felt.narrowed, felt.live,
-        );
+    let mut players = 0;
+    // The first does not count: a process that never walked has to be given its memory.
+    for (kinds, rounds) in [(0, 1), (0, 5), (1, 10), (99, 3), (-(10 + 297), 1), (999, 1)] {
+        let mut measured = Rounds::default();
+        for round in 0..rounds {
+            players += kinds;
+            // A rule that concerns nobody, so that each round changes the policy.
+            let unused = format!("g, user:round{round}, role:viewer, *\n");
+            fs::write(folder.path().join("policy.csv"), rules(players) + unused.as_str()).unwrap();
+            measured.measure(&authority, &principal).await;
+        }
+        measured.print();
     }
 }

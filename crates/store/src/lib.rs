@@ -19,6 +19,6 @@ pub use error::{OpenError, StoreError};
 pub use memory::MemoryStore;
 pub use sled::{SledOptions, SledStore};
 pub use store::{
-    EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey,
-    RequestRecord, SharedRevocations, Store, StoreExt, SweepReport, Transaction,
+    EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, Patience, PolicyFiles,
+    RequestKey, RequestRecord, SharedRevocations, Store, StoreExt, SweepReport, Transaction,
 };

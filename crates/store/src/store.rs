@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -26,6 +27,14 @@ pub trait Store: Send + Sync + 'static {
     /// serialized: each sees everything that the jobs before it wrote. A job that answers an error
     /// writes nothing. Callers use [`StoreExt::transact`], which returns the job's value.
     async fn run(&self, job: Job) -> Result<(), StoreError>;
+
+    /// Like [`run`](Store::run), for a job that can wait: it is committed together with the next job of
+    /// others, which then waits hardly longer, and by itself once `patience` is over. Where the caller no
+    /// longer waits it may not run. A store whose commits cost nothing need not wait.
+    async fn run_patiently(&self, job: Job, patience: Patience) -> Result<(), StoreError> {
+        drop(patience);
+        self.run(job).await
+    }
 
     /// A family.
     async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError>;
@@ -115,6 +124,9 @@ pub type SharedRevocations = Arc<RwLock<Revocations>>;
 /// One atomic read-decide-write. It may run twice, so it must be pure but for what it does to the
 /// transaction.
 pub type Job = Box<dyn FnMut(&mut dyn Transaction) -> Result<(), StoreError> + Send>;
+
+/// Over when a job that can wait shall wait no longer.
+pub type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Whoever must see each family.
 pub type FamilyVisitor = Box<dyn FnMut(&Family) -> ControlFlow<()> + Send>;
@@ -260,24 +272,60 @@ pub trait StoreExt {
     where
         T: Send + 'static,
         F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static;
+
+    /// Like [`transact`](StoreExt::transact), for what can wait until `patience` is over: see
+    /// [`Store::run_patiently`].
+    async fn transact_patiently<T, F>(&self, patience: Patience, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static;
 }
 
 #[async_trait]
 impl StoreExt for dyn Store {
-    async fn transact<T, F>(&self, mut job: F) -> Result<T, StoreError>
+    async fn transact<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static,
     {
-        let slot = Arc::new(Mutex::new(None));
-        let filled = Arc::clone(&slot);
-        self.run(Box::new(move |transaction| {
+        let value = Value::default();
+        self.run(value.of(job)).await?;
+        value.take()
+    }
+
+    async fn transact_patiently<T, F>(&self, patience: Patience, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static,
+    {
+        let value = Value::default();
+        self.run_patiently(value.of(job), patience).await?;
+        value.take()
+    }
+}
+
+/// What a job answers besides its success.
+struct Value<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Default for Value<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Send + 'static> Value<T> {
+    /// The job that leaves its answer here.
+    fn of(&self, mut job: impl FnMut(&mut dyn Transaction) -> Result<T, StoreError> + Send + 'static) -> Job {
+        let slot = Arc::clone(&self.0);
+        Box::new(move |transaction| {
             let value = job(transaction)?;
-            *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
             Ok(())
-        }))
-        .await?;
-        let value = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        })
+    }
+
+    fn take(&self) -> Result<T, StoreError> {
+        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Not reached: `run` answers Ok only after the job did.
         value.ok_or(StoreError::Closed)
     }

@@ -1,7 +1,7 @@
 //! The one thread that writes. It takes all jobs that wait, runs them one after the other, and makes
 //! what they wrote durable together: one sync serves them all.
 
-use std::{sync::Arc, thread};
+use std::{iter, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,9 +31,18 @@ pub(super) enum Work {
         sweep: Sweep,
         answer: Answer<SweepReport>,
     },
+    /// Let those that wait patiently go without others.
+    Patience,
     Close {
         answer: Answer<()>,
     },
+}
+
+/// What waits for the writer.
+pub(super) struct Waiting {
+    pub(super) work: mpsc::Receiver<Work>,
+    /// Work that goes with that of others, and never by itself.
+    pub(super) patient: mpsc::Receiver<Work>,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -57,16 +66,20 @@ pub(super) fn start(
     disk: Disk,
     shared: Arc<Shared>,
     meta: Meta,
-    work: mpsc::Receiver<Work>,
+    waiting: Waiting,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     let committer = Committer { disk, shared, meta };
     thread::Builder::new()
         .name("tessera-store".to_owned())
-        .spawn(move || committer.serve(work))
+        .spawn(move || committer.serve(waiting))
 }
 
 impl Committer {
-    fn serve(mut self, mut work: mpsc::Receiver<Work>) {
+    fn serve(mut self, waiting: Waiting) {
+        let Waiting {
+            mut work,
+            mut patient,
+        } = waiting;
         let mut closing = None;
         while closing.is_none() {
             let Some(first) = work.blocking_recv() else { break };
@@ -86,10 +99,14 @@ impl Committer {
                     None
                 };
             }
+            let is_awaited = group.iter().any(|work| !matches!(work, Work::Patience));
+            group.extend(iter::from_fn(|| patient.try_recv().ok()));
+            self.shared.set_awaited(is_awaited);
             self.commit(group);
+            self.shared.set_awaited(false);
         }
         // Whoever still waits, or sends later, is answered that the store is closed.
-        drop(work);
+        drop((work, patient));
         let result = self.close();
         if let Some(answer) = closing {
             let _ = answer.send(result);
@@ -142,8 +159,8 @@ impl Committer {
                 pending.push(Pending::Sweep(answer, result));
                 failure
             }
-            // Not reached: `serve` keeps it.
-            Work::Close { .. } => Ok(()),
+            // `serve` keeps the latter.
+            Work::Patience | Work::Close { .. } => Ok(()),
         }
     }
 

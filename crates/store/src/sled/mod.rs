@@ -32,20 +32,22 @@ use tessera_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    committer::{Answer, Work},
+    committer::{Answer, Waiting, Work},
     shared::Shared,
     sweep::Sweep,
 };
 use crate::{
     error::{OpenError, StoreError},
     store::{
-        EventBatch, FamilyIndex, FamilyVisitor, Job, Page, PageRequest, PolicyFiles, SharedRevocations,
-        Store, SweepReport,
+        EventBatch, FamilyIndex, FamilyVisitor, Job, Page, PageRequest, Patience, PolicyFiles,
+        SharedRevocations, Store, SweepReport,
     },
 };
 
 /// How many jobs may wait for the writer; whoever comes later waits for a place.
 const WAITING_MAX: usize = 4096;
+/// How many jobs may go with those of others at once.
+const PATIENT_MAX: usize = 8;
 
 /// How a [`SledStore`] uses the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub struct SledStore {
     shared: Arc<Shared>,
     /// None only while it is dropped.
     work: Option<mpsc::Sender<Work>>,
+    patient: mpsc::Sender<Work>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -82,7 +85,12 @@ impl SledStore {
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
         let (disk, shared, meta) = open::open(path, &options)?;
-        let (work, waiting) = mpsc::channel(WAITING_MAX);
+        let (work, for_work) = mpsc::channel(WAITING_MAX);
+        let (patient, for_patient) = mpsc::channel(PATIENT_MAX);
+        let waiting = Waiting {
+            work: for_work,
+            patient: for_patient,
+        };
         let writer =
             committer::start(disk, Arc::clone(&shared), meta, waiting).map_err(|source| OpenError::Io {
                 path: path.to_owned(),
@@ -91,6 +99,7 @@ impl SledStore {
         Ok(Self {
             shared,
             work: Some(work),
+            patient,
             writer: Arc::new(Mutex::new(Some(writer))),
         })
     }
@@ -98,9 +107,13 @@ impl SledStore {
     /// Hands work to the writer and waits for its answer.
     async fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let sender = self.work.as_ref().ok_or(StoreError::Closed)?;
-        sender.send(work(answer)).await.map_err(|_| StoreError::Closed)?;
+        self.send(work(answer)).await?;
         answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn send(&self, work: Work) -> Result<(), StoreError> {
+        let sender = self.work.as_ref().ok_or(StoreError::Closed)?;
+        sender.send(work).await.map_err(|_| StoreError::Closed)
     }
 
     /// Reads pages off the runtime's threads: they may come from the disk.
@@ -122,6 +135,21 @@ impl SledStore {
 impl Store for SledStore {
     async fn run(&self, job: Job) -> Result<(), StoreError> {
         self.ask(|answer| Work::Job { job, answer }).await
+    }
+
+    async fn run_patiently(&self, job: Job, patience: Patience) -> Result<(), StoreError> {
+        let (answer, mut answered) = oneshot::channel();
+        let sent = self.patient.send(Work::Job { job, answer }).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        let result = tokio::select! {
+            biased;
+            result = &mut answered => result,
+            () = patience => {
+                self.send(Work::Patience).await?;
+                answered.await
+            }
+        };
+        result.unwrap_or(Err(StoreError::Closed))
     }
 
     async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {

@@ -1,8 +1,11 @@
 //! What the readers and the writer share.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use ::sled::Db;
@@ -21,6 +24,9 @@ pub(super) struct Shared {
     audit_committed: AtomicU64,
     swept: Mutex<Option<Timestamp>>,
     recent: Mutex<Recent>,
+    /// Whether the writer is at a group that somebody waits for.
+    is_awaited: Mutex<bool>,
+    no_longer_awaited: Condvar,
     pub(super) log_id: LogId,
     pub(super) revocations: SharedRevocations,
     pub(super) committed: watch::Sender<Sequence>,
@@ -46,6 +52,8 @@ impl Shared {
             audit_committed: AtomicU64::new(log.audit_last),
             swept: Mutex::new(log.swept),
             recent: Mutex::new(log.recent),
+            is_awaited: Mutex::new(false),
+            no_longer_awaited: Condvar::new(),
             log_id: log.log_id,
             revocations: Arc::new(RwLock::new(log.revocations)),
             committed: watch::Sender::new(log.last),
@@ -116,6 +124,23 @@ impl Shared {
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes whether the writer is at a group that somebody waits for.
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        *self.is_awaited.lock().unwrap_or_else(PoisonError::into_inner) = is_awaited;
+        if !is_awaited {
+            self.no_longer_awaited.notify_all();
+        }
+    }
+
+    /// Waits while the writer is at a group that somebody waits for, but no longer than `longest`.
+    pub(super) fn give_way(&self, longest: Duration) {
+        let is_awaited = self.is_awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .no_longer_awaited
+            .wait_timeout_while(is_awaited, longest, |is_awaited| *is_awaited);
+        drop(waited);
+    }
+
     /// Publishes what is durable now.
     pub(super) fn publish(&self, events: Vec<Arc<Event>>, meta: &Meta) {
         self.audit_committed.store(meta.audit_last, Ordering::SeqCst);
@@ -143,3 +168,6 @@ impl Shared {
             .after(after, through, limit)
     }
 }
+
+#[cfg(test)]
+mod tests;

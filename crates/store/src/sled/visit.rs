@@ -1,6 +1,6 @@
 //! Showing every family to somebody, without being in anybody's way.
 
-use std::{ops::ControlFlow, sync::Arc, thread};
+use std::{ops::ControlFlow, sync::Arc, thread, time::Instant};
 
 use tokio::sync::oneshot;
 
@@ -9,6 +9,8 @@ use crate::{error::StoreError, store::FamilyVisitor};
 
 /// How many families are read at once: for so long, some 100 µs, whoever wants the core waits.
 const STEP: usize = 32;
+/// How many times what it took to read them others are given at most, where they go on writing.
+const GIVEN: u32 = 10;
 
 /// Shows all families to `visit`, in the order of their ids, until it breaks off, or nobody waits any more.
 pub(super) async fn start(shared: Arc<Shared>, visit: FamilyVisitor) -> Result<(), StoreError> {
@@ -33,6 +35,7 @@ fn visit_all(
 ) -> Result<(), StoreError> {
     let mut after = None;
     while !is_abandoned() {
+        let began = Instant::now();
         let families = shared.read(|db| read::families_after(db, after, STEP))?;
         // Not within `read`, which takes a panic for one of the database.
         if families.iter().try_for_each(&mut visit) == ControlFlow::Break(()) {
@@ -41,6 +44,7 @@ fn visit_all(
         match families.last() {
             Some(last) if families.len() == STEP => {
                 after = Some(last.id);
+                shared.give_way(began.elapsed() * GIVEN);
                 // The kernel lets a thread that computes have its core for milliseconds.
                 thread::yield_now();
             }
