@@ -289,7 +289,11 @@ impl Beginning {
         if scopes.is_empty() {
             return Ok(Outcome::Ended);
         }
-        Ok(Outcome::Repeated(self.committed(tx, family, scopes)?))
+        let given = family.regaining(&scopes);
+        if given != family {
+            tx.put_family(&given)?;
+        }
+        Ok(Outcome::Repeated(self.committed(tx, given, scopes)?))
     }
 
     /// Records the access token that is about to be signed, whether it is the family's first or not.

@@ -354,7 +354,9 @@ impl Spend {
         family: &Family,
         grant: &Grant,
     ) -> Result<Outcome, StoreError> {
-        let family = family.rotated(self.successor, &self.identity.realm().limits, self.now);
+        let family = family
+            .rotated(self.successor, &self.identity.realm().limits, self.now)
+            .regaining(&grant.granted);
         tx.put_family(&family)?;
         tx.audit(&self.record(&family, self.refreshed(&family, grant, false)))?;
         Ok(Outcome::Rotated(self.committed(tx, family, grant)))
@@ -370,15 +372,17 @@ impl Spend {
             // The ratchet gives another successor than it gave before: the server key was changed.
             return Ok(Outcome::Refused(RefreshError::Invalid));
         }
-        let family = if self.counts {
-            let counted = family.replayed();
-            tx.put_family(&counted)?;
-            counted
+        let regained = family.regaining(&grant.granted);
+        let given = if self.counts {
+            regained.replayed()
         } else {
-            family.clone()
+            regained
         };
-        tx.audit(&self.record(&family, self.refreshed(&family, grant, true)))?;
-        Ok(Outcome::Replayed(self.committed(tx, family, grant)))
+        if given != *family {
+            tx.put_family(&given)?;
+        }
+        tx.audit(&self.record(&given, self.refreshed(&given, grant, true)))?;
+        Ok(Outcome::Replayed(self.committed(tx, given, grant)))
     }
 
     fn reuse(&self, tx: &mut dyn Transaction, family: &Family) -> Result<Outcome, StoreError> {

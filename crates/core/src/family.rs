@@ -349,6 +349,13 @@ impl Family {
         Self { lost, ..self.clone() }
     }
 
+    /// The family once a token with `granted` is made: a scope that a token has anew is lost no more, so that
+    /// its next loss is told.
+    #[must_use]
+    pub fn regaining(&self, granted: &ScopeSet) -> Self {
+        self.without(self.lost.minus(granted))
+    }
+
     /// The current generation; 0 where the family has no refresh token.
     #[must_use]
     pub fn generation(&self) -> u64 {

@@ -20,5 +20,6 @@ mod proxies;
 mod reasons;
 mod revoking;
 mod stores;
+mod taken_again;
 mod watching;
 mod world;

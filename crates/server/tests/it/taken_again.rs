@@ -1,0 +1,152 @@
+//! A scope that policy takes, gives back and takes again: verifiers hear of it whenever a token has it,
+//! whatever became of the change of policy in between.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tessera_authority::Trigger;
+use tessera_core::{EventBody, Sequence};
+use tessera_proto::v1::{IssueRequest, IssueResponse, ReloadRequest};
+use tessera_store::Store;
+use tessera_token::ServerKey;
+use uuid::Uuid;
+
+use crate::{
+    stores::Fragile,
+    world::{Client, Setup, World, access_token, refresh_token, soon, strings, viewer},
+};
+
+const PLAY: &str = "p, role:viewer, *, videos/*, play";
+const PLAYED: &str = "videos/v1:play";
+const ALL: &str = "videos/v1:play videos:read";
+
+/// Asks for both scopes; a second time with the same id it is the same session.
+fn request(id: Uuid) -> IssueRequest {
+    IssueRequest {
+        request_id: id.to_string(),
+        scopes: strings(&["videos:read", PLAYED]),
+        ..viewer("user:ann")
+    }
+}
+
+/// What sessions lost by the log, after `after`.
+async fn lost_after(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
+    let batch = store.events_after(after, 100).await.unwrap();
+    let lost = batch.events.iter().filter_map(|event| match &event.body {
+        EventBody::ScopesNarrowed { family, lost, .. } => Some((family.to_string(), lost.to_string())),
+        _ => None,
+    });
+    lost.collect()
+}
+
+/// The authority is cut off after its sessions were narrowed and before that is noted, and starts with the
+/// policy before, which is noted as felt.
+#[tokio::test]
+async fn after_a_change_that_was_cut_off() {
+    let store = Fragile::new();
+    let key = ServerKey::generate().unwrap().to_paserk();
+    let setup = || Setup {
+        store: store.clone(),
+        server_key: ServerKey::parse(&key).unwrap(),
+        ..Setup::default()
+    };
+    let world = World::with(setup()).await;
+    let app = world.client("production", "app").await;
+    let session = app.issue(request(Uuid::new_v4())).await.unwrap();
+    world.policy.take(PLAY);
+    cut_off_before_the_note(&world, &store).await;
+
+    world.policy.restore();
+    let world = World::in_folder(setup(), world.policy).await;
+    let app = world.client("production", "app").await;
+    let refreshed = app
+        .refresh(&refresh_token(session.tokens.as_ref()))
+        .await
+        .unwrap();
+    let token = access_token(refreshed.tokens.as_ref());
+    assert_eq!(app.introspect(&token).await.scope, ALL);
+    assert_heard_when_taken(&world, store.as_ref(), &app, &session, &token).await;
+}
+
+/// Lets a change of policy write twice, itself and what sessions feel, and no more.
+async fn cut_off_before_the_note(world: &World, store: &Fragile) {
+    let (mut waits, mut release) = store.hold_next();
+    let authority = Arc::clone(&world.authority);
+    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+    for _ in 0..2 {
+        soon("a write", waits).await.unwrap();
+        let next = store.hold_next();
+        release.send(()).unwrap();
+        (waits, release) = next;
+    }
+    soon("the note", waits).await.unwrap();
+    store.break_now();
+    release.send(()).unwrap();
+    assert!(reloading.await.unwrap().is_err());
+    store.mend();
+}
+
+/// How a session gets a token anew.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Refresh,
+    RefreshAgain,
+    IssueAgain,
+}
+
+/// A policy gives a scope back and fails to say so; meanwhile the session gets a token with it.
+#[tokio::test]
+async fn after_a_change_that_could_not_be_written() {
+    for way in [Way::Refresh, Way::RefreshAgain, Way::IssueAgain] {
+        let store = Fragile::new();
+        let world = World::with(Setup {
+            store: store.clone(),
+            ..Setup::default()
+        });
+        let world = world.await;
+        let app = world.client("production", "app").await;
+        let id = Uuid::new_v4();
+        let session = app.issue(request(id)).await.unwrap();
+        let first = refresh_token(session.tokens.as_ref());
+        world.policy.take(PLAY);
+        world.authority.reload(Trigger::Call).await.unwrap();
+        if matches!(way, Way::RefreshAgain) {
+            app.refresh(&first).await.unwrap();
+        }
+
+        world.policy.restore();
+        let (waits, release) = store.hold_next();
+        let authority = Arc::clone(&world.authority);
+        let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
+        soon("the announcement", waits).await.unwrap();
+        let tokens = match way {
+            Way::IssueAgain => app.issue(request(id)).await.unwrap().tokens,
+            Way::Refresh | Way::RefreshAgain => app.refresh(&first).await.unwrap().tokens,
+        };
+        let token = access_token(tokens.as_ref());
+        assert_eq!(app.introspect(&token).await.scope, ALL, "{way:?}");
+        store.break_now();
+        release.send(()).unwrap();
+        assert!(reloading.await.unwrap().is_err());
+        store.mend();
+
+        assert_heard_when_taken(&world, store.as_ref(), &app, &session, &token).await;
+    }
+}
+
+async fn assert_heard_when_taken(
+    world: &World,
+    store: &Fragile,
+    app: &Client,
+    session: &IssueResponse,
+    token: &str,
+) {
+    let before = *store.committed().borrow();
+    world.policy.take(PLAY);
+    let admin = world.client("production", "admin").await;
+    admin.policies().reload(ReloadRequest {}).await.unwrap();
+    assert_eq!(app.introspect(token).await.scope, "videos:read");
+    assert_eq!(
+        lost_after(store, before).await,
+        BTreeMap::from([(session.family_id.clone(), PLAYED.to_owned())])
+    );
+}
