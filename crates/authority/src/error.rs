@@ -52,8 +52,15 @@ pub enum AuthenticateError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IssueError {
     /// The caller may not issue for this subject, or assert this role.
-    #[error(transparent)]
-    NotAllowed(#[from] CallNotAllowed),
+    #[error("{refused}")]
+    NotAllowed {
+        /// What it needs.
+        refused: CallNotAllowed,
+        /// The decision.
+        decision: DecisionId,
+        /// The policy that decided.
+        policy: PolicyRevision,
+    },
     /// The catalogue has no such scope.
     #[error("scope `{scope}` is not in the catalogue")]
     ScopeUnknown {

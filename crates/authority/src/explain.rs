@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use tessera_core::{
-    AuditAction, AuditRecord, DecisionId, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
+    AuditAction, AuditRecord, ClientName, DecisionId, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
+    audit::Actor,
 };
 use tessera_policy::{Explanation, Permission, Policy, Question};
 
 use crate::{
     Authority, Principal,
     error::{CallNotAllowed, ExplainError, Unavailable},
+    grant::Bearer,
     plan::from_memory,
     reload::load,
 };
@@ -33,7 +35,7 @@ pub struct ExplainedDecision {
     pub decision: DecisionId,
     /// What the audit trail has of it.
     pub record: AuditRecord,
-    /// Why, for each scope that was asked for.
+    /// Why, for each scope that was asked for; or why the client may not speak for the subject and its roles.
     pub explanations: Vec<Explanation>,
 }
 
@@ -96,28 +98,26 @@ impl Authority {
         let record = record.filter(|record| record.realm == *principal.realm_name());
         let record = record.ok_or(ExplainError::DecisionUnknown)?;
         let made = Made::of(&record).ok_or(ExplainError::DecisionUnknown)?;
-        let subject = match made.subject {
+        let (subject, roles) = match made.subject {
             Some(subject) => subject,
             None => self.subject_of(&record).await?,
         };
         let policy = self.policy_at(&made.policy).await?;
-        let explanations = made.scopes.iter().map(|scope| {
-            policy.explain(&Question {
-                realm: &record.realm,
-                subject: &subject.0,
-                roles: &subject.1,
-                scope,
-            })
-        });
+        let bearer = Bearer {
+            realm: &record.realm,
+            client: &made.client,
+            subject: &subject,
+            roles: &roles,
+        };
         Ok(ExplainedDecision {
             decision,
-            explanations: explanations.collect(),
+            explanations: bearer.explain(&policy, &made.scopes),
             record,
         })
     }
 
     /// Whom a refresh was for. The audit record has the family, which outlives its tokens.
-    async fn subject_of(&self, record: &AuditRecord) -> Result<Bearer, ExplainError> {
+    async fn subject_of(&self, record: &AuditRecord) -> Result<Asked, ExplainError> {
         let AuditAction::Refreshed { family, .. } = &record.action else {
             return Err(ExplainError::DecisionUnknown);
         };
@@ -176,11 +176,12 @@ impl Authority {
 }
 
 /// Whom a decision was about: the subject, and the roles asserted for it.
-type Bearer = (Subject, Vec<RoleName>);
+type Asked = (Subject, Vec<RoleName>);
 
 /// What an audit record has of a decision.
 struct Made {
-    subject: Option<Bearer>,
+    client: ClientName,
+    subject: Option<Asked>,
     scopes: ScopeSet,
     policy: PolicyRevision,
 }
@@ -189,6 +190,10 @@ impl Made {
     fn of(record: &AuditRecord) -> Option<Self> {
         let all =
             |granted: &ScopeSet, denied: &ScopeSet| granted.iter().chain(denied.iter()).cloned().collect();
+        let Actor::Client { client, .. } = &record.actor else {
+            return None;
+        };
+        let client = client.clone();
         match &record.action {
             AuditAction::Issued {
                 subject,
@@ -198,6 +203,7 @@ impl Made {
                 policy,
                 ..
             } => Some(Self {
+                client,
                 subject: Some((subject.clone(), roles.clone())),
                 scopes: all(scopes, denied),
                 policy: policy.clone(),
@@ -208,6 +214,7 @@ impl Made {
                 policy,
                 ..
             } => Some(Self {
+                client,
                 subject: None,
                 scopes: all(scopes, denied),
                 policy: policy.clone(),
@@ -219,6 +226,7 @@ impl Made {
                 policy,
                 ..
             } => Some(Self {
+                client,
                 subject: Some((subject.clone(), roles.clone())),
                 scopes: scopes.clone(),
                 policy: policy.clone(),

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tessera_core::{
     AccessClaims, ClientName, Family, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject,
 };
-use tessera_policy::{Permission, Policy};
+use tessera_policy::{Explanation, Permission, Policy, Question};
 
 use crate::error::CallNotAllowed;
 
@@ -83,21 +83,40 @@ impl<'a> Bearer<'a> {
 
     /// Refuses a client that may not issue for this subject, or may not assert one of the roles.
     pub(crate) fn check(&self, policy: &Policy) -> Result<(), CallNotAllowed> {
-        let permits = |permission: Permission| {
-            if policy.permits(self.realm, self.client, &permission) {
-                Ok(())
-            } else {
-                Err(CallNotAllowed {
-                    required: permission.scope(),
-                })
-            }
-        };
-        if *self.subject != self.client.to_subject() {
-            permits(Permission::IssueFor(self.subject.clone()))?;
+        match self.missing(policy) {
+            None => Ok(()),
+            Some(permission) => Err(CallNotAllowed {
+                required: permission.scope(),
+            }),
         }
-        self.roles
-            .iter()
-            .try_for_each(|role| permits(Permission::Assert(role.clone())))
+    }
+
+    /// What the client would have to be permitted, to speak for this bearer.
+    fn missing(&self, policy: &Policy) -> Option<Permission> {
+        let is_own = *self.subject == self.client.to_subject();
+        let issue = (!is_own).then(|| Permission::IssueFor(self.subject.clone()));
+        let assert = self.roles.iter().map(|role| Permission::Assert(role.clone()));
+        issue
+            .into_iter()
+            .chain(assert)
+            .find(|permission| !policy.permits(self.realm, self.client, permission))
+    }
+
+    /// Why [`grant`](Self::grant) says what it says of each scope. Where the client may not speak for this
+    /// bearer, policy is not asked for the scopes: then only why it may not.
+    pub(crate) fn explain(&self, policy: &Policy, asked: &ScopeSet) -> Vec<Explanation> {
+        if let Some(permission) = self.missing(policy) {
+            return vec![policy.explain_permission(self.realm, &self.client.to_subject(), &permission)];
+        }
+        let explained = asked.iter().map(|scope| {
+            policy.explain(&Question {
+                realm: self.realm,
+                subject: self.subject,
+                roles: self.roles,
+                scope,
+            })
+        });
+        explained.collect()
     }
 
     /// The scopes out of `asked` that policy grants now. A client that may no longer speak for this

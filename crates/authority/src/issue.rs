@@ -13,7 +13,7 @@ use tessera_token::{RefreshSecret, RefreshToken, random};
 use crate::{
     Authority, Principal, TokenSet,
     denial::Denial,
-    error::{IssueError, Unavailable},
+    error::{CallNotAllowed, IssueError, Unavailable},
     grant::{Bearer, Deciding, Grant},
     tokens::Committed,
 };
@@ -104,12 +104,15 @@ impl Authority {
             subject: &plan.subject,
             roles: &request.roles,
         };
-        bearer.check(deciding.policy())?;
         let now = self.clock.now();
         let decision = DecisionId::generate(now, random()?);
+        let refused = bearer.check(deciding.policy()).err();
         let grant = match decide(deciding.policy(), &bearer, request) {
             Ok(grant) => grant,
-            Err(denial) => return Err(self.deny(principal, request, &bearer, denial, decision).await),
+            Err(denial) => {
+                let denied = self.deny(principal, request, &bearer, denial, refused, decision);
+                return Err(denied.await);
+            }
         };
 
         let id = FamilyId::generate(now, random()?);
@@ -162,6 +165,7 @@ impl Authority {
         request: &IssueRequest,
         bearer: &Bearer<'_>,
         denial: Denial,
+        refused: Option<CallNotAllowed>,
         decision: DecisionId,
     ) -> IssueError {
         let recorded = self
@@ -174,14 +178,19 @@ impl Authority {
                 decision,
             )
             .await;
-        match recorded {
-            Ok(()) => IssueError::Denied {
+        match (recorded, refused) {
+            (Ok(()), Some(refused)) => IssueError::NotAllowed {
+                refused,
+                decision,
+                policy: denial.policy,
+            },
+            (Ok(()), None) => IssueError::Denied {
                 denied: denial.denied,
                 partly: denial.partly,
                 decision,
                 policy: denial.policy,
             },
-            Err(error) => error.into(),
+            (Err(error), _) => error.into(),
         }
     }
 

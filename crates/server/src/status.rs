@@ -174,12 +174,29 @@ fn denied(
 }
 
 fn not_allowed(error: &impl ToString, required: &str) -> Status {
-    let metadata = [("required", required.to_owned())];
+    refused_call(error.to_string(), &[("required", required.to_owned())])
+}
+
+fn not_allowed_to_issue(
+    message: &str,
+    required: &str,
+    decision: DecisionId,
+    policy: &PolicyRevision,
+) -> Status {
+    let metadata = [
+        ("required", required.to_owned()),
+        ("decision_id", decision.to_string()),
+        ("policy_revision", policy.to_string()),
+    ];
+    refused_call(message.to_owned(), &metadata)
+}
+
+fn refused_call(message: String, metadata: &[(&str, String)]) -> Status {
     with(
         Code::PermissionDenied,
         ErrorReason::CallNotAllowed,
-        error.to_string(),
-        &metadata,
+        message,
+        metadata,
         |_| {},
     )
 }
@@ -267,7 +284,11 @@ impl IntoStatus for IssueError {
     fn into_status(self) -> Status {
         let message = self.to_string();
         match self {
-            Self::NotAllowed(error) => not_allowed(&message, &error.required),
+            Self::NotAllowed {
+                refused,
+                decision,
+                policy,
+            } => not_allowed_to_issue(&message, &refused.required, decision, &policy),
             Self::ScopeUnknown { scope, nearest } => unknown(
                 ErrorReason::ScopeUnknown,
                 "scopes",

@@ -11,6 +11,7 @@ mod api_keys;
 mod bad_input;
 mod calls;
 mod doors;
+mod explaining;
 mod families;
 mod introspection;
 mod issuing;
