@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -268,6 +268,57 @@ fn a_damaged_directory_is_refused_with_what_to_do() {
     rows.sync_all().unwrap();
     let said = stderr(&place.refused());
     assert!(said.contains("is damaged") && said.contains("backup"), "{said}");
+}
+
+fn restored(place: &Place) -> Command {
+    let mut command = tessera();
+    command.args(["restored", "--config"]).arg(place.config());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
+    let place = Place::new();
+    let key = place.first_key("production");
+    let key = key["secret"].as_str().unwrap();
+    let issue = async || {
+        let client = Client::connect(&place.address, key).await;
+        let issued = client.issue(viewer("user:ann")).await.unwrap();
+        access(issued.tokens.as_ref())
+    };
+    let authority = place.serve();
+    let before = issue().await;
+    assert!(authority.stop().success());
+    copy_folder(&place.path("data"), &place.path("copy"));
+    let authority = place.serve();
+    let after = issue().await;
+    assert!(authority.stop().success());
+
+    fs::remove_dir_all(place.path("data")).unwrap();
+    fs::rename(place.path("copy"), place.path("data")).unwrap();
+    let ended = json(&mut restored(&place));
+    assert_eq!(ended["sessions_ended"]["production"], 1);
+    assert_eq!(ended["sessions_ended"]["sandbox"], 0);
+    let authority = place.serve();
+    let client = Client::connect(&place.address, key).await;
+    for token in [before, after] {
+        assert!(!client.introspect(&token).await.active);
+    }
+    assert!(client.introspect(&issue().await).await.active);
+    assert!(authority.stop().success());
+}
+
+#[test]
+fn restored_begins_nothing_where_there_is_nothing() {
+    let place = Place::new();
+    let refused = restored(&place).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        stderr(&refused).contains("there is no data directory"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!place.path("data").exists());
 }
 
 #[test]

@@ -79,6 +79,10 @@ impl Authority {
             }
             return Err(failed.into());
         }
+        if verified.claims().rev > self.committed() {
+            self.is_put_back.note("an access token");
+            return Err(NotGood::Ahead);
+        }
         let is_revoked = self
             .store
             .revocations()
@@ -102,6 +106,9 @@ pub enum NotGood {
     /// Revoked: by itself, or with its session, subject, client, binding, key or realm.
     #[error("the token is revoked")]
     Revoked,
+    /// Issued by a later state of this store, which was put back from a copy: no revocation would reach it.
+    #[error("the token is of a later state of the data directory")]
+    Ahead,
     /// Policy has left it no scope.
     #[error("the token has no scope left")]
     Emptied,

@@ -25,6 +25,7 @@ mod plan;
 mod propagation;
 mod refresh;
 mod reload;
+mod restored;
 mod revoke;
 mod sessions;
 mod settle;
@@ -60,6 +61,7 @@ pub use plan::{Plan, PlanId};
 pub use propagation::{Propagated, StalenessBound};
 pub use refresh::{RefreshRequest, Refreshed};
 pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
+pub use restored::end_everything;
 pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
 pub use sessions::{Session, SessionsBy};
 pub use settle::Felt;
@@ -68,7 +70,7 @@ pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
 
 use crate::{
-    gathering::Gatherings, keys::KeySet, propagation::Subscribers, reload::PolicyHistory,
+    gathering::Gatherings, keys::KeySet, propagation::Subscribers, reload::PolicyHistory, restored::PutBack,
     verified::VerifiedTokens,
 };
 
@@ -95,6 +97,7 @@ pub struct Authority {
     key_changes: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
+    is_put_back: PutBack,
 }
 
 impl Authority {

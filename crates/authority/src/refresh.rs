@@ -232,10 +232,8 @@ impl Authority {
 
     fn refuse(&self, refusal: Refusal, family: &Family) -> RefreshError {
         if refusal == Refusal::Ahead {
-            tracing::error!(
-                family = %family.id,
-                "a refresh token is ahead of its family: was the store restored from a backup?"
-            );
+            tracing::error!(family = %family.id, "a refresh token is ahead of its family");
+            self.is_put_back.note("a refresh token");
         }
         RefreshError::from(refusal)
     }

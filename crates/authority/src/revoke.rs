@@ -468,17 +468,17 @@ impl Call<'_> {
 }
 
 /// What a revocation matches, and how long it must be remembered.
-struct Matched {
-    live: u64,
+pub(crate) struct Matched {
+    pub(crate) live: u64,
     /// When the last access token that it can affect ends.
-    tokens_until: Timestamp,
+    pub(crate) tokens_until: Timestamp,
     /// When the last family that it ended would have ended anyway.
-    families_until: Timestamp,
+    pub(crate) families_until: Timestamp,
 }
 
 impl Matched {
     /// Covers the families that begin before the event is written.
-    fn beginning_now(limits: &RealmLimits, now: Timestamp) -> Self {
+    pub(crate) fn beginning_now(limits: &RealmLimits, now: Timestamp) -> Self {
         Self {
             live: 0,
             tokens_until: now.plus(limits.access_ttl_max),
@@ -487,7 +487,7 @@ impl Matched {
     }
 
     /// Covers a family that began under limits that were higher then.
-    fn cover(&mut self, family: &Family, now: Timestamp) {
+    pub(crate) fn cover(&mut self, family: &Family, now: Timestamp) {
         self.tokens_until = self.tokens_until.max(family.tokens_until(now));
         self.families_until = self.families_until.max(family.absolute_until);
     }

@@ -14,7 +14,8 @@ use tokio::sync::watch as signal;
 
 use crate::{
     Authority, Unavailable, apply::realm_unknown, gathering::Gatherings, keys::KeySet,
-    propagation::Subscribers, reload::PolicyHistory, revoke::publish_key, verified::VerifiedTokens,
+    propagation::Subscribers, reload::PolicyHistory, restored::PutBack, revoke::publish_key,
+    verified::VerifiedTokens,
 };
 
 /// What an authority is made of.
@@ -125,6 +126,7 @@ impl Authority {
             key_changes: tokio::sync::Mutex::default(),
             clock,
             draining: signal::Sender::new(false),
+            is_put_back: PutBack::default(),
         });
         authority.start_policy().await?;
         Ok(authority)

@@ -268,7 +268,11 @@ impl Authority {
     /// A cursor of this log, at a place that it has reached.
     fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
         let cursor = Cursor::parse(text).map_err(|_| WatchError::CursorInvalid)?;
-        if cursor.log != self.store.log_id() || cursor.sequence > self.committed() {
+        if cursor.log != self.store.log_id() {
+            return Err(WatchError::CursorInvalid);
+        }
+        if cursor.sequence > self.committed() {
+            self.is_put_back.note("a cursor");
             return Err(WatchError::CursorInvalid);
         }
         Ok(cursor)

@@ -104,6 +104,11 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run an authority for real.
     Serve(Serve),
+    /// After a data directory was put back from a copy, before it is served: end all sessions and tokens.
+    ///
+    /// The copy does not know what was issued and revoked after it was made. So every session and token of
+    /// every configured realm ends, and the revocation log begins anew. API keys are those of the copy.
+    Restored(Restored),
     /// Issue, refresh, introspect, revoke and look at tokens.
     Token {
         #[command(subcommand)]
@@ -160,6 +165,13 @@ pub(crate) struct Dev {
 #[derive(Args)]
 pub(crate) struct Serve {
     /// The configuration; tessera.example.toml has every key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Restored {
+    /// The configuration that names the data directory and its realms.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod apikey;
 pub(crate) mod dev;
 pub(crate) mod policy;
+pub(crate) mod restored;
 pub(crate) mod revoke;
 pub(crate) mod serve;
 pub(crate) mod session;

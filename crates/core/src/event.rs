@@ -14,7 +14,8 @@ use crate::{
 /// leeway, and revocations are kept for as much longer than the tokens that they are about.
 pub const LEEWAY_MAX: Seconds = Seconds(60);
 
-/// A place in the log's total order, gapless from 1; 0 is the place before the first event.
+/// A place in the log's total order, without a gap; 0 is the place before the first event. That is 1, and
+/// far higher in a log that was begun anew, with a data directory that was put back from a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);

@@ -1,6 +1,7 @@
 //! From a configuration to an open authority.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -8,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use tessera_authority::{Authority, Options, SetupError};
-use tessera_core::SystemClock;
+use tessera_authority::{Authority, Options, SetupError, end_everything};
+use tessera_core::{Clock, RealmName, SystemClock};
 use tessera_policy::{Policy, PolicyError};
-use tessera_store::{OpenError, SledOptions, SledStore};
+use tessera_store::{OpenError, SledOptions, SledStore, Store};
 use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys};
 
 use crate::config::Config;
@@ -84,9 +85,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         source,
     })?;
     let server_keys = server_keys(config)?;
-    let options = SledOptions {
-        cache_capacity_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
-    };
+    let options = store_options(config);
     let store = blocking(move || SledStore::open(&store_path, options)).await?;
     let authority = Authority::open(Options {
         store: Arc::new(store),
@@ -99,6 +98,32 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         watch_stall_max: Options::WATCH_STALL_MAX,
     });
     Ok(authority.await?)
+}
+
+/// Begins anew with the data directory of `config`, which was put back from a copy, and tells how many
+/// sessions ended in each realm: see [`end_everything`].
+///
+/// # Errors
+/// See [`LaunchError`]: nothing is changed where it fails.
+pub async fn restored(config: &Config) -> Result<BTreeMap<RealmName, u64>, LaunchError> {
+    let (path, options) = (config.store.path.clone(), store_options(config));
+    if !path.join("seal").exists() {
+        // Opening would make an empty one.
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
+        return Err(LaunchError::File { path, source });
+    }
+    let store = blocking(move || SledStore::open_restored(&path, options)).await?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let ended = end_everything(&store, &config.realms(), SystemClock.now()).await;
+    let closed = store.close().await;
+    let ended = ended.and_then(|ended| closed.map(|()| ended));
+    Ok(ended.map_err(SetupError::from)?)
+}
+
+fn store_options(config: &Config) -> SledOptions {
+    SledOptions {
+        cache_capacity_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
+    }
 }
 
 /// The server key of a data directory that brings its own: `tessera dev --data-dir`.

@@ -19,6 +19,7 @@ mod policies;
 mod policy_change;
 mod proxies;
 mod reasons;
+mod restored;
 mod revoking;
 mod stores;
 mod taken_again;

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     committer::{Answer, Waiting, Work},
+    open::Log,
     shared::Shared,
     sweep::Sweep,
 };
@@ -84,7 +85,22 @@ impl SledStore {
     /// See [`OpenError`]: each says what to do.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
-        let (disk, shared, meta) = open::open(path, &options)?;
+        Self::open_with(path, &options, Log::Same)
+    }
+
+    /// Opens a directory that was put back from a copy, to begin another log: cursors of the one before are
+    /// foreign to it, and each place in it is after all of theirs. The first group that is written makes
+    /// that durable, together with what it writes itself; until then the directory is as it was.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open_restored(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
+        Self::open_with(path, &options, Log::New)
+    }
+
+    fn open_with(path: &Path, options: &SledOptions, log: Log) -> Result<Self, OpenError> {
+        let (disk, shared, meta) = open::open(path, options, log)?;
         let (work, for_work) = mpsc::channel(WAITING_MAX);
         let (patient, for_patient) = mpsc::channel(PATIENT_MAX);
         let waiting = Waiting {

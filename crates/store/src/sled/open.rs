@@ -25,8 +25,25 @@ struct Found {
     revocations: Revocations,
 }
 
+/// Which log a store goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Log {
+    /// That of the directory.
+    Same,
+    /// Another one, which begins where that of the directory can't have come: what the copy that it was put
+    /// back from does not know of had lower places.
+    New,
+}
+
+/// How far the place is at which a new log begins.
+const FAR: u64 = 1 << 32;
+
 /// Locks, opens and checks a data directory.
-pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
+pub(super) fn open(
+    path: &Path,
+    options: &SledOptions,
+    log: Log,
+) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
     let directory = Directory::lock(path)?;
     let mut found = Found::default();
     let mut disk = Disk::open(directory, options.cache_capacity_bytes, |key, value| {
@@ -42,6 +59,12 @@ pub(super) fn open(path: &Path, options: &SledOptions) -> Result<(Disk, Arc<Shar
             ));
         }
     };
+    let meta = match log {
+        Log::Same => meta,
+        Log::New => anew(&disk, meta)?,
+    };
+    // Those before a log that was begun anew are there until they are swept.
+    found.recent.forget_through(meta.floor);
     found.revocations.advance(meta.last);
     let log = OpenedLog {
         log_id: meta.log_id,
@@ -82,13 +105,8 @@ impl Found {
 
 /// Writes the first row of a new store, with the identity of its log.
 fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
-        path: disk.path().to_owned(),
-        source: std::io::Error::other(error),
-    })?;
     let meta = Meta {
-        log_id: LogId::from_bytes(bytes),
+        log_id: random_log_id(disk)?,
         last: Sequence(0),
         floor: Sequence(0),
         audit_last: 0,
@@ -102,6 +120,26 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
         source: std::io::Error::other(error),
     })?;
     Ok(meta)
+}
+
+/// What the row about the store becomes with the first group: nothing is written before that.
+fn anew(disk: &Disk, meta: Meta) -> Result<Meta, OpenError> {
+    let last = Sequence(meta.last.0.saturating_add(FAR));
+    Ok(Meta {
+        log_id: random_log_id(disk)?,
+        last,
+        floor: last,
+        ..meta
+    })
+}
+
+fn random_log_id(disk: &Disk) -> Result<LogId, OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
+        path: disk.path().to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    Ok(LogId::from_bytes(bytes))
 }
 
 fn damaged(disk: &Disk, detail: String) -> OpenError {

@@ -132,7 +132,10 @@ impl Step<'_, '_> {
                 break;
             }
             self.stage.remove(key.to_vec());
-            self.stage.meta_mut().floor = Sequence(rows::number_in(&key)?);
+            // Those that were left behind when a log was begun anew are below its floor.
+            let removed = Sequence(rows::number_in(&key)?);
+            let meta = self.stage.meta_mut();
+            meta.floor = meta.floor.max(removed);
             self.report.events += 1;
         }
         Ok(())

@@ -1,0 +1,187 @@
+//! A data directory that is put back from a copy, as docs/operations.md says, and as nobody should.
+
+use std::{fs, path::Path, sync::Arc};
+
+use tempfile::TempDir;
+use tessera_authority::end_everything;
+use tessera_core::{Clock, OnPolicyLoss, Realm, RealmKind, RealmLimits, SystemClock};
+use tessera_proto::v1::{
+    WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
+};
+use tessera_store::{SledOptions, SledStore, Store};
+use tessera_token::ServerKey;
+use tokio_stream::StreamExt;
+use tonic::Status;
+
+use crate::world::{Client, Setup, World, access_token, realm, reason, refresh_token, soon};
+
+/// A live directory, and a copy of it that misses a day.
+struct Lost {
+    _folder: TempDir,
+    copy: std::path::PathBuf,
+    server_key: String,
+    /// Keys that the copy has, too.
+    app: String,
+    admin: String,
+    /// What was issued on that day.
+    access: String,
+    refresh: String,
+    /// Where a verifier was when the disk was lost.
+    cursor: String,
+    /// Before the copy was made.
+    access_before: String,
+}
+
+impl Lost {
+    async fn a_day() -> Self {
+        let folder = TempDir::new().unwrap();
+        let (live, copy) = (folder.path().join("live"), folder.path().join("copy"));
+        let server_key = ServerKey::generate().unwrap().to_paserk().to_string();
+        let before = Opened::at(&live, &server_key).await;
+        let app = before.world.client("production", "app").await;
+        let admin = before.world.client("production", "admin").await;
+        let access_before = access_token(app.issue_for("user:bob").await.tokens.as_ref());
+        before.close().await;
+        copy_folder(&live, &copy);
+
+        let day = Opened::at(&live, &server_key).await;
+        let (app, admin) = (
+            day.world.with_key(&app.api_key),
+            day.world.with_key(&admin.api_key),
+        );
+        let mut cursor = String::new();
+        for number in 0..5 {
+            let target = Target::Subject(format!("user:of-the-day-{number}"));
+            cursor = admin.revoke(target).await.unwrap().cursor;
+        }
+        let issued = app.issue_for("user:ann").await;
+        let lost = Self {
+            _folder: folder,
+            copy,
+            server_key,
+            app: app.api_key.clone(),
+            admin: admin.api_key.clone(),
+            access: access_token(issued.tokens.as_ref()),
+            refresh: refresh_token(issued.tokens.as_ref()),
+            cursor,
+            access_before,
+        };
+        day.close().await;
+        lost
+    }
+
+    async fn serve(&self) -> (Opened, Client, Client) {
+        let opened = Opened::at(&self.copy, &self.server_key).await;
+        let (app, admin) = (
+            opened.world.with_key(&self.app),
+            opened.world.with_key(&self.admin),
+        );
+        (opened, app, admin)
+    }
+}
+
+struct Opened {
+    world: World,
+    store: Arc<dyn Store>,
+}
+
+impl Opened {
+    async fn at(path: &Path, server_key: &str) -> Self {
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(path, SledOptions::default()).unwrap());
+        let world = World::with(Setup {
+            store: Arc::clone(&store),
+            server_key: ServerKey::parse(server_key).unwrap(),
+            ..Setup::default()
+        });
+        Self {
+            world: world.await,
+            store,
+        }
+    }
+
+    async fn close(mut self) {
+        self.world.stop();
+        soon("the end", &mut self.world.serving).await.unwrap().unwrap();
+        // The server may have closed it already.
+        drop(self.store.close().await);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+async fn resume(client: &Client, cursor: &str) -> Status {
+    let start = WatchStart {
+        from: Some(From::Cursor(cursor.to_owned())),
+        ..WatchStart::default()
+    };
+    let start = WatchRequest {
+        message: Some(Message::Start(start)),
+    };
+    let requests = tokio_stream::iter([start]).chain(tokio_stream::pending());
+    let mut stream = client.revocations().watch(requests).await.unwrap().into_inner();
+    soon("a refusal", stream.message()).await.unwrap_err()
+}
+
+/// Revokes until the log is longer than the one that was lost.
+async fn overtake(admin: &Client) {
+    for number in 0..10 {
+        let target = Target::Subject(format!("user:of-the-copy-{number}"));
+        admin.revoke(target).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_takes_no_token_that_was_issued_after_it_was_made() {
+    let lost = Lost::a_day().await;
+    let (opened, app, admin) = lost.serve().await;
+    assert!(!app.introspect(&lost.access).await.active);
+    assert_eq!(
+        reason(&resume(&admin, &lost.cursor).await),
+        "InvalidArgument / CURSOR_INVALID"
+    );
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
+    let lost = Lost::a_day().await;
+    let store: Arc<dyn Store> =
+        Arc::new(SledStore::open_restored(&lost.copy, SledOptions::default()).unwrap());
+    let served = Realm {
+        name: realm("production"),
+        kind: RealmKind::Production,
+        issuer: "https://auth.example.org".to_owned(),
+        limits: RealmLimits::default(),
+        on_policy_loss: OnPolicyLoss::Narrow,
+    };
+    let ended = end_everything(&store, &[served], SystemClock.now())
+        .await
+        .unwrap();
+    assert_eq!(ended.into_iter().collect::<Vec<_>>(), [(realm("production"), 1)]);
+    store.close().await.unwrap();
+    drop(store);
+
+    let (opened, app, admin) = lost.serve().await;
+    overtake(&admin).await;
+    assert!(!app.introspect(&lost.access).await.active);
+    assert!(!app.introspect(&lost.access_before).await.active);
+    app.refresh(&lost.refresh).await.unwrap_err();
+    assert_eq!(
+        reason(&resume(&admin, &lost.cursor).await),
+        "InvalidArgument / CURSOR_INVALID"
+    );
+    let anew = app.issue_for("user:ann").await;
+    assert!(app.introspect(&access_token(anew.tokens.as_ref())).await.active);
+    opened.close().await;
+}
