@@ -9,26 +9,32 @@ use crate::{
     claims::AccessClaims,
     event::{Event, EventBody, Sequence},
     family::{Family, RevokeReason},
-    id::{FamilyId, KeyId},
+    id::KeyId,
     name::{Binding, ClientName, RealmName, Subject},
     scope::Scope,
     time::Timestamp,
 };
 
-mod id_set;
+mod id_map;
+mod narrowings;
 
-use id_set::IdSet;
+use id_map::IdSet;
+use narrowings::Narrowings;
+
+/// How many entries that are not of one token or session are forgotten at once.
+const FORGOTTEN_MAX: usize = 4096;
 
 /// The revocations that can still matter. Almost all are of one token or session: those are kept in 32
-/// bytes or so each, the others as they are.
+/// bytes or so each, where a session lost scopes in 50 or so, the others as they are.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     tokens: IdSet,
     families: IdSet,
-    narrowed: HashMap<FamilyId, Narrowed>,
+    narrowed: Narrowings,
     keys: HashMap<KeyId, Entry>,
     realms: HashMap<RealmName, InRealm>,
-    /// When each entry stops mattering that is not in an [`IdSet`], so that forgetting is never a full scan.
+    /// When each entry stops mattering that is not of one token or session, so that forgetting is never a full
+    /// scan.
     expiry: BTreeMap<(Timestamp, Sequence), Target>,
     through: Sequence,
 }
@@ -37,13 +43,6 @@ pub struct Revocations {
 struct Entry {
     sequence: Sequence,
     until: Timestamp,
-}
-
-/// What one family lost, each scope with the last event that took it.
-#[derive(Clone, Debug)]
-struct Narrowed {
-    entry: Entry,
-    taken: Vec<(Scope, Sequence)>,
 }
 
 /// What ended together with others in one realm.
@@ -57,7 +56,6 @@ struct InRealm {
 
 #[derive(Clone, Debug)]
 enum Target {
-    Narrowed(FamilyId),
     Key(KeyId),
     Subject(RealmName, Subject),
     Client(RealmName, ClientName),
@@ -78,8 +76,10 @@ impl Revocations {
         match &event.body {
             EventBody::TokenRevoked { token, .. } => self.tokens.insert(token.as_bytes(), until),
             EventBody::SessionRevoked { family, .. } => self.families.insert(family.as_bytes(), until),
-            EventBody::ScopesNarrowed { .. }
-            | EventBody::SubjectRevoked { .. }
+            EventBody::ScopesNarrowed { family, lost, .. } => {
+                self.narrowed.add(family, lost, event.sequence, until);
+            }
+            EventBody::SubjectRevoked { .. }
             | EventBody::ClientRevoked { .. }
             | EventBody::BindingRevoked { .. }
             | EventBody::RealmRevoked
@@ -93,7 +93,7 @@ impl Revocations {
 
     fn apply_to_target(&mut self, event: &Event, until: Timestamp) {
         let Some(target) = Target::of(event) else { return };
-        let mut entry = Entry {
+        let entry = Entry {
             sequence: event.sequence,
             until,
         };
@@ -103,20 +103,9 @@ impl Revocations {
                 return;
             }
             self.expiry.remove(&(older.until, older.sequence));
-            if matches!(target, Target::Narrowed(_)) {
-                // What was lost before stays lost: a later loss adds to it and replaces nothing.
-                entry.until = until.max(older.until);
-            }
         }
         self.expiry.insert((entry.until, event.sequence), target.clone());
         self.put(target, entry);
-        if let EventBody::ScopesNarrowed { family, lost, .. } = &event.body
-            && let Some(narrowed) = self.narrowed.get_mut(family)
-        {
-            narrowed.taken.retain(|(scope, _)| !lost.contains(scope));
-            let taken = lost.iter().map(|scope| (scope.clone(), event.sequence));
-            narrowed.taken.extend(taken);
-        }
     }
 
     /// Notes that nothing up to `sequence` is missing, although the last events revoked nothing or were
@@ -151,10 +140,7 @@ impl Revocations {
     /// Whether a change of policy took `scope` from the token after it was issued.
     #[must_use]
     pub fn narrows(&self, claims: &AccessClaims, scope: &Scope) -> bool {
-        let is_it = |(taken, at): &(Scope, Sequence)| taken == scope && claims.rev < *at;
-        self.narrowed
-            .get(&claims.family)
-            .is_some_and(|narrowed| narrowed.taken.iter().any(is_it))
+        self.narrowed.took(&claims.family, scope, claims.rev)
     }
 
     /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
@@ -169,15 +155,16 @@ impl Revocations {
         )
     }
 
-    /// Forgets entries that stopped mattering before `now`; where there are very many tokens or families,
-    /// some of those with the next calls.
+    /// Forgets entries that stopped mattering before `now`; where there are very many, some of those with the
+    /// next calls.
     pub fn forget_expired(&mut self, now: Timestamp) {
-        self.tokens.forget_expired(now);
-        self.families.forget_expired(now);
-        while let Some(first) = self.expiry.first_entry() {
-            if first.key().0 >= now {
+        self.tokens.forget_expired(now, drop);
+        self.families.forget_expired(now, drop);
+        self.narrowed.forget_expired(now);
+        for _ in 0..FORGOTTEN_MAX {
+            let Some(first) = self.expiry.first_entry().filter(|first| first.key().0 < now) else {
                 return;
-            }
+            };
             let target = first.remove();
             self.remove(&target);
         }
@@ -186,7 +173,7 @@ impl Revocations {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tokens.len() + self.families.len() + self.expiry.len()
+        self.tokens.len() + self.families.len() + self.narrowed.len() + self.expiry.len()
     }
 
     /// Whether there is no entry.
@@ -226,7 +213,6 @@ impl Revocations {
     fn entry(&self, target: &Target) -> Option<Entry> {
         let realm = |name| self.realms.get(name);
         match target {
-            Target::Narrowed(family) => self.narrowed.get(family).map(|narrowed| narrowed.entry),
             Target::Key(key) => self.keys.get(key).copied(),
             Target::Subject(name, subject) => realm(name)?.subjects.get(subject).copied(),
             Target::Client(name, client) => realm(name)?.clients.get(client).copied(),
@@ -237,11 +223,6 @@ impl Revocations {
 
     fn put(&mut self, target: Target, entry: Entry) {
         match target {
-            Target::Narrowed(family) => {
-                let taken = Vec::new();
-                let narrowed = self.narrowed.entry(family).or_insert(Narrowed { entry, taken });
-                narrowed.entry = entry;
-            }
             Target::Key(key) => drop(self.keys.insert(key, entry)),
             Target::Subject(name, subject) => drop(self.realm(&name).subjects.insert(subject, entry)),
             Target::Client(name, client) => drop(self.realm(&name).clients.insert(client, entry)),
@@ -252,7 +233,6 @@ impl Revocations {
 
     fn remove(&mut self, target: &Target) {
         match target {
-            Target::Narrowed(family) => drop(self.narrowed.remove(family)),
             Target::Key(key) => drop(self.keys.remove(key)),
             Target::Subject(name, subject) => drop(self.realm(name).subjects.remove(subject)),
             Target::Client(name, client) => drop(self.realm(name).clients.remove(client)),
@@ -270,7 +250,6 @@ impl Target {
     fn of(event: &Event) -> Option<Self> {
         let realm = || event.realm.clone();
         Some(match &event.body {
-            EventBody::ScopesNarrowed { family, .. } => Self::Narrowed(*family),
             EventBody::SubjectRevoked { subject } => Self::Subject(realm(), subject.clone()),
             EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
             EventBody::BindingRevoked { binding } => Self::Binding(realm(), binding.clone()),
@@ -278,6 +257,7 @@ impl Target {
             EventBody::KeyRevoked { key } => Self::Key(key.clone()),
             EventBody::TokenRevoked { .. }
             | EventBody::SessionRevoked { .. }
+            | EventBody::ScopesNarrowed { .. }
             | EventBody::KeyPublished { .. }
             | EventBody::KeyActivated { .. }
             | EventBody::ApiKeyRevoked { .. }
@@ -290,7 +270,7 @@ impl Target {
 mod tests {
     use super::*;
     use crate::{
-        id::{PolicyRevision, TokenId},
+        id::{FamilyId, PolicyRevision, TokenId},
         name::Audience,
         scope::ScopeSet,
     };
@@ -397,7 +377,7 @@ mod tests {
         revocations.forget_expired(Timestamp::from_seconds(95));
         assert!(revocations.narrows(&claims(1, 4), &read));
         revocations.forget_expired(Timestamp::from_seconds(101));
-        assert!(revocations.is_empty() && revocations.narrowed.is_empty() && revocations.expiry.is_empty());
+        assert!(revocations.is_empty() && revocations.narrowed.len() == 0 && revocations.expiry.is_empty());
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! Sets of identifiers, each kept until a time: there may be millions, so an entry costs 32 bytes or so.
+//! Identifiers, each kept until a time, with a small value: there may be millions, so an entry costs 32 bytes or
+//! so where it has none.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    mem,
+};
 
 use hashbrown::HashTable;
 
@@ -11,54 +15,84 @@ const STEP_MIN: usize = 4096;
 /// In how many steps all are looked at, where there are many.
 const STEPS: usize = 64;
 
+/// Identifiers of 16 bytes without a value.
+pub(super) type IdSet = IdMap<()>;
+
 /// Identifiers of 16 bytes. The entries lie close together, and the table only says where.
-#[derive(Clone, Debug, Default)]
-pub(super) struct IdSet {
+#[derive(Clone, Debug)]
+pub(super) struct IdMap<V> {
     places: HashTable<u32>,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<V>>,
     hasher: RandomState,
     /// Where the next step of forgetting begins.
     next: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Entry<V> {
     id: [u8; 16],
     /// Seconds since the epoch, rounded up; beyond what fits (the year 2106), for ever.
     until: u32,
+    value: V,
+}
+
+impl<V> Default for IdMap<V> {
+    fn default() -> Self {
+        Self {
+            places: HashTable::new(),
+            entries: Vec::new(),
+            hasher: RandomState::new(),
+            next: 0,
+        }
+    }
 }
 
 impl IdSet {
     /// Adds an identifier, or keeps it longer.
     pub(super) fn insert(&mut self, id: &[u8; 16], until: Timestamp) {
+        // A value of nothing is not missed.
+        let _ = self.put(id, until, ());
+    }
+}
+
+impl<V: Copy> IdMap<V> {
+    /// Adds an identifier, or keeps it longer; its value is `value` from here on. Answers the one before.
+    pub(super) fn put(&mut self, id: &[u8; 16], until: Timestamp, value: V) -> Option<V> {
         let until = seconds(until.plus_millis(999));
         if let Some(entry) = self.place(id).and_then(|place| self.entries.get_mut(place)) {
             entry.until = entry.until.max(until);
-            return;
+            return Some(mem::replace(&mut entry.value, value));
         }
         let Ok(place) = u32::try_from(self.entries.len()) else {
             // Four thousand million revocations are more than the memory of any machine that runs this.
-            return;
+            return None;
         };
         if self.entries.len() == self.entries.capacity() {
             // A quarter more, not double: what is not used is memory, too.
             self.entries.reserve_exact((self.entries.len() / 4).max(16));
         }
-        self.entries.push(Entry { id: *id, until });
-        self.point_at(id, place);
+        let id = *id;
+        self.entries.push(Entry { id, until, value });
+        self.point_at(&id, place);
+        None
     }
 
     pub(super) fn contains(&self, id: &[u8; 16]) -> bool {
         self.place(id).is_some()
     }
 
+    pub(super) fn get(&self, id: &[u8; 16]) -> Option<V> {
+        let entry = self.entries.get(self.place(id)?)?;
+        Some(entry.value)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Removes identifiers whose time passed before `now`: all of a small set; of a large one a part, so
-    /// that nobody waits long, and the rest with the next calls.
-    pub(super) fn forget_expired(&mut self, now: Timestamp) {
+    /// Removes identifiers whose time passed before `now`, and hands their values to `gone`: all of a small
+    /// set; of a large one a part, so that nobody waits long, and the rest with the next calls.
+    pub(super) fn forget_expired(&mut self, now: Timestamp, mut gone: impl FnMut(V)) {
         let now = seconds(now);
         for _ in 0..(self.entries.len() / STEPS).max(STEP_MIN) {
             let Some(entry) = self.entries.get(self.next).copied() else {
@@ -67,6 +101,7 @@ impl IdSet {
             };
             if entry.until < now {
                 self.remove(self.next, &entry.id);
+                gone(entry.value);
             } else {
                 self.next += 1;
             }
@@ -119,7 +154,7 @@ impl IdSet {
     }
 }
 
-fn hash_at(entries: &[Entry], hasher: &RandomState, place: u32) -> u64 {
+fn hash_at<V>(entries: &[Entry<V>], hasher: &RandomState, place: u32) -> u64 {
     entries
         .get(place as usize)
         .map_or(0, |entry| hasher.hash_one(entry.id))
@@ -156,7 +191,7 @@ mod tests {
             let (mut set, mut map) = (IdSet::default(), HashMap::new());
             for (number, time, forgets) in steps {
                 if forgets {
-                    set.forget_expired(at(time));
+                    set.forget_expired(at(time), drop);
                     map.retain(|_, until| *until >= time);
                 } else {
                     set.insert(&id(number), at(time));
@@ -175,9 +210,9 @@ mod tests {
     fn a_time_within_a_second_is_kept_to_its_end() {
         let mut set = IdSet::default();
         set.insert(&id(1), at(5).plus_millis(1));
-        set.forget_expired(at(6));
+        set.forget_expired(at(6), drop);
         assert!(set.contains(&id(1)));
-        set.forget_expired(at(7));
+        set.forget_expired(at(7), drop);
         assert!(!set.contains(&id(1)));
     }
 
@@ -186,21 +221,21 @@ mod tests {
         let mut set = IdSet::default();
         let many = 1_000_000;
         (0..many).for_each(|number| set.insert(&id(number), at(number % 2)));
-        let held = set.entries.capacity() * size_of::<Entry>() + set.places.allocation_size();
+        let held = set.entries.capacity() * size_of::<Entry<()>>() + set.places.allocation_size();
         assert!(
             held / many as usize <= 40,
             "{} bytes an entry",
             held / many as usize
         );
-        set.forget_expired(at(1));
+        set.forget_expired(at(1), drop);
         assert!(set.len() > 900_000, "no step looks at all of them");
         for _ in 0..2 * STEPS {
-            set.forget_expired(at(1));
+            set.forget_expired(at(1), drop);
         }
         assert_eq!(set.len(), many as usize / 2);
         assert!((0..many).all(|number| set.contains(&id(number)) == (number % 2 == 1)));
         for _ in 0..20 * STEPS {
-            set.forget_expired(at(2));
+            set.forget_expired(at(2), drop);
         }
         assert_eq!((set.len(), set.places.len()), (0, 0));
         assert!(set.entries.capacity() < 100 && set.places.allocation_size() < 1000);
