@@ -141,14 +141,18 @@ impl PolicyHistory {
         self.lock().is_settled = true;
     }
 
-    pub(crate) fn note(&self, now: Timestamp, trigger: Trigger, result: &Result<Applied, ApplyError>) {
+    /// Notes how an attempt ended, and whether another policy is in force since: one that could not be written
+    /// or felt to the end is, too.
+    fn note(&self, now: Timestamp, trigger: Trigger, is_another: bool, result: &Result<Applied, ApplyError>) {
         let mut history = self.lock();
+        if is_another {
+            history.since = now;
+            history.applied += 1;
+        }
         let outcome = match result {
             Ok(applied) => {
                 history.is_settled = true;
                 if applied.is_change() {
-                    history.since = now;
-                    history.applied += 1;
                     AttemptOutcome::Applied
                 } else {
                     AttemptOutcome::Unchanged
@@ -244,10 +248,11 @@ impl Authority {
         let authority = Arc::clone(self);
         let changed = tokio::spawn(async move {
             let _alone = authority.policy_changes.lock().await;
+            let before = authority.policy();
             let result = authority.make(&change, &actor).await;
-            authority
-                .policy_history
-                .note(authority.clock.now(), trigger, &result);
+            let is_another = !Arc::ptr_eq(&before, &authority.policy());
+            let now = authority.clock.now();
+            authority.policy_history.note(now, trigger, is_another, &result);
             if let Err(error) = &result {
                 tracing::error!(
                     trigger = trigger.as_str(),

@@ -415,7 +415,9 @@ async fn a_change_that_was_cut_off_is_completed() {
     store.break_now();
     held.1.send(()).unwrap();
     assert!(reloading.await.unwrap().unwrap_err().is_passing());
-    assert!(!world.authority.policy_status().is_settled);
+    let status = world.authority.policy_status();
+    // It is in force, although not all have felt it.
+    assert_eq!((status.applied, status.refused, status.is_settled), (1, 1, false));
     let heard_first = heard(store.as_ref(), before).await.len();
 
     store.mend();
