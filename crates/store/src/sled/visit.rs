@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use super::{disk::failed, read, shared::Shared};
 use crate::{error::StoreError, store::FamilyVisitor};
 
-/// How many families are read at once: for so long, some 100 µs, whoever wants the core waits.
-const STEP: usize = 32;
+/// How many families are read at once: for so long, some 50 µs, whoever wants the core waits.
+const STEP: usize = 16;
 /// How many times what it took to read them others are given at most, where they go on writing.
-const GIVEN: u32 = 10;
+const GIVEN: u32 = 20;
 
 /// Shows all families to `visit`, in the order of their ids, until it breaks off, or nobody waits any more.
 pub(super) async fn start(shared: Arc<Shared>, visit: FamilyVisitor) -> Result<(), StoreError> {
