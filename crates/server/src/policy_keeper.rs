@@ -52,8 +52,9 @@ async fn obey(authority: &Arc<Authority>, hangup: Option<Signal>) {
     }
 }
 
-/// What the folder had when it was last read.
-type Seen = Result<PolicyRevision, PolicyError>;
+/// What the folder had when it was last read, and which policy was in force after that: a call may have put
+/// another in force since, and then the same files are a change.
+type Seen = (Result<PolicyRevision, PolicyError>, PolicyRevision);
 
 struct Keeper<'a> {
     authority: &'a Arc<Authority>,
@@ -70,7 +71,10 @@ impl<'a> Keeper<'a> {
             folder,
             changed: Arc::new(Notify::new()),
             watcher: None,
-            seen: Some(Ok(authority.policy().revision().clone())),
+            seen: {
+                let in_force = authority.policy().revision().clone();
+                Some((Ok(in_force.clone()), in_force))
+            },
         };
         keeper.watch_again();
         keeper
@@ -99,19 +103,17 @@ impl<'a> Keeper<'a> {
         let folder = self.folder.to_owned();
         let read = tokio::task::spawn_blocking(move || Sources::read(&folder).map(|files| files.revision()));
         let Ok(seen) = read.await else { return };
+        let seen = (seen, self.authority.policy().revision().clone());
         if self.seen.as_ref() == Some(&seen) {
             return;
         }
-        self.seen = Some(seen);
-        if self
-            .authority
-            .reload(Trigger::Change)
-            .await
-            .is_err_and(|error| error.is_passing())
-        {
+        self.seen = match self.authority.reload(Trigger::Change).await {
+            // It may have read something newer.
+            Ok(applied) => Some((Ok(applied.policy.clone()), applied.policy)),
             // Nothing is wrong with the files: the next look tries again.
-            self.seen = None;
-        }
+            Err(error) if error.is_passing() => None,
+            Err(_) => Some(seen),
+        };
         // What is watched may be another folder by now.
         self.watch_again();
     }
@@ -151,3 +153,6 @@ fn is_change(kind: EventKind) -> bool {
         | EventKind::Other => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

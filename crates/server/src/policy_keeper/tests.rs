@@ -1,0 +1,101 @@
+//! What a look does, one at a time: nothing else looks.
+
+use std::fs;
+
+use tempfile::TempDir;
+use tessera_authority::{AttemptOutcome, Options};
+use tessera_core::{ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Timestamp};
+use tessera_policy::Policy;
+use tessera_store::MemoryStore;
+use tessera_token::{ServerKey, ServerKeys};
+
+use super::*;
+
+const A: &str = "p, role:viewer, *, videos, read, allow\n";
+const B: &str = "p, role:viewer, sandbox, videos, read, allow\n";
+const MISTAKE: &str = "p, role:viewer, *, videos, read, Allow\n";
+
+/// A folder with the policy `A`, and the authority whose it is.
+async fn world() -> (TempDir, Arc<Authority>) {
+    let folder = TempDir::new().unwrap();
+    for (name, bytes) in Policy::default_files() {
+        if !name.starts_with("tests/") {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+    }
+    write(&folder, A);
+    let realm = Realm {
+        name: RealmName::parse("production").unwrap(),
+        kind: RealmKind::Production,
+        issuer: "https://auth.example.org".to_owned(),
+        limits: RealmLimits::default(),
+        on_policy_loss: OnPolicyLoss::Narrow,
+    };
+    let authority = Authority::open(Options {
+        store: Arc::new(MemoryStore::new()),
+        policy: Policy::load(folder.path()).unwrap(),
+        policy_folder: Some(folder.path().to_owned()),
+        realms: vec![realm],
+        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000))),
+        verified_tokens_max: 10,
+        watch_stall_max: Options::WATCH_STALL_MAX,
+    });
+    (folder, authority.await.unwrap())
+}
+
+fn write(folder: &TempDir, rules: &str) {
+    fs::write(folder.path().join("policy.csv"), rules).unwrap();
+}
+
+fn in_force(authority: &Authority) -> PolicyRevision {
+    authority.policy().revision().clone()
+}
+
+fn outcome(authority: &Authority) -> AttemptOutcome {
+    authority.policy_status().last_attempt.outcome
+}
+
+#[tokio::test]
+async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
+    let (folder, authority) = world().await;
+    let mut keeper = Keeper::new(&authority, folder.path());
+    let a = in_force(&authority);
+    write(&folder, B);
+    keeper.look().await;
+    let b = in_force(&authority);
+    assert_ne!(a, b);
+    // Between two looks: `A` by a call, and `B` again.
+    write(&folder, A);
+    authority.reload(Trigger::Call).await.unwrap();
+    assert_eq!(in_force(&authority), a);
+    write(&folder, B);
+    keeper.look().await;
+    assert_eq!(in_force(&authority), b);
+    // Nothing changed since, so the files are not read as a policy again.
+    keeper.look().await;
+    assert_eq!(outcome(&authority), AttemptOutcome::Applied);
+}
+
+#[tokio::test]
+async fn a_mistake_is_reported_once_until_there_was_something_else() {
+    let (folder, authority) = world().await;
+    let mut keeper = Keeper::new(&authority, folder.path());
+    let refused = || authority.policy_status().refused;
+    write(&folder, MISTAKE);
+    for _ in 0..3 {
+        keeper.look().await;
+        assert_eq!(refused(), 1);
+    }
+    // What is in force is in the folder again: the refusal is over.
+    write(&folder, A);
+    keeper.look().await;
+    assert_eq!(outcome(&authority), AttemptOutcome::Unchanged);
+    write(&folder, B);
+    authority.reload(Trigger::Call).await.unwrap();
+    write(&folder, MISTAKE);
+    for _ in 0..3 {
+        keeper.look().await;
+        assert_eq!(refused(), 2);
+    }
+}
