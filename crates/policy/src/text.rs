@@ -1,6 +1,6 @@
 //! Bytes of a file, checked and turned into text with lines and columns.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use crate::{
     code,
@@ -17,6 +17,8 @@ const INVISIBLE_MAX: usize = 20;
 pub(crate) struct Text<'a> {
     pub(crate) file: Arc<str>,
     pub(crate) content: &'a str,
+    /// Where each line begins; made when the first place is asked for, since every key and value has one.
+    starts: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Text<'a> {
@@ -39,20 +41,28 @@ impl<'a> Text<'a> {
             Ok(content) => content,
             Err(error) => {
                 let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                let valid = std::str::from_utf8(valid).unwrap_or_default();
-                let text = Self {
-                    file: start.file,
-                    content: valid,
+                let text = Self::new(start.file, std::str::from_utf8(valid).unwrap_or_default());
+                let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+                let help = if is_utf16 {
+                    "it is UTF-16: save it as UTF-8"
+                } else {
+                    "save the file as UTF-8"
                 };
-                findings.add(code::NOT_UTF8, &text.place(valid.len()), "the file is not UTF-8");
+                let place = text.place(valid.len());
+                findings.advise(code::NOT_UTF8, &place, "the file is not UTF-8", help.to_owned());
                 return None;
             }
         };
-        let text = Self {
-            file: start.file,
-            content,
-        };
+        let text = Self::new(start.file, content);
         (text.refuse_invisible(findings) && text.refuse_long_lines(findings)).then_some(text)
+    }
+
+    fn new(file: Arc<str>, content: &'a str) -> Self {
+        Self {
+            file,
+            content,
+            starts: OnceCell::new(),
+        }
     }
 
     fn refuse_invisible(&self, findings: &mut Findings) -> bool {
@@ -69,11 +79,13 @@ impl<'a> Text<'a> {
                 let help = match character {
                     '\t' => Some("use spaces".to_owned()),
                     '\r' => Some("end lines with a line feed".to_owned()),
+                    // Latin letters in UTF-16 without a byte order mark are UTF-8 too.
+                    '\0' => Some("if the file is UTF-16, save it as UTF-8".to_owned()),
                     _ => None,
                 };
                 findings.advise(code::CONTROL_CHARACTER, &self.place(offset), message, help);
                 refused += 1;
-                // Each place costs a walk over the text before it.
+                // A file of another kind has nothing else.
                 if refused == INVISIBLE_MAX {
                     break;
                 }
@@ -96,14 +108,33 @@ impl<'a> Text<'a> {
 
     /// The place of a byte offset.
     pub(crate) fn place(&self, offset: usize) -> Place {
-        let before = self.content.get(..offset).unwrap_or(self.content);
-        let line = before.matches('\n').count();
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        // The first line begins at 0, so there is always one before.
+        let line = self
+            .starts()
+            .partition_point(|start| *start <= offset)
+            .saturating_sub(1);
+        let start = self.starts().get(line).copied().unwrap_or_default();
+        let column = self.part(start, offset).chars().count();
         Place {
             file: Arc::clone(&self.file),
             line: count(line),
             column: count(column),
         }
+    }
+
+    fn starts(&self) -> &[usize] {
+        self.starts.get_or_init(|| {
+            let ends = self.part(0, self.content.len()).match_indices('\n');
+            std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
+        })
+    }
+
+    /// The text between two offsets; what places cost is what they look at here.
+    fn part(&self, start: usize, end: usize) -> &'a str {
+        let part = self.content.get(start..end).unwrap_or_default();
+        #[cfg(test)]
+        tests::LOOKED_AT.set(tests::LOOKED_AT.get() + part.len());
+        part
     }
 
     /// The lines with their numbers, without line ends.
@@ -135,7 +166,14 @@ pub(crate) fn is_invisible(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// How many bytes this thread has looked at to find places.
+        pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn findings_of(bytes: &[u8]) -> Vec<(&'static str, u32, u32)> {
         let mut findings = Findings::default();
@@ -158,5 +196,52 @@ mod tests {
         assert_eq!(findings_of(b"\xef\xbb\xbfp"), [("P004", 1, 1)]);
         assert_eq!(findings_of("é\nab\u{200b}".as_bytes()), [("P005", 2, 3)]);
         assert_eq!(findings_of(b"\xc3\xa9\nab\xff"), [("P003", 2, 3)]);
+    }
+
+    #[test]
+    fn places_count_characters_from_the_last_line_end() {
+        let mut findings = Findings::default();
+        let content = "a = 1\r\né = \"ü\" # ß\n\nlast".to_owned();
+        let text = Text::read("catalogue.toml", content.as_bytes(), &mut findings).unwrap();
+        for (offset, character) in content.char_indices().chain([(content.len(), ' ')]) {
+            let before = &content[..offset];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+            let place = text.place(offset);
+            let found = (place.line as usize, place.column as usize);
+            assert_eq!(found, (line, column), "{character:?} at {offset}");
+        }
+    }
+
+    #[test]
+    fn finding_a_place_looks_at_its_line_only() {
+        let content = "\"items:read\" = \"an item of the shop\"\n".repeat(2_000);
+        let mut findings = Findings::default();
+        let text = Text::read("catalogue.toml", content.as_bytes(), &mut findings).unwrap();
+        let before = LOOKED_AT.get();
+        for (offset, _) in content.match_indices(['"', '\n']) {
+            text.place(offset);
+        }
+        // Once for the beginnings of lines, and the line before each of the five signs.
+        let looked_at = LOOKED_AT.get() - before;
+        assert!(looked_at <= content.len() * 6, "{looked_at} of {}", content.len());
+    }
+
+    #[test]
+    fn a_file_in_utf_16_is_said_to_be_that() {
+        let utf16 = |mark: &[u8]| -> Vec<u8> {
+            let units = "p, a".encode_utf16().flat_map(u16::to_le_bytes);
+            mark.iter().copied().chain(units).collect()
+        };
+        for (bytes, expected) in [
+            (utf16(b"\xff\xfe"), "it is UTF-16: save it as UTF-8"),
+            (utf16(b""), "if the file is UTF-16, save it as UTF-8"),
+            (b"\xe9".to_vec(), "save the file as UTF-8"),
+        ] {
+            let mut findings = Findings::default();
+            assert!(Text::read("policy.csv", &bytes, &mut findings).is_none());
+            let found = findings.into_result().unwrap_err().diagnostics;
+            assert_eq!(found[0].help.as_deref(), Some(expected));
+        }
     }
 }
