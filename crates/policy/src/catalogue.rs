@@ -1,6 +1,10 @@
 //! The catalogue: every realm, role, scope and audience that exists.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use tessera_core::{Audience, RealmName, RoleName, Scope, ScopeSet};
 
@@ -134,6 +138,17 @@ impl Catalogue {
         };
         let segments: Vec<&str> = text.split('/').collect();
         self.tree.meets(&segments, is_prefix, action)
+    }
+
+    /// The action that `text` was most likely meant to be, of those that a rule about `object` can have.
+    pub(crate) fn nearest_action(&self, object: &Object, text: &str) -> Option<String> {
+        let actions: BTreeSet<&str> = self
+            .templates
+            .iter()
+            .map(|template| template.action.as_str())
+            .collect();
+        let matches = |action: &&str| self.matches(object, &Star::Only(Arc::from(*action)));
+        nearest(text, actions.into_iter().filter(matches)).map(str::to_owned)
     }
 
     fn add_template(&mut self, template: Template) {

@@ -131,12 +131,14 @@ p, role:other, *, videos, read, deny
 ";
 
     fn uncovered(tests: &str) -> (usize, usize, Vec<u32>) {
-        let files = [
+        let mut files = vec![
             Policy::default_files()[0],
             ("catalogue.toml", CATALOGUE),
             ("policy.csv", RULES),
-            ("tests/t.toml", tests.as_bytes()),
         ];
+        if !tests.is_empty() {
+            files.push(("tests/t.toml", tests.as_bytes()));
+        }
         let report = Policy::from_files(&files).unwrap().test_report();
         let lines = report.uncovered.iter().map(|rule| rule.line).collect();
         (report.tests, report.expectations, lines)
@@ -144,7 +146,7 @@ p, role:other, *, videos, read, deny
 
     #[test]
     fn what_no_test_reaches_is_uncovered() {
-        assert_eq!(uncovered("test = []"), (0, 0, (1..=8).collect()));
+        assert_eq!(uncovered(""), (0, 0, (1..=8).collect()));
         let ann = "[[test]]\nname = \"ann\"\nrealm = \"sandbox\"\nsubject = \"user:ann\"\nallow = [\"videos:read\"]\n";
         // Her direct edge is the shortest path; a rule of another realm does not match.
         assert_eq!(uncovered(ann), (1, 1, vec![2, 3, 4, 5, 7, 8]));

@@ -93,6 +93,14 @@ impl<'a> Entry<'a> {
         text
     }
 
+    /// Whether the value is a list with nothing in it.
+    pub(crate) fn is_empty_list(&self) -> bool {
+        self.value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+    }
+
     /// The value as a table; anything else is a finding.
     pub(crate) fn table(&self, findings: &mut Findings) -> Option<Table<'a>> {
         let table = self.value.get_ref().as_table();

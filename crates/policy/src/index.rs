@@ -47,6 +47,8 @@ struct Entry {
 pub(crate) struct Decision {
     pub(crate) allow: Option<u32>,
     pub(crate) deny: Option<u32>,
+    /// The rule at which Casbin failed, where it answers itself; then there is no other, and nothing is allowed.
+    pub(crate) failed: Option<u32>,
 }
 
 impl Decision {
@@ -54,6 +56,7 @@ impl Decision {
     pub(crate) const NOTHING: Self = Self {
         allow: None,
         deny: None,
+        failed: None,
     };
 
     /// The rule that decides, if one matches.

@@ -50,6 +50,7 @@ mod model;
 mod nearest;
 mod oracle;
 mod own;
+mod pattern;
 mod permission;
 mod policy;
 mod roles;
@@ -57,6 +58,7 @@ mod rule;
 mod sample;
 mod served;
 mod sources;
+mod subject;
 mod suite;
 mod text;
 

@@ -48,6 +48,9 @@ pub(crate) struct Model {
     pub(crate) role_fields: usize,
     pub(crate) effect: &'static str,
     pub(crate) matcher: String,
+    /// The functions to which the matcher gives a field of the rule as a pattern, each with the field's
+    /// position. Of our own model none: its patterns are read as what they are.
+    pub(crate) patterns: Vec<(String, usize)>,
     /// Whether this is the model that is compiled into an index, whatever its spaces.
     pub(crate) is_ours: bool,
 }
@@ -61,6 +64,7 @@ impl Model {
             role_fields: 3,
             effect: EFFECTS[0],
             matcher: matcher.to_owned(),
+            patterns: Vec::new(),
             is_ours: true,
         }
     }
@@ -89,9 +93,11 @@ pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Model {
     }
     if !model.is_ours
         && let Some(definition) = definitions.get("m")
-        && let Err((code, message)) = matcher::check(&model)
     {
-        findings.add(code, &definition.place, message);
+        match matcher::check(&model) {
+            Ok(patterns) => model.patterns = patterns,
+            Err((code, message)) => findings.add(code, &definition.place, message),
+        }
     }
     model
 }

@@ -15,7 +15,8 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
     }
     let (folded, lower) = (to_latin(text), to_latin(text).to_lowercase());
     // A third of the letters may be wrong: more, and the advice is a guess that misleads.
-    let limit = (length / 3).clamp(1, 3);
+    // Of a single letter, that would be another one.
+    let limit = (length / 3).clamp(1, 3).min(length.saturating_sub(1));
     let distance = |candidate: &str| {
         if folded == candidate || folded.eq_ignore_ascii_case(candidate) {
             return 0;
@@ -57,7 +58,8 @@ pub(crate) fn look_alike(text: &str) -> Option<String> {
     Some(format!("the letter U+{number:04X} only looks like `{latin}`"))
 }
 
-fn to_latin(text: &str) -> String {
+/// The text with each letter that only looks like a Latin one replaced by that.
+pub(crate) fn to_latin(text: &str) -> String {
     text.chars()
         .map(|letter| latin_of(letter).unwrap_or(letter))
         .collect()
@@ -90,6 +92,14 @@ mod tests {
         assert_eq!(nearest("role:veiwer", roles), Some("role:viewer"));
         assert_eq!(nearest("Role:Editor", roles), Some("role:editor"));
         assert_eq!(nearest("role:billing", roles), None);
+        for (text, expected) in [
+            ("P", Some("p")),
+            ("\u{440}", Some("p")),
+            ("p2", Some("p")),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(text, ["p", "g"]), expected, "{text}");
+        }
     }
 
     #[test]

@@ -134,7 +134,14 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(result) => result.map_err(|Failure(message)| message),
-        Err(_) => Err("casbin panicked".to_owned()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(text.map_or_else(
+                || "casbin panicked".to_owned(),
+                |text| format!("casbin panicked: {text}"),
+            ))
+        }
     }
 }
 

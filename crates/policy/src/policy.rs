@@ -265,6 +265,8 @@ impl Policy {
             format!("the catalogue has no realm {}", asked.realm)
         } else if !exists {
             format!("the catalogue has no scope {resource}:{action}")
+        } else if let Some(number) = decision.failed {
+            self.failure(number)
         } else if let Some(number) = decision.deny {
             self.denial(number)
         } else {
@@ -297,6 +299,14 @@ impl Policy {
         let objects = self.rules.policies.iter().map(|rule| rule.object.clone());
         let rows = self.rules.rows.iter();
         objects.chain(rows.filter_map(|row| self.served.as_ref()?.object(row)))
+    }
+
+    /// Why a question was denied that Casbin could not answer.
+    pub(crate) fn failure(&self, number: u32) -> String {
+        self.rules.place(number).map_or_else(
+            || "casbin failed".to_owned(),
+            |place| format!("casbin failed at {place}"),
+        )
     }
 
     fn denial(&self, number: u32) -> String {

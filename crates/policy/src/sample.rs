@@ -35,25 +35,23 @@ struct Sample {
     stride: usize,
 }
 
-/// Compares the two on `first`, and on questions made from the rules.
+/// Compares the two on `first`, and on questions made from the rules. Returns how many were asked.
 pub(crate) fn compare(
     index: &Index,
     rules: &Rules,
     realms: &Realms,
     first: &[RawQuestion<'_>],
     findings: &mut Findings,
-) {
+) -> usize {
     let first = first.get(..QUESTIONS_MAX / 2).unwrap_or(first);
     let sample = Sample::new(rules, first);
     let place = Place::start("policy.csv");
     let oracle = match Oracle::new(&sample.rules, realms) {
         Ok(oracle) => oracle,
         Err(error) => {
-            return findings.add(
-                code::CASBIN,
-                &place,
-                format!("casbin refuses the policy: {error}"),
-            );
+            let message = format!("casbin refuses the policy: {error}");
+            findings.add(code::CASBIN, &place, message);
+            return 0;
         }
     };
     for difference in sample.role_differences(index, &oracle, realms) {
@@ -61,7 +59,7 @@ pub(crate) fn compare(
     }
     let resources: Vec<String> = sample.rules.policies.iter().map(resource_of).collect();
     let made = questions(&sample.rules, realms, &resources);
-    let mut budget = COST_MAX;
+    let (mut budget, mut asked) = (COST_MAX, 0);
     for question in first.iter().cloned().chain(made).take(QUESTIONS_MAX) {
         let cost = cost_of(&question, &sample.rules);
         if cost > COST_OF_ONE_MAX {
@@ -71,6 +69,7 @@ pub(crate) fn compare(
             break;
         };
         budget = rest;
+        asked += 1;
         if let Some(difference) = sample.difference(index, &oracle, &question) {
             let RawQuestion {
                 realm,
@@ -84,11 +83,35 @@ pub(crate) fn compare(
             findings.advise(code::DEFECT, &place, message, help);
         }
     }
+    if asked == 0 {
+        tracing::warn!("casbin was asked nothing about the policy: each question would take it too long");
+    }
+    asked
 }
 
 impl Sample {
+    /// As many rules and subjects as leave a question about a subject and an asserted role affordable.
     fn new(rules: &Rules, first: &[RawQuestion<'_>]) -> Self {
-        let stride = rules.policies.len().div_ceil(POLICIES_MAX).max(1);
+        let (mut policies_max, mut subjects_max) = (POLICIES_MAX, SUBJECTS_MAX);
+        loop {
+            let sample = Self::of_at_most(policies_max, subjects_max, rules, first);
+            let cost = cost_of_names(2, &sample.rules);
+            if cost <= COST_OF_ONE_MAX || policies_max == 1 {
+                return sample;
+            }
+            // What each subject adds is not known before: with many roles each, it is much.
+            policies_max = (policies_max / 2).max(1);
+            subjects_max = (subjects_max / 2).max(1);
+        }
+    }
+
+    fn of_at_most(
+        policies_max: usize,
+        subjects_max: usize,
+        rules: &Rules,
+        first: &[RawQuestion<'_>],
+    ) -> Self {
+        let stride = rules.policies.len().div_ceil(policies_max).max(1);
         let policies = rules.policies.iter().step_by(stride).cloned().collect();
         let mut seen = HashSet::new();
         let is_subject = |edge: &&RoleEdge| !edge.member.starts_with("role:");
@@ -99,7 +122,7 @@ impl Sample {
             .map(|edge| edge.member.as_ref())
             .filter(|subject| seen.insert(*subject))
             .collect();
-        let every = subjects.len().div_ceil(SUBJECTS_MAX).max(1);
+        let every = subjects.len().div_ceil(subjects_max).max(1);
         let asked = first.iter().flat_map(|question| question.names.iter().copied());
         let chosen: HashSet<&str> = subjects.iter().step_by(every).copied().chain(asked).collect();
         // Every edge between roles, so that whoever is in the sample has all of his roles.
@@ -165,14 +188,19 @@ impl Sample {
 
 /// What Casbin spends on a question: each rule for each name and effect, and in each a walk over roles.
 fn cost_of(question: &RawQuestion<'_>, rules: &Rules) -> usize {
-    let walk = rules.edges.len() / 500;
     // A name without an edge is searched among all names.
     let search = if question.names.contains(&STRANGER) {
-        rules.edges.len() / 50
+        rules.policies.len() * question.names.len() * 2 * (rules.edges.len() / 50)
     } else {
         0
     };
-    rules.policies.len() * question.names.len() * 2 * (1 + walk + search)
+    cost_of_names(question.names.len(), rules) + search
+}
+
+/// The same for so many names, each with an edge.
+fn cost_of_names(names: usize, rules: &Rules) -> usize {
+    let walk = rules.edges.len() / 500;
+    rules.policies.len() * names * 2 * (1 + walk)
 }
 
 /// Questions spread over rules and subjects: those that a rule answers, and those that it just misses.

@@ -17,6 +17,8 @@ use casbin::{
 use parking_lot::RwLock;
 
 use crate::{
+    code,
+    diagnostic::{Findings, Place},
     index::Decision,
     model::Model,
     oracle::{self, Failure, at_once, guarded},
@@ -36,8 +38,36 @@ pub(crate) struct Served {
 /// Some of the rules; never none.
 struct Part {
     enforcer: Enforcer,
-    /// The numbers of the rules in the revision.
-    numbers: Vec<u32>,
+    /// The numbers of the rules in the revision, with their places.
+    rules: Vec<(u32, Place)>,
+}
+
+/// Of how many rules each is asked about by itself.
+const PROBES_MAX: usize = 64;
+
+/// Asks about rules what they are about, one at a time: a matcher that Casbin compiles may still fail at every
+/// question, since it looks at the types of values only then. Patterns were looked at one by one before, so a
+/// part of many rules tells.
+pub(crate) fn probe(model: &Model, rules: &Rules, realms: &Realms, findings: &mut Findings) {
+    let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms)));
+    let every = rules.rows.len().div_ceil(PROBES_MAX).max(1);
+    for row in rules.rows.iter().step_by(every) {
+        let asked = Part::new(model, &[(0, row)], Arc::clone(&roles)).and_then(|part| {
+            let field = |name| model.position(name).and_then(|position| row.fields.get(position));
+            let text = |name| field(name).map_or("x", |text| text.as_ref());
+            let question = (text("sub"), text("dom"), text("obj"), text("act"));
+            part.map_or(Ok(true), |part| part.ask(question, Vec::new()))
+        });
+        if let Err(error) = asked {
+            let message = format!("casbin fails at this rule: {}", one_line(&error));
+            findings.add(code::MODEL_MATCHER, &row.place, message);
+            return;
+        }
+    }
+}
+
+fn one_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 impl Served {
@@ -115,30 +145,44 @@ impl Part {
             enforcer.set_effector(Box::new(Recording));
             Ok(Some(Self {
                 enforcer,
-                numbers: rows.iter().map(|(number, _)| *number).collect(),
+                rules: rows
+                    .iter()
+                    .map(|(number, row)| (*number, row.place.clone()))
+                    .collect(),
             }))
         })
     }
 
     fn decide(&self, question: (&str, &str, &str, &str), roles: &[&str]) -> Decision {
-        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        // Each question sets both anew, so nothing is left of one that panicked.
-        ASSERTED.replace((question.0.to_owned(), roles));
-        FOUND.set(Found::default());
-        let answer = guarded(|| Ok(self.enforcer.enforce(question)?));
+        let answer = self.ask(question, roles.iter().map(|role| (*role).to_owned()).collect());
         let found = FOUND.take();
-        let number = |position: usize| self.numbers.get(position).copied();
+        let number = |position: usize| self.rules.get(position).map(|(number, _)| *number);
         match answer {
             Ok(true) => Decision {
                 allow: found.allow.and_then(number),
-                deny: None,
+                ..Decision::NOTHING
             },
             Ok(false) => Decision {
-                allow: None,
                 deny: found.deny.and_then(number),
+                ..Decision::NOTHING
             },
-            Err(_) => Decision::NOTHING,
+            Err(error) => {
+                if let Some((_, place)) = self.rules.get(found.passed) {
+                    tracing::error!(rule = %place, %error, "casbin failed at a rule: the question is denied");
+                }
+                Decision {
+                    failed: number(found.passed),
+                    ..Decision::NOTHING
+                }
+            }
         }
+    }
+
+    fn ask(&self, question: (&str, &str, &str, &str), roles: Vec<String>) -> Result<bool, String> {
+        // Each question sets both anew, so nothing is left of one that panicked.
+        ASSERTED.replace((question.0.to_owned(), roles));
+        FOUND.set(Found::default());
+        guarded(|| Ok(self.enforcer.enforce(question)?))
     }
 }
 
@@ -149,11 +193,13 @@ impl Part {
 struct Found {
     allow: Option<usize>,
     deny: Option<usize>,
+    /// How many rules were passed: where Casbin fails, it is at the next.
+    passed: usize,
 }
 
 thread_local! {
     /// Casbin tells an effector nothing of the question, and returns nothing but the answer.
-    static FOUND: Cell<Found> = const { Cell::new(Found { allow: None, deny: None }) };
+    static FOUND: Cell<Found> = const { Cell::new(Found { allow: None, deny: None, passed: 0 }) };
 }
 
 /// Casbin's own effector, watched.
@@ -185,8 +231,9 @@ impl EffectorStream for Recorded {
             EffectKind::Deny => found.deny = found.deny.or(Some(self.position)),
             EffectKind::Indeterminate => {}
         }
-        FOUND.set(found);
         self.position += 1;
+        found.passed = self.position;
+        FOUND.set(found);
         self.stream.push_effect(effect)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tessera_core::{RealmName, RoleName, Scope, Subject};
+use tessera_core::{RealmName, RoleName, Scope};
 
 use crate::{
     catalogue::Catalogue,
@@ -13,6 +13,7 @@ use crate::{
     oracle::RawQuestion,
     own,
     rule::{Object, Star},
+    subject::{self, Problem},
     text::Text,
 };
 
@@ -74,6 +75,13 @@ pub(crate) fn read(
         findings.add(code::TEST_INCOMPLETE, &root.place, "the file has no `[[test]]`");
         return Vec::new();
     };
+    if tests.is_empty_list() {
+        findings.add(
+            code::TEST_INCOMPLETE,
+            &tests.place,
+            "the file has no tests: `test` is empty",
+        );
+    }
     let tables = tests.tables(findings);
     let mut reader = Reader { catalogue, findings };
     let cases: Vec<(Place, Case)> = tables
@@ -104,19 +112,9 @@ impl Reader<'_> {
         let roles = self.roles(table);
         let mut expectations = self.expectations(table, "allow", true);
         expectations.extend(self.expectations(table, "deny", false));
-        if table.get("allow").is_none() && table.get("deny").is_none() {
-            self.findings.add(
-                code::TEST_INCOMPLETE,
-                &table.place,
-                "the test has neither `allow` nor `deny`",
-            );
-        }
-        if subject.is_none() && table.get("roles").is_none() {
-            self.findings.add(
-                code::TEST_INCOMPLETE,
-                &table.place,
-                "the test has neither `subject` nor `roles`",
-            );
+        self.require_either(table, ["allow", "deny"]);
+        if subject.is_none() {
+            self.require_either(table, ["subject", "roles"]);
         }
         Some(Case {
             name: name?.to_owned(),
@@ -139,6 +137,24 @@ impl Reader<'_> {
         entry
     }
 
+    /// Finds it where a test has neither of two keys, or nothing in them: it would pass whatever the rules say.
+    fn require_either(&mut self, table: &Table<'_>, keys: [&str; 2]) {
+        let [one, other] = keys;
+        let entries: Vec<&Entry<'_>> = keys.iter().filter_map(|key| table.get(key)).collect();
+        let (place, message) = match entries.as_slice() {
+            [] => (
+                &table.place,
+                format!("the test has neither `{one}` nor `{other}`"),
+            ),
+            [first, ..] if entries.iter().all(|entry| entry.is_empty_list()) => (
+                &first.place,
+                format!("the test has nothing in `{one}` or `{other}`"),
+            ),
+            _ => return,
+        };
+        self.findings.add(code::TEST_INCOMPLETE, place, message);
+    }
+
     fn realm(&mut self, entry: &Entry<'_>) -> Option<String> {
         let text = entry.text(self.findings)?;
         if RealmName::parse(text).is_ok_and(|realm| self.catalogue.has_realm(&realm)) {
@@ -153,12 +169,13 @@ impl Reader<'_> {
 
     fn subject(&mut self, entry: &Entry<'_>) -> Option<String> {
         let text = entry.text(self.findings)?;
-        if let Err(error) = Subject::parse(text) {
-            self.findings
-                .add(code::NAME, &entry.value_place(), error.to_string());
-            return None;
+        match subject::check(text, self.catalogue) {
+            Ok(()) => Some(text.to_owned()),
+            Err(Problem { code, message, help }) => {
+                self.findings.advise(code, &entry.value_place(), message, help);
+                None
+            }
         }
-        Some(text.to_owned())
     }
 
     fn roles(&mut self, table: &Table<'_>) -> Vec<String> {
@@ -182,8 +199,10 @@ impl Reader<'_> {
         };
         let texts = entry.texts(self.findings);
         for (place, text) in texts.iter().filter(|(_, text)| !is_known(self.catalogue, text)) {
-            let help = self.catalogue.nearest_scope(text).or_else(|| own::nearest(text));
-            let help = help.map(|scope| advice(text, &scope));
+            let nearest = self.catalogue.nearest_scope(text).or_else(|| own::nearest(text));
+            let help = nearest
+                .or_else(|| with_other_action(self.catalogue, text))
+                .map(|scope| advice(text, &scope));
             let message = format!("the catalogue has no scope `{text}`");
             self.findings.advise(code::UNKNOWN_SCOPE, place, message, help);
         }
@@ -194,6 +213,13 @@ impl Reader<'_> {
         };
         texts.into_iter().map(expectation).collect()
     }
+}
+
+/// The scope with the action that was most likely meant.
+fn with_other_action(catalogue: &Catalogue, text: &str) -> Option<String> {
+    let (resource, action) = text.rsplit_once(':')?;
+    let action = catalogue.nearest_action(&Object::Exactly(resource.into()), action)?;
+    Some(format!("{resource}:{action}"))
 }
 
 /// Whether a text is a concrete scope, or one of the authority's own.

@@ -92,6 +92,19 @@ fn the_base_is_right() {
 }
 
 #[test]
+fn a_test_may_have_an_empty_list_beside_one_that_asks() {
+    let test = "[[test]]\nname = \"nobody writes\"\nrealm = \"production\"\nsubject = \"user:ann\"\n\
+                roles = []\nallow = []\ndeny = [\"videos:write\"]\n";
+    let mut all = files(&bad().join("base"));
+    all.insert("tests/case.toml".to_owned(), test.into());
+    let all: Vec<(&str, &[u8])> = all
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    assert_eq!(Policy::from_files(&all).unwrap().test_report().expectations, 1);
+}
+
+#[test]
 fn every_example_is_refused_with_its_code_at_its_place() {
     let mut wrong = Vec::new();
     for name in examples() {

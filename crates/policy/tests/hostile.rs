@@ -289,6 +289,18 @@ fn what_only_looks_like_a_known_name_is_said_to() {
             "the letter U+0440 only looks like `p`",
         ),
         ("g, user:ann, role:Editor, *", "it differs only in case"),
+        ("g, user:ann, Role:editor, *", "it differs only in case"),
+        ("g, User:ann, role:editor, *", "it differs only in case"),
+        ("p, Role:viewer, *, videos, read, deny", "it differs only in case"),
+        (
+            "p, r\u{43e}le:viewer, *, videos, read, deny",
+            "the letter U+043E only looks like `o`",
+        ),
+        (
+            "p, role:viewer, *, videos/*, Play, allow",
+            "did you mean `videos/*:play`? it differs only in case",
+        ),
+        ("x", "begin the line with `p` or `g`"),
     ] {
         let mut files = good();
         files[2].1 = format!("{rule}\n").into_bytes();

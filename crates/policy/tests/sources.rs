@@ -77,6 +77,38 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_without_waiting() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_opens_and_can_not_be_read_is_refused_and_so_are_links_in_a_circle() {
+    let folder = folder();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    // A regular file whose first byte is in no memory, for whoever reads it, root as well.
+    link("/proc/self/mem", "memory.csv");
+    link("circle.csv", "circle.csv");
+    fs::remove_dir_all(folder.path().join("tests")).unwrap();
+    link("nowhere", "tests");
+    let expected = ["circle.csv", "memory.csv", "tests"].map(|name| ("P001", name.to_owned()));
+    assert_eq!(codes(Sources::read(folder.path())), expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_without_permission_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder();
+    let kept = folder.path().join("kept.csv");
+    fs::write(&kept, "").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o000)).unwrap();
+    // Nobody keeps root out.
+    if fs::File::open(&kept).is_err() {
+        assert_eq!(
+            codes(Sources::read(folder.path())),
+            [("P001", "kept.csv".to_owned())]
+        );
+    }
+}
+
+#[test]
 fn all_files_together_have_a_limit() {
     let folder = folder();
     let comments = vec![b'#'; 15 * 1024 * 1024];

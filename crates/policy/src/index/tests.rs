@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestError, TestRng, TestRunner},
+};
 use tessera_core::RealmName;
 
 use super::*;
@@ -167,7 +170,7 @@ pub(crate) fn any_question() -> impl Strategy<Value = RawQuestion<'static>> {
 }
 
 fn effects(index: &Index, question: &RawQuestion<'_>) -> Effects {
-    let Decision { allow, deny } = index.answer(question);
+    let Decision { allow, deny, .. } = index.answer(question);
     Effects {
         is_allowed: allow.is_some(),
         is_denied: deny.is_some(),
@@ -186,10 +189,14 @@ fn with_roles_written(rules: &Rules, question: &RawQuestion<'_>) -> bool {
 }
 
 fn check_agreement(rules: &Rules, questions: &[RawQuestion<'_>]) -> Result<(), TestCaseError> {
-    let index = Index::new(rules, &realms());
+    compare(&Index::new(rules, &realms()), rules, questions)
+}
+
+/// Fails where an index and Casbin over `rules` say something else.
+fn compare(index: &Index, rules: &Rules, questions: &[RawQuestion<'_>]) -> Result<(), TestCaseError> {
     let oracle = Oracle::new(rules, &realms()).unwrap();
     for question in questions {
-        let (found, expected) = (effects(&index, question), oracle.effects(question).unwrap());
+        let (found, expected) = (effects(index, question), oracle.effects(question).unwrap());
         prop_assert_eq!(found, expected, "{:?}", question);
         for name in &question.names {
             for role in ROLES {
@@ -229,6 +236,72 @@ proptest! {
             let expected = with_roles_written(&rules, question);
             prop_assert_eq!(is_allowed && !is_denied, expected, "{:?}", question);
         }
+    }
+}
+
+/// A mistake in an index: what it is called, and what makes it.
+type Mistake = (&'static str, fn(&mut Index));
+
+const MISTAKES: [Mistake; 8] = [
+    ("no denial", |index| {
+        index.entries.retain(|entry| entry.effect == Effect::Allow);
+    }),
+    ("every effect allows", |index| {
+        index
+            .entries
+            .iter_mut()
+            .for_each(|entry| entry.effect = Effect::Allow);
+    }),
+    ("every realm", |index| {
+        index.entries.iter_mut().for_each(|entry| entry.realm = ANY);
+    }),
+    ("every action", |index| {
+        index.entries.iter_mut().for_each(|entry| entry.action = ANY);
+    }),
+    ("the longest patterns are not looked for", |index| {
+        index.prefix_lengths.pop();
+    }),
+    ("a chain of roles ends too early", |index| {
+        for closure in index.closures.values_mut() {
+            *closure = closure.iter().copied().take(3).collect();
+        }
+    }),
+    ("entries are not in order", |index| index.entries.reverse()),
+    // No question is answered otherwise.
+    ("roles without rules are forgotten", |index| {
+        let holders: Vec<Id> = index.spans.keys().map(|(holder, _)| *holder).collect();
+        for closure in index.closures.values_mut() {
+            *closure = closure
+                .iter()
+                .copied()
+                .filter(|role| holders.contains(role))
+                .collect();
+        }
+    }),
+];
+
+#[test]
+fn the_comparison_with_casbin_finds_each_seeded_mistake() {
+    let config = ProptestConfig {
+        cases: 256,
+        // The smallest example is of no interest.
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let cases = (any_rules(), prop::collection::vec(any_question(), 20));
+    for (mistake, make) in MISTAKES {
+        // Always the same cases, so that a mistake is not found by luck.
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let result = TestRunner::new_with_rng(config.clone(), rng).run(&cases, |(rules, questions)| {
+            let mut index = Index::new(&rules, &realms());
+            make(&mut index);
+            compare(&index, &rules, &questions)
+        });
+        assert!(
+            matches!(result, Err(TestError::Fail(..))),
+            "{mistake} is not found: {result:?}"
+        );
     }
 }
 
@@ -351,21 +424,54 @@ fn the_sample_of_a_large_policy_finds_what_is_missing_or_too_much() {
     assert!(!defects(&denying, &rules).is_empty());
 }
 
+#[test]
+fn the_sample_of_subjects_with_many_roles_is_made_smaller_until_questions_can_be_asked() {
+    // 500 subjects with 80 roles each: Casbin walks over all of these for each rule.
+    let role = |number: usize| format!("role:{}", number % 80);
+    let rules = Rules {
+        policies: (0..1_000)
+            .map(|number| {
+                policy(
+                    &role(number),
+                    "production",
+                    &format!("films/{number}"),
+                    "read",
+                    false,
+                )
+            })
+            .collect(),
+        edges: (0..40_000)
+            .map(|number| edge(&format!("user:{}", number / 80), &role(number), "production"))
+            .collect(),
+        rows: Vec::new(),
+    };
+    let mut denying = rules.clone();
+    denying
+        .policies
+        .iter_mut()
+        .for_each(|rule| rule.effect = Effect::Deny);
+    let (asked, found) = compared(&denying, &rules);
+    assert!(asked >= 8, "{asked} questions");
+    assert!(!found.is_empty());
+}
+
 /// The codes that a comparison of an index of `compiled` with Casbin over `rules` finds.
 fn defects(compiled: &Rules, rules: &Rules) -> Vec<&'static str> {
+    let (asked, found) = compared(compiled, rules);
+    assert!(asked > 0);
+    found
+}
+
+/// The same, with the number of questions that were asked.
+fn compared(compiled: &Rules, rules: &Rules) -> (usize, Vec<&'static str>) {
     let mut findings = Findings::default();
-    sample::compare(
-        &Index::new(compiled, &realms()),
-        rules,
-        &realms(),
-        &[],
-        &mut findings,
-    );
+    let index = Index::new(compiled, &realms());
+    let asked = sample::compare(&index, rules, &realms(), &[], &mut findings);
     let found = findings
         .into_result()
         .map_or_else(|error| error.diagnostics, |()| Vec::new());
     assert!(found.iter().all(|diagnostic| diagnostic.code == "P061"));
-    found.iter().map(|diagnostic| diagnostic.code).collect()
+    (asked, found.iter().map(|diagnostic| diagnostic.code).collect())
 }
 
 /// Run with `cargo test --release -p tessera-policy -- --ignored --nocapture figures`.

@@ -5,7 +5,7 @@
 //! nothing that could define, assign, loop or call anything else.
 
 use super::Model;
-use crate::{code, oracle};
+use crate::{code, oracle, pattern};
 
 /// Casbin's functions, as built here, with the number of their arguments.
 const FUNCTIONS: [(&str, usize); 9] = [
@@ -31,18 +31,22 @@ const NESTING_MAX: usize = 64;
 /// What is wrong with a matcher: a code and a message.
 type Problem = (&'static str, String);
 
-/// Checks that the matcher of a model is sound, and compiles.
-pub(super) fn check(model: &Model) -> Result<(), Problem> {
+/// Checks that the matcher of a model is sound, and compiles. Returns the functions that are given a field of
+/// the rule as a pattern, each with the position of the field.
+pub(super) fn check(model: &Model) -> Result<Vec<(String, usize)>, Problem> {
     let matcher = model.matcher.as_str();
     if matcher.matches(['(', '[', '!']).count() > NESTING_MAX {
         return Err(refuse("the matcher nests too much"));
     }
     let words = split(matcher)?;
+    let mut patterns = Vec::new();
     for (position, word) in words.iter().enumerate() {
         let is_call = words.get(position + 1) == Some(&Word::Sign("("));
         check_word(word, is_call, model)?;
         if let (Word::Name(name), true) = (word, is_call) {
-            check_arguments(name, words.get(position + 2..).unwrap_or_default(), model)?;
+            let rest = words.get(position + 2..).unwrap_or_default();
+            check_arguments(name, rest, model)?;
+            patterns.extend(check_pattern(name, rest, model)?);
         }
     }
     for (owner, what) in [("r.", "the question"), ("p.", "the rule")] {
@@ -55,7 +59,8 @@ pub(super) fn check(model: &Model) -> Result<(), Problem> {
             )));
         }
     }
-    oracle::compile(model).map_err(|error| refuse(format!("the matcher does not compile: {error}")))
+    oracle::compile(model).map_err(|error| refuse(format!("the matcher does not compile: {error}")))?;
+    Ok(patterns)
 }
 
 fn refuse(message: impl Into<String>) -> Problem {
@@ -144,6 +149,30 @@ fn check_arguments(name: &str, rest: &[Word<'_>], model: &Model) -> Result<(), P
     )))
 }
 
+/// Checks the second argument of a function, the pattern, where it is a text. Where it is a field of the rule,
+/// each rule has its own, so the position of the field is returned with the function.
+fn check_pattern(name: &str, rest: &[Word<'_>], model: &Model) -> Result<Option<(String, usize)>, Problem> {
+    let [_, Word::Sign(","), argument, Word::Sign("," | ")"), ..] = rest else {
+        return Ok(None);
+    };
+    if !pattern::FUNCTIONS.contains(&name) {
+        return Ok(None);
+    }
+    match *argument {
+        Word::Text(text) => match pattern::check(name, text) {
+            Ok(()) => Ok(None),
+            Err(problem) => Err(refuse(format!(
+                "`{name}` can't read the pattern \"{text}\": {problem}"
+            ))),
+        },
+        Word::Name(field) => {
+            let position = field.strip_prefix("p.").and_then(|field| model.position(field));
+            Ok(position.map(|position| (name.to_owned(), position)))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn check_field(name: &str, model: &Model) -> Result<(), Problem> {
     let is_known = match name.split_once('.') {
         Some(("r", field)) => REQUEST.contains(&field),
@@ -183,7 +212,7 @@ mod tests {
             matcher: matcher.to_owned(),
             ..Model::ours()
         };
-        super::check(&model).map_err(|(code, _)| code)
+        super::check(&model).map(|_| ()).map_err(|(code, _)| code)
     }
 
     #[test]
@@ -213,6 +242,7 @@ mod tests {
             "r.sub == p.sub && r.obj == \"\\u0061\"",
             "r.sub == p.sub && r.obj == \"open",
             "r.sub == p.sub && é",
+            "r.sub == p.sub && regexMatch(r.act, \"(\")",
             "true",
             "r.sub == \"root\"",
             "p.sub == \"root\"",
@@ -223,5 +253,18 @@ mod tests {
         }
         assert_eq!(check("r.sub == eval (p.sub)"), Err("P014"));
         assert_eq!(check("r.sub == p.sub && r.obj == \"super.x\""), Ok(()));
+    }
+
+    #[test]
+    fn the_patterns_that_rules_have_are_known() {
+        let matcher = "g(r.sub, p.sub, r.dom) && keyMatch2(r.obj, p.obj) && regexMatch(r.act, \"^[a-z]+$\") \
+                       && keyGet2(r.obj, p.obj, \"id\") != p.act && regexMatch(p.act, r.act)";
+        let model = Model {
+            matcher: matcher.to_owned(),
+            ..Model::ours()
+        };
+        let expected = [("keyMatch2", 2), ("keyGet2", 2)];
+        let expected = expected.map(|(name, position)| (name.to_owned(), position));
+        assert_eq!(super::check(&model).unwrap(), expected);
     }
 }

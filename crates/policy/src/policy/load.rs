@@ -13,7 +13,7 @@ use crate::{
     roles,
     rule::{self, Rules},
     sample,
-    served::Served,
+    served::{self, Served},
     sources::{self, Sources},
     suite::{self, Case},
     text::Text,
@@ -38,6 +38,9 @@ impl Policy {
         let served = if model.is_ours {
             None
         } else {
+            let mut findings = Findings::default();
+            served::probe(&model, &rules, catalogue.realms(), &mut findings);
+            findings.into_result()?;
             Some(Served::new(&model, &rules, catalogue.realms()).map_err(|error| refused(&error))?)
         };
         let policy = Self {
@@ -64,7 +67,11 @@ impl Policy {
                 continue;
             }
             let place = decision.rule().and_then(|number| self.rules.place(number));
-            let why = place.map_or_else(|| "no rule allows it".to_owned(), |place| format!("see {place}"));
+            let why = match (decision.failed, place) {
+                (Some(number), _) => self.failure(number),
+                (None, Some(place)) => format!("see {place}"),
+                (None, None) => "no rule allows it".to_owned(),
+            };
             let is = if expectation.is_allowed {
                 "denied"
             } else {
@@ -87,7 +94,7 @@ impl Policy {
         let first: Vec<RawQuestion<'_>> = each(&self.cases)
             .map(|(case, expectation)| case.question(expectation))
             .collect();
-        sample::compare(&self.index, &self.rules, realms, &first, &mut findings);
+        let _asked = sample::compare(&self.index, &self.rules, realms, &first, &mut findings);
         findings.into_result()
     }
 }

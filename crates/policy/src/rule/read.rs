@@ -1,8 +1,11 @@
 //! Reads `*.csv`: a rule a line, everything checked against the catalogue.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use tessera_core::{RoleName, Subject};
+use tessera_core::RoleName;
 
 use super::{Effect, Interner, Object, PolicyRule, RoleEdge, Rules, Star};
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     model::Model,
     nearest::{advice, did_you_mean, look_alike},
     own,
+    subject::{self, Problem},
     text::Text,
 };
 
@@ -39,6 +43,12 @@ pub(crate) struct Reader<'a> {
     rules: Rules,
     /// Where each rule stood first, by its fields.
     seen: HashMap<String, Place>,
+    /// The patterns that were looked at, each with the position of its function: rules share them.
+    patterns: HashSet<(usize, Arc<str>)>,
+    /// The most rules.
+    rules_max: usize,
+    /// Whether there are more.
+    is_over: bool,
 }
 
 /// A field of a line, with its place.
@@ -56,20 +66,25 @@ impl<'a> Reader<'a> {
             interner: Interner::default(),
             rules: Rules::default(),
             seen: HashMap::new(),
+            patterns: HashSet::new(),
+            rules_max: RULES_MAX,
+            is_over: false,
         }
     }
 
     /// Reads one file.
     pub(crate) fn read(&mut self, text: &Text<'_>) {
         for (place, line) in text.lines() {
-            if self.rules.count() >= RULES_MAX && is_rule(line) {
-                let message = format!("the policy has more than {RULES_MAX} rules");
-                return self.findings.add(code::TOO_LARGE, &place, message);
-            }
-            if self.findings.is_full() {
+            // Said once, not for each file that is left.
+            if self.is_over || self.findings.is_full() {
                 return;
             }
             if is_rule(line) {
+                if self.rules.count() >= self.rules_max {
+                    self.is_over = true;
+                    let message = format!("the policy has more than {} rules", self.rules_max);
+                    return self.findings.add(code::TOO_LARGE, &place, message);
+                }
                 self.read_line(&place, line);
             }
         }
@@ -145,7 +160,8 @@ impl<'a> Reader<'a> {
             "g" => (4, "`g, subject or role, role, realm`"),
             other => {
                 let message = format!("a rule begins with `p` or `g`, not with `{other}`");
-                let help = did_you_mean(other, ["p", "g"]);
+                let help = did_you_mean(other, ["p", "g"])
+                    .unwrap_or_else(|| "begin the line with `p` or `g`; `#` begins a comment".to_owned());
                 return self.findings.advise(code::RULE_KIND, &kind.place, message, help);
             }
         };
@@ -243,24 +259,11 @@ impl<'a> Reader<'a> {
         if field.text.starts_with("role:") {
             return self.check_role(field);
         }
-        if let Err(error) = Subject::parse(field.text) {
-            let star = (field.text == "*").then(|| "`*` is no subject: give the rule to a role".to_owned());
-            let help = star.or_else(|| look_alike(field.text));
-            self.findings
-                .advise(code::NAME, &field.place, error.to_string(), help);
-            return false;
-        }
-        // `viewer` for `role:viewer` would be a subject that nobody is.
-        if !field.text.contains([':', '@', '|']) {
-            let meant = format!("role:{}", field.text);
-            if self.catalogue.has_role_text(&meant) {
-                let message = format!("`{}` is a subject, while `{meant}` is a role", field.text);
-                self.findings
-                    .advise(code::NAME, &field.place, message, advice(field.text, &meant));
-                return false;
-            }
-        }
-        true
+        let Err(Problem { code, message, help }) = subject::check(field.text, self.catalogue) else {
+            return true;
+        };
+        self.findings.advise(code, &field.place, message, help);
+        false
     }
 
     fn check_role(&mut self, field: &Field<'_>) -> bool {
@@ -282,8 +285,10 @@ impl<'a> Reader<'a> {
             return self.check_role(field);
         }
         let message = format!("`{}` is no role; only roles can be given", field.text);
-        let help = self.catalogue.nearest_role(&format!("role:{}", field.text));
-        let help = help.map(|role| advice(field.text, &role));
+        let nearest = self.catalogue.nearest_role(field.text);
+        // `viewer` for `role:viewer`.
+        let nearest = nearest.or_else(|| self.catalogue.nearest_role(&format!("role:{}", field.text)));
+        let help = nearest.map(|role| advice(field.text, &role));
         self.findings
             .advise(code::ROLE_TARGET, &field.place, message, help);
         false
@@ -395,7 +400,12 @@ impl<'a> Reader<'a> {
         }
         let written = format!("{}:{}", field.text, action.as_str());
         let message = format!("`{written}` matches no scope of the catalogue");
-        let nearest = own::nearest(&written).or_else(|| self.catalogue.nearest_scope(&written));
+        let nearest = own::nearest(&written)
+            .or_else(|| self.catalogue.nearest_scope(&written))
+            .or_else(|| {
+                let action = self.catalogue.nearest_action(object, action.as_str())?;
+                Some(format!("{}:{action}", field.text))
+            });
         let help = nearest.map(|scope| advice(&written, &scope));
         self.findings
             .advise(code::UNKNOWN_SCOPE, &field.place, message, help);
@@ -425,3 +435,6 @@ fn split<'a>(place: &Place, line: &'a str) -> Vec<Field<'a>> {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::{Field, Reader};
 use crate::{
     code,
     nearest::advice,
-    own,
+    own, pattern,
     rule::{Object, Row, Star},
 };
 
@@ -37,7 +37,7 @@ impl Reader<'_> {
                 _ => true,
             };
         }
-        if !is_right || !self.check_row_scope(fields) {
+        if !is_right || !self.check_patterns(fields) || !self.check_row_scope(fields) {
             return;
         }
         let row = Row {
@@ -50,6 +50,35 @@ impl Reader<'_> {
         if self.is_first(row.to_line(), &row.place) {
             self.rules.rows.push(row);
         }
+    }
+
+    /// Whether Casbin can read the patterns of a rule. It would fail at each question that reaches the rule.
+    ///
+    /// Each is compiled once, which is cheaper than a question: there Casbin compiles that of every rule.
+    fn check_patterns(&mut self, fields: &[Field<'_>]) -> bool {
+        let model = self.model;
+        for (number, (function, position)) in model.patterns.iter().enumerate() {
+            let Some(field) = fields.get(*position) else {
+                continue;
+            };
+            let key = (number, self.interner.intern(field.text));
+            if self.patterns.contains(&key) {
+                continue;
+            }
+            if let Err(problem) = pattern::check(function, field.text) {
+                let is_action = model.position("act") == Some(*position);
+                let code = if is_action {
+                    code::RULE_ACTION
+                } else {
+                    code::RULE_OBJECT
+                };
+                let message = format!("`{function}` can't read the pattern `{}`: {problem}", field.text);
+                self.findings.add(code, &field.place, message);
+                return false;
+            }
+            self.patterns.insert(key);
+        }
+        true
     }
 
     fn check_holder(&mut self, field: &Field<'_>) -> bool {
@@ -79,7 +108,10 @@ impl Reader<'_> {
             return true;
         }
         let written = format!("{}:{}", object.text, action.text);
-        let help = self.catalogue.nearest_scope(&written);
+        let help = self.catalogue.nearest_scope(&written).or_else(|| {
+            let action = self.catalogue.nearest_action(&resource, action.text)?;
+            Some(format!("{}:{action}", object.text))
+        });
         let help = help.map(|scope| advice(&written, &scope));
         let message = format!("the catalogue has no scope `{written}`");
         self.findings
