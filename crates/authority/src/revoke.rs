@@ -6,9 +6,8 @@
 
 use tessera_core::{
     AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
-    Family, FamilyId, KeyId, KeyStatus, RealmLimits, RequestId, RevokeReason, Sequence, SigningKey, Subject,
-    Timestamp,
-    family::{Condition, FamilyState},
+    Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, RealmLimits, RequestId, RevokeReason, Sequence,
+    SigningKey, Subject, Timestamp, family::FamilyState,
 };
 use tessera_policy::Permission;
 use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
@@ -60,7 +59,8 @@ pub enum RevokeTarget {
 /// What a revocation came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// Live sessions (or the one access token) that ended, or would end.
+    /// Sessions (or the one access token) that ended, or would end: those that could be refreshed, and
+    /// those of which a verifier might still accept an access token.
     pub matched: u64,
     /// The place of the event; where nothing new was written, the place of the log now. None where the
     /// call only counted.
@@ -159,7 +159,9 @@ impl Call<'_> {
             return Ok(self.nothing());
         };
         let claims = verified.claims();
-        if claims.realm != *self.principal.realm_name() || self.now >= claims.expires_at {
+        // Verifiers may accept it for the leeway after its end.
+        let is_over = self.now >= claims.expires_at.plus(LEEWAY_MAX);
+        if claims.realm != *self.principal.realm_name() || is_over {
             return Ok(self.nothing());
         }
         self.require_unless_own(&claims.client)?;
@@ -196,8 +198,7 @@ impl Call<'_> {
             return Ok(self.nothing());
         };
         self.require_unless_own(&family.client)?;
-        let is_live = self.authority.session_of(family).await?.condition == Condition::Active;
-        if !is_live {
+        if !self.is_live(&family) {
             return Ok(self.nothing());
         }
         if self.request.validate_only {
@@ -277,10 +278,7 @@ impl Call<'_> {
                 .store
                 .families(index.clone(), PageRequest { after, limit: STEP })
                 .await?;
-            let live = page
-                .items
-                .iter()
-                .filter(|family| family.condition(self.now) == Condition::Active);
+            let live = page.items.iter().filter(|family| self.is_live(family));
             let live: Vec<_> = live.map(|family| family.id).collect();
             if !live.is_empty() {
                 let (ended, last) = self.end_families(live).await?;
@@ -407,14 +405,19 @@ impl Call<'_> {
                 .await?;
             for family in page.items {
                 matched.cover(&family, self.now);
-                let session = self.authority.session_of(family).await?;
-                matched.live += u64::from(session.condition == Condition::Active);
+                matched.live += u64::from(self.is_live(&family));
             }
             after = page.next;
             if after.is_none() {
                 return Ok(matched);
             }
         }
+    }
+
+    /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept.
+    /// One whose API key was revoked counts until it was itself: verifiers hear of families, not of keys.
+    fn is_live(&self, family: &Family) -> bool {
+        family.is_live(self.now) && self.authority.revoked_with_others(family).is_none()
     }
 
     fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {
@@ -469,6 +472,7 @@ impl Call<'_> {
 
 /// What a revocation matches, and how long it must be remembered.
 pub(crate) struct Matched {
+    /// As [`Revoked::matched`].
     pub(crate) live: u64,
     /// When the last access token that it can affect ends.
     pub(crate) tokens_until: Timestamp,

@@ -98,18 +98,21 @@ impl Authority {
         &self,
         family: &Family,
     ) -> Result<Option<RevokeReason>, Unavailable> {
-        let ended = self
-            .store
-            .revocations()
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .revokes_family(family);
-        if ended.is_some() {
-            return Ok(ended);
+        if let Some(ended) = self.revoked_with_others(family) {
+            return Ok(Some(ended));
         }
         let api_key = self.store.api_key(&family.api_key).await?;
         Ok(api_key
             .and_then(|key| key.revoked_at)
             .map(|_| RevokeReason::ApiKey))
+    }
+
+    /// Why a family ended by an event about its subject, client, binding or realm.
+    pub(crate) fn revoked_with_others(&self, family: &Family) -> Option<RevokeReason> {
+        self.store
+            .revocations()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revokes_family(family)
     }
 }

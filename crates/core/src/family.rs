@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    event::Sequence,
+    event::{LEEWAY_MAX, Sequence},
     id::{ApiKeyId, FamilyId, PolicyRevision},
     name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
     realm::{OnPolicyLoss, RealmLimits},
@@ -223,11 +223,11 @@ pub enum PolicyEffect {
 /// What a family is at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It can be refreshed, or its access token is alive.
+    /// It has not ended: the refresh token that it may have can be spent.
     Active,
     /// It was revoked.
     Revoked(RevokeReason),
-    /// It was not used for its idle life.
+    /// It was not used for its idle life. Where access tokens live longer than that, its last may be alive.
     ExpiredIdle,
     /// Its absolute life is over.
     ExpiredAbsolute,
@@ -315,10 +315,12 @@ impl Family {
         }
     }
 
-    /// Whether an access token of it may be alive at `now`, or be had by a refresh.
+    /// Whether a verifier may accept an access token of it at `now`, or one be had by a refresh. The last
+    /// was issued before the idle end, lives on for its own life, and is accepted for the leeway after that.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
-        self.state == FamilyState::Active && now < self.removable_at()
+        let last_token_until = self.access_until(self.idle_until);
+        self.state == FamilyState::Active && now < last_token_until.plus(LEEWAY_MAX)
     }
 
     /// What a policy does to the family that takes `lost` of its scopes, where an earlier one may have
@@ -377,14 +379,14 @@ impl Family {
         now.plus(self.tombstone_ttl).min(self.absolute_until)
     }
 
-    /// When the store may forget the family: no access token of it can be alive any more.
+    /// When the store may forget the family: no verifier accepts an access token of it any more.
     #[must_use]
     pub fn removable_at(&self) -> Timestamp {
         let end = match self.state {
             FamilyState::Revoked { at, .. } => at,
             FamilyState::Active => self.idle_until,
         };
-        self.tokens_until(end)
+        self.tokens_until(end).plus(LEEWAY_MAX)
     }
 }
 

@@ -671,6 +671,11 @@ async fn sweep(store: &Shared, second: i64) -> SweepReport {
     store.sweep(at(second), Timestamp::EPOCH, 1000).await.unwrap()
 }
 
+/// A sweep when no verifier accepts any more what was over before `second`.
+async fn sweep_after_leeway(store: &Shared, second: i64) -> SweepReport {
+    sweep(store, second + i64::from(LEEWAY_MAX.0)).await
+}
+
 async fn a_cutoff_outlives_its_event(store: &Shared) {
     let ann = family(1);
     append(store, &subject_revoked("user:ann", 50, 500)).await;
@@ -843,14 +848,14 @@ async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {
 // === sweeping ===
 
 async fn a_sweep_removes_families_that_are_dead_and_no_others(store: &Shared) {
-    // Idle until second 101, a tombstone until 111; the revoked one until 60.
+    // Idle until second 101, a tombstone until 111; the revoked one until 60. Each for the leeway more.
     let (idle, ended) = (family(1), family(2).revoked(RevokeReason::Requested, at(50)));
     put(store, &idle).await;
     put(store, &family(2)).await;
     put(store, &ended).await;
-    assert_eq!(sweep(store, 60).await, SweepReport::default());
+    assert_eq!(sweep_after_leeway(store, 60).await, SweepReport::default());
     assert_eq!(
-        sweep(store, 61).await,
+        sweep_after_leeway(store, 61).await,
         SweepReport {
             families: 1,
             ..SweepReport::default()
@@ -861,8 +866,8 @@ async fn a_sweep_removes_families_that_are_dead_and_no_others(store: &Shared) {
         list(store, FamilyIndex::Realm(realm("production"))).await,
         [idle.id]
     );
-    assert_eq!(sweep(store, 111).await.families, 0);
-    assert_eq!(sweep(store, 112).await.families, 1);
+    assert_eq!(sweep_after_leeway(store, 111).await.families, 0);
+    assert_eq!(sweep_after_leeway(store, 112).await.families, 1);
     for index in [
         FamilyIndex::Realm(realm("production")),
         FamilyIndex::Binding(realm("production"), idle.bindings[0].clone()),
@@ -878,14 +883,14 @@ async fn a_sweep_follows_a_family_that_was_refreshed(store: &Shared) {
     put(store, &one).await;
     let refreshed = rotated(&one, at(90));
     put(store, &refreshed).await;
-    // Alive until 190, a tombstone until 200, although it would have been gone after 111.
-    assert_eq!(sweep(store, 150).await.families, 0);
+    // Alive until 190, a tombstone until 200 and the leeway, although it would have been gone after 111.
+    assert_eq!(sweep_after_leeway(store, 150).await.families, 0);
     assert_eq!(store.family(one.id).await.unwrap(), Some(refreshed.clone()));
-    assert_eq!(sweep(store, 200).await.families, 0);
+    assert_eq!(sweep_after_leeway(store, 200).await.families, 0);
     // Revoked, it goes earlier than the sweep that looked at it last expected.
     put(store, &refreshed.revoked(RevokeReason::Reuse, at(160))).await;
-    assert_eq!(sweep(store, 170).await.families, 0);
-    assert_eq!(sweep(store, 171).await.families, 1);
+    assert_eq!(sweep_after_leeway(store, 170).await.families, 0);
+    assert_eq!(sweep_after_leeway(store, 171).await.families, 1);
 }
 
 async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {

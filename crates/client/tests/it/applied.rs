@@ -54,6 +54,20 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     assert!(is_revoked(&verifier, access(&issued)));
 }
 
+/// A verifier accepts a token for a little longer than it lives, and no longer than it was revoked.
+#[tokio::test]
+async fn what_was_revoked_within_its_leeway_is_refused() {
+    let world = World::start().await;
+    let verifier = world.verifier().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    world.clock.advance(Duration::from_secs(3600 + 29));
+    assert!(verifier.verify(access(&issued), None).claims().is_some());
+    let revoked = world.revoke(Target::Token(access(&issued).to_owned())).await;
+    assert_eq!(revoked.matched, 1);
+    soon("applied", verifier.applied(&revoked.cursor)).await.unwrap();
+    assert!(is_revoked(&verifier, access(&issued)));
+}
+
 /// An event of another audience is hidden by the filter, and waited for all the same.
 #[tokio::test]
 async fn what_does_not_concern_it_is_applied_too() {

@@ -189,12 +189,16 @@ impl Storm {
     async fn issue_and_revoke(&mut self) {
         // Most live for many hours, so that one whose clock is ahead has something to allow.
         let ttl = if self.dice.once_in(4) { 300 } else { 20 * 3600 };
+        // Nobody else's, so that what ends together with others is this token alone.
+        let number = self.tokens.len();
+        let (subject, binding) = (format!("user:u{number}"), format!("stream:{number}"));
         let issued = self.world.issue(IssueRequest {
             access_ttl: Some(prost_types::Duration {
                 seconds: ttl,
                 nanos: 0,
             }),
-            ..viewer("user:ann")
+            bindings: vec![binding.clone()],
+            ..viewer(&subject)
         });
         let issued = issued.await;
         let now = self.world.clock.now();
@@ -205,9 +209,11 @@ impl Storm {
             expires_at: now.plus_millis(ttl * 1000),
         };
         if self.dice.once_in(2) {
-            let target = match self.dice.once_in(4) {
-                true => Target::Token(token.text.clone()),
-                false => Target::FamilyId(issued.family_id.clone()),
+            let target = match self.dice.roll(4) {
+                0 => Target::Token(token.text.clone()),
+                1 => Target::FamilyId(issued.family_id.clone()),
+                2 => Target::Subject(subject),
+                _ => Target::Binding(binding),
             };
             self.world.revoke(target).await;
             token.revoked_at = Some(Instant::now());

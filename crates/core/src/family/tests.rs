@@ -259,17 +259,42 @@ fn a_tombstone_stays_as_long_as_an_access_token_can_live() {
     let family = family();
     assert_eq!(
         family.removable_at(),
-        family.idle_until.plus(family.tombstone_ttl)
+        family.idle_until.plus(family.tombstone_ttl).plus(LEEWAY_MAX)
     );
     assert_eq!(
         family.revoked(RevokeReason::Requested, now).removable_at(),
-        now.plus(family.tombstone_ttl)
+        now.plus(family.tombstone_ttl).plus(LEEWAY_MAX)
     );
     let late = family.absolute_until.minus(Seconds(5));
     assert_eq!(
         family.revoked(RevokeReason::Requested, late).removable_at(),
-        family.absolute_until
+        family.absolute_until.plus(LEEWAY_MAX)
     );
+}
+
+#[test]
+fn a_family_is_live_while_any_access_token_of_it_may_be_accepted() {
+    let family = family();
+    let just_before = family.idle_until.plus_millis(-1);
+    assert_eq!(family.condition(just_before), Condition::Active);
+    let accepted_until = family.access_until(just_before).plus(LEEWAY_MAX);
+    assert!(family.is_live(accepted_until.plus_millis(-1)));
+    // The last token may have been issued in the last second before the idle end.
+    let over = family
+        .idle_until
+        .floor_to_second()
+        .plus(family.access_ttl)
+        .plus(LEEWAY_MAX);
+    assert!(over.millis_since(accepted_until) <= 1000 && !family.is_live(over));
+    let revoked = family.revoked(RevokeReason::Requested, just_before);
+    assert!(!revoked.is_live(just_before));
+    // No token outlives the absolute end.
+    let late = Family {
+        idle_until: family.absolute_until,
+        ..family
+    };
+    let over = late.absolute_until.plus(LEEWAY_MAX);
+    assert!(late.is_live(over.plus_millis(-1)) && !late.is_live(over));
 }
 
 #[test]

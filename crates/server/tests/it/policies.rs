@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use tessera_authority::Trigger;
-use tessera_core::{AuditAction, EventBody, FamilyId, OnPolicyLoss, Seconds, Sequence};
+use tessera_core::{AuditAction, EventBody, FamilyId, LEEWAY_MAX, OnPolicyLoss, Seconds, Sequence};
 use tessera_policy::Policy;
 use tessera_proto::v1::{
     ApplyRequest, CheckRequest, ExplainRequest, ExplainResponse, GetSessionRequest, GetStatusRequest,
@@ -585,14 +585,14 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
         session(&app, subject, &["videos:read", "videos/v1:play"]).await;
     }
     session(&app, "user:eve", &["videos/v1:play"]).await;
-    // One that has ended by itself feels nothing.
+    // One that has ended by itself, for verifiers too, feels nothing.
     let short = IssueRequest {
         session_ttl: seconds(60),
         access_ttl: seconds(60),
         ..viewer("user:dan")
     };
     app.issue(short).await.unwrap();
-    world.clock.advance(Seconds(60));
+    world.clock.advance(Seconds(60 + LEEWAY_MAX.0));
     world.policy.take(PLAY);
     let planned = plan(&admin, Vec::new()).await;
     let felt = planned.sessions.unwrap();

@@ -1,10 +1,11 @@
 //! Revoke, by every target.
 
+use tessera_core::{RealmLimits, Seconds};
 use tessera_proto::v1::{
     IssueRequest, IssueResponse, KeyStatus, ListKeysRequest, RevokeRequest, revoke_request::Target,
 };
 
-use crate::world::{Client, World, access_token, reason, refresh_token, strings, viewer};
+use crate::world::{Client, Setup, World, access_token, reason, refresh_token, strings, viewer};
 
 async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
     let access = client
@@ -17,6 +18,22 @@ async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
         assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
     }
     !access
+}
+
+/// How much a revocation would end.
+async fn count(client: &Client, target: Target) -> u64 {
+    let request = RevokeRequest {
+        validate_only: true,
+        target: Some(target),
+        ..RevokeRequest::default()
+    };
+    let answer = client.tokens().revoke(request).await.unwrap().into_inner();
+    assert_eq!(answer.cursor, "", "nothing is written");
+    answer.matched
+}
+
+fn id_of(api_key: &str) -> String {
+    api_key["tsk_production_".len()..][..16].to_owned()
 }
 
 #[tokio::test]
@@ -109,7 +126,7 @@ async fn a_revoked_api_key_ends_what_it_began_and_not_its_clients_other_sessions
         leaked.issue_for("user:ann").await,
         sound.issue_for("user:ann").await,
     );
-    let id = leaked.api_key["tsk_production_".len()..][..16].to_owned();
+    let id = id_of(&leaked.api_key);
     assert_eq!(
         admin.revoke(Target::ApiKeyId(id.clone())).await.unwrap().matched,
         1
@@ -171,7 +188,7 @@ async fn checklist_30_a_client_cannot_revoke_anothers() {
         Target::Client("client:app".to_owned()),
         Target::Binding("stream:1".to_owned()),
         Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
-        Target::ApiKeyId(app.api_key["tsk_production_".len()..][..16].to_owned()),
+        Target::ApiKeyId(id_of(&app.api_key)),
         Target::WholeRealm(true),
     ] {
         let refused = other.revoke(target.clone()).await.unwrap_err();
@@ -237,13 +254,8 @@ async fn validate_only_counts_and_ends_nothing() {
     app.revoke(Target::FamilyId(sessions[0].family_id.clone()))
         .await
         .unwrap();
-    let request = RevokeRequest {
-        validate_only: true,
-        target: Some(Target::Subject("user:ann".to_owned())),
-        ..RevokeRequest::default()
-    };
-    let answer = admin.tokens().revoke(request).await.unwrap().into_inner();
-    assert_eq!((answer.matched, answer.cursor.as_str()), (2, ""));
+    let target = Target::Subject("user:ann".to_owned());
+    assert_eq!(count(&admin, target).await, 2);
     assert!(
         app.introspect(&access_token(sessions[1].tokens.as_ref()))
             .await
@@ -273,4 +285,77 @@ async fn two_who_revoke_one_signing_key_leave_one_successor() {
         .authority
         .published_keys(Some(&crate::world::realm("production")));
     assert_eq!(keys.len(), 2, "{keys:?}");
+}
+
+/// Sessions that go idle after ten minutes, with access tokens that live an hour.
+fn soon_idle() -> Setup {
+    Setup {
+        limits: RealmLimits {
+            idle_ttl: Seconds(600),
+            ..RealmLimits::default()
+        },
+        ..Setup::default()
+    }
+}
+
+/// A session that went idle can't be refreshed, but its access token is alive.
+#[tokio::test]
+async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
+    type Aim = fn(&str, &IssueResponse) -> Target;
+    let aims: [Aim; 7] = [
+        |_, issued| Target::FamilyId(issued.family_id.clone()),
+        |_, issued| Target::Token(refresh_token(issued.tokens.as_ref())),
+        |api_key, _| Target::ApiKeyId(id_of(api_key)),
+        |_, _| Target::Subject("user:ann".to_owned()),
+        |_, _| Target::Client("client:app".to_owned()),
+        |_, _| Target::Binding("stream:1".to_owned()),
+        |_, _| Target::WholeRealm(true),
+    ];
+    for aim in aims {
+        let world = World::with(soon_idle()).await;
+        let (app, admin) = (
+            world.client("production", "app").await,
+            world.client("production", "admin").await,
+        );
+        let bound = IssueRequest {
+            bindings: strings(&["stream:1"]),
+            ..viewer("user:ann")
+        };
+        let issued = app.issue(bound).await.unwrap();
+        let target = || aim(&app.api_key, &issued);
+        world.clock.advance(Seconds(601));
+        let refused = app.refresh(&refresh_token(issued.tokens.as_ref())).await;
+        assert_eq!(reason(&refused.unwrap_err()), "Unauthenticated / SESSION_EXPIRED");
+        let access = access_token(issued.tokens.as_ref());
+        assert!(admin.introspect(&access).await.active, "{:?}", target());
+
+        assert_eq!(count(&admin, target()).await, 1, "{:?}", target());
+        assert_eq!(admin.revoke(target()).await.unwrap().matched, 1, "{:?}", target());
+        assert!(!admin.introspect(&access).await.active, "{:?}", target());
+        assert_eq!(count(&admin, target()).await, 0, "{:?}", target());
+        assert_eq!(admin.revoke(target()).await.unwrap().matched, 0, "{:?}", target());
+    }
+}
+
+/// Verifiers accept an access token for up to a minute after its end, and for as long it can be revoked.
+#[tokio::test]
+async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
+    let world = World::with(soon_idle()).await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    let token = || Target::Token(access_token(issued.tokens.as_ref()));
+    let family = || Target::FamilyId(issued.family_id.clone());
+    let is_revocable = async |target| count(&app, target).await == 1;
+    world.clock.advance(Seconds(3659));
+    assert!(is_revocable(token()).await);
+    assert!(!app.introspect(&access_token(issued.tokens.as_ref())).await.active);
+    world.clock.advance(Seconds(1));
+    assert!(!is_revocable(token()).await);
+    // A token of the session that was refreshed just before it went idle would live on.
+    world.clock.advance(Seconds(599));
+    assert!(is_revocable(family()).await);
+    assert_eq!(app.revoke(token()).await.unwrap().matched, 0);
+    world.clock.advance(Seconds(1));
+    assert!(!is_revocable(family()).await);
+    assert_eq!(app.revoke(family()).await.unwrap().matched, 0);
 }
