@@ -16,7 +16,7 @@ use tessera_token::{Expectation, access};
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    Client,
+    Client, ClientOptions,
     connection::{Connection, ConnectionError},
 };
 
@@ -29,6 +29,10 @@ mod wire;
 pub use decision::{Decision, DenyReason, Mode};
 use view::Shared;
 
+/// How long a request waits for the answer about its token: a caller waits for it, and most of the time
+/// that a verifier is stale the authority is not there to ask.
+const INTROSPECT_DEADLINE: Duration = Duration::from_secs(2);
+
 /// What a verifier accepts, and how it follows the authority.
 #[derive(Clone, Debug)]
 pub struct VerifierOptions {
@@ -40,6 +44,7 @@ pub struct VerifierOptions {
     subscriber: Option<SubscriberName>,
     required: bool,
     cache_capacity: u64,
+    calls: ClientOptions,
     clock: Arc<dyn Clock>,
 }
 
@@ -98,6 +103,10 @@ impl VerifierOptions {
             subscriber: None,
             required: false,
             cache_capacity: 10_000,
+            calls: ClientOptions {
+                deadline: INTROSPECT_DEADLINE,
+                ..ClientOptions::default()
+            },
             clock: Arc::new(SystemClock),
         })
     }
@@ -139,6 +148,14 @@ impl VerifierOptions {
         self
     }
 
+    /// How [`Mode::Introspect`] calls. The default [`ClientOptions`], but for a deadline of 2 s: for so long
+    /// at most does a request wait while this verifier is stale.
+    #[must_use]
+    pub fn calls(mut self, calls: ClientOptions) -> Self {
+        self.calls = calls;
+        self
+    }
+
     /// Where the time comes from that tokens are compared with; the machine's clock unless a test sets it.
     /// Staleness never comes from here.
     #[must_use]
@@ -174,7 +191,7 @@ impl Verifier {
     /// Fails where the options are wrong; whether the authority answers is seen in [`status`](Self::status).
     pub fn start(options: VerifierOptions) -> Result<Self, ConnectionError> {
         options.check()?;
-        let client = Client::new(&options.connection)?;
+        let client = Client::with_options(&options.connection, options.calls.clone())?;
         let endpoint = options.connection.endpoint()?;
         let credential = options.connection.credential()?;
         let shared = Arc::new(Shared::new(options));

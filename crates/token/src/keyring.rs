@@ -9,13 +9,13 @@ use crate::{KeyError, signing_key::public_key_id};
 
 /// The verifying keys of one or several realms. It does not change: who learns of new keys makes
 /// another one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keyring {
     keys: HashMap<KeyId, VerifyingKey>,
 }
 
 /// The public half of a signing key, and whose tokens it verifies.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct VerifyingKey {
     id: KeyId,
     public: AsymmetricPublicKey<V4>,

@@ -10,8 +10,8 @@ from unittest import mock
 
 import tessera
 from fake import TOKEN_ID, Fake, SigningKey, Stream, revoked, timestamp
-from support import EVER, PATIENCE, Case, allows, reason
-from tessera import DenyReason, session
+from support import EVER, PATIENCE, Case, allows, is_stale, reason
+from tessera import DenyReason, paseto, session
 from tessera.v1 import revocation_service_pb2 as pb
 from tessera.v1 import token_service_pb2 as tokens_pb
 
@@ -206,6 +206,34 @@ class Following(Case):
         with mock.patch.object(session, "_REREAD_INTERVAL", 0.0):
             self.until("the second page of keys", lambda: allows(verifier, token))
         self.assertTrue(allows(verifier, self.good))
+
+    def test_a_stale_verifier_does_not_say_that_a_key_is_unknown(self) -> None:
+        verifier, _ = self.ready(staleness_bound=0.3)
+        self.until("stale", lambda: is_stale(verifier, self.good))
+        token = SigningKey().token()
+        decision = verifier.verify(token)
+        assert isinstance(decision, tessera.Stale), decision
+        self.assertEqual(decision.bound, 0.3)
+        self.assertGreater(decision.behind or 0, 0.3)
+        # As stale as is allowed here, the key is unknown.
+        open_decision = verifier.verify(token, mode=tessera.FailOpen(EVER))
+        self.assertEqual(open_decision, tessera.Deny(DenyReason.UNKNOWN_KEY))
+        self.fake.introspected = tokens_pb.IntrospectResponse(active=True, jti=TOKEN_ID, scope="videos:read")
+        self.assertIsInstance(verifier.verify(token, mode=tessera.Introspect()), tessera.Allow)
+
+    def test_keys_that_are_read_again_keep_the_tokens_that_they_verified(self) -> None:
+        verifier, stream = self.ready(staleness_bound=1)
+        self.assertTrue(allows(verifier, self.good))
+        with mock.patch.object(paseto, "is_signed_by", wraps=paseto.is_signed_by) as checked:
+            stream.echo(2, key_set="2")
+            self.until("the same keys", lambda: verifier.status.through == 2)
+            self.assertTrue(allows(verifier, self.good))
+            self.assertEqual((self.fake.key_reads, checked.call_count), (2, 0))
+            self.fake.keys.append(SigningKey())
+            stream.echo(3, key_set="3")
+            self.until("another key", lambda: verifier.status.through == 3)
+            self.assertTrue(allows(verifier, self.good))
+            self.assertEqual((self.fake.key_reads, checked.call_count), (3, 1))
 
     def test_a_checkpoint_with_another_key_set_makes_the_keys_be_read(self) -> None:
         verifier, stream = self.ready(staleness_bound=1)

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
+from unittest import mock
 
 import grpc
 
 import tessera
-from support import PATIENCE, AuthorityCase, is_stale
-from tessera import asgi, grpc_hooks
+from support import PATIENCE, AuthorityCase, is_stale, reason
+from tessera import asgi, grpc_hooks, token_source
 
 ECHO = "/test.Echo/"
 #: Each kind of method, with whether the request and the answer are streams.
@@ -70,8 +71,8 @@ class Grpc(Hooks):
         self.channel = grpc.insecure_channel(address)
         self.addCleanup(self.channel.close)
 
-    def call(self, method: str, token: str | None) -> grpc.StatusCode | bytes:
-        metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+    def call(self, method: str, *tokens: str) -> grpc.StatusCode | bytes:
+        metadata = tuple(("authorization", f"Bearer {token}") for token in tokens)
         try:
             echo: Any = self.channel.unary_unary(ECHO + method)
             return bytes(echo(b"", metadata=metadata, timeout=PATIENCE))
@@ -82,11 +83,14 @@ class Grpc(Hooks):
 
     def test_a_call_needs_a_good_token_with_the_scope(self) -> None:
         self.assertEqual(self.call("UnaryUnary", self.token), b"user:ann")
-        for token in (None, "", "garbage", self.token + "A"):
-            self.assertEqual(self.call("UnaryUnary", token), grpc.StatusCode.UNAUTHENTICATED)
+        for tokens in ([], [""], ["garbage"], [self.token + "A"]):
+            self.assertEqual(self.call("UnaryUnary", *tokens), grpc.StatusCode.UNAUTHENTICATED)
+        # Of two, who knows which one is meant?
+        for tokens in ([self.token, self.token], ["garbage", self.token]):
+            self.assertEqual(self.call("UnaryUnary", *tokens), grpc.StatusCode.UNAUTHENTICATED)
         self.assertEqual(self.call("Write", self.token), grpc.StatusCode.PERMISSION_DENIED)
         self.assertEqual(self.call("Forgotten", self.token), grpc.StatusCode.PERMISSION_DENIED)
-        self.assertEqual(self.call("Open", None), b"open")
+        self.assertEqual(self.call("Open"), b"open")
         self.stall()
         self.assertEqual(self.call("UnaryUnary", self.token), grpc.StatusCode.UNAVAILABLE)
 
@@ -94,23 +98,58 @@ class Grpc(Hooks):
         self.revoke(subject="user:ann")
         self.until("revoked", lambda: self.call("UnaryUnary", self.token) is grpc.StatusCode.UNAUTHENTICATED, 5)
 
-    def test_the_client_sends_its_token_with_every_kind_of_call(self) -> None:
+    def source(self) -> tessera.TokenSource:
         request = tessera.TokenRequest(audience="api", subject="user:bob", roles=("role:viewer",))
         source = tessera.TokenSource(self.client, request)
         self.addCleanup(source.close)
-        channel = grpc.intercept_channel(self.channel, grpc_hooks.ClientInterceptor(source))
-        for kind, (streams_in, streams_out) in KINDS.items():
+        return source
+
+    @staticmethod
+    def ask(channel: grpc.Channel, kind: str, **options: Any) -> grpc.StatusCode | bytes:
+        """The answer of a method of any kind, or the code of its error."""
+        streams_in, streams_out = KINDS[kind]
+        name = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
+        method: Any = getattr(channel, name)(ECHO + kind)
+        try:
+            answer = method(iter([b""]) if streams_in else b"", timeout=PATIENCE, **options)
+            return bytes(next(answer) if streams_out else answer)
+        except grpc.RpcError as error:
+            call: Any = error
+            code: grpc.StatusCode = call.code()
+            return code
+
+    def test_the_client_sends_its_token_with_every_kind_of_call(self) -> None:
+        channel = grpc.intercept_channel(self.channel, grpc_hooks.ClientInterceptor(self.source()))
+        for kind in KINDS:
             with self.subTest(kind):
-                name = f"{'stream' if streams_in else 'unary'}_{'stream' if streams_out else 'unary'}"
-                method = getattr(channel, name)
-                answer = method(ECHO + kind)(iter([b""]) if streams_in else b"", timeout=PATIENCE)
-                self.assertEqual(next(answer) if streams_out else answer, b"user:bob")
+                self.assertEqual(self.ask(channel, kind), b"user:bob")
+                # In place of any other credential.
+                other = (("authorization", f"Bearer {self.token}"),)
+                self.assertEqual(self.ask(channel, kind, metadata=other), b"user:bob")
                 # The same kind of call is refused without a token.
-                with self.assertRaises(grpc.RpcError) as refused:
-                    bare = getattr(self.channel, name)(ECHO + kind)
-                    answer = bare(iter([b""]) if streams_in else b"", timeout=PATIENCE)
-                    next(answer)
-                self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
+                self.assertEqual(self.ask(self.channel, kind), grpc.StatusCode.UNAUTHENTICATED)
+
+    def test_a_refused_token_is_given_up_for_the_next_call(self) -> None:
+        source = self.source()
+        channel = grpc.intercept_channel(self.channel, grpc_hooks.ClientInterceptor(source))
+        for kind in KINDS:
+            with self.subTest(kind), mock.patch.object(token_source, "_INVALIDATION_PAUSE", 0.0):
+                old = source.token()
+                self.revoke(subject="user:bob")
+                self.until("revoked", lambda: reason(self.verifier, old.expose()) is tessera.DenyReason.REVOKED)
+                self.assertEqual(self.ask(channel, kind), grpc.StatusCode.UNAUTHENTICATED)
+                self.until("given up", lambda: source.token() is not old)
+                self.assertEqual(self.ask(channel, kind), b"user:bob")
+
+    def test_a_call_that_fails_otherwise_leaves_the_token_in_use(self) -> None:
+        source = self.source()
+        channel = grpc.intercept_channel(self.channel, grpc_hooks.ClientInterceptor(source))
+        held = source.token()
+        echo: Any = channel.unary_unary(ECHO + "Write")
+        with self.assertRaises(grpc.RpcError) as refused:
+            echo(b"", timeout=PATIENCE)
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.PERMISSION_DENIED)
+        self.assertIs(source.token(), held)
 
 
 async def _application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:

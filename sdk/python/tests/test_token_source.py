@@ -6,11 +6,13 @@ import asyncio
 import threading
 import time
 from typing import Any
+from unittest import mock
 
 import grpc
 
 import tessera
 from support import AuthorityCase, Gate
+from tessera import token_source
 
 VIEWER = {"audience": "api", "subject": "user:ann", "roles": ("role:viewer",)}
 #: A call gives up soon, and waits little.
@@ -66,6 +68,26 @@ class Source(AuthorityCase):
         self.revoke(subject="user:ann")
         self.until("issued again", lambda: self.gate.calls == {"issue": 2, "refresh": 1})
         self.until("the new one", lambda: source.token().expose() != old.expose())
+
+    def test_a_token_that_a_service_refuses_is_given_up_but_not_often(self) -> None:
+        source, another = self.source(), self.source()
+        refused = source.token()
+        # Who was refused with another token says nothing of this one.
+        source.invalidate(another.token())
+        self.assertIs(source.token(), refused)
+        for _ in range(10):
+            source.invalidate(refused)
+        token = self.token_soon(source)
+        self.assertNotEqual(token.expose(), refused.expose())
+        self.assertEqual(self.gate.calls, {"issue": 2, "refresh": 1})
+        # The next is given up no sooner than 10 s later.
+        source.invalidate(token)
+        self.assertIs(source.token(), token)
+        with mock.patch.object(token_source, "_INVALIDATION_PAUSE", 0.0):
+            self.revoke(subject="user:ann")
+            source.invalidate(token)
+        self.assertNotEqual(self.token_soon(source).expose(), token.expose())
+        self.assertEqual(self.gate.calls, {"issue": 3, "refresh": 2})
 
     def test_what_passes_is_retried_and_leaves_the_old_token_in_use(self) -> None:
         self.gate.faults = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED]
@@ -131,6 +153,13 @@ class Source(AuthorityCase):
 
         self.assertEqual(len(asyncio.run(callers())), 1)
         self.assertEqual(self.gate.calls["issue"], 1)
+
+    def token_soon(self, source: tessera.TokenSource) -> tessera.AccessToken:
+        """The token, of a source that may keep its callers waiting."""
+        got: list[tessera.AccessToken] = []
+        threading.Thread(target=lambda: got.append(source.token()), daemon=True).start()
+        self.until("a token", lambda: got)
+        return got[0]
 
     @staticmethod
     def error_of(source: tessera.TokenSource) -> tessera.TesseraError | None:

@@ -33,7 +33,10 @@ export interface Deny {
   readonly reason: DenyReason
 }
 
-/** The token would be good, but a revocation may not be known here yet: refuse it for now. */
+/**
+ * The token would be good, but a revocation may not be known here yet; or the key that signed it is not known here,
+ * and may be a new one. Refuse it for now.
+ */
 export interface Stale {
   readonly kind: 'stale'
   /** How stale the verifier may be and still allow. */

@@ -130,8 +130,13 @@ function refused(code: status, details: string): Judged {
 }
 
 /**
- * Sends a token of the source with each call of a client, as `{ interceptors: [sendToken(source)] }` among its
- * options. Where there is no token, the call fails with the status of why.
+ * Sends a token of the source with each call of a client, in place of any credential that it had, as
+ * `{ interceptors: [sendToken(source)] }` among its options. Where there is no token, the call fails with the status
+ * of why.
+ *
+ * A call that ends with UNAUTHENTICATED tells the source that its token is no longer good, so that the next call has
+ * a new one: see `TokenSource.invalidate`. The refused call is not repeated, because only its caller knows whether it
+ * may be.
  */
 export function sendToken(source: TokenSource): Interceptor {
   return (options, nextCall) =>
@@ -140,7 +145,14 @@ export function sendToken(source: TokenSource): Interceptor {
         source.token().then(
           (token) => {
             metadata.set('authorization', `Bearer ${token.expose()}`)
-            next(metadata, listener)
+            next(metadata, {
+              onReceiveStatus(ended, pass) {
+                if (ended.code === status.UNAUTHENTICATED) {
+                  source.invalidate(token)
+                }
+                pass(ended)
+              },
+            })
           },
           (error: Error) => {
             const code = error instanceof CallError ? error.code : status.UNAVAILABLE
@@ -151,7 +163,10 @@ export function sendToken(source: TokenSource): Interceptor {
     })
 }
 
-/** The same as call credentials, which grpc-js sends over TLS only. */
+/**
+ * Sends them as call credentials do, which is over TLS only. They don't hear how a call ends: where it is
+ * UNAUTHENTICATED, tell the source by hand.
+ */
 export function callCredentials(source: TokenSource): CallCredentials {
   return credentials.createFromMetadataGenerator((_, callback) => {
     source.token().then(

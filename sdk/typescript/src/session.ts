@@ -101,6 +101,10 @@ export class Session {
   /** When something last came that shows that both directions work. */
   #progressedAt = performance.now()
   #end: End | undefined
+  #isStopped = false
+  /** The reading of the keys that is under way, or was the last; it never fails. */
+  #reading = Promise.resolve()
+  #isReading = false
 
   constructor(following: Following) {
     this.#following = following
@@ -139,6 +143,7 @@ export class Session {
   /** Ends it; `end` says why, if the stream does not. */
   stop(end?: End): void {
     this.#end ??= end
+    this.#isStopped = true
     this.#stream.cancel()
     this.#watching.close()
   }
@@ -302,12 +307,25 @@ export class Session {
 
   #readKeysAgain(): void {
     const { keysReadAt, rereadIntervalMs } = this.#following
-    if (performance.now() - keysReadAt >= rereadIntervalMs) {
+    if (!this.#isReading && performance.now() - keysReadAt >= rereadIntervalMs) {
       this.#readKeys().catch((error: unknown) => this.stop(endOf(error)))
     }
   }
 
-  async #readKeys(): Promise<void> {
+  /** One reading after the other: an older answer that comes later must not replace newer keys. */
+  #readKeys(): Promise<void> {
+    this.#isReading = true
+    const reading = this.#reading.then(() => this.#listKeys())
+    const last = reading
+      .catch(() => {})
+      .then(() => {
+        this.#isReading = this.#reading !== last
+      })
+    this.#reading = last
+    return reading
+  }
+
+  async #listKeys(): Promise<void> {
     const { realm, leewayMs } = this.#view.accepted
     const { patienceMs, connection } = this.#following
     this.#following.keysReadAt = performance.now()
@@ -315,6 +333,10 @@ export class Session {
     const page = (request: ListKeysRequest): Promise<ListKeysResponse> =>
       call(this.#keys.listKeys.bind(this.#keys), request, connection.credential(), givesUpAt - performance.now())
     const keys = await allKeys(page, realm)
+    if (this.#isStopped) {
+      // The next session may have read newer ones. Whoever asked for these must not go on as if it had them.
+      throw this.#end ?? new End('the stream ended')
+    }
     this.#view.putKeys(keyring(keys, realm, leewayMs))
     this.#progressedAt = performance.now()
   }

@@ -16,6 +16,11 @@ const BACKOFF_MAX_MS = 15_000
 const RENEWAL_PAUSE_MS = 250
 /** How long a permanent error is answered before the authority is asked again: somebody may mend it. */
 const PERMANENT_FOR_MS = 30_000
+/**
+ * The shortest time between two tokens that are given up because a service refused them: one that always refuses
+ * makes no more calls than this.
+ */
+const INVALIDATION_PAUSE_MS = 10_000
 /** The longest that a timer of Node can wait. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
@@ -89,6 +94,7 @@ export class TokenSource {
   #underWay: Promise<AccessToken> | undefined
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
+  #invalidatedAt = -Infinity
 
   constructor(client: Client, request: TokenRequest = {}) {
     this.#client = client
@@ -111,6 +117,22 @@ export class TokenSource {
       throw this.#failed.error
     }
     return this.#renew()
+  }
+
+  /**
+   * Gives `token` up, because a service said that it is not good: revoked, most likely. The next `token()` waits for
+   * a new one, from the same session where it still lives.
+   *
+   * Does nothing where `token` is no longer the current one, so that many callers who are refused at once cost one
+   * call. Does nothing within 10 s of the last token that was given up either, so that a service that refuses
+   * whatever it is sent can't make this one call the authority without end.
+   */
+  invalidate(token: AccessToken): void {
+    const now = performance.now()
+    if (token === this.#held && now - this.#invalidatedAt >= INVALIDATION_PAUSE_MS) {
+      this.#invalidatedAt = now
+      this.#held = undefined
+    }
   }
 
   /** Ends the renewing. */

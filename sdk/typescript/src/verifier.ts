@@ -17,6 +17,12 @@ import { sleep } from './retry.js'
 import { Following, Session } from './session.js'
 import { View } from './view.js'
 
+/**
+ * A caller waits for the answer about its token, and most of the time that a verifier is stale the authority is not
+ * there to ask.
+ */
+const INTROSPECT_DEADLINE_MS = 2_000
+
 /** What a verifier accepts, and how it follows the authority. */
 export interface VerifierOptions {
   /**
@@ -37,7 +43,10 @@ export interface VerifierOptions {
   cacheCapacity?: number
   /** How often a token of an unknown key may make the keys be read again. 10 s. */
   rereadIntervalMs?: number
-  /** How the mode `introspect` calls. */
+  /**
+   * How the mode `introspect` calls, for 2 s at most unless set: for so long may a request wait while this verifier
+   * is stale.
+   */
   calls?: ClientOptions
   /** The time that tokens are compared with, in ms since the epoch. Staleness never comes from here. */
   clock?: () => number
@@ -81,7 +90,7 @@ export class Verifier {
     })
     check(this.#view, subscriber, required)
     this.#onProblem = options.onProblem ?? (() => {})
-    this.#client = new Client(connection, options.calls)
+    this.#client = new Client(connection, { deadlineMs: INTROSPECT_DEADLINE_MS, ...options.calls })
     const reread = options.rereadIntervalMs ?? 10_000
     const onReady = () => this.#settle((waiter) => waiter.resolve())
     void this.#follow(new Following(this.#view, connection, subscriber, required, reread, onReady))

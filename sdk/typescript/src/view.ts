@@ -51,8 +51,14 @@ export class View {
     this.#keys = new Keys(new Map(), accepted.cacheCapacity)
   }
 
-  /** Other keys, and so another cache. */
+  /**
+   * Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a token of an
+   * unknown key.
+   */
   putKeys(ring: Map<string, VerifyingKey>): void {
+    if (isSameRing(ring, this.#keys.ring)) {
+      return
+    }
     this.#keys = new Keys(ring, this.accepted.cacheCapacity)
   }
 
@@ -68,7 +74,8 @@ export class View {
     const digest = createHash('sha256').update(token).digest('base64')
     const signed = keys.signed(token, digest)
     const judged = signed === undefined ? deny(this.#whyNotSigned(token, keys)) : this.#judge(signed, required)
-    if (judged.kind === 'allow') {
+    // The authority may have a key that was not heard of here yet.
+    if (judged.kind === 'allow' || judged.reason === 'unknown_key') {
       // The moment is taken last: however long judging took, it counts as staleness.
       const behindMs = this.behindMs()
       return behindMs !== undefined && behindMs <= boundMs ? judged : { kind: 'stale', boundMs, behindMs }
@@ -76,9 +83,7 @@ export class View {
     if (judged.reason === 'revoked' || judged.reason === 'expired') {
       keys.forget(digest)
     }
-    // Without keys, nothing is known about any token.
-    const isIgnorant = judged.reason === 'unknown_key' && !this.isReady
-    return isIgnorant ? { kind: 'stale', boundMs, behindMs: undefined } : judged
+    return judged
   }
 
   /** How stale all this may be. */
@@ -187,6 +192,20 @@ class Keys {
       this.#verified.set(digest, signed)
     }
   }
+}
+
+function isSameRing(ring: ReadonlyMap<string, VerifyingKey>, other: ReadonlyMap<string, VerifyingKey>): boolean {
+  return ring.size === other.size && [...ring].every(([kid, key]) => isSameKey(key, other.get(kid)))
+}
+
+function isSameKey(key: VerifyingKey, other: VerifyingKey | undefined): boolean {
+  return (
+    other !== undefined &&
+    key.public.equals(other.public) &&
+    key.realm === other.realm &&
+    key.issuer === other.issuer &&
+    key.notAfter === other.notAfter
+  )
 }
 
 function deny(reason: DenyReason): Deny {

@@ -168,6 +168,10 @@ export function detailsOf(reason: string): Buffer {
 export class Fake {
   keys = [new SigningKey()]
   keyReads = 0
+  /** Requests for keys that were under way at once, at most. */
+  keyReadsAtOnce = 0
+  #keyReadsNow = 0
+  #keysHeld = Promise.resolve()
   introspected: IntrospectResponse = {}
   connection!: Connection
   readonly #streams: Stream[] = []
@@ -183,7 +187,7 @@ export class Fake {
     })
     fake.#server.addService(v1.KeyService.service, {
       listKeys: ({ request }: { request: ListKeysRequest }, answer: (error: null, answer: object) => void) =>
-        answer(null, fake.#page(request.pageToken)),
+        void fake.#listKeys(request.pageToken).then((page) => answer(null, page)),
     })
     fake.#server.addService(v1.TokenService.service, {
       introspect: (_: unknown, answer: (error: null, answer: object) => void) => answer(null, fake.introspected),
@@ -201,6 +205,23 @@ export class Fake {
 
   close(): void {
     this.#server.forceShutdown()
+  }
+
+  /** Holds the next answer with keys back, which is about the keys at its request, until it is called. */
+  holdNextKeys(): () => void {
+    let release = () => {}
+    this.#keysHeld = new Promise((resolve) => (release = resolve))
+    return release
+  }
+
+  async #listKeys(pageToken: string): Promise<object> {
+    const [page, held] = [this.#page(pageToken), this.#keysHeld]
+    this.#keysHeld = Promise.resolve()
+    this.#keyReadsNow += 1
+    this.keyReadsAtOnce = Math.max(this.keyReadsAtOnce, this.#keyReadsNow)
+    await held
+    this.#keyReadsNow -= 1
+    return page
   }
 
   /** One key a page. */

@@ -1,14 +1,15 @@
 /** How a verifier follows: what only an authority that follows a script would show. */
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import crypto, { randomUUID } from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
 import { afterEach, beforeEach, it } from 'node:test'
 
 import type { RevocationEvent } from '../src/generated/tessera/v1/RevocationEvent.js'
 import type { WatchResponse } from '../src/generated/tessera/v1/WatchResponse.js'
 import type { Mode, Verifier, VerifierOptions } from '../src/index.js'
 import { Fake, SigningKey, TOKEN_ID, type Stream, revoked, timestamp } from './fake.js'
-import { Cleanups, EVER_MS, allows, reason, reasonOf, startVerifier, until } from './support.js'
+import { Cleanups, EVER_MS, allows, isStale, reason, reasonOf, startVerifier, until } from './support.js'
 
 const FAMILY = randomUUID()
 const HOUR_MS = 3_600_000
@@ -52,6 +53,22 @@ async function neverFresh(verifier: Verifier): Promise<void> {
     assert.ok(decision.kind === 'stale' && decision.behindMs === undefined)
   }
   assert.ok(!verifier.status.isReady)
+}
+
+/** How many signatures are checked from now on. */
+function countSignatureChecks(): () => number {
+  const { verify } = crypto
+  let count = 0
+  const put = (replaced: typeof verify) => {
+    crypto.verify = replaced
+    syncBuiltinESMExports()
+  }
+  put(((...given: Parameters<typeof verify>) => {
+    count += 1
+    return verify(...given)
+  }) as typeof verify)
+  cleanups.then(() => put(verify))
+  return () => count
 }
 
 const inAnHour = () => Date.now() + HOUR_MS
@@ -228,6 +245,71 @@ it('reads the keys again for an unknown one, but not often', async () => {
   assert.equal(fake.keyReads, 2)
   await until('the second page of keys', () => allows(often, token))
   assert.ok(allows(often, good))
+})
+
+it('does not say that a key is unknown while it is stale', async () => {
+  const [verifier] = await ready([], { stalenessBoundMs: 300 })
+  await until('stale', () => isStale(verifier, good))
+  const token = new SigningKey().token()
+  const decision = verifier.verify(token)
+  assert.ok(decision.kind === 'stale' && decision.boundMs === 300 && decision.behindMs! > 300)
+  // As stale as is allowed here, the key is unknown.
+  assert.equal(reasonOf(await verifier.verifyWith(token, undefined, { failOpenMs: EVER_MS })), 'unknown_key')
+  fake.introspected = { active: true, jti: TOKEN_ID, scope: 'videos:read' }
+  assert.equal((await verifier.verifyWith(token, undefined, 'introspect')).kind, 'allow')
+})
+
+it('keeps the tokens that the same keys verified', async () => {
+  const [verifier, stream] = await ready([], { stalenessBoundMs: 1_000 })
+  assert.ok(allows(verifier, good))
+  const checked = countSignatureChecks()
+  await stream.echo(2, { keySet: '2' })
+  await until('the same keys', () => verifier.status.through === 2)
+  assert.ok(allows(verifier, good))
+  assert.deepEqual([fake.keyReads, checked()], [2, 0])
+  fake.keys.push(new SigningKey())
+  await stream.echo(3, { keySet: '3' })
+  await until('another key', () => verifier.status.through === 3)
+  assert.ok(allows(verifier, good))
+  assert.deepEqual([fake.keyReads, checked()], [3, 1])
+})
+
+it('reads the keys once at a time, so that an older answer replaces no newer keys', async () => {
+  const options = { rereadIntervalMs: 0, subscriber: 'node-1', required: true }
+  const [verifier, stream] = await ready([], options)
+  const next = new SigningKey()
+  const release = fake.holdNextKeys()
+  assert.equal(reason(verifier, next.token()), 'unknown_key')
+  await until('the first reading', () => fake.keyReads === 2)
+  fake.keys = [next]
+  // Once it has acknowledged the event, the checkpoint that came with it is all that there is to do.
+  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  stream.checkpoint(3, { keySet: '2' })
+  await until('acknowledged', () => stream.acks.includes('event-2'))
+  release()
+  await until('the checkpoint', () => verifier.status.through === 3)
+  assert.ok(allows(verifier, next.token()))
+  assert.equal(reason(verifier, good), 'unknown_key')
+  assert.deepEqual([fake.keyReads, fake.keyReadsAtOnce], [3, 1])
+})
+
+it('takes no keys from a reading of a stream that is over', async () => {
+  const [verifier, stream] = await ready([], { rereadIntervalMs: 0 })
+  const next = new SigningKey()
+  const release = fake.holdNextKeys()
+  assert.equal(reason(verifier, next.token()), 'unknown_key')
+  await until('the reading', () => fake.keyReads === 2)
+  stream.end()
+  fake.keys = [next]
+  const second = await fake.nextStream()
+  await second.echo(2, { keySet: '2' })
+  await until('newer keys', () => verifier.status.through === 2)
+  release()
+  // What was said before is heard before, as both are in this process.
+  await second.echo(3, { keySet: '2' })
+  await until('the next checkpoint', () => verifier.status.through === 3)
+  assert.equal(reason(verifier, good), 'unknown_key')
+  assert.ok(allows(verifier, next.token()))
 })
 
 it('reads the keys again where a checkpoint has another key set', async () => {

@@ -29,7 +29,7 @@ import {
   requireToken,
   sendToken,
 } from '../src/index.js'
-import { Authority, Cleanups, VIEWER, isStale, issue, listen, readyVerifier, until } from './support.js'
+import { Authority, Cleanups, VIEWER, isStale, issue, listen, readyVerifier, reason, until } from './support.js'
 
 let authority: Authority
 let client: Client
@@ -210,6 +210,10 @@ it('sends a token of the source with every kind of call', async () => {
     cleanups.add(new Echo(address, credentials.createInsecure(), { interceptors: [sendToken(source)] }))
   for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
     assert.equal(await ask(connect(source), name, new Metadata()), 'user:bob', name)
+    // In place of any other credential.
+    const other = new Metadata()
+    other.set('authorization', `Bearer ${token}`)
+    assert.equal(await ask(connect(source), name, other), 'user:bob', name)
   }
   // Where there is no token, the call fails with the status of why.
   const refused = cleanups.add(new TokenSource(client, { ...VIEWER, scopes: ['videos:write'], requireAll: true }))
@@ -217,3 +221,19 @@ it('sends a token of the source with every kind of call', async () => {
     assert.equal(await ask(connect(refused), name, new Metadata()), status.PERMISSION_DENIED, name)
   }
 })
+
+for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
+  it(`gives a token up that was refused to a call of ${name}, for the next call`, async () => {
+    const source = cleanups.add(new TokenSource(client, { ...VIEWER, subject: 'user:bob' }))
+    const options = { interceptors: [sendToken(source)] }
+    const service = cleanups.add(new Echo(await serveGrpc(), credentials.createInsecure(), options))
+    const old = await source.token()
+    // An answer that says something else about it leaves it in use.
+    assert.equal(await ask(service, 'Write', new Metadata()), status.PERMISSION_DENIED)
+    assert.equal(await source.token(), old)
+    await client.revoke({ subject: 'user:bob' })
+    await until('revoked', () => reason(verifier, old.expose()) === 'revoked')
+    assert.equal(await ask(service, name, new Metadata()), status.UNAUTHENTICATED)
+    assert.equal(await ask(service, name, new Metadata()), 'user:bob')
+  })
+}

@@ -91,6 +91,24 @@ it('replaces a session that is gone', async () => {
   await until('the new one', async () => (await textOf(source)) !== old)
 })
 
+it('gives a token up that a service refuses, but not often', async () => {
+  const [source, another] = [start(), start()]
+  const refused = await source.token()
+  // Who was refused with another token says nothing of this one.
+  source.invalidate(await another.token())
+  assert.equal(await source.token(), refused)
+  for (let round = 0; round < 10; round++) {
+    source.invalidate(refused)
+  }
+  const token = await source.token()
+  assert.notEqual(token.expose(), refused.expose())
+  assert.deepEqual(gate.calls, { issue: 2, refresh: 1 })
+  // The next is given up no sooner than 10 s later.
+  source.invalidate(token)
+  assert.equal(await source.token(), token)
+  assert.deepEqual(gate.calls, { issue: 2, refresh: 1 })
+})
+
 it('retries what passes, and leaves the old token in use', async () => {
   gate.faults = [status.UNAVAILABLE, status.ABORTED]
   const source = start({ accessTtlSeconds: 2 }, IMPATIENT)

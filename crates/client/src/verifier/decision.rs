@@ -11,7 +11,8 @@ pub enum Decision {
     Allow(Arc<AccessClaims>),
     /// The token is not good, however fresh the verifier is.
     Deny(DenyReason),
-    /// The token would be good, but a revocation may not be known here yet: refuse it for now.
+    /// The token would be good, but a revocation may not be known here yet; or the key that signed it is not
+    /// known here, and may be a new one. Refuse it for now.
     Stale {
         /// How stale the verifier may be and still allow.
         bound: Duration,
@@ -59,7 +60,8 @@ pub enum Mode {
     /// Refuse: answer [`Decision::Stale`].
     #[default]
     FailClosed,
-    /// Ask the authority about this token; where it does not answer, refuse.
+    /// Ask the authority about this token; where it does not answer, refuse. How long that may take is set
+    /// with [`VerifierOptions::calls`](super::VerifierOptions::calls).
     Introspect,
     /// Allow up to this staleness, and no further; never before the first snapshot. Calls of
     /// `AwaitPropagation` do not wait for what such a route still allows.

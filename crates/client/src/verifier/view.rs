@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
-/// The keys of one moment, with the tokens whose signature they verified: other keys, another cache.
+/// The keys of one moment, with the tokens whose signature they verified.
 struct Keys {
     keyring: Keyring,
     verified: Cache<[u8; 32], Arc<Signed>>,
@@ -80,7 +80,12 @@ impl Shared {
         }
     }
 
+    /// Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
+    /// token of an unknown key.
     pub(super) fn put_keys(&self, keyring: Keyring) {
+        if self.keys.load().keyring == keyring {
+            return;
+        }
         let capacity = self.options.cache_capacity;
         self.keys.store(Arc::new(Keys::new(keyring, capacity)));
     }
@@ -102,27 +107,18 @@ impl Shared {
             .map_err(|()| self.why_not_signed(token, &keys.keyring))
             .and_then(|signed| self.judge(&signed, required));
         match judged {
-            Ok((claims, fresh_as_of)) => self.allow(claims, fresh_as_of, bound),
+            Ok((claims, fresh_as_of)) => unless_stale(Decision::Allow(claims), fresh_as_of, bound),
+            // The authority may have a key that was not heard of here yet.
+            Err(DenyReason::UnknownKey) => {
+                let fresh_as_of = self.known().fresh_as_of;
+                unless_stale(Decision::Deny(DenyReason::UnknownKey), fresh_as_of, bound)
+            }
             Err(reason) => {
                 if matches!(reason, DenyReason::Revoked | DenyReason::Expired) {
                     keys.verified.invalidate(&hash);
                 }
-                if !*self.ready.borrow() && reason == DenyReason::UnknownKey {
-                    // Without keys, nothing is known about any token.
-                    return Decision::Stale { bound, behind: None };
-                }
                 Decision::Deny(reason)
             }
-        }
-    }
-
-    /// The moment is taken last: however long judging took, it counts as staleness.
-    fn allow(&self, claims: Arc<AccessClaims>, fresh_as_of: Option<Instant>, bound: Duration) -> Decision {
-        let behind = fresh_as_of.map(|fresh| Instant::now().saturating_duration_since(fresh));
-        if behind.is_some_and(|behind| behind <= bound) {
-            Decision::Allow(claims)
-        } else {
-            Decision::Stale { bound, behind }
         }
     }
 
@@ -191,6 +187,16 @@ impl Shared {
     }
 }
 
+/// The moment is taken last: however long judging took, it counts as staleness.
+fn unless_stale(decision: Decision, fresh_as_of: Option<Instant>, bound: Duration) -> Decision {
+    let behind = fresh_as_of.map(|fresh| Instant::now().saturating_duration_since(fresh));
+    if behind.is_some_and(|behind| behind <= bound) {
+        decision
+    } else {
+        Decision::Stale { bound, behind }
+    }
+}
+
 impl Keys {
     fn new(keyring: Keyring, capacity: u64) -> Self {
         Self {
@@ -243,5 +249,55 @@ impl Revoked {
                 ..AccessClaims::clone(claims)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_core::{RealmKind, RealmName};
+    use tessera_token::{ApiKeySecret, ServerKey, ServerKeys, SigningKeyPair, VerifyingKey};
+
+    use super::*;
+    use crate::Connection;
+
+    fn shared() -> Shared {
+        let api_key = ApiKeySecret::generate(RealmKind::Production).unwrap();
+        let connection = Connection::new("http://127.0.0.1:1", api_key);
+        Shared::new(VerifierOptions::new(connection, "production", "api").unwrap())
+    }
+
+    /// The public half of a new key, as PASERK.
+    fn paserk() -> String {
+        let sealed_by = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
+        let realm = RealmName::parse("production").unwrap();
+        let pair = SigningKeyPair::generate().unwrap();
+        pair.to_record(&realm, &sealed_by, Timestamp::EPOCH)
+            .unwrap()
+            .public
+    }
+
+    fn keyring(paserks: &[&str], not_after: Option<Timestamp>) -> Keyring {
+        let mut keyring = Keyring::default();
+        for paserk in paserks {
+            let realm = RealmName::parse("production").unwrap();
+            let key = VerifyingKey::parse(paserk, realm, "urn:tessera".to_owned(), not_after);
+            keyring.insert(key.unwrap());
+        }
+        keyring
+    }
+
+    #[test]
+    fn keys_that_are_read_again_keep_the_tokens_that_they_verified_and_others_do_not() {
+        let (shared, one, two) = (shared(), paserk(), paserk());
+        let is_kept = |keyring: Keyring| {
+            let before = shared.keys.load_full();
+            shared.put_keys(keyring);
+            Arc::ptr_eq(&before, &shared.keys.load_full())
+        };
+        assert!(!is_kept(keyring(&[&one, &two], None)));
+        assert!(is_kept(keyring(&[&two, &one], None)));
+        assert!(!is_kept(keyring(&[&one, &two], Some(Timestamp::EPOCH))));
+        assert!(!is_kept(keyring(&[&one], Some(Timestamp::EPOCH))));
+        assert!(!is_kept(keyring(&[&two], Some(Timestamp::EPOCH))));
     }
 }

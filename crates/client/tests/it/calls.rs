@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tessera_client::{
-    ClientOptions, ErrorKind,
+    ClientOptions, Decision, ErrorKind, Mode, Verifier,
     v1::{ErrorReason, IntrospectRequest, RefreshRequest},
 };
 use tessera_testkit::{Proxy, soon, until};
@@ -157,4 +157,24 @@ async fn an_error_has_the_authoritys_reason() {
     assert!(world.app.introspect(request).await.unwrap().active);
     assert_eq!(world.app.list_keys("production").await.unwrap().len(), 1);
     assert!(!format!("{:?}", world.app).contains("tsk_"));
+}
+
+/// The request whose token it is waits as long.
+#[tokio::test]
+async fn a_verifier_asks_about_a_token_no_longer_than_its_deadline() {
+    let world = World::start().await;
+    let issued = world.issue(viewer("user:ann")).await;
+    let proxy = Proxy::to(&world.address).await;
+    proxy.stall();
+    let deadline = Duration::from_millis(100);
+    let options = world.options(Duration::from_secs(10), proxy.address()).await;
+    let options = options.calls(ClientOptions { deadline, ..quick() });
+    let verifier = Verifier::start(options).unwrap();
+    let began = std::time::Instant::now();
+    let asked = verifier
+        .verify_with(access(&issued), None, Mode::Introspect)
+        .await;
+    let took = began.elapsed();
+    assert!(matches!(asked, Decision::Stale { .. }), "{asked:?}");
+    assert!(took >= deadline && took < Duration::from_secs(1), "{took:?}");
 }

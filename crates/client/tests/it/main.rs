@@ -16,6 +16,7 @@ mod checker;
 mod fake;
 mod fence;
 mod figures;
+mod keys;
 mod shop;
 mod storm;
 mod tokens;

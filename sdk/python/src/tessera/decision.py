@@ -48,7 +48,8 @@ class Deny:
 
 @dataclass(frozen=True)
 class Stale:
-    """The token would be good, but a revocation may not be known here yet: refuse it for now."""
+    """The token would be good, but a revocation may not be known here yet; or the key that signed it is not
+    known here, and may be a new one. Refuse it for now."""
 
     #: How stale the verifier may be and still allow, in seconds.
     bound: float

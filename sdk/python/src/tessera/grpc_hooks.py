@@ -11,9 +11,10 @@ import grpc
 from tessera.bearer import token_of
 from tessera.claims import Claims
 from tessera.decision import Allow, Decision, Deny, FailClosed, Mode
-from tessera.token_source import TokenSource
+from tessera.token_source import AccessToken, TokenSource
 from tessera.verifier import Verifier
 
+_AUTHORIZATION = "authorization"
 _claims: weakref.WeakKeyDictionary[Any, Claims] = weakref.WeakKeyDictionary()
 
 
@@ -48,8 +49,10 @@ class ServerInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method in self._public:
             return handler
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        token = token_of(metadata.get("authorization"))
+        metadata = handler_call_details.invocation_metadata or ()
+        headers = [value for name, value in metadata if name == _AUTHORIZATION]
+        # Of several, who knows which one is meant?
+        token = token_of(headers[0]) if len(headers) == 1 else None
         return _guarded(handler, lambda context: self._admit(method, token, context))
 
     def _admit(self, method: str, token: str | None, context: grpc.ServicerContext) -> None:
@@ -102,12 +105,13 @@ def _guarded(handler: Any, admit: Callable[[grpc.ServicerContext], None]) -> Any
 
 
 class _WithToken(grpc.ClientCallDetails):
-    """The details of a call, with a token."""
+    """The details of a call, with a token in place of any credential that it had."""
 
-    def __init__(self, details: Any, token: str) -> None:
+    def __init__(self, details: Any, token: AccessToken) -> None:
         self.method = details.method
         self.timeout = details.timeout
-        self.metadata = (*(details.metadata or ()), ("authorization", f"Bearer {token}"))
+        others = (pair for pair in details.metadata or () if pair[0] != _AUTHORIZATION)
+        self.metadata = (*others, (_AUTHORIZATION, f"Bearer {token.expose()}"))
         self.credentials = details.credentials
         self.wait_for_ready = getattr(details, "wait_for_ready", None)
         self.compression = getattr(details, "compression", None)
@@ -121,23 +125,32 @@ class ClientInterceptor(
 ):
     """Sends a token of the source with each call, as `grpc.intercept_channel(channel, ClientInterceptor(source))`.
 
-    Where there is no token, the call fails with the error of `TokenSource.token`.
+    Where there is no token, the call fails with the error of `TokenSource.token`. A call that ends with
+    UNAUTHENTICATED tells the source that its token is no longer good, so that the next call has a new one: see
+    `TokenSource.invalidate`. The refused call is not repeated, because only its caller knows whether it may be.
     """
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
 
-    def _with_token(self, details: Any) -> _WithToken:
-        return _WithToken(details, self._source.token().expose())
+    def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+        token = self._source.token()
+        call = continuation(_WithToken(details, token), request)
+        call.add_done_callback(lambda done: self._hear(done, token))
+        return call
+
+    def _hear(self, done: Any, token: AccessToken) -> None:
+        if done.code() is grpc.StatusCode.UNAUTHENTICATED:
+            self._source.invalidate(token)
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._with_token(client_call_details), request)
+        return self._call(continuation, client_call_details, request)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(self._with_token(client_call_details), request)
+        return self._call(continuation, client_call_details, request)
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return continuation(self._with_token(client_call_details), request_iterator)
+        return self._call(continuation, client_call_details, request_iterator)
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return continuation(self._with_token(client_call_details), request_iterator)
+        return self._call(continuation, client_call_details, request_iterator)

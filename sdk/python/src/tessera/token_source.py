@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import random
 import threading
 import time
@@ -29,6 +30,9 @@ _BACKOFF_MAX = 15.0
 _RENEWAL_PAUSE = 0.25
 #: How long a permanent error is answered before the authority is asked again: somebody may mend it.
 _PERMANENT_FOR = 30.0
+#: The shortest time between two tokens that are given up because a service refused them, in seconds: one that
+#: always refuses makes no more calls than this.
+_INVALIDATION_PAUSE = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,16 @@ class TokenSource:
         """
         return self._renewer.token()
 
+    def invalidate(self, token: AccessToken) -> None:
+        """Gives `token` up, because a service said that it is not good: revoked, most likely. The next `token`
+        waits for a new one, from the same session where it still lives.
+
+        Does nothing where `token` is no longer the current one, so that many callers who are refused at once
+        cost one call. Does nothing within 10 s of the last token that was given up either, so that a service
+        that refuses whatever it is sent can't make this one call the authority without end.
+        """
+        self._renewer.invalidate(token)
+
     async def token_async(self) -> AccessToken:
         """As `token`, without blocking the event loop."""
         held = self._renewer.held()
@@ -149,6 +163,7 @@ class _Renewer:
         self._published = 0
         self._is_asked = False
         self._is_stopped = False
+        self._invalidated_at = -math.inf
 
     # === what callers do ===
 
@@ -175,6 +190,14 @@ class _Renewer:
                 self._answered.wait()
         raise ClosedError("the source of tokens is closed")
 
+    def invalidate(self, token: AccessToken) -> None:
+        with self._answered:
+            now = time.monotonic()
+            if self._state is token and now - self._invalidated_at >= _INVALIDATION_PAUSE:
+                _log.info("a service refused the access token: the next caller gets a new one")
+                self._invalidated_at = now
+                self._state = None
+
     def stop(self) -> None:
         with self._answered:
             self._is_stopped = True
@@ -200,7 +223,7 @@ class _Renewer:
         else:
             self._backoff.reset()
             self._publish(token)
-            self._wait_until(max(token.renews_at, time.monotonic() + _RENEWAL_PAUSE))
+            self._rest_until(max(token.renews_at, time.monotonic() + _RENEWAL_PAUSE))
 
     def _obtain(self) -> AccessToken:
         """The successor of the session, or a new session where there is none any more."""
@@ -244,6 +267,14 @@ class _Renewer:
     def _wait_until_asked(self) -> None:
         with self._asked:
             self._asked.wait_for(lambda: self._is_asked or self._is_stopped)
+
+    def _rest_until(self, moment: float) -> None:
+        """Until it is time to renew, or somebody wants a token and the current one was given up."""
+        with self._asked:
+            self._asked.wait_for(
+                lambda: self._is_stopped or (self._is_asked and self._state is None),
+                timeout=max(0.0, moment - time.monotonic()),
+            )
 
     def _wait_until(self, moment: float) -> None:
         with self._asked:

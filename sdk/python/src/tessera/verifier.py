@@ -27,6 +27,9 @@ from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
 
 _log = logging.getLogger("tessera")
+#: A caller waits for the answer about its token, and most of the time that a verifier is stale the authority is
+#: not there to ask.
+_INTROSPECT = ClientOptions(deadline=2)
 _SUBSCRIBER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -64,7 +67,7 @@ class Verifier:
         subscriber: str = "",
         required: bool = False,
         cache_capacity: int = 10_000,
-        calls: ClientOptions = ClientOptions(),
+        calls: ClientOptions = _INTROSPECT,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Begins to follow the authority; whether it answers is seen in `status`.
@@ -72,8 +75,9 @@ class Verifier:
         `staleness_bound`: how stale it may be and still allow, 0.1 s to 1 h. `leeway`: how far this
         machine's clock may differ from the authority's, at most a minute. `subscriber`: a name for logs and
         metrics, which two verifiers that run at once must not share. `required`: whether AwaitPropagation
-        waits for this verifier; it then needs a name. `calls`: how `Introspect` calls. `clock`: what tokens
-        are compared with; staleness never comes from there.
+        waits for this verifier; it then needs a name. `calls`: how `Introspect` calls, for 2 s at most unless
+        set: for so long may a request wait while this verifier is stale. `clock`: what tokens are compared
+        with; staleness never comes from there.
         """
         _check(realm, audience, staleness_bound, leeway, subscriber, required)
         options = Options(realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock)

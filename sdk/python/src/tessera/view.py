@@ -80,7 +80,10 @@ class View:
         self._keys = _Keys({}, options.cache_capacity)
 
     def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
-        """Other keys, and so another cache."""
+        """Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
+        token of an unknown key."""
+        if ring == self._keys.ring:
+            return
         self._keys = _Keys(ring, self.options.cache_capacity)
 
     def decide(self, token: str, required: str | None, bound: float) -> Decision:
@@ -95,13 +98,19 @@ class View:
         except _Denied as denied:
             if denied.reason in (DenyReason.REVOKED, DenyReason.EXPIRED):
                 keys.forget(digest)
-            if denied.reason is DenyReason.UNKNOWN_KEY and not self.ready.is_set():
-                # Without keys, nothing is known about any token.
-                return Stale(bound, None)
-            return Deny(denied.reason)
+            if denied.reason is not DenyReason.UNKNOWN_KEY:
+                return Deny(denied.reason)
+            # The authority may have a key that was not heard of here yet.
+            with self.lock:
+                fresh_as_of = self.known.fresh_as_of
+            return self._unless_stale(Deny(denied.reason), fresh_as_of, bound)
+        return self._unless_stale(Allow(claims), fresh_as_of, bound)
+
+    @staticmethod
+    def _unless_stale(decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:
         # The moment is taken last: however long judging took, it counts as staleness.
         behind = None if fresh_as_of is None else time.monotonic() - fresh_as_of
-        return Allow(claims) if behind is not None and behind <= bound else Stale(bound, behind)
+        return decision if behind is not None and behind <= bound else Stale(bound, behind)
 
     def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None]:
         """What a signed token may be used for, with how fresh that is: both from under one lock."""
