@@ -289,3 +289,34 @@ fn the_ready_file_has_what_is_printed() {
     assert_eq!(written["data_dir"], Value::Null);
     assert_eq!(written["realms"]["sandbox"]["kind"], "sandbox");
 }
+
+#[test]
+fn a_refusal_of_policy_says_how_it_is_explained() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| code(authority.tessera("production").args(arguments));
+    for (arguments, wanted) in [
+        (&["--role", "role:admin"][..], "tessera/roles/role:admin:assert"),
+        (
+            &["--role", "role:viewer", "--scope", "videos:write"][..],
+            "videos:write",
+        ),
+    ] {
+        let issue = [&["--json", "token", "issue", "--subject", "user:ann"], arguments].concat();
+        let (exit, said) = run(&issue);
+        let document: Value = serde_json::from_str(&said).unwrap();
+        let decision = document["error"]["decision_id"].as_str().unwrap();
+        assert_eq!(exit, Some(1));
+        let explained = authority
+            .tessera("production")
+            .args(["policy", "explain", "--decision", decision])
+            .output()
+            .unwrap();
+        assert!(stdout(&explained).contains(wanted), "{}", stdout(&explained));
+        assert!(stdout(&explained).contains("DENIED"), "{}", stdout(&explained));
+        let (_, said) = run(&issue[1..]);
+        assert!(
+            said.contains("why: `tessera policy explain --decision "),
+            "{said}"
+        );
+    }
+}

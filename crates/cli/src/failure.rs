@@ -20,8 +20,10 @@ pub(crate) struct Failure {
     reason: String,
     message: String,
     hint: Option<&'static str>,
+    /// The decision of policy that refused it, by which it is explained.
+    decision: Option<String>,
     /// What is wrong in the files of a policy.
-    refused: Option<Refused>,
+    refused: Option<Box<Refused>>,
 }
 
 impl Failure {
@@ -33,6 +35,7 @@ impl Failure {
             reason: String::new(),
             message: message.to_string(),
             hint: None,
+            decision: None,
             refused: None,
         }
     }
@@ -40,7 +43,7 @@ impl Failure {
     /// The command could not run on a policy that is refused.
     pub(crate) fn policy(message: impl Display, refused: Refused) -> Self {
         Self {
-            refused: Some(refused),
+            refused: Some(Box::new(refused)),
             ..Self::cannot_run(message)
         }
     }
@@ -72,8 +75,14 @@ impl Failure {
         let code = self.wire_code.map_or("CANNOT_RUN", code_name);
         let mut error =
             json!({ "code": code, "reason": self.reason, "message": self.message, "hint": self.hint });
-        if let (Some(refused), Some(members)) = (&self.refused, error.as_object_mut()) {
-            members.insert("diagnostics".to_owned(), refused.to_json());
+        if let Some(members) = error.as_object_mut() {
+            let diagnostics = self
+                .refused
+                .iter()
+                .map(|refused| ("diagnostics", refused.to_json()));
+            let decision = self.decision.iter().map(|id| ("decision_id", json!(id)));
+            let more = diagnostics.chain(decision);
+            members.extend(more.map(|(name, value)| (name.to_owned(), value)));
         }
         error
     }
@@ -93,14 +102,19 @@ impl Failure {
         if let Some(hint) = self.hint {
             eprintln!("  help: {hint}");
         }
+        if let Some(decision) = &self.decision {
+            let decision = visible(decision);
+            eprintln!("  why: `tessera policy explain --decision {decision}`");
+        }
     }
 }
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let reason = status
-            .get_details_error_info()
-            .map_or_else(String::new, |info| info.reason);
+        let info = status.get_details_error_info();
+        let (reason, decision) = info.map_or_else(Default::default, |mut info| {
+            (info.reason, info.metadata.remove("decision_id"))
+        });
         // An answer without a reason comes from the transport, not from an authority.
         let could_not_run = reason.is_empty()
             && matches!(
@@ -119,6 +133,7 @@ impl From<Status> for Failure {
                     .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
             reason,
             message: status.message().to_owned(),
+            decision,
             refused: None,
         }
     }
