@@ -106,10 +106,11 @@ impl Authority {
         };
         let now = self.clock.now();
         let decision = DecisionId::generate(now, random()?);
-        let refused = bearer.check(deciding.policy()).err();
         let grant = match decide(deciding.policy(), &bearer, request) {
             Ok(grant) => grant,
             Err(denial) => {
+                // Where the client may not speak for the bearer, that is why nothing is granted.
+                let refused = bearer.check(deciding.policy()).err();
                 let denied = self.deny(principal, request, &bearer, denial, refused, decision);
                 return Err(denied.await);
             }
