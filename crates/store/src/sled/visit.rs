@@ -10,7 +10,7 @@ use crate::{error::StoreError, store::FamilyVisitor};
 /// How many families are read at once: for so long, some 50 µs, whoever wants the core waits.
 const STEP: usize = 16;
 /// How many times what it took to read them others are given at most, where they go on writing.
-const GIVEN: u32 = 20;
+const GIVEN: u32 = 30;
 
 /// Shows all families to `visit`, in the order of their ids, until it breaks off, or nobody waits any more.
 pub(super) async fn start(shared: Arc<Shared>, visit: FamilyVisitor) -> Result<(), StoreError> {
@@ -37,6 +37,8 @@ fn visit_all(
     while !is_abandoned() {
         let began = Instant::now();
         let families = shared.read(|db| read::families_after(db, after, STEP))?;
+        // Without the visitor, who may wait for the writer himself.
+        let took = began.elapsed();
         // Not within `read`, which takes a panic for one of the database.
         if families.iter().try_for_each(&mut visit) == ControlFlow::Break(()) {
             return Ok(());
@@ -44,7 +46,7 @@ fn visit_all(
         match families.last() {
             Some(last) if families.len() == STEP => {
                 after = Some(last.id);
-                shared.give_way(began.elapsed() * GIVEN);
+                shared.give_way(took * GIVEN);
                 // The kernel lets a thread that computes have its core for milliseconds.
                 thread::yield_now();
             }
