@@ -18,6 +18,7 @@ pub mod name;
 pub mod realm;
 pub mod revocations;
 pub mod scope;
+pub mod secret;
 pub mod signing_key;
 pub mod time;
 

@@ -1,0 +1,208 @@
+//! What looks like a secret: the one place that knows the shapes, so that text on its way to a log, an
+//! answer or a terminal can be cleared of them.
+
+use std::{borrow::Cow, ops::Range};
+
+/// What stands for a secret in [`redact`]ed text.
+const REDACTED: &str = "[redacted]";
+/// What API keys and refresh tokens of Tessera begin with.
+const PREFIXES: [&str; 2] = ["tsk_", "tsr_"];
+const PEM: &str = "-----BEGIN";
+const PEM_END: &str = "-----END";
+/// How many characters after a prefix make a secret of what may be prose about the prefix.
+const PAYLOAD_MIN: usize = 8;
+/// A run of letters and digits this long with capitals, small letters and digits is no word.
+const MIXED_RUN_MIN: usize = 20;
+/// A run this long with letters and digits in any case is no word.
+const RUN_MIN: usize = 32;
+
+/// Where `text` has what can only be a secret: an API key or a refresh token of Tessera, a PASETO, a PASERK,
+/// or a PEM block. Prose that only names a prefix is none.
+#[must_use]
+pub fn find(text: &str) -> Option<usize> {
+    let pem = text.find(PEM);
+    let token = tokens(text).find_map(|token| {
+        let marked = text.get(token.clone())?;
+        let at = marker(marked)?;
+        let payload = marked.get(at..)?.rsplit(['.', '_']).next()?;
+        (payload.len() >= PAYLOAD_MIN).then_some(token.start + at)
+    });
+    match (pem, token) {
+        (Some(pem), Some(token)) => Some(pem.min(token)),
+        (pem, token) => pem.or(token),
+    }
+}
+
+/// The text with everything that has the shape of a secret replaced. Besides what [`find`] finds, these are
+/// short forms of the same, and long runs of letters and digits that are no words.
+#[must_use]
+pub fn redact(text: &str) -> Cow<'_, str> {
+    replace(text, |_| REDACTED.into())
+}
+
+/// As [`redact`], with as many characters as before: for excerpts in which columns matter.
+#[must_use]
+pub fn mask(text: &str) -> Cow<'_, str> {
+    replace(text, |secret| "*".repeat(secret.chars().count()).into())
+}
+
+fn replace<'a>(text: &'a str, by: impl Fn(&str) -> Cow<'static, str>) -> Cow<'a, str> {
+    let spans = spans(text);
+    if spans.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut replaced = String::with_capacity(text.len());
+    let mut end = 0;
+    for span in spans {
+        replaced.push_str(text.get(end..span.start).unwrap_or_default());
+        replaced.push_str(&by(text.get(span.clone()).unwrap_or_default()));
+        end = span.end;
+    }
+    replaced.push_str(text.get(end..).unwrap_or_default());
+    Cow::Owned(replaced)
+}
+
+/// The places of secrets in order, none within another.
+fn spans(text: &str) -> Vec<Range<usize>> {
+    let pem = pem_blocks(text);
+    let is_in_pem = |token: &Range<usize>| pem.iter().any(|block| block.contains(&token.start));
+    let mut spans: Vec<_> = tokens(text)
+        .filter(|token| !is_in_pem(token))
+        .filter_map(|token| {
+            let word = text.get(token.clone())?;
+            if let Some(at) = marker(word) {
+                return Some(token.start + at..token.end);
+            }
+            is_random(word).then_some(token)
+        })
+        .collect();
+    spans.extend(pem.iter().cloned());
+    spans.sort_by_key(|span| span.start);
+    spans
+}
+
+/// PEM blocks; one without an end runs to the end of the text.
+fn pem_blocks(text: &str) -> Vec<Range<usize>> {
+    let mut blocks = Vec::new();
+    let mut from = 0;
+    while let Some(start) = text.get(from..).and_then(|rest| rest.find(PEM)) {
+        let start = from + start;
+        let rest = text.get(start..).unwrap_or_default();
+        let end = rest.find(PEM_END).and_then(|at| {
+            let label = rest.get(at + PEM_END.len()..)?;
+            Some(at + PEM_END.len() + label.find("-----")? + "-----".len())
+        });
+        from = start + end.unwrap_or(rest.len());
+        blocks.push(start..from);
+    }
+    blocks
+}
+
+/// The runs of characters of which tokens and keys are made.
+fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=');
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let start = rest + text.get(rest..)?.find(is_part)?;
+        let run = text.get(start..)?;
+        rest = start + run.find(|c| !is_part(c)).unwrap_or(run.len());
+        Some(start..rest)
+    })
+}
+
+/// Where a token begins to be one of the known kinds.
+fn marker(token: &str) -> Option<usize> {
+    let prefix = PREFIXES.iter().filter_map(|prefix| {
+        let at = token.find(prefix)?;
+        (at + prefix.len() < token.len()).then_some(at)
+    });
+    prefix.chain(versioned(token)).min()
+}
+
+/// `v4.local.…`, `k4.secret-wrap.…`: a PASETO or a PASERK of any version.
+fn versioned(token: &str) -> Option<usize> {
+    let bytes = token.as_bytes();
+    bytes.windows(4).enumerate().find_map(|(at, window)| {
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+        let is_start = before.is_none_or(|before| !before.is_ascii_alphanumeric());
+        let is_version = matches!(window, [b'k' | b'v', b'1'..=b'4', b'.', b'a'..=b'z']);
+        (is_start && is_version).then_some(at)
+    })
+}
+
+/// Whether a token has a run of letters and digits that no name has.
+fn is_random(token: &str) -> bool {
+    token.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
+        let has = |kind: fn(&u8) -> bool| run.as_bytes().iter().any(kind);
+        let (upper, lower) = (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase));
+        let digits = has(u8::is_ascii_digit);
+        (run.len() >= MIXED_RUN_MIN && upper && lower && digits)
+            || (run.len() >= RUN_MIN && digits && (upper || lower))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRETS: [&str; 9] = [
+        "tsk_0123456789abcdef",
+        "tsr_AAAAAAAAAAAA",
+        "v4.public.eyJzdWIiOiJ1c2VyOmFubiJ9",
+        "v4.local.AAAAAAAAAAAAAAAA",
+        "v2.local.AAAAAAAAAAAAAAAA",
+        "k4.secret.AAAAAAAAAAAAAAAA",
+        "k4.secret-wrap.pie.AAAAAAAAAAAAAAAA",
+        "k4.local.AAAA_AAAA-AAAAAAAA",
+        "-----BEGIN PRIVATE KEY-----",
+    ];
+
+    #[test]
+    fn a_secret_is_found_and_redacted_wherever_it_stands() {
+        for secret in SECRETS {
+            assert_eq!(find(secret), Some(0), "{secret}");
+            for (before, after) in [("p, role:", ", x"), ("\"", "\" = 1"), ("x=", "`"), ("é ", "\n")] {
+                let text = format!("{before}{secret}{after}");
+                assert!(find(&text).is_some(), "{text}");
+                let redacted = redact(&text);
+                assert!(!redacted.contains(&secret[..8]), "{text}: {redacted}");
+                assert!(redacted.contains(REDACTED), "{redacted}");
+                assert_eq!(mask(&text).chars().count(), text.chars().count());
+                assert!(!mask(&text).contains(&secret[..8]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_pem_block_is_redacted_and_what_surrounds_it_is_kept() {
+        let text = "a -----BEGIN X-----\nAAAA/BBBB\n-----END X----- b -----BEGIN Y-----\nCCCC";
+        assert_eq!(redact(text), "a [redacted] b [redacted]");
+    }
+
+    #[test]
+    fn long_runs_that_are_no_words_are_redacted_though_they_are_not_refused() {
+        for run in [
+            "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "abc/AKIAIOSFODNN7EXAMPLEabc",
+        ] {
+            assert_eq!((find(run), redact(run).as_ref()), (None, REDACTED), "{run}");
+        }
+    }
+
+    #[test]
+    fn prose_and_names_are_left_alone() {
+        for text in [
+            "keys begin with tsk_ and tokens with v4.",
+            "did you mean `reports/confidential/2026:read`?",
+            "user:0198f2c3-5a1e-7c44-9d21-0b1f6a7e8c90",
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            "api/v1.2:read",
+            "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
+            "tessera/subjects/user:*",
+            "",
+        ] {
+            assert_eq!((find(text), redact(text).as_ref()), (None, text));
+        }
+    }
+}
