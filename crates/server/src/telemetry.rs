@@ -1,8 +1,15 @@
-//! Logs: human lines on a terminal, JSON elsewhere if so set. `RUST_LOG` chooses what is logged.
+//! Logs: lines for people on a terminal, JSON elsewhere if so set. `RUST_LOG` chooses what is logged.
+//!
+//! Every value is escaped, cut, and cleared of what has the shape of a secret, in one place: who calls may
+//! have written it. So nobody makes a line of their own, or fills the log with one.
+
+mod line;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt};
+
+use line::Lines;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -19,13 +26,14 @@ pub enum LogFormat {
 /// `RUST_LOG` is set.
 pub fn init(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let builder = fmt()
+    let lines = Lines {
+        format,
+        is_colored: std::io::stderr().is_terminal(),
+    };
+    // A second initialization fails; the first one stays, which is what its caller wanted.
+    let _ = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_target(false);
-    // A second initialization fails; the first one stays, which is what its caller wanted.
-    let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+        .event_format(lines)
+        .try_init();
 }
