@@ -68,6 +68,12 @@ impl Authority {
         Ok(Judged::of(claims, scopes))
     }
 
+    /// Whether the signature of `token` was verified before, so that to judge it costs little.
+    #[must_use]
+    pub fn has_verified(&self, token: &str) -> bool {
+        self.verified.has(token)
+    }
+
     /// The content of an access token that is good now, whatever its scopes are. A token that will never
     /// be good again is forgotten.
     pub(crate) fn good_now(&self, token: &str, expected: &Expectation<'_>) -> Result<Arc<Verified>, NotGood> {

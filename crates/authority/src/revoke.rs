@@ -4,6 +4,8 @@
 //! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
 //! answered, no refresh succeeds: refreshes ask within the same serialized commits.
 
+use std::fmt;
+
 use tessera_core::{
     AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
     Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, RealmLimits, RequestId, RevokeReason, Sequence,
@@ -54,6 +56,22 @@ pub enum RevokeTarget {
     SigningKey(KeyId),
     /// Everything of the realm.
     Realm,
+}
+
+impl fmt::Display for RevokeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Whatever it is, it is a secret.
+            Self::Token(_) => f.write_str("a token"),
+            Self::Family(id) => write!(f, "session {id}"),
+            Self::Subject(subject) => write!(f, "subject {subject}"),
+            Self::Client(client) => write!(f, "client {client}"),
+            Self::ApiKey(id) => write!(f, "API key {id}"),
+            Self::Binding(binding) => write!(f, "binding {binding}"),
+            Self::SigningKey(id) => write!(f, "signing key {id}"),
+            Self::Realm => f.write_str("the realm"),
+        }
+    }
 }
 
 /// What a revocation came to.

@@ -6,7 +6,7 @@
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tessera_token::{Keyring, VerifyError, access, access::Verified};
+use tessera_token::{Keyring, TOKEN_LENGTH_MAX, VerifyError, access, access::Verified};
 
 /// A bounded cache, by the hash of the whole token.
 pub(crate) struct VerifiedTokens(Cache<[u8; 32], Arc<Verified>>);
@@ -26,6 +26,11 @@ impl VerifiedTokens {
         let verified = Arc::new(access::verify_signature(token, keyring)?);
         self.0.insert(hash, Arc::clone(&verified));
         Ok(verified)
+    }
+
+    /// Whether the signature of `token` was verified before.
+    pub(crate) fn has(&self, token: &str) -> bool {
+        token.len() <= TOKEN_LENGTH_MAX && self.0.contains_key(&Self::hash(token))
     }
 
     /// Drops a token that is not valid any more.

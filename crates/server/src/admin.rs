@@ -1,14 +1,31 @@
 //! The admin socket: probes and metrics over HTTP. It tells nothing secret, and takes no orders.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{Router, body::Body, extract::State, http::StatusCode, routing::get};
+use http::Request;
+use hyper::body::Incoming;
+use prometheus_client::metrics::gauge::Gauge;
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tokio::net::TcpListener;
+use tower::ServiceExt;
 
-use crate::metrics::Metrics;
+use crate::{
+    edge::{Edge, Peer},
+    listen::{Serve, Serving, Socket, SocketLimits},
+    metrics::Metrics,
+};
 
 type Shared = (Arc<Authority>, Arc<Metrics>);
+
+/// Bounds of the admin socket. Those who probe come one after the other.
+const LIMITS: SocketLimits = SocketLimits {
+    connections_max: 64,
+    connections_per_address_max: 64,
+    streams_per_connection_max: 16,
+    connection_idle_max: Duration::from_secs(60),
+    answer_time_max: Duration::from_secs(10),
+};
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metrics: Arc<Metrics>) {
@@ -20,8 +37,32 @@ pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metr
             get(|State((_, metrics)): State<Shared>| async move { metrics.to_text() }),
         )
         .with_state((authority, metrics));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin socket failed");
+    let socket = Socket {
+        listener,
+        tls: None,
+        limits: LIMITS,
+        open: Gauge::default(),
+    };
+    socket.serve(Admin(router), std::future::pending()).await;
+}
+
+/// Serves the requests of one connection.
+#[derive(Clone)]
+struct Admin(Router);
+
+impl Serve for Admin {
+    type Body = Body;
+
+    fn serve(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Serving<Body> {
+        let router = self.0.clone();
+        Box::pin(async move {
+            let _exchange = peer.begin_exchange();
+            router.oneshot(request.map(Body::new)).await
+        })
+    }
+
+    fn peer(&self, address: SocketAddr) -> Peer {
+        Edge::peer(address)
     }
 }
 

@@ -13,7 +13,16 @@ use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 
-use crate::{http::HttpOptions, limits::Limits, telemetry::LogFormat};
+use crate::{
+    edge::AddressRange,
+    http::HttpOptions,
+    limits::{ClientLimits, Limits},
+    telemetry::LogFormat,
+};
+
+mod bounded;
+
+pub use bounded::{Count, Time};
 
 /// The configuration file can't be used. The message says where, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +65,7 @@ pub struct Config {
     pub realms: BTreeMap<RealmName, RealmConfig>,
 }
 
-/// `[server]`.
+/// `[server]`. `tessera.example.toml` says of each bound why it has its default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
@@ -64,18 +73,55 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where probes and metrics are served; none: nowhere.
     pub admin_listen: Option<SocketAddr>,
-    /// Calls under way at once.
-    pub calls_in_flight_max: usize,
+    /// Calls at work at once.
+    pub calls_in_flight_max: Count<1, 1_000_000>,
+    /// Further calls at work at once, for administrators.
+    pub calls_reserved_for_administrators: Count<0, 1_000_000>,
+    /// Exchanges at once with callers that have no credential, or have not shown it yet.
+    pub unauthenticated_calls_max: Count<1, 1_000_000>,
+    /// Calls that wait for something, watches among them.
+    pub waiting_calls_max: Count<1, 1_000_000>,
+    /// MiB of requests that are read and not yet decoded.
+    pub request_mib_max: Count<8, 65_536>,
+    /// MiB of answers that are given and not yet taken.
+    pub answer_mib_max: Count<16, 65_536>,
     /// Connections at once.
-    pub connections_max: usize,
-    /// Calls a second of one client; none: no limit.
-    pub calls_per_second_per_client: Option<NonZeroU32>,
+    pub connections_max: Count<1, 1_000_000>,
+    /// Connections of one address at once.
+    pub connections_per_address_max: Count<1, 1_000_000>,
+    /// Streams of one connection at once.
+    pub streams_per_connection_max: Count<1, 65_536>,
+    /// How long a connection may be without a call.
+    pub connection_idle_max: Time<1, 86_400>,
+    /// How long a message may take to arrive.
+    pub message_time_max: Time<1, 3600>,
+    /// How long an answer may take to be taken.
+    pub answer_time_max: Time<1, 3600>,
+    /// Calls a second of one client; 0: no limit.
+    pub calls_per_second_per_client: Count<0, 1_000_000>,
+    /// Calls at work at once of one client; further ones wait their turn.
+    pub calls_in_flight_per_client_max: Count<1, 1_000_000>,
+    /// Calls of one client that wait their turn.
+    pub calls_queued_per_client_max: Count<0, 1_000_000>,
+    /// Calls of one client that wait for something, and its watches.
+    pub waiting_calls_per_client_max: Count<1, 1_000_000>,
+    /// MiB an hour that one client's calls may write; 0: no limit.
+    pub disk_mib_per_hour_per_client: Count<0, 1_000_000>,
+    /// Calls at work at once in a realm of the kind `sandbox`.
+    pub sandbox_calls_in_flight_max: Count<1, 1_000_000>,
+    /// Refused credentials a second from one address.
+    pub refusals_per_second_per_address: Count<1, 1_000_000>,
+    /// Signatures a second that are checked for proxies.
+    pub proxy_checks_per_second: Count<1, 1_000_000>,
+    /// Proxies whose `x-forwarded-for` says who calls: addresses, or ranges such as `10.0.0.0/8`.
+    #[serde(deserialize_with = "address_ranges")]
+    pub trusted_proxies: Vec<AddressRange>,
     /// The longest that a call may take.
-    pub call_time_max: Seconds,
+    pub call_time_max: Time<1, 3600>,
     /// How long calls under way may go on once the server stops.
-    pub drain_time_max: Seconds,
+    pub drain_time_max: Time<0, 3600>,
     /// How many verified tokens are kept, about 1.5 KiB each.
-    pub verified_tokens_max: u64,
+    pub verified_tokens_max: Count<0, 100_000_000>,
     /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
     pub cors_origins: Vec<Origin>,
     /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
@@ -104,10 +150,10 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Memory for cached pages, in MiB.
     #[serde(default = "default_cache_mib")]
-    pub cache_mib: u64,
+    pub cache_mib: Count<1, 1_048_576>,
     /// How long audit records are kept.
     #[serde(default = "default_audit_retention")]
-    pub audit_retention: Seconds,
+    pub audit_retention: Time<3600, { 3650 * 86_400 }>,
 }
 
 /// `[policy]`.
@@ -205,15 +251,7 @@ impl Config {
     /// The server's bounds.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let server = &self.server;
-        Limits {
-            calls_in_flight_max: server.calls_in_flight_max,
-            connections_max: server.connections_max,
-            calls_per_second_per_client: server.calls_per_second_per_client,
-            call_time_max: Duration::from_secs(server.call_time_max.0.into()),
-            drain_time_max: Duration::from_secs(server.drain_time_max.0.into()),
-            ..Limits::default()
-        }
+        self.server.limits()
     }
 
     /// How the HTTP doors are served.
@@ -235,15 +273,7 @@ impl Config {
                 .check()
                 .map_err(|problem| format!("[realms.{name}]: {problem}"))?;
         }
-        let bounds = [
-            ("calls_in_flight_max", self.server.calls_in_flight_max as u64),
-            ("connections_max", self.server.connections_max as u64),
-            ("call_time_max", self.server.call_time_max.0.into()),
-        ];
-        match bounds.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(format!("[server]: `{name}` must not be 0")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -304,19 +334,75 @@ impl RealmConfig {
     }
 }
 
+const MIB: usize = 1024 * 1024;
+
+impl ServerConfig {
+    fn limits(&self) -> Limits {
+        let rate = |count: u32| NonZeroU32::new(count);
+        Limits {
+            calls_in_flight_max: self.calls_in_flight_max.get(),
+            calls_reserved: self.calls_reserved_for_administrators.get(),
+            unauthenticated_calls_max: self.unauthenticated_calls_max.get(),
+            waiting_calls_max: self.waiting_calls_max.get(),
+            request_bytes_max: self.request_mib_max.get() * MIB,
+            answer_bytes_max: self.answer_mib_max.get() * MIB,
+            connections_max: self.connections_max.get(),
+            connections_per_address_max: self.connections_per_address_max.get(),
+            streams_per_connection_max: self.streams_per_connection_max.number(),
+            connection_idle_max: self.connection_idle_max.get(),
+            message_time_max: self.message_time_max.get(),
+            answer_time_max: self.answer_time_max.get(),
+            call_time_max: self.call_time_max.get(),
+            drain_time_max: self.drain_time_max.get(),
+            per_client: ClientLimits {
+                calls_per_second: rate(self.calls_per_second_per_client.number()),
+                calls_in_flight_max: self.calls_in_flight_per_client_max.get(),
+                calls_queued_max: self.calls_queued_per_client_max.get(),
+                waiting_calls_max: self.waiting_calls_per_client_max.get(),
+                disk_mib_per_hour: rate(self.disk_mib_per_hour_per_client.number()),
+                ..ClientLimits::default()
+            },
+            sandbox_calls_in_flight_max: self.sandbox_calls_in_flight_max.get(),
+            refusals_per_second_per_address: rate(self.refusals_per_second_per_address.number())
+                .unwrap_or(NonZeroU32::MIN),
+            proxy_checks_per_second: rate(self.proxy_checks_per_second.number()).unwrap_or(NonZeroU32::MIN),
+            trusted_proxies: self.trusted_proxies.clone(),
+        }
+    }
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         let limits = Limits::default();
-        let seconds = |duration: Duration| Seconds(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
+        let client = &limits.per_client;
+        let rate = |rate: Option<NonZeroU32>| rate.map_or(0, NonZeroU32::get) as usize;
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
             admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7601))),
-            calls_in_flight_max: limits.calls_in_flight_max,
-            connections_max: limits.connections_max,
-            calls_per_second_per_client: limits.calls_per_second_per_client,
-            call_time_max: seconds(limits.call_time_max),
-            drain_time_max: seconds(limits.drain_time_max),
-            verified_tokens_max: 20_000,
+            calls_in_flight_max: Count::of(limits.calls_in_flight_max),
+            calls_reserved_for_administrators: Count::of(limits.calls_reserved),
+            unauthenticated_calls_max: Count::of(limits.unauthenticated_calls_max),
+            waiting_calls_max: Count::of(limits.waiting_calls_max),
+            request_mib_max: Count::of(limits.request_bytes_max / MIB),
+            answer_mib_max: Count::of(limits.answer_bytes_max / MIB),
+            connections_max: Count::of(limits.connections_max),
+            connections_per_address_max: Count::of(limits.connections_per_address_max),
+            streams_per_connection_max: Count::of(limits.streams_per_connection_max as usize),
+            connection_idle_max: Time::of(limits.connection_idle_max),
+            message_time_max: Time::of(limits.message_time_max),
+            answer_time_max: Time::of(limits.answer_time_max),
+            calls_per_second_per_client: Count::of(rate(client.calls_per_second)),
+            calls_in_flight_per_client_max: Count::of(client.calls_in_flight_max),
+            calls_queued_per_client_max: Count::of(client.calls_queued_max),
+            waiting_calls_per_client_max: Count::of(client.waiting_calls_max),
+            disk_mib_per_hour_per_client: Count::of(rate(client.disk_mib_per_hour)),
+            sandbox_calls_in_flight_max: Count::of(limits.sandbox_calls_in_flight_max),
+            refusals_per_second_per_address: Count::of(rate(Some(limits.refusals_per_second_per_address))),
+            proxy_checks_per_second: Count::of(rate(Some(limits.proxy_checks_per_second))),
+            trusted_proxies: Vec::new(),
+            call_time_max: Time::of(limits.call_time_max),
+            drain_time_max: Time::of(limits.drain_time_max),
+            verified_tokens_max: Count::of(20_000),
             cors_origins: Vec::new(),
             proxies: HttpOptions::default().proxies,
             tls: None,
@@ -324,16 +410,22 @@ impl Default for ServerConfig {
     }
 }
 
+fn address_ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AddressRange>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parsed = texts.iter().map(|text| text.parse::<AddressRange>());
+    parsed.collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
 fn yes() -> bool {
     true
 }
 
-fn default_cache_mib() -> u64 {
-    256
+fn default_cache_mib() -> Count<1, 1_048_576> {
+    Count::of(256)
 }
 
-fn default_audit_retention() -> Seconds {
-    Seconds::days(90)
+fn default_audit_retention() -> Time<3600, { 3650 * 86_400 }> {
+    Time::of(Duration::from_secs(90 * 86_400))
 }
 
 /// Where a page comes from, as browsers say it: `scheme://host` with a port where it is not the usual one.
@@ -423,6 +515,18 @@ mod tests {
         assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"25h\"").contains("access_ttl_max"));
-        assert!(wrong("connections_max = 4096", "connections_max = 0").contains("connections_max"));
+        let huge = wrong("connections_max = 4096", "connections_max = 9223372036854775807");
+        assert!(
+            huge.contains("line 11") && huge.contains("from 1 to 1000000"),
+            "{huge}"
+        );
+        let none = wrong("connections_max = 4096", "connections_max = 0");
+        assert!(none.contains("connections_max"), "{none}");
+        let negative = wrong("calls_in_flight_max = 4096", "calls_in_flight_max = -1");
+        assert!(negative.contains("from 1 to 1000000"), "{negative}");
+        let long = wrong("call_time_max = \"30s\"", "call_time_max = \"30d\"");
+        assert!(long.contains("from 1s to 1h"), "{long}");
+        let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
+        assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
     }
 }

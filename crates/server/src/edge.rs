@@ -1,34 +1,61 @@
-//! The way into every call: admission, authentication, rate, deadline, then the use case; and the way
-//! out: metrics and the log line. One place, so that no RPC can forget one of them.
+//! The edge of the server: every request passes here on its way in, and every answer on its way out.
+//!
+//! `gate` decides from the head of a request whether its body is read; `Edge` then serves the call within
+//! its time, counts it and logs it. One place, so that no RPC and no endpoint can forget one of them.
 
-use std::{
-    future::Future,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod address;
+mod answer_body;
+mod bytes;
+mod clients;
+mod exchange;
+mod gate;
+mod log;
+mod peer;
+mod refusals;
+mod request_body;
+mod route;
+mod strangers;
 
-use tessera_authority::{Authority, Principal};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use http::Extensions;
+use tessera_authority::{AuthenticateError, Authority, Principal, RevokeRequest, Revoked};
+use tessera_policy::Permission;
+use tonic::{Request, Response, Status};
+
+pub use address::{AddressRange, AddressRangeError};
+pub(crate) use answer_body::AnswerBody;
+pub(crate) use exchange::Exchange;
+pub(crate) use peer::{Ending, Peer};
+pub(crate) use refusals::network_of;
+
+use self::{bytes::ByteBudget, clients::Clients, refusals::Refusals, strangers::Strangers};
 use crate::{
-    connection::PeerAddress,
     frames::Frames,
-    limits::{Limiter, Limits},
+    limits::Limits,
     metrics::Metrics,
     status::{self, IntoStatus},
 };
 
-/// tonic answers CANCELLED when a deadline passes; ours, a little earlier, says what happened.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
+/// Bytes of requests on one connection that are read and not yet decoded: the longest request and a little.
+const CONNECTION_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of answers on one connection that are not yet taken.
+const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What every service shares.
 pub(crate) struct Edge {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) frames: Frames,
-    limiter: Limiter,
-    call_time_max: Duration,
+    limits: Limits,
+    clients: Clients,
+    strangers: Arc<Strangers>,
+    refusals: Refusals,
+    proxy_checks: DefaultDirectRateLimiter,
+    request_bytes: Arc<ByteBudget>,
+    answer_bytes: Arc<ByteBudget>,
+    log: log::CallLog,
 }
 
 /// An authenticated call.
@@ -36,200 +63,246 @@ pub(crate) struct Caller {
     pub(crate) principal: Principal,
     /// What is left of the caller's deadline.
     pub(crate) patience: Duration,
+    exchange: Arc<Exchange>,
 }
 
 impl Edge {
     pub(crate) fn new(authority: Arc<Authority>, metrics: Arc<Metrics>, limits: &Limits) -> Self {
+        let realms = authority.realms().values().map(AsRef::as_ref);
         Self {
+            clients: Clients::new(limits, realms),
             authority,
             metrics,
             frames: Frames::default(),
-            limiter: Limiter::new(limits),
-            call_time_max: limits.call_time_max,
+            strangers: Strangers::new(limits.unauthenticated_calls_max, limits.request_bytes_max / 4),
+            refusals: Refusals::new(limits.refusals_per_second_per_address),
+            proxy_checks: RateLimiter::direct(Quota::per_second(limits.proxy_checks_per_second)),
+            request_bytes: ByteBudget::new(limits.request_bytes_max),
+            answer_bytes: ByteBudget::new(limits.answer_bytes_max),
+            log: log::CallLog::default(),
+            limits: limits.clone(),
         }
+    }
+
+    /// The other end of a new connection.
+    pub(crate) fn peer(address: std::net::SocketAddr) -> Peer {
+        Peer::new(address, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_ANSWER_BYTES_MAX)
     }
 
     /// Serves one call with one answer.
     pub(crate) async fn call<Req, Res, Fut>(
         &self,
-        rpc: &'static str,
         request: Request<Req>,
         handle: impl FnOnce(Caller, Req) -> Fut,
     ) -> Result<Response<Res>, Status>
     where
+        Res: prost::Message,
         Fut: Future<Output = Result<Res, Status>>,
     {
-        self.observe(rpc, async {
-            let _place = self.limiter.admit()?;
-            let patience = self.patience(request.metadata());
-            let principal = self.authenticate(&request).await?;
-            let caller = Caller { principal, patience };
-            match tokio::time::timeout(patience, handle(caller, request.into_inner())).await {
-                Ok(answer) => answer,
-                Err(_) => Err(status::deadline_exceeded()),
-            }
-        })
-        .await
+        let exchange = exchange(request.extensions())?;
+        let answer = async {
+            let principal = exchange.principal().cloned().ok_or_else(unauthenticated)?;
+            let patience = exchange.time_left();
+            let caller = Caller {
+                principal,
+                patience,
+                exchange: Arc::clone(&exchange),
+            };
+            let handling = handle(caller, request.into_inner());
+            let answer = within(patience, handling).await?;
+            exchange.hold_answer(answer.encoded_len(), &self.answer_bytes)?;
+            Ok(answer)
+        };
+        self.observed(&exchange, answer).await.map(Response::new)
     }
 
     /// Serves one call that needs no credential.
-    pub(crate) async fn open_call<Res>(
+    pub(crate) async fn open_call<Req, Res>(
         &self,
-        rpc: &'static str,
+        request: &Request<Req>,
         answer: impl Future<Output = Result<Res, Status>>,
     ) -> Result<Response<Res>, Status> {
-        self.observe(rpc, async {
-            let _place = self.limiter.admit()?;
-            answer.await
-        })
-        .await
+        let exchange = exchange(request.extensions())?;
+        let answer = within(exchange.time_left(), answer);
+        self.observed(&exchange, answer).await.map(Response::new)
     }
 
-    /// Serves one request at an HTTP door, which lets its caller in by itself.
-    pub(crate) async fn door<Res>(
+    /// Serves one request at an HTTP endpoint, which authenticates its caller by itself.
+    pub(crate) async fn endpoint<Res>(
         &self,
-        name: &'static str,
+        exchange: &Exchange,
         answer: impl Future<Output = Result<Res, Status>>,
     ) -> Result<Res, Status> {
-        let answer = self.open_call(name, async {
-            match tokio::time::timeout(self.call_time_max, answer).await {
-                Ok(answer) => answer,
-                Err(_) => Err(status::deadline_exceeded()),
-            }
-        });
-        answer.await.map(Response::into_inner)
+        self.observed(exchange, within(exchange.time_left(), answer))
+            .await
     }
 
-    /// Lets the caller of a stream in.
-    pub(crate) async fn authenticate<Req>(&self, request: &Request<Req>) -> Result<Principal, Status> {
-        self.let_in(credential(request.metadata()), peer(request)).await
+    /// Authenticates a client by its API key, counts the call against what the client may take, and waits for
+    /// its turn.
+    pub(crate) async fn authenticate(
+        &self,
+        exchange: &Arc<Exchange>,
+        credential: Option<&str>,
+    ) -> Result<Principal, Status> {
+        let principal = self.identify(exchange, credential).await?;
+        let client = self.clients.of(&principal);
+        exchange.authenticated(principal.clone(), Arc::clone(&client));
+        client.spend(exchange.route.cost)?;
+        client.write(exchange.route.writes_kib)?;
+        let is_administrator = || self.is_administrator(&principal);
+        let realm = principal.realm_name();
+        let places = self
+            .clients
+            .enter(&client, realm, exchange.route, is_administrator);
+        exchange.hold(Some(places.await?));
+        Ok(principal)
     }
 
-    /// Lets a client in by its API key, sent from `peer`.
-    pub(crate) async fn let_in(&self, credential: Option<&str>, peer: IpAddr) -> Result<Principal, Status> {
+    /// Who the holder of a credential is.
+    async fn identify(&self, exchange: &Exchange, credential: Option<&str>) -> Result<Principal, Status> {
+        let address = exchange.address;
         let refused = match credential {
-            Some(credential) => match self.authority.authenticate(credential).await {
-                Ok(principal) => {
-                    self.limiter
-                        .count_call(principal.realm_name(), principal.client())?;
-                    return Ok(principal);
+            Some(credential) => {
+                self.refusals.admit(address, credential)?;
+                match self.authority.authenticate(credential).await {
+                    Ok(principal) => {
+                        self.refusals.accepted(credential);
+                        return Ok(principal);
+                    }
+                    Err(refused) => refused,
                 }
-                Err(refused) => refused,
-            },
-            None => tessera_authority::AuthenticateError::Refused,
+            }
+            None => AuthenticateError::Refused,
         };
-        if matches!(refused, tessera_authority::AuthenticateError::Refused) {
-            self.count_refusal(peer)?;
+        if matches!(refused, AuthenticateError::Refused) {
+            self.refusals.refused(address)?;
         }
         Err(refused.into_status())
     }
 
-    /// A credential from `peer` was refused; fails where that happens too often.
-    pub(crate) fn count_refusal(&self, peer: IpAddr) -> Result<(), Status> {
-        self.limiter.count_refusal(peer)
+    fn is_administrator(&self, principal: &Principal) -> bool {
+        let policy = self.authority.policy();
+        [
+            Permission::CreateApiKeys,
+            Permission::RevokeRealm,
+            Permission::ApplyPolicies,
+        ]
+        .iter()
+        .any(|permission| policy.permits(principal.realm_name(), principal.client(), permission))
     }
 
-    /// The longest that a call may take.
-    pub(crate) fn call_time_max(&self) -> Duration {
-        self.call_time_max
+    /// A credential that `exchange` showed was refused; fails where that happens too often.
+    pub(crate) fn count_refusal(&self, exchange: &Exchange) -> Result<(), Status> {
+        self.refusals.refused(exchange.address)
     }
 
-    pub(crate) fn forget_idle_callers(&self) {
-        self.limiter.forget_idle();
+    /// Whether a credential of `exchange` may be looked up.
+    pub(crate) fn admit_credential(&self, exchange: &Exchange, credential: &str) -> Result<(), Status> {
+        self.refusals.admit(exchange.address, credential)
     }
 
-    async fn observe<Res>(
+    /// Counts a signature that is checked for a proxy.
+    pub(crate) fn count_proxy_check(&self) -> Result<(), Status> {
+        self.proxy_checks.check().map_err(|_| status::overloaded())
+    }
+
+    /// Whether a line about a refusal of this caller may be written now.
+    pub(crate) fn may_log(&self, exchange: &Exchange) -> bool {
+        self.log.admits(exchange)
+    }
+
+    /// Does what a server does now and then.
+    pub(crate) fn keep_house(&self) {
+        self.clients.forget_idle();
+        self.refusals.forget_idle();
+        self.log.report_left_out();
+    }
+
+    async fn observed<Res>(
         &self,
-        rpc: &'static str,
+        exchange: &Exchange,
         answer: impl Future<Output = Result<Res, Status>>,
-    ) -> Result<Response<Res>, Status> {
-        let began = Instant::now();
+    ) -> Result<Res, Status> {
         let answer = answer.await;
-        let took = began.elapsed();
-        self.metrics.count_call(rpc, answer.as_ref().map(|_| ()), took);
-        if let Err(status) = &answer {
-            tracing::info!(rpc, code = ?status.code(), message = status.message(), ?took, "call refused");
-        } else {
-            tracing::debug!(rpc, ?took, "call served");
+        self.observe(exchange, answer.as_ref().map(|_| ()));
+        answer
+    }
+
+    /// Counts and logs how an exchange was answered, once.
+    fn observe(&self, exchange: &Exchange, outcome: Result<(), &Status>) {
+        if !exchange.observe_once() {
+            return;
         }
-        answer.map(Response::new)
-    }
-
-    fn patience(&self, metadata: &MetadataMap) -> Duration {
-        let asked = metadata
-            .get("grpc-timeout")
-            .and_then(|value| value.to_str().ok())
-            .and_then(grpc_timeout);
-        let asked = asked.map_or(self.call_time_max, |asked| asked.saturating_sub(DEADLINE_MARGIN));
-        asked.min(self.call_time_max)
+        self.metrics
+            .count_call(exchange.route.name, outcome, exchange.took());
+        self.log.answered(exchange, outcome);
     }
 }
 
-/// The API key in `authorization: Bearer …`; none where there is no such header, or several.
-fn credential(metadata: &MetadataMap) -> Option<&str> {
-    let mut all = metadata.get_all("authorization").iter();
-    let (Some(only), None) = (all.next(), all.next()) else {
-        return None;
-    };
-    let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
-}
-
-fn peer<Req>(request: &Request<Req>) -> IpAddr {
-    request
-        .extensions()
-        .get::<PeerAddress>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| {
-            address.ip()
-        })
-}
-
-/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+impl Caller {
+    /// The call is found to cost more than was counted when it began.
+    pub(crate) fn spend(&self, cost: u32) -> Result<(), Status> {
+        self.exchange.client().map_or(Ok(()), |client| client.spend(cost))
     }
-    let number: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
+
+    /// Logs that the call revoked something.
+    pub(crate) fn revoked(&self, request: &RevokeRequest, revoked: &Revoked) {
+        log_revocation(&self.exchange, request, revoked);
+    }
+
+    /// Logs a change that the call made.
+    pub(crate) fn changed(&self, change: &str, target: &str) {
+        log::changed(&self.exchange, change, target);
+    }
+}
+
+impl Edge {
+    /// While `waiting` is under way, the call has a place among those that wait, and none among those at work.
+    pub(crate) async fn wait<Res>(
+        &self,
+        caller: &Caller,
+        waiting: impl Future<Output = Result<Res, Status>>,
+    ) -> Result<Res, Status> {
+        let exchange = &caller.exchange;
+        let Some(client) = exchange.client() else {
+            return waiting.await;
+        };
+        exchange.hold(Some(self.clients.wait(client)?));
+        let waited = waiting.await?;
+        let realm = caller.principal.realm_name();
+        let places = self.clients.enter(client, realm, exchange.route, || false);
+        exchange.hold(Some(places.await?));
+        Ok(waited)
+    }
+}
+
+/// Logs that `exchange` revoked something; a call that only counts is no change.
+pub(crate) fn log_revocation(exchange: &Exchange, request: &RevokeRequest, revoked: &Revoked) {
+    if !request.validate_only {
+        let target = format!("{} (sessions: {})", request.target, revoked.matched);
+        log::changed(exchange, "revoked", &target);
+    }
+}
+
+/// The exchange that the gate began.
+pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, Status> {
+    extensions.get::<Arc<Exchange>>().cloned().ok_or_else(|| {
+        tracing::error!("a request did not pass the gate");
+        Status::internal("a request did not pass the gate")
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Nobody was authenticated.
+pub(crate) fn unauthenticated() -> Status {
+    AuthenticateError::Refused.into_status()
+}
 
-    #[test]
-    fn only_one_bearer_header_is_a_credential() {
-        let mut metadata = MetadataMap::new();
-        assert_eq!(credential(&metadata), None);
-        metadata.append("authorization", "Bearer tsk_x".parse().unwrap());
-        assert_eq!(credential(&metadata), Some("tsk_x"));
-        metadata.append("authorization", "Bearer tsk_y".parse().unwrap());
-        assert_eq!(credential(&metadata), None);
-        for other in ["tsk_x", "Basic dHNr", "Bearer", ""] {
-            let mut metadata = MetadataMap::new();
-            metadata.append("authorization", other.parse().unwrap());
-            assert_eq!(credential(&metadata), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        assert_eq!(grpc_timeout("100m"), Some(Duration::from_millis(100)));
-        assert_eq!(grpc_timeout("3S"), Some(Duration::from_secs(3)));
-        for bad in ["", "S", "3", "-3S", "3X", "123456789S", "é"] {
-            assert!(
-                grpc_timeout(bad).is_none_or(|d| bad == "S" && d.is_zero()),
-                "{bad}"
-            );
-        }
+async fn within<Res>(
+    time: Duration,
+    answer: impl Future<Output = Result<Res, Status>>,
+) -> Result<Res, Status> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(status::deadline_exceeded()),
     }
 }

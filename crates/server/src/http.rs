@@ -3,7 +3,7 @@
 //! Every failure is the status that the RPC would give, told in the words of the door: as a problem
 //! (RFC 9457) or as an error of OAuth 2.0 (RFC 6749 §5.2).
 
-use std::{error::Error as _, net::IpAddr, sync::Arc};
+use std::{error::Error as _, sync::Arc};
 
 use axum::{
     Router,
@@ -13,13 +13,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
 
-use crate::{connection::PeerAddress, edge::Edge};
+use crate::edge::{Edge, Exchange, exchange};
 
 mod forward_auth;
 mod login;
@@ -30,11 +30,8 @@ mod problem;
 
 pub(crate) use problem::Problem;
 
-/// The longest body of a request at a door.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 /// Where the doors are.
-const PATHS: [&str; 9] = [
+pub(crate) const PATHS: [&str; 9] = [
     "/auth/api-key",
     "/auth/refresh",
     "/oauth2/token",
@@ -67,7 +64,7 @@ impl Default for HttpOptions {
 /// All that a door sees of a request.
 struct Visit {
     edge: Arc<Edge>,
-    peer: IpAddr,
+    exchange: Arc<Exchange>,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -133,6 +130,20 @@ async fn not_found(request: Request) -> Response {
     Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
 }
 
+/// The answer to a request that is not gRPC, at the path of an RPC.
+pub(crate) fn not_grpc() -> Response {
+    let detail = "this is the path of a gRPC method: send `content-type: application/grpc`";
+    Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into_response()
+}
+
+/// A refusal in the words of the endpoint at `path`.
+pub(crate) fn refused(path: &str, status: &Status) -> Response {
+    if path.starts_with("/oauth2/") {
+        return oauth::refused(status);
+    }
+    Problem::of(status).into_response()
+}
+
 async fn method_not_allowed() -> Response {
     Problem::plain(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -165,18 +176,6 @@ fn is_utf8(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether it was not we who ended the reading.
-fn is_broken(error: &axum::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<hyper::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 impl Visit {
     /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
     ///
@@ -189,19 +188,13 @@ impl Visit {
         if !is_utf8(request.headers()) {
             return Err(Unread::Charset);
         }
-        let peer = request.extensions().get::<PeerAddress>();
-        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |PeerAddress(address)| address.ip());
+        let exchange = exchange(request.extensions()).map_err(|_| Unread::Broken)?;
         let (parts, body) = request.into_parts();
-        let reading = to_bytes(body, BODY_BYTES_MAX);
-        let body = match tokio::time::timeout(edge.call_time_max(), reading).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_broken(&error) => return Err(Unread::Broken),
-            Ok(Err(_)) => return Err(Unread::TooLarge),
-            Err(_) => return Err(Unread::TooSlow),
-        };
+        let body = to_bytes(body, exchange.route.message_bytes_max).await;
+        let body = body.map_err(|error| Unread::of(&error))?;
         Ok(Self {
             edge,
-            peer,
+            exchange,
             headers: parts.headers,
             body,
         })
@@ -216,14 +209,32 @@ enum Unread {
     Broken,
     TooLarge,
     TooSlow,
+    TooMany,
 }
 
 impl Unread {
+    /// Why a body could not be read.
+    fn of(error: &axum::Error) -> Self {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if let Some(status) = error.downcast_ref::<Status>() {
+                return match status.code() {
+                    Code::DeadlineExceeded => Self::TooSlow,
+                    Code::Unavailable => Self::TooMany,
+                    _ => Self::Broken,
+                };
+            }
+            cause = error.source();
+        }
+        Self::TooLarge
+    }
+
     fn code(self) -> StatusCode {
         match self {
             Self::Query | Self::Charset | Self::Broken => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -234,6 +245,7 @@ impl Unread {
             Self::Broken => "the body is broken off",
             Self::TooLarge => "the body is longer than 64 KiB",
             Self::TooSlow => "the body did not come in time",
+            Self::TooMany => "too many requests are under way: try again",
         }
     }
 }

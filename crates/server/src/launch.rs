@@ -94,7 +94,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         realms: config.realms(),
         server_keys,
         clock: Arc::new(SystemClock),
-        verified_tokens_max: config.server.verified_tokens_max,
+        verified_tokens_max: config.server.verified_tokens_max.number().into(),
         watch_stall_max: Options::WATCH_STALL_MAX,
     });
     Ok(authority.await?)
@@ -122,7 +122,7 @@ pub async fn restored(config: &Config) -> Result<BTreeMap<RealmName, u64>, Launc
 
 fn store_options(config: &Config) -> SledOptions {
     SledOptions {
-        cache_capacity_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
+        cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
     }
 }
 

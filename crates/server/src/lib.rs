@@ -8,7 +8,6 @@
 mod admin;
 mod code;
 pub mod config;
-mod connection;
 mod convert;
 mod edge;
 mod fields;
@@ -16,6 +15,7 @@ mod frames;
 mod http;
 pub mod launch;
 mod limits;
+mod listen;
 mod metrics;
 mod policy_keeper;
 mod proxies;
@@ -27,8 +27,9 @@ mod tls;
 
 pub use code::code_name;
 pub use config::{Config, ConfigError};
+pub use edge::{AddressRange, AddressRangeError};
 pub use http::HttpOptions;
 pub use launch::LaunchError;
-pub use limits::Limits;
+pub use limits::{ClientLimits, Limits};
 pub use serve::{Listeners, ServeError, ServeOptions, serve};
 pub use tls::{Tls, TlsError};

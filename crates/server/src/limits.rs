@@ -1,100 +1,126 @@
 //! Bounds that keep one caller, or too many, from taking the server from the others.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _, clock::DefaultClock};
-use tessera_core::{ClientName, RealmName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use crate::edge::AddressRange;
 
-use crate::status;
-
-/// How much is served at once, and how often one caller is.
+/// How much is served at once, and how much one caller may take of it. `tessera.example.toml` says why each
+/// has its default.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls under way at once, watches not counted.
+    /// Calls at work at once.
     pub calls_in_flight_max: usize,
-    /// Connections at once; more wait to be accepted.
+    /// Further calls at work, for administrators when the others are taken.
+    pub calls_reserved: usize,
+    /// Exchanges at once with callers that have no credential, or have not shown it yet.
+    pub unauthenticated_calls_max: usize,
+    /// Calls that wait for something, watches among them.
+    pub waiting_calls_max: usize,
+    /// Bytes of requests that are read and not yet decoded; a quarter of them for callers without a
+    /// credential.
+    pub request_bytes_max: usize,
+    /// Bytes of answers that are given and not yet taken.
+    pub answer_bytes_max: usize,
+    /// Connections at once.
     pub connections_max: usize,
-    /// Calls a second of one client, in bursts of twice as many; none: no limit.
-    pub calls_per_second_per_client: Option<NonZeroU32>,
-    /// Refused credentials a second from one address, in bursts of five times as many.
-    pub refusals_per_second_per_address: NonZeroU32,
+    /// Connections of one address at once.
+    pub connections_per_address_max: usize,
+    /// Streams of one connection at once.
+    pub streams_per_connection_max: u32,
+    /// How long a connection may be without a call.
+    pub connection_idle_max: Duration,
+    /// How long a message may take to arrive.
+    pub message_time_max: Duration,
+    /// How long an answer may take to be taken.
+    pub answer_time_max: Duration,
     /// The longest that a call may take, whatever its caller's deadline.
     pub call_time_max: Duration,
     /// How long calls under way may go on once the server stops.
     pub drain_time_max: Duration,
+    /// What one client may take.
+    pub per_client: ClientLimits,
+    /// Calls at work at once in a realm of the kind `sandbox`.
+    pub sandbox_calls_in_flight_max: usize,
+    /// Refused credentials a second from one address, in bursts of five times as many.
+    pub refusals_per_second_per_address: NonZeroU32,
+    /// Signatures a second that are checked for proxies, for tokens that were not seen before.
+    pub proxy_checks_per_second: NonZeroU32,
+    /// Proxies whose `x-forwarded-for` says who calls.
+    pub trusted_proxies: Vec<AddressRange>,
 }
+
+/// What one client in one realm may take.
+#[derive(Clone, Debug)]
+pub struct ClientLimits {
+    /// Calls a second, in bursts of twice as many; none: no limit. A call that costs more than an Issue
+    /// counts for more than one.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Calls at work at once; further ones wait their turn.
+    pub calls_in_flight_max: usize,
+    /// Calls that wait their turn.
+    pub calls_queued_max: usize,
+    /// Calls that wait for something, and watches.
+    pub waiting_calls_max: usize,
+    /// MiB an hour that its calls may write, audit records included, in bursts of a quarter of it; none: no
+    /// limit.
+    pub disk_mib_per_hour: Option<NonZeroU32>,
+    /// Bytes of requests that are read and not yet decoded.
+    pub request_bytes_max: usize,
+}
+
+const MIB: usize = 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_in_flight_max: 4096,
+            calls_reserved: 64,
+            unauthenticated_calls_max: 1024,
+            waiting_calls_max: 8192,
+            request_bytes_max: 64 * MIB,
+            answer_bytes_max: 128 * MIB,
             connections_max: 4096,
-            calls_per_second_per_client: None,
-            refusals_per_second_per_address: NonZeroU32::MIN.saturating_add(9),
+            connections_per_address_max: 1024,
+            streams_per_connection_max: 128,
+            connection_idle_max: Duration::from_secs(300),
+            message_time_max: Duration::from_secs(10),
+            answer_time_max: Duration::from_secs(30),
             call_time_max: Duration::from_secs(30),
             drain_time_max: Duration::from_secs(10),
+            per_client: ClientLimits::default(),
+            sandbox_calls_in_flight_max: 1024,
+            refusals_per_second_per_address: at_least_one(10),
+            proxy_checks_per_second: at_least_one(5000),
+            trusted_proxies: Vec::new(),
         }
     }
 }
 
-/// The limits at work.
-pub(crate) struct Limiter {
-    in_flight: Arc<Semaphore>,
-    per_client: Option<DefaultKeyedRateLimiter<(RealmName, ClientName)>>,
-    refusals: DefaultKeyedRateLimiter<IpAddr>,
-}
-
-impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let per_client = limits
-            .calls_per_second_per_client
-            .map(|rate| RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_mul(two()))));
-        let refusals = limits.refusals_per_second_per_address;
-        let burst = refusals.saturating_mul(two().saturating_add(3));
+impl Default for ClientLimits {
+    fn default() -> Self {
         Self {
-            in_flight: Arc::new(Semaphore::new(limits.calls_in_flight_max)),
-            per_client,
-            refusals: RateLimiter::keyed(Quota::per_second(refusals).allow_burst(burst)),
+            calls_per_second: Some(at_least_one(1000)),
+            calls_in_flight_max: 32,
+            calls_queued_max: 1024,
+            waiting_calls_max: 1024,
+            disk_mib_per_hour: Some(at_least_one(2048)),
+            request_bytes_max: 8 * MIB,
         }
-    }
-
-    /// A place among the calls under way.
-    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.in_flight)
-            .try_acquire_owned()
-            .map_err(|_| status::overloaded())
-    }
-
-    /// Counts a call of a client.
-    pub(crate) fn count_call(&self, realm: &RealmName, client: &ClientName) -> Result<(), Status> {
-        let Some(per_client) = &self.per_client else {
-            return Ok(());
-        };
-        per_client
-            .check_key(&(realm.clone(), client.clone()))
-            .map_err(|not_until| {
-                status::rate_limited(not_until.wait_time_from(DefaultClock::default().now()))
-            })
-    }
-
-    /// Counts a refused credential: who guesses is soon told to wait.
-    pub(crate) fn count_refusal(&self, address: IpAddr) -> Result<(), Status> {
-        self.refusals.check_key(&address).map_err(|not_until| {
-            status::rate_limited(not_until.wait_time_from(DefaultClock::default().now()))
-        })
-    }
-
-    /// Forgets callers that have not called for a while.
-    pub(crate) fn forget_idle(&self) {
-        if let Some(per_client) = &self.per_client {
-            per_client.retain_recent();
-        }
-        self.refusals.retain_recent();
     }
 }
 
-fn two() -> NonZeroU32 {
-    NonZeroU32::MIN.saturating_add(1)
+impl ClientLimits {
+    /// No bound on rates, for measurements and for tests of other things.
+    #[must_use]
+    pub fn without_rates() -> Self {
+        Self {
+            calls_per_second: None,
+            disk_mib_per_hour: None,
+            ..Self::default()
+        }
+    }
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }

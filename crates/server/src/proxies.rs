@@ -2,12 +2,16 @@
 //!
 //! Neither needs a credential of the proxy. Who holds a token hears no more of it than that it is good and
 //! what it says, which the published keys tell everybody; and an answer to a proxy is worth nothing to
-//! others. Refusals are not counted against an address: it is the proxy's, and the tokens are its users'.
+//! others. Refusals are not counted against an address: it is the proxy's, and the tokens are its users'. What
+//! is bounded is how many signatures are checked; a token that was seen before needs none.
 
 use http::HeaderMap;
 use tessera_authority::{JudgeError, Judged};
 
-use crate::{edge::Edge, status::IntoStatus};
+use crate::{
+    edge::{Edge, Exchange},
+    status::IntoStatus,
+};
 
 mod refusal;
 mod requirement;
@@ -26,15 +30,17 @@ pub(crate) const HEADERS: [&str; 4] = [
 /// Judges one request. `said` is what the proxy's configuration says of its route.
 pub(crate) async fn judge(
     edge: &Edge,
-    door: &'static str,
+    exchange: &Exchange,
     said: Result<Said, Refusal>,
     token: Result<&str, Refusal>,
 ) -> Result<Judged, Refusal> {
     let mut refusal = None;
-    let judged = edge.door(door, async {
+    let judged = edge.endpoint(exchange, async {
         let judged = decide(edge, said, token);
         judged.map_err(|refused| {
-            refused.log(door);
+            if edge.may_log(exchange) {
+                refused.log(exchange);
+            }
             let status = refused.status();
             refusal = Some(refused);
             status
@@ -48,8 +54,12 @@ pub(crate) async fn judge(
 fn decide(edge: &Edge, said: Result<Said, Refusal>, token: Result<&str, Refusal>) -> Result<Judged, Refusal> {
     // Before the token, so that a mistake in a configuration shows with the first request.
     let requirement = Requirement::of(edge, said?)?;
+    let token = token?;
+    if !edge.authority.has_verified(token) {
+        edge.count_proxy_check().map_err(Refusal::Unsure)?;
+    }
     edge.authority
-        .judge(token?, &requirement.wanted())
+        .judge(token, &requirement.wanted())
         .map_err(Refusal::from)
 }
 

@@ -1,6 +1,6 @@
 //! Serving until told to stop, and stopping without losing anybody.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
@@ -20,24 +20,16 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin,
-    connection::Public,
-    edge::Edge,
-    http::{self, HttpOptions},
+    edge::{AnswerBody, Edge, Peer},
+    http::{self as endpoints, HttpOptions},
     limits::Limits,
+    listen::{Serve, Serving, Socket, SocketLimits, descriptors},
     metrics::Metrics,
     policy_keeper,
     service::{ApiKeys, ExternalAuthorization, Keys, Policies, Revocations, Sessions, Tokens},
     tls::Tls,
 };
 
-/// The longest request of a service that takes no lists of tokens.
-const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// A hundred tokens of 4 KiB, and what names them.
-const TOKENS_REQUEST_BYTES_MAX: usize = 512 * 1024;
-/// A mebibyte of policy files, and what names them. No more: it is read before anybody knows who sends it.
-const POLICY_REQUEST_BYTES_MAX: usize = (1024 + 64) * 1024;
-/// A request's headers, of which Envoy lets through 60 KiB, and what it says of them.
-const CHECK_REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -118,7 +110,7 @@ pub async fn serve(
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let (health, health_service) = tonic_health::server::health_reporter();
     let grpc = routes(&edge, http.proxies)?.add_service(health_service);
-    let router = http::beside(grpc.into_axum_router(), &edge, &http);
+    let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
     let health = Health::new(health, http.proxies);
     health.set(ServingStatus::Serving).await;
 
@@ -134,14 +126,18 @@ pub async fn serve(
         ))
     });
 
-    let public = Public {
+    let public = Socket {
         listener: listeners.public,
         tls,
-        connections_max: limits.connections_max,
+        limits: socket_limits(&limits),
         open: metrics.connections().clone(),
     };
+    let service = Public {
+        edge: Arc::clone(&edge),
+        router,
+    };
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = tokio::spawn(public.serve(router, async {
+    let mut serving = tokio::spawn(public.serve(service, async {
         // A dropped sender means the same.
         let _ = stopped.await;
     }));
@@ -176,6 +172,44 @@ pub async fn serve(
     Ok(())
 }
 
+/// The bounds of the public socket, as far as there are file descriptors for them.
+fn socket_limits(limits: &Limits) -> SocketLimits {
+    let fit = descriptors::connections_that_fit();
+    if fit < limits.connections_max {
+        tracing::warn!(
+            connections_max = limits.connections_max,
+            connections = fit,
+            "the limit of open files allows fewer connections than configured"
+        );
+    }
+    SocketLimits {
+        connections_max: limits.connections_max.min(fit),
+        connections_per_address_max: limits.connections_per_address_max,
+        streams_per_connection_max: limits.streams_per_connection_max,
+        connection_idle_max: limits.connection_idle_max,
+        answer_time_max: limits.answer_time_max,
+    }
+}
+
+/// Serves the requests of one connection of the public socket.
+#[derive(Clone)]
+struct Public {
+    edge: Arc<Edge>,
+    router: axum::Router,
+}
+
+impl Serve for Public {
+    type Body = AnswerBody;
+
+    fn serve(&self, peer: Arc<Peer>, request: http::Request<hyper::body::Incoming>) -> Serving<AnswerBody> {
+        Box::pin(Arc::clone(&self.edge).serve(peer, self.router.clone(), request))
+    }
+
+    fn peer(&self, address: SocketAddr) -> Peer {
+        Edge::peer(address)
+    }
+}
+
 fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
@@ -197,19 +231,19 @@ fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::s
     let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
     let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
     let routes = Routes::default()
-        .add_service(tokens.max_decoding_message_size(TOKENS_REQUEST_BYTES_MAX))
-        .add_service(revocations.max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(keys.max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(api_keys.max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(policies.max_decoding_message_size(POLICY_REQUEST_BYTES_MAX))
-        .add_service(sessions.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(tokens.max_decoding_message_size(usize::MAX))
+        .add_service(revocations.max_decoding_message_size(usize::MAX))
+        .add_service(keys.max_decoding_message_size(usize::MAX))
+        .add_service(api_keys.max_decoding_message_size(usize::MAX))
+        .add_service(policies.max_decoding_message_size(usize::MAX))
+        .add_service(sessions.max_decoding_message_size(usize::MAX))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     if !proxies {
         return Ok(routes);
     }
     let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
-    Ok(routes.add_service(authorization.max_decoding_message_size(CHECK_REQUEST_BYTES_MAX)))
+    Ok(routes.add_service(authorization.max_decoding_message_size(usize::MAX)))
 }
 
 /// What `grpc.health.v1` says of the services.
@@ -261,7 +295,7 @@ async fn keep_house(edge: Arc<Edge>, health: Health) {
         edge.metrics.set_ready(is_ready);
         edge.metrics.set_committed(edge.authority.place().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
-        edge.forget_idle_callers();
+        edge.keep_house();
         if was_ready && !is_ready {
             health.set(ServingStatus::NotServing).await;
         }

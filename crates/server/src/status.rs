@@ -80,6 +80,39 @@ pub(crate) fn rate_limited(wait: Duration) -> Status {
     )
 }
 
+/// One client has written as much as it may for now.
+pub(crate) fn disk_quota_used(wait: Duration) -> Status {
+    with(
+        Code::ResourceExhausted,
+        ErrorReason::RateLimited,
+        "this client has written as much as it may for now (disk_mib_per_hour_per_client)",
+        &[],
+        |details| {
+            details.set_retry_info(Some(wait));
+        },
+    )
+}
+
+/// A message is longer than its RPC takes.
+pub(crate) fn request_too_large(bytes: usize, bytes_max: usize) -> Status {
+    with(
+        Code::InvalidArgument,
+        ErrorReason::RequestTooLarge,
+        format!("the request has {bytes} bytes; this RPC takes at most {bytes_max}"),
+        &[("bytes_max", bytes_max.to_string())],
+        |_| {},
+    )
+}
+
+/// A message did not arrive in time.
+pub(crate) fn request_too_slow(time_max: Duration) -> Status {
+    status(
+        Code::DeadlineExceeded,
+        ErrorReason::RequestTooSlow,
+        format!("the request did not arrive within {} s", time_max.as_secs()),
+    )
+}
+
 /// The caller's deadline passed.
 pub(crate) fn deadline_exceeded() -> Status {
     status(

@@ -41,7 +41,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         limits: config.limits(),
         tls,
         http: config.http(),
-        audit_retention: config.store.audit_retention,
+        audit_retention: config.store.audit_retention.seconds(),
         policy_watch: config.policy.watch,
     };
     serve(listeners, authority, options, shutdown)

@@ -16,11 +16,9 @@ use tonic::Status;
 
 use super::problem::Problem;
 use crate::{
-    edge::Edge,
+    edge::{Edge, exchange},
     proxies::{self, Refusal, Said},
 };
-
-const DOOR: &str = "GET /forward-auth";
 
 /// What the query may have. A parameter that is not known is refused: as a misspelt `scope`, passed over,
 /// it would open the route to every token, and as `access_token` it would be a secret in a log.
@@ -53,7 +51,11 @@ struct Query {
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let said = said(request.uri().query().unwrap_or_default());
     let token = proxies::bearer_in(request.headers());
-    match proxies::judge(&edge, DOOR, said, token).await {
+    let exchange = match exchange(request.extensions()) {
+        Ok(exchange) => exchange,
+        Err(status) => return refused(&Refusal::Unsure(status)),
+    };
+    match proxies::judge(&edge, &exchange, said, token).await {
         Ok(judged) => allowed(&judged).unwrap_or_else(|refusal| refused(&refusal)),
         Err(refusal) => refused(&refusal),
     }

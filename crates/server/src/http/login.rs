@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use tessera_authority::{IssueRequest, PresentedToken, RefreshRequest, TokenSet};
+use tessera_authority::{IssueRequest, PresentedToken, RefreshError, RefreshRequest, TokenSet};
 use tessera_core::{Audience, Refreshable, ScopeSet};
 use tonic::Status;
 use utoipa::ToSchema;
@@ -62,10 +62,10 @@ pub(super) struct AccessToken {
     )
 )]
 pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, "POST /auth/api-key", async |visit| {
+    answer(edge, request, async |visit| {
         let edge = &visit.edge;
         let login: ApiKeyLogin = json(&visit.body, "apiKey")?;
-        let principal = edge.let_in(Some(&login.api_key), visit.peer).await?;
+        let principal = edge.authenticate(&visit.exchange, Some(&login.api_key)).await?;
         let request = IssueRequest {
             refreshable: Refreshable::ByBearer,
             audience: audience(edge),
@@ -101,21 +101,23 @@ fn audience(edge: &Edge) -> Option<Audience> {
     )
 )]
 pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, "POST /auth/refresh", async |visit| {
+    answer(edge, request, async |visit| {
         let login: RefreshLogin = json(&visit.body, "refreshToken")?;
         let request = RefreshRequest {
             request_id: None,
             refresh_token: PresentedToken::new(login.refresh_token),
             scopes: ScopeSet::default(),
         };
+        let token = request.refresh_token.expose();
+        visit.edge.admit_credential(&visit.exchange, token)?;
         match visit.edge.authority.refresh_by_bearer(&request).await {
             Ok(refreshed) => Ok(refreshed.tokens),
             Err(error) => {
-                let status = error.into_status();
-                if status.code() == tonic::Code::Unauthenticated {
-                    visit.edge.count_refusal(visit.peer)?;
+                // A token that was made here is no guess, whatever became of its session.
+                if matches!(error, RefreshError::Invalid) {
+                    visit.edge.count_refusal(&visit.exchange)?;
                 }
-                Err(status)
+                Err(error.into_status())
             }
         }
     })
@@ -126,14 +128,13 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    door: &'static str,
     handle: impl AsyncFnOnce(&Visit) -> Result<TokenSet, Status>,
 ) -> Response {
     let visit = match Visit::read(edge, request).await {
         Ok(visit) => visit,
         Err(unread) => return Problem::from(unread).into_response(),
     };
-    match visit.edge.door(door, handle(&visit)).await {
+    match visit.edge.endpoint(&visit.exchange, handle(&visit)).await {
         Ok(tokens) => {
             let answer = AccessToken::from(tokens);
             ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::Visit;
 use crate::{
     convert,
-    edge::Edge,
+    edge::{Edge, log_revocation},
     status::{self, IntoStatus},
 };
 
@@ -87,7 +87,7 @@ pub(super) struct IntrospectionAnswer {
     )
 )]
 pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, "POST /oauth2/token", async |visit, principal| {
+    answer(edge, request, async |visit, principal| {
         let form: TokenForm = form(&visit.body)?;
         let tokens = match form.grant_type.as_str() {
             "client_credentials" => issue(&visit.edge, &principal, form).await?,
@@ -116,18 +116,13 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
     )
 )]
 pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(
-        edge,
-        request,
-        "POST /oauth2/introspect",
-        async |visit, principal| {
-            let form: TokenToLookAt = form(&visit.body)?;
-            let token = convert::token("token", form.token)?;
-            let introspection = visit.edge.authority.introspect(&principal, &token).await;
-            let introspection = introspection.map_err(IntoStatus::into_status)?;
-            Ok(introspection_json(&convert::introspect_response(introspection)))
-        },
-    )
+    answer(edge, request, async |visit, principal| {
+        let form: TokenToLookAt = form(&visit.body)?;
+        let token = convert::token("token", form.token)?;
+        let introspection = visit.edge.authority.introspect(&principal, &token).await;
+        let introspection = introspection.map_err(IntoStatus::into_status)?;
+        Ok(introspection_json(&convert::introspect_response(introspection)))
+    })
     .await
 }
 
@@ -148,7 +143,7 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
     )
 )]
 pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, "POST /oauth2/revoke", async |visit, principal| {
+    answer(edge, request, async |visit, principal| {
         let form: TokenToLookAt = form(&visit.body)?;
         let wire = v1::RevokeRequest {
             target: Some(v1::revoke_request::Target::Token(form.token)),
@@ -156,7 +151,8 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
         };
         let request = convert::revoke_request(wire)?;
         let revoked = visit.edge.authority.revoke(&principal, &request).await;
-        revoked.map_err(IntoStatus::into_status)?;
+        let revoked = revoked.map_err(IntoStatus::into_status)?;
+        log_revocation(&visit.exchange, &request, &revoked);
         Ok(json!({}))
     })
     .await
@@ -203,11 +199,15 @@ async fn refresh(edge: &Edge, principal: &Principal, form: TokenForm) -> Result<
         .map_err(IntoStatus::into_status)
 }
 
+/// A refusal before the request was read.
+pub(super) fn refused(status: &Status) -> Response {
+    Failure::of(status).into_response()
+}
+
 /// Reads a request, lets its client in, and answers in the words of OAuth 2.0.
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    door: &'static str,
     handle: impl AsyncFnOnce(&Visit, Principal) -> Result<Value, Failure>,
 ) -> Response {
     let visit = match Visit::read(edge, request).await {
@@ -215,7 +215,7 @@ async fn answer(
         Err(unread) => return Failure::from(unread).into_response(),
     };
     let mut failure = None;
-    let answered = visit.edge.door(door, async {
+    let answered = visit.edge.endpoint(&visit.exchange, async {
         match attend(&visit, handle).await {
             Ok(value) => Ok(value),
             Err(failed) => {

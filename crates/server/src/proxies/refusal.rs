@@ -9,6 +9,7 @@ use tessera_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 
 use crate::{
+    edge::Exchange,
     http::Problem,
     status::{self, Reading},
 };
@@ -43,24 +44,32 @@ impl Refusal {
     }
 
     /// Says in the log what the bearer is not told. Never the token.
-    pub(super) fn log(&self, door: &'static str) {
+    pub(super) fn log(&self, exchange: &Exchange) {
+        let rpc = exchange.route.name;
+        let (address, request_id) = (exchange.address, exchange.request_id());
         match self {
             Self::NoToken | Self::Unsure(_) => {}
-            Self::NoGoodToken(why) => tracing::info!(door, why, "a token was refused"),
-            Self::NoScopes(missing) => tracing::info!(door, %missing, "a token lacks scopes"),
+            Self::NoGoodToken(why) => {
+                tracing::info!(rpc, why, %address, request_id, "a token was refused");
+            }
+            Self::NoScopes(missing) => {
+                tracing::info!(rpc, %missing, %address, request_id, "a token lacks scopes");
+            }
             Self::Unlisted { route } => tracing::warn!(
-                door,
+                rpc,
                 route,
+                %address,
+                request_id,
                 "refused: the proxy's configuration does not say which scope this route needs"
             ),
-            Self::Misconfigured { field, problem } => {
-                tracing::warn!(
-                    door,
-                    field,
-                    problem,
-                    "refused: the proxy's configuration is wrong"
-                );
-            }
+            Self::Misconfigured { field, problem } => tracing::warn!(
+                rpc,
+                field,
+                problem,
+                %address,
+                request_id,
+                "refused: the proxy's configuration is wrong"
+            ),
         }
     }
 

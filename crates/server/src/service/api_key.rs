@@ -23,10 +23,12 @@ impl ApiKeyService for ApiKeys {
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
         self.0
-            .call("CreateApiKey", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let request = convert::create_api_key(&wire)?;
                 let new = self.0.authority.create_api_key(&caller.principal, request).await;
                 let new = new.map_err(IntoStatus::into_status)?;
+                let target = format!("API key {} of {}", new.record.id, new.record.client);
+                caller.changed("API key created", &target);
                 Ok(CreateApiKeyResponse {
                     secret: new.secret.expose().to_owned(),
                     api_key: Some(convert::api_key(&new.record, self.now())),
@@ -40,7 +42,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<GetApiKeyRequest>,
     ) -> Result<Response<GetApiKeyResponse>, Status> {
         self.0
-            .call("GetApiKey", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let id = convert::api_key_id(&wire.id)?;
                 let key = self.0.authority.api_key(&caller.principal, &id).await;
                 let key = key.map_err(IntoStatus::into_status)?;
@@ -56,7 +58,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
         self.0
-            .call("ListApiKeys", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let page_size = convert::page_size(wire.page_size)?;
                 let listed = self
                     .0
@@ -82,7 +84,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<RollApiKeyRequest>,
     ) -> Result<Response<RollApiKeyResponse>, Status> {
         self.0
-            .call("RollApiKey", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let (id, overlap) = convert::roll_api_key(&wire)?;
                 let rolled = self
                     .0
@@ -90,6 +92,8 @@ impl ApiKeyService for ApiKeys {
                     .roll_api_key(&caller.principal, &id, overlap)
                     .await;
                 let rolled = rolled.map_err(IntoStatus::into_status)?;
+                let target = format!("API key {id}, to {}", rolled.new.record.id);
+                caller.changed("API key rolled", &target);
                 let now = self.now();
                 Ok(RollApiKeyResponse {
                     secret: rolled.new.secret.expose().to_owned(),
@@ -105,11 +109,12 @@ impl ApiKeyService for ApiKeys {
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         self.0
-            .call("RevokeApiKey", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let id = convert::api_key_id(&wire.id)?;
                 let request = convert::revoke_one(RevokeTarget::ApiKey(id), wire.reason)?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
+                caller.revoked(&request, &revoked);
                 Ok(RevokeApiKeyResponse {
                     matched: revoked.matched,
                     cursor: convert::cursor_text(&revoked),

@@ -21,11 +21,10 @@ use tessera_proto::upstream::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    edge::Edge,
+    edge::{Edge, exchange},
     proxies::{self, Refusal, Said},
 };
 
-const DOOR: &str = "Authorization/Check";
 /// What the keys of this configuration begin with, in a route's `context_extensions`.
 const PREFIX: &str = "tessera.";
 /// What the headers that Tessera vouches for begin with.
@@ -37,6 +36,7 @@ pub(crate) struct ExternalAuthorization(pub(crate) Arc<Edge>);
 #[tonic::async_trait]
 impl Authorization for ExternalAuthorization {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let exchange = exchange(request.extensions())?;
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let AttributeContext {
             request,
@@ -49,7 +49,7 @@ impl Authorization for ExternalAuthorization {
             Err(refusal) => (Err(refusal), false),
         };
         let token = proxies::bearer(authorization(&http).into_iter());
-        let judged = proxies::judge(&self.0, DOOR, said, token).await;
+        let judged = proxies::judge(&self.0, &exchange, said, token).await;
         Ok(Response::new(match judged {
             Ok(judged) => allowed(&judged, &http, removes_token),
             Err(refusal) => denied(&refusal),

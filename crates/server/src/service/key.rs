@@ -18,8 +18,9 @@ impl KeyService for Keys {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        let wire = request.into_inner();
-        self.0.open_call("ListKeys", async { self.list(&wire) }).await
+        self.0
+            .open_call(&request, async { self.list(request.get_ref()) })
+            .await
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Policies(pub(crate) Arc<Edge>);
 impl PolicyService for Policies {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         self.0
-            .call("Check", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let (about, scopes) = convert::check_request(&wire, &caller.principal)?;
                 let checked =
                     self.0
@@ -37,7 +37,7 @@ impl PolicyService for Policies {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         self.0
-            .call("Explain", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let authority = &self.0.authority;
                 match convert::explain_request(wire, &caller.principal)? {
                     ExplainAbout::Question(about, ask) => authority
@@ -56,7 +56,7 @@ impl PolicyService for Policies {
 
     async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanResponse>, Status> {
         self.0
-            .call("Plan", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let files = convert::policy_files(wire);
                 let plan = self.0.authority.plan_policy(&caller.principal, files).await;
                 let plan = plan.map_err(IntoStatus::into_status)?;
@@ -67,7 +67,7 @@ impl PolicyService for Policies {
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         self.0
-            .call("Apply", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let plan = convert::plan_id(&wire.plan)?;
                 let applied = self
                     .0
@@ -75,6 +75,7 @@ impl PolicyService for Policies {
                     .apply_plan(&caller.principal, plan, wire.max_sessions)
                     .await;
                 let applied = applied.map_err(IntoStatus::into_status)?;
+                caller.changed("policy applied", &applied.policy.to_string());
                 Ok(convert::apply_response(&applied, &self.0.authority.place()))
             })
             .await
@@ -82,9 +83,10 @@ impl PolicyService for Policies {
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
         self.0
-            .call("Reload", request, async |caller, _| {
+            .call(request, async |caller, _| {
                 let applied = self.0.authority.reload_for(&caller.principal).await;
                 let applied = applied.map_err(IntoStatus::into_status)?;
+                caller.changed("policy reloaded", &applied.policy.to_string());
                 Ok(convert::reload_response(&applied, &self.0.authority.place()))
             })
             .await
@@ -95,7 +97,7 @@ impl PolicyService for Policies {
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         self.0
-            .call("GetStatus", request, async |caller, _| {
+            .call(request, async |caller, _| {
                 self.0
                     .authority
                     .policy_status_for(&caller.principal)

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     convert,
-    edge::Edge,
+    edge::{Edge, exchange, unauthenticated},
     status::{self, IntoStatus},
 };
 
@@ -38,7 +38,8 @@ impl RevocationService for Revocations {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let principal = self.0.authenticate(&request).await?;
+        let principal = exchange(request.extensions())?.principal().cloned();
+        let principal = principal.ok_or_else(unauthenticated)?;
         let frames = frames(Arc::clone(&self.0), principal, request.into_inner());
         // The stream answers at once and reads the start within: a client may wait for the headers first.
         Ok(Response::new(Box::pin(frames)))
@@ -49,7 +50,7 @@ impl RevocationService for Revocations {
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
         self.0
-            .call("AwaitPropagation", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let propagated = self
                     .0
                     .authority

@@ -21,7 +21,7 @@ impl SessionService for Sessions {
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
         self.0
-            .call("GetSession", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let id = convert::family_id(&wire.family_id)?;
                 let session = self.0.authority.session(&caller.principal, id).await;
                 let session = session.map_err(IntoStatus::into_status)?;
@@ -37,7 +37,7 @@ impl SessionService for Sessions {
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
         self.0
-            .call("ListSessions", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let (by, page_size) = convert::list_sessions(&wire)?;
                 let listed = self
                     .0
@@ -58,11 +58,12 @@ impl SessionService for Sessions {
         request: Request<RevokeSessionRequest>,
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         self.0
-            .call("RevokeSession", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let family = convert::family_id(&wire.family_id)?;
                 let request = convert::revoke_one(RevokeTarget::Family(family), wire.reason)?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
+                caller.revoked(&request, &revoked);
                 Ok(RevokeSessionResponse {
                     matched: revoked.matched,
                     cursor: convert::cursor_text(&revoked),

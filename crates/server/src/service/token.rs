@@ -24,7 +24,7 @@ pub(crate) struct Tokens(pub(crate) Arc<Edge>);
 impl TokenService for Tokens {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         self.0
-            .call("Issue", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let request = convert::issue_request(&wire)?;
                 let issued = self.0.authority.issue(&caller.principal, &request).await;
                 issued
@@ -36,7 +36,7 @@ impl TokenService for Tokens {
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         self.0
-            .call("Refresh", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let request = convert::refresh_request(wire)?;
                 let refreshed = self.0.authority.refresh(&caller.principal, &request).await;
                 refreshed
@@ -51,7 +51,7 @@ impl TokenService for Tokens {
         request: Request<IntrospectRequest>,
     ) -> Result<Response<IntrospectResponse>, Status> {
         self.0
-            .call("Introspect", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let token = convert::token("token", wire.token)?;
                 self.wait_for(&caller, &wire.at_least_as_fresh).await?;
                 let introspection = self.0.authority.introspect(&caller.principal, &token).await;
@@ -67,8 +67,10 @@ impl TokenService for Tokens {
         request: Request<IntrospectManyRequest>,
     ) -> Result<Response<IntrospectManyResponse>, Status> {
         self.0
-            .call("IntrospectMany", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let tokens = convert::tokens(wire.tokens, TOKENS_MAX)?;
+                // The first is counted already.
+                caller.spend(u32::try_from(tokens.len().saturating_sub(1)).unwrap_or(u32::MAX))?;
                 self.wait_for(&caller, &wire.at_least_as_fresh).await?;
                 let mut results = Vec::with_capacity(tokens.len());
                 for token in &tokens {
@@ -84,10 +86,11 @@ impl TokenService for Tokens {
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         self.0
-            .call("Revoke", request, async |caller, wire| {
+            .call(request, async |caller, wire| {
                 let request = convert::revoke_request(wire)?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
+                caller.revoked(&request, &revoked);
                 Ok(RevokeResponse {
                     matched: revoked.matched,
                     cursor: convert::cursor_text(&revoked),
@@ -104,10 +107,10 @@ impl Tokens {
         }
         // A little less than what is left, so that the caller hears why.
         let patience = caller.patience.mul_f64(0.9);
-        self.0
-            .authority
-            .wait_for(cursor, Some(patience))
-            .await
-            .map_err(IntoStatus::into_status)
+        let waiting = async {
+            let waited = self.0.authority.wait_for(cursor, Some(patience)).await;
+            waited.map_err(IntoStatus::into_status)
+        };
+        self.0.wait(caller, waiting).await
     }
 }

@@ -214,7 +214,7 @@ async fn a_body_that_breaks_off_does_nothing() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let world = World::with(Setup {
         server: Limits {
-            call_time_max: Duration::from_secs(1),
+            message_time_max: Duration::from_secs(1),
             ..Limits::default()
         },
         ..Setup::default()

@@ -8,7 +8,7 @@ use tessera_proto::v1::{
     IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest, PlanRequest, RefreshRequest,
     ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest, WatchRequest,
 };
-use tessera_server::Limits;
+use tessera_server::{ClientLimits, Limits};
 use tonic::Status;
 
 use crate::world::{Client, Setup, World, per_second, reason, soon};
@@ -143,6 +143,8 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
 #[tokio::test]
 async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
     let world = World::start().await;
+    let app = world.client("production", "app").await;
+    app.issue_for("user:ann").await;
     let stranger = world.with_key("tsk_production_guess");
     let mut told = String::new();
     for _ in 0..200 {
@@ -152,17 +154,16 @@ async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
         }
     }
     assert_eq!(told, "ResourceExhausted / RATE_LIMITED");
-    world
-        .client("production", "app")
-        .await
-        .issue_for("user:ann")
-        .await;
+    app.issue_for("user:ann").await;
 }
 
 #[tokio::test]
 async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
     let server = Limits {
-        calls_per_second_per_client: per_second(2),
+        per_client: ClientLimits {
+            calls_per_second: per_second(2),
+            ..ClientLimits::default()
+        },
         ..Limits::default()
     };
     let world = World::with(Setup {
@@ -196,6 +197,7 @@ async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
 async fn a_full_server_says_so_at_once() {
     let server = Limits {
         calls_in_flight_max: 0,
+        calls_reserved: 0,
         ..Limits::default()
     };
     let world = World::with(Setup {
@@ -230,8 +232,8 @@ async fn a_message_that_is_too_large_is_refused_without_being_read() {
         subject: "x".repeat(4 * 1024 * 1024),
         ..IssueRequest::default()
     };
-    let call = app.tokens().issue(huge).await;
-    assert!(call.is_err());
+    let refused = app.tokens().issue(huge).await.unwrap_err();
+    assert_eq!(reason(&refused), "InvalidArgument / REQUEST_TOO_LARGE");
     soon("another call", async { app.issue_for("user:ann").await }).await;
     tokio::time::timeout(Duration::from_secs(5), app.issue_for("user:ann"))
         .await

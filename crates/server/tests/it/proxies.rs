@@ -1,6 +1,6 @@
 //! What proxies are told: each question is asked at both doors, which must answer alike.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use serde_json::Value;
 use tessera_authority::{JudgeError, Trigger};
@@ -21,7 +21,7 @@ use tessera_server::Limits;
 use crate::{
     doors::{Answer, send},
     stores::Fragile,
-    world::{Client, Setup, World, access_token, refresh_token, seconds, soon, strings, viewer},
+    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, soon, strings, viewer},
 };
 
 const NAMES: [&str; 4] = [
@@ -633,18 +633,45 @@ async fn an_authority_that_can_not_tell_says_so() {
     let question = Question::with(&token(&app).await);
     world.authority.drain();
     question.ask(&world).await.is_unsure("DRAINING");
-    // Without a token too: the question before is whether anybody may be asked.
-    let full = World::with(Setup {
+    let busy = World::with(Setup {
         server: Limits {
-            calls_in_flight_max: 0,
+            proxy_checks_per_second: NonZeroU32::MIN,
             ..Limits::default()
         },
         ..Setup::default()
     })
     .await;
-    question.ask(&full).await.is_unsure("OVERLOADED");
+    let app = busy.client("production", "app").await;
+    let (first, second) = (token(&app).await, token(&app).await);
+    let answer = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let busy = &busy;
+        async move {
+            let headers = [("authorization", authorization.as_str())];
+            send(busy, "GET /forward-auth", &headers, b"").await
+        }
+    };
+    assert_eq!(answer(&first).await.status, 200);
+    Question::with(&second).ask(&busy).await.is_unsure("OVERLOADED");
+    assert_eq!(answer(&first).await.status, 200, "its signature is known");
+    assert_eq!(answer(&second).await.header("retry-after"), ["1"]);
+}
+
+/// Nobody's place can be taken where there is none at all.
+#[tokio::test]
+async fn without_a_place_a_proxy_is_refused_at_once() {
+    let full = World::with(Setup {
+        server: Limits {
+            unauthenticated_calls_max: 0,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    })
+    .await;
     let answer = send(&full, "GET /forward-auth", &[], b"").await;
-    assert_eq!(answer.header("retry-after"), ["1"]);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, vec!["1"]));
+    let checked = full.authorization().check(CheckRequest::default()).await;
+    assert_eq!(reason(&checked.unwrap_err()), "Unavailable / OVERLOADED");
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 
 use tessera_proto::v1::ErrorReason;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("api_keys.rs"),
     include_str!("calls.rs"),
     include_str!("families.rs"),
+    include_str!("hostile.rs"),
     include_str!("introspection.rs"),
     include_str!("issuing.rs"),
     include_str!("policies.rs"),

@@ -23,7 +23,7 @@ use tessera_proto::v1::{
     revocation_service_client::RevocationServiceClient, revoke_request::Target,
     session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
 };
-use tessera_server::{HttpOptions, Limits, Listeners, ServeError, ServeOptions, serve};
+use tessera_server::{ClientLimits, HttpOptions, Limits, Listeners, ServeError, ServeOptions, serve};
 use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -94,7 +94,10 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             limits: RealmLimits::default(),
-            server: Limits::default(),
+            server: Limits {
+                per_client: ClientLimits::without_rates(),
+                ..Limits::default()
+            },
             store: Arc::new(MemoryStore::new()),
             watch_stall_max: Options::WATCH_STALL_MAX,
             on_policy_loss: OnPolicyLoss::Narrow,
@@ -304,6 +307,11 @@ impl World {
 }
 
 impl Client {
+    /// What its calls go over, with its API key.
+    pub(crate) fn intercepted(&self) -> InterceptedService<Channel, Bearer> {
+        self.channel.clone()
+    }
+
     pub(crate) fn tokens(&self) -> TokenServiceClient<InterceptedService<Channel, Bearer>> {
         TokenServiceClient::new(self.channel.clone())
     }

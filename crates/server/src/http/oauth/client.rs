@@ -42,7 +42,10 @@ impl Credentials {
 
     /// Lets the client in that shows its own API key.
     pub(super) async fn let_in(&self, visit: &Visit) -> Result<Principal, Failure> {
-        let principal = visit.edge.let_in(Some(&self.api_key), visit.peer).await?;
+        let principal = visit
+            .edge
+            .authenticate(&visit.exchange, Some(&self.api_key))
+            .await?;
         let is_itself = self.id.as_ref().is_none_or(|id| {
             let name = principal.client().as_str();
             id == name || name.strip_prefix("client:") == Some(id)
@@ -50,7 +53,7 @@ impl Credentials {
         if is_itself {
             return Ok(principal);
         }
-        visit.edge.count_refusal(visit.peer)?;
+        visit.edge.count_refusal(&visit.exchange)?;
         Err(refused())
     }
 

@@ -1,0 +1,76 @@
+//! Numbers and lengths of time with bounds. What is outside of them is refused with its line and column.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tessera_core::Seconds;
+
+/// A number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
+    /// The number, for a size or a count of things in memory.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// A default, as near to `number` as the bounds allow.
+    pub(super) fn of(number: usize) -> Self {
+        Self(u32::try_from(number).unwrap_or(MAX).clamp(MIN, MAX))
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        match u32::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+            _ => Err(D::Error::custom(format!("expected a number from {MIN} to {MAX}"))),
+        }
+    }
+}
+
+/// A length of time from `MIN` to `MAX` seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time<const MIN: u32, const MAX: u32>(Seconds);
+
+impl<const MIN: u32, const MAX: u32> Time<MIN, MAX> {
+    /// The length of time.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        Duration::from_secs(self.0.0.into())
+    }
+
+    /// The length of time in seconds.
+    #[must_use]
+    pub fn seconds(self) -> Seconds {
+        self.0
+    }
+
+    /// A default, as near to `time` as the bounds allow.
+    pub(super) fn of(time: Duration) -> Self {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(MAX);
+        Self(Seconds(seconds.clamp(MIN, MAX)))
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Time<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let time = Seconds::deserialize(deserializer)?;
+        if (MIN..=MAX).contains(&time.0) {
+            return Ok(Self(time));
+        }
+        let (shortest, longest) = (Seconds(MIN), Seconds(MAX));
+        Err(D::Error::custom(format!(
+            "expected a time from {shortest} to {longest}"
+        )))
+    }
+}

@@ -1,0 +1,83 @@
+//! The body of an answer: while it is not taken, its exchange keeps its places, and a peer that does not take
+//! it in time loses its connection.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::body::{Body, Bytes};
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::{exchange::Exchange, peer::UntakenAnswer, route::Shape};
+use crate::status;
+
+/// The body of one answer.
+pub(crate) struct AnswerBody {
+    inner: Body,
+    exchange: Arc<Exchange>,
+    /// Whether it was ended before its own end.
+    is_over: bool,
+    /// None where the answer is a stream, which has no end in time.
+    _untaken: Option<UntakenAnswer>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(inner: Body, exchange: Arc<Exchange>, is_stream: bool) -> Self {
+        if let Some(stranger) = exchange.stranger() {
+            stranger.answers();
+        }
+        let untaken = (!is_stream && !inner.is_end_stream()).then(|| exchange.peer.give_answer());
+        Self {
+            inner,
+            exchange,
+            is_over: false,
+            _untaken: untaken,
+        }
+    }
+
+    /// Another took the place of its exchange: a gRPC call is told why, an HTTP answer is cut off.
+    fn evicted(&mut self) -> Option<Result<Frame<Bytes>, axum::Error>> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
+        let status = status::overloaded();
+        match self.exchange.route.shape {
+            Shape::Http => Some(Err(axum::Error::new(status))),
+            Shape::Unary | Shape::Stream => {
+                let mut trailers = HeaderMap::new();
+                // A status that can't be written leaves the stream without one, which is an error, too.
+                let _ = status.add_header(&mut trailers);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+        }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        if let Some(stranger) = this.exchange.stranger()
+            && stranger.poll_evicted(cx.waker())
+        {
+            return Poll::Ready(this.evicted());
+        }
+        Pin::new(&mut this.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

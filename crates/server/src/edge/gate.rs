@@ -1,0 +1,176 @@
+//! The way in for every request: who calls is found out from its head, its places are taken, and only then is
+//! its body read, within bounds. The way out, too: an answer keeps its places until it is taken.
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
+
+use axum::{Router, body::Body};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use super::{
+    Edge,
+    answer_body::AnswerBody,
+    bytes::TakenBytes,
+    exchange::Exchange,
+    peer::Peer,
+    request_body::RequestBody,
+    route::{Caller, Route, Shape},
+};
+use crate::{http as endpoints, status};
+
+impl Edge {
+    /// Serves one request of `peer`.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        router: Router,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let route = Route::of(request.uri().path());
+        if route.shape != Shape::Http && !is_grpc(request.headers()) {
+            let response = endpoints::not_grpc();
+            let exchange = self.begin(route, &peer, request.headers(), None);
+            return Ok(self.answer(Arc::new(exchange), response));
+        }
+        let stranger = match route.caller {
+            Caller::Client => None,
+            Caller::Anyone => match self.strangers.admit(&peer) {
+                Ok(stranger) => Some(stranger),
+                Err(super::strangers::Full) => {
+                    let exchange = self.begin(route, &peer, request.headers(), None);
+                    return Ok(self.refuse(Arc::new(exchange), &request, &status::overloaded()));
+                }
+            },
+        };
+        let exchange = Arc::new(self.begin(route, &peer, request.headers(), stranger));
+        if let Err(status) = self.enter(&exchange, request.headers()).await {
+            return Ok(self.refuse(exchange, &request, &status));
+        }
+        let request = self.opened(request, &exchange);
+        let Ok(response) = router.oneshot(request).await;
+        Ok(self.answer(exchange, response))
+    }
+
+    fn begin(
+        &self,
+        route: &'static Route,
+        peer: &Arc<Peer>,
+        headers: &HeaderMap,
+        stranger: Option<super::strangers::Stranger>,
+    ) -> Exchange {
+        let address = self.caller(peer, headers);
+        Exchange::begin(route, peer, address, headers, self.limits.call_time_max, stranger)
+    }
+
+    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        super::address::caller(peer.address().ip(), headers, &self.limits.trusted_proxies)
+    }
+
+    /// Finds out who calls, where the head says it, and takes the call's places.
+    async fn enter(&self, exchange: &Arc<Exchange>, headers: &HeaderMap) -> Result<(), Status> {
+        if exchange.route.caller == Caller::Anyone {
+            return Ok(());
+        }
+        let entering = self.authenticate(exchange, credential(headers));
+        match tokio::time::timeout(exchange.time_left(), entering).await {
+            Ok(entered) => entered.map(drop),
+            Err(_) => Err(status::deadline_exceeded()),
+        }
+    }
+
+    /// The request with a bounded body, for the services.
+    fn opened(&self, request: Request<Incoming>, exchange: &Arc<Exchange>) -> Request<Body> {
+        let mut budgets = vec![
+            Arc::clone(&self.request_bytes),
+            Arc::clone(&exchange.peer.request_bytes),
+        ];
+        budgets.extend(exchange.client().map(|client| Arc::clone(&client.request_bytes)));
+        let (mut parts, body) = request.into_parts();
+        let body = RequestBody::new(
+            body,
+            Arc::clone(exchange),
+            TakenBytes::of(budgets),
+            self.limits.message_time_max,
+        );
+        if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
+            parts.headers.insert("x-request-id", id);
+        }
+        parts.extensions.insert(Arc::clone(exchange));
+        Request::from_parts(parts, Body::new(body))
+    }
+
+    /// Refuses a request whose body is not read.
+    fn refuse(
+        &self,
+        exchange: Arc<Exchange>,
+        request: &Request<Incoming>,
+        status: &Status,
+    ) -> Response<AnswerBody> {
+        self.observe(&exchange, Err(status));
+        let response = match exchange.route.shape {
+            Shape::Http => endpoints::refused(request.uri().path(), status),
+            Shape::Unary | Shape::Stream => status.clone().into_http(),
+        };
+        self.answer(exchange, response)
+    }
+
+    fn answer(&self, exchange: Arc<Exchange>, response: Response<Body>) -> Response<AnswerBody> {
+        let mut response = response;
+        self.observe_unserved(&exchange, &response);
+        if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
+            response.headers_mut().entry("x-request-id").or_insert(id);
+        }
+        let is_stream = exchange.route.answers_with_stream;
+        response.map(|body| AnswerBody::new(body, exchange, is_stream))
+    }
+
+    /// Counts and logs what no service did: health, reflection, and requests that can't be decoded.
+    fn observe_unserved(&self, exchange: &Exchange, response: &Response<Body>) {
+        let status = match Status::from_header_map(response.headers()) {
+            Some(status) if status.code() != Code::Ok => Some(status),
+            _ if exchange.route.shape == Shape::Http && response.status() >= StatusCode::BAD_REQUEST => {
+                Some(Status::new(Code::InvalidArgument, response.status().to_string()))
+            }
+            _ => None,
+        };
+        self.observe(exchange, status.as_ref().map_or(Ok(()), Err));
+    }
+}
+
+/// The API key in `authorization: Bearer …`; none where there is no such header, or several.
+pub(super) fn credential(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_bearer_header_is_a_credential() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(credential(&headers), None);
+        headers.append("authorization", "Bearer tsk_x".parse().unwrap());
+        assert_eq!(credential(&headers), Some("tsk_x"));
+        headers.append("authorization", "Bearer tsk_y".parse().unwrap());
+        assert_eq!(credential(&headers), None);
+        for other in ["tsk_x", "Basic dHNr", "Bearer", ""] {
+            let mut headers = HeaderMap::new();
+            headers.append("authorization", other.parse().unwrap());
+            assert_eq!(credential(&headers), None, "{other}");
+        }
+    }
+}

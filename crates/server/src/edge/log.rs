@@ -1,0 +1,124 @@
+//! The log lines of exchanges: who, what, from where, with which outcome.
+//!
+//! Refusals are sampled, so that nobody fills the log: those without a credential share a rate, and each
+//! client has its own. What was left out is counted and said. Changes are always logged: they are
+//! authorized, and few.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use super::exchange::Exchange;
+
+/// Refusals a second that are logged of all callers without a credential; in bursts of five times as many.
+const STRANGERS_PER_SECOND: u32 = 20;
+
+/// The log of exchanges.
+pub(super) struct CallLog {
+    strangers: DefaultDirectRateLimiter,
+    left_out: AtomicU64,
+}
+
+impl Default for CallLog {
+    fn default() -> Self {
+        Self {
+            strangers: sampler(STRANGERS_PER_SECOND),
+            left_out: AtomicU64::new(0),
+        }
+    }
+}
+
+/// So many lines a second, in bursts of five times as many.
+pub(super) fn sampler(per_second: u32) -> DefaultDirectRateLimiter {
+    let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(4));
+    RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
+}
+
+impl CallLog {
+    /// Logs how an exchange was answered.
+    pub(super) fn answered(&self, exchange: &Exchange, outcome: Result<(), &Status>) {
+        let rpc = exchange.route.name;
+        let request_id = exchange.request_id();
+        let took = exchange.took();
+        let Err(status) = outcome else {
+            tracing::debug!(rpc, request_id, ?took, "call served");
+            return;
+        };
+        if !tracing::enabled!(tracing::Level::INFO) || !self.admits(exchange) {
+            return;
+        }
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        let who = Who::of(exchange);
+        tracing::info!(
+            rpc,
+            code = ?status.code(),
+            reason,
+            detail = status.message(),
+            realm = who.realm,
+            client = who.client,
+            api_key = who.api_key,
+            address = %exchange.address,
+            request_id,
+            ?took,
+            "call refused"
+        );
+    }
+
+    /// Whether another line about a refusal of this caller may be written now.
+    pub(super) fn admits(&self, exchange: &Exchange) -> bool {
+        let sampler = exchange.client().map_or(&self.strangers, |client| &client.log);
+        let admits = sampler.check().is_ok();
+        if !admits {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        admits
+    }
+
+    /// Says how many lines were left out since the last time.
+    pub(super) fn report_left_out(&self) {
+        let lines = self.left_out.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            tracing::warn!(lines, "refusals were too many to log each");
+        }
+    }
+}
+
+/// Logs a change that a call made: who, what, from where.
+pub(super) fn changed(exchange: &Exchange, change: &str, target: &str) {
+    let who = Who::of(exchange);
+    tracing::info!(
+        change,
+        target,
+        rpc = exchange.route.name,
+        realm = who.realm,
+        client = who.client,
+        api_key = who.api_key,
+        address = %exchange.address,
+        request_id = exchange.request_id(),
+        "changed"
+    );
+}
+
+/// Who was authenticated, as far as anybody was.
+#[derive(Default)]
+struct Who<'a> {
+    realm: Option<&'a str>,
+    client: Option<&'a str>,
+    api_key: Option<&'a str>,
+}
+
+impl<'a> Who<'a> {
+    fn of(exchange: &'a Exchange) -> Self {
+        exchange.principal().map_or_else(Self::default, |principal| Self {
+            realm: Some(principal.realm_name().as_str()),
+            client: Some(principal.client().as_str()),
+            api_key: Some(principal.api_key().as_str()),
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! The other end of a connection: what is known of it, and how the connection is ended.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::bytes::ByteBudget;
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// After the exchanges under way; no new one may begin.
+    Gracefully = 1,
+    /// At once.
+    Now = 2,
+}
+
+/// The other end of one connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: SocketAddr,
+    opened_at: Instant,
+    /// Whether a client was authenticated on this connection.
+    is_authenticated: AtomicBool,
+    exchanges: AtomicUsize,
+    /// When the last exchange began or ended, in milliseconds after `opened_at`.
+    used_at: AtomicU64,
+    ending: AtomicU8,
+    ends: Notify,
+    /// When each answer that is not yet taken was given, with a number that makes it unique.
+    answers: Mutex<BTreeSet<(Instant, u64)>>,
+    next_answer: AtomicU64,
+    pub(crate) request_bytes: Arc<ByteBudget>,
+    pub(crate) answer_bytes: Arc<ByteBudget>,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, request_bytes_max: usize, answer_bytes_max: usize) -> Self {
+        Self {
+            address,
+            opened_at: Instant::now(),
+            is_authenticated: AtomicBool::new(false),
+            exchanges: AtomicUsize::new(0),
+            used_at: AtomicU64::new(0),
+            ending: AtomicU8::new(0),
+            ends: Notify::new(),
+            answers: Mutex::default(),
+            next_answer: AtomicU64::new(0),
+            request_bytes: ByteBudget::new(request_bytes_max),
+            answer_bytes: ByteBudget::new(answer_bytes_max),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client was authenticated on this connection.
+    pub(crate) fn authenticated(&self) {
+        self.is_authenticated.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    /// An exchange begins on the connection; it ends when the guard is dropped.
+    pub(crate) fn begin_exchange(self: &Arc<Self>) -> OpenExchange {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+        OpenExchange(Arc::clone(self))
+    }
+
+    /// For how long nothing has been under way; none where something is.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        if self.exchanges.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let used_at = self.opened_at + Duration::from_millis(self.used_at.load(Ordering::Relaxed));
+        Some(used_at.elapsed())
+    }
+
+    /// For how long the oldest answer has not been taken.
+    pub(crate) fn answer_untaken_for(&self) -> Option<Duration> {
+        self.lock_answers()
+            .first()
+            .map(|(given_at, _)| given_at.elapsed())
+    }
+
+    /// Ends the connection. A second call can only make it end sooner.
+    pub(crate) fn end(&self, ending: Ending) {
+        if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
+            self.ends.notify_one();
+        }
+    }
+
+    /// Ready when the connection is to end, and once more when it is to end sooner.
+    pub(crate) async fn ends(&self) -> Ending {
+        loop {
+            self.ends.notified().await;
+            match self.ending.load(Ordering::Relaxed) {
+                0 => {}
+                1 => return Ending::Gracefully,
+                _ => return Ending::Now,
+            }
+        }
+    }
+
+    /// An answer was given; it is taken when the guard is dropped.
+    pub(crate) fn give_answer(self: &Arc<Self>) -> UntakenAnswer {
+        let number = self.next_answer.fetch_add(1, Ordering::Relaxed);
+        let key = (Instant::now(), number);
+        self.lock_answers().insert(key);
+        UntakenAnswer {
+            peer: Arc::clone(self),
+            key,
+        }
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used_at.store(now, Ordering::Relaxed);
+    }
+
+    fn lock_answers(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An exchange that is under way.
+#[derive(Debug)]
+pub(crate) struct OpenExchange(Arc<Peer>);
+
+impl Drop for OpenExchange {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.exchanges.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that was given and is not yet taken.
+#[derive(Debug)]
+pub(crate) struct UntakenAnswer {
+    peer: Arc<Peer>,
+    key: (Instant, u64),
+}
+
+impl Drop for UntakenAnswer {
+    fn drop(&mut self) {
+        self.peer.lock_answers().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Arc<Peer> {
+        Arc::new(Peer::new(([127, 0, 0, 1], 1).into(), 1, 1))
+    }
+
+    #[tokio::test]
+    async fn an_ending_is_told_even_if_nobody_waits_yet_and_can_become_sooner() {
+        let peer = peer();
+        peer.end(Ending::Gracefully);
+        assert_eq!(peer.ends().await, Ending::Gracefully);
+        peer.end(Ending::Now);
+        peer.end(Ending::Gracefully);
+        assert_eq!(peer.ends().await, Ending::Now);
+    }
+
+    #[test]
+    fn what_is_under_way_is_not_idle() {
+        let peer = peer();
+        assert!(peer.idle_for().is_some());
+        let exchange = peer.begin_exchange();
+        assert!(peer.idle_for().is_none());
+        drop(exchange);
+        assert!(peer.idle_for().is_some());
+    }
+
+    #[test]
+    fn the_oldest_untaken_answer_counts() {
+        let peer = peer();
+        assert!(peer.answer_untaken_for().is_none());
+        let (first, second) = (peer.give_answer(), peer.give_answer());
+        drop(first);
+        assert!(peer.answer_untaken_for().is_some());
+        drop(second);
+        assert!(peer.answer_untaken_for().is_none());
+    }
+}

@@ -1,0 +1,258 @@
+//! The body of a request, bounded while it arrives: in time, in bytes, and in what its caller may take.
+//!
+//! A gRPC message is handed on when it is whole, so that nothing reserves memory for what is only announced.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use super::{bytes::TakenBytes, exchange::Exchange, route::Shape};
+use crate::status;
+
+/// Before each gRPC message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// The body of one request.
+pub(crate) struct RequestBody<B = Incoming> {
+    inner: B,
+    exchange: Arc<Exchange>,
+    taken: TakenBytes,
+    message_time_max: Duration,
+    /// What has arrived of messages that are not handed on yet.
+    arrived: Vec<u8>,
+    /// Bytes that were handed on and are given back when the next ones are asked for.
+    handed_on: usize,
+    trailers: Option<HeaderMap>,
+    /// Runs while the caller keeps us waiting for a message.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Whether a first message was handed on.
+    has_begun: bool,
+    has_ended: bool,
+}
+
+type Step<T> = Poll<Option<Result<T, Status>>>;
+
+impl<B> RequestBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    pub(super) fn new(
+        inner: B,
+        exchange: Arc<Exchange>,
+        taken: TakenBytes,
+        message_time_max: Duration,
+    ) -> Self {
+        Self {
+            inner,
+            exchange,
+            taken,
+            message_time_max,
+            arrived: Vec::new(),
+            handed_on: 0,
+            trailers: None,
+            patience: None,
+            has_begun: false,
+            has_ended: false,
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        self.exchange.route.shape
+    }
+
+    /// The next bytes to hand on: a whole message, or of an HTTP body what has arrived.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
+        self.give_back();
+        loop {
+            if let Some(stranger) = self.exchange.stranger()
+                && stranger.poll_evicted(cx.waker())
+            {
+                return Poll::Ready(Some(Err(status::overloaded())));
+            }
+            match self.whole_message() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Poll::Ready(Some(Ok(self.hand_on(message)))),
+                Err(status) => return Poll::Ready(Some(Err(status))),
+            }
+            let Some(bytes) = ready!(self.poll_arrival(cx)) else {
+                return self.end();
+            };
+            let bytes = match bytes.and_then(|bytes| self.take(bytes.len()).map(|()| bytes)) {
+                Ok(bytes) => bytes,
+                Err(status) => return Poll::Ready(Some(Err(status))),
+            };
+            if self.shape() == Shape::Http {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len()) {
+                // The common case: one frame with one message needs no copy.
+                return Poll::Ready(Some(self.check_length(bytes.len()).map(|()| self.hand_on(bytes))));
+            }
+            self.arrived.extend_from_slice(&bytes);
+        }
+    }
+
+    /// What arrives next; nothing at the end. Fails where it takes too long.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok();
+                    self.has_ended = true;
+                    Poll::Ready(None)
+                }
+            },
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(broken(error)))),
+            Poll::Ready(None) => {
+                self.has_ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                ready!(self.poll_patience(cx));
+                Poll::Ready(Some(Err(status::request_too_slow(self.message_time_max))))
+            }
+        }
+    }
+
+    /// Ready when the caller has kept us waiting for too long. A client's stream may be silent between
+    /// messages; nothing else may.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_stream = self.shape() == Shape::Stream;
+        let may_be_silent = is_stream && self.has_begun && self.exchange.stranger().is_none();
+        if may_be_silent && self.arrived.is_empty() {
+            self.patience = None;
+            return Poll::Pending;
+        }
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(sleep(self.message_time_max)));
+        patience.as_mut().poll(cx)
+    }
+
+    /// Takes the first message out of what has arrived, if all of it has.
+    fn whole_message(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(length) = message_bytes(&self.arrived) else {
+            return Ok(None);
+        };
+        self.check_length(length)?;
+        if self.arrived.len() < length {
+            return Ok(None);
+        }
+        let rest = self.arrived.split_off(length);
+        Ok(Some(std::mem::replace(&mut self.arrived, rest).into()))
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), Status> {
+        let max = self.exchange.route.message_bytes_max;
+        if length - PREFIX_BYTES > max {
+            return Err(status::request_too_large(length - PREFIX_BYTES, max));
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, message: Bytes) -> Bytes {
+        self.handed_on = message.len();
+        self.has_begun = true;
+        if self.shape() == Shape::Stream {
+            // The time for the next message begins with it.
+            self.patience = None;
+        }
+        message
+    }
+
+    /// The end of the body. What is left of a message is handed on, so that its reader says what is wrong.
+    fn end(&mut self) -> Step<Bytes> {
+        if self.arrived.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(std::mem::take(&mut self.arrived).into())))
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Status> {
+        let fits = match self.exchange.stranger() {
+            Some(stranger) => stranger.take(bytes).is_ok(),
+            None => true,
+        };
+        if fits && self.taken.take(bytes) {
+            return Ok(());
+        }
+        Err(status::overloaded())
+    }
+
+    fn give_back(&mut self) {
+        let handed_on = std::mem::take(&mut self.handed_on);
+        if handed_on == 0 {
+            return;
+        }
+        self.taken.give_back(handed_on);
+        if let Some(stranger) = self.exchange.stranger()
+            && self.arrived.is_empty()
+        {
+            stranger.give_back();
+        }
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        match ready!(this.poll_bytes(cx)) {
+            Some(result) => Poll::Ready(Some(result.map(Frame::data))),
+            None => Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.arrived.is_empty() && self.trailers.is_none() && (self.has_ended || self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        // The request was read, or is not wanted: from here on we work.
+        if let Some(stranger) = self.exchange.stranger() {
+            stranger.give_back();
+            stranger.works();
+        }
+    }
+}
+
+/// The length of a message with its prefix; none where the prefix is not whole yet.
+fn message_bytes(arrived: &[u8]) -> Option<usize> {
+    let (prefix, _) = arrived.split_first_chunk::<PREFIX_BYTES>()?;
+    let [_compressed, length @ ..] = prefix;
+    usize::try_from(u32::from_be_bytes(*length))
+        .ok()?
+        .checked_add(PREFIX_BYTES)
+}
+
+/// The connection or the stream broke.
+fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Status {
+    Status::from_error(Box::new(error))
+}

@@ -1,0 +1,354 @@
+//! What a path is served as: who may call it, how long its messages may be, and what a call costs.
+//!
+//! The table is explicit, so that no RPC is served without a limit: a test compares it with the contract.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+/// Whose credential a request needs before a byte of its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A client's API key, in the `authorization` header.
+    Client,
+    /// None; or one that the body may hold, which the handler checks.
+    Anyone,
+}
+
+/// How a request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One gRPC message.
+    Unary,
+    /// gRPC messages until either side ends the stream.
+    Stream,
+    /// Bytes, as HTTP has them.
+    Http,
+}
+
+/// What a call takes from its client's allowance while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// It works: it has one of the client's places for calls at work.
+    Call,
+    /// It waits for something to happen: it has one of the client's places for waiting calls.
+    Wait,
+    /// It is a stream of events: it has one of the client's places for watches.
+    Watch,
+}
+
+/// How requests to one path are served.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The name in metrics and logs.
+    pub(crate) name: &'static str,
+    pub(crate) caller: Caller,
+    pub(crate) shape: Shape,
+    /// Whether the answer is a stream that ends when either side wants it to.
+    pub(crate) answers_with_stream: bool,
+    /// The longest message, in bytes.
+    pub(crate) message_bytes_max: usize,
+    pub(crate) work: Work,
+    /// What a call counts for in the client's rate, before its content is known.
+    pub(crate) cost: u32,
+    /// About what a call writes to the disk, in KiB, audit record included.
+    pub(crate) writes_kib: u32,
+    /// Whether an administrator's call may take a reserved place.
+    pub(crate) is_administration: bool,
+}
+
+impl Route {
+    /// How requests to `path` are served.
+    pub(crate) fn of(path: &str) -> &'static Self {
+        static BY_PATH: LazyLock<HashMap<&'static str, &'static Route>> =
+            LazyLock::new(|| ROUTES.iter().map(|(path, route)| (*path, route)).collect());
+        BY_PATH.get(path).copied().unwrap_or(&OTHER)
+    }
+
+    const fn client(name: &'static str, message_bytes_max: usize) -> Self {
+        Self {
+            name,
+            caller: Caller::Client,
+            shape: Shape::Unary,
+            answers_with_stream: false,
+            message_bytes_max,
+            work: Work::Call,
+            cost: 1,
+            writes_kib: 0,
+            is_administration: false,
+        }
+    }
+
+    const fn anyone(name: &'static str, shape: Shape, message_bytes_max: usize) -> Self {
+        Self {
+            caller: Caller::Anyone,
+            shape,
+            answers_with_stream: matches!(shape, Shape::Stream),
+            ..Self::client(name, message_bytes_max)
+        }
+    }
+
+    const fn costs(self, cost: u32) -> Self {
+        Self { cost, ..self }
+    }
+
+    const fn writes(self, writes_kib: u32) -> Self {
+        Self { writes_kib, ..self }
+    }
+
+    const fn administers(self) -> Self {
+        Self {
+            is_administration: true,
+            ..self
+        }
+    }
+}
+
+/// A request that names one thing, and little more.
+const SMALL: usize = 16 * 1024;
+/// A request with lists of names: scopes, roles, labels.
+const NAMES: usize = 64 * 1024;
+/// A hundred tokens of 4 KiB, and what names them.
+const TOKENS: usize = 512 * 1024;
+/// A mebibyte of policy files, and what names them.
+const POLICY_FILES: usize = (1024 + 64) * 1024;
+/// A request's headers, of which Envoy lets through 60 KiB, and what it says of them.
+const CHECKED_REQUEST: usize = 256 * 1024;
+/// The name of a service or symbol.
+const SYMBOL: usize = 4 * 1024;
+/// A body at an HTTP endpoint.
+const BODY: usize = 64 * 1024;
+
+/// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
+static OTHER: Route = Route::anyone("other", Shape::Http, BODY);
+
+static ROUTES: [(&str, Route); 35] = [
+    (
+        "/tessera.v1.TokenService/Issue",
+        Route::client("Issue", NAMES).writes(3),
+    ),
+    (
+        "/tessera.v1.TokenService/Refresh",
+        Route::client("Refresh", NAMES).writes(3),
+    ),
+    (
+        "/tessera.v1.TokenService/Introspect",
+        Route::client("Introspect", NAMES),
+    ),
+    (
+        "/tessera.v1.TokenService/IntrospectMany",
+        Route::client("IntrospectMany", TOKENS),
+    ),
+    (
+        "/tessera.v1.TokenService/Revoke",
+        Route::client("Revoke", NAMES).costs(5).writes(2).administers(),
+    ),
+    (
+        "/tessera.v1.SessionService/GetSession",
+        Route::client("GetSession", SMALL).administers(),
+    ),
+    (
+        "/tessera.v1.SessionService/ListSessions",
+        Route::client("ListSessions", SMALL).costs(20).administers(),
+    ),
+    (
+        "/tessera.v1.SessionService/RevokeSession",
+        Route::client("RevokeSession", SMALL)
+            .costs(2)
+            .writes(2)
+            .administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/CreateApiKey",
+        Route::client("CreateApiKey", SMALL)
+            .costs(10)
+            .writes(2)
+            .administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/GetApiKey",
+        Route::client("GetApiKey", SMALL).administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/ListApiKeys",
+        Route::client("ListApiKeys", SMALL).costs(20).administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/RollApiKey",
+        Route::client("RollApiKey", SMALL)
+            .costs(10)
+            .writes(2)
+            .administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/RevokeApiKey",
+        Route::client("RevokeApiKey", SMALL)
+            .costs(5)
+            .writes(2)
+            .administers(),
+    ),
+    (
+        "/tessera.v1.PolicyService/Check",
+        Route::client("Check", NAMES).costs(5),
+    ),
+    (
+        "/tessera.v1.PolicyService/Explain",
+        Route::client("Explain", NAMES).costs(20),
+    ),
+    (
+        "/tessera.v1.PolicyService/Plan",
+        Route::client("Plan", POLICY_FILES).costs(200).administers(),
+    ),
+    (
+        "/tessera.v1.PolicyService/Apply",
+        Route::client("Apply", SMALL).costs(200).writes(2).administers(),
+    ),
+    (
+        "/tessera.v1.PolicyService/Reload",
+        Route::client("Reload", SMALL).costs(200).writes(2).administers(),
+    ),
+    (
+        "/tessera.v1.PolicyService/GetStatus",
+        Route::client("GetStatus", SMALL).costs(2).administers(),
+    ),
+    (
+        "/tessera.v1.RevocationService/Watch",
+        Route {
+            shape: Shape::Stream,
+            answers_with_stream: true,
+            work: Work::Watch,
+            ..Route::client("Watch", SMALL).costs(10)
+        },
+    ),
+    (
+        "/tessera.v1.RevocationService/AwaitPropagation",
+        Route {
+            work: Work::Wait,
+            ..Route::client("AwaitPropagation", SMALL)
+        },
+    ),
+    (
+        "/tessera.v1.KeyService/ListKeys",
+        Route::anyone("ListKeys", Shape::Unary, SYMBOL),
+    ),
+    (
+        "/grpc.health.v1.Health/Check",
+        Route::anyone("Health/Check", Shape::Unary, SYMBOL),
+    ),
+    (
+        "/grpc.health.v1.Health/Watch",
+        Route {
+            answers_with_stream: true,
+            ..Route::anyone("Health/Watch", Shape::Unary, SYMBOL)
+        },
+    ),
+    (
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        Route::anyone("ServerReflectionInfo", Shape::Stream, SYMBOL),
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        Route::anyone("ServerReflectionInfo", Shape::Stream, SYMBOL),
+    ),
+    (
+        "/envoy.service.auth.v3.Authorization/Check",
+        Route::anyone("Authorization/Check", Shape::Unary, CHECKED_REQUEST),
+    ),
+    (
+        "/auth/api-key",
+        Route::anyone("POST /auth/api-key", Shape::Http, BODY).writes(3),
+    ),
+    (
+        "/auth/refresh",
+        Route::anyone("POST /auth/refresh", Shape::Http, BODY).writes(3),
+    ),
+    (
+        "/oauth2/token",
+        Route::anyone("POST /oauth2/token", Shape::Http, BODY).writes(3),
+    ),
+    (
+        "/oauth2/introspect",
+        Route::anyone("POST /oauth2/introspect", Shape::Http, BODY),
+    ),
+    (
+        "/oauth2/revoke",
+        Route::anyone("POST /oauth2/revoke", Shape::Http, BODY)
+            .costs(5)
+            .writes(2),
+    ),
+    ("/keys", Route::anyone("GET /keys", Shape::Http, BODY)),
+    (
+        "/openapi.json",
+        Route::anyone("GET /openapi.json", Shape::Http, BODY),
+    ),
+    (
+        "/forward-auth",
+        Route::anyone("GET /forward-auth", Shape::Http, BODY),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+    use tessera_proto::{FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET};
+
+    use super::*;
+
+    /// The paths of all RPCs that are served, with whether they stream requests and answers.
+    fn served() -> Vec<(String, bool, bool)> {
+        let sets = [
+            FILE_DESCRIPTOR_SET,
+            UPSTREAM_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let sets = sets.map(|bytes| FileDescriptorSet::decode(bytes).unwrap());
+        let mut served = Vec::new();
+        for file in sets.iter().flat_map(|set| &set.file) {
+            for service in &file.service {
+                served.extend(service.method.iter().map(|method| {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    (path, method.client_streaming(), method.server_streaming())
+                }));
+            }
+        }
+        served
+    }
+
+    #[test]
+    fn every_rpc_has_its_limits() {
+        for (path, streams, answers_with_stream) in served() {
+            let route = ROUTES.iter().find(|(known, _)| *known == path);
+            let (_, route) = route.unwrap_or_else(|| panic!("{path} is not in the table"));
+            assert_eq!(route.shape == Shape::Stream, streams, "{path}");
+            assert_eq!(route.answers_with_stream, answers_with_stream, "{path}");
+            let is_own = path.starts_with("/tessera.v1.");
+            let is_open = path == "/tessera.v1.KeyService/ListKeys";
+            assert_eq!(route.caller == Caller::Client, is_own && !is_open, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_nothing_else_and_nothing_twice() {
+        let served: BTreeSet<_> = served().into_iter().map(|(path, ..)| path).collect();
+        let mut seen = BTreeSet::new();
+        for (path, route) in &ROUTES {
+            assert!(seen.insert(path), "{path} is there twice");
+            let is_endpoint = route.shape == Shape::Http;
+            assert!(is_endpoint || served.contains(*path), "nobody serves {path}");
+        }
+        for path in crate::http::PATHS
+            .iter()
+            .filter(|path| !path.starts_with("/.well-known"))
+        {
+            assert!(seen.contains(path), "{path} is not in the table");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_served_as_a_stranger() {
+        assert_eq!(Route::of("/nothing").caller, Caller::Anyone);
+    }
+}

@@ -1,0 +1,275 @@
+//! What is kept for callers without a credential: a bounded number of exchanges, and of bytes.
+//!
+//! Where the bound is reached, a new exchange takes the place of the oldest one whose caller keeps us
+//! waiting: it has not sent its request, or does not take its answer. An honest request is whole within
+//! milliseconds, so it is never the oldest for long, however many others are left unfinished.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use super::peer::{Ending, Peer};
+
+/// The exchanges of all callers without a credential.
+#[derive(Debug)]
+pub(crate) struct Strangers {
+    count_max: usize,
+    bytes_max: usize,
+    present: Mutex<Present>,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    next: u64,
+    count: usize,
+    bytes: usize,
+    /// Those whose caller keeps us waiting, the oldest first.
+    waiting_for: BTreeMap<u64, Arc<Visitor>>,
+}
+
+/// One exchange. It has its place until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    all: Arc<Strangers>,
+    number: u64,
+    visitor: Arc<Visitor>,
+}
+
+#[derive(Debug)]
+struct Visitor {
+    peer: Arc<Peer>,
+    is_evicted: AtomicBool,
+    /// Whether its answer is given: what is left of its request does not matter then.
+    is_answered: AtomicBool,
+    /// Whoever polls its request or its answer.
+    waker: Mutex<Option<Waker>>,
+    bytes: Mutex<usize>,
+}
+
+/// There is no place, and nobody whose place could be taken.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Strangers {
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            count_max,
+            bytes_max,
+            present: Mutex::default(),
+        })
+    }
+
+    /// A place for a new exchange on `peer`, whose request is still to come.
+    pub(crate) fn admit(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Stranger, Full> {
+        let visitor = Arc::new(Visitor {
+            peer: Arc::clone(peer),
+            is_evicted: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+            waker: Mutex::default(),
+            bytes: Mutex::new(0),
+        });
+        let mut present = self.lock();
+        let mut evicted = Vec::new();
+        while present.count >= self.count_max {
+            let Some(oldest) = present.evict_oldest() else {
+                return Err(Full);
+            };
+            evicted.push(oldest);
+        }
+        let number = present.next;
+        present.next += 1;
+        present.count += 1;
+        present.waiting_for.insert(number, Arc::clone(&visitor));
+        drop(present);
+        evicted.iter().for_each(|visitor| visitor.send_away());
+        Ok(Stranger {
+            all: Arc::clone(self),
+            number,
+            visitor,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Present {
+    /// Takes the place and the bytes of the oldest that keeps us waiting.
+    fn evict_oldest(&mut self) -> Option<Arc<Visitor>> {
+        let (_, visitor) = self.waiting_for.pop_first()?;
+        visitor.is_evicted.store(true, Ordering::Relaxed);
+        self.count -= 1;
+        self.bytes -= std::mem::take(&mut *visitor.lock_bytes());
+        Some(visitor)
+    }
+}
+
+impl Stranger {
+    /// Takes bytes of its request, from the oldest others where too few are left.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Full> {
+        let mut present = self.all.lock();
+        let mut evicted = Vec::new();
+        while !self.is_evicted() && present.bytes.saturating_add(bytes) > self.all.bytes_max {
+            match present.evict_oldest() {
+                Some(oldest) => evicted.push(oldest),
+                None => break,
+            }
+        }
+        let fits = !self.is_evicted() && present.bytes.saturating_add(bytes) <= self.all.bytes_max;
+        if fits {
+            present.bytes += bytes;
+            *self.visitor.lock_bytes() += bytes;
+        }
+        drop(present);
+        evicted.iter().for_each(|visitor| visitor.send_away());
+        if fits { Ok(()) } else { Err(Full) }
+    }
+
+    /// Gives back the bytes of its request, which was decoded.
+    pub(crate) fn give_back(&self) {
+        let mut present = self.all.lock();
+        present.bytes -= std::mem::take(&mut *self.visitor.lock_bytes());
+    }
+
+    /// Its request is whole: we work, and it keeps its place.
+    pub(crate) fn works(&self) {
+        let mut present = self.all.lock();
+        if !self.visitor.is_answered.load(Ordering::Relaxed) {
+            present.waiting_for.remove(&self.number);
+        }
+    }
+
+    /// Its answer is given, and to be taken.
+    pub(crate) fn answers(&self) {
+        let mut present = self.all.lock();
+        self.visitor.is_answered.store(true, Ordering::Relaxed);
+        if !self.is_evicted() {
+            present.waiting_for.insert(self.number, Arc::clone(&self.visitor));
+        }
+    }
+
+    /// Whether another took its place. If not, `waker` is woken when that happens.
+    pub(crate) fn poll_evicted(&self, waker: &Waker) -> bool {
+        let mut kept = self.visitor.lock_waker();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+        drop(kept);
+        self.is_evicted()
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.visitor.is_evicted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut present = self.all.lock();
+        present.waiting_for.remove(&self.number);
+        if !self.is_evicted() {
+            present.count -= 1;
+            present.bytes -= std::mem::take(&mut *self.visitor.lock_bytes());
+        }
+    }
+}
+
+impl Visitor {
+    /// Ends the exchange. Where nobody polls it, as its caller takes no answer, only the end of its
+    /// connection ends it, which may be ended where no client was authenticated on it.
+    fn send_away(&self) {
+        if !self.peer.is_authenticated() {
+            self.peer.end(Ending::Now);
+        }
+        if let Some(waker) = self.lock_waker().take() {
+            waker.wake();
+        }
+    }
+
+    fn lock_waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_bytes(&self) -> MutexGuard<'_, usize> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Arc<Peer> {
+        Arc::new(Peer::new(([127, 0, 0, 1], 1).into(), 1, 1))
+    }
+
+    fn is_away(stranger: &Stranger) -> bool {
+        stranger.poll_evicted(Waker::noop())
+    }
+
+    #[test]
+    fn a_new_exchange_takes_the_place_of_the_oldest_unfinished_one() {
+        let all = Strangers::new(2, 100);
+        let peer = peer();
+        let first = all.admit(&peer).unwrap();
+        let second = all.admit(&peer).unwrap();
+        first.works();
+        let third = all.admit(&peer).unwrap();
+        assert!(!is_away(&first), "it is at work");
+        assert!(is_away(&second));
+        third.works();
+        assert!(all.admit(&peer).is_err(), "everybody works");
+        first.answers();
+        first.works();
+        let fourth = all.admit(&peer).unwrap();
+        assert!(is_away(&first), "it does not take its answer");
+        drop((first, second, third, fourth));
+        assert_eq!(all.lock().count, 0);
+    }
+
+    #[test]
+    fn bytes_are_taken_from_the_oldest_unfinished_one() {
+        let all = Strangers::new(10, 100);
+        let peer = peer();
+        let (first, second) = (all.admit(&peer).unwrap(), all.admit(&peer).unwrap());
+        first.take(60).unwrap();
+        second.take(60).unwrap();
+        assert!(is_away(&first) && !is_away(&second));
+        assert!(first.take(1).is_err());
+        assert!(second.take(41).is_err(), "there is only itself left");
+        assert!(is_away(&second));
+        drop((first, second));
+        let present = all.lock();
+        assert_eq!((present.count, present.bytes), (0, 0));
+    }
+
+    #[test]
+    fn decoded_bytes_are_given_back() {
+        let all = Strangers::new(10, 100);
+        let stranger = all.admit(&peer()).unwrap();
+        stranger.take(100).unwrap();
+        stranger.give_back();
+        stranger.take(100).unwrap();
+        assert!(!is_away(&stranger));
+    }
+
+    #[tokio::test]
+    async fn the_connection_of_an_evicted_stranger_ends_unless_a_client_uses_it() {
+        let all = Strangers::new(1, 100);
+        let (stranger, client) = (peer(), peer());
+        client.authenticated();
+        let first = all.admit(&client).unwrap();
+        let second = all.admit(&stranger).unwrap();
+        let third = all.admit(&client).unwrap();
+        assert!(is_away(&first) && is_away(&second) && !is_away(&third));
+        assert_eq!(stranger.ends().await, Ending::Now);
+        let waiting = tokio::time::timeout(std::time::Duration::ZERO, client.ends());
+        assert!(waiting.await.is_err());
+    }
+}

@@ -1,0 +1,219 @@
+//! One connection, from its acceptance to its end.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Serve, registry::Share};
+use crate::{
+    edge::{Ending, Peer},
+    tls::Tls,
+};
+
+/// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// What a connection of HTTP/2 begins with is as long as this; no request of HTTP/1.1 is much shorter.
+const PREFACE_BYTES: usize = 24;
+const HEADERS_BYTES_MAX: u32 = 8 * 1024;
+const HEADERS_MAX: usize = 64;
+/// What a peer may send on a connection, and on a stream, before we have read what it sent.
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What we hold of an answer for a peer that does not read.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that was accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) tls: Option<Tls>,
+    pub(super) share: Share,
+    pub(super) streams_max: u32,
+}
+
+impl Accepted {
+    pub(super) async fn serve(self, service: impl Serve) {
+        let Self {
+            stream,
+            tls,
+            share,
+            streams_max,
+        } = self;
+        let peer = &share.peer;
+        let address = peer.address();
+        // Small answers must not wait for more to come. Without it they are only slower.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else {
+            return serve(stream, peer, streams_max, service).await;
+        };
+        let handshake = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls.0).accept(stream));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            _ = peer.ends() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => serve(stream, peer, streams_max, service).await,
+            Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
+        }
+    }
+}
+
+async fn serve<S>(stream: S, peer: &Arc<Peer>, streams_max: u32, service: impl Serve)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let of = Arc::clone(peer);
+    let service = service_fn(move |request| service.serve(Arc::clone(&of), request));
+    let builder = protocol(streams_max);
+    let stream = TokioIo::new(Connection::new(stream));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    loop {
+        tokio::select! {
+            served = connection.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(address = %peer.address(), %error, "a connection broke");
+                }
+                return;
+            }
+            ending = peer.ends() => match ending {
+                Ending::Gracefully => connection.as_mut().graceful_shutdown(),
+                Ending::Now => return,
+            }
+        }
+    }
+}
+
+/// The limits that a public server needs; several are off unless they are set.
+fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(2 * HEADERS_BYTES_MAX as usize)
+        .writev(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams_max)
+        .max_local_error_reset_streams(256)
+        .max_pending_accept_reset_streams(20)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BYTES_MAX)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+/// A stream whose peer must say something in time.
+struct Connection<S> {
+    stream: S,
+    /// What the peer has said is counted until it is enough.
+    heard: usize,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Connection<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            heard: 0,
+            silence: Some(Box::pin(sleep(HEAD_TIME_MAX))),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let Some(silence) = &mut self.silence else {
+            return read;
+        };
+        if read.is_pending() {
+            return silence
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.heard += buffer.filled().len() - before;
+        if self.heard >= PREFACE_BYTES {
+            self.silence = None;
+        }
+        read
+    }
+}
+
+/// Not vectored on purpose: for small answers one copied buffer is measurably cheaper than `writev`.
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_cut_off() {
+        let (mut peer, stream) = duplex(1024);
+        let mut connection = Connection::new(stream);
+        let began = Instant::now();
+        peer.write_all(b"PRI").await.unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(connection.read(&mut bytes).await.unwrap(), 3);
+        let error = connection.read(&mut bytes).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), HEAD_TIME_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_spoken_may_be_silent() {
+        let (mut peer, stream) = duplex(1024);
+        let mut connection = Connection::new(stream);
+        peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(connection.read(&mut bytes).await.unwrap(), PREFACE_BYTES);
+        let reading = tokio::spawn(async move { connection.read(&mut [0; 64]).await });
+        tokio::time::advance(HEAD_TIME_MAX * 10).await;
+        peer.write_all(b"x").await.unwrap();
+        assert_eq!(reading.await.unwrap().unwrap(), 1);
+    }
+}

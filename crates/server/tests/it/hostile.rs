@@ -1,0 +1,250 @@
+//! Callers that leave requests unfinished, and answers untaken: nobody else is kept from being served, and
+//! nothing is kept for them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, client};
+use http::{Request, Response};
+use tessera_proto::v1::{IssueRequest, ListKeysRequest};
+use tessera_server::Limits;
+use tokio::net::TcpStream;
+
+use crate::world::{Setup, World, reason, soon};
+
+/// A connection that speaks HTTP/2 as it likes.
+struct Raw(client::SendRequest<Bytes>);
+
+/// A request that was begun.
+struct Begun {
+    answer: client::ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+impl Raw {
+    /// Connects with a window of `window` bytes for each answer.
+    async fn connect(world: &World, window: u32) -> Self {
+        let stream = TcpStream::connect(world.address).await.unwrap();
+        let handshake = client::Builder::new()
+            .initial_window_size(window)
+            .handshake::<_, Bytes>(stream)
+            .await;
+        let (sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    /// Begins a gRPC call.
+    async fn begin(&mut self, path: &str, key: Option<&str>) -> Begun {
+        let mut request = Request::post(format!("http://tessera{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let mut sender = self.0.clone().ready().await.unwrap();
+        let (answer, body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+        Begun { answer, body }
+    }
+}
+
+/// A message of `length` bytes, of which the last is missing.
+fn unfinished(length: u32) -> Bytes {
+    let mut bytes = vec![0];
+    bytes.extend(length.to_be_bytes());
+    bytes.resize(5 + length as usize - 1, 0);
+    bytes.into()
+}
+
+/// The status of a call that was answered without a message.
+async fn grpc_status(answer: client::ResponseFuture) -> String {
+    let response: Response<RecvStream> = soon("an answer", answer).await.unwrap();
+    let (head, mut body) = response.into_parts();
+    let status = match head.headers.get("grpc-status") {
+        Some(status) => status.clone(),
+        None => {
+            while let Some(data) = body.data().await {
+                data.unwrap();
+            }
+            body.trailers().await.unwrap().unwrap()["grpc-status"].clone()
+        }
+    };
+    status.to_str().unwrap().to_owned()
+}
+
+const UNAUTHENTICATED: &str = "16";
+const DEADLINE_EXCEEDED: &str = "4";
+
+async fn world(server: Limits) -> World {
+    World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_body_is_read() {
+    let world = world(Limits::default()).await;
+    let mut raw = Raw::connect(&world, 65_535).await;
+    for path in [
+        "/tessera.v1.PolicyService/Plan",
+        "/tessera.v1.TokenService/Issue",
+        "/tessera.v1.RevocationService/Watch",
+    ] {
+        let begun = raw.begin(path, None).await;
+        // Not a byte of the body is sent.
+        assert_eq!(grpc_status(begun.answer).await, UNAUTHENTICATED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_arrive_ends_the_call() {
+    let world = world(Limits {
+        message_time_max: Duration::from_millis(200),
+        ..Limits::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let mut raw = Raw::connect(&world, 65_535).await;
+    for (path, key) in [
+        ("/tessera.v1.TokenService/Issue", Some(app.api_key.as_str())),
+        ("/tessera.v1.RevocationService/Watch", Some(app.api_key.as_str())),
+        ("/tessera.v1.KeyService/ListKeys", None),
+        ("/grpc.health.v1.Health/Check", None),
+        ("/envoy.service.auth.v3.Authorization/Check", None),
+    ] {
+        let mut begun = raw.begin(path, key).await;
+        begun.body.send_data(unfinished(1000), false).unwrap();
+        assert_eq!(grpc_status(begun.answer).await, DEADLINE_EXCEEDED, "{path}");
+        let silent = raw.begin(path, key).await;
+        assert_eq!(grpc_status(silent.answer).await, DEADLINE_EXCEEDED, "{path}");
+    }
+    // Reflection ends its stream without saying why.
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let silent = raw.begin(reflection, None).await;
+    grpc_status(silent.answer).await;
+    let refused = slow_issue(&app).await;
+    assert_eq!(refused, "DeadlineExceeded / REQUEST_TOO_SLOW");
+}
+
+/// An Issue whose body stops after its first bytes, by tonic's own client.
+async fn slow_issue(app: &crate::world::Client) -> String {
+    let mut tokens = tonic::client::Grpc::new(app.intercepted());
+    tokens.ready().await.unwrap();
+    let never = tokio_stream::pending::<IssueRequest>();
+    let path = http::uri::PathAndQuery::from_static("/tessera.v1.TokenService/Issue");
+    let codec = tonic_prost::ProstCodec::<IssueRequest, tessera_proto::v1::IssueResponse>::default();
+    let answered = tokens
+        .client_streaming(tonic::Request::new(never), path, codec)
+        .await;
+    reason(&answered.unwrap_err())
+}
+
+#[tokio::test]
+async fn unfinished_requests_give_way_to_others() {
+    let world = world(Limits {
+        unauthenticated_calls_max: 20,
+        ..Limits::default()
+    })
+    .await;
+    let mut hostile = Vec::new();
+    for _ in 0..10 {
+        let mut raw = Raw::connect(&world, 65_535).await;
+        for path in ["/grpc.health.v1.Health/Check", "/tessera.v1.KeyService/ListKeys"] {
+            let mut begun = raw.begin(path, None).await;
+            begun.body.send_data(unfinished(1000), false).unwrap();
+            hostile.push(begun);
+        }
+    }
+    // Each of these is whole at once, and takes the place of one that is not.
+    for _ in 0..50 {
+        let listed = soon("keys", world.keys().list_keys(ListKeysRequest::default())).await;
+        listed.unwrap();
+    }
+    let first = hostile.swap_remove(0);
+    let ended = soon("the oldest to end", first.answer).await;
+    assert!(ended.is_err() || ended.unwrap().headers().contains_key("grpc-status"));
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_decoded_are_bounded() {
+    let world = world(Limits {
+        // A quarter of it is for strangers.
+        request_bytes_max: 512 * 1024,
+        ..Limits::default()
+    })
+    .await;
+    let path = "/envoy.service.auth.v3.Authorization/Check";
+    let mut hostile = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(&world, 65_535).await;
+        let mut begun = raw.begin(path, None).await;
+        begun.body.send_data(unfinished(60_000), false).unwrap();
+        hostile.push((raw, begun));
+    }
+    let app = world.client("production", "app").await;
+    soon("an Issue", app.issue_for("user:ann")).await;
+    let mut left = 0;
+    for (_, begun) in hostile {
+        let ended = tokio::time::timeout(Duration::from_millis(300), begun.answer).await;
+        left += u32::from(ended.is_err());
+    }
+    assert!(left <= 2, "{left} of 60 kB each are still there");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_answer_loses_its_connection() {
+    let world = world(Limits {
+        answer_time_max: Duration::from_millis(200),
+        ..Limits::default()
+    })
+    .await;
+    let mut raw = Raw::connect(&world, 0).await;
+    let request = Request::get("http://tessera/openapi.json").body(()).unwrap();
+    let mut sender = raw.0.clone().ready().await.unwrap();
+    let (answer, _) = sender.send_request(request, true).unwrap();
+    let mut body = soon("the head", answer).await.unwrap().into_body();
+    let end = soon("the end", body.data()).await;
+    assert!(end.is_none_or(|data| data.is_err()));
+    // The connection is gone.
+    let ended = soon("the end of the connection", async {
+        loop {
+            match raw.0.clone().ready().await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
+        }
+    });
+    assert_ne!(ended.await.reason(), Some(Reason::NO_ERROR));
+    raw = Raw::connect(&world, 65_535).await;
+    drop(raw);
+}
+
+/// Streams of one connection are bounded, too.
+#[tokio::test]
+async fn a_connection_has_so_many_streams_and_no_more() {
+    let world = world(Limits {
+        streams_per_connection_max: 3,
+        ..Limits::default()
+    })
+    .await;
+    let mut raw = Raw::connect(&world, 65_535).await;
+    let app = world.client("production", "app").await;
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(
+            raw.begin("/tessera.v1.TokenService/Issue", Some(&app.api_key))
+                .await,
+        );
+    }
+    let fourth = raw.begin("/tessera.v1.KeyService/ListKeys", None);
+    let waits = tokio::time::timeout(Duration::from_millis(200), fourth).await;
+    let answered = match waits {
+        Err(_) => false,
+        Ok(fourth) => tokio::time::timeout(Duration::from_millis(200), fourth.answer)
+            .await
+            .is_ok_and(|answer| answer.is_ok()),
+    };
+    assert!(!answered);
+}
