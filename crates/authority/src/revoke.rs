@@ -58,6 +58,14 @@ pub enum RevokeTarget {
     Realm,
 }
 
+impl RevokeTarget {
+    /// Whether it is one token or session; what ends many has to be counted.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::Family(_))
+    }
+}
+
 impl fmt::Display for RevokeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

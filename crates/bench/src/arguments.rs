@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::hostile::Way;
+
 /// Measures a tessera process beside bare baselines: every figure is a ratio of the same run.
 #[derive(Debug, Parser)]
 #[command(name = "tessera-bench", version, arg_required_else_help = true)]
@@ -16,6 +18,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Start the servers, measure in interleaved rounds, print medians.
     Run(Run),
+    /// Measure honest calls beside hostile callers, in each of eleven ways; fails where a bound is exceeded.
+    Hostile(Hostile),
+    /// Make the load of one hostile way until stdin ends; `hostile` starts it.
+    #[command(hide = true)]
+    HostileLoad(HostileLoad),
     /// Serve the bare tonic echo until stdin ends; `run` starts it.
     #[command(hide = true)]
     EchoServer,
@@ -54,6 +61,35 @@ pub(crate) struct Run {
     /// The `tessera` to measure; without it, the one beside this program.
     #[arg(long, value_name = "PATH")]
     pub(crate) tessera: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hostile {
+    /// How long honest calls are measured, without the load and beside it, in seconds.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Only these, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WAY")]
+    pub(crate) only: Vec<Way>,
+    /// Make the store's directory in this one; without it, beside this program.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The `tessera` to measure; without it, the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tessera: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostileLoad {
+    /// What to do.
+    #[arg(value_enum)]
+    pub(crate) way: Way,
+    /// Where the authority serves.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// The neighbour's API key.
+    #[arg(long)]
+    pub(crate) api_key: String,
 }
 
 /// What can be measured alone.

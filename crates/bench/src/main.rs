@@ -9,6 +9,7 @@ mod echo;
 mod failure;
 mod fanout;
 mod fsync;
+mod hostile;
 mod parcel;
 mod process;
 mod refusal;
@@ -56,6 +57,8 @@ fn report(failure: &Failure) -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => measure(&arguments).await,
+        Command::Hostile(arguments) => hostile::run(&arguments).await,
+        Command::HostileLoad(arguments) => hostile::load(&arguments).await,
         Command::EchoServer => echo::server::serve().await,
     }
 }

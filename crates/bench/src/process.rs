@@ -60,6 +60,21 @@ impl Process {
         cpu_time(&text).ok_or_else(|| Failure::at(what, "`stat` has another form"))
     }
 
+    /// The memory that it has used at most, in MiB.
+    pub(crate) fn memory_mib(&self) -> Result<u64, Failure> {
+        let what = "reading a server's memory";
+        let id = self
+            .child
+            .id()
+            .ok_or_else(|| Failure::at(what, "the server has ended"))?;
+        let path = Path::new("/proc").join(id.to_string()).join("status");
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::at(what, error))?;
+        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().split(' ').next()?.parse::<u64>().ok());
+        kib.map(|kib| kib / 1024)
+            .ok_or_else(|| Failure::at(what, "`status` has another form"))
+    }
+
     /// Ends it, and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         // It may have ended by itself.

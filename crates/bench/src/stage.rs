@@ -58,6 +58,7 @@ impl Stage {
             .args([
                 "dev",
                 "--print-json",
+                "--no-rate-limits",
                 "--listen",
                 free_port,
                 "--admin-listen",
@@ -168,6 +169,14 @@ async fn new_channels(endpoint: &Endpoint, count: u16) -> Result<Vec<Channel>, F
 pub(crate) struct Authorization(MetadataValue<Ascii>);
 
 impl Authorization {
+    /// What a client with this API key sends.
+    pub(crate) fn of(api_key: &str) -> Result<Self, Failure> {
+        let value = format!("Bearer {api_key}").parse();
+        value
+            .map(Self)
+            .map_err(|error| Failure::at("reading the API key", error))
+    }
+
     pub(crate) fn on<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.0.clone());
@@ -175,7 +184,7 @@ impl Authorization {
     }
 }
 
-fn find_tessera(named: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn find_tessera(named: Option<&Path>, program: &Path) -> Result<PathBuf, Failure> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => program.with_file_name("tessera"),
@@ -192,7 +201,7 @@ fn find_tessera(named: Option<&Path>, program: &Path) -> Result<PathBuf, Failure
 
 /// Beside this program by default, and not in the system's temporary directory, which is in memory on
 /// many machines.
-fn directory(named: Option<&Path>, program: &Path) -> Result<TempDir, Failure> {
+pub(crate) fn directory(named: Option<&Path>, program: &Path) -> Result<TempDir, Failure> {
     let parent = named.or(program.parent()).unwrap_or(Path::new("."));
     tempfile::Builder::new()
         .prefix("tessera-bench-")
@@ -200,7 +209,7 @@ fn directory(named: Option<&Path>, program: &Path) -> Result<TempDir, Failure> {
         .map_err(|error| Failure::at(format!("making a directory in `{}`", parent.display()), error))
 }
 
-fn text(document: &Value, path: &[&str]) -> Result<String, Failure> {
+pub(crate) fn text(document: &Value, path: &[&str]) -> Result<String, Failure> {
     let value = path.iter().try_fold(document, |value, key| value.get(key));
     value
         .and_then(Value::as_str)

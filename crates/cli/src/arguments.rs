@@ -157,6 +157,9 @@ pub(crate) struct Dev {
     /// Print one line of JSON once it is ready, and nothing else on stdout.
     #[arg(long)]
     pub(crate) print_json: bool,
+    /// Don't limit how often a client may call and how much it may write: for measurements.
+    #[arg(long)]
+    pub(crate) no_rate_limits: bool,
     /// Write the same line to this file once it is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

@@ -22,6 +22,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::Extensions;
 use tessera_authority::{AuthenticateError, Authority, Principal, RevokeRequest, Revoked};
 use tessera_policy::Permission;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
 
 pub use address::{AddressRange, AddressRangeError};
@@ -243,6 +244,14 @@ impl Caller {
     /// The call is found to cost more than was counted when it began.
     pub(crate) fn spend(&self, cost: u32) -> Result<(), Status> {
         self.exchange.client().map_or(Ok(()), |client| client.spend(cost))
+    }
+
+    /// Waits for the client's turn to count sessions. It is held while what this gives is.
+    pub(crate) async fn counting_turn(&self) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match self.exchange.client() {
+            Some(client) => client.counting_turn().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Logs that the call revoked something.

@@ -16,7 +16,7 @@ use tessera_core::{
     ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock,
 };
 use tessera_policy::{Permission, Policy};
-use tessera_server::{Listeners, ServeOptions, launch, serve, telemetry};
+use tessera_server::{ClientLimits, Listeners, ServeOptions, launch, serve, telemetry};
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
@@ -44,7 +44,13 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     };
     let authority = open(&arguments).await?;
     let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
-    let options = ServeOptions::default();
+    let mut options = ServeOptions::default();
+    if arguments.no_rate_limits {
+        options.limits.per_client = ClientLimits {
+            calls_in_flight_max: options.limits.calls_in_flight_max,
+            ..ClientLimits::without_rates()
+        };
+    }
     let listeners = Listeners {
         public,
         admin: Some(admin),

@@ -50,6 +50,8 @@ pub(crate) struct Client {
     /// In KiB.
     disk: Option<DefaultDirectRateLimiter>,
     at_work: Arc<Semaphore>,
+    heavy: Arc<Semaphore>,
+    counting: Arc<Semaphore>,
     queued: AtomicUsize,
     queued_max: usize,
     waiting: Arc<Semaphore>,
@@ -98,9 +100,12 @@ impl Clients {
         is_administrator: impl FnOnce() -> bool,
     ) -> Result<Places, Status> {
         match route.work {
-            Work::Call => {
-                let own = client.turn().await?;
-                let mut places = vec![own];
+            Work::Call | Work::Heavy => {
+                let mut places = Vec::with_capacity(4);
+                if route.work == Work::Heavy {
+                    places.push(client.heavy_turn().await?);
+                }
+                places.push(client.turn().await?);
                 if let Some(realm) = self.realms.get(realm) {
                     places.push(place(realm)?);
                 }
@@ -144,6 +149,8 @@ impl Client {
                 .and_then(disk_quota)
                 .map(RateLimiter::direct),
             at_work: Arc::new(Semaphore::new(limits.calls_in_flight_max)),
+            heavy: Arc::new(Semaphore::new(1)),
+            counting: Arc::new(Semaphore::new(1)),
             queued: AtomicUsize::new(0),
             queued_max: limits.calls_queued_max,
             waiting: Arc::new(Semaphore::new(limits.waiting_calls_max)),
@@ -164,11 +171,26 @@ impl Client {
 
     /// A place for a call at work, once it is its turn.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
-        if let Ok(place) = Arc::clone(&self.at_work).try_acquire_owned() {
+        self.turn_at(&self.at_work).await
+    }
+
+    /// The place for a call that works for long, once it is its turn.
+    async fn heavy_turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.turn_at(&self.heavy).await
+    }
+
+    /// The place for a call that counts sessions, once it is its turn. It is another one than that for heavy
+    /// calls, as who waits for it is at work already.
+    pub(super) async fn counting_turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.turn_at(&self.counting).await
+    }
+
+    async fn turn_at(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
             return Ok(place);
         }
         let _queued = Queued::join(&self.queued, self.queued_max)?;
-        let place = Arc::clone(&self.at_work).acquire_owned().await;
+        let place = Arc::clone(places).acquire_owned().await;
         place.map_err(|_| status::overloaded())
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Shape {
 pub(crate) enum Work {
     /// It works: it has one of the client's places for calls at work.
     Call,
+    /// It works for long: besides that, it has the client's only place for such work.
+    Heavy,
     /// It waits for something to happen: it has one of the client's places for waiting calls.
     Wait,
     /// It is a stream of events: it has one of the client's places for watches.
@@ -90,6 +92,13 @@ impl Route {
         Self { cost, ..self }
     }
 
+    const fn is_heavy(self) -> Self {
+        Self {
+            work: Work::Heavy,
+            ..self
+        }
+    }
+
     const fn writes(self, writes_kib: u32) -> Self {
         Self { writes_kib, ..self }
     }
@@ -147,7 +156,10 @@ static ROUTES: [(&str, Route); 35] = [
     ),
     (
         "/tessera.v1.SessionService/ListSessions",
-        Route::client("ListSessions", SMALL).costs(20).administers(),
+        Route::client("ListSessions", SMALL)
+            .costs(20)
+            .is_heavy()
+            .administers(),
     ),
     (
         "/tessera.v1.SessionService/RevokeSession",
@@ -169,7 +181,10 @@ static ROUTES: [(&str, Route); 35] = [
     ),
     (
         "/tessera.v1.ApiKeyService/ListApiKeys",
-        Route::client("ListApiKeys", SMALL).costs(20).administers(),
+        Route::client("ListApiKeys", SMALL)
+            .costs(20)
+            .is_heavy()
+            .administers(),
     ),
     (
         "/tessera.v1.ApiKeyService/RollApiKey",
@@ -191,19 +206,30 @@ static ROUTES: [(&str, Route); 35] = [
     ),
     (
         "/tessera.v1.PolicyService/Explain",
-        Route::client("Explain", NAMES).costs(20),
+        Route::client("Explain", NAMES).costs(20).is_heavy(),
     ),
     (
         "/tessera.v1.PolicyService/Plan",
-        Route::client("Plan", POLICY_FILES).costs(200).administers(),
+        Route::client("Plan", POLICY_FILES)
+            .costs(200)
+            .is_heavy()
+            .administers(),
     ),
     (
         "/tessera.v1.PolicyService/Apply",
-        Route::client("Apply", SMALL).costs(200).writes(2).administers(),
+        Route::client("Apply", SMALL)
+            .costs(200)
+            .is_heavy()
+            .writes(2)
+            .administers(),
     ),
     (
         "/tessera.v1.PolicyService/Reload",
-        Route::client("Reload", SMALL).costs(200).writes(2).administers(),
+        Route::client("Reload", SMALL)
+            .costs(200)
+            .is_heavy()
+            .writes(2)
+            .administers(),
     ),
     (
         "/tessera.v1.PolicyService/GetStatus",

@@ -88,6 +88,11 @@ impl TokenService for Tokens {
         self.0
             .call(request, async |caller, wire| {
                 let request = convert::revoke_request(wire)?;
+                let _turn = if request.target.is_one() {
+                    None
+                } else {
+                    caller.counting_turn().await?
+                };
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
                 caller.revoked(&request, &revoked);
