@@ -4,7 +4,7 @@ use tessera_core::{
     ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
-use tessera_store::{StoreError, StoreExt};
+use tessera_store::{FamilyIndex, PageRequest, StoreError, StoreExt};
 use tessera_token::ApiKeySecret;
 
 use crate::{
@@ -18,6 +18,10 @@ const TTL_MIN: Seconds = Seconds::MINUTE;
 /// How long the old key works after a roll unless the caller says.
 const OVERLAP_DEFAULT: Seconds = Seconds::DAY;
 const OVERLAP_MAX: Seconds = Seconds::days(30);
+/// How often a key and its successors can be rolled within an hour.
+pub const ROLLS_MAX: usize = 5;
+/// How long a key that does not work any more is listed.
+const DEAD_KEYS_KEPT: Seconds = Seconds::days(30);
 
 /// For whom, and for how long.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ impl Authority {
         principal: &Principal,
         request: CreateApiKey,
     ) -> Result<NewApiKey, ApiKeyError> {
-        self.require(principal, &Permission::CreateApiKeys)?;
+        self.require_create(principal, &request.client)?;
         if request
             .realm
             .is_some_and(|realm| realm != *principal.realm_name())
@@ -75,7 +79,8 @@ impl Authority {
                 problem: format!("must be at least {TTL_MIN}"),
             });
         }
-        let new = self.new_api_key(principal, request.client, request.ttl)?;
+        let expires_at = request.ttl.map(|ttl| self.clock.now().plus(ttl));
+        let new = self.new_api_key(principal, request.client, expires_at)?;
         self.store_new_api_key(new, principal.actor()).await
     }
 
@@ -90,7 +95,7 @@ impl Authority {
     ) -> Result<NewApiKey, ApiKeyError> {
         let realm = self.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
         let secret = ApiKeySecret::generate(realm.kind)?;
-        let record = record_of(&secret, realm.name.clone(), client, self.clock.now(), None);
+        let record = record_of(&secret, realm.name.clone(), client, self.clock.now());
         self.store_new_api_key(NewApiKey { secret, record }, Actor::Operator)
             .await
     }
@@ -125,19 +130,18 @@ impl Authority {
         })
     }
 
-    /// Makes a successor, and lets the old key work for `overlap` (none: 24 hours).
+    /// Makes a successor, and lets the old key work for `overlap` (none: 24 hours). The successor works for no
+    /// longer than the old key would have.
     ///
     /// # Errors
-    /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled.
+    /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled, and one can be rolled
+    /// [`ROLLS_MAX`] times an hour.
     pub async fn roll_api_key(
         &self,
         principal: &Principal,
         id: &ApiKeyId,
         overlap: Option<Seconds>,
     ) -> Result<RolledApiKey, ApiKeyError> {
-        if id != principal.api_key() {
-            self.require(principal, &Permission::CreateApiKeys)?;
-        }
         let overlap = overlap.unwrap_or(OVERLAP_DEFAULT);
         if overlap > OVERLAP_MAX {
             return Err(ApiKeyError::Field {
@@ -146,8 +150,15 @@ impl Authority {
             });
         }
         let old = self.api_key_of_realm(principal, id).await?;
-        let new = self.new_api_key(principal, old.client, None)?;
+        if id != principal.api_key() {
+            // It makes a key, and it can end one at once.
+            self.require_create(principal, &old.client)?;
+            self.require_revoke(principal, &old.client)?;
+        }
         let now = self.clock.now();
+        let mut new = self.new_api_key(principal, old.client, old.expires_at)?;
+        new.record.made_with = Some(id.clone());
+        new.record.rolls = rolled_again(&old.rolls, now)?;
         let (successor, id) = (new.record.clone(), id.clone());
         let audit = AuditRecord {
             at: now,
@@ -180,6 +191,97 @@ impl Authority {
         Ok(RolledApiKey { new, previous })
     }
 
+    /// Refuses a client that may not make API keys of `client`.
+    pub(crate) fn require_create(
+        &self,
+        principal: &Principal,
+        client: &ClientName,
+    ) -> Result<(), CallNotAllowed> {
+        let is_own = client == principal.client();
+        if is_own && self.require(principal, &Permission::CreateApiKeys).is_ok() {
+            return Ok(());
+        }
+        self.require(principal, &Permission::CreateApiKeysOf(client.clone()))
+    }
+
+    /// Refuses a client that may not end API keys of `client`; every client may end its own.
+    pub(crate) fn require_revoke(
+        &self,
+        principal: &Principal,
+        client: &ClientName,
+    ) -> Result<(), CallNotAllowed> {
+        if client == principal.client() {
+            return Ok(());
+        }
+        self.require(principal, &Permission::RevokeApiKeysOf(client.clone()))
+    }
+
+    /// Removes API keys that have been dead for long and that no session needs. `horizon` is a time that has
+    /// passed for certain.
+    pub(crate) async fn purge_api_keys(&self, horizon: Timestamp) -> Result<usize, Unavailable> {
+        let mut purged = 0;
+        for realm in self.realms.keys() {
+            let mut after = None;
+            loop {
+                let page = self
+                    .store
+                    .api_keys(realm, PageRequest { after, limit: 100 })
+                    .await?;
+                for key in page.items {
+                    let dead_since = key.dead_since(horizon);
+                    let is_old = dead_since.is_some_and(|since| since.plus(DEAD_KEYS_KEPT) < horizon);
+                    if is_old && !self.has_sessions_of(&key).await? {
+                        self.store.transact(move |tx| tx.remove_api_key(&key)).await?;
+                        purged += 1;
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(purged)
+    }
+
+    async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {
+        let index = FamilyIndex::ApiKey(key.realm.clone(), key.id.clone());
+        let one = PageRequest {
+            after: None,
+            limit: 1,
+        };
+        Ok(!self.store.families(index, one).await?.items.is_empty())
+    }
+
+    /// Lets the keys of a disabled client work again.
+    ///
+    /// # Errors
+    /// [`ApiKeyError::NotAllowed`] for those who may not make keys of the client.
+    pub async fn enable_client(&self, principal: &Principal, client: &ClientName) -> Result<(), ApiKeyError> {
+        self.require_create(principal, client)?;
+        let (realm, client) = (principal.realm_name().clone(), client.clone());
+        let audit = AuditRecord {
+            at: self.clock.now(),
+            realm: realm.clone(),
+            actor: principal.actor(),
+            request: None,
+            action: AuditAction::ClientDisabled {
+                client: client.clone(),
+                is_enabled: true,
+            },
+        };
+        let enabled = client.clone();
+        let of = realm.clone();
+        self.store
+            .transact(move |tx| {
+                tx.put_disabled(&of, &enabled, false)?;
+                tx.audit(&audit)
+            })
+            .await?;
+        self.disabled.remove(&realm, &client);
+        Ok(())
+    }
+
     async fn api_key_of_realm(&self, principal: &Principal, id: &ApiKeyId) -> Result<ApiKey, ApiKeyError> {
         let key = self.store.api_key(id).await?;
         key.filter(|key| key.realm == *principal.realm_name())
@@ -190,17 +292,15 @@ impl Authority {
         &self,
         principal: &Principal,
         client: ClientName,
-        ttl: Option<Seconds>,
+        expires_at: Option<Timestamp>,
     ) -> Result<NewApiKey, ApiKeyError> {
         let secret = ApiKeySecret::generate(principal.realm().kind)?;
-        let now = self.clock.now();
-        let record = record_of(
-            &secret,
-            principal.realm_name().clone(),
-            client,
-            now,
-            ttl.map(|ttl| now.plus(ttl)),
-        );
+        let realm = principal.realm_name().clone();
+        let record = ApiKey {
+            expires_at,
+            made_with: Some(principal.api_key().clone()),
+            ..record_of(&secret, realm, client, self.clock.now())
+        };
         Ok(NewApiKey { secret, record })
     }
 
@@ -223,29 +323,50 @@ impl Authority {
                     detail: "a new API key has the id of another".to_owned(),
                 });
             }
+            // One that is revoked meanwhile makes nothing any more.
+            if let Some(maker) = &record.made_with
+                && !tx
+                    .api_key(maker)?
+                    .is_some_and(|maker| maker.works(record.created_at))
+            {
+                return Ok(false);
+            }
             tx.put_api_key(&record)?;
-            tx.audit(&audit)
+            tx.audit(&audit)?;
+            Ok(true)
         });
-        stored.await.map_err(Unavailable::from)?;
-        Ok(new)
+        if stored.await.map_err(Unavailable::from)? {
+            return Ok(new);
+        }
+        Err(ApiKeyError::CredentialEnded)
     }
 }
 
-fn record_of(
-    secret: &ApiKeySecret,
-    realm: RealmName,
-    client: ClientName,
-    now: Timestamp,
-    expires_at: Option<Timestamp>,
-) -> ApiKey {
+/// The times of the last rolls with the one at `now`.
+fn rolled_again(rolls: &[Timestamp], now: Timestamp) -> Result<Vec<Timestamp>, ApiKeyError> {
+    let hour_ago = now.minus(Seconds::HOUR);
+    let mut lately: Vec<_> = rolls.iter().copied().filter(|at| *at > hour_ago).collect();
+    if lately.len() >= ROLLS_MAX {
+        let first = lately.first().copied().unwrap_or(now);
+        let wait = first.plus(Seconds::HOUR).as_seconds() - now.as_seconds();
+        let wait = Seconds(u32::try_from(wait).unwrap_or(1).max(1));
+        return Err(ApiKeyError::RolledTooOften { wait });
+    }
+    lately.push(now);
+    Ok(lately)
+}
+
+fn record_of(secret: &ApiKeySecret, realm: RealmName, client: ClientName, now: Timestamp) -> ApiKey {
     ApiKey {
         id: secret.id().clone(),
         realm,
         client,
         secret_hash: secret.hash(),
         created_at: now,
-        expires_at,
+        expires_at: None,
         revoked_at: None,
         successor: None,
+        made_with: None,
+        rolls: Vec::new(),
     }
 }

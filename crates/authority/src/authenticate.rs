@@ -28,7 +28,10 @@ impl Authority {
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
         let record = self.store.api_key(principal.api_key()).await?;
         let works = record.is_some_and(|record| record.works(self.clock.now()));
-        works.then_some(()).ok_or(AuthenticateError::Refused)
+        let is_disabled = self.disabled.has(principal.realm_name(), principal.client());
+        (works && !is_disabled)
+            .then_some(())
+            .ok_or(AuthenticateError::Refused)
     }
 
     /// Lets a client in by its API key.
@@ -45,7 +48,8 @@ impl Authority {
         let realm = self.realms.get(&record.realm).ok_or(AuthenticateError::Refused)?;
         let is_accepted = record.secret_hash == credential.hash()
             && record.works(self.clock.now())
-            && realm.kind == credential.kind();
+            && realm.kind == credential.kind()
+            && !self.disabled.has(&record.realm, &record.client);
         if !is_accepted {
             return Err(AuthenticateError::Refused);
         }
@@ -63,7 +67,9 @@ impl Authority {
     /// was issued to, for as long as the API key works that it used. None where it does not.
     pub(crate) async fn identity_of(&self, family: &Family) -> Result<Option<Identity>, StoreError> {
         let record = self.store.api_key(&family.api_key).await?;
-        let works = record.is_some_and(|record| record.works(self.clock.now()));
+        let works = record.is_some_and(|record| {
+            record.works(self.clock.now()) && !self.disabled.has(&record.realm, &record.client)
+        });
         let realm = self.realms.get(&family.realm).filter(|_| works);
         Ok(realm.map(|realm| Identity {
             realm: Arc::clone(realm),

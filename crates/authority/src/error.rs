@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet};
+use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds};
 use tessera_policy::{Diagnostic, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
@@ -237,6 +237,15 @@ pub enum ApiKeyError {
     /// The page token is none of this listing's.
     #[error("the page token is not of this list")]
     PageTokenInvalid,
+    /// The key and those before it were rolled too often lately.
+    #[error("this API key was rolled too often lately")]
+    RolledTooOften {
+        /// How long until it can be rolled again.
+        wait: Seconds,
+    },
+    /// The caller's own API key was revoked meanwhile.
+    #[error("the API key of the call does not work any more")]
+    CredentialEnded,
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -258,6 +258,7 @@ impl Beginning {
         if tx
             .api_key(&self.family.api_key)?
             .is_none_or(|key| key.revoked_at.is_some())
+            || tx.is_disabled(&self.family.realm, &self.family.client)?
         {
             // Revoked since the caller was let in: its revocation ended what it began, this included.
             return Ok(Outcome::CredentialEnded);

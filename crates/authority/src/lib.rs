@@ -12,6 +12,7 @@ mod api_keys;
 mod apply;
 mod authenticate;
 mod denial;
+mod disabled;
 mod error;
 mod explain;
 mod gathering;
@@ -44,7 +45,7 @@ use tessera_store::Store;
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
-pub use api_keys::{CreateApiKey, NewApiKey, RolledApiKey};
+pub use api_keys::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey};
 pub use apply::Applied;
 pub use authenticate::Principal;
 pub use error::{
@@ -70,8 +71,8 @@ pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
 
 use crate::{
-    gathering::Gatherings, keys::KeySet, propagation::Subscribers, reload::PolicyHistory, restored::PutBack,
-    verified::VerifiedTokens,
+    disabled::DisabledClients, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
+    reload::PolicyHistory, restored::PutBack, verified::VerifiedTokens,
 };
 
 /// A running authority: the use cases over one store, one policy and one set of realms.
@@ -88,6 +89,7 @@ pub struct Authority {
     policy_plans: tokio::sync::Mutex<()>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
+    disabled: DisabledClients,
     keys: ArcSwap<KeySet>,
     verified: VerifiedTokens,
     watch_stall_max: Duration,

@@ -4,7 +4,10 @@
 //! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
 //! answered, no refresh succeeds: refreshes ask within the same serialized commits.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
 use tessera_core::{
     AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
@@ -35,6 +38,12 @@ pub struct RevokeRequest {
     pub validate_only: bool,
     /// What ends.
     pub target: RevokeTarget,
+    /// Besides the client's sessions: none of its API keys works until it is enabled again. Only with
+    /// [`RevokeTarget::Client`].
+    pub disables_client: bool,
+    /// Besides an API key and its successors: the keys that were made with them. Only with
+    /// [`RevokeTarget::ApiKey`].
+    pub with_made_keys: bool,
 }
 
 /// What ends.
@@ -91,6 +100,21 @@ pub struct Revoked {
     /// The place of the event; where nothing new was written, the place of the log now. None where the
     /// call only counted.
     pub cursor: Option<Cursor>,
+    /// API keys that ended, or would end: the one that was named, and what came of it.
+    pub api_keys: Vec<ApiKeyId>,
+    /// API keys that were made with those, and go on working.
+    pub made_keys: Vec<ApiKeyId>,
+}
+
+impl Revoked {
+    fn of(matched: u64, cursor: Option<Cursor>) -> Self {
+        Self {
+            matched,
+            cursor,
+            api_keys: Vec::new(),
+            made_keys: Vec::new(),
+        }
+    }
 }
 
 impl Authority {
@@ -135,6 +159,9 @@ impl Authority {
             }
             RevokeTarget::Client(client) => {
                 call.require_unless_own(client)?;
+                if request.disables_client {
+                    self.require_revoke(principal, client)?;
+                }
                 let index = FamilyIndex::Client(principal.realm_name().clone(), client.clone());
                 call.everything(
                     index,
@@ -202,10 +229,7 @@ impl Call<'_> {
             return Ok(self.nothing());
         }
         if self.request.validate_only {
-            return Ok(Revoked {
-                matched: 1,
-                cursor: None,
-            });
+            return Ok(Revoked::of(1, None));
         }
         let event = self.token_event(claims);
         let audit = self.audit(EventTarget::Token(claims.token_id), 1);
@@ -228,10 +252,7 @@ impl Call<'_> {
             return Ok(self.nothing());
         }
         if self.request.validate_only {
-            return Ok(Revoked {
-                matched: 1,
-                cursor: None,
-            });
+            return Ok(Revoked::of(1, None));
         }
         let (note, now) = (self.request.reason.clone(), self.now);
         let audit = self.audit(EventTarget::Family(id), 1);
@@ -252,10 +273,7 @@ impl Call<'_> {
     async fn everything(&self, index: FamilyIndex, body: EventBody) -> Result<Revoked, RevokeError> {
         let matched = self.matched(index).await?;
         if self.request.validate_only {
-            return Ok(Revoked {
-                matched: matched.live,
-                cursor: None,
-            });
+            return Ok(Revoked::of(matched.live, None));
         }
         let target = body.target().unwrap_or(EventTarget::Realm);
         // Access tokens without a family row can't exist, but a row may be gone before its last token is:
@@ -269,41 +287,159 @@ impl Call<'_> {
             body,
         };
         let audit = self.audit(target, matched.live);
-        let sequence = self.authority.store.transact(move |tx| {
-            tx.audit(&audit)?;
-            tx.append(event.clone())
+        let disabled = self.disabled_client();
+        let sequence = self.authority.store.transact({
+            let disabled = disabled.clone();
+            move |tx| {
+                if let Some((client, audit)) = &disabled {
+                    tx.put_disabled(&audit.realm, client, true)?;
+                    tx.audit(audit)?;
+                }
+                tx.audit(&audit)?;
+                tx.append(event.clone())
+            }
         });
-        Ok(self.done(matched.live, sequence.await?))
+        let sequence = sequence.await?;
+        if let Some((client, _)) = &disabled {
+            self.authority
+                .disabled
+                .insert(self.principal.realm_name(), client);
+        }
+        Ok(self.done(matched.live, sequence))
     }
 
-    /// The key first: from that commit on no family that it began can be refreshed. Then its families, in
-    /// steps, so that verifiers refuse their access tokens too. A crash in between loses nothing that
-    /// matters: repeating the call ends the rest.
+    /// The client that the call disables, and the record of it.
+    fn disabled_client(&self) -> Option<(ClientName, AuditRecord)> {
+        let RevokeTarget::Client(client) = &self.request.target else {
+            return None;
+        };
+        let action = AuditAction::ClientDisabled {
+            client: client.clone(),
+            is_enabled: false,
+        };
+        let audit = AuditRecord {
+            action,
+            ..self.audit(EventTarget::Client(client.clone()), 0)
+        };
+        self.request.disables_client.then(|| (client.clone(), audit))
+    }
+
+    /// The keys first, in one commit: from there on no family that they began can be refreshed, and they make
+    /// nothing any more. Then their families, in steps, so that verifiers refuse their access tokens too. A
+    /// crash in between loses nothing that matters: repeating the call ends the rest.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
         let key = self.authority.store.api_key(id).await?;
         let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
             return Ok(self.nothing());
         };
-        if key.client != *self.principal.client() {
-            self.authority
-                .require(self.principal, &Permission::RevokeApiKeys)?;
-        }
-        let index = FamilyIndex::ApiKey(key.realm.clone(), id.clone());
+        self.authority.require_revoke(self.principal, &key.client)?;
+        let mut descent = self.descent(&key).await?;
+        let mut revoked = Revoked::of(0, None);
         if self.request.validate_only {
-            return Ok(Revoked {
-                matched: self.matched(index).await?.live,
-                cursor: None,
-            });
+            for key in &descent.ends {
+                revoked.matched += self.matched(self.index_of(key)).await?.live;
+            }
+        } else {
+            let (mut sequence, ended) = self.end_api_keys(&descent.ends).await?;
+            // A key may have been rolled since its descent was read: the commit followed it further.
+            descent.ends = ended;
+            for key in &descent.ends {
+                let (matched, last) = self.end_families_of(key).await?;
+                revoked.matched += matched;
+                sequence = last.or(sequence);
+            }
+            let place = || self.authority.place();
+            let cursor = sequence.map_or_else(place, |sequence| self.authority.cursor_at(sequence));
+            revoked.cursor = Some(cursor);
         }
-        let mut sequence = self.end_api_key(&key).await?;
-        let mut matched = 0;
+        revoked.api_keys = descent.ends;
+        revoked.made_keys = descent.goes_on;
+        Ok(revoked)
+    }
+
+    /// What came of a key: its successors end with it; keys that were made with them end where the caller asks
+    /// for it and may do it.
+    async fn descent(&self, key: &tessera_core::ApiKey) -> Result<Descent, RevokeError> {
+        let mut by_maker: BTreeMap<ApiKeyId, Vec<tessera_core::ApiKey>> = BTreeMap::new();
         let mut after = None;
         loop {
-            let page = self
-                .authority
-                .store
-                .families(index.clone(), PageRequest { after, limit: STEP })
-                .await?;
+            let request = PageRequest { after, limit: STEP };
+            let page = self.authority.store.api_keys(&key.realm, request).await?;
+            for made in page.items {
+                if let Some(maker) = made.made_with.clone() {
+                    by_maker.entry(maker).or_default().push(made);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut descent = Descent {
+            ends: vec![key.id.clone()],
+            goes_on: Vec::new(),
+        };
+        let mut from = vec![key.clone()];
+        while let Some(maker) = from.pop() {
+            for made in by_maker.remove(&maker.id).unwrap_or_default() {
+                let is_successor = maker.successor.as_ref() == Some(&made.id);
+                if is_successor || self.request.with_made_keys {
+                    self.authority.require_revoke(self.principal, &made.client)?;
+                    descent.ends.push(made.id.clone());
+                    from.push(made);
+                } else if made.works(self.now) {
+                    descent.goes_on.push(made.id);
+                }
+            }
+        }
+        Ok(descent)
+    }
+
+    /// Ends keys in one commit, with their successors as they are then; gives the last event, where there was
+    /// one, and the keys.
+    async fn end_api_keys(&self, ids: &[ApiKeyId]) -> Result<(Option<Sequence>, Vec<ApiKeyId>), RevokeError> {
+        let (ids, now, note) = (ids.to_vec(), self.now, self.request.reason.clone());
+        let until = now.plus(self.principal.realm().limits.access_ttl_max);
+        let audit = self.audit(EventTarget::Realm, 0);
+        let ended = self.authority.store.transact(move |tx| {
+            let (mut last, mut ended) = (None, Vec::new());
+            let mut left: VecDeque<_> = ids.iter().cloned().collect();
+            while let Some(id) = left.pop_front() {
+                let Some(key) = tx.api_key(&id)?.filter(|_| !ended.contains(&id)) else {
+                    continue;
+                };
+                left.extend(key.successor.clone());
+                ended.push(id);
+                if key.revoked_at.is_some() {
+                    continue;
+                }
+                let revoked = tessera_core::ApiKey {
+                    revoked_at: Some(now),
+                    ..key
+                };
+                tx.put_api_key(&revoked)?;
+                tx.audit(&revocation_record(
+                    &audit,
+                    EventTarget::ApiKey(revoked.id.clone()),
+                    &note,
+                ))?;
+                last = Some(tx.append(api_key_revoked(&revoked, &note, now, until))?);
+            }
+            Ok((last, ended))
+        });
+        Ok(ended.await?)
+    }
+
+    fn index_of(&self, key: &ApiKeyId) -> FamilyIndex {
+        FamilyIndex::ApiKey(self.principal.realm_name().clone(), key.clone())
+    }
+
+    /// Ends the families that a key began, and says how many and with which last event.
+    async fn end_families_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
+        let (mut matched, mut sequence, mut after) = (0, None, None);
+        loop {
+            let request = PageRequest { after, limit: STEP };
+            let page = self.authority.store.families(self.index_of(key), request).await?;
             let live = page.items.iter().filter(|family| self.is_live(family));
             let live: Vec<_> = live.map(|family| family.id).collect();
             if !live.is_empty() {
@@ -313,37 +449,9 @@ impl Call<'_> {
             }
             after = page.next;
             if after.is_none() {
-                break;
+                return Ok((matched, sequence));
             }
         }
-        Ok(sequence.map_or_else(|| self.nothing(), |sequence| self.done(matched, sequence)))
-    }
-
-    async fn end_api_key(&self, key: &tessera_core::ApiKey) -> Result<Option<Sequence>, RevokeError> {
-        let (id, now) = (key.id.clone(), self.now);
-        let until = now.plus(self.principal.realm().limits.access_ttl_max);
-        let event = NewEvent {
-            occurred_at: now,
-            tokens_until: until,
-            families_until: until,
-            realm: key.realm.clone(),
-            note: self.request.reason.clone(),
-            body: EventBody::ApiKeyRevoked {
-                api_key: id.clone(),
-                client: key.client.clone(),
-            },
-        };
-        let audit = self.audit(EventTarget::ApiKey(id.clone()), 0);
-        let sequence = self.authority.store.transact(move |tx| {
-            let Some(mut key) = tx.api_key(&id)?.filter(|key| key.revoked_at.is_none()) else {
-                return Ok(None);
-            };
-            key.revoked_at = Some(now);
-            tx.put_api_key(&key)?;
-            tx.audit(&audit)?;
-            tx.append(event.clone()).map(Some)
-        });
-        Ok(sequence.await?)
     }
 
     async fn end_families(&self, ids: Vec<FamilyId>) -> Result<(u64, Option<Sequence>), RevokeError> {
@@ -371,11 +479,9 @@ impl Call<'_> {
         let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
             return Ok(self.nothing());
         };
+        let matched = self.signed_with(&old).await?;
         if self.request.validate_only {
-            return Ok(Revoked {
-                matched: 0,
-                cursor: None,
-            });
+            return Ok(Revoked::of(matched, None));
         }
         let replacement = if old.status == KeyStatus::Active {
             let pair = SigningKeyPair::generate()?;
@@ -417,7 +523,27 @@ impl Call<'_> {
         });
         let sequence = sequence.await?;
         self.authority.reload_keys().await?;
-        Ok(self.done(0, sequence))
+        Ok(self.done(matched, sequence))
+    }
+
+    /// Live sessions whose tokens the key may have signed: those that began before it was retired. Which key
+    /// signed a token is noted in the token alone.
+    async fn signed_with(&self, key: &SigningKey) -> Result<u64, RevokeError> {
+        let index = FamilyIndex::Realm(key.realm.clone());
+        let (mut matched, mut after) = (0, None);
+        loop {
+            let request = PageRequest { after, limit: STEP };
+            let page = self.authority.store.families(index.clone(), request).await?;
+            let retired_at = key.not_after.unwrap_or(Timestamp::MAX);
+            let signed = page.items.iter();
+            let signed = signed.filter(|family| family.created_at < retired_at && self.is_live(family));
+            matched += signed.count() as u64;
+            after = page.next;
+            if after.is_none() {
+                return Ok(matched);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn matched(&self, index: FamilyIndex) -> Result<Matched, RevokeError> {
@@ -437,6 +563,8 @@ impl Call<'_> {
             if after.is_none() {
                 return Ok(matched);
             }
+            // Others have their turn between the pages.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -485,14 +613,45 @@ impl Call<'_> {
 
     fn nothing(&self) -> Revoked {
         let cursor = (!self.request.validate_only).then(|| self.authority.place());
-        Revoked { matched: 0, cursor }
+        Revoked::of(0, cursor)
     }
 
     fn done(&self, matched: u64, sequence: Sequence) -> Revoked {
-        Revoked {
-            matched,
-            cursor: Some(self.authority.cursor_at(sequence)),
-        }
+        Revoked::of(matched, Some(self.authority.cursor_at(sequence)))
+    }
+}
+
+/// API keys that came of one.
+struct Descent {
+    /// It and those that end with it.
+    ends: Vec<ApiKeyId>,
+    /// Those that were made with them, work, and go on working.
+    goes_on: Vec<ApiKeyId>,
+}
+
+/// The record of one of several things that a call revoked.
+fn revocation_record(record: &AuditRecord, target: EventTarget, reason: &str) -> AuditRecord {
+    AuditRecord {
+        action: AuditAction::Revoked {
+            target,
+            matched: 0,
+            reason: reason.to_owned(),
+        },
+        ..record.clone()
+    }
+}
+
+fn api_key_revoked(key: &tessera_core::ApiKey, note: &str, now: Timestamp, until: Timestamp) -> NewEvent {
+    NewEvent {
+        occurred_at: now,
+        tokens_until: until,
+        families_until: until,
+        realm: key.realm.clone(),
+        note: note.to_owned(),
+        body: EventBody::ApiKeyRevoked {
+            api_key: key.id.clone(),
+            client: key.client.clone(),
+        },
     }
 }
 

@@ -13,8 +13,8 @@ use tessera_token::{KeyError, NoEntropy, ServerKeys, SigningKeyPair};
 use tokio::sync::watch as signal;
 
 use crate::{
-    Authority, Unavailable, apply::realm_unknown, gathering::Gatherings, keys::KeySet,
-    propagation::Subscribers, reload::PolicyHistory, restored::PutBack, revoke::publish_key,
+    Authority, Unavailable, apply::realm_unknown, disabled::DisabledClients, gathering::Gatherings,
+    keys::KeySet, propagation::Subscribers, reload::PolicyHistory, restored::PutBack, revoke::publish_key,
     verified::VerifiedTokens,
 };
 
@@ -110,6 +110,7 @@ impl Authority {
         }
         let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         let authority = Arc::new(Self {
+            disabled: DisabledClients::read(store.as_ref()).await?,
             store,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             policy_folder,

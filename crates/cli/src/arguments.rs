@@ -272,6 +272,9 @@ pub(crate) struct Revoke {
     /// Only count the live sessions that would end.
     #[arg(long)]
     pub(crate) validate_only: bool,
+    /// With --client: let none of its API keys work any more, until `tessera apikey enable`.
+    #[arg(long, requires = "client")]
+    pub(crate) disable: bool,
     /// Wait until every required verifier knows, or refuses by itself.
     #[arg(long, conflicts_with = "validate_only")]
     pub(crate) wait: bool,
@@ -348,13 +351,24 @@ pub(crate) enum ApiKey {
         #[arg(long, default_value = "24h", value_name = "TIME")]
         overlap: Seconds,
     },
-    /// End a key, and the sessions that it began.
+    /// End a key and its successors, and the sessions that they began.
     Revoke {
         /// The key's id.
         id: String,
+        /// End also the keys that were made with it and its successors, and with those.
+        #[arg(long)]
+        with_made_keys: bool,
+        /// Only say what would end.
+        #[arg(long)]
+        validate_only: bool,
         /// Why, for the audit record.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
+    },
+    /// Let the keys of a client work again that `tessera revoke --client … --disable` disabled.
+    Enable {
+        /// The client's name, without `client:`.
+        name: String,
     },
 }
 

@@ -105,6 +105,7 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
         "expire_time": time(key.expire_time.as_ref()),
         "revoke_time": time(key.revoke_time.as_ref()),
         "successor_id": key.successor_id,
+        "made_with_id": key.made_with_id,
     })
 }
 

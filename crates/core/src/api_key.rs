@@ -28,6 +28,11 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
+    /// The key by which it was made: the one that it replaces, or that of the client that made it; none where
+    /// the operator did.
+    pub made_with: Option<ApiKeyId>,
+    /// When this key and those that it replaces were rolled, the last few times.
+    pub rolls: Vec<Timestamp>,
 }
 
 /// Whether an API key works.
@@ -55,6 +60,16 @@ impl ApiKey {
             ApiKeyStatus::Rolled
         } else {
             ApiKeyStatus::Active
+        }
+    }
+
+    /// Since when it has not worked at `now`; none where it does.
+    #[must_use]
+    pub fn dead_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let expired_at = self.expires_at.filter(|end| now >= *end);
+        match (self.revoked_at, expired_at) {
+            (Some(revoked_at), Some(expired_at)) => Some(revoked_at.min(expired_at)),
+            (revoked_at, expired_at) => revoked_at.or(expired_at),
         }
     }
 

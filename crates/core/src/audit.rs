@@ -114,6 +114,13 @@ pub enum AuditAction {
         /// The new key.
         successor: ApiKeyId,
     },
+    /// A client was disabled, or enabled again.
+    ClientDisabled {
+        /// The client.
+        client: ClientName,
+        /// Whether its keys work again.
+        is_enabled: bool,
+    },
     /// A signing key was made.
     SigningKeyCreated {
         /// The key.

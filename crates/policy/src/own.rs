@@ -1,6 +1,6 @@
 //! The authority's own resources, below `tessera/`: built in, never scopes of a token.
 
-use tessera_core::{RoleName, Subject};
+use tessera_core::{ClientName, RoleName, Subject};
 
 use crate::{
     catalogue::Catalogue,
@@ -13,6 +13,9 @@ pub(crate) const NAMESPACE: &str = "tessera";
 const PREFIX: &str = "tessera/";
 pub(crate) const SUBJECTS: &str = "tessera/subjects/";
 pub(crate) const ROLES: &str = "tessera/roles/";
+pub(crate) const API_KEYS: &str = "tessera/api-keys/";
+/// What may be done to the API keys of a named client.
+const API_KEY_ACTIONS: [&str; 2] = ["create", "revoke"];
 
 /// The resources without a name in them, with their actions.
 const FIXED: [(&str, &[&str]); 7] = [
@@ -54,6 +57,7 @@ pub(crate) fn matches(catalogue: &Catalogue, object: &Object, action: &Star) -> 
     });
     is_fixed
         || (action.admits("issue") && covers_subject(object))
+        || (API_KEY_ACTIONS.iter().any(|known| action.admits(known)) && covers_client(object))
         || (action.admits("assert") && catalogue.roles().iter().any(|role| covers_role(object, role)))
 }
 
@@ -65,6 +69,11 @@ pub(crate) fn nearest(scope: &str) -> Option<String> {
         .iter()
         .flat_map(|(resource, actions)| actions.iter().map(move |action| format!("{resource}:{action}")))
         .chain([format!("{SUBJECTS}*:issue"), format!("{ROLES}*:assert")])
+        .chain(
+            API_KEY_ACTIONS
+                .iter()
+                .map(|action| format!("{API_KEYS}*:{action}")),
+        )
         .collect();
     nearest_of(scope, scopes.iter().map(String::as_str)).map(str::to_owned)
 }
@@ -78,6 +87,18 @@ fn covers_subject(object: &Object) -> bool {
             // What some subject begins with: a slash or `role:` is in none.
             Some(start) => start.is_empty() || Subject::parse(start).is_ok(),
             None => SUBJECTS.starts_with(prefix.as_ref()),
+        },
+    }
+}
+
+fn covers_client(object: &Object) -> bool {
+    match object {
+        Object::Exactly(exact) => exact
+            .strip_prefix(API_KEYS)
+            .is_some_and(|name| ClientName::parse(name).is_ok()),
+        Object::Prefix(prefix) => match prefix.strip_prefix(API_KEYS) {
+            Some(start) => "client:".starts_with(start) || ClientName::parse(start).is_ok(),
+            None => API_KEYS.starts_with(prefix.as_ref()),
         },
     }
 }

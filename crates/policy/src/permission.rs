@@ -1,6 +1,6 @@
 //! What a client may ask of the authority itself.
 
-use tessera_core::{RoleName, Subject};
+use tessera_core::{ClientName, RoleName, Subject};
 
 use crate::own;
 
@@ -19,11 +19,15 @@ pub enum Permission {
     Introspect,
     /// Watch the revocation log.
     Watch,
-    /// Create API keys.
+    /// Create API keys of this client, roll them, and enable it.
+    CreateApiKeysOf(ClientName),
+    /// Revoke API keys of this client, roll them, and disable it.
+    RevokeApiKeysOf(ClientName),
+    /// Create API keys of one's own client.
     CreateApiKeys,
     /// List API keys.
     ReadApiKeys,
-    /// Revoke and roll API keys.
+    /// Revoke API keys of one's own client, which every client may.
     RevokeApiKeys,
     /// List sessions of others.
     ReadSessions,
@@ -57,6 +61,14 @@ impl Permission {
         if let (Some(name), "assert") = (resource.strip_prefix(own::ROLES), action) {
             return RoleName::parse(name).ok().map(Self::Assert);
         }
+        if let Some(name) = resource.strip_prefix(own::API_KEYS) {
+            let client = ClientName::parse(name).ok()?;
+            return match action {
+                "create" => Some(Self::CreateApiKeysOf(client)),
+                "revoke" => Some(Self::RevokeApiKeysOf(client)),
+                _ => None,
+            };
+        }
         Self::FIXED.into_iter().find(|fixed| fixed.scope() == text)
     }
 
@@ -67,7 +79,7 @@ impl Permission {
         own::nearest(text)
     }
 
-    /// Those without a name in them: all but issuing for a subject and asserting a role.
+    /// Those without a name in them.
     pub const FIXED: [Self; 11] = [
         Self::Introspect,
         Self::Watch,
@@ -87,6 +99,8 @@ impl Permission {
         let (resource, action) = match self {
             Self::IssueFor(subject) => return (format!("tessera/subjects/{subject}"), "issue"),
             Self::Assert(role) => return (format!("tessera/roles/{role}"), "assert"),
+            Self::CreateApiKeysOf(client) => return (format!("tessera/api-keys/{client}"), "create"),
+            Self::RevokeApiKeysOf(client) => return (format!("tessera/api-keys/{client}"), "revoke"),
             Self::Introspect => ("tessera/tokens", "introspect"),
             Self::Watch => ("tessera/revocations", "watch"),
             Self::CreateApiKeys => ("tessera/api-keys", "create"),
@@ -111,7 +125,13 @@ mod tests {
     fn a_permission_is_read_as_it_is_written() {
         let subject = Subject::parse("auth0|ann+tag").unwrap();
         let role = RoleName::parse("role:viewer").unwrap();
-        let named = [Permission::IssueFor(subject), Permission::Assert(role)];
+        let client = ClientName::parse("client:shop").unwrap();
+        let named = [
+            Permission::IssueFor(subject),
+            Permission::Assert(role),
+            Permission::CreateApiKeysOf(client.clone()),
+            Permission::RevokeApiKeysOf(client),
+        ];
         for permission in Permission::FIXED.into_iter().chain(named) {
             assert_eq!(Permission::parse(&permission.scope()), Some(permission));
         }
@@ -121,6 +141,8 @@ mod tests {
             "tessera/tokens:watch",
             "tessera/subjects/role:viewer:issue",
             "tessera/roles/viewer:assert",
+            "tessera/api-keys/shop:create",
+            "tessera/api-keys/client:shop:read",
             "tessera/subjects/user:*:issue",
         ] {
             assert_eq!(Permission::parse(text), None, "{text}");

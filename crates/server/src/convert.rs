@@ -99,12 +99,17 @@ pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, S
     let request_id = fields.optional("request_id", &wire.request_id, RequestId::parse);
     let reason = fields.remark("reason", wire.reason);
     let target = revoke_target(&mut fields, wire.target);
-    let validate_only = wire.validate_only;
+    let (validate_only, disables_client) = (wire.validate_only, wire.disable_client);
+    if disables_client && !matches!(target, None | Some(RevokeTarget::Client(_))) {
+        fields.reject("disable_client", "goes with `client` only");
+    }
     fields.finish(target.map(|target| RevokeRequest {
         request_id,
         reason,
         validate_only,
         target,
+        disables_client,
+        with_made_keys: false,
     }))
 }
 
@@ -182,7 +187,26 @@ pub(crate) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeR
         reason,
         validate_only: false,
         target,
+        disables_client: false,
+        with_made_keys: false,
     }))
+}
+
+/// A request to revoke an API key.
+pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequest, Status> {
+    let target = RevokeTarget::ApiKey(api_key_id(&wire.id)?);
+    Ok(RevokeRequest {
+        validate_only: wire.validate_only,
+        with_made_keys: wire.with_made_keys,
+        ..revoke_one(target, wire.reason)?
+    })
+}
+
+/// The name of a client.
+pub(crate) fn client_name(text: &str) -> Result<ClientName, Status> {
+    let mut fields = Fields::default();
+    let client = fields.required("name", text, ClientName::from_short);
+    fields.finish(client)
 }
 
 /// What sessions are listed by, and the size of a page.
@@ -441,6 +465,10 @@ pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {
         revoke_time: key.revoked_at.map(timestamp),
         successor_id: key
             .successor
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        made_with_id: key
+            .made_with
             .as_ref()
             .map_or_else(String::new, ToString::to_string),
     }

@@ -184,7 +184,7 @@ impl Edge {
     fn is_administrator(&self, principal: &Principal) -> bool {
         let policy = self.authority.policy();
         [
-            Permission::CreateApiKeys,
+            Permission::RevokeSessions,
             Permission::RevokeRealm,
             Permission::ApplyPolicies,
         ]

@@ -431,6 +431,16 @@ impl IntoStatus for ApiKeyError {
             Self::NotAllowed(error) => not_allowed(&error, &error.required),
             Self::Field { field: name, problem } => field(name, &problem),
             Self::PageTokenInvalid => field("page_token", &self.to_string()),
+            Self::RolledTooOften { wait } => with(
+                Code::ResourceExhausted,
+                ErrorReason::RateLimited,
+                self.to_string(),
+                &[],
+                |details| {
+                    details.set_retry_info(Some(Duration::from_secs(wait.0.into())));
+                },
+            ),
+            Self::CredentialEnded => AuthenticateError::Refused.into_status(),
             Self::Unavailable(error) => error.into_status(),
         }
     }

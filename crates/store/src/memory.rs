@@ -2,15 +2,15 @@
 //! for plainness: indexes are scans, and one lock guards all.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName,
-    Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, KeyId, LogId, PolicyRevision,
+    RealmName, Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -37,6 +37,7 @@ pub struct MemoryStore {
 struct Tables {
     families: BTreeMap<FamilyId, Family>,
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    disabled: BTreeSet<(RealmName, ClientName)>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
@@ -66,7 +67,9 @@ struct Stage<'a> {
     tables: &'a Tables,
     committed: &'a SharedRevocations,
     families: HashMap<FamilyId, Family>,
-    api_keys: HashMap<ApiKeyId, ApiKey>,
+    /// None where it was removed.
+    api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
+    disabled: HashMap<(RealmName, ClientName), bool>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
@@ -81,7 +84,8 @@ struct Stage<'a> {
 /// What a job wrote, cut loose from the tables so that they can be changed.
 struct Staged {
     families: HashMap<FamilyId, Family>,
-    api_keys: HashMap<ApiKeyId, ApiKey>,
+    api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
+    disabled: HashMap<(RealmName, ClientName), bool>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
@@ -119,7 +123,19 @@ impl MemoryStore {
 
     fn merge(&self, tables: &mut Tables, staged: Staged) {
         tables.families.extend(staged.families);
-        tables.api_keys.extend(staged.api_keys);
+        for (id, key) in staged.api_keys {
+            match key {
+                Some(key) => tables.api_keys.insert(id, key),
+                None => tables.api_keys.remove(&id),
+            };
+        }
+        for (client, is_disabled) in staged.disabled {
+            if is_disabled {
+                tables.disabled.insert(client);
+            } else {
+                tables.disabled.remove(&client);
+            }
+        }
         tables.signing_keys.extend(staged.signing_keys);
         tables.requests.extend(staged.requests);
         tables.policies.extend(staged.policies);
@@ -216,6 +232,10 @@ impl Store for MemoryStore {
         page: PageRequest<ApiKeyId>,
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
         self.read(|tables| page_of(&tables.api_keys, &page, |key| key.realm == *realm))
+    }
+
+    async fn disabled_clients(&self) -> Result<Vec<(RealmName, ClientName)>, StoreError> {
+        self.read(|tables| tables.disabled.iter().cloned().collect())
     }
 
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
@@ -407,6 +427,7 @@ impl<'a> Stage<'a> {
             committed,
             families: HashMap::new(),
             api_keys: HashMap::new(),
+            disabled: HashMap::new(),
             signing_keys: HashMap::new(),
             requests: HashMap::new(),
             policies: HashMap::new(),
@@ -423,6 +444,7 @@ impl<'a> Stage<'a> {
         Staged {
             families: self.families,
             api_keys: self.api_keys,
+            disabled: self.disabled,
             signing_keys: self.signing_keys,
             requests: self.requests,
             policies: self.policies,
@@ -462,11 +484,16 @@ impl Transaction for Stage<'_> {
     }
 
     fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        Ok(self
-            .api_keys
-            .get(id)
-            .or_else(|| self.tables.api_keys.get(id))
-            .cloned())
+        Ok(match self.api_keys.get(id) {
+            Some(staged) => staged.clone(),
+            None => self.tables.api_keys.get(id).cloned(),
+        })
+    }
+
+    fn is_disabled(&mut self, realm: &RealmName, client: &ClientName) -> Result<bool, StoreError> {
+        let client = (realm.clone(), client.clone());
+        let staged = self.disabled.get(&client).copied();
+        Ok(staged.unwrap_or_else(|| self.tables.disabled.contains(&client)))
     }
 
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {
@@ -499,7 +526,22 @@ impl Transaction for Stage<'_> {
     }
 
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
-        self.api_keys.insert(key.id.clone(), key.clone());
+        self.api_keys.insert(key.id.clone(), Some(key.clone()));
+        Ok(())
+    }
+
+    fn remove_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        self.api_keys.insert(key.id.clone(), None);
+        Ok(())
+    }
+
+    fn put_disabled(
+        &mut self,
+        realm: &RealmName,
+        client: &ClientName,
+        is_disabled: bool,
+    ) -> Result<(), StoreError> {
+        self.disabled.insert((realm.clone(), client.clone()), is_disabled);
         Ok(())
     }
 

@@ -70,6 +70,9 @@ pub trait Store: Send + Sync + 'static {
         page: PageRequest<ApiKeyId>,
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError>;
 
+    /// The clients of all realms that are disabled.
+    async fn disabled_clients(&self) -> Result<Vec<(RealmName, ClientName)>, StoreError>;
+
     /// All signing keys of all realms, oldest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError>;
 
@@ -137,6 +140,8 @@ pub trait Transaction {
     fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError>;
     /// An API key.
     fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// Whether a client is disabled: none of its keys works.
+    fn is_disabled(&mut self, realm: &RealmName, client: &ClientName) -> Result<bool, StoreError>;
     /// What was answered to an earlier request with this key.
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError>;
     /// The last sequence of the log, this transaction's events included.
@@ -149,6 +154,15 @@ pub trait Transaction {
     fn put_family(&mut self, family: &Family) -> Result<(), StoreError>;
     /// Writes an API key, new or changed.
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError>;
+    /// Removes an API key that is dead.
+    fn remove_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError>;
+    /// Notes whether a client is disabled.
+    fn put_disabled(
+        &mut self,
+        realm: &RealmName,
+        client: &ClientName,
+        is_disabled: bool,
+    ) -> Result<(), StoreError>;
     /// Writes a signing key, new or changed.
     fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError>;
     /// Remembers what was answered to a request.

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tessera_core::{ClientName, RealmName, Seconds};
 use tessera_proto::v1::{
-    self, CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest,
+    self, CreateApiKeyRequest, EnableClientRequest, ListApiKeysRequest, RevokeApiKeyRequest,
+    RollApiKeyRequest,
 };
 use tessera_server::{Config, launch, telemetry};
 
@@ -49,20 +50,60 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
         }
         ApiKey::List => list(connection, output).await,
         ApiKey::Roll { id, overlap } => roll(id, overlap, connection, output).await,
-        ApiKey::Revoke { id, reason } => {
-            let request = RevokeApiKeyRequest { id, reason };
-            let revoked = connection
-                .api_keys()
-                .await?
-                .revoke_api_key(request)
-                .await?
-                .into_inner();
-            let document = json!({ "matched": revoked.matched, "cursor": revoked.cursor });
-            output.print(&document, || {
-                format!("revoked; live sessions ended: {}", revoked.matched)
-            })
+        ApiKey::Revoke {
+            id,
+            reason,
+            with_made_keys,
+            validate_only,
+        } => {
+            let request = RevokeApiKeyRequest {
+                id,
+                reason,
+                with_made_keys,
+                validate_only,
+            };
+            revoke(request, connection, output).await
+        }
+        ApiKey::Enable { name } => {
+            let request = EnableClientRequest { name };
+            connection.api_keys().await?.enable_client(request).await?;
+            output.print(&json!({}), || "enabled".to_owned())
         }
     }
+}
+
+async fn revoke(
+    request: RevokeApiKeyRequest,
+    connection: &Connection,
+    output: &Output,
+) -> Result<(), Failure> {
+    let validate_only = request.validate_only;
+    let revoked = connection.api_keys().await?.revoke_api_key(request).await?;
+    let revoked = revoked.into_inner();
+    let document = json!({
+        "matched": revoked.matched,
+        "cursor": revoked.cursor,
+        "api_key_ids": revoked.api_key_ids,
+        "made_key_ids": revoked.made_key_ids,
+    });
+    output.print(&document, || {
+        let keys = revoked.api_key_ids.join(", ");
+        let mut text = match (keys.as_str(), validate_only) {
+            ("", _) => "there is no such key in the realm".to_owned(),
+            (keys, true) => format!(
+                "would revoke {keys}; live sessions that would end: {}",
+                revoked.matched
+            ),
+            (keys, false) => format!("revoked {keys}; live sessions ended: {}", revoked.matched),
+        };
+        if !revoked.made_key_ids.is_empty() {
+            text += &format!(
+                "\nmade with it, and still working: {} (--with-made-keys ends them too)",
+                revoked.made_key_ids.join(", ")
+            );
+        }
+        text
+    })
 }
 
 async fn roll(id: String, overlap: Seconds, connection: &Connection, output: &Output) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
     let Revoke {
         target,
         validate_only,
+        disable,
         wait,
         reason,
     } = arguments;
@@ -21,6 +22,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
         request_id: String::new(),
         reason,
         validate_only,
+        disable_client: disable,
         target: Some(wire(target)?),
     };
     print_revoked(request, wait, connection, output).await

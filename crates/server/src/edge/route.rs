@@ -129,7 +129,7 @@ const BODY: usize = 64 * 1024;
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::anyone("other", Shape::Http, BODY);
 
-static ROUTES: [(&str, Route); 35] = [
+static ROUTES: [(&str, Route); 36] = [
     (
         "/tessera.v1.TokenService/Issue",
         Route::client("Issue", NAMES).writes(3),
@@ -196,6 +196,13 @@ static ROUTES: [(&str, Route); 35] = [
     (
         "/tessera.v1.ApiKeyService/RevokeApiKey",
         Route::client("RevokeApiKey", SMALL)
+            .costs(5)
+            .writes(2)
+            .administers(),
+    ),
+    (
+        "/tessera.v1.ApiKeyService/EnableClient",
+        Route::client("EnableClient", SMALL)
             .costs(5)
             .writes(2)
             .administers(),

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tessera_authority::RevokeTarget;
 use tessera_core::Timestamp;
 use tessera_proto::v1::{
-    CreateApiKeyRequest, CreateApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse, ListApiKeysRequest,
-    ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse, RollApiKeyRequest, RollApiKeyResponse,
-    api_key_service_server::ApiKeyService,
+    CreateApiKeyRequest, CreateApiKeyResponse, EnableClientRequest, EnableClientResponse, GetApiKeyRequest,
+    GetApiKeyResponse, ListApiKeysRequest, ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse,
+    RollApiKeyRequest, RollApiKeyResponse, api_key_service_server::ApiKeyService,
 };
 use tonic::{Request, Response, Status};
 
@@ -110,15 +109,32 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let id = convert::api_key_id(&wire.id)?;
-                let request = convert::revoke_one(RevokeTarget::ApiKey(id), wire.reason)?;
+                let request = convert::revoke_api_key(wire)?;
+                let _turn = caller.counting_turn().await?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
                 caller.revoked(&request, &revoked);
                 Ok(RevokeApiKeyResponse {
                     matched: revoked.matched,
                     cursor: convert::cursor_text(&revoked),
+                    api_key_ids: revoked.api_keys.iter().map(ToString::to_string).collect(),
+                    made_key_ids: revoked.made_keys.iter().map(ToString::to_string).collect(),
                 })
+            })
+            .await
+    }
+
+    async fn enable_client(
+        &self,
+        request: Request<EnableClientRequest>,
+    ) -> Result<Response<EnableClientResponse>, Status> {
+        self.0
+            .call(request, async |caller, wire| {
+                let client = convert::client_name(&wire.name)?;
+                let enabled = self.0.authority.enable_client(&caller.principal, &client).await;
+                enabled.map_err(IntoStatus::into_status)?;
+                caller.changed("client enabled", client.as_str());
+                Ok(EnableClientResponse {})
             })
             .await
     }

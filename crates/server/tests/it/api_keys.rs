@@ -2,11 +2,12 @@
 
 use tessera_core::Seconds;
 use tessera_proto::v1::{
-    ApiKeyStatus, CreateApiKeyRequest, GetApiKeyRequest, IssueRequest, ListApiKeysRequest,
-    RevokeApiKeyRequest, RollApiKeyRequest,
+    ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
+    ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
 };
+use tessera_server::Limits;
 
-use crate::world::{World, fields, reason, seconds};
+use crate::world::{Setup, World, fields, per_second, reason, seconds};
 
 fn create(name: &str) -> CreateApiKeyRequest {
     CreateApiKeyRequest {
@@ -138,7 +139,7 @@ async fn keys_are_administered_by_those_who_may_and_in_their_realm() {
     assert_eq!(reason(&refused), "NotFound / NOT_FOUND");
     let request = RevokeApiKeyRequest {
         id: of_sandbox,
-        reason: String::new(),
+        ..RevokeApiKeyRequest::default()
     };
     assert_eq!(
         admin
@@ -237,4 +238,251 @@ async fn lists_come_in_pages() {
         fields(&admin.api_keys().list_api_keys(wrong).await.unwrap_err()),
         ["page_token"]
     );
+}
+
+/// The id in an API key.
+fn id_of(api_key: &str) -> String {
+    api_key.rsplit('_').next().unwrap()[..16].to_owned()
+}
+
+fn roll(id: &str, overlap: i64) -> RollApiKeyRequest {
+    RollApiKeyRequest {
+        id: id.to_owned(),
+        overlap: seconds(overlap),
+    }
+}
+
+fn revoke(id: &str) -> RevokeApiKeyRequest {
+    RevokeApiKeyRequest {
+        id: id.to_owned(),
+        ..RevokeApiKeyRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_successor_ends_when_its_predecessor_would_have() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let request = CreateApiKeyRequest {
+        ttl: seconds(60),
+        ..create("other")
+    };
+    let made = admin.api_keys().create_api_key(request).await.unwrap();
+    let made = made.into_inner();
+    let end = made.api_key.unwrap().expire_time;
+    let mut holder = world.with_key(&made.secret);
+    for _ in 0..3 {
+        let id = id_of(&holder.api_key);
+        let rolled = holder.api_keys().roll_api_key(roll(&id, 0)).await.unwrap();
+        let rolled = rolled.into_inner();
+        let successor = rolled.api_key.unwrap();
+        assert_eq!(successor.expire_time, end);
+        assert_eq!(successor.made_with_id, id);
+        holder = world.with_key(&rolled.secret);
+    }
+    // Rolled by an administrator, it ends then, too.
+    let id = id_of(&holder.api_key);
+    let rolled = admin.api_keys().roll_api_key(roll(&id, 0)).await.unwrap();
+    assert_eq!(rolled.into_inner().api_key.unwrap().expire_time, end);
+}
+
+#[tokio::test]
+async fn rolls_are_bounded() {
+    let world = World::start().await;
+    let mut app = world.client("production", "app").await;
+    for _ in 0..tessera_authority::ROLLS_MAX {
+        let rolled = app.api_keys().roll_api_key(roll(&id_of(&app.api_key), 0)).await;
+        app = world.with_key(&rolled.unwrap().into_inner().secret);
+    }
+    let refused = app.api_keys().roll_api_key(roll(&id_of(&app.api_key), 0)).await;
+    assert_eq!(reason(&refused.unwrap_err()), "ResourceExhausted / RATE_LIMITED");
+    world.clock.advance(Seconds::HOUR);
+    app.api_keys()
+        .roll_api_key(roll(&id_of(&app.api_key), 0))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn revoking_a_key_ends_its_successors_and_names_what_it_made() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let first = admin.api_keys().create_api_key(create("admin")).await.unwrap();
+    let thief = world.with_key(&first.into_inner().secret);
+    let rolled = thief
+        .api_keys()
+        .roll_api_key(roll(&id_of(&thief.api_key), 1000))
+        .await;
+    let second = world.with_key(&rolled.unwrap().into_inner().secret);
+    let made = second.api_keys().create_api_key(create("other")).await.unwrap();
+    let made = world.with_key(&made.into_inner().secret);
+    let session = second.issue_for("user:ann").await;
+    let own = made.issue(IssueRequest::default()).await.unwrap();
+
+    let preview = RevokeApiKeyRequest {
+        validate_only: true,
+        ..revoke(&id_of(&thief.api_key))
+    };
+    let preview = admin
+        .api_keys()
+        .revoke_api_key(preview)
+        .await
+        .unwrap()
+        .into_inner();
+    second.issue_for("user:ann").await;
+    let revoked = admin
+        .api_keys()
+        .revoke_api_key(revoke(&id_of(&thief.api_key)))
+        .await;
+    let revoked = revoked.unwrap().into_inner();
+    let ended = [id_of(&thief.api_key), id_of(&second.api_key)];
+    for said in [&preview, &revoked] {
+        assert_eq!(said.api_key_ids, ended);
+        assert_eq!(said.made_key_ids, [id_of(&made.api_key)]);
+    }
+    assert_eq!((preview.matched, revoked.matched), (1, 2));
+    for client in [&thief, &second] {
+        let refused = client.issue(IssueRequest::default()).await.unwrap_err();
+        assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
+    }
+    let token = crate::world::access_token(session.tokens.as_ref());
+    assert!(!admin.introspect(&token).await.active);
+    made.issue(IssueRequest::default()).await.unwrap();
+
+    let all = RevokeApiKeyRequest {
+        with_made_keys: true,
+        ..revoke(&id_of(&thief.api_key))
+    };
+    let revoked = admin.api_keys().revoke_api_key(all).await.unwrap().into_inner();
+    assert!(revoked.api_key_ids.contains(&id_of(&made.api_key)));
+    let refused = made.issue(IssueRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
+    let token = crate::world::access_token(own.tokens.as_ref());
+    assert!(!admin.introspect(&token).await.active);
+}
+
+#[tokio::test]
+async fn a_roll_that_races_a_revocation_leaves_no_key() {
+    let world = World::with(Setup {
+        server: Limits {
+            refusals_per_second_per_address: per_second(1000).unwrap(),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    let admin = world.client("production", "admin").await;
+    for _ in 0..30 {
+        let app = world.client("production", "app").await;
+        let id = id_of(&app.api_key);
+        let mut keys = (app.api_keys(), admin.api_keys());
+        let (rolled, revoked) = tokio::join!(
+            keys.0.roll_api_key(roll(&id, 1000)),
+            keys.1.revoke_api_key(revoke(&id)),
+        );
+        revoked.unwrap();
+        let secrets = rolled.into_iter().map(|rolled| rolled.into_inner().secret);
+        for secret in secrets.chain([app.api_key]) {
+            let refused = world.with_key(&secret).issue(IssueRequest::default()).await;
+            assert_eq!(
+                reason(&refused.unwrap_err()),
+                "Unauthenticated / CLIENT_AUTH_FAILED"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn permissions_name_the_client_whose_keys_they_are_for() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let (other, app) = (
+        world.client("production", "other").await,
+        world.client("production", "app").await,
+    );
+    world.policy.add(
+        "p, client:other, *, tessera/api-keys, create, allow\n\
+         p, client:other, *, tessera/api-keys/client:app, create, allow\n",
+    );
+    world
+        .authority
+        .reload(tessera_authority::Trigger::Signal)
+        .await
+        .unwrap();
+    let mut keys = other.api_keys();
+    for allowed in ["other", "app"] {
+        keys.create_api_key(create(allowed)).await.unwrap();
+    }
+    let refused = keys.create_api_key(create("admin")).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    assert!(
+        refused.message().contains("tessera/api-keys/client:admin:create"),
+        "{refused}"
+    );
+    // Rolling ends the old key as well: it takes both permissions.
+    let refused = keys
+        .roll_api_key(roll(&id_of(&app.api_key), 0))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.message().contains("tessera/api-keys/client:app:revoke"),
+        "{refused}"
+    );
+    let refused = keys
+        .revoke_api_key(revoke(&id_of(&app.api_key)))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    app.issue_for("user:ann").await;
+    admin
+        .api_keys()
+        .roll_api_key(roll(&id_of(&app.api_key), 0))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_disabled_client_has_no_key_that_works() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let (app, other) = (
+        world.client("production", "app").await,
+        world.client("production", "other").await,
+    );
+    let session = app.issue_for("user:ann").await;
+    let disable = |validate_only| tessera_proto::v1::RevokeRequest {
+        disable_client: true,
+        validate_only,
+        target: Some(Target::Client("client:app".to_owned())),
+        ..tessera_proto::v1::RevokeRequest::default()
+    };
+    let refused = other.tokens().revoke(disable(false)).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    let preview = admin.tokens().revoke(disable(true)).await.unwrap().into_inner();
+    app.issue(IssueRequest::default()).await.unwrap();
+    let revoked = admin.tokens().revoke(disable(false)).await.unwrap().into_inner();
+    assert_eq!((preview.matched, revoked.matched), (1, 2));
+    let made = admin.api_keys().create_api_key(create("app")).await.unwrap();
+    let made = world.with_key(&made.into_inner().secret);
+    for client in [&app, &made] {
+        let refused = client.issue(IssueRequest::default()).await.unwrap_err();
+        assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
+    }
+    let request = EnableClientRequest {
+        name: "app".to_owned(),
+    };
+    let refused = other.api_keys().enable_client(request.clone()).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    admin.api_keys().enable_client(request).await.unwrap();
+    app.issue(IssueRequest::default()).await.unwrap();
+    // What was revoked stays revoked.
+    let token = crate::world::access_token(session.tokens.as_ref());
+    assert!(!admin.introspect(&token).await.active);
+    let wrong = tessera_proto::v1::RevokeRequest {
+        disable_client: true,
+        target: Some(Target::Subject("user:ann".to_owned())),
+        ..tessera_proto::v1::RevokeRequest::default()
+    };
+    let refused = admin.tokens().revoke(wrong).await.unwrap_err();
+    assert_eq!(fields(&refused), ["disable_client"]);
 }

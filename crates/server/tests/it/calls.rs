@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tessera_proto::v1::{
-    ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, ExplainRequest,
-    GetApiKeyRequest, GetSessionRequest, GetStatusRequest, IntrospectManyRequest, IntrospectRequest,
-    IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest, PlanRequest, RefreshRequest,
-    ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest, WatchRequest,
+    ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, EnableClientRequest,
+    ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest, IntrospectManyRequest,
+    IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest, PlanRequest,
+    RefreshRequest, ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest,
+    RollApiKeyRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
 use tonic::Status;
@@ -41,6 +42,7 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         keys.list_api_keys(ListApiKeysRequest::default()),
         keys.roll_api_key(RollApiKeyRequest::default()),
         keys.revoke_api_key(RevokeApiKeyRequest::default()),
+        keys.enable_client(EnableClientRequest::default()),
         policies.check(CheckRequest::default()),
         policies.explain(ExplainRequest::default()),
         policies.plan(PlanRequest::default()),

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, EventBody, Family, FamilyId, LEEWAY_MAX, LogId, PolicyRevision,
-    RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, EventBody, Family, FamilyId, LEEWAY_MAX, LogId,
+    PolicyRevision, RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
@@ -126,6 +126,10 @@ impl Store for Fragile {
         page: PageRequest<ApiKeyId>,
     ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
         self.store.api_keys(realm, page).await
+    }
+
+    async fn disabled_clients(&self) -> Result<Vec<(RealmName, ClientName)>, StoreError> {
+        self.store.disabled_clients().await
     }
 
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {

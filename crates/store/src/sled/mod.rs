@@ -26,8 +26,8 @@ use std::{
 use ::sled::Db;
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence, SigningKey,
-    Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence,
+    SigningKey, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -210,6 +210,10 @@ impl Store for SledStore {
         let realm = realm.clone();
         self.read_apart(move |db, _| read::api_keys(db, &realm, &page))
             .await
+    }
+
+    async fn disabled_clients(&self) -> Result<Vec<(RealmName, ClientName)>, StoreError> {
+        self.shared.read(read::disabled_clients)
     }
 
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 use ::sled::{Db, IVec};
 use serde::de::DeserializeOwned;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, RealmName, Sequence, SigningKey,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, PolicyRevision, RealmName, Sequence,
+    SigningKey,
 };
 
 use super::{
@@ -107,6 +108,13 @@ pub(super) fn api_keys(
         .transpose()
     });
     collect_page(found, page.limit, |key: &ApiKey| key.id.clone())
+}
+
+pub(super) fn disabled_clients(db: &Db) -> Result<Vec<(RealmName, ClientName)>, StoreError> {
+    db.scan_prefix([Table::ClientDisabled as u8])
+        .values()
+        .map(|value| rows::decode("a disabled client", &value.map_err(failed)?))
+        .collect()
 }
 
 pub(super) fn signing_keys(db: &Db) -> Result<Vec<SigningKey>, StoreError> {

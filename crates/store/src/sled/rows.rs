@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKeyId, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName, Sequence, Timestamp,
+    ApiKeyId, ClientName, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName, Sequence,
+    Timestamp,
 };
 
 use crate::{
@@ -25,6 +26,7 @@ const ROW_VERSION: u8 = 1;
 pub(super) enum Table {
     ApiKey = b'a',
     ApiKeyByRealm = b'A',
+    ClientDisabled = b'd',
     Audit = b't',
     Cutoff = b'u',
     CutoffExpiry = b'v',
@@ -47,9 +49,10 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::ApiKey,
         Self::ApiKeyByRealm,
+        Self::ClientDisabled,
         Self::Audit,
         Self::Cutoff,
         Self::CutoffExpiry,
@@ -150,6 +153,14 @@ pub(super) fn family_expiry_key(at: Timestamp, id: FamilyId) -> Vec<u8> {
 
 pub(super) fn api_key_key(id: &ApiKeyId) -> Vec<u8> {
     key(Table::ApiKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
+    key(
+        Table::ClientDisabled,
+        &[realm.as_str()],
+        client.as_str().as_bytes(),
+    )
 }
 
 pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {

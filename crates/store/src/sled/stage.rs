@@ -9,8 +9,8 @@ use std::{
 use ::sled::Db;
 use serde::{Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, Family, FamilyId, PolicyRevision, RealmName, Revocations,
-    RevokeReason, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, PolicyRevision, RealmName,
+    Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
 };
 
 use super::{
@@ -220,6 +220,10 @@ impl Transaction for Stage<'_> {
         self.row("an API key", &rows::api_key_key(id))
     }
 
+    fn is_disabled(&mut self, realm: &RealmName, client: &ClientName) -> Result<bool, StoreError> {
+        self.has_row(&rows::client_disabled_key(realm, client))
+    }
+
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {
         self.row("a request", &rows::request_key(key))
     }
@@ -277,6 +281,26 @@ impl Transaction for Stage<'_> {
         }
         self.put_empty(rows::api_key_by_realm_key(&key.realm, &key.id));
         self.put(rows::api_key_key(&key.id), key)
+    }
+
+    fn remove_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
+        self.remove(rows::api_key_by_realm_key(&key.realm, &key.id));
+        self.remove(rows::api_key_key(&key.id));
+        Ok(())
+    }
+
+    fn put_disabled(
+        &mut self,
+        realm: &RealmName,
+        client: &ClientName,
+        is_disabled: bool,
+    ) -> Result<(), StoreError> {
+        let row = rows::client_disabled_key(realm, client);
+        if is_disabled {
+            return self.put(row, &(realm, client));
+        }
+        self.remove(row);
+        Ok(())
     }
 
     fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
