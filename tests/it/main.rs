@@ -20,6 +20,7 @@ mod offline;
 mod peers;
 mod proxies;
 mod sdk;
+mod secrets;
 mod serving;
 mod support;
 mod tour;

@@ -12,8 +12,9 @@ use std::{
 use serde_json::Value;
 use tessera_proto::v1::{
     self, IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest,
-    RefreshResponse, RevokeRequest, RevokeResponse, revocation_service_client::RevocationServiceClient,
-    revoke_request::Target, token_service_client::TokenServiceClient,
+    RefreshResponse, RevokeRequest, RevokeResponse, policy_service_client::PolicyServiceClient,
+    revocation_service_client::RevocationServiceClient, revoke_request::Target,
+    token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -325,6 +326,10 @@ impl Client {
 
     pub fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, Bearer>> {
         RevocationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn policies(&self) -> PolicyServiceClient<InterceptedService<Channel, Bearer>> {
+        PolicyServiceClient::new(self.channel.clone())
     }
 
     pub async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, Status> {

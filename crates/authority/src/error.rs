@@ -321,6 +321,22 @@ impl ApplyError {
         matches!(self, Self::Unavailable(_) | Self::Panicked)
     }
 
+    /// What is wrong in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let text = self.to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// The same where the files that were read are not the caller's: no text out of them.
+    #[must_use]
+    pub(crate) fn without_content(self) -> Self {
+        match self {
+            Self::Refused(error) => Self::Refused(error.without_content()),
+            other => other,
+        }
+    }
+
     /// What is wrong with the files.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {

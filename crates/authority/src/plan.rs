@@ -85,7 +85,7 @@ impl Authority {
         self.require(principal, &Permission::ReadPolicies)?;
         let _alone = self.policy_plans.lock().await;
         let new = match files {
-            None => self.read_folder().await?,
+            None => self.read_folder_for(principal).await?,
             Some(files) => load(move || from_memory(&files)).await?,
         };
         self.check_realms(&new)?;

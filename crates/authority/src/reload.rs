@@ -15,6 +15,9 @@ use crate::{
     plan::PlanId,
 };
 
+/// How many findings of one change are logged: `tessera policy check` shows all of them.
+const FINDINGS_LOGGED_MAX: usize = 20;
+
 /// What made the authority read its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
@@ -79,6 +82,21 @@ pub enum AttemptOutcome {
         /// Every finding in the files.
         diagnostics: Vec<Diagnostic>,
     },
+}
+
+impl AttemptOutcome {
+    /// As whoever may not read the policy's files may see it: no text out of them.
+    fn without_content(self) -> Self {
+        let Self::Refused { diagnostics, .. } = self else {
+            return self;
+        };
+        let diagnostics: Vec<_> = diagnostics.iter().map(Diagnostic::without_content).collect();
+        let first = diagnostics.first().map(ToString::to_string);
+        Self::Refused {
+            problem: first.unwrap_or_else(|| "see the status with a key of a production realm".to_owned()),
+            diagnostics,
+        }
+    }
 }
 
 /// The policy in force, and the last attempt to replace it.
@@ -165,7 +183,7 @@ impl PolicyHistory {
                     history.is_settled = false;
                 }
                 AttemptOutcome::Refused {
-                    problem: error.to_string(),
+                    problem: error.summary(),
                     diagnostics: error.diagnostics().to_vec(),
                 }
             }
@@ -203,13 +221,20 @@ impl Authority {
         }
     }
 
-    /// The same for a client.
+    /// The same for a client. One policy is in force in all realms, so every realm sees which, and whether a
+    /// change was refused; what the files say and where they are, only who [speaks for all
+    /// realms](Self::speaks_for_all_realms).
     ///
     /// # Errors
     /// Refuses where policy does not permit.
     pub fn policy_status_for(&self, principal: &Principal) -> Result<PolicyStatus, CallNotAllowed> {
         self.require(principal, &Permission::ReadPolicies)?;
-        Ok(self.policy_status())
+        let mut status = self.policy_status();
+        if !self.speaks_for_all_realms(principal) {
+            status.folder = None;
+            status.last_attempt.outcome = status.last_attempt.outcome.without_content();
+        }
+        Ok(status)
     }
 
     /// The folder that the policy is read from; none: it is built in.
@@ -254,16 +279,31 @@ impl Authority {
             let now = authority.clock.now();
             authority.policy_history.note(now, trigger, is_another, &result);
             if let Err(error) = &result {
-                tracing::error!(
-                    trigger = trigger.as_str(),
-                    in_force = %authority.policy().revision(),
-                    %error,
-                    "a change of policy failed"
-                );
+                authority.log_refusal(trigger, error);
             }
             result
         });
         changed.await.unwrap_or(Err(ApplyError::Panicked))
+    }
+
+    fn log_refusal(&self, trigger: Trigger, error: &ApplyError) {
+        let findings = error.diagnostics();
+        tracing::error!(
+            trigger = trigger.as_str(),
+            in_force = %self.policy().revision(),
+            findings = findings.len(),
+            error = error.summary(),
+            "a change of policy failed"
+        );
+        for finding in findings.iter().take(FINDINGS_LOGGED_MAX) {
+            tracing::error!(
+                code = finding.code,
+                place = format!("{}:{}:{}", finding.file, finding.line, finding.column),
+                problem = finding.message,
+                help = finding.help,
+                "found in the policy"
+            );
+        }
     }
 
     async fn make(&self, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
@@ -286,15 +326,27 @@ impl Authority {
         load(move || Policy::load(&folder)).await
     }
 
-    /// A change of policy is felt in every realm. So where a production realm is served, a key of a
-    /// sandbox realm can't make one.
+    /// The same for a client, which may not be told what the files say.
+    pub(crate) async fn read_folder_for(&self, principal: &Principal) -> Result<Arc<Policy>, ApplyError> {
+        let read = self.read_folder().await;
+        if self.speaks_for_all_realms(principal) {
+            return read;
+        }
+        read.map_err(ApplyError::without_content)
+    }
+
+    /// Whether a client's key is of a production realm, where one is served: what concerns every realm is
+    /// nothing for a sandbox.
+    pub(crate) fn speaks_for_all_realms(&self, principal: &Principal) -> bool {
+        let mut realms = self.realms.values();
+        principal.realm().kind == RealmKind::Production
+            || !realms.any(|realm| realm.kind == RealmKind::Production)
+    }
+
+    /// A change of policy is felt in every realm.
     pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
         self.require(principal, &Permission::ApplyPolicies)?;
-        let has_production = self
-            .realms
-            .values()
-            .any(|realm| realm.kind == RealmKind::Production);
-        if has_production && principal.realm().kind != RealmKind::Production {
+        if !self.speaks_for_all_realms(principal) {
             return Err(CallNotAllowed {
                 required: format!("{} in a production realm", Permission::ApplyPolicies.scope()),
             });

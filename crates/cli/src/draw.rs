@@ -1,6 +1,7 @@
 //! Findings in files, drawn: the line, carets under what is meant, and what to do.
 
 use serde_json::{Value, json};
+use tessera_core::secret;
 use tessera_policy::{Diagnostic, PolicyError, Sources};
 use tessera_proto::v1;
 
@@ -115,6 +116,8 @@ impl Finding {
         match sources.and_then(|sources| source_line(sources, &self.file, self.line)) {
             None => drawn += &format!(" {gutter} ─[{place}]\n"),
             Some(line) => {
+                // A terminal is often recorded.
+                let line = &secret::mask(line);
                 let excerpt = Excerpt::new(line, self.column, span(&self.file, line, self.column));
                 let carets = paint.bad(&"^".repeat(excerpt.carets));
                 let indent = " ".repeat(excerpt.indent);

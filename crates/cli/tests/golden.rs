@@ -34,13 +34,14 @@ const WITHOUT_EXAMPLE: [(&str, &str); 2] = [
 ];
 
 /// Examples that can't be stored in a repository: `made` makes them.
-const MADE: [&str; 6] = [
+const MADE: [&str; 7] = [
     "P001-a-folder",
     "P001-dangling-link",
     "P002-long-line",
     "P002-too-large",
     "P005-escape-sequences",
     "P006-escape-sequences",
+    "P007-link-out",
 ];
 
 fn here() -> &'static Path {
@@ -109,6 +110,7 @@ fn make(name: &str, folder: &Path) {
             fs::write(folder.join("policy.csv"), rule).unwrap();
         }
         "P006-escape-sequences" => fs::write(folder.join("more\x1b[31m.cvs"), "").unwrap(),
+        "P007-link-out" => symlink("../policies/policy.csv", folder.join("more.csv")).unwrap(),
         _ => panic!("{name}"),
     }
 }

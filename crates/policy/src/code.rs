@@ -17,6 +17,8 @@ codes! {
     BYTE_ORDER_MARK = "P004", "a file begins with a byte order mark";
     CONTROL_CHARACTER = "P005", "a control or invisible character";
     STRAY_FILE = "P006", "a file that is no part of a policy";
+    LINK_OUT = "P007", "a link that leads out of the policy's folder";
+    SECRET = "P008", "something that has the shape of a secret";
     MODEL_SYNTAX = "P010", "a line of the model is neither `[section]` nor `name = value`";
     MODEL_OTHER = "P011", "a definition of the model is not sound";
     MODEL_EFFECT = "P012", "an effect that casbin does not know, or that allows where no rule matches";

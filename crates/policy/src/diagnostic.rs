@@ -2,7 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::text::is_invisible;
+use tessera_core::secret;
+
+use crate::{code::CODES, text::is_invisible};
+
+/// The most characters of a message.
+const LENGTH_MAX: usize = 1_000;
 
 /// One finding, at one place of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +27,21 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The finding as whoever may not read the files may see it: where it is and what its code stands for.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        let title = CODES.iter().find(|(code, _)| *code == self.code);
+        Self {
+            message: title.map_or("", |(_, title)| title).to_owned(),
+            help: None,
+            ..self.clone()
+        }
+    }
+
     fn new(code: &'static str, place: &Place, message: &str, help: Option<&str>) -> Self {
         Self {
             code,
-            file: place.file.as_ref().to_owned(),
+            file: printable(&place.file),
             line: place.line,
             column: place.column,
             message: printable(message),
@@ -34,11 +50,16 @@ impl Diagnostic {
     }
 }
 
-/// The text without what could change how a terminal or a log shows it: names that are wrong are quoted, and
-/// TOML has escapes for every character.
+/// The text without secrets, not too long, and without what could change how a terminal or a log shows it:
+/// names that are wrong are quoted, and TOML has escapes for every character.
 fn printable(text: &str) -> String {
+    let text = secret::redact(text);
     let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
+    for (position, character) in text.chars().enumerate() {
+        if position == LENGTH_MAX {
+            printable.push('…');
+            break;
+        }
         if is_invisible(character) {
             printable.extend(character.escape_default());
         } else {
@@ -71,6 +92,14 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
+    /// Every finding [without its content](Diagnostic::without_content).
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        Self {
+            diagnostics: self.diagnostics.iter().map(Diagnostic::without_content).collect(),
+        }
+    }
+
     /// A single finding.
     pub(crate) fn of(
         code: &'static str,

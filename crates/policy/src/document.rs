@@ -9,6 +9,7 @@ use crate::{
     code,
     diagnostic::{Findings, Place},
     nearest::did_you_mean,
+    quote::quote,
     text::Text,
 };
 
@@ -70,7 +71,7 @@ impl<'a> Table<'a> {
     /// Refuses every key but these.
     pub(crate) fn refuse_others(&self, known: &[&str], findings: &mut Findings) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key)) {
-            let message = format!("`{}` is not known here", entry.key);
+            let message = format!("{} is not known here", quote(entry.key));
             let help = did_you_mean(entry.key, known.iter().copied())
                 .unwrap_or_else(|| format!("known are `{}`", known.join("`, `")));
             findings.advise(code::TOML_KEY, &entry.place, message, help);
@@ -148,7 +149,7 @@ impl<'a> Entry<'a> {
 
     fn refuse_type(&self, expected: &str, findings: &mut Findings) {
         let found = self.value.get_ref().type_str();
-        let message = format!("`{}` must be {expected}, not {found}", self.key);
+        let message = format!("{} must be {expected}, not {found}", quote(self.key));
         findings.add(code::TOML_TYPE, &self.value_place(), message);
     }
 }

@@ -53,6 +53,7 @@ mod own;
 mod pattern;
 mod permission;
 mod policy;
+mod quote;
 mod roles;
 mod rule;
 mod sample;

@@ -1,5 +1,7 @@
 //! The nearest known name, for the help line of a finding.
 
+use crate::quote;
+
 /// The longest text that is compared: the cost grows with its square.
 const LENGTH_MAX: usize = 150;
 
@@ -39,6 +41,10 @@ pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = 
 
 /// The help line that names what `text` was meant to be, and says how they differ where nobody would see it.
 pub(crate) fn advice(text: &str, name: &str) -> String {
+    // It may be made from the text.
+    if !quote::is_name(name) {
+        return look_alike(text).unwrap_or_else(|| "check the spelling".to_owned());
+    }
     let question = format!("did you mean `{name}`?");
     if let Some(difference) = look_alike(text) {
         format!("{question} {difference}")

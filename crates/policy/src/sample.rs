@@ -48,9 +48,8 @@ pub(crate) fn compare(
     let place = Place::start("policy.csv");
     let oracle = match Oracle::new(&sample.rules, realms) {
         Ok(oracle) => oracle,
-        Err(error) => {
-            let message = format!("casbin refuses the policy: {error}");
-            findings.add(code::CASBIN, &place, message);
+        Err(_) => {
+            findings.add(code::CASBIN, &place, "casbin refuses the policy");
             return 0;
         }
     };
@@ -152,7 +151,7 @@ impl Sample {
                 Ok(expected) => Some(format!(
                     "whether {name} has {role} in {realm}: the index says {found} and casbin {expected}"
                 )),
-                Err(error) => Some(format!("casbin failed: {error}")),
+                Err(_) => Some("casbin failed".to_owned()),
             }
         };
         let in_realm = |realm: &tessera_core::RealmName| {
@@ -171,7 +170,7 @@ impl Sample {
                 is_denied,
             }) if self.agrees(found.allow, is_allowed) && self.agrees(found.deny, is_denied) => None,
             Ok(expected) => Some(format!("the index says {found:?} and casbin {expected:?}")),
-            Err(error) => Some(format!("casbin failed: {error}")),
+            Err(_) => Some("casbin failed".to_owned()),
         }
     }
 

@@ -9,9 +9,11 @@ use crate::{
     code,
     diagnostic::{Findings, Place, PolicyError},
     nearest::did_you_mean,
+    quote::quote_title,
     sources::snapshot::Snapshot,
 };
 
+mod beneath;
 mod snapshot;
 
 /// The largest file, in bytes.
@@ -166,8 +168,9 @@ impl Files {
 
     /// Takes a file, or finds why not. Of one that is too large, `bytes` need only be its beginning.
     fn admit(&mut self, name: &str, bytes: Vec<u8>, findings: &mut Findings) {
+        let quoted = quote_title(name);
         let (code, problem) = if bytes.len() > FILE_BYTES_MAX {
-            let message = format!("`{name}` has more than the {FILE_BYTES_MAX} bytes that a file may have");
+            let message = format!("{quoted} has more than the {FILE_BYTES_MAX} bytes that a file may have");
             (code::TOO_LARGE, message)
         } else if self.byte_count() + bytes.len() > BYTES_MAX {
             let message = format!("the files have more than {BYTES_MAX} bytes together");
@@ -176,7 +179,7 @@ impl Files {
             let message = format!("the policy has more than {FILES_MAX} files");
             (code::TOO_LARGE, message)
         } else if self.0.contains_key(name) {
-            (code::STRAY_FILE, format!("`{name}` is given twice"))
+            (code::STRAY_FILE, format!("{quoted} is given twice"))
         } else {
             self.0.insert(name.to_owned(), bytes);
             return;
@@ -260,6 +263,6 @@ fn refuse_stray(name: &str, findings: &mut Findings) {
          stand beside them"
             .to_owned()
     });
-    let message = format!("`{name}` is no part of a policy");
+    let message = format!("{} is no part of a policy", quote_title(name));
     findings.advise(code::STRAY_FILE, &Place::start(name), message, help);
 }

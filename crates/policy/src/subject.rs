@@ -7,6 +7,7 @@ use crate::{
     catalogue::Catalogue,
     code,
     nearest::{advice, look_alike, to_latin},
+    quote::quote,
 };
 
 const ROLE: &str = "role:";
@@ -37,7 +38,7 @@ pub(crate) fn check(text: &str, catalogue: &Catalogue) -> Result<(), Problem> {
     if !text.contains([':', '@', '|']) {
         let meant = format!("{ROLE}{folded}");
         if catalogue.has_role_text(&meant) {
-            let message = format!("`{text}` is a subject, while `{meant}` is a role");
+            let message = format!("{} is a subject, while `{meant}` is a role", quote(text));
             return Err(misspelled(message, advice(text, &meant)));
         }
     }
@@ -57,7 +58,7 @@ fn unknown_role(text: &str, folded: &str, catalogue: &Catalogue) -> Problem {
     let help = nearest.unwrap_or_else(|| "roles begin with `role:`, in lower case".to_owned());
     Problem {
         code: code::UNKNOWN_ROLE,
-        message: format!("the catalogue has no role `{text}`"),
+        message: format!("the catalogue has no role {}", quote(text)),
         help: Some(help),
     }
 }
@@ -97,7 +98,7 @@ fn check_kind(text: &str, folded: &str) -> Result<(), Problem> {
     };
     match client {
         _ if kind != known => {
-            let message = format!("`{text}` begins with `{kind}:` instead of `{known}:`");
+            let message = format!("{} begins with `{kind}:` instead of `{known}:`", quote(text));
             Err(misspelled(message, advice(text, &meant)))
         }
         Some(Err(error)) => {

@@ -12,6 +12,7 @@ use crate::{
     nearest::{advice, did_you_mean},
     oracle::RawQuestion,
     own,
+    quote::{quote, quote_title},
     rule::{Object, Star},
     subject::{self, Problem},
     text::Text,
@@ -90,7 +91,7 @@ pub(crate) fn read(
         .collect();
     for (place, case) in &cases {
         if let Some(first) = names.insert(case.name.clone(), place.clone()) {
-            let message = format!("the test `{}` stands in {first} already", case.name);
+            let message = format!("the test {} stands in {first} already", quote_title(&case.name));
             findings.add(code::TEST_TWICE, place, message);
         }
     }
@@ -161,7 +162,7 @@ impl Reader<'_> {
             return Some(text.to_owned());
         }
         let help = did_you_mean(text, self.catalogue.realms().iter().map(RealmName::as_str));
-        let message = format!("the catalogue has no realm `{text}`");
+        let message = format!("the catalogue has no realm {}", quote(text));
         self.findings
             .advise(code::UNKNOWN_REALM, &entry.value_place(), message, help);
         None
@@ -186,7 +187,7 @@ impl Reader<'_> {
         for (place, text) in &texts {
             if !RoleName::parse(text).is_ok_and(|role| self.catalogue.has_role(&role)) {
                 let help = self.catalogue.nearest_role(text).map(|role| advice(text, &role));
-                let message = format!("the catalogue has no role `{text}`");
+                let message = format!("the catalogue has no role {}", quote(text));
                 self.findings.advise(code::UNKNOWN_ROLE, place, message, help);
             }
         }
@@ -203,7 +204,7 @@ impl Reader<'_> {
             let help = nearest
                 .or_else(|| with_other_action(self.catalogue, text))
                 .map(|scope| advice(text, &scope));
-            let message = format!("the catalogue has no scope `{text}`");
+            let message = format!("the catalogue has no scope {}", quote(text));
             self.findings.advise(code::UNKNOWN_SCOPE, place, message, help);
         }
         let expectation = |(place, scope): (Place, &str)| Expectation {

@@ -2,6 +2,8 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
+use tessera_core::secret;
+
 use crate::{
     code,
     diagnostic::{Findings, Place},
@@ -54,7 +56,10 @@ impl<'a> Text<'a> {
             }
         };
         let text = Self::new(start.file, content);
-        (text.refuse_invisible(findings) && text.refuse_long_lines(findings)).then_some(text)
+        let is_right = text.refuse_secrets(findings)
+            && text.refuse_invisible(findings)
+            && text.refuse_long_lines(findings);
+        is_right.then_some(text)
     }
 
     fn new(file: Arc<str>, content: &'a str) -> Self {
@@ -63,6 +68,22 @@ impl<'a> Text<'a> {
             content,
             starts: OnceCell::new(),
         }
+    }
+
+    /// A policy is read by many, so a secret in it is a secret no more; and nothing else is said of a file that
+    /// has one.
+    fn refuse_secrets(&self, findings: &mut Findings) -> bool {
+        let Some(offset) = secret::find(self.content) else {
+            return true;
+        };
+        let help = "take it out of the files and of their history, and revoke it".to_owned();
+        findings.advise(
+            code::SECRET,
+            &self.place(offset),
+            "the file has what looks like a key, a token or a password",
+            help,
+        );
+        false
     }
 
     fn refuse_invisible(&self, findings: &mut Findings) -> bool {

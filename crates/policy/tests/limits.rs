@@ -123,22 +123,6 @@ fn a_folder_that_is_not_there_is_an_error_and_so_is_an_empty_one() {
 }
 
 #[test]
-#[cfg(unix)]
-fn a_folder_of_links_is_read_as_kubernetes_mounts_it() {
-    let mount = tempfile::tempdir().unwrap();
-    let files = folder();
-    std::os::unix::fs::symlink(files.path(), mount.path().join("..data")).unwrap();
-    for name in ["model.conf", "catalogue.toml", "policy.csv", "tests"] {
-        std::os::unix::fs::symlink(format!("..data/{name}"), mount.path().join(name)).unwrap();
-    }
-    let expected = Policy::load(files.path()).unwrap();
-    assert_eq!(
-        Policy::load(mount.path()).unwrap().revision(),
-        expected.revision()
-    );
-}
-
-#[test]
 fn the_number_of_findings_is_limited() {
     let mut files = Policy::default_files().to_vec();
     let rules = "P, role:viewer, *, videos, read, allow\n".repeat(50_000);

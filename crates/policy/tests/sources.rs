@@ -70,23 +70,130 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_without_waiting() {
     let pipe = folder.path().join("pipe.csv");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    std::os::unix::fs::symlink("/dev/zero", folder.path().join("device.csv")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket.csv")).unwrap();
+    std::os::unix::fs::symlink("pipe.csv", folder.path().join("link.csv")).unwrap();
     std::os::unix::fs::symlink("nowhere", folder.path().join("gone.csv")).unwrap();
-    let expected = ["device.csv", "gone.csv", "pipe.csv"].map(|name| ("P001", name.to_owned()));
+    let expected = ["gone.csv", "link.csv", "pipe.csv", "socket.csv"].map(|name| ("P001", name.to_owned()));
     assert_eq!(codes(Sources::read(folder.path())), expected);
+}
+
+/// A folder beside one with a secret, and what may be in it.
+#[cfg(unix)]
+fn beside_a_secret() -> (tempfile::TempDir, std::path::PathBuf) {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path().join("policies");
+    fs::create_dir_all(&folder).unwrap();
+    write_default(&folder);
+    fs::create_dir(world.path().join("data")).unwrap();
+    fs::write(world.path().join("data/server.key"), "canary\n").unwrap();
+    (world, folder)
+}
+
+#[test]
+#[cfg(unix)]
+fn no_link_leads_out_of_the_folder() {
+    use std::os::unix::fs::symlink;
+
+    let (world, folder) = beside_a_secret();
+    let key = world.path().join("data/server.key");
+    let data = world.path().join("data");
+    fs::create_dir(folder.join(".kept")).unwrap();
+    symlink("../../data/server.key", folder.join(".kept/key")).unwrap();
+    let links: [(&str, &str); 8] = [
+        ("relative.csv", "../data/server.key"),
+        ("absolute.csv", key.to_str().unwrap()),
+        // An absolute link may lead anywhere when it is followed.
+        ("own.csv", &format!("{}/policy.csv", folder.display())),
+        ("device.csv", "/dev/zero"),
+        ("through.csv", "tests/../../data/server.key"),
+        ("back.csv", "../policies/policy.csv"),
+        ("chain.csv", ".kept/key"),
+        ("tests/zz.toml", "../../data/server.key"),
+    ];
+    for (name, target) in links {
+        symlink(target, folder.join(name)).unwrap();
+        let error = Sources::read(&folder).unwrap_err();
+        let found: Vec<_> = error
+            .diagnostics
+            .iter()
+            .map(|found| (found.code, found.file.as_str()))
+            .collect();
+        assert_eq!(found, [("P007", name)], "{target}");
+        assert!(!error.to_string().contains("canary"), "{error}");
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    // A folder in the place of the tests, and one that a link of a link names.
+    fs::remove_dir_all(folder.join("tests")).unwrap();
+    fs::write(data.join("zz.toml"), "canary").unwrap();
+    symlink("../data", folder.join("tests")).unwrap();
+    assert_eq!(codes(Sources::read(&folder)), [("P007", "tests".to_owned())]);
+    fs::remove_file(folder.join("tests")).unwrap();
+    symlink("../data", folder.join(".out")).unwrap();
+    symlink(".out/server.key", folder.join("zz.csv")).unwrap();
+    assert_eq!(codes(Sources::read(&folder)), [("P007", "zz.csv".to_owned())]);
+}
+
+#[test]
+#[cfg(unix)]
+fn links_within_the_folder_are_followed_as_kubernetes_makes_them() {
+    use std::os::unix::fs::symlink;
+
+    let world = tempfile::tempdir().unwrap();
+    let mount = world.path().join("mount");
+    let content = mount.join("..2026_11_26");
+    fs::create_dir_all(&content).unwrap();
+    write_default(&content);
+    symlink("..2026_11_26", mount.join("..data")).unwrap();
+    for name in ["model.conf", "catalogue.toml", "policy.csv", "tests"] {
+        symlink(format!("..data/{name}"), mount.join(name)).unwrap();
+    }
+    let expected = Sources::from_memory(Policy::default_files()).unwrap();
+    assert_eq!(Sources::read(&mount).unwrap(), expected);
+    // The folder that the command line names may be a link, even an absolute one.
+    symlink(&mount, world.path().join("policies")).unwrap();
+    assert_eq!(Sources::read(&world.path().join("policies")).unwrap(), expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside() {
+    use std::os::unix::fs::symlink;
+
+    let (world, folder) = beside_a_secret();
+    let (real, link, name) = (
+        world.path().join("real"),
+        world.path().join("link"),
+        folder.join("zz.csv"),
+    );
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                fs::write(&real, "# right\n").unwrap();
+                fs::rename(&real, &name).unwrap();
+                symlink("../data/server.key", &link).unwrap();
+                fs::rename(&link, &name).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            if let Ok(sources) = Sources::read(&folder) {
+                assert_eq!(sources.get("zz.csv"), Some(&b"# right\n"[..]));
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_file_that_opens_and_can_not_be_read_is_refused_and_so_are_links_in_a_circle() {
+fn links_in_a_circle_and_beneath_a_file_are_refused() {
     let folder = folder();
     let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
-    // A regular file whose first byte is in no memory, for whoever reads it, root as well.
-    link("/proc/self/mem", "memory.csv");
     link("circle.csv", "circle.csv");
+    link("policy.csv/x", "beneath.csv");
     fs::remove_dir_all(folder.path().join("tests")).unwrap();
     link("nowhere", "tests");
-    let expected = ["circle.csv", "memory.csv", "tests"].map(|name| ("P001", name.to_owned()));
+    let expected = ["beneath.csv", "circle.csv", "tests"].map(|name| ("P001", name.to_owned()));
     assert_eq!(codes(Sources::read(folder.path())), expected);
 }
 

@@ -7,6 +7,7 @@ use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
+use tessera_policy::Diagnostic;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
@@ -80,13 +81,31 @@ async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
     }
 }
 
+/// Where the first finding is, and of which kind. Whoever asks may not read the files, so nothing out of them.
+fn places(diagnostics: &[Diagnostic]) -> String {
+    let Some(first) = diagnostics.first() else {
+        return "see the log".to_owned();
+    };
+    let Diagnostic {
+        code,
+        file,
+        line,
+        column,
+        ..
+    } = first;
+    match diagnostics.len() - 1 {
+        0 => format!("{code} at {file}:{line}:{column}"),
+        more => format!("{code} at {file}:{line}:{column}, and {more} more"),
+    }
+}
+
 /// The policy in force, and what an operator must know of it. A refused change is no reason not to serve.
 fn policy_lines(status: &PolicyStatus) -> String {
     let mut lines = format!("policy {}\n", status.policy);
-    if let AttemptOutcome::Refused { problem, .. } = &status.last_attempt.outcome {
-        let first = problem.lines().next().unwrap_or_default();
+    if let AttemptOutcome::Refused { diagnostics, .. } = &status.last_attempt.outcome {
         lines.push_str(&format!(
-            "warning: the last change of policy was refused, this one stays: {first}\n"
+            "warning: the last change of policy was refused, this one stays: {}\n",
+            places(diagnostics)
         ));
     }
     if !status.is_settled {

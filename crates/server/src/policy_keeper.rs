@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
 use tessera_authority::{Authority, Trigger};
@@ -130,13 +130,15 @@ impl<'a> Keeper<'a> {
 /// Watches the folder with what is in it, and the folder around it, in which it may be replaced.
 fn watch(folder: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let changed = Arc::clone(changed);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+    let tell = move |event: notify::Result<notify::Event>| {
         // Reading the folder is no change of it.
         if event.map_or(true, |event| is_change(event.kind)) {
             changed.notify_one();
         }
-    })?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
+    };
+    // A link in the folder may lead to anything, such as the whole file system.
+    let mut watcher = RecommendedWatcher::new(tell, Config::default().with_follow_symlinks(false))?;
+    watcher.watch(&folder.canonicalize()?, RecursiveMode::Recursive)?;
     if let Some(around) = folder.parent().filter(|around| around.is_dir()) {
         watcher.watch(around, RecursiveMode::NonRecursive)?;
     }

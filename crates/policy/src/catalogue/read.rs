@@ -10,6 +10,7 @@ use crate::{
     diagnostic::{Findings, Place},
     document::{self, Entry, Table},
     own,
+    quote::quote,
     text::Text,
 };
 
@@ -56,11 +57,14 @@ fn read_scopes(root: &Table<'_>, catalogue: &mut Catalogue, findings: &mut Findi
         };
         let (resource, _) = entry.key.rsplit_once(':').unwrap_or((entry.key, ""));
         if own::is_own(resource) {
-            let message = format!("`{}` is below `tessera`, which is the authority's own", entry.key);
+            let message = format!(
+                "{} is below `tessera`, which is the authority's own",
+                quote(entry.key)
+            );
             return findings.add(code::CATALOGUE_RESERVED, &entry.place, message);
         }
         if let Some(first) = shapes.insert(template.shape(), entry.place.clone()) {
-            let message = format!("`{}` is the same scope as the one in {first}", entry.key);
+            let message = format!("{} is the same scope as the one in {first}", quote(entry.key));
             return findings.add(code::CATALOGUE_TWICE, &entry.place, message);
         }
         if let Ok(scope) = Scope::parse(entry.key) {
@@ -95,7 +99,7 @@ fn for_each(
     for entry in table.entries() {
         let description = entry.text(findings);
         if description.is_some_and(|text| text.trim().is_empty()) {
-            let message = format!("`{}` has no description", entry.key);
+            let message = format!("{} has no description", quote(entry.key));
             findings.add(code::CATALOGUE_DESCRIPTION, &entry.value_place(), message);
         }
         read(entry, findings);

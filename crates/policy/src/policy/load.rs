@@ -10,6 +10,7 @@ use crate::{
     index::Index,
     model::{self, Model},
     oracle::RawQuestion,
+    quote::quote_title,
     roles,
     rule::{self, Rules},
     sample,
@@ -41,7 +42,7 @@ impl Policy {
             let mut findings = Findings::default();
             served::probe(&model, &rules, catalogue.realms(), &mut findings);
             findings.into_result()?;
-            Some(Served::new(&model, &rules, catalogue.realms()).map_err(|error| refused(&error))?)
+            Some(Served::new(&model, &rules, catalogue.realms()).map_err(|_| refused())?)
         };
         let policy = Self {
             sources: sources.clone(),
@@ -77,7 +78,11 @@ impl Policy {
             } else {
                 "allowed"
             };
-            let message = format!("the test `{}` fails: {} is {is}", case.name, expectation.scope);
+            let message = format!(
+                "the test {} fails: {} is {is}",
+                quote_title(&case.name),
+                expectation.scope
+            );
             findings.advise(code::TEST_FAILED, &expectation.place, message, why);
         }
         findings.into_result()
@@ -148,14 +153,10 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
     })
 }
 
-fn refused(error: &str) -> PolicyError {
+/// What Casbin says repeats the files, so it is not passed on.
+fn refused() -> PolicyError {
     let place = Place::start(sources::MODEL);
-    PolicyError::of(
-        code::CASBIN,
-        &place,
-        format!("casbin refuses the policy: {error}"),
-        None,
-    )
+    PolicyError::of(code::CASBIN, &place, "casbin refuses the policy", None)
 }
 
 fn defect(message: &str) -> PolicyError {

@@ -15,6 +15,7 @@ use crate::{
     model::Model,
     nearest::{advice, did_you_mean, look_alike},
     own,
+    quote::{quote, quote_kind},
     subject::{self, Problem},
     text::Text,
 };
@@ -159,7 +160,7 @@ impl<'a> Reader<'a> {
             "g" if self.model.role_fields == 2 => (3, "`g, subject or role, role`"),
             "g" => (4, "`g, subject or role, role, realm`"),
             other => {
-                let message = format!("a rule begins with `p` or `g`, not with `{other}`");
+                let message = format!("a rule begins with `p` or `g`, not with {}", quote_kind(other));
                 let help = did_you_mean(other, ["p", "g"])
                     .unwrap_or_else(|| "begin the line with `p` or `g`; `#` begins a comment".to_owned());
                 return self.findings.advise(code::RULE_KIND, &kind.place, message, help);
@@ -216,7 +217,7 @@ impl<'a> Reader<'a> {
         let place = member.place.at_column(1);
         let is_member = self.check_name(member);
         let is_role = self.check_target(role);
-        let Some(realm) = realm.map_or(Some(Star::Any), |realm| self.read_realm(realm)) else {
+        let Some(realm) = realm.map_or(Some(Star::Any), |realm| self.read_role_realm(realm)) else {
             return;
         };
         if !(is_member && is_role) {
@@ -269,7 +270,7 @@ impl<'a> Reader<'a> {
     fn check_role(&mut self, field: &Field<'_>) -> bool {
         let is_known = RoleName::parse(field.text).is_ok_and(|role| self.catalogue.has_role(&role));
         if !is_known {
-            let message = format!("the catalogue has no role `{}`", field.text);
+            let message = format!("the catalogue has no role {}", quote(field.text));
             let help = self
                 .catalogue
                 .nearest_role(field.text)
@@ -284,7 +285,7 @@ impl<'a> Reader<'a> {
         if field.text.starts_with("role:") {
             return self.check_role(field);
         }
-        let message = format!("`{}` is no role; only roles can be given", field.text);
+        let message = format!("{} is no role; only roles can be given", quote(field.text));
         let nearest = self.catalogue.nearest_role(field.text);
         // `viewer` for `role:viewer`.
         let nearest = nearest.or_else(|| self.catalogue.nearest_role(&format!("role:{}", field.text)));
@@ -292,6 +293,20 @@ impl<'a> Reader<'a> {
         self.findings
             .advise(code::ROLE_TARGET, &field.place, message, help);
         false
+    }
+
+    /// The realm of a `g` rule. With our own model `*` is written out for each; with another one, Casbin is to
+    /// be given what the file says, and would take `*` for the name of a realm.
+    fn read_role_realm(&mut self, field: &Field<'_>) -> Option<Star> {
+        let realm = self.read_realm(field)?;
+        if realm == Star::Any && !self.model.is_ours {
+            let message = "with a model of your own, a `g` rule names its realm: casbin takes `*` for a name";
+            let help = "write one rule for each realm, or give roles no realm (`g = _, _`)".to_owned();
+            self.findings
+                .advise(code::UNKNOWN_REALM, &field.place, message, help);
+            return None;
+        }
+        Some(realm)
     }
 
     fn read_realm(&mut self, field: &Field<'_>) -> Option<Star> {
@@ -307,7 +322,7 @@ impl<'a> Reader<'a> {
             return Some(Star::Only(self.interner.intern(field.text)));
         }
         let help = did_you_mean(field.text, &mut names);
-        let message = format!("the catalogue has no realm `{}`", field.text);
+        let message = format!("the catalogue has no realm {}", quote(field.text));
         self.findings
             .advise(code::UNKNOWN_REALM, &field.place, message, help);
         None
@@ -356,8 +371,8 @@ impl<'a> Reader<'a> {
             Some(Star::Only(self.interner.intern(field.text)))
         } else {
             let message = format!(
-                "the action `{}` is neither `*` nor made of `A-Za-z0-9_-`",
-                field.text
+                "the action {} is neither `*` nor made of `A-Za-z0-9_-`",
+                quote(field.text)
             );
             let help = look_alike(field.text);
             self.findings
@@ -371,7 +386,7 @@ impl<'a> Reader<'a> {
             "allow" => Some(Effect::Allow),
             "deny" => Some(Effect::Deny),
             other => {
-                let message = format!("the effect is `allow` or `deny`, not `{other}`");
+                let message = format!("the effect is `allow` or `deny`, not {}", quote(other));
                 let help = did_you_mean(other, ["allow", "deny"]);
                 self.findings
                     .advise(code::RULE_EFFECT, &field.place, message, help);
@@ -387,8 +402,8 @@ impl<'a> Reader<'a> {
             && own::is_reached_unnamed(prefix)
         {
             let message = format!(
-                "`{}` allows what the authority itself guards, below `tessera/`",
-                field.text
+                "{} allows what the authority itself guards, below `tessera/`",
+                quote(field.text)
             );
             let help = "name the resources, and give `tessera/…` in rules of its own".to_owned();
             self.findings
@@ -399,7 +414,7 @@ impl<'a> Reader<'a> {
             return true;
         }
         let written = format!("{}:{}", field.text, action.as_str());
-        let message = format!("`{written}` matches no scope of the catalogue");
+        let message = format!("{} matches no scope of the catalogue", quote(&written));
         let nearest = own::nearest(&written)
             .or_else(|| self.catalogue.nearest_scope(&written))
             .or_else(|| {

@@ -1,16 +1,16 @@
 //! One read of a folder, which others may be writing to meanwhile.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-    time::SystemTime,
-};
+use std::{fs::File, io::Read, path::Path, time::SystemTime};
 
-use super::{Files, Kind, TESTS, refuse_stray};
+use super::{
+    Files, Kind,
+    beneath::{Folder, Refused},
+    refuse_stray,
+};
 use crate::{
     code,
     diagnostic::{Findings, Place, PolicyError},
+    quote::quote_title,
 };
 
 /// What was there when it was read. Files that were replaced meanwhile may be mixed: only where two in a row
@@ -26,7 +26,13 @@ impl Snapshot {
     /// Reads what is there now.
     pub(super) fn take(folder: &Path) -> Self {
         let mut reader = Reader::default();
-        reader.read_folder(folder, "");
+        match Folder::open(folder) {
+            Ok(root) => reader.read_folder(&root, ".", ""),
+            Err(error) => {
+                let message = format!("the folder `{}` can't be read: {error}", folder.display());
+                reader.findings.add(code::UNREADABLE, &Place::start("."), message);
+            }
+        }
         Self {
             files: reader.files.checked(reader.findings),
             changed: reader.changed,
@@ -42,22 +48,17 @@ struct Reader {
 }
 
 impl Reader {
-    fn read_folder(&mut self, folder: &Path, prefix: &str) {
-        let mut names = match list(folder) {
+    fn read_folder(&mut self, root: &Folder, path: &str, prefix: &str) {
+        let mut names = match root.list(path) {
             Ok(names) => names,
-            Err(error) => {
-                let place = Place::start(if prefix.is_empty() { "." } else { TESTS });
-                let message = format!("the folder `{}` can't be read: {error}", folder.display());
-                return self.findings.add(code::UNREADABLE, &place, message);
-            }
+            Err(refused) => return self.refuse(path, "the folder", refused),
         };
         names.sort();
         for name in names {
-            let path = folder.join(&name);
             let name = format!("{prefix}{name}");
             match Kind::of(&name) {
-                Kind::Policy => self.read_file(&path, &name),
-                Kind::Tests => self.read_folder(&path, "tests/"),
+                Kind::Policy => self.read_file(root, &name),
+                Kind::Tests => self.read_folder(root, &name, "tests/"),
                 Kind::Aside => {}
                 Kind::Stray => refuse_stray(&name, &mut self.findings),
             }
@@ -67,44 +68,49 @@ impl Reader {
         }
     }
 
-    fn read_file(&mut self, path: &Path, name: &str) {
-        match read_start(path, self.files.bytes_wanted()) {
+    fn read_file(&mut self, root: &Folder, name: &str) {
+        match root.file(name).and_then(|file| self.read_start(&file)) {
             Ok((changed, bytes)) => {
                 self.changed.push(changed);
                 self.files.admit(name, bytes, &mut self.findings);
             }
-            Err(error) => {
-                let message = format!("`{name}` can't be read: {error}");
-                self.findings.add(code::UNREADABLE, &Place::start(name), message);
+            Err(refused) => self.refuse(name, "the file", refused),
+        }
+    }
+
+    /// As much of a file as matters, with the time of its last change.
+    fn read_start(&self, mut file: &File) -> Result<(Option<SystemTime>, Vec<u8>), Refused> {
+        let mut read = || {
+            let changed = file.metadata()?.modified().ok();
+            let mut bytes = Vec::new();
+            // The limit is on what is read: the length that the file claims to have may change or be none.
+            let length = u64::try_from(self.files.bytes_wanted()).unwrap_or(u64::MAX);
+            file.by_ref().take(length).read_to_end(&mut bytes)?;
+            Ok((changed, bytes))
+        };
+        read().map_err(Refused::Io)
+    }
+
+    fn refuse(&mut self, name: &str, what: &str, refused: Refused) {
+        let place = Place::start(name);
+        let quoted = quote_title(name);
+        match refused {
+            Refused::Leaves => {
+                let message = format!("{what} {quoted} is a link that leads out of the policy's folder");
+                let help =
+                    "only relative links that stay within the folder are followed: put the file there, or \
+                            name its folder as the policy's"
+                        .to_owned();
+                self.findings.advise(code::LINK_OUT, &place, message, help);
+            }
+            Refused::Kind(problem) => {
+                let message = format!("{what} {quoted} can't be read: {problem}");
+                self.findings.add(code::UNREADABLE, &place, message);
+            }
+            Refused::Io(error) => {
+                let message = format!("{what} {quoted} can't be read: {error}");
+                self.findings.add(code::UNREADABLE, &place, message);
             }
         }
     }
-}
-
-/// The first bytes of a regular file, at most `length`, with the time of its last change.
-fn read_start(path: &Path, length: usize) -> io::Result<(Option<SystemTime>, Vec<u8>)> {
-    // Opening a pipe would wait for a writer, so the kind is looked at before; and after, since the file
-    // may have been replaced. The target of a symbolic link counts: Kubernetes mounts a ConfigMap as links.
-    refuse_other_kinds(&fs::metadata(path)?)?;
-    let file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    refuse_other_kinds(&metadata)?;
-    let mut bytes = Vec::new();
-    // The limit is on what is read: the length that the file claims to have may change or be none.
-    file.take(u64::try_from(length).unwrap_or(u64::MAX))
-        .read_to_end(&mut bytes)?;
-    Ok((metadata.modified().ok(), bytes))
-}
-
-fn refuse_other_kinds(metadata: &fs::Metadata) -> io::Result<()> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    Err(io::Error::other("it is not a regular file"))
-}
-
-fn list(folder: &Path) -> io::Result<Vec<String>> {
-    fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect()
 }

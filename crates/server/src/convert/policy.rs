@@ -275,7 +275,7 @@ pub(crate) fn policy_status(status: PolicyStatus) -> v1::GetStatusResponse {
         attempt_time: Some(timestamp(attempt.at)),
         attempt_trigger: attempt.trigger.as_str().to_owned(),
         attempt_outcome: outcome.into(),
-        attempt_problem: problem.lines().next().unwrap_or_default().to_owned(),
+        attempt_problem: problem,
         diagnostics_total: u64::try_from(diagnostics.len()).unwrap_or(u64::MAX),
         diagnostics: diagnostics
             .into_iter()

@@ -78,16 +78,32 @@ impl RuleFile {
     }
 }
 
+impl RuleFile {
+    /// Refuses a link that leads out of the folder, as the loader does: what it leads to may be anything.
+    fn refuse_outside(&self, folder: &Path) -> Result<(), Failure> {
+        let target = fs::canonicalize(&self.path).map_err(|error| self.failure("read", &error))?;
+        if target.starts_with(folder) {
+            return Ok(());
+        }
+        Err(self.failure("read", &"it is a link that leads out of the folder"))
+    }
+}
+
 /// The rule files of a folder in name order.
 fn rule_files(folder: &Path) -> Result<Vec<RuleFile>, Failure> {
     let wrong = |error: io::Error| Failure::cannot_run(format!("`{}` can't be read: {error}", shown(folder)));
+    let within = fs::canonicalize(folder).map_err(wrong)?;
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".csv") && !name.starts_with('.') {
-            let path = entry.path();
-            files.push(RuleFile { path, name });
+            let file = RuleFile {
+                path: entry.path(),
+                name,
+            };
+            file.refuse_outside(&within)?;
+            files.push(file);
         }
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));

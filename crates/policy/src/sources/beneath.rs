@@ -1,0 +1,168 @@
+//! Opens what is beneath a folder, whatever links are in it. A link may lead to anything that the process can
+//! read, such as the server key, so nothing outside the folder is ever opened.
+//!
+//! Each step of a path is taken from the descriptor of the folder before, and no step follows a link by
+//! itself: links are read, and walked as what they say. So what is replaced meanwhile changes where a walk
+//! ends, and never leads it outside.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Component, Path},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat},
+    io::Errno,
+};
+
+/// How many links one path may lead over, as in Linux.
+const LINKS_MAX: usize = 40;
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// What was a file may be a pipe by the time that it is opened: opening never waits.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Why a path was not opened.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A link on the way leads out of the folder, or could: it is absolute.
+    Leaves,
+    /// It is there, and of another kind.
+    Kind(&'static str),
+    Io(io::Error),
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+/// A folder, by its descriptor.
+pub(super) struct Folder(OwnedFd);
+
+/// Where a walk ended.
+enum Found {
+    Folder(OwnedFd),
+    File(OwnedFd),
+}
+
+impl Folder {
+    /// Opens the folder itself, whose path may have links.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(openat(CWD, path, FOLDER, Mode::empty())?))
+    }
+
+    /// Opens a regular file beneath the folder.
+    pub(super) fn file(&self, path: &str) -> Result<File, Refused> {
+        match self.walk(path)? {
+            Found::File(file) => Ok(File::from(file)),
+            Found::Folder(_) => Err(Refused::Kind("it is not a regular file")),
+        }
+    }
+
+    /// The names in a folder beneath it; `.` is the folder itself.
+    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, Refused> {
+        let Found::Folder(folder) = self.walk(path)? else {
+            return Err(Refused::Kind("it is not a folder"));
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn walk(&self, path: &str) -> Result<Found, Refused> {
+        let mut walk = Walk {
+            root: &self.0,
+            folders: Vec::new(),
+            steps: Vec::new(),
+            links: 0,
+        };
+        walk.push(OsStr::new(path))?;
+        walk.run()
+    }
+}
+
+/// A walk from a folder.
+struct Walk<'a> {
+    root: &'a OwnedFd,
+    /// The folders beneath the root down to where the walk is.
+    folders: Vec<OwnedFd>,
+    /// What is still to be walked, the next step last.
+    steps: Vec<OsString>,
+    links: usize,
+}
+
+impl Walk<'_> {
+    fn run(mut self) -> Result<Found, Refused> {
+        while let Some(step) = self.steps.pop() {
+            if step == ".." {
+                self.folders.pop().ok_or(Refused::Leaves)?;
+                continue;
+            }
+            let here = self.folders.last().unwrap_or(self.root);
+            let kind = FileType::from_raw_mode(statat(here, &step, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+            match kind {
+                FileType::Symlink => {
+                    let target = readlinkat(here, &step, Vec::new())?;
+                    self.follow(OsStr::from_bytes(target.to_bytes()))?;
+                }
+                FileType::Directory => {
+                    let folder = openat(here, &step, FOLDER.union(OFlags::NOFOLLOW), Mode::empty())?;
+                    self.folders.push(folder);
+                }
+                FileType::RegularFile if self.steps.is_empty() => return open_file(here, &step),
+                FileType::RegularFile => return Err(Errno::NOTDIR.into()),
+                _ => return Err(Refused::Kind("it is not a regular file")),
+            }
+        }
+        let here = match self.folders.pop() {
+            Some(folder) => folder,
+            None => openat(self.root, ".", FOLDER, Mode::empty())?,
+        };
+        Ok(Found::Folder(here))
+    }
+
+    fn follow(&mut self, target: &OsStr) -> Result<(), Refused> {
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            return Err(Errno::LOOP.into());
+        }
+        self.push(target)
+    }
+
+    /// Puts a path before what is still to be walked.
+    fn push(&mut self, path: &OsStr) -> Result<(), Refused> {
+        for component in Path::new(path).components().rev() {
+            match component {
+                Component::Normal(name) => self.steps.push(name.to_owned()),
+                Component::ParentDir => self.steps.push("..".into()),
+                Component::CurDir => {}
+                Component::RootDir | Component::Prefix(_) => return Err(Refused::Leaves),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens what was a regular file a moment ago, and looks again at what was opened.
+fn open_file(folder: &OwnedFd, name: &OsStr) -> Result<Found, Refused> {
+    let file = openat(folder, name, FILE, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Refused::Kind("it is not a regular file"));
+    }
+    Ok(Found::File(file))
+}
