@@ -6,6 +6,7 @@ use crate::{
     code,
     diagnostic::{Findings, Place},
     nearest::did_you_mean,
+    quote::quote,
     text::Text,
 };
 
@@ -36,8 +37,8 @@ const EFFECTS: [&str; 3] = [
 ];
 /// The effect that Casbin knows too, and that allows where no rule matches.
 const DENY_OVERRIDE: &str = "!some(where (p.eft == deny))";
-/// The most fields of a `p` rule.
-const FIELDS_MAX: usize = 16;
+/// What a `p` rule may have: a field of another name, such as `priority`, means something to some Casbins.
+const FIELDS: [&str; 5] = ["sub", "dom", "obj", "act", "eft"];
 
 /// What the rules of a policy look like, and how they are decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(crate) struct Model {
     /// The functions to which the matcher gives a field of the rule as a pattern, each with the field's
     /// position. Of our own model none: its patterns are read as what they are.
     pub(crate) patterns: Vec<(String, usize)>,
+    /// Whether the matcher was refused, so that it is not known what the fields of rules are.
+    pub(crate) is_refused: bool,
     /// Whether this is the model that is compiled into an index, whatever its spaces.
     pub(crate) is_ours: bool,
 }
@@ -65,6 +68,7 @@ impl Model {
             effect: EFFECTS[0],
             matcher: matcher.to_owned(),
             patterns: Vec::new(),
+            is_refused: false,
             is_ours: true,
         }
     }
@@ -96,7 +100,14 @@ pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Model {
     {
         match matcher::check(&model) {
             Ok(patterns) => model.patterns = patterns,
-            Err((code, message)) => findings.add(code, &definition.place, message),
+            Err(problem) => {
+                model.is_refused = true;
+                let before = definition.value.get(..problem.offset).unwrap_or_default();
+                let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX);
+                let place = &definition.place;
+                let place = place.at_column(place.column.saturating_add(column));
+                findings.advise(problem.code, &place, problem.message, problem.help.to_owned());
+            }
         }
     }
     model
@@ -133,10 +144,8 @@ impl Definition<'_> {
                     "`g` is `_, _` or, with a realm, `_, _, _`".to_owned(),
                 )),
             },
-            "e" => match EFFECTS
-                .iter()
-                .find(|effect| normalize(effect) == normalize(value))
-            {
+            // Casbin compares the text, spaces included.
+            "e" => match EFFECTS.iter().find(|effect| **effect == value) {
                 Some(effect) => {
                     model.effect = effect;
                     None
@@ -149,17 +158,19 @@ impl Definition<'_> {
             }
         };
         if let Some((code, message)) = problem {
-            findings.add(code, &self.place, message);
+            let expected = DEFINITIONS.iter().find(|(_, known, _)| *known == name);
+            let help = expected.map(|(_, _, value)| format!("the usual model has `{name} = {value}`"));
+            findings.advise(code, &self.place, message, help);
         }
     }
 }
 
 fn refuse_effect(value: &str) -> String {
     if normalize(value) == normalize(DENY_OVERRIDE) {
-        format!("the effect `{value}` allows whatever no rule is about")
+        format!("the effect `{DENY_OVERRIDE}` allows whatever no rule is about")
     } else {
         format!(
-            "the effect `{value}` is unknown to casbin; known are `{}`",
+            "the effect is not one that casbin knows in this spelling; known are `{}`",
             EFFECTS.join("`, `")
         )
     }
@@ -167,21 +178,16 @@ fn refuse_effect(value: &str) -> String {
 
 fn fields_of(value: &str) -> Result<Vec<String>, String> {
     let fields: Vec<String> = value.split(',').map(|field| field.trim().to_owned()).collect();
-    let is_name = |field: &String| {
-        field.starts_with(|c: char| c.is_ascii_lowercase())
-            && field
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    };
-    if let Some(field) = fields.iter().find(|field| !is_name(field)) {
-        return Err(format!("`{field}` is no name of a field: those have `a-z0-9_`"));
+    if let Some(field) = fields.iter().find(|field| !FIELDS.contains(&field.as_str())) {
+        return Err(format!(
+            "{} is no field of a rule: there are `{}`",
+            quote(field),
+            FIELDS.join("`, `")
+        ));
     }
     let distinct: HashSet<&String> = fields.iter().collect();
     if distinct.len() < fields.len() {
         return Err("a field stands twice".to_owned());
-    }
-    if fields.len() > FIELDS_MAX {
-        return Err(format!("a rule has at most {FIELDS_MAX} fields"));
     }
     Ok(fields)
 }
@@ -199,7 +205,7 @@ fn definitions<'a>(text: &Text<'a>, findings: &mut Findings) -> BTreeMap<&'a str
             continue;
         }
         if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name.trim();
+            section = name;
             check_section(&place, section, findings);
         } else if let Some((name, value)) = split_definition(trimmed) {
             if !is_definition(&place, section, name, findings) {
@@ -214,7 +220,7 @@ fn definitions<'a>(text: &Text<'a>, findings: &mut Findings) -> BTreeMap<&'a str
             }
         } else {
             let help = "write `[section]`, `name = value`, or a comment on its own line".to_owned();
-            let message = format!("`{trimmed}` is neither a section nor a definition on one line");
+            let message = "the line is neither a section nor a definition on one line";
             findings.advise(code::MODEL_SYNTAX, &place, message, help);
         }
     }
@@ -231,7 +237,7 @@ fn split_definition(line: &str) -> Option<(&str, &str)> {
 fn check_section(place: &Place, section: &str, findings: &mut Findings) {
     let known = DEFINITIONS.map(|(known, _, _)| known);
     if !known.contains(&section) {
-        let message = format!("`[{section}]` is no section of a model");
+        let message = format!("{} is no section of a model", quote(section));
         findings.advise(code::MODEL_SYNTAX, place, message, did_you_mean(section, known));
     }
 }
@@ -241,12 +247,15 @@ fn is_definition(place: &Place, section: &str, name: &str, findings: &mut Findin
     let Some((home, _, _)) = DEFINITIONS.into_iter().find(|(_, known, _)| *known == name) else {
         let is_second = name.len() > 1 && name.starts_with(['r', 'p', 'g', 'e', 'm']);
         let (code, message) = if is_second {
-            let message = format!("`{name}` is not supported: there is one definition of each kind");
+            let message = format!(
+                "{} is not supported: there is one definition of each kind",
+                quote(name)
+            );
             (code::MODEL_SECOND, message)
         } else {
             (
                 code::MODEL_SYNTAX,
-                format!("`{name}` is no definition of a model"),
+                format!("{} is no definition of a model", quote(name)),
             )
         };
         findings.add(code, place, message);
@@ -336,7 +345,7 @@ mod tests {
         );
         let matcher = DEFINITIONS[4].2.replace("\"*\"", "\" * \"");
         let (model, found) = read_text(&model_with(&[("m", &matcher)]));
-        assert_eq!((model.is_ours, found), (false, Vec::new()));
+        assert_eq!((model.is_ours, found), (false, vec!["P013"]));
     }
 
     #[test]
@@ -344,7 +353,7 @@ mod tests {
         let (model, found) = read_text(&model_with(&[
             ("p", "sub, obj, act"),
             ("g", "_,_"),
-            ("e", "some( where (p.eft == allow) )"),
+            ("e", "some(where (p.eft == allow))"),
             (
                 "m",
                 "g(r.sub, p.sub) && r.obj == p.obj && regexMatch(r.act, p.act)",
@@ -357,7 +366,7 @@ mod tests {
             (fields, 2, EFFECTS[1], false)
         );
         assert_eq!(
-            codes_of(&model_with(&[("e", "priority(p.eft)||deny")])),
+            codes_of(&model_with(&[("e", "priority(p.eft) || deny")])),
             [] as [&str; 0]
         );
     }
@@ -369,10 +378,25 @@ mod tests {
             ("r", "sub, obj, act", "P011"),
             ("p", "sub, dom, sub, act", "P011"),
             ("p", "sub, Dom", "P011"),
+            ("p", "priority, sub, dom, obj, act, eft", "P011"),
+            ("p", "sub, dom, obj, act, eft, priority", "P011"),
+            ("p", "sub, dom, obj, act, owner", "P011"),
+            ("p", "", "P011"),
             ("g", "_", "P011"),
             ("g", "_, _, _, _", "P011"),
             ("e", "!some(where (p.eft == deny))", "P012"),
             ("e", "true", "P012"),
+            ("e", "some( where (p.eft == allow) )", "P012"),
+            ("e", "priority(p.eft)||deny", "P012"),
+            ("e", "priority(p.eft) || allow", "P012"),
+            ("e", "subjectPriority(p.eft) || deny", "P012"),
+            ("e", "some(where (p_eft == allow))", "P012"),
+            (
+                "e",
+                "some(where (p.eft == allow)) || some(where (p.eft == allow))",
+                "P012",
+            ),
+            ("e", "max(p.eft)", "P012"),
             ("m", "g(r.sub, p.sub", "P013"),
             ("m", nested.as_str(), "P013"),
             ("m", "eval(p.sub)", "P014"),

@@ -28,7 +28,7 @@ const RULES: &str = "\
 p, role:viewer, *, videos, read, allow
 p, role:viewer, production, videos/*, play, allow
 
-g, role:editor, role:viewer, *
+g, role:editor, role:viewer, production
 g, client:cms, role:editor, production
 p, client:cms, sandbox, tessera/subjects/user:*, issue, allow
 p, role:viewer, production, videos/secret, *, deny

@@ -110,3 +110,27 @@ fn the_roles_of_casbin_are_the_roles_that_it_is_given() {
         assert!(!served.decide(realm, &["user:ann"], "a", "read").is_allowed());
     }
 }
+
+#[test]
+fn a_rule_at_which_casbin_fails_denies_and_is_named() {
+    // Nothing that the loader accepts is known to fail: a matcher that ends in a text is refused there.
+    let model = Model {
+        matcher: "r.sub == p.sub && r.obj == p.obj && (r.act == p.act || keyGet(r.act, p.act))".to_owned(),
+        effect: "some(where (p.eft == allow))",
+        is_ours: false,
+        ..Model::ours()
+    };
+    let policy = |action| crate::index::tests::policy("user:ann", "*", "a", action, false);
+    let rules = Rules {
+        policies: vec![policy("read"), policy("edit")],
+        ..Rules::default()
+    };
+    let served = Served::new(&model, &as_rows(&rules), &realms()).unwrap();
+    let ask = |action| served.decide("production", &["user:ann"], "a", action);
+    for _ in 0..3 {
+        assert!(ask("read").is_allowed());
+        // The rule that allows it is behind the one at which Casbin fails.
+        let denied = ask("edit");
+        assert_eq!((denied.is_allowed(), denied.failed), (false, Some(0)));
+    }
+}

@@ -8,6 +8,7 @@ use crate::{
     code,
     nearest::advice,
     own, pattern,
+    quote::quote,
     rule::{Object, Row, Star},
 };
 
@@ -37,7 +38,11 @@ impl Reader<'_> {
                 _ => true,
             };
         }
-        if !is_right || !self.check_patterns(fields) || !self.check_row_scope(fields) {
+        if !is_right
+            || !self.check_texts(fields)
+            || !self.check_patterns(fields)
+            || !self.check_row_scope(fields)
+        {
             return;
         }
         let row = Row {
@@ -52,9 +57,24 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether Casbin can read the patterns of a rule. It would fail at each question that reaches the rule.
-    ///
-    /// Each is compiled once, which is cheaper than a question: there Casbin compiles that of every rule.
+    /// Whether the fields that are no patterns are texts that every Casbin reads as they stand: some take what
+    /// is between brackets for one field, whatever commas are in it.
+    fn check_texts(&mut self, fields: &[Field<'_>]) -> bool {
+        let is_text = |c: char| pattern::is_plain(c) || matches!(c, '.' | ':' | '/' | '*' | '|' | '+');
+        for (position, field) in fields.iter().enumerate() {
+            let is_pattern = self.model.patterns.iter().any(|(_, of)| *of == position);
+            if !self.model.is_refused && !is_pattern && !field.text.chars().all(is_text) {
+                let message = "the field has a character that only a pattern may have, and the matcher takes it for none";
+                let help = "write `A-Za-z0-9._~@=:/|+*-`".to_owned();
+                self.findings
+                    .advise(code::RULE_OBJECT, &field.place, message, help);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the patterns of a rule mean the same to every Casbin. Rules share them, so each is looked at once.
     fn check_patterns(&mut self, fields: &[Field<'_>]) -> bool {
         let model = self.model;
         for (number, (function, position)) in model.patterns.iter().enumerate() {
@@ -65,15 +85,19 @@ impl Reader<'_> {
             if self.patterns.contains(&key) {
                 continue;
             }
-            if let Err(problem) = pattern::check(function, field.text) {
+            if let Err(refused) = pattern::check(function, field.text) {
                 let is_action = model.position("act") == Some(*position);
                 let code = if is_action {
                     code::RULE_ACTION
                 } else {
                     code::RULE_OBJECT
                 };
-                let message = format!("`{function}` can't read the pattern `{}`: {problem}", field.text);
-                self.findings.add(code, &field.place, message);
+                let message = format!(
+                    "the pattern {} for `{function}` is not supported: {refused}",
+                    quote(field.text)
+                );
+                self.findings
+                    .advise(code, &field.place, message, refused.help.to_owned());
                 return false;
             }
             self.patterns.insert(key);
@@ -113,7 +137,7 @@ impl Reader<'_> {
             Some(format!("{}:{action}", object.text))
         });
         let help = help.map(|scope| advice(&written, &scope));
-        let message = format!("the catalogue has no scope `{written}`");
+        let message = format!("the catalogue has no scope {}", quote(&written));
         self.findings
             .advise(code::UNKNOWN_SCOPE, &object.place, message, help);
         false
