@@ -127,5 +127,5 @@ fn digest(realm: &RealmName, records: &[SigningKey]) -> String {
         ));
     }
     let digest: [u8; 32] = digest.finalize().into();
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -158,7 +158,7 @@ impl Authority {
         Cursor {
             log: self.store.log_id(),
             sequence,
-            filter: 0,
+            filter: tessera_core::FilterDigest::NONE,
         }
     }
 

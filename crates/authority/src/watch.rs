@@ -7,8 +7,8 @@
 use std::{sync::Arc, time::Duration, vec};
 
 use tessera_core::{
-    Audience, ClientName, Cursor, Event, EventKind, PolicyRevision, RealmName, Sequence, SubscriberName,
-    Timestamp,
+    Audience, ClientName, Cursor, Event, EventKind, FilterDigest, PolicyRevision, RealmName, Sequence,
+    SubscriberName, Timestamp,
 };
 use tessera_policy::Permission;
 use tessera_store::StoreError;
@@ -139,7 +139,7 @@ pub struct Watcher {
     authority: Arc<Authority>,
     principal: Principal,
     filter: WatchFilter,
-    filter_digest: u32,
+    filter_digest: FilterDigest,
     member: Option<Membership>,
     inbox: mpsc::Receiver<SubscriberMessage>,
     /// A subscriber may say all it has to say and go on listening.
@@ -254,9 +254,9 @@ impl Authority {
             .await)
     }
 
-    fn resume_at(&self, text: &str, filter_digest: u32) -> Result<Sequence, WatchError> {
+    fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
         let cursor = self.own_cursor(text)?;
-        if cursor.filter != 0 && cursor.filter != filter_digest {
+        if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
             return Err(WatchError::CursorInvalid);
         }
         if cursor.sequence < self.store.events_floor() {
@@ -483,14 +483,12 @@ impl WatchFilter {
                 .is_none_or(|c| self.clients.is_empty() || self.clients.contains(c))
     }
 
-    /// 0 for the filter that hides nothing; a cursor of another filter is of another stream.
-    fn digest(&self) -> u32 {
+    /// A cursor of another filter is of another stream.
+    fn digest(&self) -> FilterDigest {
         if *self == Self::default() {
-            return 0;
+            return FilterDigest::NONE;
         }
         use sha2::Digest;
-        let digest: [u8; 32] = sha2::Sha256::digest(format!("{self:?}").as_bytes()).into();
-        let [a, b, c, d, ..] = digest;
-        u32::from_be_bytes([a, b, c, d]) | 1
+        FilterDigest(sha2::Sha256::digest(format!("{self:?}").as_bytes()).into())
     }
 }

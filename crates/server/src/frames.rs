@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tessera_core::{Cursor, Event};
+use tessera_core::{Cursor, Event, FilterDigest};
 use tessera_proto::WatchFrame;
 
 use crate::convert;
@@ -19,7 +19,7 @@ pub(crate) struct Frames(Vec<Mutex<Slot>>);
 #[derive(Default)]
 struct Slot {
     sequence: u64,
-    frames: Vec<(u32, WatchFrame)>,
+    frames: Vec<(FilterDigest, WatchFrame)>,
 }
 
 impl Default for Frames {
@@ -74,11 +74,11 @@ mod tests {
         }
     }
 
-    fn cursor(sequence: u64, filter: u32) -> Cursor {
+    fn cursor(sequence: u64, filter: u8) -> Cursor {
         Cursor {
             log: LogId::from_bytes([7; 16]),
             sequence: Sequence(sequence),
-            filter,
+            filter: FilterDigest([filter; 32]),
         }
     }
 
