@@ -177,7 +177,11 @@ impl KeyId {
     }
 }
 
-/// A digest of all policy files: 16 hexadecimal digits.
+/// A digest of all policy files: the 64 hexadecimal digits of SHA-256.
+///
+/// It is an identity: what was planned by a revision is what is applied, so it is never shortened but for
+/// people to look at ([`short`](Self::short)). Tokens and rows that were written when it had 16 digits are
+/// still read; none of these is the revision of any policy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyRevision(Arc<str>);
@@ -186,12 +190,12 @@ impl PolicyRevision {
     /// Parses a revision.
     ///
     /// # Errors
-    /// Fails where `text` is not 16 hexadecimal digits in lower case.
+    /// Fails where `text` is not 64 hexadecimal digits in lower case, nor 16 of before.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        if text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if matches!(text.len(), 64 | 16) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(Self(Arc::from(text)));
         }
-        Err(NameError::shape("policy revision", "16 hexadecimal digits"))
+        Err(NameError::shape("policy revision", "64 hexadecimal digits"))
     }
 
     /// The revision as text.
@@ -199,7 +203,16 @@ impl PolicyRevision {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first digits, which tell it from others at a glance. Nothing is to be decided by them.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..SHORT_DIGITS).unwrap_or(&self.0)
+    }
 }
+
+/// How many digits of a revision are shown to people.
+const SHORT_DIGITS: usize = 12;
 
 /// Text forms that the three textual identifiers share.
 macro_rules! text_id {
@@ -264,6 +277,17 @@ mod tests {
         assert!(ApiKeyId::parse("0123456789abcdel").is_err());
         assert!(KeyId::parse(&format!("k4.pid.{}", "a".repeat(44))).is_ok());
         assert!(KeyId::parse(&format!("k4.lid.{}", "a".repeat(44))).is_err());
+        let revision = PolicyRevision::parse(&"8f31c2a0".repeat(8)).unwrap();
+        assert_eq!(revision.short(), "8f31c2a08f31");
+        for other in [
+            "",
+            "8f31c2a0",
+            &"8f31c2a0".repeat(7),
+            &"8f31c2a0".repeat(9),
+            &"8F31c2a0".repeat(8),
+        ] {
+            assert!(PolicyRevision::parse(other).is_err(), "{other}");
+        }
         assert!(PolicyRevision::parse("8f31c2a08f31c2a0").is_ok());
         assert!(PolicyRevision::parse("8F31c2a08f31c2a0").is_err());
     }

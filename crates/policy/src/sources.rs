@@ -96,7 +96,7 @@ impl Sources {
         self.files.0.get(name).map(Vec::as_slice)
     }
 
-    /// The digest of all files: their name in tokens, events and logs.
+    /// The digest of all files, SHA-256: their name in tokens, events and logs.
     #[must_use]
     pub fn revision(&self) -> PolicyRevision {
         self.revision.clone()
@@ -147,7 +147,7 @@ impl Files {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// The first 16 hexadecimal digits of SHA-256 over names, lengths and contents.
+    /// SHA-256 over names, lengths and contents, in hexadecimal digits.
     fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (name, bytes) in self.iter() {
@@ -158,7 +158,7 @@ impl Files {
             hash.update(bytes);
         }
         let digest = hash.finalize();
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// How many bytes of a further file matter: one more than it may have.

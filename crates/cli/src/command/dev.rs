@@ -264,7 +264,7 @@ fn banner(
         version = env!("CARGO_PKG_VERSION"),
         public = addresses.public,
         admin = addresses.admin,
-        revision = authority.policy().revision(),
+        revision = authority.policy().revision().short(),
     );
     for (realm, key) in keys {
         text += &format!("  {realm:<11} {key}\n");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use tessera_proto::v1::{self, ApplyRequest, ReloadRequest};
 
-use super::{plan, wire};
+use super::{explain::short, plan, wire};
 use crate::{
     arguments::{Connection, Output},
     failure::Failure,
@@ -60,12 +60,12 @@ fn print(
     });
     output.print(&document, || {
         if previous == now {
-            return format!("revision {} is in force, as before", visible(now));
+            return format!("revision {} is in force, as before", visible(&short(now)));
         }
         format!(
             "revision {} → {} is in force\nsessions: {}",
-            visible(previous),
-            visible(now),
+            visible(&short(previous)),
+            visible(&short(now)),
             plan::felt(sessions.as_ref(), plan::Tense::Past)
         )
     })?;

@@ -54,7 +54,7 @@ fn right(folder: &Path, policy: &Policy, paint: Paint) -> String {
         counted(catalogue.scopes().count(), "scope"),
         counted(catalogue.realms().len(), "realm"),
         counted(policy.test_report().tests, "test"),
-        policy.revision(),
+        policy.revision().short(),
     );
     if !policy.is_compiled() {
         text += &format!(

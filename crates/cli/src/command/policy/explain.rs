@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How many digits of a revision tell it from others at a glance.
-const REVISION_SHOWN: usize = 7;
+const REVISION_SHOWN: usize = 12;
 /// How many ways to roles are shown.
 const WAYS_MAX: usize = 10;
 

@@ -5,7 +5,10 @@ use std::{path::Path, process::ExitCode};
 use tessera_policy::Sources;
 use tessera_proto::v1::{self, ChangeKind, PlanRequest, PlanResponse, PolicyFile};
 
-use super::{explain, is_refused, read, wire};
+use super::{
+    explain::{self, short},
+    is_refused, read, wire,
+};
 use crate::{
     arguments::{Connection, Output},
     failure::Failure,
@@ -57,12 +60,15 @@ pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> R
 
 fn text(plan: &PlanResponse, is_of_folder: bool, paint: Paint) -> String {
     if plan.current_revision == plan.new_revision {
-        return format!("revision {} is in force already", visible(&plan.current_revision));
+        return format!(
+            "revision {} is in force already",
+            visible(&short(&plan.current_revision))
+        );
     }
     let mut text = format!(
         "revision {} → {}\n",
-        visible(&plan.current_revision),
-        visible(&plan.new_revision)
+        visible(&short(&plan.current_revision)),
+        visible(&short(&plan.new_revision))
     );
     for change in &plan.changes {
         text += &line(change, paint);
