@@ -1,4 +1,4 @@
-//! The one place that reads the wall clock.
+//! The one place that reads the wall clock, and time that does not jump with it: [`SteadyClock`].
 
 use std::{
     fmt,
@@ -7,10 +7,36 @@ use std::{
 
 use crate::time::{Seconds, Timestamp};
 
+mod steady;
+
+pub use steady::{FOLLOWED_MILLIS, STOPPED_MAX, SteadyClock, Uptime};
+
 /// Where the time comes from.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now. It may jump, forwards and backwards.
     fn now(&self) -> Timestamp;
+
+    /// A time that has come by every clock: what has ended before it may be removed. Never after
+    /// [`now`](Clock::now).
+    fn settled(&self) -> Timestamp {
+        self.now()
+    }
+
+    /// Looks at whatever the clock follows, and tells how far it is from that.
+    fn observe(&self) -> ClockState {
+        ClockState::default()
+    }
+}
+
+/// How a clock fares with what it follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockState {
+    /// How often the wall clock has stepped since the start.
+    pub steps: u64,
+    /// How far the wall clock is ahead.
+    pub offset_millis: i64,
+    /// Whether that is more than is followed, and not believed yet.
+    pub is_stepped: bool,
 }
 
 /// The machine's clock.
@@ -27,6 +53,19 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// How long the machine has run since it was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemUptime;
+
+impl Uptime for SystemUptime {
+    fn millis(&self) -> i64 {
+        // Unlike the standard library's clock, this one goes on while the machine is suspended.
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let millis = since_boot.tv_nsec / 1_000_000;
+        since_boot.tv_sec.saturating_mul(1000).saturating_add(millis)
     }
 }
 

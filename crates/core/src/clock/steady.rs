@@ -1,0 +1,198 @@
+//! Time that does not jump with the wall clock.
+//!
+//! The wall clock may be wrong for a while: a bad time server, a machine that was suspended, a typo. So the
+//! time by which Tessera issues and judges runs with the machine's *monotonic* clock, and follows the wall
+//! clock only as far as that is believed:
+//!
+//! - A difference of up to [`FOLLOWED_MILLIS`] is worked off at half the speed of time, in both directions, so
+//!   that time never goes backwards for it.
+//! - A larger difference is a **step**. Time goes on as if nothing had happened. A wall clock that is right
+//!   again ends the step; one that keeps saying the same, for a tenth of the step's size and a minute at least,
+//!   is believed. Ten years take a year, in which somebody notices.
+//!
+//! A second time, [`settled`](Clock::settled), is the one that things are *removed* by. It is never after the
+//! first. After a step, or time in which nobody was there to watch the clock, it goes on at the speed of real
+//! time until everything that was issued before has ended by any clock, and only then catches up.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use super::{Clock, ClockState};
+use crate::time::{Seconds, Timestamp};
+
+/// A difference between the two clocks that is followed without further ado. Verifiers give more leeway.
+pub const FOLLOWED_MILLIS: i64 = 5_000;
+/// The longest time in which an authority may have been stopped. A clock that is further ahead at the start
+/// is not believed at once.
+pub const STOPPED_MAX: Seconds = Seconds::days(366);
+/// A step must last a minute at least.
+const SETTLE_MIN_MILLIS: i64 = 60_000;
+/// And a tenth of its size.
+const SETTLE_DIVISOR: i64 = 10;
+/// How much faster than real time the settled time catches up.
+const CATCH_UP: i64 = 1000;
+
+/// How long the machine has run, with the time in which it was suspended. Not touched by whoever sets the clock.
+pub trait Uptime: fmt::Debug + Send + Sync + 'static {
+    /// In milliseconds, from any point.
+    fn millis(&self) -> i64;
+}
+
+/// A clock that follows a wall clock with reserve: see the [module](self).
+///
+/// Whoever has one calls [`observe`](Clock::observe) about once a second.
+#[derive(Debug)]
+pub struct SteadyClock {
+    wall: Arc<dyn Clock>,
+    uptime: Arc<dyn Uptime>,
+    /// Milliseconds from the uptime to the time.
+    base: AtomicI64,
+    /// Milliseconds from the uptime to the settled time; at most `base`.
+    settled_base: AtomicI64,
+    watch: Mutex<Watch>,
+}
+
+/// What was seen of the wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watch {
+    /// The uptime when it was looked at last.
+    seen: i64,
+    step: Option<Step>,
+    steps: u64,
+    /// The uptime from which the settled time may catch up.
+    catch_up_from: i64,
+    /// How long after a step everything issued before it has ended.
+    token_life: i64,
+}
+
+/// A difference that is not believed yet.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    offset: i64,
+    since: i64,
+}
+
+impl SteadyClock {
+    /// Begins with the wall clock, at an authority that settled `mark` before it stopped; none: it is new. No
+    /// token lives longer than `token_life`.
+    #[must_use]
+    pub fn resume(
+        wall: Arc<dyn Clock>,
+        uptime: Arc<dyn Uptime>,
+        mark: Option<Timestamp>,
+        token_life: Seconds,
+    ) -> Self {
+        let (now, seen) = (wall.now().as_millis(), uptime.millis());
+        let settled = mark.map_or(now, Timestamp::as_millis);
+        let gap = now - settled;
+        let token_life = i64::from(token_life.0) * 1000;
+        let is_believed = (-FOLLOWED_MILLIS..=i64::from(STOPPED_MAX.0) * 1000).contains(&gap);
+        let (time, step) = if is_believed {
+            (now, None)
+        } else {
+            let step = Step {
+                offset: gap,
+                since: seen,
+            };
+            (settled, Some(step))
+        };
+        // Nobody watched the clock while the authority was stopped.
+        let confirmed_after = if gap.abs() <= FOLLOWED_MILLIS {
+            0
+        } else {
+            token_life.max(gap / SETTLE_DIVISOR)
+        };
+        Self {
+            wall,
+            uptime,
+            base: AtomicI64::new(time - seen),
+            settled_base: AtomicI64::new(time.min(settled) - seen),
+            watch: Mutex::new(Watch {
+                seen,
+                step,
+                steps: u64::from(step.is_some()),
+                catch_up_from: seen.saturating_add(confirmed_after),
+                token_life,
+            }),
+        }
+    }
+
+    fn at(&self, base: &AtomicI64) -> Timestamp {
+        let base = base.load(Ordering::SeqCst);
+        Timestamp::from_millis(base.saturating_add(self.uptime.millis()))
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        self.at(&self.base)
+    }
+
+    fn settled(&self) -> Timestamp {
+        self.at(&self.settled_base)
+    }
+
+    fn observe(&self) -> ClockState {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, uptime) = (self.wall.now().as_millis(), self.uptime.millis());
+        let mut base = self.base.load(Ordering::SeqCst);
+        let elapsed = uptime.saturating_sub(watch.seen).max(0);
+        watch.seen = uptime;
+        let offset = wall.saturating_sub(base.saturating_add(uptime));
+        base = base.saturating_add(watch.follow(offset, elapsed));
+        let settled = self.settled_base.load(Ordering::SeqCst);
+        let settled = settled.saturating_add(watch.caught_up(base.saturating_sub(settled), elapsed));
+        // In this order the settled time is never seen after the other, whichever way that moves.
+        self.settled_base.fetch_min(base, Ordering::SeqCst);
+        self.base.store(base, Ordering::SeqCst);
+        self.settled_base.store(settled.min(base), Ordering::SeqCst);
+        ClockState {
+            steps: watch.steps,
+            offset_millis: wall.saturating_sub(base.saturating_add(uptime)),
+            is_stepped: watch.step.is_some(),
+        }
+    }
+}
+
+impl Watch {
+    /// How far the time is moved, where the wall clock is `offset` ahead of it.
+    fn follow(&mut self, offset: i64, elapsed: i64) -> i64 {
+        if offset.abs() <= FOLLOWED_MILLIS {
+            self.step = None;
+            return offset.clamp(-elapsed / 2, elapsed / 2);
+        }
+        match self.step {
+            Some(step) if offset.saturating_sub(step.offset).abs() <= FOLLOWED_MILLIS => {
+                let settle = SETTLE_MIN_MILLIS.max(offset.abs() / SETTLE_DIVISOR);
+                if self.seen.saturating_sub(step.since) < settle {
+                    return 0;
+                }
+                self.step = None;
+                self.catch_up_from = self.seen.saturating_add(self.token_life);
+                offset
+            }
+            _ => {
+                let since = self.seen;
+                self.step = Some(Step { offset, since });
+                self.steps = self.steps.saturating_add(1);
+                0
+            }
+        }
+    }
+
+    /// How far the settled time is moved, where it is `behind`.
+    fn caught_up(&self, behind: i64, elapsed: i64) -> i64 {
+        if self.step.is_some() || self.seen < self.catch_up_from {
+            return 0;
+        }
+        behind.clamp(0, elapsed.saturating_mul(CATCH_UP))
+    }
+}
+
+#[cfg(test)]
+mod tests;
