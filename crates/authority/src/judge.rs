@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use tessera_core::{AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject};
+use tessera_core::{
+    AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject, clock::FOLLOWED_MILLIS,
+};
 use tessera_token::{Expectation, VerifyError, access::Verified};
 
 use crate::{
@@ -79,7 +81,13 @@ impl Authority {
     pub(crate) fn good_now(&self, token: &str, expected: &Expectation<'_>) -> Result<Arc<Verified>, NotGood> {
         let keys = self.keys.load();
         let verified = self.verified.verify(token, keys.keyring())?;
-        if let Err(failed) = verified.check(expected, self.clock.now()) {
+        let now = self.clock.now();
+        let checked = match verified.check(expected, now) {
+            // Issued before a restart, by a clock that has been set back a little since.
+            Err(VerifyError::NotYetValid) => verified.check(expected, now.plus_millis(FOLLOWED_MILLIS)),
+            checked => checked,
+        };
+        if let Err(failed) = checked {
             if failed == VerifyError::Expired {
                 self.verified.forget(token);
             }

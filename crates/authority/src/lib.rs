@@ -32,11 +32,17 @@ mod sessions;
 mod settle;
 mod setup;
 mod sweep;
+mod timekeeping;
 mod tokens;
 mod verified;
 mod watch;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, Realm, RealmName, Sequence, Timestamp};
@@ -100,6 +106,8 @@ pub struct Authority {
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
     is_put_back: PutBack,
+    /// How often what is dead was removed.
+    sweeps: AtomicU64,
 }
 
 impl Authority {
@@ -137,6 +145,8 @@ impl Authority {
     /// # Errors
     /// Fails where the store can't be written any more.
     pub async fn close(&self) -> Result<(), Unavailable> {
+        // What it says is only ever too early without this.
+        drop(self.note_alive().await);
         Ok(self.store.close().await?)
     }
 

@@ -5,10 +5,10 @@
 
 use tessera_core::{
     AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
-    RequestId, RevokeReason, Scope, ScopeSet, SecretHash, Timestamp, TokenId,
+    RequestId, RevokeReason, Scope, ScopeSet, Seconds, SecretHash, Timestamp, TokenId,
     family::{Presented, Refreshable, Refusal, Verdict},
 };
-use tessera_store::{NewEvent, StoreError, StoreExt, Transaction};
+use tessera_store::{NewEvent, StoreError, StoreExt, Times, Transaction};
 use tessera_token::{RefreshToken, random};
 
 use crate::{
@@ -131,6 +131,7 @@ impl Authority {
             &token,
             successor.secret.hash(),
             self.clock.now(),
+            self.store.times(),
         )?;
         let decision = spend.decision;
 
@@ -260,6 +261,8 @@ struct Spend {
     token_id: TokenId,
     decision: DecisionId,
     now: Timestamp,
+    /// When the authority could not answer.
+    times: Times,
     /// Whether a replay takes one of those that the family allows; one that came together with another
     /// takes none.
     counts: bool,
@@ -272,6 +275,7 @@ impl Spend {
         token: &RefreshToken,
         successor: SecretHash,
         now: Timestamp,
+        times: Times,
     ) -> Result<Self, RefreshError> {
         Ok(Self {
             identity: identity.clone(),
@@ -283,6 +287,7 @@ impl Spend {
             token_id: TokenId::generate(now, random()?),
             decision: DecisionId::generate(now, random()?),
             now,
+            times,
             counts: true,
         })
     }
@@ -294,16 +299,30 @@ impl Spend {
             client: self.identity.client(),
         };
         let limits = &self.identity.realm().limits;
-        if self.counts {
+        let away = self.away(family);
+        if self.counts && away == Seconds(0) {
             return family.present(&presented, limits, self.now);
         }
-        // The one that counts for this one may have taken the last.
-        let grace_replays_max = limits.grace_replays_max.saturating_add(1);
-        let with_company = RealmLimits {
-            grace_replays_max,
+        let limits = RealmLimits {
+            grace: if limits.grace > Seconds(0) {
+                Seconds(limits.grace.0.saturating_add(away.0))
+            } else {
+                limits.grace
+            },
+            // The one that counts for this one may have taken the last.
+            grace_replays_max: limits.grace_replays_max.saturating_add(u8::from(!self.counts)),
             ..limits.clone()
         };
-        family.present(&presented, &with_company, self.now)
+        family.present(&presented, &limits, self.now)
+    }
+
+    /// For how long since the last rotation nobody could have had the answer again. That time does not count
+    /// against the grace window.
+    fn away(&self, family: &Family) -> Seconds {
+        let previous = family.chain.and_then(|chain| chain.previous);
+        let millis = previous.map_or(0, |previous| self.times.away_millis(previous.spent_at, self.now));
+        // Of a part of a second, the whole.
+        Seconds(u32::try_from(millis.saturating_add(999) / 1000).unwrap_or(u32::MAX))
     }
 
     /// Asks the family again, and writes what follows.

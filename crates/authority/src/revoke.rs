@@ -213,7 +213,7 @@ impl Call<'_> {
         };
         let claims = verified.claims();
         // Verifiers may accept it for the leeway after its end.
-        let is_over = self.now >= claims.expires_at.plus(LEEWAY_MAX);
+        let is_over = self.authority.clock.settled() >= claims.expires_at.plus(LEEWAY_MAX);
         if claims.realm != *self.principal.realm_name() || is_over {
             return Ok(self.nothing());
         }
@@ -571,7 +571,7 @@ impl Call<'_> {
     /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept.
     /// One whose API key was revoked counts until it was itself: verifiers hear of families, not of keys.
     fn is_live(&self, family: &Family) -> bool {
-        family.is_live(self.now) && self.authority.revoked_with_others(family).is_none()
+        family.is_live(self.authority.clock.settled()) && self.authority.revoked_with_others(family).is_none()
     }
 
     fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {

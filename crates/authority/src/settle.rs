@@ -182,7 +182,7 @@ impl Walk {
 
     fn touch(&mut self, family: &Family) -> Option<Touched> {
         let realm = self.realms.get(&family.realm)?;
-        if !family.is_live(self.clock.now()) || self.has_ended(family) {
+        if !family.is_live(self.clock.settled()) || self.has_ended(family) {
             return None;
         }
         let lost = self.kinds.lost(family);

@@ -1,6 +1,11 @@
 //! Opening an authority: what must be there before the first request.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tessera_core::{
@@ -100,9 +105,16 @@ impl Authority {
             });
         }
         let subscribers = Subscribers::new(store.staleness_bounds().await?);
+        // Before the first commit, which is a sign of life.
+        let (now, settled) = (clock.now(), clock.settled());
         let mut records = store.signing_keys().await?;
         // Before anything is written: a wrong server key must not leave new signing keys behind.
         KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        let noted = store.transact(move |tx| {
+            tx.times().note_start(now, settled);
+            Ok(())
+        });
+        noted.await?;
         for realm in realms.values() {
             if !has_active_key(&records, &realm.name) {
                 records.push(make_key(store.as_ref(), realm, &server_keys, clock.now()).await?);
@@ -128,8 +140,10 @@ impl Authority {
             clock,
             draining: signal::Sender::new(false),
             is_put_back: PutBack::default(),
+            sweeps: AtomicU64::default(),
         });
         authority.start_policy().await?;
+        authority.note_start().await?;
         Ok(authority)
     }
 

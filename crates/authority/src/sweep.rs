@@ -1,37 +1,45 @@
 //! Forgetting what is dead, in small steps, and never because of a clock alone.
 //!
-//! A clock that jumps ten years ahead must not empty the store. So the horizon, before which dead things
-//! are removed, follows the wall clock at no more than [`CATCH_UP`] times the speed of the monotonic
-//! clock: a day of downtime is caught up in a minute and a half, ten years take more than three days, in
-//! which somebody notices.
+//! A clock that is wrong must neither empty the store nor end the memory of a revocation. So what is dead is
+//! dead by the *settled* time ([`Clock::settled`](tessera_core::Clock::settled)), and while the machine's clock
+//! and the time disagree nothing is removed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tessera_core::{Seconds, Timestamp};
-use tokio::time::Instant;
 
 use crate::{Authority, Unavailable};
 
-/// How much faster than real time the horizon may move.
-const CATCH_UP: i64 = 1000;
 /// Rows removed in one commit.
 const STEP: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Authority {
-    /// Removes what is dead, for as long as it is polled. Audit records are kept for `audit_retention`.
+    /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
+    /// `audit_retention`.
     pub async fn run_sweeper(self: Arc<Self>, audit_retention: Seconds) {
-        let mut horizon = Horizon {
-            at: self.store.swept_through().unwrap_or_else(|| self.clock.now()),
-            looked_at: Instant::now(),
-        };
+        tokio::join!(Arc::clone(&self).keep_time(), self.keep_sweeping(audit_retention));
+    }
+
+    async fn keep_sweeping(self: &Arc<Self>, audit_retention: Seconds) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let at = horizon.advance(self.clock.now(), Instant::now());
-            if let Err(error) = self.sweep(at, audit_retention).await {
+            if self.clock_state().is_stepped {
+                continue;
+            }
+            if let Err(error) = self.sweep(self.clock.settled(), audit_retention).await {
                 tracing::warn!(%error, "removing what is dead failed");
             }
         }
+    }
+
+    /// How often everything that was dead has been removed since the start.
+    #[must_use]
+    pub fn sweeps(&self) -> u64 {
+        self.sweeps.load(Ordering::Relaxed)
     }
 
     /// Removes everything that is dead before `horizon`, in steps between which others write.
@@ -48,51 +56,9 @@ impl Authority {
                 tracing::debug!(?report, "removed what is dead");
             }
             if !report.more {
+                self.sweeps.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
         }
-    }
-}
-
-struct Horizon {
-    at: Timestamp,
-    looked_at: Instant,
-}
-
-impl Horizon {
-    fn advance(&mut self, wall: Timestamp, monotonic: Instant) -> Timestamp {
-        let elapsed = monotonic.saturating_duration_since(self.looked_at);
-        self.looked_at = monotonic;
-        let elapsed_millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-        let reachable = self.at.plus_millis(elapsed_millis.saturating_mul(CATCH_UP));
-        self.at = wall.min(reachable).max(self.at);
-        self.at
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_horizon_follows_the_clock_and_does_not_jump_with_it() {
-        let (start, began) = (Timestamp::from_seconds(1_795_000_000), Instant::now());
-        let mut horizon = Horizon {
-            at: start,
-            looked_at: began,
-        };
-        let later = began + Duration::from_secs(10);
-        assert_eq!(
-            horizon.advance(start.plus(Seconds(10)), later),
-            start.plus(Seconds(10))
-        );
-        let ten_years = start.plus(Seconds::days(3650));
-        let much_later = later + Duration::from_secs(10);
-        assert_eq!(
-            horizon.advance(ten_years, much_later),
-            start.plus(Seconds(10 + 10_000))
-        );
-        let back = horizon.advance(start, much_later);
-        assert_eq!(back, start.plus(Seconds(10_010)));
     }
 }

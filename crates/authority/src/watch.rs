@@ -216,7 +216,7 @@ impl Authority {
             through: position,
             after: None,
             items: 0,
-            now: self.clock.now(),
+            now: self.clock.settled(),
         });
         Ok(Watcher {
             authority: Arc::clone(self),
@@ -382,6 +382,8 @@ impl Watcher {
                 realm: self.principal.realm_name().clone(),
             };
             snapshot.after = Some(self.authority.store.events_floor());
+            let left = self.authority.store.events_left().await;
+            self.batch = left.map_err(|error| WatchEnd::Failed(error.into()))?.into_iter();
             self.snapshot = Some(snapshot);
             return Ok(begin);
         };

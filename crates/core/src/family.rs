@@ -383,7 +383,8 @@ impl Family {
     #[must_use]
     pub fn removable_at(&self) -> Timestamp {
         let end = match self.state {
-            FamilyState::Revoked { at, .. } => at,
+            // By a clock that was behind, or that had been ahead.
+            FamilyState::Revoked { at, .. } => at.max(self.created_at),
             FamilyState::Active => self.idle_until,
         };
         self.tokens_until(end).plus(LEEWAY_MAX)

@@ -71,7 +71,11 @@ async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
     if authority.is_ready() {
         (
             StatusCode::OK,
-            format!("ready\n{}", policy_lines(&authority.policy_status())),
+            format!(
+                "ready\n{}{}",
+                policy_lines(&authority.policy_status()),
+                clock_line(&authority)
+            ),
         )
     } else {
         (
@@ -97,6 +101,18 @@ fn places(diagnostics: &[Diagnostic]) -> String {
         0 => format!("{code} at {file}:{line}:{column}"),
         more => format!("{code} at {file}:{line}:{column}, and {more} more"),
     }
+}
+
+/// What an operator must know of the machine's clock.
+fn clock_line(authority: &Authority) -> String {
+    let state = authority.clock_state();
+    if !state.is_stepped {
+        return String::new();
+    }
+    format!(
+        "warning: the machine's clock stepped by {} s; nothing is removed until it is right, or believed\n",
+        state.offset_millis / 1000
+    )
 }
 
 /// The policy in force, and what an operator must know of it. A refused change is no reason not to serve.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tessera_authority::{Authority, Options, SetupError, end_everything};
-use tessera_core::{Clock, RealmName, SystemClock};
+use tessera_core::{Clock, LEEWAY_MAX, Realm, RealmName, Seconds, SteadyClock, SystemClock, SystemUptime};
 use tessera_policy::{Policy, PolicyError};
 use tessera_store::{OpenError, SledOptions, SledStore, Store};
 use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys};
@@ -86,14 +86,15 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     })?;
     let server_keys = server_keys(config)?;
     let options = store_options(config);
-    let store = blocking(move || SledStore::open(&store_path, options)).await?;
+    let store: Arc<dyn Store> = Arc::new(blocking(move || SledStore::open(&store_path, options)).await?);
+    let realms = config.realms();
     let authority = Authority::open(Options {
-        store: Arc::new(store),
+        clock: clock(store.as_ref(), &realms),
+        store,
         policy,
         policy_folder: Some(config.policy.path.clone()),
-        realms: config.realms(),
+        realms,
         server_keys,
-        clock: Arc::new(SystemClock),
         verified_tokens_max: config.server.verified_tokens_max.number().into(),
         watch_stall_max: Options::WATCH_STALL_MAX,
     });
@@ -114,10 +115,29 @@ pub async fn restored(config: &Config) -> Result<BTreeMap<RealmName, u64>, Launc
     }
     let store = blocking(move || SledStore::open_restored(&path, options)).await?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let ended = end_everything(&store, &config.realms(), SystemClock.now()).await;
+    let realms = config.realms();
+    let now = clock(store.as_ref(), &realms).now();
+    let ended = end_everything(&store, &realms, now).await;
     let closed = store.close().await;
     let ended = ended.and_then(|ended| closed.map(|()| ended));
     Ok(ended.map_err(SetupError::from)?)
+}
+
+/// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
+#[must_use]
+pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
+    let lives = realms.iter().map(|realm| realm.limits.access_ttl_max);
+    let token_life = Seconds(lives.max().unwrap_or(Seconds::DAY).0.saturating_add(LEEWAY_MAX.0));
+    let wall = Arc::new(SystemClock);
+    // Of a store of an earlier version, what it swept by. That may have been a clock that was wrong.
+    let swept = || store.swept_through().filter(|swept| *swept <= wall.now());
+    let mark = store.times().settled.or_else(swept);
+    Arc::new(SteadyClock::resume(
+        wall.clone(),
+        Arc::new(SystemUptime),
+        mark,
+        token_life,
+    ))
 }
 
 fn store_options(config: &Config) -> SledOptions {

@@ -12,6 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use tessera_authority::{AttemptOutcome, PolicyStatus};
+use tessera_core::ClockState;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -39,11 +40,21 @@ pub(crate) struct Metrics {
     ready: Gauge<i64>,
     committed: Gauge<u64, AtomicU64>,
     policy: PolicyMetrics,
+    clock: ClockMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RevisionLabel {
     revision: String,
+}
+
+/// What is seen of the machine's clock.
+#[derive(Default)]
+struct ClockMetrics {
+    steps: Counter<u64, AtomicU64>,
+    offset: Gauge<f64, AtomicU64>,
+    stepped: Gauge,
+    sweeps: Counter<u64, AtomicU64>,
 }
 
 /// What is counted of the policy.
@@ -84,6 +95,7 @@ impl Metrics {
             committed.clone(),
         );
         let policy = PolicyMetrics::register(&mut registry);
+        let clock = ClockMetrics::register(&mut registry);
         Self {
             registry,
             calls,
@@ -93,6 +105,7 @@ impl Metrics {
             ready,
             committed,
             policy,
+            clock,
         }
     }
 
@@ -132,11 +145,50 @@ impl Metrics {
         self.policy.set(status);
     }
 
+    pub(crate) fn set_clock(&self, state: &ClockState, sweeps: u64) {
+        self.clock.set(state, sweeps);
+    }
+
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl ClockMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "clock_steps",
+            "Steps of the machine's clock since the start",
+            metrics.steps.clone(),
+        );
+        registry.register(
+            "clock_offset_seconds",
+            "How far the machine's clock is ahead of the time that is used",
+            metrics.offset.clone(),
+        );
+        registry.register(
+            "clock_stepped",
+            "1 where the machine's clock stepped and is not believed yet",
+            metrics.stepped.clone(),
+        );
+        registry.register(
+            "sweeps",
+            "How often everything that was dead has been removed since the start",
+            metrics.sweeps.clone(),
+        );
+        metrics
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a float holds every time exactly")]
+    fn set(&self, state: &ClockState, sweeps: u64) {
+        self.sweeps.inner().store(sweeps, Ordering::Relaxed);
+        self.steps.inner().store(state.steps, Ordering::Relaxed);
+        self.offset.set(state.offset_millis as f64 / 1000.0);
+        self.stepped.set(state.is_stepped.into());
     }
 }
 

@@ -295,6 +295,8 @@ async fn keep_house(edge: Arc<Edge>, health: Health) {
         edge.metrics.set_ready(is_ready);
         edge.metrics.set_committed(edge.authority.place().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
+        edge.metrics
+            .set_clock(&edge.authority.clock_state(), edge.authority.sweeps());
         edge.keep_house();
         if was_ready && !is_ready {
             health.set(ServingStatus::NotServing).await;

@@ -1,7 +1,7 @@
 //! Events that end families: they outlive their place in the log, because a family lives longer than
 //! the access tokens that the log is about.
 
-use tessera_core::{Event, EventBody, LEEWAY_MAX, Sequence, Timestamp};
+use tessera_core::{Event, EventBody, LEEWAY_MAX, Seconds, Sequence, Timestamp};
 
 use crate::store::NewEvent;
 
@@ -21,6 +21,21 @@ pub(crate) fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
         | EventBody::ApiKeyRevoked { .. }
         | EventBody::PolicyApplied { .. }
         | EventBody::ScopesNarrowed { .. } => None,
+    }
+}
+
+/// How far ahead an event must matter so that the log does not wait for it: no access token lives as long, so
+/// the clock was wrong when one was issued.
+pub(crate) const FAR: Seconds = Seconds::days(2);
+/// How many such events are left behind; the log waits for more.
+pub(crate) const LEFT_MAX: usize = 1000;
+
+/// The event as it must be remembered where a token was issued `lead` milliseconds after it by the clock.
+pub(crate) fn remembered(event: NewEvent, lead: i64) -> NewEvent {
+    NewEvent {
+        tokens_until: event.tokens_until.plus_millis(lead),
+        families_until: event.families_until.plus_millis(lead),
+        ..event
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod memory;
 mod sled;
 mod store;
+mod times;
 
 pub use error::{OpenError, StoreError};
 pub use memory::MemoryStore;
@@ -22,3 +23,4 @@ pub use store::{
     EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, Patience, PolicyFiles,
     RequestKey, RequestRecord, SharedRevocations, Store, StoreExt, SweepReport, Transaction,
 };
+pub use times::{Outage, Times};

@@ -16,12 +16,13 @@ use tokio::sync::watch;
 
 use crate::{
     caught::caught,
-    cutoff::{cutoff_target, cutoff_until, placed},
+    cutoff::{FAR, LEFT_MAX, cutoff_target, cutoff_until, placed, remembered},
     error::StoreError,
     store::{
         EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey,
         RequestRecord, SharedRevocations, Store, SweepReport, Transaction,
     },
+    times::Times,
 };
 
 /// A store that lives as long as its process.
@@ -51,6 +52,7 @@ struct Tables {
     floor: Sequence,
     swept: Option<Timestamp>,
     audit_last: u64,
+    times: Times,
 }
 
 /// A policy's files, and when it was replaced.
@@ -79,6 +81,7 @@ struct Stage<'a> {
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
     revocations: Revocations,
+    times: Times,
 }
 
 /// What a job wrote, cut loose from the tables so that they can be changed.
@@ -94,6 +97,7 @@ struct Staged {
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: Vec<AuditRecord>,
+    times: Times,
 }
 
 impl MemoryStore {
@@ -142,6 +146,7 @@ impl MemoryStore {
         tables.settled = staged.settled.or(tables.settled.take());
         tables.staleness_bounds.extend(staged.staleness_bounds);
         tables.cutoffs.extend(staged.cutoffs);
+        tables.times = staged.times;
         for record in staged.audit {
             tables.audit_last += 1;
             tables.audit.insert(tables.audit_last, record);
@@ -261,6 +266,13 @@ impl Store for MemoryStore {
         })?
     }
 
+    async fn events_left(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.read(|tables| {
+            let left = tables.events.range(..=tables.floor);
+            left.map(|(_, event)| Arc::clone(event)).collect()
+        })
+    }
+
     async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         self.read(|tables| {
             let records = tables.audit.range(after.saturating_add(1)..).take(limit);
@@ -268,6 +280,12 @@ impl Store for MemoryStore {
                 .map(|(position, record)| (*position, record.clone()))
                 .collect()
         })
+    }
+
+    fn times(&self) -> Times {
+        self.lock()
+            .as_ref()
+            .map_or_else(Times::default, |tables| tables.times.clone())
     }
 
     fn revocations(&self) -> &SharedRevocations {
@@ -365,9 +383,16 @@ impl Tables {
             .values()
             .filter(|family| family.removable_at() < horizon);
         let families: Vec<_> = dead.map(|family| family.id).take_while(|_| take()).collect();
+        let mut left_behind = 0;
+        let mut is_left = |event: &Event| {
+            let is_left = event.relevant_until >= horizon.plus(FAR) && left_behind < LEFT_MAX;
+            left_behind += usize::from(is_left);
+            is_left
+        };
         let old = self
             .events
             .values()
+            .filter(|event| !is_left(event))
             .take_while(|event| event.relevant_until < horizon);
         let events: Vec<_> = old.map(|event| event.sequence).take_while(|_| take()).collect();
         let expired = self
@@ -399,7 +424,7 @@ impl Tables {
         report.families = families.len();
         report.events = events.len();
         report.records = requests.len() + audit.len() + policies.len();
-        self.floor = events.last().copied().unwrap_or(self.floor);
+        self.floor = self.floor.max(events.last().copied().unwrap_or_default());
         self.cutoffs.retain(|_, until| *until >= horizon);
         for id in families {
             self.families.remove(&id);
@@ -437,6 +462,7 @@ impl<'a> Stage<'a> {
             cutoffs: HashMap::new(),
             audit: Vec::new(),
             revocations: Revocations::default(),
+            times: tables.times.clone(),
         }
     }
 
@@ -453,6 +479,7 @@ impl<'a> Stage<'a> {
             events: self.events,
             cutoffs: self.cutoffs,
             audit: self.audit,
+            times: self.times,
         }
     }
 }
@@ -580,7 +607,13 @@ impl Transaction for Stage<'_> {
         Ok(())
     }
 
+    fn times(&mut self) -> &mut Times {
+        &mut self.times
+    }
+
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {
+        let lead = self.times.lead_millis(event.occurred_at);
+        let event = remembered(event, lead);
         let sequence = self.last_sequence().next();
         let placed = placed(event.clone(), sequence);
         let mut until = placed.relevant_until;
@@ -600,6 +633,7 @@ impl Transaction for Stage<'_> {
     }
 
     fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.times.note(record.at);
         self.audit.push(record.clone());
         Ok(())
     }

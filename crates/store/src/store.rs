@@ -16,7 +16,7 @@ use tessera_core::{
 };
 use tokio::sync::watch;
 
-use crate::error::StoreError;
+use crate::{error::StoreError, times::Times};
 
 /// A durable home of the authority's state.
 ///
@@ -82,6 +82,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::EventsForgotten`] where events after `after` have been removed.
     async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError>;
 
+    /// Events below the floor of the log that still matter: dated so far ahead that the log does not wait for
+    /// them.
+    async fn events_left(&self) -> Result<Vec<Arc<Event>>, StoreError>;
+
     /// Up to `limit` audit records after the position `after` (0: from the first), with their positions.
     async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
 
@@ -91,6 +95,9 @@ pub trait Store: Send + Sync + 'static {
     /// How far [`sweep`](Store::sweep) has come, kept with the data to within an hour; none before the
     /// first.
     fn swept_through(&self) -> Option<Timestamp>;
+
+    /// What was last committed of times.
+    fn times(&self) -> Times;
 
     /// What is revoked now. Folded in no later than it is durable; possibly a moment earlier, which
     /// only refuses too soon.
@@ -104,7 +111,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes what is dead before `horizon`: families whose [`Family::removable_at`] has passed,
     /// events whose `relevant_until` has passed (oldest first, up to the first that still matters, so
-    /// that the log stays gapless), expired request records, audit records older than `audit_before`, and
+    /// that the log stays gapless; those that matter for days to come stay behind below the floor, where only
+    /// [`events_left`](Store::events_left) has them), expired request records, audit records older than `audit_before`, and
     /// policies that were replaced before it. At most `limit` rows; call again while [`SweepReport::more`].
     async fn sweep(
         &self,
@@ -173,7 +181,10 @@ pub trait Transaction {
     fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError>;
     /// Notes how long a realm's required verifiers may go on answering by what they know.
     fn put_staleness_bound(&mut self, realm: &RealmName, bound: Duration) -> Result<(), StoreError>;
-    /// Appends an event to the log and gives its sequence.
+    /// What is known of times. An audit record moves them by itself.
+    fn times(&mut self) -> &mut Times;
+    /// Appends an event to the log and gives its sequence. Where a token was issued with a later time than
+    /// that of the event, it is kept for as much longer.
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError>;
     /// Appends an audit record.
     fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError>;

@@ -12,9 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tessera_authority::{Authority, Options};
-use tessera_core::{
-    ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SystemClock,
-};
+use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 use tessera_policy::{Permission, Policy};
 use tessera_server::{ClientLimits, Listeners, ServeOptions, launch, serve, telemetry};
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
@@ -79,13 +77,14 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         }
         Some(folder) => open_data(folder).await?,
     };
+    let realms = realms(arguments.access_ttl);
     let authority = Authority::open(Options {
+        clock: launch::clock(store.as_ref(), &realms),
         store,
         policy,
         policy_folder: arguments.policy.clone(),
-        realms: realms(arguments.access_ttl),
+        realms,
         server_keys: ServerKeys::new(server_key, Vec::new()),
-        clock: Arc::new(SystemClock),
         verified_tokens_max: 20_000,
         watch_stall_max: Options::WATCH_STALL_MAX,
     });

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, EventBody, Family, FamilyId, LEEWAY_MAX, LogId,
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LEEWAY_MAX, LogId,
     PolicyRevision, RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
@@ -20,7 +20,7 @@ use tessera_proto::v1::{
 use tessera_server::ServeError;
 use tessera_store::{
     EventBatch, FamilyIndex, FamilyVisitor, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles,
-    SharedRevocations, Store, StoreError, StoreExt, SweepReport,
+    SharedRevocations, Store, StoreError, StoreExt, SweepReport, Times,
 };
 use tessera_token::ServerKey;
 use tokio::sync::{oneshot, watch};
@@ -150,6 +150,14 @@ impl Store for Fragile {
 
     fn swept_through(&self) -> Option<Timestamp> {
         self.store.swept_through()
+    }
+
+    fn times(&self) -> Times {
+        self.store.times()
+    }
+
+    async fn events_left(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.store.events_left().await
     }
 
     fn revocations(&self) -> &SharedRevocations {

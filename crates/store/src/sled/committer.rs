@@ -9,13 +9,14 @@ use super::{
     disk::Disk,
     rows::Meta,
     shared::Shared,
-    stage::{Group, Stage},
+    stage::{Finished, Group, Stage},
     sweep::Sweep,
 };
 use crate::{
     caught::caught,
     error::StoreError,
     store::{Job, SweepReport},
+    times::Times,
 };
 
 /// How many jobs one group has at most.
@@ -59,6 +60,7 @@ struct Committer {
     disk: Disk,
     shared: Arc<Shared>,
     meta: Meta,
+    times: Times,
 }
 
 /// Starts the writer. It ends after [`Work::Close`], or when nobody can send it work any more.
@@ -68,7 +70,13 @@ pub(super) fn start(
     meta: Meta,
     waiting: Waiting,
 ) -> std::io::Result<thread::JoinHandle<()>> {
-    let committer = Committer { disk, shared, meta };
+    let times = shared.times();
+    let committer = Committer {
+        disk,
+        shared,
+        meta,
+        times,
+    };
     thread::Builder::new()
         .name("tessera-store".to_owned())
         .spawn(move || committer.serve(waiting))
@@ -131,7 +139,7 @@ impl Committer {
     }
 
     fn run_group(&mut self, work: Vec<Work>, pending: &mut Vec<Pending>) -> Result<(), StoreError> {
-        let mut group = Group::new(self.meta);
+        let mut group = Group::new(self.meta, self.times.clone());
         for item in work {
             // A failure of the database ends the group; what was not run yet is dropped, which answers it.
             self.run_work(item, &mut group, pending)?;
@@ -139,11 +147,16 @@ impl Committer {
         if group.writes_nothing() {
             return Ok(());
         }
-        let (changes, events, meta) = group.finish(self.disk.next_group())?;
+        let Finished {
+            changes,
+            events,
+            meta,
+            times,
+        } = group.finish(self.disk.next_group())?;
         self.shared.raise_floor(meta.floor);
         self.disk.commit(changes)?;
-        self.meta = meta;
-        self.shared.publish(events, &meta);
+        self.shared.publish(events, &meta, &times);
+        (self.meta, self.times) = (meta, times);
         Ok(())
     }
 

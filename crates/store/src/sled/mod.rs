@@ -26,7 +26,7 @@ use std::{
 use ::sled::Db;
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence,
     SigningKey, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +43,7 @@ use crate::{
         EventBatch, FamilyIndex, FamilyVisitor, Job, Page, PageRequest, Patience, PolicyFiles,
         SharedRevocations, Store, SweepReport,
     },
+    times::Times,
 };
 
 /// How many jobs may wait for the writer; whoever comes later waits for a place.
@@ -243,6 +244,11 @@ impl Store for SledStore {
         Ok(EventBatch { events, committed })
     }
 
+    async fn events_left(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.read_apart(|db, shared| read::events_left(db, shared.floor()))
+            .await
+    }
+
     async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         // A position beyond what is durable could be given again, to another record, after a crash.
         let through = self.shared.audit_committed();
@@ -256,6 +262,10 @@ impl Store for SledStore {
 
     fn swept_through(&self) -> Option<Timestamp> {
         self.shared.swept()
+    }
+
+    fn times(&self) -> Times {
+        self.shared.times()
     }
 
     fn revocations(&self) -> &SharedRevocations {

@@ -15,12 +15,14 @@ use super::{
 use crate::{
     cutoff::cutoff_target,
     error::{OpenError, StoreError},
+    times::Times,
 };
 
 /// What is read of the rows while they are checked.
 #[derive(Default)]
 struct Found {
     meta: Option<Meta>,
+    times: Times,
     recent: Recent,
     revocations: Revocations,
 }
@@ -72,6 +74,7 @@ pub(super) fn open(
         floor: meta.floor,
         audit_last: meta.audit_last,
         swept: meta.swept,
+        times: found.times,
         recent: found.recent,
         revocations: found.revocations,
     };
@@ -84,6 +87,9 @@ impl Found {
         match key.first().copied() {
             Some(table) if table == Table::Meta as u8 => {
                 self.meta = Some(rows::decode("the store itself", value)?);
+            }
+            Some(table) if table == Table::Times as u8 => {
+                self.times = rows::decode("the times", value)?;
             }
             Some(table) if table == Table::Event as u8 => {
                 let event: Event = rows::decode("an event", value)?;

@@ -159,6 +159,14 @@ pub(super) fn events(
     }
 }
 
+/// Events up to `floor`, in order.
+pub(super) fn events_left(db: &Db, floor: Sequence) -> Result<Vec<Arc<Event>>, StoreError> {
+    db.range(rows::event_key(Sequence(0))..=rows::event_key(floor))
+        .values()
+        .map(|value| Ok(Arc::new(rows::decode("an event", &value.map_err(failed)?)?)))
+        .collect()
+}
+
 /// Up to `limit` records after `after` and up to `through`, which must be committed.
 pub(super) fn audit(
     db: &Db,

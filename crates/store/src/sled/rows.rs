@@ -46,6 +46,7 @@ pub(super) enum Table {
     RequestExpiry = b'y',
     SigningKey = b'g',
     StalenessBound = b'l',
+    Times = b'w',
 }
 
 impl Table {
@@ -72,6 +73,7 @@ impl Table {
         Self::RequestExpiry,
         Self::SigningKey,
         Self::StalenessBound,
+        Self::Times,
     ];
 }
 
@@ -141,6 +143,10 @@ pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
 
 pub(super) fn meta_key() -> Vec<u8> {
     vec![Table::Meta as u8]
+}
+
+pub(super) fn times_key() -> Vec<u8> {
+    vec![Table::Times as u8]
 }
 
 pub(super) fn family_key(id: FamilyId) -> Vec<u8> {

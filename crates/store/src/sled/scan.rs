@@ -13,7 +13,7 @@ use super::{disk::failed, rows::Table, state_hash::StateHash};
 use crate::error::StoreError;
 
 /// The tables whose rows are shown to the visitor, each in the order of its keys.
-pub(super) const VISITED: [Table; 3] = [Table::Meta, Table::Event, Table::Cutoff];
+pub(super) const VISITED: [Table; 4] = [Table::Meta, Table::Event, Table::Cutoff, Table::Times];
 
 /// Keys from the first byte, up to but without the second; none: to the end.
 type Part = (u8, Option<u8>);

@@ -13,7 +13,7 @@ use tessera_core::{Event, LogId, Revocations, Sequence, Timestamp};
 use tokio::sync::watch;
 
 use super::{recent::Recent, rows::Meta};
-use crate::{caught::caught, error::StoreError, store::SharedRevocations};
+use crate::{caught::caught, error::StoreError, store::SharedRevocations, times::Times};
 
 pub(super) struct Shared {
     /// None once the store is closed. Readers hold the lock while they read, never across an await, so
@@ -23,6 +23,7 @@ pub(super) struct Shared {
     floor: AtomicU64,
     audit_committed: AtomicU64,
     swept: Mutex<Option<Timestamp>>,
+    times: Mutex<Times>,
     recent: Mutex<Recent>,
     /// Whether the writer is at a group that somebody waits for.
     is_awaited: Mutex<bool>,
@@ -39,6 +40,7 @@ pub(super) struct OpenedLog {
     pub(super) floor: Sequence,
     pub(super) audit_last: u64,
     pub(super) swept: Option<Timestamp>,
+    pub(super) times: Times,
     pub(super) recent: Recent,
     pub(super) revocations: Revocations,
 }
@@ -51,6 +53,7 @@ impl Shared {
             floor: AtomicU64::new(log.floor.0),
             audit_committed: AtomicU64::new(log.audit_last),
             swept: Mutex::new(log.swept),
+            times: Mutex::new(log.times),
             recent: Mutex::new(log.recent),
             is_awaited: Mutex::new(false),
             no_longer_awaited: Condvar::new(),
@@ -141,8 +144,17 @@ impl Shared {
         drop(waited);
     }
 
+    /// What is known of times.
+    pub(super) fn times(&self) -> Times {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Publishes what is durable now.
-    pub(super) fn publish(&self, events: Vec<Arc<Event>>, meta: &Meta) {
+    pub(super) fn publish(&self, events: Vec<Arc<Event>>, meta: &Meta, times: &Times) {
+        self.times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(times);
         self.audit_committed.store(meta.audit_last, Ordering::SeqCst);
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = meta.swept;
         let Some(last) = events.last().map(|event| event.sequence) else {

@@ -18,9 +18,10 @@ use super::{
     rows::{self, CutoffRow, FamilyRow, Meta, PolicyRow},
 };
 use crate::{
-    cutoff::{cutoff_until, placed},
+    cutoff::{cutoff_until, placed, remembered},
     error::StoreError,
     store::{NewEvent, PolicyFiles, RequestKey, RequestRecord, SharedRevocations, Transaction},
+    times::Times,
 };
 
 /// The largest part of a policy's files.
@@ -31,6 +32,17 @@ pub(super) struct Group {
     changes: Changes,
     events: Vec<Arc<Event>>,
     meta: Meta,
+    times: Times,
+    /// What they were before the group.
+    times_before: Times,
+}
+
+/// What a group writes.
+pub(super) struct Finished {
+    pub(super) changes: Changes,
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) meta: Meta,
+    pub(super) times: Times,
 }
 
 /// What one job wrote so far. Dropped where the job fails.
@@ -43,6 +55,7 @@ pub(super) struct Stage<'a> {
     /// The events of this job alone, folded.
     revocations: Revocations,
     meta: Meta,
+    times: Times,
     /// A failure of the database. The job may have ignored it; the group must not.
     failure: Option<StoreError>,
 }
@@ -52,14 +65,17 @@ pub(super) struct Staged {
     changes: Changes,
     events: Vec<(Arc<Event>, Timestamp)>,
     meta: Meta,
+    times: Times,
 }
 
 impl Group {
-    pub(super) fn new(meta: Meta) -> Self {
+    pub(super) fn new(meta: Meta, times: Times) -> Self {
         Self {
             changes: Changes::new(),
             events: Vec::new(),
             meta,
+            times: times.clone(),
+            times_before: times,
         }
     }
 
@@ -68,6 +84,7 @@ impl Group {
     pub(super) fn merge(&mut self, staged: Staged, revocations: &SharedRevocations) {
         self.changes.extend(staged.changes);
         self.meta = staged.meta;
+        self.times = staged.times;
         if staged.events.is_empty() {
             return;
         }
@@ -79,15 +96,24 @@ impl Group {
     }
 
     pub(super) fn writes_nothing(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.times == self.times_before
     }
 
     /// The group's writes, its events, and the row about the store as `number` leaves it.
-    pub(super) fn finish(mut self, number: u64) -> Result<(Changes, Vec<Arc<Event>>, Meta), StoreError> {
+    pub(super) fn finish(mut self, number: u64) -> Result<Finished, StoreError> {
         self.meta.group = number;
+        if self.times != self.times_before {
+            self.changes
+                .insert(rows::times_key(), Some(rows::encode(&self.times)?));
+        }
         self.changes
             .insert(rows::meta_key(), Some(rows::encode(&self.meta)?));
-        Ok((self.changes, self.events, self.meta))
+        Ok(Finished {
+            changes: self.changes,
+            events: self.events,
+            meta: self.meta,
+            times: self.times,
+        })
     }
 }
 
@@ -101,6 +127,7 @@ impl<'a> Stage<'a> {
             events: Vec::new(),
             revocations: Revocations::default(),
             meta: group.meta,
+            times: group.times.clone(),
             failure: None,
         }
     }
@@ -113,6 +140,7 @@ impl<'a> Stage<'a> {
                 changes: self.changes,
                 events: self.events,
                 meta: self.meta,
+                times: self.times,
             }),
         }
     }
@@ -344,7 +372,13 @@ impl Transaction for Stage<'_> {
         self.put(rows::staleness_bound_key(realm), &(realm, bound))
     }
 
+    fn times(&mut self) -> &mut Times {
+        &mut self.times
+    }
+
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {
+        let lead = self.times.lead_millis(event.occurred_at);
+        let event = remembered(event, lead);
         let sequence = self.meta.last.next();
         let placed = placed(event.clone(), sequence);
         let until = self.put_cutoff(&placed, &event)?.unwrap_or(placed.relevant_until);
@@ -356,6 +390,7 @@ impl Transaction for Stage<'_> {
     }
 
     fn audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.times.note(record.at);
         let position = self.meta.audit_last.saturating_add(1);
         self.put(rows::audit_key(position), record)?;
         self.meta.audit_last = position;

@@ -14,6 +14,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
+    cutoff::{FAR, LEFT_MAX},
     error::StoreError,
     store::{SharedRevocations, SweepReport},
 };
@@ -121,13 +122,19 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Only ever the oldest event, so that what is left has no gap.
+    /// Only ever the oldest event, so that what is left has no gap. One that matters for days to come does not
+    /// keep those behind it: it is left where it is, below the floor.
     fn events(&mut self) -> Result<(), StoreError> {
+        let mut left = 0;
         for key in self.keys(Table::Event) {
             let key = key?;
             let Some(event) = self.stage.row::<Event>("an event", &key)? else {
                 continue;
             };
+            if event.relevant_until >= self.sweep.horizon.plus(FAR) && left < LEFT_MAX {
+                left += 1;
+                continue;
+            }
             if event.relevant_until >= self.sweep.horizon || !self.take() {
                 break;
             }
