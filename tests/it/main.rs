@@ -11,6 +11,7 @@
 
 mod architecture;
 mod cases;
+mod clocks;
 mod command_line;
 mod contract;
 mod doors;

@@ -134,7 +134,13 @@ impl Authority {
 
     /// The same, or what it said instead of starting.
     pub fn start_dev(arguments: &[&str]) -> Result<Self, String> {
+        Self::start_dev_with(arguments, &[])
+    }
+
+    /// The same, with these variables.
+    pub fn start_dev_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self, String> {
         let mut command = Command::new(binary());
+        command.envs(variables.iter().copied());
         command.args([
             "dev",
             "--print-json",
