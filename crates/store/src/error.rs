@@ -1,6 +1,6 @@
 //! What can go wrong with a store, grouped by who must act.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 /// A store can't be opened. Each message names the directory and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,14 @@ pub enum OpenError {
         /// What does not fit.
         detail: String,
     },
+    /// A setting makes it impossible; the directory was not looked at.
+    #[error("`{setting}` {problem}: change it under [store], the data directory is not the matter")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The directory was written by a newer version.
     #[error(
         "the data directory `{path}` has format {found}, and this version knows up to {known}: use the version that wrote it, or a newer one"
@@ -35,14 +43,31 @@ pub enum OpenError {
         /// The newest format known.
         known: u32,
     },
-    /// The operating system refused something.
-    #[error("the data directory `{path}` can't be used: {source}")]
+    /// The operating system refused something: an error of the disk, no space, no permission.
+    #[error(
+        "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be put back. {}",
+        remedy(.source)
+    )]
     Io {
         /// The directory.
         path: PathBuf,
         /// What it said.
         source: std::io::Error,
     },
+}
+
+/// What helps where the operating system refuses.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "Let the user that runs this read and write it, and start again"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "Make room for a second copy of `rows`, which is opened in place of the only one, and start again"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "Choose a path where a directory can be",
+        _ => "Look at the disk and the kernel's log, and start again once it is well",
+    }
 }
 
 /// An operation failed. Nothing that was not acknowledged may be relied upon, in either direction.

@@ -368,6 +368,21 @@ fn page_of<K: Ord + Clone, T: Clone>(
 }
 
 impl Tables {
+    /// The events that matter no more, up to the first that does; one that matters for days to come does not
+    /// count.
+    fn dead_events(&self, horizon: Timestamp) -> impl Iterator<Item = Sequence> {
+        let mut left_behind = 0;
+        self.events
+            .values()
+            .filter(move |event| {
+                let is_left = event.relevant_until >= horizon.plus(FAR) && left_behind < LEFT_MAX;
+                left_behind += usize::from(is_left);
+                !is_left
+            })
+            .take_while(move |event| event.relevant_until < horizon)
+            .map(|event| event.sequence)
+    }
+
     fn sweep(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> SweepReport {
         let mut report = SweepReport::default();
         self.swept = self.swept.max(Some(horizon));
@@ -383,18 +398,7 @@ impl Tables {
             .values()
             .filter(|family| family.removable_at() < horizon);
         let families: Vec<_> = dead.map(|family| family.id).take_while(|_| take()).collect();
-        let mut left_behind = 0;
-        let mut is_left = |event: &Event| {
-            let is_left = event.relevant_until >= horizon.plus(FAR) && left_behind < LEFT_MAX;
-            left_behind += usize::from(is_left);
-            is_left
-        };
-        let old = self
-            .events
-            .values()
-            .filter(|event| !is_left(event))
-            .take_while(|event| event.relevant_until < horizon);
-        let events: Vec<_> = old.map(|event| event.sequence).take_while(|_| take()).collect();
+        let events: Vec<_> = self.dead_events(horizon).take_while(|_| take()).collect();
         let expired = self
             .requests
             .iter()

@@ -121,6 +121,17 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<SweepReport, StoreError>;
 
+    /// The number of the last group of writes that is durable, which only grows; none where nothing is kept.
+    fn group(&self) -> Option<u64> {
+        None
+    }
+
+    /// For how long the oldest commit that is under way has been; none while there is none. A disk that stands
+    /// still makes it grow.
+    fn committing_for(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether writes are possible: false for ever after the first failure.
     fn is_healthy(&self) -> bool;
 

@@ -10,6 +10,7 @@
 mod fixture;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::fs::FileExt,
@@ -522,6 +523,14 @@ fn files_in(path: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Every file with its content.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = files_in(path).into_iter();
+    files
+        .map(|file| (file.clone(), fs::read(file).unwrap()))
+        .collect()
+}
+
 /// Harms one file of a data directory, and says how.
 fn harm(path: &Path, dice: &mut Dice) -> String {
     let files = files_in(path);
@@ -580,9 +589,13 @@ fn damage(whole: &Path, expected: &Answers, times: u32, seed: u64, tally: &mut T
         let copy = directory.path().join("data");
         copy_directory(whole, &copy);
         let what = harm(&copy, &mut dice);
+        let harmed = contents(&copy);
         match open(&copy) {
             Err(OpenError::Locked { .. }) => panic!("{what}: taken for locked"),
-            Err(_) => tally.refused += 1,
+            Err(_) => {
+                assert!(contents(&copy) == harmed, "{what}: a refused start wrote");
+                tally.refused += 1;
+            }
             Ok(store) => {
                 let found = runtime().block_on(async {
                     let found = answers(&store).await;

@@ -110,7 +110,9 @@ impl Committer {
             let is_awaited = group.iter().any(|work| !matches!(work, Work::Patience));
             group.extend(iter::from_fn(|| patient.try_recv().ok()));
             self.shared.set_awaited(is_awaited);
+            self.shared.set_committing(true);
             self.commit(group);
+            self.shared.set_committing(false);
             self.shared.set_awaited(false);
         }
         // Whoever still waits, or sends later, is answered that the store is closed.

@@ -5,10 +5,13 @@
 //! <path>/seal     what the rows must be: see `seal`
 //! <path>/rows/    sled's own directory; its data file is `rows/db`
 //! ```
+//!
+//! While a start is under way there is more: see `aside`.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -29,13 +32,18 @@ impl Directory {
             source,
         };
         if !path.is_dir() {
-            std::fs::create_dir_all(path).map_err(io_error)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(io_error)?;
             sync_parent(path).map_err(io_error)?;
         }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(path.join("lock"))
             .map_err(io_error)?;
         match lock.try_lock() {
@@ -76,31 +84,6 @@ impl Directory {
     /// Whether there is anything where the rows are kept.
     pub(super) fn has_rows_directory(&self) -> bool {
         std::fs::read_dir(self.rows()).is_ok_and(|mut entries| entries.next().is_some())
-    }
-
-    /// Removes snapshots that sled did not finish: it could not open beside them. A snapshot only
-    /// shortens opening, so nothing is lost.
-    pub(super) fn remove_unfinished_snapshots(&self) -> io::Result<()> {
-        let entries = match std::fs::read_dir(self.rows()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("snap.") && name.ends_with(".generating") {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the names of new files durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        sync_directory(&self.rows())?;
-        sync_directory(&self.path)
     }
 
     pub(super) fn damaged(&self, detail: impl Into<String>) -> OpenError {

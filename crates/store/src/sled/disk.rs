@@ -1,13 +1,13 @@
 //! The rows on disk: opened and checked against the seal, then changed one group at a time.
 
-use std::{collections::HashMap, fs::File, io, path::Path, thread, time::Duration};
+use std::{collections::HashMap, fs::File, io, path::Path};
 
 use ::sled::{Batch, Db};
 
 use super::{
+    checked,
     directory::Directory,
-    scan,
-    seal::{Seal, SealError, SealFile},
+    seal::{Seal, SealFile},
     state_hash::StateHash,
 };
 use crate::{
@@ -32,39 +32,41 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens the rows and checks them against the seal. `visit` is shown the rows of the tables in
-    /// [`scan::VISITED`].
-    pub(super) fn open(
+    /// [`scan::VISITED`](super::scan::VISITED). What is refused stays as it was: see [`aside`](super::aside).
+    pub(super) fn open<F: Default>(
         directory: Directory,
         cache_capacity_bytes: u64,
-        visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<Self, OpenError> {
-        let (seal_file, seal) = open_seal(&directory)?;
-        directory
-            .remove_unfinished_snapshots()
-            .map_err(|error| directory.io_error(error))?;
-        let db = open_sled(&directory, cache_capacity_bytes)?;
-        let state = caught(|| scan::scan(&db, visit))
-            .unwrap_or_else(|panic| Err(StoreError::Failed { detail: panic }))
-            .map_err(|error| directory.damaged(format!("the rows can't be read ({error})")))?;
-        check(&directory, &seal, state)?;
-        let sync = || {
+        visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(Self, F), OpenError> {
+        directory.take_back().map_err(|error| directory.io_error(error))?;
+        let (seal_file, seal) = checked::open_seal(&directory)?;
+        let opened = checked::open(&directory, &seal, cache_capacity_bytes, &visit)?;
+        let sync = || -> io::Result<File> {
             let data_file = File::open(directory.data_file())?;
             // What a process that was killed had written may still be on its way to the disk; from here
             // on it counts as committed.
-            data_file.sync_data()?;
-            directory.sync()?;
-            seal_file.settle_everywhere(seal.group, state)?;
+            directory.keep_copy()?;
+            seal_file.settle_everywhere(seal.group, opened.state)?;
             Ok(data_file)
         };
-        let data_file = sync().map_err(|error: io::Error| directory.io_error(error))?;
-        Ok(Self {
-            db,
+        let data_file = match sync() {
+            Ok(data_file) => data_file,
+            Err(error) => {
+                checked::close(&directory.data_file(), opened.db);
+                directory.take_back().map_err(|error| directory.io_error(error))?;
+                return Err(directory.io_error(error));
+            }
+        };
+        directory.close_to_others();
+        let disk = Self {
+            db: opened.db,
             data_file,
             seal: seal_file,
-            state,
+            state: opened.state,
             group: seal.group,
             directory,
-        })
+        };
+        Ok((disk, opened.found))
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -127,12 +129,22 @@ impl Disk {
 
     /// Leaves everything on the disk as it must be found, and gives the directory free.
     pub(super) fn close(self) -> Result<(), StoreError> {
-        let settled = self
-            .seal
-            .settle_everywhere(self.group, self.state)
-            .map_err(failed);
-        self.abandon();
-        settled
+        let flushed = caught(|| self.db.flush().map(drop))
+            .map_err(failed)
+            .and_then(|flushed| flushed.map_err(failed))
+            .and_then(|()| self.data_file.sync_data().map_err(failed))
+            .and_then(|()| {
+                self.seal
+                    .settle_everywhere(self.group, self.state)
+                    .map_err(failed)
+            });
+        if flushed.is_ok() {
+            self.abandon();
+        } else {
+            // sled would try once more, and panic.
+            std::mem::forget(self.db);
+        }
+        flushed
     }
 
     /// Gives the directory free without touching the seal: for a store that failed.
@@ -152,99 +164,12 @@ impl Disk {
     }
 }
 
-fn open_seal(directory: &Directory) -> Result<(SealFile, Seal), OpenError> {
-    let path = directory.seal();
-    if !path.exists() {
-        if directory.has_rows_directory() {
-            return Err(directory.damaged(
-                "there are rows but the file `seal`, which tells whether they are the last ones, is missing",
-            ));
-        }
-        SealFile::create(&path).map_err(|error| directory.io_error(error))?;
-    }
-    let (file, seal) = SealFile::open(&path).map_err(|error| match error {
-        SealError::Io(source) => directory.io_error(source),
-        SealError::Damaged(detail) => directory.damaged(detail),
-        SealError::NewerFormat(found) => OpenError::NewerFormat {
-            path: directory.path().to_owned(),
-            found,
-            known: super::seal::FORMAT,
-        },
-    })?;
-    if seal.before != StateHash::EMPTY && !directory.has_rows() {
-        return Err(directory.damaged(format!(
-            "the seal is over {} rows but the file `rows/db` is missing or empty",
-            seal.before.rows()
-        )));
-    }
-    Ok((file, seal))
-}
-
-fn check(directory: &Directory, seal: &Seal, found: StateHash) -> Result<(), OpenError> {
-    if found == seal.before || found == seal.after {
-        return Ok(());
-    }
-    Err(directory.damaged(format!(
-        "the rows are not those that were last committed: the seal of group {} is over {} rows, found are {} rows with another content",
-        seal.group,
-        seal.after.rows(),
-        found.rows(),
-    )))
-}
-
-/// How often a lock that sled itself holds is tried again, and how long apart.
-const LOCK_TRIES: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// Opens sled. The directory is ours by its own lock; but sled's threads may hold sled's lock for a
-/// moment after this process closed it before, so that is waited for.
-fn open_sled(directory: &Directory, cache_capacity_bytes: u64) -> Result<Db, OpenError> {
-    let mut tries = 0;
-    loop {
-        let config = ::sled::Config::new()
-            .path(directory.rows())
-            .cache_capacity(cache_capacity_bytes)
-            // The writer flushes each group; nobody else shall.
-            .flush_every_ms(None);
-        match caught(|| config.open()) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) if is_lock(&error) && tries < LOCK_TRIES => {
-                tries += 1;
-                thread::sleep(LOCK_PAUSE);
-            }
-            Ok(Err(error)) => return Err(open_error(directory, error)),
-            Err(panic) => return Err(directory.damaged(format!("the rows can't be opened ({panic})"))),
-        }
-    }
-}
-
-/// sled has no kind of its own for this.
-fn is_lock(error: &::sled::Error) -> bool {
-    matches!(error, ::sled::Error::Io(io) if io.to_string().starts_with("could not acquire lock"))
-}
-
-fn open_error(directory: &Directory, error: ::sled::Error) -> OpenError {
-    match error {
-        error if is_lock(&error) => OpenError::Locked {
-            path: directory.path().to_owned(),
-        },
-        ::sled::Error::Io(source)
-            if !matches!(
-                source.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-            ) =>
-        {
-            directory.io_error(source)
-        }
-        error => directory.damaged(format!("the rows can't be opened ({error})")),
-    }
-}
-
 pub(super) fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Failed {
         detail: error.to_string(),
     }
 }
 
+mod compact;
 #[cfg(test)]
 mod tests;

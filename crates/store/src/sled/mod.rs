@@ -1,5 +1,7 @@
 //! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
 
+mod aside;
+mod checked;
 mod committer;
 mod directory;
 mod disk;
@@ -98,6 +100,16 @@ impl SledStore {
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open_restored(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
         Self::open_with(path, &options, Log::New)
+    }
+
+    /// Writes the live rows of the directory `path` anew, so that those which are gone take no space. No other
+    /// process may have it open. Answers how many bytes the rows took before and take now.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: the directory is as it was where it fails.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn compact(path: &Path, options: SledOptions) -> Result<(u64, u64), OpenError> {
+        open::compact(path, &options)
     }
 
     fn open_with(path: &Path, options: &SledOptions, log: Log) -> Result<Self, OpenError> {
@@ -306,6 +318,14 @@ impl Store for SledStore {
         }
         sweep::forget(&self.shared.revocations, horizon);
         Ok(total)
+    }
+
+    fn group(&self) -> Option<u64> {
+        Some(self.shared.group())
+    }
+
+    fn committing_for(&self) -> Option<Duration> {
+        self.shared.committing_for()
     }
 
     fn is_healthy(&self) -> bool {

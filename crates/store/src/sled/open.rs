@@ -37,6 +37,9 @@ pub(super) enum Log {
     New,
 }
 
+/// The smallest cache that the rows can be read with.
+const CACHE_MIN_BYTES: u64 = 1024 * 1024;
+
 /// How far the place is at which a new log begins.
 const FAR: u64 = 1 << 32;
 
@@ -46,11 +49,14 @@ pub(super) fn open(
     options: &SledOptions,
     log: Log,
 ) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
+    if options.cache_capacity_bytes < CACHE_MIN_BYTES {
+        return Err(OpenError::Setting {
+            setting: "cache_mib",
+            problem: "must be at least 1",
+        });
+    }
     let directory = Directory::lock(path)?;
-    let mut found = Found::default();
-    let mut disk = Disk::open(directory, options.cache_capacity_bytes, |key, value| {
-        found.visit(key, value)
-    })?;
+    let (mut disk, mut found) = Disk::open(directory, options.cache_capacity_bytes, Found::visit)?;
     let meta = match found.meta {
         Some(meta) => meta,
         None if disk.is_empty() => begin(&mut disk)?,
@@ -75,11 +81,19 @@ pub(super) fn open(
         audit_last: meta.audit_last,
         swept: meta.swept,
         times: found.times,
+        group: meta.group,
         recent: found.recent,
         revocations: found.revocations,
     };
     let shared = Arc::new(Shared::new(disk.db().clone(), log));
     Ok((disk, shared, meta))
+}
+
+/// Locks, opens, checks and compacts a data directory.
+pub(super) fn compact(path: &Path, options: &SledOptions) -> Result<(u64, u64), OpenError> {
+    let directory = Directory::lock(path)?;
+    let (disk, ()) = Disk::open(directory, options.cache_capacity_bytes, |(), _, _| Ok(()))?;
+    disk.compact()
 }
 
 impl Found {

@@ -20,7 +20,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -91,7 +91,12 @@ impl SealFile {
     /// Makes the file, with an empty state. It appears whole or not at all.
     pub(super) fn create(path: &Path) -> io::Result<()> {
         let unfinished = path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)?;
         file.write_all(&header_bytes())?;
         file.set_len(BLOCK * (SLOTS + 1))?;
         let seal = Self { file };

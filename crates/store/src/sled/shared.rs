@@ -5,7 +5,7 @@ use std::{
         Arc, Condvar, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::sled::Db;
@@ -27,6 +27,9 @@ pub(super) struct Shared {
     recent: Mutex<Recent>,
     /// Whether the writer is at a group that somebody waits for.
     is_awaited: Mutex<bool>,
+    /// Since when the writer has been at the group that it is at.
+    committing: Mutex<Option<Instant>>,
+    group: AtomicU64,
     no_longer_awaited: Condvar,
     pub(super) log_id: LogId,
     pub(super) revocations: SharedRevocations,
@@ -41,6 +44,8 @@ pub(super) struct OpenedLog {
     pub(super) audit_last: u64,
     pub(super) swept: Option<Timestamp>,
     pub(super) times: Times,
+    /// The number of the last group.
+    pub(super) group: u64,
     pub(super) recent: Recent,
     pub(super) revocations: Revocations,
 }
@@ -56,6 +61,8 @@ impl Shared {
             times: Mutex::new(log.times),
             recent: Mutex::new(log.recent),
             is_awaited: Mutex::new(false),
+            committing: Mutex::new(None),
+            group: AtomicU64::new(log.group),
             no_longer_awaited: Condvar::new(),
             log_id: log.log_id,
             revocations: Arc::new(RwLock::new(log.revocations)),
@@ -135,6 +142,22 @@ impl Shared {
         }
     }
 
+    /// Notes that the writer begins with a group, or is done with it.
+    pub(super) fn set_committing(&self, is_committing: bool) {
+        *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = is_committing.then(Instant::now);
+    }
+
+    /// For how long the writer has been at one group.
+    pub(super) fn committing_for(&self) -> Option<Duration> {
+        let since = *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
+    }
+
+    /// The number of the last group that is durable.
+    pub(super) fn group(&self) -> u64 {
+        self.group.load(Ordering::SeqCst)
+    }
+
     /// Waits while the writer is at a group that somebody waits for, but no longer than `longest`.
     pub(super) fn give_way(&self, longest: Duration) {
         let is_awaited = self.is_awaited.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,6 +178,7 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(times);
+        self.group.store(meta.group, Ordering::SeqCst);
         self.audit_committed.store(meta.audit_last, Ordering::SeqCst);
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = meta.swept;
         let Some(last) = events.last().map(|event| event.sequence) else {

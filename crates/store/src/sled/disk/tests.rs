@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 
 fn open(path: &Path) -> Result<Disk, OpenError> {
-    Disk::open(Directory::lock(path)?, 1 << 20, |_, _| Ok(()))
+    Disk::open(Directory::lock(path)?, 1 << 20, |(), _, _| Ok(())).map(|(disk, ())| disk)
 }
 
 fn put(key: &[u8], value: &[u8]) -> Changes {

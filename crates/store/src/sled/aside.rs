@@ -1,0 +1,193 @@
+//! Opening the rows without endangering them.
+//!
+//! sled writes while it opens: it takes a segment that it could not read for one that a crash tore, and zeroes
+//! what follows, before anybody can compare the rows with the seal. So it never gets the only copy. The rows are
+//! set aside under another name, sled opens a copy of them, and only once that was compared with the seal and is
+//! on the disk do the ones that were set aside go:
+//!
+//! ```text
+//! rows           the rows, or while a start is under way the copy that sled opens
+//! rows.before    the rows as they were found; where this exists, it is the truth
+//! rows.new       the rows of a compaction that is not finished
+//! rows.gone      rows that are being removed
+//! ```
+//!
+//! Whatever is refused is put back by renaming it: not one byte of it was written. A start that is cut off is
+//! taken back by the next. Where the file system can share blocks between files, the copy costs nothing.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::directory::{Directory, sync_directory};
+
+/// Nobody but the owner may read the rows.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+impl Directory {
+    fn rows_before(&self) -> PathBuf {
+        self.path().join("rows.before")
+    }
+
+    /// Where a compaction writes.
+    pub(super) fn rows_new(&self) -> PathBuf {
+        self.path().join("rows.new")
+    }
+
+    fn rows_gone(&self) -> PathBuf {
+        self.path().join("rows.gone")
+    }
+
+    /// Takes back a start that was cut off.
+    pub(super) fn take_back(&self) -> io::Result<()> {
+        remove_folder(&self.rows_gone())?;
+        remove_folder(&self.rows_new())?;
+        if self.rows_before().exists() {
+            self.put_back()?;
+        }
+        Ok(())
+    }
+
+    /// Sets the rows aside, as they are.
+    pub(super) fn set_aside(&self) -> io::Result<()> {
+        fs::rename(self.rows(), self.rows_before())?;
+        sync_directory(self.path())
+    }
+
+    /// Makes a copy of the rows that were set aside where sled opens them.
+    pub(super) fn copy_aside(&self) -> io::Result<()> {
+        remove_folder(&self.rows())?;
+        copy_folder(&self.rows_before(), &self.rows())
+    }
+
+    /// Puts the rows back that were set aside, in place of what became of the copy.
+    pub(super) fn put_back(&self) -> io::Result<()> {
+        remove_folder(&self.rows())?;
+        fs::rename(self.rows_before(), self.rows())?;
+        sync_directory(self.path())
+    }
+
+    /// Makes the rows durable that sled opened, and removes those that were set aside. They are gone from the
+    /// moment of the renaming.
+    pub(super) fn keep_copy(&self) -> io::Result<()> {
+        sync_folder(&self.rows())?;
+        sync_directory(self.path())?;
+        if self.rows_before().exists() {
+            fs::rename(self.rows_before(), self.rows_gone())?;
+            sync_directory(self.path())?;
+            remove_folder(&self.rows_gone())?;
+        }
+        Ok(())
+    }
+
+    /// Puts what a compaction wrote in the place of the rows.
+    pub(super) fn exchange(&self) -> io::Result<()> {
+        sync_folder(&self.rows_new())?;
+        self.set_aside()?;
+        fs::rename(self.rows_new(), self.rows())?;
+        self.keep_copy()
+    }
+
+    /// Lets nobody but the owner read what is here. Not every file system can, and not every owner may.
+    pub(super) fn close_to_others(&self) {
+        let closed = restrict(self.path(), FOLDER_MODE)
+            .and_then(|()| restrict(&self.path().join("lock"), FILE_MODE))
+            .and_then(|()| restrict(&self.seal(), FILE_MODE))
+            .and_then(|()| restrict_folder(&self.rows()));
+        if let Err(error) = closed {
+            tracing::warn!(path = %self.path().display(), %error, "others on this machine may be able to read the data directory");
+        }
+    }
+
+    /// How many bytes the rows take on the disk.
+    pub(super) fn rows_bytes(&self) -> io::Result<u64> {
+        folder_bytes(&self.rows())
+    }
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Copies files and folders. What is neither is not sled's. Snapshots that sled did not finish are left out: it
+/// could not open beside them, and a snapshot only shortens opening.
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if kind.is_file() && !is_unfinished_snapshot(&entry.path()) {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_unfinished_snapshot(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "generating")
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let synced = if entry.file_type()?.is_dir() {
+            sync_folder(&entry.path())
+        } else {
+            File::open(entry.path()).and_then(|file| file.sync_all())
+        };
+        match synced {
+            // sled replaces its snapshots when it likes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+    }
+    sync_directory(path)
+}
+
+fn folder_bytes(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(data) if data.is_dir() => folder_bytes(&entry.path())?,
+            Ok(data) => data.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(bytes)
+}
+
+fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o777 & !mode == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn restrict_folder(path: &Path) -> io::Result<()> {
+    restrict(path, FOLDER_MODE)?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let restricted = if entry.file_type()?.is_dir() {
+            restrict_folder(&entry.path())
+        } else {
+            restrict(&entry.path(), FILE_MODE)
+        };
+        match restricted {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            restricted => restricted?,
+        }
+    }
+    Ok(())
+}
