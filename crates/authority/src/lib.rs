@@ -68,7 +68,7 @@ pub use plan::{Plan, PlanId};
 pub use propagation::{Propagated, StalenessBound};
 pub use refresh::{RefreshRequest, Refreshed};
 pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
-pub use restored::end_everything;
+pub use restored::{Restored, Restoring, end_everything};
 pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
 pub use sessions::{Session, SessionsBy};
 pub use settle::Felt;
@@ -80,6 +80,9 @@ use crate::{
     disabled::DisabledClients, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
     reload::PolicyHistory, restored::PutBack, verified::VerifiedTokens,
 };
+
+/// A disk on which a commit takes longer stands still: nobody can be served.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
 
 /// A running authority: the use cases over one store, one policy and one set of realms.
 ///
@@ -129,10 +132,17 @@ impl Authority {
         self.clock.now()
     }
 
-    /// Whether requests can be served: the store takes writes, and nobody asked to stop.
+    /// Whether requests can be served: the store takes writes, the disk does not stand still, and nobody asked
+    /// to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.store.is_healthy() && !*self.draining.borrow()
+        self.store.is_healthy() && !*self.draining.borrow() && self.commit_waiting() < COMMIT_MAX
+    }
+
+    /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.
+    #[must_use]
+    pub fn commit_waiting(&self) -> Duration {
+        self.store.committing_for().unwrap_or_default()
     }
 
     /// Ends every watch with its cursor. New watches are refused from now on.

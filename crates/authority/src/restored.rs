@@ -2,7 +2,10 @@
 //!
 //! The copy does not know what was issued and revoked after it was made. What was revoked must not come back
 //! to life, and what was issued must be revocable: so all sessions and tokens end, in the first commit of a
-//! log of its own (see [`SledStore::open_restored`](tessera_store::SledStore::open_restored)).
+//! log of its own (see [`SledStore::open_restored`](tessera_store::SledStore::open_restored)). A signing key may
+//! have been revoked since: whoever has it could sign what no revocation reaches. So each is revoked in the same
+//! commit, and replaced. API keys may have been revoked, too; their services can't be told another, so whoever
+//! restores decides.
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +17,16 @@ use std::{
 };
 
 use tessera_core::{
-    AuditAction, AuditRecord, EventBody, EventTarget, Family, Realm, RealmName, Timestamp, audit::Actor,
+    ApiKey, AuditAction, AuditRecord, EventBody, EventTarget, Family, KeyStatus, Realm, RealmLimits,
+    RealmName, SigningKey, Timestamp, audit::Actor,
 };
-use tessera_store::{NewEvent, Store, StoreError, StoreExt};
+use tessera_store::{NewEvent, PageRequest, Store, StoreError, StoreExt, Transaction};
+use tessera_token::{ServerKeys, SigningKeyPair};
 
-use crate::revoke::Matched;
+use crate::{
+    SetupError,
+    revoke::{Matched, publish_key},
+};
 
 /// Whether something was presented that only a later state of the data directory can have given.
 #[derive(Debug, Default)]
@@ -39,16 +47,72 @@ impl PutBack {
 /// What the audit trail and the log say of it.
 const NOTE: &str = "the data directory was put back from a copy";
 
-/// Ends all sessions and tokens of `realms`, in one commit, and tells how many sessions lived in each.
-/// Nobody else may use the store meanwhile.
+/// How a directory that was put back begins anew.
+#[derive(Debug)]
+pub struct Restoring<'a> {
+    /// The realms that are served.
+    pub realms: &'a [Realm],
+    /// What seals the new signing keys.
+    pub server_keys: &'a ServerKeys,
+    /// Whether the API keys of the copy end, too.
+    pub revoke_api_keys: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Restored {
+    /// How many sessions ended in each realm.
+    pub sessions: BTreeMap<RealmName, u64>,
+    /// The signing keys that were revoked.
+    pub signing_keys: Vec<SigningKey>,
+    /// The API keys of the copy that worked; revoked, where that was asked for.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// Ends all sessions, tokens and signing keys, in one commit. Nobody else may use the store meanwhile.
 ///
 /// # Errors
 /// Nothing is written where it fails.
 pub async fn end_everything(
     store: &Arc<dyn Store>,
+    restoring: &Restoring<'_>,
+) -> Result<Restored, SetupError> {
+    let Restoring { realms, now, .. } = *restoring;
+    let matched = count_sessions(store, realms, now).await?;
+    let restored = Restored {
+        sessions: matched
+            .iter()
+            .map(|(realm, matched)| (realm.clone(), matched.live))
+            .collect(),
+        signing_keys: usable_keys(store).await?,
+        api_keys: working_api_keys(store, realms, now).await?,
+    };
+    let changes = Changes {
+        matched,
+        revoked: restored.signing_keys.clone(),
+        made: new_keys(restoring)?,
+        api_keys: if restoring.revoke_api_keys {
+            restored.api_keys.clone()
+        } else {
+            Vec::new()
+        },
+        until: realms
+            .iter()
+            .map(|realm| (realm.name.clone(), now.plus(realm.limits.access_ttl_max)))
+            .collect(),
+        now,
+    };
+    store.transact(move |tx| changes.write(tx)).await?;
+    Ok(restored)
+}
+
+async fn count_sessions(
+    store: &Arc<dyn Store>,
     realms: &[Realm],
     now: Timestamp,
-) -> Result<BTreeMap<RealmName, u64>, StoreError> {
+) -> Result<BTreeMap<RealmName, Matched>, StoreError> {
     let begun = realms.iter().map(|realm| {
         let matched = Matched::beginning_now(&realm.limits, now);
         (realm.name.clone(), matched)
@@ -64,43 +128,142 @@ pub async fn end_everything(
         ControlFlow::Continue(())
     };
     store.visit_families(Box::new(cover)).await?;
-    let matched = std::mem::take(&mut *matched.lock().unwrap_or_else(PoisonError::into_inner));
-    let live = matched
-        .iter()
-        .map(|(realm, matched)| (realm.clone(), matched.live))
-        .collect();
-    store
-        .transact(move |tx| {
-            matched.iter().try_for_each(|(realm, matched)| {
-                tx.audit(&audited(realm, matched, now))?;
-                tx.append(revoked(realm, matched, now)).map(|_| ())
-            })
-        })
-        .await?;
-    Ok(live)
+    Ok(std::mem::take(
+        &mut *matched.lock().unwrap_or_else(PoisonError::into_inner),
+    ))
 }
 
-fn revoked(realm: &RealmName, matched: &Matched, now: Timestamp) -> NewEvent {
-    NewEvent {
-        occurred_at: now,
-        tokens_until: matched.tokens_until,
-        families_until: matched.families_until,
-        realm: realm.clone(),
-        note: NOTE.to_owned(),
-        body: EventBody::RealmRevoked,
+/// Every signing key that anybody may still believe, of realms that are served or not.
+async fn usable_keys(store: &Arc<dyn Store>) -> Result<Vec<SigningKey>, StoreError> {
+    let keys = store.signing_keys().await?;
+    Ok(keys
+        .into_iter()
+        .filter(|key| key.status != KeyStatus::Revoked)
+        .collect())
+}
+
+async fn working_api_keys(
+    store: &Arc<dyn Store>,
+    realms: &[Realm],
+    now: Timestamp,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let mut working = Vec::new();
+    for realm in realms {
+        let mut after = None;
+        loop {
+            let page = store
+                .api_keys(&realm.name, PageRequest { after, limit: 500 })
+                .await?;
+            working.extend(page.items.into_iter().filter(|key| key.works(now)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
     }
+    Ok(working)
 }
 
-fn audited(realm: &RealmName, matched: &Matched, now: Timestamp) -> AuditRecord {
-    AuditRecord {
-        at: now,
-        realm: realm.clone(),
-        actor: Actor::Operator,
-        request: None,
-        action: AuditAction::Revoked {
-            target: EventTarget::Realm,
-            matched: matched.live,
-            reason: NOTE.to_owned(),
-        },
+/// A signing key for each realm that is served.
+fn new_keys(restoring: &Restoring<'_>) -> Result<Vec<SigningKey>, SetupError> {
+    let made = restoring.realms.iter().map(|realm| {
+        let pair = SigningKeyPair::generate()?;
+        pair.to_record(&realm.name, restoring.server_keys, restoring.now)
+            .map_err(SetupError::WrongServerKey)
+    });
+    made.collect()
+}
+
+/// What is written.
+struct Changes {
+    matched: BTreeMap<RealmName, Matched>,
+    revoked: Vec<SigningKey>,
+    made: Vec<SigningKey>,
+    api_keys: Vec<ApiKey>,
+    /// When the last token ends that any realm's key signed.
+    until: BTreeMap<RealmName, Timestamp>,
+    now: Timestamp,
+}
+
+impl Changes {
+    fn write(&self, tx: &mut dyn Transaction) -> Result<(), StoreError> {
+        for (realm, matched) in &self.matched {
+            tx.audit(&self.revoked_audit(realm, EventTarget::Realm, matched.live))?;
+            tx.append(NewEvent {
+                tokens_until: matched.tokens_until,
+                families_until: matched.families_until,
+                ..self.event(realm, EventBody::RealmRevoked)
+            })?;
+        }
+        for key in &self.revoked {
+            self.revoke_key(tx, key)?;
+        }
+        for key in &self.made {
+            tx.audit(&self.audit(&key.realm, AuditAction::SigningKeyCreated { key: key.id.clone() }))?;
+            publish_key(tx, key, self.now, self.until(&key.realm))?;
+        }
+        self.api_keys
+            .iter()
+            .try_for_each(|key| self.revoke_api_key(tx, key))
+    }
+
+    fn revoke_key(&self, tx: &mut dyn Transaction, key: &SigningKey) -> Result<(), StoreError> {
+        tx.audit(&self.revoked_audit(&key.realm, EventTarget::SigningKey(key.id.clone()), 0))?;
+        tx.put_signing_key(&SigningKey {
+            status: KeyStatus::Revoked,
+            not_after: Some(self.now),
+            ..key.clone()
+        })?;
+        let body = EventBody::KeyRevoked { key: key.id.clone() };
+        tx.append(self.event(&key.realm, body)).map(|_| ())
+    }
+
+    fn revoke_api_key(&self, tx: &mut dyn Transaction, key: &ApiKey) -> Result<(), StoreError> {
+        tx.audit(&self.revoked_audit(&key.realm, EventTarget::ApiKey(key.id.clone()), 0))?;
+        tx.put_api_key(&ApiKey {
+            revoked_at: Some(self.now),
+            ..key.clone()
+        })?;
+        let body = EventBody::ApiKeyRevoked {
+            api_key: key.id.clone(),
+            client: key.client.clone(),
+        };
+        tx.append(self.event(&key.realm, body)).map(|_| ())
+    }
+
+    fn until(&self, realm: &RealmName) -> Timestamp {
+        let longest = || self.now.plus(RealmLimits::default().access_ttl_max);
+        self.until.get(realm).copied().unwrap_or_else(longest)
+    }
+
+    fn event(&self, realm: &RealmName, body: EventBody) -> NewEvent {
+        NewEvent {
+            occurred_at: self.now,
+            tokens_until: self.until(realm),
+            families_until: self.until(realm),
+            realm: realm.clone(),
+            note: NOTE.to_owned(),
+            body,
+        }
+    }
+
+    fn revoked_audit(&self, realm: &RealmName, target: EventTarget, matched: u64) -> AuditRecord {
+        let reason = NOTE.to_owned();
+        let action = AuditAction::Revoked {
+            target,
+            matched,
+            reason,
+        };
+        self.audit(realm, action)
+    }
+
+    fn audit(&self, realm: &RealmName, action: AuditAction) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: realm.clone(),
+            actor: Actor::Operator,
+            request: None,
+            action,
+        }
     }
 }

@@ -107,8 +107,14 @@ pub(crate) enum Command {
     /// After a data directory was put back from a copy, before it is served: end all sessions and tokens.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
-    /// every configured realm ends, and the revocation log begins anew. API keys are those of the copy.
+    /// every configured realm ends, every signing key is revoked and replaced, and the revocation log begins
+    /// anew. API keys are those of the copy, and are listed: one that was revoked since works again.
     Restored(Restored),
+    /// Look after the data directory of a stopped authority.
+    Store {
+        #[command(subcommand)]
+        command: Store,
+    },
     /// Issue, refresh, introspect, revoke and look at tokens.
     Token {
         #[command(subcommand)]
@@ -177,6 +183,28 @@ pub(crate) struct Restored {
     /// The configuration that names the data directory and its realms.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// Revoke the API keys of the copy, too: each service then needs a new one.
+    #[arg(long)]
+    pub(crate) revoke_api_keys: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Store {
+    /// Give back the space of sessions, events and records that are gone.
+    ///
+    /// What is alive is written anew, compared, and put in the place of what is there; so it needs room for a copy
+    /// of that. A directory that is refused stays as it is.
+    Compact {
+        /// The configuration that names the data directory.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Begin an empty data directory where there was one: its sessions, API keys and signing keys are gone.
+    Init {
+        /// The configuration that names the data directory.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

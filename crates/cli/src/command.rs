@@ -8,6 +8,7 @@ pub(crate) mod revoke;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod shutdown;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod watch;
 

@@ -65,6 +65,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Dev(dev) => command::dev::run(dev).await?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Restored(restored) => command::restored::run(&restored, &output).await?,
+        Command::Store { command } => command::store::run(&command, &output).await?,
         Command::Token { command } => return command::token::run(command, &connection, &output).await,
         Command::Revoke(revoke) => command::revoke::run(revoke, &connection, &output).await?,
         Command::Watch(watch) => command::watch::run(watch, &connection, &output).await?,

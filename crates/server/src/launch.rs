@@ -1,7 +1,6 @@
 //! From a configuration to an open authority.
 
 use std::{
-    collections::BTreeMap,
     env, fs, io,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -9,13 +8,15 @@ use std::{
     sync::Arc,
 };
 
-use tessera_authority::{Authority, Options, SetupError, end_everything};
-use tessera_core::{Clock, LEEWAY_MAX, Realm, RealmName, Seconds, SteadyClock, SystemClock, SystemUptime};
+use tessera_authority::{Authority, Options, Restored, Restoring, SetupError, end_everything};
+use tessera_core::{
+    Clock, KeyStatus, LEEWAY_MAX, Realm, Seconds, SigningKey, SteadyClock, SystemClock, SystemUptime,
+};
 use tessera_policy::{Policy, PolicyError};
 use tessera_store::{OpenError, SledOptions, SledStore, Store};
-use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys};
+use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys, SigningKeyPair};
 
-use crate::config::Config;
+use crate::{config::Config, witness::Witness};
 
 /// The variable that goes before the key file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
@@ -52,6 +53,40 @@ pub enum LaunchError {
         /// The data directory.
         data: PathBuf,
     },
+    /// The data directory is gone, and there was one.
+    #[error(
+        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restored`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
+    )]
+    DataMissing {
+        /// The data directory.
+        data: PathBuf,
+        /// What says so.
+        witness: PathBuf,
+    },
+    /// The data directory is not the one that was served last.
+    #[error(
+        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restored` before it is served, or use the last one"
+    )]
+    PutBack {
+        /// The data directory.
+        data: PathBuf,
+        /// What says so.
+        witness: PathBuf,
+    },
+    /// The data directory is at a place that is for something else.
+    #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
+    Place {
+        /// The place.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+    },
+    /// There is a data directory, where one was to be begun.
+    #[error("there is a data directory in `{path}`: move it away first")]
+    NotEmpty {
+        /// The place.
+        path: PathBuf,
+    },
     /// A file can't be read or written.
     #[error("`{path}` can't be used: {source}")]
     File {
@@ -73,7 +108,8 @@ pub enum LaunchError {
 /// # Errors
 /// See [`LaunchError`].
 pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
-    let (policy_path, store_path) = (config.policy.path.clone(), config.store.path.clone());
+    check_place(config)?;
+    let policy_path = config.policy.path.clone();
     // Cheap things that people mistype come before the data directory is touched.
     let policy = blocking({
         let path = policy_path.clone();
@@ -85,8 +121,8 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         source,
     })?;
     let server_keys = server_keys(config)?;
-    let options = store_options(config);
-    let store: Arc<dyn Store> = Arc::new(blocking(move || SledStore::open(&store_path, options)).await?);
+    let witness = witness(config);
+    let store = open_store(&config.store.path, witness, store_options(config)).await?;
     let realms = config.realms();
     let authority = Authority::open(Options {
         clock: clock(store.as_ref(), &realms),
@@ -101,26 +137,171 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     Ok(authority.await?)
 }
 
-/// Begins anew with the data directory of `config`, which was put back from a copy, and tells how many
-/// sessions ended in each realm: see [`end_everything`].
+/// Begins anew with the data directory of `config`, which was put back from a copy: see [`end_everything`].
 ///
 /// # Errors
 /// See [`LaunchError`]: nothing is changed where it fails.
-pub async fn restored(config: &Config) -> Result<BTreeMap<RealmName, u64>, LaunchError> {
+pub async fn restored(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
+    check_place(config)?;
     let (path, options) = (config.store.path.clone(), store_options(config));
     if !path.join("seal").exists() {
         // Opening would make an empty one.
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
         return Err(LaunchError::File { path, source });
     }
+    let server_keys = server_keys(config)?;
     let store = blocking(move || SledStore::open_restored(&path, options)).await?;
     let store: Arc<dyn Store> = Arc::new(store);
     let realms = config.realms();
     let now = clock(store.as_ref(), &realms).now();
-    let ended = end_everything(&store, &realms, now).await;
+    // One that can't open what the copy holds would leave an authority behind that does not start.
+    let keys = store.signing_keys().await.map_err(SetupError::from)?;
+    check_keys(&keys, &server_keys)?;
+    let restoring = Restoring {
+        realms: &realms,
+        server_keys: &server_keys,
+        revoke_api_keys,
+        now,
+    };
+    let restored = end_everything(&store, &restoring).await;
+    if restored.is_ok()
+        && let Some(witness) = witness(config)
+    {
+        witness
+            .write(store.as_ref())
+            .map_err(|source| LaunchError::File {
+                path: witness.path().to_owned(),
+                source,
+            })?;
+    }
     let closed = store.close().await;
-    let ended = ended.and_then(|ended| closed.map(|()| ended));
-    Ok(ended.map_err(SetupError::from)?)
+    let restored = restored?;
+    closed.map_err(SetupError::from)?;
+    Ok(restored)
+}
+
+/// Begins an empty data directory where there was one before.
+///
+/// # Errors
+/// Fails where there is one.
+pub async fn init(config: &Config) -> Result<(), LaunchError> {
+    check_place(config)?;
+    let path = config.store.path.clone();
+    if has_data(&path) {
+        return Err(LaunchError::NotEmpty { path });
+    }
+    // It brings its key: made now, or the one that the directory before had.
+    server_keys_for(config, &path, true)?;
+    let witness = witness(config);
+    if let Some(witness) = &witness {
+        witness.remove().map_err(|source| LaunchError::File {
+            path: witness.path().to_owned(),
+            source,
+        })?;
+    }
+    let store = open_store(&path, None, store_options(config)).await?;
+    if let Some(witness) = witness {
+        // Where it can't be written, the server says so at its start.
+        drop(witness.write(store.as_ref()));
+    }
+    Ok(store.close().await.map_err(SetupError::from)?)
+}
+
+/// Gives back the space of what is gone; see [`SledStore::compact`].
+///
+/// # Errors
+/// See [`LaunchError`]: the directory is as it was where it fails.
+pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
+    check_place(config)?;
+    let (path, options) = (config.store.path.clone(), store_options(config));
+    if !has_data(&path) {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
+        return Err(LaunchError::File { path, source });
+    }
+    Ok(blocking(move || SledStore::compact(&path, options)).await?)
+}
+
+/// Opens the store in `data`, unless the witness beside the server key says that it is not the last one.
+///
+/// # Errors
+/// See [`LaunchError`].
+pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
+    open_store(data, Some(Witness::beside(key)), SledOptions::default()).await
+}
+
+async fn open_store(
+    data: &Path,
+    witness: Option<Witness>,
+    options: SledOptions,
+) -> Result<Arc<dyn Store>, LaunchError> {
+    let seen = match &witness {
+        Some(witness) => witness.read().map_err(|source| LaunchError::File {
+            path: witness.path().to_owned(),
+            source,
+        })?,
+        None => None,
+    };
+    let place = |witness: &Option<Witness>| {
+        let witness = witness.as_ref().map_or(Path::new(""), Witness::path);
+        (data.to_owned(), witness.to_owned())
+    };
+    if seen.is_some() && !has_data(data) {
+        let (data, witness) = place(&witness);
+        return Err(LaunchError::DataMissing { data, witness });
+    }
+    let path = data.to_owned();
+    let store: Arc<dyn Store> = Arc::new(blocking(move || SledStore::open(&path, options)).await?);
+    if seen.is_some_and(|seen| Witness::contradicts(&seen, store.as_ref())) {
+        store.close().await.map_err(SetupError::from)?;
+        let (data, witness) = place(&witness);
+        return Err(LaunchError::PutBack { data, witness });
+    }
+    if let Some(witness) = witness {
+        witness.start(&store);
+    }
+    Ok(store)
+}
+
+/// Whether there is anything of a data directory.
+fn has_data(data: &Path) -> bool {
+    ["seal", "rows", "rows.before"]
+        .iter()
+        .any(|name| data.join(name).exists())
+}
+
+/// The witness of `config`: beside the key file, unless the key comes from the environment.
+fn witness(config: &Config) -> Option<Witness> {
+    env::var_os(SERVER_KEY_VARIABLE)
+        .is_none()
+        .then(|| Witness::beside(&config.keys.file))
+}
+
+/// The data must not lie where something else is: all of it is opened, checked and closed to others.
+fn check_place(config: &Config) -> Result<(), LaunchError> {
+    let path = &config.store.path;
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (data, policy) = (real(path), real(&config.policy.path));
+    let what = if data == Path::new("/") {
+        "the root of the file system"
+    } else if data == policy {
+        "the folder of the policy"
+    } else if data.starts_with(&policy) {
+        "within the folder of the policy"
+    } else {
+        return Ok(());
+    };
+    Err(LaunchError::Place {
+        path: path.clone(),
+        what,
+    })
+}
+
+/// Whether the server keys open the signing keys of the copy.
+fn check_keys(keys: &[SigningKey], server_keys: &ServerKeys) -> Result<(), SetupError> {
+    for key in keys.iter().filter(|key| key.status == KeyStatus::Active) {
+        SigningKeyPair::unseal(key, server_keys).map_err(SetupError::WrongServerKey)?;
+    }
+    Ok(())
 }
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
@@ -164,6 +345,11 @@ pub fn server_key_beside(data: &Path, file: &Path) -> Result<ServerKey, LaunchEr
 }
 
 fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
+    server_keys_for(config, &config.store.path, false)
+}
+
+/// The server keys; a new one is made where none is and none was, or where the data begins anew.
+fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerKeys, LaunchError> {
     let current = match env::var(SERVER_KEY_VARIABLE) {
         Ok(text) => {
             let text = zeroize::Zeroizing::new(text);
@@ -172,7 +358,8 @@ fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
                 source,
             })?
         }
-        Err(_) => server_key_beside(&config.store.path, &config.keys.file)?,
+        Err(_) if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
+        Err(_) => server_key_beside(data, &config.keys.file)?,
     };
     let previous = config
         .keys

@@ -21,9 +21,11 @@ mod policy_keeper;
 mod proxies;
 mod serve;
 mod service;
+mod starting;
 mod status;
 pub mod telemetry;
 mod tls;
+mod witness;
 
 pub use code::code_name;
 pub use config::{Config, ConfigError};
@@ -32,4 +34,5 @@ pub use http::HttpOptions;
 pub use launch::LaunchError;
 pub use limits::{ClientLimits, Limits};
 pub use serve::{Listeners, ServeError, ServeOptions, serve};
+pub use starting::Starting;
 pub use tls::{Tls, TlsError};

@@ -15,7 +15,7 @@ use tessera_authority::{Authority, Options};
 use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 use tessera_policy::{Permission, Policy};
 use tessera_server::{ClientLimits, Listeners, ServeOptions, launch, serve, telemetry};
-use tessera_store::{MemoryStore, SledOptions, SledStore, Store};
+use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
 use crate::{
@@ -94,11 +94,10 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
 async fn open_data(folder: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
     let data = folder.join("store");
     let key = launch::server_key_beside(&data, &folder.join("server.key")).map_err(Failure::cannot_run)?;
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&data, SledOptions::default())).await;
-    let store = opened
-        .map_err(Failure::cannot_run)?
+    let store = launch::open_data(&data, &folder.join("server.key"))
+        .await
         .map_err(Failure::cannot_run)?;
-    Ok((Arc::new(store), key))
+    Ok((store, key))
 }
 
 fn realms(access_ttl: Seconds) -> Vec<Realm> {

@@ -1,6 +1,8 @@
 //! `tessera restored`: before a data directory that was put back from a copy is served.
 
 use serde_json::{Map, Value, json};
+use tessera_authority::Restored as Outcome;
+use tessera_core::{ApiKey, KeyId};
 use tessera_server::{Config, launch, telemetry};
 
 use crate::{
@@ -12,19 +14,64 @@ use crate::{
 pub(crate) async fn run(arguments: &Restored, output: &Output) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "warn");
-    let ended = launch::restored(&config).await.map_err(Failure::cannot_run)?;
-    let sessions: Map<_, _> = ended
-        .iter()
+    let restored = launch::restored(&config, arguments.revoke_api_keys)
+        .await
+        .map_err(Failure::cannot_run)?;
+    let document = json!({
+        "sessions_ended": sessions(&restored),
+        "signing_keys_revoked": ids(restored.signing_keys.iter().map(|key| &key.id)),
+        "api_keys": restored.api_keys.iter().map(api_key).collect::<Vec<_>>(),
+        "api_keys_revoked": arguments.revoke_api_keys,
+    });
+    output.print(&document, || text(&restored, arguments.revoke_api_keys))
+}
+
+fn sessions(restored: &Outcome) -> Map<String, Value> {
+    let counts = restored.sessions.iter();
+    counts
         .map(|(realm, count)| (realm.to_string(), Value::from(*count)))
-        .collect();
-    output.print(&json!({ "sessions_ended": sessions }), || {
-        let rows: Vec<_> = ended
-            .iter()
-            .map(|(realm, count)| (realm.as_str(), format!("{count} sessions ended")))
-            .collect();
-        format!(
-            "{}the log begins anew; every token from before is refused\nAPI keys are those of the copy: revoke again those that were revoked since\n",
-            table(&rows)
-        )
+        .collect()
+}
+
+fn ids<'a>(ids: impl Iterator<Item = &'a KeyId>) -> Vec<String> {
+    ids.map(ToString::to_string).collect()
+}
+
+fn api_key(key: &ApiKey) -> Value {
+    json!({
+        "id": key.id.to_string(),
+        "realm": key.realm.to_string(),
+        "client": key.client.to_string(),
+        "create_time": key.created_at.to_string(),
     })
+}
+
+fn text(restored: &Outcome, are_revoked: bool) -> String {
+    let counts: Vec<_> = restored
+        .sessions
+        .iter()
+        .map(|(realm, count)| (realm.as_str(), format!("{count} sessions ended")))
+        .collect();
+    let api_keys: String = restored
+        .api_keys
+        .iter()
+        .map(|key| {
+            format!(
+                "  {}  {}  {}  made {}\n",
+                key.id, key.realm, key.client, key.created_at
+            )
+        })
+        .collect();
+    let about_api_keys = match (restored.api_keys.is_empty(), are_revoked) {
+        (true, _) => "no API key of the copy works",
+        (false, true) => "API keys of the copy, revoked:",
+        (false, false) => {
+            "API keys of the copy, which work: revoke again those that were revoked since, or all with --revoke-api-keys"
+        }
+    };
+    format!(
+        "{}{} signing keys revoked and replaced\nthe log begins anew; every token from before is refused\n{about_api_keys}\n{api_keys}",
+        table(&counts),
+        restored.signing_keys.len(),
+    )
 }

@@ -1,6 +1,6 @@
 //! `tessera serve`: the real thing.
 
-use tessera_server::{Config, Listeners, ServeOptions, Tls, launch, serve, telemetry};
+use tessera_server::{Config, Listeners, ServeOptions, Starting, Tls, launch, serve, telemetry};
 use tokio::net::TcpListener;
 
 use crate::{arguments::Serve, command::shutdown, failure::Failure};
@@ -20,7 +20,10 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read on the way; set [server.tls]");
     }
     let listeners = bind(&config).await?;
+    let starting = listeners.admin.as_ref().map(Starting::answer);
+    let starting = starting.transpose().map_err(Failure::cannot_run)?;
     let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    drop(starting);
     for realm in authority.realms().keys() {
         if !authority
             .has_working_api_key(realm)

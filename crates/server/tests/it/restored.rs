@@ -3,13 +3,13 @@
 use std::{fs, path::Path, sync::Arc};
 
 use tempfile::TempDir;
-use tessera_authority::end_everything;
-use tessera_core::{Clock, OnPolicyLoss, Realm, RealmKind, RealmLimits, SystemClock};
+use tessera_authority::{Restoring, end_everything};
+use tessera_core::{Clock, KeyStatus, OnPolicyLoss, Realm, RealmKind, RealmLimits, SystemClock};
 use tessera_proto::v1::{
-    WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
+    IssueRequest, WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
 use tessera_store::{SledOptions, SledStore, Store};
-use tessera_token::ServerKey;
+use tessera_token::{ServerKey, ServerKeys};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
@@ -165,10 +165,33 @@ async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
         limits: RealmLimits::default(),
         on_policy_loss: OnPolicyLoss::Narrow,
     };
-    let ended = end_everything(&store, &[served], SystemClock.now())
-        .await
-        .unwrap();
-    assert_eq!(ended.into_iter().collect::<Vec<_>>(), [(realm("production"), 1)]);
+    let server_keys = ServerKeys::new(ServerKey::parse(&lost.server_key).unwrap(), Vec::new());
+    let before = store.signing_keys().await.unwrap();
+    let restoring = Restoring {
+        realms: &[served],
+        server_keys: &server_keys,
+        revoke_api_keys: false,
+        now: SystemClock.now(),
+    };
+    let restored = end_everything(&store, &restoring).await.unwrap();
+    assert_eq!(
+        restored.sessions.into_iter().collect::<Vec<_>>(),
+        [(realm("production"), 1)]
+    );
+    assert_eq!(restored.signing_keys, before, "of every realm");
+    let clients: Vec<_> = restored
+        .api_keys
+        .iter()
+        .map(|key| key.client.to_string())
+        .collect();
+    assert!(clients.contains(&"client:app".to_owned()), "{clients:?}");
+    let after = store.signing_keys().await.unwrap();
+    for key in &before {
+        let now = after.iter().find(|now| now.id == key.id).unwrap();
+        assert_eq!(now.status, KeyStatus::Revoked);
+    }
+    let active = after.iter().filter(|key| key.status == KeyStatus::Active);
+    assert_eq!(active.count(), 1, "one for the realm that is served");
     store.close().await.unwrap();
     drop(store);
 
@@ -183,5 +206,39 @@ async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
     );
     let anew = app.issue_for("user:ann").await;
     assert!(app.introspect(&access_token(anew.tokens.as_ref())).await.active);
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn api_keys_of_the_copy_end_where_that_is_asked_for() {
+    let lost = Lost::a_day().await;
+    let store: Arc<dyn Store> =
+        Arc::new(SledStore::open_restored(&lost.copy, SledOptions::default()).unwrap());
+    let server_keys = ServerKeys::new(ServerKey::parse(&lost.server_key).unwrap(), Vec::new());
+    let served = Realm {
+        name: realm("production"),
+        kind: RealmKind::Production,
+        issuer: "https://auth.example.org".to_owned(),
+        limits: RealmLimits::default(),
+        on_policy_loss: OnPolicyLoss::Narrow,
+    };
+    let restoring = Restoring {
+        realms: &[served],
+        server_keys: &server_keys,
+        revoke_api_keys: true,
+        now: SystemClock.now(),
+    };
+    assert!(
+        !end_everything(&store, &restoring)
+            .await
+            .unwrap()
+            .api_keys
+            .is_empty()
+    );
+    store.close().await.unwrap();
+    drop(store);
+    let (opened, app, _) = lost.serve().await;
+    let refused = app.issue(IssueRequest::default()).await.unwrap_err();
+    assert!(reason(&refused).contains("CLIENT_AUTH_FAILED"), "{refused:?}");
     opened.close().await;
 }

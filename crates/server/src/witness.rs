@@ -1,0 +1,163 @@
+//! The witness: what lies outside the data directory and tells whether the directory is the last one.
+//!
+//! Nothing inside a directory can tell that all of it is older than what was served. So beside the server key,
+//! which is kept apart from the data, a small file names the log and the last group of writes that were seen. It
+//! is written now and then, and always after the data is durable: it is never ahead of the directory that it is
+//! about. A directory that is behind it, or is of another log, was put back from a copy.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tessera_store::Store;
+
+/// How often it is written while the authority serves.
+const INTERVAL: Duration = Duration::from_secs(5);
+const TITLE: &str = "tessera witness 1";
+
+/// Where a witness is.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    path: PathBuf,
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    log: String,
+    group: u64,
+}
+
+impl Seen {
+    fn of(store: &dyn Store) -> Option<Self> {
+        let group = store.group()?;
+        let log = store.log_id();
+        let log = log.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { log, group })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let title = lines.next()?;
+        let log = lines.next()?.strip_prefix("log ")?;
+        let group = lines.next()?.strip_prefix("group ")?.parse().ok()?;
+        (title == TITLE).then(|| Self {
+            log: log.to_owned(),
+            group,
+        })
+    }
+}
+
+impl Witness {
+    /// The one beside a server key.
+    pub(crate) fn beside(key: &Path) -> Self {
+        let mut path = OsString::from(key);
+        path.push(".witness");
+        Self { path: path.into() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says; none where there is none.
+    ///
+    /// # Errors
+    /// Fails where it can't be read, or is no witness.
+    pub(crate) fn read(&self) -> io::Result<Option<Seen>> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => match Seen::parse(&text) {
+                Some(seen) => Ok(Some(seen)),
+                None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no witness")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the store is older than what was seen, or is another.
+    pub(crate) fn contradicts(seen: &Seen, store: &dyn Store) -> bool {
+        Seen::of(store).is_some_and(|now| now.log != seen.log || now.group < seen.group)
+    }
+
+    /// Writes down what is durable. It appears whole or not at all.
+    pub(crate) fn write(&self, store: &dyn Store) -> io::Result<()> {
+        let Some(seen) = Seen::of(store) else {
+            return Ok(());
+        };
+        let mut unfinished = OsString::from(&self.path);
+        unfinished.push(".new");
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        writeln!(file, "{TITLE}\nlog {}\ngroup {}", seen.log, seen.group)?;
+        file.sync_data()?;
+        fs::rename(&unfinished, &self.path)
+    }
+
+    /// Removes it: the next directory is the first.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Writes it now and then, until the store is gone. A key may lie where nothing can be written: that is said
+    /// once.
+    pub(crate) async fn keep(self, store: Weak<dyn Store>) {
+        let mut written = None;
+        loop {
+            let Some(store) = store.upgrade().filter(|store| store.is_healthy()) else {
+                return;
+            };
+            if written != store.group() {
+                written = store.group();
+                let witness = self.clone();
+                let wrote = tokio::task::spawn_blocking(move || witness.write(store.as_ref())).await;
+                if let Ok(Err(error)) = wrote {
+                    tracing::warn!(path = %self.path.display(), %error, "no witness can be written: an older copy of the data directory that is put back will not be noticed");
+                    return;
+                }
+            } else {
+                drop(store);
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Begins to keep it, in a task of its own.
+    pub(crate) fn start(self, store: &Arc<dyn Store>) {
+        tokio::spawn(self.keep(Arc::downgrade(store)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_witness_is_not_taken_for_one() {
+        let seen = Seen {
+            log: "0a".to_owned(),
+            group: 7,
+        };
+        assert_eq!(Seen::parse("tessera witness 1\nlog 0a\ngroup 7\n"), Some(seen));
+        for text in [
+            "",
+            "tessera witness 2\nlog 0a\ngroup 7\n",
+            "tessera witness 1\nlog 0a\ngroup x\n",
+        ] {
+            assert_eq!(Seen::parse(text), None, "{text}");
+        }
+    }
+}
