@@ -15,7 +15,7 @@ use crate::{Authority, Unavailable};
 
 /// Rows removed in one commit.
 const STEP: usize = 500;
-const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Authority {
     /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for

@@ -41,6 +41,7 @@ impl Authority {
         };
         let mut before = ClockState::default();
         loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
             let state = self.clock_state();
             report(before, state);
             before = state;
@@ -50,7 +51,6 @@ impl Authority {
                     Err(error) => tracing::warn!(%error, "the time of the last service can't be kept"),
                 }
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 

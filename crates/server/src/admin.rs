@@ -80,7 +80,10 @@ async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the store failed, or the server is stopping; see the log\n".to_owned(),
+            format!(
+                "not ready: the store failed, a commit waits for the disk ({} s), or the server is stopping; see the log\n",
+                authority.commit_waiting().as_secs()
+            ),
         )
     }
 }

@@ -11,8 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tessera_authority::{AttemptOutcome, PolicyStatus};
-use tessera_core::ClockState;
+use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -40,7 +39,7 @@ pub(crate) struct Metrics {
     ready: Gauge<i64>,
     committed: Gauge<u64, AtomicU64>,
     policy: PolicyMetrics,
-    clock: ClockMetrics,
+    machine: MachineMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,13 +47,14 @@ struct RevisionLabel {
     revision: String,
 }
 
-/// What is seen of the machine's clock.
+/// What is seen of the machine: its clock and its disk.
 #[derive(Default)]
-struct ClockMetrics {
+struct MachineMetrics {
     steps: Counter<u64, AtomicU64>,
     offset: Gauge<f64, AtomicU64>,
     stepped: Gauge,
     sweeps: Counter<u64, AtomicU64>,
+    commit_waiting: Gauge<f64, AtomicU64>,
 }
 
 /// What is counted of the policy.
@@ -95,7 +95,7 @@ impl Metrics {
             committed.clone(),
         );
         let policy = PolicyMetrics::register(&mut registry);
-        let clock = ClockMetrics::register(&mut registry);
+        let machine = MachineMetrics::register(&mut registry);
         Self {
             registry,
             calls,
@@ -105,7 +105,7 @@ impl Metrics {
             ready,
             committed,
             policy,
-            clock,
+            machine,
         }
     }
 
@@ -145,8 +145,8 @@ impl Metrics {
         self.policy.set(status);
     }
 
-    pub(crate) fn set_clock(&self, state: &ClockState, sweeps: u64) {
-        self.clock.set(state, sweeps);
+    pub(crate) fn set_machine(&self, authority: &Authority) {
+        self.machine.set(authority);
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -157,7 +157,7 @@ impl Metrics {
     }
 }
 
-impl ClockMetrics {
+impl MachineMetrics {
     fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -176,6 +176,11 @@ impl ClockMetrics {
             metrics.stepped.clone(),
         );
         registry.register(
+            "commit_waiting_seconds",
+            "For how long the oldest commit that is under way has been",
+            metrics.commit_waiting.clone(),
+        );
+        registry.register(
             "sweeps",
             "How often everything that was dead has been removed since the start",
             metrics.sweeps.clone(),
@@ -184,8 +189,10 @@ impl ClockMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a float holds every time exactly")]
-    fn set(&self, state: &ClockState, sweeps: u64) {
-        self.sweeps.inner().store(sweeps, Ordering::Relaxed);
+    fn set(&self, authority: &Authority) {
+        let state = authority.clock_state();
+        self.commit_waiting.set(authority.commit_waiting().as_secs_f64());
+        self.sweeps.inner().store(authority.sweeps(), Ordering::Relaxed);
         self.steps.inner().store(state.steps, Ordering::Relaxed);
         self.offset.set(state.offset_millis as f64 / 1000.0);
         self.stepped.set(state.is_stepped.into());

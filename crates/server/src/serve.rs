@@ -295,11 +295,18 @@ async fn keep_house(edge: Arc<Edge>, health: Health) {
         edge.metrics.set_ready(is_ready);
         edge.metrics.set_committed(edge.authority.place().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
-        edge.metrics
-            .set_clock(&edge.authority.clock_state(), edge.authority.sweeps());
+        edge.metrics.set_machine(&edge.authority);
         edge.keep_house();
         if was_ready && !is_ready {
+            let commit_waiting = edge.authority.commit_waiting();
+            tracing::error!(
+                ?commit_waiting,
+                "not ready: the store takes no writes, a commit waits for the disk, or the server stops"
+            );
             health.set(ServingStatus::NotServing).await;
+        } else if !was_ready && is_ready {
+            tracing::warn!("ready again");
+            health.set(ServingStatus::Serving).await;
         }
         was_ready = is_ready;
         tokio::time::sleep(READINESS_INTERVAL).await;
