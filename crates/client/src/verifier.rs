@@ -27,7 +27,7 @@ mod view;
 mod wire;
 
 pub use decision::{Decision, DenyReason, Mode};
-use view::Shared;
+use view::{Ahead, Shared};
 
 /// How long a request waits for the answer about its token: a caller waits for it, and most of the time
 /// that a verifier is stale the authority is not there to ask.
@@ -233,20 +233,33 @@ impl Verifier {
     }
 
     /// Whether `token` is good, and has the scope `required`; refuses when stale
-    /// ([`Mode::FailClosed`]).
+    /// ([`Mode::FailClosed`]). A token that was issued a moment ago may be of a place of the revocation log that
+    /// this verifier has not heard of yet: then it is [`Decision::Stale`], and
+    /// [`verify_with`](Self::verify_with), which waits for that, is the better question.
     #[must_use]
     pub fn verify(&self, token: &str, required: Option<&Scope>) -> Decision {
-        self.0.shared.decide(token, required, self.0.shared.options.bound)
+        let bound = self.0.shared.options.bound;
+        self.0.shared.decide(token, required, bound, Ahead::Refused)
     }
 
-    /// As [`verify`](Self::verify), with another answer to staleness. Only [`Mode::Introspect`] ever waits,
-    /// and only when stale.
+    /// As [`verify`](Self::verify), with another answer to staleness. It waits only when stale:
+    /// [`Mode::Introspect`] for the authority's answer, and each mode for a moment where the token is of a place
+    /// of the revocation log that was not heard of yet. One that stays ahead, such as one with a claim that was
+    /// made up, is never allowed.
     pub async fn verify_with(&self, token: &str, required: Option<&Scope>, mode: Mode) -> Decision {
         let bound = self.0.shared.options.bound;
+        let (bound, since) = match mode {
+            Mode::FailOpen { max } => (bound.max(max), Ahead::AllowedUnheard(Instant::now())),
+            Mode::FailClosed | Mode::Introspect => (bound, Ahead::Refused),
+        };
+        let mut decision = self.0.shared.decide(token, required, bound, Ahead::Refused);
+        if matches!(decision, Decision::Stale { .. }) {
+            self.0.shared.catch_up(token).await;
+            decision = self.0.shared.decide(token, required, bound, since);
+        }
         match mode {
-            Mode::FailClosed => self.verify(token, required),
-            Mode::FailOpen { max } => self.0.shared.decide(token, required, bound.max(max)),
-            Mode::Introspect => match self.verify(token, required) {
+            Mode::FailClosed | Mode::FailOpen { .. } => decision,
+            Mode::Introspect => match decision {
                 stale @ Decision::Stale { .. } => self.introspect(token, required).await.unwrap_or(stale),
                 decision => decision,
             },

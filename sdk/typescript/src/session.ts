@@ -98,6 +98,8 @@ export class Session {
   readonly #stream: ClientDuplexStream<WatchRequest, WatchResponse>
   #snapshot: Snapshot | 'awaited' | 'in force'
   #ping: { nonce: Buffer; madeAt: number } | undefined
+  /** Another one is to follow: a token is ahead that may be newer than the one under way. */
+  #pingsAgain = false
   /** When something last came that shows that both directions work. */
   #progressedAt = performance.now()
   #end: End | undefined
@@ -125,6 +127,10 @@ export class Session {
     const pings = setInterval(() => this.#sendPing(), boundMs / 4)
     const watchdog = setInterval(() => this.#giveUpWhenSilent(), Math.max(boundMs / 10, 50))
     this.#view.onUnknownKey = () => this.#readKeysAgain()
+    this.#view.onAhead = () => {
+      this.#pingsAgain = this.#ping !== undefined
+      this.#sendPing()
+    }
     try {
       for await (const response of this.#stream) {
         await this.#hear(response as WatchResponse)
@@ -134,6 +140,7 @@ export class Session {
       return this.#end ?? endOf(error)
     } finally {
       this.#view.onUnknownKey = () => {}
+      this.#view.onAhead = () => {}
       clearInterval(pings)
       clearInterval(watchdog)
       this.stop()
@@ -233,6 +240,10 @@ export class Session {
     this.#putInForce(moment(checkpoint.serverTime), checkpoint.throughSequence, echoed)
     this.#takePlace(checkpoint.through)
     if (echoed !== undefined) {
+      if (this.#pingsAgain) {
+        this.#pingsAgain = false
+        this.#sendPing()
+      }
       this.#progressedAt = performance.now()
       this.#following.backoff.reset()
       this.#view.problem = undefined
@@ -271,6 +282,7 @@ export class Session {
     if (echoed !== undefined) {
       view.freshAsOf = Math.max(view.freshAsOf ?? echoed, echoed)
     }
+    view.heard.forEach((hear) => hear())
   }
 
   #takePlace(cursor: string): void {

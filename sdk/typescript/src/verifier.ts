@@ -107,18 +107,29 @@ export class Verifier {
     return new Promise((resolve, reject) => this.#waiting.add({ resolve, reject }))
   }
 
-  /** Whether `token` is good, and has the scope `required`; refuses when stale. */
+  /**
+   * Whether `token` is good, and has the scope `required`; refuses when stale. A token that was issued a moment ago may
+   * be of a place of the revocation log that this verifier has not heard of yet: then it is stale, and `verifyWith`,
+   * which waits for that, is the better question.
+   */
   verify(token: string, required?: string): Decision {
     return this.#view.decide(token, required, this.#view.accepted.boundMs)
   }
 
-  /** As `verify`, with another answer to staleness. Only `introspect` ever asks, and only when stale. */
+  /**
+   * As `verify`, with another answer to staleness. It waits only when stale: `introspect` for the authority's answer,
+   * and each mode for a moment where the token is of a place of the revocation log that was not heard of yet. One that
+   * stays ahead, such as one with a claim that was made up, is never allowed.
+   */
   async verifyWith(token: string, required: string | undefined, mode: Mode): Promise<Decision> {
-    const { boundMs } = this.#view.accepted
-    if (typeof mode === 'object') {
-      return this.#view.decide(token, required, Math.max(boundMs, mode.failOpenMs))
+    const isOpen = typeof mode === 'object'
+    const boundMs = Math.max(this.#view.accepted.boundMs, isOpen ? mode.failOpenMs : 0)
+    const unheardSince = isOpen ? performance.now() : undefined
+    let decision = this.#view.decide(token, required, boundMs)
+    if (decision.kind === 'stale') {
+      await this.#view.catchUp(token)
+      decision = this.#view.decide(token, required, boundMs, unheardSince)
     }
-    const decision = this.verify(token, required)
     return decision.kind === 'stale' && mode === 'introspect'
       ? ((await this.#introspect(token, required)) ?? decision)
       : decision

@@ -8,6 +8,11 @@ import { isSignedBy, takeApart } from './paseto.js'
 import { Revocations } from './revocations.js'
 import type { VerifyingKey } from './wire.js'
 
+/**
+ * How long a token waits for the place of the revocation log that it is of. An answer to a ping takes milliseconds.
+ */
+const CATCH_UP_MAX_MS = 500
+
 /** What is accepted. */
 export interface Accepted {
   realm: string
@@ -35,6 +40,10 @@ export class View {
   problem: string | undefined
   /** Asks the follower to read the keys again. */
   onUnknownKey: () => void = () => {}
+  /** Asks the follower to ask the authority how far the log has come. */
+  onAhead: () => void = () => {}
+  /** Called when the authority said how far the log has come. */
+  readonly heard = new Set<() => void>()
   revoked = new Revocations()
   /** Everything durable before this moment of the monotonic clock has been applied. */
   freshAsOf: number | undefined
@@ -68,12 +77,25 @@ export class View {
     this.revoked.forgetBefore(this.forgottenThrough)
   }
 
-  /** The answer to `token` where a staleness up to `boundMs` is allowed. */
-  decide(token: string, required: string | undefined, boundMs: number): Decision {
+  /**
+   * The answer to `token` where a staleness up to `boundMs` is allowed.
+   *
+   * A token of a place of the log that was not heard of here is not allowed: it may have been issued a moment ago, or
+   * say what nobody issued, so that no revocation could reach it. Where `unheardSince` is given it is, for as long as
+   * the authority has not answered since that moment of the monotonic clock.
+   */
+  decide(token: string, required: string | undefined, boundMs: number, unheardSince?: number): Decision {
     const keys = this.#keys
     const digest = createHash('sha256').update(token).digest('base64')
     const signed = keys.signed(token, digest)
     const judged = signed === undefined ? deny(this.#whyNotSigned(token, keys)) : this.#judge(signed, required)
+    if (judged.kind === 'allow' && judged.claims.rev > this.through) {
+      const isUnheard = unheardSince !== undefined && (this.freshAsOf === undefined || this.freshAsOf < unheardSince)
+      if (!isUnheard) {
+        this.onAhead()
+        return { kind: 'stale', boundMs, behindMs: this.behindMs() }
+      }
+    }
     // The authority may have a key that was not heard of here yet.
     if (judged.kind === 'allow' || judged.reason === 'unknown_key') {
       // The moment is taken last: however long judging took, it counts as staleness.
@@ -84,6 +106,31 @@ export class View {
       keys.forget(digest)
     }
     return judged
+  }
+
+  /** Resolves a moment later, or when the place of the log is known that `token` is of, where it is ahead. */
+  async catchUp(token: string): Promise<void> {
+    const untrusted = takeApart(token)
+    const claims = untrusted && decodeClaims(untrusted.payload)
+    const since = performance.now()
+    const isTold = (rev: number): boolean => rev <= this.through || (this.freshAsOf ?? -Infinity) >= since
+    if (claims === undefined || isTold(claims.rev)) {
+      return
+    }
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.heard.delete(hear)
+        resolve()
+      }
+      const hear = (): void => {
+        if (isTold(claims.rev)) {
+          done()
+        }
+      }
+      const timer = setTimeout(done, CATCH_UP_MAX_MS)
+      this.heard.add(hear)
+    })
   }
 
   /** How stale all this may be. */

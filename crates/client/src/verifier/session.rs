@@ -46,6 +46,8 @@ pub(super) struct Session<'a> {
     stream: Streaming<WatchResponse>,
     /// The ping that is under way: its nonce, and when it was made.
     pinged: Option<([u8; NONCE_LENGTH], Instant)>,
+    /// Another one is to follow: a token is ahead that may be newer than the one under way.
+    ping_again: bool,
     snapshot: Snapshot,
     /// What is to be acknowledged.
     acknowledge: Option<String>,
@@ -93,6 +95,7 @@ impl<'a> Session<'a> {
             say,
             stream,
             pinged: None,
+            ping_again: false,
             snapshot,
             acknowledge: None,
             progressed_at: Instant::now(),
@@ -126,6 +129,11 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 () = shared.unknown_key.notified() => self.read_keys_again().await,
+                () = shared.ahead.notified() => {
+                    self.ping_again = self.pinged.is_some();
+                    self.ping();
+                    Ok(())
+                }
                 () = sleep_until(gives_up_at) => Err(End::Resume("the stream is silent".to_owned())),
             };
             if let Err(end) = step {
@@ -220,6 +228,9 @@ impl<'a> Session<'a> {
             self.owe_acknowledgement(checkpoint.through);
         }
         if echoed.is_some() {
+            if std::mem::take(&mut self.ping_again) {
+                self.ping();
+            }
             self.progressed_at = Instant::now();
             self.following.backoff.reset();
             self.following

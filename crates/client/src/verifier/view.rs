@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use tessera_core::{
-    AccessClaims, Clock, Cursor, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Timestamp,
+    AccessClaims, Clock, Cursor, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Sequence,
+    Timestamp,
 };
 use tessera_token::{Expectation, Keyring, VerifyError, access, access::Verified};
 use tokio::{
@@ -19,6 +20,9 @@ use tokio::{
 
 use super::{Decision, DenyReason, VerifierOptions};
 
+/// How long a token waits for the place of the log that it is of. An answer to a ping takes milliseconds.
+const CATCH_UP_MAX: Duration = Duration::from_millis(500);
+
 /// Shared by the handles of a verifier and its follower.
 pub(super) struct Shared {
     pub(super) options: VerifierOptions,
@@ -26,6 +30,8 @@ pub(super) struct Shared {
     keys: ArcSwap<Keys>,
     known: RwLock<Known>,
     pub(super) unknown_key: Notify,
+    /// A token is of a place of the log that was not heard of here yet.
+    pub(super) ahead: Notify,
     pub(super) ready: watch::Sender<bool>,
     /// Everything up to here is in force; none before the first checkpoint.
     pub(super) place: watch::Sender<Option<Cursor>>,
@@ -54,6 +60,32 @@ pub(super) struct Known {
     pub(super) forgotten_through: Timestamp,
 }
 
+/// How far what is known reaches, in time and in the log.
+struct Horizon {
+    fresh_as_of: Option<Instant>,
+    through: Sequence,
+}
+
+/// What becomes of a token of a place of the log that was not heard of here. It may have been issued a moment
+/// ago; or it says what nobody issued, so that no revocation could reach it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ahead {
+    /// It is not allowed before the place is known.
+    Refused,
+    /// It is allowed for as long as the authority has not answered since this moment, when the token was there
+    /// already: an answer without that place shows that there is none.
+    AllowedUnheard(Instant),
+}
+
+impl Ahead {
+    fn allows(self, known: &Horizon) -> bool {
+        match self {
+            Self::Refused => false,
+            Self::AllowedUnheard(since) => known.fresh_as_of.is_none_or(|fresh| fresh < since),
+        }
+    }
+}
+
 /// A set of revocations.
 #[derive(Default)]
 pub(super) struct Revoked {
@@ -74,6 +106,7 @@ impl Shared {
                 forgotten_through: Timestamp::EPOCH,
             }),
             unknown_key: Notify::new(),
+            ahead: Notify::new(),
             ready: watch::Sender::new(false),
             place: watch::Sender::new(None),
             problem: watch::Sender::new(None),
@@ -99,7 +132,13 @@ impl Shared {
     }
 
     /// The answer to `token` where a staleness up to `bound` is allowed.
-    pub(super) fn decide(&self, token: &str, required: Option<&Scope>, bound: Duration) -> Decision {
+    pub(super) fn decide(
+        &self,
+        token: &str,
+        required: Option<&Scope>,
+        bound: Duration,
+        ahead: Ahead,
+    ) -> Decision {
         let keys = self.keys.load();
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let judged = keys
@@ -107,7 +146,12 @@ impl Shared {
             .map_err(|()| self.why_not_signed(token, &keys.keyring))
             .and_then(|signed| self.judge(&signed, required));
         match judged {
-            Ok((claims, fresh_as_of)) => unless_stale(Decision::Allow(claims), fresh_as_of, bound),
+            Ok((claims, known)) if claims.rev > known.through && !ahead.allows(&known) => {
+                self.ahead.notify_one();
+                let behind = known.fresh_as_of.map(|fresh| fresh.elapsed());
+                Decision::Stale { bound, behind }
+            }
+            Ok((claims, known)) => unless_stale(Decision::Allow(claims), known.fresh_as_of, bound),
             // The authority may have a key that was not heard of here yet.
             Err(DenyReason::UnknownKey) => {
                 let fresh_as_of = self.known().fresh_as_of;
@@ -122,12 +166,33 @@ impl Shared {
         }
     }
 
+    /// Ready when the place of the log is known that `token` is of, where it was ahead of what is known. The
+    /// answer to a ping tells; where none comes soon, the token stays what it is.
+    pub(super) async fn catch_up(&self, token: &str) {
+        let Some((_, claims)) = access::unverified_claims(token) else {
+            return;
+        };
+        let is_ahead = || claims.rev > self.known().revoked.entries.through();
+        let mut place = self.place.subscribe();
+        let caught_up = async {
+            while is_ahead() {
+                if place.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if is_ahead() {
+            // An error says that it is still ahead, which is asked again anyway.
+            let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
+        }
+    }
+
     /// What a signed token may be used for, with how fresh that is: both from under one lock.
     fn judge(
         &self,
         signed: &Signed,
         required: Option<&Scope>,
-    ) -> Result<(Arc<AccessClaims>, Option<Instant>), DenyReason> {
+    ) -> Result<(Arc<AccessClaims>, Horizon), DenyReason> {
         self.check(&signed.verified)?;
         let claims = &signed.claims;
         let known = self.known();
@@ -151,7 +216,11 @@ impl Shared {
             }
         }
         let left = known.revoked.left_of(claims).ok_or(DenyReason::Revoked)?;
-        Ok((left, known.fresh_as_of))
+        let horizon = Horizon {
+            fresh_as_of: known.fresh_as_of,
+            through: known.revoked.entries.through(),
+        };
+        Ok((left, horizon))
     }
 
     /// Key, time, realm and audience.

@@ -102,6 +102,8 @@ class _Snapshot:
 
 #: In the inbox: a token came with an unknown key.
 _UNKNOWN_KEY = object()
+#: In the inbox: a token came that is of a place of the log that was not heard of yet.
+_AHEAD = object()
 
 
 class Session:
@@ -120,6 +122,8 @@ class Session:
         self._is_awaiting_snapshot = following.place is None
         self._snapshot: _Snapshot | None = None
         self._ping: _Ping | None = None
+        #: Another one is to follow: a token is ahead that may be newer than the one under way.
+        self._pings_again = False
         self._pings_at = 0.0
         self._acknowledge: str | None = None
         #: When something last came that shows that both directions work.
@@ -130,6 +134,7 @@ class Session:
         reading = threading.Thread(target=_read, args=(self._call, self._inbox), name="tessera-watch", daemon=True)
         reading.start()
         self._view.on_unknown_key = self._ask_for_keys
+        self._view.on_ahead = self._ask_for_place
         try:
             while True:
                 self._step()
@@ -140,6 +145,7 @@ class Session:
             return _not_understood(f"{type(error).__name__} at a message")
         finally:
             self._view.on_unknown_key = lambda: None
+            self._view.on_ahead = lambda: None
             self._close()
 
     def stop(self) -> None:
@@ -170,6 +176,9 @@ class Session:
             raise item
         if item is _UNKNOWN_KEY:
             self._read_keys_again()
+        elif item is _AHEAD:
+            self._pings_again = self._ping is not None
+            self._send_ping()
         else:
             self._hear(item)
         if self._acknowledge is not None and self._inbox.empty():
@@ -242,6 +251,9 @@ class Session:
         self._put_in_force(checkpoint, echoed)
         self._take_place(checkpoint.through)
         if echoed is not None:
+            if self._pings_again:
+                self._pings_again = False
+                self._send_ping()
             self._progressed_at = time.monotonic()
             self._following.backoff.reset()
             self._view.problem = None
@@ -272,6 +284,7 @@ class Session:
             known.through = max(known.through, checkpoint.through_sequence)
             if echoed is not None:
                 known.fresh_as_of = max(known.fresh_as_of or echoed, echoed)
+            self._view.heard.notify_all()
 
     def _take_place(self, cursor: str) -> None:
         if self._following.place != cursor:
@@ -313,6 +326,13 @@ class Session:
                 self._inbox.put_nowait(_UNKNOWN_KEY)
             except queue.Full:
                 pass
+
+    def _ask_for_place(self) -> None:
+        """From the threads that verify."""
+        try:
+            self._inbox.put_nowait(_AHEAD)
+        except queue.Full:
+            pass
 
     def _may_read_keys_again(self) -> bool:
         read_at = self._following.keys_read_at

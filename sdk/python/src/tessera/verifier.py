@@ -94,11 +94,17 @@ class Verifier:
 
     def verify(self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()) -> Decision:
         """Whether `token` is good, and has the required scope; refuses when stale, unless `mode` says
-        otherwise. Only `Introspect` ever waits, and only when stale."""
+        otherwise. It waits only when stale: `Introspect` for the authority's answer, and each mode for a moment
+        where the token is of a place of the revocation log that was not heard of yet. One that stays ahead, such
+        as one with a claim that was made up, is never allowed."""
         bound = self._view.options.bound
+        unheard_since = None
         if isinstance(mode, FailOpen):
-            bound = max(bound, mode.max)
+            bound, unheard_since = max(bound, mode.max), time.monotonic()
         decision = self._view.decide(token, required_scope, bound)
+        if isinstance(decision, Stale):
+            self._view.catch_up(token)
+            decision = self._view.decide(token, required_scope, bound, unheard_since)
         if isinstance(decision, Stale) and isinstance(mode, Introspect):
             return self._introspect(token, required_scope) or decision
         return decision

@@ -16,6 +16,9 @@ from tessera.decision import Allow, Decision, Deny, DenyReason, Stale
 from tessera.revocations import Revocations
 from tessera.wire import VerifyingKey
 
+#: How long a token waits for the place of the revocation log that it is of, in seconds. An answer to a ping takes
+#: milliseconds.
+_CATCH_UP_MAX = 0.5
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -74,7 +77,11 @@ class View:
         self.problem: str | None = None
         #: Asks the follower to read the keys again.
         self.on_unknown_key: Callable[[], None] = lambda: None
+        #: Asks the follower to ask the authority how far the log has come.
+        self.on_ahead: Callable[[], None] = lambda: None
         self.lock = threading.Lock()
+        #: Notified when the authority said how far the log has come.
+        self.heard = threading.Condition(self.lock)
         #: Guarded by the lock.
         self.known = Known()
         self._keys = _Keys({}, options.cache_capacity)
@@ -86,15 +93,21 @@ class View:
             return
         self._keys = _Keys(ring, self.options.cache_capacity)
 
-    def decide(self, token: str, required: str | None, bound: float) -> Decision:
-        """The answer to `token` where a staleness up to `bound` is allowed."""
+    def decide(
+        self, token: str, required: str | None, bound: float, unheard_since: float | None = None
+    ) -> Decision:
+        """The answer to `token` where a staleness up to `bound` is allowed.
+
+        A token of a place of the log that was not heard of here is not allowed: it may have been issued a moment
+        ago, or say what nobody issued, so that no revocation could reach it. Where `unheard_since` is given it is,
+        for as long as the authority has not answered since that moment of the monotonic clock."""
         keys = self._keys
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         try:
             signed = keys.signed(token, digest)
             if signed is None:
                 raise _Denied(self._why_not_signed(token, keys))
-            claims, fresh_as_of = self._judge(signed, required)
+            claims, fresh_as_of, through = self._judge(signed, required)
         except _Denied as denied:
             if denied.reason in (DenyReason.REVOKED, DenyReason.EXPIRED):
                 keys.forget(digest)
@@ -104,7 +117,26 @@ class View:
             with self.lock:
                 fresh_as_of = self.known.fresh_as_of
             return self._unless_stale(Deny(denied.reason), fresh_as_of, bound)
+        is_unheard = unheard_since is not None and (fresh_as_of is None or fresh_as_of < unheard_since)
+        if claims.rev > through and not is_unheard:
+            self.on_ahead()
+            return Stale(bound, None if fresh_as_of is None else time.monotonic() - fresh_as_of)
         return self._unless_stale(Allow(claims), fresh_as_of, bound)
+
+    def catch_up(self, token: str) -> None:
+        """Waits a moment until the place of the log is known that `token` is of, where it is ahead."""
+        untrusted = paseto.take_apart(token)
+        claims = claims_of.decode(untrusted.payload) if untrusted else None
+        if claims is None:
+            return
+        rev, since = claims.rev, time.monotonic()
+
+        def is_told() -> bool:
+            fresh = self.known.fresh_as_of
+            return rev <= self.known.through or (fresh is not None and fresh >= since)
+
+        with self.heard:
+            self.heard.wait_for(is_told, _CATCH_UP_MAX)
 
     @staticmethod
     def _unless_stale(decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:
@@ -112,8 +144,9 @@ class View:
         behind = None if fresh_as_of is None else time.monotonic() - fresh_as_of
         return decision if behind is not None and behind <= bound else Stale(bound, behind)
 
-    def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None]:
-        """What a signed token may be used for, with how fresh that is: both from under one lock."""
+    def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None, int]:
+        """What a signed token may be used for, with how fresh that is and how far the log is known: all from
+        under one lock."""
         self._check(signed)
         claims = signed.claims
         with self.lock:
@@ -122,8 +155,8 @@ class View:
                 raise _Denied(DenyReason.EXPIRED)
             if known.revoked.revokes(claims, signed.key.kid):
                 raise _Denied(DenyReason.REVOKED)
-            taken, fresh_as_of = known.revoked.taken(claims), known.fresh_as_of
-        return self.left_of(claims, taken, required), fresh_as_of
+            taken, fresh_as_of, through = known.revoked.taken(claims), known.fresh_as_of, known.through
+        return self.left_of(claims, taken, required), fresh_as_of, through
 
     @staticmethod
     def left_of(claims: Claims, taken: frozenset[str], required: str | None) -> Claims:
