@@ -13,7 +13,7 @@ use serde_json::Value;
 use tessera_proto::v1::{GetStatusRequest, PlanRequest, policy_service_client::PolicyServiceClient};
 
 use crate::support::{
-    Authority, Client, PATIENCE, access, copy_folder, json, root, soon, stderr, tessera, viewer,
+    Authority, Client, PATIENCE, access, copy_folder, json, refresh, root, soon, stderr, tessera, viewer,
 };
 
 /// A folder with a configuration, the default policy, and free ports.
@@ -296,7 +296,16 @@ async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
 
     fs::remove_dir_all(place.path("data")).unwrap();
     fs::rename(place.path("copy"), place.path("data")).unwrap();
+    // Nobody said so, and the witness beside the server key did.
+    let said = stderr(&place.refused());
+    assert!(
+        said.contains("is older than what was served last") && said.contains("tessera restored"),
+        "{said}"
+    );
     let ended = json(&mut restored(&place));
+    assert_eq!(ended["signing_keys_revoked"].as_array().unwrap().len(), 2);
+    assert_eq!(ended["api_keys"][0]["client"], "client:dev");
+    assert_eq!(ended["api_keys_revoked"], false);
     assert_eq!(ended["sessions_ended"]["production"], 1);
     assert_eq!(ended["sessions_ended"]["sandbox"], 0);
     let authority = place.serve();
@@ -306,6 +315,94 @@ async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
     }
     assert!(client.introspect(&issue().await).await.active);
     assert!(authority.stop().success());
+}
+
+fn store(place: &Place, verb: &str) -> Command {
+    let mut command = tessera();
+    command.args(["store", verb, "--config"]).arg(place.config());
+    command
+}
+
+#[test]
+fn a_directory_that_is_gone_does_not_begin_empty_without_a_word() {
+    let place = Place::new();
+    place.first_key("production");
+    let occupied = store(&place, "init").output().unwrap();
+    assert_eq!(occupied.status.code(), Some(2), "{}", stderr(&occupied));
+    for name in ["rows", "seal"] {
+        let path = place.path("data").join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let said = stderr(&place.refused());
+    assert!(said.contains("tessera store init"), "{said}");
+    json(&mut store(&place, "init"));
+    assert!(place.serve().stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compacting_gives_space_back_and_keeps_what_is_alive() {
+    let place = Place::new();
+    let key = place.first_key("production");
+    let key = key["secret"].as_str().unwrap();
+    let authority = place.serve();
+    let client = Client::connect(&place.address, key).await;
+    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let mut token = refresh(issued.tokens.as_ref());
+    for _ in 0..200 {
+        token = refresh(client.refresh(&token).await.unwrap().tokens.as_ref());
+    }
+    assert!(authority.stop().success());
+    let compacted = json(&mut store(&place, "compact"));
+    let bytes = |name: &str| compacted[name].as_u64().unwrap();
+    assert!(bytes("bytes_after") <= bytes("bytes_before"), "{compacted}");
+    let authority = place.serve();
+    let client = Client::connect(&place.address, key).await;
+    assert_eq!(client.refresh(&token).await.unwrap().generation, 202);
+    assert!(authority.stop().success());
+}
+
+#[test]
+fn the_data_lies_apart_from_everything_else() {
+    for path in ["policies", "policies/data", "/"] {
+        let place = Place::new();
+        let store = format!("path = {:?}", place.path("data"));
+        let text = fs::read_to_string(place.config()).unwrap();
+        let from = if text.contains(&store) {
+            store
+        } else {
+            "path = \"data\"".to_owned()
+        };
+        place.edit("tessera.toml", &from, &format!("path = {path:?}"));
+        let said = stderr(&place.refused());
+        assert!(said.contains("[store] path"), "{path}: {said}");
+        assert!(!place.path("policies/data").exists());
+    }
+}
+
+#[test]
+fn a_setting_a_disk_and_damage_are_three_messages() {
+    let place = Place::new();
+    place.first_key("production");
+    place.edit("tessera.toml", "cache_mib = ", "cache_mib = 0 # ");
+    let said = stderr(&place.refused());
+    assert!(said.contains("cache_mib") && !said.contains("damaged"), "{said}");
+    let text = fs::read_to_string(place.config()).unwrap();
+    fs::write(place.config(), text.replace("cache_mib = 0 # ", "cache_mib = ")).unwrap();
+    assert!(place.serve().stop().success());
+    use std::os::unix::fs::PermissionsExt;
+    for (path, mode) in [
+        ("data", 0o700),
+        ("data/rows", 0o700),
+        ("data/rows/db", 0o600),
+        ("data/seal", 0o600),
+    ] {
+        let found = fs::metadata(place.path(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{path}: {found:o}");
+    }
 }
 
 #[test]

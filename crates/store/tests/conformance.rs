@@ -21,7 +21,7 @@ use fixture::{
 };
 use tempfile::TempDir;
 use tessera_core::{
-    Binding, ClientName, EventBody, Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, PolicyRevision,
+    Binding, ClientName, Event, EventBody, Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, PolicyRevision,
     RequestId, RevokeReason, Sequence, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
@@ -101,6 +101,8 @@ suite![
     a_sweep_removes_families_that_are_dead_and_no_others,
     a_sweep_follows_a_family_that_was_refreshed,
     a_sweep_removes_the_oldest_events_only,
+    an_event_dated_years_ahead_does_not_keep_those_behind_it,
+    a_revocation_outlives_a_token_that_was_issued_by_a_clock_ahead,
     a_sweep_removes_requests_and_audit_records,
     a_sweep_stops_at_its_limit_and_goes_on,
     a_sweep_says_how_far_it_came_and_where_the_log_begins,
@@ -924,6 +926,50 @@ async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {
         sequences(&store.events_after(Sequence(5), 9).await.unwrap().events),
         [6]
     );
+}
+
+async fn an_event_dated_years_ahead_does_not_keep_those_behind_it(store: &Shared) {
+    let years = 10 * 365 * 24 * 3600;
+    append(store, &session_revoked(&family(1), years)).await;
+    append(store, &subject_revoked("user:bob", years, years)).await;
+    for until in [10, 20, 100] {
+        append(store, &session_revoked(&family(2), until)).await;
+    }
+    assert_eq!(sweep(store, 50).await.events, 2);
+    assert_eq!(store.events_floor(), Sequence(4));
+    assert_eq!(sequences(&events_after(store, Sequence(4)).await.unwrap()), [5]);
+    // Whoever begins to follow learns of them all the same.
+    let left = store.events_left().await.unwrap();
+    assert_eq!(sequences(&left), [1, 2]);
+    assert_eq!(sweep(store, 101).await.events, 1);
+    assert_eq!(sweep(store, years + 1).await.events, 2);
+    assert!(store.events_left().await.unwrap().is_empty());
+    assert_eq!(store.events_floor(), Sequence(5));
+}
+
+async fn a_revocation_outlives_a_token_that_was_issued_by_a_clock_ahead(store: &Shared) {
+    let two_hours = 2 * 3600;
+    write(store, move |transaction| {
+        transaction.audit(&audit_record(two_hours, family(1).id)).unwrap();
+    })
+    .await;
+    // The clock is right again. What is revoked now ends tokens that live two hours longer.
+    append(store, &subject_revoked("user:ann", 100, 200)).await;
+    append(store, &session_revoked(&family(1), 100)).await;
+    let until = |event: &Event| event.relevant_until;
+    let events = events_after(store, Sequence(0)).await.unwrap();
+    assert!(events.iter().all(|event| until(event) == at(100 + two_hours)));
+    assert_eq!(sweep(store, 1000).await.events, 0);
+    let revoked = |store: &Shared| {
+        let revocations = store.revocations().read().unwrap();
+        revocations.revokes_family(&family(1)).is_some()
+    };
+    assert_eq!(sweep(store, 100 + two_hours).await.events, 0);
+    assert!(revoked(store));
+    assert_eq!(sweep(store, 101 + two_hours).await.events, 2);
+    assert!(revoked(store), "its family lives longer");
+    sweep(store, 201 + two_hours).await;
+    assert!(!revoked(store));
 }
 
 async fn a_sweep_removes_requests_and_audit_records(store: &Shared) {

@@ -232,6 +232,112 @@ fn a_job_that_holds_the_last_handle_of_its_store_does_not_hang() {
     });
 }
 
+#[test]
+fn a_commit_that_is_under_way_is_seen() {
+    let directory = TempDir::new().unwrap();
+    with_store(directory.path(), async |store| {
+        assert_eq!(store.committing_for(), None);
+        let before = store.group().unwrap();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let mut begun = Some(begun);
+        let handle = Arc::clone(store);
+        let caller = tokio::spawn(async move {
+            let job = move |transaction: &mut dyn tessera_store::Transaction| {
+                begun.take().map(|begun| begun.send(()));
+                waits.recv().unwrap();
+                transaction.put_family(&family(1))
+            };
+            handle.transact(job).await
+        });
+        has_begun.await.unwrap();
+        assert!(store.committing_for().is_some());
+        assert_eq!(store.group(), Some(before));
+        go_on.send(()).unwrap();
+        caller.await.unwrap().unwrap();
+        assert!(store.group() > Some(before));
+        put(store, &family(2)).await;
+    });
+}
+
+#[test]
+fn a_start_that_was_cut_off_is_taken_back() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    with_store(path, async |store| live_through(store, 60).await);
+    let before = answers_in(path);
+    // Killed in the midst of a start: half a copy, where the rows were set aside.
+    fs::rename(path.join("rows"), path.join("rows.before")).unwrap();
+    fs::create_dir(path.join("rows")).unwrap();
+    fs::write(path.join("rows/db"), b"half a copy").unwrap();
+    assert_eq!(answers_in(path), before);
+    // Killed while the rows that were set aside were removed, and while they were compacted.
+    fs::create_dir(path.join("rows.gone")).unwrap();
+    fs::create_dir(path.join("rows.new")).unwrap();
+    fs::write(path.join("rows.gone/db"), b"what was").unwrap();
+    assert_eq!(answers_in(path), before);
+    for name in ["rows.before", "rows.gone", "rows.new"] {
+        assert!(!path.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn compacting_keeps_everything_and_gives_space_back() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    with_store(path, async |store| {
+        live_through(store, 300).await;
+        for round in 0..300 {
+            put(store, &rotated(&family(1), at(round))).await;
+        }
+        while store.sweep(at(2000), at(2000), 1000).await.unwrap().more {}
+    });
+    let before = answers_in(path);
+    let options = SledOptions::default();
+    let (bytes_before, bytes_after) = SledStore::compact(path, options).unwrap();
+    assert!(bytes_after <= bytes_before, "{bytes_before} {bytes_after}");
+    assert_eq!(answers_in(path), before);
+}
+
+#[test]
+fn a_setting_that_can_t_be_is_not_taken_for_damage() {
+    let directory = TempDir::new().unwrap();
+    let options = SledOptions {
+        cache_capacity_bytes: 0,
+    };
+    let refused = SledStore::open(directory.path(), options).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Setting { .. }), "{refused}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn nobody_but_the_owner_can_read_what_is_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("data");
+    with_store(&path, async |store| put(store, &family(1)).await);
+    let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+    let modes = || {
+        [
+            mode(""),
+            mode("rows"),
+            mode("rows/db"),
+            mode("seal"),
+            mode("lock"),
+        ]
+    };
+    assert_eq!(modes(), [0o700, 0o700, 0o600, 0o600, 0o600]);
+    // As an earlier version made them.
+    for name in ["", "rows"] {
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for name in ["rows/db", "seal", "lock"] {
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    open(&path).map(drop).unwrap();
+    assert_eq!(modes(), [0o700, 0o700, 0o600, 0o600, 0o600]);
+}
+
 // === who may open ===
 
 #[test]

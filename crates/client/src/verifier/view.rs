@@ -323,7 +323,9 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
-    use tessera_core::{RealmKind, RealmName};
+    use tessera_core::{
+        Audience, ClientName, FamilyId, PolicyRevision, RealmKind, RealmName, Seconds, Subject, TokenId,
+    };
     use tessera_token::{ApiKeySecret, ServerKey, ServerKeys, SigningKeyPair, VerifyingKey};
 
     use super::*;
@@ -353,6 +355,63 @@ mod tests {
             keyring.insert(key.unwrap());
         }
         keyring
+    }
+
+    /// A verifier that knows the log up to place 5, and a token of that place and one of the next.
+    fn fresh_up_to_5() -> (Shared, [String; 2]) {
+        let shared = shared();
+        let sealed_by = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
+        let realm = RealmName::parse("production").unwrap();
+        let pair = SigningKeyPair::generate().unwrap();
+        let record = pair.to_record(&realm, &sealed_by, Timestamp::EPOCH).unwrap();
+        shared.put_keys(keyring(&[&record.public], None));
+        let now = shared.clock.now().floor_to_second();
+        let tokens = [5, 6].map(|rev| {
+            let claims = AccessClaims {
+                issuer: "urn:tessera".to_owned(),
+                subject: Subject::parse("user:ann").unwrap(),
+                audience: Audience::parse("api").unwrap(),
+                token_id: TokenId::from_bytes([2; 16]),
+                issued_at: now,
+                not_before: now,
+                expires_at: now.plus(Seconds(100)),
+                scopes: [Scope::parse("a:read").unwrap()].into_iter().collect(),
+                roles: Vec::new(),
+                realm: realm.clone(),
+                client: ClientName::parse("client:cms").unwrap(),
+                family: FamilyId::from_bytes([1; 16]),
+                generation: 1,
+                rev: Sequence(rev),
+                policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
+                bindings: Vec::new(),
+            };
+            access::sign(&claims, &pair).unwrap()
+        });
+        {
+            let mut known = shared.known_mut();
+            known.fresh_as_of = Some(Instant::now());
+            known.revoked.entries.advance(Sequence(5));
+        }
+        (shared, tokens)
+    }
+
+    #[test]
+    fn a_token_of_a_place_that_was_not_heard_of_is_not_allowed_before_it_is() {
+        let (shared, [known, ahead]) = fresh_up_to_5();
+        let bound = Duration::from_secs(10);
+        let is_allowed =
+            |token: &str, ahead| matches!(shared.decide(token, None, bound, ahead), Decision::Allow(_));
+        let is_stale =
+            |token: &str, ahead| matches!(shared.decide(token, None, bound, ahead), Decision::Stale { .. });
+        assert!(is_allowed(&known, Ahead::Refused));
+        assert!(is_stale(&ahead, Ahead::Refused));
+        // While nobody answers, those that fail open take it; after an answer nobody does.
+        let since = Instant::now();
+        assert!(is_allowed(&ahead, Ahead::AllowedUnheard(since)));
+        shared.known_mut().fresh_as_of = Some(since);
+        assert!(is_stale(&ahead, Ahead::AllowedUnheard(since)));
+        shared.known_mut().revoked.entries.advance(Sequence(6));
+        assert!(is_allowed(&ahead, Ahead::Refused));
     }
 
     #[test]

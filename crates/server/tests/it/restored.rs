@@ -4,7 +4,9 @@ use std::{fs, path::Path, sync::Arc};
 
 use tempfile::TempDir;
 use tessera_authority::{Restoring, end_everything};
-use tessera_core::{Clock, KeyStatus, OnPolicyLoss, Realm, RealmKind, RealmLimits, SystemClock};
+use tessera_core::{
+    Clock, KeyStatus, OnPolicyLoss, Realm, RealmKind, RealmLimits, Seconds, SystemClock, Timestamp,
+};
 use tessera_proto::v1::{
     IssueRequest, WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
@@ -87,16 +89,27 @@ struct Opened {
 
 impl Opened {
     async fn at(path: &Path, server_key: &str) -> Self {
+        Self::at_time(path, server_key, Setup::default().begins_at).await
+    }
+
+    async fn at_time(path: &Path, server_key: &str, begins_at: Timestamp) -> Self {
         let store: Arc<dyn Store> = Arc::new(SledStore::open(path, SledOptions::default()).unwrap());
         let world = World::with(Setup {
             store: Arc::clone(&store),
             server_key: ServerKey::parse(server_key).unwrap(),
+            begins_at,
             ..Setup::default()
         });
         Self {
             world: world.await,
             store,
         }
+    }
+
+    /// As a kill leaves it: nothing more is written.
+    async fn kill(self) {
+        self.world.serving.abort();
+        self.store.close().await.unwrap();
     }
 
     async fn close(mut self) {
@@ -241,4 +254,37 @@ async fn api_keys_of_the_copy_end_where_that_is_asked_for() {
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert!(reason(&refused).contains("CLIENT_AUTH_FAILED"), "{refused:?}");
     opened.close().await;
+}
+
+/// A retry of the last refresh after the authority was away for `away`, and back for `back`.
+async fn retried(away: Seconds, back: Seconds) -> Result<bool, String> {
+    let folder = TempDir::new().unwrap();
+    let (path, server_key) = (
+        folder.path().join("data"),
+        ServerKey::generate().unwrap().to_paserk().to_string(),
+    );
+    let opened = Opened::at(&path, &server_key).await;
+    let app = opened.world.client("production", "app").await;
+    let spent = refresh_token(app.issue_for("user:ann").await.tokens.as_ref());
+    app.refresh(&spent).await.unwrap();
+    let (key, killed_at) = (app.api_key.clone(), opened.world.clock.now());
+    opened.kill().await;
+
+    let opened = Opened::at_time(&path, &server_key, killed_at.plus(away)).await;
+    opened.world.clock.advance(back);
+    let answer = opened.world.with_key(&key).refresh(&spent).await;
+    opened.close().await;
+    answer
+        .map(|answer| answer.replayed)
+        .map_err(|status| reason(&status))
+}
+
+#[tokio::test]
+async fn time_in_which_nobody_could_answer_does_not_count_against_the_grace_window() {
+    let reused = Err("Unauthenticated / REFRESH_TOKEN_REUSED".to_owned());
+    assert_eq!(retried(Seconds(12), Seconds(0)).await, Ok(true));
+    assert_eq!(retried(Seconds::HOUR, Seconds(9)).await, Ok(true));
+    // After the window a repeated token is a theft.
+    assert_eq!(retried(Seconds::HOUR, Seconds(11)).await, reused);
+    assert_eq!(retried(Seconds(0), Seconds(11)).await, reused);
 }

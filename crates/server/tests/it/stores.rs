@@ -33,6 +33,7 @@ pub(crate) struct Fragile {
     store: MemoryStore,
     is_broken: AtomicBool,
     hold: Mutex<Option<Hold>>,
+    committing_for: Mutex<Option<Duration>>,
 }
 
 /// Where the next write waits.
@@ -47,6 +48,7 @@ impl Fragile {
             store: MemoryStore::new(),
             is_broken: AtomicBool::new(false),
             hold: Mutex::new(None),
+            committing_for: Mutex::new(None),
         })
     }
 
@@ -179,6 +181,10 @@ impl Store for Fragile {
         limit: usize,
     ) -> Result<SweepReport, StoreError> {
         self.store.sweep(horizon, audit_before, limit).await
+    }
+
+    fn committing_for(&self) -> Option<Duration> {
+        *self.committing_for.lock().unwrap()
     }
 
     fn is_healthy(&self) -> bool {
@@ -448,4 +454,22 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
         Some(&last),
         "it may resume where it was cut off"
     );
+}
+
+#[tokio::test]
+async fn a_disk_that_stands_still_turns_readiness_off_until_it_is_well() {
+    let store = Fragile::new();
+    let world = World::with(Setup {
+        store: store.clone(),
+        ..Setup::default()
+    })
+    .await;
+    assert!(world.authority.is_ready());
+    *store.committing_for.lock().unwrap() = Some(Duration::from_secs(4));
+    assert!(world.authority.is_ready());
+    *store.committing_for.lock().unwrap() = Some(Duration::from_secs(6));
+    assert!(!world.authority.is_ready());
+    assert_eq!(world.authority.commit_waiting(), Duration::from_secs(6));
+    *store.committing_for.lock().unwrap() = None;
+    assert!(world.authority.is_ready());
 }

@@ -89,6 +89,7 @@ pub(crate) struct Setup {
     pub(crate) policy_watch: bool,
     pub(crate) proxies: bool,
     pub(crate) server_key: ServerKey,
+    pub(crate) begins_at: Timestamp,
 }
 
 impl Default for Setup {
@@ -105,6 +106,7 @@ impl Default for Setup {
             policy_watch: false,
             proxies: true,
             server_key: ServerKey::generate().unwrap(),
+            begins_at: Timestamp::from_seconds(1_795_000_000),
         }
     }
 }
@@ -214,7 +216,7 @@ impl World {
     }
 
     pub(crate) async fn in_folder(setup: Setup, policy: PolicyFolder) -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000)));
+        let clock = Arc::new(ManualClock::new(setup.begins_at));
         let realms = RealmKind::ALL.map(|kind| Realm {
             name: realm(kind.as_str()),
             kind,
