@@ -59,17 +59,21 @@ fn framed_revocation_service() -> Service {
         .client_streaming()
         .server_streaming()
         .build();
-    let await_propagation = Method::builder()
-        .name("await_propagation")
-        .route_name("AwaitPropagation")
-        .input_type("crate::v1::AwaitPropagationRequest")
-        .output_type("crate::v1::AwaitPropagationResponse")
-        .codec_path("tonic_prost::ProstCodec")
-        .build();
+    let unary = |name: &str, route: &str| {
+        Method::builder()
+            .name(name)
+            .route_name(route)
+            .input_type(format!("crate::v1::{route}Request"))
+            .output_type(format!("crate::v1::{route}Response"))
+            .codec_path("tonic_prost::ProstCodec")
+            .build()
+    };
     Service::builder()
         .name("RevocationService")
         .package("tessera.v1")
         .method(watch)
-        .method(await_propagation)
+        .method(unary("await_propagation", "AwaitPropagation"))
+        .method(unary("list_subscribers", "ListSubscribers"))
+        .method(unary("evict_subscriber", "EvictSubscriber"))
         .build()
 }

@@ -263,6 +263,18 @@ pub enum WatchError {
     /// The events after the cursor are no longer kept.
     #[error("the events after that place are no longer kept: start with a snapshot")]
     CursorExpired,
+    /// An administrator evicted the subscriber.
+    #[error("this subscriber was evicted: an administrator sent it away for a while")]
+    Evicted {
+        /// When it may come back.
+        until_free: Duration,
+    },
+    /// A required subscriber would go on answering for too long without hearing of revocations.
+    #[error("staleness_bound of a required subscriber must be at most {} s", max.as_secs())]
+    BoundTooLong {
+        /// The longest.
+        max: Duration,
+    },
     /// Too many streams of one required subscriber's name are open, or ended within its staleness bound.
     #[error("too many streams have this subscriber's name: give each process its own")]
     NameCrowded {

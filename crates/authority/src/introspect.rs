@@ -92,10 +92,7 @@ impl Authority {
     /// [`IntrospectError::CursorInvalid`] where it is no cursor of this log,
     /// [`IntrospectError::NotFreshEnough`] where it is not reached within 5 s or `patience`.
     pub async fn wait_for(&self, cursor: &str, patience: Option<Duration>) -> Result<(), IntrospectError> {
-        let cursor = Cursor::parse(cursor).map_err(|_| IntrospectError::CursorInvalid)?;
-        if cursor.log != self.store.log_id() {
-            return Err(IntrospectError::CursorInvalid);
-        }
+        let cursor = self.given_cursor(cursor).ok_or(IntrospectError::CursorInvalid)?;
         let wait = patience.map_or(FRESHNESS_WAIT_MAX, |patience| patience.min(FRESHNESS_WAIT_MAX));
         let mut committed = self.store.committed();
         let reached = committed.wait_for(|committed| *committed >= cursor.sequence);

@@ -31,6 +31,7 @@ mod revoke;
 mod sessions;
 mod settle;
 mod setup;
+mod subscribers;
 mod sweep;
 mod timekeeping;
 mod tokens;
@@ -45,7 +46,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tessera_core::{Clock, Cursor, Realm, RealmName, Sequence, Timestamp};
+use tessera_core::{Clock, Cursor, CursorTag, FilterDigest, Realm, RealmName, Sequence, Timestamp};
 use tessera_policy::Policy;
 use tessera_store::Store;
 use tessera_token::ServerKeys;
@@ -65,7 +66,7 @@ pub use judge::{Judged, NotGood, Wanted};
 pub use keys::PublishedKey;
 pub use list::{LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use plan::{Plan, PlanId};
-pub use propagation::{Propagated, StalenessBound};
+pub use propagation::{Propagated, StalenessBound, SubscriberState};
 pub use refresh::{RefreshRequest, Refreshed};
 pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
 pub use restored::{Restored, Restoring, end_everything};
@@ -102,6 +103,7 @@ pub struct Authority {
     keys: ArcSwap<KeySet>,
     verified: VerifiedTokens,
     watch_stall_max: Duration,
+    staleness_bound_max: StalenessBound,
     subscribers: Subscribers,
     gatherings: Gatherings,
     /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
@@ -160,6 +162,13 @@ impl Authority {
         Ok(self.store.close().await?)
     }
 
+    /// Whether something was presented that only a later state of the data directory can have given, so that the
+    /// directory was restored without `tessera restored`.
+    #[must_use]
+    pub fn was_put_back(&self) -> bool {
+        self.is_put_back.is_noted()
+    }
+
     /// The place of the log that is committed now.
     #[must_use]
     pub fn place(&self) -> Cursor {
@@ -175,11 +184,27 @@ impl Authority {
     }
 
     fn cursor_at(&self, sequence: Sequence) -> Cursor {
-        Cursor {
+        self.cursor_of(sequence, FilterDigest::NONE)
+    }
+
+    fn cursor_of(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
+        self.server_keys.authenticate_cursor(Cursor {
             log: self.store.log_id(),
             sequence,
-            filter: tessera_core::FilterDigest::NONE,
+            filter,
+            tag: CursorTag::default(),
+        })
+    }
+
+    /// A cursor that this authority gave, of the log that it has now; none for anything else.
+    fn given_cursor(&self, text: &str) -> Option<Cursor> {
+        let cursor = Cursor::parse(text).ok()?;
+        let is_given = cursor.log == self.store.log_id() && self.server_keys.gave_cursor(&cursor);
+        if is_given && cursor.sequence > self.committed() {
+            // It once was at a place that it has not reached now.
+            self.is_put_back.note("a cursor");
         }
+        is_given.then_some(cursor)
     }
 
     /// Refuses `principal` unless policy permits.

@@ -14,9 +14,12 @@ use std::{
     time::Duration,
 };
 
-use tessera_core::{RealmName, Sequence, SubscriberName};
+use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_store::{Store, StoreError, StoreExt};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::error::WatchError;
 
@@ -45,6 +48,38 @@ const STREAMS_PER_NAME_MAX: usize = 256;
 /// How long a subscriber that failed closed is still counted, once its stream has ended.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
+/// How long an evicted subscriber may not come back as a required one.
+pub(crate) const EVICTED_FOR: Duration = Duration::from_secs(600);
+/// From this many streams on, waiting calls look less often.
+const MANY_STREAMS: usize = 64;
+/// How often they look then.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The name of a subscriber: each client has names of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnedName {
+    pub(crate) realm: RealmName,
+    pub(crate) client: ClientName,
+    pub(crate) name: SubscriberName,
+}
+
+/// One stream of a required subscriber, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriberState {
+    /// The client that it is.
+    pub client: ClientName,
+    /// Its name for itself.
+    pub name: SubscriberName,
+    /// The last place of the log that it has acknowledged.
+    pub acknowledged: Sequence,
+    /// How long it has been silent.
+    pub silent_for: Duration,
+    /// How long it goes on answering by what it knows.
+    pub bound: Duration,
+    /// Whether its stream is open.
+    pub is_open: bool,
+}
+
 /// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
 /// of one name are one process that reconnected or two that accept tokens, nobody here can know.
 pub(crate) struct Subscribers {
@@ -63,8 +98,10 @@ struct Earlier {
 
 #[derive(Default)]
 struct Known {
-    streams: BTreeMap<(RealmName, SubscriberName, u64), Subscriber>,
+    streams: BTreeMap<(OwnedName, u64), Subscriber>,
     joined: u64,
+    /// Those that may not come back before this.
+    evicted: BTreeMap<OwnedName, Instant>,
 }
 
 struct Subscriber {
@@ -72,16 +109,16 @@ struct Subscriber {
     heard_at: Instant,
     bound: StalenessBound,
     /// Of its membership, which goes with the stream.
-    stream: Weak<()>,
+    stream: Weak<Notify>,
 }
 
 /// A subscriber's place among the required ones, held by its stream.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    realm: RealmName,
-    name: SubscriberName,
+    name: OwnedName,
     number: u64,
-    stream: Arc<()>,
+    /// Woken when it is evicted.
+    stream: Arc<Notify>,
 }
 
 impl Subscribers {
@@ -102,29 +139,32 @@ impl Subscribers {
     /// [`keep_bound`](Self::keep_bound).
     pub(crate) fn join(
         &self,
-        realm: RealmName,
-        name: SubscriberName,
+        name: OwnedName,
         acknowledged: Sequence,
         bound: StalenessBound,
     ) -> Result<Membership, WatchError> {
         let now = Instant::now();
         let mut known = self.lock();
+        known.evicted.retain(|_, until| now < *until);
+        if let Some(until) = known.evicted.get(&name) {
+            return Err(WatchError::Evicted {
+                until_free: until.saturating_duration_since(now),
+            });
+        }
         // An earlier stream of the name that refuses by itself, and will not be heard again, is followed by
         // this one.
-        known.streams.retain(|(of, called, _), other| {
-            *of != realm || *called != name || other.is_open() || !other.has_failed_closed(now)
-        });
-        let first = (realm.clone(), name.clone(), 0);
-        let last = (realm.clone(), name.clone(), u64::MAX);
-        if known.streams.range(first..=last).count() >= STREAMS_PER_NAME_MAX {
+        known
+            .streams
+            .retain(|(of, _), other| *of != name || other.is_open() || !other.has_failed_closed(now));
+        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        if known.streams.range(of_name).count() >= STREAMS_PER_NAME_MAX {
             return Err(WatchError::NameCrowded { until_free: bound.0 });
         }
         known.joined += 1;
         let member = Membership {
-            realm,
             name,
             number: known.joined,
-            stream: Arc::new(()),
+            stream: Arc::default(),
         };
         let subscriber = Subscriber {
             acknowledged,
@@ -138,6 +178,36 @@ impl Subscribers {
         Ok(member)
     }
 
+    /// The required subscribers of a realm.
+    pub(crate) fn list(&self, realm: &RealmName) -> Vec<SubscriberState> {
+        let now = Instant::now();
+        let known = self.lock();
+        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        streams
+            .map(|((of, _), subscriber)| SubscriberState {
+                client: of.client.clone(),
+                name: of.name.clone(),
+                acknowledged: subscriber.acknowledged,
+                silent_for: now.saturating_duration_since(subscriber.heard_at),
+                bound: subscriber.bound.0,
+                is_open: subscriber.is_open(),
+            })
+            .collect()
+    }
+
+    /// Ends the streams of a name, which may not come back for a while. Until their bound has passed they are
+    /// waited for: they may go on answering for so long. Gives how many streams were open.
+    pub(crate) fn evict(&self, name: &OwnedName) -> usize {
+        let mut known = self.lock();
+        known.evicted.insert(name.clone(), Instant::now() + EVICTED_FOR);
+        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        let open = known
+            .streams
+            .range(of_name)
+            .filter_map(|(_, subscriber)| subscriber.stream.upgrade());
+        open.map(|stream| stream.notify_one()).count()
+    }
+
     /// The subscriber sent a message, perhaps an acknowledgement.
     pub(crate) fn heard(&self, member: &Membership, acknowledged: Option<Sequence>) {
         if let Some(subscriber) = self.lock().streams.get_mut(&member.key()) {
@@ -146,7 +216,10 @@ impl Subscribers {
                 subscriber.acknowledged = subscriber.acknowledged.max(sequence);
             }
         }
-        self.changed.send_replace(());
+        // Who only said that it is there is waited for later, which those who wait find by themselves.
+        if acknowledged.is_some() {
+            self.changed.send_replace(());
+        }
     }
 
     /// Keeps in the store how long the realm's required subscribers may go on answering, where that is
@@ -171,7 +244,7 @@ impl Subscribers {
     /// again, and accepts again then.
     fn longest_bound(&self, realm: &RealmName) -> Duration {
         let known = self.lock();
-        let streams = known.streams.iter().filter(|((of, ..), _)| of == realm);
+        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
         let longest = streams.map(|(_, subscriber)| subscriber.bound.0).max();
         let earlier = self.earlier.bound(realm, Instant::now());
         longest.max(earlier).unwrap_or_default()
@@ -190,6 +263,11 @@ impl Subscribers {
                     }
                 }
             }
+            // Many acknowledge at about the same time: one look for several of them.
+            if self.lock().streams.len() >= MANY_STREAMS {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                changed.borrow_and_update();
+            }
         }
     }
 
@@ -206,14 +284,14 @@ impl Subscribers {
         let mut streams = known
             .streams
             .iter()
-            .filter(|((of, ..), _)| of == realm)
+            .filter(|((of, _), _)| of.realm == *realm)
             .peekable();
-        while let Some(((_, name, _), subscriber)) = streams.next() {
+        while let Some(((name, _), subscriber)) = streams.next() {
             if subscriber.acknowledged >= sequence {
                 propagated.acknowledged += 1;
             } else if subscriber.has_failed_closed(now) {
                 // Where a later stream has its name, this one is no subscriber any more.
-                let is_followed = streams.peek().is_some_and(|((_, next, _), _)| next == name);
+                let is_followed = streams.peek().is_some_and(|((next, _), _)| next == name);
                 propagated.failed_closed += u32::from(!is_followed);
             } else {
                 let at = subscriber.fails_closed_at() + Duration::from_millis(1);
@@ -229,8 +307,13 @@ impl Subscribers {
 }
 
 impl Membership {
-    fn key(&self) -> (RealmName, SubscriberName, u64) {
-        (self.realm.clone(), self.name.clone(), self.number)
+    /// Ready when an administrator evicts it.
+    pub(crate) async fn evicted(&self) {
+        self.stream.notified().await;
+    }
+
+    fn key(&self) -> (OwnedName, u64) {
+        (self.name.clone(), self.number)
     }
 }
 
@@ -284,8 +367,15 @@ mod tests {
 
     fn join_with(subscribers: &Subscribers, name: &str, bound: Duration) -> Membership {
         let bound = StalenessBound(bound);
-        let name = SubscriberName::parse(name).unwrap();
-        subscribers.join(realm(), name, Sequence(0), bound).unwrap()
+        subscribers.join(owned(name), Sequence(0), bound).unwrap()
+    }
+
+    fn owned(name: &str) -> OwnedName {
+        OwnedName {
+            realm: realm(),
+            client: ClientName::parse("client:videos").unwrap(),
+            name: SubscriberName::parse(name).unwrap(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -394,15 +484,45 @@ mod tests {
         for _ in 0..STREAMS_PER_NAME_MAX {
             join(&subscribers, "one");
         }
-        let again = |name: &str| {
-            let name = SubscriberName::parse(name).unwrap();
-            subscribers.join(realm(), name, Sequence(0), StalenessBound::default())
-        };
+        let again = |name: &str| subscribers.join(owned(name), Sequence(0), StalenessBound::default());
         assert!(again("one").is_err());
         again("two").unwrap();
         tokio::time::advance(Duration::from_secs(6)).await;
         again("one").unwrap();
         assert_eq!(subscribers.lock().streams.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_are_a_clients_own() {
+        let subscribers = none_earlier();
+        for _ in 0..STREAMS_PER_NAME_MAX {
+            join(&subscribers, "one");
+        }
+        let other = OwnedName {
+            client: ClientName::parse("client:other").unwrap(),
+            ..owned("one")
+        };
+        subscribers
+            .join(other, Sequence(0), StalenessBound::default())
+            .unwrap();
+    }
+
+    /// It may go on answering until its bound has passed, and is waited for so long.
+    #[tokio::test(start_paused = true)]
+    async fn an_evicted_subscriber_is_told_and_stays_away() {
+        let subscribers = none_earlier();
+        let member = join(&subscribers, "one");
+        assert_eq!(subscribers.list(&realm()).len(), 1);
+        assert_eq!(subscribers.evict(&owned("one")), 1);
+        member.evicted().await;
+        drop(member);
+        let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
+        assert!(matches!(again(), Err(WatchError::Evicted { .. })));
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        tokio::time::advance(EVICTED_FOR).await;
+        again().unwrap();
     }
 
     /// Who they were nobody knows; but not for longer than their bound do they accept anything.

@@ -33,6 +33,10 @@ use crate::{
 pub(crate) struct PutBack(AtomicBool);
 
 impl PutBack {
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Says so in the log, once: there may be many such tokens.
     pub(crate) fn note(&self, what: &str) {
         if !self.0.swap(true, Ordering::Relaxed) {

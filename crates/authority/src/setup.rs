@@ -18,8 +18,15 @@ use tessera_token::{KeyError, NoEntropy, ServerKeys, SigningKeyPair};
 use tokio::sync::watch as signal;
 
 use crate::{
-    Authority, Unavailable, apply::realm_unknown, disabled::DisabledClients, gathering::Gatherings,
-    keys::KeySet, propagation::Subscribers, reload::PolicyHistory, restored::PutBack, revoke::publish_key,
+    Authority, Unavailable,
+    apply::realm_unknown,
+    disabled::DisabledClients,
+    gathering::Gatherings,
+    keys::KeySet,
+    propagation::{StalenessBound, Subscribers},
+    reload::PolicyHistory,
+    restored::PutBack,
+    revoke::publish_key,
     verified::VerifiedTokens,
 };
 
@@ -41,11 +48,16 @@ pub struct Options {
     pub verified_tokens_max: u64,
     /// How long a watcher's full queue may stand still before its subscriber is ended.
     pub watch_stall_max: Duration,
+    /// How long a required subscriber may go on answering without hearing of revocations; every revocation
+    /// that waits for subscribers may wait so long.
+    pub staleness_bound_max: Duration,
 }
 
 impl Options {
     /// Ten seconds.
     pub const WATCH_STALL_MAX: Duration = Duration::from_secs(10);
+    /// What [`Options::staleness_bound_max`] is by default.
+    pub const STALENESS_BOUND_MAX: Duration = Duration::from_secs(60);
 }
 
 /// An authority can't be opened.
@@ -91,6 +103,7 @@ impl Authority {
             clock,
             verified_tokens_max,
             watch_stall_max,
+            staleness_bound_max,
         } = options;
         if realms.is_empty() {
             return Err(SetupError::NoRealm);
@@ -134,6 +147,7 @@ impl Authority {
             keys: ArcSwap::from_pointee(keys),
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
+            staleness_bound_max: StalenessBound(staleness_bound_max),
             subscribers,
             gatherings: Gatherings::default(),
             key_changes: tokio::sync::Mutex::default(),

@@ -16,6 +16,8 @@ use crate::{Authority, Unavailable};
 /// Rows removed in one commit.
 const STEP: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(5);
+/// After how many sweeps dead API keys are looked for: at the start, and about each hour.
+const API_KEYS_EACH: u64 = 720;
 
 impl Authority {
     /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
@@ -56,7 +58,10 @@ impl Authority {
                 tracing::debug!(?report, "removed what is dead");
             }
             if !report.more {
-                self.sweeps.fetch_add(1, Ordering::Relaxed);
+                if self.sweeps.fetch_add(1, Ordering::Relaxed) % API_KEYS_EACH == 0 {
+                    let purged = self.purge_api_keys(horizon).await?;
+                    tracing::debug!(purged, "looked for dead API keys");
+                }
                 return Ok(());
             }
         }

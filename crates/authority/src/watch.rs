@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     AuthenticateError, Authority, Principal,
     error::{CallNotAllowed, Unavailable, WatchError},
-    propagation::{Membership, Propagated, StalenessBound},
+    propagation::{EVICTED_FOR, Membership, OwnedName, Propagated, StalenessBound},
 };
 
 /// How many events a subscriber that took nothing for a while may be behind.
@@ -122,6 +122,8 @@ pub enum WatchEnd {
     Refused(AuthenticateError),
     /// Policy does not let it watch any more.
     NotAllowed(CallNotAllowed),
+    /// An administrator evicted it; it may come back after this time.
+    Evicted(Duration),
     /// It did not read; it may resume after the cursor.
     SlowConsumer(Cursor),
     /// The server stops; it may resume after the cursor.
@@ -185,6 +187,14 @@ impl Authority {
         inbox: mpsc::Receiver<SubscriberMessage>,
     ) -> Result<Watcher, WatchError> {
         self.require(&principal, &Permission::Watch)?;
+        if start.required {
+            self.require(&principal, &Permission::RequireWatch)?;
+            if start.staleness_bound > self.staleness_bound_max {
+                return Err(WatchError::BoundTooLong {
+                    max: self.staleness_bound_max.0,
+                });
+            }
+        }
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
@@ -202,8 +212,12 @@ impl Authority {
         let required = start.subscriber.filter(|_| start.required);
         let member = required
             .map(|name| {
-                self.subscribers
-                    .join(realm.clone(), name, acknowledged, start.staleness_bound)
+                let owned = OwnedName {
+                    realm: realm.clone(),
+                    client: principal.client().clone(),
+                    name,
+                };
+                self.subscribers.join(owned, acknowledged, start.staleness_bound)
             })
             .transpose()?;
         if member.is_some() {
@@ -267,15 +281,9 @@ impl Authority {
 
     /// A cursor of this log, at a place that it has reached.
     fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
-        let cursor = Cursor::parse(text).map_err(|_| WatchError::CursorInvalid)?;
-        if cursor.log != self.store.log_id() {
-            return Err(WatchError::CursorInvalid);
-        }
-        if cursor.sequence > self.committed() {
-            self.is_put_back.note("a cursor");
-            return Err(WatchError::CursorInvalid);
-        }
-        Ok(cursor)
+        self.given_cursor(text)
+            .filter(|cursor| cursor.sequence <= self.committed())
+            .ok_or(WatchError::CursorInvalid)
     }
 }
 
@@ -326,8 +334,15 @@ impl Watcher {
     async fn turn(&mut self) -> Result<(), WatchEnd> {
         let is_behind = self.is_behind();
         let is_free = self.owed.is_none();
+        let evicted = async {
+            match &mut self.member {
+                Some(member) => member.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            () = evicted => Err(WatchEnd::Evicted(EVICTED_FOR)),
             () = drained(&mut self.draining) => Err(WatchEnd::Draining(self.cursor())),
             message = self.inbox.recv(), if is_free && self.speaks => self.hear(message),
             _ = self.ticks.tick(), if is_free => self.tick().await,
@@ -454,10 +469,7 @@ impl Watcher {
     }
 
     fn cursor_at(&self, sequence: Sequence) -> Cursor {
-        Cursor {
-            filter: self.filter_digest,
-            ..self.authority.cursor_at(sequence)
-        }
+        self.authority.cursor_of(sequence, self.filter_digest)
     }
 }
 

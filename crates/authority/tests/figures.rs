@@ -134,6 +134,7 @@ async fn open(store: Arc<dyn Store>, folder: &Path) -> Arc<Authority> {
         clock: Arc::new(SystemClock),
         verified_tokens_max: 1000,
         watch_stall_max: Options::WATCH_STALL_MAX,
+        staleness_bound_max: Options::STALENESS_BOUND_MAX,
     })
     .await
     .unwrap()

@@ -124,6 +124,11 @@ pub(crate) enum Command {
     Revoke(Revoke),
     /// Follow the revocation log.
     Watch(Watch),
+    /// List the verifiers that revocations wait for, and evict one.
+    Subscribers {
+        #[command(subcommand)]
+        command: Subscribers,
+    },
     /// Make, list, roll and revoke API keys.
     Apikey {
         #[command(subcommand)]
@@ -351,6 +356,19 @@ pub(crate) struct Watch {
     /// Show checkpoints too.
     #[arg(long)]
     pub(crate) checkpoints: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Subscribers {
+    /// List required subscribers: how far each is behind, and for how long it has been silent.
+    List,
+    /// End the streams of one; it may not come back as a required one for ten minutes.
+    Evict {
+        /// The client that it is, without `client:`.
+        client: String,
+        /// Its name for itself, as the list shows it.
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]

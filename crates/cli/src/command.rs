@@ -9,6 +9,7 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod store;
+pub(crate) mod subscribers;
 pub(crate) mod token;
 pub(crate) mod watch;
 

@@ -68,6 +68,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Store { command } => command::store::run(&command, &output).await?,
         Command::Token { command } => return command::token::run(command, &connection, &output).await,
         Command::Revoke(revoke) => command::revoke::run(revoke, &connection, &output).await?,
+        Command::Subscribers { command } => {
+            command::subscribers::run(command, &connection, &output).await?;
+        }
         Command::Watch(watch) => command::watch::run(watch, &connection, &output).await?,
         Command::Apikey { command } => command::apikey::run(command, &connection, &output).await?,
         Command::Session { command } => command::session::run(command, &connection, &output).await?,

@@ -26,7 +26,7 @@ pub use api_key::{ApiKey, ApiKeyStatus};
 pub use audit::{AuditAction, AuditRecord};
 pub use claims::AccessClaims;
 pub use clock::{Clock, ClockState, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime};
-pub use cursor::{Cursor, FilterDigest};
+pub use cursor::{Cursor, CursorTag, FilterDigest};
 pub use event::{Event, EventBody, EventKind, EventTarget, LEEWAY_MAX, Sequence};
 pub use family::{Chain, Family, FamilyState, Refreshable, RevokeReason, SecretHash};
 pub use id::{ApiKeyId, DecisionId, FamilyId, KeyId, LogId, PolicyRevision, RequestId, TokenId};

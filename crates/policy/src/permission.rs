@@ -19,6 +19,12 @@ pub enum Permission {
     Introspect,
     /// Watch the revocation log.
     Watch,
+    /// Watch as a subscriber whom AwaitPropagation waits for.
+    RequireWatch,
+    /// List required subscribers.
+    ReadSubscribers,
+    /// Evict required subscribers.
+    EvictSubscribers,
     /// Create API keys of this client, roll them, and enable it.
     CreateApiKeysOf(ClientName),
     /// Revoke API keys of this client, roll them, and disable it.
@@ -80,9 +86,12 @@ impl Permission {
     }
 
     /// Those without a name in them.
-    pub const FIXED: [Self; 11] = [
+    pub const FIXED: [Self; 14] = [
         Self::Introspect,
         Self::Watch,
+        Self::RequireWatch,
+        Self::ReadSubscribers,
+        Self::EvictSubscribers,
         Self::CreateApiKeys,
         Self::ReadApiKeys,
         Self::RevokeApiKeys,
@@ -103,6 +112,9 @@ impl Permission {
             Self::RevokeApiKeysOf(client) => return (format!("tessera/api-keys/{client}"), "revoke"),
             Self::Introspect => ("tessera/tokens", "introspect"),
             Self::Watch => ("tessera/revocations", "watch"),
+            Self::RequireWatch => ("tessera/revocations", "require"),
+            Self::ReadSubscribers => ("tessera/subscribers", "read"),
+            Self::EvictSubscribers => ("tessera/subscribers", "evict"),
             Self::CreateApiKeys => ("tessera/api-keys", "create"),
             Self::ReadApiKeys => ("tessera/api-keys", "read"),
             Self::RevokeApiKeys => ("tessera/api-keys", "revoke"),

@@ -11,6 +11,7 @@ use std::{
 
 use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tessera_authority::Options;
 use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 
 use crate::{
@@ -116,6 +117,8 @@ pub struct ServerConfig {
     /// Proxies whose `x-forwarded-for` says who calls: addresses, or ranges such as `10.0.0.0/8`.
     #[serde(deserialize_with = "address_ranges")]
     pub trusted_proxies: Vec<AddressRange>,
+    /// How long a required verifier may go on answering without hearing of revocations.
+    pub staleness_bound_max: Time<1, 3600>,
     /// The longest that a call may take.
     pub call_time_max: Time<1, 3600>,
     /// How long calls under way may go on once the server stops.
@@ -400,6 +403,7 @@ impl Default for ServerConfig {
             refusals_per_second_per_address: Count::of(rate(Some(limits.refusals_per_second_per_address))),
             proxy_checks_per_second: Count::of(rate(Some(limits.proxy_checks_per_second))),
             trusted_proxies: Vec::new(),
+            staleness_bound_max: Time::of(Options::STALENESS_BOUND_MAX),
             call_time_max: Time::of(limits.call_time_max),
             drain_time_max: Time::of(limits.drain_time_max),
             verified_tokens_max: Count::of(20_000),

@@ -202,6 +202,16 @@ pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequ
     })
 }
 
+/// The subscriber to evict.
+pub(crate) fn evict_subscriber(
+    wire: &v1::EvictSubscriberRequest,
+) -> Result<(ClientName, SubscriberName), Status> {
+    let mut fields = Fields::default();
+    let client = fields.required("client", &wire.client, ClientName::from_short);
+    let name = fields.required("name", &wire.name, SubscriberName::parse);
+    fields.finish(client.zip(name))
+}
+
 /// The name of a client.
 pub(crate) fn client_name(text: &str) -> Result<ClientName, Status> {
     let mut fields = Fields::default();

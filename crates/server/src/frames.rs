@@ -59,7 +59,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use tessera_core::{EventBody, LogId, RealmName, Sequence, Timestamp};
+    use tessera_core::{CursorTag, EventBody, LogId, RealmName, Sequence, Timestamp};
 
     use super::*;
 
@@ -79,6 +79,7 @@ mod tests {
             log: LogId::from_bytes([7; 16]),
             sequence: Sequence(sequence),
             filter: FilterDigest([filter; 32]),
+            tag: CursorTag::default(),
         }
     }
 

@@ -133,6 +133,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         server_keys,
         verified_tokens_max: config.server.verified_tokens_max.number().into(),
         watch_stall_max: Options::WATCH_STALL_MAX,
+        staleness_bound_max: config.server.staleness_bound_max.get(),
     });
     Ok(authority.await?)
 }

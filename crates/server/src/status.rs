@@ -252,6 +252,18 @@ fn field(name: &str, problem: &str) -> Status {
     invalid_fields(vec![(name.to_owned(), problem.to_owned())])
 }
 
+fn evicted(until_free: Duration) -> Status {
+    with(
+        Code::Unavailable,
+        ErrorReason::SubscriberEvicted,
+        "an administrator evicted this subscriber",
+        &[],
+        |details| {
+            details.set_retry_info(Some(until_free));
+        },
+    )
+}
+
 fn at_cursor(code: Code, reason: ErrorReason, message: &str, cursor: &Cursor) -> Status {
     with(code, reason, message, &[("cursor", cursor.to_string())], |_| {})
 }
@@ -456,6 +468,8 @@ impl IntoStatus for WatchError {
                 vec![("cursor".to_owned(), self.to_string())],
             ),
             Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
+            Self::Evicted { until_free } => evicted(until_free),
+            Self::BoundTooLong { .. } => field("staleness_bound", &self.to_string()),
             Self::NameCrowded { until_free } => with(
                 Code::ResourceExhausted,
                 ErrorReason::RateLimited,
@@ -533,6 +547,7 @@ impl IntoStatus for WatchEnd {
         match self {
             WatchEnd::Refused(error) => error.into_status(),
             WatchEnd::NotAllowed(error) => WatchError::NotAllowed(error).into_status(),
+            WatchEnd::Evicted(until_free) => evicted(until_free),
             WatchEnd::SlowConsumer(cursor) => at_cursor(
                 Code::ResourceExhausted,
                 ErrorReason::SlowConsumer,

@@ -96,6 +96,8 @@ suite![
     a_later_cutoff_never_shortens_an_earlier_one,
     requests_are_remembered_and_replaced,
     api_keys_are_listed_by_realm,
+    api_keys_are_removed,
+    clients_are_disabled_and_enabled,
     signing_keys_are_listed_oldest_first,
     audit_records_are_in_the_commit_of_what_they_record,
     a_sweep_removes_families_that_are_dead_and_no_others,
@@ -794,6 +796,49 @@ async fn api_keys_are_listed_by_realm(store: &Shared) {
     );
     assert_eq!(page("sandbox", None, 10).await.items, [api_key(2, "sandbox")]);
     assert!(page("none", None, 10).await.items.is_empty());
+}
+
+async fn api_keys_are_removed(store: &Shared) {
+    for number in [1, 2] {
+        let key = api_key(number, "production");
+        write(store, move |transaction| transaction.put_api_key(&key).unwrap()).await;
+    }
+    let dead = api_key(1, "production");
+    write(store, move |transaction| {
+        transaction.remove_api_key(&dead).unwrap();
+        assert_eq!(transaction.api_key(&dead.id).unwrap(), None);
+    })
+    .await;
+    assert_eq!(store.api_key(&api_key_id(1)).await.unwrap(), None);
+    let page = PageRequest {
+        after: None,
+        limit: 10,
+    };
+    let left = store.api_keys(&realm("production"), page).await.unwrap();
+    assert_eq!(left.items, [api_key(2, "production")]);
+}
+
+async fn clients_are_disabled_and_enabled(store: &Shared) {
+    let client = |name: &str| ClientName::parse(name).unwrap();
+    for (name, is_disabled) in [("client:app", true), ("client:shop", true), ("client:app", false)] {
+        write(store, move |transaction| {
+            let (realm, client) = (realm("production"), client(name));
+            transaction.put_disabled(&realm, &client, is_disabled).unwrap();
+            assert_eq!(transaction.is_disabled(&realm, &client).unwrap(), is_disabled);
+        })
+        .await;
+    }
+    let left = store.disabled_clients().await.unwrap();
+    assert_eq!(left, [(realm("production"), client("client:shop"))]);
+    write(store, move |transaction| {
+        let is_disabled = |transaction: &mut dyn tessera_store::Transaction, of: &str, name: &str| {
+            transaction.is_disabled(&realm(of), &client(name)).unwrap()
+        };
+        assert!(is_disabled(transaction, "production", "client:shop"));
+        assert!(!is_disabled(transaction, "sandbox", "client:shop"));
+        assert!(!is_disabled(transaction, "production", "client:app"));
+    })
+    .await;
 }
 
 async fn signing_keys_are_listed_oldest_first(store: &Shared) {

@@ -153,6 +153,7 @@ impl TestAuthorityBuilder {
             clock: self.clock.shared(),
             verified_tokens_max: 1000,
             watch_stall_max: Options::WATCH_STALL_MAX,
+            staleness_bound_max: Options::STALENESS_BOUND_MAX,
         };
         let runtime = Process::runtime();
         let (stop, stopped) = oneshot::channel::<()>();

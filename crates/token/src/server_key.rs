@@ -11,6 +11,8 @@ use pasetors::{
     version4::{LocalToken, V4},
 };
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use tessera_core::{Cursor, CursorTag};
 use zeroize::Zeroizing;
 
 use crate::{KeyError, NoEntropy, local, random};
@@ -23,6 +25,7 @@ pub struct ServerKey {
     encryption: SymmetricKey<V4>,
     nonce: Zeroizing<[u8; 32]>,
     ratchet: Zeroizing<[u8; 32]>,
+    cursors: Zeroizing<[u8; 32]>,
     sealing: SymmetricKey<V4>,
 }
 
@@ -99,9 +102,16 @@ impl ServerKey {
             encryption,
             nonce: derive("tessera refresh nonce v1")?,
             ratchet: derive("tessera refresh ratchet v1")?,
+            cursors: derive("tessera cursor authentication v1")?,
             sealing: symmetric("tessera signing key sealing v1")?,
             master,
         })
+    }
+
+    fn cursor_tag(&self, cursor: &Cursor) -> CursorTag {
+        let tag = local::mac(self.cursors.as_slice(), 16, &[&cursor.authenticated()]);
+        // Keys of this length are always taken; a tag of zeros is one that no cursor has.
+        CursorTag(tag.and_then(|tag| tag.try_into().ok()).unwrap_or_default())
     }
 
     pub(crate) fn ratchet(&self) -> &[u8; 32] {
@@ -142,6 +152,22 @@ impl ServerKeys {
     #[must_use]
     pub fn current(&self) -> &ServerKey {
         &self.current
+    }
+
+    /// The cursor with its tag.
+    #[must_use]
+    pub fn authenticate_cursor(&self, cursor: Cursor) -> Cursor {
+        Cursor {
+            tag: self.current.cursor_tag(&cursor),
+            ..cursor
+        }
+    }
+
+    /// Whether an authority with one of these keys gave the cursor.
+    #[must_use]
+    pub fn gave_cursor(&self, cursor: &Cursor) -> bool {
+        self.all()
+            .any(|key| bool::from(key.cursor_tag(cursor).0.ct_eq(&cursor.tag.0)))
     }
 
     /// The key with this id.

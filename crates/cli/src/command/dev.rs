@@ -87,6 +87,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         server_keys: ServerKeys::new(server_key, Vec::new()),
         verified_tokens_max: 20_000,
         watch_stall_max: Options::WATCH_STALL_MAX,
+        staleness_bound_max: Options::STALENESS_BOUND_MAX,
     });
     authority.await.map_err(Failure::cannot_run)
 }

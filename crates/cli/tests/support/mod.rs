@@ -22,6 +22,7 @@ pub(crate) const ADMIN: &str = "\
 p, client:dev, *, tessera/policies, *, allow
 p, client:dev, *, tessera/tokens, introspect, allow
 p, client:dev, *, tessera/revocations, watch, allow
+p, client:dev, *, tessera/revocations, require, allow
 p, client:dev, *, tessera/subjects/user:*, issue, allow
 p, client:dev, *, tessera/roles/role:reader, assert, allow
 g, client:dev, role:billing, production

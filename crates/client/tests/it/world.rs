@@ -25,7 +25,9 @@ p, client:admin, *, tessera/subjects/*, issue, allow
 p, client:admin, *, tessera/roles/*, assert, allow
 p, client:admin, *, tessera/tokens, introspect, allow
 p, client:admin, *, tessera/revocations, watch, allow
+p, client:admin, *, tessera/revocations, require, allow
 p, client:admin, *, tessera/api-keys, *, allow
+p, client:admin, *, tessera/subscribers, *, allow
 p, client:admin, *, tessera/sessions, *, allow
 p, client:admin, *, tessera/keys, revoke, allow
 p, client:admin, *, tessera/realm, revoke, allow

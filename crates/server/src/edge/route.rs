@@ -129,7 +129,7 @@ const BODY: usize = 64 * 1024;
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::anyone("other", Shape::Http, BODY);
 
-static ROUTES: [(&str, Route); 36] = [
+static ROUTES: [(&str, Route); 38] = [
     (
         "/tessera.v1.TokenService/Issue",
         Route::client("Issue", NAMES).writes(3),
@@ -257,6 +257,17 @@ static ROUTES: [(&str, Route); 36] = [
             work: Work::Wait,
             ..Route::client("AwaitPropagation", SMALL)
         },
+    ),
+    (
+        "/tessera.v1.RevocationService/ListSubscribers",
+        Route::client("ListSubscribers", SMALL)
+            .costs(20)
+            .is_heavy()
+            .administers(),
+    ),
+    (
+        "/tessera.v1.RevocationService/EvictSubscriber",
+        Route::client("EvictSubscriber", SMALL).costs(5).administers(),
     ),
     (
         "/tessera.v1.KeyService/ListKeys",

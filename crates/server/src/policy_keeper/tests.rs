@@ -40,6 +40,7 @@ async fn world() -> (TempDir, Arc<Authority>) {
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000))),
         verified_tokens_max: 10,
         watch_stall_max: Options::WATCH_STALL_MAX,
+        staleness_bound_max: Options::STALENESS_BOUND_MAX,
     });
     (folder, authority.await.unwrap())
 }

@@ -3,12 +3,14 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tessera_authority::{Principal, SubscriberMessage, WatchMessage, Watcher};
+use tessera_authority::{Principal, SubscriberMessage, SubscriberState, WatchMessage, Watcher};
+use tessera_core::Sequence;
 use tessera_proto::{
     WatchFrame,
     framed::revocation_service_server::RevocationService,
     v1::{
-        AwaitPropagationRequest, AwaitPropagationResponse, WatchRequest, WatchStart, watch_request::Message,
+        self, AwaitPropagationRequest, AwaitPropagationResponse, WatchRequest, WatchStart,
+        watch_request::Message,
     },
 };
 use tokio::{
@@ -63,6 +65,53 @@ impl RevocationService for Revocations {
                 })
             })
             .await
+    }
+
+    async fn list_subscribers(
+        &self,
+        request: Request<v1::ListSubscribersRequest>,
+    ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
+        self.0
+            .call(request, async |caller, _| {
+                let listed = self.0.authority.subscribers(&caller.principal);
+                let (listed, committed) = listed.map_err(IntoStatus::into_status)?;
+                let subscribers = listed.into_iter().map(|state| subscriber(state, committed));
+                Ok(v1::ListSubscribersResponse {
+                    subscribers: subscribers.collect(),
+                })
+            })
+            .await
+    }
+
+    async fn evict_subscriber(
+        &self,
+        request: Request<v1::EvictSubscriberRequest>,
+    ) -> Result<Response<v1::EvictSubscriberResponse>, Status> {
+        self.0
+            .call(request, async |caller, wire| {
+                let (client, name) = convert::evict_subscriber(&wire)?;
+                let target = format!("subscriber {name} of {client}");
+                let evicted = self.0.authority.evict_subscriber(&caller.principal, client, name);
+                let streams = evicted.map_err(IntoStatus::into_status)?;
+                caller.changed("subscriber evicted", &target);
+                Ok(v1::EvictSubscriberResponse {
+                    streams: u32::try_from(streams).unwrap_or(u32::MAX),
+                })
+            })
+            .await
+    }
+}
+
+/// One stream of a subscriber, measured by the place of the log that is committed now.
+fn subscriber(state: SubscriberState, committed: Sequence) -> v1::Subscriber {
+    v1::Subscriber {
+        client: state.client.to_string(),
+        name: state.name.to_string(),
+        events_behind: committed.0.saturating_sub(state.acknowledged.0),
+        silent_for: state.silent_for.try_into().ok(),
+        staleness_bound: state.bound.try_into().ok(),
+        connected: state.is_open,
+        failed_closed: state.silent_for > state.bound,
     }
 }
 

@@ -1,6 +1,6 @@
 //! API keys: made, shown once, rolled, expired, revoked.
 
-use tessera_core::Seconds;
+use tessera_core::{Clock, RealmLimits, Seconds};
 use tessera_proto::v1::{
     ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
     ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
@@ -485,4 +485,44 @@ async fn a_disabled_client_has_no_key_that_works() {
     };
     let refused = admin.tokens().revoke(wrong).await.unwrap_err();
     assert_eq!(fields(&refused), ["disable_client"]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_dead_for_long_is_forgotten_unless_a_session_needs_it() {
+    let world = World::with(Setup {
+        limits: RealmLimits {
+            session_ttl_max: Seconds::days(365),
+            idle_ttl: Seconds::days(365),
+            ..RealmLimits::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    let admin = world.client("production", "admin").await;
+    let request = CreateApiKeyRequest {
+        ttl: seconds(60),
+        ..create("other")
+    };
+    let mut ids = Vec::new();
+    for uses in [false, true] {
+        let made = admin.api_keys().create_api_key(request.clone()).await.unwrap();
+        let made = made.into_inner();
+        if uses {
+            let issued = world.with_key(&made.secret).issue(IssueRequest::default()).await;
+            issued.unwrap();
+        }
+        ids.push(made.api_key.unwrap().id);
+    }
+    world.clock.advance(Seconds::days(31));
+    world
+        .authority
+        .sweep(world.clock.now(), Seconds::days(90))
+        .await
+        .unwrap();
+    let get = |id: &str| {
+        let (mut keys, id) = (admin.api_keys(), id.to_owned());
+        async move { keys.get_api_key(GetApiKeyRequest { id }).await }
+    };
+    assert_eq!(reason(&get(&ids[0]).await.unwrap_err()), "NotFound / NOT_FOUND");
+    get(&ids[1]).await.unwrap();
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tessera_proto::v1::{
     ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, EnableClientRequest,
-    ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest, IntrospectManyRequest,
-    IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest, ListSessionsRequest, PlanRequest,
-    RefreshRequest, ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest,
-    RollApiKeyRequest, WatchRequest,
+    EvictSubscriberRequest, ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest,
+    IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest,
+    ListSessionsRequest, ListSubscribersRequest, PlanRequest, RefreshRequest, ReloadRequest,
+    RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
 use tonic::Status;
@@ -51,6 +51,8 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         policies.get_status(GetStatusRequest::default()),
         revocations.watch(tokio_stream::iter([WatchRequest::default()])),
         revocations.await_propagation(AwaitPropagationRequest::default()),
+        revocations.list_subscribers(ListSubscribersRequest::default()),
+        revocations.evict_subscriber(EvictSubscriberRequest::default()),
     ]
 }
 
@@ -128,7 +130,9 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
     let admin = world.client("production", "admin").await;
     for (rpc, result) in call_everything(&admin).await {
         match rpc {
-            "list_api_keys" | "watch" | "plan" | "reload" | "get_status" => assert!(result.is_ok(), "{rpc}"),
+            "list_api_keys" | "list_subscribers" | "watch" | "plan" | "reload" | "get_status" => {
+                assert!(result.is_ok(), "{rpc}")
+            }
             "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),
             "await_propagation" => {
                 assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / CURSOR_INVALID");

@@ -5,7 +5,9 @@ use tessera_proto::v1::{
     IntrospectManyRequest, IntrospectRequest, IntrospectResponse, revoke_request::Target,
 };
 
-use crate::world::{World, access_token, reason, refresh_token};
+use tessera_token::{ServerKey, ServerKeys};
+
+use crate::world::{Setup, World, access_token, reason, refresh_token};
 
 #[tokio::test]
 async fn checklist_24_and_25_the_not_entitled_see_inactive_and_nothing_else() {
@@ -105,7 +107,13 @@ async fn many_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn a_caller_can_insist_on_freshness() {
-    let world = World::start().await;
+    let server_key = ServerKey::generate().unwrap();
+    let same_key = ServerKey::parse(&server_key.to_paserk()).unwrap();
+    let world = World::with(Setup {
+        server_key,
+        ..Setup::default()
+    })
+    .await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
     let access = access_token(issued.tokens.as_ref());
@@ -124,10 +132,12 @@ async fn a_caller_can_insist_on_freshness() {
     };
     assert!(!ask(&revoked.cursor, 5_000).await.unwrap().active);
     let cursor = tessera_core::Cursor::parse(&revoked.cursor).unwrap();
-    let ahead = tessera_core::Cursor {
+    let forged = tessera_core::Cursor {
         sequence: cursor.sequence.next(),
         ..cursor
     };
+    // As an authority would give it that went on with this log elsewhere.
+    let ahead = ServerKeys::new(same_key, Vec::new()).authenticate_cursor(forged);
     assert_eq!(
         reason(&ask(&ahead.to_string(), 2_000).await.unwrap_err()),
         "Unavailable / NOT_FRESH_ENOUGH"
@@ -136,7 +146,7 @@ async fn a_caller_can_insist_on_freshness() {
         log: tessera_core::LogId::from_bytes([9; 16]),
         ..cursor
     };
-    for wrong in [elsewhere.to_string(), "x".to_owned()] {
+    for wrong in [elsewhere.to_string(), forged.to_string(), "x".to_owned()] {
         assert_eq!(
             reason(&ask(&wrong, 5_000).await.unwrap_err()),
             "InvalidArgument / CURSOR_INVALID"

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LEEWAY_MAX, LogId,
-    PolicyRevision, RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LEEWAY_MAX,
+    LogId, PolicyRevision, RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,

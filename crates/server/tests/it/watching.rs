@@ -5,9 +5,9 @@ use std::time::Duration;
 use tessera_authority::Trigger;
 use tessera_core::Seconds;
 use tessera_proto::v1::{
-    Ack, AwaitPropagationRequest, Checkpoint, EventKind, Ping, RevocationEvent, WatchFilter, WatchRequest,
-    WatchResponse, WatchStart, revoke_request::Target, watch_request, watch_response::Message,
-    watch_start::From,
+    Ack, AwaitPropagationRequest, Checkpoint, EventKind, EvictSubscriberRequest, ListSubscribersRequest,
+    Ping, RevocationEvent, Subscriber, WatchFilter, WatchRequest, WatchResponse, WatchStart,
+    revoke_request::Target, watch_request, watch_response::Message, watch_start::From,
 };
 use tessera_server::Limits;
 use tokio::sync::mpsc;
@@ -481,4 +481,119 @@ async fn the_fence_waits_for_required_subscribers() {
         .await;
     let passed = soon("the fence", fence()).await.unwrap();
     assert_eq!((passed.acknowledged, passed.failed_closed), (1, 0));
+}
+
+/// Begins a required watch, and tells how it goes.
+async fn require(client: &Client, name: &str, bound: i64) -> Result<Watch, Status> {
+    let required = WatchStart {
+        subscriber: name.to_owned(),
+        required: true,
+        staleness_bound: crate::world::seconds(bound),
+        ..start(From::Latest(true))
+    };
+    let mut watch = Watch::begin(client, required).await;
+    match watch.next().await {
+        Ok(_) => Ok(watch),
+        Err(status) => Err(status),
+    }
+}
+
+#[tokio::test]
+async fn to_be_required_takes_a_permission_and_has_a_bound() {
+    let world = World::start().await;
+    let (admin, other) = (
+        world.client("production", "admin").await,
+        world.client("production", "other").await,
+    );
+    world
+        .policy
+        .add("p, client:other, *, tessera/revocations, watch, allow");
+    world.authority.reload(Trigger::Signal).await.unwrap();
+    let refused = require(&other, "verifier-1", 5).await.err().unwrap();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    assert!(
+        refused.message().contains("tessera/revocations:require"),
+        "{refused}"
+    );
+    let refused = require(&admin, "verifier-1", 61).await.err().unwrap();
+    assert_eq!(crate::world::fields(&refused), ["staleness_bound"]);
+    require(&admin, "verifier-1", 60).await.unwrap();
+}
+
+#[tokio::test]
+async fn subscribers_are_listed_and_evicted_by_those_who_may() {
+    let world = World::start().await;
+    let (admin, app) = (
+        world.client("production", "admin").await,
+        world.client("production", "app").await,
+    );
+    let mut watch = require(&admin, "verifier-1", 5).await.unwrap();
+    let list = |client: &Client| {
+        let mut client = client.revocations();
+        async move { client.list_subscribers(ListSubscribersRequest {}).await }
+    };
+    let refused = list(&app).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    let listed = list(&admin).await.unwrap().into_inner().subscribers;
+    let of = |subscriber: &Subscriber| {
+        (
+            subscriber.client.clone(),
+            subscriber.name.clone(),
+            subscriber.connected,
+        )
+    };
+    assert_eq!(
+        listed.iter().map(of).collect::<Vec<_>>(),
+        [("client:admin".to_owned(), "verifier-1".to_owned(), true)]
+    );
+    let evict = |client: &Client| {
+        let request = EvictSubscriberRequest {
+            client: "admin".to_owned(),
+            name: "verifier-1".to_owned(),
+        };
+        let mut client = client.revocations();
+        async move { client.evict_subscriber(request).await }
+    };
+    let refused = evict(&app).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    assert_eq!(evict(&admin).await.unwrap().into_inner().streams, 1);
+    let ended = loop {
+        if let Err(status) = watch.next().await {
+            break status;
+        }
+    };
+    assert_eq!(reason(&ended), "Unavailable / SUBSCRIBER_EVICTED");
+    let refused = require(&admin, "verifier-1", 5).await.err().unwrap();
+    assert_eq!(reason(&refused), "Unavailable / SUBSCRIBER_EVICTED");
+    require(&admin, "verifier-2", 5).await.unwrap();
+}
+
+/// What a caller makes up is no evidence of anything.
+#[tokio::test]
+async fn a_forged_cursor_is_refused_and_raises_no_alarm() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let revoked = admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    let cursor = tessera_core::Cursor::parse(&revoked.cursor).unwrap();
+    let forged = tessera_core::Cursor {
+        sequence: tessera_core::Sequence(u64::MAX / 2),
+        ..cursor
+    };
+    let refused = admin
+        .revocations()
+        .await_propagation(AwaitPropagationRequest {
+            cursor: forged.to_string(),
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "InvalidArgument / CURSOR_INVALID");
+    let mut watch = Watch::begin(&admin, start(From::Cursor(forged.to_string()))).await;
+    assert_eq!(
+        reason(&watch.next().await.unwrap_err()),
+        "InvalidArgument / CURSOR_INVALID"
+    );
+    assert!(!world.authority.was_put_back());
 }

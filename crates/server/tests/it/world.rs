@@ -53,7 +53,9 @@ p, client:admin, *, tessera/subjects/*, issue, allow
 p, client:admin, *, tessera/roles/*, assert, allow
 p, client:admin, *, tessera/tokens, introspect, allow
 p, client:admin, *, tessera/revocations, watch, allow
+p, client:admin, *, tessera/revocations, require, allow
 p, client:admin, *, tessera/api-keys, *, allow
+p, client:admin, *, tessera/subscribers, *, allow
 p, client:admin, *, tessera/api-keys/*, *, allow
 p, client:admin, *, tessera/sessions, *, allow
 p, client:admin, *, tessera/keys, revoke, allow
@@ -233,6 +235,7 @@ impl World {
             clock: clock.clone(),
             verified_tokens_max: 1000,
             watch_stall_max: setup.watch_stall_max,
+            staleness_bound_max: Options::STALENESS_BOUND_MAX,
         });
         let authority = authority.await.unwrap();
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -28,8 +28,8 @@ use std::{
 use ::sled::Db;
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, LogId, PolicyRevision, RealmName, Sequence,
-    SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, LogId, PolicyRevision, RealmName,
+    Sequence, SigningKey, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 

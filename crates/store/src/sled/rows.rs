@@ -50,7 +50,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::ApiKey,
         Self::ApiKeyByRealm,
         Self::ClientDisabled,

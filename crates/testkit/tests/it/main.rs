@@ -136,7 +136,7 @@ async fn a_policy_of_its_own_is_in_force_and_reloaded() {
     );
     let catalogue = "[realms]\nproduction = \"it\"\n[roles]\n[scopes]\n\"orders:read\" = \"read\"\n[audiences]\norders = \"it\"\nstock = \"another\"\n";
     file("catalogue.toml", catalogue.as_bytes());
-    let rules = "p, client:shop, *, tessera/subjects/*, issue, allow\np, client:shop, *, tessera/revocations, watch, allow\n";
+    let rules = "p, client:shop, *, tessera/subjects/*, issue, allow\np, client:shop, *, tessera/revocations, watch, allow\np, client:shop, *, tessera/revocations, require, allow\n";
     let allowed = format!("{rules}p, user:ann, *, orders, read, allow\n");
     file("policy.csv", allowed.as_bytes());
     let clock = TestClock::new();
