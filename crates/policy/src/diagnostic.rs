@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tessera_core::secret;
 
-use crate::{code::CODES, text::is_invisible};
+use crate::{code::CODES, text::is_invisible, work::Work};
 
 /// The most characters of a message.
 const LENGTH_MAX: usize = 1_000;
@@ -169,9 +169,18 @@ impl fmt::Display for Place {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     diagnostics: Vec<Diagnostic>,
+    work: Work,
 }
 
 impl Findings {
+    /// Findings of work that may be stopped: then they are full, so that whoever looks for more ends.
+    pub(crate) fn of(work: &Work) -> Self {
+        Self {
+            diagnostics: Vec::new(),
+            work: work.clone(),
+        }
+    }
+
     pub(crate) fn add(&mut self, code: &'static str, place: &Place, message: impl Into<String>) {
         self.push(code, place, &message.into(), None);
     }
@@ -198,9 +207,9 @@ impl Findings {
         self.diagnostics.is_empty()
     }
 
-    /// Whether further findings would be dropped.
+    /// Whether further findings would be dropped, or nobody waits for them any more.
     pub(crate) fn is_full(&self) -> bool {
-        self.diagnostics.len() >= DIAGNOSTICS_MAX
+        self.diagnostics.len() >= DIAGNOSTICS_MAX || self.work.is_over()
     }
 
     /// Fails with everything found, if anything was.

@@ -7,7 +7,12 @@ use std::{
 
 use tessera_core::{PolicyRevision, RealmName};
 
-use crate::{own, policy::Policy, rule::RuleAt};
+use crate::{
+    own,
+    policy::Policy,
+    rule::RuleAt,
+    work::{Stopped, Work},
+};
 
 mod asking;
 mod catalogue;
@@ -109,41 +114,65 @@ impl Diff {
 /// catalogue and every permission of the authority.
 #[must_use]
 pub fn diff(old: &Policy, new: &Policy) -> Diff {
-    let mut diff = Diff {
-        old: old.revision().clone(),
-        new: new.revision().clone(),
-        changes: Vec::new(),
-        gained: 0,
-        lost: 0,
-        catalogue: catalogue::compare(old.catalogue(), new.catalogue()),
-        unasked: 0,
-    };
-    let holders: BTreeSet<&str> = [old, new].into_iter().flat_map(side::holders).collect();
-    let representatives = Representatives::new(old, new);
-    let realms: BTreeSet<&RealmName> = [old, new]
-        .into_iter()
-        .flat_map(|policy| policy.catalogue().realms())
-        .collect();
-    if !(old.is_compiled() && new.is_compiled()) {
-        asking::compare(&mut diff, [old, new], &realms, &holders, &representatives);
-        return diff;
-    }
-    for realm in realms {
-        let comparison = Comparison::new(old, new, realm, &representatives);
-        // Most subjects have the same rules as many others.
-        let mut known: HashMap<Rules<'_>, Rc<Vec<Outcome>>> = HashMap::new();
-        for holder in &holders {
-            let rules = comparison.rules(holder);
-            if comparison.is_same(&rules) {
-                continue;
-            }
-            let outcomes = known
-                .entry(rules)
-                .or_insert_with_key(|rules| Rc::new(comparison.outcomes(holder, rules)));
-            diff.add(realm, holder, outcomes);
+    let mut diff = Diff::of(old, new);
+    diff.compare(old, new, &Work::unbounded());
+    diff
+}
+
+/// The same as work that can be stopped.
+///
+/// # Errors
+/// Fails where it is stopped.
+pub fn diff_within(old: &Policy, new: &Policy, work: &Work) -> Result<Diff, Stopped> {
+    let mut diff = Diff::of(old, new);
+    diff.compare(old, new, work);
+    work.check().map(|()| diff)
+}
+
+impl Diff {
+    /// What can be told without asking anything.
+    fn of(old: &Policy, new: &Policy) -> Self {
+        Self {
+            old: old.revision().clone(),
+            new: new.revision().clone(),
+            changes: Vec::new(),
+            gained: 0,
+            lost: 0,
+            catalogue: catalogue::compare(old.catalogue(), new.catalogue()),
+            unasked: 0,
         }
     }
-    diff
+
+    /// Adds who gains and who loses what. Where the work is stopped, some is missing.
+    fn compare(&mut self, old: &Policy, new: &Policy, work: &Work) {
+        let holders: BTreeSet<&str> = [old, new].into_iter().flat_map(side::holders).collect();
+        let representatives = Representatives::new(old, new);
+        let realms: BTreeSet<&RealmName> = [old, new]
+            .into_iter()
+            .flat_map(|policy| policy.catalogue().realms())
+            .collect();
+        if !(old.is_compiled() && new.is_compiled()) {
+            return asking::compare(self, [old, new], &realms, &holders, &representatives, work);
+        }
+        for realm in realms {
+            if work.is_over() {
+                return;
+            }
+            let comparison = Comparison::new(old, new, realm, &representatives, work);
+            // Most subjects have the same rules as many others.
+            let mut known: HashMap<Rules<'_>, Rc<Vec<Outcome>>> = HashMap::new();
+            for holder in holders.iter().take_while(|_| !work.is_over()) {
+                let rules = comparison.rules(holder);
+                if comparison.is_same(&rules) {
+                    continue;
+                }
+                let outcomes = known
+                    .entry(rules)
+                    .or_insert_with_key(|rules| Rc::new(comparison.outcomes(holder, rules)));
+                self.add(realm, holder, outcomes);
+            }
+        }
+    }
 }
 
 impl Diff {
@@ -183,6 +212,7 @@ struct Comparison<'a> {
     /// The names with other rules before than after.
     changed: HashSet<&'a str>,
     representatives: &'a Representatives,
+    work: &'a Work,
 }
 
 impl<'a> Comparison<'a> {
@@ -191,11 +221,13 @@ impl<'a> Comparison<'a> {
         new: &'a Policy,
         realm: &'a RealmName,
         representatives: &'a Representatives,
+        work: &'a Work,
     ) -> Self {
         let (old, new) = (Side::new(old, realm), Side::new(new, realm));
         let names: HashSet<&str> = old.names().chain(new.names()).collect();
         let changed = names
             .into_iter()
+            .take_while(|_| !work.is_over())
             .filter(|name| old.meanings(&[name]) != new.meanings(&[name]))
             .collect();
         Self {
@@ -203,6 +235,7 @@ impl<'a> Comparison<'a> {
             new,
             changed,
             representatives,
+            work,
         }
     }
 
@@ -227,6 +260,9 @@ impl<'a> Comparison<'a> {
         objects.dedup();
         let mut outcomes = Vec::new();
         for template in self.touched(&before, &after) {
+            if self.work.is_over() {
+                break;
+            }
             for (shown, resource) in self.representatives.of(template, &objects) {
                 outcomes.extend(outcome(
                     [&self.old, &self.new],

@@ -11,6 +11,7 @@ use crate::{
     oracle::RawQuestion,
     roles::RoleGraph,
     rule::{Effect, Object, Realms, Rules, Star},
+    work::Work,
 };
 
 /// Stands for a text: names, realms, resources and actions share one space of numbers.
@@ -78,11 +79,20 @@ pub(crate) struct Holders {
 
 impl Index {
     /// Compiles rules.
+    #[cfg(test)]
     pub(crate) fn new(rules: &Rules, realms: &Realms) -> Self {
+        Self::within(rules, realms, &Work::unbounded())
+    }
+
+    /// Compiles the rules. Where the work is stopped, some are missing.
+    pub(crate) fn within(rules: &Rules, realms: &Realms, work: &Work) -> Self {
         let mut index = Self::default();
         index.id("*");
-        index.add_policies(rules);
+        index.add_policies(rules, work);
         for realm in realms {
+            if work.is_over() {
+                break;
+            }
             let graph = RoleGraph::new(&rules.edges, realm.as_str());
             let realm = index.id(realm.as_str());
             for (name, closure) in graph.closures() {
@@ -197,9 +207,12 @@ impl Index {
         self.ids.get(resource).into_iter().chain(prefixes).copied()
     }
 
-    fn add_policies(&mut self, rules: &Rules) {
+    fn add_policies(&mut self, rules: &Rules, work: &Work) {
         let mut all: Vec<((Id, Id), Entry)> = Vec::with_capacity(rules.policies.len());
         for (number, rule) in (0u32..).zip(&rules.policies) {
+            if work.is_over() {
+                return;
+            }
             let entry = Entry {
                 realm: self.star(&rule.realm),
                 action: self.star(&rule.action),

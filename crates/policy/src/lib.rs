@@ -62,15 +62,17 @@ mod sources;
 mod subject;
 mod suite;
 mod text;
+mod work;
 
 pub use catalogue::Catalogue;
 pub use code::CODES;
 pub use coverage::TestReport;
 pub use diagnostic::{Diagnostic, PolicyError};
-pub use diff::{CatalogueChange, CatalogueKind, Change, ChangeKind, Diff, diff};
+pub use diff::{CatalogueChange, CatalogueKind, Change, ChangeKind, Diff, diff, diff_within};
 pub use explain::{Explanation, Given, Miss, MissReason, RoleStep};
 pub use format::format_rules;
 pub use permission::Permission;
 pub use policy::{Grant, Policy, Question, Verdict};
 pub use rule::RuleAt;
 pub use sources::Sources;
+pub use work::{LoadError, Stopped, Work};

@@ -14,6 +14,7 @@ use crate::{
     served::Served,
     sources::Sources,
     suite::Case,
+    work::{LoadError, Stopped, Work},
 };
 
 pub(crate) mod load;
@@ -77,6 +78,14 @@ impl Policy {
         Self::from_sources(&Sources::read(folder)?)
     }
 
+    /// Reads a folder as [`Policy::load`] does, as work that can be stopped. Blocking.
+    ///
+    /// # Errors
+    /// Fails as [`Policy::load`] does, and where it is stopped.
+    pub fn load_within(folder: &Path, work: &Work) -> Result<Self, LoadError> {
+        Self::from_sources_within(&Sources::read(folder)?, work)
+    }
+
     /// The same from memory: names such as `policy.csv` or `tests/x.toml`, with contents.
     ///
     /// # Errors
@@ -136,19 +145,37 @@ impl Policy {
         roles: &[RoleName],
         scopes: &ScopeSet,
     ) -> Grant {
+        let grant = self.grant_within(realm, subject, roles, scopes, &Work::unbounded());
+        // Nobody can stop it; were it stopped, nothing would be granted.
+        grant.unwrap_or_default()
+    }
+
+    /// The same as work that can be stopped: with a model other than ours each scope takes milliseconds.
+    ///
+    /// # Errors
+    /// Fails where it is stopped.
+    pub fn grant_within(
+        &self,
+        realm: &RealmName,
+        subject: &Subject,
+        roles: &[RoleName],
+        scopes: &ScopeSet,
+        work: &Work,
+    ) -> Result<Grant, Stopped> {
         let asked = self.asked(realm, subject, roles);
         let mut granted = Vec::with_capacity(scopes.len());
         let mut denied = Vec::new();
         for scope in scopes.iter() {
+            work.check()?;
             match self.answer(&asked, scope) {
                 Verdict::Allowed => granted.push(scope.clone()),
                 Verdict::Denied { reason } => denied.push((scope.clone(), reason)),
             }
         }
-        Grant {
+        Ok(Grant {
             granted: granted.into_iter().collect(),
             denied,
-        }
+        })
     }
 
     /// Whether the authority itself does this for a client.

@@ -161,6 +161,9 @@ pub(crate) fn check(edges: &[RoleEdge], realms: &Realms, findings: &mut Findings
     let mut seen: HashSet<(Arc<str>, u32)> = HashSet::new();
     let mut is_new = |place: &Place| seen.insert((Arc::clone(&place.file), place.line));
     for realm in realms {
+        if findings.is_full() {
+            return;
+        }
         let graph = RoleGraph::new(edges, realm.as_str());
         if let Some(cycle) = graph.find_cycle()
             && let Some(last) = cycle.last()

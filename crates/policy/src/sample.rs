@@ -60,6 +60,9 @@ pub(crate) fn compare(
     let made = questions(&sample.rules, realms, &resources);
     let (mut budget, mut asked) = (COST_MAX, 0);
     for question in first.iter().cloned().chain(made).take(QUESTIONS_MAX) {
+        if findings.is_full() {
+            break;
+        }
         let cost = cost_of(&question, &sample.rules);
         if cost > COST_OF_ONE_MAX {
             continue;

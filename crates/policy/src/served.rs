@@ -25,6 +25,7 @@ use crate::{
     own,
     roles::RoleGraph,
     rule::{Object, Realms, Row, Rules},
+    work::Work,
 };
 
 /// The rules of one revision in Casbin's hands.
@@ -48,10 +49,13 @@ const PROBES_MAX: usize = 64;
 /// Asks about rules what they are about, one at a time: a matcher that Casbin compiles may still fail at every
 /// question, since it looks at the types of values only then. Patterns were looked at one by one before, so a
 /// part of many rules tells.
-pub(crate) fn probe(model: &Model, rules: &Rules, realms: &Realms, findings: &mut Findings) {
-    let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms)));
+pub(crate) fn probe(model: &Model, rules: &Rules, realms: &Realms, work: &Work, findings: &mut Findings) {
+    let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms, work)));
     let every = rules.rows.len().div_ceil(PROBES_MAX).max(1);
     for row in rules.rows.iter().step_by(every) {
+        if findings.is_full() {
+            return;
+        }
         let asked = Part::new(model, &[(0, row)], Arc::clone(&roles)).and_then(|part| {
             let field = |name| model.position(name).and_then(|position| row.fields.get(position));
             let text = |name| field(name).map_or("x", |text| text.as_ref());
@@ -66,10 +70,15 @@ pub(crate) fn probe(model: &Model, rules: &Rules, realms: &Realms, findings: &mu
 }
 
 impl Served {
-    /// Gives the rules to Casbin.
+    #[cfg(test)]
     pub(crate) fn new(model: &Model, rules: &Rules, realms: &Realms) -> Result<Self, String> {
+        Self::within(model, rules, realms, &Work::unbounded())
+    }
+
+    /// Gives the rules to Casbin. Where the work is stopped, some roles are missing.
+    pub(crate) fn within(model: &Model, rules: &Rules, realms: &Realms, work: &Work) -> Result<Self, String> {
         let rows = || (0u32..).zip(&rules.rows);
-        let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms)));
+        let roles = Arc::new(RwLock::new(Roles::new(model, rules, realms, work)));
         let part = |rows: Vec<(u32, &Row)>| Part::new(model, &rows, Arc::clone(&roles));
         Ok(Self {
             model: model.clone(),
@@ -251,7 +260,7 @@ struct Roles(HashMap<String, Closures>);
 const EVERYWHERE: &str = "";
 
 impl Roles {
-    fn new(model: &Model, rules: &Rules, realms: &Realms) -> Self {
+    fn new(model: &Model, rules: &Rules, realms: &Realms, work: &Work) -> Self {
         let names: Vec<&str> = match model.role_fields {
             2 => vec![EVERYWHERE],
             _ => realms.iter().map(tessera_core::RealmName::as_str).collect(),
@@ -266,6 +275,7 @@ impl Roles {
         Self(
             names
                 .into_iter()
+                .take_while(|_| !work.is_over())
                 .map(|realm| (realm.to_owned(), closures(realm)))
                 .collect(),
         )

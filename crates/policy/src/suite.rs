@@ -87,7 +87,13 @@ pub(crate) fn read(
     let mut reader = Reader { catalogue, findings };
     let cases: Vec<(Place, Case)> = tables
         .iter()
-        .filter_map(|table| Some((table.place.clone(), reader.case(table)?)))
+        .filter_map(|table| {
+            let is_wanted = !reader.findings.is_full();
+            is_wanted
+                .then(|| reader.case(table))
+                .flatten()
+                .map(|case| (table.place.clone(), case))
+        })
         .collect();
     for (place, case) in &cases {
         if let Some(first) = names.insert(case.name.clone(), place.clone()) {
@@ -185,6 +191,10 @@ impl Reader<'_> {
             .map(|entry| entry.texts(self.findings))
             .unwrap_or_default();
         for (place, text) in &texts {
+            // The nearest of many names is looked for in a time that grows with them.
+            if self.findings.is_full() {
+                break;
+            }
             if !RoleName::parse(text).is_ok_and(|role| self.catalogue.has_role(&role)) {
                 let help = self.catalogue.nearest_role(text).map(|role| advice(text, &role));
                 let message = format!("the catalogue has no role {}", quote(text));
@@ -200,6 +210,9 @@ impl Reader<'_> {
         };
         let texts = entry.texts(self.findings);
         for (place, text) in texts.iter().filter(|(_, text)| !is_known(self.catalogue, text)) {
+            if self.findings.is_full() {
+                break;
+            }
             let nearest = self.catalogue.nearest_scope(text).or_else(|| own::nearest(text));
             let help = nearest
                 .or_else(|| with_other_action(self.catalogue, text))

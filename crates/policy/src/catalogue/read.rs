@@ -97,6 +97,9 @@ fn for_each(
         );
     }
     for entry in table.entries() {
+        if findings.is_full() {
+            return;
+        }
         let description = entry.text(findings);
         if description.is_some_and(|text| text.trim().is_empty()) {
             let message = format!("{} has no description", quote(entry.key));

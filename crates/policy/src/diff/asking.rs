@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tessera_core::RealmName;
 
 use super::{Diff, outcome, scopes::Representatives, side::Side};
-use crate::{policy::Policy, rule::Object};
+use crate::{policy::Policy, rule::Object, work::Work};
 
 /// What the questions may cost together, in rules that Casbin evaluates: some microseconds each.
 const COST_MAX: usize = 1_000_000;
@@ -17,6 +17,7 @@ pub(super) fn compare(
     realms: &BTreeSet<&RealmName>,
     holders: &BTreeSet<&str>,
     representatives: &Representatives,
+    work: &Work,
 ) {
     let objects: BTreeSet<Object> = [old, new].into_iter().flat_map(Policy::objects).collect();
     let any = Object::Prefix("".into());
@@ -32,6 +33,9 @@ pub(super) fn compare(
     for realm in realms {
         let (old, new) = (Side::new(old, realm), Side::new(new, realm));
         for holder in holders {
+            if work.is_over() {
+                return;
+            }
             if left < scopes.len() {
                 diff.unasked += scopes.len();
                 continue;
@@ -39,6 +43,7 @@ pub(super) fn compare(
             left -= scopes.len();
             let outcomes = scopes
                 .iter()
+                .take_while(|_| !work.is_over())
                 .filter_map(|(template, (shown, resource))| {
                     outcome([&old, &new], holder, template, resource, shown)
                 })

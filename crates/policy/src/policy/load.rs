@@ -18,6 +18,7 @@ use crate::{
     sources::{self, Sources},
     suite::{self, Case},
     text::Text,
+    work::{LoadError, Work},
 };
 
 impl Policy {
@@ -26,8 +27,21 @@ impl Policy {
     /// # Errors
     /// Fails with everything that is not exactly right, and with tests that fail.
     pub fn from_sources(sources: &Sources) -> Result<Self, PolicyError> {
-        let mut findings = Findings::default();
+        match Self::from_sources_within(sources, &Work::unbounded()) {
+            Ok(policy) => Ok(policy),
+            Err(LoadError::Refused(error)) => Err(error),
+            Err(LoadError::Stopped) => Err(defect("reading was stopped, though nobody could stop it")),
+        }
+    }
+
+    /// The same as work that can be stopped.
+    ///
+    /// # Errors
+    /// Fails as [`Policy::from_sources`] does, and where it is stopped.
+    pub fn from_sources_within(sources: &Sources, work: &Work) -> Result<Self, LoadError> {
+        let mut findings = Findings::of(work);
         let parsed = parse(sources, &mut findings);
+        work.check()?;
         findings.into_result()?;
         let Parsed {
             model,
@@ -35,14 +49,12 @@ impl Policy {
             rules,
             cases,
         } = parsed.ok_or_else(|| defect("the files were neither refused nor read"))?;
-        let index = Index::new(&rules, catalogue.realms());
+        let index = Index::within(&rules, catalogue.realms(), work);
+        work.check()?;
         let served = if model.is_ours {
             None
         } else {
-            let mut findings = Findings::default();
-            served::probe(&model, &rules, catalogue.realms(), &mut findings);
-            findings.into_result()?;
-            Some(Served::new(&model, &rules, catalogue.realms()).map_err(|_| refused())?)
+            Some(serve(&model, &rules, &catalogue, work)?)
         };
         let policy = Self {
             sources: sources.clone(),
@@ -53,15 +65,16 @@ impl Policy {
             served,
             cases,
         };
-        policy.run_tests()?;
-        policy.compare_with_casbin()?;
+        policy.run_tests(work)?;
+        policy.compare_with_casbin(work)?;
         Ok(policy)
     }
 
     /// Runs the policy's own tests.
-    fn run_tests(&self) -> Result<(), PolicyError> {
-        let mut findings = Findings::default();
+    fn run_tests(&self, work: &Work) -> Result<(), LoadError> {
+        let mut findings = Findings::of(work);
         for (case, expectation) in each(&self.cases) {
+            work.check()?;
             let question = case.question(expectation);
             let decision = self.answer_raw(&question);
             if decision.is_allowed() == expectation.is_allowed {
@@ -85,23 +98,35 @@ impl Policy {
             );
             findings.advise(code::TEST_FAILED, &expectation.place, message, why);
         }
-        findings.into_result()
+        Ok(findings.into_result()?)
     }
 
     /// Asks Casbin whether it agrees.
-    fn compare_with_casbin(&self) -> Result<(), PolicyError> {
+    fn compare_with_casbin(&self, work: &Work) -> Result<(), LoadError> {
         // Where Casbin itself answers, there is nothing to compare it with.
         if !self.is_compiled() {
             return Ok(());
         }
         let realms = self.catalogue.realms();
-        let mut findings = Findings::default();
+        let mut findings = Findings::of(work);
         let first: Vec<RawQuestion<'_>> = each(&self.cases)
             .map(|(case, expectation)| case.question(expectation))
             .collect();
         let _asked = sample::compare(&self.index, &self.rules, realms, &first, &mut findings);
-        findings.into_result()
+        work.check()?;
+        Ok(findings.into_result()?)
     }
+}
+
+/// Gives the rules of another model to Casbin, and looks whether it can answer.
+fn serve(model: &Model, rules: &Rules, catalogue: &Catalogue, work: &Work) -> Result<Served, LoadError> {
+    let mut findings = Findings::of(work);
+    served::probe(model, rules, catalogue.realms(), work, &mut findings);
+    work.check()?;
+    findings.into_result()?;
+    let served = Served::within(model, rules, catalogue.realms(), work);
+    work.check()?;
+    Ok(served.map_err(|_| refused())?)
 }
 
 /// Every expectation with its test.
@@ -141,6 +166,9 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
     let mut names = HashMap::new();
     let mut cases = Vec::new();
     for (name, bytes) in sources.tests() {
+        if findings.is_full() {
+            break;
+        }
         if let Some(text) = Text::read(name, bytes, findings) {
             cases.extend(suite::read(&text, &catalogue, &mut names, findings));
         }

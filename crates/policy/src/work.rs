@@ -1,0 +1,94 @@
+//! Work that can be stopped: reading, testing and comparing policies takes seconds of a core, which nobody
+//! should spend for a caller that has left.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::diagnostic::PolicyError;
+
+/// How long work may take, and whether anybody still wants it. Loops over what a caller sends ask
+/// [`is_over`](Self::is_over) at each step.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    is_cancelled: Arc<AtomicBool>,
+    until: Option<Instant>,
+}
+
+/// The work was stopped: it was cancelled, or it took longer than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Why there is no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// The files are wrong.
+    Refused(PolicyError),
+    /// It is not known whether they are.
+    Stopped,
+}
+
+impl Work {
+    /// Work that may take as long as it takes.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::default()
+    }
+
+    /// Work that may take so long from now on.
+    #[must_use]
+    pub fn within(budget: Duration) -> Self {
+        Self {
+            is_cancelled: Arc::default(),
+            until: Instant::now().checked_add(budget),
+        }
+    }
+
+    /// Nobody wants it any more: whoever has a clone of it stops soon.
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it should stop. What was found so far is then not all there is.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// # Errors
+    /// Fails where it should stop.
+    pub fn check(&self) -> Result<(), Stopped> {
+        if self.is_over() { Err(Stopped) } else { Ok(()) }
+    }
+}
+
+impl From<PolicyError> for LoadError {
+    fn from(error: PolicyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Stopped> for LoadError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_over_when_it_is_cancelled_or_its_time_is_up() {
+        let work = Work::unbounded();
+        assert_eq!(work.check(), Ok(()));
+        work.clone().cancel();
+        assert_eq!(work.check(), Err(Stopped));
+        assert!(!Work::within(Duration::from_secs(600)).is_over());
+        assert!(Work::within(Duration::ZERO).is_over());
+    }
+}
