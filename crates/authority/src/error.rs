@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds};
-use tessera_policy::{Diagnostic, PolicyError};
+use tessera_policy::{Diagnostic, LoadError, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
 
@@ -24,6 +24,12 @@ pub enum Unavailable {
     /// Policies were applied faster than the request could be committed.
     #[error("the policy is being changed")]
     PolicyChanging,
+    /// Too much work of this kind is under way, of this client or of all.
+    #[error("too much work is under way")]
+    Overloaded,
+    /// The work took longer than one call's may.
+    #[error("the work took longer than it may")]
+    OutOfTime,
     /// A defect. The text is for the log.
     #[error("defect: {0}")]
     Defect(&'static str),
@@ -315,6 +321,9 @@ pub enum ApplyError {
         /// How many may.
         max: u64,
     },
+    /// Reading the authority's own policy took longer than it may.
+    #[error("reading the policy took longer than it may: make it smaller")]
+    TooLong,
     /// Reading the policy panicked: a defect, whose trace is in the log.
     #[error("the policy could not be read: a defect, see the log")]
     Panicked,
@@ -377,6 +386,16 @@ pub enum ExplainError {
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl From<LoadError> for ApplyError {
+    /// Of work for a caller; the authority's own has another bound.
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Refused(error) => Self::Refused(error),
+            LoadError::Stopped => Self::Unavailable(Unavailable::OutOfTime),
+        }
+    }
 }
 
 /// Every error that holds an [`Unavailable`] takes a failed store as one.

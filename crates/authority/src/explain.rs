@@ -6,14 +6,14 @@ use tessera_core::{
     AuditAction, AuditRecord, ClientName, DecisionId, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
     audit::Actor,
 };
-use tessera_policy::{Explanation, Permission, Policy, Question};
+use tessera_policy::{Explanation, LoadError, Permission, Policy, Question, Stopped, Work};
 
 use crate::{
     Authority, Principal,
-    error::{CallNotAllowed, ExplainError, Unavailable},
+    error::{ExplainError, Unavailable},
     grant::Bearer,
+    heavy::Entered,
     plan::from_memory,
-    reload::load,
 };
 
 /// Audit records read at once.
@@ -44,44 +44,54 @@ impl Authority {
     ///
     /// # Errors
     /// Refuses a caller that asks about another subject, or with roles, where policy does not permit.
-    pub fn check_policy(
+    pub async fn check_policy(
         &self,
         principal: &Principal,
-        subject: &Subject,
-        roles: &[RoleName],
-        scopes: &ScopeSet,
-    ) -> Result<(tessera_policy::Grant, PolicyRevision), CallNotAllowed> {
-        if *subject != principal.client().to_subject() || !roles.is_empty() {
+        (subject, roles): Asked,
+        scopes: ScopeSet,
+    ) -> Result<(tessera_policy::Grant, PolicyRevision), ExplainError> {
+        if subject != principal.client().to_subject() || !roles.is_empty() {
             self.require(principal, &Permission::ReadPolicies)?;
         }
         let policy = self.policy();
-        let grant = policy.grant(principal.realm_name(), subject, roles, scopes);
-        Ok((grant, policy.revision().clone()))
+        let (revision, realm) = (policy.revision().clone(), principal.realm_name().clone());
+        // Compiled, an answer takes less than a microsecond.
+        if policy.is_compiled() {
+            return Ok((policy.grant(&realm, &subject, &roles, &scopes), revision));
+        }
+        let entered = self.heavy.enter(principal).await?;
+        let ask = move |work: &Work| policy.grant_within(&realm, &subject, &roles, &scopes, work);
+        let grant = entered.run(ask).await?;
+        Ok((grant.map_err(|Stopped| Unavailable::OutOfTime)?, revision))
     }
 
     /// Why the policy in force says what it says.
     ///
     /// # Errors
     /// Refuses where policy does not permit.
-    pub fn explain_policy(
+    pub async fn explain_policy(
         &self,
         principal: &Principal,
-        subject: &Subject,
-        roles: &[RoleName],
-        ask: &Ask,
-    ) -> Result<Explanation, CallNotAllowed> {
+        (subject, roles): Asked,
+        ask: Ask,
+    ) -> Result<Explanation, ExplainError> {
         self.require(principal, &Permission::ReadPolicies)?;
-        let policy = self.policy();
-        let realm = principal.realm_name();
-        Ok(match ask {
-            Ask::Permission(permission) => policy.explain_permission(realm, subject, permission),
+        let (policy, realm) = (self.policy(), principal.realm_name().clone());
+        let is_light = is_light(&policy);
+        let explain = move || match &ask {
+            Ask::Permission(permission) => policy.explain_permission(&realm, &subject, permission),
             Ask::Scope(scope) => policy.explain(&Question {
-                realm,
-                subject,
-                roles,
+                realm: &realm,
+                subject: &subject,
+                roles: &roles,
                 scope,
             }),
-        })
+        };
+        if is_light {
+            return Ok(explain());
+        }
+        let entered = self.heavy.enter(principal).await?;
+        Ok(entered.run(move |_| explain()).await?)
     }
 
     /// Why a decision was made as it was, by the policy that made it.
@@ -102,16 +112,22 @@ impl Authority {
             Some(subject) => subject,
             None => self.subject_of(&record).await?,
         };
-        let policy = self.policy_at(&made.policy).await?;
-        let bearer = Bearer {
-            realm: &record.realm,
-            client: &made.client,
-            subject: &subject,
-            roles: &roles,
+        let entered = self.heavy.enter(principal).await?;
+        let policy = self.policy_at(&made.policy, &entered).await?;
+        let realm = record.realm.clone();
+        let explain = move |work: &Work| {
+            let bearer = Bearer {
+                realm: &realm,
+                client: &made.client,
+                subject: &subject,
+                roles: &roles,
+            };
+            bearer.explain(&policy, &made.scopes, work)
         };
+        let explanations = entered.run(explain).await?;
         Ok(ExplainedDecision {
             decision,
-            explanations: bearer.explain(&policy, &made.scopes),
+            explanations: explanations.map_err(|Stopped| Unavailable::OutOfTime)?,
             record,
         })
     }
@@ -126,15 +142,22 @@ impl Authority {
         Ok((family.subject, family.roles))
     }
 
-    async fn policy_at(&self, revision: &PolicyRevision) -> Result<Arc<Policy>, ExplainError> {
+    async fn policy_at(
+        &self,
+        revision: &PolicyRevision,
+        entered: &Entered,
+    ) -> Result<Arc<Policy>, ExplainError> {
         let in_force = self.policy();
         if in_force.revision() == revision {
             return Ok(in_force);
         }
         let files = self.store.policy(revision).await?;
         let files = files.ok_or_else(|| ExplainError::PolicyForgotten(revision.clone()))?;
-        let policy = load(move || from_memory(&files)).await;
-        policy.map_err(|_| ExplainError::PolicyUnreadable(revision.clone()))
+        match entered.run(move |work| from_memory(&files, work)).await? {
+            Ok(policy) => Ok(Arc::new(policy)),
+            Err(LoadError::Refused(_)) => Err(ExplainError::PolicyUnreadable(revision.clone())),
+            Err(LoadError::Stopped) => Err(Unavailable::OutOfTime.into()),
+        }
     }
 
     /// The record of a decision. Records are in the order of their time, as ids are, but for clocks that
@@ -175,8 +198,15 @@ impl Authority {
     }
 }
 
-/// Whom a decision was about: the subject, and the roles asserted for it.
-type Asked = (Subject, Vec<RoleName>);
+/// Of how many rules an explanation, which looks at each, takes no time worth mentioning.
+const LIGHT_RULES_MAX: usize = 1_000;
+
+fn is_light(policy: &Policy) -> bool {
+    policy.is_compiled() && policy.rule_count() <= LIGHT_RULES_MAX
+}
+
+/// Whom a question or a decision is about: the subject, and the roles asserted for it.
+pub type Asked = (Subject, Vec<RoleName>);
 
 /// What an audit record has of a decision.
 struct Made {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tessera_core::{
     AccessClaims, ClientName, Family, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject,
 };
-use tessera_policy::{Explanation, Permission, Policy, Question};
+use tessera_policy::{Explanation, Permission, Policy, Question, Stopped, Work};
 
 use crate::error::CallNotAllowed;
 
@@ -104,17 +104,24 @@ impl<'a> Bearer<'a> {
 
     /// Why [`grant`](Self::grant) says what it says of each scope. Where the client may not speak for this
     /// bearer, policy is not asked for the scopes: then only why it may not.
-    pub(crate) fn explain(&self, policy: &Policy, asked: &ScopeSet) -> Vec<Explanation> {
+    pub(crate) fn explain(
+        &self,
+        policy: &Policy,
+        asked: &ScopeSet,
+        work: &Work,
+    ) -> Result<Vec<Explanation>, Stopped> {
         if let Some(permission) = self.missing(policy) {
-            return vec![policy.explain_permission(self.realm, &self.client.to_subject(), &permission)];
+            let client = self.client.to_subject();
+            return Ok(vec![policy.explain_permission(self.realm, &client, &permission)]);
         }
         let explained = asked.iter().map(|scope| {
-            policy.explain(&Question {
+            work.check()?;
+            Ok(policy.explain(&Question {
                 realm: self.realm,
                 subject: self.subject,
                 roles: self.roles,
                 scope,
-            })
+            }))
         });
         explained.collect()
     }

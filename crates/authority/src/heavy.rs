@@ -14,10 +14,10 @@ use std::{
 };
 
 use tessera_core::{ClientName, RealmName};
-use tessera_policy::Work;
+use tessera_policy::{Stopped, Work};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::{Principal, error::HeavyError};
+use crate::{Principal, error::Unavailable};
 
 /// How much runs at once, of all clients.
 const RUNNING_MAX: usize = 2;
@@ -62,13 +62,13 @@ impl Heavy {
     }
 
     /// Waits for a place. Once what it returns is dropped, the work is cancelled.
-    pub(crate) async fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Entered, HeavyError> {
+    pub(crate) async fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Entered, Unavailable> {
         let client = (principal.realm_name().clone(), principal.client().clone());
         let (listed, turn) = self.list(client)?;
         // The calls of one client wait among themselves, so that they take no more of the places than one.
         let turn = turn.lock_owned().await;
         let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| HeavyError::Overloaded)?;
+        let place = place.map_err(|_| Unavailable::Overloaded)?;
         Ok(Entered(Arc::new(Place {
             work: Work::within(BUDGET),
             running: Arc::clone(&self.running),
@@ -76,12 +76,12 @@ impl Heavy {
         })))
     }
 
-    fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), HeavyError> {
+    fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), Unavailable> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = clients.values().map(|entry| entry.count).sum();
         let of_client = clients.get(&client).map_or(0, |entry| entry.count);
         if all >= OF_ALL_MAX || of_client >= OF_ONE_CLIENT_MAX {
-            return Err(HeavyError::Overloaded);
+            return Err(Unavailable::Overloaded);
         }
         let entry = clients.entry(client.clone()).or_default();
         entry.count += 1;
@@ -158,17 +158,17 @@ impl Entered {
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Work) -> T + Send + 'static,
-    ) -> Result<T, HeavyError> {
+    ) -> Result<T, Unavailable> {
         let running = self.start();
         let ran = tokio::task::spawn_blocking(move || work(running.work())).await;
         ran.map_err(|error| {
             tracing::error!(%error, "work on a policy panicked");
-            HeavyError::Panicked
+            Unavailable::Defect("work on a policy panicked")
         })
     }
 
     /// Fails where the work was stopped, so that what it found is not all there is.
-    pub(crate) fn check(&self) -> Result<(), HeavyError> {
-        self.0.work.check().map_err(HeavyError::from)
+    pub(crate) fn check(&self) -> Result<(), Unavailable> {
+        self.0.work.check().map_err(|Stopped| Unavailable::OutOfTime)
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod explain;
 mod gathering;
 mod grant;
+mod heavy;
 mod introspect;
 mod issue;
 mod judge;
@@ -59,7 +60,7 @@ pub use error::{
     ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
     JudgeError, RefreshError, RevokeError, SessionError, Unavailable, WatchError,
 };
-pub use explain::{Ask, ExplainedDecision};
+pub use explain::{Ask, Asked, ExplainedDecision};
 pub use introspect::{Introspection, TokenType};
 pub use issue::{IssueRequest, Issued};
 pub use judge::{Judged, NotGood, Wanted};
@@ -78,7 +79,7 @@ pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
 
 use crate::{
-    disabled::DisabledClients, gathering::Gatherings, keys::KeySet, propagation::Subscribers,
+    disabled::DisabledClients, gathering::Gatherings, heavy::Heavy, keys::KeySet, propagation::Subscribers,
     reload::PolicyHistory, restored::PutBack, verified::VerifiedTokens,
 };
 
@@ -95,8 +96,8 @@ pub struct Authority {
     policy_history: PolicyHistory,
     /// Held from reading a policy until live sessions have felt it: changes come one after the other.
     policy_changes: tokio::sync::Mutex<()>,
-    /// Held while a plan is made: reading and comparing policies takes seconds of a core.
-    policy_plans: tokio::sync::Mutex<()>,
+    /// The places for what takes long with policies.
+    heavy: Arc<Heavy>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
     disabled: DisabledClients,
@@ -132,6 +133,12 @@ impl Authority {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How many pieces of work for Plan, Check and Explain run, those included whose callers have left.
+    #[must_use]
+    pub fn policy_work_running(&self) -> usize {
+        self.heavy.running()
     }
 
     /// Whether requests can be served: the store takes writes, the disk does not stand still, and nobody asked

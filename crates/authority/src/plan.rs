@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tessera_core::{PolicyRevision, RealmName};
-use tessera_policy::{Diff, Permission, Policy, Sources, diff};
+use tessera_policy::{Diff, LoadError, Permission, Policy, Sources, Stopped, Work, diff_within};
 
 use crate::{
     Authority, Principal,
     apply::Applied,
-    error::ApplyError,
-    reload::{Change, Trigger, load},
+    error::{ApplyError, Unavailable},
+    reload::{Change, Trigger},
     settle::Felt,
 };
 
@@ -72,8 +72,8 @@ pub struct Plan {
 }
 
 impl Authority {
-    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing. Plans
-    /// are made one after the other.
+    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing. Of one
+    /// client, one plan is made after the other; dropped, it ends.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -83,22 +83,24 @@ impl Authority {
         files: Option<Vec<(String, Vec<u8>)>>,
     ) -> Result<Plan, ApplyError> {
         self.require(principal, &Permission::ReadPolicies)?;
-        let _alone = self.policy_plans.lock().await;
+        let entered = self.heavy.enter(principal).await?;
         let new = match files {
-            None => self.read_folder_for(principal).await?,
-            Some(files) => load(move || from_memory(&files)).await?,
+            None => self.read_folder_for(principal, &entered).await?,
+            Some(files) => entered.run(move |work| from_memory(&files, work)).await??,
         };
+        let new = Arc::new(new);
         self.check_realms(&new)?;
         let old = self.policy();
-        let felt = self.foresee(&new).await?;
+        let felt = self.foresee(&new, Some(entered.start())).await?;
+        entered.check()?;
         let id = PlanId {
             from: old.revision().clone(),
             to: new.revision().clone(),
         };
-        let diff = tokio::task::spawn_blocking(move || diff(&old, &new)).await;
+        let diff = entered.run(move |work| diff_within(&old, &new, work)).await?;
         Ok(Plan {
             id,
-            diff: diff.map_err(|_| ApplyError::Panicked)?,
+            diff: diff.map_err(|Stopped| Unavailable::OutOfTime)?,
             felt: felt.by_realm,
         })
     }
@@ -121,10 +123,10 @@ impl Authority {
 }
 
 /// A policy from files that were sent or kept.
-pub(crate) fn from_memory(files: &[(String, Vec<u8>)]) -> Result<Policy, tessera_policy::PolicyError> {
+pub(crate) fn from_memory(files: &[(String, Vec<u8>)], work: &Work) -> Result<Policy, LoadError> {
     let files: Vec<_> = files
         .iter()
         .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
         .collect();
-    Policy::from_sources(&Sources::from_memory(&files)?)
+    Policy::from_sources_within(&Sources::from_memory(&files)?, work)
 }

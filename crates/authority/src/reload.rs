@@ -6,12 +6,13 @@ use std::{
 };
 
 use tessera_core::{PolicyRevision, RealmKind, Timestamp, audit::Actor};
-use tessera_policy::{Diagnostic, Permission, Policy};
+use tessera_policy::{Diagnostic, LoadError, Permission, Policy, Work};
 
 use crate::{
     Authority, Principal,
     apply::Applied,
     error::{ApplyError, CallNotAllowed},
+    heavy::{Entered, OWN_BUDGET},
     plan::PlanId,
 };
 
@@ -311,7 +312,7 @@ impl Authority {
         if let Change::Planned { plan, sessions_max } = change {
             plan.check(self.policy().revision(), policy.revision())?;
             if let Some(max) = *sessions_max {
-                let felt = self.foresee(&policy).await?.total();
+                let felt = self.foresee(&policy, None).await?.total();
                 let touched = felt.narrowed + felt.ended;
                 if touched > max {
                     return Err(ApplyError::TooManySessions { touched, max });
@@ -323,12 +324,20 @@ impl Authority {
 
     pub(crate) async fn read_folder(&self) -> Result<Arc<Policy>, ApplyError> {
         let folder = self.policy_folder.clone().ok_or(ApplyError::NoFolder)?;
-        load(move || Policy::load(&folder)).await
+        load(move || Policy::load_within(&folder, &Work::within(OWN_BUDGET))).await
     }
 
     /// The same for a client, which may not be told what the files say.
-    pub(crate) async fn read_folder_for(&self, principal: &Principal) -> Result<Arc<Policy>, ApplyError> {
-        let read = self.read_folder().await;
+    pub(crate) async fn read_folder_for(
+        &self,
+        principal: &Principal,
+        entered: &Entered,
+    ) -> Result<Policy, ApplyError> {
+        let folder = self.policy_folder.clone().ok_or(ApplyError::NoFolder)?;
+        let read = entered
+            .run(move |work| Policy::load_within(&folder, work))
+            .await?;
+        let read = read.map_err(ApplyError::from);
         if self.speaks_for_all_realms(principal) {
             return read;
         }
@@ -357,10 +366,12 @@ impl Authority {
 
 /// Reads and compiles a policy away from the async threads. A panic is a refusal.
 pub(crate) async fn load(
-    read: impl FnOnce() -> Result<Policy, tessera_policy::PolicyError> + Send + 'static,
+    read: impl FnOnce() -> Result<Policy, LoadError> + Send + 'static,
 ) -> Result<Arc<Policy>, ApplyError> {
     match tokio::task::spawn_blocking(read).await {
-        Ok(policy) => Ok(Arc::new(policy?)),
+        Ok(Ok(policy)) => Ok(Arc::new(policy)),
+        Ok(Err(LoadError::Refused(error))) => Err(error.into()),
+        Ok(Err(LoadError::Stopped)) => Err(ApplyError::TooLong),
         Err(error) => {
             tracing::error!(%error, "reading a policy panicked");
             Err(ApplyError::Panicked)

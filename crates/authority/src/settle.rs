@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Authority, grant::Bearer, refresh::session_revoked};
+use crate::{Authority, grant::Bearer, heavy::Running, refresh::session_revoked};
 
 /// How many families are changed in one commit: other commits wait for it.
 const WRITE_STEP: usize = 50;
@@ -88,8 +88,12 @@ impl Settled {
 
 impl Authority {
     /// What live sessions would feel if `policy` were put in force.
-    pub(crate) async fn foresee(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
-        self.walk(policy, None).await
+    pub(crate) async fn foresee(
+        &self,
+        policy: &Arc<Policy>,
+        running: Option<Running>,
+    ) -> Result<Settled, StoreError> {
+        self.walk(policy, None, running).await
     }
 
     /// Writes what live sessions feel, in steps between which others write.
@@ -108,17 +112,19 @@ impl Authority {
             }
             Ok(())
         };
-        let (settled, written) = tokio::join!(self.walk(policy, Some(touched)), writing);
+        let (settled, written) = tokio::join!(self.walk(policy, Some(touched), None), writing);
         written.and(settled)
     }
 
-    /// Looks at all live sessions. Those that the policy changes go to `touched`.
+    /// Looks at all live sessions. Those that the policy changes go to `touched`. Where it runs for a caller who
+    /// leaves, it ends before it has looked at all.
     async fn walk(
         &self,
         policy: &Arc<Policy>,
         touched: Option<TouchedSender>,
+        running: Option<Running>,
     ) -> Result<Settled, StoreError> {
-        let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched)));
+        let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched, running)));
         let walking = Arc::clone(&walk);
         let see = move |family: &Family| lock(&walking).see(family);
         self.store.visit_families(Box::new(see)).await?;
@@ -158,10 +164,17 @@ struct Walk {
     kinds: Kinds,
     settled: Settled,
     touched: Option<TouchedSender>,
+    /// Whom it runs for, unless for the authority itself.
+    running: Option<Running>,
 }
 
 impl Walk {
-    fn new(authority: &Authority, policy: &Arc<Policy>, touched: Option<TouchedSender>) -> Self {
+    fn new(
+        authority: &Authority,
+        policy: &Arc<Policy>,
+        touched: Option<TouchedSender>,
+        running: Option<Running>,
+    ) -> Self {
         Self {
             realms: authority.realms.clone(),
             revocations: Arc::clone(authority.store.revocations()),
@@ -169,11 +182,19 @@ impl Walk {
             kinds: Kinds::new(Arc::clone(policy)),
             settled: Settled::default(),
             touched,
+            running,
         }
     }
 
-    /// Breaks off where nobody takes those that are touched.
+    /// Breaks off where nobody takes those that are touched, or waits for the end.
     fn see(&mut self, family: &Family) -> ControlFlow<()> {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.work().is_over())
+        {
+            return ControlFlow::Break(());
+        }
         match (self.touch(family), &self.touched) {
             (Some(found), Some(touched)) => touched.send(found),
             _ => ControlFlow::Continue(()),

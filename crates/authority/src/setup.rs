@@ -141,7 +141,7 @@ impl Authority {
             policy_folder,
             policy_history: PolicyHistory::new(clock.now()),
             policy_changes: tokio::sync::Mutex::default(),
-            policy_plans: tokio::sync::Mutex::default(),
+            heavy: crate::heavy::Heavy::new(),
             realms,
             server_keys,
             keys: ArcSwap::from_pointee(keys),

@@ -291,6 +291,8 @@ impl IntoStatus for Unavailable {
                 )
             }
             Self::Draining => draining(),
+            Self::Overloaded => overloaded(),
+            Self::OutOfTime => deadline_exceeded(),
             Self::PolicyChanging => with(
                 Code::Unavailable,
                 ErrorReason::PolicyNotReady,
@@ -504,7 +506,7 @@ impl IntoStatus for ApplyError {
         };
         match self {
             Self::Refused(error) => refused(&[("diagnostics", error.diagnostics.len().to_string())]),
-            Self::NoFolder | Self::RealmUnknown { .. } => refused(&[]),
+            Self::NoFolder | Self::RealmUnknown { .. } | Self::TooLong => refused(&[]),
             Self::PlanStale(_) => status(Code::Aborted, ErrorReason::PlanStale, message),
             Self::PlanInvalid => field("plan", &message),
             Self::TooManySessions { touched, max } => with(

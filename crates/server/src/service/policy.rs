@@ -24,10 +24,11 @@ impl PolicyService for Policies {
         self.0
             .call(request, async |caller, wire| {
                 let (about, scopes) = convert::check_request(&wire, &caller.principal)?;
-                let checked =
-                    self.0
-                        .authority
-                        .check_policy(&caller.principal, &about.subject, &about.roles, &scopes);
+                let checked = self
+                    .0
+                    .authority
+                    .check_policy(&caller.principal, (about.subject, about.roles), scopes)
+                    .await;
                 checked
                     .map(convert::check_response)
                     .map_err(IntoStatus::into_status)
@@ -41,7 +42,8 @@ impl PolicyService for Policies {
                 let authority = &self.0.authority;
                 match convert::explain_request(wire, &caller.principal)? {
                     ExplainAbout::Question(about, ask) => authority
-                        .explain_policy(&caller.principal, &about.subject, &about.roles, &ask)
+                        .explain_policy(&caller.principal, (about.subject, about.roles), ask)
+                        .await
                         .map(convert::explained_question)
                         .map_err(IntoStatus::into_status),
                     ExplainAbout::Decision(decision) => authority

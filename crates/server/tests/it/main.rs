@@ -13,6 +13,7 @@ mod calls;
 mod doors;
 mod explaining;
 mod families;
+mod heavy;
 mod hostile;
 mod introspection;
 mod issuing;
