@@ -33,6 +33,15 @@ const PASTED: [&str; 6] = [
 const CANARY: &str = "canary";
 const FILES: [&str; 4] = ["policy.csv", "model.conf", "catalogue.toml", "tests/dev.toml"];
 
+/// How it is pasted.
+const WAYS: [fn(&str, &str) -> (&'static str, String); 5] = [
+    |text, pasted| ("a line", format!("{text}\n{pasted}\n")),
+    |text, pasted| ("a rule", format!("{text}\np, {pasted}, *, videos, read, allow\n")),
+    |text, pasted| ("a value", format!("{text}\nx = [\"{pasted}\"]\n")),
+    |text, pasted| ("a key", format!("{text}\n\"{pasted}\" = 1\n")),
+    |text, pasted| ("a table", format!("{text}\n[[{pasted}]]\n")),
+];
+
 type Policies = PolicyServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// An authority that logs everything, in a folder with secrets in it.
@@ -202,18 +211,14 @@ async fn nothing_outside_the_folder_and_no_secret_within_it_is_ever_said() {
         assert_eq!((found.code.as_str(), found.file.as_str()), ("P007", name));
         world.restore();
     }
+    let mut ways = WAYS.iter().cycle();
     for name in FILES {
         let text = fs::read_to_string(world.policy(name)).unwrap();
         for pasted in PASTED {
-            for (kind, wrong) in [
-                ("a line", format!("{text}\n{pasted}\n")),
-                ("a rule", format!("{text}\np, {pasted}, *, videos, read, allow\n")),
-                ("a value", format!("{text}\nx = [\"{pasted}\"]\n")),
-                ("a key", format!("{text}\n\"{pasted}\" = 1\n")),
-            ] {
-                fs::write(world.policy(name), &wrong).unwrap();
-                world.look(&format!("{kind} `{pasted}` in {name}")).await;
-            }
+            // Each is pasted in another way; `content.rs` of the policy has all of them.
+            let (kind, wrong) = ways.next().unwrap()(&text, pasted);
+            fs::write(world.policy(name), &wrong).unwrap();
+            world.look(&format!("{kind} `{pasted}` in {name}")).await;
             let file = PolicyFile {
                 name: name.to_owned(),
                 content: format!("{text}\n{pasted}\n").into_bytes(),

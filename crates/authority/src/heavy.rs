@@ -63,17 +63,25 @@ impl Heavy {
 
     /// Waits for a place. Once what it returns is dropped, the work is cancelled.
     pub(crate) async fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Entered, Unavailable> {
-        let client = (principal.realm_name().clone(), principal.client().clone());
-        let (listed, turn) = self.list(client)?;
         // The calls of one client wait among themselves, so that they take no more of the places than one.
-        let turn = turn.lock_owned().await;
+        let turn = self.turn(principal).await?;
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| Unavailable::Overloaded)?;
         Ok(Entered(Arc::new(Place {
             work: Work::within(BUDGET),
             running: Arc::clone(&self.running),
-            _held: (place, turn, listed),
+            _held: (place, turn),
         })))
+    }
+
+    /// Waits until nothing else of the client is under way.
+    pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Result<Turn, Unavailable> {
+        let client = (principal.realm_name().clone(), principal.client().clone());
+        let (listed, turn) = self.list(client)?;
+        Ok(Turn {
+            _turn: turn.lock_owned().await,
+            _listed: listed,
+        })
     }
 
     fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), Unavailable> {
@@ -92,6 +100,12 @@ impl Heavy {
         };
         Ok((listed, turn))
     }
+}
+
+/// The one call of a client that is under way, until it is dropped.
+pub(crate) struct Turn {
+    _turn: OwnedMutexGuard<()>,
+    _listed: Listed,
 }
 
 /// A call among those of its client, until it is dropped.
@@ -116,7 +130,7 @@ impl Drop for Listed {
 pub(crate) struct Place {
     work: Work,
     running: Arc<AtomicUsize>,
-    _held: (OwnedSemaphorePermit, OwnedMutexGuard<()>, Listed),
+    _held: (OwnedSemaphorePermit, Turn),
 }
 
 /// Counts itself as running until it is dropped.
@@ -161,8 +175,9 @@ impl Entered {
     ) -> Result<T, Unavailable> {
         let running = self.start();
         let ran = tokio::task::spawn_blocking(move || work(running.work())).await;
-        ran.map_err(|error| {
-            tracing::error!(%error, "work on a policy panicked");
+        // What a panic says may repeat the files.
+        ran.map_err(|_| {
+            tracing::error!("work on a policy panicked");
             Unavailable::Defect("work on a policy panicked")
         })
     }

@@ -95,7 +95,7 @@ pub struct Authority {
     policy_folder: Option<PathBuf>,
     policy_history: PolicyHistory,
     /// Held from reading a policy until live sessions have felt it: changes come one after the other.
-    policy_changes: tokio::sync::Mutex<()>,
+    policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The places for what takes long with policies.
     heavy: Arc<Heavy>,
     realms: BTreeMap<RealmName, Arc<Realm>>,

@@ -117,8 +117,10 @@ impl Authority {
         sessions_max: Option<u64>,
     ) -> Result<Applied, ApplyError> {
         self.may_apply(principal)?;
+        let turn = self.heavy.turn(principal).await?;
         let change = Change::Planned { plan, sessions_max };
-        self.change_policy(Trigger::Call, principal.actor(), change).await
+        self.change_policy(Trigger::Call, principal.actor(), change, Some(turn))
+            .await
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     Authority, Principal,
     apply::Applied,
     error::{ApplyError, CallNotAllowed},
-    heavy::{Entered, OWN_BUDGET},
+    heavy::{Entered, OWN_BUDGET, Turn},
     plan::PlanId,
 };
 
@@ -250,7 +250,8 @@ impl Authority {
     /// # Errors
     /// See [`ApplyError`].
     pub async fn reload(self: &Arc<Self>, trigger: Trigger) -> Result<Applied, ApplyError> {
-        self.change_policy(trigger, Actor::Operator, Change::Any).await
+        self.change_policy(trigger, Actor::Operator, Change::Any, None)
+            .await
     }
 
     /// The same for a client.
@@ -259,21 +260,24 @@ impl Authority {
     /// See [`ApplyError`].
     pub async fn reload_for(self: &Arc<Self>, principal: &Principal) -> Result<Applied, ApplyError> {
         self.may_apply(principal)?;
-        self.change_policy(Trigger::Call, principal.actor(), Change::Any)
+        let turn = self.heavy.turn(principal).await?;
+        self.change_policy(Trigger::Call, principal.actor(), Change::Any, Some(turn))
             .await
     }
 
-    /// One change at a time, and each leaves its trace. It runs to its end although the caller leaves:
-    /// half of it must not be.
+    /// One change at a time, and each leaves its trace. Whoever leaves while it waits makes none; what has begun
+    /// runs to its end: half of it must not be.
     pub(crate) async fn change_policy(
         self: &Arc<Self>,
         trigger: Trigger,
         actor: Actor,
         change: Change,
+        turn: Option<Turn>,
     ) -> Result<Applied, ApplyError> {
         let authority = Arc::clone(self);
+        let alone = Arc::clone(&self.policy_changes).lock_owned().await;
         let changed = tokio::spawn(async move {
-            let _alone = authority.policy_changes.lock().await;
+            let _held = (alone, turn);
             let before = authority.policy();
             let result = authority.make(&change, &actor).await;
             let is_another = !Arc::ptr_eq(&before, &authority.policy());
@@ -372,8 +376,9 @@ pub(crate) async fn load(
         Ok(Ok(policy)) => Ok(Arc::new(policy)),
         Ok(Err(LoadError::Refused(error))) => Err(error.into()),
         Ok(Err(LoadError::Stopped)) => Err(ApplyError::TooLong),
-        Err(error) => {
-            tracing::error!(%error, "reading a policy panicked");
+        // What a panic says may repeat the files.
+        Err(_) => {
+            tracing::error!("reading a policy panicked");
             Err(ApplyError::Panicked)
         }
     }

@@ -140,7 +140,7 @@ impl Authority {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             policy_folder,
             policy_history: PolicyHistory::new(clock.now()),
-            policy_changes: tokio::sync::Mutex::default(),
+            policy_changes: Arc::default(),
             heavy: crate::heavy::Heavy::new(),
             realms,
             server_keys,
