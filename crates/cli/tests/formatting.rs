@@ -63,15 +63,26 @@ fn a_file_is_replaced_with_its_permissions_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_link_stays_a_link() {
-    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let target = elsewhere.path().join("rules");
+fn a_link_within_the_folder_stays_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("..data")).unwrap();
+    let target = folder.path().join("..data/rules");
     fs::write(&target, MESSY).unwrap();
     let link = folder.path().join("policy.csv");
-    symlink(&target, &link).unwrap();
+    symlink("..data/rules", &link).unwrap();
     fmt(folder.path(), 0);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&target).unwrap(), NEAT);
+}
+
+#[test]
+fn what_a_link_leads_to_outside_the_folder_is_neither_read_nor_written() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let target = elsewhere.path().join("rules");
+    fs::write(&target, MESSY).unwrap();
+    symlink(&target, folder.path().join("policy.csv")).unwrap();
+    fmt(folder.path(), 2);
+    assert_eq!(fs::read_to_string(&target).unwrap(), MESSY);
 }
 
 #[test]
