@@ -33,8 +33,9 @@ const PASTED: [&str; 6] = [
 const CANARY: &str = "canary";
 const FILES: [&str; 4] = ["policy.csv", "model.conf", "catalogue.toml", "tests/dev.toml"];
 
-/// How it is pasted.
-const WAYS: [fn(&str, &str) -> (&'static str, String); 5] = [
+/// Gives a file's text with something pasted, and says how.
+type Way = fn(&str, &str) -> (&'static str, String);
+const WAYS: [Way; 5] = [
     |text, pasted| ("a line", format!("{text}\n{pasted}\n")),
     |text, pasted| ("a rule", format!("{text}\np, {pasted}, *, videos, read, allow\n")),
     |text, pasted| ("a value", format!("{text}\nx = [\"{pasted}\"]\n")),
