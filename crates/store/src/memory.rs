@@ -1,6 +1,8 @@
 //! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
 //! for plainness: indexes are scans, and one lock guards all.
 
+mod sweep;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     caught::caught,
-    cutoff::{FAR, LEFT_MAX, cutoff_target, cutoff_until, placed, remembered},
+    cutoff::{cutoff_target, cutoff_until, placed, remembered},
     error::StoreError,
     store::{
         EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey,
@@ -364,88 +366,6 @@ fn page_of<K: Ord + Clone, T: Clone>(
     Page {
         items: taken.into_iter().map(|(_, item)| item.clone()).collect(),
         next,
-    }
-}
-
-impl Tables {
-    /// The events that matter no more, up to the first that does; one that matters for days to come does not
-    /// count.
-    fn dead_events(&self, horizon: Timestamp) -> impl Iterator<Item = Sequence> {
-        let mut left_behind = 0;
-        self.events
-            .values()
-            .filter(move |event| {
-                let is_left = event.relevant_until >= horizon.plus(FAR) && left_behind < LEFT_MAX;
-                left_behind += usize::from(is_left);
-                !is_left
-            })
-            .take_while(move |event| event.relevant_until < horizon)
-            .map(|event| event.sequence)
-    }
-
-    fn sweep(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> SweepReport {
-        let mut report = SweepReport::default();
-        self.swept = self.swept.max(Some(horizon));
-        let mut left = limit;
-        let mut take = || {
-            left.checked_sub(1).inspect(|rest| left = *rest).is_some() || {
-                report.more = true;
-                false
-            }
-        };
-        let dead = self
-            .families
-            .values()
-            .filter(|family| family.removable_at() < horizon);
-        let families: Vec<_> = dead.map(|family| family.id).take_while(|_| take()).collect();
-        let events: Vec<_> = self.dead_events(horizon).take_while(|_| take()).collect();
-        let expired = self
-            .requests
-            .iter()
-            .filter(|(_, record)| record.expires_at < horizon);
-        let requests: Vec<_> = expired
-            .map(|(key, _)| key.clone())
-            .take_while(|_| take())
-            .collect();
-        let old = self
-            .audit
-            .iter()
-            .take_while(|(_, record)| record.at < audit_before);
-        let audit: Vec<_> = old
-            .map(|(position, _)| *position)
-            .take_while(|_| take())
-            .collect();
-
-        let replaced = self
-            .policies
-            .iter()
-            .filter(|(_, kept)| kept.replaced_at.is_some_and(|at| at < audit_before));
-        let policies: Vec<_> = replaced
-            .map(|(revision, _)| revision.clone())
-            .take_while(|_| take())
-            .collect();
-
-        report.families = families.len();
-        report.events = events.len();
-        report.records = requests.len() + audit.len() + policies.len();
-        self.floor = self.floor.max(events.last().copied().unwrap_or_default());
-        self.cutoffs.retain(|_, until| *until >= horizon);
-        for id in families {
-            self.families.remove(&id);
-        }
-        for sequence in events {
-            self.events.remove(&sequence);
-        }
-        for key in requests {
-            self.requests.remove(&key);
-        }
-        for position in audit {
-            self.audit.remove(&position);
-        }
-        for revision in policies {
-            self.policies.remove(&revision);
-        }
-        report
     }
 }
 

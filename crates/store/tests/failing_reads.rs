@@ -113,7 +113,7 @@ impl Trial {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = open(&data);
         runtime.block_on(async {
-            for number in 1..=400 {
+            for number in 1..=120 {
                 put(&store, &with_subject(number, &format!("user:{}", number % 10))).await;
                 append(&store, &session_revoked(&family(number), 300)).await;
             }
