@@ -97,6 +97,7 @@ impl Authority {
         principal: &Principal,
         request: &IssueRequest,
     ) -> Result<Option<Issued>, IssueError> {
+        self.check_is_last()?;
         let plan = Plan::check(principal, request, deciding.policy().catalogue())?;
         let bearer = Bearer {
             realm: principal.realm_name(),

@@ -49,7 +49,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, CursorTag, FilterDigest, Realm, RealmName, Sequence, Timestamp};
 use tessera_policy::Policy;
-use tessera_store::Store;
+use tessera_store::{Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
@@ -141,11 +141,14 @@ impl Authority {
         self.heavy.running()
     }
 
-    /// Whether requests can be served: the store takes writes, the disk does not stand still, and nobody asked
-    /// to stop.
+    /// Whether requests can be served: the store takes writes, the disk does not stand still, the data directory
+    /// is not older than what it gave, and nobody asked to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.store.is_healthy() && !*self.draining.borrow() && self.commit_waiting() < COMMIT_MAX
+        self.store.is_healthy()
+            && !*self.draining.borrow()
+            && self.commit_waiting() < COMMIT_MAX
+            && !self.is_put_back.is_proven()
     }
 
     /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.
@@ -173,7 +176,7 @@ impl Authority {
     /// directory was restored without `tessera restored`.
     #[must_use]
     pub fn was_put_back(&self) -> bool {
-        self.is_put_back.is_noted()
+        self.is_put_back.is_proven()
     }
 
     /// The place of the log that is committed now.
@@ -207,11 +210,18 @@ impl Authority {
     fn given_cursor(&self, text: &str) -> Option<Cursor> {
         let cursor = Cursor::parse(text).ok()?;
         let is_given = cursor.log == self.store.log_id() && self.server_keys.gave_cursor(&cursor);
-        if is_given && cursor.sequence > self.committed() {
-            // It once was at a place that it has not reached now.
-            self.is_put_back.note("a cursor");
-        }
         is_given.then_some(cursor)
+    }
+
+    /// Refuses to issue where the data directory is known to be older than what it gave: revocations would miss
+    /// what is issued now.
+    fn check_is_last(&self) -> Result<(), Unavailable> {
+        if self.is_put_back.is_proven() {
+            return Err(Unavailable::Store(StoreError::Damaged {
+                detail: "the data directory is older than what it gave: run `tessera restored`".to_owned(),
+            }));
+        }
+        Ok(())
     }
 
     /// Refuses `principal` unless policy permits.

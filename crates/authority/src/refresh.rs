@@ -115,6 +115,7 @@ impl Authority {
         identity: &Identity,
         request: &RefreshRequest,
     ) -> Result<Option<Refreshed>, RefreshError> {
+        self.check_is_last()?;
         let token = self.opened(request)?;
         let family = self
             .store

@@ -30,16 +30,25 @@ use crate::{
 
 /// Whether something was presented that only a later state of the data directory can have given.
 #[derive(Debug, Default)]
-pub(crate) struct PutBack(AtomicBool);
+pub(crate) struct PutBack {
+    is_noted: AtomicBool,
+    is_proven: AtomicBool,
+}
 
 impl PutBack {
-    pub(crate) fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Says so in the log, and from now on refuses to issue. Only for what nobody but this authority can make.
+    pub(crate) fn prove(&self, what: &str) {
+        self.note(what);
+        self.is_proven.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
     }
 
     /// Says so in the log, once: there may be many such tokens.
     pub(crate) fn note(&self, what: &str) {
-        if !self.0.swap(true, Ordering::Relaxed) {
+        if !self.is_noted.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 what,
                 "the data directory is older than what it gave: it was put back from a copy. Stop, and run `tessera restored`, or revocations miss what was issued since"

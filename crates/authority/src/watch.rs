@@ -281,9 +281,13 @@ impl Authority {
 
     /// A cursor of this log, at a place that it has reached.
     fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
-        self.given_cursor(text)
-            .filter(|cursor| cursor.sequence <= self.committed())
-            .ok_or(WatchError::CursorInvalid)
+        let cursor = self.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
+        if cursor.sequence > self.committed() {
+            // This authority gave it, at a later state of the data.
+            self.is_put_back.prove("a cursor");
+            return Err(WatchError::CursorInvalid);
+        }
+        Ok(cursor)
     }
 }
 

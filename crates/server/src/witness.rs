@@ -18,7 +18,7 @@ use std::{
 use tessera_store::Store;
 
 /// How often it is written while the authority serves.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(1);
 const TITLE: &str = "tessera witness 1";
 
 /// Where a witness is.

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 use tessera_authority::{Restoring, end_everything};
 use tessera_core::{
-    Clock, KeyStatus, OnPolicyLoss, Realm, RealmKind, RealmLimits, Seconds, SystemClock, Timestamp,
+    Clock, Cursor, KeyStatus, OnPolicyLoss, Realm, RealmKind, RealmLimits, Seconds, SystemClock, Timestamp,
 };
 use tessera_proto::v1::{
     IssueRequest, WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
@@ -159,10 +159,26 @@ async fn a_copy_takes_no_token_that_was_issued_after_it_was_made() {
     let lost = Lost::a_day().await;
     let (opened, app, admin) = lost.serve().await;
     assert!(!app.introspect(&lost.access).await.active);
+    // A cursor that somebody made up proves nothing.
+    let forged = Cursor {
+        tag: [7; 16],
+        ..Cursor::parse(&lost.cursor).unwrap()
+    };
+    let resumed = resume(&admin, &forged.to_string()).await;
+    assert_eq!(reason(&resumed), "InvalidArgument / CURSOR_INVALID");
+    assert!(opened.world.authority.is_ready());
+    let issued = app.issue_for("user:eve").await;
     assert_eq!(
         reason(&resume(&admin, &lost.cursor).await),
         "InvalidArgument / CURSOR_INVALID"
     );
+    // One that this authority gave does: what is issued now would be out of reach of revocations.
+    assert!(!opened.world.authority.is_ready());
+    let refused = app.issue(IssueRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unavailable / STORE_UNAVAILABLE");
+    let spent = refresh_token(issued.tokens.as_ref());
+    let refused = app.refresh(&spent).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unavailable / STORE_UNAVAILABLE");
     opened.close().await;
 }
 
