@@ -185,6 +185,12 @@ impl Authority {
         self.cursor_at(self.committed())
     }
 
+    /// The number of the last group of writes that is durable; none where nothing is kept.
+    #[must_use]
+    pub fn group(&self) -> Option<u64> {
+        self.store.group()
+    }
+
     pub(crate) fn deciding(&self) -> grant::Deciding {
         grant::Deciding::now(&self.policy)
     }

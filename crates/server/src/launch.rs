@@ -16,7 +16,10 @@ use tessera_policy::{Policy, PolicyError};
 use tessera_store::{OpenError, SledOptions, SledStore, Store};
 use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys, SigningKeyPair};
 
-use crate::{config::Config, witness::Witness};
+use crate::{
+    config::Config,
+    witness::{Seen, Witness},
+};
 
 /// The variable that goes before the key file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
@@ -228,6 +231,27 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
 /// See [`LaunchError`].
 pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
     open_store(data, Some(Witness::beside(key)), SledOptions::default()).await
+}
+
+/// Writes down what an authority that was closed left behind, beside the key of `config`.
+pub fn note_end(config: &Config, authority: &Authority) {
+    if let Some(witness) = witness(config) {
+        note_end_in(&witness, authority);
+    }
+}
+
+/// The same, beside this key.
+pub fn note_end_beside(key: &Path, authority: &Authority) {
+    note_end_in(&Witness::beside(key), authority);
+}
+
+/// Without it an older copy that is put back may go unnoticed, and no more.
+fn note_end_in(witness: &Witness, authority: &Authority) {
+    let Some(group) = authority.group() else { return };
+    let seen = Seen::new(authority.place().log, group);
+    if let Err(error) = witness.write_seen(&seen, ".end") {
+        tracing::debug!(path = %witness.path().display(), %error, "no witness can be written");
+    }
 }
 
 async fn open_store(

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use tessera_core::LogId;
 use tessera_store::Store;
 
 /// How often it is written while the authority serves.
@@ -36,10 +37,13 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn of(store: &dyn Store) -> Option<Self> {
-        let group = store.group()?;
-        let log = store.log_id();
+        Some(Self::new(store.log_id(), store.group()?))
+    }
+
+    /// A group of a log.
+    pub(crate) fn new(log: LogId, group: u64) -> Self {
         let log = log.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self { log, group })
+        Self { log, group }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -88,11 +92,16 @@ impl Witness {
 
     /// Writes down what is durable. It appears whole or not at all.
     pub(crate) fn write(&self, store: &dyn Store) -> io::Result<()> {
-        let Some(seen) = Seen::of(store) else {
-            return Ok(());
-        };
+        match Seen::of(store) {
+            Some(seen) => self.write_seen(&seen, ".new"),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down what was seen, by way of a file with that ending: no two may write to one at once.
+    pub(crate) fn write_seen(&self, seen: &Seen, ending: &str) -> io::Result<()> {
         let mut unfinished = OsString::from(&self.path);
-        unfinished.push(".new");
+        unfinished.push(ending);
         let mut file = fs::OpenOptions::new()
             .create(true)
             .truncate(true)

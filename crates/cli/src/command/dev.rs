@@ -55,9 +55,11 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     };
     // The sockets are bound: whoever connects from here on is served.
     announce(&arguments, &addresses, &authority, &keys, &remarks)?;
-    serve(listeners, authority, options, shutdown)
-        .await
-        .map_err(Failure::cannot_run)
+    let served = serve(listeners, authority.clone(), options, shutdown).await;
+    if let Some(folder) = &arguments.data_dir {
+        launch::note_end_beside(&folder.join("server.key"), &authority);
+    }
+    served.map_err(Failure::cannot_run)
 }
 
 struct Addresses {

@@ -47,9 +47,9 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         audit_retention: config.store.audit_retention.seconds(),
         policy_watch: config.policy.watch,
     };
-    serve(listeners, authority, options, shutdown)
-        .await
-        .map_err(Failure::cannot_run)
+    let served = serve(listeners, authority.clone(), options, shutdown).await;
+    launch::note_end(&config, &authority);
+    served.map_err(Failure::cannot_run)
 }
 
 /// Binds before the store is opened: a taken address is found in an instant.
