@@ -38,6 +38,11 @@ pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metr
             get(|State((_, metrics)): State<Shared>| async move { metrics.to_text() }),
         )
         .with_state((authority, metrics));
+    serve_router(listener, router).await;
+}
+
+/// Serves a router within the bounds of the admin socket, until it is dropped.
+pub(crate) async fn serve_router(listener: TcpListener, router: Router) {
     let socket = Socket {
         listener,
         tls: None,

@@ -9,6 +9,8 @@ use axum::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::admin;
+
 const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
 
 /// Answers probes until it is dropped: alive, and not ready.
@@ -27,11 +29,7 @@ impl Starting {
         let router = Router::new()
             .route("/livez", get(|| async { (CLOSE, "alive\n") }))
             .fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, CLOSE, "not ready: starting\n") });
-        Ok(Self(tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the admin socket failed");
-            }
-        })))
+        Ok(Self(tokio::spawn(admin::serve_router(listener, router))))
     }
 }
 

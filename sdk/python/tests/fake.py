@@ -95,7 +95,7 @@ class SigningKey:
             "client_id": "client:app",
             "fid": str(uuid.uuid4()),
             "gen": 1,
-            "rev": 7,
+            "rev": 1,
             "pol": "0123456789abcdef",
             **changes,
         }

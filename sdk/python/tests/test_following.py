@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -71,6 +73,24 @@ class Following(Case):
         self.never_fresh(verifier)
         stream.echo()
         self.until("fresh", lambda: allows(verifier, self.good))
+
+    def test_a_token_of_a_place_that_was_not_heard_of_waits_for_it(self) -> None:
+        verifier, stream = self.ready()
+        ahead = self.key.token(rev=2)
+        answers: queue.Queue[tessera.Decision] = queue.Queue()
+        asking = threading.Thread(target=lambda: answers.put(verifier.verify(ahead)))
+        asking.start()
+        # The token made it ask.
+        stream.echo(2)
+        asking.join(PATIENCE)
+        self.assertIsInstance(answers.get(timeout=PATIENCE), tessera.Allow)
+        # One that says what nobody issued: an answer without that place shows that there is none.
+        made_up = self.key.token(rev=2**62)
+        asking = threading.Thread(target=lambda: answers.put(verifier.verify(made_up, mode=tessera.FailOpen(EVER))))
+        asking.start()
+        stream.echo(2)
+        asking.join(PATIENCE)
+        self.assertIsInstance(answers.get(timeout=PATIENCE), tessera.Stale)
 
     def test_a_stale_verifier_may_ask_the_authority(self) -> None:
         verifier, _ = self.follow()

@@ -35,7 +35,7 @@ export function said(changes: object = {}): Record<string, unknown> {
     client_id: 'client:app',
     fid: randomUUID(),
     gen: 1,
-    rev: 7,
+    rev: 1,
     pol: '0123456789abcdef',
     ...changes,
   }

@@ -87,6 +87,17 @@ it('is not fresh by a snapshot that never ends', async () => {
   await neverFresh(verifier)
 })
 
+it('lets a token of a place that was not heard of wait for it', async () => {
+  const [verifier, stream] = await ready()
+  const ahead = key.token({ rev: 2 })
+  const [answer] = await Promise.all([verifier.verifyWith(ahead, undefined, 'fail-closed'), stream.echo(2)])
+  assert.equal(answer.kind, 'allow')
+  // One that says what nobody issued: an answer without that place shows that there is none.
+  const madeUp = key.token({ rev: 2 ** 52 })
+  const [refused] = await Promise.all([verifier.verifyWith(madeUp, undefined, { failOpenMs: EVER_MS }), stream.echo(2)])
+  assert.equal(refused.kind, 'stale')
+})
+
 it('is not fresh by a checkpoint that answers no ping', async () => {
   const [verifier, stream] = await follow()
   stream.snapshot(revoked(FAMILY, 1, inAnHour()))
