@@ -67,6 +67,10 @@ impl Machine {
     }
 
     fn start(&self) -> Authority {
+        self.try_start().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_start(&self) -> Result<Authority, String> {
         let (file, data) = (self.file(), self.folder.path().join("data"));
         let variables = [
             ("LD_PRELOAD", self.library.as_str()),
@@ -75,7 +79,7 @@ impl Machine {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
         let arguments = ["--data-dir", data.to_str().unwrap()];
-        Authority::start_dev_with(&arguments, &variables).unwrap_or_else(|error| panic!("{error}"))
+        Authority::start_dev_with(&arguments, &variables)
     }
 }
 
@@ -268,7 +272,8 @@ async fn while_running(library: PathBuf, offset: &'static str) {
     ledger.revoke_each_kind(&client, "before").await;
 
     machine.set_clock(offset);
-    if is_large(offset) {
+    // HTTP/1 can't write a year of five digits, and metrics come over that.
+    if is_large(offset) && offset != BEYOND_9999 {
         until(&authority, "tessera_clock_stepped", |stepped| stepped == 1.0).await;
     }
     ledger.check(&client).await;
@@ -305,6 +310,27 @@ async fn between_runs(library: PathBuf, offset: &'static str) {
     }
 }
 
+/// A year that can't be written is refused at the start, and changes nothing while the authority runs.
+async fn beyond_9999() {
+    let Some(library) = library() else { return };
+    let machine = Machine::new(&library);
+    let mut ledger = Ledger::default();
+    let authority = machine.start();
+    let client = authority.client("production").await;
+    ledger.revoke_each_kind(&client, "before").await;
+    assert!(authority.stop().success());
+    machine.set_clock(BEYOND_9999);
+    let refused = machine.try_start().map(drop).unwrap_err();
+    assert!(refused.contains("beyond the year 9999"), "{refused}");
+    machine.set_clock("+0");
+    let authority = machine.start();
+    ledger.check(&authority.client("production").await).await;
+    drop(authority);
+    while_running(library, BEYOND_9999).await;
+}
+
+const BEYOND_9999: &str = "+9000y";
+
 fn is_large(offset: &str) -> bool {
     !offset.ends_with("1s")
 }
@@ -334,8 +360,7 @@ async fn a_clock_that_is_wrong_for_a_while_forgets_and_loses_nothing() {
 async fn every_step_of_the_clock() {
     let steps = ["+1s", "-1s", "+300s", "-300s", "+2h", "-2h", "+10y", "-10y"];
     all(&steps, &steps).await;
-    // Beyond the years that RFC 3339 can write nothing panics, and nothing is lost.
-    all(&["+9000y"], &["+9000y"]).await;
+    beyond_9999().await;
     println!(
         "{} steps, while running and between runs: 0 forgotten, 0 lost",
         steps.len() + 1

@@ -11,6 +11,7 @@ use std::{
 use tessera_authority::{Authority, Options, Restored, Restoring, SetupError, end_everything};
 use tessera_core::{
     Clock, KeyStatus, LEEWAY_MAX, Realm, Seconds, SigningKey, SteadyClock, SystemClock, SystemUptime,
+    Timestamp,
 };
 use tessera_policy::{Policy, PolicyError};
 use tessera_store::{OpenError, SledOptions, SledStore, Store};
@@ -56,6 +57,9 @@ pub enum LaunchError {
         /// The data directory.
         data: PathBuf,
     },
+    /// The clock says what can't be written.
+    #[error("the machine's clock is beyond the year 9999, which neither RFC 3339 nor HTTP can write: set it")]
+    Clock,
     /// The data directory is gone, and there was one.
     #[error(
         "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restored`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
@@ -111,6 +115,7 @@ pub enum LaunchError {
 /// # Errors
 /// See [`LaunchError`].
 pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
+    check_clock()?;
     check_place(config)?;
     let policy_path = config.policy.path.clone();
     // Cheap things that people mistype come before the data directory is touched.
@@ -146,6 +151,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
 /// # Errors
 /// See [`LaunchError`]: nothing is changed where it fails.
 pub async fn restored(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
+    check_clock()?;
     check_place(config)?;
     let (path, options) = (config.store.path.clone(), store_options(config));
     if !path.join("seal").exists() {
@@ -230,6 +236,7 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
 /// # Errors
 /// See [`LaunchError`].
 pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
+    check_clock()?;
     open_store(data, Some(Witness::beside(key)), SledOptions::default()).await
 }
 
@@ -299,6 +306,13 @@ fn witness(config: &Config) -> Option<Witness> {
     env::var_os(SERVER_KEY_VARIABLE)
         .is_none()
         .then(|| Witness::beside(&config.keys.file))
+}
+
+fn check_clock() -> Result<(), LaunchError> {
+    if SystemClock.now() >= Timestamp::MAX {
+        return Err(LaunchError::Clock);
+    }
+    Ok(())
 }
 
 /// The data must not lie where something else is: all of it is opened, checked and closed to others.

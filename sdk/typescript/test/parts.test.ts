@@ -29,7 +29,7 @@ describe('claims', () => {
     'a truth for a number': JSON.stringify(said({ rev: true })),
     'a fraction': JSON.stringify(said({ rev: 7.5 })),
     negative: JSON.stringify(said({ rev: -1 })),
-    'too large': good.replace('"rev":7', '"rev":18446744073709551615'),
+    'too large': good.replace('"rev":1', '"rev":18446744073709551615'),
     'a text for a list': JSON.stringify(said({ roles: 'role:admin' })),
     'a number in a list': JSON.stringify(said({ bindings: [1] })),
     'a number for a time': JSON.stringify(said({ exp: 1767225600 })),

@@ -105,8 +105,6 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        // Its year has four digits: a clock beyond that would end each connection with a panic.
-        .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_headers(HEADERS_MAX)
@@ -114,6 +112,7 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         .writev(false);
     builder
         .http2()
+        // Its year has four digits: a clock beyond that would end each connection with a panic.
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams_max)
