@@ -296,6 +296,20 @@ impl RevocationService for Gate {
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
+
+    async fn list_subscribers(
+        &self,
+        _: Request<tessera_proto::v1::ListSubscribersRequest>,
+    ) -> Result<Response<tessera_proto::v1::ListSubscribersResponse>, Status> {
+        Err(Status::unimplemented("not asked"))
+    }
+
+    async fn evict_subscriber(
+        &self,
+        _: Request<tessera_proto::v1::EvictSubscriberRequest>,
+    ) -> Result<Response<tessera_proto::v1::EvictSubscriberResponse>, Status> {
+        Err(Status::unimplemented("not asked"))
+    }
 }
 
 async fn say_nothing() {

@@ -135,4 +135,18 @@ impl RevocationService for Shop {
         self.called(request.extensions().get::<Claims>());
         Ok(Response::new(AwaitPropagationResponse::default()))
     }
+
+    async fn list_subscribers(
+        &self,
+        _: Request<tessera_proto::v1::ListSubscribersRequest>,
+    ) -> Result<Response<tessera_proto::v1::ListSubscribersResponse>, Status> {
+        Err(Status::unimplemented("not asked"))
+    }
+
+    async fn evict_subscriber(
+        &self,
+        _: Request<tessera_proto::v1::EvictSubscriberRequest>,
+    ) -> Result<Response<tessera_proto::v1::EvictSubscriberResponse>, Status> {
+        Err(Status::unimplemented("not asked"))
+    }
 }

@@ -161,7 +161,7 @@ async fn a_copy_takes_no_token_that_was_issued_after_it_was_made() {
     assert!(!app.introspect(&lost.access).await.active);
     // A cursor that somebody made up proves nothing.
     let forged = Cursor {
-        tag: [7; 16],
+        tag: tessera_core::CursorTag([7; 16]),
         ..Cursor::parse(&lost.cursor).unwrap()
     };
     let resumed = resume(&admin, &forged.to_string()).await;
