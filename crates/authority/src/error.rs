@@ -114,6 +114,10 @@ pub enum IssueError {
     /// The request id was used for another request.
     #[error("the request id was used for another request within 10 minutes")]
     IdempotencyMismatch,
+    /// The session that the first request with this id began was refreshed since: its first refresh token is
+    /// spent.
+    #[error("the session that this request began was refreshed since: use its refresh token, or another request id")]
+    AlreadyRefreshed,
     /// The session that the first request with this id began has ended.
     #[error("the session that this request began has ended")]
     SessionEnded,

@@ -71,6 +71,8 @@ enum Outcome {
     Made(Committed),
     Repeated(Committed),
     Mismatch,
+    /// The session was refreshed since.
+    Refreshed,
     Ended,
     CredentialEnded,
     PolicyChanged,
@@ -145,6 +147,7 @@ impl Authority {
             Outcome::Made(committed) | Outcome::Repeated(committed) => committed,
             Outcome::Mismatch => return Err(IssueError::IdempotencyMismatch),
             Outcome::Ended => return Err(IssueError::SessionEnded),
+            Outcome::Refreshed => return Err(IssueError::AlreadyRefreshed),
             Outcome::CredentialEnded => return Err(IssueError::CredentialEnded),
             Outcome::PolicyChanged => return Ok(None),
         };
@@ -297,6 +300,11 @@ impl Beginning {
         let Some(family) = earlier else {
             return Ok(Outcome::Ended);
         };
+        let first = 1;
+        if family.chain.as_ref().is_some_and(|chain| chain.generation > first) {
+            // The first refresh token is spent: to use it again would end the session.
+            return Ok(Outcome::Refreshed);
+        }
         let scopes = family.scopes.minus(&family.scopes.minus(&self.family.scopes));
         if scopes.is_empty() {
             return Ok(Outcome::Ended);

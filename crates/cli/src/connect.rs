@@ -87,6 +87,21 @@ impl Connection {
         Ok(InterceptedService::new(self.channel().await?, credential))
     }
 
+    /// Says that an API key goes to another machine without encryption.
+    fn warn_of_plaintext(&self) {
+        let Some(rest) = self.addr.strip_prefix("http://") else {
+            return;
+        };
+        let host = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let host = host.trim_matches(['[', ']']);
+        let address = host.parse::<std::net::IpAddr>();
+        let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if !is_here {
+            eprintln!("warning: the API key goes to {host} without encryption: use https://");
+        }
+    }
+
     async fn channel(&self) -> Result<Channel, Failure> {
         let wrong = |error: tonic::transport::Error| {
             Failure::cannot_run(format!(
@@ -101,7 +116,17 @@ impl Connection {
         if self.addr.starts_with("https://") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(wrong)?;
         }
-        endpoint.connect().await.map_err(|error| {
+        self.warn_of_plaintext();
+        // The time for a TCP connection is bounded by itself; a handshake may stall after it.
+        let time = Duration::from_secs(self.timeout.0.into());
+        let connected = tokio::time::timeout(time, endpoint.connect()).await;
+        let connected = connected.map_err(|_| {
+            Failure::cannot_run(format!(
+                "no authority answers at {}: the connection was not ready within {}",
+                self.addr, self.timeout
+            ))
+        })?;
+        connected.map_err(|error| {
             Failure::cannot_run(format!(
                 "no authority answers at {}: {} (--addr or TESSERA_ADDR say where it is)",
                 self.addr,

@@ -75,6 +75,12 @@ impl Connection {
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         if !self.address.starts_with("https://") {
+            if !is_this_machine(endpoint.uri()) {
+                tracing::warn!(
+                    address = self.address,
+                    "the API key goes to another machine without encryption: use https://"
+                );
+            }
             return Ok(endpoint);
         }
         let Some(pem) = &self.ca_pem else {
@@ -92,6 +98,13 @@ impl Connection {
         header.set_sensitive(true);
         Ok(Credential(header))
     }
+}
+
+/// Whether an address is one of this machine's own.
+fn is_this_machine(uri: &http::Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Debug for Connection {

@@ -64,7 +64,7 @@ fn ends_soon<T: Send>(what: &str, run: impl FnOnce(&Work) -> Result<T, Stopped> 
         });
         // It is under way for a while; what was ready before that would not need to be stopped.
         assert!(
-            ended.recv_timeout(Duration::from_millis(300)).is_err(),
+            ended.recv_timeout(Duration::from_millis(20)).is_err(),
             "{what} takes too little"
         );
         let cancelled = Instant::now();

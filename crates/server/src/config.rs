@@ -129,6 +129,9 @@ pub struct ServerConfig {
     pub cors_origins: Vec<Origin>,
     /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
     pub proxies: bool,
+    /// Where clients reach the HTTP endpoints, such as `https://auth.example.org/tessera`. None: at the origin of
+    /// the realm's issuer.
+    pub public_url: Option<PublicUrl>,
     /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
     pub tls: Option<TlsConfig>,
 }
@@ -264,6 +267,7 @@ impl Config {
         HttpOptions {
             cors_origins: origins.map(|Origin(value)| value.clone()).collect(),
             proxies: self.server.proxies,
+            public_url: self.server.public_url.clone().map(|PublicUrl(url)| url),
         }
     }
 
@@ -409,6 +413,7 @@ impl Default for ServerConfig {
             verified_tokens_max: Count::of(20_000),
             cors_origins: Vec::new(),
             proxies: HttpOptions::default().proxies,
+            public_url: None,
             tls: None,
         }
     }
@@ -451,6 +456,26 @@ impl<'de> Deserialize<'de> for Origin {
                 "expected an origin, such as `https://app.example.org`, without a path",
             )),
         }
+    }
+}
+
+/// A URL of `http` or `https`, perhaps with a path, and without a query.
+#[derive(Clone, Debug)]
+pub struct PublicUrl(String);
+
+impl<'de> Deserialize<'de> for PublicUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let uri = text.parse::<axum::http::Uri>().ok();
+        let is_url = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+        });
+        if is_url {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(
+            "expected a URL, such as `https://auth.example.org/tessera`, without a query",
+        ))
     }
 }
 

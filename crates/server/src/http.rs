@@ -6,7 +6,7 @@
 use std::{error::Error as _, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes, to_bytes},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -50,6 +50,9 @@ pub struct HttpOptions {
     pub cors_origins: Vec<HeaderValue>,
     /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
     pub proxies: bool,
+    /// Where clients reach the endpoints, such as `https://auth.example.org/tessera`. None: at the origin of the
+    /// realm's issuer, where that is a URL.
+    pub public_url: Option<String>,
 }
 
 impl Default for HttpOptions {
@@ -57,6 +60,7 @@ impl Default for HttpOptions {
         Self {
             cors_origins: Vec::new(),
             proxies: true,
+            public_url: None,
         }
     }
 }
@@ -95,6 +99,9 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .route(description, get(openapi::description));
     if options.proxies {
         doors = doors.route("/forward-auth", get(forward_auth::ask));
+    }
+    if let Some(url) = &options.public_url {
+        doors = doors.layer(Extension(metadata::PublicUrl(url.clone())));
     }
     let doors = doors
         .method_not_allowed_fallback(method_not_allowed)

@@ -363,6 +363,7 @@ impl IntoStatus for IssueError {
             Self::IdempotencyMismatch => {
                 status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
             }
+            Self::AlreadyRefreshed => status(Code::AlreadyExists, ErrorReason::AlreadyRefreshed, message),
             Self::SessionEnded => status(Code::Unauthenticated, ErrorReason::SessionRevoked, message),
             Self::CredentialEnded => AuthenticateError::Refused.into_status(),
             Self::Unavailable(error) => error.into_status(),

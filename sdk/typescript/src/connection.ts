@@ -26,6 +26,11 @@ export interface ConnectionOptions {
 /** Constructs the client of a service. */
 type ClientClass<C> = new (address: string, credentials: ChannelCredentials, options: ClientOptions) => C
 
+function isThisMachine(address: string): boolean {
+  const host = new URL(address).hostname
+  return host === 'localhost' || host === '[::1]' || /^127(\.\d+){3}$/.test(host)
+}
+
 /** The address of an authority, and the API key to call it with. Nothing that prints it shows the key. */
 export class Connection {
   readonly address: string
@@ -41,6 +46,9 @@ export class Connection {
     }
     if (!/^tsk_[\x21-\x7e]+$/.test(options.apiKey)) {
       throw new ConfigurationError('the API key is none: one begins with `tsk_`')
+    }
+    if (scheme === 'http' && !isThisMachine(options.address)) {
+      process.emitWarning(`the API key goes to ${options.address} without encryption: use https://`)
     }
     this.address = options.address
     this.#apiKey = options.apiKey

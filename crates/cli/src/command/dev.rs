@@ -40,9 +40,17 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         public: public.local_addr().map_err(Failure::cannot_run)?,
         admin: admin.local_addr().map_err(Failure::cannot_run)?,
     };
+    if !addresses.public.ip().is_loopback() {
+        eprintln!(
+            "warning: {} can be reached from other machines, and everything goes there without encryption: \
+             `dev` is for trying out",
+            addresses.public
+        );
+    }
     let authority = open(&arguments).await?;
     let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
     let mut options = ServeOptions::default();
+    options.http.public_url = Some(format!("http://{}", addresses.public));
     if arguments.no_rate_limits {
         options.limits.per_client = ClientLimits {
             calls_in_flight_max: options.limits.calls_in_flight_max,

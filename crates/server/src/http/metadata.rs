@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(super) async fn first_issuer(State(edge): State<Arc<Edge>>, request: Request
         .find(|realm| realm.kind == RealmKind::Production)
         .or_else(|| realms.values().next());
     match first {
-        Some(realm) => Json(metadata(&edge, realm, &request)).into_response(),
+        Some(realm) => described(&edge, realm, &request),
         None => Problem::plain(StatusCode::NOT_FOUND, "there is no realm").into_response(),
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn issuer(
         })
     });
     match named {
-        Some(realm) => Json(metadata(&edge, realm, &request)).into_response(),
+        Some(realm) => described(&edge, realm, &request),
         None => Problem::plain(StatusCode::NOT_FOUND, "no realm has this issuer").into_response(),
     }
 }
@@ -70,8 +70,27 @@ pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
     Json(json!({ "keys": keys })).into_response()
 }
 
-fn metadata(edge: &Edge, realm: &Realm, request: &Request) -> Value {
-    let base = base(realm, request);
+/// What a realm's metadata is, where clients' addresses of the endpoints are known.
+fn described(edge: &Edge, realm: &Realm, request: &Request) -> Response {
+    let public = request.extensions().get::<PublicUrl>();
+    let origin = || split(&realm.issuer).map(|(origin, _)| origin);
+    // Never from the request: who calls would say where others send their API keys.
+    let base = public.map(|PublicUrl(url)| url.as_str()).or_else(origin);
+    match base {
+        Some(base) => Json(metadata(edge, realm, base.trim_end_matches('/'))).into_response(),
+        None => Problem::plain(
+            StatusCode::NOT_FOUND,
+            "the realm's issuer is no URL, and no public URL is configured ([server] public_url)",
+        )
+        .into_response(),
+    }
+}
+
+/// Where clients reach the endpoints, as configured; in the extensions of requests.
+#[derive(Clone)]
+pub(super) struct PublicUrl(pub(super) String);
+
+fn metadata(edge: &Edge, realm: &Realm, base: &str) -> Value {
     let policy = edge.authority.policy();
     let scopes: Vec<_> = policy.catalogue().scopes().map(str::to_owned).collect();
     let methods = ["client_secret_basic", "client_secret_post"];
@@ -88,24 +107,6 @@ fn metadata(edge: &Edge, realm: &Realm, request: &Request) -> Value {
         "scopes_supported": scopes,
         "service_documentation": format!("{base}/openapi.json"),
     })
-}
-
-/// Where clients reach the doors: where the issuer is, or, where that is no address, where they called.
-fn base(realm: &Realm, request: &Request) -> String {
-    if let Some((origin, _)) = split(&realm.issuer) {
-        return origin.to_owned();
-    }
-    // HTTP/2 has it in the URI, HTTP/1.1 in a header.
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let host = request
-        .uri()
-        .authority()
-        .map(axum::http::uri::Authority::as_str)
-        .or(host);
-    host.map_or_else(String::new, |host| format!("http://{host}"))
 }
 
 /// `https://host:port` and the path without its first slash.

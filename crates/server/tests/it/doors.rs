@@ -478,7 +478,7 @@ async fn metadata_and_keys_are_there_for_everybody() {
         assert_eq!(metadata["issuer"], "https://auth.example.org/production");
         assert_eq!(
             metadata["token_endpoint"],
-            "https://auth.example.org/oauth2/token"
+            "https://auth.example.org/tessera/oauth2/token"
         );
     }
     let sandbox = send(&world, &format!("{well_known}/sandbox"), &[], b"")

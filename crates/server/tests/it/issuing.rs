@@ -273,6 +273,11 @@ async fn the_same_request_id_gives_the_same_session() {
             .generation,
         2
     );
+    // Its first refresh token is spent: nobody is handed it again.
+    assert_eq!(
+        reason(&app.issue(request.clone()).await.unwrap_err()),
+        "AlreadyExists / ALREADY_REFRESHED"
+    );
 
     let another = IssueRequest {
         subject: "user:bob".to_owned(),

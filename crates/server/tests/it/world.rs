@@ -246,6 +246,7 @@ impl World {
             http: HttpOptions {
                 cors_origins: vec!["https://app.example.org".parse().unwrap()],
                 proxies: setup.proxies,
+                public_url: Some("https://auth.example.org/tessera".to_owned()),
             },
             policy_watch: setup.policy_watch,
             ..ServeOptions::default()

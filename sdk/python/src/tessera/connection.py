@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import warnings
 from dataclasses import dataclass, field
 
 import grpc
@@ -18,6 +20,16 @@ _OPTIONS = [
     # Channels share connections otherwise, and one that stalled would stall the next channel too.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+
+def _is_this_machine(target: str) -> bool:
+    host = target.rsplit(":", 1)[0].strip("[]") if not target.endswith("]") else target.strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,10 @@ class Connection:
         scheme, _, target = self.address.partition("://")
         target = target.rstrip("/")
         if scheme == "http":
+            if not _is_this_machine(target):
+                warnings.warn(
+                    f"the API key goes to {target} without encryption: use https://", stacklevel=3
+                )
             return grpc.insecure_channel(target, _OPTIONS)
         credentials = grpc.ssl_channel_credentials(self.certificate_authority)
         return grpc.secure_channel(target, credentials, _OPTIONS)
