@@ -171,6 +171,14 @@ fn opening_with_many_families() {
         assert!(found.is_some());
         runtime().block_on(store.close()).unwrap();
     }
+    let begin = Instant::now();
+    let (before, after) = SledStore::compact(directory.path(), SledOptions::default()).unwrap();
+    println!(
+        "compacted from {} to {} MiB in {:.2?}",
+        before >> 20,
+        after >> 20,
+        begin.elapsed()
+    );
 }
 
 /// Most families rest while few are busy: what rests must not hold the space of what was overwritten.
