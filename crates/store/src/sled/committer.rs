@@ -208,8 +208,10 @@ impl Committer {
         if self.shared.close() {
             self.disk.close()
         } else {
-            self.disk.abandon();
-            Ok(())
+            self.disk.leave();
+            Err(StoreError::Failed {
+                detail: "it failed before; what was acknowledged is safe".to_owned(),
+            })
         }
     }
 }

@@ -141,10 +141,15 @@ impl Disk {
         if flushed.is_ok() {
             self.abandon();
         } else {
-            // sled would try once more, and panic.
-            std::mem::forget(self.db);
+            self.leave();
         }
         flushed
+    }
+
+    /// Gives the directory free after a failure, without closing sled: that would try to write once more, and
+    /// panic. The process is about to end; until then sled's own lock stays.
+    pub(super) fn leave(self) {
+        std::mem::forget(self.db);
     }
 
     /// Gives the directory free without touching the seal: for a store that failed.
