@@ -80,6 +80,38 @@ struct Maker<'a> {
     has_realms: bool,
     /// The fields of the rule that are given to a function, with its name.
     patterns: BTreeMap<&'static str, &'static str>,
+    words: Words,
+}
+
+/// The names of one case: where there are few, many rules are about the same.
+#[derive(Clone)]
+struct Words {
+    subjects: Vec<&'static str>,
+    roles: Vec<&'static str>,
+    realms: Vec<&'static str>,
+    objects: Vec<&'static str>,
+    actions: Vec<&'static str>,
+}
+
+impl Words {
+    fn new(random: &mut Random) -> Self {
+        if random.one_in(3) {
+            return Self {
+                subjects: SUBJECTS.to_vec(),
+                roles: ROLES.to_vec(),
+                realms: REALMS.to_vec(),
+                objects: OBJECTS.to_vec(),
+                actions: ACTIONS.to_vec(),
+            };
+        }
+        Self {
+            subjects: vec![random.of(&SUBJECTS), random.of(&SUBJECTS)],
+            roles: vec![random.of(&ROLES)],
+            realms: vec![random.of(&REALMS)],
+            objects: vec![random.of(&OBJECTS), random.of(&OBJECTS)],
+            actions: vec![random.of(&ACTIONS), random.of(&ACTIONS)],
+        }
+    }
 }
 
 const PATTERNS: [&str; 6] = [
@@ -117,6 +149,31 @@ const ODD_CONDITIONS: [&str; 22] = [
 ];
 
 impl Maker<'_> {
+    /// All fields compared, as most models do, or anything.
+    fn matcher(&mut self) -> String {
+        if !self.random.one_in(3) {
+            return self.condition(0);
+        }
+        let fields: Vec<&'static str> = self
+            .fields
+            .iter()
+            .copied()
+            .filter(|field| ["dom", "obj", "act"].contains(field))
+            .collect();
+        let parts: Vec<String> = fields
+            .iter()
+            .map(|field| match self.random.below(4) {
+                0 => format!("(p.{field} == \"*\" || r.{field} == p.{field})"),
+                1 => {
+                    let name = *self.patterns.entry(field).or_insert("keyMatch");
+                    format!("{name}(r.{field}, p.{field})")
+                }
+                _ => format!("r.{field} == p.{field}"),
+            })
+            .collect();
+        parts.join(" && ")
+    }
+
     fn condition(&mut self, depth: usize) -> String {
         match self.random.below(if depth > 3 { 4 } else { 8 }) {
             0 => self.comparison(),
@@ -203,11 +260,12 @@ impl Maker<'_> {
     }
 
     fn text_of(&mut self, field: &str) -> &'static str {
+        let words = self.words.clone();
         match field {
-            "sub" => self.random.of(&["user:ann", "user:bob", "x"]),
-            "dom" => self.random.of(&REALMS),
-            "obj" => self.random.of(&OBJECTS),
-            _ => self.random.of(&ACTIONS),
+            "sub" => self.random.of(&words.subjects),
+            "dom" => self.random.of(&words.realms),
+            "obj" => self.random.of(&words.objects),
+            _ => self.random.of(&words.actions),
         }
     }
 
@@ -302,33 +360,48 @@ impl Maker<'_> {
     }
 
     fn value(&mut self, field: &str) -> String {
+        let roles = self.words.roles.clone();
         match field {
-            "sub" if self.random.one_in(2) => self.random.of(&ROLES).to_owned(),
-            "sub" => self.random.of(&SUBJECTS).to_owned(),
+            "sub" if self.random.one_in(2) => self.random.of(&roles).to_owned(),
+            "sub" => self.text_of("sub").to_owned(),
             "dom" if self.random.one_in(4) => "*".to_owned(),
             "eft" if self.random.one_in(300) => self.random.of(&["Allow", "denied", ""]).to_owned(),
             "eft" => self.random.of(&["allow", "allow", "deny"]).to_owned(),
             "priority" => self.random.below(30).to_string(),
             _ if self.random.one_in(8) => "*".to_owned(),
-            "obj" => self.random.of(&OBJECTS).to_owned(),
-            "dom" => self.random.of(&REALMS).to_owned(),
-            _ => self.random.of(&ACTIONS).to_owned(),
+            field => self.text_of(field).to_owned(),
         }
     }
 
     fn edge(&mut self) -> String {
-        let role = self.random.below(ROLES.len());
-        let member = if role > 0 && self.random.one_in(2) {
-            ROLES[self.random.below(role)]
+        let words = self.words.clone();
+        let role = self.random.of(&words.roles);
+        let above: Vec<&'static str> = ROLES.iter().copied().filter(|other| *other < role).collect();
+        let member = if !above.is_empty() && self.random.one_in(3) {
+            self.random.of(&above)
         } else {
-            self.random.of(&SUBJECTS)
+            self.text_of("sub")
         };
         let realm = match (self.has_realms, self.random.one_in(60)) {
             (false, _) => String::new(),
             (true, true) => ", *".to_owned(),
-            (true, false) => format!(", {}", self.random.of(&REALMS)),
+            (true, false) => format!(", {}", self.text_of("dom")),
         };
-        format!("g, {member}, {}{realm}\n", ROLES[role])
+        format!("g, {member}, {role}{realm}\n")
+    }
+
+    fn question(&mut self) -> Asked {
+        Asked {
+            subject: self.text_of("sub"),
+            roles: if self.random.one_in(4) {
+                vec![self.random.of(&ROLES)]
+            } else {
+                Vec::new()
+            },
+            realm: self.text_of("dom"),
+            object: self.text_of("obj"),
+            action: self.text_of("act"),
+        }
     }
 }
 
@@ -340,7 +413,7 @@ fn fields(random: &mut Random) -> Vec<&'static str> {
         3 => vec!["sub", "dom", "obj", "act"],
         _ => vec!["sub", "dom", "obj", "act", "eft"],
     };
-    if random.one_in(25) {
+    if random.one_in(8) {
         let place = random.below(fields.len() + 1);
         fields.insert(place, random.of(&["priority", "owner"]));
     }
@@ -350,13 +423,15 @@ fn fields(random: &mut Random) -> Vec<&'static str> {
 fn case(random: &mut Random) -> Case {
     let has_realms = !random.one_in(4);
     let fields = fields(random);
+    let words = Words::new(random);
     let mut maker = Maker {
         random,
         fields,
         has_realms,
         patterns: BTreeMap::new(),
+        words,
     };
-    let mut matcher = maker.condition(0);
+    let mut matcher = maker.matcher();
     // Most policies tie the subject, or every rule would be about everybody.
     if !maker.random.one_in(4) {
         let subject = if has_realms {
@@ -366,9 +441,13 @@ fn case(random: &mut Random) -> Case {
         };
         matcher = format!("{subject} && ({matcher})");
     }
-    if maker.random.one_in(8) {
+    if maker.random.one_in(5) {
         let odd = maker.random.of(&ODD_CONDITIONS);
-        matcher = format!("{matcher} && {odd}");
+        matcher = if maker.random.one_in(2) {
+            format!("{matcher} && {odd}")
+        } else {
+            format!("p.act != \"zz\" && {odd}")
+        };
     }
     let effect = maker.random.of(&[
         "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
@@ -389,7 +468,7 @@ fn case(random: &mut Random) -> Case {
     };
     let mut seen = HashSet::new();
     let mut rules = String::new();
-    for _ in 0..1 + maker.random.below(7) {
+    for _ in 0..1 + maker.random.below(9) {
         let rule = maker.rule();
         if seen.insert(rule.replace(' ', "")) {
             rules += &rule;
@@ -412,25 +491,11 @@ fn case(random: &mut Random) -> Case {
          g = {roles}\n[policy_effect]\ne = {effect}\n{section}\nm = {matcher}\n",
         maker.fields.join(", ")
     );
-    let questions = (0..QUESTIONS).map(|_| question(maker.random)).collect();
+    let questions = (0..QUESTIONS).map(|_| maker.question()).collect();
     Case {
         model,
         rules,
         questions,
-    }
-}
-
-fn question(random: &mut Random) -> Asked {
-    Asked {
-        subject: random.of(&SUBJECTS),
-        roles: if random.one_in(4) {
-            vec![random.of(&ROLES)]
-        } else {
-            Vec::new()
-        },
-        realm: random.of(&REALMS),
-        object: random.of(&OBJECTS),
-        action: random.of(&ACTIONS),
     }
 }
 
