@@ -111,6 +111,8 @@ async fn a_plan_ends_with_its_deadline() {
     });
     request.set_timeout(Duration::from_millis(500));
     let late = admin.policies().plan(request).await.unwrap_err();
-    assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late}");
+    // Whichever is first: the server, or the client's own clock.
+    let codes = [tonic::Code::DeadlineExceeded, tonic::Code::Cancelled];
+    assert!(codes.contains(&late.code()), "{late}");
     runs(&world, 0).await;
 }
