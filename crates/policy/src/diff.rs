@@ -11,6 +11,7 @@ use crate::{
     own,
     policy::Policy,
     rule::RuleAt,
+    served::AskingFor,
     work::{Stopped, Work},
 };
 
@@ -124,6 +125,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Diff {
 /// # Errors
 /// Fails where it is stopped.
 pub fn diff_within(old: &Policy, new: &Policy, work: &Work) -> Result<Diff, Stopped> {
+    let _asking = AskingFor::new(work);
     let mut diff = Diff::of(old, new);
     diff.compare(old, new, work);
     work.check().map(|()| diff)

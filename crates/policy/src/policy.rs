@@ -11,7 +11,7 @@ use crate::{
     oracle::RawQuestion,
     permission::Permission,
     rule::{Object, Rules},
-    served::Served,
+    served::{AskingFor, Served},
     sources::Sources,
     suite::Case,
     work::{LoadError, Stopped, Work},
@@ -162,15 +162,17 @@ impl Policy {
         scopes: &ScopeSet,
         work: &Work,
     ) -> Result<Grant, Stopped> {
+        let _asking = AskingFor::new(work);
         let asked = self.asked(realm, subject, roles);
         let mut granted = Vec::with_capacity(scopes.len());
         let mut denied = Vec::new();
         for scope in scopes.iter() {
-            work.check()?;
             match self.answer(&asked, scope) {
                 Verdict::Allowed => granted.push(scope.clone()),
                 Verdict::Denied { reason } => denied.push((scope.clone(), reason)),
             }
+            // An answer may be of work that was stopped in its midst.
+            work.check()?;
         }
         Ok(Grant {
             granted: granted.into_iter().collect(),

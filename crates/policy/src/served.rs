@@ -206,6 +206,26 @@ thread_local! {
     static FOUND: Cell<Found> = const { Cell::new(Found { allow: None, deny: None, passed: 0 }) };
 }
 
+thread_local! {
+    /// What this thread's questions are asked for: one of many rules is stopped in its midst.
+    static WORK: RefCell<Work> = RefCell::new(Work::unbounded());
+}
+
+/// Asks for some work until it is dropped.
+pub(crate) struct AskingFor(Work);
+
+impl AskingFor {
+    pub(crate) fn new(work: &Work) -> Self {
+        Self(WORK.replace(work.clone()))
+    }
+}
+
+impl Drop for AskingFor {
+    fn drop(&mut self) {
+        WORK.replace(self.0.clone());
+    }
+}
+
 /// Casbin's own effector, watched.
 struct Recording;
 
@@ -214,6 +234,7 @@ impl Effector for Recording {
         Box::new(Recorded {
             stream: DefaultEffector.new_stream(effect, rules),
             position: 0,
+            is_stopped: false,
         })
     }
 }
@@ -221,11 +242,13 @@ impl Effector for Recording {
 struct Recorded {
     stream: Box<dyn EffectorStream>,
     position: usize,
+    is_stopped: bool,
 }
 
 impl EffectorStream for Recorded {
     fn next(&self) -> bool {
-        self.stream.next()
+        // Casbin's own stream has not ended then. Whoever stopped the work takes no answer.
+        !self.is_stopped && self.stream.next()
     }
 
     fn push_effect(&mut self, effect: EffectKind) -> bool {
@@ -238,6 +261,10 @@ impl EffectorStream for Recorded {
         self.position += 1;
         found.passed = self.position;
         FOUND.set(found);
+        if WORK.with_borrow(Work::is_over) {
+            self.is_stopped = true;
+            return true;
+        }
         self.stream.push_effect(effect)
     }
 }

@@ -390,6 +390,25 @@ impl Maker<'_> {
         format!("g, {member}, {role}{realm}\n")
     }
 
+    /// Rules without doubles, which are refused.
+    fn rules(&mut self) -> String {
+        let mut seen = HashSet::new();
+        let mut rules = String::new();
+        for _ in 0..1 + self.random.below(9) {
+            let rule = self.rule();
+            if seen.insert(rule.replace(' ', "")) {
+                rules += &rule;
+            }
+        }
+        for _ in 0..self.random.below(6) {
+            let edge = self.edge();
+            if seen.insert(edge.clone()) {
+                rules += &edge;
+            }
+        }
+        rules
+    }
+
     fn question(&mut self) -> Asked {
         Asked {
             subject: self.text_of("sub"),
@@ -466,20 +485,7 @@ fn case(random: &mut Random) -> Case {
     } else {
         effect
     };
-    let mut seen = HashSet::new();
-    let mut rules = String::new();
-    for _ in 0..1 + maker.random.below(9) {
-        let rule = maker.rule();
-        if seen.insert(rule.replace(' ', "")) {
-            rules += &rule;
-        }
-    }
-    for _ in 0..maker.random.below(6) {
-        let edge = maker.edge();
-        if seen.insert(edge.clone()) {
-            rules += &edge;
-        }
-    }
+    let rules = maker.rules();
     let section = if maker.random.one_in(60) {
         "[ matchers ]"
     } else {

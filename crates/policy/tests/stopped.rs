@@ -64,7 +64,7 @@ fn ends_soon<T: Send>(what: &str, run: impl FnOnce(&Work) -> Result<T, Stopped> 
         });
         // It is under way for a while; what was ready before that would not need to be stopped.
         assert!(
-            ended.recv_timeout(Duration::from_millis(20)).is_err(),
+            ended.recv_timeout(Duration::from_millis(50)).is_err(),
             "{what} takes too little"
         );
         let cancelled = Instant::now();
@@ -115,7 +115,7 @@ fn loading_ends_among_names_that_are_nearly_known() {
 
 #[test]
 fn loading_ends_in_the_tests_of_another_model() {
-    let rules = (0..200).fold(String::new(), |mut text, number| {
+    let rules = (0..1_000).fold(String::new(), |mut text, number| {
         writeln!(
             text,
             "p, role:r{}, realm0, videos{number}, ^(read|write{number})$, allow",
@@ -124,15 +124,15 @@ fn loading_ends_in_the_tests_of_another_model() {
         .unwrap();
         text
     });
-    let scopes: Vec<String> = (0..200)
+    let scopes: Vec<String> = (0..1_000)
         .map(|number| format!("\"videos{number}:read\""))
         .collect();
     let tests = format!(
         "[[test]]\nname = \"t\"\nrealm = \"realm0\"\nsubject = \"user:x\"\ndeny = [{}]\n",
-        scopes.join(", ")
+        scopes.join(",\n")
     );
     let sources = sources(
-        &catalogue(1, 200),
+        &catalogue(1, 1_000),
         &rules,
         &tests,
         Some("regexMatch(r.act, p.act)"),
@@ -157,7 +157,7 @@ fn comparing_ends() {
         [policies, edges(1_000, "realm0")].concat()
     };
     let policy =
-        |scope| Policy::from_sources(&sources(&catalogue(60, 300), &rules(scope), "", None)).unwrap();
+        |scope| Policy::from_sources(&sources(&catalogue(200, 300), &rules(scope), "", None)).unwrap();
     let (old, new) = (policy(0), policy(20));
     ends_soon("a comparison", |work| diff_within(&old, &new, work).map(|_| ()));
 }

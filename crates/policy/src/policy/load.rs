@@ -14,7 +14,7 @@ use crate::{
     roles,
     rule::{self, Rules},
     sample,
-    served::{self, Served},
+    served::{self, AskingFor, Served},
     sources::{self, Sources},
     suite::{self, Case},
     text::Text,
@@ -39,6 +39,7 @@ impl Policy {
     /// # Errors
     /// Fails as [`Policy::from_sources`] does, and where it is stopped.
     pub fn from_sources_within(sources: &Sources, work: &Work) -> Result<Self, LoadError> {
+        let _asking = AskingFor::new(work);
         let mut findings = Findings::of(work);
         let parsed = parse(sources, &mut findings);
         work.check()?;
@@ -77,6 +78,7 @@ impl Policy {
             work.check()?;
             let question = case.question(expectation);
             let decision = self.answer_raw(&question);
+            work.check()?;
             if decision.is_allowed() == expectation.is_allowed {
                 continue;
             }

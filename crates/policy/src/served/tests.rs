@@ -67,6 +67,26 @@ proptest! {
 }
 
 #[test]
+fn a_question_is_stopped_in_its_midst_and_leaves_the_next_alone() {
+    let policy =
+        |number: usize| crate::index::tests::policy("user:ann", "*", &format!("a{number}"), "read", false);
+    let rules = Rules {
+        policies: (0..50).map(policy).collect(),
+        ..Rules::default()
+    };
+    let served = serve(&rules);
+    let ask = || served.decide("production", &["user:ann"], "a49", "read");
+    let work = Work::unbounded();
+    work.cancel();
+    {
+        let _asking = AskingFor::new(&work);
+        assert!(!ask().is_allowed());
+        assert_eq!(FOUND.get().passed, 0);
+    }
+    assert!(ask().is_allowed());
+}
+
+#[test]
 fn nothing_is_remembered_from_one_question_to_the_next() {
     let rules = Rules {
         policies: vec![crate::index::tests::policy("role:a", "*", "a", "read", false)],
