@@ -31,6 +31,8 @@ mod generated {
 
 pub use frame::{FrameEncoder, WatchCodec, WatchFrame};
 pub use generated::{framed, upstream, v1};
+/// What every message implements.
+pub use prost::Message;
 
 /// The encoded `FileDescriptorSet` of the contract, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tessera_descriptor.bin"));

@@ -116,7 +116,9 @@ pub enum IssueError {
     IdempotencyMismatch,
     /// The session that the first request with this id began was refreshed since: its first refresh token is
     /// spent.
-    #[error("the session that this request began was refreshed since: use its refresh token, or another request id")]
+    #[error(
+        "the session that this request began was refreshed since: use its refresh token, or another request id"
+    )]
     AlreadyRefreshed,
     /// The session that the first request with this id began has ended.
     #[error("the session that this request began has ended")]

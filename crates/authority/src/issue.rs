@@ -301,7 +301,11 @@ impl Beginning {
             return Ok(Outcome::Ended);
         };
         let first = 1;
-        if family.chain.as_ref().is_some_and(|chain| chain.generation > first) {
+        if family
+            .chain
+            .as_ref()
+            .is_some_and(|chain| chain.generation > first)
+        {
             // The first refresh token is spent: to use it again would end the session.
             return Ok(Outcome::Refreshed);
         }

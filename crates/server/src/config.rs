@@ -468,7 +468,9 @@ impl<'de> Deserialize<'de> for PublicUrl {
         let text = String::deserialize(deserializer)?;
         let uri = text.parse::<axum::http::Uri>().ok();
         let is_url = uri.is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some()
+                && uri.query().is_none()
         });
         if is_url {
             return Ok(Self(text));

@@ -97,7 +97,7 @@ impl Edge {
         handle: impl FnOnce(Caller, Req) -> Fut,
     ) -> Result<Response<Res>, Status>
     where
-        Res: prost::Message,
+        Res: tessera_proto::Message,
         Fut: Future<Output = Result<Res, Status>>,
     {
         let exchange = exchange(request.extensions())?;

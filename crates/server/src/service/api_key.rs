@@ -23,14 +23,14 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let request = convert::create_api_key(&wire)?;
+                let request = convert::api_key::create_api_key(&wire)?;
                 let new = self.0.authority.create_api_key(&caller.principal, request).await;
                 let new = new.map_err(IntoStatus::into_status)?;
                 let target = format!("API key {} of {}", new.record.id, new.record.client);
                 caller.changed("API key created", &target);
                 Ok(CreateApiKeyResponse {
                     secret: new.secret.expose().to_owned(),
-                    api_key: Some(convert::api_key(&new.record, self.now())),
+                    api_key: Some(convert::api_key::api_key(&new.record, self.now())),
                 })
             })
             .await
@@ -42,11 +42,11 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<GetApiKeyResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let id = convert::api_key_id(&wire.id)?;
+                let id = convert::api_key::api_key_id(&wire.id)?;
                 let key = self.0.authority.api_key(&caller.principal, &id).await;
                 let key = key.map_err(IntoStatus::into_status)?;
                 Ok(GetApiKeyResponse {
-                    api_key: Some(convert::api_key(&key, self.now())),
+                    api_key: Some(convert::api_key::api_key(&key, self.now())),
                 })
             })
             .await
@@ -70,7 +70,7 @@ impl ApiKeyService for ApiKeys {
                     api_keys: listed
                         .items
                         .iter()
-                        .map(|key| convert::api_key(key, now))
+                        .map(|key| convert::api_key::api_key(key, now))
                         .collect(),
                     next_page_token: listed.next_page_token,
                 })
@@ -84,7 +84,7 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<RollApiKeyResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let (id, overlap) = convert::roll_api_key(&wire)?;
+                let (id, overlap) = convert::api_key::roll_api_key(&wire)?;
                 let rolled = self
                     .0
                     .authority
@@ -96,8 +96,8 @@ impl ApiKeyService for ApiKeys {
                 let now = self.now();
                 Ok(RollApiKeyResponse {
                     secret: rolled.new.secret.expose().to_owned(),
-                    api_key: Some(convert::api_key(&rolled.new.record, now)),
-                    previous: Some(convert::api_key(&rolled.previous, now)),
+                    api_key: Some(convert::api_key::api_key(&rolled.new.record, now)),
+                    previous: Some(convert::api_key::api_key(&rolled.previous, now)),
                 })
             })
             .await
@@ -109,7 +109,7 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let request = convert::revoke_api_key(wire)?;
+                let request = convert::api_key::revoke_api_key(wire)?;
                 let _turn = caller.counting_turn().await?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
@@ -130,7 +130,7 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<EnableClientResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let client = convert::client_name(&wire.name)?;
+                let client = convert::api_key::client_name(&wire.name)?;
                 let enabled = self.0.authority.enable_client(&caller.principal, &client).await;
                 enabled.map_err(IntoStatus::into_status)?;
                 caller.changed("client enabled", client.as_str());

@@ -89,7 +89,7 @@ impl RevocationService for Revocations {
     ) -> Result<Response<v1::EvictSubscriberResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let (client, name) = convert::evict_subscriber(&wire)?;
+                let (client, name) = convert::watch::evict_subscriber(&wire)?;
                 let target = format!("subscriber {name} of {client}");
                 let evicted = self.0.authority.evict_subscriber(&caller.principal, client, name);
                 let streams = evicted.map_err(IntoStatus::into_status)?;
@@ -125,7 +125,7 @@ fn frames(
         let _watching = Watching::begin(edge.metrics.watchers());
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
-        let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
+        let watcher = edge.authority.watch(principal, convert::watch::watch_start(start)?, messages);
         let mut watcher = watcher.await.map_err(IntoStatus::into_status)?;
         let (fault, mut faulty) = oneshot::channel();
         let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
@@ -160,7 +160,7 @@ async fn next_frame(
     };
     Ok(match message {
         WatchMessage::Event(event, cursor) => edge.frames.event(&event, &cursor),
-        message => convert::watch_response(message).into(),
+        message => convert::watch::watch_response(message).into(),
     })
 }
 
@@ -196,7 +196,7 @@ async fn listen(
     fault: oneshot::Sender<Status>,
 ) {
     while let Ok(Some(wire)) = stream.message().await {
-        match convert::subscriber_message(wire) {
+        match convert::watch::subscriber_message(wire) {
             Ok(message) => {
                 if inbox.send(message).await.is_err() {
                     return;

@@ -1,0 +1,74 @@
+//! API keys from wire messages to the domain and back.
+
+use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget};
+use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Seconds, Timestamp};
+use tessera_proto::v1;
+use tonic::Status;
+
+use super::{revoke_one, timestamp};
+use crate::fields::Fields;
+
+pub(crate) fn api_key_id(text: &str) -> Result<ApiKeyId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.required("id", text, ApiKeyId::parse);
+    fields.finish(id)
+}
+
+pub(crate) fn create_api_key(wire: &v1::CreateApiKeyRequest) -> Result<CreateApiKey, Status> {
+    let mut fields = Fields::default();
+    let client = fields.required("name", &wire.name, ClientName::from_short);
+    let realm = fields.optional("realm", &wire.realm, RealmName::parse);
+    let ttl = fields.seconds("ttl", wire.ttl.as_ref());
+    fields.finish(client.map(|client| CreateApiKey { client, realm, ttl }))
+}
+
+/// The id of the key, and how long it overlaps.
+pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<(ApiKeyId, Option<Seconds>), Status> {
+    let mut fields = Fields::default();
+    let id = fields.required("id", &wire.id, ApiKeyId::parse);
+    let overlap = fields.seconds("overlap", wire.overlap.as_ref());
+    fields.finish(id.map(|id| (id, overlap)))
+}
+
+/// A request to revoke an API key.
+pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequest, Status> {
+    let target = RevokeTarget::ApiKey(api_key_id(&wire.id)?);
+    Ok(RevokeRequest {
+        validate_only: wire.validate_only,
+        with_made_keys: wire.with_made_keys,
+        ..revoke_one(target, wire.reason)?
+    })
+}
+
+/// The name of a client.
+pub(crate) fn client_name(text: &str) -> Result<ClientName, Status> {
+    let mut fields = Fields::default();
+    let client = fields.required("name", text, ClientName::from_short);
+    fields.finish(client)
+}
+
+pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {
+    let status = match key.status(now) {
+        ApiKeyStatus::Active => v1::ApiKeyStatus::Active,
+        ApiKeyStatus::Rolled => v1::ApiKeyStatus::Rolled,
+        ApiKeyStatus::Expired => v1::ApiKeyStatus::Expired,
+        ApiKeyStatus::Revoked => v1::ApiKeyStatus::Revoked,
+    };
+    v1::ApiKey {
+        id: key.id.to_string(),
+        client: key.client.to_string(),
+        realm: key.realm.to_string(),
+        status: status.into(),
+        create_time: Some(timestamp(key.created_at)),
+        expire_time: key.expires_at.map(timestamp),
+        revoke_time: key.revoked_at.map(timestamp),
+        successor_id: key
+            .successor
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        made_with_id: key
+            .made_with
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+    }
+}
