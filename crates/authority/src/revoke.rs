@@ -4,23 +4,25 @@
 //! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
 //! answered, no refresh succeeds: refreshes ask within the same serialized commits.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-};
+use std::fmt;
 
 use tessera_core::{
     AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
-    Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, RealmLimits, RequestId, RevokeReason, Sequence,
-    SigningKey, Subject, Timestamp, family::FamilyState,
+    Family, FamilyId, KeyId, LEEWAY_MAX, RealmLimits, RequestId, RevokeReason, Sequence, Subject, Timestamp,
+    family::FamilyState,
 };
 use tessera_policy::Permission;
 use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
-use tessera_token::{RefreshToken, SigningKeyPair, refresh};
+use tessera_token::{RefreshToken, refresh};
+
+mod api_key;
+mod signing_key;
+
+pub(crate) use signing_key::publish_key;
 
 use crate::{
     Authority, PresentedToken, Principal,
-    error::{CallNotAllowed, RevokeError, Unavailable},
+    error::{CallNotAllowed, RevokeError},
     refresh::session_revoked,
 };
 
@@ -324,228 +326,6 @@ impl Call<'_> {
         self.request.disables_client.then(|| (client.clone(), audit))
     }
 
-    /// The keys first, in one commit: from there on no family that they began can be refreshed, and they make
-    /// nothing any more. Then their families, in steps, so that verifiers refuse their access tokens too. A
-    /// crash in between loses nothing that matters: repeating the call ends the rest.
-    async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
-        let key = self.authority.store.api_key(id).await?;
-        let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
-            return Ok(self.nothing());
-        };
-        self.authority.require_revoke(self.principal, &key.client)?;
-        let mut descent = self.descent(&key).await?;
-        let mut revoked = Revoked::of(0, None);
-        if self.request.validate_only {
-            for key in &descent.ends {
-                revoked.matched += self.matched(self.index_of(key)).await?.live;
-            }
-        } else {
-            let (mut sequence, ended) = self.end_api_keys(&descent.ends).await?;
-            // A key may have been rolled since its descent was read: the commit followed it further.
-            descent.ends = ended;
-            for key in &descent.ends {
-                let (matched, last) = self.end_families_of(key).await?;
-                revoked.matched += matched;
-                sequence = last.or(sequence);
-            }
-            let place = || self.authority.place();
-            let cursor = sequence.map_or_else(place, |sequence| self.authority.cursor_at(sequence));
-            revoked.cursor = Some(cursor);
-        }
-        revoked.api_keys = descent.ends;
-        revoked.made_keys = descent.goes_on;
-        Ok(revoked)
-    }
-
-    /// What came of a key: its successors end with it; keys that were made with them end where the caller asks
-    /// for it and may do it.
-    async fn descent(&self, key: &tessera_core::ApiKey) -> Result<Descent, RevokeError> {
-        let mut by_maker: BTreeMap<ApiKeyId, Vec<tessera_core::ApiKey>> = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.api_keys(&key.realm, request).await?;
-            for made in page.items {
-                if let Some(maker) = made.made_with.clone() {
-                    by_maker.entry(maker).or_default().push(made);
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        let mut descent = Descent {
-            ends: vec![key.id.clone()],
-            goes_on: Vec::new(),
-        };
-        let mut from = vec![key.clone()];
-        while let Some(maker) = from.pop() {
-            for made in by_maker.remove(&maker.id).unwrap_or_default() {
-                let is_successor = maker.successor.as_ref() == Some(&made.id);
-                if is_successor || self.request.with_made_keys {
-                    self.authority.require_revoke(self.principal, &made.client)?;
-                    descent.ends.push(made.id.clone());
-                    from.push(made);
-                } else if made.works(self.now) {
-                    descent.goes_on.push(made.id);
-                }
-            }
-        }
-        Ok(descent)
-    }
-
-    /// Ends keys in one commit, with their successors as they are then; gives the last event, where there was
-    /// one, and the keys.
-    async fn end_api_keys(&self, ids: &[ApiKeyId]) -> Result<(Option<Sequence>, Vec<ApiKeyId>), RevokeError> {
-        let (ids, now, note) = (ids.to_vec(), self.now, self.request.reason.clone());
-        let until = now.plus(self.principal.realm().limits.access_ttl_max);
-        let audit = self.audit(EventTarget::Realm, 0);
-        let ended = self.authority.store.transact(move |tx| {
-            let (mut last, mut ended) = (None, Vec::new());
-            let mut left: VecDeque<_> = ids.iter().cloned().collect();
-            while let Some(id) = left.pop_front() {
-                let Some(key) = tx.api_key(&id)?.filter(|_| !ended.contains(&id)) else {
-                    continue;
-                };
-                left.extend(key.successor.clone());
-                ended.push(id);
-                if key.revoked_at.is_some() {
-                    continue;
-                }
-                let revoked = tessera_core::ApiKey {
-                    revoked_at: Some(now),
-                    ..key
-                };
-                tx.put_api_key(&revoked)?;
-                tx.audit(&revocation_record(
-                    &audit,
-                    EventTarget::ApiKey(revoked.id.clone()),
-                    &note,
-                ))?;
-                last = Some(tx.append(api_key_revoked(&revoked, &note, now, until))?);
-            }
-            Ok((last, ended))
-        });
-        Ok(ended.await?)
-    }
-
-    fn index_of(&self, key: &ApiKeyId) -> FamilyIndex {
-        FamilyIndex::ApiKey(self.principal.realm_name().clone(), key.clone())
-    }
-
-    /// Ends the families that a key began, and says how many and with which last event.
-    async fn end_families_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
-        let (mut matched, mut sequence, mut after) = (0, None, None);
-        loop {
-            let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.families(self.index_of(key), request).await?;
-            let live = page.items.iter().filter(|family| self.is_live(family));
-            let live: Vec<_> = live.map(|family| family.id).collect();
-            if !live.is_empty() {
-                let (ended, last) = self.end_families(live).await?;
-                matched += ended;
-                sequence = last.or(sequence);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok((matched, sequence));
-            }
-        }
-    }
-
-    async fn end_families(&self, ids: Vec<FamilyId>) -> Result<(u64, Option<Sequence>), RevokeError> {
-        let (note, now) = (self.request.reason.clone(), self.now);
-        let ended = self.authority.store.transact(move |tx| {
-            let (mut ended, mut last) = (0, None);
-            for id in &ids {
-                if let Some(sequence) = end_family(tx, *id, RevokeReason::ApiKey, &note, now)? {
-                    ended += 1;
-                    last = Some(sequence);
-                }
-            }
-            Ok((ended, last))
-        });
-        Ok(ended.await?)
-    }
-
-    /// A revoked signing key is replaced in the same commit: the realm is never without one.
-    async fn signing_key(&self, id: &KeyId) -> Result<Revoked, RevokeError> {
-        self.authority
-            .require(self.principal, &Permission::RevokeSigningKeys)?;
-        let realm = self.principal.realm_name();
-        let _alone = self.authority.key_changes.lock().await;
-        let old = self.authority.keys.load().record(id).cloned();
-        let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
-            return Ok(self.nothing());
-        };
-        let matched = self.signed_with(&old).await?;
-        if self.request.validate_only {
-            return Ok(Revoked::of(matched, None));
-        }
-        let replacement = if old.status == KeyStatus::Active {
-            let pair = SigningKeyPair::generate()?;
-            let record = pair.to_record(realm, &self.authority.server_keys, self.now);
-            Some(record.map_err(|_| Unavailable::Defect("a new signing key can't be sealed"))?)
-        } else {
-            None
-        };
-        let (note, now) = (self.request.reason.clone(), self.now);
-        let until = now.plus(self.principal.realm().limits.access_ttl_max);
-        let audit = self.audit(EventTarget::SigningKey(id.clone()), 0);
-        let created = replacement.as_ref().map(|key| AuditRecord {
-            action: AuditAction::SigningKeyCreated { key: key.id.clone() },
-            ..audit.clone()
-        });
-        let sequence = self.authority.store.transact(move |tx| {
-            tx.audit(&audit)?;
-            if let (Some(key), Some(created)) = (&replacement, &created) {
-                tx.audit(created)?;
-                publish_key(tx, key, now, until)?;
-            }
-            let revoked = SigningKey {
-                status: KeyStatus::Revoked,
-                not_after: Some(now),
-                ..old.clone()
-            };
-            tx.put_signing_key(&revoked)?;
-            tx.append(NewEvent {
-                note: note.clone(),
-                ..key_event(
-                    &revoked,
-                    EventBody::KeyRevoked {
-                        key: revoked.id.clone(),
-                    },
-                    now,
-                    until,
-                )
-            })
-        });
-        let sequence = sequence.await?;
-        self.authority.reload_keys().await?;
-        Ok(self.done(matched, sequence))
-    }
-
-    /// Live sessions whose tokens the key may have signed: those that began before it was retired. Which key
-    /// signed a token is noted in the token alone.
-    async fn signed_with(&self, key: &SigningKey) -> Result<u64, RevokeError> {
-        let index = FamilyIndex::Realm(key.realm.clone());
-        let (mut matched, mut after) = (0, None);
-        loop {
-            let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.families(index.clone(), request).await?;
-            let retired_at = key.not_after.unwrap_or(Timestamp::MAX);
-            let signed = page.items.iter();
-            let signed = signed.filter(|family| family.created_at < retired_at && self.is_live(family));
-            matched += signed.count() as u64;
-            after = page.next;
-            if after.is_none() {
-                return Ok(matched);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     async fn matched(&self, index: FamilyIndex) -> Result<Matched, RevokeError> {
         let mut matched = Matched::beginning_now(&self.principal.realm().limits, self.now);
         let mut after = None;
@@ -621,40 +401,6 @@ impl Call<'_> {
     }
 }
 
-/// API keys that came of one.
-struct Descent {
-    /// It and those that end with it.
-    ends: Vec<ApiKeyId>,
-    /// Those that were made with them, work, and go on working.
-    goes_on: Vec<ApiKeyId>,
-}
-
-/// The record of one of several things that a call revoked.
-fn revocation_record(record: &AuditRecord, target: EventTarget, reason: &str) -> AuditRecord {
-    AuditRecord {
-        action: AuditAction::Revoked {
-            target,
-            matched: 0,
-            reason: reason.to_owned(),
-        },
-        ..record.clone()
-    }
-}
-
-fn api_key_revoked(key: &tessera_core::ApiKey, note: &str, now: Timestamp, until: Timestamp) -> NewEvent {
-    NewEvent {
-        occurred_at: now,
-        tokens_until: until,
-        families_until: until,
-        realm: key.realm.clone(),
-        note: note.to_owned(),
-        body: EventBody::ApiKeyRevoked {
-            api_key: key.id.clone(),
-            client: key.client.clone(),
-        },
-    }
-}
-
 /// What a revocation matches, and how long it must be remembered.
 pub(crate) struct Matched {
     /// As [`Revoked::matched`].
@@ -700,38 +446,4 @@ fn end_family(
     tx.put_family(&family)?;
     tx.append(session_revoked(&family, reason, note.to_owned(), now))
         .map(Some)
-}
-
-/// Stores a new active signing key and says so in the log.
-pub(crate) fn publish_key(
-    tx: &mut dyn Transaction,
-    key: &SigningKey,
-    now: Timestamp,
-    until: Timestamp,
-) -> Result<(), tessera_store::StoreError> {
-    tx.put_signing_key(key)?;
-    tx.append(key_event(
-        key,
-        EventBody::KeyPublished { key: key.id.clone() },
-        now,
-        until,
-    ))?;
-    tx.append(key_event(
-        key,
-        EventBody::KeyActivated { key: key.id.clone() },
-        now,
-        until,
-    ))?;
-    Ok(())
-}
-
-fn key_event(key: &SigningKey, body: EventBody, now: Timestamp, until: Timestamp) -> NewEvent {
-    NewEvent {
-        occurred_at: now,
-        tokens_until: until,
-        families_until: until,
-        realm: key.realm.clone(),
-        note: String::new(),
-        body,
-    }
 }

@@ -39,8 +39,8 @@ use crate::{
     status::{self, IntoStatus},
 };
 
-/// Bytes of requests on one connection that are read and not yet decoded: the longest request and a little.
-const CONNECTION_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of requests on one connection that are read and not yet decoded: a few of the longest.
+const CONNECTION_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of answers on one connection that are not yet taken.
 const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -148,6 +148,10 @@ impl Edge {
         let principal = self.identify(exchange, credential).await?;
         let client = self.clients.of(&principal);
         exchange.authenticated(principal.clone(), Arc::clone(&client));
+        if let Some(stranger) = exchange.stranger() {
+            // It showed its key in the body. From here on its client's bounds hold.
+            stranger.becomes_known();
+        }
         client.spend(exchange.route.cost)?;
         client.write(exchange.route.writes_kib)?;
         let is_administrator = || self.is_administrator(&principal);

@@ -99,11 +99,11 @@ impl Default for Limits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            calls_per_second: Some(at_least_one(1000)),
+            calls_per_second: Some(at_least_one(5000)),
             calls_in_flight_max: 32,
             calls_queued_max: 1024,
             waiting_calls_max: 1024,
-            disk_mib_per_hour: Some(at_least_one(2048)),
+            disk_mib_per_hour: Some(at_least_one(8192)),
             request_bytes_max: 8 * MIB,
         }
     }

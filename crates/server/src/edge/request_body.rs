@@ -19,6 +19,8 @@ use tonic::Status;
 use super::{bytes::TakenBytes, exchange::Exchange, route::Shape};
 use crate::status;
 
+/// How often a message that waits for its bytes asks for them.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Before each gRPC message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -30,6 +32,10 @@ pub(crate) struct RequestBody<B = Incoming> {
     message_time_max: Duration,
     /// What has arrived of messages that are not handed on yet.
     arrived: Vec<u8>,
+    /// The length of a client's message that has its bytes, though not all of them have arrived.
+    reserved: Option<usize>,
+    /// Until when to wait with a message that has no bytes yet.
+    retry: Option<Pin<Box<Sleep>>>,
     /// Bytes that were handed on and are given back when the next ones are asked for.
     handed_on: usize,
     trailers: Option<HeaderMap>,
@@ -59,6 +65,8 @@ where
             taken,
             message_time_max,
             arrived: Vec::new(),
+            reserved: None,
+            retry: None,
             handed_on: 0,
             trailers: None,
             patience: None,
@@ -80,6 +88,9 @@ where
             {
                 return Poll::Ready(Some(Err(status::overloaded())));
             }
+            if let Err(status) = ready!(self.poll_reservation(cx)) {
+                return Poll::Ready(Some(Err(status)));
+            }
             match self.whole_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(self.hand_on(message)))),
@@ -88,19 +99,53 @@ where
             let Some(bytes) = ready!(self.poll_arrival(cx)) else {
                 return self.end();
             };
-            let bytes = match bytes.and_then(|bytes| self.take(bytes.len()).map(|()| bytes)) {
+            let bytes = match bytes.and_then(|bytes| self.take_arrived(bytes)) {
                 Ok(bytes) => bytes,
                 Err(status) => return Poll::Ready(Some(Err(status))),
             };
             if self.shape() == Shape::Http {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            if self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len()) {
+            let is_one_message = self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len());
+            if is_one_message && self.reserve(bytes.len()) {
                 // The common case: one frame with one message needs no copy.
                 return Poll::Ready(Some(self.check_length(bytes.len()).map(|()| self.hand_on(bytes))));
             }
             self.arrived.extend_from_slice(&bytes);
         }
+    }
+
+    /// Ready when the message that arrives has bytes of the budgets. A client's has them all before more of it is
+    /// read, and waits for them; so messages that arrive in pieces never keep each other from being whole.
+    fn poll_reservation(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        loop {
+            let Some(length) = message_bytes(&self.arrived) else {
+                return Poll::Ready(Ok(()));
+            };
+            if let Err(status) = self.check_length(length) {
+                return Poll::Ready(Err(status));
+            }
+            if self.reserve(length) {
+                self.retry = None;
+                return Poll::Ready(Ok(()));
+            }
+            if self.poll_patience(cx).is_ready() {
+                return Poll::Ready(Err(status::overloaded()));
+            }
+            let retry = self.retry.get_or_insert_with(|| Box::pin(sleep(RETRY_INTERVAL)));
+            ready!(retry.as_mut().poll(cx));
+            self.retry = None;
+        }
+    }
+
+    /// Takes the bytes of a client's message, once. A stranger's are taken as they arrive.
+    fn reserve(&mut self, length: usize) -> bool {
+        if self.exchange.stranger().is_some() || self.reserved.is_some() {
+            return true;
+        }
+        let fits = self.taken.take(length);
+        self.reserved = fits.then_some(length);
+        fits
     }
 
     /// What arrives next; nothing at the end. Fails where it takes too long.
@@ -167,6 +212,7 @@ where
 
     fn hand_on(&mut self, message: Bytes) -> Bytes {
         self.handed_on = message.len();
+        self.reserved = None;
         self.has_begun = true;
         if self.shape() == Shape::Stream {
             // The time for the next message begins with it.
@@ -183,13 +229,13 @@ where
         Poll::Ready(Some(Ok(std::mem::take(&mut self.arrived).into())))
     }
 
-    fn take(&mut self, bytes: usize) -> Result<(), Status> {
-        let fits = match self.exchange.stranger() {
-            Some(stranger) => stranger.take(bytes).is_ok(),
-            None => true,
+    /// Takes the bytes of what has arrived of a stranger.
+    fn take_arrived(&mut self, bytes: Bytes) -> Result<Bytes, Status> {
+        let Some(stranger) = self.exchange.stranger() else {
+            return Ok(bytes);
         };
-        if fits && self.taken.take(bytes) {
-            return Ok(());
+        if stranger.take(bytes.len()).is_ok() && self.taken.take(bytes.len()) {
+            return Ok(bytes);
         }
         Err(status::overloaded())
     }

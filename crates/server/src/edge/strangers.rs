@@ -28,8 +28,16 @@ struct Present {
     next: u64,
     count: usize,
     bytes: usize,
-    /// Those whose caller keeps us waiting, the oldest first.
-    waiting_for: BTreeMap<u64, Arc<Visitor>>,
+    /// Those whose caller keeps us waiting: first those whose request is still to come, then those whose answer
+    /// is to be taken, each the oldest first.
+    waiting_for: BTreeMap<(Waits, u64), Arc<Visitor>>,
+}
+
+/// What a caller keeps us waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Waits {
+    ForRequest,
+    ForAnswerTaken,
 }
 
 /// One exchange. It has its place until it is dropped.
@@ -46,6 +54,8 @@ struct Visitor {
     is_evicted: AtomicBool,
     /// Whether its answer is given: what is left of its request does not matter then.
     is_answered: AtomicBool,
+    /// Whether its caller is a stranger no more: it has no place here.
+    is_known: AtomicBool,
     /// Whoever polls its request or its answer.
     waker: Mutex<Option<Waker>>,
     bytes: Mutex<usize>,
@@ -70,6 +80,7 @@ impl Strangers {
             peer: Arc::clone(peer),
             is_evicted: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
             waker: Mutex::default(),
             bytes: Mutex::new(0),
         });
@@ -84,7 +95,9 @@ impl Strangers {
         let number = present.next;
         present.next += 1;
         present.count += 1;
-        present.waiting_for.insert(number, Arc::clone(&visitor));
+        present
+            .waiting_for
+            .insert((Waits::ForRequest, number), Arc::clone(&visitor));
         drop(present);
         evicted.iter().for_each(|visitor| visitor.send_away());
         Ok(Stranger {
@@ -114,6 +127,9 @@ impl Stranger {
     /// Takes bytes of its request, from the oldest others where too few are left.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Full> {
         let mut present = self.all.lock();
+        if self.is_known() {
+            return Ok(());
+        }
         let mut evicted = Vec::new();
         while !self.is_evicted() && present.bytes.saturating_add(bytes) > self.all.bytes_max {
             match present.evict_oldest() {
@@ -141,7 +157,7 @@ impl Stranger {
     pub(crate) fn works(&self) {
         let mut present = self.all.lock();
         if !self.visitor.is_answered.load(Ordering::Relaxed) {
-            present.waiting_for.remove(&self.number);
+            present.waiting_for.remove(&(Waits::ForRequest, self.number));
         }
     }
 
@@ -149,9 +165,31 @@ impl Stranger {
     pub(crate) fn answers(&self) {
         let mut present = self.all.lock();
         self.visitor.is_answered.store(true, Ordering::Relaxed);
-        if !self.is_evicted() {
-            present.waiting_for.insert(self.number, Arc::clone(&self.visitor));
+        present.waiting_for.remove(&(Waits::ForRequest, self.number));
+        if !self.is_evicted() && !self.is_known() {
+            let key = (Waits::ForAnswerTaken, self.number);
+            present.waiting_for.insert(key, Arc::clone(&self.visitor));
         }
+    }
+
+    /// Its caller was authenticated: it gives up its place, and is not evicted any more.
+    pub(crate) fn becomes_known(&self) {
+        let mut present = self.all.lock();
+        if self.is_evicted() || self.visitor.is_known.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.leave(&mut present);
+    }
+
+    fn leave(&self, present: &mut Present) {
+        present.waiting_for.remove(&(Waits::ForRequest, self.number));
+        present.waiting_for.remove(&(Waits::ForAnswerTaken, self.number));
+        present.count -= 1;
+        present.bytes -= std::mem::take(&mut *self.visitor.lock_bytes());
+    }
+
+    fn is_known(&self) -> bool {
+        self.visitor.is_known.load(Ordering::Relaxed)
     }
 
     /// Whether another took its place. If not, `waker` is woken when that happens.
@@ -172,10 +210,8 @@ impl Stranger {
 impl Drop for Stranger {
     fn drop(&mut self) {
         let mut present = self.all.lock();
-        present.waiting_for.remove(&self.number);
-        if !self.is_evicted() {
-            present.count -= 1;
-            present.bytes -= std::mem::take(&mut *self.visitor.lock_bytes());
+        if !self.is_evicted() && !self.is_known() {
+            self.leave(&mut present);
         }
     }
 }
@@ -247,6 +283,35 @@ mod tests {
         drop((first, second));
         let present = all.lock();
         assert_eq!((present.count, present.bytes), (0, 0));
+    }
+
+    #[test]
+    fn who_keeps_us_waiting_for_a_request_goes_first() {
+        let all = Strangers::new(2, 100);
+        let (answered, unfinished) = (all.admit(&peer()).unwrap(), all.admit(&peer()).unwrap());
+        answered.answers();
+        let third = all.admit(&peer()).unwrap();
+        assert!(is_away(&unfinished) && !is_away(&answered));
+        third.works();
+        let _fourth = all.admit(&peer()).unwrap();
+        assert!(is_away(&answered));
+    }
+
+    #[test]
+    fn one_that_is_known_has_no_place() {
+        let all = Strangers::new(1, 100);
+        let known = all.admit(&peer()).unwrap();
+        known.take(100).unwrap();
+        known.becomes_known();
+        let stranger = all.admit(&peer()).unwrap();
+        stranger.take(100).unwrap();
+        known.take(100).unwrap();
+        known.answers();
+        assert!(!is_away(&known) && !is_away(&stranger));
+        drop((known, stranger));
+        let present = all.lock();
+        assert_eq!((present.count, present.bytes), (0, 0));
+        assert!(present.waiting_for.is_empty());
     }
 
     #[test]

@@ -33,9 +33,9 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const PREFACE_BYTES: usize = 24;
 const HEADERS_BYTES_MAX: u32 = 8 * 1024;
 const HEADERS_MAX: usize = 64;
-/// What a peer may send on a connection, and on a stream, before we have read what it sent.
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What a peer may send on a stream before we have read what it sent. A connection may have so much of each of
+/// its streams: where it had less, calls that wait their turn would keep the others' messages from arriving.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
 /// What we hold of an answer for a peer that does not read.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
@@ -119,7 +119,7 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         .max_local_error_reset_streams(256)
         .max_pending_accept_reset_streams(20)
         .max_header_list_size(HEADERS_BYTES_MAX)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(streams_max.saturating_add(1).saturating_mul(STREAM_WINDOW_BYTES))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_send_buf_size(SEND_BYTES_MAX)
         .keep_alive_interval(Duration::from_secs(20))

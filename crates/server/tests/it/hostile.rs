@@ -248,3 +248,25 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     };
     assert!(!answered);
 }
+
+/// A client's messages that do not fit wait for each other, and all get through.
+#[tokio::test]
+async fn many_large_requests_of_a_client_are_served_one_after_the_other() {
+    let world = world(Limits::default()).await;
+    let app = world.client("production", "app").await;
+    let tokens = vec!["x".repeat(4096); 100];
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (mut client, tokens) = (app.tokens(), tokens.clone());
+        calls.spawn(async move {
+            let request = tessera_proto::v1::IntrospectManyRequest {
+                tokens,
+                ..Default::default()
+            };
+            client.introspect_many(request).await
+        });
+    }
+    while let Some(called) = soon("an answer", calls.join_next()).await {
+        assert_eq!(called.unwrap().unwrap().into_inner().results.len(), 100);
+    }
+}
