@@ -213,14 +213,11 @@ static ROUTES: [(&str, Route); 38] = [
     ),
     (
         "/tessera.v1.PolicyService/Explain",
-        Route::client("Explain", NAMES).costs(20).is_heavy(),
+        Route::client("Explain", NAMES).costs(20),
     ),
     (
         "/tessera.v1.PolicyService/Plan",
-        Route::client("Plan", POLICY_FILES)
-            .costs(200)
-            .is_heavy()
-            .administers(),
+        Route::client("Plan", POLICY_FILES).costs(200).administers(),
     ),
     (
         "/tessera.v1.PolicyService/Apply",
