@@ -56,6 +56,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
             calls_in_flight_max: options.limits.calls_in_flight_max,
             ..ClientLimits::without_rates()
         };
+        options.limits.connections_per_address_max = options.limits.connections_max;
     }
     let listeners = Listeners {
         public,
