@@ -58,7 +58,8 @@ impl Authority {
                 tracing::debug!(?report, "removed what is dead");
             }
             if !report.more {
-                if self.sweeps.fetch_add(1, Ordering::Relaxed) % API_KEYS_EACH == 0 {
+                let sweeps = self.sweeps.fetch_add(1, Ordering::Relaxed);
+                if sweeps.is_multiple_of(API_KEYS_EACH) {
                     let purged = self.purge_api_keys(horizon).await?;
                     tracing::debug!(purged, "looked for dead API keys");
                 }

@@ -92,7 +92,7 @@ impl Route {
         Self { cost, ..self }
     }
 
-    const fn is_heavy(self) -> Self {
+    const fn works_long(self) -> Self {
         Self {
             work: Work::Heavy,
             ..self
@@ -158,7 +158,7 @@ static ROUTES: [(&str, Route); 38] = [
         "/tessera.v1.SessionService/ListSessions",
         Route::client("ListSessions", SMALL)
             .costs(20)
-            .is_heavy()
+            .works_long()
             .administers(),
     ),
     (
@@ -183,7 +183,7 @@ static ROUTES: [(&str, Route); 38] = [
         "/tessera.v1.ApiKeyService/ListApiKeys",
         Route::client("ListApiKeys", SMALL)
             .costs(20)
-            .is_heavy()
+            .works_long()
             .administers(),
     ),
     (
@@ -223,7 +223,7 @@ static ROUTES: [(&str, Route); 38] = [
         "/tessera.v1.PolicyService/Apply",
         Route::client("Apply", SMALL)
             .costs(200)
-            .is_heavy()
+            .works_long()
             .writes(2)
             .administers(),
     ),
@@ -231,7 +231,7 @@ static ROUTES: [(&str, Route); 38] = [
         "/tessera.v1.PolicyService/Reload",
         Route::client("Reload", SMALL)
             .costs(200)
-            .is_heavy()
+            .works_long()
             .writes(2)
             .administers(),
     ),
@@ -259,7 +259,7 @@ static ROUTES: [(&str, Route); 38] = [
         "/tessera.v1.RevocationService/ListSubscribers",
         Route::client("ListSubscribers", SMALL)
             .costs(20)
-            .is_heavy()
+            .works_long()
             .administers(),
     ),
     (

@@ -75,7 +75,7 @@ impl RevocationService for Revocations {
             .call(request, async |caller, _| {
                 let listed = self.0.authority.subscribers(&caller.principal);
                 let (listed, committed) = listed.map_err(IntoStatus::into_status)?;
-                let subscribers = listed.into_iter().map(|state| subscriber(state, committed));
+                let subscribers = listed.iter().map(|state| subscriber(state, committed));
                 Ok(v1::ListSubscribersResponse {
                     subscribers: subscribers.collect(),
                 })
@@ -103,7 +103,7 @@ impl RevocationService for Revocations {
 }
 
 /// One stream of a subscriber, measured by the place of the log that is committed now.
-fn subscriber(state: SubscriberState, committed: Sequence) -> v1::Subscriber {
+fn subscriber(state: &SubscriberState, committed: Sequence) -> v1::Subscriber {
     v1::Subscriber {
         client: state.client.to_string(),
         name: state.name.to_string(),
