@@ -223,8 +223,8 @@ impl Authority {
     }
 
     /// The same for a client. One policy is in force in all realms, so every realm sees which, and whether a
-    /// change was refused; what the files say and where they are, only who [speaks for all
-    /// realms](Self::speaks_for_all_realms).
+    /// change was refused; what the files say and where they are, only who speaks for all
+    /// realms.
     ///
     /// # Errors
     /// Refuses where policy does not permit.

@@ -43,7 +43,7 @@ pub trait Uptime: fmt::Debug + Send + Sync + 'static {
     fn millis(&self) -> i64;
 }
 
-/// A clock that follows a wall clock with reserve: see the [module](self).
+/// A clock that follows a wall clock with reserve, as the module says.
 ///
 /// Whoever has one calls [`observe`](Clock::observe) about once a second.
 #[derive(Debug)]
