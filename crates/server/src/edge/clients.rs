@@ -25,7 +25,7 @@ use tonic::Status;
 
 use super::{
     bytes::ByteBudget,
-    log::sampler,
+    log::{burst, sampler},
     route::{Route, Work},
 };
 use crate::{
@@ -210,6 +210,8 @@ impl Client {
             && self.request_bytes.taken() == 0
             && is_full(self.disk.as_ref(), disk)
             && is_full(self.calls.as_ref(), calls)
+            // Else who comes back has another burst of lines.
+            && is_full(Some(&self.log), Some(burst(REFUSALS_LOGGED_PER_SECOND)))
     }
 }
 
@@ -235,7 +237,7 @@ impl Drop for Queued<'_> {
 }
 
 /// Refusals a second of one client that are logged.
-const REFUSALS_LOGGED_PER_SECOND: u32 = 10;
+const REFUSALS_LOGGED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {

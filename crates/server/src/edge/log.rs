@@ -16,7 +16,7 @@ use tonic_types::StatusExt;
 use super::exchange::Exchange;
 
 /// Refusals a second that are logged of all callers without a credential; in bursts of five times as many.
-const STRANGERS_PER_SECOND: u32 = 20;
+const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 
 /// The log of exchanges.
 pub(super) struct CallLog {
@@ -34,10 +34,13 @@ impl Default for CallLog {
 }
 
 /// So many lines a second, in bursts of five times as many.
-pub(super) fn sampler(per_second: u32) -> DefaultDirectRateLimiter {
-    let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-    let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(4));
-    RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
+pub(super) fn sampler(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
+    RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst(per_second)))
+}
+
+/// How many lines a sampler of this rate lets through at once.
+pub(super) fn burst(per_second: NonZeroU32) -> NonZeroU32 {
+    per_second.saturating_mul(NonZeroU32::MIN.saturating_add(4))
 }
 
 impl CallLog {
