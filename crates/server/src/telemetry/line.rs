@@ -19,7 +19,7 @@ use tracing_subscriber::{
 
 use super::LogFormat;
 
-/// The longest value that is written whole, in characters.
+/// The longest value that is written whole, in characters as they are written.
 const VALUE_CHARACTERS_MAX: usize = 400;
 /// What is looked at of a longer value, in bytes: no more work than that is done for it.
 const VALUE_BYTES_MAX: usize = 4 * VALUE_CHARACTERS_MAX;
@@ -172,15 +172,27 @@ fn clean(value: &str) -> String {
         None => Cow::Borrowed(start),
     };
     let mut cleaned = String::with_capacity(redacted.len().min(VALUE_CHARACTERS_MAX));
-    let mut characters = redacted.chars();
-    for character in characters.by_ref().take(VALUE_CHARACTERS_MAX) {
-        match character {
-            // These are printable; only what is not is escaped.
-            '\'' | '"' | '\\' => cleaned.push(character),
-            _ => cleaned.extend(character.escape_debug()),
+    let (mut length, mut is_cut) = (0, end < value.len());
+    for character in redacted.chars() {
+        // Of those that are printable, none is escaped.
+        let is_plain = matches!(character, '\'' | '"' | '\\');
+        // An escape counts as it is written: else a line of nothing but escapes is many times as long.
+        length += if is_plain {
+            1
+        } else {
+            character.escape_debug().len()
+        };
+        if length > VALUE_CHARACTERS_MAX {
+            is_cut = true;
+            break;
+        }
+        if is_plain {
+            cleaned.push(character);
+        } else {
+            cleaned.extend(character.escape_debug());
         }
     }
-    if characters.next().is_some() || end < value.len() {
+    if is_cut {
         cleaned.push_str("… (cut)");
     }
     cleaned
@@ -207,6 +219,11 @@ mod tests {
         let cleaned = clean(&"ü".repeat(100_000));
         assert!(cleaned.chars().count() < VALUE_CHARACTERS_MAX + 10);
         assert!(cleaned.ends_with("… (cut)"));
+        for escaped in ["\u{1}", "\u{202e}", "\u{e0001}"] {
+            let cleaned = clean(&escaped.repeat(VALUE_CHARACTERS_MAX));
+            assert!(cleaned.len() < VALUE_CHARACTERS_MAX + 20, "{}", cleaned.len());
+            assert!(cleaned.ends_with("}… (cut)"), "{cleaned}");
+        }
         let mut bounded = Bounded::default();
         assert!(fmt::write(&mut bounded, format_args!("{:>60000}", "x")).is_err());
         assert!(bounded.0.len() < VALUE_BYTES_MAX + 10, "{}", bounded.0.len());
