@@ -16,6 +16,7 @@ mod command_line;
 mod contract;
 mod doors;
 mod durability;
+mod hostile_text;
 mod main_job;
 mod offline;
 mod peers;

@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// A folder with a configuration, the default policy, and free ports.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
     address: String,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with("")
     }
 
@@ -58,18 +58,18 @@ impl Place {
         self.path("tessera.toml")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn edit(&self, name: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(name)).unwrap();
         assert!(text.contains(from), "{name} lacks {from}");
         fs::write(self.path(name), text.replacen(from, to, 1)).unwrap();
     }
 
     /// The first key of a realm, made without an authority.
-    fn first_key(&self, realm: &str) -> Value {
+    pub(crate) fn first_key(&self, realm: &str) -> Value {
         let mut command = tessera();
         command
             .args(["apikey", "create", "dev", "--realm", realm, "--config"])
@@ -90,10 +90,16 @@ impl Place {
 
     /// Runs `tessera serve` until it says that it serves.
     fn serve(&self) -> Authority {
+        self.serve_with("info", std::io::sink())
+    }
+
+    /// The same with a filter of the log, which goes to `into`.
+    pub(crate) fn serve_with(&self, filter: &str, mut into: impl Write + Send + 'static) -> Authority {
         let mut command = tessera();
         command
             .args(["serve", "--config"])
             .arg(self.config())
+            .env("RUST_LOG", filter)
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -104,7 +110,8 @@ impl Place {
                 "{said}"
             );
         }
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        into.write_all(said.as_bytes()).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut into));
         Authority::adopt(child, self.address.clone())
     }
 }
