@@ -151,6 +151,13 @@ impl Authority {
             && !self.is_put_back.is_proven()
     }
 
+    /// Whether the store takes writes. One that failed never does again until it is opened anew; one that waits for
+    /// the disk does.
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        self.store.is_healthy()
+    }
+
     /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.
     #[must_use]
     pub fn commit_waiting(&self) -> Duration {

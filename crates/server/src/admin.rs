@@ -73,23 +73,24 @@ impl Serve for Admin {
 }
 
 async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
-    if authority.is_ready() {
-        (
-            StatusCode::OK,
-            format!(
-                "ready\n{}{}",
-                policy_lines(&authority.policy_status()),
-                clock_line(&authority)
-            ),
-        )
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "not ready: the store failed, a commit waits for the disk ({} s), or the server is stopping; see the log\n",
-                authority.commit_waiting().as_secs()
-            ),
-        )
+    if !authority.is_ready() {
+        let why = format!("not ready: {}; see the log\n", why_not_ready(&authority));
+        return (StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    let (policy, clock) = (policy_lines(&authority.policy_status()), clock_line(&authority));
+    (StatusCode::OK, format!("ready\n{policy}{clock}"))
+}
+
+fn why_not_ready(authority: &Authority) -> String {
+    if !authority.takes_writes() {
+        return "the store failed, or is closed".to_owned();
+    }
+    if authority.was_put_back() {
+        return "the data directory is older than what it gave: stop, and run `tessera restored`".to_owned();
+    }
+    match authority.commit_waiting().as_secs() {
+        0 => "the server is stopping".to_owned(),
+        seconds => format!("a commit has waited for the disk for {seconds} s, or the server is stopping"),
     }
 }
 

@@ -281,7 +281,7 @@ impl Health {
 async fn store_failure(authority: Arc<Authority>) {
     loop {
         tokio::time::sleep(READINESS_INTERVAL).await;
-        if !authority.is_ready() {
+        if !authority.takes_writes() {
             return;
         }
     }
