@@ -24,5 +24,6 @@ mod proxies;
 mod sdk;
 mod secrets;
 mod serving;
+mod standing_disk;
 mod support;
 mod tour;

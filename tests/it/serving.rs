@@ -19,7 +19,7 @@ use crate::support::{
 /// A folder with a configuration, the default policy, and free ports.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Place {
@@ -27,7 +27,7 @@ impl Place {
         Self::with("")
     }
 
-    fn with(server_section: &str) -> Self {
+    pub(crate) fn with(server_section: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(&root().join("policies"), &folder.path().join("policies"));
         let port = TcpListener::bind("127.0.0.1:0")
@@ -54,7 +54,7 @@ impl Place {
         place
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("tessera.toml")
     }
 

@@ -123,6 +123,8 @@ pub struct ServerConfig {
     pub call_time_max: Time<1, 3600>,
     /// How long calls under way may go on once the server stops.
     pub drain_time_max: Time<0, 3600>,
+    /// How long closing the store may take after that; then the process is ended.
+    pub close_time_max: Time<1, 3600>,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: Count<0, 100_000_000>,
     /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
@@ -361,6 +363,7 @@ impl ServerConfig {
             answer_time_max: self.answer_time_max.get(),
             call_time_max: self.call_time_max.get(),
             drain_time_max: self.drain_time_max.get(),
+            close_time_max: self.close_time_max.get(),
             per_client: ClientLimits {
                 calls_per_second: rate(self.calls_per_second_per_client.number()),
                 calls_in_flight_max: self.calls_in_flight_per_client_max.get(),
@@ -410,6 +413,7 @@ impl Default for ServerConfig {
             staleness_bound_max: Time::of(Options::STALENESS_BOUND_MAX),
             call_time_max: Time::of(limits.call_time_max),
             drain_time_max: Time::of(limits.drain_time_max),
+            close_time_max: Time::of(limits.close_time_max),
             verified_tokens_max: Count::of(20_000),
             cors_origins: Vec::new(),
             proxies: HttpOptions::default().proxies,

@@ -37,6 +37,8 @@ pub struct Limits {
     pub call_time_max: Duration,
     /// How long calls under way may go on once the server stops.
     pub drain_time_max: Duration,
+    /// How long closing the store may take after that; then the process is ended.
+    pub close_time_max: Duration,
     /// What one client may take.
     pub per_client: ClientLimits,
     /// Calls at work at once in a realm of the kind `sandbox`.
@@ -87,6 +89,7 @@ impl Default for Limits {
             answer_time_max: Duration::from_secs(30),
             call_time_max: Duration::from_secs(30),
             drain_time_max: Duration::from_secs(10),
+            close_time_max: Duration::from_secs(15),
             per_client: ClientLimits::default(),
             sandbox_calls_in_flight_max: 1024,
             refusals_per_second_per_address: at_least_one(10),

@@ -33,7 +33,8 @@ type ShownKeys = BTreeMap<RealmName, String>;
 
 pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     telemetry::init(telemetry::LogFormat::Text, "warn");
-    let shutdown = shutdown::requested()?;
+    let mut options = ServeOptions::default();
+    let mut shutdown = Box::pin(shutdown::requested_within(&options.limits)?);
     let public = listen("--listen", arguments.listen).await?;
     let admin = listen("--admin-listen", arguments.admin_listen).await?;
     let addresses = Addresses {
@@ -47,9 +48,10 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
             addresses.public
         );
     }
-    let authority = open(&arguments).await?;
-    let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
-    let mut options = ServeOptions::default();
+    let (authority, keys, remarks) = tokio::select! {
+        started = start(&arguments) => started?,
+        () = &mut shutdown => return Ok(()),
+    };
     options.http.public_url = Some(format!("http://{}", addresses.public));
     if arguments.no_rate_limits {
         options.limits.per_client = ClientLimits {
@@ -69,6 +71,12 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         launch::note_end_beside(&folder.join("server.key"), &authority);
     }
     served.map_err(Failure::cannot_run)
+}
+
+async fn start(arguments: &Dev) -> Result<(Arc<Authority>, ShownKeys, Vec<String>), Failure> {
+    let authority = open(arguments).await?;
+    let (keys, remarks) = api_keys(&authority, arguments.data_dir.as_deref()).await?;
+    Ok((authority, keys, remarks))
 }
 
 struct Addresses {

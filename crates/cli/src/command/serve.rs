@@ -1,5 +1,8 @@
 //! `tessera serve`: the real thing.
 
+use std::{path::Path, sync::Arc};
+
+use tessera_authority::Authority;
 use tessera_server::{Config, Listeners, ServeOptions, Starting, Tls, launch, serve, telemetry};
 use tokio::net::TcpListener;
 
@@ -8,7 +11,8 @@ use crate::{arguments::Serve, command::shutdown, failure::Failure};
 pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "info");
-    let shutdown = shutdown::requested()?;
+    let limits = config.limits();
+    let mut shutdown = Box::pin(shutdown::requested_within(&limits)?);
     let tls = config
         .server
         .tls
@@ -22,17 +26,14 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let listeners = bind(&config).await?;
     let starting = listeners.admin.as_ref().map(Starting::answer);
     let starting = starting.transpose().map_err(Failure::cannot_run)?;
-    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
-    drop(starting);
-    for realm in authority.realms().keys() {
-        if !authority
-            .has_working_api_key(realm)
-            .await
-            .map_err(Failure::cannot_run)?
-        {
-            tracing::warn!(%realm, "no API key works in this realm: stop, and run `tessera apikey create NAME --realm {realm} --config {}`", arguments.config.display());
+    let authority = tokio::select! {
+        started = start(&config, &arguments.config) => started?,
+        () = &mut shutdown => {
+            tracing::info!("stopped before it served");
+            return Ok(());
         }
-    }
+    };
+    drop(starting);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.server.listen,
@@ -41,7 +42,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         "serving"
     );
     let options = ServeOptions {
-        limits: config.limits(),
+        limits,
         tls,
         http: config.http(),
         audit_retention: config.store.audit_retention.seconds(),
@@ -50,6 +51,21 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let served = serve(listeners, authority.clone(), options, shutdown).await;
     launch::note_end(&config, &authority);
     served.map_err(Failure::cannot_run)
+}
+
+/// Opens the authority, and warns of a realm that nobody can call.
+async fn start(config: &Config, path: &Path) -> Result<Arc<Authority>, Failure> {
+    let authority = launch::open(config).await.map_err(Failure::cannot_run)?;
+    for realm in authority.realms().keys() {
+        if !authority
+            .has_working_api_key(realm)
+            .await
+            .map_err(Failure::cannot_run)?
+        {
+            tracing::warn!(%realm, "no API key works in this realm: stop, and run `tessera apikey create NAME --realm {realm} --config {}`", path.display());
+        }
+    }
+    Ok(authority)
 }
 
 /// Binds before the store is opened: a taken address is found in an instant.

@@ -1,18 +1,33 @@
-//! When a running authority is asked to stop.
+//! When a running authority is asked to stop, and when it is ended because it can't.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::{
+    io,
+    process::exit,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tessera_server::Limits;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::sleep,
+};
 
 use crate::failure::Failure;
 
 /// On Linux and macOS.
 const SIGXFSZ: i32 = 25;
+/// How long the last line may wait for whoever reads the log.
+const LOG_TIME_MAX: Duration = Duration::from_secs(1);
+/// The exit code of a process that was ended before it could stop.
+const NOT_STOPPED: i32 = 3;
 
 /// Ready at SIGTERM or SIGINT. Installs the handlers at once, so that a signal during start is not lost.
 pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let install = |kind| {
-        signal(kind)
-            .map_err(|error| Failure::cannot_run(format!("no signal handler can be installed: {error}")))
-    };
+    let install = |kind| signal(kind).map_err(no_handler);
     // Writing beyond a limit of the size of files is an error like a full disk, not the end of the process.
     let mut file_too_large = install(SignalKind::from_raw(SIGXFSZ))?;
     tokio::spawn(async move { while file_too_large.recv().await.is_some() {} });
@@ -26,4 +41,66 @@ pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, F
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// The same, for an authority. From the signal on, or once what is given is dropped, the process has
+/// the times of `limits` to end; then it is ended, whatever it waits for: a write to a disk that stands still may
+/// never return. Nothing is acknowledged before it is durable, so nothing is lost.
+///
+/// A thread with a runtime of its own sees to it, as all threads of the other one may wait for the disk.
+pub(crate) fn requested_within(
+    limits: &Limits,
+) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let apart = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(no_handler)?;
+    let requested = {
+        let _entered = apart.enter();
+        requested()?
+    };
+    let longest = limits.drain_time_max.saturating_add(limits.close_time_max);
+    let (mut tell, told) = oneshot::channel::<()>();
+    let watch = async move {
+        tokio::select! {
+            () = requested => {}
+            () = tell.closed() => {}
+        }
+        let began = Instant::now();
+        // Nobody listens any more where the authority stops by itself.
+        let _ = tell.send(());
+        sleep(longest).await;
+        end(began);
+    };
+    thread::Builder::new()
+        .name("tessera-stop".to_owned())
+        .spawn(move || apart.block_on(watch))
+        .map_err(no_handler)?;
+    Ok(async move {
+        // A thread that is gone means the same: nobody would hear of a signal.
+        let _ = told.await;
+    })
+}
+
+fn no_handler(error: io::Error) -> Failure {
+    Failure::cannot_run(format!("no signal handler can be installed: {error}"))
+}
+
+/// Ends the process.
+fn end(began: Instant) -> ! {
+    let (written, is_written) = mpsc::channel();
+    let after = began.elapsed();
+    // Where nobody reads the log, the line can't be written, and must not hold the end up.
+    let line = thread::Builder::new().spawn(move || {
+        tracing::error!(
+            ?after,
+            "ended before it could stop, as something did not return, such as a write to a disk that stands still: what was acknowledged is safe"
+        );
+        // Nobody waits any more where it took too long.
+        let _ = written.send(());
+    });
+    if line.is_ok() {
+        let _ = is_written.recv_timeout(LOG_TIME_MAX);
+    }
+    exit(NOT_STOPPED)
 }
