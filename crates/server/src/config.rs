@@ -12,7 +12,7 @@ use std::{
 use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_authority::Options;
-use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
+use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, secret};
 
 use crate::{
     edge::AddressRange,
@@ -234,9 +234,11 @@ impl Config {
             path: path.to_owned(),
             message,
         };
-        let mut config: Self =
-            toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
-        config.check().map_err(wrong)?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| wrong(secret::mask(error.to_string().trim_end()).into()))?;
+        config
+            .check()
+            .map_err(|problem| wrong(secret::mask(&problem).into()))?;
         config.resolve(path.parent().unwrap_or(Path::new(".")));
         Ok(config)
     }
@@ -530,6 +532,34 @@ mod tests {
         assert!(config.http().proxies);
         let without = EXAMPLE.replacen("proxies = true", "proxies = false", 1);
         assert!(!read(&without).unwrap().http().proxies);
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_repeated() {
+        let secret = "tsk_production_0123456789abcdef0123456789abcdef";
+        for (from, to) in [
+            ("cache_mib = 256", format!("cache_mib = \"{secret}\"")),
+            ("cache_mib = 256", format!("{secret} = 256")),
+            ("cache_mib = 256", format!("cache_mib = x # {secret}")),
+            ("kind = \"sandbox\"", format!("kind = \"{secret}\"")),
+            ("[realms.sandbox]", format!("[realms.{secret}]")),
+            ("[realms.sandbox]", format!("[{secret}]")),
+            ("grace = \"10s\"", format!("grace = \"{secret}\"")),
+            (
+                "issuer = \"https://auth.example.org/production\"",
+                format!("issuer = \"\"\n{secret}"),
+            ),
+            ("cors_origins = []", format!("cors_origins = [\"{secret}\"]")),
+            (
+                "trusted_proxies = []",
+                format!("trusted_proxies = [\"{secret}\"]"),
+            ),
+            ("format = \"text\"", format!("format = \"{secret}\"")),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let said = read(&EXAMPLE.replacen(from, &to, 1)).err().unwrap_or_default();
+            assert!(!said.contains("0123456789abcdef"), "{to}: {said}");
+        }
     }
 
     #[test]
