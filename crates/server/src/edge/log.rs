@@ -56,12 +56,15 @@ impl CallLog {
         if !tracing::enabled!(tracing::Level::INFO) || !self.admits(exchange) {
             return;
         }
-        let reason = status.get_details_error_info().map(|info| info.reason);
+        let info = status.get_details_error_info();
+        let reason = info.as_ref().map(|info| info.reason.as_str());
+        let decision = info.as_ref().and_then(|info| info.metadata.get("decision_id"));
         let who = Who::of(exchange);
         tracing::info!(
             rpc,
             code = ?status.code(),
             reason,
+            decision = decision.map(String::as_str),
             detail = status.message(),
             realm = who.realm,
             client = who.client,
