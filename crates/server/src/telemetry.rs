@@ -5,7 +5,7 @@
 
 mod line;
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, panic, thread};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -22,7 +22,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to stderr. Call it once, before anything is logged; `default_filter` holds unless
+/// Sends logs to stderr, panics included. Call it once, before anything is logged; `default_filter` holds unless
 /// `RUST_LOG` is set.
 pub fn init(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
@@ -36,4 +36,43 @@ pub fn init(format: LogFormat, default_filter: &str) {
         .with_writer(std::io::stderr)
         .event_format(lines)
         .try_init();
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic as one line: by itself, Rust writes several, with whatever the message holds.
+fn log_panic(info: &panic::PanicHookInfo<'_>) {
+    tracing::error!(
+        place = info.location().map(tracing::field::display),
+        thread = thread::current().name(),
+        problem = info.payload_as_str(),
+        "panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_line_without_secrets() {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            log_panic(info);
+            before(info);
+        }));
+        let logged = line::tests::line(LogFormat::Json, || {
+            let wrong = "tsk_production_0123456789abcdef is bad\nat all";
+            assert!(panic::catch_unwind(|| panic!("the key {wrong}")).is_err());
+        });
+        assert_eq!(logged.matches('\n').count(), 1, "{logged}");
+        assert!(!logged.contains("0123456789abcdef"), "{logged}");
+        for part in [
+            r#""message":"panicked""#,
+            "telemetry.rs:",
+            "is bad",
+            r#""level":"ERROR""#,
+        ] {
+            assert!(logged.contains(part), "{part}: {logged}");
+        }
+    }
 }

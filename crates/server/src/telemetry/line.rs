@@ -199,7 +199,7 @@ fn clean(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// Logs one event and gives the line.
-    fn line(format: LogFormat, log: impl FnOnce()) -> String {
+    pub(in super::super) fn line(format: LogFormat, log: impl FnOnce()) -> String {
         use std::sync::{Arc, Mutex};
 
         #[derive(Clone, Default)]
