@@ -63,7 +63,7 @@ pub struct ClientLimits {
     pub calls_queued_max: usize,
     /// Calls that wait for something, and watches.
     pub waiting_calls_max: usize,
-    /// MiB an hour that its calls may write, audit records included, in bursts of a quarter of it; none: no
+    /// MiB an hour that its calls may write, audit records included, in bursts of half a minute's; none: no
     /// limit.
     pub disk_mib_per_hour: Option<NonZeroU32>,
     /// Bytes of requests that are read and not yet decoded.

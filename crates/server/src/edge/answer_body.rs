@@ -70,7 +70,12 @@ impl http_body::Body for AnswerBody {
         {
             return Poll::Ready(this.evicted());
         }
-        Pin::new(&mut this.inner).poll_frame(cx)
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Some(stranger) = this.exchange.stranger() {
+            // Whoever serves the connection asks for the next frame only once the last one has found room.
+            stranger.takes_answer(polled.is_pending());
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

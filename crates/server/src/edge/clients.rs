@@ -246,14 +246,15 @@ fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
         .map_err(|_| status::overloaded())
 }
 
-/// KiB, in bursts of a quarter of an hour's.
+/// KiB, in bursts of half a minute's.
 fn disk_quota(mib_per_hour: NonZeroU32) -> Option<Quota> {
     let each = Duration::from_secs(3600) / mib_per_hour.get().saturating_mul(1024);
     Some(Quota::with_period(each)?.allow_burst(disk_burst(mib_per_hour)))
 }
 
 fn disk_burst(mib_per_hour: NonZeroU32) -> NonZeroU32 {
-    mib_per_hour.saturating_mul(NonZeroU32::MIN.saturating_add(255))
+    let kib = mib_per_hour.get().saturating_mul(1024) / 120;
+    NonZeroU32::new(kib).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Takes `cost`; if there is too little left, says how long until there is enough.
@@ -295,9 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_an_hours_disk_may_be_written_at_once() {
+    fn half_a_minutes_disk_may_be_written_at_once() {
         let client = Client::new(&limits());
-        client.write(1024).unwrap();
+        client.write(4 * 1024 / 120).unwrap();
         assert!(client.write(1).is_err());
     }
 

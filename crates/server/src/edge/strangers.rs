@@ -56,6 +56,8 @@ struct Visitor {
     is_answered: AtomicBool,
     /// Whether its caller is a stranger no more: it has no place here.
     is_known: AtomicBool,
+    /// Whether its caller has taken all that there is of its answer, so that it hears of more at once.
+    takes_answer: AtomicBool,
     /// Whoever polls its request or its answer.
     waker: Mutex<Option<Waker>>,
     bytes: Mutex<usize>,
@@ -81,6 +83,7 @@ impl Strangers {
             is_evicted: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
+            takes_answer: AtomicBool::new(false),
             waker: Mutex::default(),
             bytes: Mutex::new(0),
         });
@@ -192,6 +195,11 @@ impl Stranger {
         self.visitor.is_known.load(Ordering::Relaxed)
     }
 
+    /// Whether its caller has taken all that there is of its answer.
+    pub(crate) fn takes_answer(&self, takes: bool) {
+        self.visitor.takes_answer.store(takes, Ordering::Relaxed);
+    }
+
     /// Whether another took its place. If not, `waker` is woken when that happens.
     pub(crate) fn poll_evicted(&self, waker: &Waker) -> bool {
         let mut kept = self.visitor.lock_waker();
@@ -217,10 +225,13 @@ impl Drop for Stranger {
 }
 
 impl Visitor {
-    /// Ends the exchange. Where nobody polls it, as its caller takes no answer, only the end of its
-    /// connection ends it, which may be ended where no client was authenticated on it.
+    /// Ends the exchange. Where nobody polls it, as its caller takes no answer, only the end of its connection
+    /// ends it, whoever was authenticated there: what is kept for it would not be bounded otherwise. A connection
+    /// is not ended for less, as to make it again costs more than to end one exchange.
     fn send_away(&self) {
-        if !self.peer.is_authenticated() {
+        let is_answered = self.is_answered.load(Ordering::Relaxed);
+        let is_polled = !is_answered || self.takes_answer.load(Ordering::Relaxed);
+        if !is_polled {
             self.peer.end(Ending::Now);
         }
         if let Some(waker) = self.lock_waker().take() {
@@ -325,16 +336,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_of_an_evicted_stranger_ends_unless_a_client_uses_it() {
+    async fn a_clients_connection_ends_where_an_answer_is_not_taken() {
         let all = Strangers::new(1, 100);
-        let (stranger, client) = (peer(), peer());
-        client.authenticated();
-        let first = all.admit(&client).unwrap();
-        let second = all.admit(&stranger).unwrap();
-        let third = all.admit(&client).unwrap();
+        let (takes, takes_not) = (peer(), peer());
+        takes.authenticated();
+        takes_not.authenticated();
+        let first = all.admit(&takes).unwrap();
+        first.answers();
+        first.takes_answer(true);
+        let second = all.admit(&takes_not).unwrap();
+        second.answers();
+        let third = all.admit(&takes).unwrap();
         assert!(is_away(&first) && is_away(&second) && !is_away(&third));
-        assert_eq!(stranger.ends().await, Ending::Now);
-        let waiting = tokio::time::timeout(std::time::Duration::ZERO, client.ends());
+        assert_eq!(takes_not.ends().await, Ending::Now);
+        let nothing = tokio::time::timeout(std::time::Duration::ZERO, takes.ends());
+        assert!(nothing.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_does_not_end_for_a_request_that_is_not_whole() {
+        let all = Strangers::new(1, 100);
+        let stranger = peer();
+        let first = all.admit(&stranger).unwrap();
+        let _second = all.admit(&stranger).unwrap();
+        assert!(is_away(&first));
+        let waiting = tokio::time::timeout(std::time::Duration::ZERO, stranger.ends());
         assert!(waiting.await.is_err());
     }
 }

@@ -484,13 +484,17 @@ async fn a_disk_that_stands_still_for_a_while_does_not_end_serving() {
     .await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(world.channel());
     let asked = tonic_health::pb::HealthCheckRequest::default();
-    let mut states = soon(health.watch(asked)).await.unwrap().into_inner();
-    let mut next = async || soon(states.next()).await.map(|state| state.unwrap().status);
+    let mut states = soon("a stream", health.watch(asked)).await.unwrap().into_inner();
+    let mut next = async || {
+        let state = soon("a state", states.next()).await;
+        state.map(|state| state.unwrap().status)
+    };
     let (serving, not_serving) = (Some(1), Some(2));
     assert_eq!(next().await, serving);
     *store.committing_for.lock().unwrap() = Some(Duration::from_secs(6));
     assert_eq!(next().await, not_serving);
     *store.committing_for.lock().unwrap() = None;
     assert_eq!(next().await, serving);
-    world.issue(&world.app, "user:ann").await;
+    let app = world.client("production", "app").await;
+    app.issue_for("user:ann").await;
 }
