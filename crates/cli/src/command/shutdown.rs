@@ -27,7 +27,7 @@ const NOT_STOPPED: i32 = 3;
 
 /// Ready at SIGTERM or SIGINT. Installs the handlers at once, so that a signal during start is not lost.
 pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let install = |kind| signal(kind).map_err(no_handler);
+    let install = |kind| signal(kind).map_err(|error| no_handler(&error));
     // Writing beyond a limit of the size of files is an error like a full disk, not the end of the process.
     let mut file_too_large = install(SignalKind::from_raw(SIGXFSZ))?;
     tokio::spawn(async move { while file_too_large.recv().await.is_some() {} });
@@ -54,7 +54,7 @@ pub(crate) fn requested_within(
     let apart = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(no_handler)?;
+        .map_err(|error| no_handler(&error))?;
     let requested = {
         let _entered = apart.enter();
         requested()?
@@ -75,14 +75,14 @@ pub(crate) fn requested_within(
     thread::Builder::new()
         .name("tessera-stop".to_owned())
         .spawn(move || apart.block_on(watch))
-        .map_err(no_handler)?;
+        .map_err(|error| no_handler(&error))?;
     Ok(async move {
         // A thread that is gone means the same: nobody would hear of a signal.
         let _ = told.await;
     })
 }
 
-fn no_handler(error: io::Error) -> Failure {
+fn no_handler(error: &io::Error) -> Failure {
     Failure::cannot_run(format!("no signal handler can be installed: {error}"))
 }
 
