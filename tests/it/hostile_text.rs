@@ -84,11 +84,11 @@ impl World {
                 "refusals_per_second_per_address = 100000",
             ),
             (
-                "calls_per_second_per_client = 1000",
+                "calls_per_second_per_client = 5000",
                 "calls_per_second_per_client = 0",
             ),
             (
-                "disk_mib_per_hour_per_client = 2048",
+                "disk_mib_per_hour_per_client = 8192",
                 "disk_mib_per_hour_per_client = 0",
             ),
         ] {
