@@ -25,6 +25,8 @@ use crate::status;
 
 /// The longest `x-request-id` that is taken from a caller.
 const REQUEST_ID_CHARACTERS_MAX: usize = 128;
+/// No RPC that changes anything answers with more; listings do.
+const SHORT_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// tonic answers CANCELLED when a deadline passes; ours, a little earlier, says what happened.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
@@ -114,8 +116,12 @@ impl Exchange {
         *lock(&self.places) = places;
     }
 
-    /// Takes bytes for its answer from the budgets, until the answer is taken.
+    /// Takes bytes for its answer from the budgets, until the answer is taken. A short one needs none: it may tell
+    /// of a change that is made, and its client's places bound how many of them there are.
     pub(super) fn hold_answer(&self, bytes: usize, all: &Arc<ByteBudget>) -> Result<(), Status> {
+        if bytes <= SHORT_ANSWER_BYTES_MAX {
+            return Ok(());
+        }
         let mut taken = TakenBytes::of(vec![Arc::clone(all), Arc::clone(&self.peer.answer_bytes)]);
         if !taken.take(bytes) {
             return Err(status::overloaded());

@@ -270,3 +270,15 @@ async fn many_large_requests_of_a_client_are_served_one_after_the_other() {
         assert_eq!(called.unwrap().unwrap().into_inner().results.len(), 100);
     }
 }
+
+/// A change that is made is told, however little may be answered.
+#[tokio::test]
+async fn a_change_is_told_although_there_is_no_room_for_answers() {
+    let world = world(Limits {
+        answer_bytes_max: 0,
+        ..Limits::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    soon("an Issue", app.issue_for("user:ann")).await;
+}
