@@ -16,7 +16,11 @@ mod request_body;
 mod route;
 mod strangers;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::Extensions;
@@ -218,7 +222,7 @@ impl Edge {
 
     /// Does what a server does now and then.
     pub(crate) fn keep_house(&self) {
-        self.clients.forget_idle();
+        self.clients.forget_idle(Instant::now());
         self.refusals.forget_idle();
         self.log.report_left_out();
     }

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use governor::{
@@ -25,7 +25,7 @@ use tonic::Status;
 
 use super::{
     bytes::ByteBudget,
-    log::{burst, sampler},
+    log::sampler,
     route::{Route, Work},
 };
 use crate::{
@@ -36,12 +36,18 @@ use crate::{
 /// All clients that called in the last minutes, and what they share.
 pub(crate) struct Clients {
     limits: ClientLimits,
-    known: Mutex<HashMap<(RealmName, ClientName), Arc<Client>>>,
+    known: Mutex<HashMap<(RealmName, ClientName), Known>>,
     /// Places in realms that may not take all of them.
     realms: BTreeMap<RealmName, Arc<Semaphore>>,
     at_work: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+}
+
+/// A client, and when it was last seen to take something.
+struct Known {
+    client: Arc<Client>,
+    busy_at: Instant,
 }
 
 /// One client in one realm.
@@ -83,11 +89,17 @@ impl Clients {
     /// The client that `principal` is.
     pub(crate) fn of(&self, principal: &Principal) -> Arc<Client> {
         let key = (principal.realm_name().clone(), principal.client().clone());
+        self.named(key, Instant::now())
+    }
+
+    fn named(&self, name: (RealmName, ClientName), now: Instant) -> Arc<Client> {
         let mut known = self.lock();
-        let client = known
-            .entry(key)
-            .or_insert_with(|| Arc::new(Client::new(&self.limits)));
-        Arc::clone(client)
+        let known = known.entry(name).or_insert_with(|| Known {
+            client: Arc::new(Client::new(&self.limits)),
+            busy_at: now,
+        });
+        known.busy_at = now;
+        Arc::clone(&known.client)
     }
 
     /// Lets a call of `client` begin, once it is its turn. `is_administrator` is asked only where the
@@ -126,13 +138,17 @@ impl Clients {
         Ok(Places(vec![place(&client.waiting)?, place(&self.waiting)?]))
     }
 
-    /// Forgets clients that take nothing.
-    pub(crate) fn forget_idle(&self) {
-        self.lock()
-            .retain(|_, client| Arc::strong_count(client) > 1 || !client.is_fresh(&self.limits));
+    /// Forgets clients that have taken nothing for so long that they are as ones that never called.
+    pub(crate) fn forget_idle(&self, now: Instant) {
+        self.lock().retain(|_, known| {
+            if Arc::strong_count(&known.client) > 1 || known.client.holds_places(&self.limits) {
+                known.busy_at = now;
+            }
+            now.saturating_duration_since(known.busy_at) < REFILLED_AFTER
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, ClientName), Arc<Client>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, ClientName), Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,24 +210,11 @@ impl Client {
         place.map_err(|_| status::overloaded())
     }
 
-    /// Whether it is as a client that never called.
-    fn is_fresh(&self, limits: &ClientLimits) -> bool {
-        let is_full = |limiter: Option<&DefaultDirectRateLimiter>, burst: Option<NonZeroU32>| {
-            let (Some(limiter), Some(burst)) = (limiter, burst) else {
-                return true;
-            };
-            // Taking the whole burst from one that is about to be forgotten harms nobody.
-            matches!(limiter.check_n(burst), Ok(Ok(())))
-        };
-        let calls = limits.calls_per_second.map(|rate| rate.saturating_mul(TWO));
-        let disk = limits.disk_mib_per_hour.map(disk_burst);
-        self.at_work.available_permits() == limits.calls_in_flight_max
-            && self.waiting.available_permits() == limits.waiting_calls_max
-            && self.request_bytes.taken() == 0
-            && is_full(self.disk.as_ref(), disk)
-            && is_full(self.calls.as_ref(), calls)
-            // Else who comes back has another burst of lines.
-            && is_full(Some(&self.log), Some(burst(REFUSALS_LOGGED_PER_SECOND)))
+    /// Whether a call of it is at work or waits, or bytes of one are kept.
+    fn holds_places(&self, limits: &ClientLimits) -> bool {
+        self.at_work.available_permits() != limits.calls_in_flight_max
+            || self.waiting.available_permits() != limits.waiting_calls_max
+            || self.request_bytes.taken() != 0
     }
 }
 
@@ -246,6 +249,10 @@ fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
         .map_err(|_| status::overloaded())
 }
 
+/// Longer than each rate takes to be whole again; the slowest is that of the disk.
+const REFILLED_AFTER: Duration = Duration::from_secs(DISK_BURST_SECONDS as u64 + 30);
+const DISK_BURST_SECONDS: u32 = 30;
+
 /// KiB, in bursts of half a minute's.
 fn disk_quota(mib_per_hour: NonZeroU32) -> Option<Quota> {
     let each = Duration::from_secs(3600) / mib_per_hour.get().saturating_mul(1024);
@@ -253,7 +260,7 @@ fn disk_quota(mib_per_hour: NonZeroU32) -> Option<Quota> {
 }
 
 fn disk_burst(mib_per_hour: NonZeroU32) -> NonZeroU32 {
-    let kib = mib_per_hour.get().saturating_mul(1024) / 120;
+    let kib = mib_per_hour.get().saturating_mul(1024) / (3600 / DISK_BURST_SECONDS);
     NonZeroU32::new(kib).unwrap_or(NonZeroU32::MIN)
 }
 
@@ -319,15 +326,43 @@ mod tests {
         assert_eq!(client.queued.load(Ordering::Relaxed), 0);
     }
 
+    /// All clients, and one of them.
+    fn clients() -> (Clients, (RealmName, ClientName)) {
+        let limits = Limits {
+            per_client: limits(),
+            ..Limits::default()
+        };
+        let clients = Clients::new(&limits, std::iter::empty());
+        let name = ("production".parse().unwrap(), "client:payments".parse().unwrap());
+        (clients, name)
+    }
+
+    #[test]
+    fn looking_for_idle_clients_takes_nothing_from_them() {
+        let (clients, name) = clients();
+        let start = Instant::now();
+        clients.named(name.clone(), start).spend(15).unwrap();
+        clients.forget_idle(start);
+        let client = clients.named(name, start);
+        client.write(4 * 1024 / 120).unwrap();
+        client.spend(5).unwrap();
+        assert!(client.spend(1).is_err(), "what was spent is still spent");
+    }
+
     #[test]
     fn a_client_is_forgotten_only_when_it_takes_nothing() {
-        let client = Client::new(&limits());
-        assert!(client.is_fresh(&limits()));
-        let client = Client::new(&limits());
-        client.write(1).unwrap();
-        assert!(!client.is_fresh(&limits()));
-        let client = Client::new(&limits());
-        let _waiting = place(&client.waiting).unwrap();
-        assert!(!client.is_fresh(&limits()));
+        let (clients, name) = clients();
+        let start = Instant::now();
+        let is_known = || clients.lock().contains_key(&name);
+        let place = clients.wait(&clients.named(name.clone(), start)).unwrap();
+
+        let later = start + 2 * REFILLED_AFTER;
+        clients.forget_idle(later);
+        assert!(is_known(), "a call of it waits");
+        drop(place);
+        clients.forget_idle(later + REFILLED_AFTER / 2);
+        assert!(is_known(), "what it took is not whole again");
+        clients.forget_idle(later + REFILLED_AFTER);
+        assert!(!is_known());
     }
 }

@@ -33,14 +33,11 @@ impl Default for CallLog {
     }
 }
 
+const FIVE: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
+
 /// So many lines a second, in bursts of five times as many.
 pub(super) fn sampler(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
-    RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst(per_second)))
-}
-
-/// How many lines a sampler of this rate lets through at once.
-pub(super) fn burst(per_second: NonZeroU32) -> NonZeroU32 {
-    per_second.saturating_mul(NonZeroU32::MIN.saturating_add(4))
+    RateLimiter::direct(Quota::per_second(per_second).allow_burst(per_second.saturating_mul(FIVE)))
 }
 
 impl CallLog {
