@@ -65,7 +65,7 @@ pub use introspect::{Introspection, TokenType};
 pub use issue::{IssueRequest, Issued};
 pub use judge::{Judged, NotGood, Wanted};
 pub use keys::PublishedKey;
-pub use list::{LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
+pub use list::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use plan::{Plan, PlanId};
 pub use propagation::{Propagated, StalenessBound, SubscriberState};
 pub use refresh::{RefreshRequest, Refreshed};

@@ -7,6 +7,9 @@ pub const LIST_SIZE_DEFAULT: usize = 50;
 /// The most items a page.
 pub const LIST_SIZE_MAX: usize = 500;
 
+/// The most bytes of sessions a page, unless its first session alone is larger.
+pub const LIST_BYTES_MAX: usize = 256 * 1024;
+
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {

@@ -1,16 +1,21 @@
 //! Looking at sessions (families).
 
-use std::sync::PoisonError;
+use std::{mem::size_of, sync::PoisonError};
 
-use tessera_core::{Binding, ClientName, Family, FamilyId, RevokeReason, Subject, family::Condition};
+use tessera_core::{
+    Binding, ClientName, Family, FamilyId, RevokeReason, RoleName, Scope, Subject, family::Condition,
+};
 use tessera_policy::Permission;
-use tessera_store::FamilyIndex;
+use tessera_store::{FamilyIndex, Page, PageRequest};
 
 use crate::{
     Authority, Listed, Principal,
     error::{SessionError, Unavailable},
-    list::page_request,
+    list::{LIST_BYTES_MAX, page_request},
 };
+
+/// Families that are read at once: at most so many are read for nothing when a page is full.
+const STEP: usize = 16;
 
 /// A family and what it is now, all that ended it considered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +53,7 @@ impl Authority {
         Ok(self.session_of(family).await?)
     }
 
-    /// The sessions of a subject, a client or a binding, oldest first.
+    /// The sessions of a subject, a client or a binding, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
     ///
     /// # Errors
     /// [`SessionError::NotAllowed`] where they are not the caller's own and policy does not permit.
@@ -70,7 +75,7 @@ impl Authority {
         };
         let request = page_request(page_size, page_token, |text| FamilyId::parse(text).ok())
             .ok_or(SessionError::PageTokenInvalid)?;
-        let page = self.store.families(index, request).await?;
+        let page = self.page_of_families(&index, request).await?;
         let mut items = Vec::with_capacity(page.items.len());
         for family in page.items {
             items.push(self.session_of(family).await?);
@@ -80,6 +85,37 @@ impl Authority {
             items,
             next_page_token,
         })
+    }
+
+    /// Reads a page in steps, and ends it where it is full.
+    async fn page_of_families(
+        &self,
+        index: &FamilyIndex,
+        wanted: PageRequest<FamilyId>,
+    ) -> Result<Page<Family, FamilyId>, Unavailable> {
+        let mut items: Vec<Family> = Vec::new();
+        let mut bytes: usize = 0;
+        let mut after = wanted.after;
+        loop {
+            let limit = STEP.min(wanted.limit.saturating_sub(items.len()));
+            let request = PageRequest { after, limit };
+            let step = self.store.families(index.clone(), request).await?;
+            for family in step.items {
+                bytes = bytes.saturating_add(bytes_of(&family));
+                if bytes > LIST_BYTES_MAX
+                    && let Some(last) = items.last()
+                {
+                    let next = Some(last.id);
+                    return Ok(Page { items, next });
+                }
+                items.push(family);
+            }
+            if step.next.is_none() || items.len() >= wanted.limit {
+                let next = step.next;
+                return Ok(Page { items, next });
+            }
+            after = step.next;
+        }
     }
 
     pub(crate) async fn session_of(&self, family: Family) -> Result<Session, Unavailable> {
@@ -115,4 +151,20 @@ impl Authority {
             .unwrap_or_else(PoisonError::into_inner)
             .revokes_family(family)
     }
+}
+
+/// About as many bytes as a family takes in an answer, and not fewer.
+fn bytes_of(family: &Family) -> usize {
+    let scopes = family.scopes.iter().chain(family.lost.iter());
+    let texts = scopes
+        .map(Scope::as_str)
+        .chain(family.roles.iter().map(RoleName::as_str))
+        .chain(family.bindings.iter().map(Binding::as_str))
+        .chain([
+            family.subject.as_str(),
+            family.client.as_str(),
+            family.audience.as_str(),
+        ]);
+    // Each text has a tag and a length before it.
+    size_of::<Family>() + texts.map(|text| text.len() + 3).sum::<usize>()
 }

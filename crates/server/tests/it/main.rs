@@ -17,6 +17,7 @@ mod heavy;
 mod hostile;
 mod introspection;
 mod issuing;
+mod listing;
 mod policies;
 mod policy_change;
 mod proxies;

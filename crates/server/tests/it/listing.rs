@@ -1,0 +1,50 @@
+//! Sessions in lists.
+
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+use tessera_authority::LIST_BYTES_MAX;
+use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request::By};
+
+use crate::world::{World, viewer};
+
+/// Sessions that carry as many labels as they may, each as long as it may be.
+async fn issue_large(world: &World, number: usize) -> BTreeSet<String> {
+    let app = world.client("production", "app").await;
+    let label = |index: usize| format!("{index}{}", "l".repeat(127));
+    let mut ids = BTreeSet::new();
+    for _ in 0..number {
+        let request = IssueRequest {
+            bindings: (0..8).map(label).collect(),
+            ..viewer("user:ann")
+        };
+        ids.insert(app.issue(request).await.unwrap().family_id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_page_ends_where_it_is_full_of_bytes_and_none_is_left_out() {
+    let world = World::start().await;
+    let issued = issue_large(&world, 300).await;
+    let admin = world.client("production", "admin").await;
+    let (mut seen, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = ListSessionsRequest {
+            by: Some(By::Subject("user:ann".to_owned())),
+            page_size: 500,
+            page_token,
+        };
+        let page = admin.sessions().list_sessions(request).await.unwrap().into_inner();
+        assert!(page.encoded_len() <= LIST_BYTES_MAX, "{}", page.encoded_len());
+        seen.extend(page.sessions.into_iter().map(|session| session.family_id));
+        pages += 1;
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert!(pages > 1);
+    assert_eq!(seen.len(), issued.len(), "each once");
+    assert_eq!(BTreeSet::from_iter(seen), issued);
+}
