@@ -363,6 +363,7 @@ pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
 fn store_options(config: &Config) -> SledOptions {
     SledOptions {
         cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
+        ..SledOptions::default()
     }
 }
 

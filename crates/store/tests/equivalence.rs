@@ -265,6 +265,7 @@ fn open(path: &Path) -> Shared {
             path,
             SledOptions {
                 cache_capacity_bytes: 1 << 20,
+                ..SledOptions::default()
             },
         )
         .unwrap(),

@@ -181,6 +181,55 @@ fn opening_with_many_families() {
     );
 }
 
+/// A long audit trail, in its files and, as the baseline, all in the rows.
+#[test]
+#[ignore = "a measurement"]
+fn opening_beside_a_long_trail() {
+    let records: i64 = std::env::var("RECORDS").map_or(500_000, |text| text.parse().unwrap());
+    for audit_rows_max in [SledOptions::default().audit_rows_max, u64::MAX] {
+        let directory = TempDir::new_in(".").unwrap();
+        let open = || -> Arc<dyn Store> {
+            let options = SledOptions {
+                audit_rows_max,
+                ..SledOptions::default()
+            };
+            Arc::new(SledStore::open(directory.path(), options).unwrap())
+        };
+        let store = open();
+        let begin = Instant::now();
+        runtime().block_on(async {
+            fill(&store, 10_000).await;
+            for first in (0..records).step_by(500) {
+                write(&store, move |transaction| {
+                    for second in first..first + 500 {
+                        transaction
+                            .audit(&audit_record(second / 100, family(1).id))
+                            .unwrap();
+                    }
+                })
+                .await;
+                if first % 20_000 == 0 {
+                    while store.sweep(at(0), at(0), 500).await.unwrap().more {}
+                }
+            }
+            store.close().await.unwrap();
+        });
+        drop(store);
+        println!(
+            "{records} records, {audit_rows_max} of them in the rows: written in {:.1?}",
+            begin.elapsed()
+        );
+        let begin = Instant::now();
+        let store = open();
+        println!(
+            "opened and checked in {:.2?}, rows/db: {} MiB",
+            begin.elapsed(),
+            size_of(directory.path()) >> 20
+        );
+        runtime().block_on(store.close()).unwrap();
+    }
+}
+
 /// Most families rest while few are busy: what rests must not hold the space of what was overwritten.
 #[test]
 #[ignore = "a measurement"]

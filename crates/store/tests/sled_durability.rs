@@ -36,6 +36,7 @@ fn open(path: &Path) -> Result<Shared, OpenError> {
         path,
         SledOptions {
             cache_capacity_bytes: 16 << 20,
+            audit_rows_max: 8,
         },
     )
     .map(|store| Arc::new(store) as Shared)
@@ -71,7 +72,8 @@ struct Answers {
     committed: Sequence,
     floor: u64,
     through: Sequence,
-    audit: Vec<(u64, AuditRecord)>,
+    /// None where what is kept of it in files is damaged, which concerns nothing else.
+    audit: Option<Vec<(u64, AuditRecord)>>,
     api_key: Option<ApiKey>,
 }
 
@@ -93,7 +95,7 @@ async fn answers(store: &Shared) -> Result<Answers, StoreError> {
         .await?
         .items;
     let events = events_after(store, Sequence(floor)).await?;
-    let audit = store.audit_after(0, usize::MAX).await?;
+    let audit = store.audit_after(0, usize::MAX).await.ok();
     let api_key = store.api_key(&api_key_id(1)).await?;
     let revocations = store.revocations().read().unwrap();
     let revoked = families
@@ -170,7 +172,7 @@ fn reopening_keeps_everything() {
         before = Some(answers(store).await.unwrap());
     });
     let before = before.unwrap();
-    assert!(!before.families.is_empty() && !before.audit.is_empty() && !before.events.is_empty());
+    assert!(!before.families.is_empty() && before.audit != Some(Vec::new()) && !before.events.is_empty());
     assert!(before.floor >= 2, "the cutoffs' events are to be gone");
     assert!(before.revoked.contains(&Some(RevokeReason::Subject)));
     for _ in 0..3 {
@@ -304,6 +306,7 @@ fn a_setting_that_can_t_be_is_not_taken_for_damage() {
     let directory = TempDir::new().unwrap();
     let options = SledOptions {
         cache_capacity_bytes: 0,
+        ..SledOptions::default()
     };
     let refused = SledStore::open(directory.path(), options).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::Setting { .. }), "{refused}");
@@ -402,7 +405,7 @@ fn a_newer_format_is_refused() {
             refused,
             OpenError::NewerFormat {
                 found: 7,
-                known: 3,
+                known: 4,
                 ..
             }
         ),
@@ -446,6 +449,11 @@ fn child_that_writes_until_it_is_killed() {
         let callers: Vec<_> = (0..8)
             .map(|caller| tokio::spawn(write_for_ever(Arc::clone(&store), caller)))
             .collect();
+        // Removes nothing, and moves audit records to files all the time.
+        while !callers.iter().any(tokio::task::JoinHandle::is_finished) {
+            store.sweep(at(0), at(0), 100).await.unwrap();
+            tokio::task::yield_now().await;
+        }
         for caller in callers {
             caller.await.unwrap();
         }
@@ -521,7 +529,7 @@ fn survive_kills(kills: u32) {
         }
         // All of a job or nothing: as many families as events as audit records.
         assert_eq!(found.families.len(), found.events.len());
-        assert_eq!(found.families.len(), found.audit.len());
+        assert_eq!(found.families.len(), found.audit.as_ref().unwrap().len());
         assert_eq!(found.committed.0 as usize, found.events.len());
     }
 }
@@ -709,7 +717,12 @@ fn damage(whole: &Path, expected: &Answers, times: u32, seed: u64, tally: &mut T
                     found
                 });
                 match found {
-                    Ok(found) => assert!(found == *expected, "{what}: opened with other answers"),
+                    Ok(mut found) => {
+                        if found.audit.is_none() && what.contains("audit/") {
+                            found.audit.clone_from(&expected.audit);
+                        }
+                        assert!(found == *expected, "{what}: opened with other answers");
+                    }
                     // Noticed later, but noticed.
                     Err(error) => panic!("{what}: opened and then {error}"),
                 }

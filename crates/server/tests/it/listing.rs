@@ -35,7 +35,12 @@ async fn a_page_ends_where_it_is_full_of_bytes_and_none_is_left_out() {
             page_size: 500,
             page_token,
         };
-        let page = admin.sessions().list_sessions(request).await.unwrap().into_inner();
+        let page = admin
+            .sessions()
+            .list_sessions(request)
+            .await
+            .unwrap()
+            .into_inner();
         assert!(page.encoded_len() <= LIST_BYTES_MAX, "{}", page.encoded_len());
         seen.extend(page.sessions.into_iter().map(|session| session.family_id));
         pages += 1;

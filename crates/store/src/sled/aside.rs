@@ -97,7 +97,11 @@ impl Directory {
         let closed = restrict(self.path(), FOLDER_MODE)
             .and_then(|()| restrict(&self.path().join("lock"), FILE_MODE))
             .and_then(|()| restrict(&self.seal(), FILE_MODE))
-            .and_then(|()| restrict_folder(&self.rows()));
+            .and_then(|()| restrict_folder(&self.rows()))
+            .and_then(|()| match restrict_folder(&self.audit()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                restricted => restricted,
+            });
         if let Err(error) = closed {
             tracing::warn!(path = %self.path().display(), %error, "others on this machine may be able to read the data directory");
         }

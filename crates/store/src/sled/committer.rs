@@ -6,6 +6,7 @@ use std::{iter, sync::Arc, thread};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    archiving::Archived,
     disk::Disk,
     rows::Meta,
     shared::Shared,
@@ -31,6 +32,11 @@ pub(super) enum Work {
     Sweep {
         sweep: Sweep,
         answer: Answer<SweepReport>,
+    },
+    /// Take records out of the rows that are in files now.
+    Archived {
+        archived: Archived,
+        answer: Answer<()>,
     },
     /// Let those that wait patiently go without others.
     Patience,
@@ -156,6 +162,7 @@ impl Committer {
             times,
         } = group.finish(self.disk.next_group())?;
         self.shared.raise_floor(meta.floor);
+        self.shared.set_archive(meta.archive);
         self.disk.commit(changes)?;
         self.shared.publish(events, &meta, &times);
         (self.meta, self.times) = (meta, times);
@@ -172,6 +179,11 @@ impl Committer {
             Work::Sweep { sweep, answer } => {
                 let (result, failure) = self.run_job(group, |stage| sweep.run(stage));
                 pending.push(Pending::Sweep(answer, result));
+                failure
+            }
+            Work::Archived { archived, answer } => {
+                let (result, failure) = self.run_job(group, |stage| archived.run(stage));
+                pending.push(Pending::Job(answer, result));
                 failure
             }
             // `serve` keeps the latter.

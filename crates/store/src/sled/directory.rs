@@ -4,6 +4,7 @@
 //! <path>/lock     locked while a process has the store open
 //! <path>/seal     what the rows must be: see `seal`
 //! <path>/rows/    sled's own directory; its data file is `rows/db`
+//! <path>/audit/   the audit records that left the rows: see `archive`
 //! ```
 //!
 //! While a start is under way there is more: see `aside`.
@@ -69,6 +70,11 @@ impl Directory {
     /// sled's directory.
     pub(super) fn rows(&self) -> PathBuf {
         self.path.join("rows")
+    }
+
+    /// Where the audit records are that left the rows.
+    pub(super) fn audit(&self) -> PathBuf {
+        self.path.join("audit")
     }
 
     /// The file to which sled writes.

@@ -1,6 +1,11 @@
 //! The rows on disk: opened and checked against the seal, then changed one group at a time.
 
-use std::{collections::HashMap, fs::File, io, path::Path};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use ::sled::{Batch, Db};
 
@@ -85,6 +90,11 @@ impl Disk {
 
     pub(super) fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where the audit records are that left the rows.
+    pub(super) fn audit_path(&self) -> PathBuf {
+        self.directory.audit()
     }
 
     /// Applies a group, all or nothing, and answers once it is on the disk. After an error nothing may

@@ -1,5 +1,7 @@
 //! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
 
+mod archive;
+mod archiving;
 mod aside;
 mod checked;
 mod committer;
@@ -34,6 +36,7 @@ use tessera_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
+    archiving::Archiver,
     committer::{Answer, Waiting, Work},
     open::Log,
     shared::Shared,
@@ -53,11 +56,16 @@ const WAITING_MAX: usize = 4096;
 /// How many jobs may go with those of others at once.
 const PATIENT_MAX: usize = 8;
 
+/// How many chunks of audit records one sweep moves to files.
+const CHUNKS_MAX: usize = 64;
+
 /// How a [`SledStore`] uses the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SledOptions {
     /// How much of the rows is held in memory, in bytes.
     pub cache_capacity_bytes: u64,
+    /// How many audit records the rows keep at most after a sweep; those before are in files of their own.
+    pub audit_rows_max: u64,
 }
 
 /// A store in a directory of this machine, for one process.
@@ -70,12 +78,14 @@ pub struct SledStore {
     work: Option<mpsc::Sender<Work>>,
     patient: mpsc::Sender<Work>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    archiver: Archiver,
 }
 
 impl Default for SledOptions {
     fn default() -> Self {
         Self {
             cache_capacity_bytes: 128 * 1024 * 1024,
+            audit_rows_max: 4096,
         }
     }
 }
@@ -114,6 +124,7 @@ impl SledStore {
 
     fn open_with(path: &Path, options: &SledOptions, log: Log) -> Result<Self, OpenError> {
         let (disk, shared, meta) = open::open(path, options, log)?;
+        let archiver = Archiver::new(disk.audit_path(), options.audit_rows_max);
         let (work, for_work) = mpsc::channel(WAITING_MAX);
         let (patient, for_patient) = mpsc::channel(PATIENT_MAX);
         let waiting = Waiting {
@@ -130,6 +141,7 @@ impl SledStore {
             work: Some(work),
             patient,
             writer: Arc::new(Mutex::new(Some(writer))),
+            archiver,
         })
     }
 
@@ -138,6 +150,23 @@ impl SledStore {
         let (answer, answered) = oneshot::channel();
         self.send(work(answer)).await?;
         answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Moves audit records from the rows to files, and removes the files that are too old. Answers whether there
+    /// is more to do.
+    async fn archive(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let _archiving = self.archiver.alone().await;
+        for _ in 0..CHUNKS_MAX {
+            let Some(archived) = self.archiver.next(&self.shared, before).await? else {
+                return Ok(false);
+            };
+            let file = archived.file_to_remove();
+            self.ask(|answer| Work::Archived { archived, answer }).await?;
+            if let Some(file) = file {
+                self.archiver.remove(file).await?;
+            }
+        }
+        Ok(true)
     }
 
     async fn send(&self, work: Work) -> Result<(), StoreError> {
@@ -262,10 +291,10 @@ impl Store for SledStore {
     }
 
     async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-        // A position beyond what is durable could be given again, to another record, after a crash.
-        let through = self.shared.audit_committed();
-        self.read_apart(move |db, _| read::audit(db, after, through, limit))
+        let (shared, archive) = (Arc::clone(&self.shared), self.archiver.archive().clone());
+        tokio::task::spawn_blocking(move || archiving::records(&shared, &archive, after, limit))
             .await
+            .unwrap_or_else(|error| Err(disk::failed(error)))
     }
 
     fn events_floor(&self) -> Sequence {
@@ -317,6 +346,7 @@ impl Store for SledStore {
             }
         }
         sweep::forget(&self.shared.revocations, horizon);
+        total.more |= self.archive(audit_before).await?;
         Ok(total)
     }
 

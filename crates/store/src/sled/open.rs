@@ -6,6 +6,7 @@ use tessera_core::{Event, LogId, Revocations, Sequence};
 
 use super::{
     SledOptions,
+    archive::Archive,
     directory::Directory,
     disk::{Changes, Disk},
     recent::Recent,
@@ -71,6 +72,7 @@ pub(super) fn open(
         Log::Same => meta,
         Log::New => anew(&disk, meta)?,
     };
+    Archive::new(disk.audit_path()).look_for(meta.archive.as_ref());
     // Those before a log that was begun anew are there until they are swept.
     found.recent.forget_through(meta.floor);
     found.revocations.advance(meta.last);
@@ -79,6 +81,7 @@ pub(super) fn open(
         last: meta.last,
         floor: meta.floor,
         audit_last: meta.audit_last,
+        archive: meta.archive,
         swept: meta.swept,
         times: found.times,
         group: meta.group,
@@ -130,6 +133,7 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
         last: Sequence(0),
         floor: Sequence(0),
         audit_last: 0,
+        archive: None,
         group: disk.next_group(),
         swept: None,
     };

@@ -11,6 +11,7 @@ use tessera_core::{
     Timestamp,
 };
 
+use super::archive::Place;
 use crate::{
     cutoff::cutoff_target,
     error::StoreError,
@@ -87,6 +88,8 @@ pub(super) struct Meta {
     pub(super) floor: Sequence,
     /// The last position of the audit trail.
     pub(super) audit_last: u64,
+    /// Where the records of the audit trail are that left the rows; none where none did.
+    pub(super) archive: Option<Place>,
     /// The group that wrote this row: no two groups leave the same state behind.
     pub(super) group: u64,
     /// The horizon of the last sweep that wrote anything.

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use super::{directory::sync_directory, state_hash::StateHash};
 
 /// The newest format of a data directory that this version knows.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 const MAGIC: &[u8; 8] = b"TSRSEAL\n";
 const BLOCK: u64 = 4096;
@@ -177,7 +177,7 @@ fn check_header(bytes: &[u8]) -> Result<(), SealError> {
     match body.last_chunk::<4>().map(|format| u32::from_be_bytes(*format)) {
         Some(FORMAT) => Ok(()),
         Some(newer) if newer > FORMAT => Err(SealError::NewerFormat(newer)),
-        Some(1 | 2) => damaged("is of a development version, before the first release"),
+        Some(1..FORMAT) => damaged("is of a development version, before the first release"),
         _ => damaged("has a format that never was"),
     }
 }

@@ -12,7 +12,7 @@ use ::sled::Db;
 use tessera_core::{Event, LogId, Revocations, Sequence, Timestamp};
 use tokio::sync::watch;
 
-use super::{recent::Recent, rows::Meta};
+use super::{archive::Place, recent::Recent, rows::Meta};
 use crate::{caught::caught, error::StoreError, store::SharedRevocations, times::Times};
 
 pub(super) struct Shared {
@@ -22,6 +22,7 @@ pub(super) struct Shared {
     healthy: AtomicBool,
     floor: AtomicU64,
     audit_committed: AtomicU64,
+    archive: Mutex<Option<Place>>,
     swept: Mutex<Option<Timestamp>>,
     times: Mutex<Times>,
     recent: Mutex<Recent>,
@@ -42,6 +43,7 @@ pub(super) struct OpenedLog {
     pub(super) last: Sequence,
     pub(super) floor: Sequence,
     pub(super) audit_last: u64,
+    pub(super) archive: Option<Place>,
     pub(super) swept: Option<Timestamp>,
     pub(super) times: Times,
     /// The number of the last group.
@@ -57,6 +59,7 @@ impl Shared {
             healthy: AtomicBool::new(true),
             floor: AtomicU64::new(log.floor.0),
             audit_committed: AtomicU64::new(log.audit_last),
+            archive: Mutex::new(log.archive),
             swept: Mutex::new(log.swept),
             times: Mutex::new(log.times),
             recent: Mutex::new(log.recent),
@@ -127,6 +130,16 @@ impl Shared {
     /// The last position of the audit trail that is durable.
     pub(super) fn audit_committed(&self) -> u64 {
         self.audit_committed.load(Ordering::SeqCst)
+    }
+
+    /// Where the records of the audit trail are that left the rows.
+    pub(super) fn archive(&self) -> Option<Place> {
+        *self.archive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Set before the records leave the rows, so that a reader who misses one there knows where it is.
+    pub(super) fn set_archive(&self, archive: Option<Place>) {
+        *self.archive.lock().unwrap_or_else(PoisonError::into_inner) = archive;
     }
 
     /// How far sweeping has come.
