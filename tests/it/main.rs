@@ -22,6 +22,7 @@ mod offline;
 mod peers;
 mod proxies;
 mod sdk;
+mod secret_files;
 mod secrets;
 mod serving;
 mod standing_disk;

@@ -21,7 +21,7 @@ const RUN_MIN: usize = 32;
 #[must_use]
 pub fn find(text: &str) -> Option<usize> {
     let pem = text.find(PEM);
-    let token = tokens(text).find_map(|token| {
+    let token = secret_tokens(text).find_map(|token| {
         let marked = text.get(token.clone())?;
         let at = marker(marked)?;
         let payload = marked.get(at..)?.rsplit(['.', '_']).next()?;
@@ -66,7 +66,7 @@ fn replace<'a>(text: &'a str, by: impl Fn(&str) -> Cow<'static, str>) -> Cow<'a,
 fn spans(text: &str) -> Vec<Range<usize>> {
     let pem = pem_blocks(text);
     let is_in_pem = |token: &Range<usize>| pem.iter().any(|block| block.contains(&token.start));
-    let mut spans: Vec<_> = tokens(text)
+    let mut spans: Vec<_> = secret_tokens(text)
         .filter(|token| !is_in_pem(token))
         .filter_map(|token| {
             let word = text.get(token.clone())?;
@@ -108,6 +108,24 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
         rest = start + run.find(|c| !is_part(c)).unwrap_or(run.len());
         Some(start..rest)
     })
+}
+
+/// Those of them that may be secrets.
+fn secret_tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
+    tokens(text).filter(|token| !text.get(token.clone()).is_some_and(is_public))
+}
+
+/// What a PASERK begins with that is no secret: the id of a key, and a key that verifies.
+const PUBLIC: [&str; 4] = ["lid.", "pid.", "sid.", "public."];
+
+/// The PASERKs of any version that everybody may know.
+fn is_public(token: &str) -> bool {
+    let rest = token
+        .strip_prefix('k')
+        .and_then(|rest| rest.strip_prefix(['1', '2', '3', '4']))
+        .and_then(|rest| rest.strip_prefix('.'));
+    let payload = PUBLIC.iter().find_map(|kind| rest?.strip_prefix(kind));
+    payload.is_some_and(|payload| !payload.contains(['.', '=', '+', '/']))
 }
 
 /// Where a token begins to be one of the known kinds.
@@ -180,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn what_only_begins_as_a_public_key_is_a_secret() {
+        for secret in [
+            "k4.public-wrap.AAAAAAAAAAAAAAAA",
+            "k4.lid.AAAA.k4.local.AAAAAAAAAAAAAAAA",
+            "xk4.local.AAAAAAAAAAAAAAAA k4.local.BBBBBBBBBB",
+        ] {
+            assert!(find(secret).is_some(), "{secret}");
+        }
+    }
+
+    #[test]
     fn long_runs_that_are_no_words_are_redacted_though_they_are_not_refused() {
         for run in [
             "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
@@ -200,6 +229,9 @@ mod tests {
             "api/v1.2:read",
             "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
             "tessera/subjects/user:*",
+            "k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk",
+            "k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs",
+            "k4.public.cHFyc3R1dnd4eXp7fH1-f4CBgoOEhYaHiImKi4yNjo8",
             "",
         ] {
             assert_eq!((find(text), redact(text).as_ref()), (None, text));

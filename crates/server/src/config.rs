@@ -234,6 +234,8 @@ impl Config {
             path: path.to_owned(),
             message,
         };
+        // What is no TOML may be another file, which is not ours to show.
+        toml::de::DeTable::parse(&text).map_err(|error| wrong(without_excerpt(&error, &text)))?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| wrong(secret::mask(error.to_string().trim_end()).into()))?;
         config
@@ -437,6 +439,17 @@ fn yes() -> bool {
 
 fn default_cache_mib() -> Count<1, 1_048_576> {
     Count::of(256)
+}
+
+/// Where a file is not TOML, and why, without a word of it.
+fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("at line {line}, column {column}: {}", error.message())
 }
 
 fn default_audit_retention() -> Time<3600, { 3650 * 86_400 }> {
