@@ -17,6 +17,7 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
+use tessera_core::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -66,6 +67,9 @@ pub(crate) trait Serve: Clone + Send + Sync + 'static {
 
     /// Serves one request of `peer`.
     fn serve(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Serving<Self::Body>;
+
+    /// The time for the header `date`; none where answers have none.
+    fn now(&self) -> Option<Timestamp>;
 
     /// The other end of a new connection.
     fn peer(&self, address: SocketAddr) -> Peer;

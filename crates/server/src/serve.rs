@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tessera_authority::{Authority, Unavailable};
-use tessera_core::Seconds;
+use tessera_core::{Seconds, Timestamp};
 use tessera_proto::{
     FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
     framed::revocation_service_server::RevocationServiceServer,
@@ -203,6 +203,10 @@ impl Serve for Public {
 
     fn serve(&self, peer: Arc<Peer>, request: http::Request<hyper::body::Incoming>) -> Serving<AnswerBody> {
         Box::pin(Arc::clone(&self.edge).serve(peer, self.router.clone(), request))
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.edge.authority.now())
     }
 
     fn peer(&self, address: SocketAddr) -> Peer {

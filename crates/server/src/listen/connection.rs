@@ -5,14 +5,16 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
-use hyper::service::service_fn;
+use http::{HeaderValue, Request, Response, Version, header::DATE};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use tessera_core::Timestamp;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -29,6 +31,8 @@ use crate::{
 /// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Its first second, counted from 1970.
+const YEAR_10000: u64 = 253_402_300_800;
 /// What a connection of HTTP/2 begins with is as long as this; no request of HTTP/1.1 is much shorter.
 const PREFACE_BYTES: usize = 24;
 const HEADERS_BYTES_MAX: u32 = 8 * 1024;
@@ -80,7 +84,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let of = Arc::clone(peer);
-    let service = service_fn(move |request| service.serve(Arc::clone(&of), request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (service, of, version) = (service.clone(), Arc::clone(&of), request.version());
+        async move {
+            let answered = service.serve(of, request).await;
+            answered.map(|answer| dated(answer, version, service.now()))
+        }
+    });
     let builder = protocol(streams_max);
     let stream = TokioIo::new(Connection::new(stream));
     let mut connection = pin!(builder.serve_connection(stream, service));
@@ -100,11 +110,31 @@ where
     }
 }
 
+/// An answer with the time at which it was made (RFC 9110 §6.6.1). gRPC has no use for it.
+fn dated<B>(mut answer: Response<B>, version: Version, now: Option<Timestamp>) -> Response<B> {
+    if version < Version::HTTP_2
+        && let Some(date) = now.and_then(date)
+    {
+        answer.headers_mut().insert(DATE, date);
+    }
+    answer
+}
+
+/// The time as the header `date` has it, whose year has four digits.
+fn date(now: Timestamp) -> Option<HeaderValue> {
+    let since = Duration::from_millis(u64::try_from(now.as_millis()).ok()?);
+    let is_sayable = since.as_secs() < YEAR_10000;
+    let text = is_sayable.then(|| httpdate::fmt_http_date(UNIX_EPOCH + since))?;
+    HeaderValue::from_str(&text).ok()
+}
+
 /// The limits that a public server needs; several are off unless they are set.
 fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
+        // As below; the header is ours.
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_headers(HEADERS_MAX)
@@ -217,5 +247,19 @@ mod tests {
         tokio::time::advance(HEAD_TIME_MAX * 10).await;
         peer.write_all(b"x").await.unwrap();
         assert_eq!(reading.await.unwrap().unwrap(), 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_year_of_five_digits_is_left_out() {
+        let date_of = |seconds: u64| date(Timestamp::from_millis(seconds as i64 * 1000 + 7));
+        assert_eq!(date_of(0).unwrap(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date_of(YEAR_10000 - 1).unwrap(), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(date_of(YEAR_10000), None);
+        assert_eq!(date(Timestamp::from_millis(-1)), None);
     }
 }
