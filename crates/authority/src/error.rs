@@ -43,6 +43,34 @@ pub struct CallNotAllowed {
     pub required: String,
 }
 
+/// The access token would be longer than is issued: verifiers and proxies would refuse it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the access token would have {bytes} bytes, and at most {bytes_max} are issued (token_bytes_max): {}",
+    self.way_out()
+)]
+pub struct TokenTooLarge {
+    /// How many bytes it would have.
+    pub bytes: usize,
+    /// How many it may have.
+    pub bytes_max: usize,
+    /// How many scopes it would have.
+    pub scopes: usize,
+    /// Whether the scopes were chosen by the caller, and not all that policy grants.
+    pub scopes_are_named: bool,
+}
+
+impl TokenTooLarge {
+    fn way_out(&self) -> String {
+        let scopes = self.scopes;
+        if self.scopes_are_named {
+            format!("name fewer than these {scopes} scopes, or fewer roles and labels")
+        } else {
+            format!("it would have all {scopes} scopes that policy grants; name those that are needed")
+        }
+    }
+}
+
 /// A credential is not accepted. Which check it failed is for the log only.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuthenticateError {
@@ -111,6 +139,9 @@ pub enum IssueError {
         /// The policy that decided.
         policy: PolicyRevision,
     },
+    /// The access token would be too long.
+    #[error(transparent)]
+    TokenTooLarge(#[from] TokenTooLarge),
     /// The request id was used for another request.
     #[error("the request id was used for another request within 10 minutes")]
     IdempotencyMismatch,
@@ -155,6 +186,9 @@ pub enum RefreshError {
     /// A scope beyond the session's.
     #[error("scope `{0}` is beyond the session's")]
     ScopeExceedsGrant(Scope),
+    /// The access token would be too long.
+    #[error(transparent)]
+    TokenTooLarge(#[from] TokenTooLarge),
     /// Policy grants none of the scopes now.
     #[error("policy grants none of the scopes now")]
     Denied {

@@ -123,6 +123,8 @@ impl Authority {
         let secret = self.first_secret(principal, request, id)?;
         let token_id = TokenId::generate(now, random()?);
         let family = plan.into_family(principal, request, &grant, id, secret.as_ref(), now);
+        let scopes_are_named = !request.scopes.is_empty();
+        self.check_size::<IssueError>(principal.realm(), &family, &grant, scopes_are_named)?;
         let beginning = Beginning {
             deciding,
             idempotency: request.request_id.map(|id| {

@@ -58,7 +58,7 @@ pub use apply::Applied;
 pub use authenticate::Principal;
 pub use error::{
     ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    JudgeError, RefreshError, RevokeError, SessionError, Unavailable, WatchError,
+    JudgeError, RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchError,
 };
 pub use explain::{Ask, Asked, ExplainedDecision};
 pub use introspect::{Introspection, TokenType};
@@ -102,6 +102,7 @@ pub struct Authority {
     server_keys: ServerKeys,
     disabled: DisabledClients,
     keys: ArcSwap<KeySet>,
+    token_bytes_max: usize,
     verified: VerifiedTokens,
     watch_stall_max: Duration,
     staleness_bound_max: StalenessBound,

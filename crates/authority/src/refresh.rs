@@ -208,6 +208,8 @@ impl Authority {
         let bearer = Bearer::of_family(family);
         let grant = bearer.grant(deciding.policy(), asked);
         if !grant.granted.is_empty() {
+            // It fitted once; since then the limit was lowered, or the issuer got longer.
+            self.check_size::<RefreshError>(identity.realm(), family, &grant, !request.scopes.is_empty())?;
             return Ok(grant);
         }
         let denial = Denial {

@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tessera_core::{
     ApiKeyId, AuditAction, AuditRecord, Clock, KeyStatus, Realm, RealmName, SigningKey, Timestamp,
-    audit::Actor,
+    audit::Actor, limits::TOKEN_BYTES_MAX,
 };
 use tessera_policy::Policy;
 use tessera_store::{PageRequest, Store, StoreError, StoreExt};
@@ -44,6 +44,10 @@ pub struct Options {
     pub server_keys: ServerKeys,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// The longest access token that is issued, in bytes, within
+    /// [`TOKEN_BYTES_MIN`](tessera_core::limits::TOKEN_BYTES_MIN) and
+    /// [`TOKEN_BYTES_MAX`](tessera_core::limits::TOKEN_BYTES_MAX).
+    pub token_bytes_max: usize,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: u64,
     /// How long a watcher's full queue may stand still before its subscriber is ended.
@@ -101,6 +105,7 @@ impl Authority {
             realms,
             server_keys,
             clock,
+            token_bytes_max,
             verified_tokens_max,
             watch_stall_max,
             staleness_bound_max,
@@ -145,6 +150,8 @@ impl Authority {
             realms,
             server_keys,
             keys: ArcSwap::from_pointee(keys),
+            // Longer ones nobody would read.
+            token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),

@@ -8,7 +8,14 @@ use tessera_core::{
 use tessera_token::{RefreshToken, access};
 use zeroize::Zeroizing;
 
-use crate::{Authority, error::Unavailable};
+use crate::{
+    Authority,
+    error::{TokenTooLarge, Unavailable},
+    grant::Grant,
+};
+
+const NO_SIGNER: Unavailable = Unavailable::Defect("a realm has no signing key");
+const NOT_SIGNED: Unavailable = Unavailable::Defect("an access token can't be signed");
 
 /// A token as a caller presents it. Its `Debug` shows nothing of it.
 #[derive(Clone)]
@@ -67,6 +74,45 @@ pub(crate) struct Committed {
 }
 
 impl Authority {
+    /// Refuses to give `family` an access token with `scopes` that verifiers and proxies would not take. Asked
+    /// before anything is committed.
+    ///
+    /// Numbers that grow are counted as long as they can get, so that a session whose first token fits never
+    /// outgrows the limit by being refreshed.
+    pub(crate) fn check_size<E: From<TokenTooLarge> + From<Unavailable>>(
+        &self,
+        realm: &Realm,
+        family: &Family,
+        grant: &Grant,
+        scopes_are_named: bool,
+    ) -> Result<(), E> {
+        let longest = Committed {
+            family: family.clone(),
+            token_id: TokenId::from_bytes(*family.id.as_bytes()),
+            scopes: grant.granted.clone(),
+            policy: grant.revision.clone(),
+            rev: Sequence(u64::MAX),
+            at: family.created_at,
+        };
+        let claims = AccessClaims {
+            generation: u64::MAX,
+            ..longest.claims(realm)
+        };
+        let keys = self.keys.load();
+        let signer = keys.signer(&realm.name).ok_or(NO_SIGNER)?;
+        let bytes = access::size(&claims, signer).ok_or(NOT_SIGNED)?;
+        if bytes <= self.token_bytes_max {
+            return Ok(());
+        }
+        let too_large = TokenTooLarge {
+            bytes,
+            bytes_max: self.token_bytes_max,
+            scopes: claims.scopes.len(),
+            scopes_are_named,
+        };
+        Err(too_large.into())
+    }
+
     /// Signs and seals. Called after the commit, never before.
     pub(crate) fn mint(
         &self,
@@ -74,19 +120,8 @@ impl Authority {
         committed: Committed,
         refresh: Option<&RefreshToken>,
     ) -> Result<TokenSet, Unavailable> {
-        let Committed {
-            family,
-            token_id,
-            scopes,
-            policy,
-            rev,
-            at,
-        } = committed;
         let keys = self.keys.load();
-        let signer = keys
-            .signer(&realm.name)
-            .ok_or(Unavailable::Defect("a realm has no signing key"))?;
-        let expires_at = family.access_until(at);
+        let signer = keys.signer(&realm.name).ok_or(NO_SIGNER)?;
         let refresh_token = match refresh {
             Some(token) => Some(
                 token
@@ -95,40 +130,53 @@ impl Authority {
             ),
             None => None,
         };
+        let from = committed.at.floor_to_second();
         let refresh_expires_in = if refresh.is_some() {
-            family.idle_until.seconds_from(at.floor_to_second())
+            committed.family.idle_until.seconds_from(from)
         } else {
             Seconds(0)
         };
-        let generation = family.generation();
-        let claims = AccessClaims {
+        let claims = committed.claims(realm);
+        Ok(TokenSet {
+            access_token: access::sign(&claims, signer).ok_or(NOT_SIGNED)?,
+            token_id: claims.token_id,
+            refresh_token,
+            expires_in: claims.expires_at.seconds_from(from),
+            refresh_expires_in,
+            scopes: claims.scopes,
+        })
+    }
+}
+
+impl Committed {
+    /// What the access token says.
+    fn claims(self, realm: &Realm) -> AccessClaims {
+        let Self {
+            family,
+            token_id,
+            scopes,
+            policy,
+            rev,
+            at,
+        } = self;
+        AccessClaims {
             issuer: realm.issuer.clone(),
-            subject: family.subject,
-            audience: family.audience,
             token_id,
             issued_at: at.floor_to_second(),
             not_before: at.floor_to_second(),
-            expires_at,
-            scopes: scopes.clone(),
+            expires_at: family.access_until(at),
+            scopes,
+            generation: family.generation(),
+            subject: family.subject,
+            audience: family.audience,
             roles: family.roles,
             realm: family.realm,
             client: family.client,
             family: family.id,
-            generation,
             rev,
             policy,
             bindings: family.bindings,
-        };
-        let access_token =
-            access::sign(&claims, signer).ok_or(Unavailable::Defect("an access token can't be signed"))?;
-        Ok(TokenSet {
-            access_token,
-            token_id,
-            refresh_token,
-            expires_in: expires_at.seconds_from(at.floor_to_second()),
-            refresh_expires_in,
-            scopes,
-        })
+        }
     }
 }
 

@@ -132,6 +132,7 @@ async fn open(store: Arc<dyn Store>, folder: &Path) -> Arc<Authority> {
         realms: vec![realm],
         server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
         clock: Arc::new(SystemClock),
+        token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
         verified_tokens_max: 1000,
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: Options::STALENESS_BOUND_MAX,

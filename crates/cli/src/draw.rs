@@ -106,12 +106,23 @@ impl Finding {
         })
     }
 
+    /// The finding as one that refuses nothing: `warning: code: message`.
+    pub(crate) fn draw_warning(&self, sources: &Sources, paint: Paint) -> String {
+        let head = paint.warn(&format!("warning: {}:", visible(&self.code)));
+        self.draw_with(&head, Some(sources), paint)
+    }
+
     /// As miette draws: `× code: message`, the place, the line, carets, `help:`.
     fn draw(&self, sources: Option<&Sources>, paint: Paint) -> String {
+        let head = paint.bad(&format!("× {}:", visible(&self.code)));
+        self.draw_with(&format!("  {head}"), sources, paint)
+    }
+
+    fn draw_with(&self, head: &str, sources: Option<&Sources>, paint: Paint) -> String {
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
-        let (code, message, file) = (visible(&self.code), visible(&self.message), visible(&self.file));
-        let mut drawn = format!("  {} {message}\n", paint.bad(&format!("× {code}:")));
+        let (message, file) = (visible(&self.message), visible(&self.file));
+        let mut drawn = format!("{head} {message}\n");
         let place = paint.hint(&format!("{file}:{}:{}", self.line, self.column));
         match sources.and_then(|sources| source_line(sources, &self.file, self.line)) {
             None => drawn += &format!(" {gutter} ─[{place}]\n"),

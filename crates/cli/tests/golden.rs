@@ -25,12 +25,16 @@ use tessera_policy::CODES;
 use trycmd::TestCases;
 
 /// Codes without an example, and why.
-const WITHOUT_EXAMPLE: [(&str, &str); 2] = [
+const WITHOUT_EXAMPLE: [(&str, &str); 3] = [
     (
         "P060",
         "no rules that pass the reader are known that casbin refuses",
     ),
     ("P061", "a defect of ours"),
+    (
+        "P048",
+        "a warning, which refuses nothing: `check.trycmd` shows it",
+    ),
 ];
 
 /// Examples that can't be stored in a repository: `made` makes them.

@@ -14,6 +14,7 @@ pub mod cursor;
 pub mod event;
 pub mod family;
 pub mod id;
+pub mod limits;
 pub mod name;
 pub mod realm;
 pub mod revocations;

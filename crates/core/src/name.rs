@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{BINDING_BYTES_MAX, NAME_BYTES_MAX, SUBJECT_BYTES_MAX};
+
 /// Why a text is not a name. The message says what was expected, for the one who typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
@@ -133,12 +135,12 @@ fn check_prefixed(
     let rest = text
         .strip_prefix(prefix)
         .ok_or(NameError::shape(what, expected))?;
-    check(what, rest, 64, LOWER, is_lower)
+    check(what, rest, NAME_BYTES_MAX, LOWER, is_lower)
 }
 
 name! {
     /// The name of a realm, an isolation domain: 1 to 64 characters of `a-z0-9._-`.
-    RealmName, |text| check("realm", text, 64, LOWER, is_lower)
+    RealmName, |text| check("realm", text, NAME_BYTES_MAX, LOWER, is_lower)
 }
 
 name! {
@@ -153,13 +155,13 @@ name! {
 
 name! {
     /// The audience of a token: 1 to 64 characters of `a-z0-9._-`.
-    Audience, |text| check("audience", text, 64, LOWER, is_lower)
+    Audience, |text| check("audience", text, NAME_BYTES_MAX, LOWER, is_lower)
 }
 
 name! {
     /// Whom a token speaks for: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`, and no role.
     Subject, |text| {
-        check("subject", text, 128, WIDE, is_wide)?;
+        check("subject", text, SUBJECT_BYTES_MAX, WIDE, is_wide)?;
         if text.starts_with("role:") {
             return Err(NameError::shape("subject", "a subject, not a role"));
         }
@@ -169,12 +171,12 @@ name! {
 
 name! {
     /// A label on a family, such as `stream:ls_42`: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`.
-    Binding, |text| check("binding", text, 128, WIDE, is_wide)
+    Binding, |text| check("binding", text, BINDING_BYTES_MAX, WIDE, is_wide)
 }
 
 name! {
     /// What a subscriber of the revocation stream calls itself: 1 to 64 characters.
-    SubscriberName, |text| check("subscriber", text, 64, WIDE, is_wide)
+    SubscriberName, |text| check("subscriber", text, NAME_BYTES_MAX, WIDE, is_wide)
 }
 
 impl ClientName {
@@ -223,7 +225,7 @@ mod tests {
             "a\u{0}",
             "\u{430}nn",
             "role:admin",
-            &"x".repeat(129),
+            &"x".repeat(256),
         ] {
             assert!(Subject::parse(bad).is_err(), "{bad:?}");
         }

@@ -4,15 +4,16 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{NameError, check};
+use crate::{
+    limits::SCOPE_BYTES_MAX,
+    name::{NameError, check},
+};
 
 /// A concrete scope such as `videos:read` or `videos/v42:play`. Never a wildcard.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scope(Arc<str>);
 
-/// The longest scope, in characters.
-pub const SCOPE_LENGTH_MAX: usize = 128;
 const EXPECTED: &str = "`resource:action`, its resource made of non-empty segments joined by `/`";
 const ALLOWED: &str = "`A-Za-z0-9._~:@/-`";
 
@@ -21,9 +22,9 @@ impl Scope {
     ///
     /// # Errors
     /// Fails where `text` is not `resource:action`: a missing part, an empty path segment, a wildcard, a
-    /// space, or more than [`SCOPE_LENGTH_MAX`] characters.
+    /// space, or more than [`SCOPE_BYTES_MAX`] characters.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        check("scope", text, SCOPE_LENGTH_MAX, ALLOWED, |c| {
+        check("scope", text, SCOPE_BYTES_MAX, ALLOWED, |c| {
             c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-')
         })?;
         let shape = NameError::shape("scope", EXPECTED);

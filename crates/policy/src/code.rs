@@ -52,6 +52,7 @@ codes! {
     ROLE_CHAIN = "P045", "a chain of roles is too long";
     ROLE_TARGET = "P046", "a `g` rule gives something other than a role";
     NO_RULES = "P047", "the policy has no `p` rule";
+    TOKEN_SIZE = "P048", "a warning: more scopes for one role or subject than an access token holds";
     TEST_FAILED = "P050", "a policy test fails";
     TEST_INCOMPLETE = "P051", "a policy test lacks a key, or asks nothing";
     TEST_TWICE = "P052", "two policy tests have the same name";

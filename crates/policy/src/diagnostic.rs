@@ -38,6 +38,11 @@ impl Diagnostic {
         }
     }
 
+    /// Something that is right, and worth knowing.
+    pub(crate) fn warning(code: &'static str, place: &Place, message: &str, help: &str) -> Self {
+        Self::new(code, place, message, Some(help))
+    }
+
     fn new(code: &'static str, place: &Place, message: &str, help: Option<&str>) -> Self {
         Self {
             code,

@@ -62,6 +62,7 @@ mod sources;
 mod subject;
 mod suite;
 mod text;
+mod token_size;
 mod work;
 
 pub use catalogue::Catalogue;

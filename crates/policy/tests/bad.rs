@@ -17,11 +17,12 @@ use std::{
 use tessera_policy::{CODES, Policy};
 
 /// Codes without an example, and why.
-const WITHOUT_EXAMPLE: [(&str, &str); 4] = [
+const WITHOUT_EXAMPLE: [(&str, &str); 5] = [
     (
         "P002",
         "a file over 16 MiB does not belong in a repository; `limits.rs` makes one",
     ),
+    ("P048", "a warning; `token_size.rs` makes it"),
     ("P007", "`sources.rs` makes links of every kind"),
     (
         "P060",

@@ -12,7 +12,11 @@ use std::{
 use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_authority::Options;
-use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, secret};
+use tessera_core::{
+    OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds,
+    limits::{ISSUER_BYTES_MAX, TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN},
+    secret,
+};
 
 use crate::{
     edge::AddressRange,
@@ -125,6 +129,8 @@ pub struct ServerConfig {
     pub drain_time_max: Time<0, 3600>,
     /// How long closing the store may take after that; then the process is ended.
     pub close_time_max: Time<1, 3600>,
+    /// The longest access token that is issued, in bytes.
+    pub token_bytes_max: Count<{ TOKEN_BYTES_MIN as u32 }, { TOKEN_BYTES_MAX as u32 }>,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: Count<0, 100_000_000>,
     /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
@@ -418,6 +424,7 @@ impl Default for ServerConfig {
             call_time_max: Time::of(limits.call_time_max),
             drain_time_max: Time::of(limits.drain_time_max),
             close_time_max: Time::of(limits.close_time_max),
+            token_bytes_max: Count::of(TOKEN_BYTES_DEFAULT),
             verified_tokens_max: Count::of(20_000),
             cors_origins: Vec::new(),
             proxies: HttpOptions::default().proxies,
@@ -505,7 +512,7 @@ fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     let is_plain = text
         .chars()
         .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'));
-    if text.is_empty() || text.len() > 256 || !is_plain {
+    if text.is_empty() || text.len() > ISSUER_BYTES_MAX || !is_plain {
         return Err(D::Error::custom(
             "expected 1 to 256 visible ASCII characters, such as a URL",
         ));

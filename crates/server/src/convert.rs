@@ -7,7 +7,9 @@ use tessera_authority::{
 };
 use tessera_core::{
     ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyId, KeyStatus, RealmName, Refreshable, RequestId,
-    RoleName, Scope, Subject, Timestamp, family::Condition,
+    RoleName, Scope, Subject, Timestamp,
+    family::Condition,
+    limits::{BINDINGS_MAX, ROLES_MAX, SCOPES_MAX},
 };
 use tessera_policy::Catalogue;
 use tessera_proto::v1;
@@ -19,9 +21,6 @@ pub(crate) mod api_key;
 pub(crate) mod policy;
 pub(crate) mod watch;
 
-const SCOPES_MAX: usize = 100;
-const ROLES_MAX: usize = 32;
-const BINDINGS_MAX: usize = 8;
 /// The audience where nobody names one.
 const AUDIENCE: &str = "api";
 

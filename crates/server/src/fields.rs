@@ -95,10 +95,10 @@ impl Fields {
     pub(crate) fn token(&mut self, field: &str, text: String) -> Option<String> {
         if text.is_empty() {
             self.reject(field, "is empty");
-        } else if text.len() > tessera_token::TOKEN_LENGTH_MAX {
+        } else if text.len() > tessera_core::limits::TOKEN_BYTES_MAX {
             self.reject(
                 field,
-                format!("is longer than {} bytes", tessera_token::TOKEN_LENGTH_MAX),
+                format!("is longer than {} bytes", tessera_core::limits::TOKEN_BYTES_MAX),
             );
         } else {
             return Some(text);

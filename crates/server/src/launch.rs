@@ -139,6 +139,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         policy_folder: Some(config.policy.path.clone()),
         realms,
         server_keys,
+        token_bytes_max: config.server.token_bytes_max.get(),
         verified_tokens_max: config.server.verified_tokens_max.number().into(),
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: config.server.staleness_bound_max.get(),

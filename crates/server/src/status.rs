@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tessera_authority::{
     ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    RefreshError, RevokeError, SessionError, Unavailable, WatchEnd, WatchError,
+    RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchEnd, WatchError,
 };
 use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
@@ -327,6 +327,24 @@ impl IntoStatus for AuthenticateError {
     }
 }
 
+impl IntoStatus for TokenTooLarge {
+    fn into_status(self) -> Status {
+        let metadata = [
+            ("bytes", self.bytes.to_string()),
+            ("bytes_max", self.bytes_max.to_string()),
+            ("scopes", self.scopes.to_string()),
+        ];
+        let message = self.to_string();
+        with(
+            Code::FailedPrecondition,
+            ErrorReason::TokenTooLarge,
+            message,
+            &metadata,
+            |_| {},
+        )
+    }
+}
+
 impl IntoStatus for IssueError {
     fn into_status(self) -> Status {
         let message = self.to_string();
@@ -360,6 +378,7 @@ impl IntoStatus for IssueError {
                 policy,
                 ..
             } => denied(&message, &scopes, decision, &policy),
+            Self::TokenTooLarge(error) => error.into_status(),
             Self::IdempotencyMismatch => {
                 status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
             }
@@ -387,6 +406,7 @@ impl IntoStatus for RefreshError {
                 &[("scope", scope.to_string())],
                 vec![("scopes".to_owned(), message)],
             ),
+            Self::TokenTooLarge(error) => error.into_status(),
             Self::Denied {
                 denied: scopes,
                 decision,

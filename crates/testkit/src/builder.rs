@@ -151,6 +151,7 @@ impl TestAuthorityBuilder {
             policy_folder: self.policy_folder.clone(),
             server_keys: ServerKeys::new(server_key, Vec::new()),
             clock: self.clock.shared(),
+            token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
             verified_tokens_max: 1000,
             watch_stall_max: Options::WATCH_STALL_MAX,
             staleness_bound_max: Options::STALENESS_BOUND_MAX,

@@ -9,9 +9,9 @@ use pasetors::{
     token::UntrustedToken,
     version4::{PublicToken, V4},
 };
-use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp};
+use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp, limits::TOKEN_BYTES_MAX};
 
-use crate::{Keyring, SigningKeyPair, TOKEN_LENGTH_MAX, VerifyingKey, wire};
+use crate::{Keyring, SigningKeyPair, VerifyingKey, wire};
 
 /// What a verifier expects of a token beyond its signature.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,19 @@ pub struct Verified {
     key: VerifyingKey,
 }
 
+/// How many bytes the token has that [`sign`] makes of these. None where they can't be written.
+#[must_use]
+pub fn size(claims: &AccessClaims, key: &SigningKeyPair) -> Option<usize> {
+    const SIGNATURE_BYTES: usize = 64;
+    let message = wire::encode_claims(claims)?.len() + SIGNATURE_BYTES;
+    Some(PublicToken::HEADER.len() + base64_len(message) + ".".len() + base64_len(key.footer().len()))
+}
+
+/// How many characters `bytes` bytes take in Base64 without padding.
+fn base64_len(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
 /// Signs `claims`. None where they can't be written, which no claims made from a family are.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKeyPair) -> Option<String> {
@@ -85,7 +98,7 @@ pub fn verify(
 /// # Errors
 /// Fails with [`VerifyError::Invalid`].
 pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, VerifyError> {
-    if token.len() > TOKEN_LENGTH_MAX || !token.starts_with(PublicToken::HEADER) {
+    if token.len() > TOKEN_BYTES_MAX || !token.starts_with(PublicToken::HEADER) {
         return Err(VerifyError::Invalid);
     }
     let untrusted = UntrustedToken::<Public, V4>::try_from(token).map_err(|_| VerifyError::Invalid)?;
@@ -107,7 +120,7 @@ pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, Veri
 /// form of an access token.
 #[must_use]
 pub fn unverified_claims(token: &str) -> Option<(KeyId, AccessClaims)> {
-    if token.len() > TOKEN_LENGTH_MAX {
+    if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
     let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;

@@ -25,9 +25,6 @@ pub use refresh::{RefreshSecret, RefreshToken};
 pub use server_key::{ServerKey, ServerKeys};
 pub use signing_key::SigningKeyPair;
 
-/// The longest token that is looked at, in bytes.
-pub const TOKEN_LENGTH_MAX: usize = 4096;
-
 /// The operating system gives no random numbers: nothing secret can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gives no random numbers")]

@@ -14,10 +14,10 @@ use hkdf::Hkdf;
 use pasetors::{Local, token::UntrustedToken, version4::V4};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tessera_core::{FamilyId, RequestId, SecretHash};
+use tessera_core::{FamilyId, RequestId, SecretHash, limits::TOKEN_BYTES_MAX};
 use zeroize::Zeroizing;
 
-use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, TOKEN_LENGTH_MAX, random, wire};
+use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, random, wire};
 
 /// What refresh tokens begin with, so that people and secret scanners know one.
 pub const PREFIX: &str = "tsr_";
@@ -102,7 +102,7 @@ impl RefreshToken {
     #[must_use]
     pub fn open(text: &str, keys: &ServerKeys) -> Option<Self> {
         let paseto = text.strip_prefix(PREFIX)?;
-        if text.len() > TOKEN_LENGTH_MAX {
+        if text.len() > TOKEN_BYTES_MAX {
             return None;
         }
         let untrusted = UntrustedToken::<Local, V4>::try_from(paseto).ok()?;

@@ -85,6 +85,11 @@ impl SigningKeyPair {
         &self.id
     }
 
+    /// What tokens that it signs end with: it names this key.
+    pub(crate) fn footer(&self) -> &str {
+        &self.footer
+    }
+
     /// Signs `message`; the footer names this key, and there is no implicit assertion.
     pub(crate) fn sign(&self, message: &[u8]) -> Option<String> {
         PublicToken::sign(&self.secret, message, Some(self.footer.as_bytes()), None).ok()

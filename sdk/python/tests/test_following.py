@@ -270,7 +270,22 @@ class Following(Case):
             denied = reason(verifier, self.key.token(**wrong))
             self.assertIn(denied, (DenyReason.BAD_SIGNATURE, DenyReason.MALFORMED))
         self.assertEqual(reason(verifier, self.key.token(aud="player")), DenyReason.WRONG_AUDIENCE)
-        self.assertEqual(reason(verifier, self.key.token(bindings=["x" * 4096])), DenyReason.MALFORMED)
+        self.assertEqual(reason(verifier, self.key.token(bindings=["x" * 24 * 1024])), DenyReason.MALFORMED)
+
+    def test_the_largest_token_that_is_issued_is_read(self) -> None:
+        verifier, _ = self.ready()
+        largest = self.key.token(
+            sub="s" * 255,
+            scope=" ".join(f"{number:03}{'x' * 123}:r" for number in range(100)),
+            roles=[f"role:{number:02}{'x' * 62}" for number in range(32)],
+            bindings=[f"{number}{'x' * 127}" for number in range(8)],
+            client_id="client:" + "c" * 64,
+            gen=2**53 - 1,
+            rev=1,
+            pol="0" * 64,
+        )
+        self.assertGreater(len(largest), 20_000)
+        self.assertTrue(allows(verifier, largest, f"000{'x' * 123}:r"))
 
     def test_the_cache_is_bounded_and_no_way_around_a_revocation(self) -> None:
         verifier, stream = self.ready(cache_capacity=2)

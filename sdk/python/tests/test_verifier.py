@@ -51,7 +51,7 @@ class Judging(AuthorityCase):
             ("nothing", "", DenyReason.MALFORMED),
             ("garbage", "v4.public.garbage", DenyReason.MALFORMED),
             ("a lone surrogate", "v4.public.\ud800", DenyReason.MALFORMED),
-            ("too long", "v4.public." + "A" * 4096, DenyReason.MALFORMED),
+            ("too long", "v4.public." + "A" * 24 * 1024, DenyReason.MALFORMED),
             ("another header", token.replace("v4.public", "v3.public"), DenyReason.MALFORMED),
             ("no footer", body, DenyReason.MALFORMED),
             ("another footer", f"{body}.{footer}AA", DenyReason.MALFORMED),

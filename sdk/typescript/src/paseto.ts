@@ -2,7 +2,7 @@
 
 import { type KeyObject, createPublicKey, verify } from 'node:crypto'
 
-const TOKEN_LENGTH_MAX = 4096
+const TOKEN_LENGTH_MAX = 24 * 1024
 const HEADER = 'v4.public.'
 const KEY_HEADER = 'k4.public.'
 const SIGNATURE_LENGTH = 64

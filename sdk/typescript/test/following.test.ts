@@ -337,8 +337,26 @@ it('refuses what a key may not say', async () => {
   assert.ok(allows(verifier, good))
   assert.equal(reason(verifier, key.token({ iss: 'urn:other' })), 'bad_signature')
   assert.equal(reason(verifier, key.token({ admin: true })), 'malformed')
-  assert.equal(reason(verifier, key.token({ bindings: ['x'.repeat(4096)] })), 'malformed')
+  assert.equal(reason(verifier, key.token({ bindings: ['x'.repeat(24 * 1024)] })), 'malformed')
   assert.equal(reason(verifier, key.token({ aud: 'player' })), 'wrong_audience')
+})
+
+it('reads the largest token that is issued', async () => {
+  const [verifier] = await ready()
+  const numbered = (count: number, text: (number: string) => string) =>
+    Array.from({ length: count }, (_, index) => text(String(index).padStart(3, '0')))
+  const scopes = numbered(100, (number) => `${number}${'x'.repeat(123)}:r`)
+  const largest = key.token({
+    sub: 's'.repeat(255),
+    scope: scopes.join(' '),
+    roles: numbered(32, (number) => `role:${number}${'x'.repeat(61)}`),
+    bindings: numbered(8, (number) => `${number}${'x'.repeat(125)}`),
+    client_id: `client:${'c'.repeat(64)}`,
+    gen: Number.MAX_SAFE_INTEGER,
+    pol: '0'.repeat(64),
+  })
+  assert.ok(largest.length > 20_000)
+  assert.ok(allows(verifier, largest, scopes[0]!))
 })
 
 it('has a bounded cache that is no way around a revocation', async () => {

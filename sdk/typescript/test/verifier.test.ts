@@ -68,7 +68,7 @@ describe('judging', () => {
     const wrong: Array<[string, string, string]> = [
       ['nothing', '', 'malformed'],
       ['garbage', 'v4.public.garbage', 'malformed'],
-      ['too long', `v4.public.${'A'.repeat(4096)}`, 'malformed'],
+      ['too long', `v4.public.${'A'.repeat(24 * 1024)}`, 'malformed'],
       ['another header', token.replace('v4.public', 'v3.public'), 'malformed'],
       ['no footer', body, 'malformed'],
       ['another footer', `${body}.${footer}AA`, 'malformed'],

@@ -104,6 +104,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         policy_folder: arguments.policy.clone(),
         realms,
         server_keys: ServerKeys::new(server_key, Vec::new()),
+        token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
         verified_tokens_max: 20_000,
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: Options::STALENESS_BOUND_MAX,

@@ -3,14 +3,17 @@
 use tessera_authority::{
     Applied, Ask, AttemptOutcome, ExplainedDecision, Felt, Plan, PlanId, PolicyStatus, Principal,
 };
-use tessera_core::{Cursor, DecisionId, NameError, PolicyRevision, RoleName, Scope, ScopeSet, Subject};
+use tessera_core::{
+    Cursor, DecisionId, NameError, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
+    limits::{ROLES_MAX, SCOPES_MAX},
+};
 use tessera_policy::{
     Change, ChangeKind, Diagnostic, Explanation, Given, Grant, Miss, Permission, RoleStep, RuleAt, Verdict,
 };
 use tessera_proto::v1;
 use tonic::Status;
 
-use super::{ROLES_MAX, SCOPES_MAX, denied_scopes, timestamp};
+use super::{denied_scopes, timestamp};
 use crate::fields::Fields;
 
 const DIAGNOSTICS_MAX: usize = 100;

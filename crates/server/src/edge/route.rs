@@ -4,6 +4,8 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
+use tessera_core::limits::TOKEN_BYTES_MAX;
+
 /// Whose credential a request needs before a byte of its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -115,8 +117,8 @@ impl Route {
 const SMALL: usize = 16 * 1024;
 /// A request with lists of names: scopes, roles, labels.
 const NAMES: usize = 64 * 1024;
-/// A hundred tokens of 4 KiB, and what names them.
-const TOKENS: usize = 512 * 1024;
+/// A hundred of the longest tokens, and what names them.
+const TOKENS: usize = 100 * TOKEN_BYTES_MAX + 64 * 1024;
 /// A mebibyte of policy files, and what names them.
 const POLICY_FILES: usize = (1024 + 64) * 1024;
 /// A request's headers, of which Envoy lets through 60 KiB, and what it says of them.

@@ -55,7 +55,9 @@ impl Problem {
     /// policy denies is 403: some retry for ever on 401.
     pub(super) fn of(status: &Status) -> Self {
         let code = match status.code() {
-            tonic::Code::Unauthenticated | tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            tonic::Code::Unauthenticated | tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
+                StatusCode::BAD_REQUEST
+            }
             tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
             tonic::Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::DeadlineExceeded => {

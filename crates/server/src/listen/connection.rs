@@ -35,8 +35,12 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const YEAR_10000: u64 = 253_402_300_800;
 /// What a connection of HTTP/2 begins with is as long as this; no request of HTTP/1.1 is much shorter.
 const PREFACE_BYTES: usize = 24;
-const HEADERS_BYTES_MAX: u32 = 8 * 1024;
-const HEADERS_MAX: usize = 64;
+/// The longest token, a browser's cookie of 16 KiB, and what else proxies send along.
+const HEADERS_BYTES_MAX: u32 = 48 * 1024;
+/// The same of HTTP/1.1 with the request line.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Browsers and the proxies behind them send a hundred.
+const HEADERS_MAX: usize = 128;
 /// What a peer may send on a stream before we have read what it sent. A connection may have so much of each of
 /// its streams: where it had less, calls that wait their turn would keep the others' messages from arriving.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
@@ -138,7 +142,7 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(2 * HEADERS_BYTES_MAX as usize)
+        .max_buf_size(HEAD_BYTES_MAX)
         .writev(false);
     builder
         .http2()

@@ -38,6 +38,7 @@ async fn world() -> (TempDir, Arc<Authority>) {
         realms: vec![realm],
         server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000))),
+        token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
         verified_tokens_max: 10,
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: Options::STALENESS_BOUND_MAX,

@@ -99,7 +99,11 @@ async fn many_are_answered_in_their_order() {
         results.iter().map(|r| r.active).collect::<Vec<_>>(),
         [false, true, false, true]
     );
-    for wrong in [Vec::new(), vec!["x".to_owned(); 101], vec!["x".repeat(4097)]] {
+    for wrong in [
+        Vec::new(),
+        vec!["x".to_owned(); 101],
+        vec!["x".repeat(24 * 1024 + 1)],
+    ] {
         let refused = app.tokens().introspect_many(many(wrong)).await.unwrap_err();
         assert_eq!(reason(&refused), "InvalidArgument / FIELD_INVALID");
     }

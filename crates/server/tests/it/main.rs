@@ -26,5 +26,6 @@ mod restored;
 mod revoking;
 mod stores;
 mod taken_again;
+mod token_size;
 mod watching;
 mod world;

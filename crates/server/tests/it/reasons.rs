@@ -3,7 +3,7 @@
 
 use tessera_proto::v1::ErrorReason;
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     include_str!("api_keys.rs"),
     include_str!("calls.rs"),
     include_str!("families.rs"),
@@ -13,6 +13,7 @@ const SOURCES: [&str; 10] = [
     include_str!("policies.rs"),
     include_str!("revoking.rs"),
     include_str!("stores.rs"),
+    include_str!("token_size.rs"),
     include_str!("watching.rs"),
 ];
 

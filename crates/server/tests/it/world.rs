@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tessera_authority::{Authority, Options};
 use tessera_core::{
     ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Timestamp,
+    limits::TOKEN_BYTES_DEFAULT,
 };
 use tessera_policy::Policy;
 use tessera_proto::upstream::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -86,6 +87,7 @@ pub(crate) struct Setup {
     pub(crate) limits: RealmLimits,
     pub(crate) server: Limits,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) token_bytes_max: usize,
     pub(crate) watch_stall_max: Duration,
     pub(crate) on_policy_loss: OnPolicyLoss,
     pub(crate) policy_watch: bool,
@@ -103,6 +105,7 @@ impl Default for Setup {
                 ..Limits::default()
             },
             store: Arc::new(MemoryStore::new()),
+            token_bytes_max: TOKEN_BYTES_DEFAULT,
             watch_stall_max: Options::WATCH_STALL_MAX,
             on_policy_loss: OnPolicyLoss::Narrow,
             policy_watch: false,
@@ -133,7 +136,7 @@ pub(crate) struct PolicyFolder {
 }
 
 impl PolicyFolder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = TempDir::new().unwrap();
         let folder = Self {
             path: made.path().to_owned(),
@@ -233,6 +236,7 @@ impl World {
             realms: realms.to_vec(),
             server_keys: ServerKeys::new(setup.server_key, Vec::new()),
             clock: clock.clone(),
+            token_bytes_max: setup.token_bytes_max,
             verified_tokens_max: 1000,
             watch_stall_max: setup.watch_stall_max,
             staleness_bound_max: Options::STALENESS_BOUND_MAX,

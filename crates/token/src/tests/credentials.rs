@@ -12,6 +12,74 @@ use crate::{
     VerifyError, access,
 };
 
+/// The largest claims that the limits allow, every list and every name at its longest.
+fn largest() -> AccessClaims {
+    use tessera_core::limits::{
+        BINDING_BYTES_MAX, BINDINGS_MAX, ISSUER_BYTES_MAX, NAME_BYTES_MAX, ROLES_MAX, SCOPE_BYTES_MAX,
+        SCOPES_MAX, SUBJECT_BYTES_MAX,
+    };
+    let numbered = |number: usize, bytes: usize| format!("{number:03}{}", "x".repeat(bytes - 3));
+    AccessClaims {
+        issuer: "i".repeat(ISSUER_BYTES_MAX),
+        subject: Subject::parse(&"s".repeat(SUBJECT_BYTES_MAX)).unwrap(),
+        audience: Audience::parse(&"a".repeat(NAME_BYTES_MAX)).unwrap(),
+        scopes: (0..SCOPES_MAX)
+            .map(|number| Scope::parse(&(numbered(number, SCOPE_BYTES_MAX - 2) + ":r")).unwrap())
+            .collect(),
+        roles: (0..ROLES_MAX)
+            .map(|number| RoleName::parse(&format!("role:{}", numbered(number, NAME_BYTES_MAX))).unwrap())
+            .collect(),
+        realm: RealmName::parse(&"r".repeat(NAME_BYTES_MAX)).unwrap(),
+        client: ClientName::from_short(&"c".repeat(NAME_BYTES_MAX)).unwrap(),
+        generation: u64::MAX,
+        rev: Sequence(u64::MAX),
+        policy: PolicyRevision::parse(&"0".repeat(64)).unwrap(),
+        bindings: (0..BINDINGS_MAX)
+            .map(|number| Binding::parse(&numbered(number, BINDING_BYTES_MAX)).unwrap())
+            .collect(),
+        ..claims()
+    }
+}
+
+#[test]
+fn the_largest_token_that_the_limits_allow_is_read() {
+    let world = world();
+    let claims = largest();
+    let record = world
+        .signer
+        .to_record(&claims.realm, &world.server_keys, now())
+        .unwrap();
+    let keyring = Keyring::from_records([&record], |_| Some(claims.issuer.clone())).unwrap();
+    let token = access::sign(&claims, &world.signer).unwrap();
+    assert!(
+        token.len() <= tessera_core::limits::TOKEN_BYTES_MAX,
+        "{}",
+        token.len()
+    );
+    let expected = Expectation {
+        audience: None,
+        realm: None,
+        leeway: Seconds(0),
+    };
+    assert_eq!(access::verify(&token, &keyring, &expected, now()), Ok(claims));
+    assert!(access::unverified_claims(&token).is_some());
+}
+
+#[test]
+fn the_size_of_a_token_is_known_before_it_is_signed() {
+    let signer = SigningKeyPair::generate().unwrap();
+    let subjects = (1..8).map(|bytes| AccessClaims {
+        subject: Subject::parse(&"s".repeat(bytes)).unwrap(),
+        ..claims()
+    });
+    for claims in subjects.chain([largest()]) {
+        let token = access::sign(&claims, &signer).unwrap();
+        assert_eq!(access::size(&claims, &signer), Some(token.len()));
+        let least = tessera_core::limits::token_bytes_least(claims.scopes.to_string().len());
+        assert!(least <= token.len(), "{least} > {}", token.len());
+    }
+}
+
 const ISSUER: &str = "https://auth.example.org/production";
 
 struct World {
@@ -165,7 +233,7 @@ fn checklist_21_unknown_missing_and_malformed_key_ids_are_one_error() {
         format!("{good}.x"),
         format!("v2.public.{}", good.strip_prefix("v4.public.").unwrap()),
         format!("v4.local.{}", good.strip_prefix("v4.public.").unwrap()),
-        format!("{good}{}", "A".repeat(crate::TOKEN_LENGTH_MAX)),
+        format!("{good}{}", "A".repeat(tessera_core::limits::TOKEN_BYTES_MAX)),
         String::new(),
     ] {
         assert_eq!(

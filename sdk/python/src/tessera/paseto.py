@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-TOKEN_LENGTH_MAX = 4096
+TOKEN_LENGTH_MAX = 24 * 1024
 _HEADER = "v4.public."
 _KEY_HEADER = "k4.public."
 _KEY_ID_HEADER = "k4.pid."

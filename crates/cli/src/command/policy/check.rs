@@ -8,6 +8,7 @@ use tessera_policy::{Policy, Sources};
 use super::{load, shown};
 use crate::{
     arguments::Output,
+    draw::Finding,
     failure::Failure,
     terminal::{Paint, counted},
 };
@@ -15,14 +16,16 @@ use crate::{
 pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
     match load(folder)? {
         Ok(policy) => {
+            let warnings: Vec<Finding> = policy.warnings().iter().map(Finding::from).collect();
             let document = json!({
                 "ok": true,
                 "revision": policy.revision(),
                 "rules": policy.rule_count(),
                 "compiled": policy.is_compiled(),
                 "diagnostics": [],
+                "warnings": warnings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             });
-            output.print(&document, || right(folder, &policy, Paint::stdout()))?;
+            output.print(&document, || right(folder, &policy, &warnings, Paint::stdout()))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(refused) => {
@@ -32,6 +35,7 @@ pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
                 "rules": null,
                 "compiled": null,
                 "diagnostics": refused.to_json(),
+                "warnings": [],
             });
             output.print(&document, || refused.draw(Paint::stdout()))?;
             Ok(ExitCode::from(1))
@@ -39,7 +43,7 @@ pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
     }
 }
 
-fn right(folder: &Path, policy: &Policy, paint: Paint) -> String {
+fn right(folder: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) -> String {
     let catalogue = policy.catalogue();
     let compiled = if policy.is_compiled() {
         "compiled"
@@ -61,6 +65,10 @@ fn right(folder: &Path, policy: &Policy, paint: Paint) -> String {
             "{} the model is not the usual one: casbin itself answers, which looks at every rule each time\n",
             paint.warn("warning:")
         );
+    }
+    for warning in warnings {
+        text += "\n";
+        text += &warning.draw_warning(policy.sources(), paint);
     }
     text
 }

@@ -58,7 +58,7 @@ impl Failure {
             (Code::Unauthenticated, _) | (_, "BINDING_MISMATCH") => {
                 (StatusCode::BAD_REQUEST, "invalid_grant")
             }
-            (_, "SCOPE_DENIED" | "SCOPE_UNKNOWN" | "SCOPE_EXCEEDS_GRANT") => {
+            (_, "SCOPE_DENIED" | "SCOPE_UNKNOWN" | "SCOPE_EXCEEDS_GRANT" | "TOKEN_TOO_LARGE") => {
                 (StatusCode::BAD_REQUEST, "invalid_scope")
             }
             (_, "AUDIENCE_UNKNOWN") => (StatusCode::BAD_REQUEST, "invalid_target"),

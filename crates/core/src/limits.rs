@@ -1,0 +1,44 @@
+//! How large the parts of a token may be, and the token that they make.
+//!
+//! One place, so that whatever may be made can be read: a test builds the largest token that these limits
+//! allow and reads it.
+
+/// The longest token that is read, in bytes. The largest request that is allowed, with every list and every
+/// name at its limit, makes a token that fits.
+pub const TOKEN_BYTES_MAX: usize = 24 * 1024;
+/// The longest access token that is issued unless it is configured otherwise, in bytes. As a header it leaves
+/// 2 KiB of the 8 KiB that common servers and proxies take for all headers together, or for one line.
+pub const TOKEN_BYTES_DEFAULT: usize = 6 * 1024;
+/// The least that the longest access token can be configured to, in bytes: what a token without scopes, roles
+/// and labels takes fits.
+pub const TOKEN_BYTES_MIN: usize = 2 * 1024;
+
+/// Scopes that one request may name.
+pub const SCOPES_MAX: usize = 100;
+/// The longest scope, in bytes.
+pub const SCOPE_BYTES_MAX: usize = 128;
+/// Roles that one request may assert.
+pub const ROLES_MAX: usize = 32;
+/// Labels of one session.
+pub const BINDINGS_MAX: usize = 8;
+/// The longest label, in bytes.
+pub const BINDING_BYTES_MAX: usize = 128;
+/// The longest subject, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 255;
+/// The longest name of a realm, an audience, a subscriber, or behind the prefix of a client or role, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// The longest issuer, in bytes.
+pub const ISSUER_BYTES_MAX: usize = 256;
+
+/// About how many bytes an access token has besides its scopes, before they are encoded, where its names are
+/// short and it has no roles and labels.
+const CLAIMS_BYTES: usize = 400;
+
+/// About how many bytes the shortest access token has whose scopes take so many bytes, the spaces between them
+/// included. The exact length is known when one is issued.
+#[must_use]
+pub const fn token_bytes_least(scope_bytes: usize) -> usize {
+    /// `v4.public.`, the signature and the key's name.
+    const ENVELOPE_BYTES: usize = 165;
+    ENVELOPE_BYTES + ((CLAIMS_BYTES + scope_bytes) * 4).div_ceil(3)
+}
