@@ -30,7 +30,12 @@ use crate::{
 };
 
 const CANARY: &str = "canary";
+/// Letters that take nine bytes each where a message is sent.
+const MANY: &str =
+    "語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語語";
 const FAKE_LINE: &str = "2026-01-01T00:00:00Z  INFO root logged in";
+/// What a status may take of the trailers.
+const STATUS_BYTES_MAX: usize = 4 * 1024;
 /// What may be in flight at once.
 const CALLS_AT_ONCE: usize = 16;
 /// `edge/log.rs` of the server: refusals a second that are logged, in bursts of five seconds' worth.
@@ -236,6 +241,9 @@ impl Calls {
     async fn refused(&mut self) -> usize {
         let mut refused = 0;
         while let Some(answer) = self.running.join_next().await {
+            if let Ok(Err(status)) = &answer {
+                assert_is_short(status);
+            }
             refused += usize::from(
                 answer
                     .unwrap()
@@ -244,6 +252,19 @@ impl Calls {
         }
         refused
     }
+}
+
+/// Message and details take less than 4 KiB as they are sent: peers refuse longer trailers.
+fn assert_is_short(status: &Status) {
+    let mut headers = HeaderMap::new();
+    status.add_header(&mut headers).unwrap();
+    let sent = ["grpc-message", "grpc-status-details-bin"];
+    let bytes: usize = sent
+        .iter()
+        .filter_map(|name| headers.get(*name))
+        .map(HeaderValue::len)
+        .sum();
+    assert!(bytes < STATUS_BYTES_MAX, "{bytes} bytes: {status:?}");
 }
 
 async fn assert_all_that_is_served_is_known(contract: &Contract, channel: Channel) {
@@ -271,7 +292,9 @@ fn messages(contract: &Contract, rpc: &Rpc, leaf: &Leaf, texts: &[Vec<u8>]) -> V
         .iter()
         .map(|text| [neighbours.clone(), leaf.message(text)].concat());
     let alone = std::iter::once(leaf.message(&texts[0]));
-    beside.chain(alone).collect()
+    // Of a list, as many as it may have, each of them wrong in its own way.
+    let many = [neighbours.clone(), leaf.message(MANY.as_bytes()).repeat(100)].concat();
+    beside.chain(alone).chain([many]).collect()
 }
 
 async fn every_field_of_every_rpc(format: Format) {

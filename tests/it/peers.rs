@@ -1,7 +1,7 @@
 //! Other people's libraries and tools against ours; `docs/peers.md` tells how to run these.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     path::PathBuf,
     process::{Command, Stdio},
@@ -13,7 +13,7 @@ use tessera_proto::v1::{
     IntrospectResponse, IssueRequest, ListKeysRequest, VerifyingKey, key_service_client::KeyServiceClient,
 };
 
-use crate::support::{Authority, access, refresh, root, stderr, stdout, viewer};
+use crate::support::{Authority, access, copy_folder, refresh, root, stderr, stdout, viewer};
 
 const SERVICES: [&str; 6] = [
     "ApiKeyService",
@@ -145,6 +145,45 @@ fn grpcurl_lists_and_calls_through_reflection() {
 fn the_protos_pass_buf_lint() {
     let Some(peers) = Peers::installed() else { return };
     run(peers.tool("buf").args(["lint", "proto"]), "");
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_largest_errors_reach_their_callers() {
+    let Some(peers) = Peers::installed() else { return };
+    let folder = peers.scratch();
+    copy_folder(&root().join("policies"), folder.path());
+    let catalogue = folder.path().join("catalogue.toml");
+    let known = fs::read_to_string(&catalogue).unwrap();
+    let scopes = known.replace(
+        "[scopes]\n",
+        "[scopes]\n\"films/{id}:play\" = \"play one film\"\n",
+    );
+    fs::write(&catalogue, scopes).unwrap();
+    let authority = Authority::dev(&["--policy", folder.path().to_str().unwrap()]);
+    // Denied, malformed, and malformed in letters that take nine bytes of a message.
+    let denied = (0..100).map(|number| format!("films/{number:03}{}:play", "x".repeat(113)));
+    let requests = json!([
+        denied.collect::<Vec<_>>(),
+        vec!["x".repeat(600); 100],
+        vec!["語".repeat(200); 100],
+    ]);
+    let invalid = ["INVALID_ARGUMENT FIELD_INVALID"];
+    let expected = json!([["PERMISSION_DENIED SCOPE_DENIED"], invalid, invalid]);
+    let stubs = peers.stubs();
+    let mut python = peers.python();
+    python
+        .arg("tests/peers/large_errors.py")
+        .env("PYTHONPATH", stubs.path());
+    let mut node = peers.node();
+    node.arg("tests/peers/large_errors.mjs");
+    for mut script in [python, node] {
+        script
+            .env("TESSERA_ADDR", &authority.address)
+            .env("TESSERA_API_KEY", authority.api_key("production"));
+        let seen: Value = serde_json::from_str(&run(&mut script, &requests.to_string())).unwrap();
+        assert_eq!(seen, expected, "{:?}", script.get_program());
+    }
 }
 
 /// The folder that `.ci/peers` fills.

@@ -70,7 +70,12 @@ impl http_body::Body for AnswerBody {
         {
             return Poll::Ready(this.evicted());
         }
-        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            status::bound(trailers);
+        }
         if let Some(stranger) = this.exchange.stranger() {
             // Whoever serves the connection asks for the next frame only once the last one has found room.
             stranger.takes_answer(polled.is_pending());

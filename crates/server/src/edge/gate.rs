@@ -118,6 +118,7 @@ impl Edge {
 
     fn answer(&self, exchange: Arc<Exchange>, response: Response<Body>) -> Response<AnswerBody> {
         let mut response = response;
+        status::bound(response.headers_mut());
         self.observe_unserved(&exchange, &response);
         if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
             response.headers_mut().entry("x-request-id").or_insert(id);
