@@ -150,13 +150,14 @@ impl Guarded {
         let write = self.ask("POST /videos", &[("authorization", &writer)]);
         write.reached_as("user:bob", "videos:read videos:write");
 
-        self.ask("GET /videos", &[]).refused(401, "Bearer");
-        let invalid = r#"Bearer error="invalid_token""#;
+        self.ask("GET /videos", &[])
+            .refused(401, r#"Bearer realm="tessera""#);
+        let invalid = r#"Bearer realm="tessera", error="invalid_token""#;
         for bad in ["Bearer garbage", &trial] {
             self.ask("GET /videos", &[("authorization", bad)])
                 .refused(401, invalid);
         }
-        let lacking = r#"Bearer error="insufficient_scope", scope="videos:write""#;
+        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", scope="videos:write""#;
         self.ask("POST /videos", &[("authorization", &reader)])
             .refused(403, lacking);
         // What a client adds to its path is no part of the question.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tessera_core::{DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds};
+use tessera_core::{Audience, DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds};
 use tessera_policy::{Diagnostic, LoadError, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
@@ -183,6 +183,9 @@ pub enum RefreshError {
     /// The session belongs to another client.
     #[error("the session belongs to another client")]
     WrongClient,
+    /// The session is for another audience than the caller takes it to be.
+    #[error("the session is for the audience `{0}`")]
+    OtherAudience(Audience),
     /// A scope beyond the session's.
     #[error("scope `{0}` is beyond the session's")]
     ScopeExceedsGrant(Scope),

@@ -23,7 +23,7 @@ const FRESHNESS_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Introspection {
     /// Which kind of token.
-    pub token_type: TokenType,
+    pub kind: TokenKind,
     /// `scope`.
     pub scopes: ScopeSet,
     /// `client_id`.
@@ -60,7 +60,7 @@ pub struct Introspection {
 
 /// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenType {
+pub enum TokenKind {
     /// An access token.
     Access,
     /// A refresh token.
@@ -185,7 +185,7 @@ impl Authority {
             .and_then(|chain| chain.previous)
             .map_or(family.created_at, |p| p.spent_at);
         Ok(Some(Introspection {
-            token_type: TokenType::Refresh,
+            kind: TokenKind::Refresh,
             scopes,
             client: family.client,
             subject: family.subject,
@@ -208,7 +208,7 @@ impl Authority {
 
 fn access_introspection(claims: &AccessClaims, scopes: ScopeSet, as_of: Cursor) -> Introspection {
     Introspection {
-        token_type: TokenType::Access,
+        kind: TokenKind::Access,
         scopes,
         client: claims.client.clone(),
         subject: claims.subject.clone(),

@@ -61,7 +61,7 @@ pub use error::{
     JudgeError, RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchError,
 };
 pub use explain::{Ask, Asked, ExplainedDecision};
-pub use introspect::{Introspection, TokenType};
+pub use introspect::{Introspection, TokenKind};
 pub use issue::{IssueRequest, Issued};
 pub use judge::{Judged, NotGood, Wanted};
 pub use keys::PublishedKey;

@@ -4,7 +4,7 @@
 //! one atomic read-decide-write that asks the family again, and nothing is answered before that is durable.
 
 use tessera_core::{
-    AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
+    Audience, AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
     RequestId, RevokeReason, Scope, ScopeSet, Seconds, SecretHash, Timestamp, TokenId,
     family::{Presented, Refreshable, Refusal, Verdict},
 };
@@ -30,6 +30,8 @@ pub struct RefreshRequest {
     pub refresh_token: PresentedToken,
     /// Fewer scopes for this access token; empty: all of the family's.
     pub scopes: ScopeSet,
+    /// The audience that the caller takes the family to be for; none: whichever it is.
+    pub audience: Option<Audience>,
 }
 
 /// What a refresh gives.
@@ -197,6 +199,13 @@ impl Authority {
         family: &Family,
         decision: DecisionId,
     ) -> Result<Grant, RefreshError> {
+        if request
+            .audience
+            .as_ref()
+            .is_some_and(|asked| *asked != family.audience)
+        {
+            return Err(RefreshError::OtherAudience(family.audience.clone()));
+        }
         if let Some(beyond) = request.scopes.iter().find(|scope| !family.scopes.contains(scope)) {
             return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
         }

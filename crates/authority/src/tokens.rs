@@ -192,6 +192,7 @@ mod tests {
             request_id: None,
             refresh_token: token.clone(),
             scopes: ScopeSet::default(),
+            audience: None,
         };
         let shown = format!("{token:?} {request:?} {:?}", RevokeTarget::Token(token.clone()));
         assert!(!shown.contains("secret"), "{shown}");

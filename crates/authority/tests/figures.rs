@@ -156,6 +156,7 @@ async fn refresh_steadily(
             request_id: None,
             refresh_token: PresentedToken::new(token),
             scopes: ScopeSet::default(),
+            audience: None,
         };
         let began = Instant::now();
         let refreshed = authority.refresh(&principal, &request).await.unwrap();

@@ -54,6 +54,7 @@ pub(crate) fn introspect_response(response: &v1::IntrospectResponse) -> Value {
     json!({
         "active": true,
         "token_type": response.token_type,
+        "token_kind": response.token_kind,
         "scope": response.scope,
         "client_id": response.client_id,
         "sub": response.sub,

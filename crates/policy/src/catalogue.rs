@@ -21,6 +21,8 @@ pub struct Catalogue {
     realms: Vec<RealmName>,
     roles: Vec<RoleName>,
     audiences: Vec<Audience>,
+    /// Addresses of audiences, as OAuth clients name them (RFC 8707).
+    resources: BTreeMap<String, Audience>,
     templates: Vec<Template>,
     concrete: ScopeSet,
     tree: Node,
@@ -65,6 +67,25 @@ impl Catalogue {
     #[must_use]
     pub fn audiences(&self) -> &[Audience] {
         &self.audiences
+    }
+
+    /// The audience that an OAuth client means by this `resource` (RFC 8707): the one whose address it is, or whose
+    /// name.
+    #[must_use]
+    pub fn audience_of(&self, resource: &str) -> Option<&Audience> {
+        let named = || {
+            self.audiences
+                .iter()
+                .find(|audience| audience.as_str() == resource)
+        };
+        self.resources.get(resource).or_else(named)
+    }
+
+    /// The addresses of audiences in order, with the audience of each.
+    pub fn resources(&self) -> impl Iterator<Item = (&str, &Audience)> {
+        self.resources
+            .iter()
+            .map(|(uri, audience)| (uri.as_str(), audience))
     }
 
     /// The scopes in order as the catalogue writes them, with their parameters: `videos/{id}:play`.

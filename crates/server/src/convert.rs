@@ -3,7 +3,7 @@
 use prost_types::Timestamp as WireTimestamp;
 use tessera_authority::{
     Introspection, IssueRequest, Issued, PresentedToken, PublishedKey, RefreshRequest, Refreshed,
-    RevokeRequest, RevokeTarget, Revoked, Session, SessionsBy, TokenSet, TokenType,
+    RevokeRequest, RevokeTarget, Revoked, Session, SessionsBy, TokenKind, TokenSet,
 };
 use tessera_core::{
     ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyId, KeyStatus, RealmName, Refreshable, RequestId,
@@ -54,11 +54,13 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
         .list("scopes", &wire.scopes, SCOPES_MAX, Scope::parse)
         .into_iter()
         .collect();
-    let token = fields.token("refresh_token", wire.refresh_token);
+    // One that is too long is none of ours, as any other that can't be opened.
+    let token = fields.given("refresh_token", wire.refresh_token);
     fields.finish(token.map(|refresh_token| RefreshRequest {
         request_id,
         refresh_token: PresentedToken::new(refresh_token),
         scopes,
+        audience: None,
     }))
 }
 
@@ -68,12 +70,7 @@ pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
     catalogue.has_audience(&api).then_some(api)
 }
 
-pub(crate) fn token(field: &str, text: String) -> Result<String, Status> {
-    let mut fields = Fields::default();
-    let token = fields.token(field, text);
-    fields.finish(token)
-}
-
+/// Tokens to introspect. Whatever one of them is, the others are answered.
 pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, Status> {
     let mut fields = Fields::default();
     if texts.is_empty() || texts.len() > max {
@@ -83,11 +80,7 @@ pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, Stat
         );
         return fields.finish(None);
     }
-    let numbered = texts.into_iter().enumerate();
-    let tokens = numbered
-        .filter_map(|(index, text)| fields.token(&format!("tokens[{index}]"), text))
-        .collect::<Vec<_>>();
-    fields.finish(Some(tokens))
+    fields.finish(Some(texts))
 }
 
 pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, Status> {
@@ -255,9 +248,14 @@ pub(crate) fn introspect_response(introspection: Option<Introspection>) -> v1::I
     };
     v1::IntrospectResponse {
         active: true,
-        token_type: match active.token_type {
-            TokenType::Access => "access_token".to_owned(),
-            TokenType::Refresh => "refresh_token".to_owned(),
+        // Nobody accepts a refresh token as a bearer's.
+        token_type: match active.kind {
+            TokenKind::Access => "Bearer".to_owned(),
+            TokenKind::Refresh => String::new(),
+        },
+        token_kind: match active.kind {
+            TokenKind::Access => "access_token".to_owned(),
+            TokenKind::Refresh => "refresh_token".to_owned(),
         },
         scope: active.scopes.to_string(),
         client_id: active.client.to_string(),

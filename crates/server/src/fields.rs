@@ -91,6 +91,15 @@ impl Fields {
         }
     }
 
+    /// Something opaque that must be there.
+    pub(crate) fn given(&mut self, field: &str, text: String) -> Option<String> {
+        if text.is_empty() {
+            self.reject(field, "is empty");
+            return None;
+        }
+        Some(text)
+    }
+
     /// A token: opaque, but bounded.
     pub(crate) fn token(&mut self, field: &str, text: String) -> Option<String> {
         if text.is_empty() {

@@ -137,6 +137,15 @@ async fn not_found(request: Request) -> Response {
     Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
 }
 
+/// The answer to a method other than POST, at the path of an RPC.
+pub(crate) fn not_post() -> Response {
+    let detail = "this is the path of a gRPC method, which is called with POST";
+    let mut response = Problem::plain(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
 /// The answer to a request that is not gRPC, at the path of an RPC.
 pub(crate) fn not_grpc() -> Response {
     let detail = "this is the path of a gRPC method: send `content-type: application/grpc`";
@@ -159,28 +168,61 @@ async fn method_not_allowed() -> Response {
     .into_response()
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// Whether a request is gRPC with Protocol Buffers: `application/grpc`, or `application/grpc+proto`.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    let kind = kind.unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
-/// Whether the body is said to be UTF-8, or nothing is said: it is read as nothing else.
-fn is_utf8(headers: &HeaderMap) -> bool {
-    let types = headers.get_all(header::CONTENT_TYPE).iter();
-    let mut parameters = types.flat_map(|value| value.as_bytes().split(|byte| *byte == b';').skip(1));
-    parameters.all(|parameter| {
-        let mut halves = parameter.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
-        let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
-            return true;
-        };
+/// What the type of a body says of its characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    /// UTF-8; or nothing, as nothing else is read.
+    Utf8,
+    /// One of which the first 128 characters are ASCII.
+    LikeAscii,
+    Other,
+}
+
+impl Charset {
+    fn of(headers: &HeaderMap) -> Self {
+        let types = headers.get_all(header::CONTENT_TYPE).iter();
+        let parameters = types.flat_map(|value| value.as_bytes().split(|byte| *byte == b';').skip(1));
+        let mut charsets = parameters.filter_map(|parameter| {
+            let mut halves = parameter.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+            let (name, value) = (halves.next()?, halves.next()?);
+            name.eq_ignore_ascii_case(b"charset").then(|| Self::named(value))
+        });
+        match (charsets.next(), charsets.next()) {
+            (None, _) => Self::Utf8,
+            (Some(only), None) => only,
+            (Some(first), Some(second)) if first == second => first,
+            _ => Self::Other,
+        }
+    }
+
+    fn named(value: &[u8]) -> Self {
         let value = value.strip_prefix(b"\"").unwrap_or(value);
         let value = value.strip_suffix(b"\"").unwrap_or(value);
-        !name.eq_ignore_ascii_case(b"charset")
-            || [&b"utf-8"[..], b"utf8", b"us-ascii"]
-                .iter()
-                .any(|charset| charset.eq_ignore_ascii_case(value))
-    })
+        let name = String::from_utf8_lossy(value).to_ascii_lowercase();
+        match name.as_str() {
+            "utf-8" | "utf8" => Self::Utf8,
+            "us-ascii" | "ascii" | "latin1" => Self::LikeAscii,
+            name if name.starts_with("iso-8859-") || name.starts_with("windows-125") => Self::LikeAscii,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a body of these characters means the same as UTF-8.
+    fn is_utf8(self, body: &[u8]) -> bool {
+        match self {
+            Self::Utf8 => true,
+            Self::LikeAscii => body.is_ascii(),
+            Self::Other => false,
+        }
+    }
 }
 
 impl Visit {
@@ -192,13 +234,17 @@ impl Visit {
         if request.uri().query().is_some_and(|query| !query.is_empty()) {
             return Err(Unread::Query);
         }
-        if !is_utf8(request.headers()) {
+        let charset = Charset::of(request.headers());
+        if charset == Charset::Other {
             return Err(Unread::Charset);
         }
         let exchange = exchange(request.extensions()).map_err(|_| Unread::Broken)?;
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, exchange.route.message_bytes_max).await;
         let body = body.map_err(|error| Unread::of(&error))?;
+        if !charset.is_utf8(&body) {
+            return Err(Unread::Charset);
+        }
         Ok(Self {
             edge,
             exchange,

@@ -139,7 +139,7 @@ fn introspection(response: &IntrospectResponse) -> String {
     }
     let time = |seconds| tessera_core::Timestamp::from_seconds(seconds).to_rfc3339();
     table(&[
-        ("active", response.token_type.clone()),
+        ("active", response.token_kind.clone()),
         ("subject", response.sub.clone()),
         ("scopes", response.scope.clone()),
         ("roles", response.roles.join(" ")),

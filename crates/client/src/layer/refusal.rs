@@ -96,14 +96,16 @@ impl Refusal {
         };
         let (status, header): (_, Option<(HeaderName, HeaderValue)>) = match self {
             // No error code: the client may not have known that it needs a token.
-            Self::NoToken => (StatusCode::UNAUTHORIZED, challenge("Bearer")),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, challenge(r#"Bearer realm="tessera""#)),
             Self::NoGoodToken(_) => (
                 StatusCode::UNAUTHORIZED,
-                challenge(r#"Bearer error="invalid_token""#),
+                challenge(r#"Bearer realm="tessera", error="invalid_token""#),
             ),
             Self::NoScope(scope) => (
                 StatusCode::FORBIDDEN,
-                challenge(&format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)),
+                challenge(&format!(
+                    r#"Bearer realm="tessera", error="insufficient_scope", scope="{scope}""#
+                )),
             ),
             Self::Unlisted => (StatusCode::FORBIDDEN, None),
             Self::Stale { .. } => (

@@ -42,15 +42,15 @@ const fn unauthorized(challenge: &'static str) -> Refusal {
     }
 }
 
-const NO_TOKEN: Refusal = unauthorized("Bearer");
-const NOT_GOOD: Refusal = unauthorized(r#"Bearer error="invalid_token""#);
+const NO_TOKEN: Refusal = unauthorized(r#"Bearer realm="tessera""#);
+const NOT_GOOD: Refusal = unauthorized(r#"Bearer realm="tessera", error="invalid_token""#);
 const NO_SCOPE: Refusal = Refusal {
     grpc: (Code::PermissionDenied, "SCOPE_DENIED"),
     http: (
         StatusCode::FORBIDDEN,
         Some((
             header::WWW_AUTHENTICATE,
-            r#"Bearer error="insufficient_scope", scope="videos:read""#,
+            r#"Bearer realm="tessera", error="insufficient_scope", scope="videos:read""#,
         )),
     ),
 };

@@ -1,6 +1,6 @@
 //! Reads `catalogue.toml`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tessera_core::{Audience, NameError, RealmName, RoleName, Scope};
 
@@ -9,12 +9,15 @@ use crate::{
     code,
     diagnostic::{Findings, Place},
     document::{self, Entry, Table},
+    nearest::advice,
     own,
     quote::quote,
     text::Text,
 };
 
-const TABLES: [&str; 4] = ["realms", "roles", "scopes", "audiences"];
+const TABLES: [&str; 5] = ["realms", "roles", "scopes", "audiences", "resources"];
+/// The longest address of an audience, in bytes.
+const RESOURCE_BYTES_MAX: usize = 512;
 
 /// Reads the catalogue; what is wrong in it is left out and found.
 pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Option<Catalogue> {
@@ -28,7 +31,68 @@ pub(crate) fn read(text: &Text<'_>, findings: &mut Findings) -> Option<Catalogue
         ..Catalogue::default()
     };
     read_scopes(&root, &mut catalogue, findings);
+    catalogue.resources = read_resources(&root, &catalogue, findings);
     Some(catalogue)
+}
+
+/// The addresses of audiences; a catalogue may do without.
+fn read_resources(
+    root: &Table<'_>,
+    catalogue: &Catalogue,
+    findings: &mut Findings,
+) -> BTreeMap<String, Audience> {
+    let mut resources = BTreeMap::new();
+    let Some(table) = root.get("resources").and_then(|entry| entry.table(findings)) else {
+        return resources;
+    };
+    for entry in table.entries() {
+        if !is_resource(entry.key) {
+            let message = format!(
+                "{} is no address of an audience: expected an absolute URI without a fragment, such as \
+                 `https://api.example.org/`",
+                quote(entry.key)
+            );
+            findings.add(code::CATALOGUE_NAME, &entry.place, message);
+        }
+        let Some(name) = entry.text(findings) else {
+            continue;
+        };
+        match catalogue
+            .audiences
+            .iter()
+            .find(|audience| audience.as_str() == name)
+        {
+            Some(audience) => {
+                resources.insert(entry.key.to_owned(), audience.clone());
+            }
+            None => findings.advise(
+                code::CATALOGUE_NAME,
+                &entry.value_place(),
+                format!("the catalogue has no audience {}", quote(name)),
+                catalogue
+                    .nearest_audience(name)
+                    .map(|nearest| advice(name, &nearest)),
+            ),
+        }
+    }
+    resources
+}
+
+/// An absolute URI without a fragment (RFC 8707 §2), in visible ASCII.
+fn is_resource(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    is_scheme
+        && !rest.is_empty()
+        && text.len() <= RESOURCE_BYTES_MAX
+        && text
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !"\"#<>\\^`{|}".contains(c))
 }
 
 fn names<N: Ord>(
@@ -158,5 +222,55 @@ impl Template {
             })
             .collect();
         format!("{}:{}", segments.join("/"), self.action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_with(resources: &str) -> (Option<Catalogue>, Vec<(u32, String)>) {
+        let text = format!(
+            "realms.production = \"x\"\naudiences.api = \"x\"\nscopes.\"videos:read\" = \"x\"\nroles.\"role:a\" = \"x\"\n\
+             [resources]\n{resources}\n"
+        );
+        let mut findings = Findings::default();
+        let file = Text::read("catalogue.toml", text.as_bytes(), &mut findings).unwrap();
+        let catalogue = read(&file, &mut findings);
+        let found = findings.into_result().err();
+        let found = found.map_or_else(Vec::new, |error| error.diagnostics);
+        let found = found
+            .into_iter()
+            .map(|finding| (finding.line, finding.code.to_owned()));
+        (catalogue, found.collect())
+    }
+
+    #[test]
+    fn an_audience_has_addresses() {
+        let (catalogue, found) =
+            read_with("\"https://api.example.org/v1?a=b\" = \"api\"\n\"urn:x:api\" = \"api\"");
+        assert_eq!(found, []);
+        let catalogue = catalogue.unwrap();
+        for resource in ["https://api.example.org/v1?a=b", "urn:x:api", "api"] {
+            assert_eq!(catalogue.audience_of(resource).unwrap().as_str(), "api");
+        }
+        for other in ["https://api.example.org/v1", "API", "urn:x", ""] {
+            assert_eq!(catalogue.audience_of(other), None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_or_has_no_audience_is_refused() {
+        for wrong in [
+            "\"https://api.example.org/#top\" = \"api\"",
+            "\"api.example.org\" = \"api\"",
+            "\"/v1\" = \"api\"",
+            "\"https:\" = \"api\"",
+            "\"https://api.example.org/ \" = \"api\"",
+            "\"https://bücher.example/\" = \"api\"",
+            "\"https://api.example.org/\" = \"apy\"",
+        ] {
+            assert_eq!(read_with(wrong).1, [(6, "P023".to_owned())], "{wrong}");
+        }
     }
 }

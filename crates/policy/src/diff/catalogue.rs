@@ -28,6 +28,8 @@ pub enum CatalogueKind {
     Scope,
     /// `[audiences]`.
     Audience,
+    /// `[resources]`, with the audience.
+    Resource,
 }
 
 impl fmt::Display for CatalogueKind {
@@ -37,6 +39,7 @@ impl fmt::Display for CatalogueKind {
             Self::Role => "role",
             Self::Scope => "scope",
             Self::Audience => "audience",
+            Self::Resource => "resource",
         })
     }
 }
@@ -70,6 +73,8 @@ fn names(catalogue: &Catalogue) -> Vec<(CatalogueKind, String)> {
         .chain(audiences.map(|name| (CatalogueKind::Audience, name)))
         .map(|(kind, name)| (kind, name.to_owned()))
         .collect();
+    let resources = catalogue.resources();
+    names.extend(resources.map(|(uri, audience)| (CatalogueKind::Resource, format!("{uri} = {audience}"))));
     names.sort();
     names
 }

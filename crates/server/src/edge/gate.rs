@@ -4,7 +4,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{Router, body::Body};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tonic::{Code, Status};
 use tower::ServiceExt;
@@ -29,8 +29,7 @@ impl Edge {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         let route = Route::of(request.uri().path());
-        if route.shape != Shape::Http && !is_grpc(request.headers()) {
-            let response = endpoints::not_grpc();
+        if let Some(response) = no_call(&request) {
             let exchange = self.begin(route, &peer, request.headers(), None);
             return Ok(self.answer(Arc::new(exchange), response));
         }
@@ -150,10 +149,15 @@ pub(super) fn credential(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// The answer to what can't be a call at the path of an RPC.
+fn no_call(request: &Request<Incoming>) -> Option<Response<Body>> {
+    if !Route::is_rpc(request.uri().path()) {
+        return None;
+    }
+    if request.method() != Method::POST {
+        return Some(endpoints::not_post());
+    }
+    (!endpoints::is_grpc(request.headers())).then(endpoints::not_grpc)
 }
 
 #[cfg(test)]

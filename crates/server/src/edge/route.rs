@@ -2,7 +2,10 @@
 //!
 //! The table is explicit, so that no RPC is served without a limit: a test compares it with the contract.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use tessera_core::limits::TOKEN_BYTES_MAX;
 
@@ -67,6 +70,15 @@ impl Route {
         BY_PATH.get(path).copied().unwrap_or(&OTHER)
     }
 
+    /// Whether `path` is of a gRPC service that is served, though the service may have no such method.
+    pub(crate) fn is_rpc(path: &str) -> bool {
+        static SERVICES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+            let rpcs = ROUTES.iter().filter(|(_, route)| route.shape != Shape::Http);
+            rpcs.filter_map(|(path, _)| service(path)).collect()
+        });
+        service(path).is_some_and(|service| SERVICES.contains(service))
+    }
+
     const fn client(name: &'static str, message_bytes_max: usize) -> Self {
         Self {
             name,
@@ -111,6 +123,11 @@ impl Route {
             ..self
         }
     }
+}
+
+/// `package.Service` of `/package.Service/Method`.
+fn service(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split('/').next()
 }
 
 /// A request that names one thing, and little more.

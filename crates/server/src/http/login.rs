@@ -107,6 +107,7 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
             request_id: None,
             refresh_token: PresentedToken::new(login.refresh_token),
             scopes: ScopeSet::default(),
+            audience: None,
         };
         let token = request.refresh_token.expose();
         visit.edge.admit_credential(&visit.exchange, token)?;

@@ -94,13 +94,13 @@ fn metadata(edge: &Edge, realm: &Realm, base: &str) -> Value {
     let policy = edge.authority.policy();
     let scopes: Vec<_> = policy.catalogue().scopes().map(str::to_owned).collect();
     let methods = ["client_secret_basic", "client_secret_post"];
+    // An empty list must be left out (RFC 8414 §3.2): of response types, as there is no authorization endpoint.
     json!({
         "issuer": realm.issuer,
         "token_endpoint": format!("{base}/oauth2/token"),
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
         "revocation_endpoint": format!("{base}/oauth2/revoke"),
         "grant_types_supported": ["client_credentials", "refresh_token"],
-        "response_types_supported": [],
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,

@@ -8,9 +8,10 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tessera_authority::{IssueRequest, Principal, TokenSet};
+use tessera_authority::{IssueRequest, Principal, RefreshRequest, TokenSet};
+use tessera_core::{Audience, limits::TOKEN_BYTES_MAX};
 use tessera_proto::v1;
 use tonic::Status;
 use utoipa::ToSchema;
@@ -19,31 +20,38 @@ use super::Visit;
 use crate::{
     convert,
     edge::{Edge, log_revocation},
-    status::{self, IntoStatus},
+    status::IntoStatus,
 };
 
 mod client;
 mod error;
+mod form;
 
-use client::Credentials;
+use client::{Credentials, Scheme};
 use error::Failure;
 pub(super) use error::OAuthError;
+use form::Form;
 
 /// Asks for a refresh token, which RFC 6749 §4.4.3 advises against where nobody asks.
 const OFFLINE_ACCESS: &str = "offline_access";
 
 /// What `POST /oauth2/token` takes.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a form that is read parameter by parameter")]
 pub(super) struct TokenForm {
     /// `client_credentials` or `refresh_token`.
     grant_type: String,
     scope: Option<String>,
+    /// An audience of the catalogue.
     audience: Option<String>,
+    /// The address of an audience, as the catalogue has it, or its name (RFC 8707).
+    resource: Option<Vec<String>>,
     refresh_token: Option<String>,
 }
 
 /// What introspection and revocation take.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a form that is read parameter by parameter")]
 pub(super) struct TokenToLookAt {
     token: String,
 }
@@ -64,6 +72,10 @@ pub(super) struct TokenAnswer {
 #[expect(dead_code, reason = "describes an answer that is made member by member")]
 pub(super) struct IntrospectionAnswer {
     active: bool,
+    /// `Bearer`, of an access token.
+    token_type: Option<String>,
+    /// `access_token` or `refresh_token`.
+    token_kind: Option<String>,
     scope: Option<String>,
     client_id: Option<String>,
     sub: Option<String>,
@@ -87,9 +99,8 @@ pub(super) struct IntrospectionAnswer {
     )
 )]
 pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, principal| {
-        let form: TokenForm = form(&visit.body)?;
-        let tokens = match form.grant_type.as_str() {
+    answer(edge, request, async |visit, form, principal| {
+        let tokens = match form.required("grant_type")? {
             "client_credentials" => issue(&visit.edge, &principal, form).await?,
             "refresh_token" => refresh(&visit.edge, &principal, form).await?,
             _ => return Err(Failure::unsupported_grant_type()),
@@ -116,10 +127,10 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
     )
 )]
 pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, principal| {
-        let form: TokenToLookAt = form(&visit.body)?;
-        let token = convert::token("token", form.token)?;
-        let introspection = visit.edge.authority.introspect(&principal, &token).await;
+    answer(edge, request, async |visit, form, principal| {
+        // What is no token, the empty one included, is not active (RFC 7662 §2.2).
+        let token = form.present("token")?;
+        let introspection = visit.edge.authority.introspect(&principal, token).await;
         let introspection = introspection.map_err(IntoStatus::into_status)?;
         Ok(introspection_json(&convert::introspect_response(introspection)))
     })
@@ -143,10 +154,14 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
     )
 )]
 pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, principal| {
-        let form: TokenToLookAt = form(&visit.body)?;
+    answer(edge, request, async |visit, form, principal| {
+        let token = form.present("token")?;
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+            // No token, and so none that could be revoked: no error (RFC 7009 §2.2).
+            return Ok(json!({}));
+        }
         let wire = v1::RevokeRequest {
-            target: Some(v1::revoke_request::Target::Token(form.token)),
+            target: Some(v1::revoke_request::Target::Token(token.to_owned())),
             ..v1::RevokeRequest::default()
         };
         let request = convert::revoke_request(wire)?;
@@ -158,33 +173,31 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
     .await
 }
 
-async fn issue(edge: &Edge, principal: &Principal, form: TokenForm) -> Result<TokenSet, Status> {
-    let scopes = form.scope.unwrap_or_default();
+async fn issue(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
+    let scopes = form.one("scope")?.unwrap_or_default();
     let (offline, scopes): (Vec<_>, Vec<_>) = scopes
         .split(' ')
         .filter(|scope| !scope.is_empty())
         .partition(|scope| *scope == OFFLINE_ACCESS);
     let wire = v1::IssueRequest {
         scopes: scopes.into_iter().map(str::to_owned).collect(),
-        audience: form.audience.unwrap_or_default(),
+        audience: form.one("audience")?.unwrap_or_default().to_owned(),
         ..v1::IssueRequest::default()
     };
+    let request = convert::issue_request(&wire)?;
     let request = IssueRequest {
         without_refresh: offline.is_empty(),
-        ..convert::issue_request(&wire)?
+        audience: target(edge, form, request.audience)?,
+        ..request
     };
     let issued = edge.authority.issue(principal, &request).await;
-    issued
-        .map(|issued| issued.tokens)
-        .map_err(IntoStatus::into_status)
+    let issued = issued.map_err(IntoStatus::into_status)?;
+    Ok(issued.tokens)
 }
 
-async fn refresh(edge: &Edge, principal: &Principal, form: TokenForm) -> Result<TokenSet, Status> {
-    let Some(refresh_token) = form.refresh_token else {
-        let missing = ("refresh_token".to_owned(), "must be given".to_owned());
-        return Err(status::invalid_fields(vec![missing]));
-    };
-    let scopes = form.scope.unwrap_or_default();
+async fn refresh(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
+    let refresh_token = form.required("refresh_token")?.to_owned();
+    let scopes = form.one("scope")?.unwrap_or_default();
     let scopes = scopes
         .split(' ')
         .filter(|scope| !scope.is_empty() && *scope != OFFLINE_ACCESS);
@@ -193,10 +206,29 @@ async fn refresh(edge: &Edge, principal: &Principal, form: TokenForm) -> Result<
         refresh_token,
         scopes: scopes.map(str::to_owned).collect(),
     })?;
+    let request = RefreshRequest {
+        audience: target(edge, form, None)?,
+        ..request
+    };
     let refreshed = edge.authority.refresh(principal, &request).await;
-    refreshed
-        .map(|refreshed| refreshed.tokens)
-        .map_err(IntoStatus::into_status)
+    let refreshed = refreshed.map_err(IntoStatus::into_status)?;
+    Ok(refreshed.tokens)
+}
+
+/// The audience that `resource` names, as often as it comes (RFC 8707); else `audience`. They must agree, as a
+/// token is for one audience.
+fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option<Audience>, Failure> {
+    let policy = edge.authority.policy();
+    form.all("resource").try_fold(audience, |before, resource| {
+        let named = policy.catalogue().audience_of(resource);
+        let named = named.ok_or_else(|| Failure::invalid_target("a resource is not in the catalogue"))?;
+        match before {
+            Some(before) if before != *named => Err(Failure::invalid_target(
+                "a token is for one audience, and several are asked for",
+            )),
+            _ => Ok(Some(named.clone())),
+        }
+    })
 }
 
 /// A refusal before the request was read.
@@ -208,7 +240,7 @@ pub(super) fn refused(status: &Status) -> Response {
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    handle: impl AsyncFnOnce(&Visit, Principal) -> Result<Value, Failure>,
+    handle: impl AsyncFnOnce(&Visit, &Form, Principal) -> Result<Value, Failure>,
 ) -> Response {
     let visit = match Visit::read(edge, request).await {
         Ok(visit) => visit,
@@ -228,13 +260,16 @@ async fn answer(
     match answered.await {
         Ok(value) => no_store((StatusCode::OK, Json(value)).into_response()),
         // Without a failure of its own, the edge refused it: overload, or the time was over.
-        Err(status) => failure.unwrap_or_else(|| Failure::of(&status)).into_response(),
+        Err(status) => {
+            let failure = failure.unwrap_or_else(|| Failure::of(&status));
+            failure.shown(Scheme::of(&visit.headers)).into_response()
+        }
     }
 }
 
 async fn attend(
     visit: &Visit,
-    handle: impl AsyncFnOnce(&Visit, Principal) -> Result<Value, Failure>,
+    handle: impl AsyncFnOnce(&Visit, &Form, Principal) -> Result<Value, Failure>,
 ) -> Result<Value, Failure> {
     let kind = visit
         .headers
@@ -245,9 +280,10 @@ async fn attend(
             "the body must be a form: application/x-www-form-urlencoded",
         ));
     }
-    let credentials = Credentials::of(visit)?;
+    let form = Form::read(&visit.body)?;
+    let credentials = Credentials::of(visit, &form)?;
     let principal = credentials.let_in(visit).await?;
-    handle(visit, principal).await
+    handle(visit, &form, principal).await
 }
 
 fn is_form(content_type: &[u8]) -> bool {
@@ -257,14 +293,6 @@ fn is_form(content_type: &[u8]) -> bool {
         .unwrap_or_default();
     kind.trim_ascii()
         .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-}
-
-/// A body of `application/x-www-form-urlencoded`; a parameter that is given twice is refused, one that is
-/// not known is passed over (RFC 6749 §3.2).
-fn form<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    // Otherwise what is no UTF-8 would be read as something else.
-    let body = std::str::from_utf8(body).map_err(|_| Failure::invalid_request("the body must be UTF-8"))?;
-    serde_urlencoded::from_str(body).map_err(|error| Failure::invalid_request(&format!("{error}")))
 }
 
 fn no_store(mut response: Response) -> Response {
@@ -296,7 +324,7 @@ fn introspection_json(answer: &v1::IntrospectResponse) -> Value {
     }
     let mut json = json!({
         "active": true,
-        "token_type": answer.token_type,
+        "token_kind": answer.token_kind,
         "scope": answer.scope,
         "client_id": answer.client_id,
         "sub": answer.sub,
@@ -313,8 +341,11 @@ fn introspection_json(answer: &v1::IntrospectResponse) -> Value {
         "policy_revision": answer.policy_revision,
         "as_of": answer.as_of,
     });
-    if let (false, Some(members)) = (answer.jti.is_empty(), json.as_object_mut()) {
-        members.insert("jti".to_owned(), json!(answer.jti));
+    // What a refresh token has not.
+    let optional = [("jti", &answer.jti), ("token_type", &answer.token_type)];
+    if let Some(members) = json.as_object_mut() {
+        let given = optional.into_iter().filter(|(_, value)| !value.is_empty());
+        members.extend(given.map(|(name, value)| (name.to_owned(), json!(value))));
     }
     json
 }

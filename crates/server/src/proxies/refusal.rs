@@ -117,10 +117,10 @@ impl Refusal {
         let challenge = |text: &str| vec![(WWW_AUTHENTICATE, text.to_owned())];
         match self {
             // No error code: the client may not have known that it needs a token.
-            Self::NoToken => challenge("Bearer"),
-            Self::NoGoodToken(_) => challenge(r#"Bearer error="invalid_token""#),
+            Self::NoToken => challenge(r#"Bearer realm="tessera""#),
+            Self::NoGoodToken(_) => challenge(r#"Bearer realm="tessera", error="invalid_token""#),
             Self::NoScopes(missing) => challenge(&format!(
-                r#"Bearer error="insufficient_scope", scope="{missing}""#
+                r#"Bearer realm="tessera", error="insufficient_scope", scope="{missing}""#
             )),
             Self::Unlisted { .. } | Self::Misconfigured { .. } => Vec::new(),
             Self::Unsure(status) => {

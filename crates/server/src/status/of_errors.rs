@@ -217,6 +217,7 @@ impl IntoStatus for RefreshError {
             Self::Revoked(_) => sign_in_again(ErrorReason::SessionRevoked),
             Self::Reused => sign_in_again(ErrorReason::RefreshTokenReused),
             Self::WrongClient => status(Code::PermissionDenied, ErrorReason::BindingMismatch, message),
+            Self::OtherAudience(_) => field("audience", &message),
             Self::ScopeExceedsGrant(scope) => invalid(vec![("scopes".to_owned(), message)])
                 .metadata("scope", scope.to_string())
                 .status(Code::InvalidArgument, ErrorReason::ScopeExceedsGrant),

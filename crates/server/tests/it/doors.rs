@@ -417,7 +417,7 @@ async fn oauth_errors_are_those_of_the_standard() {
         .oauth_error(400, "invalid_scope");
     token(&asked("scope=vid\"eos"))
         .await
-        .oauth_error(400, "invalid_request");
+        .oauth_error(400, "invalid_scope");
     token("grant_type=client_credentials&audience=moon")
         .await
         .oauth_error(400, "invalid_target");

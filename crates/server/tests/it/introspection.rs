@@ -26,7 +26,7 @@ async fn checklist_24_and_25_the_not_entitled_see_inactive_and_nothing_else() {
     let refresh = refresh_token(issued.tokens.as_ref());
     let said = app.introspect(&refresh).await;
     assert_eq!(
-        (said.active, said.token_type.as_str(), said.generation),
+        (said.active, said.token_kind.as_str(), said.generation),
         (true, "refresh_token", 1)
     );
     assert_eq!(admin.introspect(&refresh).await, IntrospectResponse::default());
@@ -99,11 +99,7 @@ async fn many_are_answered_in_their_order() {
         results.iter().map(|r| r.active).collect::<Vec<_>>(),
         [false, true, false, true]
     );
-    for wrong in [
-        Vec::new(),
-        vec!["x".to_owned(); 101],
-        vec!["x".repeat(24 * 1024 + 1)],
-    ] {
+    for wrong in [Vec::new(), vec!["x".to_owned(); 101]] {
         let refused = app.tokens().introspect_many(many(wrong)).await.unwrap_err();
         assert_eq!(reason(&refused), "InvalidArgument / FIELD_INVALID");
     }

@@ -15,6 +15,7 @@ mod explaining;
 mod families;
 mod heavy;
 mod hostile;
+mod http_rules;
 mod introspection;
 mod issuing;
 mod listing;

@@ -30,7 +30,7 @@ const NAMES: [&str; 4] = [
     "x-tessera-scopes",
     "x-tessera-realm",
 ];
-const INVALID: &str = r#"Bearer error="invalid_token""#;
+const INVALID: &str = r#"Bearer realm="tessera", error="invalid_token""#;
 
 /// What a proxy asks.
 #[derive(Clone, Default)]
@@ -187,7 +187,7 @@ impl Told {
 
     fn lacks(&self, scopes: &str) {
         assert_eq!((self.status, self.problem.as_str()), (403, "SCOPE_DENIED"));
-        let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scopes}""#);
+        let challenge = format!(r#"Bearer realm="tessera", error="insufficient_scope", scope="{scopes}""#);
         assert_eq!(self.challenge, [challenge]);
     }
 
@@ -297,7 +297,10 @@ async fn no_token_is_asked_for_and_what_is_no_access_token_is_refused() {
             ..Question::default()
         };
         let told = question.ask(&world).await;
-        assert_eq!((told.status, told.challenge), (401, owned(["Bearer"])));
+        assert_eq!(
+            (told.status, told.challenge),
+            (401, owned([r#"Bearer realm="tessera""#]))
+        );
     }
     let issued = app.issue_for("user:ann").await;
     let good = access_token(issued.tokens.as_ref());
@@ -605,7 +608,7 @@ async fn raw_headers_are_read_one_by_one() {
     let two = Told::of_envoy(&check(&world, raw(&[one[0], one[0]])).await);
     two.is_no_good_token();
     let none = Told::of_envoy(&check(&world, raw(&[])).await);
-    assert_eq!(none.challenge, ["Bearer"]);
+    assert_eq!(none.challenge, [r#"Bearer realm="tessera""#]);
 }
 
 #[tokio::test]

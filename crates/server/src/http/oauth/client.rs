@@ -3,10 +3,9 @@
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
 use tessera_authority::{AuthenticateError, Principal};
 
-use super::{error::Failure, form};
+use super::{error::Failure, form::Form};
 use crate::{http::Visit, status::IntoStatus};
 
 /// What a client shows.
@@ -16,27 +15,54 @@ pub(super) struct Credentials {
     api_key: String,
 }
 
-#[derive(Deserialize)]
-struct InForm {
-    client_id: Option<String>,
-    client_secret: Option<String>,
+/// How a client that is refused is to authenticate: as it tried (RFC 6749 §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scheme {
+    #[default]
+    Basic,
+    Bearer,
+}
+
+impl Scheme {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let value = headers.get(header::AUTHORIZATION);
+        let scheme = value.and_then(|value| value.as_bytes().get(.."bearer".len()));
+        match scheme {
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer") => Self::Bearer,
+            _ => Self::Basic,
+        }
+    }
 }
 
 impl Credentials {
     /// Found in one place of the request.
-    pub(super) fn of(visit: &Visit) -> Result<Self, Failure> {
-        let in_form: InForm = form(&visit.body)?;
+    pub(super) fn of(visit: &Visit, form: &Form) -> Result<Self, Failure> {
+        let (id, secret) = (form.one("client_id")?, form.one("client_secret")?);
         let in_header = Self::in_header(&visit.headers)?;
-        match (in_header, in_form.client_secret) {
+        match (in_header, secret) {
             (Some(_), Some(_)) => Err(Failure::invalid_request(
                 "the client authenticates in the Authorization header or in the body, not in both",
             )),
-            (Some(credentials), None) => Ok(credentials),
+            (Some(shown), None) => shown.with_id(id),
             (None, Some(api_key)) => Ok(Self {
-                id: in_form.client_id,
-                api_key,
+                id: id.map(str::to_owned),
+                api_key: api_key.to_owned(),
             }),
             (None, None) => Err(refused()),
+        }
+    }
+
+    /// With the `client_id` of the form, which must be of the same client.
+    fn with_id(mut self, id: Option<&str>) -> Result<Self, Failure> {
+        match (&self.id, id) {
+            (Some(shown), Some(id)) if short(shown) != short(id) => Err(Failure::invalid_request(
+                "client_id is of another client than the Authorization header",
+            )),
+            (None, Some(id)) => {
+                self.id = Some(id.to_owned());
+                Ok(self)
+            }
+            _ => Ok(self),
         }
     }
 
@@ -46,11 +72,8 @@ impl Credentials {
             .edge
             .authenticate(&visit.exchange, Some(&self.api_key))
             .await?;
-        let is_itself = self.id.as_ref().is_none_or(|id| {
-            let name = principal.client().as_str();
-            id == name || name.strip_prefix("client:") == Some(id)
-        });
-        if is_itself {
+        let name = short(principal.client().as_str());
+        if self.id.as_ref().is_none_or(|id| short(id) == name) {
             return Ok(principal);
         }
         visit.edge.count_refusal(&visit.exchange)?;
@@ -82,6 +105,11 @@ impl Credentials {
         }
         basic(credential.trim()).map(Some).ok_or_else(refused)
     }
+}
+
+/// The name of a client, which may come with its prefix or without.
+fn short(name: &str) -> &str {
+    name.strip_prefix("client:").unwrap_or(name)
 }
 
 /// Both parts are form-encoded before they are joined (RFC 6749 §2.3.1).

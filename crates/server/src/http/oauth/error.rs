@@ -9,7 +9,7 @@ use serde::Serialize;
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::no_store;
+use super::{client::Scheme, no_store};
 use crate::{
     http::Unread,
     status::{self, Reading},
@@ -34,6 +34,8 @@ pub(super) struct Failure {
     /// The reason of the contract, as `ErrorInfo` has it.
     reason: Option<String>,
     retry_after: Option<u64>,
+    /// How the client tried to authenticate.
+    scheme: Scheme,
     /// What an RPC would have failed with, for the metrics.
     status: Status,
 }
@@ -51,9 +53,15 @@ impl Failure {
         )
     }
 
+    /// RFC 8707 §2.
+    pub(super) fn invalid_target(description: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_target", description)
+    }
+
     pub(super) fn of(status: &Status) -> Self {
         let reading = Reading::of(status);
         let (code, error) = match (status.code(), reading.reason.as_str()) {
+            (_, "FIELD_INVALID") => (StatusCode::BAD_REQUEST, of_fields(&reading)),
             (_, "CLIENT_AUTH_FAILED") => (StatusCode::UNAUTHORIZED, "invalid_client"),
             (Code::Unauthenticated, _) | (_, "BINDING_MISMATCH") => {
                 (StatusCode::BAD_REQUEST, "invalid_grant")
@@ -76,8 +84,14 @@ impl Failure {
             description: status.message().to_owned(),
             reason: Some(reading.reason),
             retry_after: reading.retry_after.map(|wait| wait.as_secs().max(1)),
+            scheme: Scheme::default(),
             status: status.clone(),
         }
+    }
+
+    /// The failure of a client that tried to authenticate so.
+    pub(super) fn shown(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -91,6 +105,7 @@ impl Failure {
             description: description.to_owned(),
             reason: None,
             retry_after: None,
+            scheme: Scheme::default(),
             status: status::invalid_fields(vec![(error.to_owned(), description.to_owned())]),
         }
     }
@@ -118,13 +133,31 @@ impl IntoResponse for Failure {
         let mut response = no_store((self.code, Json(body)).into_response());
         let headers = response.headers_mut();
         if self.code == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Basic realm=\"tessera\", charset=\"UTF-8\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            let challenge = match self.scheme {
+                Scheme::Basic => "Basic realm=\"tessera\", charset=\"UTF-8\"",
+                Scheme::Bearer => "Bearer realm=\"tessera\", error=\"invalid_token\"",
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+/// What the fields that are wrong are about.
+fn of_fields(reading: &Reading) -> &'static str {
+    let all = |name: &str| {
+        let mut fields = reading.violations.iter();
+        fields.all(|(field, _)| field.split('[').next() == Some(name))
+    };
+    if all("scopes") {
+        "invalid_scope"
+    } else if all("audience") {
+        "invalid_target"
+    } else {
+        "invalid_request"
     }
 }
 

@@ -154,13 +154,13 @@ fn charsets(door: &Door) -> Vec<Row> {
         " charset=\"UTF-8\"",
         "a=b; Charset=Utf-8",
         "charset=us-ascii",
+        "charset=iso-8859-1",
+        " charset=latin1",
     ];
     let right = right
         .iter()
         .map(|parameter| row(*parameter, with(&ask, parameter), told));
     let wrong = [
-        "charset=iso-8859-1",
-        " charset=latin1",
         "charset=utf-16",
         "charset=\"utf-16\"",
         "a=b ; CHARSET=utf-7",
@@ -296,7 +296,6 @@ fn no_form(needs: &str, good: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("null", "null".to_owned()),
         ("everything twice", format!("{good}&{good}")),
         ("twice, once escaped", format!("{good}&{escaped}=x")),
-        ("twice, once empty", format!("{needs}=&{good}")),
         (
             "credentials twice",
             format!("{good}&client_secret=a&client_secret=b"),
