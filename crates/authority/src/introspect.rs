@@ -104,7 +104,8 @@ impl Authority {
     }
 
     fn introspect_access(&self, principal: &Principal, token: &str, as_of: Cursor) -> Option<Introspection> {
-        // The authority's clock is the one that wrote the times: it gives no leeway.
+        // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
+        // backdated by, in case it was set back.
         let expected = Expectation {
             audience: None,
             realm: Some(principal.realm_name()),

@@ -54,7 +54,8 @@ impl Authority {
         let expected = Expectation {
             audience: Some(wanted.audience),
             realm: Some(&wanted.realm.name),
-            // The authority's clock is the one that wrote the times: it gives no leeway.
+            // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
+            // backdated by, in case it was set back.
             leeway: Seconds(0),
         };
         let verified = self.good_now(token, &expected)?;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use tessera_core::{
-    AccessClaims, Family, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Timestamp, TokenId,
+    AccessClaims, Family, NBF_BACKDATE, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Timestamp,
+    TokenId,
 };
 use tessera_token::{RefreshToken, access};
 use zeroize::Zeroizing;
@@ -163,7 +164,7 @@ impl Committed {
             issuer: realm.issuer.clone(),
             token_id,
             issued_at: at.floor_to_second(),
-            not_before: at.floor_to_second(),
+            not_before: at.floor_to_second().minus(NBF_BACKDATE),
             expires_at: family.access_until(at),
             scopes,
             generation: family.generation(),

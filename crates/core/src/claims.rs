@@ -5,8 +5,11 @@ use crate::{
     id::{FamilyId, PolicyRevision, TokenId},
     name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
     scope::ScopeSet,
-    time::Timestamp,
+    time::{Seconds, Timestamp},
 };
+
+/// How long before `iat` a token may be used: for services whose clock is late, and that allow for nothing.
+pub const NBF_BACKDATE: Seconds = Seconds(10);
 
 /// The claims of an access token, each already parsed into its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct AccessClaims {
     pub token_id: TokenId,
     /// `iat`, in whole seconds.
     pub issued_at: Timestamp,
-    /// `nbf`, in whole seconds.
+    /// `nbf`, in whole seconds: [`NBF_BACKDATE`] before `iat`.
     pub not_before: Timestamp,
     /// `exp`, in whole seconds.
     pub expires_at: Timestamp,
@@ -43,4 +46,13 @@ pub struct AccessClaims {
     pub policy: PolicyRevision,
     /// `bindings`: the labels of the family.
     pub bindings: Vec<Binding>,
+}
+
+impl AccessClaims {
+    /// From when on the token may be used.
+    #[must_use]
+    pub fn usable_from(&self) -> Timestamp {
+        // Of a token whose `nbf` is not backdated, the same.
+        self.not_before.max(self.issued_at.minus(NBF_BACKDATE))
+    }
 }

@@ -25,7 +25,7 @@ pub mod time;
 
 pub use api_key::{ApiKey, ApiKeyStatus};
 pub use audit::{AuditAction, AuditRecord};
-pub use claims::AccessClaims;
+pub use claims::{AccessClaims, NBF_BACKDATE};
 pub use clock::{Clock, ClockState, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime};
 pub use cursor::{Cursor, CursorTag, FilterDigest};
 pub use event::{Event, EventBody, EventKind, EventTarget, LEEWAY_MAX, Sequence};

@@ -39,7 +39,7 @@ pub enum VerifyError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` or `iat` lies ahead.
+    /// `nbf` lies ahead, or `iat` by more than `nbf` is backdated.
     #[error("the token is not valid yet")]
     NotYetValid,
     /// Issued for another service.
@@ -142,7 +142,7 @@ impl Verified {
         if now >= claims.expires_at.plus(expected.leeway) {
             return Err(VerifyError::Expired);
         }
-        if now.plus(expected.leeway) < claims.not_before.max(claims.issued_at) {
+        if now.plus(expected.leeway) < claims.usable_from() {
             return Err(VerifyError::NotYetValid);
         }
         if expected.realm.is_some_and(|realm| *realm != claims.realm) {

@@ -272,6 +272,15 @@ class Following(Case):
         self.assertEqual(reason(verifier, self.key.token(aud="player")), DenyReason.WRONG_AUDIENCE)
         self.assertEqual(reason(verifier, self.key.token(bindings=["x" * 24 * 1024])), DenyReason.MALFORMED)
 
+    def test_a_clock_that_is_late_accepts_a_new_token_without_leeway(self) -> None:
+        issued = now()
+        verifier, _ = self.ready(leeway=0, clock=lambda: issued - timedelta(seconds=10))
+        backdated = {"iat": issued, "nbf": issued - timedelta(seconds=10)}
+        self.assertTrue(allows(verifier, self.key.token(**backdated)))
+        self.assertTrue(allows(verifier, self.key.token(iat=issued, nbf=issued - HOUR)))
+        for late in ({"iat": issued, "nbf": issued}, {"iat": issued + timedelta(seconds=1), "nbf": issued - HOUR}):
+            self.assertEqual(reason(verifier, self.key.token(**late)), DenyReason.NOT_YET_VALID)
+
     def test_the_largest_token_that_is_issued_is_read(self) -> None:
         verifier, _ = self.ready()
         largest = self.key.token(

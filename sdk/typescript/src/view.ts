@@ -12,6 +12,8 @@ import type { VerifyingKey } from './wire.js'
  * How long a token waits for the place of the revocation log that it is of. An answer to a ping takes milliseconds.
  */
 const CATCH_UP_MAX_MS = 500
+/** How long before `iat` a token may be used, which is what the authority backdates `nbf` by. */
+const NBF_BACKDATE_MS = 10_000
 
 /** What is accepted. */
 export interface Accepted {
@@ -154,7 +156,7 @@ export class View {
     if (now > key.notAfter || now >= expiresAt + leewayMs || expiresAt < this.forgottenThrough) {
       return deny('expired')
     }
-    if (now + leewayMs < Math.max(claims.notBefore.getTime(), claims.issuedAt.getTime())) {
+    if (now + leewayMs < Math.max(claims.notBefore.getTime(), claims.issuedAt.getTime() - NBF_BACKDATE_MS)) {
       return deny('not_yet_valid')
     }
     const another = this.#forAnother(claims)

@@ -341,6 +341,16 @@ it('refuses what a key may not say', async () => {
   assert.equal(reason(verifier, key.token({ aud: 'player' })), 'wrong_audience')
 })
 
+it('accepts a new token without leeway by a clock that is late', async () => {
+  const issued = Math.floor(Date.now() / 1000) * 1000
+  const at = (seconds: number) => new Date(issued + seconds * 1000).toISOString()
+  const [verifier] = await ready([], { leewayMs: 0, clock: () => issued - 10_000 })
+  assert.ok(allows(verifier, key.token({ iat: at(0), nbf: at(-10) })))
+  assert.ok(allows(verifier, key.token({ iat: at(0), nbf: at(-3600) })))
+  assert.equal(reason(verifier, key.token({ iat: at(0), nbf: at(0) })), 'not_yet_valid')
+  assert.equal(reason(verifier, key.token({ iat: at(1), nbf: at(-3600) })), 'not_yet_valid')
+})
+
 it('reads the largest token that is issued', async () => {
   const [verifier] = await ready()
   const numbered = (count: number, text: (number: string) => string) =>

@@ -106,6 +106,20 @@ async fn many_are_answered_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_new_token_is_active_by_a_clock_that_was_set_back_a_little() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    let access = access_token(issued.tokens.as_ref());
+    let said = app.introspect(&access).await;
+    assert_eq!(said.nbf, said.iat - 10);
+    world.clock.advance_millis(-10_000);
+    assert!(app.introspect(&access).await.active);
+    world.clock.advance_millis(-3_600_000);
+    assert!(!app.introspect(&access).await.active);
+}
+
+#[tokio::test]
 async fn a_caller_can_insist_on_freshness() {
     let server_key = ServerKey::generate().unwrap();
     let same_key = ServerKey::parse(&server_key.to_paserk()).unwrap();

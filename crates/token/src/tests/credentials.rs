@@ -3,8 +3,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use tessera_core::{
-    AccessClaims, ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyStatus, PolicyRevision, RealmKind,
-    RealmName, RequestId, RoleName, Scope, Seconds, Sequence, Subject, Timestamp, TokenId,
+    AccessClaims, ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyStatus, NBF_BACKDATE, PolicyRevision,
+    RealmKind, RealmName, RequestId, RoleName, Scope, Seconds, Sequence, Subject, Timestamp, TokenId,
 };
 
 use crate::{
@@ -167,6 +167,36 @@ fn checklist_17_time_is_checked_with_a_bounded_leeway() {
         at(now().minus(leeway).plus_millis(-1)),
         Err(VerifyError::NotYetValid)
     );
+}
+
+#[test]
+fn a_clock_that_is_late_accepts_a_new_token_without_leeway() {
+    let world = world();
+    let expected = Expectation {
+        leeway: Seconds(0),
+        ..ANY
+    };
+    let backdated = AccessClaims {
+        not_before: now().minus(NBF_BACKDATE),
+        ..claims()
+    };
+    let issued_later = AccessClaims {
+        issued_at: now().plus(Seconds(1)),
+        ..backdated.clone()
+    };
+    for (claims, late, is_usable) in [
+        (&backdated, NBF_BACKDATE, true),
+        (&backdated, Seconds(NBF_BACKDATE.0 + 1), false),
+        (&claims(), Seconds(0), true),
+        (&claims(), Seconds(1), false),
+        (&issued_later, NBF_BACKDATE, false),
+    ] {
+        let token = access::sign(claims, &world.signer).unwrap();
+        let verified = access::verify(&token, &world.keyring, &expected, now().minus(late));
+        let usable = verified.map(|_| ());
+        let wanted = is_usable.then_some(()).ok_or(VerifyError::NotYetValid);
+        assert_eq!(usable, wanted, "{late}");
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ from tessera.wire import VerifyingKey
 #: How long a token waits for the place of the revocation log that it is of, in seconds. An answer to a ping takes
 #: milliseconds.
 _CATCH_UP_MAX = 0.5
+#: How long before `iat` a token may be used, which is what the authority backdates `nbf` by.
+NBF_BACKDATE = timedelta(seconds=10)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -177,7 +179,7 @@ class View:
         claims, leeway, now = signed.claims, self.options.leeway, self.options.clock()
         if not signed.key.verifies_at(now) or now >= claims.expires_at + leeway:
             raise _Denied(DenyReason.EXPIRED)
-        if now + leeway < max(claims.not_before, claims.issued_at):
+        if now + leeway < max(claims.not_before, claims.issued_at - NBF_BACKDATE):
             raise _Denied(DenyReason.NOT_YET_VALID)
         self.check_for_whom(claims)
 
