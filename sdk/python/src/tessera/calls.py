@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
+from tessera import forking
 from tessera.connection import Connection
-from tessera.errors import CallError, PassingError, call_error
+from tessera.errors import CallError, ClosedError, PassingError, call_error
 from tessera.retry import Backoff
 from tessera.v1 import key_service_pb2 as keys_pb
 from tessera.v1 import revocation_service_pb2 as revocations_pb
@@ -50,20 +53,92 @@ class Answered(Generic[Answer]):
     sent_at: float
 
 
+class _Services:
+    """The services of one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.tokens: Any = TokenServiceStub(channel)
+        self.revocations: Any = RevocationServiceStub(channel)
+        self.keys: Any = KeyServiceStub(channel)
+
+
+class _Line:
+    """The services of an authority, on a channel that is made when it is needed, closed before each fork, and made
+    anew after it: neither process can use one from before."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._condition = threading.Condition()
+        # Guarded by the condition.
+        self._services: _Services | None = None
+        self._users = 0
+        self._is_paused = False
+        self.is_closed = False
+        #: How many forks there were.
+        self.forks = 0
+
+    @contextmanager
+    def services(self) -> Iterator[_Services]:
+        """The services, for one call; waits while a fork is under way."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._is_paused)
+            if self.is_closed:
+                raise ClosedError("the client is closed")
+            if self._services is None:
+                self._services = _Services(self._connection.channel())
+            services = self._services
+            self._users += 1
+        try:
+            yield services
+        finally:
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    def close(self) -> None:
+        """Closes the channel; calls that are under way end."""
+        with self._condition:
+            self.is_closed = True
+        self._hang_up()
+
+    def pause(self) -> None:
+        with self._condition:
+            self._is_paused = True
+            self.forks += 1
+        self._hang_up()
+
+    def wait_paused(self, ends_at: float) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: self._users == 0, max(0.0, ends_at - time.monotonic()))
+
+    def resume(self, is_child: bool) -> None:
+        if is_child:
+            self._condition = threading.Condition()
+            self._users = 0
+        with self._condition:
+            self._is_paused = False
+            self._condition.notify_all()
+
+    def _hang_up(self) -> None:
+        with self._condition:
+            services, self._services = self._services, None
+        if services is not None:
+            services.channel.close()
+
+
 class Client:
-    """Calls an authority. Threads share it.
+    """Calls an authority. Threads share it, and so do a process and what it forks.
 
     UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
     authority asks; nothing else is. Every call raises `CallError`.
     """
 
     def __init__(self, connection: Connection, options: ClientOptions = ClientOptions()) -> None:
-        self._options = options
+        self.options = options
         self._credential = connection.credential
-        self._channel = connection.channel()
-        self._tokens = TokenServiceStub(self._channel)
-        self._revocations = RevocationServiceStub(self._channel)
-        self._keys = KeyServiceStub(self._channel)
+        self._line = _Line(connection)
+        forking.start(self._line)
 
     def issue(self, request: tokens_pb.IssueRequest) -> tokens_pb.IssueResponse:
         """Starts a session. Without a `request_id` it gets a random one, so that a retry whose first
@@ -76,19 +151,19 @@ class Client:
 
     def introspect(self, request: tokens_pb.IntrospectRequest) -> tokens_pb.IntrospectResponse:
         """Asks what a token says, and whether it is active; an inactive token is no error."""
-        answered: Answered[tokens_pb.IntrospectResponse] = self._retried(self._tokens.Introspect, request)
+        answered: Answered[tokens_pb.IntrospectResponse] = self._retried(lambda services: services.tokens.Introspect, request)
         return answered.answer
 
     def revoke(self, request: tokens_pb.RevokeRequest) -> tokens_pb.RevokeResponse:
         """Ends a token, a session, or everything of a subject, client, API key, binding, key or realm."""
-        answered: Answered[tokens_pb.RevokeResponse] = self._retried(self._tokens.Revoke, request)
+        answered: Answered[tokens_pb.RevokeResponse] = self._retried(lambda services: services.tokens.Revoke, request)
         return answered.answer
 
     def await_propagation(self, cursor: str) -> revocations_pb.AwaitPropagationResponse:
         """Answers when every required subscriber has the place of `cursor`, or refuses by itself."""
         request = revocations_pb.AwaitPropagationRequest(cursor=cursor)
         answered: Answered[revocations_pb.AwaitPropagationResponse] = self._retried(
-            self._revocations.AwaitPropagation, request
+            lambda services: services.revocations.AwaitPropagation, request
         )
         return answered.answer
 
@@ -96,14 +171,16 @@ class Client:
         """All verifying keys of a realm."""
 
         def page(request: keys_pb.ListKeysRequest) -> keys_pb.ListKeysResponse:
-            answered: Answered[keys_pb.ListKeysResponse] = self._retried(self._keys.ListKeys, request)
+            answered: Answered[keys_pb.ListKeysResponse] = self._retried(
+                lambda services: services.keys.ListKeys, request
+            )
             return answered.answer
 
         return all_keys(page, realm)
 
     def close(self) -> None:
         """Closes the connection."""
-        self._channel.close()
+        self._line.close()
 
     def issue_timed(self, request: tokens_pb.IssueRequest) -> Answered[tokens_pb.IssueResponse]:
         """As `issue`, with when the request was sent."""
@@ -111,22 +188,35 @@ class Client:
             named = tokens_pb.IssueRequest(request_id=str(uuid.uuid4()))
             named.MergeFrom(request)
             request = named
-        return self._retried(self._tokens.Issue, request)
+        return self._retried(lambda services: services.tokens.Issue, request)
 
     def refresh_timed(self, request: tokens_pb.RefreshRequest) -> Answered[tokens_pb.RefreshResponse]:
         """As `refresh`, with when the request was sent."""
-        return self._retried(self._tokens.Refresh, request)
+        return self._retried(lambda services: services.tokens.Refresh, request)
 
-    def _retried(self, method: Callable[..., Answer], request: Request) -> Answered[Answer]:
-        ends_at = time.monotonic() + self._options.deadline
-        backoff = Backoff(self._options.backoff, self._options.backoff_max)
+    def _retried(self, method: Callable[[_Services], Callable[..., Answer]], request: Request) -> Answered[Answer]:
+        ends_at = time.monotonic() + self.options.deadline
+        backoff = Backoff(self.options.backoff, self.options.backoff_max)
         while True:
+            forks = self._line.forks
             sent_at = time.monotonic()
             try:
-                answer = method(request, timeout=ends_at - sent_at, metadata=self._credential)
+                with self._line.services() as services:
+                    timeout = max(0.0, ends_at - sent_at)
+                    answer = method(services)(request, timeout=timeout, metadata=self._credential)
                 return Answered(answer, sent_at)
             except grpc.RpcError as error:
                 failure = call_error(error)
+            except ValueError:
+                # The channel was closed between the two.
+                if self._line.forks == forks:
+                    raise ClosedError("the client is closed") from None
+                continue
+            if failure.code is grpc.StatusCode.CANCELLED and self._line.forks != forks:
+                # A fork ended it; every call here may be sent again.
+                continue
+            if failure.code is grpc.StatusCode.CANCELLED and self._line.is_closed:
+                raise ClosedError("the client is closed")
             wait = max(backoff.wait(), failure.retry_after or 0)
             if not failure.is_retried or time.monotonic() + wait >= ends_at:
                 raise failure

@@ -133,6 +133,13 @@ class Session:
         """Runs to the end of the stream."""
         reading = threading.Thread(target=_read, args=(self._call, self._inbox), name="tessera-watch", daemon=True)
         reading.start()
+        try:
+            return self._run()
+        finally:
+            self._close()
+            reading.join()
+
+    def _run(self) -> End:
         self._view.on_unknown_key = self._ask_for_keys
         self._view.on_ahead = self._ask_for_place
         try:
@@ -146,11 +153,11 @@ class Session:
         finally:
             self._view.on_unknown_key = lambda: None
             self._view.on_ahead = lambda: None
-            self._close()
 
     def stop(self) -> None:
-        """Ends it from another thread."""
+        """Ends it from another thread, whatever it waits for."""
         self._call.cancel()
+        self._channel.close()
 
     def _close(self) -> None:
         self._call.cancel()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
+from tessera import forking
 from tessera.calls import Client, protocol_error
 from tessera.errors import CallError, ClosedError, PassingError, SignInError
 from tessera.retry import Backoff
@@ -107,7 +108,7 @@ class TokenSource:
     def __init__(self, client: Client, request: TokenRequest = TokenRequest()) -> None:
         self._renewer = _Renewer(client, request)
         self.close = weakref.finalize(self, self._renewer.stop)
-        threading.Thread(target=self._renewer.run, name="tessera-tokens", daemon=True).start()
+        forking.start(self._renewer)
 
     def token(self) -> AccessToken:
         """A valid token: at once where there is one, else when the call under way has answered.
@@ -154,16 +155,38 @@ class _Renewer:
         self._request = request
         self._refresh_token = ""
         self._backoff = Backoff(_BACKOFF, _BACKOFF_MAX)
-        lock = threading.Lock()
-        #: For callers, and for the thread: waking all callers for each that comes would be a stampede too.
-        self._answered = threading.Condition(lock)
-        self._asked = threading.Condition(lock)
+        self._make_locks()
+        self._thread: threading.Thread | None = None
         # Guarded by the lock.
         self._state: AccessToken | _Failed | None = None
         self._published = 0
         self._is_asked = False
         self._is_stopped = False
         self._invalidated_at = -math.inf
+
+    def _make_locks(self) -> None:
+        lock = threading.Lock()
+        #: For callers, and for the thread: waking all callers for each that comes would be a stampede too.
+        self._answered = threading.Condition(lock)
+        self._asked = threading.Condition(lock)
+
+    # === around a fork ===
+
+    def pause(self) -> None:
+        """Only its client uses gRPC."""
+
+    def wait_paused(self, ends_at: float) -> bool:
+        return True
+
+    def resume(self, is_child: bool) -> None:
+        if is_child:
+            self._make_locks()
+            # The session goes on in the parent. Two that spend its refresh tokens would look like a theft; the access
+            # token is as good here.
+            self._refresh_token = ""
+        if not self._is_stopped and (is_child or self._thread is None):
+            self._thread = threading.Thread(target=self.run, name="tessera-tokens", daemon=True)
+            self._thread.start()
 
     # === what callers do ===
 
@@ -208,9 +231,15 @@ class _Renewer:
 
     def run(self) -> None:
         try:
-            self._wait_until_asked()
+            held = self.held()
+            if held:
+                self._rest_until(held.renews_at)
+            else:
+                self._wait_until_asked()
             while not self._is_stopped:
                 self._renew()
+        except ClosedError:
+            _log.info("the client of a source of tokens was closed")
         finally:
             # However this thread ends, nobody waits for it.
             self.stop()

@@ -8,6 +8,7 @@ verifier knows how stale it may be without synchronized clocks, and refuses beyo
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tessera import claims as claims_of
-from tessera import paseto
+from tessera import forking, paseto
 from tessera.calls import Client, ClientOptions
 from tessera.connection import Connection
 from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
@@ -30,6 +31,7 @@ _log = logging.getLogger("tessera")
 #: A caller waits for the answer about its token, and most of the time that a verifier is stale the authority is
 #: not there to ask.
 _INTROSPECT = ClientOptions(deadline=2)
+_SUBSCRIBER_MAX = 64
 _SUBSCRIBER = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -85,7 +87,7 @@ class Verifier:
         self._client = Client(connection, calls)
         follower = _Follower(Following(self._view, connection, subscriber, required))
         self.close = weakref.finalize(self, follower.stop)
-        threading.Thread(target=follower.run, name="tessera-verifier", daemon=True).start()
+        forking.start(follower)
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Waits until there are keys, a first snapshot, and an answer that says how fresh it is. False where
@@ -140,33 +142,64 @@ class Verifier:
 
 
 class _Follower:
-    """One session after another; knows nothing of the verifier, so that losing that ends this."""
+    """One session after another, in a thread that ends before each fork and starts anew after it; knows nothing of
+    the verifier, so that losing that ends this."""
 
     def __init__(self, following: Following) -> None:
         self._following = following
-        self._stopped = threading.Event()
+        self._subscriber = following.subscriber
+        self._is_stopped = False
+        #: Set: the thread is to end.
+        self._interrupted = threading.Event()
         self._session: Session | None = None
+        self._thread: threading.Thread | None = None
 
-    def run(self) -> None:
-        while not self._stopped.is_set():
-            session = Session(self._following)
-            self._session = session
-            if self._stopped.is_set():
+    def stop(self) -> None:
+        self._is_stopped = True
+        self.pause()
+
+    def pause(self) -> None:
+        self._interrupted.set()
+        session = self._session
+        if session:
+            session.stop()
+
+    def wait_paused(self, ends_at: float) -> bool:
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, ends_at - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def resume(self, is_child: bool) -> None:
+        if is_child:
+            self._following.view.resume_in_child()
+            self._following.subscriber = _name_in_child(self._subscriber)
+        if not self._is_stopped:
+            self._interrupted = threading.Event()
+            self._thread = threading.Thread(target=self._run, name="tessera-verifier", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        interrupted = self._interrupted
+        while not interrupted.is_set():
+            self._session = session = Session(self._following)
+            if interrupted.is_set():
                 session.stop()
             end = session.run()
-            if self._stopped.is_set():
+            self._session = None
+            if interrupted.is_set():
                 return
             if end.starts_again:
                 self._following.place = None
             _log.warning("following the revocations was interrupted: %s", end.problem)
             self._following.view.problem = end.problem
-            self._stopped.wait(self._following.backoff.wait())
+            interrupted.wait(self._following.backoff.wait())
 
-    def stop(self) -> None:
-        self._stopped.set()
-        session = self._session
-        if session:
-            session.stop()
+
+def _name_in_child(subscriber: str) -> str:
+    """Two verifiers that run at once must not share a name."""
+    suffix = f":{os.getpid()}"
+    return subscriber and subscriber[: _SUBSCRIBER_MAX - len(suffix)] + suffix
 
 
 def _check(

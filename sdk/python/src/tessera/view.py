@@ -88,6 +88,15 @@ class View:
         self.known = Known()
         self._keys = _Keys({}, options.cache_capacity)
 
+    def resume_in_child(self) -> None:
+        """After a fork: threads that do not exist here may hold the locks."""
+        is_ready, self.ready = self.ready.is_set(), threading.Event()
+        if is_ready:
+            self.ready.set()
+        self.lock = threading.Lock()
+        self.heard = threading.Condition(self.lock)
+        self._keys.resume_in_child()
+
     def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
         """Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
         token of an unknown key."""
@@ -221,6 +230,10 @@ class _Keys:
         self.ring = ring
         self._capacity = capacity
         self._verified: dict[bytes, _Signed] = {}
+        self._lock = threading.Lock()
+
+    def resume_in_child(self) -> None:
+        """As in `View`."""
         self._lock = threading.Lock()
 
     def signed(self, token: str, digest: bytes) -> _Signed | None:
