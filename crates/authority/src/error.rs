@@ -142,6 +142,12 @@ pub enum IssueError {
     /// The access token would be too long.
     #[error(transparent)]
     TokenTooLarge(#[from] TokenTooLarge),
+    /// The client has as many sessions as it may.
+    #[error("this client has {sessions_max} sessions, as many as it may (sessions_per_client_max)")]
+    SessionsUsed {
+        /// How many it may have.
+        sessions_max: u64,
+    },
     /// The request id was used for another request.
     #[error("the request id was used for another request within 10 minutes")]
     IdempotencyMismatch,
@@ -180,6 +186,9 @@ pub enum RefreshError {
     /// A spent token: the session is revoked now.
     #[error("the refresh token was used before: the session is revoked")]
     Reused,
+    /// A retry within the grace window, after as many as may be answered.
+    #[error("the refresh token was sent again too often: use the token of an answer that you had")]
+    ReplaysUsed,
     /// The session belongs to another client.
     #[error("the session belongs to another client")]
     WrongClient,

@@ -75,6 +75,7 @@ enum Outcome {
     Refreshed,
     Ended,
     CredentialEnded,
+    SessionsUsed,
     PolicyChanged,
 }
 
@@ -139,6 +140,7 @@ impl Authority {
             request: request.request_id,
             denied: grant.denied_scopes(),
             decision,
+            sessions_max: principal.realm().limits.sessions_per_client_max,
             family,
             token_id,
             now,
@@ -151,6 +153,10 @@ impl Authority {
             Outcome::Ended => return Err(IssueError::SessionEnded),
             Outcome::Refreshed => return Err(IssueError::AlreadyRefreshed),
             Outcome::CredentialEnded => return Err(IssueError::CredentialEnded),
+            Outcome::SessionsUsed => {
+                let sessions_max = principal.realm().limits.sessions_per_client_max;
+                return Err(IssueError::SessionsUsed { sessions_max });
+            }
             Outcome::PolicyChanged => return Ok(None),
         };
         let (family, revision) = (committed.family.id, committed.policy.clone());
@@ -253,6 +259,7 @@ struct Beginning {
     request: Option<RequestId>,
     denied: ScopeSet,
     decision: DecisionId,
+    sessions_max: u64,
     now: Timestamp,
 }
 
@@ -269,14 +276,19 @@ impl Beginning {
             // Revoked since the caller was let in: its revocation ended what it began, this included.
             return Ok(Outcome::CredentialEnded);
         }
+        if let Some((key, digest)) = &self.idempotency
+            && let Some(record) = tx.request(key)?.filter(|record| self.now < record.expires_at)
+        {
+            return if record.digest == *digest {
+                self.repeat(tx, record.family)
+            } else {
+                Ok(Outcome::Mismatch)
+            };
+        }
+        if tx.sessions_of(&self.family.realm, &self.family.client)? >= self.sessions_max {
+            return Ok(Outcome::SessionsUsed);
+        }
         if let Some((key, digest)) = &self.idempotency {
-            if let Some(record) = tx.request(key)?.filter(|record| self.now < record.expires_at) {
-                return if record.digest == *digest {
-                    self.repeat(tx, record.family)
-                } else {
-                    Ok(Outcome::Mismatch)
-                };
-            }
             let record = RequestRecord {
                 digest: *digest,
                 family: self.family.id,

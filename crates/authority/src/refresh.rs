@@ -499,6 +499,7 @@ impl From<Refusal> for RefreshError {
             Refusal::ExpiredIdle | Refusal::ExpiredAbsolute => Self::Expired,
             Refusal::WrongSecret | Refusal::NotRefreshable => Self::Invalid,
             Refusal::Ahead => Self::Ahead,
+            Refusal::ReplaysUsed => Self::ReplaysUsed,
         }
     }
 }

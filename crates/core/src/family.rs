@@ -6,6 +6,7 @@
 //! |---|---|
 //! | generation `n`, secret right | [`Verdict::Rotate`] to `n + 1` |
 //! | `n - 1`, secret right, within the grace window, replays left | [`Verdict::Replay`]: the same successor |
+//! | `n - 1`, secret right, within the grace window, no replays left | refused ([`Refusal::ReplaysUsed`]); the family is untouched |
 //! | `n - 1` otherwise, or any earlier generation | [`Verdict::Reuse`]: the family must be revoked |
 //! | later than `n` | refused ([`Refusal::Ahead`]): the store was restored from a backup |
 //! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); the family is untouched |
@@ -205,6 +206,8 @@ pub enum Refusal {
     Ahead,
     /// The family never had a refresh token.
     NotRefreshable,
+    /// A retry within the grace window, after as many as may be answered. That is no theft.
+    ReplaysUsed,
 }
 
 /// What a policy that is put in force does to a family.
@@ -407,10 +410,12 @@ impl Chain {
             Some(previous) if token.generation.saturating_add(1) == self.generation => {
                 if previous.hash != token.secret {
                     Verdict::Refuse(Refusal::WrongSecret)
-                } else if previous.allows_replay(limits, now) {
+                } else if !previous.is_in_grace(limits, now) {
+                    Verdict::Reuse
+                } else if previous.replays < limits.grace_replays_max {
                     Verdict::Replay
                 } else {
-                    Verdict::Reuse
+                    Verdict::Refuse(Refusal::ReplaysUsed)
                 }
             }
             _ => Verdict::Reuse,
@@ -420,11 +425,9 @@ impl Chain {
 
 impl Previous {
     /// A clock that went backwards keeps the window open: the number of replays bounds it still.
-    fn allows_replay(&self, limits: &RealmLimits, now: Timestamp) -> bool {
+    fn is_in_grace(&self, limits: &RealmLimits, now: Timestamp) -> bool {
         let window_millis = i64::from(limits.grace.0) * 1000;
-        limits.grace.0 > 0
-            && now.millis_since(self.spent_at) <= window_millis
-            && self.replays < limits.grace_replays_max
+        limits.grace.0 > 0 && now.millis_since(self.spent_at) <= window_millis
     }
 }
 

@@ -79,8 +79,11 @@ pub struct RealmLimits {
     pub session_ttl_max: Seconds,
     /// How long a retry of the last refresh gives the same successor; 0 turns it off.
     pub grace: Seconds,
-    /// How often, within the grace window.
+    /// How often, within the grace window. Further retries within it are refused and end nothing.
     pub grace_replays_max: u8,
+    /// How many sessions the store keeps for each client. Ended ones count until no verifier could accept a token
+    /// of theirs.
+    pub sessions_per_client_max: u64,
 }
 
 impl RealmLimits {
@@ -96,7 +99,8 @@ impl Default for RealmLimits {
             idle_ttl: Seconds::days(30),
             session_ttl_max: Seconds::days(90),
             grace: Seconds(10),
-            grace_replays_max: 5,
+            grace_replays_max: 20,
+            sessions_per_client_max: 1_000_000,
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_authority::Options;
 use tessera_core::{
-    OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds,
+    OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName,
     limits::{ISSUER_BYTES_MAX, TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN},
     secret,
 };
@@ -212,15 +212,19 @@ pub struct RealmConfig {
     #[serde(deserialize_with = "issuer")]
     pub issuer: String,
     /// Life of an access token where the caller names none.
-    pub access_ttl: Option<Seconds>,
+    pub access_ttl: Option<Time<1, { 3650 * 86_400 }>>,
     /// The longest life of an access token.
-    pub access_ttl_max: Option<Seconds>,
+    pub access_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
     /// Life of a refresh token that is not used.
-    pub idle_ttl: Option<Seconds>,
+    pub idle_ttl: Option<Time<1, { 3650 * 86_400 }>>,
     /// The longest life of a session.
-    pub session_ttl_max: Option<Seconds>,
+    pub session_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
     /// How long a retry of the last refresh gives the same successor, at most `60s`; `0s` turns it off.
-    pub grace: Option<Seconds>,
+    pub grace: Option<Time<0, { RealmLimits::GRACE_MAX.0 }>>,
+    /// How often a retry is answered within `grace`; further ones are refused, and end nothing.
+    pub grace_replays_max: Option<Count<1, 255>>,
+    /// How many sessions are kept for each client.
+    pub sessions_per_client_max: Option<Count<1, { u32::MAX }>>,
     /// What a change of policy does to live sessions whose scopes it takes: `narrow`, `revoke` or `expire`.
     #[serde(default)]
     pub on_policy_loss: OnPolicyLoss,
@@ -311,48 +315,52 @@ impl Config {
 impl RealmConfig {
     fn limits(&self) -> RealmLimits {
         let default = RealmLimits::default();
-        let access_ttl_max = self.access_ttl_max.unwrap_or(default.access_ttl_max);
-        let session_ttl_max = self.session_ttl_max.unwrap_or(default.session_ttl_max);
+        let access_ttl_max = self.access_ttl_max.map_or(default.access_ttl_max, Time::seconds);
+        let session_ttl_max = self
+            .session_ttl_max
+            .map_or(default.session_ttl_max, Time::seconds);
         RealmLimits {
             access_ttl_default: self
                 .access_ttl
-                .unwrap_or(default.access_ttl_default)
+                .map_or(default.access_ttl_default, Time::seconds)
                 .min(access_ttl_max),
             access_ttl_max,
-            idle_ttl: self.idle_ttl.unwrap_or(default.idle_ttl).min(session_ttl_max),
+            idle_ttl: self
+                .idle_ttl
+                .map_or(default.idle_ttl, Time::seconds)
+                .min(session_ttl_max),
             session_ttl_max,
-            grace: self.grace.unwrap_or(default.grace),
-            grace_replays_max: default.grace_replays_max,
+            grace: self.grace.map_or(default.grace, Time::seconds),
+            grace_replays_max: self.grace_replays_max.map_or(default.grace_replays_max, |max| {
+                u8::try_from(max.number()).unwrap_or(u8::MAX)
+            }),
+            sessions_per_client_max: self.sessions_per_client_max.map_or_else(
+                || match self.kind {
+                    RealmKind::Production => default.sessions_per_client_max,
+                    RealmKind::Sandbox => SANDBOX_SESSIONS_PER_CLIENT_MAX,
+                },
+                |max| max.number().into(),
+            ),
         }
     }
 
     fn check(&self) -> Result<(), String> {
         let limits = self.limits();
-        let lives = [
-            ("access_ttl", limits.access_ttl_default),
-            ("access_ttl_max", limits.access_ttl_max),
-            ("idle_ttl", limits.idle_ttl),
-            ("session_ttl_max", limits.session_ttl_max),
-        ];
-        if let Some((name, _)) = lives.iter().find(|(_, life)| life.0 == 0) {
-            return Err(format!("`{name}` must be at least 1s"));
-        }
-        if limits.session_ttl_max > Seconds::days(3650) {
-            return Err("`session_ttl_max` must be at most 3650d".to_owned());
-        }
         if limits.access_ttl_max > limits.session_ttl_max {
             return Err("`access_ttl_max` must not be longer than `session_ttl_max`".to_owned());
         }
-        if self.access_ttl.is_some_and(|ttl| ttl > limits.access_ttl_max) {
+        if self
+            .access_ttl
+            .is_some_and(|ttl| ttl.seconds() > limits.access_ttl_max)
+        {
             return Err("`access_ttl` must not be longer than `access_ttl_max`".to_owned());
-        }
-        if limits.grace > RealmLimits::GRACE_MAX {
-            return Err(format!("`grace` must be at most {}", RealmLimits::GRACE_MAX));
         }
         Ok(())
     }
 }
 
+/// A realm for trying out leaves the disk to the others.
+const SANDBOX_SESSIONS_PER_CLIENT_MAX: u64 = 100_000;
 const MIB: usize = 1024 * 1024;
 
 impl ServerConfig {
@@ -593,9 +601,15 @@ mod tests {
             unknown.contains("cash_mib") && unknown.contains("line"),
             "{unknown}"
         );
+        let grace = wrong("grace = \"10s\"", "grace = \"61s\"");
         assert!(
-            wrong("grace = \"10s\"", "grace = \"61s\"")
-                .contains("[realms.production]: `grace` must be at most 1m")
+            grace.contains("from 0s to 1m") && grace.contains("line"),
+            "{grace}"
+        );
+        let never = wrong("idle_ttl = \"30d\"", "idle_ttl = \"0s\"");
+        assert!(
+            never.contains("from 1s to 3650d") && never.contains("line"),
+            "{never}"
         );
         assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));

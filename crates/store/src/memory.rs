@@ -39,6 +39,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Tables {
     families: BTreeMap<FamilyId, Family>,
+    /// How many of them each client has.
+    family_counts: HashMap<(RealmName, ClientName), u64>,
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     disabled: BTreeSet<(RealmName, ClientName)>,
     signing_keys: HashMap<KeyId, SigningKey>,
@@ -55,6 +57,32 @@ struct Tables {
     swept: Option<Timestamp>,
     audit_last: u64,
     times: Times,
+}
+
+impl Tables {
+    fn put_family(&mut self, family: Family) {
+        let owner = (family.realm.clone(), family.client.clone());
+        if let Some(old) = self.families.insert(family.id, family) {
+            self.uncount(&old);
+        }
+        *self.family_counts.entry(owner).or_default() += 1;
+    }
+
+    fn remove_family(&mut self, id: FamilyId) {
+        if let Some(old) = self.families.remove(&id) {
+            self.uncount(&old);
+        }
+    }
+
+    fn uncount(&mut self, family: &Family) {
+        let owner = (family.realm.clone(), family.client.clone());
+        if let Some(count) = self.family_counts.get_mut(&owner) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.family_counts.remove(&owner);
+            }
+        }
+    }
 }
 
 /// A policy's files, and when it was replaced.
@@ -128,7 +156,9 @@ impl MemoryStore {
     }
 
     fn merge(&self, tables: &mut Tables, staged: Staged) {
-        tables.families.extend(staged.families);
+        for family in staged.families.into_values() {
+            tables.put_family(family);
+        }
         for (id, key) in staged.api_keys {
             match key {
                 Some(key) => tables.api_keys.insert(id, key),
@@ -445,6 +475,18 @@ impl Transaction for Stage<'_> {
         let client = (realm.clone(), client.clone());
         let staged = self.disabled.get(&client).copied();
         Ok(staged.unwrap_or_else(|| self.tables.disabled.contains(&client)))
+    }
+
+    fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError> {
+        let owner = (realm.clone(), client.clone());
+        let before = self.tables.family_counts.get(&owner).copied().unwrap_or(0);
+        let is_new = |family: &&Family| {
+            family.realm == *realm
+                && family.client == *client
+                && !self.tables.families.contains_key(&family.id)
+        };
+        let new = self.families.values().filter(is_new).count();
+        Ok(before.saturating_add(u64::try_from(new).unwrap_or(u64::MAX)))
     }
 
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {

@@ -161,6 +161,8 @@ pub trait Transaction {
     fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
     /// Whether a client is disabled: none of its keys works.
     fn is_disabled(&mut self, realm: &RealmName, client: &ClientName) -> Result<bool, StoreError>;
+    /// How many families are kept for a client, those that ended and are not removed yet included.
+    fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError>;
     /// What was answered to an earlier request with this key.
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError>;
     /// The last sequence of the log, this transaction's events included.

@@ -99,6 +99,7 @@ suite![
     api_keys_are_removed,
     clients_are_disabled_and_enabled,
     signing_keys_are_listed_oldest_first,
+    the_families_of_a_client_are_counted,
     audit_records_are_in_the_commit_of_what_they_record,
     a_sweep_removes_families_that_are_dead_and_no_others,
     a_sweep_follows_a_family_that_was_refreshed,
@@ -870,6 +871,39 @@ async fn signing_keys_are_listed_oldest_first(store: &Shared) {
         store.signing_keys().await.unwrap(),
         [key("b", 1), active, key("a", 3)]
     );
+}
+
+async fn the_families_of_a_client_are_counted(store: &Shared) {
+    async fn count(store: &Shared) -> u64 {
+        let one = family(1);
+        store
+            .transact(move |transaction| transaction.sessions_of(&one.realm, &one.client))
+            .await
+            .unwrap()
+    }
+    assert_eq!(count(store).await, 0);
+    let seen = write(store, |transaction| {
+        let (one, two) = (family(1), family(2));
+        transaction.put_family(&one).unwrap();
+        transaction.put_family(&two).unwrap();
+        transaction.put_family(&rotated(&one, at(5))).unwrap();
+        transaction.sessions_of(&one.realm, &one.client).unwrap()
+    })
+    .await;
+    assert_eq!((seen, count(store).await), (2, 2));
+    let other = Family {
+        client: "client:other".parse::<ClientName>().unwrap(),
+        ..family(3)
+    };
+    put(store, &other).await;
+    assert_eq!(count(store).await, 2, "another client's does not count");
+    put(store, &rotated(&family(1), at(9))).await;
+    put(store, &family(2).revoked(RevokeReason::Requested, at(50))).await;
+    assert_eq!(count(store).await, 2, "ended ones count until they are removed");
+    while store.sweep(at(130), at(0), 1).await.unwrap().more {}
+    assert_eq!(count(store).await, 1);
+    while store.sweep(at(5000), at(0), 1).await.unwrap().more {}
+    assert_eq!(count(store).await, 0);
 }
 
 async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {

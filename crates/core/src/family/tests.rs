@@ -125,10 +125,12 @@ impl Model {
             std::cmp::Ordering::Greater if !right_secret => Verdict::Refuse(Refusal::WrongSecret),
             std::cmp::Ordering::Greater => {
                 let in_time = self.spent_at.is_some_and(|spent| self.now - spent <= 10_000);
-                if in_time && self.replays < 5 {
+                if !in_time {
+                    Verdict::Reuse
+                } else if self.replays < limits.grace_replays_max {
                     Verdict::Replay
                 } else {
-                    Verdict::Reuse
+                    Verdict::Refuse(Refusal::ReplaysUsed)
                 }
             }
         }

@@ -195,6 +195,9 @@ impl IntoStatus for IssueError {
                 ..
             } => denied(&message, scopes, decision, &policy),
             Self::TokenTooLarge(error) => error.into_status(),
+            Self::SessionsUsed { sessions_max } => Draft::new(message)
+                .metadata("sessions_max", sessions_max.to_string())
+                .status(Code::ResourceExhausted, ErrorReason::SessionsExceeded),
             Self::IdempotencyMismatch => {
                 status(Code::AlreadyExists, ErrorReason::IdempotencyMismatch, message)
             }
@@ -216,6 +219,9 @@ impl IntoStatus for RefreshError {
             Self::Expired => sign_in_again(ErrorReason::SessionExpired),
             Self::Revoked(_) => sign_in_again(ErrorReason::SessionRevoked),
             Self::Reused => sign_in_again(ErrorReason::RefreshTokenReused),
+            Self::ReplaysUsed => Draft::new(message)
+                .retry_after(Duration::from_secs(1))
+                .status(Code::ResourceExhausted, ErrorReason::ReplaysExceeded),
             Self::WrongClient => status(Code::PermissionDenied, ErrorReason::BindingMismatch, message),
             Self::OtherAudience(_) => field("audience", &message),
             Self::ScopeExceedsGrant(scope) => invalid(vec![("scopes".to_owned(), message)])

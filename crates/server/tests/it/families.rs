@@ -3,6 +3,8 @@
 use tessera_core::{RealmLimits, Seconds};
 use tessera_proto::v1::{IssueRequest, SessionState, revoke_request::Target};
 
+use tonic_types::StatusExt as _;
+
 use crate::world::{Setup, World, access_token, reason, refresh_token, seconds, strings, viewer};
 
 #[tokio::test]
@@ -87,18 +89,68 @@ async fn checklist_3_a_retry_gives_the_same_successor_until_the_window_closes() 
 }
 
 #[tokio::test]
-async fn a_sixth_retry_is_one_too_many() {
-    let world = World::start().await;
+async fn a_retry_too_many_within_the_grace_window_is_refused_and_ends_nothing() {
+    let limits = RealmLimits {
+        grace_replays_max: 5,
+        ..RealmLimits::default()
+    };
+    let world = World::with(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await;
     let app = world.client("production", "app").await;
-    let first = refresh_token(app.issue_for("user:ann").await.tokens.as_ref());
-    app.refresh(&first).await.unwrap();
+    let issued = app.issue_for("user:ann").await;
+    let first = refresh_token(issued.tokens.as_ref());
+    let second = refresh_token(app.refresh(&first).await.unwrap().tokens.as_ref());
     for _ in 0..5 {
         assert!(app.refresh(&first).await.unwrap().replayed);
     }
+    for _ in 0..3 {
+        let refused = app.refresh(&first).await.unwrap_err();
+        assert_eq!(reason(&refused), "ResourceExhausted / REPLAYS_EXCEEDED");
+        assert!(refused.get_details_retry_info().is_some());
+    }
+    // Who has an answer goes on; whoever comes after the window with a spent token is a thief.
+    app.refresh(&second).await.unwrap();
+    world.clock.advance(Seconds(11));
     assert_eq!(
         reason(&app.refresh(&first).await.unwrap_err()),
         "Unauthenticated / REFRESH_TOKEN_REUSED"
     );
+}
+
+#[tokio::test]
+async fn a_client_has_no_more_sessions_than_it_may() {
+    let limits = RealmLimits {
+        sessions_per_client_max: 3,
+        ..RealmLimits::default()
+    };
+    let world = World::with(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await;
+    let app = world.client("production", "app").await;
+    let request = IssueRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        ..viewer("user:ann")
+    };
+    app.issue(request.clone()).await.unwrap();
+    for _ in 0..2 {
+        app.issue_for("user:ann").await;
+    }
+    let refused = app.issue(viewer("user:bob")).await.unwrap_err();
+    assert_eq!(reason(&refused), "ResourceExhausted / SESSIONS_EXCEEDED");
+    // A retry begins none, and who has that name in another realm has their own.
+    app.issue(request).await.unwrap();
+    let other = world.client("sandbox", "app").await;
+    other.issue_for("user:ann").await;
+    // Once those that ended are forgotten there is room again.
+    world.clock.advance(Seconds::days(200));
+    let horizon = world.authority.now();
+    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    app.issue_for("user:ann").await;
 }
 
 #[tokio::test]

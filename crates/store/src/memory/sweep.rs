@@ -72,7 +72,7 @@ impl Tables {
         self.floor = self.floor.max(events.last().copied().unwrap_or_default());
         self.cutoffs.retain(|_, until| *until >= horizon);
         for id in families {
-            self.families.remove(&id);
+            self.remove_family(id);
         }
         for sequence in events {
             self.events.remove(&sequence);

@@ -37,6 +37,7 @@ pub(super) enum Table {
     FamilyByBinding = b'b',
     FamilyByClient = b'c',
     FamilyByRealm = b'r',
+    FamilyCount = b'n',
     FamilyBySubject = b's',
     FamilyExpiry = b'x',
     Meta = b'm',
@@ -51,7 +52,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::ApiKey,
         Self::ApiKeyByRealm,
         Self::ClientDisabled,
@@ -64,6 +65,7 @@ impl Table {
         Self::FamilyByBinding,
         Self::FamilyByClient,
         Self::FamilyByRealm,
+        Self::FamilyCount,
         Self::FamilyBySubject,
         Self::FamilyExpiry,
         Self::Meta,
@@ -170,6 +172,11 @@ pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec
         &[realm.as_str()],
         client.as_str().as_bytes(),
     )
+}
+
+/// How many families of a client there are.
+pub(super) fn family_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
+    key(Table::FamilyCount, &[realm.as_str()], client.as_str().as_bytes())
 }
 
 pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {

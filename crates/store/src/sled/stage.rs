@@ -209,6 +209,22 @@ impl<'a> Stage<'a> {
         result
     }
 
+    /// Counts a family that is new, or is one no more.
+    pub(super) fn count_family(&mut self, family: &Family, is_new: bool) -> Result<(), StoreError> {
+        let key = rows::family_count_key(&family.realm, &family.client);
+        let before: u64 = self.row("a number of families", &key)?.unwrap_or(0);
+        let after = if is_new {
+            before.saturating_add(1)
+        } else {
+            before.saturating_sub(1)
+        };
+        if after == 0 {
+            self.remove(key);
+            return Ok(());
+        }
+        self.put(key, &after)
+    }
+
     /// Notes when a policy was replaced, or that it is in force again.
     fn replaced(
         &mut self,
@@ -252,6 +268,11 @@ impl Transaction for Stage<'_> {
         self.has_row(&rows::client_disabled_key(realm, client))
     }
 
+    fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError> {
+        let count = self.row("a number of families", &rows::family_count_key(realm, client))?;
+        Ok(count.unwrap_or(0))
+    }
+
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError> {
         self.row("a request", &rows::request_key(key))
     }
@@ -280,6 +301,15 @@ impl Transaction for Stage<'_> {
         let reindexed = old
             .as_ref()
             .is_none_or(|old| !rows::same_index_keys(&old.family, family));
+        let is_anothers = |old: &FamilyRow<Family>| {
+            (&old.family.realm, &old.family.client) != (&family.realm, &family.client)
+        };
+        if old.as_ref().is_none_or(is_anothers) {
+            self.count_family(family, true)?;
+        }
+        if let Some(old) = old.as_ref().filter(|old| is_anothers(old)) {
+            self.count_family(&old.family, false)?;
+        }
         if let Some(old) = &old {
             if moved {
                 self.remove(rows::family_expiry_key(old.expiry, family.id));

@@ -118,6 +118,7 @@ impl Step<'_, '_> {
             .into_iter()
             .for_each(|key| self.stage.remove(key));
         self.stage.remove(rows::family_key(id));
+        self.stage.count_family(&row.family, false)?;
         self.report.families += 1;
         Ok(())
     }
