@@ -44,6 +44,7 @@ const seen = {
   times: { iat: seconds(claims.iat), nbf: seconds(claims.nbf), exp: seconds(claims.exp) },
   footer: Buffer.from(footer).toString(),
   other_key: await outcome(await v4.ImportPublicKey(other_paserk), token),
+  by_a_late_clock: await outcome(key, token, { now: new Date(Date.parse(claims.iat) - 9_000) }),
   after_its_end: await outcome(key, token, { now: new Date(Date.parse(claims.exp) + 1000) }),
   forgeries: await outcomes(key, forgeries),
 }

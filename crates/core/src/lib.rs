@@ -21,6 +21,7 @@ pub mod revocations;
 pub mod scope;
 pub mod secret;
 pub mod signing_key;
+mod subject;
 pub mod time;
 
 pub use api_key::{ApiKey, ApiKeyStatus};

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BINDING_BYTES_MAX, NAME_BYTES_MAX, SUBJECT_BYTES_MAX};
+use crate::{
+    limits::{BINDING_BYTES_MAX, NAME_BYTES_MAX},
+    subject::{check_subject, is_allowed},
+};
 
 /// Why a text is not a name. The message says what was expected, for the one who typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +21,7 @@ pub struct NameError {
 enum Problem {
     #[error("is empty")]
     Empty,
-    #[error("is longer than {max} characters")]
+    #[error("is longer than {max} bytes")]
     TooLong { max: usize },
     #[error("has the character `{}`; allowed are {allowed}", .found.escape_debug())]
     Character { found: char, allowed: &'static str },
@@ -159,14 +162,9 @@ name! {
 }
 
 name! {
-    /// Whom a token speaks for: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`, and no role.
-    Subject, |text| {
-        check("subject", text, SUBJECT_BYTES_MAX, WIDE, is_wide)?;
-        if text.starts_with("role:") {
-            return Err(NameError::shape("subject", "a subject, not a role"));
-        }
-        Ok(())
-    }
+    /// Whom a token speaks for: 1 to 255 bytes of printable characters in UTF-8, and no role. No `*`, no space
+    /// around it, nothing that is not seen, and in Unicode's normal form C.
+    Subject, check_subject
 }
 
 name! {
@@ -177,6 +175,14 @@ name! {
 name! {
     /// What a subscriber of the revocation stream calls itself: 1 to 64 characters.
     SubscriberName, |text| check("subscriber", text, NAME_BYTES_MAX, WIDE, is_wide)
+}
+
+impl Subject {
+    /// Whether a subject may have this character.
+    #[must_use]
+    pub fn allows(character: char) -> bool {
+        is_allowed(character)
+    }
 }
 
 impl ClientName {
@@ -213,21 +219,6 @@ mod tests {
             "client:é",
         ] {
             assert!(ClientName::parse(bad).is_err(), "{bad:?}");
-        }
-        for good in ["user:ann", "auth0|123", "ann@example.org", "client:cms"] {
-            assert!(Subject::parse(good).is_ok(), "{good:?}");
-        }
-        for bad in [
-            "",
-            "a,b",
-            "a*",
-            "a/b",
-            "a\u{0}",
-            "\u{430}nn",
-            "role:admin",
-            &"x".repeat(256),
-        ] {
-            assert!(Subject::parse(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -33,12 +33,12 @@ const FIXED: [(&str, &[&str]); 8] = [
 ///
 /// A subject may have characters that a scope may not; `tessera/subjects/<subject>` is a resource too.
 pub(crate) fn refuse_character(resource: &str) -> Option<char> {
-    let is_subject = resource.starts_with(SUBJECTS);
-    resource.chars().find(|&c| {
-        let is_usual = c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-');
-        let is_allowed = is_usual || (is_subject && matches!(c, '|' | '+' | '='));
-        !is_allowed
-    })
+    if let Some(subject) = resource.strip_prefix(SUBJECTS) {
+        return subject.chars().find(|&c| !Subject::allows(c));
+    }
+    resource
+        .chars()
+        .find(|&c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-'))
 }
 
 /// Whether `resource` is one of the authority's own, or would be.
@@ -85,8 +85,8 @@ fn covers_subject(object: &Object) -> bool {
             .strip_prefix(SUBJECTS)
             .is_some_and(|name| Subject::parse(name).is_ok()),
         Object::Prefix(prefix) => match prefix.strip_prefix(SUBJECTS) {
-            // What some subject begins with: a slash or `role:` is in none.
-            Some(start) => start.is_empty() || Subject::parse(start).is_ok(),
+            // What some subject begins with: none does with `role:`.
+            Some(start) => Subject::parse(&format!("{start}x")).is_ok(),
             None => SUBJECTS.starts_with(prefix.as_ref()),
         },
     }

@@ -34,6 +34,17 @@ pub(crate) fn check(text: &str, catalogue: &Catalogue) -> Result<(), Problem> {
         let star = (text == "*").then(|| "`*` is no subject: give the rule to a role".to_owned());
         return Err(misspelled(error.to_string(), star.or_else(|| look_alike(text))));
     }
+    if let Some((kind, _)) = folded.split_once(' ')
+        && (KINDS.contains(&kind) || kind == "role")
+    {
+        let message = format!("the subject has a space where `{kind}:` has its colon");
+        return Err(misspelled(message, format!("write `{kind}:` and the name")));
+    }
+    // A name that is Latin but for letters that only look so is a mistake, or meant to be taken for another.
+    if !text.is_ascii() && to_latin(text).is_ascii() {
+        let message = format!("{} only looks like `{}`", quote(text), to_latin(text));
+        return Err(misspelled(message, look_alike(text)));
+    }
     // `viewer` for `role:viewer`.
     if !text.contains([':', '@', '|']) {
         let meant = format!("{ROLE}{folded}");
@@ -178,6 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn what_only_looks_like_a_latin_name_or_lacks_its_colon_is_refused() {
+        for text in [
+            "a\u{43d}n",
+            "\u{430}nn@example.org",
+            "spiffe://ex\u{430}mple.org/a",
+        ] {
+            let refused = check(text);
+            assert!(
+                refused.is_err() || !super::to_latin(text).is_ascii(),
+                "{text}: {refused:?}"
+            );
+        }
+        let help = "the letter U+0430 only looks like `a`";
+        assert_eq!(check("\u{430}nn@example.org"), Err(("P036", help.to_owned())));
+        for text in ["user ann", "Client shop", "role viewer"] {
+            let (code, help) = check(text).unwrap_err();
+            assert!(code.starts_with("P03") && !help.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
     fn other_subjects_may_be_called_anything() {
         for text in [
             "user:Ann",
@@ -197,6 +229,11 @@ mod tests {
             "clients",
             "Client",
             ":",
+            "spiffe://example.org/ns/prod/sa/videos",
+            "arn:aws:iam::123456789012:user/Ann Smith",
+            "o'neil@example.org",
+            "j\u{fc}rgen",
+            "\u{43f}\u{451}\u{442}\u{440}",
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }

@@ -6,6 +6,7 @@
 //! is bounded is how many signatures are checked; a token that was seen before needs none.
 
 use http::HeaderMap;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tessera_authority::{JudgeError, Judged};
 
 use crate::{
@@ -67,11 +68,24 @@ fn decide(edge: &Edge, said: Result<Said, Refusal>, token: Result<&str, Refusal>
 pub(crate) fn headers(judged: &Judged) -> [(&'static str, String); 4] {
     let [subject, client, scopes, realm] = HEADERS;
     [
-        (subject, judged.subject.to_string()),
+        (subject, encoded(judged.subject.as_str())),
         (client, judged.client.to_string()),
         (scopes, judged.scopes.to_string()),
         (realm, judged.realm.to_string()),
     ]
+}
+
+/// A subject as a header has it: percent-encoded, as in a URI (RFC 3986 §2.1), where it has something else than
+/// visible ASCII, `%` itself, or what divides the value of a header.
+fn encoded(subject: &str) -> String {
+    const ENCODED: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'%')
+        .add(b'"')
+        .add(b',')
+        .add(b';')
+        .add(b'\\');
+    utf8_percent_encode(subject, ENCODED).to_string()
 }
 
 /// The one bearer token among the values of `authorization` (RFC 6750 §2.1).

@@ -1,8 +1,9 @@
 //! Issue, through the whole server.
 
-use tessera_proto::v1::{IssueRequest, revoke_request::Target};
+use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request, revoke_request::Target};
 use uuid::Uuid;
 
+use crate::doors::send;
 use crate::world::{World, access_token, fields, reason, refresh_token, seconds, strings, viewer};
 
 #[tokio::test]
@@ -222,7 +223,7 @@ async fn every_malformed_field_is_named() {
     let app = world.client("production", "app").await;
     let request = IssueRequest {
         request_id: "not-a-uuid".to_owned(),
-        subject: "a b".to_owned(),
+        subject: "a\nb".to_owned(),
         roles: strings(&["viewer"]),
         scopes: strings(&["videos:read", "videos:*"]),
         audience: "API".to_owned(),
@@ -342,4 +343,64 @@ async fn without_refresh_there_is_one_access_token_and_its_session() {
         1
     );
     assert!(!app.introspect(&tokens.access_token).await.active);
+}
+
+#[tokio::test]
+async fn subjects_are_whatever_identity_systems_call_them() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    for (subject, header) in [
+        ("spiffe://example.org/ns/prod/sa/videos", None),
+        ("arn:aws:iam::123456789012:user/Ann", None),
+        ("o'neil@example.org", None),
+        ("CN=Ann, C=DE", Some("CN=Ann%2C%20C=DE")),
+        ("j\u{fc}rgen 100%", Some("j%C3%BCrgen%20100%25")),
+        ("\u{1f642}\"\\;", Some("%F0%9F%99%82%22%5C%3B")),
+        (&"\u{fc}".repeat(127), Some(&"%C3%BC".repeat(127))),
+    ] {
+        let issued = app.issue_for(subject).await;
+        let token = access_token(issued.tokens.as_ref());
+        assert_eq!(app.introspect(&token).await.sub, subject);
+        let bearer = format!("Bearer {token}");
+        let asked = send(
+            &world,
+            "GET /forward-auth?scope=any",
+            &[("authorization", &bearer)],
+            b"",
+        )
+        .await;
+        assert_eq!(asked.header("x-tessera-subject"), [header.unwrap_or(subject)]);
+
+        let renewed = app.refresh(&refresh_token(issued.tokens.as_ref())).await.unwrap();
+        let by = list_sessions_request::By::Subject(subject.to_owned());
+        let mut sessions = admin.sessions();
+        let listed = sessions.list_sessions(ListSessionsRequest {
+            by: Some(by),
+            ..ListSessionsRequest::default()
+        });
+        assert_eq!(listed.await.unwrap().into_inner().sessions.len(), 1);
+        let revoked = admin.revoke(Target::Subject(subject.to_owned())).await.unwrap();
+        assert_eq!(revoked.matched, 1, "{subject}");
+        assert!(
+            !app.introspect(&access_token(renewed.tokens.as_ref()))
+                .await
+                .active
+        );
+    }
+    for wrong in [
+        "user:*",
+        " ann",
+        "ann\n",
+        "a\u{202e}b",
+        "u\u{308}",
+        "role:viewer",
+        &"x".repeat(256),
+    ] {
+        let refused = app.issue(viewer(wrong)).await.unwrap_err();
+        assert_eq!(reason(&refused), "InvalidArgument / FIELD_INVALID", "{wrong:?}");
+        assert_eq!(fields(&refused), ["subject"]);
+    }
 }

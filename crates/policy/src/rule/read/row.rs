@@ -154,7 +154,7 @@ impl Row {
     pub(crate) fn holder(&self, position: Option<usize>) -> Option<&str> {
         let text = self.fields.get(position?)?.as_ref();
         let is_name = RoleName::parse(text).is_ok() || Subject::parse(text).is_ok();
-        is_name.then_some(text)
+        (is_name && !is_pattern(text)).then_some(text)
     }
 
     /// The resource that the rule is about: of a pattern, what all that it matches is taken to begin with.
