@@ -156,8 +156,13 @@ impl Edge {
             // It showed its key in the body. From here on its client's bounds hold.
             stranger.becomes_known();
         }
-        client.spend(exchange.route.cost)?;
-        client.write(exchange.route.writes_kib)?;
+        let spent = client
+            .spend(exchange.route.cost)
+            .and_then(|()| client.write(exchange.route.writes_kib));
+        if let Err(refused) = spent {
+            client.hold_back(exchange.time_left()).await;
+            return Err(refused);
+        }
         let is_administrator = || self.is_administrator(&principal);
         let realm = principal.realm_name();
         let places = self

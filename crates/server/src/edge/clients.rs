@@ -60,6 +60,8 @@ pub(crate) struct Client {
     counting: Arc<Semaphore>,
     queued: AtomicUsize,
     queued_max: usize,
+    /// Refusals that are held back.
+    held_back: Semaphore,
     waiting: Arc<Semaphore>,
     pub(crate) request_bytes: Arc<ByteBudget>,
     /// Refusals of the client that are logged.
@@ -169,6 +171,7 @@ impl Client {
             counting: Arc::new(Semaphore::new(1)),
             queued: AtomicUsize::new(0),
             queued_max: limits.calls_queued_max,
+            held_back: Semaphore::new(HELD_BACK_MAX),
             waiting: Arc::new(Semaphore::new(limits.waiting_calls_max)),
             request_bytes: ByteBudget::new(limits.request_bytes_max),
             log: sampler(REFUSALS_LOGGED_PER_SECOND),
@@ -183,6 +186,14 @@ impl Client {
     /// Counts what a call is about to write.
     pub(crate) fn write(&self, kib: u32) -> Result<(), Status> {
         spend(self.disk.as_ref(), kib).map_err(status::disk_quota_used)
+    }
+
+    /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a
+    /// client that tries again at once would take from others what its refusals cost.
+    pub(super) async fn hold_back(&self, time_left: Duration) {
+        if let Ok(_place) = self.held_back.try_acquire() {
+            tokio::time::sleep(HELD_BACK_FOR.min(time_left / 2)).await;
+        }
     }
 
     /// A place for a call at work, once it is its turn.
@@ -239,6 +250,9 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// How long a refusal is held back, and how many of one client at once.
+const HELD_BACK_FOR: Duration = Duration::from_millis(100);
+const HELD_BACK_MAX: usize = 1024;
 /// Refusals a second of one client that are logged.
 const REFUSALS_LOGGED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
@@ -300,6 +314,23 @@ mod tests {
         assert!(client.spend(1).is_err());
         client.spend(0).unwrap();
         assert!(Client::new(&limits()).spend(21).is_err(), "more than a burst");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_held_back_and_not_without_end() {
+        let client = Client::new(&limits());
+        let start = tokio::time::Instant::now();
+        client.hold_back(Duration::from_secs(5)).await;
+        assert_eq!(start.elapsed(), HELD_BACK_FOR);
+        client.hold_back(Duration::from_millis(20)).await;
+        assert_eq!(start.elapsed(), HELD_BACK_FOR + Duration::from_millis(10));
+        let _all = client.held_back.acquire_many(HELD_BACK_MAX as u32).await.unwrap();
+        client.hold_back(Duration::from_secs(5)).await;
+        assert_eq!(
+            start.elapsed(),
+            HELD_BACK_FOR + Duration::from_millis(10),
+            "no place"
+        );
     }
 
     #[test]

@@ -14,6 +14,10 @@ use tokio::sync::Notify;
 
 use super::bytes::ByteBudget;
 
+/// How much longer nothing is read for each exchange that gave way, and how long at most.
+const PAUSE_MILLIS: u64 = 20;
+const PAUSE_MILLIS_MAX: u64 = 1000;
+
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ending {
@@ -33,6 +37,8 @@ pub(crate) struct Peer {
     exchanges: AtomicUsize,
     /// When the last exchange began or ended, in milliseconds after `opened_at`.
     used_at: AtomicU64,
+    /// Until when nothing more is read, in milliseconds after `opened_at`.
+    paused_until: AtomicU64,
     ending: AtomicU8,
     ends: Notify,
     /// When each answer that is not yet taken was given, with a number that makes it unique.
@@ -50,6 +56,7 @@ impl Peer {
             is_authenticated: AtomicBool::new(false),
             exchanges: AtomicUsize::new(0),
             used_at: AtomicU64::new(0),
+            paused_until: AtomicU64::new(0),
             ending: AtomicU8::new(0),
             ends: Notify::new(),
             answers: Mutex::default(),
@@ -95,6 +102,27 @@ impl Peer {
             .map(|(given_at, _)| given_at.elapsed())
     }
 
+    /// Lets some time pass before more is read from the connection, unless a client was authenticated on it: an
+    /// exchange that it left unfinished gave way to another. Without it who begins such exchanges again and
+    /// again takes from others what that costs.
+    pub(crate) fn pause(&self) {
+        if self.is_authenticated() {
+            return;
+        }
+        let now = self.millis();
+        let longer = |until: u64| Some((until.max(now) + PAUSE_MILLIS).min(now + PAUSE_MILLIS_MAX));
+        let _ = self
+            .paused_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer);
+    }
+
+    /// For how long nothing more is to be read; none where it is.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
+        let until = self.paused_until.load(Ordering::Relaxed);
+        let millis = (until > 0).then(|| until.saturating_sub(self.millis()))?;
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
     /// Ends the connection. A second call can only make it end sooner.
     pub(crate) fn end(&self, ending: Ending) {
         if self.ending.fetch_max(ending as u8, Ordering::Relaxed) < ending as u8 {
@@ -126,8 +154,12 @@ impl Peer {
     }
 
     fn touch(&self) {
-        let now = u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.used_at.store(now, Ordering::Relaxed);
+        self.used_at.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds after `opened_at`.
+    fn millis(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn lock_answers(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
@@ -175,6 +207,18 @@ mod tests {
         peer.end(Ending::Now);
         peer.end(Ending::Gracefully);
         assert_eq!(peer.ends().await, Ending::Now);
+    }
+
+    #[test]
+    fn a_connection_pauses_for_each_exchange_that_gave_way() {
+        let (stranger, client) = (peer(), peer());
+        client.authenticated();
+        assert_eq!(stranger.paused_for(), None);
+        (0..1000).for_each(|_| stranger.pause());
+        client.pause();
+        let paused = stranger.paused_for().unwrap();
+        assert!(paused > Duration::from_millis(900) && paused <= Duration::from_secs(1));
+        assert_eq!(client.paused_for(), None);
     }
 
     #[test]

@@ -190,7 +190,7 @@ static ROUTES: [(&str, Route); 38] = [
     (
         "/tessera.v1.ApiKeyService/CreateApiKey",
         Route::client("CreateApiKey", SMALL)
-            .costs(10)
+            .costs(50)
             .writes(2)
             .administers(),
     ),
@@ -208,7 +208,7 @@ static ROUTES: [(&str, Route); 38] = [
     (
         "/tessera.v1.ApiKeyService/RollApiKey",
         Route::client("RollApiKey", SMALL)
-            .costs(10)
+            .costs(50)
             .writes(2)
             .administers(),
     ),
@@ -236,12 +236,12 @@ static ROUTES: [(&str, Route); 38] = [
     ),
     (
         "/tessera.v1.PolicyService/Plan",
-        Route::client("Plan", POLICY_FILES).costs(200).administers(),
+        Route::client("Plan", POLICY_FILES).costs(500).administers(),
     ),
     (
         "/tessera.v1.PolicyService/Apply",
         Route::client("Apply", SMALL)
-            .costs(200)
+            .costs(500)
             .works_long()
             .writes(2)
             .administers(),
@@ -249,7 +249,7 @@ static ROUTES: [(&str, Route); 38] = [
     (
         "/tessera.v1.PolicyService/Reload",
         Route::client("Reload", SMALL)
-            .costs(200)
+            .costs(500)
             .works_long()
             .writes(2)
             .administers(),
@@ -264,7 +264,7 @@ static ROUTES: [(&str, Route); 38] = [
             shape: Shape::Stream,
             answers_with_stream: true,
             work: Work::Watch,
-            ..Route::client("Watch", SMALL).costs(10)
+            ..Route::client("Watch", SMALL).costs(20)
         },
     ),
     (

@@ -233,6 +233,8 @@ impl Visitor {
         let is_polled = !is_answered || self.takes_answer.load(Ordering::Relaxed);
         if !is_polled {
             self.peer.end(Ending::Now);
+        } else if !is_answered {
+            self.peer.pause();
         }
         if let Some(waker) = self.lock_waker().take() {
             waker.wake();

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -94,7 +94,7 @@ where
         }
     });
     let builder = protocol(streams_max);
-    let stream = TokioIo::new(Connection::new(stream));
+    let stream = TokioIo::new(Connection::new(stream, Arc::clone(peer)));
     let mut connection = pin!(builder.serve_connection(stream, service));
     loop {
         tokio::select! {
@@ -156,20 +156,39 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(10));
     builder
 }
-/// A stream whose peer must say something in time.
+
+/// A stream whose peer must say something in time, and from which nothing is read while it is paused.
 struct Connection<S> {
     stream: S,
+    peer: Arc<Peer>,
+    pause: Option<Pin<Box<Sleep>>>,
     /// What the peer has said is counted until it is enough.
     heard: usize,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S) -> Self {
+    fn new(stream: S, peer: Arc<Peer>) -> Self {
         Self {
             stream,
+            peer,
+            pause: None,
             heard: 0,
             silence: Some(Box::pin(sleep(HEAD_TIME_MAX))),
+        }
+    }
+
+    /// Ready when it is not paused.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match self.peer.paused_for() {
+                Some(time) => self.pause = Some(Box::pin(sleep(time))),
+                None => return Poll::Ready(()),
+            }
         }
     }
 }
@@ -180,6 +199,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_pause(cx));
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let Some(silence) = &mut self.silence else {
@@ -223,10 +243,14 @@ mod tests {
 
     use super::*;
 
+    fn of_a_stranger() -> Arc<Peer> {
+        Arc::new(Peer::new(([127, 0, 0, 1], 1).into(), 1, 1))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_says_nothing_is_cut_off() {
         let (mut peer, stream) = duplex(1024);
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(stream, of_a_stranger());
         let began = Instant::now();
         peer.write_all(b"PRI").await.unwrap();
         let mut bytes = [0; 64];
@@ -239,7 +263,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_has_spoken_may_be_silent() {
         let (mut peer, stream) = duplex(1024);
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(stream, of_a_stranger());
         peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut bytes = [0; 64];
         assert_eq!(connection.read(&mut bytes).await.unwrap(), PREFACE_BYTES);
