@@ -321,6 +321,14 @@ pub enum WatchError {
     /// The events after the cursor are no longer kept.
     #[error("the events after that place are no longer kept: start with a snapshot")]
     CursorExpired,
+    /// The filter names an audience that the catalogue does not have: nothing would ever be about its tokens.
+    #[error("audience `{audience}` is not in the catalogue")]
+    AudienceUnknown {
+        /// The audience.
+        audience: Audience,
+        /// The nearest name that the catalogue has.
+        nearest: Option<String>,
+    },
     /// An administrator evicted the subscriber.
     #[error("this subscriber was evicted: an administrator sent it away for a while")]
     Evicted {

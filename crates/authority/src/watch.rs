@@ -198,6 +198,7 @@ impl Authority {
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
+        self.check_audiences(&start)?;
         let filter_digest = start.filter.digest();
         let position = match &start.at {
             StartAt::Cursor(text) => self.resume_at(text, filter_digest)?,
@@ -266,6 +267,24 @@ impl Authority {
             .subscribers
             .wait_for(principal.realm_name(), cursor.sequence)
             .await)
+    }
+
+    /// A subscriber whose audience is misspelled would refuse every token and never learn why. One that resumes
+    /// began when the catalogue had its audience, and may finish with the tokens that are left.
+    fn check_audiences(&self, start: &WatchStart) -> Result<(), WatchError> {
+        if matches!(start.at, StartAt::Cursor(_)) {
+            return Ok(());
+        }
+        let policy = self.policy();
+        let catalogue = policy.catalogue();
+        let mut audiences = start.filter.audiences.iter();
+        match audiences.find(|audience| !catalogue.has_audience(audience)) {
+            Some(audience) => Err(WatchError::AudienceUnknown {
+                audience: audience.clone(),
+                nearest: catalogue.nearest_audience(audience.as_str()),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {

@@ -290,6 +290,13 @@ impl IntoStatus for WatchError {
             Self::NotAllowed(error) => not_allowed(&error, &error.required),
             Self::CursorInvalid => cursor_invalid("cursor", &self),
             Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
+            Self::AudienceUnknown { audience, nearest } => unknown(
+                ErrorReason::AudienceUnknown,
+                "filter.audiences",
+                "audience",
+                audience.as_str(),
+                nearest.as_ref(),
+            ),
             Self::Evicted { until_free } => evicted(until_free),
             Self::BoundTooLong { .. } => field("staleness_bound", &self.to_string()),
             Self::NameCrowded { until_free } => limited(self.to_string(), until_free),

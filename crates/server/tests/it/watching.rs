@@ -337,6 +337,29 @@ async fn a_filter_hides_events_and_still_moves_checkpoints() {
 }
 
 #[tokio::test]
+async fn a_misspelled_audience_is_refused_with_the_nearest_one() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    for from in [From::Snapshot(true), From::Latest(true), From::Earliest(true)] {
+        let filter = WatchFilter {
+            audiences: strings(&["api", "plyer"]),
+            ..WatchFilter::default()
+        };
+        let start = WatchStart {
+            filter: Some(filter),
+            ..start(from)
+        };
+        let refused = Watch::begin(&admin, start).await.end().await;
+        assert_eq!(reason(&refused), "InvalidArgument / AUDIENCE_UNKNOWN");
+        assert!(
+            refused.message().contains("did you mean `player`?"),
+            "{}",
+            refused.message()
+        );
+    }
+}
+
+#[tokio::test]
 async fn checklist_39_a_watcher_hears_its_own_realm_only() {
     let world = World::start().await;
     let (sandbox, admin) = (
