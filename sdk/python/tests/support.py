@@ -223,3 +223,19 @@ class Gate(TokenServiceServicer):
             context.abort(call.code(), call.details())
         self._is_open.wait(PATIENCE)
         return answer
+
+
+class Served(AuthorityCase):
+    def setUp(self) -> None:
+        self.verifier = self.ready_verifier(calls=tessera.ClientOptions(deadline=0.3))
+        self.token = self.issue().tokens.access_token
+        request = tessera.TokenRequest(audience="api", subject="user:bob", roles=("role:viewer",))
+        self.source = tessera.TokenSource(self.client, request)
+        self.addCleanup(self.source.close)
+
+    def revoke_bob(self) -> tessera.AccessToken:
+        """Ends the session of the source; the verifier knows."""
+        old = self.source.token()
+        self.assertTrue(self.verifier.applied(self.revoke(subject="user:bob").cursor))
+        self.assertIs(reason(self.verifier, old.expose()), tessera.DenyReason.REVOKED)
+        return old

@@ -12,8 +12,9 @@ from unittest import mock
 import grpc
 
 import tessera
-from support import PATIENCE, AuthorityCase, is_stale, reason
+from support import EVER, PATIENCE, AuthorityCase, is_stale, reason
 from tessera import asgi, grpc_hooks, token_source
+from tessera.errors import call_error
 
 ECHO = "/test.Echo/"
 #: Each kind of method, with whether the request and the answer are streams.
@@ -40,6 +41,7 @@ def _echo_server(interceptor: grpc_hooks.ServerInterceptor) -> tuple[grpc.Server
         "StreamUnary": grpc.stream_unary_rpc_method_handler(_subject),
         "StreamStream": grpc.stream_stream_rpc_method_handler(_subjects),
         "Write": grpc.unary_unary_rpc_method_handler(_subject),
+        "Ask": grpc.unary_unary_rpc_method_handler(_subject),
         "Forgotten": grpc.unary_unary_rpc_method_handler(_subject),
         "Open": grpc.unary_unary_rpc_method_handler(_open),
     }
@@ -64,7 +66,9 @@ class Hooks(AuthorityCase):
 class Grpc(Hooks):
     def setUp(self) -> None:
         super().setUp()
-        required = {ECHO + kind: "videos:read" for kind in KINDS} | {ECHO + "Write": "videos:write"}
+        required: dict[str, str | tessera.Require | None] = {ECHO + kind: "videos:read" for kind in KINDS}
+        required[ECHO + "Write"] = "videos:write"
+        required[ECHO + "Ask"] = tessera.Require("videos:read", tessera.FailOpen(EVER))
         interceptor = grpc_hooks.ServerInterceptor(self.verifier, required, public=[ECHO + "Open"])
         server, address = _echo_server(interceptor)
         self.addCleanup(server.stop, None)
@@ -93,6 +97,31 @@ class Grpc(Hooks):
         self.assertEqual(self.call("Open"), b"open")
         self.stall()
         self.assertEqual(self.call("UnaryUnary", self.token), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(self.call("Ask", self.token), b"user:ann", "a mode of its own")
+
+    def test_a_refusal_has_a_reason_and_the_log_has_why(self) -> None:
+        for method, tokens, reason, said in [
+            ("UnaryUnary", [], "CLIENT_AUTH_FAILED", "no bearer token"),
+            ("UnaryUnary", [self.token + "A"], "CLIENT_AUTH_FAILED", "malformed"),
+            ("UnaryUnary", [self.token, self.token], "CLIENT_AUTH_FAILED", "more than one"),
+            ("Write", [self.token], "SCOPE_DENIED", "`videos:write` (scope_missing)"),
+            ("Forgotten", [self.token], "CALL_NOT_ALLOWED", "no requirement is listed"),
+        ]:
+            with self.subTest(method=method, reason=reason), self.assertLogs("tessera", "DEBUG") as logged:
+                metadata = tuple(("authorization", f"Bearer {token}") for token in tokens)
+                echo: Any = self.channel.unary_unary(ECHO + method)
+                with self.assertRaises(grpc.RpcError) as refused:
+                    echo(b"", metadata=metadata, timeout=PATIENCE)
+                self.assertEqual(call_error(refused.exception).reason, reason)
+                self.until("logged", lambda: logged.output)
+                self.assertIn(said, logged.output[0])
+                self.assertNotIn(self.token[:40], "".join(logged.output))
+        self.stall()
+        echo = self.channel.unary_unary(ECHO + "UnaryUnary")
+        with self.assertLogs("tessera", "WARNING"), self.assertRaises(grpc.RpcError) as stale:
+            echo(b"", metadata=(("authorization", f"Bearer {self.token}"),), timeout=PATIENCE)
+        failure = call_error(stale.exception)
+        self.assertEqual((failure.reason, failure.retry_after), ("NOT_FRESH_ENOUGH", 1.0))
 
     def test_a_revoked_token_is_refused(self) -> None:
         self.revoke(subject="user:ann")

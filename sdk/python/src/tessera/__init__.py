@@ -3,7 +3,8 @@
 - `Client`: typed calls, each with a deadline, retried only where a retry is safe.
 - `TokenSource`: an access token that is always valid, from an API key.
 - `Verifier`: verifies access tokens without a call, and knows how stale its knowledge of revocations may be.
-- `tessera.grpc_hooks` and `tessera.asgi`: the two in the frameworks of servers.
+- `tessera.grpc_hooks`, `tessera.grpc_aio`, `tessera.asgi`, `tessera.fastapi`: verifying in servers, and gRPC clients.
+- `tessera.httpx`, `tessera.requests`: calling services over HTTP.
 - `tessera.v1`: the messages of the wire.
 """
 
@@ -25,11 +26,14 @@ from tessera.errors import (
     CallError,
     ClosedError,
     ConfigurationError,
+    NotReadyError,
+    OtherLogError,
     PassingError,
     PermanentError,
     SignInError,
     TesseraError,
 )
+from tessera.refusal import Require
 from tessera.token_source import AccessToken, TokenRequest, TokenSource
 from tessera.verifier import Verifier, VerifierStatus
 
@@ -50,8 +54,11 @@ __all__ = [
     "FailOpen",
     "Introspect",
     "Mode",
+    "NotReadyError",
+    "OtherLogError",
     "PassingError",
     "PermanentError",
+    "Require",
     "SignInError",
     "Stale",
     "TesseraError",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
+from tessera import refusal
 from tessera.bearer import token_of
 from tessera.claims import Claims
-from tessera.decision import Allow, Decision, Deny, FailClosed, Introspect, Mode
+from tessera.decision import Allow
+from tessera.refusal import Refusal, Require
 from tessera.verifier import Verifier
 
 Scope = MutableMapping[str, Any]
@@ -19,16 +19,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CLAIMS = "tessera.claims"
+__all__ = ["Require", "TokenMiddleware", "admit", "authorization", "claims_of"]
 #: Close codes of WebSockets: against the policy of the server, and try again later.
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
-
-
-@dataclass(frozen=True)
-class Require:
-    """What a request needs: a good token, with this scope unless it is None."""
-
-    scope: str | None = None
-    mode: Mode = field(default_factory=FailClosed)
 
 
 def claims_of(scope: Scope) -> Claims:
@@ -55,52 +48,37 @@ class TokenMiddleware:
         if require is None:
             await self._app(scope, receive, send)
             return
-        token = token_of(_authorization(scope))
-        decision = await self._verify(token, require) if token else None
-        if isinstance(decision, Allow):
-            await self._app({**scope, _CLAIMS: decision.claims}, receive, send)
+        admitted = await admit(self._verifier, authorization(scope), require)
+        if isinstance(admitted, Claims):
+            await self._app({**scope, _CLAIMS: admitted}, receive, send)
         else:
-            await _refuse(_Refusal.of(decision, require.scope), scope, receive, send)
-
-    async def _verify(self, token: str, require: Require) -> Decision:
-        if isinstance(require.mode, Introspect):
-            return await asyncio.to_thread(self._verifier.verify, token, require.scope, require.mode)
-        return self._verifier.verify(token, require.scope, require.mode)
+            admitted.log(scope["path"])
+            await _refuse(admitted, scope, receive, send)
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """An answer of RFC 6750, which says no more of a token than that it is not good."""
-
-    status: int
-    error: str
-    headers: dict[str, str]
-
-    @classmethod
-    def of(cls, decision: Decision | None, required_scope: str | None) -> _Refusal:
-        if decision is None:
-            return cls(401, "token_required", {"www-authenticate": "Bearer"})
-        if not isinstance(decision, Deny):
-            return cls(503, "temporarily_unavailable", {"retry-after": "1"})
-        if decision.reason.is_about_scope:
-            challenge = f'Bearer error="insufficient_scope", scope="{required_scope}"'
-            return cls(403, "insufficient_scope", {"www-authenticate": challenge})
-        return cls(401, "invalid_token", {"www-authenticate": 'Bearer error="invalid_token"'})
+async def admit(verifier: Verifier, headers: Sequence[str], require: Require) -> Claims | Refusal:
+    """The claims of the token in these `authorization` headers, or why it does not do."""
+    token = token_of(headers)
+    if isinstance(token, Refusal):
+        return token
+    decision = await verifier.verify_async(token, require.scope, require.mode)
+    return decision.claims if isinstance(decision, Allow) else refusal.of(decision, require.scope)
 
 
-def _authorization(scope: Scope) -> str | None:
-    headers = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
-    return headers[0].decode("latin-1") if len(headers) == 1 else None
+def authorization(scope: Scope) -> list[str]:
+    """The `authorization` headers of a request."""
+    headers = (value for name, value in scope["headers"] if name.lower() == b"authorization")
+    return [value.decode("latin-1") for value in headers]
 
 
-async def _refuse(refusal: _Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
-        code = _TRY_AGAIN_LATER if refusal.status == 503 else _POLICY_VIOLATION
+        code = _TRY_AGAIN_LATER if refused.status == 503 else _POLICY_VIOLATION
         await send({"type": "websocket.close", "code": code})
         return
-    body = json.dumps({"error": refusal.error}).encode()
-    headers = {**refusal.headers, "content-type": "application/json", "content-length": str(len(body))}
+    body = json.dumps({"error": refused.error}).encode()
+    headers = {**refused.headers, "content-type": "application/json", "content-length": str(len(body))}
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
+    await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

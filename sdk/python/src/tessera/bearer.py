@@ -1,9 +1,19 @@
-"""Bearer tokens in the headers of requests."""
+"""The credential of a request (RFC 6750 §2.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def token_of(header: str | None) -> str | None:
-    """The token in an `authorization` header; None where there is none."""
-    scheme, _, token = (header or "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+from tessera import refusal
+from tessera.refusal import Refusal
+
+
+def token_of(headers: Sequence[str]) -> str | Refusal:
+    """The one bearer token in the `authorization` headers of a request."""
+    if len(headers) > 1:
+        # Which of them another reader of this request would take, nobody knows.
+        return refusal.no_good_token("more than one authorization header")
+    scheme, _, token = (headers[0] if headers else "").partition(" ")
+    if scheme.lower() != "bearer":
+        return refusal.no_token()
+    return token.strip() or refusal.no_good_token("an empty bearer token")

@@ -19,6 +19,8 @@ _PASSING = {
     grpc.StatusCode.DATA_LOSS,
 }
 _RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
+#: The log has another place to begin at; this is not the fault of who asks.
+_ANOTHER_PLACE = ("CURSOR_EXPIRED", "CURSOR_INVALID")
 
 
 class TesseraError(Exception):
@@ -31,6 +33,25 @@ class ConfigurationError(TesseraError):
 
 class ClosedError(TesseraError):
     """It was closed."""
+
+
+class NotReadyError(TesseraError):
+    """A verifier is not ready."""
+
+    def __init__(self, problem: str, is_permanent: bool) -> None:
+        super().__init__(problem, is_permanent)
+        #: Why.
+        self.problem = problem
+        #: Whether waiting does not help: the API key, the policy or the options are wrong.
+        self.is_permanent = is_permanent
+
+    def __str__(self) -> str:
+        return f"the verifier is not ready{', and waiting does not help' if self.is_permanent else ''}: {self.problem}"
+
+
+class OtherLogError(TesseraError):
+    """A cursor is of another revocation log than the one that a verifier follows: of another authority, or of this one
+    before its data was set up anew."""
 
 
 class CallError(TesseraError):
@@ -49,6 +70,11 @@ class CallError(TesseraError):
 
     def __str__(self) -> str:
         return f"{self.reason or self.code.name}: {self.message}"
+
+    @property
+    def asks_for_another_place(self) -> bool:
+        """Whether the revocation log can't be followed from the cursor that was given."""
+        return self.reason in _ANOTHER_PLACE
 
     @property
     def is_retried(self) -> bool:

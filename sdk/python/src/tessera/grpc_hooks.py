@@ -1,82 +1,111 @@
-"""gRPC servers that accept tokens, and clients that send them."""
+"""gRPC servers that accept tokens, and clients that send them; `tessera.grpc_aio` has the same for `grpc.aio`."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NoReturn
 
 import grpc
 
+from tessera import refusal
 from tessera.bearer import token_of
 from tessera.claims import Claims
-from tessera.decision import Allow, Decision, Deny, FailClosed, Mode
+from tessera.decision import Allow, FailClosed, Mode
+from tessera.refusal import Refusal, Require
 from tessera.token_source import AccessToken, TokenSource
 from tessera.verifier import Verifier
 
-_AUTHORIZATION = "authorization"
-_claims: weakref.WeakKeyDictionary[Any, Claims] = weakref.WeakKeyDictionary()
+AUTHORIZATION = "authorization"
+_claims: ContextVar[Claims] = ContextVar("tessera.claims")
 
 
-def claims_of(context: grpc.ServicerContext) -> Claims:
-    """The claims of the token that the call came with, in a handler behind a `ServerInterceptor`."""
-    return _claims[context]
+def claims_of(context: object = None) -> Claims:
+    """The claims of the token that the call came with, in a handler behind a `ServerInterceptor`; in a thread that the
+    handler starts, there are none."""
+    return _claims.get()
+
+
+def keep(claims: Claims | None) -> None:
+    """Leaves the claims for the handler of this call."""
+    if claims is not None:
+        _claims.set(claims)
+
+
+class Methods:
+    """What the methods of a server need."""
+
+    def __init__(
+        self, required: Mapping[str, str | Require | None], public: Collection[str], mode: Mode
+    ) -> None:
+        self._required = {method: Require.of(required, mode) for method, required in required.items()}
+        self._public = frozenset(public)
+
+    def is_public(self, method: str) -> bool:
+        """Whether it needs no token."""
+        return method in self._public
+
+    def token(self, details: Any) -> tuple[str, Require] | Refusal:
+        """The token of a call, with what its method needs."""
+        require = self._required.get(details.method)
+        if require is None:
+            return refusal.unlisted()
+        metadata = details.invocation_metadata or ()
+        token = token_of([value for name, value in metadata if name == AUTHORIZATION])
+        return token if isinstance(token, Refusal) else (token, require)
 
 
 class ServerInterceptor(grpc.ServerInterceptor):
     """Lets calls through that carry a good token with the scope that their method requires.
 
     `required` names the scope of each method (`/package.Service/Method`), or None where any good token will
-    do. Methods in `public` need no token. A method in neither is refused, so that a new one is not open by
-    accident. A stream is judged when it opens.
+    do, or a `Require` with what to do while stale; `mode` is that of all others. Methods in `public` need no token. A
+    method in neither is refused, so that a new one is not open by accident. A stream is judged when it opens. Refusals
+    have a google.rpc.ErrorInfo, and the log says why.
     """
 
     def __init__(
         self,
         verifier: Verifier,
-        required: Mapping[str, str | None],
+        required: Mapping[str, str | Require | None],
         *,
         public: Collection[str] = (),
         mode: Mode = FailClosed(),
     ) -> None:
         self._verifier = verifier
-        self._required = dict(required)
-        self._public = frozenset(public)
-        self._mode = mode
+        self._methods = Methods(required, public, mode)
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or method in self._public:
+        if handler is None or self._methods.is_public(handler_call_details.method):
             return handler
-        metadata = handler_call_details.invocation_metadata or ()
-        headers = [value for name, value in metadata if name == _AUTHORIZATION]
-        # Of several, who knows which one is meant?
-        token = token_of(headers[0]) if len(headers) == 1 else None
-        return _guarded(handler, lambda context: self._admit(method, token, context))
+        return guarded(handler, lambda context: self._admit(handler_call_details, context))
 
-    def _admit(self, method: str, token: str | None, context: grpc.ServicerContext) -> None:
-        if method not in self._required:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "no scope is set for this method")
-        if token is None:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed")
-            return
-        decision = self._verifier.verify(token, self._required[method], self._mode)
-        if isinstance(decision, Allow):
-            _claims[context] = decision.claims
-        else:
-            context.abort(*_refusal(decision))
+    def _admit(self, details: Any, context: grpc.ServicerContext) -> None:
+        admitted = admit(self._verifier, self._methods.token(details))
+        if isinstance(admitted, Refusal):
+            abort(admitted, details.method, context)
+        keep(admitted)
 
 
-def _refusal(decision: Decision) -> tuple[grpc.StatusCode, str]:
-    if not isinstance(decision, Deny):
-        return grpc.StatusCode.UNAVAILABLE, "the token can't be verified now"
-    if decision.reason.is_about_scope:
-        return grpc.StatusCode.PERMISSION_DENIED, "the token lacks the scope that is required"
-    return grpc.StatusCode.UNAUTHENTICATED, "the token is not valid"
+def admit(verifier: Verifier, token: tuple[str, Require] | Refusal) -> Claims | Refusal:
+    """The claims of a token, or why it does not do."""
+    if isinstance(token, Refusal):
+        return token
+    text, require = token
+    decision = verifier.verify(text, require.scope, require.mode)
+    return decision.claims if isinstance(decision, Allow) else refusal.of(decision, require.scope)
 
 
-def _guarded(handler: Any, admit: Callable[[grpc.ServicerContext], None]) -> Any:
+def abort(refused: Refusal, method: str, context: Any) -> NoReturn:
+    """Ends a call."""
+    refused.log(method)
+    context.set_trailing_metadata(refused.details)
+    context.abort(refused.code, refused.message)
+    raise AssertionError("abort raises")
+
+
+def guarded(handler: Any, admit: Callable[[grpc.ServicerContext], None]) -> Any:
     """The same handler, behind a check that aborts the call unless it may go on."""
 
     def answer(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -104,14 +133,14 @@ def _guarded(handler: Any, admit: Callable[[grpc.ServicerContext], None]) -> Any
     return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
-class _WithToken(grpc.ClientCallDetails):
+class WithToken(grpc.ClientCallDetails):
     """The details of a call, with a token in place of any credential that it had."""
 
     def __init__(self, details: Any, token: AccessToken) -> None:
         self.method = details.method
         self.timeout = details.timeout
-        others = (pair for pair in details.metadata or () if pair[0] != _AUTHORIZATION)
-        self.metadata = (*others, (_AUTHORIZATION, f"Bearer {token.expose()}"))
+        others = (pair for pair in details.metadata or () if pair[0] != AUTHORIZATION)
+        self.metadata = (*others, (AUTHORIZATION, f"Bearer {token.expose()}"))
         self.credentials = details.credentials
         self.wait_for_ready = getattr(details, "wait_for_ready", None)
         self.compression = getattr(details, "compression", None)
@@ -135,7 +164,7 @@ class ClientInterceptor(
 
     def _call(self, continuation: Any, details: Any, request: Any) -> Any:
         token = self._source.token()
-        call = continuation(_WithToken(details, token), request)
+        call = continuation(WithToken(details, token), request)
         call.add_done_callback(lambda done: self._hear(done, token))
         return call
 

@@ -36,7 +36,7 @@ def take_apart(token: str) -> Untrusted | None:
     if len(token) > TOKEN_LENGTH_MAX or not token.startswith(_HEADER):
         return None
     body, dot, footer_text = token[len(_HEADER) :].partition(".")
-    message, footer = _decode(body), _decode(footer_text)
+    message, footer = decode(body), decode(footer_text)
     if not dot or message is None or footer is None or len(message) <= _SIGNATURE_LENGTH:
         return None
     kid = _kid(footer)
@@ -59,7 +59,7 @@ def public_key(paserk: str) -> tuple[str, Ed25519PublicKey] | None:
     """A PASERK `k4.public.…` with its id; None where it is none."""
     if not paserk.startswith(_KEY_HEADER):
         return None
-    material = _decode(paserk[len(_KEY_HEADER) :])
+    material = decode(paserk[len(_KEY_HEADER) :])
     if material is None or len(material) != 32:
         return None
     digest = hashlib.blake2b((_KEY_ID_HEADER + paserk).encode(), digest_size=33).digest()
@@ -80,7 +80,7 @@ def _pre_authentication_encoding(*pieces: bytes) -> bytes:
     return encoded
 
 
-def _decode(text: str) -> bytes | None:
+def decode(text: str) -> bytes | None:
     """Base64url without padding, in its one right form."""
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -13,10 +13,11 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from tessera import wire
+from tessera import cursor, wire
 from tessera.calls import all_keys
 from tessera.connection import Connection
-from tessera.errors import CallError, call_error
+from tessera.errors import CallError, ConfigurationError, PermanentError, call_error
+from tessera.problems import ProblemLog
 from tessera.retry import Backoff
 from tessera.revocations import Revocations
 from tessera.v1 import key_service_pb2 as keys_pb
@@ -33,17 +34,25 @@ _NONCE_LENGTH = 16
 _REREAD_INTERVAL = 10.0
 _BACKOFF = 0.05
 _BACKOFF_MAX = 5.0
-_ANOTHER_LOG = ("CURSOR_EXPIRED", "CURSOR_INVALID")
 
 
 class End(Exception):
     """Why a session ended, in words for a log. The next one goes on where this one was, or `starts_again`
-    with a snapshot; what is known stays in force until that is complete."""
+    with a snapshot; what is known stays in force until that is complete. Where it `is_permanent`, waiting does not
+    help."""
 
-    def __init__(self, problem: str, starts_again: bool = False) -> None:
+    def __init__(self, problem: str, starts_again: bool = False, is_permanent: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.starts_again = starts_again
+        self.is_permanent = is_permanent
+
+    @classmethod
+    def of(cls, failure: CallError, what: str = "") -> End:
+        """The end by a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go
+        on."""
+        is_permanent = isinstance(failure, PermanentError) and not failure.asks_for_another_place
+        return cls(f"{what}{failure}", failure.asks_for_another_place, is_permanent)
 
 
 @dataclass
@@ -60,6 +69,9 @@ class Following:
     key_set: str | None = None
     keys_read_at: float | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(_BACKOFF, _BACKOFF_MAX))
+    problems: ProblemLog = field(
+        default_factory=lambda: ProblemLog("following the revocations was interrupted", "the revocations are followed")
+    )
 
     @property
     def patience(self) -> float:
@@ -242,6 +254,7 @@ class Session:
                 if understood.revocation:
                     known.revoked.apply(understood.revocation)
                 known.through = max(known.through, event.sequence)
+                self._view.heard.notify_all()
             self._take_place(event.cursor)
 
     def _check(self, checkpoint: pb.Checkpoint) -> None:
@@ -263,8 +276,8 @@ class Session:
                 self._send_ping()
             self._progressed_at = time.monotonic()
             self._following.backoff.reset()
-            self._view.problem = None
-            self._view.ready.set()
+            self._following.problems.worked()
+            self._view.follow()
 
     def _echoed(self, nonce: bytes) -> float | None:
         """When the ping was made that this answers."""
@@ -289,6 +302,7 @@ class Session:
                 raise End("the authority's clock went back", starts_again=True)
             known.forget_before(server_time - leeway)
             known.through = max(known.through, checkpoint.through_sequence)
+            known.log = _log_of(checkpoint.through)
             if echoed is not None:
                 known.fresh_as_of = max(known.fresh_as_of or echoed, echoed)
             self._view.heard.notify_all()
@@ -315,6 +329,7 @@ class Session:
                 f"the API key is of the realm `{realm}`, but the tokens to verify are of "
                 f"`{self._view.options.realm}`",
                 starts_again=True,
+                is_permanent=True,
             )
 
     # === what we say and ask ===
@@ -362,11 +377,21 @@ class Session:
         try:
             keys = all_keys(page, options.realm)
         except grpc.RpcError as error:
-            raise End(f"keys: {call_error(error)}") from None
+            raise End.of(call_error(error), "keys: ") from None
         except CallError as error:
-            raise End(f"keys: {error}") from None
+            raise End.of(error, "keys: ") from None
         self._view.put_keys(wire.keyring(keys, options.realm, options.leeway))
+        if not self._view.has_keys and not self._view.is_ready:
+            raise End(f"the authority has no key that verifies tokens of the realm `{options.realm}`", is_permanent=True)
         self._progressed_at = time.monotonic()
+
+
+def _log_of(place: str) -> bytes | None:
+    """Which log a place is of. To go on from, a cursor is the authority's own affair."""
+    try:
+        return cursor.parse(place).log
+    except ConfigurationError:
+        return None
 
 
 def _read(call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any]) -> None:
@@ -376,9 +401,7 @@ def _read(call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any]) -> None:
             inbox.put(response)
         end = End("the stream ended")
     except grpc.RpcError as error:
-        failure = call_error(error)
-        # Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
-        end = End(str(failure), starts_again=failure.reason in _ANOTHER_LOG)
+        end = End.of(call_error(error))
     inbox.put(end)
 
 

@@ -16,11 +16,13 @@ import time
 import weakref
 from dataclasses import dataclass
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from tessera import forking
 from tessera.calls import Client, protocol_error
 from tessera.errors import CallError, ClosedError, PassingError, SignInError
+from tessera.problems import ProblemLog
 from tessera.retry import Backoff
 from tessera.v1 import token_service_pb2 as pb
 
@@ -34,6 +36,8 @@ _PERMANENT_FOR = 30.0
 #: The shortest time between two tokens that are given up because a service refused them, in seconds: one that
 #: always refuses makes no more calls than this.
 _INVALIDATION_PAUSE = 10.0
+#: How much longer than its calls a caller waits at most.
+_GRACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ class _Renewer:
         self._request = request
         self._refresh_token = ""
         self._backoff = Backoff(_BACKOFF, _BACKOFF_MAX)
+        self._problems = ProblemLog("renewing the access token failed", "the access token is renewed")
         self._make_locks()
         self._thread: threading.Thread | None = None
         # Guarded by the lock.
@@ -199,6 +204,8 @@ class _Renewer:
         held = self.held()
         if held:
             return held
+        # A refresh and an issue may follow each other; more than that, no call takes.
+        ends_at = time.monotonic() + 2 * self._client.options.deadline + _GRACE
         with self._answered:
             seen = self._published
             while not self._is_stopped:
@@ -210,7 +217,8 @@ class _Renewer:
                     raise copy.copy(state.error)
                 self._is_asked = True
                 self._asked.notify()
-                self._answered.wait()
+                if not self._answered.wait(ends_at - time.monotonic()):
+                    raise PassingError(grpc.StatusCode.DEADLINE_EXCEEDED, None, "no answer came in time")
         raise ClosedError("the source of tokens is closed")
 
     def invalidate(self, token: AccessToken) -> None:
@@ -251,6 +259,7 @@ class _Renewer:
             self._fail(error)
         else:
             self._backoff.reset()
+            self._problems.worked()
             self._publish(token)
             self._rest_until(max(token.renews_at, time.monotonic() + _RENEWAL_PAUSE))
 
@@ -274,7 +283,7 @@ class _Renewer:
 
     def _fail(self, error: CallError) -> None:
         """Tells those who wait, unless the old token is still good; then waits until it is time again."""
-        _log.warning("renewing the access token failed: %s", error)
+        self._problems.failed(error)
         wait = max(self._backoff.wait(), error.retry_after or 0)
         is_passing = isinstance(error, PassingError)
         until = time.monotonic() + (wait if is_passing else _PERMANENT_FOR)

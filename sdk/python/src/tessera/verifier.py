@@ -7,6 +7,7 @@ verifier knows how stale it may be without synchronized clocks, and refuses beyo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -22,7 +23,8 @@ from tessera import forking, paseto
 from tessera.calls import Client, ClientOptions
 from tessera.connection import Connection
 from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
-from tessera.errors import CallError, ConfigurationError
+from tessera.cursor import parse as parse_cursor
+from tessera.errors import CallError, ConfigurationError, NotReadyError, OtherLogError
 from tessera.session import Following, Session
 from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
@@ -41,6 +43,8 @@ class VerifierStatus:
 
     #: Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
     is_ready: bool
+    #: Whether it is ready and within its staleness bound now: good tokens are allowed.
+    is_fresh: bool
     #: How stale it may be, in seconds; None before it is ready.
     behind: float | None
     #: The last event of the revocation log that it has applied.
@@ -82,17 +86,52 @@ class Verifier:
         with; staleness never comes from there.
         """
         _check(realm, audience, staleness_bound, leeway, subscriber, required)
-        options = Options(realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock)
+        options = Options(
+            realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock, connection.address
+        )
         self._view = View(options)
         self._client = Client(connection, calls)
         follower = _Follower(Following(self._view, connection, subscriber, required))
         self.close = weakref.finalize(self, follower.stop)
         forking.start(follower)
 
-    def wait_ready(self, timeout: float | None = None) -> bool:
-        """Waits until there are keys, a first snapshot, and an answer that says how fresh it is. False where
-        that took longer than `timeout` seconds."""
-        return self._view.ready.wait(timeout)
+    def ready(self, timeout: float | None = 30.0) -> None:
+        """Waits until there are keys, a first snapshot, and an answer that says how fresh it is.
+
+        Raises `NotReadyError` with the reason: at once where waiting does not help, such as a wrong API key, a policy
+        that does not let it watch, or an unknown audience, and after `timeout` seconds (None: never)."""
+        view = self._view
+        with view.heard:
+            view.heard.wait_for(lambda: view.is_ready or view.is_permanent, timeout)
+            if not view.is_ready:
+                address = view.options.address
+                raise NotReadyError(f"{address}: {view.problem or 'no answer yet'}", view.is_permanent)
+
+    def wait_ready(self, timeout: float | None = 30.0) -> bool:
+        """As `ready`, with False instead of an error."""
+        try:
+            self.ready(timeout)
+        except NotReadyError:
+            return False
+        return True
+
+    def applied(self, cursor: str, timeout: float | None = 30.0) -> bool:
+        """Waits until it has applied everything up to `cursor`, which a Revoke gave: from then on this verifier
+        refuses what was revoked. It says nothing about other verifiers; AwaitPropagation does.
+
+        False where that took longer than `timeout` seconds. Raises `OtherLogError` where the cursor is of another
+        log, and `ConfigurationError` where it is none."""
+        place, view = parse_cursor(cursor), self._view
+
+        def is_decided() -> bool:
+            known = view.known
+            return known.log is not None and (known.log != place.log or known.through >= place.sequence)
+
+        with view.heard:
+            is_told = view.heard.wait_for(is_decided, timeout)
+            if is_told and view.known.log != place.log:
+                raise OtherLogError("the cursor is of another revocation log than the one that is followed")
+        return is_told
 
     def verify(self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()) -> Decision:
         """Whether `token` is good, and has the required scope; refuses when stale, unless `mode` says
@@ -111,15 +150,34 @@ class Verifier:
             return self._introspect(token, required_scope) or decision
         return decision
 
+    async def verify_async(
+        self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()
+    ) -> Decision:
+        """As `verify`, without blocking the event loop."""
+        decision = self._view.decide(token, required_scope, self._view.options.bound)
+        if not isinstance(decision, Stale):
+            return decision
+        return await asyncio.to_thread(self.verify, token, required_scope, mode)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has ever been fresh."""
+        return self._view.is_ready
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is ready and within its staleness bound now: for a readiness page."""
+        behind = self._view.behind
+        return behind is not None and behind <= self._view.options.bound
+
     @property
     def status(self) -> VerifierStatus:
         """How it is doing."""
         view = self._view
         with view.lock:
             known = view.known
-            fresh, through, entries = known.fresh_as_of, known.through, len(known.revoked)
-        behind = None if fresh is None else time.monotonic() - fresh
-        return VerifierStatus(view.ready.is_set(), behind, through, entries, view.problem)
+            through, entries = known.through, len(known.revoked)
+        return VerifierStatus(view.is_ready, self.is_fresh, view.behind, through, entries, view.problem)
 
     def _introspect(self, token: str, required_scope: str | None) -> Decision | None:
         """Asks the authority; None where it does not answer."""
@@ -191,8 +249,8 @@ class _Follower:
                 return
             if end.starts_again:
                 self._following.place = None
-            _log.warning("following the revocations was interrupted: %s", end.problem)
-            self._following.view.problem = end.problem
+            self._following.problems.failed(end.problem)
+            self._following.view.fail(end.problem, end.is_permanent)
             interrupted.wait(self._following.backoff.wait())
 
 

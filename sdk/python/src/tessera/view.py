@@ -35,6 +35,8 @@ class Options:
     leeway: timedelta
     cache_capacity: int
     clock: Callable[[], datetime]
+    #: Of the authority, for texts.
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Known:
     forgotten_through: datetime = _EPOCH
     #: The last event of the revocation log that has been applied.
     through: int = 0
+    #: Which log that is.
+    log: bytes | None = None
 
     def forget_before(self, horizon: datetime) -> None:
         """Forgets what no token can be alive for that this verifier would accept."""
@@ -74,15 +78,17 @@ class View:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.ready = threading.Event()
-        #: Why it does not follow now.
+        #: Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
+        self.is_ready = False
+        #: Why it does not follow now, and whether waiting helps.
         self.problem: str | None = None
+        self.is_permanent = False
         #: Asks the follower to read the keys again.
         self.on_unknown_key: Callable[[], None] = lambda: None
         #: Asks the follower to ask the authority how far the log has come.
         self.on_ahead: Callable[[], None] = lambda: None
         self.lock = threading.Lock()
-        #: Notified when the authority said how far the log has come.
+        #: Notified when the authority said how far the log has come, and when it can't be followed.
         self.heard = threading.Condition(self.lock)
         #: Guarded by the lock.
         self.known = Known()
@@ -90,12 +96,21 @@ class View:
 
     def resume_in_child(self) -> None:
         """After a fork: threads that do not exist here may hold the locks."""
-        is_ready, self.ready = self.ready.is_set(), threading.Event()
-        if is_ready:
-            self.ready.set()
         self.lock = threading.Lock()
         self.heard = threading.Condition(self.lock)
         self._keys.resume_in_child()
+
+    def fail(self, problem: str, is_permanent: bool) -> None:
+        """The authority can't be followed now."""
+        with self.lock:
+            self.problem, self.is_permanent = problem, is_permanent
+            self.heard.notify_all()
+
+    def follow(self) -> None:
+        """The authority is followed, and has said how fresh all this is."""
+        with self.lock:
+            self.problem, self.is_permanent, self.is_ready = None, False, True
+            self.heard.notify_all()
 
     def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
         """Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
@@ -148,6 +163,18 @@ class View:
 
         with self.heard:
             self.heard.wait_for(is_told, _CATCH_UP_MAX)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether any token can be verified."""
+        return bool(self._keys.ring)
+
+    @property
+    def behind(self) -> float | None:
+        """How stale all this may be, in seconds."""
+        with self.lock:
+            fresh = self.known.fresh_as_of
+        return None if fresh is None else time.monotonic() - fresh
 
     @staticmethod
     def _unless_stale(decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:

@@ -1,0 +1,40 @@
+"""Warning of what fails again and again without filling a log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+_log = logging.getLogger("tessera")
+_INTERVAL = 60.0
+
+
+class ProblemLog:
+    """Warns of a failure at once, then once a minute with how often it happened, and says when it is over. All are
+    warnings, so that Python shows them where nobody has configured logging."""
+
+    def __init__(self, failure: str, recovery: str) -> None:
+        self._failure = failure
+        self._recovery = recovery
+        self._warned_at: float | None = None
+        self._failing_since: float | None = None
+        self._unsaid = 0
+
+    def failed(self, problem: object) -> None:
+        """It failed."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._warned_at is not None and now - self._warned_at < _INTERVAL:
+            self._unsaid += 1
+            return
+        more = f" (and {self._unsaid} times since the last warning)" if self._unsaid else ""
+        _log.warning("%s: %s%s", self._failure, problem, more)
+        self._warned_at, self._unsaid = now, 0
+
+    def worked(self) -> None:
+        """It works."""
+        since, self._failing_since = self._failing_since, None
+        # A failure that was not told of is over untold.
+        if since is not None and self._warned_at is not None and since <= self._warned_at:
+            _log.warning("%s after %.1f s", self._recovery, time.monotonic() - since)

@@ -1,0 +1,118 @@
+"""How a request is refused: the same reasons for every framework, and what the bearer is not told in the log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from tessera.decision import Decision, Deny, FailClosed, Mode, Stale
+
+_log = logging.getLogger("tessera")
+#: When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
+_RETRY_AFTER = 1
+
+
+@dataclass(frozen=True)
+class Require:
+    """What a request needs: a good token, with this scope unless it is None."""
+
+    scope: str | None = None
+    #: What to do while the verifier is stale.
+    mode: Mode = field(default_factory=FailClosed)
+
+    @classmethod
+    def of(cls, required: str | Require | None, mode: Mode = FailClosed()) -> Require:
+        """The requirement that a scope, or None, stands for."""
+        return required if isinstance(required, Require) else cls(required, mode)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is refused."""
+
+    #: For the log only: the bearer is told no more of a token than that it is not good.
+    why: str
+    level: int
+    #: Of HTTP, as RFC 6750 §3 has it.
+    status: int
+    error: str
+    headers: dict[str, str]
+    #: Of gRPC.
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    scope: str | None = None
+
+    def log(self, path: str) -> None:
+        """Says in the log why. Never the token."""
+        _log.log(self.level, "refused %r: %s", path, self.why)
+
+    @property
+    def details(self) -> tuple[tuple[str, bytes], ...]:
+        """The trailing metadata of a gRPC status, with a google.rpc.ErrorInfo."""
+        metadata = {"scope": self.scope} if self.scope else {}
+        info = Any()
+        info.Pack(ErrorInfo(reason=self.reason, domain="tessera", metadata=metadata))
+        details = [info]
+        if self.code is grpc.StatusCode.UNAVAILABLE:
+            retry = Any()
+            retry.Pack(RetryInfo(retry_delay=Duration(seconds=_RETRY_AFTER)))
+            details.append(retry)
+        status = Status(code=self.code.value[0], message=self.message, details=details)
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def no_token() -> Refusal:
+    """It has no bearer token."""
+    # No error code: the client may not have known that it needs a token.
+    challenge = {"www-authenticate": "Bearer"}
+    return _unauthenticated("no bearer token", logging.DEBUG, "token_required", challenge)
+
+
+def no_good_token(why: str) -> Refusal:
+    """It has one that is not good, or several."""
+    challenge = {"www-authenticate": 'Bearer error="invalid_token"'}
+    return _unauthenticated(why, logging.INFO, "invalid_token", challenge)
+
+
+def unlisted() -> Refusal:
+    """Nobody has said what a call of this method needs."""
+    code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
+    why = "no requirement is listed for this method"
+    return Refusal(why, logging.WARNING, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
+
+
+def of(decision: Decision, required_scope: str | None) -> Refusal:
+    """The refusal of a token that is not allowed."""
+    if isinstance(decision, Stale):
+        return _stale(decision)
+    if isinstance(decision, Deny) and decision.reason.is_about_scope:
+        return _no_scope(decision, required_scope or "")
+    return no_good_token(f"the token is not good: {decision.reason if isinstance(decision, Deny) else decision}")
+
+
+def _unauthenticated(why: str, level: int, error: str, headers: dict[str, str]) -> Refusal:
+    code, message = grpc.StatusCode.UNAUTHENTICATED, "a good access token is needed"
+    return Refusal(why, level, 401, error, headers, code, "CLIENT_AUTH_FAILED", message)
+
+
+def _no_scope(decision: Deny, scope: str) -> Refusal:
+    why = f"the token does not have, or no longer has, `{scope}` ({decision.reason})"
+    headers = {"www-authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+    code, message = grpc.StatusCode.PERMISSION_DENIED, "the access token lacks a scope"
+    return Refusal(why, logging.INFO, 403, "insufficient_scope", headers, code, "SCOPE_DENIED", message, scope)
+
+
+def _stale(decision: Stale) -> Refusal:
+    behind = "has never been fresh" if decision.behind is None else f"is {decision.behind:.1f} s behind"
+    why = f"the verifier {behind}, and may be {decision.bound:g} s"
+    code, message = grpc.StatusCode.UNAVAILABLE, "revocations can't be checked now"
+    headers = {"retry-after": str(_RETRY_AFTER)}
+    error = "temporarily_unavailable"
+    return Refusal(why, logging.WARNING, 503, error, headers, code, "NOT_FRESH_ENOUGH", message)
