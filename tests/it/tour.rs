@@ -4,7 +4,7 @@
 //! what the command above it must have printed. The example services that the tour calls are started as
 //! their `console` block says, on free ports.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use crate::support::{Authority, Service, binary, root, stderr, stdout};
 
@@ -37,6 +37,11 @@ fn steps(page: &str) -> Vec<(String, Vec<String>)> {
 
 /// Runs all in one shell, and compares.
 fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
+    run_in(root(), steps, variables);
+}
+
+/// The same, in another folder.
+fn run_in(folder: &Path, steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     let mut script = String::new();
     for (number, (command, _)) in steps.iter().enumerate() {
         // A refusal is part of it: it must print what is said, and not end the rest.
@@ -49,7 +54,7 @@ fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     );
     let output = Command::new("bash")
         .args(["-u", "-c", &script])
-        .current_dir(root())
+        .current_dir(folder)
         .env("PATH", path)
         .envs(variables.iter().copied())
         .env("no_proxy", "127.0.0.1")
@@ -108,4 +113,35 @@ fn the_page_about_http_says_what_happens() {
             ("TESSERA_API_KEY", &api_key),
         ],
     );
+}
+
+#[test]
+fn the_first_start_goes_as_the_page_about_operations_says() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let steps = steps(&page);
+    assert!(
+        steps.iter().all(|(_, expected)| !expected.is_empty()) && steps.len() >= 4,
+        "{steps:?}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), &steps, &[]);
+    // What is there is left alone, and what was made is served.
+    let again = crate::support::tessera()
+        .args(["init", "auth"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("is not empty"), "{}", stderr(&again));
+    let config = folder.path().join("auth/tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("issuer = \"https://auth.example.com/production\""));
+    fs::write(&config, text.replace("cache_mib = 256", "cache_mib = 0")).unwrap();
+    let refused = crate::support::tessera()
+        .args(["config", "check", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("cache_mib"), "{}", stderr(&refused));
 }

@@ -102,6 +102,13 @@ pub(crate) struct Output {
 pub(crate) enum Command {
     /// Run an authority to try things out: no configuration, two realms, API keys printed.
     Dev(Dev),
+    /// Make a directory with all that an authority needs: configuration, policy, server key, first API keys.
+    Init(Init),
+    /// Look at a configuration without serving it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Run an authority for real.
     Serve(Serve),
     /// After a data directory was put back from a copy, before it is served: end all sessions and tokens.
@@ -174,6 +181,29 @@ pub(crate) struct Dev {
     /// Write the same line to this file once it is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// The directory, which must be empty or not there.
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+    /// What tokens name as their issuer: an https URL; the name of the realm is added.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// The client that administers, and has the first API keys.
+    #[arg(long, default_value = "operator", value_name = "NAME")]
+    pub(crate) operator: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether an authority could be served with it: settings, policy with its tests, certificates, server key.
+    Check {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = "tessera.toml")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Args)]

@@ -1,7 +1,9 @@
 //! The verbs, one file each.
 
 pub(crate) mod apikey;
+pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod restored;
 pub(crate) mod revoke;

@@ -63,6 +63,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     } = arguments;
     match command {
         Command::Dev(dev) => command::dev::run(dev).await?,
+        Command::Init(init) => command::init::run(&init, &output).await?,
+        Command::Config { command } => command::config::run(&command, &output).await?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Restored(restored) => command::restored::run(&restored, &output).await?,
         Command::Store { command } => command::store::run(&command, &output).await?,

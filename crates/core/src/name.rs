@@ -186,12 +186,13 @@ impl Subject {
 }
 
 impl ClientName {
-    /// The client called `name`, without the prefix.
+    /// The client called `name`, with or without the prefix: `shop` and `client:shop` are the same.
     ///
     /// # Errors
     /// Fails where `name` has other characters than `a-z0-9._-`, or more than 64.
     pub fn from_short(name: &str) -> Result<Self, NameError> {
-        Self::parse(&format!("client:{name}"))
+        let short = name.strip_prefix("client:").unwrap_or(name);
+        Self::parse(&format!("client:{short}"))
     }
 
     /// The client as a subject: a client that issues for itself.

@@ -19,10 +19,15 @@ use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys, SigningKeyPair};
 
 use crate::{
     config::Config,
+    tls::TlsError,
     witness::{Seen, Witness},
 };
 
-/// The variable that goes before the key file.
+mod check;
+
+pub use check::check;
+
+/// The variable that takes precedence over the key file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
 
 /// The authority can't be launched. Each message says where, and what to do.
@@ -94,6 +99,9 @@ pub enum LaunchError {
         /// The place.
         path: PathBuf,
     },
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file can't be read or written.
     #[error("`{path}` can't be used: {source}")]
     File {
@@ -391,16 +399,10 @@ fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
 
 /// The server keys; a new one is made where none is and none was, or where the data begins anew.
 fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerKeys, LaunchError> {
-    let current = match env::var(SERVER_KEY_VARIABLE) {
-        Ok(text) => {
-            let text = zeroize::Zeroizing::new(text);
-            ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
-                place: format!("in {SERVER_KEY_VARIABLE}"),
-                source,
-            })?
-        }
-        Err(_) if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
-        Err(_) => server_key_beside(data, &config.keys.file)?,
+    let current = match server_key_from_environment()? {
+        Some(key) => key,
+        None if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
+        None => server_key_beside(data, &config.keys.file)?,
     };
     let previous = config
         .keys
@@ -409,6 +411,19 @@ fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerK
         .map(|path| read_key(path))
         .collect::<Result<_, _>>()?;
     Ok(ServerKeys::new(current, previous))
+}
+
+/// The server key in the environment, if there is one.
+fn server_key_from_environment() -> Result<Option<ServerKey>, LaunchError> {
+    let Ok(text) = env::var(SERVER_KEY_VARIABLE) else {
+        return Ok(None);
+    };
+    let text = zeroize::Zeroizing::new(text);
+    let key = ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
+        place: format!("in {SERVER_KEY_VARIABLE}"),
+        source,
+    })?;
+    Ok(Some(key))
 }
 
 fn read_key(path: &Path) -> Result<ServerKey, LaunchError> {

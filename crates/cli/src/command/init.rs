@@ -1,0 +1,131 @@
+//! `tessera init`: everything that a first authority needs, in one directory.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use tessera_authority::Authority;
+use tessera_core::{ClientName, RealmName};
+use tessera_server::{Config, launch, telemetry};
+
+use crate::{
+    arguments::{Init, Output},
+    failure::Failure,
+};
+
+/// The files, with what stands for the operator's name.
+const FILES: [(&str, &str); 5] = [
+    ("tessera.toml", include_str!("../../../../tessera.example.toml")),
+    (
+        "policies/model.conf",
+        include_str!("../../../../policies/model.conf"),
+    ),
+    (
+        "policies/catalogue.toml",
+        include_str!("../starter/catalogue.toml"),
+    ),
+    ("policies/policy.csv", include_str!("../starter/policy.csv")),
+    (
+        "policies/tests/starter.toml",
+        include_str!("../starter/tests/starter.toml"),
+    ),
+];
+const OPERATOR: &str = "client:OPERATOR";
+const ISSUER: &str = "https://auth.example.org";
+
+/// Writes the files, and makes the server key, the data directory and an API key for each realm.
+pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure> {
+    let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
+    let issuer = arguments
+        .issuer
+        .as_deref()
+        .map(|issuer| issuer.trim_end_matches('/'));
+    ensure_empty(&arguments.directory)?;
+    write_files(&arguments.directory, &operator, issuer)?;
+    let path = arguments.directory.join("tessera.toml");
+    let config = Config::read(&path).map_err(Failure::cannot_run)?;
+    telemetry::init(config.log.format, "error");
+    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    let made = first_keys(&authority, &config, &operator).await;
+    authority.close().await.map_err(Failure::cannot_run)?;
+    let keys = made?;
+    let document = json!({
+        "config": path,
+        "api_keys": keys.iter().map(|(realm, secret)| (realm.to_string(), json!(secret))).collect::<serde_json::Map<String, Value>>(),
+    });
+    output.print(&document, || told(&path, &keys, &operator, issuer.is_none()))
+}
+
+async fn first_keys(
+    authority: &Authority,
+    config: &Config,
+    operator: &ClientName,
+) -> Result<Vec<(RealmName, String)>, Failure> {
+    let mut keys = Vec::new();
+    for realm in config.realms.keys() {
+        let made = authority.create_operator_api_key(realm, operator.clone()).await;
+        let made = made.map_err(Failure::cannot_run)?;
+        keys.push((realm.clone(), made.secret.expose().to_owned()));
+    }
+    Ok(keys)
+}
+
+/// Nothing that is there is touched.
+fn ensure_empty(directory: &Path) -> Result<(), Failure> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| unusable(directory, &error))?,
+    };
+    if entries.count() == 0 {
+        return Ok(());
+    }
+    Err(Failure::cannot_run(format!(
+        "`{}` is not empty: name a directory that is, or is not there yet",
+        directory.display()
+    )))
+}
+
+fn write_files(directory: &Path, operator: &ClientName, issuer: Option<&str>) -> Result<(), Failure> {
+    for (name, text) in FILES {
+        let path: PathBuf = directory.join(name);
+        let text = text.replace(OPERATOR, operator.as_str());
+        let text = match issuer {
+            Some(issuer) => text.replace(ISSUER, issuer),
+            None => text,
+        };
+        let written = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, text));
+        written.map_err(|error| unusable(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
+}
+
+fn told(
+    config: &Path,
+    keys: &[(RealmName, String)],
+    operator: &ClientName,
+    issuer_is_example: bool,
+) -> String {
+    let config = config.display();
+    let mut text = format!("API keys of `{operator}`. They are shown once: keep them now.\n");
+    for (realm, secret) in keys {
+        text += &format!("  {realm:<12} {secret}\n");
+    }
+    if issuer_is_example {
+        text += &format!("\nSet the `issuer` of each realm in {config}: it is in every token.\n");
+    }
+    text += &format!(
+        "\nNext:\n  tessera config check --config {config}\n  tessera serve --config {config}\n\
+         Keep a copy of server.key, apart from the data. The policy is for you to edit: policies/policy.csv.\n"
+    );
+    text
+}
