@@ -20,8 +20,8 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// Fails where there is no API key, or it is none.
 pub fn authority() -> Result<Connection, Failure> {
     let address = setting("TESSERA_ADDR", "http://127.0.0.1:7600");
-    let key = env::var("TESSERA_API_KEY")
-        .map_err(|_| "no API key: set TESSERA_API_KEY (`tessera dev` prints one)")?;
+    let key =
+        variable("TESSERA_API_KEY").ok_or("no API key: set TESSERA_API_KEY (`tessera dev` prints one)")?;
     let key = ApiKey::parse(&key).map_err(|error| format!("TESSERA_API_KEY: {error}"))?;
     Ok(Connection::new(address, key))
 }
@@ -29,7 +29,12 @@ pub fn authority() -> Result<Connection, Failure> {
 /// A variable of the environment, or its default.
 #[must_use]
 pub fn setting(name: &str, default: &str) -> String {
-    env::var(name).unwrap_or_else(|_| default.to_owned())
+    variable(name).unwrap_or_else(|| default.to_owned())
+}
+
+/// A variable of the environment; one that is empty is as if it were not set.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 /// Logs to stderr what `RUST_LOG` says, or what is worth a warning.

@@ -94,13 +94,25 @@ impl Place {
     }
 
     /// The same with a filter of the log, which goes to `into`.
-    pub(crate) fn serve_with(&self, filter: &str, mut into: impl Write + Send + 'static) -> Authority {
+    pub(crate) fn serve_with(&self, filter: &str, into: impl Write + Send + 'static) -> Authority {
+        self.start(into, |command| {
+            command.env("RUST_LOG", filter);
+        })
+    }
+
+    /// The same with a command that is changed before.
+    fn serve_as(&self, change: impl FnOnce(&mut Command)) -> Authority {
+        self.start(std::io::sink(), change)
+    }
+
+    fn start(&self, mut into: impl Write + Send + 'static, change: impl FnOnce(&mut Command)) -> Authority {
         let mut command = tessera();
         command
             .args(["serve", "--config"])
             .arg(self.config())
-            .env("RUST_LOG", filter)
+            .env("RUST_LOG", "info")
             .stderr(Stdio::piped());
+        change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut said, deadline) = (String::new(), Instant::now() + PATIENCE);
@@ -137,6 +149,66 @@ async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
     assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
     authority.signal("INT");
     assert!(authority.wait().success());
+}
+
+/// As a shell, a container or a secret's file has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_variable_is_as_if_it_were_not_set_and_a_key_may_end_with_a_line_feed() {
+    let place = Place::new();
+    let made = place.first_key("production");
+    let secret = made["secret"].as_str().unwrap();
+    let key = fs::read_to_string(place.path("server.key")).unwrap();
+    for server_key in [String::new(), "\n".to_owned(), format!("{}\n", key.trim())] {
+        let authority = place.serve_as(|command| {
+            command.env("TESSERA_SERVER_KEY", &server_key);
+        });
+        for (api_key, expected) in [
+            (secret.to_owned(), Some(0)),
+            (format!("{secret}\r\n"), Some(0)),
+            (String::new(), Some(2)),
+        ] {
+            let mut command = tessera();
+            command
+                .args(["token", "issue", "--subject", "user:ann", "--role", "role:viewer"])
+                .env("TESSERA_ADDR", &place.address)
+                .env("TESSERA_API_KEY", &api_key);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), expected, "{}", stderr(&output));
+            if expected == Some(2) {
+                assert!(stderr(&output).contains("no API key"), "{}", stderr(&output));
+            }
+        }
+        assert!(authority.stop().success());
+    }
+    let mut command = tessera();
+    command.args(["session", "list", "--subject", "user:ann"]);
+    let output = command
+        .env("TESSERA_ADDR", "")
+        .env("TESSERA_API_KEY", "tsk_x")
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&output).contains("http://127.0.0.1:7600"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn metrics_have_the_type_of_what_they_are() {
+    let authority = Authority::dev(&[]);
+    let admin = authority.ready["admin"].as_str().unwrap();
+    let output = Command::new("curl")
+        .args(["--silent", "--fail", "--include", &format!("{admin}/metrics")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{head}"
+    );
+    assert!(body.ends_with("# EOF\n"), "{body}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Machine {
         let place = Place::with("");
         place.edit(
             "tessera.toml",
-            "drain_time_max = \"10s\"",
+            "drain_time_max = \"8s\"",
             "drain_time_max = \"0s\"",
         );
         place.edit(

@@ -36,6 +36,16 @@ impl Arguments {
     }
 }
 
+/// Where `tessera dev` listens.
+const ADDRESS: &str = "http://127.0.0.1:7600";
+
+/// An address; a variable that is empty is as if it were not set.
+#[expect(clippy::unnecessary_wraps, reason = "as a parser of arguments is called")]
+fn address(text: &str) -> Result<String, std::convert::Infallible> {
+    let text = text.trim();
+    Ok(if text.is_empty() { ADDRESS } else { text }.to_owned())
+}
+
 /// How the authority is reached.
 #[derive(Args)]
 pub(crate) struct Connection {
@@ -45,7 +55,8 @@ pub(crate) struct Connection {
         global = true,
         env = "TESSERA_ADDR",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:7600",
+        default_value = ADDRESS,
+        value_parser = address,
         value_name = "URL",
         help_heading = "Connection"
     )]

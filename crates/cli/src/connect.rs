@@ -70,12 +70,18 @@ impl Connection {
     }
 
     async fn authorized(&self, with_deadline: bool) -> Result<Authorized, Failure> {
-        let Some(key) = &self.api_key else {
+        // A variable that is empty is as if it were not set.
+        let key = self
+            .api_key
+            .as_deref()
+            .map(str::trim)
+            .filter(|key| !key.is_empty());
+        let Some(key) = key else {
             return Err(Failure::cannot_run(
                 "no API key: set TESSERA_API_KEY (`tessera dev` prints one)",
             ));
         };
-        let mut header: MetadataValue<Ascii> = format!("Bearer {}", key.trim())
+        let mut header: MetadataValue<Ascii> = format!("Bearer {key}")
             .parse()
             .map_err(|_| Failure::cannot_run("the API key has characters that no API key has"))?;
         header.set_sensitive(true);
@@ -136,7 +142,8 @@ impl Connection {
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, Failure> {
-        let Some(path) = &self.ca else {
+        let path = self.ca.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let Some(path) = path else {
             return Err(Failure::cannot_run(
                 "an https:// address needs the certificate authority to trust: set TESSERA_CA to its PEM file",
             ));

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::State, http::StatusCode, routing::get};
-use http::Request;
+use http::{Request, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
@@ -20,12 +20,17 @@ use crate::{
 
 type Shared = (Arc<Authority>, Arc<Metrics>);
 
+/// The type of what `/metrics` answers with.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const IDLE_MAX: Duration = Duration::from_secs(90);
+
 /// Bounds of the admin socket. Those who probe come one after the other.
 const LIMITS: SocketLimits = SocketLimits {
     connections_max: 64,
     connections_per_address_max: 64,
     streams_per_connection_max: 16,
-    connection_idle_max: Duration::from_secs(60),
+    connection_idle_max: IDLE_MAX,
+    stranger_idle_max: IDLE_MAX,
     answer_time_max: Duration::from_secs(10),
 };
 
@@ -36,7 +41,9 @@ pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metr
         .route("/readyz", get(readyz))
         .route(
             "/metrics",
-            get(|State((_, metrics)): State<Shared>| async move { metrics.to_text() }),
+            get(|State((_, metrics)): State<Shared>| async move {
+                ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.to_text())
+            }),
         )
         .with_state((authority, metrics));
     serve_router(listener, router).await;

@@ -98,6 +98,8 @@ pub struct ServerConfig {
     pub streams_per_connection_max: Count<1, 65_536>,
     /// How long a connection may be without a call.
     pub connection_idle_max: Time<1, 86_400>,
+    /// The same for one on which no client was authenticated.
+    pub unauthenticated_idle_max: Time<1, 86_400>,
     /// How long a message may take to arrive.
     pub message_time_max: Time<1, 3600>,
     /// How long an answer may take to be taken.
@@ -377,6 +379,7 @@ impl ServerConfig {
             connections_per_address_max: self.connections_per_address_max.get(),
             streams_per_connection_max: self.streams_per_connection_max.number(),
             connection_idle_max: self.connection_idle_max.get(),
+            stranger_idle_max: self.unauthenticated_idle_max.get(),
             message_time_max: self.message_time_max.get(),
             answer_time_max: self.answer_time_max.get(),
             call_time_max: self.call_time_max.get(),
@@ -417,6 +420,7 @@ impl Default for ServerConfig {
             connections_per_address_max: Count::of(limits.connections_per_address_max),
             streams_per_connection_max: Count::of(limits.streams_per_connection_max as usize),
             connection_idle_max: Time::of(limits.connection_idle_max),
+            unauthenticated_idle_max: Time::of(limits.stranger_idle_max),
             message_time_max: Time::of(limits.message_time_max),
             answer_time_max: Time::of(limits.answer_time_max),
             calls_per_second_per_client: Count::of(rate(client.calls_per_second)),
@@ -478,19 +482,44 @@ pub struct Origin(HeaderValue);
 impl<'de> Deserialize<'de> for Origin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let host = ["https://", "http://"]
-            .iter()
-            .find_map(|scheme| text.strip_prefix(scheme));
-        let is_origin = host.is_some_and(|host| {
-            !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !"/*?#@".contains(c))
-        });
         match HeaderValue::from_str(&text) {
-            Ok(value) if is_origin => Ok(Self(value)),
+            Ok(value) if is_origin(&text) => Ok(Self(value)),
             _ => Err(D::Error::custom(
-                "expected an origin, such as `https://app.example.org`, without a path",
+                "expected an origin as browsers send it, such as `https://app.example.org`: scheme and host in lower \
+                 case, a port where it is not the scheme's own, no path, no `/` at the end",
             )),
         }
     }
+}
+
+/// Whether a browser can send this as its `Origin` (RFC 6454 §6.2). Pages of applications have schemes of their own.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme
+            .chars()
+            .all(|c| is_lower(c) || matches!(c, '+' | '-' | '.'));
+    let (host, port) = match authority.rsplit_once(':') {
+        // Within the brackets of an address of IPv6 there is no port.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| is_lower(c) || matches!(c, '.' | '-' | '_')),
+    };
+    let is_port = port.is_none_or(|port| {
+        let usual = match scheme {
+            "http" => "80",
+            "https" => "443",
+            _ => "",
+        };
+        port != usual && !port.starts_with('0') && port.parse::<u16>().is_ok()
+    });
+    is_scheme && is_host && is_port
 }
 
 /// A URL of `http` or `https`, perhaps with a path, and without a query.
@@ -591,6 +620,21 @@ mod tests {
     }
 
     #[test]
+    fn origins_that_browsers_send_are_taken() {
+        let origins = [
+            "https://app.example.org",
+            "http://localhost:3000",
+            "https://app.example.org:8443",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ];
+        for origin in origins {
+            let text = EXAMPLE.replacen("cors_origins = []", &format!("cors_origins = [\"{origin}\"]"), 1);
+            assert_eq!(read(&text).unwrap().http().cors_origins, [origin]);
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_place() {
         let wrong = |from: &str, to: &str| {
             assert!(EXAMPLE.contains(from), "{from}");
@@ -627,6 +671,30 @@ mod tests {
         assert!(negative.contains("from 1 to 1000000"), "{negative}");
         let long = wrong("call_time_max = \"30s\"", "call_time_max = \"30d\"");
         assert!(long.contains("from 1s to 1h"), "{long}");
+        for origin in [
+            "app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/login",
+            "https://App.example.org",
+            "https://app.example.org:443",
+            "http://app.example.org:80",
+            "https://app.example.org:x",
+            "https://*.example.org",
+            "https://ann@app.example.org",
+            "https://",
+            "https://b\u{fc}cher.example",
+            "*",
+            "null",
+            "",
+        ] {
+            let said = wrong("cors_origins = []", &format!("cors_origins = [\"{origin}\"]"));
+            let before = EXAMPLE.split("cors_origins = []").next().unwrap();
+            let line = format!("line {}, column", before.lines().count() + 1);
+            assert!(
+                said.contains(&line) && said.contains("no path"),
+                "{origin}: {said}"
+            );
+        }
         let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
         assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
     }

@@ -186,7 +186,10 @@ impl Edge {
                     Err(refused) => refused,
                 }
             }
-            None => AuthenticateError::Refused,
+            None => {
+                self.refusals.refused(address)?;
+                return Err(unauthenticated());
+            }
         };
         if matches!(refused, AuthenticateError::Refused) {
             self.refusals.refused(address)?;
@@ -314,9 +317,9 @@ pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, Status>
     })
 }
 
-/// Nobody was authenticated.
+/// Nobody was authenticated, as nobody tried to be.
 pub(crate) fn unauthenticated() -> Status {
-    AuthenticateError::Refused.into_status()
+    status::no_credential()
 }
 
 async fn within<Res>(

@@ -126,8 +126,15 @@ fn cors(options: &HttpOptions) -> CorsLayer {
             HeaderName::from_static("av-origin-app"),
             HeaderName::from_static("av-origin-sdk"),
             HeaderName::from_static("x-request-id"),
+            // Of a page that traces its calls (W3C Trace Context).
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
         ])
-        .expose_headers([HeaderName::from_static("x-request-id")])
+        .expose_headers([
+            HeaderName::from_static("x-request-id"),
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+        ])
 }
 
 async fn not_found(request: Request) -> Response {

@@ -312,7 +312,7 @@ fn has_data(data: &Path) -> bool {
 
 /// The witness of `config`: beside the key file, unless the key comes from the environment.
 fn witness(config: &Config) -> Option<Witness> {
-    env::var_os(SERVER_KEY_VARIABLE)
+    server_key_in_environment()
         .is_none()
         .then(|| Witness::beside(&config.keys.file))
 }
@@ -393,6 +393,12 @@ pub fn server_key_beside(data: &Path, file: &Path) -> Result<ServerKey, LaunchEr
     make_key(file)
 }
 
+/// The variable with the server key; one that is empty is as if it were not set.
+fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> {
+    let text = zeroize::Zeroizing::new(env::var_os(SERVER_KEY_VARIABLE)?.to_string_lossy().into_owned());
+    (!text.trim().is_empty()).then_some(text)
+}
+
 fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
     server_keys_for(config, &config.store.path, false)
 }
@@ -415,10 +421,9 @@ fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerK
 
 /// The server key in the environment, if there is one.
 fn server_key_from_environment() -> Result<Option<ServerKey>, LaunchError> {
-    let Ok(text) = env::var(SERVER_KEY_VARIABLE) else {
+    let Some(text) = server_key_in_environment() else {
         return Ok(None);
     };
-    let text = zeroize::Zeroizing::new(text);
     let key = ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
         place: format!("in {SERVER_KEY_VARIABLE}"),
         source,

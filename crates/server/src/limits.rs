@@ -29,6 +29,8 @@ pub struct Limits {
     pub streams_per_connection_max: u32,
     /// How long a connection may be without a call.
     pub connection_idle_max: Duration,
+    /// The same for one on which no client was authenticated, such as a proxy's or a browser's.
+    pub stranger_idle_max: Duration,
     /// How long a message may take to arrive.
     pub message_time_max: Duration,
     /// How long an answer may take to be taken.
@@ -85,10 +87,11 @@ impl Default for Limits {
             connections_per_address_max: 2048,
             streams_per_connection_max: 256,
             connection_idle_max: Duration::from_secs(300),
+            stranger_idle_max: Duration::from_secs(90),
             message_time_max: Duration::from_secs(10),
             answer_time_max: Duration::from_secs(30),
             call_time_max: Duration::from_secs(30),
-            drain_time_max: Duration::from_secs(10),
+            drain_time_max: Duration::from_secs(8),
             close_time_max: Duration::from_secs(15),
             per_client: ClientLimits::default(),
             sandbox_calls_in_flight_max: 1024,

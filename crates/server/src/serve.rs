@@ -16,7 +16,7 @@ use tessera_proto::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{server::NamedService, service::Routes};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
 
 use crate::{
     admin,
@@ -26,7 +26,7 @@ use crate::{
     listen::{Serve, Serving, Socket, SocketLimits, descriptors},
     metrics::Metrics,
     policy_keeper,
-    service::{ApiKeys, ExternalAuthorization, Keys, Policies, Revocations, Sessions, Tokens},
+    service::{ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, Tokens},
     tls::Tls,
 };
 
@@ -108,7 +108,8 @@ pub async fn serve(
     } = options;
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let health = HealthReporter::new();
+    let health_service = HealthServer::new(Healths::of(&health));
     let grpc = routes(&edge, http.proxies)?.add_service(health_service);
     let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
     let health = Health::new(health, http.proxies);
@@ -187,6 +188,7 @@ fn socket_limits(limits: &Limits) -> SocketLimits {
         connections_per_address_max: limits.connections_per_address_max,
         streams_per_connection_max: limits.streams_per_connection_max,
         connection_idle_max: limits.connection_idle_max,
+        stranger_idle_max: limits.stranger_idle_max.min(limits.connection_idle_max),
         answer_time_max: limits.answer_time_max,
     }
 }

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod authorization;
+mod health;
 mod key;
 mod policy;
 mod revocation;
@@ -10,6 +11,7 @@ mod token;
 
 pub(crate) use api_key::ApiKeys;
 pub(crate) use authorization::ExternalAuthorization;
+pub(crate) use health::Healths;
 pub(crate) use key::Keys;
 pub(crate) use policy::Policies;
 pub(crate) use revocation::Revocations;

@@ -56,6 +56,15 @@ impl Reading {
     }
 }
 
+/// A call that needs a client comes without an API key.
+pub(crate) fn no_credential() -> Status {
+    status(
+        Code::Unauthenticated,
+        ErrorReason::ClientAuthFailed,
+        "no API key: send one `authorization: Bearer tsk_…`",
+    )
+}
+
 /// Too much work is under way.
 pub(crate) fn overloaded() -> Status {
     Draft::new("too much work is under way")

@@ -43,7 +43,8 @@ impl ApiKeySecret {
     /// # Errors
     /// Fails where the text has not the form of a key, or its checksum does not fit.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        Self::parse_parts(text).ok_or(KeyError {
+        // A key out of a file, or of a secret that was written with `echo`, ends with a line feed.
+        Self::parse_parts(text.trim()).ok_or(KeyError {
             expected: "an API key, `tsk_production_…` or `tsk_sandbox_…`, copied whole",
         })
     }

@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::{Duration, UNIX_EPOCH},
 };
@@ -28,7 +31,7 @@ use crate::{
     tls::Tls,
 };
 
-/// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1.
+/// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1 once it has begun.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// What a connection of HTTP/2 begins with is as long as this; no request of HTTP/1.1 is much shorter.
@@ -86,15 +89,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let of = Arc::clone(peer);
+    let requests = Arc::new(Requests::default());
+    let stream = TokioIo::new(Connection::new(stream, Arc::clone(peer), Arc::clone(&requests)));
     let service = service_fn(move |request: Request<Incoming>| {
+        let begun = Begun::new(&requests);
         let (service, of, version) = (service.clone(), Arc::clone(&of), request.version());
         async move {
+            let _begun = begun;
             let answered = service.serve(of, request).await;
             answered.map(|answer| dated(answer, version, service.now()))
         }
     });
     let builder = protocol(streams_max);
-    let stream = TokioIo::new(Connection::new(stream, Arc::clone(peer)));
     let mut connection = pin!(builder.serve_connection(stream, service));
     loop {
         tokio::select! {
@@ -136,7 +142,8 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         // As below; the header is ours.
         .auto_date_header(false)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        // hyper's would also end connections on which nothing is asked for a while: `Connection` has its own.
+        .header_read_timeout(None)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .writev(false);
@@ -157,25 +164,106 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// A stream whose peer must say something in time, and from which nothing is read while it is paused.
+/// The requests of one connection.
+#[derive(Default)]
+struct Requests {
+    /// How many have come, as far as their heads go.
+    come: AtomicU64,
+    /// How many of them are not answered yet. The peer counts those of which the answer is not taken.
+    unanswered: AtomicUsize,
+}
+
+/// A request whose head has come; it is answered when this is dropped.
+struct Begun(Arc<Requests>);
+
+impl Begun {
+    fn new(requests: &Arc<Requests>) -> Self {
+        requests.come.fetch_add(1, Ordering::Relaxed);
+        requests.unanswered.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose peer must say something in time, and with HTTP/1.1 end the head of a request that it has begun;
+/// nothing is read from it while it is paused.
 struct Connection<S> {
     stream: S,
     peer: Arc<Peer>,
     pause: Option<Pin<Box<Sleep>>>,
+    requests: Arc<Requests>,
     /// What the peer has said is counted until it is enough.
     heard: usize,
     silence: Option<Pin<Box<Sleep>>>,
+    is_http2: bool,
+    head: Option<Head>,
+}
+
+/// The head of a request that has begun and not ended.
+struct Head {
+    /// How many requests had come before.
+    before: u64,
+    late: Pin<Box<Sleep>>,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, peer: Arc<Peer>) -> Self {
+    fn new(stream: S, peer: Arc<Peer>, requests: Arc<Requests>) -> Self {
         Self {
             stream,
             peer,
             pause: None,
+            requests,
             heard: 0,
             silence: Some(Box::pin(sleep(HEAD_TIME_MAX))),
+            is_http2: false,
+            head: None,
         }
+    }
+
+    /// Notes what was heard, and whether it is enough to know the protocol.
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.heard == 0 && !bytes.is_empty() {
+            // No method of HTTP/1.1 begins so.
+            self.is_http2 = bytes.starts_with(b"PRI") || b"PRI".starts_with(bytes);
+        }
+        self.heard += bytes.len();
+        if self.heard >= PREFACE_BYTES {
+            self.silence = None;
+        }
+        if self.is_http2 {
+            return;
+        }
+        let before = self.requests.come.load(Ordering::Relaxed);
+        if self.head.as_ref().is_some_and(|head| head.before != before) {
+            self.head = None;
+        }
+        // While a request is under way, it is its body that comes.
+        if self.head.is_none() && !bytes.is_empty() && self.is_idle() {
+            let late = Box::pin(sleep(HEAD_TIME_MAX));
+            self.head = Some(Head { before, late });
+        }
+    }
+
+    /// Ready where the head of a request takes too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(head) = &mut self.head else {
+            return Poll::Pending;
+        };
+        if head.before != self.requests.come.load(Ordering::Relaxed) {
+            self.head = None;
+            return Poll::Pending;
+        }
+        head.late.as_mut().poll(cx)
+    }
+
+    /// Whether no request is under way.
+    fn is_idle(&self) -> bool {
+        self.requests.unanswered.load(Ordering::Relaxed) == 0 && self.peer.idle_for().is_some()
     }
 
     /// Ready when it is not paused.
@@ -202,18 +290,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         ready!(self.poll_pause(cx));
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some(silence) = &mut self.silence else {
+        self.hear(buffer.filled().get(before..).unwrap_or_default());
+        if read.is_ready() {
             return read;
-        };
-        if read.is_pending() {
-            return silence
-                .as_mut()
-                .poll(cx)
-                .map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
-        self.heard += buffer.filled().len() - before;
-        if self.heard >= PREFACE_BYTES {
-            self.silence = None;
+        let is_silent = self
+            .silence
+            .as_mut()
+            .is_some_and(|silence| silence.as_mut().poll(cx).is_ready());
+        if is_silent || self.poll_late(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
     }
@@ -237,40 +323,140 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
-        time::Instant,
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{Instant, advance},
     };
 
-    use super::*;
+    use std::net::SocketAddr;
 
-    fn of_a_stranger() -> Arc<Peer> {
-        Arc::new(Peer::new(([127, 0, 0, 1], 1).into(), 1, 1))
+    use axum::body::Body;
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+
+    use super::*;
+    use crate::listen::Serving;
+
+    /// The other end of a connection, what reads from it, and the number of requests on it.
+    struct World {
+        other_end: DuplexStream,
+        connection: Connection<DuplexStream>,
+        peer: Arc<Peer>,
+        requests: Arc<Requests>,
+    }
+
+    fn world() -> World {
+        let (other_end, stream) = duplex(1024);
+        let peer = Arc::new(Peer::new(([127, 0, 0, 1], 1).into(), 1, 1));
+        let requests = Arc::new(Requests::default());
+        World {
+            other_end,
+            connection: Connection::new(stream, Arc::clone(&peer), Arc::clone(&requests)),
+            peer,
+            requests,
+        }
+    }
+
+    impl World {
+        async fn hears(&mut self, bytes: &[u8]) {
+            self.other_end.write_all(bytes).await.unwrap();
+            let mut heard = vec![0; bytes.len()];
+            self.connection.read_exact(&mut heard).await.unwrap();
+        }
+
+        /// Whether it is cut off, and after how long.
+        async fn cut_off_within(&mut self, time: Duration) -> Option<Duration> {
+            let began = Instant::now();
+            let mut bytes = [0; 64];
+            let read = self.connection.read(&mut bytes);
+            let read = timeout(time, read).await.ok()?;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            Some(began.elapsed())
+        }
+    }
+
+    /// Answers everything.
+    #[derive(Clone)]
+    struct Answers;
+
+    impl Serve for Answers {
+        type Body = Body;
+
+        fn serve(&self, peer: Arc<Peer>, _: Request<Incoming>) -> Serving<Body> {
+            Box::pin(async move {
+                let _exchange = peer.begin_exchange();
+                Ok(Response::new(Body::from("good")))
+            })
+        }
+
+        fn now(&self) -> Option<Timestamp> {
+            None
+        }
+
+        fn peer(&self, address: SocketAddr) -> Peer {
+            Peer::new(address, 1, 1)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_after_minutes_without_one_is_answered_on_the_same_connection() {
+        let (mut other_end, stream) = duplex(4096);
+        let peer = Arc::new(Answers.peer(([127, 0, 0, 1], 1).into()));
+        let serving = tokio::spawn(async move { serve(stream, &peer, 10, Answers).await });
+        for _ in 0..3 {
+            other_end
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = [0; 256];
+            let length = other_end.read(&mut answer).await.unwrap();
+            assert!(answer[..length].starts_with(b"HTTP/1.1 200 OK"));
+            advance(HEAD_TIME_MAX * 10).await;
+        }
+        other_end.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        timeout(HEAD_TIME_MAX * 2, serving).await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_says_nothing_is_cut_off() {
-        let (mut peer, stream) = duplex(1024);
-        let mut connection = Connection::new(stream, of_a_stranger());
-        let began = Instant::now();
-        peer.write_all(b"PRI").await.unwrap();
-        let mut bytes = [0; 64];
-        assert_eq!(connection.read(&mut bytes).await.unwrap(), 3);
-        let error = connection.read(&mut bytes).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed(), HEAD_TIME_MAX);
+        let mut world = world();
+        world.hears(b"PRI").await;
+        assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 2).await, Some(HEAD_TIME_MAX));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_has_spoken_may_be_silent() {
-        let (mut peer, stream) = duplex(1024);
-        let mut connection = Connection::new(stream, of_a_stranger());
-        peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        let mut bytes = [0; 64];
-        assert_eq!(connection.read(&mut bytes).await.unwrap(), PREFACE_BYTES);
-        let reading = tokio::spawn(async move { connection.read(&mut [0; 64]).await });
-        tokio::time::advance(HEAD_TIME_MAX * 10).await;
-        peer.write_all(b"x").await.unwrap();
-        assert_eq!(reading.await.unwrap().unwrap(), 1);
+    async fn one_that_speaks_http_2_may_be_silent() {
+        let mut world = world();
+        world.hears(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 10).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_cut_off() {
+        let mut world = world();
+        world.hears(b"GET /keys HTTP/1.1\r\nhost: x\r\n").await;
+        // More of it gives no more time.
+        advance(HEAD_TIME_MAX / 2).await;
+        world.hears(b"x: y\r\n").await;
+        assert_eq!(
+            world.cut_off_within(HEAD_TIME_MAX * 2).await,
+            Some(HEAD_TIME_MAX / 2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_a_connection_may_be_idle_and_during_one_slow() {
+        let mut world = world();
+        for _ in 0..2 {
+            world.hears(b"POST /keys HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let begun = Begun::new(&world.requests);
+            world.hears(b"the first half of a body").await;
+            let exchange = world.peer.begin_exchange();
+            world.hears(b"the second half of a body").await;
+            drop(begun);
+            assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 3).await, None);
+            drop(exchange);
+            assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 3).await, None);
+        }
     }
 
     #[test]

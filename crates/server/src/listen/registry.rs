@@ -14,8 +14,6 @@ use crate::edge::{Ending, Peer, network_of};
 
 /// A client's connection is not ended for a new one before it has been idle for this long.
 const CLIENT_IDLE_MIN: Duration = Duration::from_secs(10);
-/// A connection on which no client was authenticated is idle for this long at most.
-const STRANGER_IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// All connections of a socket.
 #[derive(Clone)]
@@ -91,7 +89,7 @@ impl Registry {
             let idle_max = if peer.is_authenticated() {
                 limits.connection_idle_max
             } else {
-                limits.connection_idle_max.min(STRANGER_IDLE_MAX)
+                limits.stranger_idle_max
             };
             let is_stuck = peer
                 .answer_untaken_for()
@@ -174,6 +172,7 @@ mod tests {
             connections_per_address_max: per_address_max,
             streams_per_connection_max: 1,
             connection_idle_max: Duration::ZERO,
+            stranger_idle_max: Duration::ZERO,
             answer_time_max: Duration::ZERO,
         };
         Registry::new(&limits, Gauge::default())

@@ -11,6 +11,9 @@ use tessera_proto::v1::{
 };
 use tessera_server::{ClientLimits, Limits};
 use tonic::Status;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::world::{Client, Setup, World, per_second, reason, soon};
 
@@ -103,7 +106,15 @@ async fn checklist_33_every_rpc_authenticates_and_refuses_in_one_voice() {
                 "Unauthenticated / CLIENT_AUTH_FAILED",
                 "{rpc} with {key:?}"
             );
-            messages.insert(refused.message().to_owned());
+            if key.is_empty() {
+                assert!(
+                    refused.message().starts_with("no API key"),
+                    "{}",
+                    refused.message()
+                );
+            } else {
+                messages.insert(refused.message().to_owned());
+            }
         }
     }
     assert_eq!(messages.len(), 1, "{messages:?}");
@@ -245,4 +256,35 @@ async fn a_message_that_is_too_large_is_refused_without_being_read() {
     tokio::time::timeout(Duration::from_secs(5), app.issue_for("user:ann"))
         .await
         .unwrap();
+}
+
+/// As `grpc.health.v1` has it: a watch of what is not known goes on, so that its client does not call again at once.
+#[tokio::test]
+async fn a_watch_of_an_unknown_service_says_so_and_stays_open() {
+    let mut world = World::start().await;
+    let mut health = HealthClient::new(world.channel());
+    let ask = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let unknown = health.check(ask("no.Such")).await.unwrap_err();
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+    let mut watch = health.watch(ask("no.Such")).await.unwrap().into_inner();
+    let mut known = health
+        .watch(ask("tessera.v1.TokenService"))
+        .await
+        .unwrap()
+        .into_inner();
+    let first = soon("a status", watch.message()).await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
+    let first = soon("a status", known.message()).await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    // What comes next of the known one shows that the other has said nothing meanwhile.
+    world.stop();
+    let next = soon("a status", known.message()).await.unwrap().unwrap();
+    assert_eq!(next.status(), ServingStatus::NotServing);
+    assert!(
+        tokio::time::timeout(std::time::Duration::ZERO, watch.message())
+            .await
+            .is_err()
+    );
 }

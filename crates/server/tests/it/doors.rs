@@ -296,7 +296,7 @@ async fn requests_have_ids_and_pages_of_configured_origins_may_call() {
             ("access-control-request-method", "POST"),
             (
                 "access-control-request-headers",
-                "authorization,av-origin-client,content-range",
+                "authorization,av-origin-client,content-range,traceparent,tracestate",
             ),
         ];
         send(&world, "OPTIONS /auth/refresh", &headers, b"").await
@@ -307,8 +307,20 @@ async fn requests_have_ids_and_pages_of_configured_origins_may_call() {
         ["https://app.example.org"]
     );
     let names = allowed.header("access-control-allow-headers").join(",");
-    for name in ["authorization", "av-origin-client", "content-range"] {
+    for name in [
+        "authorization",
+        "av-origin-client",
+        "content-range",
+        "traceparent",
+        "tracestate",
+    ] {
         assert!(names.contains(name), "{names}");
+    }
+    let page = [("origin", "https://app.example.org")];
+    let exposed = send(&world, "GET /keys", &page, b"").await;
+    let exposed = exposed.header("access-control-expose-headers").join(",");
+    for name in ["x-request-id", "retry-after", "www-authenticate"] {
+        assert!(exposed.contains(name), "{exposed}");
     }
     assert!(
         preflight("https://evil.example")
@@ -395,6 +407,23 @@ async fn oauth_clients_authenticate_in_one_of_three_ways() {
         "{}",
         challenge.head
     );
+}
+
+/// As `echo` and `base64` make them.
+#[tokio::test]
+async fn a_key_may_end_with_a_line_feed() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    let line = format!("{}\n", app.api_key);
+    assert_eq!(login(&world, &line).await.status, 200);
+    let grant = "grant_type=client_credentials&audience=api";
+    let basic = format!("Basic {}", STANDARD.encode(format!("app:{line}")));
+    let headers = [FORM, ("authorization", basic.as_str())];
+    let in_header = send(&world, "POST /oauth2/token", &headers, grant.as_bytes()).await;
+    assert_eq!(in_header.status, 200, "{}", in_header.body);
+    let body = format!("{grant}&client_id=app&client_secret={}%0A", app.api_key);
+    let in_form = send(&world, "POST /oauth2/token", &[FORM], body.as_bytes()).await;
+    assert_eq!(in_form.status, 200, "{}", in_form.body);
 }
 
 #[tokio::test]

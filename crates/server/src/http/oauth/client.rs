@@ -48,7 +48,7 @@ impl Credentials {
                 id: id.map(str::to_owned),
                 api_key: api_key.to_owned(),
             }),
-            (None, None) => Err(refused()),
+            (None, None) => Err(Failure::no_client()),
         }
     }
 

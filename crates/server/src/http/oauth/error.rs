@@ -53,6 +53,16 @@ impl Failure {
         )
     }
 
+    /// The client does not authenticate.
+    pub(super) fn no_client() -> Self {
+        Self {
+            description:
+                "the client does not authenticate: send its name and API key by HTTP Basic, or in the form"
+                    .to_owned(),
+            ..Self::of(&status::no_credential())
+        }
+    }
+
     /// RFC 8707 §2.
     pub(super) fn invalid_target(description: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_target", description)
