@@ -70,13 +70,6 @@ pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
     catalogue.has_audience(&api).then_some(api)
 }
 
-/// A token to introspect, whatever it is.
-pub(crate) fn token(field: &str, text: String) -> Result<String, Status> {
-    let mut fields = Fields::default();
-    let token = fields.given(field, text);
-    fields.finish(token)
-}
-
 /// Tokens to introspect. Whatever one of them is, the others are answered.
 pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, Status> {
     let mut fields = Fields::default();

@@ -52,9 +52,8 @@ impl TokenService for Tokens {
     ) -> Result<Response<IntrospectResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let token = convert::token("token", wire.token)?;
                 self.wait_for(&caller, &wire.at_least_as_fresh).await?;
-                let introspection = self.0.authority.introspect(&caller.principal, &token).await;
+                let introspection = self.0.authority.introspect(&caller.principal, &wire.token).await;
                 introspection
                     .map(convert::introspect_response)
                     .map_err(IntoStatus::into_status)

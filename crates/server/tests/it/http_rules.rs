@@ -474,9 +474,7 @@ async fn one_bad_token_of_many_is_inactive_and_the_others_are_answered() {
             ),
             ("Bearer", "access_token")
         );
-        if !bad.is_empty() {
-            assert!(!app.introspect(&bad).await.active);
-        }
+        assert!(!app.introspect(&bad).await.active);
     }
     let refused = app.refresh(&"x".repeat(30_000)).await.unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / REFRESH_TOKEN_INVALID");
