@@ -34,8 +34,8 @@ use crate::{
 /// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1 once it has begun.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// What a connection of HTTP/2 begins with is as long as this; no request of HTTP/1.1 is much shorter.
-const PREFACE_BYTES: usize = 24;
+/// What a connection of HTTP/2 begins with (RFC 9113 §3.4); no request of HTTP/1.1 is much shorter.
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest token, a browser's cookie of 16 KiB, and what else proxies send along.
 const HEADERS_BYTES_MAX: u32 = 48 * 1024;
 /// The same of HTTP/1.1 with the request line.
@@ -200,7 +200,8 @@ struct Connection<S> {
     /// What the peer has said is counted until it is enough.
     heard: usize,
     silence: Option<Pin<Box<Sleep>>>,
-    is_http2: bool,
+    /// What it said first: the protocol.
+    start: [u8; PREFACE.len()],
     head: Option<Head>,
 }
 
@@ -220,22 +221,27 @@ impl<S> Connection<S> {
             requests,
             heard: 0,
             silence: Some(Box::pin(sleep(HEAD_TIME_MAX))),
-            is_http2: false,
+            start: [0; PREFACE.len()],
             head: None,
         }
     }
 
-    /// Notes what was heard, and whether it is enough to know the protocol.
+    /// Notes what was heard, and whether it begins the head of a request of HTTP/1.1.
     fn hear(&mut self, bytes: &[u8]) {
-        if self.heard == 0 && !bytes.is_empty() {
-            // No method of HTTP/1.1 begins so.
-            self.is_http2 = bytes.starts_with(b"PRI") || b"PRI".starts_with(bytes);
+        for (place, byte) in self.start.iter_mut().skip(self.heard).zip(bytes) {
+            *place = *byte;
         }
         self.heard += bytes.len();
-        if self.heard >= PREFACE_BYTES {
+        if self.heard >= PREFACE.len() {
             self.silence = None;
         }
-        if self.is_http2 {
+        if self
+            .start
+            .iter()
+            .zip(PREFACE)
+            .take(self.heard)
+            .all(|(said, of_http_2)| *said == of_http_2)
+        {
             return;
         }
         let before = self.requests.come.load(Ordering::Relaxed);
@@ -426,7 +432,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_speaks_http_2_may_be_silent() {
         let mut world = world();
-        world.hears(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        world.hears(&PREFACE).await;
         assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 10).await, None);
     }
 
@@ -441,6 +447,18 @@ mod tests {
             world.cut_off_within(HEAD_TIME_MAX * 2).await,
             Some(HEAD_TIME_MAX / 2)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_letter_by_letter_is_one_of_http_1() {
+        for method in ["POST", "PRI", "PRINT"] {
+            let mut world = self::world();
+            let head = format!("{method} / HTTP/1.1\r\nhost: x\r\n");
+            for byte in head.bytes() {
+                world.hears(&[byte]).await;
+            }
+            assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 2).await, Some(HEAD_TIME_MAX));
+        }
     }
 
     #[tokio::test(start_paused = true)]
