@@ -68,7 +68,8 @@ impl Verifiers {
         for _ in 0..count {
             let verifier = Verifier::start(options.clone());
             let verifier = verifier.map_err(|error| Failure::at("starting a verifier", error))?;
-            in_time("a verifier is ready", verifier.ready()).await?;
+            let ready = in_time("a verifier is ready", verifier.ready(Duration::MAX)).await?;
+            ready.map_err(|error| Failure::at("waiting for a verifier", error))?;
             tasks.spawn(refuse(verifier.clone(), next.subscribe(), report.clone()));
             verifiers.push(verifier);
         }

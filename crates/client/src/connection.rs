@@ -62,6 +62,11 @@ impl Connection {
         self
     }
 
+    /// The address.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Checks the address.
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ConnectionError> {
         let wrong = |error: tonic::transport::Error| ConnectionError::Address {

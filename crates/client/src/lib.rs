@@ -62,6 +62,7 @@ mod calls;
 mod connection;
 mod error;
 mod layer;
+mod problem_log;
 mod retry;
 mod token_source;
 mod verifier;
@@ -78,4 +79,6 @@ pub use tessera_proto::v1;
 /// An API key; its `Debug` shows only the part that names it.
 pub use tessera_token::ApiKeySecret as ApiKey;
 pub use token_source::{AccessToken, TokenError, TokenRequest, TokenSource};
-pub use verifier::{AppliedError, Decision, DenyReason, Mode, Verifier, VerifierOptions, VerifierStatus};
+pub use verifier::{
+    AppliedError, Decision, DenyReason, Mode, NotReadyError, Verifier, VerifierOptions, VerifierStatus,
+};

@@ -21,6 +21,7 @@ use crate::{
     Client,
     calls::Answered,
     error::{CallError, ErrorKind},
+    problem_log::ProblemLog,
     retry::{Backoff, fraction},
 };
 
@@ -133,6 +134,7 @@ impl TokenSource {
             refresh_token: None,
             publish: Arc::clone(&publish),
             demand: Arc::clone(&demand),
+            problems: ProblemLog::new("renewing the access token failed", "the access token is renewed"),
         };
         let renewing = tokio::spawn(renewer.run());
         Self(Arc::new(Handle {
@@ -272,6 +274,7 @@ struct Renewer {
     refresh_token: Option<Zeroizing<String>>,
     publish: Arc<watch::Sender<State>>,
     demand: Arc<Notify>,
+    problems: ProblemLog,
 }
 
 impl Renewer {
@@ -282,6 +285,7 @@ impl Renewer {
             match self.obtain().await {
                 Ok(Answered { answer, sent_at }) => {
                     backoff.reset();
+                    self.problems.worked();
                     let token = AccessToken::new(answer, sent_at);
                     let renew_at = renewal(sent_at, token.valid_until);
                     self.publish.send_replace(State::Have(token));
@@ -308,8 +312,8 @@ impl Renewer {
     }
 
     /// Tells those who wait, unless the old token is still good; then waits until it is time to try again.
-    async fn failed(&self, error: CallError, wait: Duration) {
-        tracing::warn!(%error, "renewing the access token failed");
+    async fn failed(&mut self, error: CallError, wait: Duration) {
+        self.problems.failed(&error);
         let now = Instant::now();
         let wait = wait.max(error.retry_after().unwrap_or_default());
         if error.kind() != ErrorKind::Passing {

@@ -61,8 +61,10 @@ struct Handle {
 /// How a verifier is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierStatus {
-    /// Whether it has had keys and a snapshot.
+    /// Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
     pub is_ready: bool,
+    /// Whether it is ready and within its staleness bound now: good tokens are allowed.
+    pub is_fresh: bool,
     /// How stale it may be; none before it is ready.
     pub behind: Option<Duration>,
     /// The last event of the revocation log that it has applied.
@@ -71,6 +73,18 @@ pub struct VerifierStatus {
     pub entries: usize,
     /// Why it does not follow now, for a log; none while it does.
     pub problem: Option<String>,
+}
+
+/// A verifier is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the verifier is not ready{}: {address}: {problem}", if *.is_permanent { ", and waiting does not help" } else { "" })]
+pub struct NotReadyError {
+    /// The address of the authority.
+    pub address: String,
+    /// Why.
+    pub problem: String,
+    /// Whether waiting does not help: the API key, the policy or the options are wrong.
+    pub is_permanent: bool,
 }
 
 /// A verifier can't wait for a place of the revocation log.
@@ -204,10 +218,48 @@ impl Verifier {
     }
 
     /// Ready when there are keys, a first snapshot, and a checkpoint that says how fresh it is.
-    pub async fn ready(&self) {
+    ///
+    /// # Errors
+    /// Fails with the reason: at once where waiting does not help, such as a wrong API key, a policy that does not let
+    /// it watch, or an unknown audience; and after `timeout`.
+    pub async fn ready(&self, timeout: Duration) -> Result<(), NotReadyError> {
         let mut ready = self.0.shared.ready.subscribe();
-        // An error can't be: the sender is in `self`.
-        let _ = ready.wait_for(|is_ready| *is_ready).await;
+        let mut problem = self.0.shared.problem.subscribe();
+        let decided = async {
+            tokio::select! {
+                biased;
+                // An error can't be: the sender is in `self`.
+                _ = ready.wait_for(|is_ready| *is_ready) => true,
+                _ = problem.wait_for(|problem| problem.as_ref().is_some_and(|p| p.is_permanent)) => false,
+            }
+        };
+        match tokio::time::timeout(timeout, decided).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(self.not_ready()),
+        }
+    }
+
+    fn not_ready(&self) -> NotReadyError {
+        let problem = self.0.shared.problem.borrow();
+        NotReadyError {
+            address: self.0.shared.options.connection.address().to_owned(),
+            problem: problem
+                .as_ref()
+                .map_or_else(|| "no answer yet".to_owned(), |problem| problem.text.clone()),
+            is_permanent: problem.as_ref().is_some_and(|problem| problem.is_permanent),
+        }
+    }
+
+    /// Whether it has ever been fresh.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.0.shared.ready.borrow()
+    }
+
+    /// Whether it is ready and within its staleness bound now: for a readiness page.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.status().is_fresh
     }
 
     /// Ready when this verifier has applied everything up to `cursor`, which `Revoke` gave: from then on it
@@ -270,14 +322,22 @@ impl Verifier {
     #[must_use]
     pub fn status(&self) -> VerifierStatus {
         let known = self.0.shared.known();
+        let behind = known
+            .fresh_as_of
+            .map(|fresh| Instant::now().saturating_duration_since(fresh));
         VerifierStatus {
-            is_ready: *self.0.shared.ready.borrow(),
-            behind: known
-                .fresh_as_of
-                .map(|fresh| Instant::now().saturating_duration_since(fresh)),
+            is_ready: self.is_ready(),
+            is_fresh: behind.is_some_and(|behind| behind <= self.0.shared.options.bound),
+            behind,
             through: known.revoked.entries.through(),
             entries: known.revoked.entries.len(),
-            problem: self.0.shared.problem.borrow().clone(),
+            problem: self
+                .0
+                .shared
+                .problem
+                .borrow()
+                .as_ref()
+                .map(|problem| problem.text.clone()),
         }
     }
 

@@ -177,7 +177,8 @@ impl TestAuthority {
     /// Panics where it does not become ready.
     pub async fn verifier(&self, audience: &str) -> Verifier {
         let verifier = Verifier::start(self.verifier_options(audience)).expect("good options");
-        soon("a verifier is ready", verifier.ready()).await;
+        let ready = soon("a verifier is ready", verifier.ready(Duration::MAX)).await;
+        ready.expect("the authority lets it watch");
         verifier
     }
 

@@ -42,7 +42,7 @@
 //! let authority = TestAuthority::start().await;
 //! let options = authority.verifier_options("api").staleness_bound(Duration::from_millis(300));
 //! let verifier = Verifier::start(options)?;
-//! verifier.ready().await;
+//! verifier.ready(Duration::from_secs(10)).await?;
 //! let session = authority.issue("user:ann", &["videos:read"]).await;
 //!
 //! authority.stall();

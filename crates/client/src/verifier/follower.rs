@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tessera_core::Cursor;
 use tonic::transport::Endpoint;
 
-use super::{
-    session::{End, Session},
-    view::Shared,
-};
-use crate::{connection::Credential, retry::Backoff};
+use super::{session::Session, view::Shared};
+use crate::{connection::Credential, problem_log::ProblemLog, retry::Backoff};
 
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -24,6 +21,7 @@ pub(super) struct Following {
     /// The key set that the keys were read for; none: they may have changed.
     pub(super) key_set: Option<String>,
     pub(super) backoff: Backoff,
+    pub(super) problems: ProblemLog,
 }
 
 /// Follows until it is aborted.
@@ -35,21 +33,21 @@ pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: 
         place: None,
         key_set: None,
         backoff: Backoff::new(BACKOFF, BACKOFF_MAX),
+        problems: ProblemLog::new(
+            "following the revocations was interrupted",
+            "the revocations are followed",
+        ),
     };
     loop {
         let end = match Session::open(&mut following).await {
             Ok(session) => session.run().await,
             Err(end) => end,
         };
-        let problem = match end {
-            End::Resume(problem) => problem,
-            End::StartAgain(problem) => {
-                following.place = None;
-                problem
-            }
-        };
-        tracing::warn!(problem, "following the revocations was interrupted");
-        following.shared.problem.send_replace(Some(problem));
+        if end.starts_again {
+            following.place = None;
+        }
+        following.problems.failed(&end.problem.text);
+        following.shared.problem.send_replace(Some(end.problem));
         tokio::time::sleep(following.backoff.wait()).await;
     }
 }

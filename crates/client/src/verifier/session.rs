@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tessera_core::{LEEWAY_MAX, Sequence, Timestamp};
+use tessera_core::{LEEWAY_MAX, RealmName, Sequence, Timestamp};
 use tessera_proto::v1::{
     Ack, Checkpoint, ErrorReason, ListKeysRequest, Ping, RevocationEvent, SnapshotEnd, VerifyingKey,
     WatchFilter, WatchRequest, WatchResponse, WatchStart, key_service_client::KeyServiceClient,
     revocation_service_client::RevocationServiceClient, watch_request, watch_response::Message, watch_start,
 };
+use tessera_token::Keyring;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -17,10 +18,10 @@ use tonic::{Status, Streaming, service::interceptor::InterceptedService, transpo
 
 use super::{
     follower::Following,
-    view::Revoked,
+    view::{Problem, Revoked},
     wire::{self, Understood},
 };
-use crate::error::reason_of;
+use crate::{CallError, ErrorKind};
 
 /// Messages of ours that may wait to be sent. More would be acknowledgements, of which the last is enough.
 const OUTBOX: usize = 4;
@@ -30,12 +31,38 @@ const REFETCH_INTERVAL: Duration = Duration::from_secs(10);
 const KEYS_PAGE: u32 = 500;
 const KEY_PAGES_MAX: usize = 100;
 
-/// Why a session ended, in words for a log.
-pub(super) enum End {
+/// Why a session ended.
+pub(super) struct End {
+    pub(super) problem: Problem,
+    /// The next one begins with a snapshot, where this one goes on otherwise; what is known stays in force until it is
+    /// complete.
+    pub(super) starts_again: bool,
+}
+
+impl End {
     /// The next one goes on where this one was.
-    Resume(String),
-    /// The next one begins with a snapshot; what is known stays in force until it is complete.
-    StartAgain(String),
+    fn resume(problem: &str) -> Self {
+        Self {
+            problem: Problem::passing(problem),
+            starts_again: false,
+        }
+    }
+
+    /// By a call that failed. Also after `SLOW_CONSUMER` and `DRAINING`, what was applied last is where to go on.
+    fn of(what: &str, status: Status) -> Self {
+        let error = CallError::from(status);
+        let starts_again = matches!(
+            error.reason(),
+            Some(ErrorReason::CursorExpired | ErrorReason::CursorInvalid)
+        );
+        Self {
+            problem: Problem {
+                text: format!("{what}{error}"),
+                is_permanent: error.kind() != ErrorKind::Passing && !starts_again,
+            },
+            starts_again,
+        }
+    }
 }
 
 /// One stream.
@@ -82,8 +109,8 @@ impl<'a> Session<'a> {
         let opening = service.watch(ReceiverStream::new(requests));
         let stream = match timeout(following.patience(), opening).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err(end_of(&status)),
-            Err(_) => return Err(End::Resume("the authority does not answer".to_owned())),
+            Ok(Err(status)) => return Err(End::of("", status)),
+            Err(_) => return Err(End::resume("the authority does not answer")),
         };
         let snapshot = match following.place {
             Some(_) => Snapshot::InForce,
@@ -114,8 +141,8 @@ impl<'a> Session<'a> {
                 message = self.stream.message() => match message {
                     Ok(Some(WatchResponse { message: Some(message) })) => self.hear(message).await,
                     Ok(Some(_)) => Err(not_understood("a message")),
-                    Ok(None) => Err(End::Resume("the stream ended".to_owned())),
-                    Err(status) => Err(end_of(&status)),
+                    Ok(None) => Err(End::resume("the stream ended")),
+                    Err(status) => Err(End::of("", status)),
                 },
                 permit = self.say.clone().reserve_owned(), if self.acknowledge.is_some() => {
                     // Where it is closed, the stream is about to say why.
@@ -134,7 +161,7 @@ impl<'a> Session<'a> {
                     self.ping();
                     Ok(())
                 }
-                () = sleep_until(gives_up_at) => Err(End::Resume("the stream is silent".to_owned())),
+                () = sleep_until(gives_up_at) => Err(End::resume("the stream is silent")),
             };
             if let Err(end) = step {
                 return end;
@@ -233,6 +260,7 @@ impl<'a> Session<'a> {
             }
             self.progressed_at = Instant::now();
             self.following.backoff.reset();
+            self.following.problems.worked();
             self.following
                 .shared
                 .problem
@@ -252,9 +280,15 @@ impl<'a> Session<'a> {
         if realm == expected.as_str() {
             return Ok(());
         }
-        Err(End::StartAgain(format!(
-            "the API key is of the realm `{realm}`, but the tokens to verify are of `{expected}`"
-        )))
+        Err(End {
+            problem: Problem {
+                text: format!(
+                    "the API key is of the realm `{realm}`, but the tokens to verify are of `{expected}`"
+                ),
+                is_permanent: true,
+            },
+            starts_again: true,
+        })
     }
 
     fn put_in_force(
@@ -273,7 +307,10 @@ impl<'a> Session<'a> {
                 known.forgotten_through = server_time.minus(LEEWAY_MAX);
             }
             Snapshot::InForce if server_time < known.forgotten_through => {
-                return Err(End::StartAgain("the authority's clock went back".to_owned()));
+                return Err(End {
+                    problem: Problem::passing("the authority's clock went back"),
+                    starts_again: true,
+                });
             }
             Snapshot::InForce => {}
             Snapshot::Awaited | Snapshot::Coming(..) => {
@@ -339,11 +376,14 @@ impl<'a> Session<'a> {
         self.keys_read_at = Some(Instant::now());
         let keys = match timeout(self.following.patience(), self.list_keys()).await {
             Ok(Ok(keys)) => keys,
-            Ok(Err(status)) => return Err(End::Resume(format!("keys: {}", status.message()))),
-            Err(_) => return Err(End::Resume("keys: no answer".to_owned())),
+            Ok(Err(status)) => return Err(End::of("keys: ", status)),
+            Err(_) => return Err(End::resume("keys: no answer")),
         };
         let shared = &self.following.shared;
         let keyring = wire::keyring(&keys, &shared.options.realm, shared.options.leeway);
+        if keyring == Keyring::default() && !*shared.ready.borrow() {
+            return Err(no_key(&shared.options.realm));
+        }
         shared.put_keys(keyring);
         self.progressed_at = Instant::now();
         Ok(())
@@ -404,14 +444,19 @@ fn request(message: watch_request::Message) -> WatchRequest {
 
 /// Passing over what is not understood would be to allow what may be revoked.
 fn not_understood(what: &str) -> End {
-    End::StartAgain(format!("not understood: {what}"))
+    End {
+        problem: Problem::passing(&format!("not understood: {what}")),
+        starts_again: true,
+    }
 }
 
-fn end_of(status: &Status) -> End {
-    let problem = status.message().to_owned();
-    match reason_of(status) {
-        Some(ErrorReason::CursorExpired | ErrorReason::CursorInvalid) => End::StartAgain(problem),
-        // Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
-        _ => End::Resume(problem),
+fn no_key(realm: &RealmName) -> End {
+    let text = format!("the authority has no key that verifies tokens of the realm `{realm}`");
+    End {
+        problem: Problem {
+            text,
+            is_permanent: true,
+        },
+        starts_again: false,
     }
 }

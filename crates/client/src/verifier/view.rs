@@ -35,7 +35,23 @@ pub(super) struct Shared {
     pub(super) ready: watch::Sender<bool>,
     /// Everything up to here is in force; none before the first checkpoint.
     pub(super) place: watch::Sender<Option<Cursor>>,
-    pub(super) problem: watch::Sender<Option<String>>,
+    pub(super) problem: watch::Sender<Option<Problem>>,
+}
+
+/// Why the authority can't be followed now.
+pub(super) struct Problem {
+    pub(super) text: String,
+    /// Waiting does not help.
+    pub(super) is_permanent: bool,
+}
+
+impl Problem {
+    pub(super) fn passing(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            is_permanent: false,
+        }
+    }
 }
 
 /// The keys of one moment, with the tokens whose signature they verified.

@@ -40,7 +40,7 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     soon("by the snapshot", applied()).await.unwrap();
     assert!(is_revoked(&verifier, access(&issued)));
     // And on a stream that stands.
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let issued = world.issue(viewer("user:ann")).await;
     assert!(verifier.verify(access(&issued), None).claims().is_some());
     proxy.stall();

@@ -245,7 +245,7 @@ async fn stale_is_no_fault_of_the_token() {
         .options(Duration::from_millis(300), world.kit.address())
         .await;
     let verifier = Verifier::start(options).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let doors = Doors::open(&verifier).await;
     let token = access(&world.issue(viewer("user:ann")).await).to_owned();
     doors.let_in("fresh", &[&bearer(&token)], "user:ann").await;

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(300);
 async fn required(world: &World, name: &str, bound: Duration, address: &str) -> Verifier {
     let options = world.options(bound, address).await;
     let verifier = Verifier::start(options.subscriber(name).unwrap().required(true)).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     verifier
 }
 

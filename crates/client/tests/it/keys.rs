@@ -29,7 +29,7 @@ async fn a_stale_verifier_does_not_say_that_a_key_is_unknown() {
     let world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
     let verifier = Verifier::start(world.options(BOUND, proxy.address()).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let old = world.issue(viewer("user:ann")).await;
     proxy.stall();
     until("stale", || is_stale(&verifier, access(&old))).await;
@@ -56,7 +56,7 @@ async fn a_stale_verifier_does_not_say_that_a_key_is_unknown() {
 async fn a_stale_route_asks_about_a_token_of_a_new_key() {
     let world = World::start().await;
     let verifier = Verifier::start(world.options(BOUND, &world.address).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let old = world.issue(viewer("user:ann")).await;
     world
         .take_rules("p, client:admin, *, tessera/revocations, watch")

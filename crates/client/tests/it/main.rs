@@ -17,6 +17,7 @@ mod fake;
 mod fence;
 mod figures;
 mod keys;
+mod ready;
 mod shop;
 mod storm;
 mod tokens;

@@ -97,7 +97,7 @@ impl Storm {
         let options = world.options(BOUND, proxy.address()).await;
         let shared = Arc::clone(&clock);
         let verifier = Verifier::start(options.clock(shared)).unwrap();
-        soon("ready", verifier.ready()).await;
+        soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
         Self {
             world,
             proxy,

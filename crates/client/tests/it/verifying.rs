@@ -186,7 +186,7 @@ async fn nothing_is_allowed_before_the_first_snapshot() {
     }
     assert!(!verifier.status().is_ready);
     proxy.resume();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert!(allows(&verifier, &token));
     assert!(!format!("{verifier:?}").contains("tsk_"));
 }
@@ -242,7 +242,7 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     let proxy = Proxy::to(&world.address).await;
     let bound = Duration::from_millis(600);
     let verifier = Verifier::start(world.options(bound, proxy.address()).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert!(allows(&verifier, &token));
     proxy.stall();
     let stalled_at = std::time::Instant::now();
@@ -354,7 +354,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     let mut world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
     let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let one = world.issue(viewer("user:ann")).await;
     world.revoke(Target::FamilyId(one.family_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
@@ -386,7 +386,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     .await;
     assert!(is_revoked(&verifier, access(&two)));
     let verifier = Verifier::start(second.options(Duration::from_secs(10), &second.address).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert_eq!(verifier.status().entries, 0);
 }
 
@@ -396,7 +396,7 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     let world = World::start().await;
     let proxy = Proxy::to(&world.address).await;
     let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let one = world.issue(viewer("user:ann")).await;
     world.revoke(Target::FamilyId(one.family_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
@@ -444,7 +444,7 @@ async fn a_snapshot_is_in_force_when_it_is_complete() {
     let proxy = Proxy::to(&address).await;
     let options = world.options(Duration::from_millis(300), proxy.address()).await;
     let verifier = Verifier::start(options).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert!(is_revoked(&verifier, access(&issued)));
     proxy.cut();
     // The second stream is given up for the third, so it was read as far as it goes.
@@ -482,7 +482,7 @@ async fn what_a_snapshot_left_out_is_refused_by_a_clock_that_is_behind() {
     world.clock.advance(Duration::from_secs(3600 + 61));
     let options = world.options(Duration::from_secs(10), &world.address).await;
     let verifier = Verifier::start(options.clock(behind)).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     assert_eq!(verifier.status().entries, 0);
     assert_eq!(
         reason(verifier.verify(access(&issued), None)),
@@ -511,7 +511,7 @@ async fn a_stream_of_another_realm_says_nothing_about_these_tokens() {
 async fn entries_leave_when_they_can_matter_no_more() {
     let world = World::start().await;
     let verifier = Verifier::start(world.options(Duration::from_millis(400), &world.address).await).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let issued = world.issue(viewer("user:ann")).await;
     world.revoke(Target::Token(access(&issued).to_owned())).await;
     until("revoked", || is_revoked(&verifier, access(&issued))).await;
@@ -554,7 +554,7 @@ async fn the_fence_hears_a_required_verifier() {
     let world = World::start().await;
     let options = world.options(Duration::from_secs(60), &world.address).await;
     let verifier = Verifier::start(options.subscriber("api-1").unwrap().required(true)).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     for _ in 0..20 {
         let issued = world.issue(viewer("user:ann")).await;
         assert!(allows(&verifier, access(&issued)));

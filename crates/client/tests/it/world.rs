@@ -111,7 +111,7 @@ impl World {
     pub(crate) async fn verifier(&self) -> Verifier {
         let options = self.options(Duration::from_secs(10), &self.address).await;
         let verifier = Verifier::start(options).unwrap();
-        soon("ready", verifier.ready()).await;
+        soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
         verifier
     }
 

@@ -103,7 +103,7 @@ async fn a_stall_holds_up_services_and_not_the_test() {
         .verifier_options("api")
         .staleness_bound(Duration::from_millis(300));
     let verifier = Verifier::start(options).unwrap();
-    soon("ready", verifier.ready()).await;
+    soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let _patient = authority.verifier("api").await;
     let session = authority.issue("user:ann", &["videos:read"]).await;
     authority.stall();

@@ -1,0 +1,74 @@
+//! Warning of what fails again and again without filling a log.
+
+use std::{fmt::Display, time::Duration};
+
+use tokio::time::Instant;
+
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Warns of a failure at once, then once a minute with how often it happened, and says when it is over.
+#[derive(Debug)]
+pub(crate) struct ProblemLog {
+    failure: &'static str,
+    recovery: &'static str,
+    warned_at: Option<Instant>,
+    failing_since: Option<Instant>,
+    unsaid: u64,
+}
+
+impl ProblemLog {
+    pub(crate) fn new(failure: &'static str, recovery: &'static str) -> Self {
+        Self {
+            failure,
+            recovery,
+            warned_at: None,
+            failing_since: None,
+            unsaid: 0,
+        }
+    }
+
+    /// It failed. Whether that was told.
+    pub(crate) fn failed(&mut self, problem: impl Display) -> bool {
+        let now = Instant::now();
+        self.failing_since.get_or_insert(now);
+        if self.warned_at.is_some_and(|warned| now - warned < INTERVAL) {
+            self.unsaid += 1;
+            return false;
+        }
+        tracing::warn!(%problem, unsaid = self.unsaid, "{}", self.failure);
+        self.warned_at = Some(now);
+        self.unsaid = 0;
+        true
+    }
+
+    /// It works. Whether that was told: a failure that was not told of is over untold.
+    pub(crate) fn worked(&mut self) -> bool {
+        let Some(since) = self.failing_since.take() else {
+            return false;
+        };
+        let was_told = self.warned_at.is_some_and(|warned| since <= warned);
+        if was_told {
+            tracing::warn!(after = ?since.elapsed(), "{}", self.recovery);
+        }
+        was_told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_at_once_then_once_a_minute_and_so_is_its_end() {
+        let mut log = ProblemLog::new("it failed", "it works");
+        let mut told = Vec::new();
+        for wait in [0, 1, 58, 1, 1] {
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            told.push(log.failed("a problem"));
+        }
+        assert_eq!(told, [true, false, false, true, false]);
+        assert_eq!([log.worked(), log.worked()], [true, false]);
+        // One that follows soon is not told, and so is its end.
+        assert_eq!([log.failed("again"), log.worked()], [false, false]);
+    }
+}
