@@ -17,6 +17,24 @@ export class ConfigurationError extends TesseraError {}
 /** It was closed. */
 export class ClosedError extends TesseraError {}
 
+/** A verifier is not ready. */
+export class NotReadyError extends TesseraError {
+  constructor(
+    /** Why. */
+    readonly problem: string,
+    /** Whether waiting does not help: the API key, the policy or the options are wrong. */
+    readonly isPermanent: boolean,
+  ) {
+    super(`the verifier is not ready${isPermanent ? ', and waiting does not help' : ''}: ${problem}`)
+  }
+}
+
+/**
+ * A cursor is of another revocation log than the one that a verifier follows: of another authority, or of this one before
+ * its data was set up anew.
+ */
+export class OtherLogError extends TesseraError {}
+
 /** A call failed. What can be done about it is in the subclass. */
 export class CallError extends TesseraError {
   constructor(
@@ -60,8 +78,8 @@ const PASSING: ReadonlySet<status> = new Set([
 /** The error of a call that grpc-js gave. */
 export function callError(error: Pick<ServiceError, 'code' | 'details' | 'metadata'>): CallError {
   const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? []
-  const { reason, retryAfterMs } = bytes instanceof Uint8Array ? readStatusDetails(bytes) : {}
-  return new (classOf(error.code))(error.code, reason, error.details, retryAfterMs)
+  const { message, reason, retryAfterMs } = bytes instanceof Uint8Array ? readStatusDetails(bytes) : {}
+  return new (classOf(error.code))(error.code, reason, message ?? error.details, retryAfterMs)
 }
 
 /** Whether an error is one of grpc-js's. */

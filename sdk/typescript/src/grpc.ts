@@ -13,27 +13,32 @@ import {
   status,
 } from '@grpc/grpc-js'
 
-import { tokenOf } from './bearer.js'
 import type { Claims } from './claims.js'
-import { type Decision, type Mode, isAboutScope } from './decision.js'
+import type { Mode } from './decision.js'
 import { CallError } from './errors.js'
+import { log } from './logger.js'
+import { type Refusal, type Requirement, admit, isRefusal, logRefusal, statusOf, unlisted } from './refusal.js'
 import type { TokenSource } from './token-source.js'
 import type { Verifier } from './verifier.js'
 
 /** What the methods of a service need. */
 export interface Protection {
   verifier: Verifier
-  /** The scope that each method requires, by its name in the proto; null: any good token will do. */
-  required: Record<string, string | null>
+  /**
+   * What each method requires, by its name in the proto: a scope; null where any good token will do; or a scope with what
+   * to do while stale.
+   */
+  required: Record<string, string | Requirement | null>
   /** Methods that need no token. */
   public?: readonly string[]
-  /** What to do while the verifier is stale. */
+  /** What to do while the verifier is stale, where a method does not say. */
   mode?: Mode
 }
 
 /** The call of a handler, as far as it is looked at here. */
 interface Call {
   metadata: Metadata
+  getPath?(): string
   emit(event: 'error', error: Partial<StatusObject>): boolean
 }
 
@@ -55,7 +60,7 @@ export function claimsOfCall(call: object): Claims {
  * The implementation of a service behind tokens, for `server.addService(definition, …)`.
  *
  * A method that is neither in `required` nor public is refused, so that a new one is not open by accident. A stream
- * is judged when it opens.
+ * is judged when it opens. Refusals have a google.rpc.ErrorInfo, and the log says why.
  */
 export function protectService<I extends UntypedServiceImplementation>(
   definition: ServiceDefinition,
@@ -83,50 +88,33 @@ function guard(name: string, handler: unknown, isStream: boolean, protection: Pr
         callback?.(refusal)
       }
     }
-    judge(name, call.metadata, protection)
-      .then((judged) => {
-        if (judged.kind === 'refused') {
-          refuse(judged.refusal)
+    admitCall(name, call, protection)
+      .then((admitted) => {
+        if (isRefusal(admitted)) {
+          logRefusal(admitted, call.getPath?.() ?? name)
+          refuse(statusOf(admitted))
         } else {
-          claims.set(call, judged.claims)
+          claims.set(call, admitted)
           handle(call, callback)
         }
       })
-      .catch(() => refuse({ code: status.INTERNAL, details: 'the handler failed' }))
+      .catch((error: unknown) => {
+        log().warn(`tessera: the handler of ${name} failed: ${String(error)}`)
+        refuse({ code: status.INTERNAL, details: 'the handler failed' })
+      })
   }
   return guarded as unknown as UntypedHandleCall
 }
 
-type Judged = { kind: 'allowed'; claims: Claims } | { kind: 'refused'; refusal: Partial<StatusObject> }
-
-async function judge(name: string, metadata: Metadata, protection: Protection): Promise<Judged> {
+function admitCall(name: string, { metadata }: Call, protection: Protection): Promise<Claims | Refusal> {
   const required = Object.hasOwn(protection.required, name) ? protection.required[name] : undefined
   if (required === undefined) {
-    return refused(status.PERMISSION_DENIED, 'no scope is set for this method')
+    return Promise.resolve(unlisted())
   }
-  const headers = metadata.get('authorization')
-  const token = headers.length === 1 ? tokenOf(String(headers[0])) : undefined
-  if (token === undefined) {
-    return refused(status.UNAUTHENTICATED, 'a bearer token is needed')
-  }
-  const mode = protection.mode ?? 'fail-closed'
-  return judgedBy(await protection.verifier.verifyWith(token, required ?? undefined, mode))
-}
-
-function judgedBy(decision: Decision): Judged {
-  if (decision.kind === 'allow') {
-    return { kind: 'allowed', claims: decision.claims }
-  }
-  if (decision.kind === 'stale') {
-    return refused(status.UNAVAILABLE, "the token can't be verified now")
-  }
-  return isAboutScope(decision.reason)
-    ? refused(status.PERMISSION_DENIED, 'the token lacks the scope that is required')
-    : refused(status.UNAUTHENTICATED, 'the token is not valid')
-}
-
-function refused(code: status, details: string): Judged {
-  return { kind: 'refused', refusal: { code, details } }
+  const requirement = typeof required === 'string' || required === null ? { scope: required ?? undefined } : required
+  const { scope, mode = protection.mode ?? 'fail-closed' } = requirement
+  const headers = metadata.get('authorization').map(String)
+  return admit(protection.verifier, headers, { ...(scope === undefined ? {} : { scope }), mode })
 }
 
 /**

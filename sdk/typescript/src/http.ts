@@ -2,18 +2,9 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
-import { tokenOf } from './bearer.js'
 import type { Claims } from './claims.js'
-import { type Decision, type Mode, isAboutScope } from './decision.js'
+import { type Refusal, type Requirement, admit, isRefusal, logRefusal } from './refusal.js'
 import type { Verifier } from './verifier.js'
-
-/** What a request needs beyond a good token. */
-export interface Requirement {
-  /** The scope that the token must have. */
-  scope?: string
-  /** What to do while the verifier is stale. */
-  mode?: Mode
-}
 
 /** As Express and Connect call it; with node:http, `next` is what goes on. */
 export type Middleware = (
@@ -33,44 +24,28 @@ export function claimsOf(request: IncomingMessage): Claims {
   return found
 }
 
-/** Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. */
-export function requireToken(verifier: Verifier, { scope, mode }: Requirement = {}): Middleware {
+/** Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. The log says why. */
+export function requireToken(verifier: Verifier, requirement: Requirement = {}): Middleware {
   return (request, response, next) => {
-    const headers = request.headersDistinct['authorization'] ?? []
-    const token = headers.length === 1 ? tokenOf(headers[0]) : undefined
-    const answer = (decision: Decision | undefined) => {
-      if (decision?.kind === 'allow') {
-        claims.set(request, decision.claims)
-        next()
+    // What `next` throws is its own affair: it must not be called a second time for it.
+    admit(verifier, request.headersDistinct['authorization'] ?? [], requirement).then((admitted) => {
+      if (isRefusal(admitted)) {
+        logRefusal(admitted, request.url?.split('?')[0] ?? '')
+        refuse(response, admitted)
       } else {
-        refuse(response, decision, scope)
+        claims.set(request, admitted)
+        next()
       }
-    }
-    if (token === undefined || mode === undefined) {
-      answer(token === undefined ? undefined : verifier.verify(token, scope))
-    } else {
-      verifier.verifyWith(token, scope, mode).then(answer).catch(next)
-    }
+    }, next)
   }
 }
 
 /** An answer of RFC 6750, which says no more of a token than that it is not good. */
-function refuse(response: ServerResponse, decision: Decision | undefined, scope: string | undefined): void {
-  if (decision === undefined) {
-    send(response, 401, 'token_required', ['www-authenticate', 'Bearer'])
-  } else if (decision.kind !== 'deny') {
-    send(response, 503, 'temporarily_unavailable', ['retry-after', '1'])
-  } else if (isAboutScope(decision.reason)) {
-    const challenge = `Bearer error="insufficient_scope", scope="${scope}"`
-    send(response, 403, 'insufficient_scope', ['www-authenticate', challenge])
-  } else {
-    send(response, 401, 'invalid_token', ['www-authenticate', 'Bearer error="invalid_token"'])
+function refuse(response: ServerResponse, { status, error, header }: Refusal): void {
+  response.statusCode = status
+  if (header !== undefined) {
+    response.setHeader(...header)
   }
-}
-
-function send(response: ServerResponse, code: number, error: string, [name, value]: [string, string]): void {
-  response.statusCode = code
-  response.setHeader(name, value)
   response.setHeader('content-type', 'application/json')
   response.end(JSON.stringify({ error }))
 }

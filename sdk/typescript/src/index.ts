@@ -4,7 +4,7 @@
  * - `Client`: typed calls, each with a deadline, retried only where a retry is safe.
  * - `TokenSource`: an access token that is always valid, from an API key.
  * - `Verifier`: verifies access tokens without a call, and knows how stale its knowledge of revocations may be.
- * - `requireToken`, `protectService`, `sendToken`: these in servers and clients.
+ * - `requireToken`, `protectService`, `sendToken`, `fetchWithToken`: these in servers and clients.
  * - `v1`: the clients of all services.
  */
 
@@ -16,13 +16,18 @@ export {
   CallError,
   ClosedError,
   ConfigurationError,
+  NotReadyError,
+  OtherLogError,
   PassingError,
   PermanentError,
   SignInError,
   TesseraError,
 } from './errors.js'
 export { type Protection, callCredentials, claimsOfCall, protectService, sendToken } from './grpc.js'
-export { type Middleware, type Requirement, claimsOf, requireToken } from './http.js'
+export { fetchWithToken } from './fetch.js'
+export { type Middleware, claimsOf, requireToken } from './http.js'
+export { type Logger, setLogger } from './logger.js'
 export { v1 } from './proto.js'
+export type { Requirement } from './refusal.js'
 export { AccessToken, type TokenRequest, TokenSource } from './token-source.js'
 export { Verifier, type VerifierOptions, type VerifierStatus } from './verifier.js'

@@ -6,7 +6,8 @@ import type { ClientDuplexStream } from '@grpc/grpc-js'
 
 import { allKeys, call } from './calls.js'
 import type { Connection } from './connection.js'
-import { CallError, callError, isServiceError } from './errors.js'
+import { parseCursor } from './cursor.js'
+import { CallError, PermanentError, callError, isServiceError } from './errors.js'
 import type { Checkpoint__Output as Checkpoint } from './generated/tessera/v1/Checkpoint.js'
 import type { ListKeysRequest } from './generated/tessera/v1/ListKeysRequest.js'
 import type { ListKeysResponse__Output as ListKeysResponse } from './generated/tessera/v1/ListKeysResponse.js'
@@ -14,6 +15,7 @@ import type { RevocationEvent__Output as RevocationEvent } from './generated/tes
 import type { SnapshotEnd__Output as SnapshotEnd } from './generated/tessera/v1/SnapshotEnd.js'
 import type { WatchRequest } from './generated/tessera/v1/WatchRequest.js'
 import type { WatchResponse__Output as WatchResponse } from './generated/tessera/v1/WatchResponse.js'
+import { ProblemLog } from './logger.js'
 import { v1 } from './proto.js'
 import { Backoff } from './retry.js'
 import { Revocations } from './revocations.js'
@@ -33,8 +35,16 @@ export class End extends Error {
   constructor(
     problem: string,
     readonly startsAgain = false,
+    /** Waiting does not help. */
+    readonly isPermanent = false,
   ) {
     super(problem)
+  }
+
+  /** By a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go on. */
+  static of(failure: CallError, what = ''): End {
+    const startsAgain = ANOTHER_LOG.has(failure.reason)
+    return new End(`${what}${failure.message}`, startsAgain, failure instanceof PermanentError && !startsAgain)
   }
 }
 
@@ -46,6 +56,7 @@ export class Following {
   keySet: string | undefined
   keysReadAt = -Infinity
   readonly backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
+  readonly problems = new ProblemLog('following the revocations was interrupted', 'the revocations are followed')
 
   constructor(
     readonly view: View,
@@ -54,8 +65,6 @@ export class Following {
     readonly required: boolean,
     /** How often an unknown key may make the keys be read again. */
     readonly rereadIntervalMs: number,
-    /** Told when it becomes ready. */
-    readonly onReady: () => void,
   ) {}
 
   /** How long nothing may come: then what is known is stale anyway. */
@@ -218,6 +227,7 @@ export class Session {
     }
     if (snapshot === 'in force') {
       this.#view.through = Math.max(this.#view.through, event.sequence)
+      this.#view.tell()
       this.#takePlace(event.cursor)
     }
   }
@@ -237,6 +247,7 @@ export class Session {
       this.#following.keySet = checkpoint.keySet
     }
     const echoed = this.#echoed(checkpoint.nonce)
+    this.#view.log = logOf(checkpoint.through)
     this.#putInForce(moment(checkpoint.serverTime), checkpoint.throughSequence, echoed)
     this.#takePlace(checkpoint.through)
     if (echoed !== undefined) {
@@ -246,9 +257,8 @@ export class Session {
       }
       this.#progressedAt = performance.now()
       this.#following.backoff.reset()
-      this.#view.problem = undefined
-      this.#view.isReady = true
-      this.#following.onReady()
+      this.#following.problems.worked()
+      this.#view.follow()
     }
   }
 
@@ -282,7 +292,7 @@ export class Session {
     if (echoed !== undefined) {
       view.freshAsOf = Math.max(view.freshAsOf ?? echoed, echoed)
     }
-    view.heard.forEach((hear) => hear())
+    view.tell()
   }
 
   #takePlace(cursor: string): void {
@@ -350,6 +360,9 @@ export class Session {
       throw this.#end ?? new End('the stream ended')
     }
     this.#view.putKeys(keyring(keys, realm, leewayMs))
+    if (!this.#view.hasKeys && !this.#view.isReady) {
+      throw new End(`the authority has no key that verifies tokens of the realm \`${realm}\``, false, true)
+    }
     this.#progressedAt = performance.now()
   }
 }
@@ -362,7 +375,16 @@ export function checkRealm(message: object, expected: string): void {
   const { realm } = message as { realm?: string }
   if (realm !== undefined && realm !== '' && realm !== expected) {
     const problem = `the API key is of the realm \`${realm}\`, but the tokens to verify are of \`${expected}\``
-    throw new End(problem, true)
+    throw new End(problem, true, true)
+  }
+}
+
+/** Which log a place is of. To go on from, a cursor is the authority's own affair. */
+function logOf(place: string): string | undefined {
+  try {
+    return parseCursor(place).log
+  } catch {
+    return undefined
   }
 }
 
@@ -376,12 +398,10 @@ function endOf(error: unknown): End {
     return error
   }
   if (error instanceof CallError) {
-    return new End(`keys: ${error.message}`)
+    return End.of(error, 'keys: ')
   }
   if (isServiceError(error)) {
-    const failure = callError(error)
-    // Also of SLOW_CONSUMER and DRAINING: what was applied last is where to go on.
-    return new End(failure.message, ANOTHER_LOG.has(failure.reason))
+    return End.of(callError(error))
   }
   // A message that breaks this code was not understood.
   return notUnderstood(`${String(error)} at a message`)

@@ -1,6 +1,6 @@
 /**
  * The details of a gRPC status (`google.rpc.Status`), as far as this package needs them: the reason of an
- * ErrorInfo and the delay of a RetryInfo. Read by hand, for they are two small messages of another package.
+ * ErrorInfo and the delay of a RetryInfo. Read and written by hand, for they are two small messages of another package.
  */
 
 const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
@@ -9,6 +9,8 @@ const DOMAIN = 'tessera'
 
 /** What the details say. */
 export interface StatusDetails {
+  /** The message as it was written: grpc-js leaves some characters of it escaped. */
+  message?: string
   reason?: string
   retryAfterMs?: number
 }
@@ -17,7 +19,12 @@ export interface StatusDetails {
 export function readStatusDetails(bytes: Uint8Array): StatusDetails {
   const details: StatusDetails = {}
   try {
-    for (const any of fieldsOf(bytes).messages(3)) {
+    const status = fieldsOf(bytes)
+    const message = status.text(2)
+    if (message !== '') {
+      details.message = message
+    }
+    for (const any of status.messages(3)) {
       const fields = fieldsOf(any)
       const [type, value] = [fields.text(1), fields.messages(2)[0] ?? new Uint8Array()]
       if (type === ERROR_INFO && fieldsOf(value).text(2) === DOMAIN) {
@@ -31,6 +38,50 @@ export function readStatusDetails(bytes: Uint8Array): StatusDetails {
     return {}
   }
   return details
+}
+
+/** What a refusal says. */
+export interface Told {
+  code: number
+  message: string
+  reason: string
+  scope: string | undefined
+  retryAfterSeconds: number | undefined
+}
+
+/** Writes details. */
+export function writeStatusDetails({ code, message, reason, scope, retryAfterSeconds }: Told): Buffer {
+  const metadata = scope === undefined ? [] : [bytesField(3, Buffer.concat([textField(1, 'scope'), textField(2, scope)]))]
+  const info = Buffer.concat([textField(1, reason), textField(2, DOMAIN), ...metadata])
+  const details = [anyField(ERROR_INFO, info)]
+  if (retryAfterSeconds !== undefined) {
+    details.push(anyField(RETRY_INFO, bytesField(1, numberField(1, retryAfterSeconds))))
+  }
+  return Buffer.concat([numberField(1, code), textField(2, message), ...details])
+}
+
+function anyField(type: string, value: Buffer): Buffer {
+  return bytesField(3, Buffer.concat([textField(1, type), bytesField(2, value)]))
+}
+
+function textField(field: number, text: string): Buffer {
+  return bytesField(field, Buffer.from(text))
+}
+
+function bytesField(field: number, bytes: Buffer): Buffer {
+  return Buffer.concat([varint(field * 8 + 2), varint(bytes.length), bytes])
+}
+
+function numberField(field: number, value: number): Buffer {
+  return Buffer.concat([varint(field * 8), varint(value)])
+}
+
+function varint(value: number): Buffer {
+  const bytes = []
+  for (; value > 0x7f; value >>>= 7) {
+    bytes.push((value & 0x7f) | 0x80)
+  }
+  return Buffer.from([...bytes, value])
 }
 
 /** The fields of a message in protobuf's wire format. */

@@ -8,6 +8,7 @@
 import { type Client, protocolError } from './calls.js'
 import { type CallError, ClosedError, PassingError, SignInError } from './errors.js'
 import type { TokenSet__Output as TokenSet } from './generated/tessera/v1/TokenSet.js'
+import { ProblemLog } from './logger.js'
 import { Backoff } from './retry.js'
 
 const BACKOFF_MS = 250
@@ -88,6 +89,7 @@ export class TokenSource {
   readonly #client: Client
   readonly #request: TokenRequest
   readonly #backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
+  readonly #problems = new ProblemLog('renewing the access token failed', 'the access token is renewed')
   #refreshToken = ''
   #held: AccessToken | undefined
   #failed: Failed | undefined
@@ -162,6 +164,7 @@ export class TokenSource {
       throw new ClosedError('the source of tokens is closed')
     }
     this.#backoff.reset()
+    this.#problems.worked()
     this.#held = token
     this.#failed = undefined
     this.#renewAt(Math.max(token.renewsAt(), performance.now() + RENEWAL_PAUSE_MS))
@@ -197,6 +200,7 @@ export class TokenSource {
 
   /** An error that may pass leaves the old token in use while it lives; then, or else, callers are told. */
   #fail(error: CallError): void {
+    this.#problems.failed(error.message)
     const waitMs = Math.max(this.#backoff.waitMs(), error.retryAfterMs ?? 0)
     if (!(error instanceof PassingError)) {
       this.#held = undefined

@@ -10,8 +10,10 @@ import { decodeClaims } from './claims.js'
 import { Client, type ClientOptions } from './calls.js'
 import type { Connection } from './connection.js'
 import type { Decision, Mode } from './decision.js'
-import { ClosedError, ConfigurationError } from './errors.js'
+import { parseCursor } from './cursor.js'
+import { ClosedError, ConfigurationError, NotReadyError, OtherLogError } from './errors.js'
 import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
+import { log } from './logger.js'
 import { takeApart } from './paseto.js'
 import { sleep } from './retry.js'
 import { Following, Session } from './session.js'
@@ -50,7 +52,7 @@ export interface VerifierOptions {
   calls?: ClientOptions
   /** The time that tokens are compared with, in ms since the epoch. Staleness never comes from here. */
   clock?: () => number
-  /** Told each time that following was interrupted, for a log. */
+  /** Told each time that following was interrupted; the logger is told too, once a minute at most. */
   onProblem?: (problem: string) => void
 }
 
@@ -58,6 +60,8 @@ export interface VerifierOptions {
 export interface VerifierStatus {
   /** Whether it has had keys, a snapshot, and a first answer that says how fresh it is. */
   isReady: boolean
+  /** Whether it is ready and within its staleness bound now: good tokens are allowed. */
+  isFresh: boolean
   /** How stale it may be; undefined before it is ready. */
   behindMs: number | undefined
   /** The last event of the revocation log that it has applied. */
@@ -74,7 +78,6 @@ export class Verifier {
   readonly #client: Client
   readonly #onProblem: (problem: string) => void
   readonly #closed = new AbortController()
-  readonly #waiting = new Set<Waiter>()
   #session: Session | undefined
 
   /** Begins to follow the authority; whether it answers is seen in `status`. */
@@ -87,24 +90,47 @@ export class Verifier {
       leewayMs: options.leewayMs ?? 30_000,
       cacheCapacity: options.cacheCapacity ?? 10_000,
       clock: options.clock ?? Date.now,
+      address: connection.address,
     })
     check(this.#view, subscriber, required)
     this.#onProblem = options.onProblem ?? (() => {})
     this.#client = new Client(connection, { deadlineMs: INTROSPECT_DEADLINE_MS, ...options.calls })
     const reread = options.rereadIntervalMs ?? 10_000
-    const onReady = () => this.#settle((waiter) => waiter.resolve())
-    void this.#follow(new Following(this.#view, connection, subscriber, required, reread, onReady))
+    void this.#follow(new Following(this.#view, connection, subscriber, required, reread))
   }
 
-  /** Resolves when there are keys, a first snapshot, and an answer that says how fresh it is. */
-  ready(): Promise<void> {
-    if (this.#closed.signal.aborted) {
-      return Promise.reject(new ClosedError('the verifier is closed'))
+  /**
+   * Resolves when there are keys, a first snapshot, and an answer that says how fresh it is.
+   *
+   * Rejects with a `NotReadyError` that has the reason: at once where waiting does not help, such as a wrong API key, a
+   * policy that does not let it watch, or an unknown audience, and after `timeoutMs` (Infinity: never).
+   */
+  async ready({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
+    const view = this.#view
+    await view.until(() => view.isReady || view.isPermanent, timeoutMs, this.#closed.signal)
+    this.#checkOpen()
+    if (!view.isReady) {
+      throw new NotReadyError(`${view.accepted.address}: ${view.problem ?? 'no answer yet'}`, view.isPermanent)
     }
-    if (this.#view.isReady) {
-      return Promise.resolve()
+  }
+
+  /**
+   * Resolves with true when it has applied everything up to `cursor`, which a Revoke gave: from then on this verifier
+   * refuses what was revoked. It says nothing about other verifiers; `awaitPropagation` does.
+   *
+   * With false where that took longer than `timeoutMs`. Rejects with an `OtherLogError` where the cursor is of another log,
+   * and with a `ConfigurationError` where it is none.
+   */
+  async applied(cursor: string, { timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<boolean> {
+    const [place, view] = [parseCursor(cursor), this.#view]
+    const isDecided = (): boolean =>
+      view.isReady && view.log !== undefined && (view.log !== place.log || view.through >= place.sequence)
+    const isTold = await view.until(isDecided, timeoutMs, this.#closed.signal)
+    this.#checkOpen()
+    if (isTold && view.log !== place.log) {
+      throw new OtherLogError('the cursor is of another revocation log than the one that is followed')
     }
-    return new Promise((resolve, reject) => this.#waiting.add({ resolve, reject }))
+    return isTold
   }
 
   /**
@@ -135,10 +161,22 @@ export class Verifier {
       : decision
   }
 
+  /** Whether it has ever been fresh. */
+  get isReady(): boolean {
+    return this.#view.isReady
+  }
+
+  /** Whether it is ready and within its staleness bound now: for a readiness page. */
+  get isFresh(): boolean {
+    const behindMs = this.#view.behindMs()
+    return behindMs !== undefined && behindMs <= this.#view.accepted.boundMs
+  }
+
   /** How it is doing. */
   get status(): VerifierStatus {
     const { isReady, through, revoked, problem } = this.#view
-    return { isReady, behindMs: this.#view.behindMs(), through, entries: revoked.size, problem }
+    const { isFresh } = this
+    return { isReady, isFresh, behindMs: this.#view.behindMs(), through, entries: revoked.size, problem }
   }
 
   /** Ends the following. */
@@ -146,12 +184,12 @@ export class Verifier {
     this.#closed.abort()
     this.#session?.stop()
     this.#client.close()
-    this.#settle((waiter) => waiter.reject(new ClosedError('the verifier is closed')))
   }
 
-  #settle(how: (waiter: Waiter) => void): void {
-    this.#waiting.forEach(how)
-    this.#waiting.clear()
+  #checkOpen(): void {
+    if (this.#closed.signal.aborted) {
+      throw new ClosedError('the verifier is closed')
+    }
   }
 
   /** One session after another. */
@@ -166,7 +204,8 @@ export class Verifier {
       if (end.startsAgain) {
         following.place = undefined
       }
-      this.#view.problem = end.message
+      following.problems.failed(end.message)
+      this.#view.fail(end.message, end.isPermanent)
       this.#onProblem(end.message)
       await sleep(following.backoff.waitMs(), signal)
     }
@@ -177,7 +216,8 @@ export class Verifier {
     let answer: IntrospectResponse
     try {
       answer = await this.#client.introspect({ token })
-    } catch {
+    } catch (error) {
+      log().warn(`tessera: the authority could not be asked about a token: ${(error as Error).message}`)
       return undefined
     }
     const untrusted = takeApart(token)
@@ -187,12 +227,6 @@ export class Verifier {
     }
     return this.#view.judgeIntrospected(claims, new Set(answer.scope.split(' ')), required)
   }
-}
-
-/** Who waits for a verifier to be ready. */
-interface Waiter {
-  resolve: () => void
-  reject: (error: Error) => void
 }
 
 function check({ accepted }: View, subscriber: string, required: boolean): void {

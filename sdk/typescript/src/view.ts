@@ -14,6 +14,8 @@ import type { VerifyingKey } from './wire.js'
 const CATCH_UP_MAX_MS = 500
 /** How long before `iat` a token may be used, which is what the authority backdates `nbf` by. */
 const NBF_BACKDATE_MS = 10_000
+/** The longest that a timer of Node can wait. */
+const TIMER_MAX_MS = 2 ** 31 - 1
 
 /** What is accepted. */
 export interface Accepted {
@@ -23,6 +25,8 @@ export interface Accepted {
   boundMs: number
   leewayMs: number
   cacheCapacity: number
+  /** Of the authority, for texts. */
+  address: string
   /** The time that tokens are compared with, in ms since the epoch. */
   clock: () => number
 }
@@ -38,13 +42,14 @@ type Judged = Allow | Deny
 /** Shared by a verifier and its follower. */
 export class View {
   isReady = false
-  /** Why it does not follow now. */
+  /** Why it does not follow now, and whether waiting helps. */
   problem: string | undefined
+  isPermanent = false
   /** Asks the follower to read the keys again. */
   onUnknownKey: () => void = () => {}
   /** Asks the follower to ask the authority how far the log has come. */
   onAhead: () => void = () => {}
-  /** Called when the authority said how far the log has come. */
+  /** Called when the authority said how far the log has come, and when it can't be followed. */
   readonly heard = new Set<() => void>()
   revoked = new Revocations()
   /** Everything durable before this moment of the monotonic clock has been applied. */
@@ -54,8 +59,9 @@ export class View {
    * beyond it. In ms since the epoch.
    */
   forgottenThrough = 0
-  /** The last event of the revocation log that has been applied. */
+  /** The last event of the revocation log that has been applied, and which log that is. */
   through = 0
+  log: string | undefined
   #keys: Keys
 
   constructor(readonly accepted: Accepted) {
@@ -71,6 +77,54 @@ export class View {
       return
     }
     this.#keys = new Keys(ring, this.accepted.cacheCapacity)
+  }
+
+  /** Whether any token can be verified. */
+  get hasKeys(): boolean {
+    return this.#keys.ring.size > 0
+  }
+
+  /** The authority can't be followed now. */
+  fail(problem: string, isPermanent: boolean): void {
+    this.problem = problem
+    this.isPermanent = isPermanent
+    this.tell()
+  }
+
+  /** The authority is followed, and has said how fresh all this is. */
+  follow(): void {
+    this.problem = undefined
+    this.isPermanent = false
+    this.isReady = true
+    this.tell()
+  }
+
+  /** Tells those who wait. */
+  tell(): void {
+    this.heard.forEach((hear) => hear())
+  }
+
+  /** Whether something holds within a time; it is asked whenever something is heard. A signal ends the wait. */
+  async until(holds: () => boolean, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    if (holds()) {
+      return true
+    }
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.heard.delete(hear)
+        signal?.removeEventListener('abort', done)
+        resolve(holds())
+      }
+      const hear = (): void => {
+        if (holds()) {
+          done()
+        }
+      }
+      const timer = timeoutMs === Infinity ? undefined : setTimeout(done, Math.min(timeoutMs, TIMER_MAX_MS))
+      signal?.addEventListener('abort', done)
+      this.heard.add(hear)
+    })
   }
 
   /** Forgets what no token can be alive for that this verifier would accept. */
@@ -116,23 +170,9 @@ export class View {
     const claims = untrusted && decodeClaims(untrusted.payload)
     const since = performance.now()
     const isTold = (rev: number): boolean => rev <= this.through || (this.freshAsOf ?? -Infinity) >= since
-    if (claims === undefined || isTold(claims.rev)) {
-      return
+    if (claims !== undefined) {
+      await this.until(() => isTold(claims.rev), CATCH_UP_MAX_MS)
     }
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer)
-        this.heard.delete(hear)
-        resolve()
-      }
-      const hear = (): void => {
-        if (isTold(claims.rev)) {
-          done()
-        }
-      }
-      const timer = setTimeout(done, CATCH_UP_MAX_MS)
-      this.heard.add(hear)
-    })
   }
 
   /** How stale all this may be. */

@@ -19,17 +19,21 @@ import {
   status,
 } from '@grpc/grpc-js'
 
+import { callError } from '../src/errors.js'
 import {
+  type CallError,
   Client,
   TokenSource,
   type Verifier,
   claimsOf,
   claimsOfCall,
+  fetchWithToken,
   protectService,
   requireToken,
   sendToken,
+  setLogger,
 } from '../src/index.js'
-import { Authority, Cleanups, VIEWER, isStale, issue, listen, readyVerifier, reason, until } from './support.js'
+import { Authority, Cleanups, EVER_MS, VIEWER, isStale, issue, listen, readyVerifier, reason, until } from './support.js'
 
 let authority: Authority
 let client: Client
@@ -59,7 +63,9 @@ async function stall(): Promise<void> {
 
 // === HTTP ===
 
-async function serveHttp(): Promise<(path: string, ...authorization: string[]) => Promise<Response>> {
+type Get = ((path: string, ...authorization: string[]) => Promise<Response>) & { url: string }
+
+async function serveHttp(): Promise<Get> {
   const guards = {
     '/': requireToken(verifier, { scope: 'videos:read' }),
     '/write': requireToken(verifier, { scope: 'videos:write' }),
@@ -72,10 +78,12 @@ async function serveHttp(): Promise<(path: string, ...authorization: string[]) =
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   cleanups.then(() => server.close())
   const { port } = server.address() as AddressInfo
-  return (path, ...authorization) => {
+  const url = `http://127.0.0.1:${port}`
+  const get = (path: string, ...authorization: string[]) => {
     const headers = authorization.map((value): [string, string] => ['authorization', value])
-    return fetch(`http://127.0.0.1:${port}${path}`, { headers })
+    return fetch(`${url}${path}`, { headers })
   }
+  return Object.assign(get, { url })
 }
 
 it('guards HTTP: 200, 401, 403, 503', async () => {
@@ -130,6 +138,7 @@ function echo(): ServiceDefinition {
     Reads: method('Reads', true, false),
     Both: method('Both', true, true),
     Write: method('Write', false, false),
+    Ask: method('Ask', false, false),
     Forgotten: method('Forgotten', false, false),
     Open: method('Open', false, false),
   }
@@ -144,10 +153,11 @@ async function serveGrpc(): Promise<string> {
     call.write(subject(call))
     call.end()
   }
-  const handlers = { Unary: unary, Writes: writes, Reads: unary, Both: writes, Write: unary, Forgotten: unary }
+  const handlers = { Unary: unary, Writes: writes, Reads: unary, Both: writes, Write: unary, Ask: unary, Forgotten: unary }
   const open = (_: unknown, answer: Answer) => answer(null, 'open')
   const read = 'videos:read'
-  const required = { Unary: read, Writes: read, Reads: read, Both: null, Write: 'videos:write' }
+  const ask = { scope: read, mode: { failOpenMs: EVER_MS } }
+  const required = { Unary: read, Writes: read, Reads: read, Both: null, Write: 'videos:write', Ask: ask }
   const protection = { verifier, required, public: ['Open'] }
   const server = new Server()
   server.addService(echo(), protectService(echo(), { ...handlers, Open: open }, protection))
@@ -201,6 +211,55 @@ it('guards gRPC: OK, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE', async () 
   await stall()
   assert.equal(await call('Unary', token), status.UNAVAILABLE)
   assert.equal(await call('Both', token), status.UNAVAILABLE)
+  assert.equal(await call('Ask', token), 'user:ann', 'a mode of its own')
+})
+
+it('refuses with a reason, and logs why', async () => {
+  const service = cleanups.add(new Echo(await serveGrpc(), credentials.createInsecure()))
+  const logged: string[] = []
+  const keep = (message: string) => void logged.push(message)
+  setLogger({ debug: keep, info: keep, warn: keep })
+  cleanups.then(() => setLogger())
+  const refusal = (name: string, ...tokens: string[]) => {
+    const metadata = new Metadata()
+    tokens.forEach((bearer) => metadata.add('authorization', `Bearer ${bearer}`))
+    return new Promise<CallError>((resolve) => {
+      const { path } = echo()[name]!
+      service.makeUnaryRequest(path, text.serialize, text.deserialize, 'hello', metadata, (error) =>
+        resolve(callError(error!)),
+      )
+    })
+  }
+  const refused: Array<[string, string[], string, string]> = [
+    ['Unary', [], 'CLIENT_AUTH_FAILED', 'no bearer token'],
+    ['Unary', [`${token}A`], 'CLIENT_AUTH_FAILED', 'malformed'],
+    ['Write', [token], 'SCOPE_DENIED', '`videos:write` (scope_missing)'],
+    ['Forgotten', [token], 'CALL_NOT_ALLOWED', 'no requirement is listed'],
+  ]
+  for (const [name, tokens, reason, why] of refused) {
+    assert.equal((await refusal(name, ...tokens)).reason, reason)
+    assert.ok(logged.at(-1)!.includes(`"/test.Echo/${name}"`) && logged.at(-1)!.includes(why), logged.at(-1))
+  }
+  await stall()
+  const stale = await refusal('Unary', token)
+  assert.deepEqual([stale.reason, stale.retryAfterMs], ['NOT_FRESH_ENOUGH', 1_000])
+  assert.ok(!logged.join().includes(token.slice(0, 40)))
+})
+
+it('sends tokens with fetch, and repeats a refused request once', async () => {
+  const get = await serveHttp()
+  const source = cleanups.add(new TokenSource(client, { ...VIEWER, subject: 'user:bob' }))
+  const send = fetchWithToken(source)
+  const url = get.url
+  assert.equal(await (await send(url)).text(), 'user:bob')
+  assert.equal(await (await send(new Request(url, { method: 'POST', body: 'b' }))).text(), 'user:bob')
+  const { cursor } = await client.revoke({ subject: 'user:bob' })
+  assert.ok(await verifier.applied(cursor))
+  // A `Request` is sent again with its body.
+  assert.equal(await (await send(new Request(url, { method: 'POST', body: 'b' }))).text(), 'user:bob')
+  const again = await client.revoke({ subject: 'user:bob' })
+  assert.ok(await verifier.applied(again.cursor))
+  assert.equal((await send(url)).status, 401, 'a token is given up every 10 s at most')
 })
 
 it('sends a token of the source with every kind of call', async () => {

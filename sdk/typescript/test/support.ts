@@ -123,6 +123,16 @@ export class Authority {
     policies.close()
   }
 
+  /** An API key for another client. */
+  async apiKey(name: string): Promise<string> {
+    const connection = this.connection()
+    const keys = connection.client(v1.ApiKeyService)
+    const method: Parameters<typeof call<object, { secret: string }>>[0] = keys.createApiKey.bind(keys)
+    const { secret } = await call(method, { name }, connection.credential(), PATIENCE_MS)
+    keys.close()
+    return secret
+  }
+
   #edit(name: string, edit: (text: string) => string): void {
     const file = join(this.#folder, 'policy', name)
     writeFileSync(file, edit(readFileSync(file, 'utf8')))

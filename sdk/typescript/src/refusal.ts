@@ -1,0 +1,150 @@
+/** How a request is refused: the same reasons for every framework, and what the bearer is not told in the log. */
+
+import { Metadata, type StatusObject, status } from '@grpc/grpc-js'
+
+import { type Claims } from './claims.js'
+import { type Deny, type Mode, type Stale, isAboutScope } from './decision.js'
+import { log } from './logger.js'
+import { writeStatusDetails } from './status-details.js'
+import type { Verifier } from './verifier.js'
+
+/** When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers. */
+const RETRY_AFTER_SECONDS = 1
+
+/** What a request needs beyond a good token. */
+export interface Requirement {
+  /** The scope that the token must have. */
+  scope?: string
+  /** What to do while the verifier is stale. */
+  mode?: Mode
+}
+
+/** Why a request is refused. */
+export interface Refusal {
+  /** For the log only: the bearer is told no more of a token than that it is not good. */
+  why: string
+  level: 'debug' | 'info' | 'warn'
+  /** Of HTTP, as RFC 6750 §3 has it. */
+  status: number
+  error: string
+  header?: [string, string]
+  /** Of gRPC. */
+  code: status
+  reason: string
+  message: string
+  scope?: string
+}
+
+/** The claims of the token that a request came with, or why it is refused. */
+export async function admit(
+  verifier: Verifier,
+  headers: readonly string[],
+  { scope, mode }: Requirement,
+): Promise<Claims | Refusal> {
+  const token = tokenOf(headers)
+  if (typeof token !== 'string') {
+    return token
+  }
+  const decision = mode === undefined ? verifier.verify(token, scope) : await verifier.verifyWith(token, scope, mode)
+  return decision.kind === 'allow' ? decision.claims : refusalOf(decision, scope)
+}
+
+/** Whether a request is refused. */
+export function isRefusal(admitted: Claims | Refusal): admitted is Refusal {
+  return 'why' in admitted
+}
+
+/** Says in the log why a request is refused. Never the token. */
+export function logRefusal({ why, level }: Refusal, path: string): void {
+  log()[level](`tessera: refused ${JSON.stringify(path)}: ${why}`)
+}
+
+/** A refusal as a gRPC status, with a google.rpc.ErrorInfo. */
+export function statusOf({ code, message, reason, scope }: Refusal): Partial<StatusObject> {
+  const metadata = new Metadata()
+  const retryAfterSeconds = code === status.UNAVAILABLE ? RETRY_AFTER_SECONDS : undefined
+  metadata.set('grpc-status-details-bin', writeStatusDetails({ code, message, reason, scope, retryAfterSeconds }))
+  return { code, details: message, metadata }
+}
+
+/** Nobody has said what a call of this method needs. */
+export function unlisted(): Refusal {
+  return {
+    why: 'no requirement is listed for this method',
+    level: 'warn',
+    status: 403,
+    error: 'forbidden',
+    code: status.PERMISSION_DENIED,
+    reason: 'CALL_NOT_ALLOWED',
+    message: 'nobody may call this',
+  }
+}
+
+/** The one bearer token in the `authorization` headers of a request (RFC 6750 §2.1). */
+function tokenOf(headers: readonly string[]): string | Refusal {
+  if (headers.length > 1) {
+    // Which of them another reader of this request would take, nobody knows.
+    return noGoodToken('more than one authorization header')
+  }
+  if (!/^bearer( |$)/i.test(headers[0] ?? '')) {
+    // No error code: the client may not have known that it needs a token.
+    return unauthenticated('no bearer token', 'debug', 'token_required', 'Bearer')
+  }
+  const [, token] = /^bearer +(\S+) *$/i.exec(headers[0] ?? '') ?? []
+  return token ?? noGoodToken('an authorization header of another form')
+}
+
+function refusalOf(decision: Deny | Stale, scope: string | undefined): Refusal {
+  if (decision.kind === 'stale') {
+    return stale(decision)
+  }
+  return isAboutScope(decision.reason)
+    ? noScope(decision.reason, scope ?? '')
+    : noGoodToken(`the token is not good: ${decision.reason}`)
+}
+
+function noGoodToken(why: string): Refusal {
+  return unauthenticated(why, 'info', 'invalid_token', 'Bearer error="invalid_token"')
+}
+
+function unauthenticated(why: string, level: Refusal['level'], error: string, challenge: string): Refusal {
+  return {
+    why,
+    level,
+    status: 401,
+    error,
+    header: ['www-authenticate', challenge],
+    code: status.UNAUTHENTICATED,
+    reason: 'CLIENT_AUTH_FAILED',
+    message: 'a good access token is needed',
+  }
+}
+
+function noScope(reason: string, scope: string): Refusal {
+  return {
+    why: `the token does not have, or no longer has, \`${scope}\` (${reason})`,
+    level: 'info',
+    status: 403,
+    error: 'insufficient_scope',
+    header: ['www-authenticate', `Bearer error="insufficient_scope", scope="${scope}"`],
+    code: status.PERMISSION_DENIED,
+    reason: 'SCOPE_DENIED',
+    message: 'the access token lacks a scope',
+    scope,
+  }
+}
+
+function stale({ behindMs, boundMs }: Stale): Refusal {
+  const behind = behindMs === undefined ? 'has never been fresh' : `is ${Math.round(behindMs)} ms behind`
+  return {
+    why: `the verifier ${behind}, and may be ${boundMs} ms`,
+    level: 'warn',
+    status: 503,
+    error: 'temporarily_unavailable',
+    header: ['retry-after', String(RETRY_AFTER_SECONDS)],
+    code: status.UNAVAILABLE,
+    reason: 'NOT_FRESH_ENOUGH',
+    message: "revocations can't be checked now",
+  }
+}
+

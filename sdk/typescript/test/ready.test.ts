@@ -1,0 +1,120 @@
+/** What a verifier says when it does not work, and when it works again. */
+
+import assert from 'node:assert/strict'
+import { after, afterEach, before, beforeEach, it } from 'node:test'
+
+import { Client, ConfigurationError, Connection, NotReadyError, OtherLogError, Verifier, setLogger } from '../src/index.js'
+import { ProblemLog } from '../src/logger.js'
+import { Authority, Cleanups, isStale, issue, readyVerifier, reason, until } from './support.js'
+
+const PATIENCE_MS = 20_000
+
+let authority: Authority
+let client: Client
+let warnings: string[]
+const cleanups = new Cleanups()
+
+before(async () => {
+  authority = await Authority.start()
+  client = new Client(authority.connection())
+})
+after(async () => {
+  client.close()
+  await authority.close()
+})
+beforeEach(() => {
+  warnings = []
+  setLogger({ debug: () => {}, info: () => {}, warn: (message) => void warnings.push(message) })
+})
+afterEach(async () => {
+  await cleanups.run()
+  setLogger()
+})
+
+/** Why a verifier does not become ready, of which it warns. */
+async function notReady(connection: Connection, audience = 'api', timeoutMs = PATIENCE_MS): Promise<NotReadyError> {
+  const verifier = cleanups.add(new Verifier({ connection, realm: 'production', audience, stalenessBoundMs: 5_000 }))
+  const error = await verifier.ready({ timeoutMs }).then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  assert.ok(error instanceof NotReadyError, String(error))
+  assert.ok(!verifier.isReady && !verifier.isFresh && !verifier.status.isFresh)
+  assert.match(warnings[0] ?? '', /following the revocations was interrupted/)
+  return error
+}
+
+it('ends at once where waiting does not help', async () => {
+  const { address } = authority
+  const cases: Array<[string, Connection, string, RegExp]> = [
+    ['a key', new Connection({ address, apiKey: `tsk_production_${'0'.repeat(50)}` }), 'api', /CLIENT_AUTH_FAILED/],
+    ['a policy', new Connection({ address, apiKey: await authority.apiKey('shop') }), 'api', /CALL_NOT_ALLOWED/],
+    ['an audience', authority.connection(), 'apo', /AUDIENCE_UNKNOWN.*did you mean `api`\?/],
+    ['a realm', authority.connection('sandbox'), 'api', /of the realm `sandbox`/],
+  ]
+  for (const [what, connection, audience, expected] of cases) {
+    const startedAt = performance.now()
+    const error = await notReady(connection, audience)
+    assert.ok(error.isPermanent, what)
+    assert.match(error.message, expected)
+    assert.ok(error.message.includes(address))
+    assert.ok(performance.now() - startedAt < PATIENCE_MS / 2)
+    warnings.length = 0
+  }
+})
+
+it('tells what may pass at the timeout', async () => {
+  const connection = new Connection({ address: 'http://127.0.0.1:1', apiKey: 'tsk_x' })
+  const error = await notReady(connection, 'api', 500)
+  assert.ok(!error.isPermanent)
+  assert.match(error.message, /http:\/\/127\.0\.0\.1:1: UNAVAILABLE.*REFUSED/)
+})
+
+it('tells freshness beside readiness, and recovery', async () => {
+  const { token } = await issue(client)
+  const verifier = cleanups.add(await readyVerifier(authority.connection()))
+  assert.ok(verifier.isReady && verifier.isFresh && verifier.status.isFresh)
+  authority.stall()
+  cleanups.then(() => authority.goOn())
+  await until('stale', () => isStale(verifier, token))
+  assert.ok(verifier.isReady && !verifier.isFresh && !verifier.status.isFresh)
+  await until('told', () => warnings.some((line) => line.includes('interrupted')))
+  authority.goOn()
+  await until('fresh again', () => verifier.isFresh)
+  await until('told', () => warnings.some((line) => line.includes('are followed after')))
+})
+
+it('lets a service see its own revocations', async () => {
+  const verifier = cleanups.add(await readyVerifier(authority.connection(), { stalenessBoundMs: 60_000 }))
+  for (let round = 0; round < 5; round++) {
+    const { token, familyId } = await issue(client)
+    const { cursor } = await client.revoke({ familyId })
+    assert.ok(await verifier.applied(cursor))
+    assert.equal(reason(verifier, token), 'revoked')
+  }
+  const { cursor } = await client.revoke({ familyId: (await issue(client)).familyId })
+  const decoded = Buffer.from(cursor, 'base64url')
+  decoded[24]! += 1
+  assert.equal(await verifier.applied(decoded.toString('base64url'), { timeoutMs: 50 }), false)
+  decoded[1]! ^= 1
+  await assert.rejects(verifier.applied(decoded.toString('base64url')), OtherLogError)
+  for (const wrong of ['', 'x', cursor.slice(0, -1), `${cursor}=`]) {
+    await assert.rejects(verifier.applied(wrong), ConfigurationError)
+  }
+})
+
+it('tells a failure at once, then once a minute, and its end', () => {
+  let now = 0
+  const log = new ProblemLog('it failed', 'it works', () => now)
+  for (now of [0, 1_000, 59_000, 60_000, 61_000]) {
+    log.failed(`at ${now / 1000}`)
+  }
+  now = 62_000
+  log.worked()
+  log.worked()
+  // One that follows soon is not told, and so is its end.
+  log.failed('again')
+  log.worked()
+  const last = 'tessera: it failed: at 60 (and 2 times since the last warning)'
+  assert.deepEqual(warnings, ['tessera: it failed: at 0', last, 'tessera: it works after 62.0 s'])
+})
