@@ -28,6 +28,18 @@ const QUESTIONS: usize = 16;
 
 const REALMS: [&str; 2] = ["production", "sandbox"];
 const ROLES: [&str; 4] = ["role:a", "role:b", "role:c", "role:d"];
+/// What mean something to patterns, expressions and files elsewhere, and are subjects of tokens.
+const ODD_SUBJECTS: [&str; 9] = [
+    "spiffe://example.org/ns/prod",
+    "o'neil@example.org",
+    "j\u{fc}rgen",
+    "user:ann Smith",
+    "user:ann, user:bob",
+    "$^(x|a)[b].+?",
+    "{x}",
+    "a\\d\\b",
+    "\"x\" || true",
+];
 const SUBJECTS: [&str; 4] = ["user:ann", "user:bob", "client:cms", "x"];
 const OBJECTS: [&str; 8] = ["a", "a/1", "a/12", "a/1/c", "b", "b/1/c/1", "b/2/c/1", "ab"];
 const ACTIONS: [&str; 5] = ["read", "write", "reread", "x", "read-1"];
@@ -411,7 +423,11 @@ impl Maker<'_> {
 
     fn question(&mut self) -> Asked {
         Asked {
-            subject: self.text_of("sub"),
+            subject: if self.random.one_in(4) {
+                self.random.of(&ODD_SUBJECTS)
+            } else {
+                self.text_of("sub")
+            },
             roles: if self.random.one_in(4) {
                 vec![self.random.of(&ROLES)]
             } else {
