@@ -136,7 +136,7 @@ async fn a_lost_answer_to_refresh_gives_the_same_successor_and_no_reuse() {
 #[tokio::test]
 async fn an_error_has_the_authoritys_reason() {
     let world = World::start().await;
-    let error = world.app.issue(viewer("not a name")).await.unwrap_err();
+    let error = world.app.issue(viewer("no\nname")).await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::FieldInvalid));
     assert_eq!(error.kind(), ErrorKind::Permanent);
     let request = RefreshRequest {
