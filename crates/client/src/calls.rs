@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     connection::{Authorized, Connection, ConnectionError},
+    diagnosis::Plaintext,
     error::CallError,
     retry::Backoff,
 };
@@ -53,6 +54,7 @@ pub struct Client {
     tokens: TokenServiceClient<Authorized>,
     revocations: RevocationServiceClient<Authorized>,
     keys: KeyServiceClient<Channel>,
+    plaintext: Option<Plaintext>,
     options: ClientOptions,
 }
 
@@ -82,6 +84,7 @@ impl Client {
             tokens: TokenServiceClient::new(authorized.clone()),
             revocations: RevocationServiceClient::new(authorized),
             keys: KeyServiceClient::new(channel),
+            plaintext: connection.plaintext(),
             options,
         })
     }
@@ -193,6 +196,21 @@ impl Client {
 
     /// One call, with its retries.
     async fn retried<R: Clone, S: Clone, A, F>(
+        &self,
+        message: R,
+        service: &S,
+        call: impl Fn(Request<R>, S) -> F,
+    ) -> Result<Answered<A>, CallError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        match self.attempted(message, service, call).await {
+            Ok(answered) => Ok(answered),
+            Err(error) => Err(error.diagnosed(self.plaintext.as_ref()).await),
+        }
+    }
+
+    async fn attempted<R: Clone, S: Clone, A, F>(
         &self,
         message: R,
         service: &S,

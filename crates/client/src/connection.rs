@@ -1,14 +1,16 @@
 //! Where the authority is, and with which API key to call it.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use tessera_token::ApiKeySecret;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+
+use crate::diagnosis::Plaintext;
 
 /// A channel that sends the API key with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credential>;
@@ -23,6 +25,8 @@ pub struct Connection {
     address: String,
     api_key: ApiKeySecret,
     ca_pem: Option<Vec<u8>>,
+    /// The certificate of this service, and its key, as PEM.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The authority can't be reached as configured.
@@ -36,9 +40,9 @@ pub enum ConnectionError {
         /// What is wrong with it.
         problem: String,
     },
-    /// An `https://` address without the certificate authority to trust.
-    #[error("an https:// address needs the certificate authority to trust, as PEM")]
-    NoCertificateAuthority,
+    /// A certificate or a key that can't be used. Nothing of a key is in it.
+    #[error("{0}")]
+    Certificate(String),
     /// A name or a bound that the authority would refuse.
     #[error("{0}")]
     Option(String),
@@ -52,19 +56,35 @@ impl Connection {
             address: address.into(),
             api_key,
             ca_pem: None,
+            identity: None,
         }
     }
 
-    /// Trusts this certificate authority, in PEM; an `https://` address needs it.
+    /// Trusts this certificate authority, in PEM, instead of what this system trusts.
     #[must_use]
     pub fn certificate_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
         self
     }
 
+    /// Shows this certificate, in PEM, to an authority that wants one of its clients; with its key.
+    #[must_use]
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some((pem.into(), key_pem.into()));
+        self
+    }
+
     /// The address.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it leads, if that is without encryption.
+    pub(crate) fn plaintext(&self) -> Option<Plaintext> {
+        let uri: http::Uri = self.address.parse().ok()?;
+        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(80);
+        (uri.scheme_str() == Some("http")).then_some(Plaintext { host, port })
     }
 
     /// Checks the address.
@@ -79,20 +99,38 @@ impl Connection {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        if !self.address.starts_with("https://") {
-            if !is_this_machine(endpoint.uri()) {
-                tracing::warn!(
-                    address = self.address,
-                    "the API key goes to another machine without encryption: use https://"
-                );
-            }
-            return Ok(endpoint);
+        if self.address.starts_with("https://") {
+            return endpoint.tls_config(self.tls()?).map_err(|error| unusable(&error));
         }
-        let Some(pem) = &self.ca_pem else {
-            return Err(ConnectionError::NoCertificateAuthority);
+        if self.ca_pem.is_some() || self.identity.is_some() {
+            return Err(ConnectionError::Certificate(format!(
+                "`{}` has no encryption, so certificates are of no use: use https://",
+                self.address
+            )));
+        }
+        if !is_this_machine(endpoint.uri()) {
+            tracing::warn!(
+                address = self.address,
+                "the API key goes to another machine without encryption: use https://"
+            );
+        }
+        Ok(endpoint)
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, ConnectionError> {
+        let mut tls = match &self.ca_pem {
+            Some(pem) => {
+                check_certificate(pem, "the certificate authority")?;
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            }
+            None => ClientTlsConfig::new().with_native_roots(),
         };
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        endpoint.tls_config(tls).map_err(wrong)
+        if let Some((pem, key_pem)) = &self.identity {
+            check_certificate(pem, "the client certificate")?;
+            check_key(key_pem)?;
+            tls = tls.identity(Identity::from_pem(pem, key_pem));
+        }
+        Ok(tls)
     }
 
     /// What puts the API key into a request.
@@ -103,6 +141,42 @@ impl Connection {
         header.set_sensitive(true);
         Ok(Credential(header))
     }
+}
+
+fn unusable(error: &tonic::transport::Error) -> ConnectionError {
+    let why = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    ConnectionError::Certificate(format!("the certificates can't be used: {why}"))
+}
+
+fn check_certificate(pem: &[u8], what: &str) -> Result<(), ConnectionError> {
+    match has_block(pem, "CERTIFICATE-----") {
+        true => Ok(()),
+        false => Err(ConnectionError::Certificate(format!(
+            "{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`)"
+        ))),
+    }
+}
+
+fn check_key(pem: &[u8]) -> Result<(), ConnectionError> {
+    if has_block(pem, "ENCRYPTED") {
+        return Err(ConnectionError::Certificate(
+            "the client key is encrypted: decrypt it first, for example with \
+             `openssl pkey -in key.pem -out decrypted.pem`"
+                .to_owned(),
+        ));
+    }
+    match has_block(pem, "PRIVATE KEY-----") {
+        true => Ok(()),
+        false => Err(ConnectionError::Certificate(
+            "the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)".to_owned(),
+        )),
+    }
+}
+
+fn has_block(pem: &[u8], label: &str) -> bool {
+    String::from_utf8_lossy(pem).contains(label)
 }
 
 /// Whether an address is one of this machine's own.

@@ -6,6 +6,8 @@ use tessera_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::diagnosis::Plaintext;
+
 /// Whose reasons these are.
 pub(crate) const DOMAIN: &str = "tessera";
 
@@ -86,6 +88,16 @@ impl CallError {
         matches!(self.code, Code::Unavailable | Code::Aborted) || self.is_connection_lost
     }
 
+    /// This error, with what is wrong with the connection, where there was none and that can be told.
+    pub(crate) async fn diagnosed(mut self, plaintext: Option<&Plaintext>) -> Self {
+        if let Some(plaintext) = plaintext.filter(|_| self.is_connection_lost)
+            && let Some(meaning) = plaintext.diagnosis().await
+        {
+            self.message = format!("{meaning} ({})", self.message);
+        }
+        self
+    }
+
     pub(crate) fn deadline_exceeded() -> Self {
         Self {
             code: Code::DeadlineExceeded,
@@ -113,10 +125,14 @@ impl From<Status> for CallError {
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         // What the authority says has a reason, and no local error behind it.
         let is_local = reason.is_none() && status.source().is_some();
+        let message = match is_local {
+            true => explained(&status),
+            false => status.message().to_owned(),
+        };
         Self {
             code: status.code(),
             reason,
-            message: status.message().to_owned(),
+            message,
             retry_after,
             is_connection_lost: is_local
                 && matches!(
@@ -124,6 +140,54 @@ impl From<Status> for CallError {
                     Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable
                 ),
         }
+    }
+}
+
+/// What the texts of transports mean for those who run a service; the first that fits.
+const MEANINGS: [(&str, &str); 9] = [
+    (
+        "UnknownIssuer",
+        "the server's certificate is not of an authority that is trusted here: see `certificate_authority`",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "the server's certificate is a certificate authority's own: give the server one that is not (`CA:FALSE`)",
+    ),
+    ("NotValidForName", "the server's certificate is for another name"),
+    ("Expired", "the server's certificate is out of its time"),
+    ("NotValidYet", "the server's certificate is out of its time"),
+    (
+        "CertificateRequired",
+        "the authority wants a client certificate: see `client_certificate`",
+    ),
+    (
+        "HandshakeFailure",
+        "the authority wants a client certificate: see `client_certificate`",
+    ),
+    (
+        "fatal alert",
+        "the authority does not accept the client certificate",
+    ),
+    (
+        "InvalidContentType",
+        "the port does not speak TLS: use an http:// address, or turn TLS on at the authority",
+    ),
+];
+
+/// What a transport says, with all that is behind it, and what it means.
+fn explained(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = error.source();
+    }
+    match MEANINGS.iter().find(|(mark, _)| text.contains(mark)) {
+        Some((_, meaning)) => format!("{meaning} ({text})"),
+        None => text,
     }
 }
 

@@ -60,6 +60,7 @@
 
 mod calls;
 mod connection;
+mod diagnosis;
 mod error;
 mod layer;
 mod problem_log;

@@ -13,7 +13,7 @@ pub(crate) struct ProblemLog {
     recovery: &'static str,
     warned_at: Option<Instant>,
     failing_since: Option<Instant>,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl ProblemLog {
@@ -23,34 +23,34 @@ impl ProblemLog {
             recovery,
             warned_at: None,
             failing_since: None,
-            unsaid: 0,
+            suppressed: 0,
         }
     }
 
-    /// It failed. Whether that was told.
+    /// It failed. Whether that was logged.
     pub(crate) fn failed(&mut self, problem: impl Display) -> bool {
         let now = Instant::now();
         self.failing_since.get_or_insert(now);
         if self.warned_at.is_some_and(|warned| now - warned < INTERVAL) {
-            self.unsaid += 1;
+            self.suppressed += 1;
             return false;
         }
-        tracing::warn!(%problem, unsaid = self.unsaid, "{}", self.failure);
+        tracing::warn!(%problem, suppressed = self.suppressed, "{}", self.failure);
         self.warned_at = Some(now);
-        self.unsaid = 0;
+        self.suppressed = 0;
         true
     }
 
-    /// It works. Whether that was told: a failure that was not told of is over untold.
+    /// It works. Whether that was logged: a failure without a warning ends without one.
     pub(crate) fn worked(&mut self) -> bool {
         let Some(since) = self.failing_since.take() else {
             return false;
         };
-        let was_told = self.warned_at.is_some_and(|warned| since <= warned);
-        if was_told {
+        let was_logged = self.warned_at.is_some_and(|warned| since <= warned);
+        if was_logged {
             tracing::warn!(after = ?since.elapsed(), "{}", self.recovery);
         }
-        was_told
+        was_logged
     }
 }
 
@@ -59,16 +59,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_told_at_once_then_once_a_minute_and_so_is_its_end() {
+    async fn a_failure_is_logged_at_once_then_once_a_minute_and_so_is_its_end() {
         let mut log = ProblemLog::new("it failed", "it works");
-        let mut told = Vec::new();
+        let mut logged = Vec::new();
         for wait in [0, 1, 58, 1, 1] {
             tokio::time::advance(Duration::from_secs(wait)).await;
-            told.push(log.failed("a problem"));
+            logged.push(log.failed("a problem"));
         }
-        assert_eq!(told, [true, false, false, true, false]);
+        assert_eq!(logged, [true, false, false, true, false]);
         assert_eq!([log.worked(), log.worked()], [true, false]);
-        // One that follows soon is not told, and so is its end.
+        // One that follows soon is not logged, and neither is its end.
         assert_eq!([log.failed("again"), log.worked()], [false, false]);
     }
 }

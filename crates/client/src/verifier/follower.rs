@@ -6,7 +6,7 @@ use tessera_core::Cursor;
 use tonic::transport::Endpoint;
 
 use super::{session::Session, view::Shared};
-use crate::{connection::Credential, problem_log::ProblemLog, retry::Backoff};
+use crate::{connection::Credential, diagnosis::Plaintext, problem_log::ProblemLog, retry::Backoff};
 
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -16,6 +16,7 @@ pub(super) struct Following {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Endpoint,
     pub(super) credential: Credential,
+    pub(super) plaintext: Option<Plaintext>,
     /// The cursor of the last thing applied; none: a snapshot is needed.
     pub(super) place: Option<String>,
     /// The key set that the keys were read for; none: they may have changed.
@@ -26,8 +27,10 @@ pub(super) struct Following {
 
 /// Follows until it is aborted.
 pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: Credential) {
+    let plaintext = shared.options.connection.plaintext();
     let mut following = Following {
         shared,
+        plaintext,
         endpoint,
         credential,
         place: None,

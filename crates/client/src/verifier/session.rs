@@ -21,7 +21,7 @@ use super::{
     view::{Problem, Revoked},
     wire::{self, Understood},
 };
-use crate::{CallError, ErrorKind};
+use crate::{CallError, ErrorKind, diagnosis::Plaintext};
 
 /// Messages of ours that may wait to be sent. More would be acknowledgements, of which the last is enough.
 const OUTBOX: usize = 4;
@@ -48,9 +48,13 @@ impl End {
         }
     }
 
-    /// By a call that failed. Also after `SLOW_CONSUMER` and `DRAINING`, what was applied last is where to go on.
-    fn of(what: &str, status: Status) -> Self {
-        let error = CallError::from(status);
+    /// By a call that failed, told as well as it can be.
+    async fn of(what: &str, status: Status, plaintext: Option<&Plaintext>) -> Self {
+        Self::by(what, &CallError::from(status).diagnosed(plaintext).await)
+    }
+
+    /// Also after `SLOW_CONSUMER` and `DRAINING`, what was applied last is where to go on.
+    fn by(what: &str, error: &CallError) -> Self {
         let starts_again = matches!(
             error.reason(),
             Some(ErrorReason::CursorExpired | ErrorReason::CursorInvalid)
@@ -109,7 +113,7 @@ impl<'a> Session<'a> {
         let opening = service.watch(ReceiverStream::new(requests));
         let stream = match timeout(following.patience(), opening).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err(End::of("", status)),
+            Ok(Err(status)) => return Err(End::of("", status, following.plaintext.as_ref()).await),
             Err(_) => return Err(End::resume("the authority does not answer")),
         };
         let snapshot = match following.place {
@@ -142,7 +146,7 @@ impl<'a> Session<'a> {
                     Ok(Some(WatchResponse { message: Some(message) })) => self.hear(message).await,
                     Ok(Some(_)) => Err(not_understood("a message")),
                     Ok(None) => Err(End::resume("the stream ended")),
-                    Err(status) => Err(End::of("", status)),
+                    Err(status) => Err(End::of("", status, self.following.plaintext.as_ref()).await),
                 },
                 permit = self.say.clone().reserve_owned(), if self.acknowledge.is_some() => {
                     // Where it is closed, the stream is about to say why.
@@ -376,7 +380,9 @@ impl<'a> Session<'a> {
         self.keys_read_at = Some(Instant::now());
         let keys = match timeout(self.following.patience(), self.list_keys()).await {
             Ok(Ok(keys)) => keys,
-            Ok(Err(status)) => return Err(End::of("keys: ", status)),
+            Ok(Err(status)) => {
+                return Err(End::of("keys: ", status, self.following.plaintext.as_ref()).await);
+            }
             Err(_) => return Err(End::resume("keys: no answer")),
         };
         let shared = &self.following.shared;

@@ -20,6 +20,7 @@ mod keys;
 mod ready;
 mod shop;
 mod storm;
+mod tls;
 mod tokens;
 mod verifying;
 mod world;
