@@ -102,7 +102,7 @@ class Sampled(unittest.TestCase):
             now = 62.0
             log.worked()
             log.worked()
-            # One that follows soon is not told, and so is its end.
+            # One that follows soon is not logged, and neither is its end.
             log.failed("again")
             log.worked()
         said = [record.getMessage() for record in logged.records]

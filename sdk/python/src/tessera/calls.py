@@ -63,7 +63,7 @@ class _Services:
         self.keys: Any = KeyServiceStub(channel)
 
 
-class _Line:
+class _Channel:
     """The services of an authority, on a channel that is made when it is needed, closed before each fork, and made
     anew after it: neither process can use one from before."""
 
@@ -100,13 +100,13 @@ class _Line:
         """Closes the channel; calls that are under way end."""
         with self._condition:
             self.is_closed = True
-        self._hang_up()
+        self._close_channel()
 
     def pause(self) -> None:
         with self._condition:
             self._is_paused = True
             self.forks += 1
-        self._hang_up()
+        self._close_channel()
 
     def wait_paused(self, ends_at: float) -> bool:
         with self._condition:
@@ -120,7 +120,7 @@ class _Line:
             self._is_paused = False
             self._condition.notify_all()
 
-    def _hang_up(self) -> None:
+    def _close_channel(self) -> None:
         with self._condition:
             services, self._services = self._services, None
         if services is not None:
@@ -136,9 +136,10 @@ class Client:
 
     def __init__(self, connection: Connection, options: ClientOptions = ClientOptions()) -> None:
         self.options = options
+        self._connection = connection
         self._credential = connection.credential
-        self._line = _Line(connection)
-        forking.start(self._line)
+        self._channel = _Channel(connection)
+        forking.start(self._channel)
 
     def issue(self, request: tokens_pb.IssueRequest) -> tokens_pb.IssueResponse:
         """Starts a session. Without a `request_id` it gets a random one, so that a retry whose first
@@ -180,7 +181,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection."""
-        self._line.close()
+        self._channel.close()
 
     def issue_timed(self, request: tokens_pb.IssueRequest) -> Answered[tokens_pb.IssueResponse]:
         """As `issue`, with when the request was sent."""
@@ -198,10 +199,10 @@ class Client:
         ends_at = time.monotonic() + self.options.deadline
         backoff = Backoff(self.options.backoff, self.options.backoff_max)
         while True:
-            forks = self._line.forks
+            forks = self._channel.forks
             sent_at = time.monotonic()
             try:
-                with self._line.services() as services:
+                with self._channel.services() as services:
                     timeout = max(0.0, ends_at - sent_at)
                     answer = method(services)(request, timeout=timeout, metadata=self._credential)
                 return Answered(answer, sent_at)
@@ -209,19 +210,22 @@ class Client:
                 failure = call_error(error)
             except ValueError:
                 # The channel was closed between the two.
-                if self._line.forks == forks:
+                if self._channel.forks == forks:
                     raise ClosedError("the client is closed") from None
                 continue
-            if failure.code is grpc.StatusCode.CANCELLED and self._line.forks != forks:
+            if failure.code is grpc.StatusCode.CANCELLED and self._channel.forks != forks:
                 # A fork ended it; every call here may be sent again.
                 continue
-            if failure.code is grpc.StatusCode.CANCELLED and self._line.is_closed:
+            if failure.code is grpc.StatusCode.CANCELLED and self._channel.is_closed:
                 raise ClosedError("the client is closed")
             wait = max(backoff.wait(), failure.retry_after or 0)
             if not failure.is_retried or time.monotonic() + wait >= ends_at:
-                raise failure
+                raise self._explained(failure) from None
             _log.debug("a call is tried again in %.3f s: %s", wait, failure)
             time.sleep(wait)
+
+    def _explained(self, failure: CallError) -> CallError:
+        return failure.explained(self._connection.diagnosis)
 
 
 def all_keys(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import warnings
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import grpc
 
+from tessera import diagnosis, tls
 from tessera.errors import ConfigurationError
 
 _OPTIONS = [
@@ -34,13 +36,16 @@ def _is_this_machine(target: str) -> bool:
 
 @dataclass(frozen=True)
 class Connection:
-    """The address of an authority (`https://…`, or `http://…` without encryption), and the API key to
-    call it with. `certificate_authority` is what an `https://` address is trusted by, as PEM; without it,
-    the certificates that gRPC brings along."""
+    """The address of an authority (`https://…`, or `http://…` without encryption), and the API key to call it with.
+
+    An `https://` address is trusted by what this system trusts, or by `certificate_authority` instead. Where the
+    authority wants a certificate of its clients, `client_certificate` and `client_key` are it. All are PEM."""
 
     address: str
     api_key: str = field(repr=False)
     certificate_authority: bytes | None = field(default=None, repr=False)
+    client_certificate: bytes | None = field(default=None, repr=False)
+    client_key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         scheme, separator, target = self.address.partition("://")
@@ -50,21 +55,52 @@ class Connection:
             )
         if not self.api_key.startswith("tsk_") or not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("the API key is none: one begins with `tsk_`")
+        self._check_certificates(scheme)
+
+    def _check_certificates(self, scheme: str) -> None:
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ConfigurationError("a client certificate needs its key, and a key its certificate")
+        if self.certificate_authority is not None:
+            tls.check_certificates(self.certificate_authority, "the certificate authority")
+        if self.client_certificate is not None and self.client_key is not None:
+            tls.check_certificates(self.client_certificate, "the client certificate")
+            tls.check_key(self.client_key)
+        if scheme == "http" and (self.certificate_authority or self.client_certificate):
+            raise ConfigurationError(f"`{self.address}` has no encryption, so certificates are of no use: use https://")
 
     def channel(self) -> grpc.Channel:
         """A new connection, made when it is needed."""
-        scheme, _, target = self.address.partition("://")
-        target = target.rstrip("/")
+        scheme, target = self._target
         if scheme == "http":
             if not _is_this_machine(target):
                 warnings.warn(
                     f"the API key goes to {target} without encryption: use https://", stacklevel=3
                 )
             return grpc.insecure_channel(target, _OPTIONS)
-        credentials = grpc.ssl_channel_credentials(self.certificate_authority)
+        credentials = grpc.ssl_channel_credentials(self._roots, self.client_key, self.client_certificate)
         return grpc.secure_channel(target, credentials, _OPTIONS)
 
     @property
     def credential(self) -> tuple[tuple[str, str], ...]:
         """The metadata that carries the API key."""
         return (("authorization", f"Bearer {self.api_key}"),)
+
+    def diagnosis(self) -> str | None:
+        """Why the authority can't be connected to, in words for those who run the service; None where it is not clear.
+        It connects once more, and takes a second at most for each step."""
+        scheme, target = self._target
+        url = urlsplit(f"//{target}")
+        host, port = url.hostname or "", url.port or (443 if scheme == "https" else 80)
+        if scheme == "http":
+            return diagnosis.of_plaintext(host, port)
+        with tls.ClientFiles(self.client_certificate, self.client_key) as client:
+            return diagnosis.of_tls(host, port, self._roots, client)
+
+    @property
+    def _roots(self) -> bytes | None:
+        return self.certificate_authority or tls.system_roots()
+
+    @property
+    def _target(self) -> tuple[str, str]:
+        scheme, _, target = self.address.partition("://")
+        return scheme, target.rstrip("/")

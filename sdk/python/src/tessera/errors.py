@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -19,6 +20,8 @@ _PASSING = {
     grpc.StatusCode.DATA_LOSS,
 }
 _RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
+#: How gRPC begins to say that there is no connection.
+_NOT_CONNECTED = ("failed to connect", "connections to all backends failing", "Socket closed", "recvmsg:", "Stream removed")
 #: The log has another place to begin at; this is not the fault of who asks.
 _ANOTHER_PLACE = ("CURSOR_EXPIRED", "CURSOR_INVALID")
 
@@ -70,6 +73,14 @@ class CallError(TesseraError):
 
     def __str__(self) -> str:
         return f"{self.reason or self.code.name}: {self.message}"
+
+    def explained(self, diagnosis: Callable[[], str | None]) -> CallError:
+        """This error, with a diagnosis where there was no connection, of which gRPC says little."""
+        is_connecting = self.code is grpc.StatusCode.UNAVAILABLE and self.reason is None
+        if not is_connecting or not self.message.startswith(_NOT_CONNECTED):
+            return self
+        why = diagnosis()
+        return type(self)(self.code, None, f"{why} ({self.message})", self.retry_after) if why else self
 
     @property
     def asks_for_another_place(self) -> bool:

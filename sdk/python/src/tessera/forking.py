@@ -46,27 +46,27 @@ class _Registry:
     def __init__(self) -> None:
         self._things: weakref.WeakSet[Forkable] = weakref.WeakSet()
         self._paused: list[Forkable] = []
-        self._is_told_of_forks = False
+        self._is_registered = False
         #: Held during a fork.
         self._lock = threading.RLock()
 
     def start(self, thing: Forkable) -> None:
         """Starts something, now and after each fork."""
         with self._lock:
-            self._ask_for_forks()
+            self._register()
             self._things.add(thing)
             thing.resume(is_child=False)
 
-    def _ask_for_forks(self) -> None:
-        if self._is_told_of_forks or not hasattr(os, "register_at_fork"):
+    def _register(self) -> None:
+        if self._is_registered or not hasattr(os, "register_at_fork"):
             return
-        # gRPC asks for forks with its first channel, where GRPC_ENABLE_FORK_SUPPORT is set. What asked last is called
-        # first before a fork: after gRPC's own preparation no channel could be closed any more.
+        # Where GRPC_ENABLE_FORK_SUPPORT is set, gRPC registers itself with its first channel. What was registered last
+        # runs first before a fork: after gRPC's own preparation no channel could be closed any more.
         grpc.insecure_channel("127.0.0.1:1").close()
         os.register_at_fork(
             before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._after_in_child
         )
-        self._is_told_of_forks = True
+        self._is_registered = True
 
     def _before(self) -> None:
         self._lock.acquire()

@@ -18,7 +18,7 @@ class ProblemLog:
         self._recovery = recovery
         self._warned_at: float | None = None
         self._failing_since: float | None = None
-        self._unsaid = 0
+        self._suppressed = 0
 
     def failed(self, problem: object) -> None:
         """It failed."""
@@ -26,15 +26,15 @@ class ProblemLog:
         if self._failing_since is None:
             self._failing_since = now
         if self._warned_at is not None and now - self._warned_at < _INTERVAL:
-            self._unsaid += 1
+            self._suppressed += 1
             return
-        more = f" (and {self._unsaid} times since the last warning)" if self._unsaid else ""
+        more = f" (and {self._suppressed} times since the last warning)" if self._suppressed else ""
         _log.warning("%s: %s%s", self._failure, problem, more)
-        self._warned_at, self._unsaid = now, 0
+        self._warned_at, self._suppressed = now, 0
 
     def worked(self) -> None:
         """It works."""
         since, self._failing_since = self._failing_since, None
-        # A failure that was not told of is over untold.
+        # A failure without a warning ends without one.
         if since is not None and self._warned_at is not None and since <= self._warned_at:
             _log.warning("%s after %.1f s", self._recovery, time.monotonic() - since)

@@ -6,7 +6,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,7 +143,12 @@ class Session:
 
     def run(self) -> End:
         """Runs to the end of the stream."""
-        reading = threading.Thread(target=_read, args=(self._call, self._inbox), name="tessera-watch", daemon=True)
+        reading = threading.Thread(
+            target=_read,
+            args=(self._call, self._inbox, self._following.connection.diagnosis),
+            name="tessera-watch",
+            daemon=True,
+        )
         reading.start()
         try:
             return self._run()
@@ -165,6 +170,10 @@ class Session:
         finally:
             self._view.on_unknown_key = lambda: None
             self._view.on_ahead = lambda: None
+
+    def cancel(self) -> None:
+        """Ends it from another thread."""
+        self._call.cancel()
 
     def stop(self) -> None:
         """Ends it from another thread, whatever it waits for."""
@@ -394,14 +403,16 @@ def _log_of(place: str) -> bytes | None:
         return None
 
 
-def _read(call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any]) -> None:
+def _read(
+    call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any], diagnosis: Callable[[], str | None]
+) -> None:
     """Moves what comes into the inbox, and the end of it."""
     try:
         for response in call:
             inbox.put(response)
         end = End("the stream ended")
     except grpc.RpcError as error:
-        end = End.of(call_error(error))
+        end = End.of(call_error(error).explained(diagnosis))
     inbox.put(end)
 
 

@@ -24,7 +24,7 @@ from tessera.calls import Client, ClientOptions
 from tessera.connection import Connection
 from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
 from tessera.cursor import parse as parse_cursor
-from tessera.errors import CallError, ConfigurationError, NotReadyError, OtherLogError
+from tessera.errors import CallError, ClosedError, ConfigurationError, NotReadyError, OtherLogError
 from tessera.session import Following, Session
 from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
@@ -92,7 +92,7 @@ class Verifier:
         self._view = View(options)
         self._client = Client(connection, calls)
         follower = _Follower(Following(self._view, connection, subscriber, required))
-        self.close = weakref.finalize(self, follower.stop)
+        self.close = weakref.finalize(self, _end, follower, self._client)
         forking.start(follower)
 
     def ready(self, timeout: float | None = 30.0) -> None:
@@ -183,7 +183,7 @@ class Verifier:
         """Asks the authority; None where it does not answer."""
         try:
             answer = self._client.introspect(tokens_pb.IntrospectRequest(token=token))
-        except CallError as error:
+        except (CallError, ClosedError) as error:
             _log.warning("the authority could not be asked about a token: %s", error)
             return None
         untrusted = paseto.take_apart(token)
@@ -214,7 +214,11 @@ class _Follower:
 
     def stop(self) -> None:
         self._is_stopped = True
-        self.pause()
+        self._interrupted.set()
+        session = self._session
+        if session:
+            # The channel is closed by the thread: this may run anywhere, as the garbage is collected.
+            session.cancel()
 
     def pause(self) -> None:
         self._interrupted.set()
@@ -252,6 +256,11 @@ class _Follower:
             self._following.problems.failed(end.problem)
             self._following.view.fail(end.problem, end.is_permanent)
             interrupted.wait(self._following.backoff.wait())
+
+
+def _end(follower: _Follower, client: Client) -> None:
+    follower.stop()
+    client.close()
 
 
 def _name_in_child(subscriber: str) -> str:

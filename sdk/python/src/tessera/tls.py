@@ -1,0 +1,79 @@
+"""Certificates, and whom to trust."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tessera.errors import ConfigurationError
+
+#: Where systems keep the certificates that they trust.
+_SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+def system_roots() -> bytes | None:
+    """What this system trusts, or the file that SSL_CERT_FILE names; None where that is not found, and gRPC's own list
+    is used."""
+    named = os.environ.get("SSL_CERT_FILE")
+    for file in (named,) if named else (ssl.get_default_verify_paths().cafile, *_SYSTEM_ROOTS):
+        if file and Path(file).is_file():
+            return Path(file).read_bytes()
+    if named:
+        raise ConfigurationError(f"SSL_CERT_FILE names a file that does not exist: {named}")
+    # Windows has its own store.
+    found = ssl.create_default_context().get_ca_certs(binary_form=True)
+    return "".join(ssl.DER_cert_to_PEM_cert(certificate) for certificate in found).encode() or None
+
+
+def check_certificates(pem: bytes, what: str) -> None:
+    """Refuses what has no certificate."""
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ConfigurationError(f"{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`): {error}") from None
+
+
+def check_key(pem: bytes) -> None:
+    """Refuses a key that can't be used, and says why; nothing of the key is in the error."""
+    if b"ENCRYPTED" in pem:
+        raise ConfigurationError(
+            "the client key is encrypted: decrypt it first, for example with `openssl pkey -in key.pem -out decrypted.pem`"
+        )
+    try:
+        load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError("the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)") from None
+
+
+class ClientFiles:
+    """A client certificate in files, as Python's TLS wants it, for as long as it is looked at."""
+
+    def __init__(self, certificate: bytes | None, key: bytes | None) -> None:
+        self._pems = (certificate, key)
+        self._folder = tempfile.TemporaryDirectory(prefix="tessera-")
+
+    def __enter__(self) -> tuple[str, str] | None:
+        names = []
+        for name, pem in zip(("certificate", "key"), self._pems, strict=True):
+            if pem is None:
+                return None
+            file = Path(self._folder.name) / name
+            file.touch(0o600)
+            file.write_bytes(pem)
+            names.append(str(file))
+        return names[0], names[1]
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
