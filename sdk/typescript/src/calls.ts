@@ -137,7 +137,7 @@ export class Client {
         const failure = error as CallError
         const waitMs = Math.max(backoff.waitMs(), failure.retryAfterMs ?? 0)
         if (!failure.isRetried || performance.now() + waitMs >= endsAt) {
-          throw failure
+          throw await failure.explained((details) => this.#connection.diagnosis(details))
         }
         await sleep(waitMs)
       }

@@ -3,6 +3,7 @@
 import { type Client, type ClientOptions, type ChannelCredentials, Metadata, credentials } from '@grpc/grpc-js'
 
 import { ConfigurationError } from './errors.js'
+import { checkCertificate, checkKey, diagnose, systemRoots } from './tls.js'
 
 const OPTIONS: ClientOptions = {
   'grpc.keepalive_time_ms': 10_000,
@@ -19,8 +20,11 @@ export interface ConnectionOptions {
   address: string
   /** `tsk_…` */
   apiKey: string
-  /** What an `https://` address is trusted by, as PEM. Unset: what Node trusts. */
+  /** What an `https://` address is trusted by, as PEM. Unset: what this system trusts. */
   certificateAuthority?: Buffer
+  /** The certificate of this service as PEM, where the authority wants one of its clients, and its key. */
+  clientCertificate?: Buffer
+  clientKey?: Buffer
 }
 
 /** Constructs the client of a service. */
@@ -52,10 +56,7 @@ export class Connection {
     }
     this.address = options.address
     this.#apiKey = options.apiKey
-    this.#credentials =
-      scheme === 'http'
-        ? credentials.createInsecure()
-        : credentials.createSsl(options.certificateAuthority ?? null)
+    this.#credentials = credentialsOf(scheme, options)
   }
 
   /** The client of a service, on that of another client or a connection of its own, made when it is needed. */
@@ -65,10 +66,36 @@ export class Connection {
     return new service(target, this.#credentials, options)
   }
 
+  /** Why the authority can't be connected to, by what a call said; undefined where it is not clear. */
+  diagnosis(details: string): Promise<string | undefined> {
+    return diagnose(this.address, details)
+  }
+
   /** The metadata that carries the API key. */
   credential(): Metadata {
     const metadata = new Metadata()
     metadata.set('authorization', `Bearer ${this.#apiKey}`)
     return metadata
   }
+}
+
+function credentialsOf(scheme: string, options: ConnectionOptions): ChannelCredentials {
+  const { address, certificateAuthority, clientCertificate, clientKey } = options
+  if ((clientCertificate === undefined) !== (clientKey === undefined)) {
+    throw new ConfigurationError('a client certificate needs its key, and a key its certificate')
+  }
+  if (certificateAuthority !== undefined) {
+    checkCertificate(certificateAuthority, 'the certificate authority')
+  }
+  if (clientCertificate !== undefined && clientKey !== undefined) {
+    checkCertificate(clientCertificate, 'the client certificate')
+    checkKey(clientKey)
+  }
+  if (scheme === 'https') {
+    return credentials.createSsl(certificateAuthority ?? systemRoots(), clientKey ?? null, clientCertificate ?? null)
+  }
+  if (certificateAuthority !== undefined || clientCertificate !== undefined) {
+    throw new ConfigurationError(`\`${address}\` has no encryption, so certificates are of no use: use https://`)
+  }
+  return credentials.createInsecure()
 }

@@ -42,11 +42,22 @@ export class CallError extends TesseraError {
     readonly code: status,
     /** The `reason` of the authority's google.rpc.ErrorInfo, such as `SESSION_REVOKED`, if it gave one. */
     readonly reason: string | undefined,
-    details: string,
+    readonly details: string,
     /** How long the authority asks to wait before a retry. */
     readonly retryAfterMs?: number,
   ) {
     super(`${reason ?? status[code]}: ${details}`)
+  }
+
+  /** This error, with a diagnosis where there was no connection, of which gRPC says little. */
+  async explained(diagnosis: (details: string) => Promise<string | undefined>): Promise<CallError> {
+    if (this.code !== status.UNAVAILABLE || this.reason !== undefined) {
+      return this
+    }
+    const why = await diagnosis(this.details)
+    return why === undefined
+      ? this
+      : new PassingError(this.code, undefined, `${why} (${this.details})`, this.retryAfterMs)
   }
 
   /** Whether the same request may be sent again at once. */

@@ -32,7 +32,7 @@ export function log(): Logger {
 export class ProblemLog {
   #warnedAt: number | undefined
   #failingSince: number | undefined
-  #unsaid = 0
+  #suppressed = 0
 
   constructor(
     readonly failure: string,
@@ -45,20 +45,20 @@ export class ProblemLog {
     const now = this.clock()
     this.#failingSince ??= now
     if (this.#warnedAt !== undefined && now - this.#warnedAt < INTERVAL_MS) {
-      this.#unsaid += 1
+      this.#suppressed += 1
       return
     }
-    const more = this.#unsaid > 0 ? ` (and ${this.#unsaid} times since the last warning)` : ''
+    const more = this.#suppressed > 0 ? ` (and ${this.#suppressed} times since the last warning)` : ''
     log().warn(`tessera: ${this.failure}: ${problem}${more}`)
     this.#warnedAt = now
-    this.#unsaid = 0
+    this.#suppressed = 0
   }
 
   /** It works. */
   worked(): void {
     const since = this.#failingSince
     this.#failingSince = undefined
-    // A failure that was not told of is over untold.
+    // A failure without a warning ends without one.
     if (since !== undefined && this.#warnedAt !== undefined && since <= this.#warnedAt) {
       log().warn(`tessera: ${this.recovery} after ${((this.clock() - since) / 1000).toFixed(1)} s`)
     }

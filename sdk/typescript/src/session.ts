@@ -146,7 +146,7 @@ export class Session {
       }
       return this.#end ?? new End('the stream ended')
     } catch (error) {
-      return this.#end ?? endOf(error)
+      return this.#end ?? (await this.#explained(error))
     } finally {
       this.#view.onUnknownKey = () => {}
       this.#view.onAhead = () => {}
@@ -162,6 +162,13 @@ export class Session {
     this.#isStopped = true
     this.#stream.cancel()
     this.#watching.close()
+  }
+
+  async #explained(error: unknown): Promise<End> {
+    if (!isServiceError(error)) {
+      return endOf(error)
+    }
+    return End.of(await callError(error).explained((details) => this.#following.connection.diagnosis(details)))
   }
 
   #giveUpWhenSilent(): void {

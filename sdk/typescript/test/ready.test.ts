@@ -112,7 +112,7 @@ it('tells a failure at once, then once a minute, and its end', () => {
   now = 62_000
   log.worked()
   log.worked()
-  // One that follows soon is not told, and so is its end.
+  // One that follows soon is not logged, and neither is its end.
   log.failed('again')
   log.worked()
   const last = 'tessera: it failed: at 60 (and 2 times since the last warning)'

@@ -1,0 +1,100 @@
+/** Certificates, whom to trust, and what stands between a service and its authority. */
+
+import { X509Certificate, createPrivateKey } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import tls from 'node:tls'
+
+import { ConfigurationError } from './errors.js'
+
+/** Where systems keep the certificates that they trust. */
+const SYSTEM_ROOTS = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+]
+const DIAGNOSIS_MAX_MS = 1_000
+
+/** What this system trusts, or the file that SSL_CERT_FILE names; null where that is not found: then it is what Node trusts. */
+export function systemRoots(): Buffer | null {
+  const named = process.env['SSL_CERT_FILE']
+  if (named !== undefined && named !== '') {
+    if (!existsSync(named)) {
+      throw new ConfigurationError(`SSL_CERT_FILE names a file that does not exist: ${named}`)
+    }
+    return readFileSync(named)
+  }
+  // Newer than Node 20.
+  const { getCACertificates } = tls as { getCACertificates?: (kind: string) => string[] }
+  const found = getCACertificates?.('system') ?? []
+  if (found.length > 0) {
+    return Buffer.from(found.join('\n'))
+  }
+  const file = SYSTEM_ROOTS.find((file) => existsSync(file))
+  return file === undefined ? null : readFileSync(file)
+}
+
+/** Refuses what has no certificate. */
+export function checkCertificate(pem: Buffer, what: string): void {
+  try {
+    new X509Certificate(pem)
+  } catch {
+    throw new ConfigurationError(`${what} is no PEM certificate (\`-----BEGIN CERTIFICATE-----\`)`)
+  }
+}
+
+/** Refuses a key that can't be used, and says why; nothing of the key is in the error. */
+export function checkKey(pem: Buffer): void {
+  if (pem.includes('ENCRYPTED')) {
+    throw new ConfigurationError(
+      'the client key is encrypted: decrypt it first, for example with `openssl pkey -in key.pem -out decrypted.pem`',
+    )
+  }
+  try {
+    createPrivateKey(pem)
+  } catch {
+    throw new ConfigurationError('the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)')
+  }
+}
+
+/** What the texts of Node's TLS mean for those who run a service. */
+const MEANINGS: Array<[RegExp, string]> = [
+  [
+    /wrong version number|packet length too long|record layer failure/,
+    'the port does not speak TLS: use an http:// address, or turn TLS on at the authority',
+  ],
+  [/certificate required|alert handshake failure/, 'the authority wants a client certificate: see `clientCertificate`'],
+  [/tlsv1 alert|sslv3 alert|tlsv13 alert/, 'the authority does not accept the client certificate'],
+  [
+    /self.signed certificate|unable to verify|unable to get (local )?issuer/,
+    "the server's certificate is not of an authority that is trusted here: see `certificateAuthority`",
+  ],
+  [/does not match certificate's altnames/, "the server's certificate is for another name"],
+  [/certificate has expired|certificate is not yet valid/, "the server's certificate is out of its time"],
+]
+
+/** Why an authority can't be connected to; undefined where it is not clear. */
+export async function diagnose(address: string, details: string): Promise<string | undefined> {
+  if (address.startsWith('https:')) {
+    return MEANINGS.find(([text]) => text.test(details))?.[1]
+  }
+  const { hostname, port } = new URL(address)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  const speaksTls = await isTls(host, Number(port || 80))
+  return speaksTls ? 'the port speaks TLS: use an https:// address' : undefined
+}
+
+/** Whether a port speaks TLS, whoever it is. */
+function isTls(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = tls.connect({ host, port, rejectUnauthorized: false, timeout: DIAGNOSIS_MAX_MS })
+    const done = (answer: boolean): void => {
+      socket.destroy()
+      resolve(answer)
+    }
+    socket.once('secureConnect', () => done(true))
+    socket.once('timeout', () => done(false))
+    socket.once('error', () => done(false))
+  })
+}
