@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -226,6 +226,11 @@ impl Peers {
         let mut command = Command::new("node");
         command.current_dir(root()).env("TESSERA_PEERS_DIR", &self.0);
         command
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.0
     }
 
     /// A folder of its own, below which Node finds the installed modules.

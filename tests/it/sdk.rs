@@ -1,7 +1,14 @@
 //! The SDKs of other languages, built as their users build them, with their own tests against the real
 //! binary; `docs/peers.md` tells how to run these.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirEntry},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -54,14 +61,132 @@ fn the_typescript_sdk_passes_its_tests() {
     assert!(!tests.is_empty());
     let mut node = peers.node();
     node.arg("--test").args(&tests);
+    // Node can't make certificates.
+    let certificates = sources.path().join("tls");
+    write_certificates(&certificates);
+    node.env("TESSERA_TLS", certificates);
     run(in_folder(&mut node, &package), "");
 }
 
-/// A copy of an SDK with what it takes from the repository, so that building it leaves nothing there.
+#[test]
+fn what_the_sdks_carry_is_what_the_repository_has() {
+    let files = |folder: &Path| -> BTreeMap<_, _> {
+        let read = |entry: io::Result<DirEntry>| {
+            let entry = entry.unwrap();
+            (entry.file_name(), fs::read(entry.path()).unwrap())
+        };
+        fs::read_dir(folder).unwrap().map(read).collect()
+    };
+    for language in ["python", "typescript"] {
+        let package = root().join("sdk").join(language);
+        let ours = files(&root().join("proto/tessera/v1"));
+        assert!(
+            files(&package.join("proto/tessera/v1")) == ours,
+            "run sdk/vendor: the protos of sdk/{language} are out of date"
+        );
+        for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            let [theirs, ours] =
+                [package.as_path(), root()].map(|folder| fs::read(folder.join(license)).unwrap());
+            assert!(theirs == ours, "run sdk/vendor: {license} of sdk/{language}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
+    let Some(peers) = Peers::installed() else { return };
+    let alone = alone("python", &TempDir::new().unwrap().keep());
+    let made = alone.join("made");
+    let mut sdist = peers.python();
+    sdist
+        .args([
+            "-c",
+            "import setuptools.build_meta as b; print(b.build_sdist('made'))",
+        ])
+        .current_dir(&alone);
+    let archive = made.join(run(&mut sdist, "").lines().last().unwrap());
+    // A wheel of the folder, and one of what was archived.
+    for (source, wheels) in [(&alone, "wheels"), (&archive, "wheels-of-archive")] {
+        let mut pip = peers.python();
+        pip.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"])
+            .args(["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir"])
+            .args([&made.join(wheels), source]);
+        run(&mut pip, "");
+        let wheel = fs::read_dir(made.join(wheels)).unwrap().next().unwrap().unwrap();
+        let mut import = peers.python();
+        import
+            .args([
+                "-c",
+                "import tessera.v1.token_service_pb2, tessera; print(tessera.__file__)",
+            ])
+            .env("PYTHONPATH", wheel.path())
+            .current_dir(&made);
+        assert!(run(&mut import, "").contains(".whl"));
+    }
+    fs::remove_dir_all(alone).unwrap();
+}
+
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_typescript_sdk_alone_makes_a_package() {
+    let Some(peers) = Peers::installed() else { return };
+    let alone = alone("typescript", &TempDir::new().unwrap().keep());
+    let modules = peers.folder().join("node_modules");
+    symlink(&modules, alone.join("node_modules")).unwrap();
+    let mut pack = Command::new("npm");
+    pack.args(["pack", "--offline", "--silent"]).current_dir(&alone);
+    let archive = run(&mut pack, "").lines().last().unwrap().to_owned();
+    let installed = alone.join("installed");
+    fs::create_dir(&installed).unwrap();
+    let mut unpack = Command::new("tar");
+    unpack
+        .arg("-xzf")
+        .arg(alone.join(archive))
+        .arg("-C")
+        .arg(&installed);
+    run(&mut unpack, "");
+    symlink(&modules, installed.join("node_modules")).unwrap();
+    let mut import = peers.node();
+    import
+        .args(["--input-type=module", "--eval"])
+        .arg("const { v1 } = await import('./package/dist/src/index.js'); console.log(v1.TokenService.serviceName)")
+        .current_dir(&installed);
+    assert_eq!(run(&mut import, "").trim(), "tessera.v1.TokenService");
+    fs::remove_dir_all(alone).unwrap();
+}
+
+/// `root.pem`, and what it signed: `server` and `client`, each with its key.
+fn write_certificates(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let root_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    fs::write(
+        folder.join("root.pem"),
+        parameters.self_signed(&root_key).unwrap().pem(),
+    )
+    .unwrap();
+    let issuer = rcgen::Issuer::new(parameters, root_key);
+    for name in ["server", "client"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = parameters.signed_by(&key, &issuer).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+/// A copy of an SDK's folder and nothing else.
+fn alone(language: &str, at: &Path) -> PathBuf {
+    copy_folder(&root().join("sdk").join(language), at);
+    at.to_owned()
+}
+
+/// A copy of an SDK with what its tests take from the repository, so that building it leaves nothing there.
 fn sources(peers: &Peers, language: &str) -> TempDir {
     let folder = peers.scratch();
     let copy = |name: &str| copy_folder(&root().join(name), &folder.path().join(name));
-    copy("proto");
     copy("policies");
     copy(&format!("sdk/{language}"));
     folder

@@ -1,7 +1,7 @@
-// Builds the package: carries the protos along, generates their types, and compiles.
+// Builds the package: generates the types of its protos, which `sdk/vendor` copies from the repository, and compiles.
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,10 +20,9 @@ function run(script, ...args) {
   }
 }
 
-for (const folder of ['proto', 'dist', 'src/generated']) {
+for (const folder of ['dist', 'src/generated']) {
   rmSync(join(here, folder), { recursive: true, force: true })
 }
-cpSync(join(here, '../../proto/tessera'), join(here, 'proto/tessera'), { recursive: true })
 const protos = readdirSync(join(here, 'proto/tessera/v1')).map((name) => `tessera/v1/${name}`)
 // These say how `src/proto.ts` loads the same files.
 const loading = ['--longs=Number', '--enums=String', '--bytes=Buffer', '--defaults', '--oneofs']
