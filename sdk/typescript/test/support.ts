@@ -84,8 +84,12 @@ export class Authority {
     return this.#ready.grpc
   }
 
+  apiKeyOf(realm: string): string {
+    return this.#ready.realms[realm]!.api_key
+  }
+
   connection(realm = 'production', address = this.address): Connection {
-    return new Connection({ address, apiKey: this.#ready.realms[realm]!.api_key })
+    return new Connection({ address, apiKey: this.apiKeyOf(realm) })
   }
 
   async kill(): Promise<void> {
