@@ -6,7 +6,7 @@ use std::{
     fs::{self, DirEntry},
     io,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
@@ -96,7 +96,8 @@ fn what_the_sdks_carry_is_what_the_repository_has() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
     let Some(peers) = Peers::installed() else { return };
-    let alone = alone("python", &TempDir::new().unwrap().keep());
+    let folder = alone("python");
+    let alone = folder.path();
     let made = alone.join("made");
     let mut sdist = peers.python();
     sdist
@@ -104,14 +105,14 @@ fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
             "-c",
             "import setuptools.build_meta as b; print(b.build_sdist('made'))",
         ])
-        .current_dir(&alone);
+        .current_dir(alone);
     let archive = made.join(run(&mut sdist, "").lines().last().unwrap());
     // A wheel of the folder, and one of what was archived.
-    for (source, wheels) in [(&alone, "wheels"), (&archive, "wheels-of-archive")] {
+    for (source, wheels) in [(alone, "wheels"), (archive.as_path(), "wheels-of-archive")] {
         let mut pip = peers.python();
         pip.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"])
             .args(["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir"])
-            .args([&made.join(wheels), source]);
+            .args([made.join(wheels).as_path(), source]);
         run(&mut pip, "");
         let wheel = fs::read_dir(made.join(wheels)).unwrap().next().unwrap().unwrap();
         let mut import = peers.python();
@@ -124,27 +125,27 @@ fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
             .current_dir(&made);
         assert!(run(&mut import, "").contains(".whl"));
     }
-    fs::remove_dir_all(alone).unwrap();
 }
 
 #[test]
 #[ignore = "needs peers: docs/peers.md"]
 fn the_typescript_sdk_alone_makes_a_package() {
     let Some(peers) = Peers::installed() else { return };
-    let alone = alone("typescript", &TempDir::new().unwrap().keep());
+    let folder = alone("typescript");
+    let alone = folder.path();
     let modules = peers.folder().join("node_modules");
     symlink(&modules, alone.join("node_modules")).unwrap();
     let mut pack = Command::new("npm");
-    pack.args(["pack", "--offline", "--silent"]).current_dir(&alone);
-    let archive = run(&mut pack, "").lines().last().unwrap().to_owned();
+    pack.args(["pack", "--offline", "--silent"]).current_dir(alone);
+    run(&mut pack, "");
+    let names = fs::read_dir(alone).unwrap().map(|entry| entry.unwrap().path());
+    let archives: Vec<_> = names
+        .filter(|path| path.extension().is_some_and(|end| end == "tgz"))
+        .collect();
     let installed = alone.join("installed");
     fs::create_dir(&installed).unwrap();
     let mut unpack = Command::new("tar");
-    unpack
-        .arg("-xzf")
-        .arg(alone.join(archive))
-        .arg("-C")
-        .arg(&installed);
+    unpack.arg("-xzf").arg(&archives[0]).arg("-C").arg(&installed);
     run(&mut unpack, "");
     symlink(&modules, installed.join("node_modules")).unwrap();
     let mut import = peers.node();
@@ -152,8 +153,7 @@ fn the_typescript_sdk_alone_makes_a_package() {
         .args(["--input-type=module", "--eval"])
         .arg("const { v1 } = await import('./package/dist/src/index.js'); console.log(v1.TokenService.serviceName)")
         .current_dir(&installed);
-    assert_eq!(run(&mut import, "").trim(), "tessera.v1.TokenService");
-    fs::remove_dir_all(alone).unwrap();
+    assert_eq!(run(&mut import, "").trim(), "TokenService");
 }
 
 /// `root.pem`, and what it signed: `server` and `client`, each with its key.
@@ -162,6 +162,9 @@ fn write_certificates(folder: &Path) {
     let root_key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate for self-signed whose subject and issuer have one name.
+    let name = rcgen::DnType::CommonName;
+    parameters.distinguished_name.push(name, "root");
     fs::write(
         folder.join("root.pem"),
         parameters.self_signed(&root_key).unwrap().pem(),
@@ -178,9 +181,10 @@ fn write_certificates(folder: &Path) {
 }
 
 /// A copy of an SDK's folder and nothing else.
-fn alone(language: &str, at: &Path) -> PathBuf {
-    copy_folder(&root().join("sdk").join(language), at);
-    at.to_owned()
+fn alone(language: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    copy_folder(&root().join("sdk").join(language), folder.path());
+    folder
 }
 
 /// A copy of an SDK with what its tests take from the repository, so that building it leaves nothing there.
