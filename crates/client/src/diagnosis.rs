@@ -1,4 +1,4 @@
-//! What stands between a service and its authority, where the transport says little of it.
+//! Why a service can't reach its authority, where the transport says little of it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-/** Certificates, whom to trust, and what stands between a service and its authority. */
+/** Certificates, whom to trust, and why a service can't reach its authority. */
 
 import { X509Certificate, createPrivateKey } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'

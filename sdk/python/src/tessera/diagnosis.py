@@ -1,4 +1,4 @@
-"""What stands between a service and its authority: gRPC says of most of it no more than that it can't connect."""
+"""Why a service can't reach its authority, of which gRPC mostly says no more than that."""
 
 from __future__ import annotations
 

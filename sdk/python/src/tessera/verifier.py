@@ -238,11 +238,16 @@ class _Follower:
             self._following.subscriber = _name_in_child(self._subscriber)
         if not self._is_stopped:
             self._interrupted = threading.Event()
-            self._thread = threading.Thread(target=self._run, name="tessera-verifier", daemon=True)
+            # A fork that did not wait for it leaves the thread before in the parent.
+            previous = None if is_child else self._thread
+            self._thread = threading.Thread(
+                target=self._run, args=(self._interrupted, previous), name="tessera-verifier", daemon=True
+            )
             self._thread.start()
 
-    def _run(self) -> None:
-        interrupted = self._interrupted
+    def _run(self, interrupted: threading.Event, previous: threading.Thread | None) -> None:
+        if previous:
+            previous.join()
         while not interrupted.is_set():
             self._session = session = Session(self._following)
             if interrupted.is_set():
