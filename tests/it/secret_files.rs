@@ -50,7 +50,7 @@ fn tls(certificate: &str, private_key: &str, client_ca: &str) -> String {
 #[test]
 fn a_start_says_nothing_of_what_is_in_a_file_that_it_can_t_use() {
     let ours = rcgen_pair();
-    let cases: [(&str, String, Option<(&str, &str)>); 7] = [
+    let cases = [
         ("a broken private key", tls("good.crt", "bad.key", ""), None),
         (
             "a certificate that is none",
@@ -191,7 +191,7 @@ async fn no_credential_is_in_the_log_or_in_what_is_kept() {
         .await;
     let successor = rolled.unwrap().into_inner().secret;
     // One that is refused.
-    let forged = format!("{}x", key);
+    let forged = format!("{key}x");
     let _ = Client::connect(&place.address, &forged)
         .await
         .refresh(&second)
