@@ -118,6 +118,8 @@ pub struct ServerConfig {
     pub sandbox_calls_in_flight_max: Count<1, 1_000_000>,
     /// Refused credentials a second from one address.
     pub refusals_per_second_per_address: Count<1, 1_000_000>,
+    /// Requests a second from one address for what everybody may see; 0: no limit.
+    pub open_requests_per_second_per_address: Count<0, 1_000_000>,
     /// Signatures a second that are checked for proxies.
     pub proxy_checks_per_second: Count<1, 1_000_000>,
     /// Proxies whose `x-forwarded-for` says who calls: addresses, or ranges such as `10.0.0.0/8`.
@@ -396,6 +398,7 @@ impl ServerConfig {
             sandbox_calls_in_flight_max: self.sandbox_calls_in_flight_max.get(),
             refusals_per_second_per_address: rate(self.refusals_per_second_per_address.number())
                 .unwrap_or(NonZeroU32::MIN),
+            open_requests_per_second_per_address: rate(self.open_requests_per_second_per_address.number()),
             proxy_checks_per_second: rate(self.proxy_checks_per_second.number()).unwrap_or(NonZeroU32::MIN),
             trusted_proxies: self.trusted_proxies.clone(),
         }
@@ -430,6 +433,9 @@ impl Default for ServerConfig {
             disk_mib_per_hour_per_client: Count::of(rate(client.disk_mib_per_hour)),
             sandbox_calls_in_flight_max: Count::of(limits.sandbox_calls_in_flight_max),
             refusals_per_second_per_address: Count::of(rate(Some(limits.refusals_per_second_per_address))),
+            open_requests_per_second_per_address: Count::of(rate(
+                limits.open_requests_per_second_per_address,
+            )),
             proxy_checks_per_second: Count::of(rate(Some(limits.proxy_checks_per_second))),
             trusted_proxies: Vec::new(),
             staleness_bound_max: Time::of(Options::STALENESS_BOUND_MAX),

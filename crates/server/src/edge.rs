@@ -10,6 +10,7 @@ mod clients;
 mod exchange;
 mod gate;
 mod log;
+mod pace;
 mod peer;
 mod refusals;
 mod request_body;
@@ -35,7 +36,7 @@ pub(crate) use exchange::Exchange;
 pub(crate) use peer::{Ending, Peer};
 pub(crate) use refusals::network_of;
 
-use self::{bytes::ByteBudget, clients::Clients, refusals::Refusals, strangers::Strangers};
+use self::{bytes::ByteBudget, clients::Clients, pace::Pace, refusals::Refusals, strangers::Strangers};
 use crate::{
     frames::Frames,
     limits::Limits,
@@ -57,6 +58,7 @@ pub(crate) struct Edge {
     clients: Clients,
     strangers: Arc<Strangers>,
     refusals: Refusals,
+    pace: Pace,
     proxy_checks: DefaultDirectRateLimiter,
     request_bytes: Arc<ByteBudget>,
     answer_bytes: Arc<ByteBudget>,
@@ -81,6 +83,7 @@ impl Edge {
             frames: Frames::default(),
             strangers: Strangers::new(limits.unauthenticated_calls_max, limits.request_bytes_max / 4),
             refusals: Refusals::new(limits.refusals_per_second_per_address),
+            pace: Pace::new(limits.open_requests_per_second_per_address),
             proxy_checks: RateLimiter::direct(Quota::per_second(limits.proxy_checks_per_second)),
             request_bytes: ByteBudget::new(limits.request_bytes_max),
             answer_bytes: ByteBudget::new(limits.answer_bytes_max),
@@ -232,6 +235,7 @@ impl Edge {
     pub(crate) fn keep_house(&self) {
         self.clients.forget_idle(Instant::now());
         self.refusals.forget_idle();
+        self.pace.forget_idle();
         self.log.report_left_out();
     }
 

@@ -47,6 +47,9 @@ pub struct Limits {
     pub sandbox_calls_in_flight_max: usize,
     /// Refused credentials a second from one address, in bursts of five times as many.
     pub refusals_per_second_per_address: NonZeroU32,
+    /// Requests a second from one address for what everybody may see, in bursts of five times as many. Further ones
+    /// wait; none: no limit.
+    pub open_requests_per_second_per_address: Option<NonZeroU32>,
     /// Signatures a second that are checked for proxies, for tokens that were not seen before.
     pub proxy_checks_per_second: NonZeroU32,
     /// Proxies whose `x-forwarded-for` says who calls.
@@ -96,6 +99,7 @@ impl Default for Limits {
             per_client: ClientLimits::default(),
             sandbox_calls_in_flight_max: 1024,
             refusals_per_second_per_address: at_least_one(10),
+            open_requests_per_second_per_address: Some(at_least_one(200)),
             proxy_checks_per_second: at_least_one(5000),
             trusted_proxies: Vec::new(),
         }

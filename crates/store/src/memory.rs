@@ -1,6 +1,7 @@
 //! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
 //! for plainness: indexes are scans, and one lock guards all.
 
+mod families;
 mod sweep;
 
 use std::{
@@ -57,32 +58,6 @@ struct Tables {
     swept: Option<Timestamp>,
     audit_last: u64,
     times: Times,
-}
-
-impl Tables {
-    fn put_family(&mut self, family: Family) {
-        let owner = (family.realm.clone(), family.client.clone());
-        if let Some(old) = self.families.insert(family.id, family) {
-            self.uncount(&old);
-        }
-        *self.family_counts.entry(owner).or_default() += 1;
-    }
-
-    fn remove_family(&mut self, id: FamilyId) {
-        if let Some(old) = self.families.remove(&id) {
-            self.uncount(&old);
-        }
-    }
-
-    fn uncount(&mut self, family: &Family) {
-        let owner = (family.realm.clone(), family.client.clone());
-        if let Some(count) = self.family_counts.get_mut(&owner) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.family_counts.remove(&owner);
-            }
-        }
-    }
 }
 
 /// A policy's files, and when it was replaced.

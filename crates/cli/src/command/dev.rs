@@ -59,6 +59,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
             ..ClientLimits::without_rates()
         };
         options.limits.connections_per_address_max = options.limits.connections_max;
+        options.limits.open_requests_per_second_per_address = None;
     }
     let listeners = Listeners {
         public,

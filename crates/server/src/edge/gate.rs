@@ -44,6 +44,9 @@ impl Edge {
             },
         };
         let exchange = Arc::new(self.begin(route, &peer, request.headers(), stranger));
+        if route.is_open {
+            self.pace.keep(&exchange).await;
+        }
         if let Err(status) = self.enter(&exchange, request.headers()).await {
             return Ok(self.refuse(exchange, &request, &status));
         }

@@ -60,6 +60,8 @@ pub(crate) struct Route {
     pub(crate) writes_kib: u32,
     /// Whether an administrator's call may take a reserved place.
     pub(crate) is_administration: bool,
+    /// Whether it only shows what everybody may see: who asks for it without pause is slowed down.
+    pub(crate) is_open: bool,
 }
 
 impl Route {
@@ -90,6 +92,7 @@ impl Route {
             cost: 1,
             writes_kib: 0,
             is_administration: false,
+            is_open: false,
         }
     }
 
@@ -104,6 +107,14 @@ impl Route {
 
     const fn costs(self, cost: u32) -> Self {
         Self { cost, ..self }
+    }
+
+    /// What everybody may see.
+    const fn open(name: &'static str, shape: Shape, message_bytes_max: usize) -> Self {
+        Self {
+            is_open: true,
+            ..Self::anyone(name, shape, message_bytes_max)
+        }
     }
 
     const fn works_long(self) -> Self {
@@ -146,7 +157,7 @@ const SYMBOL: usize = 4 * 1024;
 const BODY: usize = 64 * 1024;
 
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
-static OTHER: Route = Route::anyone("other", Shape::Http, BODY);
+static OTHER: Route = Route::open("other", Shape::Http, BODY);
 
 static ROUTES: [(&str, Route); 38] = [
     (
@@ -287,26 +298,26 @@ static ROUTES: [(&str, Route); 38] = [
     ),
     (
         "/tessera.v1.KeyService/ListKeys",
-        Route::anyone("ListKeys", Shape::Unary, SYMBOL),
+        Route::open("ListKeys", Shape::Unary, SYMBOL),
     ),
     (
         "/grpc.health.v1.Health/Check",
-        Route::anyone("Health/Check", Shape::Unary, SYMBOL),
+        Route::open("Health/Check", Shape::Unary, SYMBOL),
     ),
     (
         "/grpc.health.v1.Health/Watch",
         Route {
             answers_with_stream: true,
-            ..Route::anyone("Health/Watch", Shape::Unary, SYMBOL)
+            ..Route::open("Health/Watch", Shape::Unary, SYMBOL)
         },
     ),
     (
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        Route::anyone("ServerReflectionInfo", Shape::Stream, SYMBOL),
+        Route::open("ServerReflectionInfo", Shape::Stream, SYMBOL),
     ),
     (
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        Route::anyone("ServerReflectionInfo", Shape::Stream, SYMBOL),
+        Route::open("ServerReflectionInfo", Shape::Stream, SYMBOL),
     ),
     (
         "/envoy.service.auth.v3.Authorization/Check",
@@ -334,10 +345,10 @@ static ROUTES: [(&str, Route); 38] = [
             .costs(5)
             .writes(2),
     ),
-    ("/keys", Route::anyone("GET /keys", Shape::Http, BODY)),
+    ("/keys", Route::open("GET /keys", Shape::Http, BODY)),
     (
         "/openapi.json",
-        Route::anyone("GET /openapi.json", Shape::Http, BODY),
+        Route::open("GET /openapi.json", Shape::Http, BODY),
     ),
     (
         "/forward-auth",
