@@ -51,14 +51,14 @@ impl PutBack {
         if !self.is_noted.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 what,
-                "the data directory is older than what it gave: it was put back from a copy. Stop, and run `tessera restored`, or revocations miss what was issued since"
+                "the data directory is older than what it gave: it was restored from a copy. Stop, and run `tessera restored`, or revocations miss what was issued since"
             );
         }
     }
 }
 
 /// What the audit trail and the log say of it.
-const NOTE: &str = "the data directory was put back from a copy";
+const NOTE: &str = "the data directory was restored from a copy";
 
 /// How a directory that was put back begins anew.
 #[derive(Debug)]

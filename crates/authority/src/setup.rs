@@ -178,7 +178,7 @@ impl Authority {
                 tracing::info!(
                     narrowed = felt.narrowed,
                     ended = felt.ended,
-                    "live sessions felt the policy"
+                    "live sessions are updated to the policy"
                 );
             }
         }

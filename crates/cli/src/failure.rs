@@ -149,7 +149,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "SCOPE_DENIED" | "CALL_NOT_ALLOWED" => "policy decides this: change the policy files, or ask who may",
         "PLAN_STALE" => "plan again: `tessera policy plan`",
         "TOO_MANY_SESSIONS" => "`tessera policy plan` shows whom it touches; --max-sessions allows more",
-        "POLICY_REFUSED" => "mend the files: `tessera policy check` shows where; the policy in force stays",
+        "POLICY_REFUSED" => "fix the files: `tessera policy check` shows where; the policy in force stays",
         "CURSOR_EXPIRED" | "CURSOR_INVALID" => "begin with `--from snapshot`",
         "RATE_LIMITED" | "OVERLOADED" | "NOT_FRESH_ENOUGH" => "try again in a moment",
         "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",

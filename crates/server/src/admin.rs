@@ -147,7 +147,7 @@ fn policy_lines(status: &PolicyStatus) -> String {
         ));
     }
     if !status.is_settled {
-        lines.push_str("warning: not every live session has felt the policy\n");
+        lines.push_str("warning: not every live session is updated to the policy\n");
     }
     if !status.is_compiled {
         lines.push_str("warning: casbin itself answers, which is slow: the model is not the compiled one\n");

@@ -28,6 +28,7 @@ use crate::{
 mod bounded;
 
 pub use bounded::{Count, Time};
+use bounded::{optional_path, path, paths};
 
 /// The configuration file can't be used. The message says where, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -153,10 +154,13 @@ pub struct ServerConfig {
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate, and those that lead to its root.
+    #[serde(deserialize_with = "path")]
     pub certificate: PathBuf,
     /// Its private key.
+    #[serde(deserialize_with = "path")]
     pub private_key: PathBuf,
     /// Clients must present a certificate of this authority; none: they need none.
+    #[serde(default, deserialize_with = "optional_path")]
     pub client_ca: Option<PathBuf>,
 }
 
@@ -165,6 +169,7 @@ pub struct TlsConfig {
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// The data directory; it is made where it is missing.
+    #[serde(deserialize_with = "path")]
     pub path: PathBuf,
     /// Memory for cached pages, in MiB.
     #[serde(default = "default_cache_mib")]
@@ -179,6 +184,7 @@ pub struct StoreConfig {
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// The folder with `model.conf`, `catalogue.toml` and the rules.
+    #[serde(deserialize_with = "path")]
     pub path: PathBuf,
     /// Whether a change in the folder is put in force by itself; otherwise only SIGHUP and
     /// `tessera policy apply | reload` do it.
@@ -191,10 +197,11 @@ pub struct PolicyConfig {
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
     /// The file with the server key (PASERK `k4.local.…`). It is made at the first start. The
-    /// environment's `TESSERA_SERVER_KEY` goes before it.
+    /// environment's `TESSERA_SERVER_KEY` takes precedence.
+    #[serde(deserialize_with = "path")]
     pub file: PathBuf,
     /// Files with earlier server keys, which still open what they made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "paths")]
     pub previous: Vec<PathBuf>,
 }
 
@@ -700,6 +707,15 @@ mod tests {
                 said.contains(&line) && said.contains("no path"),
                 "{origin}: {said}"
             );
+        }
+        for (to, said) in [
+            ("", "not an empty text"),
+            ("da\\u0000ta", "NUL"),
+            (&"x".repeat(300), "too long"),
+            (&"x/".repeat(3000), "too long"),
+        ] {
+            let refused = wrong("path = \"data\"", &format!("path = \"{to}\""));
+            assert!(refused.contains(said) && refused.contains("line"), "{refused}");
         }
         let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
         assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");

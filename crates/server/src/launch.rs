@@ -329,7 +329,9 @@ fn check_place(config: &Config) -> Result<(), LaunchError> {
     let path = &config.store.path;
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (data, policy) = (real(path), real(&config.policy.path));
-    let what = if data == Path::new("/") {
+    let what = if data.exists() && !data.is_dir() {
+        "no directory"
+    } else if data == Path::new("/") {
         "the root of the file system"
     } else if data == policy {
         "the folder of the policy"

@@ -225,7 +225,7 @@ impl PolicyMetrics {
         );
         registry.register(
             "policy_settled",
-            "1 where every live session has felt the policy in force",
+            "1 where every live session is updated to the policy in force",
             metrics.settled.clone(),
         );
         registry.register(

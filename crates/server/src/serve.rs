@@ -83,7 +83,7 @@ pub enum ServeError {
     #[error("the store could not be closed: {0}")]
     Close(Unavailable),
     /// The store failed while serving: what was acknowledged is safe, and nothing more can be.
-    #[error("the store failed: restart after mending what the log says")]
+    #[error("the store failed: restart after fixing what the log says")]
     StoreFailed,
 }
 

@@ -134,7 +134,7 @@ impl Witness {
                 let witness = self.clone();
                 let wrote = tokio::task::spawn_blocking(move || witness.write(store.as_ref())).await;
                 if let Ok(Err(error)) = wrote {
-                    tracing::warn!(path = %self.path.display(), %error, "no witness can be written: an older copy of the data directory that is put back will not be noticed");
+                    tracing::warn!(path = %self.path.display(), %error, "no witness can be written: an older copy of the data directory that is restored will not be noticed");
                     return;
                 }
             } else {

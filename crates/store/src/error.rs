@@ -45,7 +45,7 @@ pub enum OpenError {
     },
     /// The operating system refused something: an error of the disk, no space, no permission.
     #[error(
-        "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be put back. {}",
+        "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be restored. {}",
         remedy(.source)
     )]
     Io {

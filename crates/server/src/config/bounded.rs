@@ -1,6 +1,6 @@
 //! Numbers and lengths of time with bounds. What is outside of them is refused with its line and column.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_core::Seconds;
@@ -74,3 +74,35 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Time<MIN, MAX> {
         )))
     }
 }
+/// The longest path that Linux takes, and the longest name in one, in bytes.
+const PATH_BYTES_MAX: usize = 4095;
+const NAME_BYTES_MAX: usize = 255;
+
+/// A path that the operating system can take.
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let problem = if text.is_empty() {
+        "expected a path, not an empty text"
+    } else if text.contains('\0') {
+        "a path can't have a NUL"
+    } else if text.len() > PATH_BYTES_MAX || text.split('/').any(|name| name.len() > NAME_BYTES_MAX) {
+        "the path, or a name in it, is too long"
+    } else {
+        return Ok(PathBuf::from(text));
+    };
+    Err(D::Error::custom(problem))
+}
+
+/// Several of them.
+pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let paths: Vec<OnePath> = Vec::deserialize(deserializer)?;
+    Ok(paths.into_iter().map(|path| path.0).collect())
+}
+
+/// One, or none where the key is not there.
+pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    path(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+struct OnePath(#[serde(deserialize_with = "path")] PathBuf);

@@ -416,7 +416,7 @@ async fn a_change_that_was_cut_off_is_completed() {
     held.1.send(()).unwrap();
     assert!(reloading.await.unwrap().unwrap_err().is_passing());
     let status = world.authority.policy_status();
-    // It is in force, although not all have felt it.
+    // It is in force, although not all are updated.
     assert_eq!((status.applied, status.refused, status.is_settled), (1, 1, false));
     let heard_first = heard(store.as_ref(), before).await.len();
 

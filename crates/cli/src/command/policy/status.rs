@@ -99,8 +99,8 @@ fn rules(status: &GetStatusResponse, paint: Paint) -> String {
 
 fn settled(status: &GetStatusResponse, paint: Paint) -> String {
     if status.settled {
-        "all have felt it".to_owned()
+        "all are updated".to_owned()
     } else {
-        paint.warn("not all have felt it yet")
+        paint.warn("not all are updated yet")
     }
 }
