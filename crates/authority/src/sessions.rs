@@ -35,6 +35,8 @@ pub enum SessionsBy {
     Client(ClientName),
     /// A binding.
     Binding(Binding),
+    /// The caller's realm.
+    Realm,
 }
 
 impl Authority {
@@ -53,7 +55,7 @@ impl Authority {
         Ok(self.session_of(family).await?)
     }
 
-    /// The sessions of a subject, a client or a binding, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
+    /// The sessions of a subject, a client, a binding or the realm, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
     ///
     /// # Errors
     /// [`SessionError::NotAllowed`] where they are not the caller's own and policy does not permit.
@@ -72,6 +74,7 @@ impl Authority {
             SessionsBy::Subject(subject) => FamilyIndex::Subject(realm, subject),
             SessionsBy::Client(client) => FamilyIndex::Client(realm, client),
             SessionsBy::Binding(binding) => FamilyIndex::Binding(realm, binding),
+            SessionsBy::Realm => FamilyIndex::Realm(realm),
         };
         let request = page_request(page_size, page_token, |text| FamilyId::parse(text).ok())
             .ok_or(SessionError::PageTokenInvalid)?;

@@ -173,8 +173,16 @@ pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsB
         Some(By::Binding(text)) => fields
             .required("binding", text, Binding::parse)
             .map(SessionsBy::Binding),
+        Some(By::WholeRealm(true)) => Some(SessionsBy::Realm),
+        Some(By::WholeRealm(false)) => {
+            fields.reject("whole_realm", "must be true");
+            None
+        }
         None => {
-            fields.reject("by", "must be set: a subject, a client or a binding");
+            fields.reject(
+                "by",
+                "must be set: a subject, a client, a binding or the whole realm",
+            );
             None
         }
     };
