@@ -68,10 +68,7 @@ impl Authority {
             .is_some_and(|realm| realm != *principal.realm_name())
         {
             // A key administers its own realm: another realm's keys are made with another key.
-            return Err(CallNotAllowed {
-                required: "an API key of that realm".to_owned(),
-            }
-            .into());
+            return Err(CallNotAllowed::new("an API key of that realm".to_owned(), principal).into());
         }
         if request.ttl.is_some_and(|ttl| ttl < TTL_MIN) {
             return Err(ApiKeyError::Field {

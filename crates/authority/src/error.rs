@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tessera_core::{Audience, DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds};
+use tessera_core::{
+    Audience, ClientName, DecisionId, PolicyRevision, RealmName, RevokeReason, Scope, ScopeSet, Seconds,
+};
 use tessera_policy::{Diagnostic, LoadError, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
 
-use crate::judge::NotGood;
+use crate::{Principal, judge::NotGood};
 
 /// The authority can't do it now, through no fault of the caller.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,6 +43,20 @@ pub enum Unavailable {
 pub struct CallNotAllowed {
     /// The permission that policy would have to give, as a scope under `tessera/…`.
     pub required: String,
+    /// Whom policy would have to give it.
+    pub client: ClientName,
+    /// The realm in which it would have to.
+    pub realm: RealmName,
+}
+
+impl CallNotAllowed {
+    pub(crate) fn new(required: String, principal: &Principal) -> Self {
+        Self {
+            required,
+            client: principal.client().clone(),
+            realm: principal.realm_name().clone(),
+        }
+    }
 }
 
 /// The access token would be longer than is issued: verifiers and proxies would refuse it.

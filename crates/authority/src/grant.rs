@@ -87,6 +87,8 @@ impl<'a> Bearer<'a> {
             None => Ok(()),
             Some(permission) => Err(CallNotAllowed {
                 required: permission.scope(),
+                client: self.client.clone(),
+                realm: self.realm.clone(),
             }),
         }
     }

@@ -251,8 +251,6 @@ impl Authority {
         {
             return Ok(());
         }
-        Err(CallNotAllowed {
-            required: permission.scope(),
-        })
+        Err(CallNotAllowed::new(permission.scope(), principal))
     }
 }

@@ -360,9 +360,8 @@ impl Authority {
     pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
         self.require(principal, &Permission::ApplyPolicies)?;
         if !self.speaks_for_all_realms(principal) {
-            return Err(CallNotAllowed {
-                required: format!("{} in a production realm", Permission::ApplyPolicies.scope()),
-            });
+            let required = format!("{} in a production realm", Permission::ApplyPolicies.scope());
+            return Err(CallNotAllowed::new(required, principal));
         }
         Ok(())
     }

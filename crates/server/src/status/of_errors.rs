@@ -57,13 +57,16 @@ fn decided(draft: Draft, decision: DecisionId, policy: &PolicyRevision) -> Draft
         .metadata("policy_revision", policy.to_string())
 }
 
-fn not_allowed(error: &impl ToString, required: &str) -> Status {
-    refused_call(Draft::new(error.to_string()), required)
+fn not_allowed(error: &CallNotAllowed) -> Status {
+    refused_call(Draft::new(error.to_string()), error)
 }
 
-fn refused_call(draft: Draft, required: &str) -> Status {
+/// With what policy would have to give, to whom and where: what a rule is written from.
+fn refused_call(draft: Draft, refused: &CallNotAllowed) -> Status {
     draft
-        .metadata("required", required)
+        .metadata("required", refused.required.as_str())
+        .metadata("client", refused.client.as_str())
+        .metadata("realm", refused.realm.as_str())
         .status(Code::PermissionDenied, ErrorReason::CallNotAllowed)
 }
 
@@ -169,7 +172,7 @@ impl IntoStatus for IssueError {
                 refused,
                 decision,
                 policy,
-            } => refused_call(decided(Draft::new(message), decision, &policy), &refused.required),
+            } => refused_call(decided(Draft::new(message), decision, &policy), &refused),
             Self::ScopeUnknown { scope, nearest } => unknown(
                 ErrorReason::ScopeUnknown,
                 "scopes",
@@ -253,7 +256,7 @@ impl IntoStatus for IntrospectError {
 impl IntoStatus for RevokeError {
     fn into_status(self) -> Status {
         match self {
-            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::NotAllowed(error) => not_allowed(&error),
             Self::Unavailable(error) => error.into_status(),
         }
     }
@@ -263,7 +266,7 @@ impl IntoStatus for SessionError {
     fn into_status(self) -> Status {
         match self {
             Self::NotFound => status(Code::NotFound, ErrorReason::NotFound, self.to_string()),
-            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::NotAllowed(error) => not_allowed(&error),
             Self::PageTokenInvalid => field("page_token", &self.to_string()),
             Self::Unavailable(error) => error.into_status(),
         }
@@ -274,7 +277,7 @@ impl IntoStatus for ApiKeyError {
     fn into_status(self) -> Status {
         match self {
             Self::NotFound => status(Code::NotFound, ErrorReason::NotFound, self.to_string()),
-            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::NotAllowed(error) => not_allowed(&error),
             Self::Field { field: name, problem } => field(name, &problem),
             Self::PageTokenInvalid => field("page_token", &self.to_string()),
             Self::RolledTooOften { wait } => limited(self.to_string(), Duration::from_secs(wait.0.into())),
@@ -287,7 +290,7 @@ impl IntoStatus for ApiKeyError {
 impl IntoStatus for WatchError {
     fn into_status(self) -> Status {
         match self {
-            Self::NotAllowed(error) => not_allowed(&error, &error.required),
+            Self::NotAllowed(error) => not_allowed(&error),
             Self::CursorInvalid => cursor_invalid("cursor", &self),
             Self::CursorExpired => status(Code::OutOfRange, ErrorReason::CursorExpired, self.to_string()),
             Self::AudienceUnknown { audience, nearest } => unknown(
@@ -307,7 +310,7 @@ impl IntoStatus for WatchError {
 
 impl IntoStatus for CallNotAllowed {
     fn into_status(self) -> Status {
-        not_allowed(&self, &self.required)
+        not_allowed(&self)
     }
 }
 
