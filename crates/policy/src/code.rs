@@ -47,7 +47,7 @@ codes! {
     RULE_ACTION = "P040", "an action is spelled wrongly";
     UNKNOWN_SCOPE = "P041", "no scope of the catalogue matches";
     RULE_REACH = "P042", "a pattern that allows reaches into `tessera/` without naming it";
-    RULE_TWICE = "P043", "a rule stands twice";
+    RULE_TWICE = "P043", "a rule is there twice";
     ROLE_CYCLE = "P044", "roles form a cycle";
     ROLE_CHAIN = "P045", "a chain of roles is too long";
     ROLE_TARGET = "P046", "a `g` rule gives something other than a role";
