@@ -18,16 +18,14 @@ pub(crate) mod watch;
 use clap::CommandFactory;
 use tessera_core::Seconds;
 
-use crate::arguments::Arguments;
+use crate::{arguments::Arguments, failure::Failure, output::print_line};
 
 /// Prints a completion script.
-pub(crate) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Arguments::command(),
-        "tessera",
-        &mut std::io::stdout(),
-    );
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    // Made as a whole: it panics where it can't write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tessera", &mut script);
+    print_line(&String::from_utf8_lossy(&script))
 }
 
 /// A length of time as the wire has it.

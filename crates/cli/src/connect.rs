@@ -18,7 +18,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use crate::{arguments::Connection, failure::Failure};
+use crate::{arguments::Connection, failure::Failure, output::notice};
 
 /// A channel that sends the API key with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credential>;
@@ -104,7 +104,9 @@ impl Connection {
         let address = host.parse::<std::net::IpAddr>();
         let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
         if !is_here {
-            eprintln!("warning: the API key goes to {host} without encryption: use https://");
+            notice(&format!(
+                "warning: the API key goes to {host} without encryption: use https://"
+            ));
         }
     }
 

@@ -1,5 +1,7 @@
 //! `tessera`: run an authority, and talk to one.
 #![forbid(unsafe_code)]
+// They panic where a pipe is closed: see `output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
 mod command;
@@ -77,7 +79,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Apikey { command } => command::apikey::run(command, &connection, &output).await?,
         Command::Session { command } => command::session::run(command, &connection, &output).await?,
         Command::Policy(policy) => return command::policy::run(policy, &connection, output).await,
-        Command::Completions { shell } => command::completions(shell),
+        Command::Completions { shell } => command::completions(shell)?,
     }
     Ok(ExitCode::SUCCESS)
 }

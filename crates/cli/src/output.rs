@@ -4,7 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use crate::{arguments::Output, failure::Failure};
+use crate::{
+    arguments::Output,
+    failure::Failure,
+    terminal::{padded, visible, width},
+};
 
 impl Output {
     /// Prints one answer: the JSON document, one field of it, or the lines for people.
@@ -30,11 +34,57 @@ fn field(json: &Value, path: &str) -> Result<String, Failure> {
     }
 }
 
-/// Prints one line, and says so where nobody reads it.
+/// Whether somebody reads what is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// It was printed.
+    Present,
+    /// The pipe is closed: `head` has enough.
+    Gone,
+}
+
+/// Prints one line. A closed pipe is no failure: what was asked for is done.
 pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
+    stream_line(text).map(|_| ())
+}
+
+/// Prints one line of many, and says whether another one is of use.
+pub(crate) fn stream_line(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     let printed = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
-    printed.map_err(|error| Failure::cannot_run(format!("stdout can't be written: {error}")))
+    match printed {
+        Ok(()) => Ok(Reader::Present),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::cannot_run(format!("stdout can't be written: {error}"))),
+    }
+}
+
+/// Prints one line for people on stderr. Where that can't be done, nobody is left to tell.
+pub(crate) fn notice(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
+/// Rows below a header, each column as wide as its widest cell.
+pub(crate) fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let header = header.map(str::to_owned);
+    let lines: Vec<[String; N]> = [header]
+        .iter()
+        .chain(rows)
+        .map(|cells| cells.each_ref().map(|cell| visible(cell).into_owned()))
+        .collect();
+    let mut widths = [0; N];
+    for cells in &lines {
+        for (widest, cell) in widths.iter_mut().zip(cells) {
+            *widest = width(cell).max(*widest);
+        }
+    }
+    let line = |cells: &[String; N]| {
+        let cells = cells.iter().zip(widths);
+        let cells: Vec<_> = cells.map(|(cell, widest)| padded(cell, widest)).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    lines.iter().map(line).collect()
 }
 
 /// Lines of a name and a value, the names in one column; empty values are left out.
@@ -44,4 +94,18 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
     lines
         .map(|(name, value)| format!("{name:width$}  {value}\n"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them_and_nothing_acts_on_the_terminal() {
+        let rows = [["映画", "1"], ["a\u{1b}[2J", "22"]].map(|cells| cells.map(str::to_owned));
+        assert_eq!(
+            columns(["SUBJECT", "N"], &rows),
+            "SUBJECT       N\n映画          1\na<U+001B>[2J  22\n"
+        );
+    }
 }

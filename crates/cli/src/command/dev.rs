@@ -22,7 +22,7 @@ use crate::{
     arguments::Dev,
     command::{policy::load_right, serve::listen, shutdown},
     failure::Failure,
-    output::print_line,
+    output::{notice, print_line},
 };
 
 /// The client that the printed keys speak for.
@@ -42,11 +42,11 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         admin: admin.local_addr().map_err(Failure::cannot_run)?,
     };
     if !addresses.public.ip().is_loopback() {
-        eprintln!(
+        notice(&format!(
             "warning: {} can be reached from other machines, and everything goes there without encryption: \
              `dev` is for trying out",
             addresses.public
-        );
+        ));
     }
     let (authority, keys, remarks) = tokio::select! {
         started = start(&arguments) => started?,
@@ -224,7 +224,7 @@ fn announce(
     }
     if arguments.print_json {
         for remark in remarks {
-            eprintln!("{remark}");
+            notice(remark);
         }
         return print_line(&ready.to_string());
     }

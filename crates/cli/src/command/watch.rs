@@ -12,7 +12,7 @@ use crate::{
     command::shutdown,
     failure::Failure,
     json,
-    output::print_line,
+    output::{Reader, stream_line},
 };
 
 pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -54,19 +54,21 @@ pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Outp
             message = stream.message() => message?,
         };
         let Some(message) = message else { return Ok(()) };
-        print(&message, arguments.checkpoints, output)?;
+        if print(&message, arguments.checkpoints, output)? == Reader::Gone {
+            return Ok(());
+        }
     }
 }
 
-fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> Result<(), Failure> {
+fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> Result<Reader, Failure> {
     if matches!(response.message, Some(Message::Checkpoint(_))) && !with_checkpoints {
-        return Ok(());
+        return Ok(Reader::Present);
     }
     let Some(document) = json::watch_response(response) else {
-        return Ok(());
+        return Ok(Reader::Present);
     };
     if output.json {
-        return print_line(&document.to_string());
+        return stream_line(&document.to_string());
     }
     match response.message.as_ref() {
         Some(Message::Event(event) | Message::SnapshotItem(event)) => {
@@ -77,7 +79,7 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
                 )
             });
             let time = json::time(event.occurred_at.as_ref()).unwrap_or_default();
-            print_line(&format!(
+            stream_line(&format!(
                 "{:>6}  {time}  {:<18} {target}  {}",
                 event.sequence,
                 json::kind(event),
@@ -85,13 +87,13 @@ fn print(response: &WatchResponse, with_checkpoints: bool, output: &Output) -> R
             ))
         }
         Some(Message::SnapshotBegin(begin)) => {
-            print_line(&format!("live revocations up to {}:", begin.through_sequence))
+            stream_line(&format!("live revocations up to {}:", begin.through_sequence))
         }
-        Some(Message::SnapshotEnd(end)) => print_line(&format!("{} in all; from now on:", end.items)),
+        Some(Message::SnapshotEnd(end)) => stream_line(&format!("{} in all; from now on:", end.items)),
         Some(Message::Checkpoint(checkpoint)) => {
-            print_line(&format!("{:>6}  checkpoint", checkpoint.through_sequence))
+            stream_line(&format!("{:>6}  checkpoint", checkpoint.through_sequence))
         }
-        None => Ok(()),
+        None => Ok(Reader::Present),
     }
 }
 

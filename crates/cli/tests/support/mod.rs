@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "tests"
+    dead_code,
+    reason = "tests, each with a part of this"
 )]
 
 use std::{
