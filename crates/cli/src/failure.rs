@@ -1,14 +1,16 @@
 //! How a command fails: exit code 1 where it was refused, 2 where it could not run.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{collections::HashMap, fmt::Display, process::ExitCode};
 
 use serde_json::{Value, json};
+use tessera_policy::Permission;
 use tessera_server::code_name;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
     draw::Refused,
+    output::notice,
     terminal::{Paint, visible},
 };
 
@@ -22,6 +24,8 @@ pub(crate) struct Failure {
     hint: Option<&'static str>,
     /// The decision of policy that refused it, by which it is explained.
     decision: Option<String>,
+    /// The line of a policy that would give the permission that was missing.
+    rule: Option<String>,
     /// What is wrong in the files of a policy.
     refused: Option<Box<Refused>>,
 }
@@ -36,6 +40,7 @@ impl Failure {
             message: message.to_string(),
             hint: None,
             decision: None,
+            rule: None,
             refused: None,
         }
     }
@@ -64,7 +69,7 @@ impl Failure {
     /// Says what happened on stderr.
     pub(crate) fn report(&self, as_json: bool) -> ExitCode {
         if as_json {
-            eprintln!("{}", json!({ "error": self.to_json() }));
+            notice(&json!({ "error": self.to_json() }).to_string());
         } else {
             self.report_to_people();
         }
@@ -81,7 +86,8 @@ impl Failure {
                 .iter()
                 .map(|refused| ("diagnostics", refused.to_json()));
             let decision = self.decision.iter().map(|id| ("decision_id", json!(id)));
-            let more = diagnostics.chain(decision);
+            let rule = self.rule.iter().map(|line| ("policy_line", json!(line)));
+            let more = diagnostics.chain(decision).chain(rule);
             members.extend(more.map(|(name, value)| (name.to_owned(), value)));
         }
         error
@@ -89,7 +95,7 @@ impl Failure {
 
     fn report_to_people(&self) {
         if let Some(refused) = &self.refused {
-            eprintln!("{}", refused.draw(Paint::stderr()));
+            notice(&refused.draw(Paint::stderr()));
         }
         let what = match (self.wire_code, self.reason.as_str()) {
             (None, _) => String::new(),
@@ -98,13 +104,19 @@ impl Failure {
         };
         // It may repeat what stands in a file.
         let lines: Vec<_> = self.message.lines().map(visible).collect();
-        eprintln!("error: {what}{}", lines.join("\n"));
+        notice(&format!("error: {what}{}", lines.join("\n")));
         if let Some(hint) = self.hint {
-            eprintln!("  help: {hint}");
+            notice(&format!("  help: {hint}"));
+        }
+        if let Some(rule) = &self.rule {
+            let rule = visible(rule);
+            notice(&format!(
+                "  policy: `{rule}` gives it, unless another rule denies it"
+            ));
         }
         if let Some(decision) = &self.decision {
             let decision = visible(decision);
-            eprintln!("  why: `tessera policy explain --decision {decision}`");
+            notice(&format!("  why: `tessera policy explain --decision {decision}`"));
         }
     }
 }
@@ -112,8 +124,10 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
-        let (reason, decision) = info.map_or_else(Default::default, |mut info| {
-            (info.reason, info.metadata.remove("decision_id"))
+        let (reason, decision, rule) = info.map_or_else(Default::default, |mut info| {
+            let decision = info.metadata.remove("decision_id");
+            let rule = missing_rule(&info.reason, &info.metadata);
+            (info.reason, decision, rule)
         });
         // An answer without a reason comes from the transport, not from an authority.
         let could_not_run = reason.is_empty()
@@ -134,9 +148,24 @@ impl From<Status> for Failure {
             reason,
             message: status.message().to_owned(),
             decision,
+            rule,
             refused: None,
         }
     }
+}
+
+/// The line of a policy that gives the permission that a call was refused for. None where what is missing is no
+/// permission, or its name can't be written in a rule.
+fn missing_rule(reason: &str, metadata: &HashMap<String, String>) -> Option<String> {
+    if reason != "CALL_NOT_ALLOWED" {
+        return None;
+    }
+    let value = |name: &str| metadata.get(name).map(String::as_str);
+    let (required, client, realm) = (value("required")?, value("client")?, value("realm")?);
+    Permission::parse(required)?;
+    let (resource, action) = required.rsplit_once(':')?;
+    let is_writable = !required.contains([',', '"', '#']);
+    is_writable.then(|| format!("p, {client}, {realm}, {resource}, {action}, allow"))
 }
 
 /// What to do about it.
@@ -155,4 +184,44 @@ fn hint(reason: &str) -> Option<&'static str> {
         "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(required: &str) -> Option<String> {
+        let metadata = [
+            ("required", required),
+            ("client", "client:shop"),
+            ("realm", "production"),
+        ];
+        let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        missing_rule("CALL_NOT_ALLOWED", &metadata.into())
+    }
+
+    #[test]
+    fn a_missing_permission_is_written_as_a_rule_that_can_be_read() {
+        for (required, ends_with) in [
+            ("tessera/api-keys:create", "tessera/api-keys, create, allow"),
+            (
+                "tessera/subjects/spiffe://a/b:issue",
+                "tessera/subjects/spiffe://a/b, issue, allow",
+            ),
+            (
+                "tessera/api-keys/client:jobs:create",
+                "tessera/api-keys/client:jobs, create, allow",
+            ),
+        ] {
+            let line = rule(required).unwrap();
+            assert_eq!(line, format!("p, client:shop, production, {ends_with}"));
+        }
+        for no_rule in [
+            "an API key of that realm",
+            "tessera/policies:apply in a production realm",
+            "tessera/subjects/user:a,b:issue",
+        ] {
+            assert_eq!(rule(no_rule), None, "{no_rule}");
+        }
+    }
 }

@@ -330,3 +330,68 @@ fn what_a_session_lost_is_seen_in_sessions_and_events() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_missing_permission_is_told_as_the_line_of_policy_that_gives_it() {
+    let authority = Authority::serve();
+    let said = authority.run(1, &["apikey", "list"]);
+    let line = "p, client:dev, production, tessera/api-keys, read, allow";
+    assert!(
+        said.contains("CALL_NOT_ALLOWED") && said.contains(&format!("`{line}` gives it")),
+        "{said}"
+    );
+    let refused = authority.output(&["apikey", "list", "--json"]);
+    let document: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(document["error"]["policy_line"], line);
+    let issue = ["token", "issue", "--subject", "spiffe://jobs/a"];
+    let issue_line = "p, client:dev, production, tessera/subjects/spiffe://jobs/a, issue, allow";
+    let said = authority.run(1, &issue);
+    assert!(said.contains(issue_line), "{said}");
+
+    fs::write(
+        authority.path("policies/more.csv"),
+        format!("{line}\n{issue_line}\n"),
+    )
+    .unwrap();
+    authority.run(0, &["policy", "reload"]);
+    let listed = authority.run(0, &["apikey", "list"]);
+    assert!(listed.contains("client:dev"), "{listed}");
+    // What is left to refuse is not the caller.
+    let said = authority.output(&issue);
+    assert!(
+        !text(&said.stderr).contains("CALL_NOT_ALLOWED"),
+        "{}",
+        text(&said.stderr)
+    );
+}
+
+#[test]
+fn a_folder_is_named_as_an_argument_and_as_an_option() {
+    let folder = policies();
+    let code = |arguments: &[&str]| {
+        let output = tessera()
+            .current_dir(folder.path())
+            .args(["policy"])
+            .args(arguments)
+            .output();
+        let output = output.unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let question = ["client:jobs", "reports/2026:read", "--realm", "production"];
+    for verb in [&["check"][..], &["test"], &["fmt"], &["explain"], &["can"]] {
+        let asked: &[&str] = match verb {
+            ["explain" | "can"] => &question,
+            _ => &[],
+        };
+        let argument = code(&[verb, asked, &["next"]].concat());
+        let option = code(&[verb, asked, &["--policy", "next"]].concat());
+        assert!(
+            argument == option && argument.0 == Some(0),
+            "{verb:?} {argument:?} {option:?}"
+        );
+        let (status, _) = code(&[verb, asked, &["next", "--policy", "next"]].concat());
+        assert_eq!(status, Some(2), "{verb:?}");
+        let (status, said) = code(&[verb, asked, &["nowhere"]].concat());
+        assert!(status == Some(2) && said.contains("nowhere"), "{said}");
+    }
+}

@@ -61,7 +61,7 @@ pub(crate) enum PolicyCommand {
         #[arg(
             long,
             value_name = "ID",
-            conflicts_with_all = ["subject", "scope", "realm", "roles", "policy"]
+            conflicts_with_all = ["subject", "scope", "realm", "roles", "folder", "policy"]
         )]
         decision: Option<String>,
     },
@@ -116,8 +116,11 @@ pub(crate) enum PolicyCommand {
     #[command(after_help = "Examples:\n  tessera policy plan\n  tessera policy plan policies")]
     Plan {
         /// A folder here whose files are sent.
-        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        #[arg(value_name = "DIR", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
+        /// The same, as other verbs have it.
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        policy: Option<PathBuf>,
     },
     /// Put in force what was planned, if the authority's policy folder still has it.
     #[command(
@@ -133,7 +136,7 @@ pub(crate) enum PolicyCommand {
     },
 }
 
-/// A folder of policy files.
+/// A folder of policy files, named as an argument or as an option.
 #[derive(Args)]
 pub(crate) struct Folder {
     /// The folder of the policy.
@@ -159,11 +162,10 @@ pub(crate) struct About {
     /// A role that counts as if the subject had it; repeat it for several.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
-    /// The folder of the policy.
-    #[arg(long, default_value = "policies", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) policy: PathBuf,
+    #[command(flatten)]
+    pub(crate) folder: Folder,
     /// Ask the authority about the policy in force instead.
-    #[arg(long, conflicts_with = "policy")]
+    #[arg(long, conflicts_with_all = ["folder", "policy"])]
     pub(crate) live: bool,
 }
 

@@ -63,7 +63,9 @@ pub(crate) async fn run(
         PolicyCommand::Fmt { folder, check } => fmt::run(&folder.into_path(), check, output),
         PolicyCommand::Status => status::run(connection, output).await,
         PolicyCommand::Reload => apply::reload(connection, output).await,
-        PolicyCommand::Plan { folder } => plan::run(folder.as_deref(), connection, output).await,
+        PolicyCommand::Plan { folder, policy } => {
+            plan::run(policy.or(folder).as_deref(), connection, output).await
+        }
         PolicyCommand::Apply { plan, max_sessions } => {
             apply::run(plan, max_sessions, connection, output).await
         }

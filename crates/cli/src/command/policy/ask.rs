@@ -81,7 +81,7 @@ pub(super) async fn explain(
     let realm = about.realm.as_deref().ok_or_else(|| {
         Failure::cannot_run("name the realm with --realm, or ask the authority with --live")
     })?;
-    let policy = load_right(&about.policy)?;
+    let policy = load_right(&about.folder.into_path())?;
     let asked = Asked::parse(&policy, realm, subject, &about.roles, scope)?;
     Ok(wire::explanation(asked.explain(&policy)))
 }
