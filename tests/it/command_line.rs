@@ -78,9 +78,14 @@ fn every_verb_has_its_json_document() {
         1
     );
     assert_eq!(run(&["token", "revoke", access])["matched"], 1);
+    let inactive = authority
+        .tessera("production")
+        .args(["token", "introspect", access, "--json"])
+        .output()
+        .unwrap();
     assert_eq!(
-        run(&["token", "introspect", access]),
-        serde_json::json!({ "active": false })
+        (inactive.status.code(), stdout(&inactive).trim()),
+        (Some(1), r#"{"active":false}"#)
     );
     assert_eq!(run(&["session", "revoke", family])["matched"], 1);
     assert_eq!(run(&["session", "show", family])["state"], "revoked");
@@ -121,6 +126,150 @@ fn api_keys_are_made_rolled_revoked_and_listed() {
         .find(|key| key["id"] == id)
         .unwrap();
     assert_eq!(status["status"], "revoked");
+}
+
+/// Runs a command on a terminal on which `answer` is typed; what the terminal shows.
+fn on_a_terminal(authority: &Authority, command: &str, answer: &str) -> (Option<i32>, String) {
+    let binary = crate::support::binary().display();
+    let tessera = authority.tessera("production");
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &format!("{binary} {command}"), "/dev/null"])
+        .envs(
+            tessera
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = script.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{answer}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), stdout(&output))
+}
+
+#[test]
+fn who_ends_much_is_asked_first() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| code(authority.tessera("production").args(arguments));
+    let active = || {
+        json(
+            authority
+                .tessera("production")
+                .args(["session", "list", "--count"]),
+        )["active"]
+            .as_u64()
+            .unwrap()
+    };
+    for _ in 0..2 {
+        json(authority.tessera("production").args(["token", "issue"]));
+    }
+    let (status, said) = run(&["revoke", "--whole-realm"]);
+    assert!(status == Some(2) && said.contains("--yes"), "{said}");
+    let (status, _) = run(&["revoke", "--realm"]);
+    assert_eq!(status, Some(2));
+    for (command, asked) in [
+        ("revoke --whole-realm", "2 live sessions of the whole realm"),
+        ("revoke --client dev", "2 live sessions of client:dev"),
+        (
+            "revoke --client client:dev --disable",
+            "None of its API keys works",
+        ),
+    ] {
+        for answer in ["n", "", "yess"] {
+            let (status, said) = on_a_terminal(&authority, command, answer);
+            assert!(status == Some(1) && said.contains(asked), "{command}: {said}");
+            assert!(said.contains("nothing was changed"), "{said}");
+        }
+    }
+    assert_eq!(active(), 2);
+    let (status, said) = on_a_terminal(&authority, "revoke --whole-realm --validate-only", "");
+    assert!(
+        status == Some(0) && said.contains("would end: 2") && !said.contains("y/N"),
+        "{said}"
+    );
+    let (status, said) = on_a_terminal(&authority, "revoke --client dev", "y");
+    assert!(status == Some(0) && said.contains("ended: 2"), "{said}");
+    let (status, said) = on_a_terminal(&authority, "revoke --whole-realm --yes", "");
+    assert!(status == Some(0) && !said.contains("y/N"), "{said}");
+    json(authority.tessera("production").args(["token", "issue"]));
+    assert_eq!(run(&["revoke", "--whole-realm", "--yes"]).0, Some(0));
+    assert_eq!(active(), 0);
+}
+
+#[test]
+fn a_key_with_sessions_is_not_ended_by_a_slip() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| json(authority.tessera("production").args(arguments));
+    let made = run(&["apikey", "create", "dev"]);
+    let id = made["api_key"]["id"].as_str().unwrap();
+    let mut issue = authority.tessera("production");
+    issue.env("TESSERA_API_KEY", made["secret"].as_str().unwrap());
+    json(issue.args(["token", "issue"]));
+    let (status, said) = on_a_terminal(&authority, &format!("apikey revoke {id}"), "n");
+    assert!(
+        status == Some(1) && said.contains("1 API key") && said.contains("1 live session"),
+        "{said}"
+    );
+    assert_eq!(run(&["session", "list", "--count"])["active"], 1);
+    let alone = run(&["apikey", "create", "shop"]);
+    let alone = alone["api_key"]["id"].as_str().unwrap();
+    let (status, said) = on_a_terminal(&authority, &format!("apikey revoke {alone}"), "");
+    assert!(status == Some(0) && said.contains("revoked"), "{said}");
+}
+
+#[test]
+fn lists_have_a_header_and_columns_with_times() {
+    let authority = Authority::dev(&[]);
+    let run = |arguments: &[&str]| {
+        let output = authority.tessera("production").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(run(&["session", "list"]), "no sessions\n");
+    assert_eq!(run(&["session", "list", "--count"]), "0 sessions, 0 active\n");
+    for subject in ["user:ann", "user:bartholomew"] {
+        let issue = ["token", "issue", "--role", "role:viewer", "--subject", subject];
+        run(&issue);
+    }
+    run(&["apikey", "create", "shop", "--expires", "1h"]);
+    for (list, columns) in [
+        (
+            &["session", "list"][..],
+            &["STATE", "SUBJECT", "CLIENT", "CREATED", "ENDS", "SCOPES"][..],
+        ),
+        (&["apikey", "list"], &["STATUS", "CLIENT", "CREATED", "ENDS"]),
+    ] {
+        let listed = run(list);
+        let mut lines = listed.lines();
+        let header = lines.next().unwrap();
+        let rows: Vec<_> = lines.collect();
+        assert!(rows.len() >= 2, "{listed}");
+        for column in columns {
+            let start = header.find(column).unwrap();
+            for row in &rows {
+                let cell = row.get(start..).unwrap_or_default();
+                assert!(
+                    row.as_bytes()[start - 1] == b' ' && !cell.starts_with(' '),
+                    "{listed}"
+                );
+                if *column == "CREATED" {
+                    assert!(cell.starts_with("20"), "{listed}");
+                }
+            }
+        }
+    }
+    assert!(run(&["session", "list"]).contains("user:bartholomew"));
+    for client in ["dev", "client:dev"] {
+        let count = run(&["session", "list", "--client", client, "--count"]);
+        assert_eq!(count, "2 sessions, 2 active\n");
+        assert_eq!(
+            run(&["revoke", "--client", client, "--validate-only"]),
+            "would end: 2\n"
+        );
+    }
+    let both = ["session", "list", "--client", "dev", "--subject", "user:ann"];
+    assert_eq!(code(authority.tessera("production").args(both)).0, Some(2));
 }
 
 #[test]

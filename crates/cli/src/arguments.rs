@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tessera_core::{Audience, Seconds};
+use tessera_core::{Audience, ClientName, Seconds};
+
+use crate::confirm::Consent;
 
 mod policy;
 
@@ -139,6 +141,9 @@ pub(crate) enum Command {
         command: Token,
     },
     /// End everything of a subject, client, binding, session, API key, signing key, or the realm.
+    ///
+    /// On a terminal, it asks before it ends several sessions of a client, an API key or a signing key, and before
+    /// it ends all of the realm. Without a terminal, `--whole-realm` needs `--yes`.
     Revoke(Revoke),
     /// Follow the revocation log.
     Watch(Watch),
@@ -232,6 +237,8 @@ pub(crate) struct Restored {
     /// Revoke the API keys of the copy, too: each service then needs a new one.
     #[arg(long)]
     pub(crate) revoke_api_keys: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Subcommand)]
@@ -250,6 +257,8 @@ pub(crate) enum Store {
         /// The configuration that names the data directory.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -268,7 +277,7 @@ pub(crate) enum Token {
         #[arg(long, value_name = "UUID")]
         request_id: Option<String>,
     },
-    /// Ask the authority whether a token is valid now.
+    /// Ask the authority whether a token is valid now: exit code 0 if it is active, 1 if it is not.
     Introspect {
         /// The token, or `-` to read it from stdin.
         token: String,
@@ -298,6 +307,12 @@ pub(crate) enum Token {
         #[arg(long, value_name = "AUDIENCE", requires = "verify", value_parser = audience)]
         audience: Option<Audience>,
     },
+}
+
+/// Reads a client, with or without `client:`.
+fn client(text: &str) -> Result<String, String> {
+    let name = ClientName::from_short(text).map_err(|error| error.to_string())?;
+    Ok(name.to_string())
 }
 
 /// Reads an audience.
@@ -355,6 +370,8 @@ pub(crate) struct Revoke {
     /// Why, for the audit record and the subscribers.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Args)]
@@ -363,8 +380,8 @@ pub(crate) struct RevokeTarget {
     /// Everything of a subject.
     #[arg(long, value_name = "SUBJECT")]
     pub(crate) subject: Option<String>,
-    /// Everything issued to a client (`client:<name>`).
-    #[arg(long, value_name = "CLIENT")]
+    /// Everything issued to a client, named with or without `client:`.
+    #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(crate) client: Option<String>,
     /// Everything that carries a binding.
     #[arg(long, value_name = "BINDING")]
@@ -378,9 +395,9 @@ pub(crate) struct RevokeTarget {
     /// Everything that a signing key signed.
     #[arg(long, value_name = "KID")]
     pub(crate) key: Option<String>,
-    /// Everything of the realm.
+    /// Everything of the API key's realm.
     #[arg(long)]
-    pub(crate) realm: bool,
+    pub(crate) whole_realm: bool,
 }
 
 #[derive(Args)]
@@ -405,10 +422,12 @@ pub(crate) enum Subscribers {
     List,
     /// End the streams of one; it may not come back as a required one for ten minutes.
     Evict {
-        /// The client that it is, without `client:`.
+        /// The client that it is, with or without `client:`.
         client: String,
         /// Its name for itself, as the list shows it.
         name: String,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -416,7 +435,7 @@ pub(crate) enum Subscribers {
 pub(crate) enum ApiKey {
     /// Make a key for a client, and show it once.
     Create {
-        /// The client's name, without `client:`.
+        /// The client's name, with or without `client:`.
         name: String,
         /// The realm; must be the caller's, or one of the configuration.
         #[arg(long, value_name = "REALM")]
@@ -451,17 +470,19 @@ pub(crate) enum ApiKey {
         /// Why, for the audit record.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Let the keys of a client work again that `tessera revoke --client … --disable` disabled.
     Enable {
-        /// The client's name, without `client:`.
+        /// The client's name, with or without `client:`.
         name: String,
     },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Session {
-    /// List sessions.
+    /// List sessions: those of a subject, a client or a binding, or without a filter all of the API key's realm.
     List(ListSessions),
     /// Show one session.
     Show {
@@ -479,15 +500,17 @@ pub(crate) enum Session {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct ListSessions {
+    /// Only count them.
+    #[arg(long)]
+    pub(crate) count: bool,
     /// Those of a subject.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", group = "filter")]
     pub(crate) subject: Option<String>,
-    /// Those of a client (`client:<name>`).
-    #[arg(long, value_name = "CLIENT")]
+    /// Those of a client, named with or without `client:`.
+    #[arg(long, value_name = "CLIENT", value_parser = client, group = "filter")]
     pub(crate) client: Option<String>,
     /// Those that carry a binding.
-    #[arg(long, value_name = "BINDING")]
+    #[arg(long, value_name = "BINDING", group = "filter")]
     pub(crate) binding: Option<String>,
 }

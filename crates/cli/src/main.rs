@@ -5,6 +5,7 @@
 
 mod arguments;
 mod command;
+mod confirm;
 mod connect;
 mod draw;
 mod failure;

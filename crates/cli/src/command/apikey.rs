@@ -13,8 +13,11 @@ use tessera_server::{Config, launch, telemetry};
 use crate::{
     arguments::{ApiKey, Connection, Output},
     command::duration,
+    confirm::Consent,
     failure::Failure,
     json,
+    output::columns,
+    terminal::counted,
 };
 
 pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -55,6 +58,7 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
             reason,
             with_made_keys,
             validate_only,
+            consent,
         } => {
             let request = RevokeApiKeyRequest {
                 id,
@@ -62,6 +66,9 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
                 with_made_keys,
                 validate_only,
             };
+            if !validate_only && consent.is_to_be_asked() {
+                ask(&request, &consent, connection).await?;
+            }
             revoke(request, connection, output).await
         }
         ApiKey::Enable { name } => {
@@ -70,6 +77,29 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
             output.print(&json!({}), || "enabled".to_owned())
         }
     }
+}
+
+/// Asks before more ends than one key.
+async fn ask(
+    request: &RevokeApiKeyRequest,
+    consent: &Consent,
+    connection: &Connection,
+) -> Result<(), Failure> {
+    let preview = RevokeApiKeyRequest {
+        validate_only: true,
+        ..request.clone()
+    };
+    let ends = connection.api_keys().await?.revoke_api_key(preview).await?;
+    let ends = ends.into_inner();
+    if ends.api_key_ids.len() <= 1 && ends.matched == 0 {
+        return Ok(());
+    }
+    consent.ask(&format!(
+        "This revokes {} ({}) and ends {}.",
+        counted(ends.api_key_ids.len(), "API key"),
+        ends.api_key_ids.join(", "),
+        counted(ends.matched, "live session"),
+    ))
 }
 
 async fn revoke(
@@ -181,12 +211,22 @@ async fn list(connection: &Connection, output: &Output) -> Result<(), Failure> {
         }
     }
     let document = json!({ "api_keys": keys.iter().map(json::api_key).collect::<Vec<_>>() });
-    output.print(&document, || keys.iter().map(line).collect())
+    output.print(&document, || match keys.is_empty() {
+        true => "no API keys".to_owned(),
+        false => {
+            let rows: Vec<_> = keys.iter().map(row).collect();
+            columns(["ID", "STATUS", "CLIENT", "CREATED", "ENDS"], &rows)
+        }
+    })
 }
 
-fn line(key: &v1::ApiKey) -> String {
-    let status = json::enum_name(key.status().as_str_name(), "API_KEY_STATUS_");
-    let until =
-        json::time(key.expire_time.as_ref()).map_or_else(String::new, |time| format!("  until {time}"));
-    format!("{}  {:<8} {}{until}\n", key.id, status, key.client)
+fn row(key: &v1::ApiKey) -> [String; 5] {
+    let end = key.revoke_time.as_ref().or(key.expire_time.as_ref());
+    [
+        key.id.clone(),
+        json::enum_name(key.status().as_str_name(), "API_KEY_STATUS_"),
+        key.client.clone(),
+        json::time(key.create_time.as_ref()).unwrap_or_default(),
+        json::time(end).unwrap_or_else(|| "never".to_owned()),
+    ]
 }

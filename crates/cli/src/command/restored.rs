@@ -14,6 +14,16 @@ use crate::{
 pub(crate) async fn run(arguments: &Restored, output: &Output) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "warn");
+    let api_keys = if arguments.revoke_api_keys {
+        ", and revokes all API keys"
+    } else {
+        ""
+    };
+    let realms: Vec<_> = config.realms.keys().map(ToString::to_string).collect();
+    arguments.consent.ask(&format!(
+        "This ends every session and token of {}, replaces all signing keys{api_keys}.",
+        realms.join(", ")
+    ))?;
     let restored = launch::restored(&config, arguments.revoke_api_keys)
         .await
         .map_err(Failure::cannot_run)?;

@@ -7,7 +7,9 @@ use tessera_proto::v1::{
 
 use crate::{
     arguments::{Connection, Output, Revoke, RevokeTarget},
+    confirm::{Consent, Unattended},
     failure::Failure,
+    terminal::{counted, visible},
 };
 
 pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -17,6 +19,7 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
         disable,
         wait,
         reason,
+        consent,
     } = arguments;
     let request = RevokeRequest {
         request_id: String::new(),
@@ -25,7 +28,45 @@ pub(crate) async fn run(arguments: Revoke, connection: &Connection, output: &Out
         disable_client: disable,
         target: Some(wire(target)?),
     };
+    if !validate_only {
+        ask(&request, &consent, connection).await?;
+    }
     print_revoked(request, wait, connection, output).await
+}
+
+/// Asks before several sessions end with one word.
+async fn ask(request: &RevokeRequest, consent: &Consent, connection: &Connection) -> Result<(), Failure> {
+    let (of, always) = match &request.target {
+        Some(Target::WholeRealm(_)) => {
+            consent.require(Unattended::Refuse, "tessera revoke --whole-realm")?;
+            ("the whole realm".to_owned(), true)
+        }
+        Some(Target::Client(client)) => (client.clone(), request.disable_client),
+        Some(Target::ApiKeyId(id)) => (format!("API key {id}"), false),
+        Some(Target::KeyId(id)) => (format!("signing key {id}"), false),
+        _ => return Ok(()),
+    };
+    if !consent.is_to_be_asked() {
+        return Ok(());
+    }
+    let preview = RevokeRequest {
+        validate_only: true,
+        ..request.clone()
+    };
+    let sessions = connection.tokens().await?.revoke(preview).await?;
+    let sessions = sessions.into_inner().matched;
+    if sessions <= 1 && !always {
+        return Ok(());
+    }
+    let mut what = format!(
+        "This ends {} of {}.",
+        counted(sessions, "live session"),
+        visible(&of)
+    );
+    if request.disable_client {
+        what += " None of its API keys works after that.";
+    }
+    consent.ask(&what)
 }
 
 fn wire(target: RevokeTarget) -> Result<Target, Failure> {
@@ -36,7 +77,7 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
         family,
         api_key_id,
         key,
-        realm,
+        whole_realm,
     } = target;
     let named = [
         subject.map(Target::Subject),
@@ -45,7 +86,7 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
         family.map(Target::FamilyId),
         api_key_id.map(Target::ApiKeyId),
         key.map(Target::KeyId),
-        realm.then_some(Target::WholeRealm(true)),
+        whole_realm.then_some(Target::WholeRealm(true)),
     ];
     named
         .into_iter()

@@ -2,14 +2,16 @@
 
 use serde_json::json;
 use tessera_proto::v1::{
-    self, GetSessionRequest, ListSessionsRequest, RevokeSessionRequest, list_sessions_request::By,
+    self, GetSessionRequest, ListSessionsRequest, RevokeSessionRequest, SessionState,
+    list_sessions_request::By,
 };
 
 use crate::{
     arguments::{Connection, ListSessions, Output, Session},
     failure::Failure,
     json,
-    output::table,
+    output::{columns, table},
+    terminal::counted,
 };
 
 pub(crate) async fn run(command: Session, connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -57,10 +59,49 @@ async fn list(arguments: ListSessions, connection: &Connection, output: &Output)
         (Some(subject), _, _) => By::Subject(subject),
         (_, Some(client), _) => By::Client(client),
         (_, _, Some(binding)) => By::Binding(binding),
-        (None, None, None) => return Err(Failure::cannot_run("name a subject, a client or a binding")),
+        (None, None, None) => By::WholeRealm(true),
     };
-    let mut client = connection.sessions().await?;
+    if arguments.count {
+        return count(by, connection, output).await;
+    }
     let mut sessions = Vec::new();
+    each_page(by, connection, |page| sessions.extend(page)).await?;
+    let document = json!({ "sessions": sessions.iter().map(json::session).collect::<Vec<_>>() });
+    output.print(&document, || match sessions.is_empty() {
+        true => "no sessions".to_owned(),
+        false => {
+            let rows: Vec<_> = sessions.iter().map(row).collect();
+            columns(
+                [
+                    "SESSION", "STATE", "SUBJECT", "CLIENT", "CREATED", "ENDS", "SCOPES",
+                ],
+                &rows,
+            )
+        }
+    })
+}
+
+/// Counts without keeping what is counted.
+async fn count(by: By, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    let (mut count, mut active) = (0_u64, 0_u64);
+    each_page(by, connection, |page| {
+        for session in page {
+            count += 1;
+            active += u64::from(session.state() == SessionState::Active);
+        }
+    })
+    .await?;
+    output.print(&json!({ "count": count, "active": active }), || {
+        format!("{}, {active} active", counted(count, "session"))
+    })
+}
+
+async fn each_page(
+    by: By,
+    connection: &Connection,
+    mut take: impl FnMut(Vec<v1::Session>),
+) -> Result<(), Failure> {
+    let mut client = connection.sessions().await?;
     let mut page_token = String::new();
     loop {
         let request = ListSessionsRequest {
@@ -69,28 +110,37 @@ async fn list(arguments: ListSessions, connection: &Connection, output: &Output)
             page_token,
         };
         let page = client.list_sessions(request).await?.into_inner();
-        sessions.extend(page.sessions);
+        take(page.sessions);
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            break;
+            return Ok(());
         }
     }
-    let document = json!({ "sessions": sessions.iter().map(json::session).collect::<Vec<_>>() });
-    output.print(&document, || match sessions.is_empty() {
-        true => "no sessions".to_owned(),
-        false => sessions.iter().map(line).collect(),
-    })
 }
 
-fn line(session: &v1::Session) -> String {
-    format!(
-        "{}  {:<8} {}  {}  {}\n",
-        session.family_id,
+fn row(session: &v1::Session) -> [String; 7] {
+    [
+        session.family_id.clone(),
         state(session),
-        session.subject,
-        session.client,
-        scopes_left(session)
-    )
+        session.subject.clone(),
+        session.client.clone(),
+        json::time(session.create_time.as_ref()).unwrap_or_default(),
+        ends(session),
+        scopes_left(session),
+    ]
+}
+
+/// When it ends if it is not refreshed before; when a revoked one ended is in the audit trail.
+fn ends(session: &v1::Session) -> String {
+    if session.state() == SessionState::Revoked {
+        return "-".to_owned();
+    }
+    let (idle, absolute) = (
+        session.idle_expire_time.as_ref(),
+        session.absolute_expire_time.as_ref(),
+    );
+    let first = idle.into_iter().chain(absolute).min_by_key(|time| time.seconds);
+    json::time(first).unwrap_or_default()
 }
 
 fn details(session: &v1::Session) -> String {

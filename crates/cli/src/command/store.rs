@@ -13,8 +13,12 @@ use crate::{
 pub(crate) async fn run(command: &Store, output: &Output) -> Result<(), Failure> {
     match command {
         Store::Compact { config } => compact(&read(config)?, output).await,
-        Store::Init { config } => {
+        Store::Init { config, consent } => {
             let config = read(config)?;
+            consent.ask(&format!(
+                "`{}` begins empty: the sessions, API keys and signing keys that were there are gone for good.",
+                config.store.path.display()
+            ))?;
             launch::init(&config).await.map_err(Failure::cannot_run)?;
             let path = config.store.path.display().to_string();
             output.print(&json!({ "path": path }), || {

@@ -6,6 +6,8 @@ use tessera_proto::v1::{EvictSubscriberRequest, ListSubscribersRequest, Subscrib
 use crate::{
     arguments::{Connection, Output, Subscribers},
     failure::Failure,
+    output::columns,
+    terminal::visible,
 };
 
 pub(crate) async fn run(
@@ -21,8 +23,18 @@ pub(crate) async fn run(
             let document = json!({ "subscribers": listed.iter().map(described).collect::<Vec<_>>() });
             output.print(&document, || table(&listed))
         }
-        Subscribers::Evict { client: of, name } => {
+        Subscribers::Evict {
+            client: of,
+            name,
+            consent,
+        } => {
             let of = of.strip_prefix("client:").unwrap_or(&of).to_owned();
+            consent.ask(&format!(
+                "This ends the streams of `{}` of client:{}. It may not come back as a required verifier for ten \
+                 minutes: revocations do not wait for it.",
+                visible(&name),
+                visible(&of)
+            ))?;
             let request = EvictSubscriberRequest { client: of, name };
             let streams = client.evict_subscriber(request).await?.into_inner().streams;
             output.print(&json!({ "streams": streams }), || {
@@ -48,27 +60,25 @@ fn table(subscribers: &[Subscriber]) -> String {
     if subscribers.is_empty() {
         return "no required subscribers".to_owned();
     }
-    let mut text = format!(
-        "{:<24} {:<24} {:>8} {:>8} {:>8}  STATE",
-        "CLIENT", "NAME", "BEHIND", "SILENT", "BOUND"
-    );
-    for subscriber in subscribers {
-        let state = match (subscriber.connected, subscriber.failed_closed) {
-            (true, false) => "connected",
-            (true, true) => "connected, refuses by itself",
-            (false, false) => "gone, waited for",
-            (false, true) => "gone, refuses by itself",
-        };
-        text += &format!(
-            "\n{:<24} {:<24} {:>8} {:>7.1}s {:>7.1}s  {state}",
-            subscriber.client,
-            subscriber.name,
-            subscriber.events_behind,
-            seconds(subscriber.silent_for.as_ref()),
-            seconds(subscriber.staleness_bound.as_ref()),
-        );
-    }
-    text
+    let rows: Vec<_> = subscribers.iter().map(row).collect();
+    columns(["CLIENT", "NAME", "BEHIND", "SILENT", "BOUND", "STATE"], &rows)
+}
+
+fn row(subscriber: &Subscriber) -> [String; 6] {
+    let state = match (subscriber.connected, subscriber.failed_closed) {
+        (true, false) => "connected",
+        (true, true) => "connected, refuses by itself",
+        (false, false) => "gone, waited for",
+        (false, true) => "gone, refuses by itself",
+    };
+    [
+        subscriber.client.clone(),
+        subscriber.name.clone(),
+        subscriber.events_behind.to_string(),
+        format!("{:.1}s", seconds(subscriber.silent_for.as_ref())),
+        format!("{:.1}s", seconds(subscriber.staleness_bound.as_ref())),
+        state.to_owned(),
+    ]
 }
 
 fn seconds(length: Option<&prost_types::Duration>) -> f64 {

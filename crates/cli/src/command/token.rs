@@ -50,6 +50,7 @@ pub(crate) async fn run(
             };
             let response = connection.tokens().await?.introspect(request).await?.into_inner();
             output.print(&json::introspect_response(&response), || introspection(&response))?;
+            return Ok(ExitCode::from(u8::from(!response.active)));
         }
         Token::Revoke { token, reason, wait } => {
             let target = Some(Target::Token(secret(token)?));
