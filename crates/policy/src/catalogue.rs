@@ -133,6 +133,11 @@ impl Catalogue {
         self.tree.has(Some(scope.resource()), scope.action())
     }
 
+    /// Whether the scope exists, whatever its parameters are.
+    pub(crate) fn has_template(&self, template: &Template) -> bool {
+        self.templates.iter().any(|known| known.admits(template))
+    }
+
     /// The scope that `text` was most likely meant to be.
     #[must_use]
     pub fn nearest_scope(&self, text: &str) -> Option<String> {
@@ -182,6 +187,19 @@ impl Catalogue {
         }
         node.actions.push(template.action.clone());
         self.templates.push(template);
+    }
+}
+
+impl Template {
+    /// Whether each scope of `other` is one of this template.
+    fn admits(&self, other: &Self) -> bool {
+        self.action == other.action
+            && self.segments.len() == other.segments.len()
+            && self
+                .segments
+                .iter()
+                .zip(&other.segments)
+                .all(|(own, other)| *own == Segment::Parameter || own == other)
     }
 }
 

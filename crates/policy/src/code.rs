@@ -58,4 +58,11 @@ codes! {
     TEST_TWICE = "P052", "two policy tests have the same name";
     CASBIN = "P060", "casbin refuses the policy";
     DEFECT = "P061", "a defect: the compiled index and casbin disagree";
+    ROUTE_INCOMPLETE = "P070", "a route lacks a key, or has keys that contradict each other";
+    ROUTE_PATH = "P071", "a path of a route is spelled wrongly";
+    ROUTE_HOST = "P072", "a host of a route is spelled wrongly";
+    ROUTE_METHOD = "P073", "a method of a route is spelled wrongly";
+    ROUTE_PARAMETER = "P074", "a scope of a route has a parameter that its path does not have";
+    ROUTE_COVERED = "P075", "a route that is never used";
+    UNKNOWN_AUDIENCE = "P076", "an audience that the catalogue does not have";
 }

@@ -94,6 +94,15 @@ impl<'a> Entry<'a> {
         text
     }
 
+    /// The value as `true` or `false`; anything else is a finding.
+    pub(crate) fn bool(&self, findings: &mut Findings) -> Option<bool> {
+        let value = self.value.get_ref().as_bool();
+        if value.is_none() {
+            self.refuse_type("`true` or `false`", findings);
+        }
+        value
+    }
+
     /// Whether the value is a list with nothing in it.
     pub(crate) fn is_empty_list(&self) -> bool {
         self.value

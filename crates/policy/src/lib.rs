@@ -1,7 +1,7 @@
 //! Policies: files, strictly read, and decisions with the meaning of Casbin.
 //!
 //! ```text
-//! model.conf, catalogue.toml, *.csv, tests/*.toml
+//! model.conf, catalogue.toml, routes.toml, *.csv, tests/*.toml
 //!     → Sources → rules and catalogue → Index → tests → compared with Casbin → Policy
 //! ```
 //!
@@ -55,6 +55,7 @@ mod permission;
 mod policy;
 mod quote;
 mod roles;
+mod routes;
 mod rule;
 mod sample;
 mod served;
@@ -74,6 +75,7 @@ pub use explain::{Explanation, Given, Miss, MissReason, RoleStep};
 pub use format::format_rules;
 pub use permission::Permission;
 pub use policy::{Grant, Policy, Question, Verdict};
+pub use routes::{Access, Call, NoRoute, Routes};
 pub use rule::RuleAt;
 pub use sources::Sources;
 pub use work::{LoadError, Stopped, Work};

@@ -10,6 +10,7 @@ use crate::{
     index::{Decision, Holders, Index},
     oracle::RawQuestion,
     permission::Permission,
+    routes::Routes,
     rule::{Object, Rules},
     served::{AskingFor, Served},
     sources::Sources,
@@ -31,6 +32,7 @@ pub struct Policy {
     pub(crate) index: Index,
     pub(crate) served: Option<Served>,
     pub(crate) cases: Vec<Case>,
+    routes: Option<Routes>,
 }
 
 /// May `subject`, with `roles` asserted for it, have `scope` in `realm`?
@@ -70,7 +72,8 @@ pub struct Grant {
 }
 
 impl Policy {
-    /// Reads a folder: `model.conf`, `catalogue.toml`, `*.csv` in name order, `tests/*.toml`. Blocking.
+    /// Reads a folder: `model.conf`, `catalogue.toml`, `routes.toml` where it is there, `*.csv` in name
+    /// order, `tests/*.toml`. Blocking.
     ///
     /// # Errors
     /// Fails with everything that is wrong: what can't be read, what is not exactly right, tests that fail.
@@ -110,6 +113,12 @@ impl Policy {
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// What requests to services behind proxies need; none where the policy has no `routes.toml`.
+    #[must_use]
+    pub fn routes(&self) -> Option<&Routes> {
+        self.routes.as_ref()
     }
 
     /// How many rules the policy has, `p` and `g` together.

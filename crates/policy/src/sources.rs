@@ -29,6 +29,7 @@ const READ_PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) const MODEL: &str = "model.conf";
 pub(crate) const CATALOGUE: &str = "catalogue.toml";
+pub(crate) const ROUTES: &str = "routes.toml";
 const TESTS: &str = "tests";
 
 /// The files of one policy by name; names of tests begin with `tests/`.
@@ -243,7 +244,7 @@ impl Kind {
             _ if base.contains('/') => Self::Stray,
             _ if is_test && base.ends_with(".toml") => Self::Policy,
             _ if is_test => Self::Stray,
-            MODEL | CATALOGUE => Self::Policy,
+            MODEL | CATALOGUE | ROUTES => Self::Policy,
             TESTS => Self::Tests,
             "examples" => Self::Aside,
             _ if is_rules(base) => Self::Policy,
@@ -257,10 +258,10 @@ fn is_rules(name: &str) -> bool {
 }
 
 fn refuse_stray(name: &str, findings: &mut Findings) {
-    let known = [MODEL, CATALOGUE, "policy.csv", TESTS, "examples"];
+    let known = [MODEL, CATALOGUE, ROUTES, "policy.csv", TESTS, "examples"];
     let help = did_you_mean(name, known).unwrap_or_else(|| {
-        "a policy is `model.conf`, `catalogue.toml`, `*.csv` and `tests/*.toml`; `*.md` and hidden files may \
-         stand beside them"
+        "a policy is `model.conf`, `catalogue.toml`, `*.csv`, `tests/*.toml` and perhaps `routes.toml`; `*.md` and \
+         hidden files may be beside them"
             .to_owned()
     });
     let message = format!("{} is no part of a policy", quote_title(name));

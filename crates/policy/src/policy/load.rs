@@ -12,6 +12,7 @@ use crate::{
     oracle::RawQuestion,
     quote::quote_title,
     roles,
+    routes::{self, Routes},
     rule::{self, Rules},
     sample,
     served::{self, AskingFor, Served},
@@ -49,6 +50,7 @@ impl Policy {
             catalogue,
             rules,
             cases,
+            routes,
         } = parsed.ok_or_else(|| defect("the files were neither refused nor read"))?;
         let index = Index::within(&rules, catalogue.realms(), work);
         work.check()?;
@@ -65,6 +67,7 @@ impl Policy {
             index,
             served,
             cases,
+            routes,
         };
         policy.run_tests(work)?;
         policy.compare_with_casbin(work)?;
@@ -146,6 +149,7 @@ struct Parsed {
     catalogue: Catalogue,
     rules: Rules,
     cases: Vec<Case>,
+    routes: Option<Routes>,
 }
 
 /// Reads everything that can be read, so that all mistakes are found in one go.
@@ -164,6 +168,10 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
         reader.read(text);
     }
     let rules = reader.finish();
+    let routes = sources
+        .get(sources::ROUTES)
+        .and_then(|bytes| Text::read(sources::ROUTES, bytes, findings))
+        .and_then(|text| routes::read::read(&text, &catalogue, findings));
     roles::check(&rules.edges, catalogue.realms(), findings);
     let mut names = HashMap::new();
     let mut cases = Vec::new();
@@ -180,6 +188,7 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
         catalogue,
         rules,
         cases,
+        routes,
     })
 }
 
