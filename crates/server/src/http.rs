@@ -11,7 +11,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use tonic::{Code, Status};
 use tower_http::{
@@ -97,9 +97,6 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .route(issuer, get(metadata::issuer))
         .route(keys, get(metadata::keys))
         .route(description, get(openapi::description));
-    if options.proxies {
-        doors = doors.route("/forward-auth", get(forward_auth::ask));
-    }
     if let Some(url) = &options.public_url {
         doors = doors.layer(Extension(metadata::PublicUrl(url.clone())));
     }
@@ -107,10 +104,25 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))
+        .merge(asked_by_proxies(edge, options))
         .fallback(not_found)
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid));
     doors.merge(grpc.reset_fallback())
+}
+
+/// Without the layer for CORS: it answers OPTIONS by itself, which a proxy that asks with the method of its client
+/// would take for a yes.
+fn asked_by_proxies(edge: &Arc<Edge>, options: &HttpOptions) -> Router {
+    if !options.proxies {
+        return Router::new();
+    }
+    Router::new()
+        .route(forward_auth::PATH, get(forward_auth::ask))
+        .route("/forward-auth/", any(forward_auth::ask_by_path))
+        .route("/forward-auth/{*path}", any(forward_auth::ask_by_path))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(edge))
 }
 
 /// What the video company's clients send from a browser, for configured origins only.

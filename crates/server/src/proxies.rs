@@ -18,7 +18,8 @@ mod refusal;
 mod requirement;
 
 pub(crate) use refusal::Refusal;
-pub(crate) use requirement::{Requirement, Said};
+use requirement::Need;
+pub(crate) use requirement::{Question, Said, Unsaid};
 
 /// The headers that tell the service behind a proxy whose request it is.
 pub(crate) const HEADERS: [&str; 4] = [
@@ -28,16 +29,25 @@ pub(crate) const HEADERS: [&str; 4] = [
     "x-tessera-realm",
 ];
 
-/// Judges one request. `said` is what the proxy's configuration says of its route.
+/// A request that may pass.
+#[derive(Debug)]
+pub(crate) enum Passed {
+    /// To whom it belongs was not asked: everybody may send it.
+    Open,
+    /// With the token of somebody.
+    As(Judged),
+}
+
+/// Judges one request.
 pub(crate) async fn judge(
     edge: &Edge,
     exchange: &Exchange,
-    said: Result<Said, Refusal>,
+    question: Result<Question<'_>, Refusal>,
     token: Result<&str, Refusal>,
-) -> Result<Judged, Refusal> {
+) -> Result<Passed, Refusal> {
     let mut refusal = None;
     let judged = edge.endpoint(exchange, async {
-        let judged = decide(edge, said, token);
+        let judged = decide(edge, question, token);
         judged.map_err(|refused| {
             if edge.may_log(exchange) {
                 refused.log(exchange);
@@ -52,15 +62,23 @@ pub(crate) async fn judge(
     judged.map_err(|status| refusal.unwrap_or(Refusal::Unsure(status)))
 }
 
-fn decide(edge: &Edge, said: Result<Said, Refusal>, token: Result<&str, Refusal>) -> Result<Judged, Refusal> {
+fn decide(
+    edge: &Edge,
+    question: Result<Question<'_>, Refusal>,
+    token: Result<&str, Refusal>,
+) -> Result<Passed, Refusal> {
     // Before the token, so that a mistake in a configuration shows with the first request.
-    let requirement = Requirement::of(edge, said?)?;
+    let requirement = match Need::of(edge, question?)? {
+        Need::Nothing => return Ok(Passed::Open),
+        Need::Token(requirement) => requirement,
+    };
     let token = token?;
     if !edge.authority.has_verified(token) {
         edge.count_proxy_check().map_err(Refusal::Unsure)?;
     }
     edge.authority
         .judge(token, &requirement.wanted())
+        .map(Passed::As)
         .map_err(Refusal::from)
 }
 

@@ -69,6 +69,11 @@ impl Route {
     pub(crate) fn of(path: &str) -> &'static Self {
         static BY_PATH: LazyLock<HashMap<&'static str, &'static Route>> =
             LazyLock::new(|| ROUTES.iter().map(|(path, route)| (*path, route)).collect());
+        // What follows is the path that a proxy asks about.
+        let path = match path.strip_prefix(FORWARD_AUTH) {
+            Some(called) if called.starts_with('/') => FORWARD_AUTH,
+            _ => path,
+        };
         BY_PATH.get(path).copied().unwrap_or(&OTHER)
     }
 
@@ -155,6 +160,9 @@ const CHECKED_REQUEST: usize = 256 * 1024;
 const SYMBOL: usize = 4 * 1024;
 /// A body at an HTTP endpoint.
 const BODY: usize = 64 * 1024;
+
+/// Where proxies ask.
+const FORWARD_AUTH: &str = "/forward-auth";
 
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);
@@ -351,7 +359,7 @@ static ROUTES: [(&str, Route); 38] = [
         Route::open("GET /openapi.json", Shape::Http, BODY),
     ),
     (
-        "/forward-auth",
+        FORWARD_AUTH,
         Route::anyone("GET /forward-auth", Shape::Http, BODY),
     ),
 ];
@@ -421,5 +429,18 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_served_as_a_stranger() {
         assert_eq!(Route::of("/nothing").caller, Caller::Anyone);
+    }
+
+    #[test]
+    fn the_path_that_a_proxy_asks_about_is_none_of_ours() {
+        for path in [
+            "/forward-auth",
+            "/forward-auth/",
+            "/forward-auth/keys",
+            "/forward-auth//",
+        ] {
+            assert_eq!(Route::of(path).name, "GET /forward-auth", "{path}");
+        }
+        assert_eq!(Route::of("/forward-authority").name, "other");
     }
 }

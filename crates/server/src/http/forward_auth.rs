@@ -1,24 +1,29 @@
-//! `GET /forward-auth`, which nginx, Traefik and Caddy ask before they let a request through.
+//! `/forward-auth`, which proxies ask before they let a request through.
 //!
-//! What the route needs comes in the query, which the proxy's configuration writes and which holds no
-//! secret. Of the request itself only `authorization` is read: who calls may write the other headers.
+//! `GET /forward-auth` is for nginx, Traefik and Caddy. What the route needs comes in the query, which the proxy's
+//! configuration writes and which holds no secret; or the proxy says in headers which path was called, and the policy's
+//! `routes.toml` says what it needs. Envoy's HTTP ext_authz appends the path that was called, with its query and its
+//! method: of these the policy alone decides, as the client has written them.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tessera_authority::Judged;
+use tessera_policy::Call;
 use tonic::Status;
 
 use super::problem::Problem;
 use crate::{
     edge::{Edge, exchange},
-    proxies::{self, Refusal, Said},
+    proxies::{self, Passed, Question, Refusal, Said, Unsaid},
 };
+
+/// The path; what a proxy appends to it is the path that its client called.
+pub(super) const PATH: &str = "/forward-auth";
 
 /// What the query may have. A parameter that is not known is refused: as a misspelt `scope`, passed over,
 /// it would open the route to every token, and as `access_token` it would be a secret in a log.
@@ -34,9 +39,12 @@ struct Query {
     get,
     path = "/forward-auth",
     params(
-        ("scope" = Option<String>, Query, description = "Scopes that the token must have, separated by spaces; without it any good token"),
+        ("scope" = Option<String>, Query, description = "Scopes that the token must have, separated by spaces, or `any` for any good token; without it what the policy's `routes.toml` says of the path in `X-Forwarded-Uri` or `X-Original-URI`, and where the policy has no such file any good token"),
         ("audience" = Option<String>, Query, description = "The audience that it must be for"),
         ("realm" = Option<String>, Query, description = "The realm that it must be of"),
+        ("X-Forwarded-Uri" = Option<String>, Header, description = "The path that was called; or `X-Original-URI`"),
+        ("X-Forwarded-Method" = Option<String>, Header, description = "Its method; or `X-Original-Method`"),
+        ("X-Forwarded-Host" = Option<String>, Header, description = "The host that was called"),
     ),
     // What the route says is looked at first: a mistake there is told whoever asks.
     security((), ("bearer" = [])),
@@ -49,14 +57,55 @@ struct Query {
     )
 )]
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    let said = said(request.uri().query().unwrap_or_default());
-    let token = proxies::bearer_in(request.headers());
-    let exchange = match exchange(request.extensions()) {
+    let (parts, _body) = request.into_parts();
+    let said = said(parts.uri.query().unwrap_or_default());
+    let question = said.map(|said| Question {
+        said,
+        call: described(&parts.headers),
+        unsaid: Unsaid::AnyToken,
+    });
+    answer(&edge, &parts, question).await
+}
+
+#[utoipa::path(
+    method(get, head, post, put, patch, delete, options, trace),
+    path = "/forward-auth/{path}",
+    params(("path" = String, Path, description = "The path that was called, with its slashes and its query")),
+    security((), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Good, as at `/forward-auth`; without the headers where the route is open"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ask_by_path(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    let (parts, _body) = request.into_parts();
+    let call = host(&parts).map(|host| {
+        Some(Call {
+            host,
+            method: Some(parts.method.as_str()),
+            target: parts.uri.path().strip_prefix(PATH).unwrap_or_default(),
+        })
+    });
+    let question = Question {
+        // The query is the client's.
+        said: Said::default(),
+        call,
+        unsaid: Unsaid::Closed,
+    };
+    answer(&edge, &parts, Ok(question)).await
+}
+
+async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refusal>) -> Response {
+    let token = proxies::bearer_in(&parts.headers);
+    let exchange = match exchange(&parts.extensions) {
         Ok(exchange) => exchange,
         Err(status) => return refused(&Refusal::Unsure(status)),
     };
-    match proxies::judge(&edge, &exchange, said, token).await {
-        Ok(judged) => allowed(&judged).unwrap_or_else(|refusal| refused(&refusal)),
+    match proxies::judge(edge, &exchange, question, token).await {
+        Ok(passed) => allowed(&passed).unwrap_or_else(|refusal| refused(&refusal)),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -66,17 +115,52 @@ fn said(query: &str) -> Result<Said, Refusal> {
     let query: Query = serde_urlencoded::from_str(query).map_err(|_| {
         Refusal::misconfigured("query", &"may have `scope`, `audience` and `realm`, each once")
     })?;
-    let any = Said::any();
     Ok(Said {
-        scope: query.scope.unwrap_or(any.scope),
+        scope: query.scope,
         audience: query.audience,
         realm: query.realm,
     })
 }
 
-fn allowed(judged: &Judged) -> Result<Response, Refusal> {
+/// The request as the proxy's headers describe it: `X-Forwarded-…` of Caddy and Traefik, `X-Original-…` as is usual
+/// with nginx. None: they say no path.
+fn described(headers: &HeaderMap) -> Result<Option<Call<'_>>, Refusal> {
+    let target = one_of(headers, &["x-forwarded-uri", "x-original-uri"])?;
+    let method = one_of(headers, &["x-forwarded-method", "x-original-method"])?;
+    let host = one_of(headers, &["x-forwarded-host"])?;
+    Ok(target.map(|target| Call { host, method, target }))
+}
+
+/// The value of these headers. Where two differ, the proxy has set one, and its client the other.
+fn one_of<'a>(headers: &'a HeaderMap, names: &[&str]) -> Result<Option<&'a str>, Refusal> {
+    let mut values = names.iter().flat_map(|name| headers.get_all(*name));
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.any(|value| value != first) {
+        let problem = "differ: the proxy must set or remove each of them";
+        return Err(Refusal::misconfigured(&names.join(" and "), &problem));
+    }
+    let text = std::str::from_utf8(first.as_bytes());
+    let text = text.map_err(|_| Refusal::misconfigured(&names.join(" or "), &"is not UTF-8"))?;
+    Ok(Some(text))
+}
+
+/// The host of a request: of its target with HTTP/2, else of its only `Host` header.
+fn host(parts: &Parts) -> Result<Option<&str>, Refusal> {
+    if let Some(authority) = parts.uri.authority() {
+        return Ok(Some(authority.as_str()));
+    }
+    one_of(&parts.headers, &["host"])
+}
+
+fn allowed(passed: &Passed) -> Result<Response, Refusal> {
     let mut response = StatusCode::OK.into_response();
     no_store(&mut response);
+    // Of whom a request to an open route is, nothing is said.
+    let Passed::As(judged) = passed else {
+        return Ok(response);
+    };
     for (name, value) in proxies::headers(judged) {
         let value = HeaderValue::from_str(&value)
             .map_err(|_| Refusal::Unsure(Status::internal("a name can't be sent in a header")))?;

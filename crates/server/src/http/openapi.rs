@@ -32,6 +32,7 @@ use super::{
         metadata::keys,
         description,
         forward_auth::ask,
+        forward_auth::ask_by_path,
     ),
     components(schemas(
         AccessToken,
@@ -79,7 +80,10 @@ mod tests {
     fn every_door_is_described() {
         let described = Description::openapi();
         let paths: Vec<_> = described.paths.paths.keys().map(String::as_str).collect();
-        for path in crate::http::PATHS.into_iter().chain(["/forward-auth"]) {
+        for path in crate::http::PATHS
+            .into_iter()
+            .chain(["/forward-auth", "/forward-auth/{*path}"])
+        {
             // What OpenAPI can't say is that a parameter takes slashes.
             let path = path.replace("{*", "{");
             assert!(

@@ -23,8 +23,10 @@ pub(crate) enum Refusal {
     NoGoodToken(String),
     /// Its token lacks these scopes.
     NoScopes(ScopeSet),
-    /// The proxy's configuration does not say what a request to this route needs.
+    /// Neither the proxy's configuration nor the policy's routes say what this request needs.
     Unlisted { route: String },
+    /// Services may read the request differently, or no token can have the scope that it needs.
+    Unclear { route: String, why: String },
     /// The proxy's configuration says something that can't be.
     Misconfigured { field: String, problem: String },
     /// The authority can't say now.
@@ -60,8 +62,13 @@ impl Refusal {
                 route,
                 %address,
                 request_id,
-                "refused: the proxy's configuration does not say which scope this route needs"
+                "refused: neither the proxy's configuration nor the policy's `routes.toml` says which scope this \
+                 route needs"
             ),
+            // It is the client who wrote the path.
+            Self::Unclear { route, why } => {
+                tracing::info!(rpc, route, why, %address, request_id, "a request was refused");
+            }
             Self::Misconfigured { field, problem } => tracing::warn!(
                 rpc,
                 field,
@@ -92,6 +99,11 @@ impl Refusal {
                 Reason::CallNotAllowed,
                 "nobody may call this",
             ),
+            Self::Unclear { .. } => (
+                Code::PermissionDenied,
+                Reason::CallNotAllowed,
+                "nobody may call this: the request can be read in more than one way, or names what no scope can have",
+            ),
             Self::Misconfigured { field, problem } => {
                 return status::invalid_fields(vec![(field.clone(), problem.clone())]);
             }
@@ -105,7 +117,7 @@ impl Refusal {
     pub(crate) fn code(&self) -> StatusCode {
         match self {
             Self::NoToken | Self::NoGoodToken(_) => StatusCode::UNAUTHORIZED,
-            Self::NoScopes(_) | Self::Unlisted { .. } => StatusCode::FORBIDDEN,
+            Self::NoScopes(_) | Self::Unlisted { .. } | Self::Unclear { .. } => StatusCode::FORBIDDEN,
             Self::Misconfigured { .. } => StatusCode::BAD_REQUEST,
             Self::Unsure(status) if status.code() == Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -122,7 +134,7 @@ impl Refusal {
             Self::NoScopes(missing) => challenge(&format!(
                 r#"Bearer realm="tessera", error="insufficient_scope", scope="{missing}""#
             )),
-            Self::Unlisted { .. } | Self::Misconfigured { .. } => Vec::new(),
+            Self::Unlisted { .. } | Self::Unclear { .. } | Self::Misconfigured { .. } => Vec::new(),
             Self::Unsure(status) => {
                 let wait = Reading::of(status)
                     .retry_after

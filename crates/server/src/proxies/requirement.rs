@@ -1,9 +1,10 @@
-//! What a route of a proxy needs, as its configuration says it.
+//! What a request needs: as the proxy's configuration says it, else as the policy's routes say it.
 
 use std::sync::Arc;
 
 use tessera_authority::Wanted;
 use tessera_core::{Audience, Realm, RealmKind, RealmName, Scope, ScopeSet};
+use tessera_policy::{Access, Call, NoRoute, Routes};
 
 use super::Refusal;
 use crate::{convert, edge::Edge};
@@ -13,13 +14,40 @@ const ANY: &str = "any";
 /// More in one requirement are a mistake.
 const SCOPES_MAX: usize = 32;
 
-/// The words of a configuration, before they are looked up.
+/// What a proxy asks.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) said: Said,
+    /// The request, where the proxy describes it. It is looked at only where `said` has no scope.
+    pub(crate) call: Result<Option<Call<'a>>, Refusal>,
+    pub(crate) unsaid: Unsaid,
+}
+
+/// The words of a proxy's configuration, before they are looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     /// Scopes with spaces between them, or `any`.
-    pub(crate) scope: String,
+    pub(crate) scope: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) realm: Option<String>,
+}
+
+/// What a request needs where the configuration says no scope, and the policy has no routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsaid {
+    /// A good token.
+    AnyToken,
+    /// It is refused: an administrator who forgets the scope closes the route, and does not open it.
+    Closed,
+}
+
+/// What a request needs.
+#[derive(Debug)]
+pub(crate) enum Need {
+    /// Nothing: it is open to everybody.
+    Nothing,
+    /// A token.
+    Token(Requirement),
 }
 
 /// What a token must be good for.
@@ -30,26 +58,68 @@ pub(crate) struct Requirement {
     scopes: ScopeSet,
 }
 
-impl Said {
-    /// Any good token.
-    pub(crate) fn any() -> Self {
-        Self {
-            scope: ANY.to_owned(),
-            ..Self::default()
-        }
+impl Need {
+    /// Looks the words up, and the request where they say no scope.
+    pub(crate) fn of(edge: &Edge, question: Question<'_>) -> Result<Self, Refusal> {
+        let Question { said, call, unsaid } = question;
+        let Said {
+            scope,
+            mut audience,
+            mut realm,
+        } = said;
+        let policy = edge.authority.policy();
+        let scopes = match (scope, policy.routes()) {
+            (Some(text), _) => scopes(&text)?,
+            (None, Some(routes)) => match by_route(routes, call?)? {
+                Access::Open => return Ok(Self::Nothing),
+                Access::Token {
+                    scopes,
+                    audience: of_route,
+                    realm: realm_of_route,
+                } => {
+                    audience = audience.or(of_route.map(String::from));
+                    realm = realm.or(realm_of_route.map(String::from));
+                    scopes
+                }
+            },
+            (None, None) if unsaid == Unsaid::AnyToken => ScopeSet::default(),
+            (None, None) => {
+                let route = call?.map_or_else(String::new, |call| shown(&call));
+                return Err(Refusal::Unlisted { route });
+            }
+        };
+        Ok(Self::Token(Requirement {
+            scopes,
+            audience: self::audience(edge, audience)?,
+            realm: self::realm(edge, realm)?,
+        }))
     }
 }
 
-impl Requirement {
-    /// Looks the words up.
-    pub(crate) fn of(edge: &Edge, said: Said) -> Result<Self, Refusal> {
-        Ok(Self {
-            scopes: scopes(&said.scope)?,
-            audience: audience(edge, said.audience)?,
-            realm: realm(edge, said.realm)?,
-        })
-    }
+fn by_route(routes: &Routes, call: Option<Call<'_>>) -> Result<Access, Refusal> {
+    let Some(call) = call else {
+        let problem = "is not said: send `X-Forwarded-Uri` or `X-Original-URI`, or a scope in the query";
+        return Err(Refusal::misconfigured("path", &problem));
+    };
+    routes.access(&call).map_err(|problem| match problem {
+        NoRoute::Unlisted => Refusal::Unlisted { route: shown(&call) },
+        NoRoute::MethodUnknown => Refusal::misconfigured("method", &problem),
+        NoRoute::HostUnknown => Refusal::misconfigured("host", &problem),
+        NoRoute::Path(_) | NoRoute::Host | NoRoute::Method | NoRoute::Scope(_) => Refusal::Unclear {
+            route: shown(&call),
+            why: problem.to_string(),
+        },
+    })
+}
 
+/// A request, for the log: without its query, which may hold a secret.
+fn shown(call: &Call<'_>) -> String {
+    let path = call.target.split('?').next().unwrap_or_default();
+    let (method, host) = (call.method.unwrap_or_default(), call.host.unwrap_or_default());
+    format!("{method} {host}{path}")
+}
+
+impl Requirement {
     pub(crate) fn wanted(&self) -> Wanted<'_> {
         Wanted {
             realm: &self.realm,

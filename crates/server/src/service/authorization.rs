@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::StatusCode;
-use tessera_authority::Judged;
+use tessera_policy::Call;
 use tessera_proto::upstream::{
     envoy::{
         config::core::v3::{HeaderValue, HeaderValueOption},
@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     edge::{Edge, exchange},
-    proxies::{self, Refusal, Said},
+    proxies::{self, Passed, Question, Refusal, Said, Unsaid},
 };
 
 /// What the keys of this configuration begin with, in a route's `context_extensions`.
@@ -43,15 +43,15 @@ impl Authorization for ExternalAuthorization {
             context_extensions,
         } = attributes;
         let http = request.and_then(|request| request.http).unwrap_or_default();
-        let route = Route::read(&context_extensions, &http);
-        let (said, removes_token) = match route {
-            Ok(route) => (Ok(route.said), route.removes_token),
+        let route = Route::read(&context_extensions);
+        let (question, removes_token) = match route {
+            Ok(Route { said, removes_token }) => (Ok(question(said, &http)), removes_token),
             Err(refusal) => (Err(refusal), false),
         };
         let token = proxies::bearer(authorization(&http).into_iter());
-        let judged = proxies::judge(&self.0, &exchange, said, token).await;
+        let judged = proxies::judge(&self.0, &exchange, question, token).await;
         Ok(Response::new(match judged {
-            Ok(judged) => allowed(&judged, &http, removes_token),
+            Ok(passed) => allowed(&passed, &http, removes_token),
             Err(refusal) => denied(&refusal),
         }))
     }
@@ -64,7 +64,7 @@ struct Route {
 }
 
 impl Route {
-    fn read(extensions: &HashMap<String, String>, http: &HttpRequest) -> Result<Self, Refusal> {
+    fn read(extensions: &HashMap<String, String>) -> Result<Self, Refusal> {
         let (mut scope, mut audience, mut realm, mut removes_token) = (None, None, None, false);
         for (key, value) in extensions {
             // Other keys are other services'.
@@ -84,8 +84,6 @@ impl Route {
                 _ => return Err(Refusal::misconfigured(key, &"is not known")),
             }
         }
-        // An administrator who forgets it closes the route, and does not open it.
-        let scope = scope.ok_or_else(|| Refusal::Unlisted { route: route(http) })?;
         Ok(Self {
             said: Said {
                 scope,
@@ -97,10 +95,17 @@ impl Route {
     }
 }
 
-/// The path of a request, for the log: without its query, which may hold a secret.
-fn route(http: &HttpRequest) -> String {
-    let path = http.path.split('?').next().unwrap_or_default();
-    format!("{} {}{path}", http.method, http.host)
+/// What is asked: what the route says, else what the policy says of the request.
+fn question(said: Said, http: &HttpRequest) -> Question<'_> {
+    Question {
+        said,
+        call: Ok(Some(Call {
+            host: Some(http.host.as_str()).filter(|host| !host.is_empty()),
+            method: Some(http.method.as_str()).filter(|method| !method.is_empty()),
+            target: &http.path,
+        })),
+        unsaid: Unsaid::Closed,
+    }
 }
 
 /// The headers with their names, from whichever of the two places Envoy puts them into.
@@ -126,28 +131,32 @@ fn authorization(http: &HttpRequest) -> Vec<&[u8]> {
         .collect()
 }
 
-fn allowed(judged: &Judged, http: &HttpRequest, removes_token: bool) -> CheckResponse {
+fn allowed(passed: &Passed, http: &HttpRequest, removes_token: bool) -> CheckResponse {
+    let set = match passed {
+        Passed::Open => Vec::new(),
+        Passed::As(judged) => proxies::headers(judged).to_vec(),
+    };
     let mut removed = forged(http);
+    removed.retain(|forged| set.iter().all(|(name, _)| name != forged));
     if removes_token {
         removed.push("authorization".to_owned());
     }
-    let set = proxies::headers(judged);
+    let set = set.into_iter();
     answer(
         tonic::Code::Ok,
         HttpResponse::OkResponse(OkHttpResponse {
-            headers: set.map(|(name, value)| header(name, value)).to_vec(),
+            headers: set.map(|(name, value)| header(name, value)).collect(),
             headers_to_remove: removed,
         }),
     )
 }
 
-/// Headers of the request that look like ours and are not overwritten; also with `_` for `-`, which some
+/// Headers of the request that look like ours; also with `_` for `-`, which some
 /// services take for the same.
 fn forged(http: &HttpRequest) -> Vec<String> {
     let names = headers(http).map(|(name, _)| name.to_ascii_lowercase());
     let mut forged: Vec<_> = names
         .filter(|name| name.replace('_', "-").starts_with(VOUCHED))
-        .filter(|name| !proxies::HEADERS.contains(&name.as_str()))
         .collect();
     forged.sort_unstable();
     forged.dedup();

@@ -21,6 +21,7 @@ mod issuing;
 mod listing;
 mod policies;
 mod policy_change;
+mod proxied_paths;
 mod proxies;
 mod reasons;
 mod restored;

@@ -44,13 +44,13 @@ struct Question {
 
 /// What it is told.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
-    status: u16,
-    challenge: Vec<String>,
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) challenge: Vec<String>,
     /// The values of [`NAMES`], where it may pass.
-    vouched: Vec<String>,
+    pub(crate) vouched: Vec<String>,
     /// The `name` of the problem, where it may not.
-    problem: String,
+    pub(crate) problem: String,
 }
 
 impl Question {
@@ -131,7 +131,7 @@ impl Question {
 }
 
 impl Told {
-    fn of_http(answer: &Answer) -> Self {
+    pub(crate) fn of_http(answer: &Answer) -> Self {
         assert_eq!(answer.header("cache-control"), ["no-store"]);
         let vouched = NAMES.iter().flat_map(|name| answer.header(name));
         let problem = answer.json_or_null();
@@ -143,7 +143,7 @@ impl Told {
         }
     }
 
-    fn of_envoy(response: &CheckResponse) -> Self {
+    pub(crate) fn of_envoy(response: &CheckResponse) -> Self {
         let code = response.status.as_ref().unwrap().code;
         match response.http_response.as_ref().unwrap() {
             HttpResponse::OkResponse(ok) => {
@@ -175,17 +175,17 @@ impl Told {
         }
     }
 
-    fn passes(&self, subject: &str, client: &str, scopes: &str, realm: &str) {
+    pub(crate) fn passes(&self, subject: &str, client: &str, scopes: &str, realm: &str) {
         assert_eq!(self.status, 200, "{self:?}");
         assert_eq!(self.vouched, [subject, client, scopes, realm]);
     }
 
-    fn is_no_good_token(&self) {
+    pub(crate) fn is_no_good_token(&self) {
         assert_eq!((self.status, self.problem.as_str()), (401, "CLIENT_AUTH_FAILED"));
         assert_eq!(self.challenge, [INVALID]);
     }
 
-    fn lacks(&self, scopes: &str) {
+    pub(crate) fn lacks(&self, scopes: &str) {
         assert_eq!((self.status, self.problem.as_str()), (403, "SCOPE_DENIED"));
         let challenge = format!(r#"Bearer realm="tessera", error="insufficient_scope", scope="{scopes}""#);
         assert_eq!(self.challenge, [challenge]);
@@ -217,7 +217,7 @@ fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.collect()
 }
 
-fn check_request(said: &[(&str, &str)], headers: &[(&str, &str)]) -> CheckRequest {
+pub(crate) fn check_request(said: &[(&str, &str)], headers: &[(&str, &str)]) -> CheckRequest {
     CheckRequest {
         attributes: Some(AttributeContext {
             request: Some(Request {
@@ -234,11 +234,11 @@ fn check_request(said: &[(&str, &str)], headers: &[(&str, &str)]) -> CheckReques
     }
 }
 
-async fn check(world: &World, request: CheckRequest) -> CheckResponse {
+pub(crate) async fn check(world: &World, request: CheckRequest) -> CheckResponse {
     world.authorization().check(request).await.unwrap().into_inner()
 }
 
-fn ok(response: CheckResponse) -> OkHttpResponse {
+pub(crate) fn ok(response: CheckResponse) -> OkHttpResponse {
     match response.http_response.unwrap() {
         HttpResponse::OkResponse(ok) => ok,
         HttpResponse::DeniedResponse(denied) => panic!("{denied:?}"),
