@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use tessera_core::{Audience, ClientName, Seconds};
 
 use crate::confirm::Consent;
@@ -48,6 +51,11 @@ fn address(text: &str) -> Result<String, std::convert::Infallible> {
     Ok(if text.is_empty() { ADDRESS } else { text }.to_owned())
 }
 
+/// A path; also none at all, as of a variable that is empty.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// How the authority is reached.
 #[derive(Args)]
 pub(crate) struct Connection {
@@ -73,16 +81,39 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) api_key: Option<String>,
-    /// A PEM file with the certificate authority of an https:// address.
+    /// A PEM file with the certificate authority to trust instead of what this system trusts.
     #[arg(
         long,
         global = true,
         env = "TESSERA_CA",
         hide_env_values = true,
+        value_parser = path(),
         value_name = "FILE",
         help_heading = "Connection"
     )]
     pub(crate) ca: Option<PathBuf>,
+    /// A PEM file with the certificate to show to an authority that asks its clients for one.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_CLIENT_CERT",
+        hide_env_values = true,
+        value_parser = path(),
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// A PEM file with the private key of that certificate.
+    #[arg(
+        long,
+        global = true,
+        env = "TESSERA_CLIENT_KEY",
+        hide_env_values = true,
+        value_parser = path(),
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    pub(crate) client_key: Option<PathBuf>,
     /// How long one call may take.
     #[arg(
         long,

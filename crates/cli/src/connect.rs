@@ -1,7 +1,9 @@
 //! Reaching an authority.
 
+mod diagnosis;
+mod tls;
+
 use std::{
-    fs,
     io::{self, Read},
     time::Duration,
 };
@@ -15,8 +17,10 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
+
+pub(crate) use diagnosis::explained;
 
 use crate::{arguments::Connection, failure::Failure, output::notice};
 
@@ -122,7 +126,7 @@ impl Connection {
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20));
         if self.addr.starts_with("https://") {
-            endpoint = endpoint.tls_config(self.tls()?).map_err(wrong)?;
+            endpoint = self.encrypted(endpoint)?;
         }
         self.warn_of_plaintext();
         // The time for a TCP connection is bounded by itself; a handshake may stall after it.
@@ -135,24 +139,12 @@ impl Connection {
             ))
         })?;
         connected.map_err(|error| {
-            Failure::cannot_run(format!(
+            Failure::no_connection(format!(
                 "no authority answers at {}: {} (--addr or TESSERA_ADDR say where it is)",
                 self.addr,
-                root_cause(&error)
+                explained(&error)
             ))
         })
-    }
-
-    fn tls(&self) -> Result<ClientTlsConfig, Failure> {
-        let path = self.ca.as_ref().filter(|path| !path.as_os_str().is_empty());
-        let Some(path) = path else {
-            return Err(Failure::cannot_run(
-                "an https:// address needs the certificate authority to trust: set TESSERA_CA to its PEM file",
-            ));
-        };
-        let pem = fs::read(path)
-            .map_err(|error| Failure::cannot_run(format!("`{}` can't be read: {error}", path.display())))?;
-        Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
     }
 }
 
@@ -168,12 +160,4 @@ pub(crate) fn secret(argument: String) -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::cannot_run(format!("stdin can't be read: {error}")))?;
     Ok(text.trim().to_owned())
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

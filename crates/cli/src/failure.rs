@@ -1,6 +1,6 @@
 //! How a command fails: exit code 1 where it was refused, 2 where it could not run.
 
-use std::{collections::HashMap, fmt::Display, process::ExitCode};
+use std::{collections::HashMap, error::Error, fmt::Display, process::ExitCode};
 
 use serde_json::{Value, json};
 use tessera_policy::Permission;
@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
+    arguments::Connection,
+    connect::explained,
     draw::Refused,
     output::notice,
     terminal::{Paint, visible},
@@ -19,13 +21,15 @@ use crate::{
 pub(crate) struct Failure {
     code: u8,
     wire_code: Option<Code>,
+    /// Whether the transport failed, and not the authority.
+    is_of_connection: bool,
     reason: String,
     message: String,
     hint: Option<&'static str>,
     /// The decision of policy that refused it, by which it is explained.
-    decision: Option<String>,
+    decision: Option<Box<str>>,
     /// The line of a policy that would give the permission that was missing.
-    rule: Option<String>,
+    rule: Option<Box<str>>,
     /// What is wrong in the files of a policy.
     refused: Option<Box<Refused>>,
 }
@@ -36,12 +40,21 @@ impl Failure {
         Self {
             code: 2,
             wire_code: None,
+            is_of_connection: false,
             reason: String::new(),
             message: message.to_string(),
             hint: None,
             decision: None,
             rule: None,
             refused: None,
+        }
+    }
+
+    /// No authority was reached: exit code 2.
+    pub(crate) fn no_connection(message: impl Display) -> Self {
+        Self {
+            is_of_connection: true,
+            ..Self::cannot_run(message)
         }
     }
 
@@ -64,6 +77,18 @@ impl Failure {
             code: 1,
             ..Self::cannot_run(message)
         }
+    }
+
+    /// The same failure, with what is wrong with the connection if there was none and that can be told.
+    pub(crate) async fn diagnosed(mut self, connection: &Connection) -> Self {
+        if self.is_of_connection
+            && let Some(diagnosis) = connection.diagnosis(&self.message).await
+        {
+            self.message = diagnosis;
+            self.wire_code = None;
+            self.hint = None;
+        }
+        self
     }
 
     /// Says what happened on stderr.
@@ -125,8 +150,8 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
         let (reason, decision, rule) = info.map_or_else(Default::default, |mut info| {
-            let decision = info.metadata.remove("decision_id");
-            let rule = missing_rule(&info.reason, &info.metadata);
+            let decision = info.metadata.remove("decision_id").map(String::into_boxed_str);
+            let rule = missing_rule(&info.reason, &info.metadata).map(String::into_boxed_str);
             (info.reason, decision, rule)
         });
         // An answer without a reason comes from the transport, not from an authority.
@@ -142,11 +167,15 @@ impl From<Status> for Failure {
                 1
             },
             wire_code: Some(status.code()),
+            is_of_connection: could_not_run,
             hint: hint(&reason)
                 .or(could_not_run
                     .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
             reason,
-            message: status.message().to_owned(),
+            message: match status.source() {
+                Some(source) if could_not_run => explained(source),
+                _ => status.message().to_owned(),
+            },
             decision,
             rule,
             refused: None,

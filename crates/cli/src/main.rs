@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, Command, Connection, Output},
     failure::Failure,
 };
 
@@ -64,6 +64,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         connection,
         output,
     } = arguments;
+    match dispatch(command, &connection, output).await {
+        Ok(code) => Ok(code),
+        Err(failure) => Err(failure.diagnosed(&connection).await),
+    }
+}
+
+async fn dispatch(command: Command, connection: &Connection, output: Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Dev(dev) => command::dev::run(dev).await?,
         Command::Init(init) => command::init::run(&init, &output).await?,
@@ -71,15 +78,15 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Restored(restored) => command::restored::run(&restored, &output).await?,
         Command::Store { command } => command::store::run(&command, &output).await?,
-        Command::Token { command } => return command::token::run(command, &connection, &output).await,
-        Command::Revoke(revoke) => command::revoke::run(revoke, &connection, &output).await?,
+        Command::Token { command } => return command::token::run(command, connection, &output).await,
+        Command::Revoke(revoke) => command::revoke::run(revoke, connection, &output).await?,
         Command::Subscribers { command } => {
-            command::subscribers::run(command, &connection, &output).await?;
+            command::subscribers::run(command, connection, &output).await?;
         }
-        Command::Watch(watch) => command::watch::run(watch, &connection, &output).await?,
-        Command::Apikey { command } => command::apikey::run(command, &connection, &output).await?,
-        Command::Session { command } => command::session::run(command, &connection, &output).await?,
-        Command::Policy(policy) => return command::policy::run(policy, &connection, output).await,
+        Command::Watch(watch) => command::watch::run(watch, connection, &output).await?,
+        Command::Apikey { command } => command::apikey::run(command, connection, &output).await?,
+        Command::Session { command } => command::session::run(command, connection, &output).await?,
+        Command::Policy(policy) => return command::policy::run(policy, connection, output).await,
         Command::Completions { shell } => command::completions(shell)?,
     }
     Ok(ExitCode::SUCCESS)

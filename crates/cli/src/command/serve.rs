@@ -20,6 +20,9 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         .map(Tls::read)
         .transpose()
         .map_err(Failure::cannot_run)?;
+    for note in tls.iter().flat_map(Tls::notes) {
+        tracing::warn!("{note}");
+    }
     if tls.is_none() && !config.server.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read on the way; set [server.tls]");
     }

@@ -40,6 +40,8 @@ pub(crate) fn tessera() -> Command {
         "TESSERA_ADDR",
         "TESSERA_API_KEY",
         "TESSERA_CA",
+        "TESSERA_CLIENT_CERT",
+        "TESSERA_CLIENT_KEY",
         "TESSERA_SERVER_KEY",
         "RUST_LOG",
     ] {
@@ -127,7 +129,11 @@ impl Authority {
 
     /// `tessera serve` with `[policy] watch = false`: a change waits in the folder.
     pub(crate) fn serve() -> Self {
-        let folder = policies();
+        Self::serve_in(policies(), "http", "")
+    }
+
+    /// The same in a folder, with more settings; `scheme` is how it is reached.
+    pub(crate) fn serve_in(folder: tempfile::TempDir, scheme: &str, settings: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -137,7 +143,8 @@ impl Authority {
         let config = example
             .replace("\"127.0.0.1:7600\"", &format!("\"127.0.0.1:{port}\""))
             .replace("\"127.0.0.1:7601\"", "\"127.0.0.1:0\"")
-            .replace("watch = true", "watch = false");
+            .replace("watch = true", "watch = false")
+            + settings;
         assert!(config.contains("watch = false"));
         let path = folder.path().join("tessera.toml");
         fs::write(&path, config).unwrap();
@@ -170,9 +177,14 @@ impl Authority {
         Self {
             folder,
             child,
-            address: format!("http://127.0.0.1:{port}"),
+            address: format!("{scheme}://localhost:{port}"),
             key: text(&made.stdout).trim().to_owned(),
         }
+    }
+
+    /// Where it is reached.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,0 +1,130 @@
+//! What is wrong with a connection, where the transport says little of it.
+
+use std::{error::Error, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::arguments::Connection;
+
+/// How long a port may take to show what it speaks.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(1);
+/// How HTTP/2 begins, with an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// How a TLS alert begins, which is what a TLS port answers to that.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
+/// What a connection that was closed by the other side is called.
+const CLOSED: [&str; 4] = [
+    "connection closed",
+    "channel closed",
+    "Broken pipe",
+    "reset by peer",
+];
+
+/// What the texts of rustls mean; the first that fits.
+const MEANINGS: [(&str, &str); 11] = [
+    (
+        "CaUsedAsEndEntity",
+        "the authority's certificate is a certificate authority's own, as `openssl req -x509` makes it: give the server \
+         one with `basicConstraints=critical,CA:FALSE`",
+    ),
+    (
+        "UnknownIssuer",
+        "the authority's certificate is of nobody whom this system trusts: set --ca or TESSERA_CA to a PEM file with the \
+         certificate authority that issued it",
+    ),
+    (
+        "NotValidForName",
+        "the authority's certificate is for another name than that of the address",
+    ),
+    (
+        "NotValidYet",
+        "the authority's certificate is not valid yet, or the clock of this machine is late",
+    ),
+    (
+        "Expired",
+        "the authority's certificate has expired, or the clock of this machine is fast",
+    ),
+    ("BadEncoding", "the authority's certificate can't be read"),
+    (
+        "CertificateRequired",
+        "the authority wants a client certificate: set --client-cert and --client-key",
+    ),
+    (
+        "InvalidContentType",
+        "the port does not speak TLS: use an http:// address, or set [server.tls] at the authority",
+    ),
+    (
+        "HandshakeFailure",
+        "the authority refuses the handshake: it may want a client certificate (--client-cert and --client-key)",
+    ),
+    (
+        "ProtocolVersion",
+        "the authority speaks no TLS version that is spoken here",
+    ),
+    (
+        "received fatal alert",
+        "the authority does not accept the client certificate",
+    ),
+];
+
+/// What a transport says, and what that means.
+pub(crate) fn explained(error: &dyn Error) -> String {
+    let (mut texts, mut cause) = (error.to_string(), error);
+    // The debug form names the kind, which the text of some errors leaves out.
+    while let Some(next) = cause.source() {
+        texts = format!("{texts} {next} {next:?}");
+        cause = next;
+    }
+    let meaning = MEANINGS.iter().find(|(mark, _)| texts.contains(mark));
+    match meaning {
+        Some((_, meaning)) => (*meaning).to_owned(),
+        None => cause.to_string(),
+    }
+}
+
+impl Connection {
+    /// What is wrong where calls fail with `error`, as far as that can be told.
+    pub(crate) async fn diagnosis(&self, error: &str) -> Option<String> {
+        match self.addr.strip_prefix("http://") {
+            Some(rest) => speaks_tls(rest).await,
+            None if !self.addr.starts_with("https://") => None,
+            // With TLS 1.3 a client is through before the server looks at its certificate, and the alert of the
+            // server may be lost with the connection.
+            None if CLOSED.iter().any(|text| error.contains(text)) => Some(match self.client_cert {
+                None => format!(
+                    "the authority closed the connection ({error}): it may want a client certificate, as --client-cert \
+                     and --client-key name one"
+                ),
+                Some(_) => format!(
+                    "the authority closed the connection ({error}): it may not accept the client certificate"
+                ),
+            }),
+            None => None,
+        }
+    }
+}
+
+/// Whether a port that was taken for plaintext speaks TLS.
+async fn speaks_tls(rest: &str) -> Option<String> {
+    let place = rest.split(['/', '?']).next()?;
+    let port = place.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let place = match port {
+        Some(Ok(_)) => place.to_owned(),
+        _ => format!("{place}:80"),
+    };
+    let answer = timeout(PROBE_TIME_MAX, first_bytes(&place)).await.ok()?.ok()?;
+    (answer == TLS_ALERT).then(|| format!("the port speaks TLS: use https://{rest} as the address"))
+}
+
+async fn first_bytes(place: &str) -> std::io::Result<[u8; 2]> {
+    let mut stream = TcpStream::connect(place).await?;
+    stream.write_all(PREFACE).await?;
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
