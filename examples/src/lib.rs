@@ -1,4 +1,4 @@
-//! What both examples need: settings from the environment, and serving until Ctrl-C.
+//! What all examples need: settings from the environment, and serving until Ctrl-C.
 #![forbid(unsafe_code)]
 
 use std::{

@@ -39,6 +39,6 @@ pub use path::{CalledPath, PathError, PathParameters, PathPattern};
 pub use realm::{OnPolicyLoss, Realm, RealmKind, RealmLimits};
 pub use revocations::Revocations;
 pub use scope::{Scope, ScopeSet};
-pub use scope_template::ScopeTemplate;
+pub use scope_template::{NoScopeError, ScopeFromPath, ScopeTemplate};
 pub use signing_key::{KeyStatus, SigningKey};
 pub use time::{Seconds, Timestamp};

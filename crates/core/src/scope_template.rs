@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     name::NameError,
-    path::{Part, PathParameters},
+    path::{CalledPath, Part, PathError, PathParameters, PathPattern},
     scope::Scope,
 };
 
@@ -73,6 +73,58 @@ impl ScopeTemplate {
     }
 }
 
+/// A scope with parameters, and the pattern of the path that has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeFromPath {
+    path: PathPattern,
+    scope: ScopeTemplate,
+}
+
+/// Why a request has no scope of a [`ScopeFromPath`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoScopeError {
+    /// The path can be read in more than one way.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The path is another one.
+    #[error("the path is not one of `{0}`")]
+    OtherPath(PathPattern),
+    /// What the path says can't be in a scope, so no token has that scope.
+    #[error("no scope can have what the path says: {0}")]
+    Scope(NameError),
+}
+
+impl ScopeFromPath {
+    /// Parses both, such as `/videos/{id}/play` and `videos/{id}:play`.
+    ///
+    /// # Errors
+    /// Fails where either is wrong, or the scope has a parameter that the path does not have.
+    pub fn parse(path: &str, scope: &str) -> Result<Self, NameError> {
+        let path = PathPattern::parse(path)?;
+        let scope = ScopeTemplate::parse(scope)?;
+        let has_all = scope.parameters().all(|name| path.has_parameter(name));
+        if has_all {
+            Ok(Self { path, scope })
+        } else {
+            Err(NameError::shape(
+                "scope",
+                "made with parameters that the path has",
+            ))
+        }
+    }
+
+    /// The scope for a request to `target`, a path perhaps with a query.
+    ///
+    /// # Errors
+    /// Fails where the path does not match, or can be read in more than one way.
+    pub fn scope(&self, target: &str) -> Result<Scope, NoScopeError> {
+        let path = CalledPath::parse(target)?;
+        let parameters = self.path.parameters(&path);
+        let parameters = parameters.ok_or_else(|| NoScopeError::OtherPath(self.path.clone()))?;
+        self.scope.fill(&parameters).map_err(NoScopeError::Scope)
+    }
+}
+
 impl fmt::Display for ScopeTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -88,14 +140,20 @@ impl fmt::Debug for ScopeTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::{CalledPath, PathPattern};
 
     fn filled(path: &str) -> Option<String> {
-        let pattern = PathPattern::parse("/videos/{id}/play").unwrap();
-        let path = CalledPath::parse(path).unwrap();
-        let template = ScopeTemplate::parse("videos/{id}:play").unwrap();
-        let scope = template.fill(&pattern.parameters(&path)?);
-        scope.ok().map(|scope| scope.to_string())
+        let play = ScopeFromPath::parse("/videos/{id}/play", "videos/{id}:play").unwrap();
+        play.scope(path).ok().map(|scope| scope.to_string())
+    }
+
+    #[test]
+    fn a_scope_has_only_parameters_of_its_path() {
+        assert!(ScopeFromPath::parse("/videos/{name}/play", "videos/{id}:play").is_err());
+        assert!(ScopeFromPath::parse("/videos/{id}", "videos:read").is_ok());
+        let play = ScopeFromPath::parse("/videos/{id}", "videos/{id}:play").unwrap();
+        assert!(matches!(play.scope("/videos"), Err(NoScopeError::OtherPath(_))));
+        let dots = play.scope("/videos/..");
+        assert_eq!(dots, Err(NoScopeError::Path(PathError::DotSegment)));
     }
 
     #[test]

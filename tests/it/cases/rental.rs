@@ -1,12 +1,17 @@
 //! A shop rents out films: for each rental a token for one film, for one day.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use tessera_proto::v1::{IssueRequest, IssueResponse, RefreshRequest, revoke_request::Target};
 use tonic::Status;
 
 use super::{Case, ask, ask_as, refusal, refused, seconds, texts, tokens};
 use crate::{
     offline::Verifier,
-    support::{Client, soon},
+    support::{Client, Service, soon},
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -174,4 +179,39 @@ async fn a_film_in_cinemas_is_left_out_and_said_to_be() {
         ..both
     };
     assert_eq!(refusal(&shop, all_or_nothing).await, "SCOPE_DENIED");
+}
+
+/// The example service, which asks for the scope of the film that is called.
+#[tokio::test]
+async fn a_player_plays_what_was_rented() {
+    let case = Case::start("rental").await;
+    let shop = case.service("shop").await;
+    let rented = tokens(&shop, rental(&["videos/v42:play"])).await;
+    let api_key = case.authority.api_key("production");
+    let reach = [
+        ("TESSERA_ADDR", &*case.authority.address),
+        ("TESSERA_API_KEY", &api_key),
+    ];
+    let player = Service::start("player", &reach);
+    let get = |path: &str| get(&player.place.1, path, &rented.access_token);
+    let played = get("/videos/v42/play");
+    assert!(played.ends_with("film v42 for user:ann\n"), "{played}");
+    let other = get("/videos/v43/play");
+    assert!(other.starts_with("HTTP/1.1 403"), "{other}");
+    assert!(other.contains(r#"scope="videos/v43:play""#), "{other}");
+    for path in ["/videos/v43%2f..%2fv42/play", "/videos/v42;a/play"] {
+        let unclear = get(path);
+        assert!(unclear.starts_with("HTTP/1.1 403"), "{path}: {unclear}");
+    }
+}
+
+/// The whole answer of a service at `place` to a request with this token.
+fn get(place: &str, path: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(place.trim_start_matches("http://")).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: player\r\nconnection: close\r\n");
+    let request = format!("{head}authorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -27,7 +27,7 @@ use crate::{Decision, DenyReason, Verifier};
 /// | no bearer token | UNAUTHENTICATED / CLIENT_AUTH_FAILED | 401, `WWW-Authenticate: Bearer` |
 /// | one that is not good, or several | UNAUTHENTICATED / CLIENT_AUTH_FAILED | 401, `error="invalid_token"` |
 /// | one without the scope | PERMISSION_DENIED / SCOPE_DENIED | 403, `error="insufficient_scope"` |
-/// | a path that is not listed | PERMISSION_DENIED / CALL_NOT_ALLOWED | 403 |
+/// | a path that is not listed, or of which no scope can be made | PERMISSION_DENIED / CALL_NOT_ALLOWED | 403 |
 /// | a good one, but the verifier is stale | UNAVAILABLE / NOT_FRESH_ENOUGH, RetryInfo | 503, `Retry-After` |
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer {
@@ -153,12 +153,13 @@ impl Guard {
         // Those of another layer, further out, are none of this one's.
         parts.extensions.remove::<Claims>();
         bearer::conceal(&mut parts.headers);
-        let requirement = self.requirements.of(parts.uri.path());
-        let Some((scope, mode)) = requirement.ok_or(Refusal::Unlisted)?.of_token() else {
+        let path = parts.uri.path();
+        let requirement = self.requirements.of(path).ok_or(Refusal::Unlisted)?;
+        let Some((scope, mode)) = requirement.of_token(path)? else {
             return Ok(());
         };
         let token = bearer::token(&parts.headers)?;
-        match self.verifier.verify_with(token, scope, mode).await {
+        match self.verifier.verify_with(token, scope.as_deref(), mode).await {
             Decision::Allow(claims) => {
                 parts.extensions.insert(Claims(claims));
                 Ok(())

@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     NoScope(Scope),
     /// Nobody has said what a request to this path needs.
     Unlisted,
+    /// No scope can be made of the path; why is for the log only.
+    Unclear(String),
     /// The verifier is stale.
     Stale {
         /// By how much; none: it has never been fresh.
@@ -39,7 +41,9 @@ impl Refusal {
     pub(super) fn log(&self, path: &str) {
         match self {
             Self::NoToken => tracing::debug!(path, "refused: {self}"),
-            Self::NoGoodToken(_) | Self::NoScope(_) => tracing::info!(path, "refused: {self}"),
+            Self::NoGoodToken(_) | Self::NoScope(_) | Self::Unclear(_) => {
+                tracing::info!(path, "refused: {self}")
+            }
             Self::Unlisted | Self::Stale { .. } => tracing::warn!(path, "refused: {self}"),
         }
     }
@@ -65,7 +69,7 @@ impl Refusal {
                 Reason::ScopeDenied,
                 "the access token lacks a scope",
             ),
-            Self::Unlisted => (
+            Self::Unlisted | Self::Unclear(_) => (
                 Code::PermissionDenied,
                 Reason::CallNotAllowed,
                 "nobody may call this",
@@ -107,7 +111,7 @@ impl Refusal {
                     r#"Bearer realm="tessera", error="insufficient_scope", scope="{scope}""#
                 )),
             ),
-            Self::Unlisted => (StatusCode::FORBIDDEN, None),
+            Self::Unlisted | Self::Unclear(_) => (StatusCode::FORBIDDEN, None),
             Self::Stale { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some((RETRY_AFTER, HeaderValue::from(RETRY_DELAY.as_secs()))),
@@ -127,6 +131,7 @@ impl fmt::Display for Refusal {
             Self::NoGoodToken(why) => f.write_str(why),
             Self::NoScope(scope) => write!(f, "the token does not have, or no longer has, `{scope}`"),
             Self::Unlisted => f.write_str("no requirement is listed for this path"),
+            Self::Unclear(why) => f.write_str(why),
             Self::Stale { behind: None } => f.write_str("the verifier has not been ready yet"),
             Self::Stale { behind: Some(behind) } => {
                 write!(f, "the verifier is {behind:?} behind, which is too much")

@@ -1,9 +1,10 @@
 //! What a request must bring.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
-use tessera_core::Scope;
+use tessera_core::{NameError, Scope, ScopeFromPath};
 
+use super::refusal::Refusal;
 use crate::Mode;
 
 /// What one request must bring, and what is answered while the verifier is stale.
@@ -18,8 +19,18 @@ pub struct Requirement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Needs {
     Nothing,
-    Token(Option<Scope>),
+    Token(Scopes),
 }
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scopes {
+    Any,
+    One(Scope),
+    FromPath(ScopeFromPath),
+}
+
+/// What the token of one request must have: a scope, or none; and the mode.
+pub(super) type OfToken<'a> = (Option<Cow<'a, Scope>>, Mode);
 
 /// What each request must bring, by its path.
 ///
@@ -53,13 +64,38 @@ impl Requirement {
     /// A good token with this scope.
     #[must_use]
     pub fn scope(scope: Scope) -> Self {
-        Self::needing(Needs::Token(Some(scope)))
+        Self::needing(Needs::Token(Scopes::One(scope)))
+    }
+
+    /// A good token with a scope whose parameters are segments of the path that is called: with
+    /// `/videos/{id}/play` and `videos/{id}:play` a request to `/videos/v1/play` needs `videos/v1:play`.
+    ///
+    /// The path is the one that the layer sees: in a router that is nested it begins after what the router is nested
+    /// at. `/*` at the end of a pattern is everything beneath. A request is refused (403) where its path does not
+    /// match, or where services may read it differently: encoded slashes, `..`, `//` and `;`.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use tessera_client::{Requirement, Verifier};
+    ///
+    /// fn router(verifier: &Verifier) -> Result<Router, Box<dyn std::error::Error>> {
+    ///     let path = "/videos/{id}/play";
+    ///     let play = Requirement::scope_from_path(path, "videos/{id}:play")?;
+    ///     Ok(Router::new().route(path, get("a film").layer(verifier.require(play))))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Fails where the pattern or the scope is wrong, or the scope has a parameter that the path does not have.
+    pub fn scope_from_path(path: &str, scope: &str) -> Result<Self, NameError> {
+        let scope = ScopeFromPath::parse(path, scope)?;
+        Ok(Self::needing(Needs::Token(Scopes::FromPath(scope))))
     }
 
     /// A good token, whatever its scopes: the service looks at its claims itself.
     #[must_use]
     pub fn any_token() -> Self {
-        Self::needing(Needs::Token(None))
+        Self::needing(Needs::Token(Scopes::Any))
     }
 
     /// Nothing. Even where a token is sent it is not looked at, and there are no claims.
@@ -82,12 +118,21 @@ impl Requirement {
         }
     }
 
-    /// The scope that the token must have (perhaps none), and the mode; none where no token is needed.
-    pub(super) fn of_token(&self) -> Option<(Option<&Scope>, Mode)> {
-        match &self.needs {
-            Needs::Nothing => None,
-            Needs::Token(scope) => Some((scope.as_ref(), self.mode)),
-        }
+    /// What the token of a request to this path must have; none where no token is needed.
+    pub(super) fn of_token(&self, path: &str) -> Result<Option<OfToken<'_>>, Refusal> {
+        let Needs::Token(scopes) = &self.needs else {
+            return Ok(None);
+        };
+        let scope = match scopes {
+            Scopes::Any => None,
+            Scopes::One(scope) => Some(Cow::Borrowed(scope)),
+            Scopes::FromPath(scope) => {
+                let scope = scope.scope(path);
+                let scope = scope.map_err(|error| Refusal::Unclear(error.to_string()))?;
+                Some(Cow::Owned(scope))
+            }
+        };
+        Ok(Some((scope, self.mode)))
     }
 }
 
@@ -177,7 +222,11 @@ mod tests {
             .method("/shop.v1.Orders/Get", any())
             .service("shop.v1.Stock", any())
             .open("/shop.v1.Stock/Count");
-        let needs_token = |path| listed.of(path).map(|found| found.of_token().is_some());
+        let needs_token = |path| {
+            listed
+                .of(path)
+                .map(|found| found.of_token(path).is_ok_and(|needs| needs.is_some()))
+        };
         assert_eq!(needs_token("/shop.v1.Orders/Get"), Some(true));
         assert_eq!(needs_token("/shop.v1.Stock/Count"), Some(false));
         assert_eq!(needs_token("/shop.v1.Stock/List"), Some(true));

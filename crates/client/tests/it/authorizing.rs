@@ -487,3 +487,42 @@ impl Service<Request<Body>> for OnlyWhenReady {
         std::future::ready(Ok(http::Response::default()))
     }
 }
+
+#[tokio::test]
+async fn a_scope_has_its_parameter_from_the_path() {
+    let world = World::start().await;
+    let verifier = world.verifier().await;
+    let play = Requirement::scope_from_path("/videos/{id}/play", "videos/{id}:play").unwrap();
+    let router = Router::new()
+        .fallback(async || "played")
+        .layer(verifier.require(play));
+    let issued = world.app.issue(IssueRequest {
+        scopes: vec!["videos/v1:play".to_owned()],
+        ..viewer("user:ann")
+    });
+    let issued = issued.await.unwrap();
+    let token = bearer(access(&issued));
+    let ask = async |path: &str| {
+        let (status, headers, _) = get(&router, path, &[&token]).await;
+        let challenge = headers.get(header::WWW_AUTHENTICATE);
+        let challenge = challenge.map(|value| value.to_str().unwrap().to_owned());
+        (status, challenge.unwrap_or_default())
+    };
+    for path in ["/videos/v1/play", "/videos/v1/play/", "/videos/%761/play?t=1"] {
+        assert_eq!(ask(path).await, (StatusCode::OK, String::new()), "{path}");
+    }
+    let (status, challenge) = ask("/videos/v2/play").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(challenge.ends_with(r#"scope="videos/v2:play""#), "{challenge}");
+    for path in [
+        "/videos/v1",
+        "/videos/..%2fv1/play",
+        "/videos/v2/../v1/play",
+        "/videos//play",
+        "/videos/v1;a/play",
+    ] {
+        assert_eq!(ask(path).await, (StatusCode::FORBIDDEN, String::new()), "{path}");
+    }
+    assert!(Requirement::scope_from_path("/videos/{name}", "videos/{id}:play").is_err());
+    assert!(Requirement::scope_from_path("videos", "videos:read").is_err());
+}
