@@ -127,7 +127,10 @@ async fn every_door_that_is_described_is_in_the_table_and_works() {
         .map(|door| (door.good.method.clone(), door.path.to_owned()))
         .collect();
     listed.sort();
-    assert_eq!(described.doors(), listed);
+    let mut found = described.doors();
+    // What follows `/forward-auth` is somebody else's request: `proxied_paths.rs` sends it.
+    found.retain(|(_, path)| path != "/forward-auth/{path}");
+    assert_eq!(found, listed);
     // Otherwise the table would show little: what is refused may be refused for another reason.
     for door in table {
         for over in [Over::Http1, Over::Http2] {

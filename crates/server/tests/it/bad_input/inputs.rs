@@ -31,8 +31,8 @@ fn methods(door: &Door) -> Vec<Row> {
         let told = match method {
             "HEAD" if is_get => Told::Empty(200),
             "HEAD" => Told::Empty(405),
-            // The answer to a browser that asks what it may do: nothing.
-            "OPTIONS" => Told::Empty(200),
+            // The answer to a browser that asks what it may do: nothing. A proxy would take it for a yes.
+            "OPTIONS" if !matches!(door.kind, Kind::Proxy) => Told::Empty(200),
             _ => Told::Problem(405, "METHOD_NOT_ALLOWED"),
         };
         row(method, door.good.method(method), told)
