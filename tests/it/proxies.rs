@@ -19,7 +19,7 @@ use tessera_proto::v1::{IssueRequest, revoke_request::Target};
 
 use crate::{
     peers::Peers,
-    support::{Authority, PATIENCE, access, root, viewer},
+    support::{Authority, PATIENCE, access, copy_folder, root, viewer},
 };
 
 /// How a proxy is started with a configuration and a folder of its own.
@@ -29,12 +29,7 @@ type Start = fn(&Peers, &Path, &Path) -> Command;
 #[ignore = "needs peers: docs/peers.md"]
 async fn envoy_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "envoy.yaml", |peers, config, _| {
-        let mut envoy = peers.tool("envoy");
-        envoy.args(["--disable-hot-restart", "--concurrency", "1"]);
-        envoy.args(["--log-level", "warn", "--config-path"]).arg(config);
-        envoy
-    });
+    let guarded = Guarded::start(&peers, "envoy.yaml", envoy);
     guarded.passes_and_refuses(403).await;
     guarded.closes_without_the_authority(Some(503), 503).await;
 }
@@ -43,18 +38,7 @@ async fn envoy_lets_through_what_the_authority_lets_through() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn nginx_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "nginx.conf", |_, config, folder| {
-        let mut nginx = Command::new("nginx");
-        // Debian has it where only administrators look.
-        let path = std::env::var("PATH").unwrap_or_default();
-        nginx.env("PATH", format!("{path}:/usr/sbin"));
-        nginx.arg("-c").arg(config).arg("-p").arg(folder).arg("-g");
-        nginx.arg(format!(
-            "daemon off; master_process off; error_log stderr; pid {};",
-            folder.join("nginx.pid").display()
-        ));
-        nginx
-    });
+    let guarded = Guarded::start(&peers, "nginx.conf", nginx);
     guarded.passes_and_refuses(503).await;
     guarded.closes_without_the_authority(Some(503), 503).await;
 }
@@ -96,6 +80,82 @@ async fn traefik_lets_through_what_the_authority_lets_through() {
     guarded.closes_without_the_authority(None, 500).await;
 }
 
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn envoy_asks_over_http_and_the_policy_says_what_paths_need() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::by_routes(&peers, "envoy-http.yaml", envoy);
+    guarded.passes_and_refuses(403).await;
+    guarded.plays_what_the_token_is_for().await;
+    guarded.closes_without_the_authority(Some(503), 503).await;
+}
+
+/// gRPC without `context_extensions`, as a mesh has it that can't say anything of a route.
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn envoy_says_no_scope_and_the_policy_says_what_paths_need() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::by_routes(&peers, "envoy.yaml", |peers, config, folder| {
+        let text = fs::read_to_string(config).unwrap();
+        let start = text.find("                        - match:").unwrap();
+        let end = text.find("  clusters:").unwrap();
+        let everything = "                        - match: { prefix: / }\n                          route: { cluster: videos }\n";
+        fs::write(config, format!("{}{everything}{}", &text[..start], &text[end..])).unwrap();
+        envoy(peers, config, folder)
+    });
+    guarded.passes_and_refuses(403).await;
+    guarded.plays_what_the_token_is_for().await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn nginx_says_no_scope_and_the_policy_says_what_paths_need() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::by_routes(&peers, "nginx-routes.conf", nginx);
+    guarded.passes_and_refuses(403).await;
+    guarded.plays_what_the_token_is_for().await;
+    guarded.closes_without_the_authority(Some(503), 503).await;
+}
+
+fn envoy(peers: &Peers, config: &Path, _: &Path) -> Command {
+    let mut envoy = peers.tool("envoy");
+    envoy.args(["--disable-hot-restart", "--concurrency", "1"]);
+    envoy.args(["--log-level", "warn", "--config-path"]).arg(config);
+    envoy
+}
+
+fn nginx(_: &Peers, config: &Path, folder: &Path) -> Command {
+    let mut nginx = Command::new("nginx");
+    // Debian has it where only administrators look.
+    let path = std::env::var("PATH").unwrap_or_default();
+    nginx.env("PATH", format!("{path}:/usr/sbin"));
+    nginx.arg("-c").arg(config).arg("-p").arg(folder).arg("-g");
+    nginx.arg(format!(
+        "daemon off; master_process off; error_log stderr; pid {};",
+        folder.join("nginx.pid").display()
+    ));
+    nginx
+}
+
+/// The usual policy with films that can be played, and the routes that the documents show.
+fn policy_with_routes() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    copy_folder(&root().join("policies"), folder.path());
+    let catalogue = folder.path().join("catalogue.toml");
+    let more = "[scopes]\n\"videos/{id}:play\" = \"play one video\"\n";
+    let content = fs::read_to_string(&catalogue).unwrap();
+    fs::write(&catalogue, content.replacen("[scopes]\n", more, 1)).unwrap();
+    let rules = folder.path().join("policy.csv");
+    let more = "\np, role:viewer, *, videos/*, play, allow\n";
+    fs::write(&rules, fs::read_to_string(&rules).unwrap() + more).unwrap();
+    fs::copy(
+        root().join("docs/proxies/routes.toml"),
+        folder.path().join("routes.toml"),
+    )
+    .unwrap();
+    folder
+}
+
 fn scoped(subject: &str, role: &str, scopes: &[&str]) -> IssueRequest {
     IssueRequest {
         roles: vec![role.to_owned()],
@@ -113,7 +173,17 @@ struct Guarded {
 
 impl Guarded {
     fn start(peers: &Peers, config: &str, start: Start) -> Self {
-        let authority = Authority::dev(&[]);
+        Self::behind(Authority::dev(&[]), peers, config, start)
+    }
+
+    /// On a policy with routes.
+    fn by_routes(peers: &Peers, config: &str, start: Start) -> Self {
+        let policy = policy_with_routes();
+        let authority = Authority::dev(&["--policy", policy.path().to_str().unwrap()]);
+        Self::behind(authority, peers, config, start)
+    }
+
+    fn behind(authority: Authority, peers: &Peers, config: &str, start: Start) -> Self {
         let service = Service::start();
         let port = authority.address.rsplit(':').next().unwrap().to_owned();
         let ports = [("7600", port), ("9000", service.address.port().to_string())];
@@ -183,6 +253,46 @@ impl Guarded {
         client.revoke(Target::FamilyId(ann.family_id)).await.unwrap();
         self.ask("GET /videos", &[("authorization", &reader)])
             .refused(401, invalid);
+    }
+
+    /// The scope has its parameter from the path, with every method, and whatever the client adds.
+    async fn plays_what_the_token_is_for(&self) {
+        let client = self.authority.client("production").await;
+        let ann = client.issue(scoped("user:ann", "role:viewer", &["videos/v1:play"]));
+        let token = format!("Bearer {}", access(ann.await.unwrap().tokens.as_ref()));
+        let with = [
+            ("authorization", token.as_str()),
+            ("x-original-uri", "/health"),
+            ("x-original-method", "GET"),
+        ];
+        for line in [
+            "GET /videos/v1/play?t=1&scope=any",
+            "POST /videos/%761/play",
+            "OPTIONS /videos/v1/play",
+        ] {
+            self.ask(line, &with[..1])
+                .reached_as("user:ann", "videos/v1:play");
+        }
+        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", scope="videos/v2:play""#;
+        self.ask("GET /videos/v2/play", &with[..1]).refused(403, lacking);
+        self.ask("OPTIONS /videos/v2/play", &with[..1])
+            .refused(403, lacking);
+        for line in [
+            "GET /videos/v1/play/..%2f..%2fv2/play",
+            "GET /videos/v2%2fplay",
+            "GET /videos/%252e%252e/play",
+            "GET /health;/../videos/v2/play",
+            "GET /videos/v2;a/play",
+        ] {
+            let unclear = self.ask(line, &with[..1]);
+            assert!(
+                matches!(unclear.status, 400 | 403) && !unclear.reached,
+                "{line}: {unclear:?}"
+            );
+        }
+        // What a client says of its own path is not believed.
+        let said = self.ask("GET /videos/v2/play", &with);
+        assert!(said.status != 200 && !said.reached, "{said:?}");
     }
 
     fn no_claim_of_a_client_survives(&self, reader: &str) {
