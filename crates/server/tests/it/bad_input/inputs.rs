@@ -60,11 +60,13 @@ fn paths(door: &Door) -> Vec<Row> {
         format!("{path}%20"),
     ];
     let rows = others.into_iter().map(|other| {
-        row(
-            other.clone(),
-            door.good.target(other),
-            Told::Problem(404, "NOT_FOUND"),
-        )
+        let told = if matches!(door.kind, Kind::Proxy) && other.starts_with(&format!("{path}/")) {
+            // It is asked about what follows, of which nobody has said anything.
+            Told::Problem(403, "CALL_NOT_ALLOWED")
+        } else {
+            Told::Problem(404, "NOT_FOUND")
+        };
+        row(other.clone(), door.good.target(other), told)
     });
     rows.collect()
 }
