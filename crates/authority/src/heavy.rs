@@ -10,12 +10,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use tessera_core::{ClientName, RealmName};
 use tessera_policy::{Stopped, Work};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{Principal, error::Unavailable};
 
@@ -25,6 +26,8 @@ const RUNNING_MAX: usize = 2;
 const OF_ONE_CLIENT_MAX: usize = 8;
 /// How many calls of all clients may run or wait.
 const OF_ALL_MAX: usize = 64;
+/// How much less the scheduler gives to heavy work where calls want the processor, too.
+const NICE: i32 = 15;
 /// How long one call's work may take, whatever its deadline.
 const BUDGET: Duration = Duration::from_secs(60);
 /// How long the authority's own reading of its policy may take.
@@ -102,6 +105,13 @@ impl Heavy {
     }
 }
 
+/// Lets the threads that answer calls go first. Where the system does not allow it, they share.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "heavy work runs at the priority of calls");
+    }
+}
+
 /// The one call of a client that is under way, until it is dropped.
 pub(crate) struct Turn {
     _turn: OwnedMutexGuard<()>,
@@ -174,9 +184,21 @@ impl Entered {
         work: impl FnOnce(&Work) -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
         let running = self.start();
-        let ran = tokio::task::spawn_blocking(move || work(running.work())).await;
+        let (answer, answered) = oneshot::channel();
+        // A thread of its own: its priority can't be raised again.
+        let started = thread::Builder::new()
+            .name("tessera-heavy".to_owned())
+            .spawn(move || {
+                give_way();
+                // Nobody listens where the caller has left.
+                let _ = answer.send(work(running.work()));
+            });
+        started.map_err(|error| {
+            tracing::error!(%error, "no thread for work on a policy");
+            Unavailable::Overloaded
+        })?;
         // What a panic says may repeat the files.
-        ran.map_err(|_| {
+        answered.await.map_err(|_| {
             tracing::error!("work on a policy panicked");
             Unavailable::Defect("work on a policy panicked")
         })

@@ -262,8 +262,15 @@ impl Edge {
 
 impl Caller {
     /// The call is found to cost more than was counted when it began.
-    pub(crate) fn spend(&self, cost: u32) -> Result<(), Status> {
-        self.exchange.client().map_or(Ok(()), |client| client.spend(cost))
+    pub(crate) async fn spend(&self, cost: u32) -> Result<(), Status> {
+        let Some(client) = self.exchange.client() else {
+            return Ok(());
+        };
+        let spent = client.spend(cost);
+        if spent.is_err() {
+            client.hold_back(self.exchange.time_left()).await;
+        }
+        spent
     }
 
     /// Waits for the client's turn to count sessions. It is held while what this gives is.

@@ -53,8 +53,11 @@ struct Known {
 /// One client in one realm.
 pub(crate) struct Client {
     calls: Option<DefaultDirectRateLimiter>,
+    /// What one call counts for at most: what costs more than a burst would never fit.
+    calls_burst: u32,
     /// In KiB.
     disk: Option<DefaultDirectRateLimiter>,
+    disk_burst: u32,
     at_work: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
     counting: Arc<Semaphore>,
@@ -158,6 +161,12 @@ impl Clients {
 impl Client {
     fn new(limits: &ClientLimits) -> Self {
         Self {
+            calls_burst: limits
+                .calls_per_second
+                .map_or(u32::MAX, |rate| rate.saturating_mul(TWO).get()),
+            disk_burst: limits
+                .disk_mib_per_hour
+                .map_or(u32::MAX, |rate| disk_burst(rate).get()),
             calls: limits.calls_per_second.map(|rate| {
                 let burst = rate.saturating_mul(TWO);
                 RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
@@ -180,12 +189,12 @@ impl Client {
 
     /// Counts a call, or the part of one that is found to cost more.
     pub(crate) fn spend(&self, cost: u32) -> Result<(), Status> {
-        spend(self.calls.as_ref(), cost).map_err(status::rate_limited)
+        spend(self.calls.as_ref(), cost.min(self.calls_burst)).map_err(status::rate_limited)
     }
 
     /// Counts what a call is about to write.
     pub(crate) fn write(&self, kib: u32) -> Result<(), Status> {
-        spend(self.disk.as_ref(), kib).map_err(status::disk_quota_used)
+        spend(self.disk.as_ref(), kib.min(self.disk_burst)).map_err(status::disk_quota_used)
     }
 
     /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a
@@ -286,7 +295,7 @@ fn spend(limiter: Option<&DefaultDirectRateLimiter>, cost: u32) -> Result<(), Du
     match limiter.check_n(cost) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
-        // It costs more than a burst: such a call is one that never fits.
+        // It costs more than a burst, which its callers leave out.
         Err(_) => Err(Duration::from_secs(60)),
     }
 }
@@ -313,7 +322,12 @@ mod tests {
         client.spend(5).unwrap();
         assert!(client.spend(1).is_err());
         client.spend(0).unwrap();
-        assert!(Client::new(&limits()).spend(21).is_err(), "more than a burst");
+        let client = Client::new(&limits());
+        client.spend(500).unwrap();
+        assert!(
+            client.spend(1).is_err(),
+            "what is dearer than a burst takes all of it"
+        );
     }
 
     #[tokio::test(start_paused = true)]

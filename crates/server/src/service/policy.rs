@@ -59,6 +59,11 @@ impl PolicyService for Policies {
     async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
+                let bytes: usize = wire.files.iter().map(|file| file.content.len()).sum();
+                // A kilobyte takes about as long as two calls.
+                caller
+                    .spend(u32::try_from(bytes / 512).unwrap_or(u32::MAX))
+                    .await?;
                 let files = convert::policy_files(wire);
                 let plan = self.0.authority.plan_policy(&caller.principal, files).await;
                 let plan = plan.map_err(IntoStatus::into_status)?;
