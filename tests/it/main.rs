@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and has no users"
 )]
 
+mod api_reference;
 mod architecture;
 mod cases;
 mod clocks;
