@@ -190,8 +190,10 @@ impl Entered {
             .name("tessera-heavy".to_owned())
             .spawn(move || {
                 give_way();
+                let worked = work(running.work());
+                drop(running);
                 // Nobody listens where the caller has left.
-                let _ = answer.send(work(running.work()));
+                let _ = answer.send(worked);
             });
         started.map_err(|error| {
             tracing::error!(%error, "no thread for work on a policy");

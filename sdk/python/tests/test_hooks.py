@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote
 
 import grpc
 
@@ -196,9 +197,11 @@ def _required(scope: asgi.Scope) -> asgi.Require | None:
 
 
 class Asgi(Hooks):
-    def get(self, path: str, *headers: str, kind: str = "http") -> tuple[int, dict[str, str], Any]:
+    def get(
+        self, path: str, *headers: str, kind: str = "http", require: asgi.Require | None = None
+    ) -> tuple[int, dict[str, str], Any]:
         """What the application sends, as an ASGI server sees it."""
-        application = asgi.TokenMiddleware(_application, self.verifier, _required)
+        application = asgi.TokenMiddleware(_application, self.verifier, require or _required)
         encoded = [(b"authorization", header.encode()) for header in headers]
         sent: list[Any] = []
 
@@ -208,7 +211,8 @@ class Asgi(Hooks):
         async def send(message: Any) -> None:
             sent.append(message)
 
-        asyncio.run(application({"type": kind, "path": path, "headers": encoded}, receive, send))
+        scope = {"type": kind, "path": unquote(path), "raw_path": path.encode(), "headers": encoded}
+        asyncio.run(application(scope, receive, send))
         if kind == "websocket":
             return sent[0]["code"], {}, sent[0]["type"]
         answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -236,6 +240,25 @@ class Asgi(Hooks):
         self.assertEqual((status, headers["retry-after"]), (503, "1"))
         self.assertEqual(self.get("/ask", bearer)[0], 503, "the authority does not answer")
         self.assertEqual(self.get("/", bearer, kind="websocket")[0], 1013)
+
+    def test_a_scope_has_its_parameter_from_the_path(self) -> None:
+        require = asgi.Require("{kind}:read", path="/{kind}/{id}")
+        bearer = f"Bearer {self.token}"
+
+        def get(path: str) -> tuple[int, dict[str, str], Any]:
+            return self.get(path, bearer, require=require)
+
+        for path in ("/videos/1", "/videos/1/", "/%76ideos/a%20b"):
+            self.assertEqual(get(path)[0], 200, path)
+        status, headers, _ = get("/films/1")
+        challenge = 'Bearer error="insufficient_scope", scope="films:read"'
+        self.assertEqual((status, headers["www-authenticate"]), (403, challenge))
+        for path in ("/videos", "/films/..%2fvideos", "/films/../videos/1", "/videos;a/1", "/vi%C3%BC/1", "/a b/1"):
+            status, headers, body = get(path)
+            self.assertEqual((status, body), (403, {"error": "forbidden"}), path)
+            self.assertNotIn("www-authenticate", headers)
+        with self.assertRaises(ValueError):
+            asgi.Require("videos/{id}:play", path="/videos/{name}")
 
     def test_a_revoked_token_is_refused(self) -> None:
         self.revoke(token=self.token)

@@ -42,6 +42,10 @@ class Http(Served):
         @app.put("/videos", dependencies=[fastapi.Depends(requires("videos:write"))])
         async def write() -> None: ...
 
+        @app.get("/{kind}/{id}/play")
+        async def play(kind: str, claims: Annotated[tessera.Claims, fastapi.Depends(requires("{kind}:read"))]) -> str:
+            return f"{kind} for {claims.subject}"
+
         @app.get("/health")
         async def health() -> str:
             return "good"
@@ -75,6 +79,15 @@ class Http(Served):
     def get(self, token: str | None = None, path: str = "/videos", method: str = "GET") -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}
         return httpx.request(method, self.url + path, headers=headers)
+
+    def test_a_scope_has_its_parameter_from_the_route(self) -> None:
+        token = self.issue().tokens.access_token
+        played = self.get(token, "/videos/1/play")
+        self.assertEqual((played.status_code, played.json()), (200, "videos for user:ann"))
+        other = self.get(token, "/films/1/play")
+        challenge = 'Bearer error="insufficient_scope", scope="films:read"'
+        self.assertEqual((other.status_code, other.headers["www-authenticate"]), (403, challenge))
+        self.assertEqual(self.get(token, "/a%20b/1/play").status_code, 403)
 
     def test_a_route_needs_a_good_token_with_its_scope(self) -> None:
         self.assertEqual(self.get(self.token).json(), "user:ann")

@@ -11,7 +11,7 @@ from typing import Any, cast
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fake import SigningKey
-from tessera import claims, paseto, wire
+from tessera import claims, paseto, path_scope, wire
 from tessera.connection import Connection
 from tessera.revocations import Kind, Revocation, Revocations
 from tessera.session import End, Following, Session
@@ -180,3 +180,38 @@ class Revoked(unittest.TestCase):
         self.assertTrue(self.revocations.revokes(decoded(rev=8), "k"))
         self.revocations.forget_before(T0 + timedelta(seconds=201))
         self.assertEqual(len(self.revocations), 0)
+
+
+class Paths(unittest.TestCase):
+    def test_a_path_is_matched_whatever_its_spelling(self) -> None:
+        for pattern, path, found in [
+            ("/videos/{id}", "/videos/v1?a=/../b", {"id": "v1"}),
+            ("/videos/{id}", "/%76ideos/v%31/", {"id": "v1"}),
+            ("/", "/", {}),
+            ("/*", "/a/b", {}),
+            ("/files/*", "/files", {}),
+            ("/100%/{id}".replace("%", "x"), "/100x/a%25", {"id": "a%"}),
+        ]:
+            self.assertEqual(path_scope.PathPattern(pattern).parameters(path), found, path)
+
+    def test_what_services_may_read_differently_is_refused(self) -> None:
+        unclear = "* videos http://h/v // //videos /videos//v1 /videos// /videos/. /videos/../a /v/%2e%2E/a /v%2fv1"
+        unclear += " /v%5Cv1 /v\\v1 /v;a=b/v1 /v/..;/a /v/%3b /v#a /v/% /v/%2 /v/%zz /v/%252e /v/%ff /v/%00 /v/%0a /vidéos"
+        for path in [*unclear.split(" "), "", "/a b", "/" + "a" * 9000]:
+            with self.assertRaises(path_scope.PathError, msg=path):
+                path_scope.called(path)
+
+    def test_what_would_match_something_else_is_no_pattern(self) -> None:
+        wrong = "videos /videos/ // /a//b /*/ /a* /*/a /a/{id /{} /{a}b /{a}/{a} /. /a/.. /a%20b /a?b /a#b /a;b /{a-b}"
+        for pattern in [*wrong.split(" "), ""]:
+            with self.assertRaises(ValueError, msg=pattern):
+                path_scope.PathPattern(pattern)
+        for scope in ("videos", "videos/{id}", "videos/{id}:", "videos/a{id}:play", "videos:{action}", "videos/{}:x", ""):
+            with self.assertRaises(ValueError, msg=scope):
+                path_scope.parameters_of(scope)
+
+    def test_a_value_is_one_segment_of_a_scope(self) -> None:
+        self.assertEqual(path_scope.fill("videos/{id}:play", {"id": "a:b"}), "videos/a:b:play")
+        for value in ("", "a/b", "..", "*", "a b", "ü", "{id}"):
+            with self.assertRaises(path_scope.PathError, msg=value):
+                path_scope.fill("videos/{id}:play", {"id": value})

@@ -3,7 +3,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import type { Claims } from './claims.js'
-import { type Refusal, type Requirement, admit, isRefusal, logRefusal } from './refusal.js'
+import { PathError, ScopeFromPath, fill, parametersOf } from './path-scope.js'
+import { type Refusal, type Requirement, admit, isRefusal, logRefusal, unclear } from './refusal.js'
 import type { Verifier } from './verifier.js'
 
 /** As Express and Connect call it; with node:http, `next` is what goes on. */
@@ -26,9 +27,22 @@ export function claimsOf(request: IncomingMessage): Claims {
 
 /** Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. The log says why. */
 export function requireToken(verifier: Verifier, requirement: Requirement = {}): Middleware {
+  const scopeOf = scopeByRequest(requirement)
+  const guard = async (request: IncomingMessage): Promise<Claims | Refusal> => {
+    let scope
+    try {
+      scope = scopeOf(request)
+    } catch (error) {
+      if (error instanceof PathError) {
+        return unclear(error.message)
+      }
+      throw error
+    }
+    return admit(verifier, request.headersDistinct['authorization'] ?? [], { ...requirement, scope })
+  }
   return (request, response, next) => {
     // What `next` throws is its own affair: it must not be called a second time for it.
-    admit(verifier, request.headersDistinct['authorization'] ?? [], requirement).then((admitted) => {
+    guard(request).then((admitted) => {
       if (isRefusal(admitted)) {
         logRefusal(admitted, request.url?.split('?')[0] ?? '')
         refuse(response, admitted)
@@ -38,6 +52,25 @@ export function requireToken(verifier: Verifier, requirement: Requirement = {}):
       }
     }, next)
   }
+}
+
+/** The scope that a request needs. */
+function scopeByRequest({ scope, path }: Requirement): (request: IncomingMessage) => string | undefined {
+  if (path !== undefined) {
+    const fromPath = new ScopeFromPath(path, scope ?? '')
+    // Express takes off `url` what a router is mounted at.
+    return (request) => fromPath.of((request as Routed).originalUrl ?? request.url ?? '')
+  }
+  if (scope === undefined || !scope.includes('{') || parametersOf(scope).length === 0) {
+    return () => scope
+  }
+  return (request) => fill(scope, (request as Routed).params ?? {})
+}
+
+/** What Express adds to a request. */
+interface Routed extends IncomingMessage {
+  originalUrl?: string
+  params?: Record<string, unknown>
 }
 
 /** An answer of RFC 6750, which says no more of a token than that it is not good. */

@@ -13,8 +13,13 @@ const RETRY_AFTER_SECONDS = 1
 
 /** What a request needs beyond a good token. */
 export interface Requirement {
-  /** The scope that the token must have. */
+  /**
+   * The scope that the token must have. Over HTTP it may have parameters, `videos/{id}:play`: they are parameters of the
+   * route with Express, or else segments of `path`.
+   */
   scope?: string
+  /** The pattern of the path that has the scope's parameters: `/videos/{id}/play`. Over HTTP only. */
+  path?: string
   /** What to do while the verifier is stale. */
   mode?: Mode
 }
@@ -78,6 +83,11 @@ export function unlisted(): Refusal {
     reason: 'CALL_NOT_ALLOWED',
     message: 'nobody may call this',
   }
+}
+
+/** No scope can be made of the path; why is for the log only. */
+export function unclear(why: string): Refusal {
+  return { ...unlisted(), why, level: 'info' }
 }
 
 /** The one bearer token in the `authorization` headers of a request (RFC 6750 §2.1). */

@@ -1,7 +1,7 @@
 /** Servers that accept tokens, and clients that send them. */
 
 import assert from 'node:assert/strict'
-import { createServer } from 'node:http'
+import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, beforeEach, it } from 'node:test'
 
@@ -296,3 +296,39 @@ for (const name of ['Unary', 'Writes', 'Reads', 'Both']) {
     assert.equal(await ask(service, name, new Metadata()), 'user:bob')
   })
 }
+
+it('guards HTTP by the path', async () => {
+  const byPattern = requireToken(verifier, { scope: '{kind}:read', path: '/{kind}/{id}' })
+  const byRoute = requireToken(verifier, { scope: '{kind}:read' })
+  const server = createServer((request, response) => {
+    const guard = request.headers['x-route'] === undefined ? byPattern : byRoute
+    // As Express does it for a route.
+    Object.assign(request, { params: { kind: request.headers['x-route'] } })
+    guard(request, response, () => response.end(claimsOf(request).subject))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  cleanups.then(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const get = (path: string, headers = {}) =>
+    // `fetch` would take dots out of the path.
+    new Promise<[number | undefined, string | undefined]>((resolve, reject) => {
+      const authorization = `Bearer ${token}`
+      const asked = request({ port, host: '127.0.0.1', path, headers: { authorization, ...headers } }, (answer) => {
+        answer.resume()
+        resolve([answer.statusCode, answer.headers['www-authenticate']])
+      })
+      asked.on('error', reject).end()
+    })
+  const lacking = 'Bearer error="insufficient_scope", scope="films:read"'
+  for (const path of ['/videos/1', '/videos/1/?a=b', '/%76ideos/a%20b']) {
+    assert.deepEqual(await get(path), [200, undefined], path)
+  }
+  assert.deepEqual(await get('/films/1'), [403, lacking])
+  for (const path of ['/videos', '/films/..%2fvideos', '/films/../videos/1', '/videos;a/1', '//videos', '/vi%C3%BC/1']) {
+    assert.deepEqual(await get(path), [403, undefined], path)
+  }
+  assert.deepEqual(await get('/any', { 'x-route': 'videos' }), [200, undefined])
+  assert.deepEqual(await get('/any', { 'x-route': 'films' }), [403, lacking])
+  assert.deepEqual(await get('/any', { 'x-route': 'a/b' }), [403, undefined])
+  assert.throws(() => requireToken(verifier, { scope: 'videos/{id}:play', path: '/videos/{name}' }), TypeError)
+})

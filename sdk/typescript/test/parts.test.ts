@@ -6,6 +6,7 @@ import { describe, it } from 'node:test'
 import { type Claims, decodeClaims } from '../src/claims.js'
 import type { RevocationEvent__Output as RevocationEvent } from '../src/generated/tessera/v1/RevocationEvent.js'
 import { isSignedBy, publicKey, takeApart } from '../src/paseto.js'
+import { PathError, ScopeFromPath, called } from '../src/path-scope.js'
 import { type Kind, Revocations } from '../src/revocations.js'
 import { checkRealm } from '../src/session.js'
 import { readStatusDetails } from '../src/status-details.js'
@@ -171,4 +172,27 @@ it('reads the reason in the details of a status, and nothing else', () => {
   assert.deepEqual(readStatusDetails(details.subarray(0, -1)), {})
   const another = Buffer.from(details.toString('latin1').replace('tessera', 'another'), 'latin1')
   assert.deepEqual(readStatusDetails(another), { message: 'scripted' })
+})
+
+it('reads paths in one way or not at all', () => {
+  const unclear = [
+    ...'* videos http://h/v // //videos /videos//v1 /videos// /videos/. /videos/../a /v/%2e%2E/a /v%2fv1'.split(' '),
+    ...'/v%5Cv1 /v\\v1 /v;a=b/v1 /v/..;/a /v/%3b /v#a /v/% /v/%2 /v/%zz /v/%252e /v/%ff /v/%00 /v/%0a /vidéos'.split(' '),
+    '',
+    '/a b',
+    `/${'a'.repeat(9000)}`,
+  ]
+  for (const path of unclear) {
+    assert.throws(() => called(path), PathError, path)
+  }
+  assert.deepEqual(called('/f%C3%BCr/a%20b/100%25/?x=/..'), ['für', 'a b', '100%'])
+  const wrong = 'videos /videos/ // /a//b /*/ /a* /*/a /a/{id /{} /{a}b /{a}/{a} /. /a/.. /a%20b /a?b /a#b /a;b /{a-b}'
+  for (const pattern of [...wrong.split(' '), '']) {
+    assert.throws(() => new ScopeFromPath(pattern, 'videos:read'), TypeError, pattern)
+  }
+  for (const scope of ['videos', 'videos/{id}', 'videos/{id}:', 'videos/a{id}:play', 'videos:{action}', '']) {
+    assert.throws(() => new ScopeFromPath('/{id}', scope), TypeError, scope)
+  }
+  assert.equal(new ScopeFromPath('/files/*', 'videos:read').of('/files'), 'videos:read')
+  assert.equal(new ScopeFromPath('/v/{id}', 'videos/{id}:play').of('/v/a:b'), 'videos/a:b:play')
 })

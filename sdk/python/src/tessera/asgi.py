@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from tessera import refusal
 from tessera.bearer import token_of
 from tessera.claims import Claims
 from tessera.decision import Allow
+from tessera.path_scope import PathError
 from tessera.refusal import Refusal, Require
 from tessera.verifier import Verifier
 
@@ -48,7 +51,12 @@ class TokenMiddleware:
         if require is None:
             await self._app(scope, receive, send)
             return
-        admitted = await admit(self._verifier, authorization(scope), require)
+        try:
+            require = replace(require, scope=require.scope_of(raw_path(scope)), path=None)
+        except PathError as error:
+            admitted: Claims | Refusal = refusal.unclear(str(error))
+        else:
+            admitted = await admit(self._verifier, authorization(scope), require)
         if isinstance(admitted, Claims):
             await self._app({**scope, _CLAIMS: admitted}, receive, send)
         else:
@@ -63,6 +71,12 @@ async def admit(verifier: Verifier, headers: Sequence[str], require: Require) ->
         return token
     decision = await verifier.verify_async(token, require.scope, require.mode)
     return decision.claims if isinstance(decision, Allow) else refusal.of(decision, require.scope)
+
+
+def raw_path(scope: Scope) -> str:
+    """The path as it was sent. Where the server does not say it, the application does not see it either."""
+    raw = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 def authorization(scope: Scope) -> list[str]:

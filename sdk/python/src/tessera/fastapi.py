@@ -8,20 +8,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import HTTPException, WebSocketException, status
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
-from tessera import asgi
+from tessera import asgi, refusal
 from tessera.claims import Claims
 from tessera.decision import FailClosed, Mode
+from tessera.path_scope import PathError, fill, parameters_of
 from tessera.refusal import Refusal, Require
 from tessera.verifier import Verifier
 
 
 class Protect:
     """Makes dependencies: `Depends(requires("videos:read"))` is the claims of a good token with that scope,
-    `Depends(requires())` those of any good token."""
+    `Depends(requires())` those of any good token. A scope may have parameters of the route:
+    `Depends(requires("videos/{id}:play"))` in `@app.get("/videos/{id}/play")`."""
 
     def __init__(self, verifier: Verifier, mode: Mode = FailClosed()) -> None:
         self._verifier = verifier
@@ -39,13 +43,25 @@ class Bearer(HTTPBearer):
         super().__init__(bearerFormat="PASETO", scheme_name="Tessera", auto_error=False)
         self._verifier = verifier
         self._require = require
+        self._has_parameters = "{" in (require.scope or "") and bool(parameters_of(require.scope or ""))
 
     async def __call__(self, connection: HTTPConnection) -> Claims:  # type: ignore[override]
-        admitted = await asgi.admit(self._verifier, connection.headers.getlist("authorization"), self._require)
+        admitted = await self._admit(connection)
         if isinstance(admitted, Claims):
             return admitted
         admitted.log(connection.scope["path"])
         raise _error(admitted, connection.scope["type"])
+
+
+    async def _admit(self, connection: HTTPConnection) -> Claims | Refusal:
+        require = self._require
+        if self._has_parameters:
+            try:
+                # As the route has them: what the function of the route gets is what the token is asked for.
+                require = replace(require, scope=fill(require.scope or "", connection.path_params))
+            except PathError as error:
+                return refusal.unclear(str(error))
+        return await asgi.admit(self._verifier, connection.headers.getlist("authorization"), require)
 
 
 def _error(refused: Refusal, kind: str) -> Exception:

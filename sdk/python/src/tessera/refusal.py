@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from tessera.decision import Decision, Deny, FailClosed, Mode, Stale
+from tessera.path_scope import PathPattern, fill, parameters_of
 
 _log = logging.getLogger("tessera")
 #: When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
@@ -20,11 +21,30 @@ _RETRY_AFTER = 1
 
 @dataclass(frozen=True)
 class Require:
-    """What a request needs: a good token, with this scope unless it is None."""
+    """What a request needs: a good token, with this scope unless it is None.
+
+    A scope may have parameters, `videos/{id}:play`: they are segments of the path, `path="/videos/{id}/play"`, or, in
+    FastAPI, parameters of the route.
+    """
 
     scope: str | None = None
     #: What to do while the verifier is stale.
     mode: Mode = field(default_factory=FailClosed)
+    #: The pattern of the path that has the scope's parameters. Over HTTP only.
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            return
+        missing = parameters_of(self.scope or "") - PathPattern(self.path).names
+        if missing:
+            raise ValueError(f"the path {self.path!r} has no parameter {', '.join(sorted(missing))}")
+
+    def scope_of(self, raw_path: str) -> str | None:
+        """The scope that a request to this path needs. PathError where none can be made of it."""
+        if self.path is None or self.scope is None:
+            return self.scope
+        return fill(self.scope, PathPattern(self.path).parameters(raw_path))
 
     @classmethod
     def of(cls, required: str | Require | None, mode: Mode = FailClosed()) -> Require:
@@ -86,6 +106,12 @@ def unlisted() -> Refusal:
     code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
     why = "no requirement is listed for this method"
     return Refusal(why, logging.WARNING, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
+
+
+def unclear(why: str) -> Refusal:
+    """No scope can be made of the path; why is for the log only."""
+    code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
+    return Refusal(why, logging.INFO, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
 
 
 def of(decision: Decision, required_scope: str | None) -> Refusal:

@@ -1,0 +1,128 @@
+/**
+ * Scopes whose parameters come from the path of a request: `videos/{id}:play`.
+ *
+ * A hook decides by the path, and the service behind it reads the path once more. So what two readers may read
+ * differently is refused, and never guessed.
+ */
+
+const PARAMETER = /^\{([A-Za-z0-9_]+)\}$/
+/** What a parameter may be in a scope: one segment of its resource. */
+const VALUE = /^[A-Za-z0-9._~:@-]+$/
+const ACTION = /^[A-Za-z0-9_-]+$/
+const ENCODED = /%[0-9A-Fa-f]{2}/
+const BAD_PERCENT = /%(?![0-9A-Fa-f]{2})/
+const LENGTH_MAX = 8 * 1024
+
+/** No scope can be made of a path: it is another one, can be read in more than one way, or names what no scope has. */
+export class PathError extends Error {}
+
+/** A scope for each path: what its parameters are is in the path that is called. */
+export class ScopeFromPath {
+  readonly #parts: string[]
+  readonly #hasMore: boolean
+  readonly #scope: string
+
+  /** `path` is a pattern such as `/videos/{id}/play`; `/*` at its end is everything beneath. */
+  constructor(path: string, scope: string) {
+    this.#hasMore = path.endsWith('/*')
+    const plain = this.#hasMore ? path.slice(0, -2) : path
+    this.#parts = plain === '' || plain === '/' ? [] : plain.slice(1).split('/')
+    const names = this.#parts.flatMap((part) => PARAMETER.exec(part)?.[1] ?? [])
+    if (!path.startsWith('/') || new Set(names).size < names.length || !this.#parts.every(isPart)) {
+      throw new TypeError(`not a pattern of paths: ${path}`)
+    }
+    const missing = parametersOf(scope).filter((name) => !names.includes(name))
+    if (missing.length > 0) {
+      throw new TypeError(`the path ${path} has no parameter ${missing.join(', ')}`)
+    }
+    this.#scope = scope
+  }
+
+  /** The scope for a path as it was sent, perhaps with a query. */
+  of(target: string): string {
+    const segments = called(target)
+    const isLong = segments.length > this.#parts.length && !this.#hasMore
+    const found: Record<string, string> = {}
+    const matches = this.#parts.every((part, position) => {
+      const name = PARAMETER.exec(part)?.[1]
+      const segment = segments[position]
+      if (name !== undefined && segment !== undefined) {
+        found[name] = segment
+      }
+      return segment !== undefined && (name !== undefined || part === segment)
+    })
+    if (isLong || !matches) {
+      throw new PathError('the path is another one')
+    }
+    return fill(this.#scope, found)
+  }
+}
+
+/** The names of a scope's parameters; a TypeError where it is no scope even with them filled in. */
+export function parametersOf(scope: string): string[] {
+  const [segments, action] = split(scope)
+  if (!ACTION.test(action) || !segments.every((segment) => PARAMETER.test(segment) || isValue(segment))) {
+    throw new TypeError(`not a scope: ${scope}`)
+  }
+  return segments.flatMap((segment) => PARAMETER.exec(segment)?.[1] ?? [])
+}
+
+/** The scope with these parameters; a PathError where one is missing, or is what no scope can have. */
+export function fill(scope: string, parameters: Record<string, unknown>): string {
+  const [segments, action] = split(scope)
+  const filled = segments.map((segment) => {
+    const name = PARAMETER.exec(segment)?.[1]
+    const value = name === undefined ? segment : Object.hasOwn(parameters, name) ? parameters[name] : undefined
+    if (typeof value !== 'string' || !isValue(value)) {
+      throw new PathError(`no scope can have what the path says for ${segment}`)
+    }
+    return value
+  })
+  return `${filled.join('/')}:${action}`
+}
+
+/** The segments of a path as it was sent, perhaps with a query. One `/` at the end is ignored. */
+export function called(target: string): string[] {
+  const path = target.split('?', 1)[0] ?? ''
+  if (!path.startsWith('/') || path.length > LENGTH_MAX) {
+    throw new PathError('the path does not begin with `/`, or is too long')
+  }
+  if (path === '/') {
+    return []
+  }
+  const inner = path.endsWith('/') ? path.slice(1, -1) : path.slice(1)
+  return inner.split('/').map(readSegment)
+}
+
+function readSegment(raw: string): string {
+  if (!/^[!-~]+$/.test(raw) || BAD_PERCENT.test(raw)) {
+    throw new PathError('the path has an empty segment, a character that may not be there, or a wrong encoding')
+  }
+  let text
+  try {
+    text = decodeURIComponent(raw)
+  } catch {
+    throw new PathError('the path is not UTF-8')
+  }
+  if (isDots(text) || raw.includes('#') || /[/\\;\p{Cc}]/u.test(text) || ENCODED.test(text)) {
+    throw new PathError('the path can be read in more than one way')
+  }
+  return text
+}
+
+function split(scope: string): [string[], string] {
+  const colon = scope.lastIndexOf(':')
+  return [scope.slice(0, Math.max(colon, 0)).split('/'), scope.slice(colon + 1)]
+}
+
+function isPart(part: string): boolean {
+  return PARAMETER.test(part) || (part !== '' && !isDots(part) && !/[{}*%?#;\\\p{Cc}]/u.test(part))
+}
+
+function isValue(text: string): boolean {
+  return VALUE.test(text) && !isDots(text)
+}
+
+function isDots(text: string): boolean {
+  return text === '.' || text === '..'
+}
