@@ -78,20 +78,29 @@ fn every_verb_has_its_json_document() {
         1
     );
     assert_eq!(run(&["token", "revoke", access])["matched"], 1);
-    let inactive = authority
-        .tessera("production")
-        .args(["token", "introspect", access, "--json"])
-        .output()
-        .unwrap();
-    assert_eq!(
-        (inactive.status.code(), stdout(&inactive).trim()),
-        (Some(1), r#"{"active":false}"#)
-    );
     assert_eq!(run(&["session", "revoke", family])["matched"], 1);
     assert_eq!(run(&["session", "show", family])["state"], "revoked");
     let waited = run(&["revoke", "--binding", "stream:1", "--wait"]);
     let nobody = serde_json::json!({ "acknowledged": 0, "failed_closed": 0 });
     assert_eq!((&waited["matched"], &waited["propagation"]), (&0.into(), &nobody));
+}
+
+#[test]
+fn an_inactive_token_is_exit_code_1() {
+    let authority = Authority::dev(&[]);
+    for (arguments, printed) in [
+        (&["--json"][..], r#"{"active":false}"#),
+        (&[], "inactive"),
+        (&["--field", "active"], "false"),
+    ] {
+        let mut command = authority.tessera("production");
+        let output = command
+            .args(["token", "introspect", "nonsense"])
+            .args(arguments)
+            .output();
+        let output = output.unwrap();
+        assert_eq!((output.status.code(), stdout(&output).trim()), (Some(1), printed));
+    }
 }
 
 #[test]
