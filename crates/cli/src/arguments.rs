@@ -2,16 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{
-    Args, Parser, Subcommand,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::{Args, Parser, Subcommand};
 use tessera_core::{Audience, ClientName, Seconds};
 
 use crate::confirm::Consent;
 
+mod connection;
 mod policy;
 
+pub(crate) use connection::{Connection, Output};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 
 /// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
@@ -39,107 +38,6 @@ impl Arguments {
             _ => self.output.json,
         }
     }
-}
-
-/// Where `tessera dev` listens.
-const ADDRESS: &str = "http://127.0.0.1:7600";
-
-/// An address; a variable that is empty is as if it were not set.
-#[expect(clippy::unnecessary_wraps, reason = "as a parser of arguments is called")]
-fn address(text: &str) -> Result<String, std::convert::Infallible> {
-    let text = text.trim();
-    Ok(if text.is_empty() { ADDRESS } else { text }.to_owned())
-}
-
-/// A path; also none at all, as of a variable that is empty.
-fn path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-/// How the authority is reached.
-#[derive(Args)]
-pub(crate) struct Connection {
-    /// The authority's address.
-    #[arg(
-        long,
-        global = true,
-        env = "TESSERA_ADDR",
-        hide_env_values = true,
-        default_value = ADDRESS,
-        value_parser = address,
-        value_name = "URL",
-        help_heading = "Connection"
-    )]
-    pub(crate) addr: String,
-    /// The API key; better set in the environment than typed.
-    #[arg(
-        long,
-        global = true,
-        env = "TESSERA_API_KEY",
-        hide_env_values = true,
-        value_name = "KEY",
-        help_heading = "Connection"
-    )]
-    pub(crate) api_key: Option<String>,
-    /// A PEM file with the certificate authority to trust instead of what this system trusts.
-    #[arg(
-        long,
-        global = true,
-        env = "TESSERA_CA",
-        hide_env_values = true,
-        value_parser = path(),
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
-    pub(crate) ca: Option<PathBuf>,
-    /// A PEM file with the certificate to show to an authority that asks its clients for one.
-    #[arg(
-        long,
-        global = true,
-        env = "TESSERA_CLIENT_CERT",
-        hide_env_values = true,
-        value_parser = path(),
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
-    pub(crate) client_cert: Option<PathBuf>,
-    /// A PEM file with the private key of that certificate.
-    #[arg(
-        long,
-        global = true,
-        env = "TESSERA_CLIENT_KEY",
-        hide_env_values = true,
-        value_parser = path(),
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
-    pub(crate) client_key: Option<PathBuf>,
-    /// How long one call may take.
-    #[arg(
-        long,
-        global = true,
-        default_value = "30s",
-        value_name = "TIME",
-        help_heading = "Connection"
-    )]
-    pub(crate) timeout: Seconds,
-}
-
-/// How answers look.
-#[derive(Clone, Args)]
-pub(crate) struct Output {
-    /// Print exactly one JSON document (streams: one a line).
-    #[arg(long, global = true, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Print one field of the JSON document and nothing else, such as `tokens.access_token`.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        conflicts_with = "json",
-        help_heading = "Output"
-    )]
-    pub(crate) field: Option<String>,
 }
 
 #[derive(Subcommand)]
