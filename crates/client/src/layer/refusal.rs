@@ -42,7 +42,7 @@ impl Refusal {
         match self {
             Self::NoToken => tracing::debug!(path, "refused: {self}"),
             Self::NoGoodToken(_) | Self::NoScope(_) | Self::Unclear(_) => {
-                tracing::info!(path, "refused: {self}")
+                tracing::info!(path, "refused: {self}");
             }
             Self::Unlisted | Self::Stale { .. } => tracing::warn!(path, "refused: {self}"),
         }
