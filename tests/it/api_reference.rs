@@ -102,7 +102,7 @@ impl Page {
         if message
             .options
             .as_ref()
-            .is_some_and(|options| options.map_entry())
+            .is_some_and(prost_types::MessageOptions::map_entry)
         {
             return;
         }
