@@ -242,7 +242,9 @@ impl Client {
             }
             let wait = backoff.wait().max(error.retry_after().unwrap_or_default());
             if !error.is_retried() || Instant::now() + wait >= ends_at {
-                return Err(error);
+                // The authority's own clock can cut off a retry a little before ours.
+                let is_cut_off = error.code() == Code::DeadlineExceeded;
+                return Err(last.filter(|_| is_cut_off).unwrap_or(error));
             }
             tracing::debug!(%error, ?wait, "a call is tried again");
             last = Some(error);
