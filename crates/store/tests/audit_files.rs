@@ -189,6 +189,31 @@ async fn records_that_are_lost_are_told_by_the_file_after_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_to_old_records_keeps_new_ones_from_nothing() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let store = open(path);
+    for day in 0..4 {
+        record(&store, [day * DAY; 100]).await;
+        sweep(&store, at(0)).await;
+    }
+    let second = files(path).remove(1);
+    let mut bytes = fs::read(&second).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&second, bytes).unwrap();
+    let before = files(path);
+
+    record(&store, [4 * DAY; 100]).await;
+    sweep(&store, at(3 * DAY)).await;
+    let found = store.audit_after(401, usize::MAX).await.unwrap();
+    assert_eq!(found.len(), 99);
+    // They have moved on, and what can't be judged is still there.
+    let after = files(path);
+    assert!(after.starts_with(&before[..2]), "{after:?}");
+    assert!(after.len() > before.len(), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_crash_left_behind_the_last_chunk_does_not_count() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();

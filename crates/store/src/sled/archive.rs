@@ -15,7 +15,10 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +58,7 @@ pub(super) struct Place {
 #[derive(Clone, Debug)]
 pub(super) struct Archive {
     folder: Arc<Path>,
+    is_told: Arc<AtomicBool>,
 }
 
 /// What became too old.
@@ -74,6 +78,7 @@ impl Archive {
     pub(super) fn new(folder: PathBuf) -> Self {
         Self {
             folder: folder.into(),
+            is_told: Arc::default(),
         }
     }
 
@@ -209,7 +214,14 @@ impl Archive {
                 Old::Nothing
             });
         };
-        let header = Header::read(&File::open(self.path(*next))?, 0)?;
+        let header = match Header::read(&File::open(self.path(*next))?, 0) {
+            Ok(header) => header,
+            // Then nobody knows whether the file before it is too old: it stays, and what else is to do goes on.
+            Err(error) => {
+                self.tell_once(&error);
+                return Ok(Old::Nothing);
+            }
+        };
         let without = Place {
             first: place.first.max(*next),
             ..*place
@@ -248,6 +260,13 @@ impl Archive {
         self.folder.join(format!("{file:0NAME_DIGITS$}"))
     }
 
+    /// Says that a file is damaged, once for each start: it is found so every few seconds.
+    fn tell_once(&self, error: &io::Error) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(folder = %self.folder.display(), %error, "audit records are damaged, and are kept for longer than they should be");
+        }
+    }
+
     /// A failure of the files ends no store: nothing but this reads them.
     fn failed(&self, error: &io::Error) -> StoreError {
         StoreError::Damaged {
@@ -279,10 +298,7 @@ impl Reading {
 
     fn file(&mut self, file: &File) -> io::Result<()> {
         let (len, mut offset) = (file.metadata()?.len(), 0);
-        // What is behind the last record that counts may be anything.
-        let is_done =
-            |reading: &Self| reading.found.len() >= reading.limit || reading.before >= Some(reading.through);
-        while offset < len && !is_done(self) {
+        while offset < len && !self.is_done() {
             let header = Header::read(file, offset)?;
             if let Some(before) = self.before.filter(|before| *before != header.after) {
                 return Err(missing(before, header.first));

@@ -141,7 +141,7 @@ impl Header {
             .filter(|(chunk, hash)| <[u8; HASH_LEN]>::from(Sha256::digest(chunk)) == **hash)
             .and_then(|(chunk, _)| chunk.get(HEADER_LEN..));
         let rows = rows.and_then(split).ok_or_else(|| damaged(offset))?;
-        let expected = self.last - self.first + 1;
+        let expected = (self.last - self.first).saturating_add(1);
         if rows.len() as u64 == expected {
             Ok(rows)
         } else {
