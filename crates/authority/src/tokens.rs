@@ -87,6 +87,10 @@ impl Authority {
         grant: &Grant,
         scopes_are_named: bool,
     ) -> Result<(), E> {
+        // Nearly every token is far from the limit, and need not be written twice to know it.
+        if bytes_at_most(realm, family, grant) <= self.token_bytes_max {
+            return Ok(());
+        }
         let longest = Committed {
             family: family.clone(),
             token_id: TokenId::from_bytes(*family.id.as_bytes()),
@@ -179,6 +183,30 @@ impl Committed {
             bindings: family.bindings,
         }
     }
+}
+
+/// More bytes than a token of the family has with these scopes, without writing it.
+fn bytes_at_most(realm: &Realm, family: &Family, grant: &Grant) -> usize {
+    // Names of claims, ids, times and numbers; header, signature and footer.
+    const REST_BYTES: usize = 1024;
+    let listed = |length: usize| length + r#""","#.len();
+    let scopes: usize = grant
+        .granted
+        .iter()
+        .map(|scope| listed(scope.as_str().len()))
+        .sum();
+    let roles: usize = family.roles.iter().map(|role| listed(role.as_str().len())).sum();
+    let labels: usize = family
+        .bindings
+        .iter()
+        .map(|label| listed(label.as_str().len()))
+        .sum();
+    // JSON escapes quotes and backslashes, which these may have.
+    let escaped = 2 * (realm.issuer.len() + family.subject.as_str().len());
+    let names = family.client.as_str().len() + family.audience.as_str().len() + realm.name.as_str().len();
+    let claims = escaped + names + grant.revision.as_str().len() + scopes + roles + labels + REST_BYTES;
+    // In Base64.
+    claims.saturating_mul(4).div_ceil(3)
 }
 
 #[cfg(test)]
