@@ -19,16 +19,16 @@ class BuildWithStubs(build_py):
         generate(HERE / "src" if self.editable_mode else Path(self.build_lib))
 
 
-def generate(folder: Path) -> None:
+def generate(directory: Path) -> None:
     from grpc_tools import protoc
 
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("tessera/v1/*.proto"))
     well_known = files("grpc_tools") / "_proto"
-    outputs = [f"--{kind}_out={folder}" for kind in ("python", "grpc_python", "pyi")]
+    outputs = [f"--{kind}_out={directory}" for kind in ("python", "grpc_python", "pyi")]
     if protoc.main(["protoc", f"-I{PROTOS}", f"-I{well_known}", *outputs, *sources]) != 0:
         raise SystemExit("the protos do not compile")
-    (folder / "tessera" / "v1" / "__init__.py").touch()
+    (directory / "tessera" / "v1" / "__init__.py").touch()
 
 
 setup(cmdclass={"build_py": BuildWithStubs})

@@ -105,9 +105,9 @@ fn packages() -> BTreeMap<String, BTreeSet<String>> {
     packages
 }
 
-fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(sources(&path));

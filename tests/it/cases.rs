@@ -32,10 +32,10 @@ struct Case {
 
 impl Case {
     async fn start(name: &str) -> Self {
-        Self::on(&folder(name)).await
+        Self::on(&directory(name)).await
     }
 
-    /// On a folder of policy files.
+    /// On a directory of policy files.
     async fn on(policy: &Path) -> Self {
         let authority = Authority::dev(&["--policy", policy.to_str().unwrap()]);
         let admin = authority.client("production").await;
@@ -62,9 +62,9 @@ impl Case {
     }
 
     /// A session as the administrator sees it.
-    async fn session(&self, family_id: &str) -> Session {
+    async fn session(&self, session_id: &str) -> Session {
         let request = GetSessionRequest {
-            family_id: family_id.to_owned(),
+            session_id: session_id.to_owned(),
         };
         let found = SessionServiceClient::new(self.admin.channel.clone())
             .get_session(request)
@@ -74,7 +74,7 @@ impl Case {
 }
 
 /// The policy of a case.
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     root().join("policies/examples").join(name)
 }
 

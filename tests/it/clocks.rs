@@ -24,12 +24,14 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// The library, or none after saying how to get it. With `TESSERA_PEERS=required` it must be there.
 fn library() -> Option<PathBuf> {
-    let folders = [
+    let directories = [
         "/usr/lib/x86_64-linux-gnu",
         "/usr/lib/aarch64-linux-gnu",
         "/usr/lib",
     ];
-    let found = folders.iter().map(|folder| Path::new(folder).join(LIBRARY));
+    let found = directories
+        .iter()
+        .map(|directory| Path::new(directory).join(LIBRARY));
     if let Some(found) = found.into_iter().find(|path| path.exists()) {
         return Some(found);
     }
@@ -41,14 +43,14 @@ fn library() -> Option<PathBuf> {
 
 /// A machine with a data directory, and a clock that can be set.
 struct Machine {
-    folder: TempDir,
+    directory: TempDir,
     library: String,
 }
 
 impl Machine {
     fn new(library: &Path) -> Self {
         let machine = Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             library: library.to_str().unwrap().to_owned(),
         };
         machine.set_clock("+0");
@@ -56,12 +58,12 @@ impl Machine {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("clock")
+        self.directory.path().join("clock")
     }
 
     /// Sets the clock off by so much, such as `+2h`.
     fn set_clock(&self, offset: &str) {
-        let unfinished = self.folder.path().join("clock.new");
+        let unfinished = self.directory.path().join("clock.new");
         fs::write(&unfinished, offset).unwrap();
         fs::rename(unfinished, self.file()).unwrap();
     }
@@ -71,7 +73,7 @@ impl Machine {
     }
 
     fn try_start(&self) -> Result<Authority, String> {
-        let (file, data) = (self.file(), self.folder.path().join("data"));
+        let (file, data) = (self.file(), self.directory.path().join("data"));
         let variables = [
             ("LD_PRELOAD", self.library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
@@ -108,9 +110,9 @@ async fn until(authority: &Authority, name: &str, is_reached: impl Fn(f64) -> bo
 }
 
 /// Everything that is removed by time has had its chance.
-async fn swept(authority: &Authority) {
-    let before = metric(authority, "tessera_sweeps_total").await;
-    until(authority, "tessera_sweeps_total", |sweeps| sweeps >= before + 1.0).await;
+async fn purged(authority: &Authority) {
+    let before = metric(authority, "tessera_purges_total").await;
+    until(authority, "tessera_purges_total", |purges| purges >= before + 1.0).await;
 }
 
 /// What was acknowledged.
@@ -138,7 +140,7 @@ impl Ledger {
             "token",
             "session",
             "subject",
-            "binding",
+            "label",
             "API key",
         ] {
             let (issued, target) = target(client, kind).await;
@@ -185,9 +187,9 @@ impl Ledger {
 /// A session, and what ends it by that kind of revocation.
 async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
     let subject = format!("user:{}", uuid::Uuid::new_v4());
-    let binding = format!("stream:{}", uuid::Uuid::new_v4());
+    let label = format!("stream:{}", uuid::Uuid::new_v4());
     let request = IssueRequest {
-        bindings: vec![binding.clone()],
+        labels: vec![label.clone()],
         ..viewer(&subject)
     };
     match kind {
@@ -206,7 +208,7 @@ async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
             let key = created.api_key.unwrap();
             let issued = client.issue(request).await.unwrap();
             // What the key itself began is nothing, as policy grants its client nothing; so the label ends this one.
-            client.revoke(Target::Binding(binding)).await.unwrap();
+            client.revoke(Target::Label(label)).await.unwrap();
             let target = if kind == "client" {
                 Target::Client(key.client)
             } else {
@@ -218,9 +220,9 @@ async fn target(client: &Client, kind: &str) -> (IssueResponse, Target) {
             let issued = client.issue(request).await.unwrap();
             let target = match kind {
                 "token" => Target::Token(access(issued.tokens.as_ref())),
-                "session" => Target::FamilyId(issued.family_id.clone()),
+                "session" => Target::SessionId(issued.session_id.clone()),
                 "subject" => Target::Subject(subject),
-                "binding" => Target::Binding(binding),
+                "label" => Target::Label(label),
                 _ => Target::KeyId(signing_key(client).await),
             };
             (issued, target)
@@ -282,7 +284,7 @@ async fn while_running(library: PathBuf, offset: &'static str) {
     machine.set_clock("+0");
     until(&authority, "tessera_clock_stepped", |stepped| stepped == 0.0).await;
     ledger.revoke_each_kind(&client, "after").await;
-    swept(&authority).await;
+    purged(&authority).await;
     ledger.check(&client).await;
     assert!(authority.stop().success());
 }
@@ -299,7 +301,7 @@ async fn between_runs(library: PathBuf, offset: &'static str) {
         ledger.revoke_each_kind(&client, when).await;
         // A clock that is behind, or years ahead, is a step that is not over: nothing is removed.
         if metric(&authority, "tessera_clock_stepped").await == 0.0 {
-            swept(&authority).await;
+            purged(&authority).await;
         }
         ledger.check(&client).await;
         if when == "before" {

@@ -26,14 +26,14 @@ fn every_verb_has_its_json_document() {
         "user:ann",
         "--role",
         "role:viewer",
-        "--binding",
+        "--label",
         "stream:1",
     ]);
     assert_eq!(issued["tokens"]["token_type"], "Bearer");
     assert_eq!(issued["tokens"]["expires_in"], 3600);
-    let (access, family) = (
+    let (access, session) = (
         issued["tokens"]["access_token"].as_str().unwrap(),
-        issued["family_id"].as_str().unwrap(),
+        issued["session_id"].as_str().unwrap(),
     );
     let refreshed = run(&[
         "token",
@@ -57,9 +57,9 @@ fn every_verb_has_its_json_document() {
     );
     assert_eq!(run(&["token", "inspect", access, "--verify"])["verified"], true);
 
-    let session = run(&["session", "show", family]);
+    let shown = run(&["session", "show", session]);
     assert_eq!(
-        (session["state"].as_str(), session["generation"].as_u64()),
+        (shown["state"].as_str(), shown["generation"].as_u64()),
         (Some("active"), Some(2))
     );
     assert_eq!(
@@ -70,17 +70,17 @@ fn every_verb_has_its_json_document() {
         1
     );
     assert_eq!(
-        run(&["session", "list", "--binding", "stream:1"])["sessions"][0]["family_id"],
-        family
+        run(&["session", "list", "--label", "stream:1"])["sessions"][0]["session_id"],
+        session
     );
     assert_eq!(
         run(&["revoke", "--subject", "user:ann", "--validate-only"])["matched"],
         1
     );
     assert_eq!(run(&["token", "revoke", access])["matched"], 1);
-    assert_eq!(run(&["session", "revoke", family])["matched"], 1);
-    assert_eq!(run(&["session", "show", family])["state"], "revoked");
-    let waited = run(&["revoke", "--binding", "stream:1", "--wait"]);
+    assert_eq!(run(&["session", "revoke", session])["matched"], 1);
+    assert_eq!(run(&["session", "show", session])["state"], "revoked");
+    let waited = run(&["revoke", "--label", "stream:1", "--wait"]);
     let nobody = serde_json::json!({ "acknowledged": 0, "failed_closed": 0 });
     assert_eq!((&waited["matched"], &waited["propagation"]), (&0.into(), &nobody));
 }
@@ -368,7 +368,7 @@ fn watch_prints_one_document_a_line() {
     let revoked = json(authority.tessera("production").args([
         "session",
         "revoke",
-        issued["family_id"].as_str().unwrap(),
+        issued["session_id"].as_str().unwrap(),
     ]));
     let mut command = authority.tessera("production");
     command
@@ -436,8 +436,8 @@ fn the_commands_that_dev_prints_work_as_printed() {
 
 #[test]
 fn the_ready_file_has_what_is_printed() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ready.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ready.json");
     let authority = Authority::dev(&["--ready-file", file.to_str().unwrap()]);
     let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(written, authority.ready);

@@ -17,8 +17,8 @@ use crate::support::{Authority, Client, access, reason, refresh, viewer};
 // Several threads: the client must hear that the server stops while this test waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_the_middle_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::dev_on(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::dev_on(directory.path());
     let (ready, client) = (authority.ready.clone(), authority.client("production").await);
     let (alive, dead) = (
         client.issue(viewer("user:ann")).await.unwrap(),
@@ -32,7 +32,7 @@ async fn a_restart_in_the_middle_loses_nothing() {
         .unwrap();
     assert!(authority.stop().success());
 
-    let authority = Authority::dev_on(folder.path());
+    let authority = Authority::dev_on(directory.path());
     assert_eq!(
         authority.ready["realms"], ready["realms"],
         "the same realms, issuers and API keys"
@@ -57,14 +57,14 @@ async fn a_restart_in_the_middle_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_is_made_only_where_none_can_be_shown() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::dev_on(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::dev_on(directory.path());
     let key = authority.api_key("production");
     let client = authority.client("production").await;
     let id = key["tsk_production_".len()..][..16].to_owned();
     client.revoke(Target::ApiKeyId(id)).await.unwrap();
     authority.stop();
-    let authority = Authority::dev_on(folder.path());
+    let authority = Authority::dev_on(directory.path());
     assert_ne!(authority.api_key("production"), key);
     authority
         .client("production")
@@ -77,7 +77,7 @@ async fn a_new_key_is_made_only_where_none_can_be_shown() {
 /// What a client knows of one of its sessions. Only what was acknowledged is in here.
 #[derive(Clone)]
 struct Entry {
-    family: String,
+    session: String,
     token: String,
     generation: u64,
     /// A call on this session has no answer: its effect may or may not be there.
@@ -101,7 +101,7 @@ async fn work(client: Client, ledger: Ledger, done: Arc<AtomicUsize>, stop: Arc<
             return;
         };
         let entry = Entry {
-            family: issued.family_id.clone(),
+            session: issued.session_id.clone(),
             token: refresh(issued.tokens.as_ref()),
             generation: 1,
             in_doubt: None,
@@ -159,12 +159,12 @@ async fn refresh_once(client: &Client, ledger: &Ledger, place: usize) -> bool {
 }
 
 async fn revoke_once(client: &Client, ledger: &Ledger, place: usize) -> bool {
-    let family = {
+    let session = {
         let mut ledger = ledger.lock().unwrap();
         ledger[place].in_doubt = Some(Doubt::Revoke);
-        ledger[place].family.clone()
+        ledger[place].session.clone()
     };
-    let answer = client.revoke(Target::FamilyId(family)).await;
+    let answer = client.revoke(Target::SessionId(session)).await;
     if answer.is_ok() {
         let entry = &mut ledger.lock().unwrap()[place];
         entry.in_doubt = None;
@@ -194,7 +194,7 @@ async fn check(client: &Client, ledger: &Ledger) -> usize {
                     "spent by nobody"
                 );
             }
-            (answer, ..) => panic!("{}: {answer:?}", entry.family),
+            (answer, ..) => panic!("{}: {answer:?}", entry.session),
         }
     }
     entries.len()
@@ -235,8 +235,8 @@ async fn kill_and_compare(data: &Path, rounds: usize) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_loses_nothing_that_was_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
-    let (operations, sessions) = kill_and_compare(folder.path(), 4).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (operations, sessions) = kill_and_compare(directory.path(), 4).await;
     assert!(
         operations > 160 && sessions > 40,
         "{operations} operations, {sessions} sessions"
@@ -247,8 +247,8 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the long form: 200 kills"]
 async fn kill_9_two_hundred_times() {
-    let folder = tempfile::tempdir().unwrap();
-    let (operations, sessions) = kill_and_compare(folder.path(), 200).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (operations, sessions) = kill_and_compare(directory.path(), 200).await;
     println!(
         "200 kills: {operations} acknowledged operations on {sessions} sessions, 0 lost, 0 double rotations"
     );

@@ -73,7 +73,7 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
     let (_say, mut events) = watch(&client).await;
 
     let request = IssueRequest {
-        bindings: vec!["stream:ls_42".to_owned()],
+        labels: vec!["stream:ls_42".to_owned()],
         ..viewer("user:ann")
     };
     let issued = client.issue(request).await.unwrap();
@@ -86,7 +86,7 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
         (Some("user:ann"), Some("api"))
     );
     assert_eq!(claims["scope"], "analytics:read live-streams:read videos:read");
-    assert_eq!(claims["bindings"][0], "stream:ls_42");
+    assert_eq!(claims["labels"][0], "stream:ls_42");
     let introspected = client.introspect(&first_access).await;
     assert!(introspected.active);
     assert_eq!(
@@ -114,13 +114,13 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
     assert!(!client.introspect(&access(third.tokens.as_ref())).await.active);
 
     let request = IssueRequest {
-        bindings: vec!["stream:ls_42".to_owned()],
+        labels: vec!["stream:ls_42".to_owned()],
         ..viewer("user:bob")
     };
     let viewing = client.issue(request).await.unwrap();
     assert_eq!(
         client
-            .revoke(Target::Binding("stream:ls_42".to_owned()))
+            .revoke(Target::Label("stream:ls_42".to_owned()))
             .await
             .unwrap()
             .matched,
@@ -128,7 +128,7 @@ async fn issue_verify_introspect_refresh_replay_reuse_revoke_watch() {
     );
     assert_eq!(
         next_event(&mut events).await,
-        (EventKind::BindingRevoked, String::new())
+        (EventKind::LabelRevoked, String::new())
     );
     assert!(!client.introspect(&access(viewing.tokens.as_ref())).await.active);
     // Offline it verifies still: that is what the stream is for.
@@ -152,7 +152,7 @@ async fn nothing_of_one_realm_is_accepted_in_the_other() {
     assert_eq!(reason(&refused), "REFRESH_TOKEN_INVALID");
     assert_eq!(
         sandbox
-            .revoke(Target::FamilyId(issued.family_id.clone()))
+            .revoke(Target::SessionId(issued.session_id.clone()))
             .await
             .unwrap()
             .matched,
@@ -176,8 +176,8 @@ async fn nothing_of_one_realm_is_accepted_in_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_concurrent_refreshes_give_one_successor() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::dev_on(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::dev_on(directory.path());
     let client = authority.client("production").await;
     let first = refresh(client.issue(viewer("user:ann")).await.unwrap().tokens.as_ref());
     let calls: Vec<_> = (0..50)

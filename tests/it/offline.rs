@@ -63,7 +63,7 @@ async fn a_token_verifies_with_the_published_key_and_not_when_it_was_changed() {
         "roles",
         "realm",
         "client_id",
-        "fid",
+        "sid",
         "gen",
         "rev",
         "pol",

@@ -13,7 +13,7 @@ use tessera_proto::v1::{
     IntrospectResponse, IssueRequest, ListKeysRequest, VerifyingKey, key_service_client::KeyServiceClient,
 };
 
-use crate::support::{Authority, access, copy_folder, refresh, root, stderr, stdout, viewer};
+use crate::support::{Authority, access, copy_directory, refresh, root, stderr, stdout, viewer};
 
 const SERVICES: [&str; 6] = [
     "ApiKeyService",
@@ -129,7 +129,7 @@ fn grpcurl_lists_and_calls_through_reflection() {
     let said = json!({"token": issued["tokens"]["accessToken"]});
     let introspected = grpcurl.call("tessera.v1.TokenService/Introspect", &said);
     assert_eq!(introspected["sub"], "user:ann");
-    assert_eq!(introspected["familyId"], issued["familyId"]);
+    assert_eq!(introspected["sessionId"], issued["sessionId"]);
 
     let refused = grpcurl.refusal(
         "tessera.v1.TokenService/Refresh",
@@ -153,16 +153,16 @@ fn the_protos_pass_buf_lint() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_largest_errors_reach_their_callers() {
     let Some(peers) = Peers::installed() else { return };
-    let folder = peers.scratch();
-    copy_folder(&root().join("policies"), folder.path());
-    let catalogue = folder.path().join("catalogue.toml");
+    let directory = peers.scratch();
+    copy_directory(&root().join("policies"), directory.path());
+    let catalogue = directory.path().join("catalogue.toml");
     let known = fs::read_to_string(&catalogue).unwrap();
     let scopes = known.replace(
         "[scopes]\n",
         "[scopes]\n\"films/{id}:play\" = \"play one film\"\n",
     );
     fs::write(&catalogue, scopes).unwrap();
-    let authority = Authority::dev(&["--policy", folder.path().to_str().unwrap()]);
+    let authority = Authority::dev(&["--policy", directory.path().to_str().unwrap()]);
     // Denied, malformed, and malformed in letters that take nine bytes of a message.
     let denied = (0..100).map(|number| format!("films/{number:03}{}:play", "x".repeat(113)));
     let requests = json!([
@@ -188,18 +188,21 @@ fn the_largest_errors_reach_their_callers() {
     }
 }
 
-/// The folder that `.ci/peers` fills.
+/// The directory that `.ci/peers` fills.
 pub struct Peers(PathBuf);
 
 impl Peers {
     /// The peers, or `None` after saying how to get them. With TESSERA_PEERS=required they must be there.
     pub fn installed() -> Option<Self> {
-        let folder = env::var_os("TESSERA_PEERS_DIR").unwrap_or_else(|| "target/peers".into());
-        let folder = root().join(folder);
-        if folder.join("installed").exists() {
-            return Some(Self(folder));
+        let directory = env::var_os("TESSERA_PEERS_DIR").unwrap_or_else(|| "target/peers".into());
+        let directory = root().join(directory);
+        if directory.join("installed").exists() {
+            return Some(Self(directory));
         }
-        let advice = format!("no peers in {}: run .ci/peers (docs/peers.md)", folder.display());
+        let advice = format!(
+            "no peers in {}: run .ci/peers (docs/peers.md)",
+            directory.display()
+        );
         assert!(
             env::var_os("TESSERA_PEERS").is_none_or(|value| value != "required"),
             "{advice}"
@@ -229,28 +232,28 @@ impl Peers {
     }
 
     /// Where they are.
-    pub fn folder(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         &self.0
     }
 
-    /// A folder of its own, below which Node finds the installed modules.
+    /// A directory of its own, below which Node finds the installed modules.
     pub fn scratch(&self) -> TempDir {
         TempDir::new_in(&self.0).unwrap()
     }
 
     /// Python's code for our proto, as its own compiler generates it.
     fn stubs(&self) -> TempDir {
-        let folder = TempDir::new().unwrap();
+        let directory = TempDir::new().unwrap();
         let mut compiler = self.python();
         compiler.args(["-m", "grpc_tools.protoc", "-I", "proto"]);
         for kind in ["--python_out", "--grpc_python_out"] {
-            compiler.arg(kind).arg(folder.path());
+            compiler.arg(kind).arg(directory.path());
         }
         for entry in root().join("proto/tessera/v1").read_dir().unwrap() {
             compiler.arg(PathBuf::from("tessera/v1").join(entry.unwrap().file_name()));
         }
         run(&mut compiler, "");
-        folder
+        directory
     }
 }
 
@@ -293,7 +296,7 @@ impl Case {
         let authority = Authority::dev(&[]);
         let client = authority.client("production").await;
         let bound = IssueRequest {
-            bindings: vec!["stream:ls_42".to_owned()],
+            labels: vec!["stream:ls_42".to_owned()],
             ..viewer("user:ann")
         };
         let tokens = client.issue(bound).await.unwrap().tokens;
@@ -351,8 +354,8 @@ impl Case {
         }
         let expected = json!({
             "iss": said.iss, "sub": said.sub, "aud": said.aud, "jti": said.jti, "scope": said.scope,
-            "roles": said.roles, "realm": said.realm, "client_id": said.client_id, "fid": said.family_id,
-            "gen": said.generation, "pol": said.policy_revision, "bindings": said.bindings,
+            "roles": said.roles, "realm": said.realm, "client_id": said.client_id, "sid": said.session_id,
+            "gen": said.generation, "pol": said.policy_revision, "labels": said.labels,
         });
         assert_eq!(claims, expected);
         assert_eq!(

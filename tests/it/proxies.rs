@@ -19,10 +19,10 @@ use tessera_proto::v1::{IssueRequest, revoke_request::Target};
 
 use crate::{
     peers::Peers,
-    support::{Authority, PATIENCE, access, copy_folder, root, viewer},
+    support::{Authority, PATIENCE, access, copy_directory, root, viewer},
 };
 
-/// How a proxy is started with a configuration and a folder of its own.
+/// How a proxy is started with a configuration and a directory of its own.
 type Start = fn(&Peers, &Path, &Path) -> Command;
 
 #[tokio::test]
@@ -47,14 +47,14 @@ async fn nginx_lets_through_what_the_authority_lets_through() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn caddy_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "Caddyfile", |peers, config, folder| {
+    let guarded = Guarded::start(&peers, "Caddyfile", |peers, config, directory| {
         let mut caddy = peers.tool("caddy");
         caddy
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(config);
-        // It writes to its user's folders otherwise.
-        for folder_of in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
-            caddy.env(folder_of, folder);
+        // It writes to its user's directories otherwise.
+        for directory_of in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+            caddy.env(directory_of, directory);
         }
         caddy
     });
@@ -66,13 +66,13 @@ async fn caddy_lets_through_what_the_authority_lets_through() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn traefik_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", |peers, config, folder| {
+    let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", |peers, config, directory| {
         let text = fs::read_to_string(config).unwrap();
         // The command is in the configuration, too.
         let command = text.split_once("# traefik ").unwrap().1;
         let command = command.lines().next().unwrap();
         let mut traefik = peers.tool("traefik");
-        traefik.args(command.split(' ')).current_dir(folder);
+        traefik.args(command.split(' ')).current_dir(directory);
         traefik
     });
     guarded.passes_and_refuses(404).await;
@@ -95,13 +95,13 @@ async fn envoy_asks_over_http_and_the_policy_says_what_paths_need() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn envoy_says_no_scope_and_the_policy_says_what_paths_need() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::by_routes(&peers, "envoy.yaml", |peers, config, folder| {
+    let guarded = Guarded::by_routes(&peers, "envoy.yaml", |peers, config, directory| {
         let text = fs::read_to_string(config).unwrap();
         let start = text.find("                        - match:").unwrap();
         let end = text.find("  clusters:").unwrap();
         let everything = "                        - match: { prefix: / }\n                          route: { cluster: videos }\n";
         fs::write(config, format!("{}{everything}{}", &text[..start], &text[end..])).unwrap();
-        envoy(peers, config, folder)
+        envoy(peers, config, directory)
     });
     guarded.passes_and_refuses(403).await;
     guarded.plays_what_the_token_is_for().await;
@@ -124,36 +124,36 @@ fn envoy(peers: &Peers, config: &Path, _: &Path) -> Command {
     envoy
 }
 
-fn nginx(_: &Peers, config: &Path, folder: &Path) -> Command {
+fn nginx(_: &Peers, config: &Path, directory: &Path) -> Command {
     let mut nginx = Command::new("nginx");
     // Debian has it where only administrators look.
     let path = std::env::var("PATH").unwrap_or_default();
     nginx.env("PATH", format!("{path}:/usr/sbin"));
-    nginx.arg("-c").arg(config).arg("-p").arg(folder).arg("-g");
+    nginx.arg("-c").arg(config).arg("-p").arg(directory).arg("-g");
     nginx.arg(format!(
         "daemon off; master_process off; error_log stderr; pid {};",
-        folder.join("nginx.pid").display()
+        directory.join("nginx.pid").display()
     ));
     nginx
 }
 
 /// The usual policy with films that can be played, and the routes that the documents show.
 fn policy_with_routes() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    copy_folder(&root().join("policies"), folder.path());
-    let catalogue = folder.path().join("catalogue.toml");
+    let directory = TempDir::new().unwrap();
+    copy_directory(&root().join("policies"), directory.path());
+    let catalogue = directory.path().join("catalogue.toml");
     let more = "[scopes]\n\"videos/{id}:play\" = \"play one video\"\n";
     let content = fs::read_to_string(&catalogue).unwrap();
     fs::write(&catalogue, content.replacen("[scopes]\n", more, 1)).unwrap();
-    let rules = folder.path().join("policy.csv");
+    let rules = directory.path().join("policy.csv");
     let more = "\np, role:viewer, *, videos/*, play, allow\n";
     fs::write(&rules, fs::read_to_string(&rules).unwrap() + more).unwrap();
     fs::copy(
         root().join("docs/proxies/routes.toml"),
-        folder.path().join("routes.toml"),
+        directory.path().join("routes.toml"),
     )
     .unwrap();
-    folder
+    directory
 }
 
 fn scoped(subject: &str, role: &str, scopes: &[&str]) -> IssueRequest {
@@ -250,7 +250,7 @@ impl Guarded {
         }
         self.no_claim_of_a_client_survives(&reader);
 
-        client.revoke(Target::FamilyId(ann.family_id)).await.unwrap();
+        client.revoke(Target::SessionId(ann.session_id)).await.unwrap();
         self.ask("GET /videos", &[("authorization", &reader)])
             .refused(401, invalid);
     }
@@ -351,23 +351,23 @@ impl Guarded {
 struct Proxy {
     child: Child,
     address: SocketAddr,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Proxy {
     /// Starts it with a configuration of the documents, its ports replaced.
     fn start(peers: &Peers, config: &str, ports: &[(&str, String)], start: Start) -> Self {
-        let folder = TempDir::new().unwrap();
+        let directory = TempDir::new().unwrap();
         let address = free_address();
         let mut text = fs::read_to_string(root().join("docs/proxies").join(config)).unwrap();
         for (from, to) in ports.iter().chain(&[("8080", address.port().to_string())]) {
             assert!(text.contains(from), "{config}: {from}");
             text = text.replace(from, to);
         }
-        let path = folder.path().join(config);
+        let path = directory.path().join(config);
         fs::write(&path, text).unwrap();
-        let mut command = start(peers, &path, folder.path());
-        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = start(peers, &path, directory.path());
+        let log = fs::File::create(directory.path().join("log")).unwrap();
         let started = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -376,7 +376,7 @@ impl Proxy {
         let mut proxy = Self {
             child: started.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program())),
             address,
-            folder,
+            directory,
         };
         proxy.wait_until_it_serves();
         proxy
@@ -386,7 +386,7 @@ impl Proxy {
     fn wait_until_it_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.serves() {
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap();
+            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap();
             assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", log());
             assert!(Instant::now() < deadline, "it does not serve: {}", log());
             thread::sleep(Duration::from_millis(20));

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     peers::{Peers, run},
-    support::{binary, copy_folder, root},
+    support::{binary, copy_directory, root},
 };
 
 #[test]
@@ -41,7 +41,7 @@ fn the_python_sdk_passes_its_tests() {
     unittest
         .args(["-m", "unittest", "discover", "--failfast"])
         .env("PYTHONPATH", &installed);
-    run(in_folder(&mut unittest, &package.join("tests")), "");
+    run(in_directory(&mut unittest, &package.join("tests")), "");
 }
 
 #[test]
@@ -65,17 +65,17 @@ fn the_typescript_sdk_passes_its_tests() {
     let certificates = sources.path().join("tls");
     write_certificates(&certificates);
     node.env("TESSERA_TLS", certificates);
-    run(in_folder(&mut node, &package), "");
+    run(in_directory(&mut node, &package), "");
 }
 
 #[test]
 fn what_the_sdks_carry_is_what_the_repository_has() {
-    let files = |folder: &Path| -> BTreeMap<_, _> {
+    let files = |directory: &Path| -> BTreeMap<_, _> {
         let read = |entry: io::Result<DirEntry>| {
             let entry = entry.unwrap();
             (entry.file_name(), fs::read(entry.path()).unwrap())
         };
-        fs::read_dir(folder).unwrap().map(read).collect()
+        fs::read_dir(directory).unwrap().map(read).collect()
     };
     for language in ["python", "typescript"] {
         let package = root().join("sdk").join(language);
@@ -86,7 +86,7 @@ fn what_the_sdks_carry_is_what_the_repository_has() {
         );
         for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
             let [theirs, ours] =
-                [package.as_path(), root()].map(|folder| fs::read(folder.join(license)).unwrap());
+                [package.as_path(), root()].map(|directory| fs::read(directory.join(license)).unwrap());
             assert!(theirs == ours, "run sdk/vendor: {license} of sdk/{language}");
         }
     }
@@ -96,8 +96,8 @@ fn what_the_sdks_carry_is_what_the_repository_has() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
     let Some(peers) = Peers::installed() else { return };
-    let folder = alone("python");
-    let alone = folder.path();
+    let directory = alone("python");
+    let alone = directory.path();
     let made = alone.join("made");
     let mut sdist = peers.python();
     sdist
@@ -107,7 +107,7 @@ fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
         ])
         .current_dir(alone);
     let archive = made.join(run(&mut sdist, "").lines().last().unwrap());
-    // A wheel of the folder, and one of what was archived.
+    // A wheel of the directory, and one of what was archived.
     for (source, wheels) in [(alone, "wheels"), (archive.as_path(), "wheels-of-archive")] {
         let mut pip = peers.python();
         pip.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"])
@@ -131,9 +131,9 @@ fn the_python_sdk_alone_makes_a_wheel_and_a_source_distribution() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_typescript_sdk_alone_makes_a_package() {
     let Some(peers) = Peers::installed() else { return };
-    let folder = alone("typescript");
-    let alone = folder.path();
-    let modules = peers.folder().join("node_modules");
+    let directory = alone("typescript");
+    let alone = directory.path();
+    let modules = peers.directory().join("node_modules");
     symlink(&modules, alone.join("node_modules")).unwrap();
     let mut pack = Command::new("npm");
     pack.args(["pack", "--offline", "--silent"]).current_dir(alone);
@@ -157,8 +157,8 @@ fn the_typescript_sdk_alone_makes_a_package() {
 }
 
 /// `root.pem`, and what it signed: `server` and `client`, each with its key.
-fn write_certificates(folder: &Path) {
-    fs::create_dir(folder).unwrap();
+fn write_certificates(directory: &Path) {
+    fs::create_dir(directory).unwrap();
     let root_key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -166,7 +166,7 @@ fn write_certificates(folder: &Path) {
     let name = rcgen::DnType::CommonName;
     parameters.distinguished_name.push(name, "root");
     fs::write(
-        folder.join("root.pem"),
+        directory.join("root.pem"),
         parameters.self_signed(&root_key).unwrap().pem(),
     )
     .unwrap();
@@ -175,27 +175,27 @@ fn write_certificates(folder: &Path) {
         let key = rcgen::KeyPair::generate().unwrap();
         let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = parameters.signed_by(&key, &issuer).unwrap();
-        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 }
 
-/// A copy of an SDK's folder and nothing else.
+/// A copy of an SDK's directory and nothing else.
 fn alone(language: &str) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    copy_folder(&root().join("sdk").join(language), folder.path());
-    folder
+    let directory = TempDir::new().unwrap();
+    copy_directory(&root().join("sdk").join(language), directory.path());
+    directory
 }
 
 /// A copy of an SDK with what its tests take from the repository, so that building it leaves nothing there.
 fn sources(peers: &Peers, language: &str) -> TempDir {
-    let folder = peers.scratch();
-    let copy = |name: &str| copy_folder(&root().join(name), &folder.path().join(name));
+    let directory = peers.scratch();
+    let copy = |name: &str| copy_directory(&root().join(name), &directory.path().join(name));
     copy("policies");
     copy(&format!("sdk/{language}"));
-    folder
+    directory
 }
 
-fn in_folder<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
-    command.current_dir(folder).env("TESSERA_BIN", binary())
+fn in_directory<'a>(command: &'a mut Command, directory: &Path) -> &'a mut Command {
+    command.current_dir(directory).env("TESSERA_BIN", binary())
 }

@@ -137,9 +137,9 @@ fn a_file_that_is_no_configuration_is_not_shown() {
     );
 }
 
-/// All bytes that are kept below a folder.
-fn kept(folder: &Path, into: &mut Vec<u8>) {
-    for entry in fs::read_dir(folder).unwrap() {
+/// All bytes that are kept below a directory.
+fn kept(directory: &Path, into: &mut Vec<u8>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             kept(&path, into);

@@ -19,7 +19,7 @@ use tessera_proto::v1::{
 };
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::support::{Authority, Bearer, Client, binary, copy_folder, root};
+use crate::support::{Authority, Bearer, Client, binary, copy_directory, root};
 
 /// What is pasted by mistake; the canary is in no answer.
 const PASTED: [&str; 6] = [
@@ -45,9 +45,9 @@ const WAYS: [Way; 5] = [
 
 type Policies = PolicyServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// An authority that logs everything, in a folder with secrets in it.
+/// An authority that logs everything, in a directory with secrets in it.
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     authority: Authority,
     log: Arc<Mutex<String>>,
     production: Policies,
@@ -58,13 +58,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        copy_folder(&root().join("policies"), &path("policies"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        copy_directory(&root().join("policies"), &path("policies"));
         let pass_phrases =
             format!("{CANARY}\ndb-password, {CANARY}2, x, y, z, w\n[{CANARY}]\n{CANARY} = \"x\"\n");
         fs::write(path("secret.txt"), pass_phrases).unwrap();
-        let (authority, log) = start(folder.path());
+        let (authority, log) = start(directory.path());
         let key = fs::read_to_string(path("data/server.key")).unwrap();
         let keys = ["production", "sandbox"].map(|realm| authority.api_key(realm));
         let secrets = keys
@@ -81,17 +81,17 @@ impl World {
             secrets: secrets.collect(),
             authority,
             log,
-            folder,
+            directory,
         }
     }
 
     fn policy(&self, name: &str) -> PathBuf {
-        self.folder.path().join("policies").join(name)
+        self.directory.path().join("policies").join(name)
     }
 
     fn restore(&self) {
         fs::remove_dir_all(self.policy("")).unwrap();
-        copy_folder(&root().join("policies"), &self.policy(""));
+        copy_directory(&root().join("policies"), &self.policy(""));
     }
 
     fn assert_clean(&self, what: &str, text: &str) {
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Everything that the authority says about the folder as it is now.
+    /// Everything that the authority says about the directory as it is now.
     async fn look(&mut self, what: &str) -> (GetStatusResponse, GetStatusResponse) {
         let refused: Status = self.production.reload(ReloadRequest {}).await.unwrap_err();
         let planned = self.sandbox.plan(PlanRequest::default()).await.unwrap_err();
@@ -132,7 +132,7 @@ impl World {
     }
 }
 
-fn start(folder: &Path) -> (Authority, Arc<Mutex<String>>) {
+fn start(directory: &Path) -> (Authority, Arc<Mutex<String>>) {
     let mut child = Command::new(binary())
         .args([
             "dev",
@@ -143,9 +143,9 @@ fn start(folder: &Path) -> (Authority, Arc<Mutex<String>>) {
             "127.0.0.1:0",
         ])
         .arg("--data-dir")
-        .arg(folder.join("data"))
+        .arg(directory.join("data"))
         .arg("--policy")
-        .arg(folder.join("policies"))
+        .arg(directory.join("policies"))
         .env("RUST_LOG", "trace")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -187,7 +187,7 @@ fn get(admin: &str, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_outside_the_folder_and_no_secret_within_it_is_ever_said() {
+async fn nothing_outside_the_directory_and_no_secret_within_it_is_ever_said() {
     let mut world = World::new().await;
     for (name, target) in [
         ("zz.csv", "../data/server.key"),
@@ -246,14 +246,14 @@ async fn a_sandbox_is_told_where_a_policy_is_wrong_and_not_what_its_files_say() 
     let (seen, by_sandbox) = world.look("a mistake").await;
     let (found, told) = (&seen.diagnostics[0], &by_sandbox.diagnostics[0]);
     assert!(found.message.contains("role:viewr") && found.help.contains("role:viewer"));
-    assert!(!seen.folder.is_empty() && seen.attempt_problem.contains("role:viewr"));
+    assert!(!seen.directory.is_empty() && seen.attempt_problem.contains("role:viewr"));
     assert_eq!(
         (&told.code, told.line, told.column),
         (&found.code, found.line, found.column)
     );
     assert_eq!(told.message, "a role that the catalogue does not have");
     assert!(!format!("{by_sandbox:?}").contains("viewr"), "{by_sandbox:?}");
-    assert_eq!((by_sandbox.folder.as_str(), told.help.as_str()), ("", ""));
+    assert_eq!((by_sandbox.directory.as_str(), told.help.as_str()), ("", ""));
     assert_eq!(by_sandbox.policy_revision, seen.policy_revision);
     let planned = world.sandbox.plan(PlanRequest::default()).await.unwrap_err();
     assert!(planned.message().contains("P037") && !format!("{planned:?}").contains("viewr"));

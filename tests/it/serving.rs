@@ -13,12 +13,12 @@ use serde_json::Value;
 use tessera_proto::v1::{GetStatusRequest, PlanRequest, policy_service_client::PolicyServiceClient};
 
 use crate::support::{
-    Authority, Client, PATIENCE, access, copy_folder, json, refresh, root, soon, stderr, tessera, viewer,
+    Authority, Client, PATIENCE, access, copy_directory, json, refresh, root, soon, stderr, tessera, viewer,
 };
 
-/// A folder with a configuration, the default policy, and free ports.
+/// A directory with a configuration, the default policy, and free ports.
 pub(crate) struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     pub(crate) address: String,
 }
 
@@ -28,8 +28,8 @@ impl Place {
     }
 
     pub(crate) fn with(server_section: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        copy_folder(&root().join("policies"), &folder.path().join("policies"));
+        let directory = tempfile::tempdir().unwrap();
+        copy_directory(&root().join("policies"), &directory.path().join("policies"));
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -47,7 +47,7 @@ impl Place {
             )
             .replace("[store]", &format!("{server_section}\n[store]"));
         let place = Self {
-            folder,
+            directory,
             address: format!("http://127.0.0.1:{port}"),
         };
         fs::write(place.config(), config).unwrap();
@@ -59,7 +59,7 @@ impl Place {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
@@ -257,7 +257,7 @@ fn a_mistyped_policy_line_is_refused_with_file_line_and_column() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_puts_the_folder_in_force_and_nothing_else_does_where_it_is_not_watched() {
+async fn sighup_puts_the_directory_in_force_and_nothing_else_does_where_it_is_not_watched() {
     let place = Place::new();
     place.edit("tessera.toml", "watch = true", "watch = false");
     let secret = place.first_key("production")["secret"]
@@ -347,7 +347,7 @@ fn a_damaged_directory_is_refused_with_what_to_do() {
 
 fn restored(place: &Place) -> Command {
     let mut command = tessera();
-    command.args(["restored", "--config"]).arg(place.config());
+    command.args(["restore", "--config"]).arg(place.config());
     command
 }
 
@@ -364,7 +364,7 @@ async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
     let authority = place.serve();
     let before = issue().await;
     assert!(authority.stop().success());
-    copy_folder(&place.path("data"), &place.path("copy"));
+    copy_directory(&place.path("data"), &place.path("copy"));
     let authority = place.serve();
     let after = issue().await;
     assert!(authority.stop().success());
@@ -374,7 +374,7 @@ async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
     // Nobody said so, and the witness beside the server key did.
     let said = stderr(&place.refused());
     assert!(
-        said.contains("is older than what was served last") && said.contains("tessera restored"),
+        said.contains("is older than what was served last") && said.contains("tessera restore"),
         "{said}"
     );
     let ended = json(&mut restored(&place));

@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Builds the library that makes the disk stand still while `gate` exists.
-fn library(folder: &Path) -> PathBuf {
+fn library(directory: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/standing_disk.c");
-    let library = folder.join("standing_disk.so");
+    let library = directory.join("standing_disk.so");
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .args([&library, &source])

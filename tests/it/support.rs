@@ -26,7 +26,7 @@ use tonic_types::StatusExt;
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The workspace's folder.
+/// The workspace's directory.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -40,11 +40,11 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The folder with the binary and the example services, built now so that none is an old one. In one go:
+/// The directory with the binary and the example services, built now so that none is an old one. In one go:
 /// what they share would be built twice otherwise.
 pub fn binaries() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
         // target/<profile>/deps/it-…
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().unwrap().parent().unwrap().to_owned();
@@ -417,14 +417,14 @@ pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what}: nothing happened"))
 }
 
-/// Copies a folder as it is now.
-pub fn copy_folder(from: &Path, to: &Path) {
+/// Copies a directory as it is now.
+pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
+            copy_directory(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), target).unwrap();
         }

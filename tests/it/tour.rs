@@ -40,8 +40,8 @@ fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     run_in(root(), steps, variables);
 }
 
-/// The same, in another folder.
-fn run_in(folder: &Path, steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
+/// The same, in another directory.
+fn run_in(directory: &Path, steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
     let mut script = String::new();
     for (number, (command, _)) in steps.iter().enumerate() {
         // A refusal is part of it: it must print what is said, and not end the rest.
@@ -54,7 +54,7 @@ fn run_in(folder: &Path, steps: &[(String, Vec<String>)], variables: &[(&str, &s
     );
     let output = Command::new("bash")
         .args(["-u", "-c", &script])
-        .current_dir(folder)
+        .current_dir(directory)
         .env("PATH", path)
         .envs(variables.iter().copied())
         .env("no_proxy", "127.0.0.1")
@@ -123,17 +123,17 @@ fn the_first_start_goes_as_the_page_about_operations_says() {
         steps.iter().all(|(_, expected)| !expected.is_empty()) && steps.len() >= 4,
         "{steps:?}"
     );
-    let folder = tempfile::tempdir().unwrap();
-    run_in(folder.path(), &steps, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    run_in(directory.path(), &steps, &[]);
     // What is there is left alone, and what was made is served.
     let again = crate::support::tessera()
         .args(["init", "auth"])
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .output()
         .unwrap();
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("is not empty"), "{}", stderr(&again));
-    let config = folder.path().join("auth/tessera.toml");
+    let config = directory.path().join("auth/tessera.toml");
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains("issuer = \"https://auth.example.com/production\""));
     fs::write(&config, text.replace("cache_mib = 256", "cache_mib = 0")).unwrap();

@@ -9,8 +9,8 @@ from pathlib import Path
 import casbin
 
 
-def decide(folder: Path, case: dict) -> list[bool]:
-    (folder / "model.conf").write_text(case["model"])
+def decide(directory: Path, case: dict) -> list[bool]:
+    (directory / "model.conf").write_text(case["model"])
     has_realms = "\ng = _, _, _" in case["model"]
     enforcers = {}
     answers = []
@@ -19,8 +19,8 @@ def decide(folder: Path, case: dict) -> list[bool]:
         # An asserted role counts as if the subject had it. Not as a line: a subject may have a comma.
         given = tuple((subject, role, realm)[: 3 if has_realms else 2] for role in question["roles"])
         if given not in enforcers:
-            (folder / "policy.csv").write_text(case["rules"])
-            enforcers[given] = casbin.Enforcer(str(folder / "model.conf"), str(folder / "policy.csv"))
+            (directory / "policy.csv").write_text(case["rules"])
+            enforcers[given] = casbin.Enforcer(str(directory / "model.conf"), str(directory / "policy.csv"))
             for edge in given:
                 enforcers[given].add_grouping_policy(*edge)
         answers.append(enforcers[given].enforce(*question["request"]))

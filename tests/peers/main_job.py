@@ -20,7 +20,7 @@ from tessera.v1.token_service_pb2_grpc import TokenServiceStub
 
 SUBJECT = "user:ann"
 SCOPES = ["analytics:read", "live-streams:read", "videos:read"]
-BINDING = "stream:ls_42"
+LABEL = "stream:ls_42"
 PATIENCE = 20
 
 CHANNEL = grpc.insecure_channel(os.environ["TESSERA_ADDR"].removeprefix("http://"))
@@ -85,7 +85,7 @@ def issue_and_verify():
     session = issue()
     expect("scopes", list(session.tokens.scopes), SCOPES)
     claims = verify_offline(session.tokens.access_token)
-    expect("claims", (claims["sub"], claims["fid"]), (SUBJECT, session.family_id))
+    expect("claims", (claims["sub"], claims["sid"]), (SUBJECT, session.session_id))
     answer = introspect(session.tokens.access_token)
     expect("introspection", (answer.active, answer.sub, answer.jti), (True, SUBJECT, claims["jti"]))
     expect("scope", answer.scope, claims["scope"])
@@ -111,12 +111,12 @@ def refresh_and_reuse(session):
     expect("after reuse", ended, tokens_pb.IntrospectResponse(active=False))
 
 
-def revoke_by_binding():
+def revoke_by_label():
     """One call ends all sessions that carry a label."""
-    bound = [issue(bindings=[BINDING]) for _ in range(2)]
-    rehearsal = call(TOKENS.Revoke, tokens_pb.RevokeRequest(binding=BINDING, validate_only=True))
+    bound = [issue(labels=[LABEL]) for _ in range(2)]
+    rehearsal = call(TOKENS.Revoke, tokens_pb.RevokeRequest(label=LABEL, validate_only=True))
     expect("would end", rehearsal.matched, 2)
-    revoked = call(TOKENS.Revoke, tokens_pb.RevokeRequest(binding=BINDING))
+    revoked = call(TOKENS.Revoke, tokens_pb.RevokeRequest(label=LABEL))
     expect("ended", revoked.matched, 2)
     for session in bound:
         expect("after revoke", introspect(session.tokens.access_token).active, False)
@@ -149,12 +149,12 @@ def watch(start, until):
 def main():
     session, start = issue_and_verify()
     refresh_and_reuse(session)
-    end = revoke_by_binding()
-    reuse, binding = watch(start, end)
+    end = revoke_by_label()
+    reuse, label = watch(start, end)
     expect("first event", reuse.kind, revocations_pb.EVENT_KIND_SESSION_REVOKED)
-    expect("what ended", (reuse.family_id, reuse.reason), (session.family_id, "reuse"))
-    expect("second event", binding.kind, revocations_pb.EVENT_KIND_BINDING_REVOKED)
-    expect("what ended", (binding.binding, binding.cursor), (BINDING, end))
+    expect("what ended", (reuse.session_id, reuse.reason), (session.session_id, "reuse"))
+    expect("second event", label.kind, revocations_pb.EVENT_KIND_LABEL_REVOKED)
+    expect("what ended", (label.label, label.cursor), (LABEL, end))
 
 
 main()

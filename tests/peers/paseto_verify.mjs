@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 
 const installed = createRequire(join(process.env.TESSERA_PEERS_DIR, 'package.json'))
 
-/** Imports a module from the folder of the peers. */
+/** Imports a module from the directory of the peers. */
 const load = (name) => import(pathToFileURL(installed.resolve(name)))
 
 const { PublicProtocol } = await load('paseto')

@@ -4,7 +4,7 @@ use tessera_core::{
     ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
-use tessera_store::{FamilyIndex, PageRequest, StoreError, StoreExt};
+use tessera_store::{PageRequest, SessionIndex, StoreError, StoreExt};
 use tessera_token::ApiKeySecret;
 
 use crate::{
@@ -242,12 +242,12 @@ impl Authority {
     }
 
     async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {
-        let index = FamilyIndex::ApiKey(key.realm.clone(), key.id.clone());
+        let index = SessionIndex::ApiKey(key.realm.clone(), key.id.clone());
         let one = PageRequest {
             after: None,
             limit: 1,
         };
-        Ok(!self.store.families(index, one).await?.items.is_empty())
+        Ok(!self.store.sessions(index, one).await?.items.is_empty())
     }
 
     /// Lets the keys of a disabled client work again.

@@ -3,8 +3,8 @@
 //! 1. The policy is swapped: what is decided from here on is decided by it, and what was decided by the
 //!    one before can't be committed any more (see [`Deciding`](crate::grant::Deciding)).
 //! 2. `policy_applied` is committed, with the policy's files: decisions can be explained later.
-//! 3. Live sessions feel it (`settle`). A crash in between loses nothing: the store knows which policy its
-//!    sessions have felt, and the next start goes on.
+//! 3. Live sessions are reconciled with it (`reconcile`). A crash in between loses nothing: the store knows which policy its
+//!    sessions are reconciled with, and the next start goes on.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use tessera_store::{NewEvent, PolicyFiles, StoreError, StoreExt};
 use crate::{
     Authority,
     error::ApplyError,
-    settle::{Felt, Settled},
+    reconcile::{Reconciled, SessionImpact},
 };
 
 /// The most bytes of files that are kept for explaining later what a policy decided.
@@ -30,8 +30,8 @@ pub struct Applied {
     pub policy: PolicyRevision,
     /// The one before; the same where nothing changed.
     pub previous: PolicyRevision,
-    /// What live sessions felt, by realm.
-    pub felt: BTreeMap<RealmName, Felt>,
+    /// The impact on live sessions, by realm.
+    pub impact: BTreeMap<RealmName, SessionImpact>,
 }
 
 impl Applied {
@@ -41,43 +41,43 @@ impl Applied {
         self.policy != self.previous
     }
 
-    /// What live sessions of all realms felt.
+    /// The impact on live sessions of all realms.
     #[must_use]
-    pub fn total(&self) -> Felt {
-        self.felt.values().copied().sum()
+    pub fn total(&self) -> SessionImpact {
+        self.impact.values().copied().sum()
     }
 }
 
 impl Authority {
-    /// Puts a policy in force. Once this has answered, live sessions have felt it. The caller holds
+    /// Puts a policy in force. Once this has answered, live sessions are reconciled with it. The caller holds
     /// `policy_changes`.
     pub(crate) async fn apply(&self, policy: Arc<Policy>, actor: &Actor) -> Result<Applied, ApplyError> {
         self.check_realms(&policy)?;
         let previous = self.policy().revision().clone();
         let revision = policy.revision().clone();
-        if revision == previous && self.store.settled_policy().await?.as_ref() == Some(&revision) {
+        if revision == previous && self.store.reconciled_policy().await?.as_ref() == Some(&revision) {
             return Ok(Applied {
                 policy: revision,
                 previous,
-                felt: BTreeMap::new(),
+                impact: BTreeMap::new(),
             });
         }
         if revision != previous {
             self.policy.store(policy);
         }
         self.announce(actor).await?;
-        let felt = self.settle(actor).await?;
+        let impact = self.reconcile(actor).await?;
         tracing::info!(
             policy = %revision,
             %previous,
-            narrowed = felt.total().narrowed,
-            ended = felt.total().ended,
+            narrowed = impact.total().narrowed,
+            ended = impact.total().ended,
             "policy applied"
         );
         Ok(Applied {
             policy: revision,
             previous,
-            felt: felt.by_realm,
+            impact: impact.by_realm,
         })
     }
 
@@ -120,36 +120,36 @@ impl Authority {
             .await
     }
 
-    /// Lets live sessions feel the policy in force, and notes that they have.
-    pub(crate) async fn settle(&self, actor: &Actor) -> Result<Settled, StoreError> {
+    /// Reconciles live sessions with the policy in force, and notes it.
+    pub(crate) async fn reconcile(&self, actor: &Actor) -> Result<Reconciled, StoreError> {
         let policy = self.policy();
-        let settled = self.let_sessions_feel(&policy).await?;
+        let reconciled = self.update_sessions(&policy).await?;
         let (revision, now) = (policy.revision().clone(), self.clock.now());
         let records: Vec<_> = self
             .realms
             .keys()
             .map(|realm| {
-                let felt = settled.by_realm.get(realm).copied().unwrap_or_default();
+                let impact = reconciled.by_realm.get(realm).copied().unwrap_or_default();
                 AuditRecord {
                     at: now,
                     realm: realm.clone(),
                     actor: actor.clone(),
                     request: None,
-                    action: AuditAction::SessionsSettled {
+                    action: AuditAction::SessionsReconciled {
                         policy: revision.clone(),
-                        narrowed: felt.narrowed,
-                        ended: felt.ended,
+                        narrowed: impact.narrowed,
+                        ended: impact.ended,
                     },
                 }
             })
             .collect();
         self.store
             .transact(move |tx| {
-                tx.put_settled_policy(&revision, now)?;
+                tx.put_reconciled_policy(&revision, now)?;
                 records.iter().try_for_each(|record| tx.audit(record))
             })
             .await?;
-        Ok(settled)
+        Ok(reconciled)
     }
 }
 
@@ -193,7 +193,7 @@ fn applied(realm: &Realm, policy: &PolicyRevision, actor: &Actor, now: Timestamp
     let event = NewEvent {
         occurred_at: now,
         tokens_until: until,
-        families_until: until,
+        sessions_until: until,
         realm: realm.name.clone(),
         note: String::new(),
         body: EventBody::PolicyApplied {

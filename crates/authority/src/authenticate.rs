@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tessera_core::{ApiKeyId, ClientName, Family, Realm, RealmName, audit::Actor};
+use tessera_core::{ApiKeyId, ClientName, Realm, RealmName, Session, audit::Actor};
 use tessera_store::StoreError;
 use tessera_token::ApiKeySecret;
 
@@ -63,18 +63,18 @@ impl Authority {
         })
     }
 
-    /// Who acts where the bearer of a family's refresh token is let in by it: the client that the family
+    /// Who acts where the bearer of a session's refresh token is let in by it: the client that the session
     /// was issued to, for as long as the API key works that it used. None where it does not.
-    pub(crate) async fn identity_of(&self, family: &Family) -> Result<Option<Identity>, StoreError> {
-        let record = self.store.api_key(&family.api_key).await?;
+    pub(crate) async fn identity_of(&self, session: &Session) -> Result<Option<Identity>, StoreError> {
+        let record = self.store.api_key(&session.api_key).await?;
         let works = record.is_some_and(|record| {
             record.works(self.clock.now()) && !self.disabled.has(&record.realm, &record.client)
         });
-        let realm = self.realms.get(&family.realm).filter(|_| works);
+        let realm = self.realms.get(&session.realm).filter(|_| works);
         Ok(realm.map(|realm| Identity {
             realm: Arc::clone(realm),
-            client: family.client.clone(),
-            api_key: family.api_key.clone(),
+            client: session.client.clone(),
+            api_key: session.api_key.clone(),
         }))
     }
 }

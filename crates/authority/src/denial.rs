@@ -1,7 +1,7 @@
 //! What policy refused: recorded, so that it can be explained later by its decision id.
 
 use tessera_core::{
-    AuditAction, AuditRecord, DecisionId, FamilyId, PolicyRevision, RequestId, Scope, ScopeSet,
+    AuditAction, AuditRecord, DecisionId, PolicyRevision, RequestId, Scope, ScopeSet, SessionId,
 };
 use tessera_store::StoreExt;
 
@@ -18,14 +18,14 @@ pub(crate) struct Denial {
 }
 
 impl Authority {
-    /// Writes a denial into the audit trail and the log. `family` is what was to be refreshed.
+    /// Writes a denial into the audit trail and the log. `session` is what was to be refreshed.
     pub(crate) async fn record_denial(
         &self,
         identity: &Identity,
         request: Option<RequestId>,
         bearer: &Bearer<'_>,
         denial: &Denial,
-        family: Option<FamilyId>,
+        session: Option<SessionId>,
         decision: DecisionId,
     ) -> Result<(), Unavailable> {
         // Whoever is refused chooses how often: the log of calls has a line with the same decision, sampled.
@@ -47,7 +47,7 @@ impl Authority {
                 subject: bearer.subject.clone(),
                 roles: bearer.roles.to_vec(),
                 scopes: denial.asked.clone(),
-                family,
+                session,
                 decision,
                 policy: denial.policy.clone(),
             },

@@ -9,7 +9,7 @@ use tessera_policy::{Diagnostic, LoadError, PolicyError};
 use tessera_store::StoreError;
 use tessera_token::NoEntropy;
 
-use crate::{Principal, judge::NotGood};
+use crate::{Principal, check::TokenRejection};
 
 /// The authority can't do it now, through no fault of the caller.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -187,10 +187,10 @@ pub enum IssueError {
 /// Refresh failed. Unless it says otherwise, nothing was consumed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// Malformed, forged, of another realm, or of a family that is not known.
+    /// Malformed, forged, of another realm, or of a session that is not known.
     #[error("the refresh token is not valid")]
     Invalid,
-    /// Of a later generation than the family: the store was restored from a backup.
+    /// Of a later generation than the session: the store was restored from a backup.
     #[error("the refresh token is newer than the session: the authority was restored from a backup")]
     Ahead,
     /// The session's idle or absolute life is over.
@@ -248,10 +248,10 @@ pub enum IntrospectError {
 
 /// A token is not good for what is wanted, or nobody can say.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum JudgeError {
+pub enum AccessError {
     /// It is no good access token.
     #[error(transparent)]
-    NotGood(#[from] NotGood),
+    TokenRejection(#[from] TokenRejection),
     /// It is good, and has not, or no longer, these scopes.
     #[error("the token has not, or no longer, `{missing}`")]
     ScopesMissing {
@@ -372,8 +372,8 @@ pub enum WatchError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The policy was built into the program.
-    #[error("the authority has no policy folder: its policy is built in")]
-    NoFolder,
+    #[error("the authority has no policy directory: its policy is built in")]
+    NoDirectory,
     /// The files are wrong.
     #[error("{0}")]
     Refused(#[from] PolicyError),
@@ -383,7 +383,7 @@ pub enum ApplyError {
         /// The realm.
         realm: RealmName,
     },
-    /// The plan was made for another policy in force, or another policy in the folder.
+    /// The plan was made for another policy in force, or another policy in the directory.
     #[error("the plan is out of date: {0}")]
     PlanStale(String),
     /// No plan of this authority.
@@ -406,7 +406,7 @@ pub enum ApplyError {
     /// The caller may not do this.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// Not now. The policy may be in force already, and not felt by every live session: apply it again.
+    /// Not now. The policy may be in force already, and not reconciled with every live session: apply it again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

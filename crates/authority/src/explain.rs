@@ -132,14 +132,14 @@ impl Authority {
         })
     }
 
-    /// Whom a refresh was for. The audit record has the family, which outlives its tokens.
+    /// Whom a refresh was for. The audit record has the session, which outlives its tokens.
     async fn subject_of(&self, record: &AuditRecord) -> Result<Asked, ExplainError> {
-        let AuditAction::Refreshed { family, .. } = &record.action else {
+        let AuditAction::Refreshed { session, .. } = &record.action else {
             return Err(ExplainError::DecisionUnknown);
         };
-        let family = self.store.family(*family).await?;
-        let family = family.ok_or(ExplainError::DecisionUnknown)?;
-        Ok((family.subject, family.roles))
+        let session = self.store.session(*session).await?;
+        let session = session.ok_or(ExplainError::DecisionUnknown)?;
+        Ok((session.subject, session.roles))
     }
 
     async fn policy_at(

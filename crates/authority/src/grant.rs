@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tessera_core::{
-    AccessClaims, ClientName, Family, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Subject,
+    AccessClaims, ClientName, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Session, Subject,
 };
 use tessera_policy::{Explanation, Permission, Policy, Question, Stopped, Work};
 
@@ -14,7 +14,7 @@ use crate::error::CallNotAllowed;
 ///
 /// INVARIANT: a commit that grants scopes asks [`is_in_force`](Self::is_in_force) within the commit. A new
 /// policy is put in force before its event is committed, so whatever an older one granted is committed
-/// before that event, and found among the live sessions that feel the change.
+/// before that event, and found among the live sessions that the change concerns.
 #[derive(Clone)]
 pub(crate) struct Deciding {
     policy: Arc<Policy>,
@@ -63,12 +63,12 @@ pub(crate) struct Bearer<'a> {
 }
 
 impl<'a> Bearer<'a> {
-    pub(crate) fn of_family(family: &'a Family) -> Self {
+    pub(crate) fn of_session(session: &'a Session) -> Self {
         Self {
-            realm: &family.realm,
-            client: &family.client,
-            subject: &family.subject,
-            roles: &family.roles,
+            realm: &session.realm,
+            client: &session.client,
+            subject: &session.subject,
+            roles: &session.roles,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::{sync::PoisonError, time::Duration};
 
 use tessera_core::{
-    AccessClaims, Audience, Binding, ClientName, Cursor, FamilyId, OnPolicyLoss, PolicyRevision, Realm,
-    RealmName, RoleName, ScopeSet, Seconds, Subject, Timestamp, TokenId,
-    family::{Presented, Verdict},
+    AccessClaims, Audience, ClientName, Cursor, Label, OnPolicyLoss, PolicyRevision, Realm, RealmName,
+    RoleName, ScopeSet, Seconds, SessionId, Subject, Timestamp, TokenId,
+    session::{Presented, Verdict},
 };
 use tessera_policy::Permission;
 use tessera_token::{Expectation, RefreshToken, refresh};
@@ -44,14 +44,14 @@ pub struct Introspection {
     pub expires_at: Timestamp,
     /// The realm.
     pub realm: RealmName,
-    /// The family.
-    pub family: FamilyId,
+    /// The session.
+    pub session: SessionId,
     /// The generation that the token belongs to.
     pub generation: u64,
     /// Roles that were asserted.
     pub roles: Vec<RoleName>,
-    /// The family's labels.
-    pub bindings: Vec<Binding>,
+    /// The session's labels.
+    pub labels: Vec<Label>,
     /// The policy that granted the scopes.
     pub policy: PolicyRevision,
     /// The place of the log up to which this is true.
@@ -111,7 +111,7 @@ impl Authority {
             realm: Some(principal.realm_name()),
             leeway: Seconds(0),
         };
-        let verified = self.good_now(token, &expected).ok()?;
+        let verified = self.accepted_now(token, &expected).ok()?;
         let claims = verified.claims();
         if !self.may_introspect(principal, claims) {
             return None;
@@ -160,7 +160,7 @@ impl Authority {
         let Some(token) = RefreshToken::open(token, &self.server_keys) else {
             return Ok(None);
         };
-        let Some(family) = self.store.family(token.family).await? else {
+        let Some(session) = self.store.session(token.session).await? else {
             return Ok(None);
         };
         let limits = &principal.realm().limits;
@@ -169,39 +169,39 @@ impl Authority {
             secret: token.secret.hash(),
             client: principal.client(),
         };
-        let verdict = family.present(&presented, limits, self.clock.now());
-        let is_spendable = family.realm == *principal.realm_name() && verdict == Verdict::Rotate;
-        if !is_spendable || self.ended_with_others(&family).await?.is_some() {
+        let verdict = session.present(&presented, limits, self.clock.now());
+        let is_spendable = session.realm == *principal.realm_name() && verdict == Verdict::Rotate;
+        if !is_spendable || self.ended_with_others(&session).await?.is_some() {
             return Ok(None);
         }
         // What a refresh would give.
-        let scopes = Bearer::of_family(&family)
-            .grant(&self.policy.load(), &family.scopes)
+        let scopes = Bearer::of_session(&session)
+            .grant(&self.policy.load(), &session.scopes)
             .granted;
         if scopes.is_empty() {
             return Ok(None);
         }
-        let began = family
+        let began = session
             .chain
             .and_then(|chain| chain.previous)
-            .map_or(family.created_at, |p| p.spent_at);
+            .map_or(session.created_at, |p| p.spent_at);
         Ok(Some(Introspection {
             kind: TokenKind::Refresh,
             scopes,
-            client: family.client,
-            subject: family.subject,
-            audience: family.audience,
+            client: session.client,
+            subject: session.subject,
+            audience: session.audience,
             issuer: principal.realm().issuer.clone(),
             token_id: None,
             issued_at: began,
             not_before: began,
-            expires_at: family.idle_until,
-            realm: family.realm,
-            family: family.id,
+            expires_at: session.idle_until,
+            realm: session.realm,
+            session: session.id,
             generation: token.generation,
-            roles: family.roles,
-            bindings: family.bindings,
-            policy: family.policy,
+            roles: session.roles,
+            labels: session.labels,
+            policy: session.policy,
             as_of,
         }))
     }
@@ -220,10 +220,10 @@ fn access_introspection(claims: &AccessClaims, scopes: ScopeSet, as_of: Cursor) 
         not_before: claims.not_before,
         expires_at: claims.expires_at,
         realm: claims.realm.clone(),
-        family: claims.family,
+        session: claims.session,
         generation: claims.generation,
         roles: claims.roles.clone(),
-        bindings: claims.bindings.clone(),
+        labels: claims.labels.clone(),
         policy: claims.policy.clone(),
         as_of,
     }

@@ -1,10 +1,10 @@
-//! Issue: a new family, its first access token, and its first refresh token.
+//! Issue: a new session, its first access token, and its first refresh token.
 
 use sha2::{Digest, Sha256};
 use tessera_core::{
-    Audience, AuditAction, AuditRecord, Binding, Chain, DecisionId, Family, FamilyId, FamilyState,
-    Refreshable, RequestId, RoleName, Scope, ScopeSet, Seconds, Subject, Timestamp, TokenId, audit::Actor,
-    family::Condition,
+    Audience, AuditAction, AuditRecord, Chain, DecisionId, Label, Refreshable, RequestId, RoleName, Scope,
+    ScopeSet, Seconds, Session, SessionId, SessionState, Subject, Timestamp, TokenId, audit::Actor,
+    session::Condition,
 };
 use tessera_policy::{Catalogue, Policy};
 use tessera_store::{RequestKey, RequestRecord, StoreError, StoreExt, Transaction};
@@ -36,10 +36,10 @@ pub struct IssueRequest {
     pub audience: Option<Audience>,
     /// Life of each access token; none: the realm's default.
     pub access_ttl: Option<Seconds>,
-    /// Absolute life of the family; none: the realm's maximum.
+    /// Absolute life of the session; none: the realm's maximum.
     pub session_ttl: Option<Seconds>,
     /// Labels.
-    pub bindings: Vec<Binding>,
+    pub labels: Vec<Label>,
     /// Fail unless every scope asked for is granted.
     pub require_all: bool,
     /// Give no refresh token.
@@ -56,8 +56,8 @@ pub(crate) const DECISIONS_MAX: usize = 5;
 pub struct Issued {
     /// The tokens.
     pub tokens: TokenSet,
-    /// The family.
-    pub family: FamilyId,
+    /// The session.
+    pub session: SessionId,
     /// Scopes asked for and not granted, with the reason.
     pub denied: Vec<(Scope, String)>,
     /// The policy that decided.
@@ -80,7 +80,7 @@ enum Outcome {
 }
 
 impl Authority {
-    /// Begins a family.
+    /// Begins a session.
     ///
     /// # Errors
     /// See [`IssueError`]: nothing is stored where it fails.
@@ -120,13 +120,13 @@ impl Authority {
             }
         };
 
-        let id = FamilyId::generate(now, random()?);
+        let id = SessionId::generate(now, random()?);
         let secret = self.first_secret(principal, request, id)?;
         let token_id = TokenId::generate(now, random()?);
-        let family = plan.into_family(principal, request, &grant, id, secret.as_ref(), now);
+        let session = plan.into_session(principal, request, &grant, id, secret.as_ref(), now);
         let scopes_are_named = !request.scopes.is_empty();
-        self.check_size::<IssueError>(principal.realm(), &family, &grant, scopes_are_named)?;
-        let beginning = Beginning {
+        self.check_size::<IssueError>(principal.realm(), &session, &grant, scopes_are_named)?;
+        let commit = IssueCommit {
             deciding,
             idempotency: request.request_id.map(|id| {
                 let key = RequestKey {
@@ -141,11 +141,11 @@ impl Authority {
             denied: grant.denied_scopes(),
             decision,
             sessions_max: principal.realm().limits.sessions_per_client_max,
-            family,
+            session,
             token_id,
             now,
         };
-        let outcome = self.store.transact(move |tx| beginning.commit(tx)).await?;
+        let outcome = self.store.transact(move |tx| commit.commit(tx)).await?;
 
         let committed = match outcome {
             Outcome::Made(committed) | Outcome::Repeated(committed) => committed,
@@ -159,13 +159,13 @@ impl Authority {
             }
             Outcome::PolicyChanged => return Ok(None),
         };
-        let (family, revision) = (committed.family.id, committed.policy.clone());
-        tracing::debug!(%decision, policy = %revision, %family, "issued");
-        let refresh = self.first_refresh_token(principal, request, &committed.family, secret)?;
+        let (session, revision) = (committed.session.id, committed.policy.clone());
+        tracing::debug!(%decision, policy = %revision, %session, "issued");
+        let refresh = self.first_refresh_token(principal, request, &committed.session, secret)?;
         let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
         Ok(Some(Issued {
             tokens,
-            family,
+            session,
             denied: grant.denied,
             policy: revision,
             decision,
@@ -212,7 +212,7 @@ impl Authority {
         &self,
         principal: &Principal,
         request: &IssueRequest,
-        family: FamilyId,
+        session: SessionId,
     ) -> Result<Option<RefreshSecret>, IssueError> {
         if request.without_refresh {
             return Ok(None);
@@ -223,7 +223,7 @@ impl Authority {
         RefreshSecret::for_request(
             principal.credential(),
             self.server_keys.current(),
-            family,
+            session,
             request_id,
         )
         .map(Some)
@@ -232,28 +232,28 @@ impl Authority {
         )))
     }
 
-    /// The refresh token of the committed family, which an earlier request with the same id may have made.
+    /// The refresh token of the committed session, which an earlier request with the same id may have made.
     fn first_refresh_token(
         &self,
         principal: &Principal,
         request: &IssueRequest,
-        family: &Family,
+        session: &Session,
         secret: Option<RefreshSecret>,
     ) -> Result<Option<RefreshToken>, IssueError> {
         let secret = match request.request_id {
-            Some(_) => self.first_secret(principal, request, family.id)?,
+            Some(_) => self.first_secret(principal, request, session.id)?,
             None => secret,
         };
-        Ok(secret.map(|secret| RefreshToken::first(family.id, secret, &self.server_keys)))
+        Ok(secret.map(|secret| RefreshToken::first(session.id, secret, &self.server_keys)))
     }
 }
 
-/// A family on its way into the store.
-struct Beginning {
+/// A session on its way into the store.
+struct IssueCommit {
     deciding: Deciding,
     /// Names the request that is made idempotent, and what it asked for.
     idempotency: Option<(RequestKey, [u8; 32])>,
-    family: Family,
+    session: Session,
     token_id: TokenId,
     actor: Actor,
     request: Option<RequestId>,
@@ -263,15 +263,15 @@ struct Beginning {
     now: Timestamp,
 }
 
-impl Beginning {
+impl IssueCommit {
     fn commit(&self, tx: &mut dyn Transaction) -> Result<Outcome, StoreError> {
         if !self.deciding.is_in_force() {
             return Ok(Outcome::PolicyChanged);
         }
         if tx
-            .api_key(&self.family.api_key)?
+            .api_key(&self.session.api_key)?
             .is_none_or(|key| key.revoked_at.is_some())
-            || tx.is_disabled(&self.family.realm, &self.family.client)?
+            || tx.is_disabled(&self.session.realm, &self.session.client)?
         {
             // Revoked since the caller was let in: its revocation ended what it began, this included.
             return Ok(Outcome::CredentialEnded);
@@ -280,42 +280,42 @@ impl Beginning {
             && let Some(record) = tx.request(key)?.filter(|record| self.now < record.expires_at)
         {
             return if record.digest == *digest {
-                self.repeat(tx, record.family)
+                self.repeat(tx, record.session)
             } else {
                 Ok(Outcome::Mismatch)
             };
         }
-        if tx.sessions_of(&self.family.realm, &self.family.client)? >= self.sessions_max {
+        if tx.sessions_of(&self.session.realm, &self.session.client)? >= self.sessions_max {
             return Ok(Outcome::SessionsUsed);
         }
         if let Some((key, digest)) = &self.idempotency {
             let record = RequestRecord {
                 digest: *digest,
-                family: self.family.id,
+                session: self.session.id,
                 expires_at: self.now.plus(REQUEST_TTL),
             };
             tx.put_request(key, &record)?;
         }
-        let family = Family {
+        let session = Session {
             rev: tx.last_sequence(),
-            ..self.family.clone()
+            ..self.session.clone()
         };
-        tx.put_family(&family)?;
-        let scopes = family.scopes.clone();
-        Ok(Outcome::Made(self.committed(tx, family, scopes)?))
+        tx.put_session(&session)?;
+        let scopes = session.scopes.clone();
+        Ok(Outcome::Made(self.committed(tx, session, scopes)?))
     }
 
-    /// The family that the first request with this id began, with what policy grants of it now.
-    fn repeat(&self, tx: &mut dyn Transaction, family: FamilyId) -> Result<Outcome, StoreError> {
+    /// The session that the first request with this id began, with what policy grants of it now.
+    fn repeat(&self, tx: &mut dyn Transaction, session: SessionId) -> Result<Outcome, StoreError> {
         let earlier = tx
-            .family(family)?
-            .filter(|family| family.condition(self.now) == Condition::Active)
-            .filter(|family| tx.revokes_family(family).is_none());
-        let Some(family) = earlier else {
+            .session(session)?
+            .filter(|session| session.condition(self.now) == Condition::Active)
+            .filter(|session| tx.revokes_session(session).is_none());
+        let Some(session) = earlier else {
             return Ok(Outcome::Ended);
         };
         let first = 1;
-        if family
+        if session
             .chain
             .as_ref()
             .is_some_and(|chain| chain.generation > first)
@@ -323,36 +323,36 @@ impl Beginning {
             // The first refresh token is spent: to use it again would end the session.
             return Ok(Outcome::Refreshed);
         }
-        let scopes = family.scopes.minus(&family.scopes.minus(&self.family.scopes));
+        let scopes = session.scopes.minus(&session.scopes.minus(&self.session.scopes));
         if scopes.is_empty() {
             return Ok(Outcome::Ended);
         }
-        let given = family.regaining(&scopes);
-        if given != family {
-            tx.put_family(&given)?;
+        let given = session.regaining(&scopes);
+        if given != session {
+            tx.put_session(&given)?;
         }
         Ok(Outcome::Repeated(self.committed(tx, given, scopes)?))
     }
 
-    /// Records the access token that is about to be signed, whether it is the family's first or not.
+    /// Records the access token that is about to be signed, whether it is the session's first or not.
     fn committed(
         &self,
         tx: &mut dyn Transaction,
-        family: Family,
+        session: Session,
         scopes: ScopeSet,
     ) -> Result<Committed, StoreError> {
         let policy = self.deciding.policy().revision().clone();
         tx.audit(&AuditRecord {
             at: self.now,
-            realm: family.realm.clone(),
+            realm: session.realm.clone(),
             actor: self.actor.clone(),
             request: self.request,
             action: AuditAction::Issued {
-                family: family.id,
+                session: session.id,
                 token: self.token_id,
-                subject: family.subject.clone(),
-                audience: family.audience.clone(),
-                roles: family.roles.clone(),
+                subject: session.subject.clone(),
+                audience: session.audience.clone(),
+                roles: session.roles.clone(),
                 scopes: scopes.clone(),
                 denied: self.denied.clone(),
                 decision: self.decision,
@@ -365,7 +365,7 @@ impl Beginning {
             policy,
             rev: tx.last_sequence(),
             at: self.now,
-            family,
+            session,
         })
     }
 }
@@ -450,24 +450,24 @@ impl Plan {
         })
     }
 
-    fn into_family(
+    fn into_session(
         self,
         principal: &Principal,
         request: &IssueRequest,
         grant: &Grant,
-        id: FamilyId,
+        id: SessionId,
         secret: Option<&RefreshSecret>,
         now: Timestamp,
-    ) -> Family {
+    ) -> Session {
         let limits = &principal.realm().limits;
         let absolute_until = if secret.is_some() {
             // Whole seconds, as access tokens have: the last refresh gives a token that is alive.
             now.floor_to_second().plus(self.session_ttl)
         } else {
-            // Without a refresh token the family lives as long as its one access token.
+            // Without a refresh token the session lives as long as its one access token.
             now.floor_to_second().plus(self.access_ttl.min(self.session_ttl))
         };
-        Family {
+        Session {
             id,
             realm: principal.realm_name().clone(),
             client: principal.client().clone(),
@@ -476,7 +476,7 @@ impl Plan {
             roles: request.roles.clone(),
             scopes: grant.granted.clone(),
             audience: self.audience,
-            bindings: request.bindings.clone(),
+            labels: request.labels.clone(),
             refreshable: request.refreshable,
             access_ttl: self.access_ttl,
             tombstone_ttl: limits.access_ttl_max,
@@ -485,7 +485,7 @@ impl Plan {
             absolute_until,
             rev: tessera_core::Sequence(0),
             policy: grant.revision.clone(),
-            state: FamilyState::Active,
+            state: SessionState::Active,
             chain: secret.map(|secret| Chain {
                 generation: 1,
                 current: secret.hash(),
@@ -542,7 +542,7 @@ fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
     add(principal.api_key().as_str());
     add(request.subject.as_ref().map_or("", Subject::as_str));
     add(request.audience.as_ref().map_or("", Audience::as_str));
-    add(&format!("{:?}{:?}", request.roles, request.bindings));
+    add(&format!("{:?}{:?}", request.roles, request.labels));
     add(&request.scopes.to_string());
     add(&format!("{:?}{:?}", request.access_ttl, request.session_ttl));
     add(&format!(

@@ -2,7 +2,7 @@
 //!
 //! A request goes one way, and each type can only be had from the step before it:
 //!
-//! > credential → [`Principal`] → grant → claims → tokens + family → event
+//! > credential → [`Principal`] → grant → claims → tokens + session → event
 //!
 //! Nothing leaves here before the store has committed it. There is no gRPC, HTTP or protobuf in this
 //! crate: the server converts at its edge.
@@ -11,29 +11,29 @@
 mod api_keys;
 mod apply;
 mod authenticate;
+mod check;
 mod denial;
 mod disabled;
 mod error;
 mod explain;
-mod gathering;
 mod grant;
 mod heavy;
 mod introspect;
 mod issue;
-mod judge;
 mod keys;
 mod list;
 mod plan;
 mod propagation;
+mod purge;
+mod reconcile;
 mod refresh;
 mod reload;
+mod replays;
 mod restored;
 mod revoke;
 mod sessions;
-mod settle;
 mod setup;
 mod subscribers;
-mod sweep;
 mod timekeeping;
 mod tokens;
 mod verified;
@@ -56,31 +56,31 @@ use tokio::sync::watch as signal;
 pub use api_keys::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey};
 pub use apply::Applied;
 pub use authenticate::Principal;
+pub use check::{AccessCheck, RequiredAccess, TokenRejection};
 pub use error::{
-    ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    JudgeError, RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchError,
+    AccessError, ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError,
+    IssueError, RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchError,
 };
 pub use explain::{Ask, Asked, ExplainedDecision};
 pub use introspect::{Introspection, TokenKind};
 pub use issue::{IssueRequest, Issued};
-pub use judge::{Judged, NotGood, Wanted};
 pub use keys::PublishedKey;
 pub use list::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use plan::{Plan, PlanId};
 pub use propagation::{Propagated, StalenessBound, SubscriberState};
+pub use reconcile::SessionImpact;
 pub use refresh::{RefreshRequest, Refreshed};
 pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
 pub use restored::{Restored, Restoring, end_everything};
 pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
-pub use sessions::{Session, SessionsBy};
-pub use settle::Felt;
+pub use sessions::{ListedSession, SessionsBy};
 pub use setup::{Options, SetupError};
 pub use tokens::{PresentedToken, TokenSet};
 pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
 
 use crate::{
-    disabled::DisabledClients, gathering::Gatherings, heavy::Heavy, keys::KeySet, propagation::Subscribers,
-    reload::PolicyHistory, restored::PutBack, verified::VerifiedTokens,
+    disabled::DisabledClients, heavy::Heavy, keys::KeySet, propagation::Subscribers, reload::PolicyHistory,
+    replays::ReplayCoalescer, restored::RollbackDetection, verified::VerifiedTokens,
 };
 
 /// A disk on which a commit takes longer stands still: nobody can be served.
@@ -92,9 +92,9 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 pub struct Authority {
     store: Arc<dyn Store>,
     policy: Arc<ArcSwap<Policy>>,
-    policy_folder: Option<PathBuf>,
+    policy_directory: Option<PathBuf>,
     policy_history: PolicyHistory,
-    /// Held from reading a policy until live sessions have felt it: changes come one after the other.
+    /// Held from reading a policy until live sessions are reconciled with it: changes come one after the other.
     policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The places for what takes long with policies.
     heavy: Arc<Heavy>,
@@ -107,14 +107,14 @@ pub struct Authority {
     watch_stall_max: Duration,
     staleness_bound_max: StalenessBound,
     subscribers: Subscribers,
-    gatherings: Gatherings,
+    replays: ReplayCoalescer,
     /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
     key_changes: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
-    is_put_back: PutBack,
+    rollback: RollbackDetection,
     /// How often what is dead was removed.
-    sweeps: AtomicU64,
+    purges: AtomicU64,
 }
 
 impl Authority {
@@ -149,7 +149,7 @@ impl Authority {
         self.store.is_healthy()
             && !*self.draining.borrow()
             && self.commit_waiting() < COMMIT_MAX
-            && !self.is_put_back.is_proven()
+            && !self.rollback.is_proven()
     }
 
     /// Whether the store takes writes. One that failed never does again until it is opened anew; one that waits for
@@ -181,10 +181,10 @@ impl Authority {
     }
 
     /// Whether something was presented that only a later state of the data directory can have given, so that the
-    /// directory was restored without `tessera restored`.
+    /// directory was restored without `tessera restore`.
     #[must_use]
-    pub fn was_put_back(&self) -> bool {
-        self.is_put_back.is_proven()
+    pub fn was_rolled_back(&self) -> bool {
+        self.rollback.is_proven()
     }
 
     /// The place of the log that is committed now.
@@ -230,9 +230,9 @@ impl Authority {
     /// Refuses to issue where the data directory is known to be older than what it gave: revocations would miss
     /// what is issued now.
     fn check_is_last(&self) -> Result<(), Unavailable> {
-        if self.is_put_back.is_proven() {
+        if self.rollback.is_proven() {
             return Err(Unavailable::Store(StoreError::Damaged {
-                detail: "the data directory is older than what it gave: run `tessera restored`".to_owned(),
+                detail: "the data directory is older than what it gave: run `tessera restore`".to_owned(),
             }));
         }
         Ok(())

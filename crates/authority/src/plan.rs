@@ -9,8 +9,8 @@ use crate::{
     Authority, Principal,
     apply::Applied,
     error::{ApplyError, Unavailable},
+    reconcile::SessionImpact,
     reload::{Change, Trigger},
-    settle::Felt,
 };
 
 /// From which policy to which: `<revision>..<revision>`, as git writes a range.
@@ -37,16 +37,20 @@ impl PlanId {
     }
 
     /// Refuses where one of the two is another by now.
-    pub(crate) fn check(&self, in_force: &PolicyRevision, folder: &PolicyRevision) -> Result<(), ApplyError> {
+    pub(crate) fn check(
+        &self,
+        in_force: &PolicyRevision,
+        directory: &PolicyRevision,
+    ) -> Result<(), ApplyError> {
         if self.from != *in_force {
             return Err(ApplyError::PlanStale(format!(
                 "policy {in_force} is in force, the plan is for {}",
                 self.from
             )));
         }
-        if self.to != *folder {
+        if self.to != *directory {
             return Err(ApplyError::PlanStale(format!(
-                "the folder has policy {folder}, the plan is for {}",
+                "the directory has policy {directory}, the plan is for {}",
                 self.to
             )));
         }
@@ -67,12 +71,12 @@ pub struct Plan {
     pub id: PlanId,
     /// Who gains and loses what.
     pub diff: Diff,
-    /// What live sessions would feel, by realm.
-    pub felt: BTreeMap<RealmName, Felt>,
+    /// The impact on live sessions, by realm.
+    pub impact: BTreeMap<RealmName, SessionImpact>,
 }
 
 impl Authority {
-    /// What putting `files` in force would do; none: the files of the policy folder. Changes nothing. Of one
+    /// What putting `files` in force would do; none: the files of the policy directory. Changes nothing. Of one
     /// client, one plan is made after the other; dropped, it ends.
     ///
     /// # Errors
@@ -85,13 +89,13 @@ impl Authority {
         self.require(principal, &Permission::ReadPolicies)?;
         let entered = self.heavy.enter(principal).await?;
         let new = match files {
-            None => self.read_folder_for(principal, &entered).await?,
+            None => self.read_directory_for(principal, &entered).await?,
             Some(files) => entered.run(move |work| from_memory(&files, work)).await??,
         };
         let new = Arc::new(new);
         self.check_realms(&new)?;
         let old = self.policy();
-        let felt = self.foresee(&new, Some(entered.start())).await?;
+        let impact = self.preview(&new, Some(entered.start())).await?;
         entered.check()?;
         let id = PlanId {
             from: old.revision().clone(),
@@ -101,11 +105,11 @@ impl Authority {
         Ok(Plan {
             id,
             diff: diff.map_err(|Stopped| Unavailable::OutOfTime)?,
-            felt: felt.by_realm,
+            impact: impact.by_realm,
         })
     }
 
-    /// Puts in force what the policy folder has, if it is what was planned and no more than
+    /// Puts in force what the policy directory has, if it is what was planned and no more than
     /// `sessions_max` live sessions of all realms would lose scopes or end.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ impl Subscribers {
                 until_free: until.saturating_duration_since(now),
             });
         }
-        // An earlier stream of the name that refuses by itself, and will not be heard again, is followed by
+        // An earlier stream of the name that refuses by itself, and will not reconnect, is followed by
         // this one.
         known
             .streams
@@ -559,7 +559,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         join_with(&subscribers, "three", Duration::from_secs(7));
         let sixty = Some(Duration::from_secs(60));
-        assert_eq!(kept().await, sixty, "it may be heard again");
+        assert_eq!(kept().await, sixty, "it may reconnect");
         join_with(&subscribers, "two", Duration::from_secs(6));
         let seven = Some(Duration::from_secs(7));
         assert_eq!(

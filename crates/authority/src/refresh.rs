@@ -1,12 +1,12 @@
-//! Refresh: one generation on, or the same successor again, or the end of the family.
+//! Refresh: one generation on, or the same successor again, or the end of the session.
 //!
 //! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in
-//! one atomic read-decide-write that asks the family again, and nothing is answered before that is durable.
+//! one atomic read-decide-write that asks the session again, and nothing is answered before that is durable.
 
 use tessera_core::{
-    Audience, AuditAction, AuditRecord, DecisionId, EventBody, Family, FamilyId, PolicyRevision, RealmLimits,
-    RequestId, RevokeReason, Scope, ScopeSet, Seconds, SecretHash, Timestamp, TokenId,
-    family::{Presented, Refreshable, Refusal, Verdict},
+    Audience, AuditAction, AuditRecord, DecisionId, EventBody, PolicyRevision, RealmLimits, RequestId,
+    RevokeReason, Scope, ScopeSet, Seconds, SecretHash, Session, SessionId, Timestamp, TokenId,
+    session::{Presented, Refreshable, Refusal, Verdict},
 };
 use tessera_store::{NewEvent, StoreError, StoreExt, Times, Transaction};
 use tessera_token::{RefreshToken, random};
@@ -28,9 +28,9 @@ pub struct RefreshRequest {
     pub request_id: Option<RequestId>,
     /// The refresh token.
     pub refresh_token: PresentedToken,
-    /// Fewer scopes for this access token; empty: all of the family's.
+    /// Fewer scopes for this access token; empty: all of the session's.
     pub scopes: ScopeSet,
-    /// The audience that the caller takes the family to be for; none: whichever it is.
+    /// The audience that the caller takes the session to be for; none: whichever it is.
     pub audience: Option<Audience>,
 }
 
@@ -39,8 +39,8 @@ pub struct RefreshRequest {
 pub struct Refreshed {
     /// The tokens.
     pub tokens: TokenSet,
-    /// The family.
-    pub family: FamilyId,
+    /// The session.
+    pub session: SessionId,
     /// The generation of the new refresh token.
     pub generation: u64,
     /// Whether this repeats the answer to the last refresh.
@@ -66,7 +66,7 @@ impl Authority {
     /// Spends a refresh token.
     ///
     /// # Errors
-    /// See [`RefreshError`]. Only [`RefreshError::Reused`] changes anything: it revokes the family.
+    /// See [`RefreshError`]. Only [`RefreshError::Reused`] changes anything: it revokes the session.
     pub async fn refresh(
         &self,
         principal: &Principal,
@@ -81,13 +81,13 @@ impl Authority {
     /// As [`refresh`](Self::refresh); a token that needs its client is [`RefreshError::Invalid`].
     pub async fn refresh_by_bearer(&self, request: &RefreshRequest) -> Result<Refreshed, RefreshError> {
         let token = self.opened(request)?;
-        let family = self
+        let session = self
             .store
-            .family(token.family)
+            .session(token.session)
             .await?
-            .filter(|family| family.refreshable == Refreshable::ByBearer)
+            .filter(|session| session.refreshable == Refreshable::ByBearer)
             .ok_or(RefreshError::Invalid)?;
-        match self.identity_of(&family).await? {
+        match self.identity_of(&session).await? {
             Some(identity) => self.refresh_as(&identity, request).await,
             None => Err(RefreshError::Expired),
         }
@@ -119,16 +119,16 @@ impl Authority {
     ) -> Result<Option<Refreshed>, RefreshError> {
         self.check_is_last()?;
         let token = self.opened(request)?;
-        let family = self
+        let session = self
             .store
-            .family(token.family)
+            .session(token.session)
             .await?
             .ok_or(RefreshError::Invalid)?;
-        if family.realm != identity.realm().name {
+        if session.realm != identity.realm().name {
             return Err(RefreshError::Invalid);
         }
         let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
-        let mut spend = Spend::new(
+        let mut commit = RefreshCommit::new(
             identity,
             request,
             &token,
@@ -136,30 +136,30 @@ impl Authority {
             self.clock.now(),
             self.store.times(),
         )?;
-        let decision = spend.decision;
+        let decision = commit.decision;
 
-        let grant = match spend.judge(&family) {
-            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, &family)),
+        let grant = match commit.verdict(&session) {
+            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, &session)),
             // A thief's scopes are of no interest.
-            Verdict::Reuse => Grant::nothing(&family),
+            Verdict::Reuse => Grant::nothing(&session),
             // One that is about to rotate and loses the race overlapped with the winner: it is no retry.
             Verdict::Rotate => {
-                spend.counts = false;
-                self.grant_again(&deciding, identity, request, &family, decision)
+                commit.counts = false;
+                self.grant_again(&deciding, identity, request, &session, decision)
                     .await?
             }
             Verdict::Replay => {
                 let grant = self
-                    .grant_again(&deciding, identity, request, &family, decision)
+                    .grant_again(&deciding, identity, request, &session, decision)
                     .await?;
-                spend.counts = self.gatherings.join(family.id, token.generation).await;
+                commit.counts = self.replays.join(session.id, token.generation).await;
                 grant
             }
         };
         let denied = grant.denied.clone();
         let outcome = self.store.transact(move |tx| {
             if deciding.is_in_force() {
-                spend.commit(tx, &grant)
+                commit.commit(tx, &grant)
             } else {
                 Ok(Outcome::PolicyChanged)
             }
@@ -170,18 +170,18 @@ impl Authority {
             Outcome::Rotated(committed) => (committed, false),
             Outcome::Replayed(committed) => (committed, true),
             Outcome::Reused => {
-                tracing::warn!(family = %family.id, client = %family.client, "a spent refresh token was used: family revoked");
+                tracing::warn!(session = %session.id, client = %session.client, "a spent refresh token was used: session revoked");
                 return Err(RefreshError::Reused);
             }
             Outcome::Refused(error) => return Err(error),
             Outcome::PolicyChanged => return Ok(None),
         };
-        let (generation, policy) = (committed.family.generation(), committed.policy.clone());
-        tracing::debug!(%decision, %policy, family = %family.id, "refreshed");
+        let (generation, policy) = (committed.session.generation(), committed.policy.clone());
+        tracing::debug!(%decision, %policy, session = %session.id, "refreshed");
         let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
         Ok(Some(Refreshed {
             tokens,
-            family: family.id,
+            session: session.id,
             generation,
             replayed,
             denied,
@@ -190,35 +190,39 @@ impl Authority {
         }))
     }
 
-    /// `asked ∩ the family's ∩ policy now`.
+    /// `asked ∩ the session's ∩ policy now`.
     async fn grant_again(
         &self,
         deciding: &Deciding,
         identity: &Identity,
         request: &RefreshRequest,
-        family: &Family,
+        session: &Session,
         decision: DecisionId,
     ) -> Result<Grant, RefreshError> {
         if request
             .audience
             .as_ref()
-            .is_some_and(|asked| *asked != family.audience)
+            .is_some_and(|asked| *asked != session.audience)
         {
-            return Err(RefreshError::OtherAudience(family.audience.clone()));
+            return Err(RefreshError::OtherAudience(session.audience.clone()));
         }
-        if let Some(beyond) = request.scopes.iter().find(|scope| !family.scopes.contains(scope)) {
+        if let Some(beyond) = request
+            .scopes
+            .iter()
+            .find(|scope| !session.scopes.contains(scope))
+        {
             return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
         }
         let asked = if request.scopes.is_empty() {
-            &family.scopes
+            &session.scopes
         } else {
             &request.scopes
         };
-        let bearer = Bearer::of_family(family);
+        let bearer = Bearer::of_session(session);
         let grant = bearer.grant(deciding.policy(), asked);
         if !grant.granted.is_empty() {
             // It fitted once; since then the limit was lowered, or the issuer got longer.
-            self.check_size::<RefreshError>(identity.realm(), family, &grant, !request.scopes.is_empty())?;
+            self.check_size::<RefreshError>(identity.realm(), session, &grant, !request.scopes.is_empty())?;
             return Ok(grant);
         }
         let denial = Denial {
@@ -232,7 +236,7 @@ impl Authority {
             request.request_id,
             &bearer,
             &denial,
-            Some(family.id),
+            Some(session.id),
             decision,
         )
         .await?;
@@ -243,30 +247,30 @@ impl Authority {
         })
     }
 
-    fn refuse(&self, refusal: Refusal, family: &Family) -> RefreshError {
+    fn refuse(&self, refusal: Refusal, session: &Session) -> RefreshError {
         if refusal == Refusal::Ahead {
-            tracing::error!(family = %family.id, "a refresh token is ahead of its family");
-            self.is_put_back.note("a refresh token");
+            tracing::error!(session = %session.id, "a refresh token is ahead of its session");
+            self.rollback.note("a refresh token");
         }
         RefreshError::from(refusal)
     }
 }
 
 impl Grant {
-    fn nothing(family: &Family) -> Self {
+    fn nothing(session: &Session) -> Self {
         Self {
             granted: ScopeSet::default(),
             denied: Vec::new(),
-            revision: family.policy.clone(),
+            revision: session.policy.clone(),
         }
     }
 }
 
-/// A presented token on its way to its family.
-struct Spend {
+/// A presented token on its way to its session.
+struct RefreshCommit {
     identity: Identity,
     request_id: Option<RequestId>,
-    family: FamilyId,
+    session: SessionId,
     generation: u64,
     secret: SecretHash,
     successor: SecretHash,
@@ -275,12 +279,12 @@ struct Spend {
     now: Timestamp,
     /// When the authority could not answer.
     times: Times,
-    /// Whether a replay takes one of those that the family allows; one that came together with another
+    /// Whether a replay takes one of those that the session allows; one that came together with another
     /// takes none.
     counts: bool,
 }
 
-impl Spend {
+impl RefreshCommit {
     fn new(
         identity: &Identity,
         request: &RefreshRequest,
@@ -292,7 +296,7 @@ impl Spend {
         Ok(Self {
             identity: identity.clone(),
             request_id: request.request_id,
-            family: token.family,
+            session: token.session,
             generation: token.generation,
             secret: token.secret.hash(),
             successor,
@@ -304,16 +308,16 @@ impl Spend {
         })
     }
 
-    fn judge(&self, family: &Family) -> Verdict {
+    fn verdict(&self, session: &Session) -> Verdict {
         let presented = Presented {
             generation: self.generation,
             secret: self.secret,
             client: self.identity.client(),
         };
         let limits = &self.identity.realm().limits;
-        let away = self.away(family);
+        let away = self.away(session);
         if self.counts && away == Seconds(0) {
-            return family.present(&presented, limits, self.now);
+            return session.present(&presented, limits, self.now);
         }
         let limits = RealmLimits {
             grace: if limits.grace > Seconds(0) {
@@ -325,36 +329,36 @@ impl Spend {
             grace_replays_max: limits.grace_replays_max.saturating_add(u8::from(!self.counts)),
             ..limits.clone()
         };
-        family.present(&presented, &limits, self.now)
+        session.present(&presented, &limits, self.now)
     }
 
     /// For how long since the last rotation nobody could have had the answer again. That time does not count
     /// against the grace window.
-    fn away(&self, family: &Family) -> Seconds {
-        let previous = family.chain.and_then(|chain| chain.previous);
+    fn away(&self, session: &Session) -> Seconds {
+        let previous = session.chain.and_then(|chain| chain.previous);
         let millis = previous.map_or(0, |previous| self.times.away_millis(previous.spent_at, self.now));
         // Of a part of a second, the whole.
         Seconds(u32::try_from(millis.saturating_add(999) / 1000).unwrap_or(u32::MAX))
     }
 
-    /// Asks the family again, and writes what follows.
+    /// Asks the session again, and writes what follows.
     fn commit(&self, tx: &mut dyn Transaction, grant: &Grant) -> Result<Outcome, StoreError> {
-        let Some(family) = tx.family(self.family)? else {
+        let Some(session) = tx.session(self.session)? else {
             return Ok(Outcome::Refused(RefreshError::Invalid));
         };
-        if let Some(reason) = self.ended_with_others(tx, &family)? {
+        if let Some(reason) = self.ended_with_others(tx, &session)? {
             return Ok(Outcome::Refused(RefreshError::Revoked(reason)));
         }
-        match self.judge(&family) {
+        match self.verdict(&session) {
             Verdict::Rotate | Verdict::Replay if grant.granted.is_empty() => {
-                // Judged a reuse before and not now: impossible, as generations only grow.
+                // AccessCheck a reuse before and not now: impossible, as generations only grow.
                 Ok(Outcome::Refused(
                     Unavailable::Defect("a generation went backwards").into(),
                 ))
             }
-            Verdict::Rotate => self.rotate(tx, &family, grant),
-            Verdict::Replay => self.replay(tx, &family, grant),
-            Verdict::Reuse => self.reuse(tx, &family),
+            Verdict::Rotate => self.rotate(tx, &session, grant),
+            Verdict::Replay => self.replay(tx, &session, grant),
+            Verdict::Reuse => self.reuse(tx, &session),
             Verdict::Refuse(refusal) => Ok(Outcome::Refused(refusal.into())),
         }
     }
@@ -362,16 +366,16 @@ impl Spend {
     fn ended_with_others(
         &self,
         tx: &mut dyn Transaction,
-        family: &Family,
+        session: &Session,
     ) -> Result<Option<RevokeReason>, StoreError> {
-        if *self.identity.client() != family.client {
-            // The family's state is nobody else's business.
+        if *self.identity.client() != session.client {
+            // The session's state is nobody else's business.
             return Ok(None);
         }
-        if let Some(reason) = tx.revokes_family(family) {
+        if let Some(reason) = tx.revokes_session(session) {
             return Ok(Some(reason));
         }
-        let api_key = tx.api_key(&family.api_key)?;
+        let api_key = tx.api_key(&session.api_key)?;
         Ok(api_key
             .and_then(|key| key.revoked_at)
             .map(|_| RevokeReason::ApiKey))
@@ -380,62 +384,62 @@ impl Spend {
     fn rotate(
         &self,
         tx: &mut dyn Transaction,
-        family: &Family,
+        session: &Session,
         grant: &Grant,
     ) -> Result<Outcome, StoreError> {
-        let family = family
+        let session = session
             .rotated(self.successor, &self.identity.realm().limits, self.now)
             .regaining(&grant.granted);
-        tx.put_family(&family)?;
-        tx.audit(&self.record(&family, self.refreshed(&family, grant, false)))?;
-        Ok(Outcome::Rotated(self.committed(tx, family, grant)))
+        tx.put_session(&session)?;
+        tx.audit(&self.record(&session, self.refreshed(&session, grant, false)))?;
+        Ok(Outcome::Rotated(self.committed(tx, session, grant)))
     }
 
     fn replay(
         &self,
         tx: &mut dyn Transaction,
-        family: &Family,
+        session: &Session,
         grant: &Grant,
     ) -> Result<Outcome, StoreError> {
-        if family.chain.is_none_or(|chain| chain.current != self.successor) {
+        if session.chain.is_none_or(|chain| chain.current != self.successor) {
             // The ratchet gives another successor than it gave before: the server key was changed.
             return Ok(Outcome::Refused(RefreshError::Invalid));
         }
-        let regained = family.regaining(&grant.granted);
+        let regained = session.regaining(&grant.granted);
         let given = if self.counts {
             regained.replayed()
         } else {
             regained
         };
-        if given != *family {
-            tx.put_family(&given)?;
+        if given != *session {
+            tx.put_session(&given)?;
         }
         tx.audit(&self.record(&given, self.refreshed(&given, grant, true)))?;
         Ok(Outcome::Replayed(self.committed(tx, given, grant)))
     }
 
-    fn reuse(&self, tx: &mut dyn Transaction, family: &Family) -> Result<Outcome, StoreError> {
-        let current = family.generation();
-        let family = family.revoked(RevokeReason::Reuse, self.now);
-        tx.put_family(&family)?;
+    fn reuse(&self, tx: &mut dyn Transaction, session: &Session) -> Result<Outcome, StoreError> {
+        let current = session.generation();
+        let session = session.revoked(RevokeReason::Reuse, self.now);
+        tx.put_session(&session)?;
         tx.append(session_revoked(
-            &family,
+            &session,
             RevokeReason::Reuse,
             String::new(),
             self.now,
         ))?;
         let action = AuditAction::Reused {
-            family: family.id,
+            session: session.id,
             presented: self.generation,
             current,
         };
-        tx.audit(&self.record(&family, action))?;
+        tx.audit(&self.record(&session, action))?;
         Ok(Outcome::Reused)
     }
 
-    fn committed(&self, tx: &dyn Transaction, family: Family, grant: &Grant) -> Committed {
+    fn committed(&self, tx: &dyn Transaction, session: Session, grant: &Grant) -> Committed {
         Committed {
-            family,
+            session,
             token_id: self.token_id,
             scopes: grant.granted.clone(),
             policy: grant.revision.clone(),
@@ -444,11 +448,11 @@ impl Spend {
         }
     }
 
-    fn refreshed(&self, family: &Family, grant: &Grant, is_replay: bool) -> AuditAction {
+    fn refreshed(&self, session: &Session, grant: &Grant, is_replay: bool) -> AuditAction {
         AuditAction::Refreshed {
-            family: family.id,
+            session: session.id,
             token: self.token_id,
-            generation: family.generation(),
+            generation: session.generation(),
             is_replay,
             scopes: grant.granted.clone(),
             denied: grant.denied_scopes(),
@@ -457,10 +461,10 @@ impl Spend {
         }
     }
 
-    fn record(&self, family: &Family, action: AuditAction) -> AuditRecord {
+    fn record(&self, session: &Session, action: AuditAction) -> AuditRecord {
         AuditRecord {
             at: self.now,
-            realm: family.realm.clone(),
+            realm: session.realm.clone(),
             actor: self.identity.actor(),
             request: self.request_id,
             action,
@@ -468,24 +472,24 @@ impl Spend {
     }
 }
 
-/// The event that ends one family.
+/// The event that ends one session.
 pub(crate) fn session_revoked(
-    family: &Family,
+    session: &Session,
     reason: RevokeReason,
     note: String,
     now: Timestamp,
 ) -> NewEvent {
-    let until = family.tokens_until(now);
+    let until = session.tokens_until(now);
     NewEvent {
         occurred_at: now,
         tokens_until: until,
-        families_until: until,
-        realm: family.realm.clone(),
+        sessions_until: until,
+        realm: session.realm.clone(),
         note,
         body: EventBody::SessionRevoked {
-            family: family.id,
-            client: family.client.clone(),
-            audience: family.audience.clone(),
+            session: session.id,
+            client: session.client.clone(),
+            audience: session.audience.clone(),
             reason,
         },
     }

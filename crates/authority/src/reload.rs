@@ -1,4 +1,4 @@
-//! Reload: reading the policy folder again, and what came of it.
+//! Reload: reading the policy directory again, and what came of it.
 
 use std::{
     path::PathBuf,
@@ -24,7 +24,7 @@ const FINDINGS_LOGGED_MAX: usize = 20;
 pub enum Trigger {
     /// Its start.
     Start,
-    /// A change in the folder.
+    /// A change in the directory.
     Change,
     /// SIGHUP.
     Signal,
@@ -48,7 +48,7 @@ impl Trigger {
 /// Which change is wanted.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// To whatever the folder has.
+    /// To whatever the directory has.
     Any,
     /// To what was planned.
     Planned {
@@ -58,7 +58,7 @@ pub(crate) enum Change {
     },
 }
 
-/// One attempt to apply what the folder has.
+/// One attempt to apply what the directory has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// When.
@@ -74,7 +74,7 @@ pub struct Attempt {
 pub enum AttemptOutcome {
     /// Another policy is in force.
     Applied,
-    /// The folder has the policy that is in force.
+    /// The directory has the policy that is in force.
     Unchanged,
     /// It was refused: the one before stays in force.
     Refused {
@@ -111,10 +111,10 @@ pub struct PolicyStatus {
     pub rules: usize,
     /// Whether it is compiled; otherwise Casbin itself answers, which is slow.
     pub is_compiled: bool,
-    /// Whether every live session has felt it.
-    pub is_settled: bool,
-    /// The folder that it is read from; none: it is built in.
-    pub folder: Option<PathBuf>,
+    /// Whether every live session is reconciled with it.
+    pub is_reconciled: bool,
+    /// The directory that it is read from; none: it is built in.
+    pub directory: Option<PathBuf>,
     /// The last attempt.
     pub last_attempt: Attempt,
     /// How often a policy was applied since the authority started.
@@ -130,7 +130,7 @@ pub(crate) struct PolicyHistory(Mutex<History>);
 #[derive(Clone, Debug)]
 struct History {
     since: Timestamp,
-    is_settled: bool,
+    is_reconciled: bool,
     last_attempt: Attempt,
     applied: u64,
     refused: u64,
@@ -140,7 +140,7 @@ impl PolicyHistory {
     pub(crate) fn new(now: Timestamp) -> Self {
         Self(Mutex::new(History {
             since: now,
-            is_settled: false,
+            is_reconciled: false,
             last_attempt: Attempt {
                 at: now,
                 trigger: Trigger::Start,
@@ -155,13 +155,13 @@ impl PolicyHistory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Live sessions have felt the policy of the start.
-    pub(crate) fn settled(&self) {
-        self.lock().is_settled = true;
+    /// Live sessions are reconciled with the policy of the start.
+    pub(crate) fn reconciled(&self) {
+        self.lock().is_reconciled = true;
     }
 
     /// Notes how an attempt ended, and whether another policy is in force since: one that could not be written
-    /// or felt to the end is, too.
+    /// or reconciled to the end is, too.
     fn note(&self, now: Timestamp, trigger: Trigger, is_another: bool, result: &Result<Applied, ApplyError>) {
         let mut history = self.lock();
         if is_another {
@@ -170,7 +170,7 @@ impl PolicyHistory {
         }
         let outcome = match result {
             Ok(applied) => {
-                history.is_settled = true;
+                history.is_reconciled = true;
                 if applied.is_change() {
                     AttemptOutcome::Applied
                 } else {
@@ -180,8 +180,8 @@ impl PolicyHistory {
             Err(error) => {
                 history.refused += 1;
                 if matches!(error, ApplyError::Unavailable(_)) {
-                    // It may be in force, and not felt by all.
-                    history.is_settled = false;
+                    // It may be in force, and not reconciled with all sessions.
+                    history.is_reconciled = false;
                 }
                 AttemptOutcome::Refused {
                     problem: error.summary(),
@@ -204,7 +204,7 @@ impl Authority {
         let policy = self.policy();
         let History {
             since,
-            is_settled,
+            is_reconciled,
             last_attempt,
             applied,
             refused,
@@ -214,8 +214,8 @@ impl Authority {
             since,
             rules: policy.rule_count(),
             is_compiled: policy.is_compiled(),
-            is_settled,
-            folder: self.policy_folder.clone(),
+            is_reconciled,
+            directory: self.policy_directory.clone(),
             last_attempt,
             applied,
             refused,
@@ -232,19 +232,19 @@ impl Authority {
         self.require(principal, &Permission::ReadPolicies)?;
         let mut status = self.policy_status();
         if !self.speaks_for_all_realms(principal) {
-            status.folder = None;
+            status.directory = None;
             status.last_attempt.outcome = status.last_attempt.outcome.without_content();
         }
         Ok(status)
     }
 
-    /// The folder that the policy is read from; none: it is built in.
+    /// The directory that the policy is read from; none: it is built in.
     #[must_use]
-    pub fn policy_folder(&self) -> Option<&PathBuf> {
-        self.policy_folder.as_ref()
+    pub fn policy_directory(&self) -> Option<&PathBuf> {
+        self.policy_directory.as_ref()
     }
 
-    /// Reads the policy folder and puts what it has in force. On any failure the policy before stays, and
+    /// Reads the policy directory and puts what it has in force. On any failure the policy before stays, and
     /// the status, the log and the metrics say why.
     ///
     /// # Errors
@@ -312,12 +312,12 @@ impl Authority {
     }
 
     async fn make(&self, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
-        let policy = self.read_folder().await?;
+        let policy = self.read_directory().await?;
         if let Change::Planned { plan, sessions_max } = change {
             plan.check(self.policy().revision(), policy.revision())?;
             if let Some(max) = *sessions_max {
-                let felt = self.foresee(&policy, None).await?.total();
-                let touched = felt.narrowed + felt.ended;
+                let impact = self.preview(&policy, None).await?.total();
+                let touched = impact.narrowed + impact.ended;
                 if touched > max {
                     return Err(ApplyError::TooManySessions { touched, max });
                 }
@@ -326,20 +326,20 @@ impl Authority {
         self.apply(policy, actor).await
     }
 
-    pub(crate) async fn read_folder(&self) -> Result<Arc<Policy>, ApplyError> {
-        let folder = self.policy_folder.clone().ok_or(ApplyError::NoFolder)?;
-        load(move || Policy::load_within(&folder, &Work::within(OWN_BUDGET))).await
+    pub(crate) async fn read_directory(&self) -> Result<Arc<Policy>, ApplyError> {
+        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
+        load(move || Policy::load_within(&directory, &Work::within(OWN_BUDGET))).await
     }
 
     /// The same for a client, which may not be told what the files say.
-    pub(crate) async fn read_folder_for(
+    pub(crate) async fn read_directory_for(
         &self,
         principal: &Principal,
         entered: &Entered,
     ) -> Result<Policy, ApplyError> {
-        let folder = self.policy_folder.clone().ok_or(ApplyError::NoFolder)?;
+        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
         let read = entered
-            .run(move |work| Policy::load_within(&folder, work))
+            .run(move |work| Policy::load_within(&directory, work))
             .await?;
         let read = read.map_err(ApplyError::from);
         if self.speaks_for_all_realms(principal) {
@@ -356,7 +356,7 @@ impl Authority {
             || !realms.any(|realm| realm.kind == RealmKind::Production)
     }
 
-    /// A change of policy is felt in every realm.
+    /// A change of policy applies to every realm.
     pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
         self.require(principal, &Permission::ApplyPolicies)?;
         if !self.speaks_for_all_realms(principal) {

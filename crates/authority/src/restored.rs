@@ -1,4 +1,4 @@
-//! Restored: beginning anew with a data directory that was put back from a copy.
+//! Restored: beginning anew with a data directory that was restored from a copy.
 //!
 //! The copy does not know what was issued and revoked after it was made. What was revoked must not come back
 //! to life, and what was issued must be revocable: so all sessions and tokens end, in the first commit of a
@@ -17,8 +17,8 @@ use std::{
 };
 
 use tessera_core::{
-    ApiKey, AuditAction, AuditRecord, EventBody, EventTarget, Family, KeyStatus, Realm, RealmLimits,
-    RealmName, SigningKey, Timestamp, audit::Actor,
+    ApiKey, AuditAction, AuditRecord, EventBody, EventTarget, KeyStatus, Realm, RealmLimits, RealmName,
+    Session, SigningKey, Timestamp, audit::Actor,
 };
 use tessera_store::{NewEvent, PageRequest, Store, StoreError, StoreExt, Transaction};
 use tessera_token::{ServerKeys, SigningKeyPair};
@@ -30,12 +30,12 @@ use crate::{
 
 /// Whether something was presented that only a later state of the data directory can have given.
 #[derive(Debug, Default)]
-pub(crate) struct PutBack {
+pub(crate) struct RollbackDetection {
     is_noted: AtomicBool,
     is_proven: AtomicBool,
 }
 
-impl PutBack {
+impl RollbackDetection {
     /// Says so in the log, and from now on refuses to issue. Only for what nobody but this authority can make.
     pub(crate) fn prove(&self, what: &str) {
         self.note(what);
@@ -51,7 +51,7 @@ impl PutBack {
         if !self.is_noted.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 what,
-                "the data directory is older than what it gave: it was restored from a copy. Stop, and run `tessera restored`, or revocations miss what was issued since"
+                "the data directory is older than what it gave: it was restored from a copy. Stop, and run `tessera restore`, or revocations miss what was issued since"
             );
         }
     }
@@ -60,7 +60,7 @@ impl PutBack {
 /// What the audit trail and the log say of it.
 const NOTE: &str = "the data directory was restored from a copy";
 
-/// How a directory that was put back begins anew.
+/// How a restored directory begins anew.
 #[derive(Debug)]
 pub struct Restoring<'a> {
     /// The realms that are served.
@@ -127,20 +127,20 @@ async fn count_sessions(
     now: Timestamp,
 ) -> Result<BTreeMap<RealmName, Matched>, StoreError> {
     let begun = realms.iter().map(|realm| {
-        let matched = Matched::beginning_now(&realm.limits, now);
+        let matched = Matched::starting_now(&realm.limits, now);
         (realm.name.clone(), matched)
     });
     let matched = Arc::new(Mutex::new(begun.collect::<BTreeMap<_, _>>()));
     let covering = Arc::clone(&matched);
-    let cover = move |family: &Family| {
+    let cover = move |session: &Session| {
         let mut matched = covering.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(matched) = matched.get_mut(&family.realm) {
-            matched.live += u64::from(family.is_live(now));
-            matched.cover(family, now);
+        if let Some(matched) = matched.get_mut(&session.realm) {
+            matched.live += u64::from(session.is_live(now));
+            matched.cover(session, now);
         }
         ControlFlow::Continue(())
     };
-    store.visit_families(Box::new(cover)).await?;
+    store.visit_sessions(Box::new(cover)).await?;
     Ok(std::mem::take(
         &mut *matched.lock().unwrap_or_else(PoisonError::into_inner),
     ))
@@ -204,7 +204,7 @@ impl Changes {
             tx.audit(&self.revoked_audit(realm, EventTarget::Realm, matched.live))?;
             tx.append(NewEvent {
                 tokens_until: matched.tokens_until,
-                families_until: matched.families_until,
+                sessions_until: matched.sessions_until,
                 ..self.event(realm, EventBody::RealmRevoked)
             })?;
         }
@@ -253,7 +253,7 @@ impl Changes {
         NewEvent {
             occurred_at: self.now,
             tokens_until: self.until(realm),
-            families_until: self.until(realm),
+            sessions_until: self.until(realm),
             realm: realm.clone(),
             note: NOTE.to_owned(),
             body,

@@ -1,18 +1,18 @@
-//! Revoke: ending a token, a family, or everything of a subject, client, API key, binding, key or realm.
+//! Revoke: ending a token, a session, or everything of a subject, client, API key, label, key or realm.
 //!
-//! What ends many at once is one event: "everything whose `rev` is below this sequence". The families
+//! What ends many at once is one event: "everything whose `rev` is below this sequence". The sessions
 //! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
 //! answered, no refresh succeeds: refreshes ask within the same serialized commits.
 
 use std::fmt;
 
 use tessera_core::{
-    AccessClaims, ApiKeyId, AuditAction, AuditRecord, Binding, ClientName, Cursor, EventBody, EventTarget,
-    Family, FamilyId, KeyId, LEEWAY_MAX, RealmLimits, RequestId, RevokeReason, Sequence, Subject, Timestamp,
-    family::FamilyState,
+    AccessClaims, ApiKeyId, AuditAction, AuditRecord, ClientName, Cursor, EventBody, EventTarget, KeyId,
+    LEEWAY_MAX, Label, RealmLimits, RequestId, RevokeReason, Sequence, Session, SessionId, Subject,
+    Timestamp, session::SessionState,
 };
 use tessera_policy::Permission;
-use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
+use tessera_store::{NewEvent, PageRequest, SessionIndex, StoreExt, Transaction};
 use tessera_token::{RefreshToken, refresh};
 
 mod api_key;
@@ -26,7 +26,7 @@ use crate::{
     refresh::session_revoked,
 };
 
-/// How many families are read, or ended, in one step.
+/// How many sessions are read, or ended, in one step.
 const STEP: usize = 500;
 
 /// What ends, and why.
@@ -51,18 +51,18 @@ pub struct RevokeRequest {
 /// What ends.
 #[derive(Clone, Debug)]
 pub enum RevokeTarget {
-    /// An access token, or the family of a refresh token.
+    /// An access token, or the session of a refresh token.
     Token(PresentedToken),
-    /// A family.
-    Family(FamilyId),
+    /// A session.
+    Session(SessionId),
     /// Everything of a subject.
     Subject(Subject),
     /// Everything issued to a client.
     Client(ClientName),
-    /// An API key, and the families that it began.
+    /// An API key, and the sessions that it began.
     ApiKey(ApiKeyId),
-    /// Everything that carries a binding.
-    Binding(Binding),
+    /// Everything that carries a label.
+    Label(Label),
     /// Everything that a signing key signed.
     SigningKey(KeyId),
     /// Everything of the realm.
@@ -73,7 +73,7 @@ impl RevokeTarget {
     /// Whether it is one token or session; what ends many has to be counted.
     #[must_use]
     pub fn is_one(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::Family(_))
+        matches!(self, Self::Token(_) | Self::Session(_))
     }
 }
 
@@ -82,11 +82,11 @@ impl fmt::Display for RevokeTarget {
         match self {
             // Whatever it is, it is a secret.
             Self::Token(_) => f.write_str("a token"),
-            Self::Family(id) => write!(f, "session {id}"),
+            Self::Session(id) => write!(f, "session {id}"),
             Self::Subject(subject) => write!(f, "subject {subject}"),
             Self::Client(client) => write!(f, "client {client}"),
             Self::ApiKey(id) => write!(f, "API key {id}"),
-            Self::Binding(binding) => write!(f, "binding {binding}"),
+            Self::Label(label) => write!(f, "label {label}"),
             Self::SigningKey(id) => write!(f, "signing key {id}"),
             Self::Realm => f.write_str("the realm"),
         }
@@ -129,7 +129,7 @@ impl Authority {
         principal: &Principal,
         request: &RevokeRequest,
     ) -> Result<Revoked, RevokeError> {
-        let call = Call {
+        let operation = RevokeOperation {
             authority: self,
             principal,
             request,
@@ -138,73 +138,72 @@ impl Authority {
         match &request.target {
             RevokeTarget::Token(token) if token.expose().starts_with(refresh::PREFIX) => {
                 match RefreshToken::open(token.expose(), &self.server_keys) {
-                    Some(token) => call.family(token.family).await,
-                    None => Ok(call.nothing()),
+                    Some(token) => operation.session(token.session).await,
+                    None => Ok(operation.nothing()),
                 }
             }
-            RevokeTarget::Token(token) => call.access_token(token.expose()).await,
-            RevokeTarget::Family(family) => call.family(*family).await,
-            RevokeTarget::ApiKey(id) => call.api_key(id).await,
-            RevokeTarget::SigningKey(id) => call.signing_key(id).await,
+            RevokeTarget::Token(token) => operation.access_token(token.expose()).await,
+            RevokeTarget::Session(session) => operation.session(*session).await,
+            RevokeTarget::ApiKey(id) => operation.api_key(id).await,
+            RevokeTarget::SigningKey(id) => operation.signing_key(id).await,
             RevokeTarget::Subject(subject) => {
                 if *subject != principal.client().to_subject() {
                     self.require(principal, &Permission::RevokeSessions)?;
                 }
-                let index = FamilyIndex::Subject(principal.realm_name().clone(), subject.clone());
-                call.everything(
-                    index,
-                    EventBody::SubjectRevoked {
-                        subject: subject.clone(),
-                    },
-                )
-                .await
+                let index = SessionIndex::Subject(principal.realm_name().clone(), subject.clone());
+                operation
+                    .everything(
+                        index,
+                        EventBody::SubjectRevoked {
+                            subject: subject.clone(),
+                        },
+                    )
+                    .await
             }
             RevokeTarget::Client(client) => {
-                call.require_unless_own(client)?;
+                operation.require_unless_own(client)?;
                 if request.disables_client {
                     self.require_revoke(principal, client)?;
                 }
-                let index = FamilyIndex::Client(principal.realm_name().clone(), client.clone());
-                call.everything(
-                    index,
-                    EventBody::ClientRevoked {
-                        client: client.clone(),
-                    },
-                )
-                .await
+                let index = SessionIndex::Client(principal.realm_name().clone(), client.clone());
+                operation
+                    .everything(
+                        index,
+                        EventBody::ClientRevoked {
+                            client: client.clone(),
+                        },
+                    )
+                    .await
             }
-            RevokeTarget::Binding(binding) => {
+            RevokeTarget::Label(label) => {
                 self.require(principal, &Permission::RevokeSessions)?;
-                let index = FamilyIndex::Binding(principal.realm_name().clone(), binding.clone());
-                call.everything(
-                    index,
-                    EventBody::BindingRevoked {
-                        binding: binding.clone(),
-                    },
-                )
-                .await
+                let index = SessionIndex::Label(principal.realm_name().clone(), label.clone());
+                operation
+                    .everything(index, EventBody::LabelRevoked { label: label.clone() })
+                    .await
             }
             RevokeTarget::Realm => {
                 self.require(principal, &Permission::RevokeRealm)?;
-                call.everything(
-                    FamilyIndex::Realm(principal.realm_name().clone()),
-                    EventBody::RealmRevoked,
-                )
-                .await
+                operation
+                    .everything(
+                        SessionIndex::Realm(principal.realm_name().clone()),
+                        EventBody::RealmRevoked,
+                    )
+                    .await
             }
         }
     }
 }
 
 /// One call of Revoke.
-struct Call<'a> {
+struct RevokeOperation<'a> {
     authority: &'a Authority,
     principal: &'a Principal,
     request: &'a RevokeRequest,
     now: Timestamp,
 }
 
-impl Call<'_> {
+impl RevokeOperation<'_> {
     async fn access_token(&self, token: &str) -> Result<Revoked, RevokeError> {
         let verified = {
             let keys = self.authority.keys.load();
@@ -244,22 +243,22 @@ impl Call<'_> {
         Ok(self.done(1, sequence))
     }
 
-    async fn family(&self, id: FamilyId) -> Result<Revoked, RevokeError> {
-        let family = self.authority.store.family(id).await?;
-        let Some(family) = family.filter(|family| family.realm == *self.principal.realm_name()) else {
+    async fn session(&self, id: SessionId) -> Result<Revoked, RevokeError> {
+        let session = self.authority.store.session(id).await?;
+        let Some(session) = session.filter(|session| session.realm == *self.principal.realm_name()) else {
             return Ok(self.nothing());
         };
-        self.require_unless_own(&family.client)?;
-        if !self.is_live(&family) {
+        self.require_unless_own(&session.client)?;
+        if !self.is_live(&session) {
             return Ok(self.nothing());
         }
         if self.request.validate_only {
             return Ok(Revoked::of(1, None));
         }
         let (note, now) = (self.request.reason.clone(), self.now);
-        let audit = self.audit(EventTarget::Family(id), 1);
+        let audit = self.audit(EventTarget::Session(id), 1);
         let sequence = self.authority.store.transact(move |tx| {
-            let sequence = end_family(tx, id, RevokeReason::Requested, &note, now)?;
+            let sequence = end_session(tx, id, RevokeReason::Requested, &note, now)?;
             if sequence.is_some() {
                 tx.audit(&audit)?;
             }
@@ -272,18 +271,18 @@ impl Call<'_> {
     }
 
     /// One event for all that an index lists.
-    async fn everything(&self, index: FamilyIndex, body: EventBody) -> Result<Revoked, RevokeError> {
+    async fn everything(&self, index: SessionIndex, body: EventBody) -> Result<Revoked, RevokeError> {
         let matched = self.matched(index).await?;
         if self.request.validate_only {
             return Ok(Revoked::of(matched.live, None));
         }
         let target = body.target().unwrap_or(EventTarget::Realm);
-        // Access tokens without a family row can't exist, but a row may be gone before its last token is:
+        // Access tokens without a session row can't exist, but a row may be gone before its last token is:
         // the event is written although nothing matched.
         let event = NewEvent {
             occurred_at: self.now,
             tokens_until: matched.tokens_until,
-            families_until: matched.families_until,
+            sessions_until: matched.sessions_until,
             realm: self.principal.realm_name().clone(),
             note: self.request.reason.clone(),
             body,
@@ -326,18 +325,18 @@ impl Call<'_> {
         self.request.disables_client.then(|| (client.clone(), audit))
     }
 
-    async fn matched(&self, index: FamilyIndex) -> Result<Matched, RevokeError> {
-        let mut matched = Matched::beginning_now(&self.principal.realm().limits, self.now);
+    async fn matched(&self, index: SessionIndex) -> Result<Matched, RevokeError> {
+        let mut matched = Matched::starting_now(&self.principal.realm().limits, self.now);
         let mut after = None;
         loop {
             let page = self
                 .authority
                 .store
-                .families(index.clone(), PageRequest { after, limit: STEP })
+                .sessions(index.clone(), PageRequest { after, limit: STEP })
                 .await?;
-            for family in page.items {
-                matched.cover(&family, self.now);
-                matched.live += u64::from(self.is_live(&family));
+            for session in page.items {
+                matched.cover(&session, self.now);
+                matched.live += u64::from(self.is_live(&session));
             }
             after = page.next;
             if after.is_none() {
@@ -349,9 +348,10 @@ impl Call<'_> {
     }
 
     /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept.
-    /// One whose API key was revoked counts until it was itself: verifiers hear of families, not of keys.
-    fn is_live(&self, family: &Family) -> bool {
-        family.is_live(self.authority.clock.settled()) && self.authority.revoked_with_others(family).is_none()
+    /// One whose API key was revoked counts until it was itself: verifiers hear of sessions, not of keys.
+    fn is_live(&self, session: &Session) -> bool {
+        session.is_live(self.authority.clock.settled())
+            && self.authority.revoked_with_others(session).is_none()
     }
 
     fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {
@@ -366,7 +366,7 @@ impl Call<'_> {
         NewEvent {
             occurred_at: self.now,
             tokens_until: claims.expires_at,
-            families_until: claims.expires_at,
+            sessions_until: claims.expires_at,
             realm: claims.realm.clone(),
             note: self.request.reason.clone(),
             body: EventBody::TokenRevoked {
@@ -407,43 +407,43 @@ pub(crate) struct Matched {
     pub(crate) live: u64,
     /// When the last access token that it can affect ends.
     pub(crate) tokens_until: Timestamp,
-    /// When the last family that it ended would have ended anyway.
-    pub(crate) families_until: Timestamp,
+    /// When the last session that it ended would have ended anyway.
+    pub(crate) sessions_until: Timestamp,
 }
 
 impl Matched {
-    /// Covers the families that begin before the event is written.
-    pub(crate) fn beginning_now(limits: &RealmLimits, now: Timestamp) -> Self {
+    /// Covers the sessions that begin before the event is written.
+    pub(crate) fn starting_now(limits: &RealmLimits, now: Timestamp) -> Self {
         Self {
             live: 0,
             tokens_until: now.plus(limits.access_ttl_max),
-            families_until: now.plus(limits.session_ttl_max).plus(limits.access_ttl_max),
+            sessions_until: now.plus(limits.session_ttl_max).plus(limits.access_ttl_max),
         }
     }
 
-    /// Covers a family that began under limits that were higher then.
-    pub(crate) fn cover(&mut self, family: &Family, now: Timestamp) {
-        self.tokens_until = self.tokens_until.max(family.tokens_until(now));
-        self.families_until = self.families_until.max(family.absolute_until);
+    /// Covers a session that began under limits that were higher then.
+    pub(crate) fn cover(&mut self, session: &Session, now: Timestamp) {
+        self.tokens_until = self.tokens_until.max(session.tokens_until(now));
+        self.sessions_until = self.sessions_until.max(session.absolute_until);
     }
 }
 
-/// Ends a family and says so in the log; none where it has ended already or is not known.
-fn end_family(
+/// Ends a session and says so in the log; none where it has ended already or is not known.
+fn end_session(
     tx: &mut dyn Transaction,
-    id: FamilyId,
+    id: SessionId,
     reason: RevokeReason,
     note: &str,
     now: Timestamp,
 ) -> Result<Option<Sequence>, tessera_store::StoreError> {
-    let Some(family) = tx
-        .family(id)?
-        .filter(|family| family.state == FamilyState::Active)
+    let Some(session) = tx
+        .session(id)?
+        .filter(|session| session.state == SessionState::Active)
     else {
         return Ok(None);
     };
-    let family: Family = family.revoked(reason, now);
-    tx.put_family(&family)?;
-    tx.append(session_revoked(&family, reason, note.to_owned(), now))
+    let session: Session = session.revoked(reason, now);
+    tx.put_session(&session)?;
+    tx.append(session_revoked(&session, reason, note.to_owned(), now))
         .map(Some)
 }

@@ -1,12 +1,12 @@
-//! Looking at sessions (families).
+//! Looking at sessions.
 
 use std::{mem::size_of, sync::PoisonError};
 
 use tessera_core::{
-    Binding, ClientName, Family, FamilyId, RevokeReason, RoleName, Scope, Subject, family::Condition,
+    ClientName, Label, RevokeReason, RoleName, Scope, Session, SessionId, Subject, session::Condition,
 };
 use tessera_policy::Permission;
-use tessera_store::{FamilyIndex, Page, PageRequest};
+use tessera_store::{Page, PageRequest, SessionIndex};
 
 use crate::{
     Authority, Listed, Principal,
@@ -14,14 +14,14 @@ use crate::{
     list::{LIST_BYTES_MAX, page_request},
 };
 
-/// Families that are read at once: at most so many are read for nothing when a page is full.
+/// Sessions that are read at once: at most so many are read for nothing when a page is full.
 const STEP: usize = 16;
 
-/// A family and what it is now, all that ended it considered.
+/// A session and what it is now, all that ended it considered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// The family.
-    pub family: Family,
+pub struct ListedSession {
+    /// The session.
+    pub session: Session,
     /// What it is now.
     pub condition: Condition,
 }
@@ -33,8 +33,8 @@ pub enum SessionsBy {
     Subject(Subject),
     /// A client.
     Client(ClientName),
-    /// A binding.
-    Binding(Binding),
+    /// A label.
+    Label(Label),
     /// The caller's realm.
     Realm,
 }
@@ -44,18 +44,18 @@ impl Authority {
     ///
     /// # Errors
     /// [`SessionError::NotFound`] also where the caller may not see it.
-    pub async fn session(&self, principal: &Principal, id: FamilyId) -> Result<Session, SessionError> {
-        let family = self.store.family(id).await?.ok_or(SessionError::NotFound)?;
-        let may_see = family.realm == *principal.realm_name()
-            && (family.client == *principal.client()
+    pub async fn session(&self, principal: &Principal, id: SessionId) -> Result<ListedSession, SessionError> {
+        let session = self.store.session(id).await?.ok_or(SessionError::NotFound)?;
+        let may_see = session.realm == *principal.realm_name()
+            && (session.client == *principal.client()
                 || self.require(principal, &Permission::ReadSessions).is_ok());
         if !may_see {
             return Err(SessionError::NotFound);
         }
-        Ok(self.session_of(family).await?)
+        Ok(self.session_of(session).await?)
     }
 
-    /// The sessions of a subject, a client, a binding or the realm, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
+    /// The sessions of a subject, a client, a label or the realm, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
     ///
     /// # Errors
     /// [`SessionError::NotAllowed`] where they are not the caller's own and policy does not permit.
@@ -65,23 +65,23 @@ impl Authority {
         by: SessionsBy,
         page_size: usize,
         page_token: &str,
-    ) -> Result<Listed<Session>, SessionError> {
+    ) -> Result<Listed<ListedSession>, SessionError> {
         if !matches!(&by, SessionsBy::Client(client) if client == principal.client()) {
             self.require(principal, &Permission::ReadSessions)?;
         }
         let realm = principal.realm_name().clone();
         let index = match by {
-            SessionsBy::Subject(subject) => FamilyIndex::Subject(realm, subject),
-            SessionsBy::Client(client) => FamilyIndex::Client(realm, client),
-            SessionsBy::Binding(binding) => FamilyIndex::Binding(realm, binding),
-            SessionsBy::Realm => FamilyIndex::Realm(realm),
+            SessionsBy::Subject(subject) => SessionIndex::Subject(realm, subject),
+            SessionsBy::Client(client) => SessionIndex::Client(realm, client),
+            SessionsBy::Label(label) => SessionIndex::Label(realm, label),
+            SessionsBy::Realm => SessionIndex::Realm(realm),
         };
-        let request = page_request(page_size, page_token, |text| FamilyId::parse(text).ok())
+        let request = page_request(page_size, page_token, |text| SessionId::parse(text).ok())
             .ok_or(SessionError::PageTokenInvalid)?;
-        let page = self.page_of_families(&index, request).await?;
+        let page = self.page_of_sessions(&index, request).await?;
         let mut items = Vec::with_capacity(page.items.len());
-        for family in page.items {
-            items.push(self.session_of(family).await?);
+        for session in page.items {
+            items.push(self.session_of(session).await?);
         }
         let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
         Ok(Listed {
@@ -91,27 +91,27 @@ impl Authority {
     }
 
     /// Reads a page in steps, and ends it where it is full.
-    async fn page_of_families(
+    async fn page_of_sessions(
         &self,
-        index: &FamilyIndex,
-        wanted: PageRequest<FamilyId>,
-    ) -> Result<Page<Family, FamilyId>, Unavailable> {
-        let mut items: Vec<Family> = Vec::new();
+        index: &SessionIndex,
+        wanted: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, Unavailable> {
+        let mut items: Vec<Session> = Vec::new();
         let mut bytes: usize = 0;
         let mut after = wanted.after;
         loop {
             let limit = STEP.min(wanted.limit.saturating_sub(items.len()));
             let request = PageRequest { after, limit };
-            let step = self.store.families(index.clone(), request).await?;
-            for family in step.items {
-                bytes = bytes.saturating_add(bytes_of(&family));
+            let step = self.store.sessions(index.clone(), request).await?;
+            for session in step.items {
+                bytes = bytes.saturating_add(bytes_of(&session));
                 if bytes > LIST_BYTES_MAX
                     && let Some(last) = items.last()
                 {
                     let next = Some(last.id);
                     return Ok(Page { items, next });
                 }
-                items.push(family);
+                items.push(session);
             }
             if step.next.is_none() || items.len() >= wanted.limit {
                 let next = step.next;
@@ -121,53 +121,53 @@ impl Authority {
         }
     }
 
-    pub(crate) async fn session_of(&self, family: Family) -> Result<Session, Unavailable> {
-        let condition = match family.condition(self.clock.now()) {
-            Condition::Active => match self.ended_with_others(&family).await? {
+    pub(crate) async fn session_of(&self, session: Session) -> Result<ListedSession, Unavailable> {
+        let condition = match session.condition(self.clock.now()) {
+            Condition::Active => match self.ended_with_others(&session).await? {
                 Some(reason) => Condition::Revoked(reason),
                 None => Condition::Active,
             },
             ended => ended,
         };
-        Ok(Session { family, condition })
+        Ok(ListedSession { session, condition })
     }
 
-    /// Why a family ended together with others: its subject, client, binding, realm or API key.
+    /// Why a session ended together with others: its subject, client, label, realm or API key.
     pub(crate) async fn ended_with_others(
         &self,
-        family: &Family,
+        session: &Session,
     ) -> Result<Option<RevokeReason>, Unavailable> {
-        if let Some(ended) = self.revoked_with_others(family) {
+        if let Some(ended) = self.revoked_with_others(session) {
             return Ok(Some(ended));
         }
-        let api_key = self.store.api_key(&family.api_key).await?;
+        let api_key = self.store.api_key(&session.api_key).await?;
         Ok(api_key
             .and_then(|key| key.revoked_at)
             .map(|_| RevokeReason::ApiKey))
     }
 
-    /// Why a family ended by an event about its subject, client, binding or realm.
-    pub(crate) fn revoked_with_others(&self, family: &Family) -> Option<RevokeReason> {
+    /// Why a session ended by an event about its subject, client, label or realm.
+    pub(crate) fn revoked_with_others(&self, session: &Session) -> Option<RevokeReason> {
         self.store
             .revocations()
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .revokes_family(family)
+            .revokes_session(session)
     }
 }
 
-/// About as many bytes as a family takes in an answer, and not fewer.
-fn bytes_of(family: &Family) -> usize {
-    let scopes = family.scopes.iter().chain(family.lost.iter());
+/// About as many bytes as a session takes in an answer, and not fewer.
+fn bytes_of(session: &Session) -> usize {
+    let scopes = session.scopes.iter().chain(session.lost.iter());
     let texts = scopes
         .map(Scope::as_str)
-        .chain(family.roles.iter().map(RoleName::as_str))
-        .chain(family.bindings.iter().map(Binding::as_str))
+        .chain(session.roles.iter().map(RoleName::as_str))
+        .chain(session.labels.iter().map(Label::as_str))
         .chain([
-            family.subject.as_str(),
-            family.client.as_str(),
-            family.audience.as_str(),
+            session.subject.as_str(),
+            session.client.as_str(),
+            session.audience.as_str(),
         ]);
     // Each text has a tag and a length before it.
-    size_of::<Family>() + texts.map(|text| text.len() + 3).sum::<usize>()
+    size_of::<Session>() + texts.map(|text| text.len() + 3).sum::<usize>()
 }

@@ -21,11 +21,11 @@ use crate::{
     Authority, Unavailable,
     apply::realm_unknown,
     disabled::DisabledClients,
-    gathering::Gatherings,
     keys::KeySet,
     propagation::{StalenessBound, Subscribers},
     reload::PolicyHistory,
-    restored::PutBack,
+    replays::ReplayCoalescer,
+    restored::RollbackDetection,
     revoke::publish_key,
     verified::VerifiedTokens,
 };
@@ -37,7 +37,7 @@ pub struct Options {
     /// What decides.
     pub policy: Policy,
     /// Where it is read from again; none: it is built in.
-    pub policy_folder: Option<PathBuf>,
+    pub policy_directory: Option<PathBuf>,
     /// The realms it serves; each must be in the policy's catalogue.
     pub realms: Vec<Realm>,
     /// Its own secret.
@@ -101,7 +101,7 @@ impl Authority {
         let Options {
             store,
             policy,
-            policy_folder,
+            policy_directory,
             realms,
             server_keys,
             clock,
@@ -143,7 +143,7 @@ impl Authority {
             disabled: DisabledClients::read(store.as_ref()).await?,
             store,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
-            policy_folder,
+            policy_directory,
             policy_history: PolicyHistory::new(clock.now()),
             policy_changes: Arc::default(),
             heavy: crate::heavy::Heavy::new(),
@@ -156,33 +156,33 @@ impl Authority {
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
             subscribers,
-            gatherings: Gatherings::default(),
+            replays: ReplayCoalescer::default(),
             key_changes: tokio::sync::Mutex::default(),
             clock,
             draining: signal::Sender::new(false),
-            is_put_back: PutBack::default(),
-            sweeps: AtomicU64::default(),
+            rollback: RollbackDetection::default(),
+            purges: AtomicU64::default(),
         });
         authority.start_policy().await?;
         authority.note_start().await?;
         Ok(authority)
     }
 
-    /// Lets live sessions feel a policy that was changed while the authority was stopped, or whose
+    /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose
     /// application a crash cut off.
     async fn start_policy(&self) -> Result<(), StoreError> {
         self.announce(&Actor::Operator).await?;
-        if self.store.settled_policy().await?.as_ref() != Some(self.policy().revision()) {
-            let felt = self.settle(&Actor::Operator).await?.total();
-            if felt.narrowed + felt.ended > 0 {
+        if self.store.reconciled_policy().await?.as_ref() != Some(self.policy().revision()) {
+            let impact = self.reconcile(&Actor::Operator).await?.total();
+            if impact.narrowed + impact.ended > 0 {
                 tracing::info!(
-                    narrowed = felt.narrowed,
-                    ended = felt.ended,
+                    narrowed = impact.narrowed,
+                    ended = impact.ended,
                     "live sessions are updated to the policy"
                 );
             }
         }
-        self.policy_history.settled();
+        self.policy_history.reconciled();
         Ok(())
     }
 

@@ -1,9 +1,9 @@
-//! From a family to the tokens that its client holds.
+//! From a session to the tokens that its client holds.
 
 use std::fmt;
 
 use tessera_core::{
-    AccessClaims, Family, NBF_BACKDATE, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Timestamp,
+    AccessClaims, NBF_BACKDATE, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Session, Timestamp,
     TokenId,
 };
 use tessera_token::{RefreshToken, access};
@@ -66,7 +66,7 @@ impl fmt::Debug for TokenSet {
 
 /// What an access token is made of, once the store has committed.
 pub(crate) struct Committed {
-    pub(crate) family: Family,
+    pub(crate) session: Session,
     pub(crate) token_id: TokenId,
     pub(crate) scopes: ScopeSet,
     pub(crate) policy: PolicyRevision,
@@ -75,7 +75,7 @@ pub(crate) struct Committed {
 }
 
 impl Authority {
-    /// Refuses to give `family` an access token with `scopes` that verifiers and proxies would not take. Asked
+    /// Refuses to give `session` an access token with `scopes` that verifiers and proxies would not take. Asked
     /// before anything is committed.
     ///
     /// Numbers that grow are counted as long as they can get, so that a session whose first token fits never
@@ -83,21 +83,21 @@ impl Authority {
     pub(crate) fn check_size<E: From<TokenTooLarge> + From<Unavailable>>(
         &self,
         realm: &Realm,
-        family: &Family,
+        session: &Session,
         grant: &Grant,
         scopes_are_named: bool,
     ) -> Result<(), E> {
         // Nearly every token is far from the limit, and need not be written twice to know it.
-        if bytes_at_most(realm, family, grant) <= self.token_bytes_max {
+        if bytes_at_most(realm, session, grant) <= self.token_bytes_max {
             return Ok(());
         }
         let longest = Committed {
-            family: family.clone(),
-            token_id: TokenId::from_bytes(*family.id.as_bytes()),
+            session: session.clone(),
+            token_id: TokenId::from_bytes(*session.id.as_bytes()),
             scopes: grant.granted.clone(),
             policy: grant.revision.clone(),
             rev: Sequence(u64::MAX),
-            at: family.created_at,
+            at: session.created_at,
         };
         let claims = AccessClaims {
             generation: u64::MAX,
@@ -137,7 +137,7 @@ impl Authority {
         };
         let from = committed.at.floor_to_second();
         let refresh_expires_in = if refresh.is_some() {
-            committed.family.idle_until.seconds_from(from)
+            committed.session.idle_until.seconds_from(from)
         } else {
             Seconds(0)
         };
@@ -157,7 +157,7 @@ impl Committed {
     /// What the access token says.
     fn claims(self, realm: &Realm) -> AccessClaims {
         let Self {
-            family,
+            session,
             token_id,
             scopes,
             policy,
@@ -169,24 +169,24 @@ impl Committed {
             token_id,
             issued_at: at.floor_to_second(),
             not_before: at.floor_to_second().minus(NBF_BACKDATE),
-            expires_at: family.access_until(at),
+            expires_at: session.access_until(at),
             scopes,
-            generation: family.generation(),
-            subject: family.subject,
-            audience: family.audience,
-            roles: family.roles,
-            realm: family.realm,
-            client: family.client,
-            family: family.id,
+            generation: session.generation(),
+            subject: session.subject,
+            audience: session.audience,
+            roles: session.roles,
+            realm: session.realm,
+            client: session.client,
+            session: session.id,
             rev,
             policy,
-            bindings: family.bindings,
+            labels: session.labels,
         }
     }
 }
 
-/// More bytes than a token of the family has with these scopes, without writing it.
-fn bytes_at_most(realm: &Realm, family: &Family, grant: &Grant) -> usize {
+/// More bytes than a token of the session has with these scopes, without writing it.
+fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
     // Names of claims, ids, times and numbers; header, signature and footer.
     const REST_BYTES: usize = 1024;
     let listed = |length: usize| length + r#""","#.len();
@@ -195,15 +195,15 @@ fn bytes_at_most(realm: &Realm, family: &Family, grant: &Grant) -> usize {
         .iter()
         .map(|scope| listed(scope.as_str().len()))
         .sum();
-    let roles: usize = family.roles.iter().map(|role| listed(role.as_str().len())).sum();
-    let labels: usize = family
-        .bindings
+    let roles: usize = session.roles.iter().map(|role| listed(role.as_str().len())).sum();
+    let labels: usize = session
+        .labels
         .iter()
         .map(|label| listed(label.as_str().len()))
         .sum();
     // JSON escapes quotes and backslashes, which these may have.
-    let escaped = 2 * (realm.issuer.len() + family.subject.as_str().len());
-    let names = family.client.as_str().len() + family.audience.as_str().len() + realm.name.as_str().len();
+    let escaped = 2 * (realm.issuer.len() + session.subject.as_str().len());
+    let names = session.client.as_str().len() + session.audience.as_str().len() + realm.name.as_str().len();
     let claims = escaped + names + grant.revision.as_str().len() + scopes + roles + labels + REST_BYTES;
     // In Base64.
     claims.saturating_mul(4).div_ceil(3)

@@ -303,7 +303,7 @@ impl Authority {
         let cursor = self.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
         if cursor.sequence > self.committed() {
             // This authority gave it, at a later state of the data.
-            self.is_put_back.prove("a cursor");
+            self.rollback.prove("a cursor");
             return Err(WatchError::CursorInvalid);
         }
         Ok(cursor)

@@ -22,8 +22,8 @@ use tessera_authority::{
     Authority, IssueRequest, Options, PresentedToken, Principal, RefreshRequest, Trigger,
 };
 use tessera_core::{
-    Audience, Chain, ClientName, Family, FamilyId, FamilyState, OnPolicyLoss, PolicyRevision, Realm,
-    RealmKind, RealmLimits, RealmName, Refreshable, Scope, ScopeSet, Seconds, SecretHash, Sequence, Subject,
+    Audience, Chain, ClientName, OnPolicyLoss, PolicyRevision, Realm, RealmKind, RealmLimits, RealmName,
+    Refreshable, Scope, ScopeSet, Seconds, SecretHash, Sequence, Session, SessionId, SessionState, Subject,
     SystemClock, Timestamp,
 };
 use tessera_policy::Policy;
@@ -71,14 +71,14 @@ p, client:app, *, tessera/subjects/*, issue, allow
     rules
 }
 
-fn family(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Family {
+fn session(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Session {
     let mut random = [0; 10];
     // The first bytes share theirs with the version of a UUID.
     random[6..].copy_from_slice(&number.to_be_bytes());
     let kind = number % KINDS;
     let scopes = ["videos:read".to_owned(), format!("videos/v{kind}:play")];
-    Family {
-        id: FamilyId::generate(now, random),
+    Session {
+        id: SessionId::generate(now, random),
         realm: RealmName::parse("production").unwrap(),
         client: ClientName::parse("client:app").unwrap(),
         api_key: api_key.clone(),
@@ -86,7 +86,7 @@ fn family(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Fami
         roles: Vec::new(),
         scopes: scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect(),
         audience: Audience::parse("api").unwrap(),
-        bindings: Vec::new(),
+        labels: Vec::new(),
         access_ttl: Seconds::HOUR,
         tombstone_ttl: Seconds::DAY,
         created_at: now,
@@ -94,7 +94,7 @@ fn family(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Fami
         absolute_until: now.plus(Seconds::days(90)),
         rev: Sequence(0),
         policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
-        state: FamilyState::Active,
+        state: SessionState::Active,
         chain: Some(Chain {
             generation: 1,
             current: SecretHash::from_bytes([1; 32]),
@@ -110,14 +110,14 @@ async fn fill(store: &Arc<dyn Store>, api_key: &tessera_core::ApiKeyId, now: Tim
         let api_key = api_key.clone();
         store
             .transact(move |tx| {
-                (first..first + 1000).try_for_each(|number| tx.put_family(&family(number, now, &api_key)))
+                (first..first + 1000).try_for_each(|number| tx.put_session(&session(number, now, &api_key)))
             })
             .await
             .unwrap();
     }
 }
 
-async fn open(store: Arc<dyn Store>, folder: &Path) -> Arc<Authority> {
+async fn open(store: Arc<dyn Store>, directory: &Path) -> Arc<Authority> {
     let realm = Realm {
         name: RealmName::parse("production").unwrap(),
         kind: RealmKind::Production,
@@ -127,8 +127,8 @@ async fn open(store: Arc<dyn Store>, folder: &Path) -> Arc<Authority> {
     };
     Authority::open(Options {
         store,
-        policy: Policy::load(folder).unwrap(),
-        policy_folder: Some(folder.to_owned()),
+        policy: Policy::load(directory).unwrap(),
+        policy_directory: Some(directory.to_owned()),
         realms: vec![realm],
         server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
         clock: Arc::new(SystemClock),
@@ -186,7 +186,7 @@ async fn beside_refreshes<T>(
         audience: None,
         access_ttl: None,
         session_ttl: None,
-        bindings: Vec::new(),
+        labels: Vec::new(),
         require_all: false,
         without_refresh: false,
         refreshable: Refreshable::ByClient,
@@ -241,18 +241,18 @@ impl Rounds {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "figures: minutes"]
 async fn a_change_of_policy_with_a_million_sessions() {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let model = Policy::default_files()
         .iter()
         .find(|(name, _)| *name == "model.conf")
         .unwrap();
-    fs::write(folder.path().join("model.conf"), model.1).unwrap();
-    fs::write(folder.path().join("catalogue.toml"), CATALOGUE).unwrap();
-    fs::write(folder.path().join("policy.csv"), rules(0)).unwrap();
+    fs::write(directory.path().join("model.conf"), model.1).unwrap();
+    fs::write(directory.path().join("catalogue.toml"), CATALOGUE).unwrap();
+    fs::write(directory.path().join("policy.csv"), rules(0)).unwrap();
     let data = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let store: Arc<dyn Store> =
         Arc::new(SledStore::open(&data.path().join("store"), SledOptions::default()).unwrap());
-    let authority = open(Arc::clone(&store), folder.path()).await;
+    let authority = open(Arc::clone(&store), directory.path()).await;
     let key = authority
         .create_operator_api_key(
             &RealmName::parse("production").unwrap(),
@@ -273,7 +273,11 @@ async fn a_change_of_policy_with_a_million_sessions() {
             players += kinds;
             // A rule that concerns nobody, so that each round changes the policy.
             let unused = format!("g, user:round{round}, role:viewer, *\n");
-            fs::write(folder.path().join("policy.csv"), rules(players) + unused.as_str()).unwrap();
+            fs::write(
+                directory.path().join("policy.csv"),
+                rules(players) + unused.as_str(),
+            )
+            .unwrap();
             measured.measure(&authority, &principal).await;
         }
         measured.print();

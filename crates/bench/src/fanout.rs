@@ -279,7 +279,7 @@ async fn listen<M: prost::Message + Default + 'static>(
     }
 }
 
-/// Revokes one binding after the other.
+/// Revokes one label after the other.
 pub(crate) struct Revoke {
     client: TokenServiceClient<Channel>,
     authorization: Authorization,
@@ -314,7 +314,7 @@ impl Trigger for Revoke {
     async fn pull(&mut self) -> Result<Sizes, Status> {
         self.revoked += 1;
         let request = RevokeRequest {
-            target: Some(Revoked::Binding(format!(
+            target: Some(Revoked::Label(format!(
                 "bench:{:02}-{:06}",
                 self.number, self.revoked
             ))),

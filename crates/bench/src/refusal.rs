@@ -87,11 +87,11 @@ impl Verifiers {
         let (mut after_answer, mut after_call) = (Latencies::default(), Latencies::default());
         let end = Instant::now() + time;
         while Instant::now() < end {
-            let (token, family) = self.issue().await?;
+            let (token, session) = self.issue().await?;
             self.check_that_all_accept(&token)?;
             let began = Instant::now();
             let revoked = self.client.revoke(RevokeRequest {
-                target: Some(Revoked::FamilyId(family)),
+                target: Some(Revoked::SessionId(session)),
                 ..RevokeRequest::default()
             });
             let revoked = revoked.await.map_err(|error| Failure::at("revoking", error))?;
@@ -125,7 +125,7 @@ impl Verifiers {
             .await
             .map_err(|error| Failure::at("issuing a token", error))?;
         let token = issued.tokens.unwrap_or_default().access_token;
-        Ok((token, issued.family_id))
+        Ok((token, issued.session_id))
     }
 
     /// Who refuses it before it is revoked would flatter the figure.

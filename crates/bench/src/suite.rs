@@ -168,7 +168,7 @@ impl Suite<'_> {
         let tessera = &self.stage.tessera;
         let count = self.arguments.watchers;
         let (_, event) = self.event_sizes().await?;
-        // Another number than that of the event before: no binding is revoked twice.
+        // Another number than that of the event before: no label is revoked twice.
         let mut revoke = Revoke::new(first_channel(tessera)?, tessera.authorization(), 1);
         let rounds = self.rounds("frozen", async |time| {
             let alone = self.refreshes(&mut revoke, time).await?;

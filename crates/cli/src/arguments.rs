@@ -53,12 +53,12 @@ pub(crate) enum Command {
     },
     /// Run an authority for real.
     Serve(Serve),
-    /// After a data directory was put back from a copy, before it is served: end all sessions and tokens.
+    /// After a data directory was restored from a copy, before it is served: end all sessions and tokens.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
     /// every configured realm ends, every signing key is revoked and replaced, and the revocation log begins
     /// anew. API keys are those of the copy, and are listed: one that was revoked since works again.
-    Restored(Restored),
+    Restore(Restore),
     /// Look after the data directory of a stopped authority.
     Store {
         #[command(subcommand)]
@@ -69,7 +69,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Token,
     },
-    /// End everything of a subject, client, binding, session, API key, signing key, or the realm.
+    /// End everything of a subject, client, label, session, API key, signing key, or the realm.
     ///
     /// On a terminal, it asks before it ends several sessions of a client, an API key or a signing key, and before
     /// it ends all of the realm. Without a terminal, `--whole-realm` needs `--yes`.
@@ -159,7 +159,7 @@ pub(crate) struct Serve {
 }
 
 #[derive(Args)]
-pub(crate) struct Restored {
+pub(crate) struct Restore {
     /// The configuration that names the data directory and its realms.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
@@ -270,8 +270,8 @@ pub(crate) struct Issue {
     #[arg(long, value_name = "TIME")]
     pub(crate) session_ttl: Option<Seconds>,
     /// A label such as `stream:ls_42`; repeat it for several.
-    #[arg(long = "binding", value_name = "BINDING")]
-    pub(crate) bindings: Vec<String>,
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
     /// Fail unless every scope is granted.
     #[arg(long)]
     pub(crate) require_all: bool,
@@ -312,12 +312,12 @@ pub(crate) struct RevokeTarget {
     /// Everything issued to a client, named with or without `client:`.
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(crate) client: Option<String>,
-    /// Everything that carries a binding.
-    #[arg(long, value_name = "BINDING")]
-    pub(crate) binding: Option<String>,
+    /// Everything that carries a label.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Option<String>,
     /// A session.
-    #[arg(long, value_name = "FAMILY")]
-    pub(crate) family: Option<String>,
+    #[arg(long, value_name = "SESSION")]
+    pub(crate) session: Option<String>,
     /// An API key (the id, as `tessera apikey list` shows it), with the sessions that it began.
     #[arg(long = "api-key-id", value_name = "ID")]
     pub(crate) api_key_id: Option<String>,
@@ -411,17 +411,17 @@ pub(crate) enum ApiKey {
 
 #[derive(Subcommand)]
 pub(crate) enum Session {
-    /// List sessions: those of a subject, a client or a binding, or without a filter all of the API key's realm.
+    /// List sessions: those of a subject, a client or a label, or without a filter all of the API key's realm.
     List(ListSessions),
     /// Show one session.
     Show {
         /// The session.
-        family: String,
+        session: String,
     },
     /// End one session.
     Revoke {
         /// The session.
-        family: String,
+        session: String,
         /// Why, for the audit record and the subscribers.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
@@ -439,7 +439,7 @@ pub(crate) struct ListSessions {
     /// Those of a client, named with or without `client:`.
     #[arg(long, value_name = "CLIENT", value_parser = client, group = "filter")]
     pub(crate) client: Option<String>,
-    /// Those that carry a binding.
-    #[arg(long, value_name = "BINDING", group = "filter")]
-    pub(crate) binding: Option<String>,
+    /// Those that carry a label.
+    #[arg(long, value_name = "LABEL", group = "filter")]
+    pub(crate) label: Option<String>,
 }

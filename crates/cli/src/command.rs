@@ -5,7 +5,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod init;
 pub(crate) mod policy;
-pub(crate) mod restored;
+pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod serve;
 pub(crate) mod session;

@@ -20,7 +20,7 @@ pub(crate) fn token_set(tokens: &v1::TokenSet) -> Value {
 pub(crate) fn issue_response(response: &v1::IssueResponse) -> Value {
     json!({
         "tokens": response.tokens.as_ref().map(token_set),
-        "family_id": response.family_id,
+        "session_id": response.session_id,
         "denied": denied(&response.denied),
         "policy_revision": response.policy_revision,
         "decision_id": response.decision_id,
@@ -30,7 +30,7 @@ pub(crate) fn issue_response(response: &v1::IssueResponse) -> Value {
 pub(crate) fn refresh_response(response: &v1::RefreshResponse) -> Value {
     json!({
         "tokens": response.tokens.as_ref().map(token_set),
-        "family_id": response.family_id,
+        "session_id": response.session_id,
         "generation": response.generation,
         "replayed": response.replayed,
         "denied": denied(&response.denied),
@@ -65,10 +65,10 @@ pub(crate) fn introspect_response(response: &v1::IntrospectResponse) -> Value {
         "nbf": response.nbf,
         "exp": response.exp,
         "realm": response.realm,
-        "family_id": response.family_id,
+        "session_id": response.session_id,
         "generation": response.generation,
         "roles": response.roles,
-        "bindings": response.bindings,
+        "labels": response.labels,
         "policy_revision": response.policy_revision,
         "as_of": response.as_of,
     })
@@ -88,11 +88,11 @@ pub(crate) fn claims(kid: &str, claims: &AccessClaims) -> Value {
         "roles": claims.roles,
         "realm": claims.realm,
         "client_id": claims.client,
-        "fid": claims.family,
+        "sid": claims.session,
         "gen": claims.generation,
         "rev": claims.rev,
         "pol": claims.policy,
-        "bindings": claims.bindings,
+        "labels": claims.labels,
     })
 }
 
@@ -112,14 +112,14 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
 
 pub(crate) fn session(session: &v1::Session) -> Value {
     json!({
-        "family_id": session.family_id,
+        "session_id": session.session_id,
         "realm": session.realm,
         "client": session.client,
         "subject": session.subject,
         "audience": session.audience,
         "roles": session.roles,
         "scopes": session.scopes,
-        "bindings": session.bindings,
+        "labels": session.labels,
         "state": enum_name(session.state().as_str_name(), "SESSION_STATE_"),
         "revoke_reason": session.revoke_reason,
         "generation": session.generation,
@@ -189,10 +189,10 @@ pub(crate) fn target(event: &v1::RevocationEvent) -> Option<(&'static str, Value
     use v1::revocation_event::Target;
     Some(match event.target.as_ref() {
         Some(Target::Jti(text)) => ("jti", json!(text)),
-        Some(Target::FamilyId(text)) => ("family_id", json!(text)),
+        Some(Target::SessionId(text)) => ("session_id", json!(text)),
         Some(Target::Subject(text)) => ("subject", json!(text)),
         Some(Target::Client(text)) => ("client", json!(text)),
-        Some(Target::Binding(text)) => ("binding", json!(text)),
+        Some(Target::Label(text)) => ("label", json!(text)),
         Some(Target::KeyId(text)) => ("key_id", json!(text)),
         Some(Target::WholeRealm(all)) => ("whole_realm", json!(all)),
         Some(Target::ApiKeyId(text)) => ("api_key_id", json!(text)),

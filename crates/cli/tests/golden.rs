@@ -1,5 +1,5 @@
 //! What the command line prints, kept in `tests/golden/*.trycmd` and in `docs/policies.md`: each command there
-//! is run, in a folder with the policies of `tests/policies` and the bad examples of `tessera-policy`.
+//! is run, in a directory with the policies of `tests/policies` and the bad examples of `tessera-policy`.
 //!
 //! In what is compared, a backslash is written as a slash.
 //!
@@ -39,7 +39,7 @@ const WITHOUT_EXAMPLE: [(&str, &str); 3] = [
 
 /// Examples that can't be stored in a repository: `made` makes them.
 const MADE: [&str; 7] = [
-    "P001-a-folder",
+    "P001-a-directory",
     "P001-dangling-link",
     "P002-long-line",
     "P002-too-large",
@@ -85,41 +85,43 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Lays a bad example over the base.
-fn lay_out(name: &str, folder: &Path) {
-    copy(&bad().join("base"), folder);
+fn lay_out(name: &str, directory: &Path) {
+    copy(&bad().join("base"), directory);
     if MADE.contains(&name) {
-        make(name, folder);
+        make(name, directory);
         return;
     }
-    copy(&bad().join(name), folder);
-    let expected = fs::read_to_string(folder.join("expected")).unwrap();
-    fs::remove_file(folder.join("expected")).unwrap();
+    copy(&bad().join(name), directory);
+    let expected = fs::read_to_string(directory.join("expected")).unwrap();
+    fs::remove_file(directory.join("expected")).unwrap();
     for file in expected.lines().filter_map(|line| line.strip_prefix("without ")) {
-        fs::remove_file(folder.join(file)).unwrap();
+        fs::remove_file(directory.join(file)).unwrap();
     }
 }
 
-fn make(name: &str, folder: &Path) {
+fn make(name: &str, directory: &Path) {
     match name {
-        "P001-a-folder" => fs::create_dir(folder.join("more.csv")).unwrap(),
-        "P001-dangling-link" => symlink("nowhere", folder.join("more.csv")).unwrap(),
-        "P002-long-line" => fs::write(folder.join("more.csv"), format!("# {}\n", "x".repeat(5_000))).unwrap(),
+        "P001-a-directory" => fs::create_dir(directory.join("more.csv")).unwrap(),
+        "P001-dangling-link" => symlink("nowhere", directory.join("more.csv")).unwrap(),
+        "P002-long-line" => {
+            fs::write(directory.join("more.csv"), format!("# {}\n", "x".repeat(5_000))).unwrap()
+        }
         "P002-too-large" => {
-            let file = fs::File::create(folder.join("more.csv")).unwrap();
+            let file = fs::File::create(directory.join("more.csv")).unwrap();
             // Sparse: it has no bytes on disk.
             file.set_len(17 * 1024 * 1024).unwrap();
         }
         "P005-escape-sequences" => {
             let rule = "p, role:viewer\x1b[2J\x1b]0;title\x07, *, videos, read, allow\n";
-            fs::write(folder.join("policy.csv"), rule).unwrap();
+            fs::write(directory.join("policy.csv"), rule).unwrap();
         }
-        "P006-escape-sequences" => fs::write(folder.join("more\x1b[31m.cvs"), "").unwrap(),
-        "P007-link-out" => symlink("../policies/policy.csv", folder.join("more.csv")).unwrap(),
+        "P006-escape-sequences" => fs::write(directory.join("more\x1b[31m.cvs"), "").unwrap(),
+        "P007-link-out" => symlink("../policies/policy.csv", directory.join("more.csv")).unwrap(),
         _ => panic!("{name}"),
     }
 }
 
-/// Where the commands run: a folder with one policy of each kind.
+/// Where the commands run: a directory with one policy of each kind.
 fn world() -> tempfile::TempDir {
     let world = tempfile::tempdir().unwrap();
     copy(&here().join("tests/policies"), world.path());

@@ -94,8 +94,8 @@ fn what_cannot_be_written_is_a_failure() {
 
 #[test]
 fn dev_goes_on_serving_where_its_banner_is_not_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let ready = folder.path().join("ready.json");
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready.json");
     let mut command = tessera();
     command.args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let mut child = command

@@ -23,7 +23,7 @@ use crate::support::{Authority, policies, tessera, text};
 fn status_describes_the_policy_in_force() {
     let authority = Authority::dev();
     let said = authority.run(0, &["policy", "status"]);
-    for part in ["18 rules, compiled", "folder", "policies", "by start: applied"] {
+    for part in ["18 rules, compiled", "directory", "policies", "by start: applied"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let status = authority.json(0, &["policy", "status"]);
@@ -134,7 +134,7 @@ fn a_decision_that_was_made_is_explained() {
 }
 
 #[test]
-fn diff_adds_what_live_sessions_would_feel() {
+fn diff_adds_what_live_sessions_would_lose() {
     let authority = Authority::dev();
     authority.issue("user:ann");
     let compare = ["policy", "diff", "policies", "next", "--server"];
@@ -177,12 +177,12 @@ fn a_plan_of_files_that_are_sent_is_shown_and_can_not_be_applied() {
     assert!(
         authority
             .run(2, &["policy", "plan", "nowhere"])
-            .contains("no folder `nowhere`")
+            .contains("no directory `nowhere`")
     );
 }
 
 #[test]
-fn a_plan_is_applied_as_it_says_and_sessions_feel_it() {
+fn a_plan_is_applied_as_it_says_and_sessions_follow_it() {
     let authority = Authority::serve();
     authority.issue("user:ann");
     authority.take_reports_away();
@@ -214,7 +214,7 @@ fn a_plan_is_applied_as_it_says_and_sessions_feel_it() {
 }
 
 #[test]
-fn reload_puts_in_force_what_the_folder_has() {
+fn reload_puts_in_force_what_the_directory_has() {
     let authority = Authority::serve();
     let said = authority.run(0, &["policy", "reload"]);
     assert!(said.contains("as before"), "{said}");
@@ -228,9 +228,9 @@ fn reload_puts_in_force_what_the_folder_has() {
 
 #[test]
 fn the_banner_of_dev_shows_commands_that_work_with_the_policy() {
-    let folder = policies();
+    let directory = policies();
     let mut command = tessera();
-    command.current_dir(folder.path()).args([
+    command.current_dir(directory.path()).args([
         "dev",
         "--policy",
         "policies",
@@ -253,7 +253,7 @@ fn the_banner_of_dev_shows_commands_that_work_with_the_policy() {
     let script = banner[start..].split("\n\n").next().unwrap();
     let ran = Command::new("sh")
         .args(["-ec", script])
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .output()
         .unwrap();
     child.kill().unwrap();
@@ -261,13 +261,13 @@ fn the_banner_of_dev_shows_commands_that_work_with_the_policy() {
     assert!(ran.status.success(), "{script}\n{}", text(&ran.stderr));
     assert!(script.contains("token issue --scope invoices:read\n"), "{script}");
     assert!(
-        banner.contains("a change in this folder is put in force by itself"),
+        banner.contains("a change in this directory is put in force by itself"),
         "{banner}"
     );
 }
 
 #[test]
-fn a_change_in_the_folder_of_dev_is_put_in_force_by_itself() {
+fn a_change_in_the_directory_of_dev_is_put_in_force_by_itself() {
     let authority = Authority::dev();
     let mut watch = authority.command(&[
         "watch",
@@ -310,13 +310,13 @@ fn what_a_session_lost_is_seen_in_sessions_and_events() {
     let issue = ["token", "issue", "--subject", "user:ann", "--role", "role:reader"];
     let scopes = ["--scope", "reports/2026:read", "--scope", "reports/2027:read"];
     let issued = authority.json(0, &[issue.as_slice(), scopes.as_slice()].concat());
-    let family = issued["family_id"].as_str().unwrap();
+    let session = issued["session_id"].as_str().unwrap();
     let denies = "p, role:reader, *, reports/2027, read, deny\n";
     fs::write(authority.path("policies/more.csv"), denies).unwrap();
     let reloaded = authority.json(0, &["policy", "reload"]);
     assert_eq!(reloaded["sessions"]["narrowed"], 1);
 
-    let shown = authority.json(0, &["session", "show", family]);
+    let shown = authority.json(0, &["session", "show", session]);
     assert_eq!(shown["lost_scopes"], serde_json::json!(["reports/2027:read"]));
     let client = shown["client"].as_str().unwrap();
     let listed = authority.run(0, &["session", "list", "--client", client]);
@@ -324,7 +324,7 @@ fn what_a_session_lost_is_seen_in_sessions_and_events() {
         listed.contains("reports/2026:read") && !listed.contains("reports/2027:read"),
         "{listed}"
     );
-    let shown = authority.run(0, &["session", "show", family]);
+    let shown = authority.run(0, &["session", "show", session]);
     assert!(
         shown.contains("lost") && shown.contains("reports/2027:read"),
         "{shown}"
@@ -366,11 +366,11 @@ fn a_missing_permission_is_told_as_the_line_of_policy_that_gives_it() {
 }
 
 #[test]
-fn a_folder_is_named_as_an_argument_and_as_an_option() {
-    let folder = policies();
+fn a_directory_is_named_as_an_argument_and_as_an_option() {
+    let directory = policies();
     let code = |arguments: &[&str]| {
         let output = tessera()
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .args(["policy"])
             .args(arguments)
             .output();

@@ -24,8 +24,8 @@ fn parameters(is_ca: IsCa) -> CertificateParams {
 }
 
 /// Writes what a TLS test needs: an authority, certificates of a server and of a client, and files of other kinds.
-fn write_files(folder: &Path) {
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+fn write_files(directory: &Path) {
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.join(name), bytes).unwrap();
     let ca_key = KeyPair::generate().unwrap();
     let ca = parameters(IsCa::Ca(BasicConstraints::Unconstrained));
     write("ca.crt", ca.self_signed(&ca_key).unwrap().pem().as_bytes());
@@ -45,19 +45,19 @@ fn write_files(folder: &Path) {
     write("encrypted-old.pem", old.as_bytes());
     write("empty", b"");
     write("server.p12", &[0x30, 0x82, 1, 0, 2, 1, 3, 0x30]);
-    let pem = fs::read_to_string(folder.join("server.crt")).unwrap();
+    let pem = fs::read_to_string(directory.join("server.crt")).unwrap();
     write("cut.crt", &pem.as_bytes()[..pem.len() / 2]);
 }
 
-fn folder() -> tempfile::TempDir {
-    let folder = policies();
-    write_files(folder.path());
-    folder
+fn directory() -> tempfile::TempDir {
+    let directory = policies();
+    write_files(directory.path());
+    directory
 }
 
 #[test]
 fn an_authority_is_trusted_by_the_system_or_by_a_file() {
-    let authority = Authority::serve_in(folder(), "https", TLS);
+    let authority = Authority::serve_in(directory(), "https", TLS);
     let status = ["policy", "status"];
     authority.run(0, &[&status[..], &["--ca", "ca.crt"]].concat());
     let by_system = authority
@@ -105,7 +105,7 @@ fn https_to_a_plaintext_port_says_so() {
 #[test]
 fn a_client_shows_its_certificate_where_one_is_wanted() {
     let settings = format!("{TLS}client_ca = \"ca.crt\"\n");
-    let authority = Authority::serve_in(folder(), "https", &settings);
+    let authority = Authority::serve_in(directory(), "https", &settings);
     let status = ["policy", "status", "--ca", "ca.crt"];
     let run = |code, more: &[&str]| authority.run(code, &[&status[..], more].concat());
     run(0, &["--client-cert", "client.crt", "--client-key", "client.pem"]);
@@ -139,7 +139,7 @@ fn a_client_shows_its_certificate_where_one_is_wanted() {
 
 #[test]
 fn files_that_cannot_be_used_are_told_with_what_to_do() {
-    let place = folder();
+    let place = directory();
     let example = fs::read_to_string(support::here().join("../../tessera.example.toml")).unwrap();
     let check = |certificate: &str, key: &str| {
         let tls = TLS.replace("server.crt", certificate).replace("server.pem", key);
@@ -187,7 +187,7 @@ fn files_that_cannot_be_used_are_told_with_what_to_do() {
 #[test]
 fn a_certificate_authority_as_a_server_is_told_to_its_clients() {
     let settings = TLS.replace("\"server.", "\"ca.");
-    let authority = Authority::serve_in(folder(), "https", &settings);
+    let authority = Authority::serve_in(directory(), "https", &settings);
     let said = authority.run(2, &["policy", "status", "--ca", "ca.crt"]);
     assert!(
         said.contains("a certificate authority's own") && said.contains("CA:FALSE"),

@@ -127,7 +127,7 @@ impl Client {
         self.retried(request, &self.tokens, call).await.map(|a| a.answer)
     }
 
-    /// Ends a token, a session, or everything of a subject, client, API key, binding, key or realm.
+    /// Ends a token, a session, or everything of a subject, client, API key, label, key or realm.
     ///
     /// # Errors
     /// See [`CallError`].

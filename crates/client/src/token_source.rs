@@ -29,7 +29,7 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// The shortest time between two renewals, for tokens that hardly live.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
-/// How long a permanent error is answered before the authority is asked again: somebody may mend it.
+/// How long a permanent error is answered before the authority is asked again: somebody may fix it.
 const PERMANENT_FOR: Duration = Duration::from_secs(30);
 /// The shortest time between two tokens that are given up because a service refused them: one that always
 /// refuses makes no more calls than this.
@@ -49,7 +49,7 @@ pub struct TokenRequest {
     /// The life of each access token, in whole seconds. None: the realm's default.
     pub access_ttl: Option<Duration>,
     /// Labels.
-    pub bindings: Vec<String>,
+    pub labels: Vec<String>,
     /// Fail unless every scope is granted.
     pub require_all: bool,
 }
@@ -377,7 +377,7 @@ impl Renewer {
             scopes,
             audience,
             access_ttl,
-            bindings,
+            labels,
             require_all,
         } = self.request.clone();
         IssueRequest {
@@ -389,7 +389,7 @@ impl Renewer {
                 seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
                 nanos: 0,
             }),
-            bindings,
+            labels,
             require_all,
             ..IssueRequest::default()
         }

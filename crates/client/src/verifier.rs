@@ -348,7 +348,7 @@ impl Verifier {
             ..IntrospectRequest::default()
         };
         match self.0.client.introspect(request).await {
-            Ok(answer) => Some(self.judge_answer(token, &answer, required)),
+            Ok(answer) => Some(self.decide_by_answer(token, &answer, required)),
             Err(error) => {
                 tracing::warn!(%error, "the authority could not be asked about a token");
                 None
@@ -358,7 +358,12 @@ impl Verifier {
 
     /// The authority has verified this very token and says that it is active; for whom it is, is asked
     /// here.
-    fn judge_answer(&self, token: &str, answer: &IntrospectResponse, required: Option<&Scope>) -> Decision {
+    fn decide_by_answer(
+        &self,
+        token: &str,
+        answer: &IntrospectResponse,
+        required: Option<&Scope>,
+    ) -> Decision {
         let options = &self.0.shared.options;
         let Some((_, claims)) = access::unverified_claims(token).filter(|_| answer.active) else {
             return Decision::Deny(DenyReason::Inactive);

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    family::SecretHash,
     id::ApiKeyId,
     name::{ClientName, RealmName},
+    session::SecretHash,
     time::Timestamp,
 };
 

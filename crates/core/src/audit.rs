@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::EventTarget,
-    id::{ApiKeyId, DecisionId, FamilyId, KeyId, PolicyRevision, RequestId, TokenId},
+    id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, RequestId, SessionId, TokenId},
     name::{Audience, ClientName, RealmName, RoleName, Subject},
     scope::ScopeSet,
     time::Timestamp,
@@ -45,7 +45,7 @@ pub enum AuditAction {
     /// A session began, or the request that began it was repeated.
     Issued {
         /// The session.
-        family: FamilyId,
+        session: SessionId,
         /// The access token.
         token: TokenId,
         /// For whom.
@@ -66,7 +66,7 @@ pub enum AuditAction {
     /// A refresh token was spent, or the answer to the last refresh given again.
     Refreshed {
         /// The session.
-        family: FamilyId,
+        session: SessionId,
         /// The new access token.
         token: TokenId,
         /// The generation of its refresh token.
@@ -85,7 +85,7 @@ pub enum AuditAction {
     /// A spent refresh token was used, and its session revoked.
     Reused {
         /// The session.
-        family: FamilyId,
+        session: SessionId,
         /// The generation that was presented.
         presented: u64,
         /// The generation that was current.
@@ -131,8 +131,8 @@ pub enum AuditAction {
         /// Its revision.
         policy: PolicyRevision,
     },
-    /// Live sessions have felt the policy that was applied.
-    SessionsSettled {
+    /// Live sessions are reconciled with the policy that was applied.
+    SessionsReconciled {
         /// The policy.
         policy: PolicyRevision,
         /// Sessions that lost scopes.
@@ -149,7 +149,7 @@ pub enum AuditAction {
         /// Scopes asked for.
         scopes: ScopeSet,
         /// The session that was to be refreshed; none where one was to begin.
-        family: Option<FamilyId>,
+        session: Option<SessionId>,
         /// The decision.
         decision: DecisionId,
         /// The policy that decided.

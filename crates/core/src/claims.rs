@@ -2,8 +2,8 @@
 
 use crate::{
     event::Sequence,
-    id::{FamilyId, PolicyRevision, TokenId},
-    name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
+    id::{PolicyRevision, SessionId, TokenId},
+    name::{Audience, ClientName, Label, RealmName, RoleName, Subject},
     scope::ScopeSet,
     time::{Seconds, Timestamp},
 };
@@ -36,16 +36,16 @@ pub struct AccessClaims {
     pub realm: RealmName,
     /// `client_id`: the client that it was issued to.
     pub client: ClientName,
-    /// `fid`: the family.
-    pub family: FamilyId,
-    /// `gen`: the generation of the family, 0 where it has no refresh token.
+    /// `sid`: the session.
+    pub session: SessionId,
+    /// `gen`: the generation of the session, 0 where it has no refresh token.
     pub generation: u64,
     /// `rev`: the last sequence of the revocation log when it was issued.
     pub rev: Sequence,
     /// `pol`: the revision of the policy that granted the scopes.
     pub policy: PolicyRevision,
-    /// `bindings`: the labels of the family.
-    pub bindings: Vec<Binding>,
+    /// `labels`: the labels of the session.
+    pub labels: Vec<Label>,
 }
 
 impl AccessClaims {

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    family::RevokeReason,
-    id::{ApiKeyId, FamilyId, KeyId, PolicyRevision, TokenId},
-    name::{Audience, Binding, ClientName, RealmName, Subject},
+    id::{ApiKeyId, KeyId, PolicyRevision, SessionId, TokenId},
+    name::{Audience, ClientName, Label, RealmName, Subject},
     scope::ScopeSet,
+    session::RevokeReason,
     time::{Seconds, Timestamp},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub const LEEWAY_MAX: Seconds = Seconds(60);
 
 /// A place in the log's total order, without a gap; 0 is the place before the first event. That is 1, and
-/// far higher in a log that was begun anew, with a data directory that was put back from a copy.
+/// far higher in a log that was begun anew, with a data directory that was restored from a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);
@@ -46,8 +46,8 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What happened, and to what. "Everything" of a subject, client, binding or realm means every token
-/// and family whose `rev` is below the event's sequence: exact, without a clock.
+/// What happened, and to what. "Everything" of a subject, client, label or realm means every token
+/// and session whose `rev` is below the event's sequence: exact, without a clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventBody {
     /// One access token ended.
@@ -59,10 +59,10 @@ pub enum EventBody {
         /// Its audience.
         audience: Audience,
     },
-    /// One family ended.
+    /// One session ended.
     SessionRevoked {
-        /// The family.
-        family: FamilyId,
+        /// The session.
+        session: SessionId,
         /// Its client.
         client: ClientName,
         /// The audience of its tokens.
@@ -80,10 +80,10 @@ pub enum EventBody {
         /// The client.
         client: ClientName,
     },
-    /// Everything that carries a binding ended.
-    BindingRevoked {
-        /// The binding.
-        binding: Binding,
+    /// Everything that carries a label ended.
+    LabelRevoked {
+        /// The label.
+        label: Label,
     },
     /// Everything of the realm ended.
     RealmRevoked,
@@ -102,7 +102,7 @@ pub enum EventBody {
         /// The key.
         key: KeyId,
     },
-    /// An API key ended; the families that it began follow as `SessionRevoked`.
+    /// An API key ended; the sessions that it began follow as `SessionRevoked`.
     ApiKeyRevoked {
         /// The API key.
         api_key: ApiKeyId,
@@ -114,11 +114,11 @@ pub enum EventBody {
         /// Its revision.
         policy: PolicyRevision,
     },
-    /// A change of policy took scopes from one family: its tokens whose `rev` is below the event's
+    /// A change of policy took scopes from one session: its tokens whose `rev` is below the event's
     /// sequence are good for the others only.
     ScopesNarrowed {
-        /// The family.
-        family: FamilyId,
+        /// The session.
+        session: SessionId,
         /// Its client.
         client: ClientName,
         /// The audience of its tokens.
@@ -141,7 +141,7 @@ pub enum EventKind {
     SessionRevoked,
     SubjectRevoked,
     ClientRevoked,
-    BindingRevoked,
+    LabelRevoked,
     RealmRevoked,
     KeyPublished,
     KeyActivated,
@@ -156,14 +156,14 @@ pub enum EventKind {
 pub enum EventTarget {
     /// An access token.
     Token(TokenId),
-    /// A family.
-    Family(FamilyId),
+    /// A session.
+    Session(SessionId),
     /// A subject.
     Subject(Subject),
     /// A client.
     Client(ClientName),
-    /// A binding.
-    Binding(Binding),
+    /// A label.
+    Label(Label),
     /// A signing key.
     SigningKey(KeyId),
     /// An API key.
@@ -181,7 +181,7 @@ impl EventBody {
             Self::SessionRevoked { .. } => EventKind::SessionRevoked,
             Self::SubjectRevoked { .. } => EventKind::SubjectRevoked,
             Self::ClientRevoked { .. } => EventKind::ClientRevoked,
-            Self::BindingRevoked { .. } => EventKind::BindingRevoked,
+            Self::LabelRevoked { .. } => EventKind::LabelRevoked,
             Self::RealmRevoked => EventKind::RealmRevoked,
             Self::KeyPublished { .. } => EventKind::KeyPublished,
             Self::KeyActivated { .. } => EventKind::KeyActivated,
@@ -197,12 +197,12 @@ impl EventBody {
     pub fn target(&self) -> Option<EventTarget> {
         Some(match self {
             Self::TokenRevoked { token, .. } => EventTarget::Token(*token),
-            Self::SessionRevoked { family, .. } | Self::ScopesNarrowed { family, .. } => {
-                EventTarget::Family(*family)
+            Self::SessionRevoked { session, .. } | Self::ScopesNarrowed { session, .. } => {
+                EventTarget::Session(*session)
             }
             Self::SubjectRevoked { subject } => EventTarget::Subject(subject.clone()),
             Self::ClientRevoked { client } => EventTarget::Client(client.clone()),
-            Self::BindingRevoked { binding } => EventTarget::Binding(binding.clone()),
+            Self::LabelRevoked { label } => EventTarget::Label(label.clone()),
             Self::RealmRevoked => EventTarget::Realm,
             Self::KeyPublished { key } | Self::KeyActivated { key } | Self::KeyRevoked { key } => {
                 EventTarget::SigningKey(key.clone())
@@ -220,7 +220,7 @@ impl EventBody {
             | Self::SessionRevoked { .. }
             | Self::SubjectRevoked { .. }
             | Self::ClientRevoked { .. }
-            | Self::BindingRevoked { .. }
+            | Self::LabelRevoked { .. }
             | Self::RealmRevoked
             | Self::KeyRevoked { .. }
             | Self::ScopesNarrowed { .. } => true,
@@ -240,7 +240,7 @@ impl EventBody {
             | Self::ScopesNarrowed { audience, .. } => Some(audience),
             Self::SubjectRevoked { .. }
             | Self::ClientRevoked { .. }
-            | Self::BindingRevoked { .. }
+            | Self::LabelRevoked { .. }
             | Self::RealmRevoked
             | Self::KeyPublished { .. }
             | Self::KeyActivated { .. }
@@ -260,7 +260,7 @@ impl EventBody {
             | Self::ApiKeyRevoked { client, .. }
             | Self::ScopesNarrowed { client, .. } => Some(client),
             Self::SubjectRevoked { .. }
-            | Self::BindingRevoked { .. }
+            | Self::LabelRevoked { .. }
             | Self::RealmRevoked
             | Self::KeyPublished { .. }
             | Self::KeyActivated { .. }
@@ -277,7 +277,7 @@ impl EventKind {
         Self::SessionRevoked,
         Self::SubjectRevoked,
         Self::ClientRevoked,
-        Self::BindingRevoked,
+        Self::LabelRevoked,
         Self::RealmRevoked,
         Self::KeyPublished,
         Self::KeyActivated,

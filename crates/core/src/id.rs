@@ -55,9 +55,9 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// A family of refresh tokens (a session). Time-ordered (UUID v7), which doubles what the store
+    /// A session. Time-ordered (UUID v7), which doubles what the store
     /// writes in a second.
-    FamilyId, "family"
+    SessionId, "session"
 }
 
 uuid_id! {
@@ -85,7 +85,7 @@ fn time_ordered(now: Timestamp, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-impl FamilyId {
+impl SessionId {
     /// A new id, ordered by `now`, from 10 random bytes.
     #[must_use]
     pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {
@@ -253,21 +253,21 @@ mod tests {
     #[test]
     fn one_identifier_has_one_spelling() {
         let text = "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b";
-        assert_eq!(FamilyId::parse(text).unwrap().to_string(), text);
+        assert_eq!(SessionId::parse(text).unwrap().to_string(), text);
         for bad in [
             text.to_uppercase(),
             text.replace('-', ""),
             format!("{{{text}}}"),
             String::new(),
         ] {
-            assert!(FamilyId::parse(&bad).is_err(), "{bad}");
+            assert!(SessionId::parse(&bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn generated_ids_follow_time() {
-        let early = FamilyId::generate(Timestamp::from_seconds(1_000), [255; 10]);
-        let late = FamilyId::generate(Timestamp::from_seconds(1_001), [0; 10]);
+        let early = SessionId::generate(Timestamp::from_seconds(1_000), [255; 10]);
+        let late = SessionId::generate(Timestamp::from_seconds(1_001), [0; 10]);
         assert!(early < late);
     }
 

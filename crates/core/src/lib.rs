@@ -1,9 +1,9 @@
-//! The vocabulary of Tessera: names, scopes, time, claims, families, events and cursors.
+//! The vocabulary of Tessera: names, scopes, time, claims, sessions, events and cursors.
 //!
 //! Everything here is a plain value or a pure function of (now, input, state). There is no IO, no
 //! async, and nothing reads a clock but [`SystemClock`].
 //!
-//! Start with [`family`], the state machine of refresh tokens, and [`event`], the revocation log.
+//! Start with [`session`], the state machine of refresh tokens, and [`event`], the revocation log.
 #![forbid(unsafe_code)]
 
 pub mod api_key;
@@ -12,7 +12,6 @@ pub mod claims;
 pub mod clock;
 pub mod cursor;
 pub mod event;
-pub mod family;
 pub mod id;
 pub mod limits;
 pub mod name;
@@ -22,6 +21,7 @@ pub mod revocations;
 pub mod scope;
 mod scope_template;
 pub mod secret;
+pub mod session;
 pub mod signing_key;
 mod subject;
 pub mod time;
@@ -32,13 +32,13 @@ pub use claims::{AccessClaims, NBF_BACKDATE};
 pub use clock::{Clock, ClockState, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime};
 pub use cursor::{Cursor, CursorTag, FilterDigest};
 pub use event::{Event, EventBody, EventKind, EventTarget, LEEWAY_MAX, Sequence};
-pub use family::{Chain, Family, FamilyState, Refreshable, RevokeReason, SecretHash};
-pub use id::{ApiKeyId, DecisionId, FamilyId, KeyId, LogId, PolicyRevision, RequestId, TokenId};
-pub use name::{Audience, Binding, ClientName, NameError, RealmName, RoleName, Subject, SubscriberName};
+pub use id::{ApiKeyId, DecisionId, KeyId, LogId, PolicyRevision, RequestId, SessionId, TokenId};
+pub use name::{Audience, ClientName, Label, NameError, RealmName, RoleName, Subject, SubscriberName};
 pub use path::{CalledPath, PathError, PathParameters, PathPattern};
 pub use realm::{OnPolicyLoss, Realm, RealmKind, RealmLimits};
 pub use revocations::Revocations;
 pub use scope::{Scope, ScopeSet};
 pub use scope_template::{NoScopeError, ScopeFromPath, ScopeTemplate};
+pub use session::{Chain, Refreshable, RevokeReason, SecretHash, Session, SessionState};
 pub use signing_key::{KeyStatus, SigningKey};
 pub use time::{Seconds, Timestamp};

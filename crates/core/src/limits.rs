@@ -20,9 +20,9 @@ pub const SCOPE_BYTES_MAX: usize = 128;
 /// Roles that one request may assert.
 pub const ROLES_MAX: usize = 32;
 /// Labels of one session.
-pub const BINDINGS_MAX: usize = 8;
+pub const LABELS_MAX: usize = 8;
 /// The longest label, in bytes.
-pub const BINDING_BYTES_MAX: usize = 128;
+pub const LABEL_BYTES_MAX: usize = 128;
 /// The longest subject, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// The longest name of a realm, an audience, a subscriber, or behind the prefix of a client or role, in bytes.

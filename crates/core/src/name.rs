@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    limits::{BINDING_BYTES_MAX, NAME_BYTES_MAX},
+    limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX},
     subject::{check_subject, is_allowed},
 };
 
@@ -168,8 +168,8 @@ name! {
 }
 
 name! {
-    /// A label on a family, such as `stream:ls_42`: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`.
-    Binding, |text| check("binding", text, BINDING_BYTES_MAX, WIDE, is_wide)
+    /// A label on a session, such as `stream:ls_42`: 1 to 128 characters of `A-Za-z0-9._:@|+~=-`.
+    Label, |text| check("label", text, LABEL_BYTES_MAX, WIDE, is_wide)
 }
 
 name! {
@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn an_error_names_the_field_and_what_is_allowed() {
-        let error = Binding::parse("a b").unwrap_err();
+        let error = Label::parse("a b").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "binding has the character ` `; allowed are `A-Za-z0-9._:@|+~=-`"
+            "label has the character ` `; allowed are `A-Za-z0-9._:@|+~=-`"
         );
     }
 

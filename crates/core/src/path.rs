@@ -31,7 +31,7 @@ pub enum PathError {
     /// `//`: some services read it as `/`.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, encoded or not: some services leave the folder, and some do not.
+    /// `.` or `..`, encoded or not: some services leave the directory, and some do not.
     #[error("the path has a segment `.` or `..`")]
     DotSegment,
     /// `/` or `\`, encoded, or `\` as it is: some services divide segments there.

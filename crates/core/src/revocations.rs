@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     claims::AccessClaims,
     event::{Event, EventBody, Sequence},
-    family::{Family, RevokeReason},
     id::KeyId,
-    name::{Binding, ClientName, RealmName, Subject},
+    name::{ClientName, Label, RealmName, Subject},
     scope::Scope,
+    session::{RevokeReason, Session},
     time::Timestamp,
 };
 
@@ -29,7 +29,7 @@ const FORGOTTEN_MAX: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     tokens: IdSet,
-    families: IdSet,
+    sessions: IdSet,
     narrowed: Narrowings,
     keys: HashMap<KeyId, Entry>,
     realms: HashMap<RealmName, InRealm>,
@@ -51,7 +51,7 @@ struct InRealm {
     whole: Option<Entry>,
     subjects: HashMap<Subject, Entry>,
     clients: HashMap<ClientName, Entry>,
-    bindings: HashMap<Binding, Entry>,
+    labels: HashMap<Label, Entry>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ enum Target {
     Key(KeyId),
     Subject(RealmName, Subject),
     Client(RealmName, ClientName),
-    Binding(RealmName, Binding),
+    Label(RealmName, Label),
     Realm(RealmName),
 }
 
@@ -69,19 +69,19 @@ impl Revocations {
         self.apply_until(event, event.relevant_until);
     }
 
-    /// Folds one event in, keeping it until `until`: the authority keeps what ends *families* longer
+    /// Folds one event in, keeping it until `until`: the authority keeps what ends *sessions* longer
     /// than verifiers, who know access tokens only.
     pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
         self.through = self.through.max(event.sequence);
         match &event.body {
             EventBody::TokenRevoked { token, .. } => self.tokens.insert(token.as_bytes(), until),
-            EventBody::SessionRevoked { family, .. } => self.families.insert(family.as_bytes(), until),
-            EventBody::ScopesNarrowed { family, lost, .. } => {
-                self.narrowed.add(family, lost, event.sequence, until);
+            EventBody::SessionRevoked { session, .. } => self.sessions.insert(session.as_bytes(), until),
+            EventBody::ScopesNarrowed { session, lost, .. } => {
+                self.narrowed.add(session, lost, event.sequence, until);
             }
             EventBody::SubjectRevoked { .. }
             | EventBody::ClientRevoked { .. }
-            | EventBody::BindingRevoked { .. }
+            | EventBody::LabelRevoked { .. }
             | EventBody::RealmRevoked
             | EventBody::KeyPublished { .. }
             | EventBody::KeyActivated { .. }
@@ -124,14 +124,14 @@ impl Revocations {
     #[must_use]
     pub fn revokes_token(&self, claims: &AccessClaims, key: &KeyId) -> bool {
         self.tokens.contains(claims.token_id.as_bytes())
-            || self.families.contains(claims.family.as_bytes())
+            || self.sessions.contains(claims.session.as_bytes())
             || (!self.keys.is_empty() && self.keys.contains_key(key))
             || self
                 .ended_by(
                     &claims.realm,
                     &claims.subject,
                     &claims.client,
-                    &claims.bindings,
+                    &claims.labels,
                     claims.rev,
                 )
                 .is_some()
@@ -140,18 +140,18 @@ impl Revocations {
     /// Whether a change of policy took `scope` from the token after it was issued.
     #[must_use]
     pub fn narrows(&self, claims: &AccessClaims, scope: &Scope) -> bool {
-        self.narrowed.took(&claims.family, scope, claims.rev)
+        self.narrowed.took(&claims.session, scope, claims.rev)
     }
 
-    /// Why a family ended together with others, if it did. What ended it alone is in the family itself.
+    /// Why a session ended together with others, if it did. What ended it alone is in the session itself.
     #[must_use]
-    pub fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+    pub fn revokes_session(&self, session: &Session) -> Option<RevokeReason> {
         self.ended_by(
-            &family.realm,
-            &family.subject,
-            &family.client,
-            &family.bindings,
-            family.rev,
+            &session.realm,
+            &session.subject,
+            &session.client,
+            &session.labels,
+            session.rev,
         )
     }
 
@@ -159,7 +159,7 @@ impl Revocations {
     /// next calls.
     pub fn forget_expired(&mut self, now: Timestamp) {
         self.tokens.forget_expired(now, drop);
-        self.families.forget_expired(now, drop);
+        self.sessions.forget_expired(now, drop);
         self.narrowed.forget_expired(now);
         for _ in 0..FORGOTTEN_MAX {
             let Some(first) = self.expiry.first_entry().filter(|first| first.key().0 < now) else {
@@ -173,7 +173,7 @@ impl Revocations {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tokens.len() + self.families.len() + self.narrowed.len() + self.expiry.len()
+        self.tokens.len() + self.sessions.len() + self.narrowed.len() + self.expiry.len()
     }
 
     /// Whether there is no entry.
@@ -187,7 +187,7 @@ impl Revocations {
         realm: &RealmName,
         subject: &Subject,
         client: &ClientName,
-        bindings: &[Binding],
+        labels: &[Label],
         rev: Sequence,
     ) -> Option<RevokeReason> {
         let ended = self.realms.get(realm)?;
@@ -198,17 +198,17 @@ impl Revocations {
             Some(RevokeReason::Subject)
         } else if ended.clients.get(client).is_some_and(is_after) {
             Some(RevokeReason::Client)
-        } else if bindings
+        } else if labels
             .iter()
-            .any(|binding| ended.bindings.get(binding).is_some_and(is_after))
+            .any(|label| ended.labels.get(label).is_some_and(is_after))
         {
-            Some(RevokeReason::Binding)
+            Some(RevokeReason::Label)
         } else {
             None
         }
     }
 
-    // === what is not of one token or family ===
+    // === what is not of one token or session ===
 
     fn entry(&self, target: &Target) -> Option<Entry> {
         let realm = |name| self.realms.get(name);
@@ -216,7 +216,7 @@ impl Revocations {
             Target::Key(key) => self.keys.get(key).copied(),
             Target::Subject(name, subject) => realm(name)?.subjects.get(subject).copied(),
             Target::Client(name, client) => realm(name)?.clients.get(client).copied(),
-            Target::Binding(name, binding) => realm(name)?.bindings.get(binding).copied(),
+            Target::Label(name, label) => realm(name)?.labels.get(label).copied(),
             Target::Realm(name) => realm(name)?.whole,
         }
     }
@@ -226,7 +226,7 @@ impl Revocations {
             Target::Key(key) => drop(self.keys.insert(key, entry)),
             Target::Subject(name, subject) => drop(self.realm(&name).subjects.insert(subject, entry)),
             Target::Client(name, client) => drop(self.realm(&name).clients.insert(client, entry)),
-            Target::Binding(name, binding) => drop(self.realm(&name).bindings.insert(binding, entry)),
+            Target::Label(name, label) => drop(self.realm(&name).labels.insert(label, entry)),
             Target::Realm(name) => self.realm(&name).whole = Some(entry),
         }
     }
@@ -236,7 +236,7 @@ impl Revocations {
             Target::Key(key) => drop(self.keys.remove(key)),
             Target::Subject(name, subject) => drop(self.realm(name).subjects.remove(subject)),
             Target::Client(name, client) => drop(self.realm(name).clients.remove(client)),
-            Target::Binding(name, binding) => drop(self.realm(name).bindings.remove(binding)),
+            Target::Label(name, label) => drop(self.realm(name).labels.remove(label)),
             Target::Realm(name) => self.realm(name).whole = None,
         }
     }
@@ -252,7 +252,7 @@ impl Target {
         Some(match &event.body {
             EventBody::SubjectRevoked { subject } => Self::Subject(realm(), subject.clone()),
             EventBody::ClientRevoked { client } => Self::Client(realm(), client.clone()),
-            EventBody::BindingRevoked { binding } => Self::Binding(realm(), binding.clone()),
+            EventBody::LabelRevoked { label } => Self::Label(realm(), label.clone()),
             EventBody::RealmRevoked => Self::Realm(realm()),
             EventBody::KeyRevoked { key } => Self::Key(key.clone()),
             EventBody::TokenRevoked { .. }
@@ -270,7 +270,7 @@ impl Target {
 mod tests {
     use super::*;
     use crate::{
-        id::{FamilyId, PolicyRevision, TokenId},
+        id::{PolicyRevision, SessionId, TokenId},
         name::Audience,
         scope::ScopeSet,
     };
@@ -326,7 +326,7 @@ mod tests {
             sequence,
             until,
             EventBody::ScopesNarrowed {
-                family: FamilyId::from_bytes([1; 16]),
+                session: SessionId::from_bytes([1; 16]),
                 client: ClientName::parse("client:cms").unwrap(),
                 audience: Audience::parse("api").unwrap(),
                 lost: [Scope::parse(lost).unwrap()].into_iter().collect(),
@@ -335,7 +335,7 @@ mod tests {
         )
     }
 
-    fn claims(family: u8, rev: u64) -> AccessClaims {
+    fn claims(session: u8, rev: u64) -> AccessClaims {
         AccessClaims {
             issuer: "https://tessera.example".to_owned(),
             subject: Subject::parse("user:ann").unwrap(),
@@ -348,16 +348,16 @@ mod tests {
             roles: Vec::new(),
             realm: RealmName::parse("production").unwrap(),
             client: ClientName::parse("client:cms").unwrap(),
-            family: FamilyId::from_bytes([family; 16]),
+            session: SessionId::from_bytes([session; 16]),
             generation: 1,
             rev: Sequence(rev),
             policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
-            bindings: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
     #[test]
-    fn losses_add_up_and_concern_older_tokens_of_the_family_only() {
+    fn losses_add_up_and_concern_older_tokens_of_the_session_only() {
         let (read, write) = (Scope::parse("a:read").unwrap(), Scope::parse("a:write").unwrap());
         let mut revocations = Revocations::default();
         revocations.apply(&scopes_narrowed(5, 100, "a:read"));

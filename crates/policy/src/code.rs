@@ -11,13 +11,13 @@ macro_rules! codes {
 }
 
 codes! {
-    UNREADABLE = "P001", "a file or folder is missing or can't be read";
+    UNREADABLE = "P001", "a file or directory is missing or can't be read";
     TOO_LARGE = "P002", "a file or a line is too long, or there are too many files or rules";
     NOT_UTF8 = "P003", "a file is not UTF-8";
     BYTE_ORDER_MARK = "P004", "a file begins with a byte order mark";
     CONTROL_CHARACTER = "P005", "a control or invisible character";
     STRAY_FILE = "P006", "a file that is no part of a policy";
-    LINK_OUT = "P007", "a link that leads out of the policy's folder";
+    LINK_OUT = "P007", "a link that leads out of the policy's directory";
     SECRET = "P008", "something that has the shape of a secret";
     MODEL_SYNTAX = "P010", "a line of the model is neither `[section]` nor `name = value`";
     MODEL_OTHER = "P011", "a definition of the model is not sound";

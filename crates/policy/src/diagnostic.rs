@@ -14,7 +14,7 @@ const LENGTH_MAX: usize = 1_000;
 pub struct Diagnostic {
     /// The stable code, one of [`CODES`](crate::CODES).
     pub code: &'static str,
-    /// The file, relative to the policy's folder.
+    /// The file, relative to the policy's directory.
     pub file: String,
     /// The line, counted from 1.
     pub line: u32,

@@ -72,21 +72,21 @@ pub struct Grant {
 }
 
 impl Policy {
-    /// Reads a folder: `model.conf`, `catalogue.toml`, `routes.toml` where it is there, `*.csv` in name
+    /// Reads a directory: `model.conf`, `catalogue.toml`, `routes.toml` where it is there, `*.csv` in name
     /// order, `tests/*.toml`. Blocking.
     ///
     /// # Errors
     /// Fails with everything that is wrong: what can't be read, what is not exactly right, tests that fail.
-    pub fn load(folder: &Path) -> Result<Self, PolicyError> {
-        Self::from_sources(&Sources::read(folder)?)
+    pub fn load(directory: &Path) -> Result<Self, PolicyError> {
+        Self::from_sources(&Sources::read(directory)?)
     }
 
-    /// Reads a folder as [`Policy::load`] does, as work that can be stopped. Blocking.
+    /// Reads a directory as [`Policy::load`] does, as work that can be stopped. Blocking.
     ///
     /// # Errors
     /// Fails as [`Policy::load`] does, and where it is stopped.
-    pub fn load_within(folder: &Path, work: &Work) -> Result<Self, LoadError> {
-        Self::from_sources_within(&Sources::read(folder)?, work)
+    pub fn load_within(directory: &Path, work: &Work) -> Result<Self, LoadError> {
+        Self::from_sources_within(&Sources::read(directory)?, work)
     }
 
     /// The same from memory: names such as `policy.csv` or `tests/x.toml`, with contents.

@@ -28,7 +28,7 @@ pub(crate) struct Row {
 /// A rule as its file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleAt {
-    /// The file, relative to the policy's folder.
+    /// The file, relative to the policy's directory.
     pub file: String,
     /// The line, counted from 1.
     pub line: u32,

@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most files that a policy may have.
 const FILES_MAX: usize = 1_000;
-/// How often a folder is read before it is given up as changing all the time.
+/// How often a directory is read before it is given up as changing all the time.
 const READS_MAX: usize = 12;
 /// How long a writer gets between two reads that must agree: longer than a tick of the file system's clock.
 const READ_PAUSE: Duration = Duration::from_millis(5);
@@ -43,24 +43,24 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads a folder until two reads in a row agree, so that files replaced meanwhile are never mixed.
+    /// Reads a directory until two reads in a row agree, so that files replaced meanwhile are never mixed.
     /// Blocking, for some milliseconds more than the reading takes.
     ///
     /// # Errors
     /// Fails with every file that can't be read, is too large or is no part of a policy, and where the
     /// files change all the time.
-    pub fn read(folder: &Path) -> Result<Self, PolicyError> {
-        let mut last = Snapshot::take(folder);
+    pub fn read(directory: &Path) -> Result<Self, PolicyError> {
+        let mut last = Snapshot::take(directory);
         for _ in 1..READS_MAX {
             thread::sleep(READ_PAUSE);
-            let next = Snapshot::take(folder);
+            let next = Snapshot::take(directory);
             if next == last {
                 return Self::new(next.files?);
             }
             last = next;
         }
         let message = "the files change while they are being read";
-        let help = "replace the whole folder at once, as a rename or a ConfigMap does".to_owned();
+        let help = "replace the whole directory at once, as a rename or a ConfigMap does".to_owned();
         Err(PolicyError::of(
             code::UNREADABLE,
             &Place::start("."),
@@ -223,7 +223,7 @@ impl fmt::Debug for Files {
 enum Kind {
     /// A part of the policy.
     Policy,
-    /// The folder of tests.
+    /// The directory of tests.
     Tests,
     /// What may stand beside a policy without meaning anything: hidden files, documentation, examples.
     Aside,

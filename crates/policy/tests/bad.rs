@@ -1,4 +1,4 @@
-//! Every code has an example: a folder `bad/<code>-<slug>` with the files that differ from `bad/base`, and
+//! Every code has an example: a directory `bad/<code>-<slug>` with the files that differ from `bad/base`, and
 //! `expected`, whose lines are `<code> <file>:<line>:<column>`, or `without <file>`.
 #![allow(
     clippy::unwrap_used,
@@ -45,18 +45,18 @@ fn examples() -> Vec<String> {
     names
 }
 
-/// The files below `folder` by their name in the policy.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The files below `directory` by their name in the policy.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
                 let name = path
-                    .strip_prefix(folder)
+                    .strip_prefix(directory)
                     .unwrap()
                     .to_str()
                     .unwrap()
@@ -131,12 +131,12 @@ fn every_example_is_refused_with_its_code_at_its_place() {
 }
 
 #[test]
-fn every_example_is_refused_alike_when_it_is_read_from_a_folder() {
+fn every_example_is_refused_alike_when_it_is_read_from_a_directory() {
     for name in examples() {
         let (all, _) = example(&name);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (file, bytes) in &all {
-            let path = folder.path().join(file);
+            let path = directory.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
@@ -145,7 +145,7 @@ fn every_example_is_refused_alike_when_it_is_read_from_a_folder() {
             .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
             .collect();
         let expected = Policy::from_files(&all).unwrap_err();
-        assert_eq!(Policy::load(folder.path()).unwrap_err(), expected, "{name}");
+        assert_eq!(Policy::load(directory.path()).unwrap_err(), expected, "{name}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The default policy, as `tessera dev` uses it, and the folder that it is made from.
+//! The default policy, as `tessera dev` uses it, and the directory that it is made from.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -51,9 +51,9 @@ fn verdict(subject: &str, asserted: &[&str], scope: &str) -> Verdict {
 }
 
 #[test]
-fn the_folder_and_the_bundled_files_are_one_revision() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
-    let loaded = Policy::load(&folder).unwrap();
+fn the_directory_and_the_bundled_files_are_one_revision() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let loaded = Policy::load(&directory).unwrap();
     assert_eq!(loaded.revision(), policy().revision());
     assert_eq!(loaded.rule_count(), policy().rule_count());
 }

@@ -1,4 +1,4 @@
-//! Limits, and what a folder may hold.
+//! Limits, and what a directory may hold.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,14 +11,14 @@ use std::{fs, path::Path, time::Instant};
 
 use tessera_policy::{Policy, PolicyError};
 
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in Policy::default_files() {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    folder
+    directory
 }
 
 fn codes(result: Result<Policy, PolicyError>) -> Vec<(&'static str, String)> {
@@ -32,28 +32,28 @@ fn codes(result: Result<Policy, PolicyError>) -> Vec<(&'static str, String)> {
 
 #[test]
 fn a_file_that_is_too_large_is_refused_without_reading_it_to_the_end() {
-    let folder = folder();
+    let directory = directory();
     // Sparse: it has no bytes on disk.
-    fs::File::create(folder.path().join("big.csv"))
+    fs::File::create(directory.path().join("big.csv"))
         .unwrap()
         .set_len(1 << 40)
         .unwrap();
     assert_eq!(
-        codes(Policy::load(folder.path())),
+        codes(Policy::load(directory.path())),
         [("P002", "big.csv".to_owned())]
     );
 }
 
 #[test]
 fn a_line_that_is_too_long_is_refused() {
-    let folder = folder();
+    let directory = directory();
     fs::write(
-        folder.path().join("long.csv"),
+        directory.path().join("long.csv"),
         format!("# {}\n", "x".repeat(5_000)),
     )
     .unwrap();
     assert_eq!(
-        codes(Policy::load(folder.path())),
+        codes(Policy::load(directory.path())),
         [("P002", "long.csv".to_owned())]
     );
 }
@@ -102,23 +102,26 @@ fn figures_of_loading() {
 
 #[test]
 fn documentation_hidden_files_and_examples_may_stand_beside_a_policy() {
-    let folder = folder();
-    let before = Policy::load(folder.path()).unwrap();
-    fs::write(folder.path().join("README.md"), "what this is").unwrap();
-    fs::write(folder.path().join(".policy.csv.swp"), "\u{0}").unwrap();
-    fs::create_dir_all(folder.path().join("examples/rental")).unwrap();
-    assert_eq!(Policy::load(folder.path()).unwrap().revision(), before.revision());
+    let directory = directory();
+    let before = Policy::load(directory.path()).unwrap();
+    fs::write(directory.path().join("README.md"), "what this is").unwrap();
+    fs::write(directory.path().join(".policy.csv.swp"), "\u{0}").unwrap();
+    fs::create_dir_all(directory.path().join("examples/rental")).unwrap();
+    assert_eq!(
+        Policy::load(directory.path()).unwrap().revision(),
+        before.revision()
+    );
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_an_error_and_so_is_an_empty_one() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_directory_that_is_not_there_is_an_error_and_so_is_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
     assert_eq!(
-        codes(Policy::load(&folder.path().join("nowhere"))),
+        codes(Policy::load(&directory.path().join("nowhere"))),
         [("P001", ".".to_owned())]
     );
     let missing = ["catalogue.toml", "model.conf", "policy.csv"].map(|name| ("P001", name.to_owned()));
-    assert_eq!(codes(Policy::load(folder.path())), missing);
+    assert_eq!(codes(Policy::load(directory.path())), missing);
     assert!(Policy::load(Path::new("")).is_err());
 }
 

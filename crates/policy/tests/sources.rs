@@ -1,4 +1,4 @@
-//! Reading a folder: what is refused, and that files replaced meanwhile are never mixed.
+//! Reading a directory: what is refused, and that files replaced meanwhile are never mixed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,18 +16,18 @@ use std::{
 
 use tessera_policy::{Policy, PolicyError, Sources};
 
-fn write_default(folder: &Path) {
+fn write_default(directory: &Path) {
     for (name, bytes) in Policy::default_files() {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 }
 
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    write_default(folder.path());
-    folder
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    write_default(directory.path());
+    directory
 }
 
 fn codes(result: Result<Sources, PolicyError>) -> Vec<(&'static str, String)> {
@@ -41,7 +41,7 @@ fn a_policy_keeps_the_files_that_it_was_made_from() {
     let policy = Policy::from_sources(&sources).unwrap();
     assert_eq!(policy.sources(), &sources);
     assert_eq!(policy.revision(), &sources.revision());
-    assert_eq!(sources, Sources::read(folder().path()).unwrap());
+    assert_eq!(sources, Sources::read(directory().path()).unwrap());
     let mut files = Policy::default_files().to_vec();
     files.sort_unstable();
     assert_eq!(sources.iter().collect::<Vec<_>>(), files);
@@ -54,56 +54,56 @@ fn a_policy_keeps_the_files_that_it_was_made_from() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_a_file_is_refused() {
-    let folder = folder();
-    fs::create_dir(folder.path().join("more.csv")).unwrap();
-    fs::remove_dir_all(folder.path().join("tests")).unwrap();
-    fs::write(folder.path().join("tests"), "").unwrap();
+fn a_directory_in_the_place_of_a_file_is_refused() {
+    let directory = directory();
+    fs::create_dir(directory.path().join("more.csv")).unwrap();
+    fs::remove_dir_all(directory.path().join("tests")).unwrap();
+    fs::write(directory.path().join("tests"), "").unwrap();
     let expected = [("P001", "more.csv".to_owned()), ("P001", "tests".to_owned())];
-    assert_eq!(codes(Sources::read(folder.path())), expected);
+    assert_eq!(codes(Sources::read(directory.path())), expected);
 }
 
 #[test]
 #[cfg(unix)]
 fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_without_waiting() {
-    let folder = folder();
-    let pipe = folder.path().join("pipe.csv");
+    let directory = directory();
+    let pipe = directory.path().join("pipe.csv");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket.csv")).unwrap();
-    std::os::unix::fs::symlink("pipe.csv", folder.path().join("link.csv")).unwrap();
-    std::os::unix::fs::symlink("nowhere", folder.path().join("gone.csv")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket.csv")).unwrap();
+    std::os::unix::fs::symlink("pipe.csv", directory.path().join("link.csv")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join("gone.csv")).unwrap();
     let expected = ["gone.csv", "link.csv", "pipe.csv", "socket.csv"].map(|name| ("P001", name.to_owned()));
-    assert_eq!(codes(Sources::read(folder.path())), expected);
+    assert_eq!(codes(Sources::read(directory.path())), expected);
 }
 
-/// A folder beside one with a secret, and what may be in it.
+/// A directory beside one with a secret, and what may be in it.
 #[cfg(unix)]
 fn beside_a_secret() -> (tempfile::TempDir, std::path::PathBuf) {
     let world = tempfile::tempdir().unwrap();
-    let folder = world.path().join("policies");
-    fs::create_dir_all(&folder).unwrap();
-    write_default(&folder);
+    let directory = world.path().join("policies");
+    fs::create_dir_all(&directory).unwrap();
+    write_default(&directory);
     fs::create_dir(world.path().join("data")).unwrap();
     fs::write(world.path().join("data/server.key"), "canary\n").unwrap();
-    (world, folder)
+    (world, directory)
 }
 
 #[test]
 #[cfg(unix)]
-fn no_link_leads_out_of_the_folder() {
+fn no_link_leads_out_of_the_directory() {
     use std::os::unix::fs::symlink;
 
-    let (world, folder) = beside_a_secret();
+    let (world, directory) = beside_a_secret();
     let key = world.path().join("data/server.key");
     let data = world.path().join("data");
-    fs::create_dir(folder.join(".kept")).unwrap();
-    symlink("../../data/server.key", folder.join(".kept/key")).unwrap();
+    fs::create_dir(directory.join(".kept")).unwrap();
+    symlink("../../data/server.key", directory.join(".kept/key")).unwrap();
     let links: [(&str, &str); 8] = [
         ("relative.csv", "../data/server.key"),
         ("absolute.csv", key.to_str().unwrap()),
         // An absolute link may lead anywhere when it is followed.
-        ("own.csv", &format!("{}/policy.csv", folder.display())),
+        ("own.csv", &format!("{}/policy.csv", directory.display())),
         ("device.csv", "/dev/zero"),
         ("through.csv", "tests/../../data/server.key"),
         ("back.csv", "../policies/policy.csv"),
@@ -111,8 +111,8 @@ fn no_link_leads_out_of_the_folder() {
         ("tests/zz.toml", "../../data/server.key"),
     ];
     for (name, target) in links {
-        symlink(target, folder.join(name)).unwrap();
-        let error = Sources::read(&folder).unwrap_err();
+        symlink(target, directory.join(name)).unwrap();
+        let error = Sources::read(&directory).unwrap_err();
         let found: Vec<_> = error
             .diagnostics
             .iter()
@@ -120,22 +120,22 @@ fn no_link_leads_out_of_the_folder() {
             .collect();
         assert_eq!(found, [("P007", name)], "{target}");
         assert!(!error.to_string().contains("canary"), "{error}");
-        fs::remove_file(folder.join(name)).unwrap();
+        fs::remove_file(directory.join(name)).unwrap();
     }
-    // A folder in the place of the tests, and one that a link of a link names.
-    fs::remove_dir_all(folder.join("tests")).unwrap();
+    // A directory in the place of the tests, and one that a link of a link names.
+    fs::remove_dir_all(directory.join("tests")).unwrap();
     fs::write(data.join("zz.toml"), "canary").unwrap();
-    symlink("../data", folder.join("tests")).unwrap();
-    assert_eq!(codes(Sources::read(&folder)), [("P007", "tests".to_owned())]);
-    fs::remove_file(folder.join("tests")).unwrap();
-    symlink("../data", folder.join(".out")).unwrap();
-    symlink(".out/server.key", folder.join("zz.csv")).unwrap();
-    assert_eq!(codes(Sources::read(&folder)), [("P007", "zz.csv".to_owned())]);
+    symlink("../data", directory.join("tests")).unwrap();
+    assert_eq!(codes(Sources::read(&directory)), [("P007", "tests".to_owned())]);
+    fs::remove_file(directory.join("tests")).unwrap();
+    symlink("../data", directory.join(".out")).unwrap();
+    symlink(".out/server.key", directory.join("zz.csv")).unwrap();
+    assert_eq!(codes(Sources::read(&directory)), [("P007", "zz.csv".to_owned())]);
 }
 
 #[test]
 #[cfg(unix)]
-fn links_within_the_folder_are_followed_as_kubernetes_makes_them() {
+fn links_within_the_directory_are_followed_as_kubernetes_makes_them() {
     use std::os::unix::fs::symlink;
 
     let world = tempfile::tempdir().unwrap();
@@ -149,7 +149,7 @@ fn links_within_the_folder_are_followed_as_kubernetes_makes_them() {
     }
     let expected = Sources::from_memory(Policy::default_files()).unwrap();
     assert_eq!(Sources::read(&mount).unwrap(), expected);
-    // The folder that the command line names may be a link, even an absolute one.
+    // The directory that the command line names may be a link, even an absolute one.
     symlink(&mount, world.path().join("policies")).unwrap();
     assert_eq!(Sources::read(&world.path().join("policies")).unwrap(), expected);
 }
@@ -159,11 +159,11 @@ fn links_within_the_folder_are_followed_as_kubernetes_makes_them() {
 fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside() {
     use std::os::unix::fs::symlink;
 
-    let (world, folder) = beside_a_secret();
+    let (world, directory) = beside_a_secret();
     let (real, link, name) = (
         world.path().join("real"),
         world.path().join("link"),
-        folder.join("zz.csv"),
+        directory.join("zz.csv"),
     );
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -176,7 +176,7 @@ fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside()
             }
         });
         for _ in 0..20 {
-            if let Ok(sources) = Sources::read(&folder) {
+            if let Ok(sources) = Sources::read(&directory) {
                 assert_eq!(sources.get("zz.csv"), Some(&b"# right\n"[..]));
             }
         }
@@ -187,14 +187,14 @@ fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside()
 #[test]
 #[cfg(target_os = "linux")]
 fn links_in_a_circle_and_beneath_a_file_are_refused() {
-    let folder = folder();
-    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    let directory = directory();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, directory.path().join(name)).unwrap();
     link("circle.csv", "circle.csv");
     link("policy.csv/x", "beneath.csv");
-    fs::remove_dir_all(folder.path().join("tests")).unwrap();
+    fs::remove_dir_all(directory.path().join("tests")).unwrap();
     link("nowhere", "tests");
     let expected = ["beneath.csv", "circle.csv", "tests"].map(|name| ("P001", name.to_owned()));
-    assert_eq!(codes(Sources::read(folder.path())), expected);
+    assert_eq!(codes(Sources::read(directory.path())), expected);
 }
 
 #[test]
@@ -202,14 +202,14 @@ fn links_in_a_circle_and_beneath_a_file_are_refused() {
 fn a_file_without_permission_is_refused() {
     use std::os::unix::fs::PermissionsExt;
 
-    let folder = folder();
-    let kept = folder.path().join("kept.csv");
+    let directory = directory();
+    let kept = directory.path().join("kept.csv");
     fs::write(&kept, "").unwrap();
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o000)).unwrap();
     // Nobody keeps root out.
     if fs::File::open(&kept).is_err() {
         assert_eq!(
-            codes(Sources::read(folder.path())),
+            codes(Sources::read(directory.path())),
             [("P001", "kept.csv".to_owned())]
         );
     }
@@ -217,15 +217,15 @@ fn a_file_without_permission_is_refused() {
 
 #[test]
 fn all_files_together_have_a_limit() {
-    let folder = folder();
+    let directory = directory();
     let comments = vec![b'#'; 15 * 1024 * 1024];
     for number in 0..4 {
-        fs::write(folder.path().join(format!("{number}.csv")), &comments).unwrap();
+        fs::write(directory.path().join(format!("{number}.csv")), &comments).unwrap();
     }
-    Sources::read(folder.path()).unwrap();
-    fs::write(folder.path().join("z.csv"), &comments).unwrap();
+    Sources::read(directory.path()).unwrap();
+    fs::write(directory.path().join("z.csv"), &comments).unwrap();
     assert_eq!(
-        codes(Sources::read(folder.path())),
+        codes(Sources::read(directory.path())),
         [("P002", "z.csv".to_owned())]
     );
 }
@@ -258,7 +258,7 @@ fn while_changing<T>(change: impl Fn(usize) + Send + Sync, read: impl FnOnce() -
 
 #[test]
 #[cfg(unix)]
-fn a_folder_that_is_switched_while_it_is_read_is_never_mixed() {
+fn a_directory_that_is_switched_while_it_is_read_is_never_mixed() {
     let mount = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
     for version in ["a", "b"] {
@@ -295,14 +295,14 @@ fn a_folder_that_is_switched_while_it_is_read_is_never_mixed() {
 
 #[test]
 fn files_that_change_all_the_time_are_refused() {
-    let folder = folder();
-    let rules = folder.path().join("policy.csv");
+    let directory = directory();
+    let rules = directory.path().join("policy.csv");
     let result = while_changing(
         |round| fs::write(&rules, format!("# {round}\n")).unwrap(),
         // A machine under load may stop the writer for long enough that two reads agree.
         || {
             (0..100)
-                .map(|_| Sources::read(folder.path()))
+                .map(|_| Sources::read(directory.path()))
                 .find(Result::is_err)
         },
     );

@@ -98,8 +98,8 @@ fn why_not_ready(authority: &Authority) -> String {
     if !authority.takes_writes() {
         return "the store failed, or is closed".to_owned();
     }
-    if authority.was_put_back() {
-        return "the data directory is older than what it gave: stop, and run `tessera restored`".to_owned();
+    if authority.was_rolled_back() {
+        return "the data directory is older than what it gave: stop, and run `tessera restore`".to_owned();
     }
     match authority.commit_waiting().as_secs() {
         0 => "the server is stopping".to_owned(),
@@ -146,7 +146,7 @@ fn policy_lines(status: &PolicyStatus) -> String {
             places(diagnostics)
         ));
     }
-    if !status.is_settled {
+    if !status.is_reconciled {
         lines.push_str("warning: not every live session is updated to the policy\n");
     }
     if !status.is_compiled {

@@ -138,7 +138,7 @@ pub struct ServerConfig {
     pub token_bytes_max: Count<{ TOKEN_BYTES_MIN as u32 }, { TOKEN_BYTES_MAX as u32 }>,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: Count<0, 100_000_000>,
-    /// Origins whose pages may call the HTTP doors from a browser, such as `https://app.example.org`.
+    /// Origins whose pages may call the HTTP endpoints from a browser, such as `https://app.example.org`.
     pub cors_origins: Vec<Origin>,
     /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
     pub proxies: bool,
@@ -183,10 +183,10 @@ pub struct StoreConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// The folder with `model.conf`, `catalogue.toml` and the rules.
+    /// The directory with `model.conf`, `catalogue.toml` and the rules.
     #[serde(deserialize_with = "path")]
     pub path: PathBuf,
-    /// Whether a change in the folder is put in force by itself; otherwise only SIGHUP and
+    /// Whether a change in the directory is put in force by itself; otherwise only SIGHUP and
     /// `tessera policy apply | reload` do it.
     #[serde(default = "yes")]
     pub watch: bool,
@@ -287,7 +287,7 @@ impl Config {
         self.server.limits()
     }
 
-    /// How the HTTP doors are served.
+    /// How the HTTP endpoints are served.
     #[must_use]
     pub fn http(&self) -> HttpOptions {
         let origins = self.server.cors_origins.iter();
@@ -577,8 +577,8 @@ mod tests {
     const EXAMPLE: &str = include_str!("../../../tessera.example.toml");
 
     fn read(text: &str) -> Result<Config, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tessera.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tessera.toml");
         fs::write(&path, text).unwrap();
         Config::read(&path).map_err(|error| error.to_string())
     }

@@ -2,14 +2,14 @@
 
 use prost_types::Timestamp as WireTimestamp;
 use tessera_authority::{
-    Introspection, IssueRequest, Issued, PresentedToken, PublishedKey, RefreshRequest, Refreshed,
-    RevokeRequest, RevokeTarget, Revoked, Session, SessionsBy, TokenKind, TokenSet,
+    Introspection, IssueRequest, Issued, ListedSession, PresentedToken, PublishedKey, RefreshRequest,
+    Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, TokenKind, TokenSet,
 };
 use tessera_core::{
-    ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyId, KeyStatus, RealmName, Refreshable, RequestId,
-    RoleName, Scope, Subject, Timestamp,
-    family::Condition,
-    limits::{BINDINGS_MAX, ROLES_MAX, SCOPES_MAX},
+    ApiKeyId, Audience, ClientName, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId, RoleName,
+    Scope, SessionId, Subject, Timestamp,
+    limits::{LABELS_MAX, ROLES_MAX, SCOPES_MAX},
+    session::Condition,
 };
 use tessera_policy::Catalogue;
 use tessera_proto::v1;
@@ -39,7 +39,7 @@ pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Sta
         audience: fields.optional("audience", &wire.audience, Audience::parse),
         access_ttl: fields.seconds("access_ttl", wire.access_ttl.as_ref()),
         session_ttl: fields.seconds("session_ttl", wire.session_ttl.as_ref()),
-        bindings: fields.list("bindings", &wire.bindings, BINDINGS_MAX, Binding::parse),
+        labels: fields.list("labels", &wire.labels, LABELS_MAX, Label::parse),
         require_all: wire.require_all,
         without_refresh: wire.without_refresh,
         refreshable: Refreshable::ByClient,
@@ -64,7 +64,7 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
     }))
 }
 
-/// The audience at doors whose callers can't name it, or need not: `api`, where the catalogue has it.
+/// The audience at endpoints whose callers can't name it, or need not: `api`, where the catalogue has it.
 pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
     let api = Audience::parse(AUDIENCE).ok()?;
     catalogue.has_audience(&api).then_some(api)
@@ -109,9 +109,9 @@ fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>
             .token("token", text)
             .map(PresentedToken::new)
             .map(RevokeTarget::Token),
-        Some(Target::FamilyId(text)) => fields
-            .required("family_id", &text, FamilyId::parse)
-            .map(RevokeTarget::Family),
+        Some(Target::SessionId(text)) => fields
+            .required("session_id", &text, SessionId::parse)
+            .map(RevokeTarget::Session),
         Some(Target::Subject(text)) => fields
             .required("subject", &text, Subject::parse)
             .map(RevokeTarget::Subject),
@@ -121,9 +121,9 @@ fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>
         Some(Target::ApiKeyId(text)) => fields
             .required("api_key_id", &text, ApiKeyId::parse)
             .map(RevokeTarget::ApiKey),
-        Some(Target::Binding(text)) => fields
-            .required("binding", &text, Binding::parse)
-            .map(RevokeTarget::Binding),
+        Some(Target::Label(text)) => fields
+            .required("label", &text, Label::parse)
+            .map(RevokeTarget::Label),
         Some(Target::KeyId(text)) => fields
             .required("key_id", &text, KeyId::parse)
             .map(RevokeTarget::SigningKey),
@@ -139,9 +139,9 @@ fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>
     }
 }
 
-pub(crate) fn family_id(text: &str) -> Result<FamilyId, Status> {
+pub(crate) fn session_id(text: &str) -> Result<SessionId, Status> {
     let mut fields = Fields::default();
-    let id = fields.required("family_id", text, FamilyId::parse);
+    let id = fields.required("session_id", text, SessionId::parse);
     fields.finish(id)
 }
 
@@ -170,9 +170,9 @@ pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsB
         Some(By::Client(text)) => fields
             .required("client", text, ClientName::parse)
             .map(SessionsBy::Client),
-        Some(By::Binding(text)) => fields
-            .required("binding", text, Binding::parse)
-            .map(SessionsBy::Binding),
+        Some(By::Label(text)) => fields
+            .required("label", text, Label::parse)
+            .map(SessionsBy::Label),
         Some(By::WholeRealm(true)) => Some(SessionsBy::Realm),
         Some(By::WholeRealm(false)) => {
             fields.reject("whole_realm", "must be true");
@@ -181,7 +181,7 @@ pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsB
         None => {
             fields.reject(
                 "by",
-                "must be set: a subject, a client, a binding or the whole realm",
+                "must be set: a subject, a client, a label or the whole realm",
             );
             None
         }
@@ -207,7 +207,7 @@ pub(crate) fn list_keys(wire: &v1::ListKeysRequest) -> Result<(Option<RealmName>
 pub(crate) fn issue_response(issued: Issued) -> v1::IssueResponse {
     v1::IssueResponse {
         tokens: Some(token_set(issued.tokens)),
-        family_id: issued.family.to_string(),
+        session_id: issued.session.to_string(),
         denied: denied_scopes(issued.denied),
         policy_revision: issued.policy.to_string(),
         decision_id: issued.decision.to_string(),
@@ -217,7 +217,7 @@ pub(crate) fn issue_response(issued: Issued) -> v1::IssueResponse {
 pub(crate) fn refresh_response(refreshed: Refreshed) -> v1::RefreshResponse {
     v1::RefreshResponse {
         tokens: Some(token_set(refreshed.tokens)),
-        family_id: refreshed.family.to_string(),
+        session_id: refreshed.session.to_string(),
         generation: refreshed.generation,
         replayed: refreshed.replayed,
         denied: denied_scopes(refreshed.denied),
@@ -275,10 +275,10 @@ pub(crate) fn introspect_response(introspection: Option<Introspection>) -> v1::I
         nbf: active.not_before.as_seconds(),
         exp: active.expires_at.as_seconds(),
         realm: active.realm.to_string(),
-        family_id: active.family.to_string(),
+        session_id: active.session.to_string(),
         generation: active.generation,
         roles: active.roles.iter().map(ToString::to_string).collect(),
-        bindings: active.bindings.iter().map(ToString::to_string).collect(),
+        labels: active.labels.iter().map(ToString::to_string).collect(),
         policy_revision: active.policy.to_string(),
         as_of: active.as_of.to_string(),
     }
@@ -308,8 +308,8 @@ pub(crate) fn verifying_key(key: PublishedKey) -> v1::VerifyingKey {
     }
 }
 
-pub(crate) fn session(session: Session) -> v1::Session {
-    let Session { family, condition } = session;
+pub(crate) fn session(session: ListedSession) -> v1::Session {
+    let ListedSession { session, condition } = session;
     let (state, revoke_reason) = match condition {
         Condition::Active => (v1::SessionState::Active, ""),
         Condition::Revoked(reason) => (v1::SessionState::Revoked, reason.as_str()),
@@ -317,21 +317,21 @@ pub(crate) fn session(session: Session) -> v1::Session {
         Condition::ExpiredAbsolute => (v1::SessionState::ExpiredAbsolute, ""),
     };
     v1::Session {
-        family_id: family.id.to_string(),
-        realm: family.realm.to_string(),
-        client: family.client.to_string(),
-        subject: family.subject.to_string(),
-        audience: family.audience.to_string(),
-        roles: family.roles.iter().map(ToString::to_string).collect(),
-        scopes: family.scopes.iter().map(ToString::to_string).collect(),
-        bindings: family.bindings.iter().map(ToString::to_string).collect(),
+        session_id: session.id.to_string(),
+        realm: session.realm.to_string(),
+        client: session.client.to_string(),
+        subject: session.subject.to_string(),
+        audience: session.audience.to_string(),
+        roles: session.roles.iter().map(ToString::to_string).collect(),
+        scopes: session.scopes.iter().map(ToString::to_string).collect(),
+        labels: session.labels.iter().map(ToString::to_string).collect(),
         state: state.into(),
         revoke_reason: revoke_reason.to_owned(),
-        generation: family.generation(),
-        create_time: Some(timestamp(family.created_at)),
-        idle_expire_time: Some(timestamp(family.idle_until)),
-        absolute_expire_time: Some(timestamp(family.absolute_until)),
-        lost_scopes: family.lost.iter().map(ToString::to_string).collect(),
+        generation: session.generation(),
+        create_time: Some(timestamp(session.created_at)),
+        idle_expire_time: Some(timestamp(session.idle_until)),
+        absolute_expire_time: Some(timestamp(session.absolute_until)),
+        lost_scopes: session.lost.iter().map(ToString::to_string).collect(),
     }
 }
 

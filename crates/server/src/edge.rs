@@ -232,7 +232,7 @@ impl Edge {
     }
 
     /// Does what a server does now and then.
-    pub(crate) fn keep_house(&self) {
+    pub(crate) fn housekeeping(&self) {
         self.clients.forget_idle(Instant::now());
         self.refusals.forget_idle();
         self.pace.forget_idle();

@@ -1,6 +1,6 @@
-//! The HTTP doors, on the same port as gRPC: thin, as each calls the same use case as an RPC.
+//! The HTTP endpoints, on the same port as gRPC: thin, as each calls the same use case as an RPC.
 //!
-//! Every failure is the status that the RPC would give, told in the words of the door: as a problem
+//! Every failure is the status that the RPC would give, told in the words of the endpoint: as a problem
 //! (RFC 9457) or as an error of OAuth 2.0 (RFC 6749 §5.2).
 
 use std::{error::Error as _, sync::Arc};
@@ -30,7 +30,7 @@ mod problem;
 
 pub(crate) use problem::Problem;
 
-/// Where the doors are.
+/// Where the endpoints are.
 pub(crate) const PATHS: [&str; 9] = [
     "/auth/api-key",
     "/auth/refresh",
@@ -43,7 +43,7 @@ pub(crate) const PATHS: [&str; 9] = [
     "/openapi.json",
 ];
 
-/// How the doors are served.
+/// How the endpoints are served.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// Origins whose pages may call from a browser (`https://app.example.org`).
@@ -65,15 +65,15 @@ impl Default for HttpOptions {
     }
 }
 
-/// All that a door sees of a request.
-struct Visit {
+/// All that a endpoint sees of a request.
+struct HttpRequest {
     edge: Arc<Edge>,
     exchange: Arc<Exchange>,
     headers: HeaderMap,
     body: Bytes,
 }
 
-/// The gRPC routes with the doors beside them.
+/// The gRPC routes with the endpoints beside them.
 pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> Router {
     let id = HeaderName::from_static("x-request-id");
     let [
@@ -87,7 +87,7 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         keys,
         description,
     ] = PATHS;
-    let mut doors = Router::new()
+    let mut endpoints = Router::new()
         .route(api_key, post(login::api_key))
         .route(refresh, post(login::refresh))
         .route(token, post(oauth::token))
@@ -98,9 +98,9 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .route(keys, get(metadata::keys))
         .route(description, get(openapi::description));
     if let Some(url) = &options.public_url {
-        doors = doors.layer(Extension(metadata::PublicUrl(url.clone())));
+        endpoints = endpoints.layer(Extension(metadata::PublicUrl(url.clone())));
     }
-    let doors = doors
+    let endpoints = endpoints
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))
@@ -108,7 +108,7 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
         .fallback(not_found)
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid));
-    doors.merge(grpc.reset_fallback())
+    endpoints.merge(grpc.reset_fallback())
 }
 
 /// Without the layer for CORS: it answers OPTIONS by itself, which a proxy that asks with the method of its client
@@ -244,7 +244,7 @@ impl Charset {
     }
 }
 
-impl Visit {
+impl HttpRequest {
     /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub enum LaunchError {
     /// The policy is wrong.
     #[error("the policy in `{path}` is refused:\n{source}")]
     Policy {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Every finding.
         source: PolicyError,
@@ -67,7 +67,7 @@ pub enum LaunchError {
     Clock,
     /// The data directory is gone, and there was one.
     #[error(
-        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restored`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
+        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
     )]
     DataMissing {
         /// The data directory.
@@ -77,9 +77,9 @@ pub enum LaunchError {
     },
     /// The data directory is not the one that was served last.
     #[error(
-        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restored` before it is served, or use the last one"
+        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restore` before it is served, or use the last one"
     )]
-    PutBack {
+    RolledBack {
         /// The data directory.
         data: PathBuf,
         /// What says so.
@@ -144,7 +144,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         clock: clock(store.as_ref(), &realms),
         store,
         policy,
-        policy_folder: Some(config.policy.path.clone()),
+        policy_directory: Some(config.policy.path.clone()),
         realms,
         server_keys,
         token_bytes_max: config.server.token_bytes_max.get(),
@@ -155,11 +155,11 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     Ok(authority.await?)
 }
 
-/// Begins anew with the data directory of `config`, which was put back from a copy: see [`end_everything`].
+/// Begins anew with the data directory of `config`, which was restored from a copy: see [`end_everything`].
 ///
 /// # Errors
 /// See [`LaunchError`]: nothing is changed where it fails.
-pub async fn restored(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
+pub async fn restore(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
     check_clock()?;
     check_place(config)?;
     let (path, options) = (config.store.path.clone(), store_options(config));
@@ -261,7 +261,7 @@ pub fn note_end_beside(key: &Path, authority: &Authority) {
     note_end_in(&Witness::beside(key), authority);
 }
 
-/// Without it an older copy that is put back may go unnoticed, and no more.
+/// Without it an older copy that is restored may go unnoticed, and no more.
 fn note_end_in(witness: &Witness, authority: &Authority) {
     let Some(group) = authority.group() else { return };
     let seen = Seen::new(authority.place().log, group);
@@ -295,7 +295,7 @@ async fn open_store(
     if seen.is_some_and(|seen| Witness::contradicts(&seen, store.as_ref())) {
         store.close().await.map_err(SetupError::from)?;
         let (data, witness) = place(&witness);
-        return Err(LaunchError::PutBack { data, witness });
+        return Err(LaunchError::RolledBack { data, witness });
     }
     if let Some(witness) = witness {
         witness.start(&store);
@@ -334,9 +334,9 @@ fn check_place(config: &Config) -> Result<(), LaunchError> {
     } else if data == Path::new("/") {
         "the root of the file system"
     } else if data == policy {
-        "the folder of the policy"
+        "the directory of the policy"
     } else if data.starts_with(&policy) {
-        "within the folder of the policy"
+        "within the directory of the policy"
     } else {
         return Ok(());
     };
@@ -360,9 +360,9 @@ pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
     let lives = realms.iter().map(|realm| realm.limits.access_ttl_max);
     let token_life = Seconds(lives.max().unwrap_or(Seconds::DAY).0.saturating_add(LEEWAY_MAX.0));
     let wall = Arc::new(SystemClock);
-    // Of a store of an earlier version, what it swept by. That may have been a clock that was wrong.
-    let swept = || store.swept_through().filter(|swept| *swept <= wall.now());
-    let mark = store.times().settled.or_else(swept);
+    // Of a store of an earlier version, what it purged by. That may have been a clock that was wrong.
+    let purged = || store.purged_through().filter(|purged| *purged <= wall.now());
+    let mark = store.times().settled.or_else(purged);
     Arc::new(SteadyClock::resume(
         wall.clone(),
         Arc::new(SystemUptime),
@@ -456,8 +456,11 @@ fn make_key(path: &Path) -> Result<ServerKey, LaunchError> {
         source,
     };
     let key = ServerKey::generate()?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(file_error)?;
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        fs::create_dir_all(directory).map_err(file_error)?;
     }
     let mut file = fs::OpenOptions::new()
         .write(true)

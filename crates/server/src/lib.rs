@@ -18,7 +18,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod pem;
-mod policy_keeper;
+mod policy_watcher;
 mod proxies;
 mod serve;
 mod service;

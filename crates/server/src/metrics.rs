@@ -53,7 +53,7 @@ struct MachineMetrics {
     steps: Counter<u64, AtomicU64>,
     offset: Gauge<f64, AtomicU64>,
     stepped: Gauge,
-    sweeps: Counter<u64, AtomicU64>,
+    purges: Counter<u64, AtomicU64>,
     commit_waiting: Gauge<f64, AtomicU64>,
 }
 
@@ -65,7 +65,7 @@ struct PolicyMetrics {
     refused: Counter<u64, AtomicU64>,
     is_refused: Gauge,
     compiled: Gauge,
-    settled: Gauge,
+    reconciled: Gauge,
     rules: Gauge,
 }
 
@@ -181,9 +181,9 @@ impl MachineMetrics {
             metrics.commit_waiting.clone(),
         );
         registry.register(
-            "sweeps",
+            "purges",
             "How often everything that was dead has been removed since the start",
-            metrics.sweeps.clone(),
+            metrics.purges.clone(),
         );
         metrics
     }
@@ -192,7 +192,7 @@ impl MachineMetrics {
     fn set(&self, authority: &Authority) {
         let state = authority.clock_state();
         self.commit_waiting.set(authority.commit_waiting().as_secs_f64());
-        self.sweeps.inner().store(authority.sweeps(), Ordering::Relaxed);
+        self.purges.inner().store(authority.purges(), Ordering::Relaxed);
         self.steps.inner().store(state.steps, Ordering::Relaxed);
         self.offset.set(state.offset_millis as f64 / 1000.0);
         self.stepped.set(state.is_stepped.into());
@@ -224,9 +224,9 @@ impl PolicyMetrics {
             metrics.compiled.clone(),
         );
         registry.register(
-            "policy_settled",
+            "policy_reconciled",
             "1 where every live session is updated to the policy in force",
-            metrics.settled.clone(),
+            metrics.reconciled.clone(),
         );
         registry.register(
             "policy_rules",
@@ -249,7 +249,7 @@ impl PolicyMetrics {
         let is_refused = matches!(status.last_attempt.outcome, AttemptOutcome::Refused { .. });
         self.is_refused.set(is_refused.into());
         self.compiled.set(status.is_compiled.into());
-        self.settled.set(status.is_settled.into());
+        self.reconciled.set(status.is_reconciled.into());
         self.rules.set(i64::try_from(status.rules).unwrap_or(i64::MAX));
     }
 }

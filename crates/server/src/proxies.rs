@@ -1,4 +1,4 @@
-//! Proxies ask whether a request may pass: one decision for the HTTP door and for Envoy's RPC.
+//! Proxies ask whether a request may pass: one decision for the HTTP endpoint and for Envoy's RPC.
 //!
 //! Neither needs a credential of the proxy. Who holds a token hears no more of it than that it is good and
 //! what it says, which the published keys tell everybody; and an answer to a proxy is worth nothing to
@@ -7,7 +7,7 @@
 
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tessera_authority::{JudgeError, Judged};
+use tessera_authority::{AccessCheck, AccessError};
 
 use crate::{
     edge::{Edge, Exchange},
@@ -19,7 +19,7 @@ mod requirement;
 
 pub(crate) use refusal::Refusal;
 use requirement::Need;
-pub(crate) use requirement::{Question, Said, Unsaid};
+pub(crate) use requirement::{Question, Stated, Unstated};
 
 /// The headers that tell the service behind a proxy whose request it is.
 pub(crate) const HEADERS: [&str; 4] = [
@@ -35,20 +35,20 @@ pub(crate) enum Passed {
     /// To whom it belongs was not asked: everybody may send it.
     Open,
     /// With the token of somebody.
-    As(Judged),
+    As(AccessCheck),
 }
 
 /// Judges one request.
-pub(crate) async fn judge(
+pub(crate) async fn check(
     edge: &Edge,
     exchange: &Exchange,
     question: Result<Question<'_>, Refusal>,
     token: Result<&str, Refusal>,
 ) -> Result<Passed, Refusal> {
     let mut refusal = None;
-    let judged = edge.endpoint(exchange, async {
-        let judged = decide(edge, question, token);
-        judged.map_err(|refused| {
+    let checked = edge.endpoint(exchange, async {
+        let checked = decide(edge, question, token);
+        checked.map_err(|refused| {
             if edge.may_log(exchange) {
                 refused.log(exchange);
             }
@@ -57,9 +57,9 @@ pub(crate) async fn judge(
             status
         })
     });
-    let judged = judged.await;
+    let checked = checked.await;
     // Without a refusal of its own, the edge refused it: overload, or the time was over.
-    judged.map_err(|status| refusal.unwrap_or(Refusal::Unsure(status)))
+    checked.map_err(|status| refusal.unwrap_or(Refusal::Indeterminate(status)))
 }
 
 fn decide(
@@ -74,22 +74,22 @@ fn decide(
     };
     let token = token?;
     if !edge.authority.has_verified(token) {
-        edge.count_proxy_check().map_err(Refusal::Unsure)?;
+        edge.count_proxy_check().map_err(Refusal::Indeterminate)?;
     }
     edge.authority
-        .judge(token, &requirement.wanted())
+        .check_access(token, &requirement.wanted())
         .map(Passed::As)
         .map_err(Refusal::from)
 }
 
 /// What the service behind the proxy is told, in the order of [`HEADERS`].
-pub(crate) fn headers(judged: &Judged) -> [(&'static str, String); 4] {
+pub(crate) fn headers(checked: &AccessCheck) -> [(&'static str, String); 4] {
     let [subject, client, scopes, realm] = HEADERS;
     [
-        (subject, encoded(judged.subject.as_str())),
-        (client, judged.client.to_string()),
-        (scopes, judged.scopes.to_string()),
-        (realm, judged.realm.to_string()),
+        (subject, encoded(checked.subject.as_str())),
+        (client, checked.client.to_string()),
+        (scopes, checked.scopes.to_string()),
+        (realm, checked.realm.to_string()),
     ]
 }
 
@@ -130,12 +130,12 @@ pub(crate) fn bearer_in(headers: &HeaderMap) -> Result<&str, Refusal> {
     bearer(values.map(http::HeaderValue::as_bytes))
 }
 
-impl From<JudgeError> for Refusal {
-    fn from(error: JudgeError) -> Self {
+impl From<AccessError> for Refusal {
+    fn from(error: AccessError) -> Self {
         match error {
-            JudgeError::NotGood(why) => Self::NoGoodToken(why.to_string()),
-            JudgeError::ScopesMissing { missing } => Self::NoScopes(missing),
-            JudgeError::Unavailable(error) => Self::Unsure(error.into_status()),
+            AccessError::TokenRejection(why) => Self::NoGoodToken(why.to_string()),
+            AccessError::ScopesMissing { missing } => Self::NoScopes(missing),
+            AccessError::Unavailable(error) => Self::Indeterminate(error.into_status()),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     limits::Limits,
     listen::{Serve, Serving, Socket, SocketLimits, descriptors},
     metrics::Metrics,
-    policy_keeper,
+    policy_watcher,
     service::{ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, Tokens},
     tls::Tls,
 };
@@ -49,11 +49,11 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// TLS on the public socket; none: plaintext.
     pub tls: Option<Tls>,
-    /// The HTTP doors.
+    /// The HTTP endpoints.
     pub http: HttpOptions,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
-    /// Whether a change in the policy folder is put in force by itself; otherwise only SIGHUP and
+    /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
     /// `PolicyService` do it.
     pub policy_watch: bool,
 }
@@ -115,9 +115,9 @@ pub async fn serve(
     let health = Health::new(health, http.proxies);
     health.set(ServingStatus::Serving).await;
 
-    let sweeper = tokio::spawn(Arc::clone(&authority).run_sweeper(audit_retention));
-    let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), health.clone()));
-    let keeper = policy_keeper::keep(Arc::clone(&authority), policy_watch, policy_keeper::hangup());
+    let purger = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
+    let housekeeper = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
+    let keeper = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
     let keeper = tokio::spawn(keeper);
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
@@ -159,7 +159,7 @@ pub async fn serve(
         tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
         serving.abort();
     }
-    for task in [Some(sweeper), Some(housekeeper), Some(keeper), admin]
+    for task in [Some(purger), Some(housekeeper), Some(keeper), admin]
         .into_iter()
         .flatten()
     {
@@ -294,7 +294,7 @@ async fn store_failure(authority: Arc<Authority>) {
 }
 
 /// Keeps what others look at up to date.
-async fn keep_house(edge: Arc<Edge>, health: Health) {
+async fn housekeeping(edge: Arc<Edge>, health: Health) {
     let mut was_ready = true;
     loop {
         let is_ready = edge.authority.is_ready();
@@ -302,7 +302,7 @@ async fn keep_house(edge: Arc<Edge>, health: Health) {
         edge.metrics.set_committed(edge.authority.place().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
         edge.metrics.set_machine(&edge.authority);
-        edge.keep_house();
+        edge.housekeeping();
         if was_ready && !is_ready {
             let commit_waiting = edge.authority.commit_waiting();
             tracing::error!(

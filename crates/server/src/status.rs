@@ -29,7 +29,7 @@ pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
     invalid(violations).status(Code::InvalidArgument, ErrorReason::FieldInvalid)
 }
 
-/// What a status says, for doors that say it in other words.
+/// What a status says, for endpoints that say it in other words.
 pub(crate) struct Reading {
     /// The reason, as in `ErrorInfo`.
     pub(crate) reason: String,

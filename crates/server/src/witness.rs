@@ -3,7 +3,7 @@
 //! Nothing inside a directory can tell that all of it is older than what was served. So beside the server key,
 //! which is kept apart from the data, a small file names the log and the last group of writes that were seen. It
 //! is written now and then, and always after the data is durable: it is never ahead of the directory that it is
-//! about. A directory that is behind it, or is of another log, was put back from a copy.
+//! about. A directory that is behind it, or is of another log, was restored from a copy.
 
 use std::{
     ffi::OsString,

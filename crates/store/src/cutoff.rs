@@ -1,17 +1,17 @@
-//! Events that end families: they outlive their place in the log, because a family lives longer than
+//! Events that end sessions: they outlive their place in the log, because a session lives longer than
 //! the access tokens that the log is about.
 
 use tessera_core::{Event, EventBody, LEEWAY_MAX, Seconds, Sequence, Timestamp};
 
 use crate::store::NewEvent;
 
-/// What an event ended together with its families: a letter for its kind, and its name within the realm;
-/// none for an event that ends no families.
+/// What an event ended together with its sessions: a letter for its kind, and its name within the realm;
+/// none for an event that ends no sessions.
 pub(crate) fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
     match body {
         EventBody::SubjectRevoked { subject } => Some((b's', subject.as_str())),
         EventBody::ClientRevoked { client } => Some((b'c', client.as_str())),
-        EventBody::BindingRevoked { binding } => Some((b'b', binding.as_str())),
+        EventBody::LabelRevoked { label } => Some((b'b', label.as_str())),
         EventBody::RealmRevoked => Some((b'r', "")),
         EventBody::TokenRevoked { .. }
         | EventBody::SessionRevoked { .. }
@@ -34,7 +34,7 @@ pub(crate) const LEFT_MAX: usize = 1000;
 pub(crate) fn remembered(event: NewEvent, lead: i64) -> NewEvent {
     NewEvent {
         tokens_until: event.tokens_until.plus_millis(lead),
-        families_until: event.families_until.plus_millis(lead),
+        sessions_until: event.sessions_until.plus_millis(lead),
         ..event
     }
 }
@@ -58,8 +58,8 @@ fn relevant_until(event: &NewEvent) -> Timestamp {
 }
 
 /// How long a cutoff counts, where the same target had one until `earlier` before. The later one covers
-/// all families that the earlier covered, so it must count at least as long.
+/// all sessions that the earlier covered, so it must count at least as long.
 pub(crate) fn cutoff_until(event: &NewEvent, earlier: Option<Timestamp>) -> Timestamp {
-    let until = event.families_until.max(relevant_until(event));
+    let until = event.sessions_until.max(relevant_until(event));
     earlier.map_or(until, |earlier| earlier.max(until))
 }

@@ -1,7 +1,7 @@
-//! Where Tessera keeps families, events, API keys, signing keys and audit records.
+//! Where Tessera keeps sessions, events, API keys, signing keys and audit records.
 //!
 //! The trait [`Store`] speaks the domain. Its heart is [`StoreExt::transact`]: an atomic
-//! read-decide-write, in which everything that a decision causes (the family, its events, its audit
+//! read-decide-write, in which everything that a decision causes (the session, its events, its audit
 //! record) is committed together, **durable before it answers**.
 //!
 //! Two backends pass one conformance suite: [`MemoryStore`] for trying out and for tests, and
@@ -20,7 +20,7 @@ pub use error::{OpenError, StoreError};
 pub use memory::MemoryStore;
 pub use sled::{SledOptions, SledStore};
 pub use store::{
-    EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, Patience, PolicyFiles,
-    RequestKey, RequestRecord, SharedRevocations, Store, StoreExt, SweepReport, Transaction,
+    EventBatch, Job, NewEvent, Page, PageRequest, Patience, PolicyFiles, PurgeReport, RequestKey,
+    RequestRecord, SessionIndex, SessionVisitor, SharedRevocations, Store, StoreExt, Transaction,
 };
 pub use times::{Outage, Times};

@@ -1,8 +1,8 @@
 //! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
 //! for plainness: indexes are scans, and one lock guards all.
 
-mod families;
-mod sweep;
+mod purge;
+mod sessions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, KeyId, LogId, PolicyRevision,
-    RealmName, Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, KeyId, LogId, PolicyRevision, RealmName, Revocations,
+    RevokeReason, Sequence, Session, SessionId, SigningKey, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -22,8 +22,8 @@ use crate::{
     cutoff::{cutoff_target, cutoff_until, placed, remembered},
     error::StoreError,
     store::{
-        EventBatch, FamilyIndex, FamilyVisitor, Job, NewEvent, Page, PageRequest, PolicyFiles, RequestKey,
-        RequestRecord, SharedRevocations, Store, SweepReport, Transaction,
+        EventBatch, Job, NewEvent, Page, PageRequest, PolicyFiles, PurgeReport, RequestKey, RequestRecord,
+        SessionIndex, SessionVisitor, SharedRevocations, Store, Transaction,
     },
     times::Times,
 };
@@ -39,23 +39,23 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Tables {
-    families: BTreeMap<FamilyId, Family>,
+    sessions: BTreeMap<SessionId, Session>,
     /// How many of them each client has.
-    family_counts: HashMap<(RealmName, ClientName), u64>,
+    session_counts: HashMap<(RealmName, ClientName), u64>,
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     disabled: BTreeSet<(RealmName, ClientName)>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
-    settled: Option<PolicyRevision>,
+    reconciled: Option<PolicyRevision>,
     staleness_bounds: BTreeMap<RealmName, Duration>,
     events: BTreeMap<Sequence, Arc<Event>>,
-    /// How long the events that end families count, by their realm and target.
+    /// How long the events that end sessions count, by their realm and target.
     cutoffs: HashMap<CutoffKey, Timestamp>,
     audit: BTreeMap<u64, AuditRecord>,
     last: Sequence,
     floor: Sequence,
-    swept: Option<Timestamp>,
+    purged: Option<Timestamp>,
     audit_last: u64,
     times: Times,
 }
@@ -73,14 +73,14 @@ type CutoffKey = (RealmName, u8, String);
 struct Stage<'a> {
     tables: &'a Tables,
     committed: &'a SharedRevocations,
-    families: HashMap<FamilyId, Family>,
+    sessions: HashMap<SessionId, Session>,
     /// None where it was removed.
     api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
     disabled: HashMap<(RealmName, ClientName), bool>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
-    settled: Option<PolicyRevision>,
+    reconciled: Option<PolicyRevision>,
     staleness_bounds: BTreeMap<RealmName, Duration>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
@@ -91,13 +91,13 @@ struct Stage<'a> {
 
 /// What a job wrote, cut loose from the tables so that they can be changed.
 struct Staged {
-    families: HashMap<FamilyId, Family>,
+    sessions: HashMap<SessionId, Session>,
     api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
     disabled: HashMap<(RealmName, ClientName), bool>,
     signing_keys: HashMap<KeyId, SigningKey>,
     requests: HashMap<RequestKey, RequestRecord>,
     policies: HashMap<PolicyRevision, KeptPolicy>,
-    settled: Option<PolicyRevision>,
+    reconciled: Option<PolicyRevision>,
     staleness_bounds: BTreeMap<RealmName, Duration>,
     events: Vec<(Arc<Event>, Timestamp)>,
     cutoffs: HashMap<CutoffKey, Timestamp>,
@@ -131,8 +131,8 @@ impl MemoryStore {
     }
 
     fn merge(&self, tables: &mut Tables, staged: Staged) {
-        for family in staged.families.into_values() {
-            tables.put_family(family);
+        for session in staged.sessions.into_values() {
+            tables.put_session(session);
         }
         for (id, key) in staged.api_keys {
             match key {
@@ -150,7 +150,7 @@ impl MemoryStore {
         tables.signing_keys.extend(staged.signing_keys);
         tables.requests.extend(staged.requests);
         tables.policies.extend(staged.policies);
-        tables.settled = staged.settled.or(tables.settled.take());
+        tables.reconciled = staged.reconciled.or(tables.reconciled.take());
         tables.staleness_bounds.extend(staged.staleness_bounds);
         tables.cutoffs.extend(staged.cutoffs);
         tables.times = staged.times;
@@ -194,21 +194,21 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
-        self.read(|tables| tables.families.get(&id).cloned())
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.read(|tables| tables.sessions.get(&id).cloned())
     }
 
-    async fn families(
+    async fn sessions(
         &self,
-        index: FamilyIndex,
-        page: PageRequest<FamilyId>,
-    ) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.read(|tables| page_of(&tables.families, &page, |family| index.has(family)))
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, StoreError> {
+        self.read(|tables| page_of(&tables.sessions, &page, |session| index.has(session)))
     }
 
-    async fn visit_families(&self, mut visit: FamilyVisitor) -> Result<(), StoreError> {
-        let families: Vec<_> = self.read(|tables| tables.families.values().cloned().collect())?;
-        let visiting = move || families.iter().try_for_each(&mut visit);
+    async fn visit_sessions(&self, mut visit: SessionVisitor) -> Result<(), StoreError> {
+        let sessions: Vec<_> = self.read(|tables| tables.sessions.values().cloned().collect())?;
+        let visiting = move || sessions.iter().try_for_each(&mut visit);
         match tokio::task::spawn_blocking(visiting).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::Failed {
@@ -226,8 +226,8 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        self.read(|tables| tables.settled.clone())
+    async fn reconciled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.read(|tables| tables.reconciled.clone())
     }
 
     async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
@@ -307,15 +307,15 @@ impl Store for MemoryStore {
         self.log_id
     }
 
-    async fn sweep(
+    async fn purge(
         &self,
         horizon: Timestamp,
         audit_before: Timestamp,
         limit: usize,
-    ) -> Result<SweepReport, StoreError> {
+    ) -> Result<PurgeReport, StoreError> {
         let mut guard = self.lock();
         let tables = guard.as_mut().ok_or(StoreError::Closed)?;
-        let report = tables.sweep(horizon, audit_before, limit);
+        let report = tables.purge(horizon, audit_before, limit);
         self.revocations
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -327,8 +327,8 @@ impl Store for MemoryStore {
         self.lock().as_ref().map_or(Sequence(0), |tables| tables.floor)
     }
 
-    fn swept_through(&self) -> Option<Timestamp> {
-        self.lock().as_ref().and_then(|tables| tables.swept)
+    fn purged_through(&self) -> Option<Timestamp> {
+        self.lock().as_ref().and_then(|tables| tables.purged)
     }
 
     fn is_healthy(&self) -> bool {
@@ -340,14 +340,14 @@ impl Store for MemoryStore {
     }
 }
 
-impl FamilyIndex {
-    fn has(&self, family: &Family) -> bool {
+impl SessionIndex {
+    fn has(&self, session: &Session) -> bool {
         match self {
-            Self::Subject(realm, subject) => family.realm == *realm && family.subject == *subject,
-            Self::Client(realm, client) => family.realm == *realm && family.client == *client,
-            Self::Binding(realm, binding) => family.realm == *realm && family.bindings.contains(binding),
-            Self::ApiKey(realm, api_key) => family.realm == *realm && family.api_key == *api_key,
-            Self::Realm(realm) => family.realm == *realm,
+            Self::Subject(realm, subject) => session.realm == *realm && session.subject == *subject,
+            Self::Client(realm, client) => session.realm == *realm && session.client == *client,
+            Self::Label(realm, label) => session.realm == *realm && session.labels.contains(label),
+            Self::ApiKey(realm, api_key) => session.realm == *realm && session.api_key == *api_key,
+            Self::Realm(realm) => session.realm == *realm,
         }
     }
 }
@@ -379,13 +379,13 @@ impl<'a> Stage<'a> {
         Self {
             tables,
             committed,
-            families: HashMap::new(),
+            sessions: HashMap::new(),
             api_keys: HashMap::new(),
             disabled: HashMap::new(),
             signing_keys: HashMap::new(),
             requests: HashMap::new(),
             policies: HashMap::new(),
-            settled: None,
+            reconciled: None,
             staleness_bounds: BTreeMap::new(),
             events: Vec::new(),
             cutoffs: HashMap::new(),
@@ -397,13 +397,13 @@ impl<'a> Stage<'a> {
 
     fn finish(self) -> Staged {
         Staged {
-            families: self.families,
+            sessions: self.sessions,
             api_keys: self.api_keys,
             disabled: self.disabled,
             signing_keys: self.signing_keys,
             requests: self.requests,
             policies: self.policies,
-            settled: self.settled,
+            reconciled: self.reconciled,
             staleness_bounds: self.staleness_bounds,
             events: self.events,
             cutoffs: self.cutoffs,
@@ -431,11 +431,11 @@ impl Stage<'_> {
 }
 
 impl Transaction for Stage<'_> {
-    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError> {
+    fn session(&mut self, id: SessionId) -> Result<Option<Session>, StoreError> {
         Ok(self
-            .families
+            .sessions
             .get(&id)
-            .or_else(|| self.tables.families.get(&id))
+            .or_else(|| self.tables.sessions.get(&id))
             .cloned())
     }
 
@@ -454,13 +454,13 @@ impl Transaction for Stage<'_> {
 
     fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError> {
         let owner = (realm.clone(), client.clone());
-        let before = self.tables.family_counts.get(&owner).copied().unwrap_or(0);
-        let is_new = |family: &&Family| {
-            family.realm == *realm
-                && family.client == *client
-                && !self.tables.families.contains_key(&family.id)
+        let before = self.tables.session_counts.get(&owner).copied().unwrap_or(0);
+        let is_new = |session: &&Session| {
+            session.realm == *realm
+                && session.client == *client
+                && !self.tables.sessions.contains_key(&session.id)
         };
-        let new = self.families.values().filter(is_new).count();
+        let new = self.sessions.values().filter(is_new).count();
         Ok(before.saturating_add(u64::try_from(new).unwrap_or(u64::MAX)))
     }
 
@@ -478,18 +478,18 @@ impl Transaction for Stage<'_> {
             .map_or(self.tables.last, |(event, _)| event.sequence)
     }
 
-    fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+    fn revokes_session(&self, session: &Session) -> Option<RevokeReason> {
         let before = || {
             self.committed
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
-                .revokes_family(family)
+                .revokes_session(session)
         };
-        self.revocations.revokes_family(family).or_else(before)
+        self.revocations.revokes_session(session).or_else(before)
     }
 
-    fn put_family(&mut self, family: &Family) -> Result<(), StoreError> {
-        self.families.insert(family.id, family.clone());
+    fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        self.sessions.insert(session.id, session.clone());
         Ok(())
     }
 
@@ -534,12 +534,12 @@ impl Transaction for Stage<'_> {
         Ok(())
     }
 
-    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(before) = self.settled.clone().or_else(|| self.tables.settled.clone()) {
+    fn put_reconciled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(before) = self.reconciled.clone().or_else(|| self.tables.reconciled.clone()) {
             self.replaced(&before, Some(now));
         }
         self.replaced(revision, None);
-        self.settled = Some(revision.clone());
+        self.reconciled = Some(revision.clone());
         Ok(())
     }
 

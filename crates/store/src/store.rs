@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LogId,
-    PolicyRevision, RealmName, RequestId, Revocations, Sequence, SigningKey, Subject, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, EventBody, Label, LogId, PolicyRevision, RealmName,
+    RequestId, Revocations, Sequence, Session, SessionId, SigningKey, Subject, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -36,25 +36,25 @@ pub trait Store: Send + Sync + 'static {
         self.run(job).await
     }
 
-    /// A family.
-    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError>;
+    /// A session.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// One page of the families in an index, in the order of their ids (oldest first).
-    async fn families(
+    /// One page of the sessions in an index, in the order of their ids (oldest first).
+    async fn sessions(
         &self,
-        index: FamilyIndex,
-        page: PageRequest<FamilyId>,
-    ) -> Result<Page<Family, FamilyId>, StoreError>;
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, StoreError>;
 
-    /// Shows all families of all realms to `visit`, in the order of their ids, until it breaks off. It is
+    /// Shows all sessions of all realms to `visit`, in the order of their ids, until it breaks off. It is
     /// called on a thread of its own, which gives way to those that answer calls, and may block.
-    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError>;
+    async fn visit_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError>;
 
     /// The files of a policy that is or was in force, for as long as audit records can name it.
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError>;
 
-    /// The policy that all live sessions have felt; none before the first.
-    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError>;
+    /// The policy that all live sessions are reconciled with; none before the first.
+    async fn reconciled_policy(&self) -> Result<Option<PolicyRevision>, StoreError>;
 
     /// How long the required verifiers of each realm may go on answering by what they know, as it was noted
     /// last. A realm that never had any is not named.
@@ -92,9 +92,9 @@ pub trait Store: Send + Sync + 'static {
     /// The last event that was removed: the log has everything after it.
     fn events_floor(&self) -> Sequence;
 
-    /// How far [`sweep`](Store::sweep) has come, kept with the data to within an hour; none before the
+    /// How far [`purge`](Store::purge) has come, kept with the data to within an hour; none before the
     /// first.
-    fn swept_through(&self) -> Option<Timestamp>;
+    fn purged_through(&self) -> Option<Timestamp>;
 
     /// What was last committed of times.
     fn times(&self) -> Times;
@@ -109,17 +109,17 @@ pub trait Store: Send + Sync + 'static {
     /// The identity of this log.
     fn log_id(&self) -> LogId;
 
-    /// Removes what is dead before `horizon`: families whose [`Family::removable_at`] has passed,
+    /// Removes what is dead before `horizon`: sessions whose [`Session::removable_at`] has passed,
     /// events whose `relevant_until` has passed (oldest first, up to the first that still matters, so
     /// that the log stays gapless; those that matter for days to come stay behind below the floor, where only
     /// [`events_left`](Store::events_left) has them), expired request records, audit records older than `audit_before`, and
-    /// policies that were replaced before it. At most `limit` rows; call again while [`SweepReport::more`].
-    async fn sweep(
+    /// policies that were replaced before it. At most `limit` rows; call again while [`PurgeReport::more`].
+    async fn purge(
         &self,
         horizon: Timestamp,
         audit_before: Timestamp,
         limit: usize,
-    ) -> Result<SweepReport, StoreError>;
+    ) -> Result<PurgeReport, StoreError>;
 
     /// The number of the last group of writes that is durable, which only grows; none where nothing is kept.
     fn group(&self) -> Option<u64> {
@@ -135,7 +135,7 @@ pub trait Store: Send + Sync + 'static {
     /// Whether writes are possible: false for ever after the first failure.
     fn is_healthy(&self) -> bool;
 
-    /// Writes out what is pending and gives the directory free. Later calls answer
+    /// Writes out what is pending and releases the lock of the directory. Later calls answer
     /// [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
 }
@@ -150,29 +150,29 @@ pub type Job = Box<dyn FnMut(&mut dyn Transaction) -> Result<(), StoreError> + S
 /// Over when a job that can wait shall wait no longer.
 pub type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Whoever must see each family.
-pub type FamilyVisitor = Box<dyn FnMut(&Family) -> ControlFlow<()> + Send>;
+/// Whoever must see each session.
+pub type SessionVisitor = Box<dyn FnMut(&Session) -> ControlFlow<()> + Send>;
 
 /// What a job may do. Reads see the job's own writes, and those of all jobs before it.
 pub trait Transaction {
-    /// A family.
-    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError>;
+    /// A session.
+    fn session(&mut self, id: SessionId) -> Result<Option<Session>, StoreError>;
     /// An API key.
     fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
     /// Whether a client is disabled: none of its keys works.
     fn is_disabled(&mut self, realm: &RealmName, client: &ClientName) -> Result<bool, StoreError>;
-    /// How many families are kept for a client, those that ended and are not removed yet included.
+    /// How many sessions are kept for a client, those that ended and are not removed yet included.
     fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError>;
     /// What was answered to an earlier request with this key.
     fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRecord>, StoreError>;
     /// The last sequence of the log, this transaction's events included.
     fn last_sequence(&self) -> Sequence;
-    /// Why a family ended together with others, if it did: see [`Revocations::revokes_family`]. Knows
+    /// Why a session ended together with others, if it did: see [`Revocations::revokes_session`]. Knows
     /// this transaction's events and all before it.
-    fn revokes_family(&self, family: &Family) -> Option<tessera_core::RevokeReason>;
+    fn revokes_session(&self, session: &Session) -> Option<tessera_core::RevokeReason>;
 
-    /// Writes a family, new or changed, with its index entries.
-    fn put_family(&mut self, family: &Family) -> Result<(), StoreError>;
+    /// Writes a session, new or changed, with its index entries.
+    fn put_session(&mut self, session: &Session) -> Result<(), StoreError>;
     /// Writes an API key, new or changed.
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError>;
     /// Removes an API key that is dead.
@@ -190,8 +190,8 @@ pub trait Transaction {
     fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError>;
     /// Keeps the files of a policy; one that is kept already stays as it is.
     fn put_policy(&mut self, revision: &PolicyRevision, files: &PolicyFiles) -> Result<(), StoreError>;
-    /// Notes that all live sessions have felt the policy, which replaced the one before at `now`.
-    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError>;
+    /// Notes that all live sessions are reconciled with the policy, which replaced the one before at `now`.
+    fn put_reconciled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError>;
     /// Notes how long a realm's required verifiers may go on answering by what they know.
     fn put_staleness_bound(&mut self, realm: &RealmName, bound: Duration) -> Result<(), StoreError>;
     /// What is known of times. An audit record moves them by itself.
@@ -210,9 +210,9 @@ pub struct NewEvent {
     pub occurred_at: Timestamp,
     /// When the last access token that it can affect ends.
     pub tokens_until: Timestamp,
-    /// How long the authority itself must remember it, because it ends families too: where that is
+    /// How long the authority itself must remember it, because it ends sessions too: where that is
     /// longer than verifiers must.
-    pub families_until: Timestamp,
+    pub sessions_until: Timestamp,
     /// The realm.
     pub realm: RealmName,
     /// What the caller gave as the reason; may be empty.
@@ -221,7 +221,7 @@ pub struct NewEvent {
     pub body: EventBody,
 }
 
-/// The files of a policy: names relative to its folder, with contents.
+/// The files of a policy: names relative to its directory, with contents.
 pub type PolicyFiles = Vec<(String, Vec<u8>)>;
 
 /// Names a request that was made idempotent, within a client of a realm.
@@ -240,21 +240,21 @@ pub struct RequestKey {
 pub struct RequestRecord {
     /// A digest of the request: the same id with another request is a mistake of the caller.
     pub digest: [u8; 32],
-    /// The family that was made.
-    pub family: FamilyId,
+    /// The session that was made.
+    pub session: SessionId,
     /// When the record may be forgotten.
     pub expires_at: Timestamp,
 }
 
-/// What families can be listed by, within a realm.
+/// What sessions can be listed by, within a realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FamilyIndex {
+pub enum SessionIndex {
     /// Those of a subject.
     Subject(RealmName, Subject),
     /// Those of a client.
     Client(RealmName, ClientName),
-    /// Those that carry a binding.
-    Binding(RealmName, Binding),
+    /// Those that carry a label.
+    Label(RealmName, Label),
     /// Those that an API key began.
     ApiKey(RealmName, ApiKeyId),
     /// All of a realm.
@@ -288,11 +288,11 @@ pub struct EventBatch {
     pub committed: Sequence,
 }
 
-/// What a sweep did.
+/// What a purge did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SweepReport {
-    /// Families removed.
-    pub families: usize,
+pub struct PurgeReport {
+    /// Sessions removed.
+    pub sessions: usize,
     /// Events removed.
     pub events: usize,
     /// Request and audit records, and policies, removed.

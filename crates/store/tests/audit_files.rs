@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use fixture::{at, audit_record, family, write};
+use fixture::{at, audit_record, session, write};
 use tempfile::TempDir;
 use tessera_core::Timestamp;
 use tessera_store::{SledOptions, SledStore, Store, StoreError};
@@ -33,14 +33,14 @@ async fn record(store: &Shared, seconds: impl IntoIterator<Item = i64>) {
     let seconds: Vec<i64> = seconds.into_iter().collect();
     write(store, move |transaction| {
         for second in &seconds {
-            transaction.audit(&audit_record(*second, family(1).id)).unwrap();
+            transaction.audit(&audit_record(*second, session(1).id)).unwrap();
         }
     })
     .await;
 }
 
-async fn sweep(store: &Shared, audit_before: Timestamp) {
-    while store.sweep(at(0), audit_before, 1000).await.unwrap().more {}
+async fn purge(store: &Shared, audit_before: Timestamp) {
+    while store.purge(at(0), audit_before, 1000).await.unwrap().more {}
 }
 
 /// The positions of the whole trail, and that each record is the one that was written there.
@@ -67,7 +67,7 @@ async fn the_trail_is_whole_wherever_its_records_are() {
     let mut store = open(path);
     for round in 0..3 {
         record(&store, round * 700..(round + 1) * 700).await;
-        sweep(&store, at(0)).await;
+        purge(&store, at(0)).await;
         store.close().await.unwrap();
         drop(store);
         store = open(path);
@@ -88,19 +88,19 @@ async fn who_reads_while_records_move_misses_none() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path());
     record(&store, 0..5000).await;
-    let sweeping = tokio::spawn({
+    let purging = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { sweep(&store, at(0)).await }
+        async move { purge(&store, at(0)).await }
     });
     let mut reads = 0;
-    while !sweeping.is_finished() || reads == 0 {
+    while !purging.is_finished() || reads == 0 {
         let after = (reads * 97) % 5000;
         let found = store.audit_after(after, 600).await.unwrap();
         let found: Vec<_> = found.into_iter().map(|(position, _)| position).collect();
         assert_eq!(found, Vec::from_iter(after + 1..=5000.min(after + 600)));
         reads += 1;
     }
-    sweeping.await.unwrap();
+    purging.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,25 +111,25 @@ async fn a_day_that_is_too_old_goes_with_its_file() {
     let second_of = |position: u64| i64::try_from((position - 1) / 100).unwrap() * DAY + 5;
     for day in 0..4 {
         record(&store, [day * DAY + 5; 100]).await;
-        sweep(&store, at(0)).await;
+        purge(&store, at(0)).await;
     }
     // A chunk may end a day after the one in which it began: its records are of the day before.
     assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=400));
     let before = files(path).len();
     assert!(before > 2, "{before}");
 
-    sweep(&store, at(2 * DAY)).await;
+    purge(&store, at(2 * DAY)).await;
     let kept = trail(&store, second_of).await;
     assert!(files(path).len() < before);
     assert!(kept.first() > Some(&1) && kept.contains(&201), "{kept:?}");
     assert_eq!(kept, Vec::from_iter(*kept.first().unwrap()..=400));
 
     // All of it, and what comes after.
-    sweep(&store, at(10 * DAY)).await;
+    purge(&store, at(10 * DAY)).await;
     assert_eq!(trail(&store, second_of).await, Vec::<u64>::new());
     assert!(files(path).is_empty(), "{:?}", files(path));
     record(&store, [11 * DAY; 50]).await;
-    sweep(&store, at(10 * DAY)).await;
+    purge(&store, at(10 * DAY)).await;
     assert_eq!(trail(&store, |_| 11 * DAY).await, Vec::from_iter(401..=450));
 }
 
@@ -139,7 +139,7 @@ async fn damage_to_a_file_is_told_and_ends_nothing_else() {
     let path = directory.path();
     let store = open(path);
     record(&store, 0..700).await;
-    sweep(&store, at(0)).await;
+    purge(&store, at(0)).await;
     let file = files(path).remove(0);
     let right = fs::read(&file).unwrap();
     for offset in [0, 20, 60, 100, right.len() / 2, right.len() - 1] {
@@ -171,7 +171,7 @@ async fn records_that_are_lost_are_told_by_the_file_after_them() {
     let store = open(path);
     for day in 0..4 {
         record(&store, [day * DAY; 100]).await;
-        sweep(&store, at(0)).await;
+        purge(&store, at(0)).await;
     }
     let files = files(path);
     fs::remove_file(&files[1]).unwrap();
@@ -184,7 +184,7 @@ async fn records_that_are_lost_are_told_by_the_file_after_them() {
     drop(store);
     let store = open(path);
     record(&store, [3 * DAY; 100]).await;
-    sweep(&store, at(0)).await;
+    purge(&store, at(0)).await;
     assert_eq!(store.audit_after(400, usize::MAX).await.unwrap().len(), 100);
 }
 
@@ -195,7 +195,7 @@ async fn damage_to_old_records_keeps_new_ones_from_nothing() {
     let store = open(path);
     for day in 0..4 {
         record(&store, [day * DAY; 100]).await;
-        sweep(&store, at(0)).await;
+        purge(&store, at(0)).await;
     }
     let second = files(path).remove(1);
     let mut bytes = fs::read(&second).unwrap();
@@ -204,7 +204,7 @@ async fn damage_to_old_records_keeps_new_ones_from_nothing() {
     let before = files(path);
 
     record(&store, [4 * DAY; 100]).await;
-    sweep(&store, at(3 * DAY)).await;
+    purge(&store, at(3 * DAY)).await;
     let found = store.audit_after(401, usize::MAX).await.unwrap();
     assert_eq!(found.len(), 99);
     // They have moved on, and what can't be judged is still there.
@@ -219,7 +219,7 @@ async fn what_a_crash_left_behind_the_last_chunk_does_not_count() {
     let path = directory.path();
     let store = open(path);
     record(&store, 0..100).await;
-    sweep(&store, at(0)).await;
+    purge(&store, at(0)).await;
     store.close().await.unwrap();
     drop(store);
     // A chunk that was written and is not in the rows: here half of one.
@@ -231,7 +231,7 @@ async fn what_a_crash_left_behind_the_last_chunk_does_not_count() {
     let store = open(path);
     assert_eq!(store.audit_after(0, usize::MAX).await.unwrap().len(), 100);
     record(&store, 100..200).await;
-    sweep(&store, at(0)).await;
+    purge(&store, at(0)).await;
     let second_of = |position| i64::try_from(position).unwrap() - 1;
     assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=200));
 }

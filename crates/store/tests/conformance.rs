@@ -16,17 +16,17 @@ use std::{
 };
 
 use fixture::{
-    api_key, api_key_id, append, at, audit_record, event, events_after, family, put, realm, rotated,
-    sequences, session_revoked, subject_revoked, with_subject, write,
+    api_key, api_key_id, append, at, audit_record, event, events_after, put, realm, rotated, sequences,
+    session, session_revoked, subject_revoked, with_subject, write,
 };
 use tempfile::TempDir;
 use tessera_core::{
-    Binding, ClientName, Event, EventBody, Family, FamilyId, KeyId, KeyStatus, LEEWAY_MAX, PolicyRevision,
-    RequestId, RevokeReason, Sequence, SigningKey, Subject, Timestamp,
+    ClientName, Event, EventBody, KeyId, KeyStatus, LEEWAY_MAX, Label, PolicyRevision, RequestId,
+    RevokeReason, Sequence, Session, SessionId, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
-    FamilyIndex, MemoryStore, PageRequest, PolicyFiles, RequestKey, RequestRecord, SledOptions, SledStore,
-    Store, StoreError, StoreExt, SweepReport,
+    MemoryStore, PageRequest, PolicyFiles, PurgeReport, RequestKey, RequestRecord, SessionIndex, SledOptions,
+    SledStore, Store, StoreError, StoreExt,
 };
 
 type Shared = Arc<dyn Store>;
@@ -76,17 +76,17 @@ suite![
     a_job_that_fails_leaves_nothing,
     a_job_that_panics_leaves_nothing_and_the_store_lives_on,
     a_job_sees_its_own_writes_and_others_see_them_after_it,
-    indexes_list_families_in_order_and_only_theirs,
+    indexes_list_sessions_in_order_and_only_theirs,
     pages_end_where_the_items_end,
-    all_families_are_visited_in_order,
+    all_sessions_are_visited_in_order,
     a_visit_ends_where_its_visitor_breaks_off,
     a_visitor_that_panics_harms_nobody_else,
     policies_are_kept_whole,
     the_last_staleness_bound_of_a_realm_is_kept,
-    a_sweep_removes_policies_that_were_replaced,
-    an_index_follows_a_family_that_changes,
+    a_purge_removes_policies_that_were_replaced,
+    an_index_follows_a_session_that_changes,
     a_name_that_begins_like_another_is_another,
-    concurrent_updates_of_a_family_are_one_after_the_other,
+    concurrent_updates_of_a_session_are_one_after_the_other,
     events_are_gapless_and_can_be_resumed,
     concurrent_events_are_gapless,
     watchers_are_woken_only_for_what_can_be_read,
@@ -99,41 +99,41 @@ suite![
     api_keys_are_removed,
     clients_are_disabled_and_enabled,
     signing_keys_are_listed_oldest_first,
-    the_families_of_a_client_are_counted,
+    the_sessions_of_a_client_are_counted,
     audit_records_are_in_the_commit_of_what_they_record,
-    a_sweep_removes_families_that_are_dead_and_no_others,
-    a_sweep_follows_a_family_that_was_refreshed,
-    a_sweep_removes_the_oldest_events_only,
+    a_purge_removes_sessions_that_are_dead_and_no_others,
+    a_purge_follows_a_session_that_was_refreshed,
+    a_purge_removes_the_oldest_events_only,
     an_event_dated_years_ahead_does_not_keep_those_behind_it,
     a_revocation_outlives_a_token_that_was_issued_by_a_clock_ahead,
-    a_sweep_removes_requests_and_audit_records,
-    a_sweep_stops_at_its_limit_and_goes_on,
-    a_sweep_says_how_far_it_came_and_where_the_log_begins,
+    a_purge_removes_requests_and_audit_records,
+    a_purge_stops_at_its_limit_and_goes_on,
+    a_purge_says_how_far_it_came_and_where_the_log_begins,
     a_store_that_is_closed_answers_so,
 ];
 
 // === jobs ===
 
 async fn a_job_that_fails_leaves_nothing(store: &Shared) {
-    let one = family(1);
+    let one = session(1);
     let ended = subject_revoked("user:ann", 50, 500);
     let committed = append(store, &subject_revoked("user:bob", 50, 500)).await;
     let copy = one.clone();
     let failed: Result<(), _> = store
         .transact(move |transaction| {
-            transaction.put_family(&copy)?;
+            transaction.put_session(&copy)?;
             transaction.append(ended.clone())?;
             transaction.audit(&audit_record(0, copy.id))?;
             transaction.put_api_key(&api_key(1, "production"))?;
-            assert!(transaction.family(copy.id)?.is_some());
+            assert!(transaction.session(copy.id)?.is_some());
             Err(StoreError::EventsForgotten)
         })
         .await;
     assert!(matches!(failed, Err(StoreError::EventsForgotten)));
 
-    assert_eq!(store.family(one.id).await.unwrap(), None);
+    assert_eq!(store.session(one.id).await.unwrap(), None);
     assert!(
-        list(store, FamilyIndex::Realm(realm("production")))
+        list(store, SessionIndex::Realm(realm("production")))
             .await
             .is_empty()
     );
@@ -146,57 +146,57 @@ async fn a_job_that_fails_leaves_nothing(store: &Shared) {
 }
 
 async fn a_job_that_panics_leaves_nothing_and_the_store_lives_on(store: &Shared) {
-    let one = family(1);
+    let one = session(1);
     let copy = one.clone();
     let failed: Result<(), _> = store
         .transact(move |transaction| {
-            transaction.put_family(&copy)?;
+            transaction.put_session(&copy)?;
             panic!("a defect of the caller");
         })
         .await;
     assert!(
         matches!(failed, Err(StoreError::Failed { detail }) if detail.contains("a defect of the caller"))
     );
-    assert_eq!(store.family(one.id).await.unwrap(), None);
+    assert_eq!(store.session(one.id).await.unwrap(), None);
     assert!(store.is_healthy());
     put(store, &one).await;
-    assert_eq!(store.family(one.id).await.unwrap(), Some(one));
+    assert_eq!(store.session(one.id).await.unwrap(), Some(one));
 }
 
 async fn a_job_sees_its_own_writes_and_others_see_them_after_it(store: &Shared) {
-    let one = family(1);
+    let one = session(1);
     let copy = one.clone();
     write(store, move |transaction| {
-        assert_eq!(transaction.family(copy.id).unwrap(), None);
-        transaction.put_family(&copy).unwrap();
-        assert_eq!(transaction.family(copy.id).unwrap().as_ref(), Some(&copy));
-        transaction.put_family(&rotated(&copy, at(5))).unwrap();
-        assert_eq!(transaction.family(copy.id).unwrap().unwrap().generation(), 2);
+        assert_eq!(transaction.session(copy.id).unwrap(), None);
+        transaction.put_session(&copy).unwrap();
+        assert_eq!(transaction.session(copy.id).unwrap().as_ref(), Some(&copy));
+        transaction.put_session(&rotated(&copy, at(5))).unwrap();
+        assert_eq!(transaction.session(copy.id).unwrap().unwrap().generation(), 2);
         assert_eq!(transaction.last_sequence(), Sequence(0));
         transaction.append(session_revoked(&copy, 9)).unwrap();
         assert_eq!(transaction.last_sequence(), Sequence(1));
     })
     .await;
-    assert_eq!(store.family(one.id).await.unwrap(), Some(rotated(&one, at(5))));
+    assert_eq!(store.session(one.id).await.unwrap(), Some(rotated(&one, at(5))));
     let seen = write(store, move |transaction| {
-        transaction.family(one.id).unwrap().unwrap().generation()
+        transaction.session(one.id).unwrap().unwrap().generation()
     })
     .await;
     assert_eq!(seen, 2);
 }
 
-// === families ===
+// === sessions ===
 
-async fn list(store: &Shared, index: FamilyIndex) -> Vec<FamilyId> {
+async fn list(store: &Shared, index: SessionIndex) -> Vec<SessionId> {
     let mut ids = Vec::new();
     let mut after = None;
     loop {
         let page = store
-            .families(index.clone(), PageRequest { after, limit: 2 })
+            .sessions(index.clone(), PageRequest { after, limit: 2 })
             .await
             .unwrap();
         assert!(page.items.len() <= 2);
-        ids.extend(page.items.iter().map(|family| family.id));
+        ids.extend(page.items.iter().map(|session| session.id));
         after = page.next;
         if after.is_none() {
             return ids;
@@ -205,102 +205,102 @@ async fn list(store: &Shared, index: FamilyIndex) -> Vec<FamilyId> {
     }
 }
 
-async fn indexes_list_families_in_order_and_only_theirs(store: &Shared) {
-    let mut families: Vec<_> = (1..=5).map(family).collect();
-    families[1].subject = Subject::parse("user:bob").unwrap();
-    families[2].client = ClientName::parse("client:app").unwrap();
-    families[3].realm = realm("sandbox");
-    families[4].bindings = vec![
-        Binding::parse("device:8").unwrap(),
-        Binding::parse("device:8").unwrap(),
+async fn indexes_list_sessions_in_order_and_only_theirs(store: &Shared) {
+    let mut sessions: Vec<_> = (1..=5).map(session).collect();
+    sessions[1].subject = Subject::parse("user:bob").unwrap();
+    sessions[2].client = ClientName::parse("client:app").unwrap();
+    sessions[3].realm = realm("sandbox");
+    sessions[4].labels = vec![
+        Label::parse("device:8").unwrap(),
+        Label::parse("device:8").unwrap(),
     ];
-    families[4].api_key = api_key_id(2);
-    for family in families.iter().rev() {
-        put(store, family).await;
+    sessions[4].api_key = api_key_id(2);
+    for session in sessions.iter().rev() {
+        put(store, session).await;
     }
     let production = || realm("production");
     let expect = async |index, numbers: &[usize]| {
-        let ids: Vec<_> = numbers.iter().map(|number| families[number - 1].id).collect();
+        let ids: Vec<_> = numbers.iter().map(|number| sessions[number - 1].id).collect();
         assert_eq!(list(store, index).await, ids);
     };
-    expect(FamilyIndex::Realm(production()), &[1, 2, 3, 5]).await;
-    expect(FamilyIndex::Realm(realm("sandbox")), &[4]).await;
-    expect(FamilyIndex::Realm(realm("none")), &[]).await;
+    expect(SessionIndex::Realm(production()), &[1, 2, 3, 5]).await;
+    expect(SessionIndex::Realm(realm("sandbox")), &[4]).await;
+    expect(SessionIndex::Realm(realm("none")), &[]).await;
     expect(
-        FamilyIndex::Subject(production(), Subject::parse("user:ann").unwrap()),
+        SessionIndex::Subject(production(), Subject::parse("user:ann").unwrap()),
         &[1, 3, 5],
     )
     .await;
     expect(
-        FamilyIndex::Subject(production(), Subject::parse("user:bob").unwrap()),
+        SessionIndex::Subject(production(), Subject::parse("user:bob").unwrap()),
         &[2],
     )
     .await;
     expect(
-        FamilyIndex::Client(production(), ClientName::parse("client:cms").unwrap()),
+        SessionIndex::Client(production(), ClientName::parse("client:cms").unwrap()),
         &[1, 2, 5],
     )
     .await;
     expect(
-        FamilyIndex::Client(realm("sandbox"), ClientName::parse("client:cms").unwrap()),
+        SessionIndex::Client(realm("sandbox"), ClientName::parse("client:cms").unwrap()),
         &[4],
     )
     .await;
     expect(
-        FamilyIndex::Binding(production(), Binding::parse("device:7").unwrap()),
+        SessionIndex::Label(production(), Label::parse("device:7").unwrap()),
         &[1, 2, 3],
     )
     .await;
     expect(
-        FamilyIndex::Binding(production(), Binding::parse("device:8").unwrap()),
+        SessionIndex::Label(production(), Label::parse("device:8").unwrap()),
         &[5],
     )
     .await;
-    expect(FamilyIndex::ApiKey(production(), api_key_id(1)), &[1, 2, 3]).await;
-    expect(FamilyIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
+    expect(SessionIndex::ApiKey(production(), api_key_id(1)), &[1, 2, 3]).await;
+    expect(SessionIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
 }
 
 /// Those that are shown, when the visitor breaks off at `last`.
-async fn visited(store: &Shared, last: usize) -> Vec<Family> {
+async fn visited(store: &Shared, last: usize) -> Vec<Session> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&all);
-    let see = move |family: &Family| {
+    let see = move |session: &Session| {
         let mut seen = seen.lock().unwrap();
-        seen.push(family.clone());
+        seen.push(session.clone());
         if seen.len() == last {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     };
-    store.visit_families(Box::new(see)).await.unwrap();
+    store.visit_sessions(Box::new(see)).await.unwrap();
     std::mem::take(&mut *all.lock().unwrap())
 }
 
-async fn all_families_are_visited_in_order(store: &Shared) {
+async fn all_sessions_are_visited_in_order(store: &Shared) {
     assert_eq!(visited(store, usize::MAX).await, []);
     // More than any backend reads at once.
-    let mut families: Vec<_> = (1..=600).map(family).collect();
-    families[1].realm = realm("sandbox");
-    for family in families.iter().rev() {
-        put(store, family).await;
+    let mut sessions: Vec<_> = (1..=600).map(session).collect();
+    sessions[1].realm = realm("sandbox");
+    for session in sessions.iter().rev() {
+        put(store, session).await;
     }
-    assert_eq!(visited(store, usize::MAX).await, families);
+    assert_eq!(visited(store, usize::MAX).await, sessions);
 }
 
 async fn a_visit_ends_where_its_visitor_breaks_off(store: &Shared) {
-    let families: Vec<_> = (1..=4).map(family).collect();
-    for family in &families {
-        put(store, family).await;
+    let sessions: Vec<_> = (1..=4).map(session).collect();
+    for session in &sessions {
+        put(store, session).await;
     }
-    assert_eq!(visited(store, 2).await, families[..2]);
+    assert_eq!(visited(store, 2).await, sessions[..2]);
 }
 
 async fn a_visitor_that_panics_harms_nobody_else(store: &Shared) {
-    put(store, &family(1)).await;
-    let visit = store.visit_families(Box::new(|_| panic!("a flaw of the visitor")));
+    put(store, &session(1)).await;
+    let visit = store.visit_sessions(Box::new(|_| panic!("a flaw of the visitor")));
     assert!(matches!(visit.await, Err(StoreError::Failed { .. })));
     assert!(store.is_healthy());
-    assert_eq!(visited(store, 1).await, [family(1)]);
+    assert_eq!(visited(store, 1).await, [session(1)]);
 }
 
 // === policies ===
@@ -317,17 +317,17 @@ fn policy_files(number: u8) -> PolicyFiles {
     ]
 }
 
-/// Keeps a policy, and settles it.
-async fn settle(store: &Shared, number: u8, second: i64) {
+/// Keeps a policy, and reconciles it.
+async fn reconcile(store: &Shared, number: u8, second: i64) {
     write(store, move |tx| {
         tx.put_policy(&revision(number), &policy_files(number)).unwrap();
-        tx.put_settled_policy(&revision(number), at(second)).unwrap();
+        tx.put_reconciled_policy(&revision(number), at(second)).unwrap();
     })
     .await;
 }
 
 async fn policies_are_kept_whole(store: &Shared) {
-    assert_eq!(store.settled_policy().await.unwrap(), None);
+    assert_eq!(store.reconciled_policy().await.unwrap(), None);
     assert_eq!(store.policy(&revision(1)).await.unwrap(), None);
     write(store, |tx| {
         tx.put_policy(&revision(1), &policy_files(1)).unwrap();
@@ -336,10 +336,10 @@ async fn policies_are_kept_whole(store: &Shared) {
     })
     .await;
     assert_eq!(store.policy(&revision(1)).await.unwrap(), Some(policy_files(1)));
-    assert_eq!(store.settled_policy().await.unwrap(), None);
-    settle(store, 1, 10).await;
-    settle(store, 2, 20).await;
-    assert_eq!(store.settled_policy().await.unwrap(), Some(revision(2)));
+    assert_eq!(store.reconciled_policy().await.unwrap(), None);
+    reconcile(store, 1, 10).await;
+    reconcile(store, 2, 20).await;
+    assert_eq!(store.reconciled_policy().await.unwrap(), Some(revision(2)));
     assert_eq!(store.policy(&revision(1)).await.unwrap(), Some(policy_files(1)));
     assert_eq!(store.policy(&revision(2)).await.unwrap(), Some(policy_files(2)));
 }
@@ -363,9 +363,9 @@ async fn the_last_staleness_bound_of_a_realm_is_kept(store: &Shared) {
     assert_eq!(store.staleness_bounds().await.unwrap(), BTreeMap::from(kept));
 }
 
-async fn a_sweep_removes_policies_that_were_replaced(store: &Shared) {
+async fn a_purge_removes_policies_that_were_replaced(store: &Shared) {
     for (number, second) in [(1, 10), (2, 20), (1, 30), (3, 40)] {
-        settle(store, number, second).await;
+        reconcile(store, number, second).await;
     }
     let kept = async || {
         let mut kept = Vec::new();
@@ -378,37 +378,37 @@ async fn a_sweep_removes_policies_that_were_replaced(store: &Shared) {
         kept
     };
     // The second was replaced at 30, the first at 20 and, in force again, at 40.
-    let report = store.sweep(at(100), at(30), 1000).await.unwrap();
+    let report = store.purge(at(100), at(30), 1000).await.unwrap();
     assert_eq!(report.records, 0);
-    let report = store.sweep(at(100), at(31), 1000).await.unwrap();
+    let report = store.purge(at(100), at(31), 1000).await.unwrap();
     assert_eq!(report.records, 1);
     assert_eq!(kept().await, [1, 3]);
-    store.sweep(at(1000), at(1000), 1000).await.unwrap();
+    store.purge(at(1000), at(1000), 1000).await.unwrap();
     assert_eq!(kept().await, [3]);
-    assert_eq!(store.settled_policy().await.unwrap(), Some(revision(3)));
-    settle(store, 1, 50).await;
+    assert_eq!(store.reconciled_policy().await.unwrap(), Some(revision(3)));
+    reconcile(store, 1, 50).await;
     assert_eq!(kept().await, [1, 3]);
 }
 
 async fn pages_end_where_the_items_end(store: &Shared) {
-    let families: Vec<_> = (1..=4).map(family).collect();
-    for family in &families {
-        put(store, family).await;
+    let sessions: Vec<_> = (1..=4).map(session).collect();
+    for session in &sessions {
+        put(store, session).await;
     }
     let page = async |after: Option<usize>, limit| {
-        let after = after.map(|number| families[number - 1].id);
+        let after = after.map(|number| sessions[number - 1].id);
         let page = store
-            .families(
-                FamilyIndex::Realm(realm("production")),
+            .sessions(
+                SessionIndex::Realm(realm("production")),
                 PageRequest { after, limit },
             )
             .await
             .unwrap();
-        let number = |id| families.iter().position(|family| family.id == id).unwrap() + 1;
+        let number = |id| sessions.iter().position(|session| session.id == id).unwrap() + 1;
         (
             page.items
                 .iter()
-                .map(|family| number(family.id))
+                .map(|session| number(session.id))
                 .collect::<Vec<_>>(),
             page.next.map(number),
         )
@@ -422,22 +422,22 @@ async fn pages_end_where_the_items_end(store: &Shared) {
     assert_eq!(page(None, 0).await, (vec![], None));
 }
 
-async fn an_index_follows_a_family_that_changes(store: &Shared) {
-    let before = family(1);
+async fn an_index_follows_a_session_that_changes(store: &Shared) {
+    let before = session(1);
     put(store, &before).await;
-    let after = Family {
-        bindings: vec![Binding::parse("device:9").unwrap()],
+    let after = Session {
+        labels: vec![Label::parse("device:9").unwrap()],
         ..with_subject(1, "user:eve")
     };
     put(store, &after).await;
-    let subject = |name| FamilyIndex::Subject(realm("production"), Subject::parse(name).unwrap());
-    let binding = |name| FamilyIndex::Binding(realm("production"), Binding::parse(name).unwrap());
+    let subject = |name| SessionIndex::Subject(realm("production"), Subject::parse(name).unwrap());
+    let label = |name| SessionIndex::Label(realm("production"), Label::parse(name).unwrap());
     for (index, count) in [
         (subject("user:ann"), 0),
         (subject("user:eve"), 1),
-        (binding("stream:ls_42"), 0),
-        (binding("device:7"), 0),
-        (binding("device:9"), 1),
+        (label("stream:ls_42"), 0),
+        (label("device:7"), 0),
+        (label("device:9"), 1),
     ] {
         assert_eq!(list(store, index.clone()).await.len(), count, "{index:?}");
     }
@@ -448,26 +448,26 @@ async fn a_name_that_begins_like_another_is_another(store: &Shared) {
     put(store, &with_subject(2, "user:anna")).await;
     put(
         store,
-        &Family {
+        &Session {
             realm: realm("prod"),
             ..with_subject(3, "user:ann")
         },
     )
     .await;
     let count = async |realm_name, subject| {
-        let index = FamilyIndex::Subject(realm(realm_name), Subject::parse(subject).unwrap());
+        let index = SessionIndex::Subject(realm(realm_name), Subject::parse(subject).unwrap());
         list(store, index).await.len()
     };
     assert_eq!(count("production", "user:ann").await, 1);
     assert_eq!(count("production", "user:anna").await, 1);
     assert_eq!(count("prod", "user:ann").await, 1);
     assert_eq!(count("production", "user:an").await, 0);
-    assert_eq!(list(store, FamilyIndex::Realm(realm("prod"))).await.len(), 1);
+    assert_eq!(list(store, SessionIndex::Realm(realm("prod"))).await.len(), 1);
 }
 
-async fn concurrent_updates_of_a_family_are_one_after_the_other(store: &Shared) {
+async fn concurrent_updates_of_a_session_are_one_after_the_other(store: &Shared) {
     const CALLERS: u64 = 50;
-    let one = family(1);
+    let one = session(1);
     put(store, &one).await;
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
@@ -478,12 +478,12 @@ async fn concurrent_updates_of_a_family_are_one_after_the_other(store: &Shared) 
             for generation in 1..=5 {
                 let taken = store
                     .transact(move |transaction| {
-                        let family = transaction.family(id)?.unwrap();
-                        if family.generation() != generation {
+                        let session = transaction.session(id)?.unwrap();
+                        if session.generation() != generation {
                             return Ok(false);
                         }
-                        transaction.put_family(&rotated(&family, at(1)))?;
-                        transaction.append(session_revoked(&family, 9))?;
+                        transaction.put_session(&rotated(&session, at(1)))?;
+                        transaction.append(session_revoked(&session, 9))?;
                         Ok(true)
                     })
                     .await
@@ -501,7 +501,7 @@ async fn concurrent_updates_of_a_family_are_one_after_the_other(store: &Shared) 
     }
     won.sort_unstable();
     assert_eq!(won, [1, 2, 3, 4, 5]);
-    assert_eq!(store.family(one.id).await.unwrap().unwrap().generation(), 6);
+    assert_eq!(store.session(one.id).await.unwrap().unwrap().generation(), 6);
     assert_eq!(
         sequences(&events_after(store, Sequence(0)).await.unwrap()),
         [1, 2, 3, 4, 5]
@@ -541,7 +541,7 @@ async fn events_are_gapless_and_can_be_resumed(store: &Shared) {
 }
 
 async fn concurrent_events_are_gapless(store: &Shared) {
-    let new = session_revoked(&family(1), 9);
+    let new = session_revoked(&session(1), 9);
     let callers: Vec<_> = (0..100)
         .map(|number| {
             let (store, new) = (Arc::clone(store), new.clone());
@@ -595,7 +595,7 @@ async fn watchers_are_woken_only_for_what_can_be_read(store: &Shared) {
             }
         })
     };
-    let one = family(1);
+    let one = session(1);
     for _ in 0..40 {
         append(store, &session_revoked(&one, 9)).await;
         // A commit without events wakes nobody.
@@ -606,12 +606,12 @@ async fn watchers_are_woken_only_for_what_can_be_read(store: &Shared) {
 
 // === revocations ===
 
-fn revoked(store: &Shared, family: &Family) -> Option<RevokeReason> {
-    store.revocations().read().unwrap().revokes_family(family)
+fn revoked(store: &Shared, session: &Session) -> Option<RevokeReason> {
+    store.revocations().read().unwrap().revokes_session(session)
 }
 
 async fn revocations_are_folded_in(store: &Shared) {
-    let (ann, bob) = (family(1), with_subject(2, "user:bob"));
+    let (ann, bob) = (session(1), with_subject(2, "user:bob"));
     assert_eq!(revoked(store, &ann), None);
     let place = append(store, &subject_revoked("user:ann", 50, 500)).await;
     assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
@@ -619,7 +619,7 @@ async fn revocations_are_folded_in(store: &Shared) {
     assert_eq!(
         revoked(
             store,
-            &Family {
+            &Session {
                 rev: place,
                 ..ann.clone()
             }
@@ -629,7 +629,7 @@ async fn revocations_are_folded_in(store: &Shared) {
     assert_eq!(
         revoked(
             store,
-            &Family {
+            &Session {
                 realm: realm("sandbox"),
                 ..ann.clone()
             }
@@ -657,52 +657,52 @@ async fn revocations_are_folded_in(store: &Shared) {
 }
 
 async fn a_cutoff_is_known_within_its_own_job(store: &Shared) {
-    let ann = family(1);
+    let ann = session(1);
     let known = write(store, move |transaction| {
-        let before = transaction.revokes_family(&ann);
-        let binding = ann.bindings[1].clone();
+        let before = transaction.revokes_session(&ann);
+        let label = ann.labels[1].clone();
         transaction
-            .append(event(50, 500, EventBody::BindingRevoked { binding }))
+            .append(event(50, 500, EventBody::LabelRevoked { label }))
             .unwrap();
-        (before, transaction.revokes_family(&ann))
+        (before, transaction.revokes_session(&ann))
     })
     .await;
-    assert_eq!(known, (None, Some(RevokeReason::Binding)));
-    let known = write(store, |transaction| transaction.revokes_family(&family(2))).await;
-    assert_eq!(known, Some(RevokeReason::Binding));
+    assert_eq!(known, (None, Some(RevokeReason::Label)));
+    let known = write(store, |transaction| transaction.revokes_session(&session(2))).await;
+    assert_eq!(known, Some(RevokeReason::Label));
 }
 
-async fn sweep(store: &Shared, second: i64) -> SweepReport {
-    store.sweep(at(second), Timestamp::EPOCH, 1000).await.unwrap()
+async fn purge(store: &Shared, second: i64) -> PurgeReport {
+    store.purge(at(second), Timestamp::EPOCH, 1000).await.unwrap()
 }
 
-/// A sweep when no verifier accepts any more what was over before `second`.
-async fn sweep_after_leeway(store: &Shared, second: i64) -> SweepReport {
-    sweep(store, second + i64::from(LEEWAY_MAX.0)).await
+/// A purge when no verifier accepts any more what was over before `second`.
+async fn purge_after_leeway(store: &Shared, second: i64) -> PurgeReport {
+    purge(store, second + i64::from(LEEWAY_MAX.0)).await
 }
 
 async fn a_cutoff_outlives_its_event(store: &Shared) {
-    let ann = family(1);
+    let ann = session(1);
     append(store, &subject_revoked("user:ann", 50, 500)).await;
-    assert_eq!(sweep(store, 51).await.events, 1);
+    assert_eq!(purge(store, 51).await.events, 1);
     assert!(matches!(
         store.events_after(Sequence(0), 1).await,
         Err(StoreError::EventsForgotten)
     ));
     assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
-    sweep(store, 500).await;
+    purge(store, 500).await;
     assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
-    sweep(store, 501).await;
+    purge(store, 501).await;
     assert_eq!(revoked(store, &ann), None);
 }
 
 async fn a_later_cutoff_never_shortens_an_earlier_one(store: &Shared) {
-    let ann = family(1);
+    let ann = session(1);
     append(store, &subject_revoked("user:ann", 50, 500)).await;
     append(store, &subject_revoked("user:ann", 60, 100)).await;
-    sweep(store, 499).await;
+    purge(store, 499).await;
     assert_eq!(revoked(store, &ann), Some(RevokeReason::Subject));
-    sweep(store, 501).await;
+    purge(store, 501).await;
     assert_eq!(revoked(store, &ann), None);
 }
 
@@ -718,7 +718,7 @@ fn request(number: u8, expires: i64) -> (RequestKey, RequestRecord) {
         key,
         RequestRecord {
             digest: [number; 32],
-            family: family(1).id,
+            session: session(1).id,
             expires_at: at(expires),
         },
     )
@@ -873,9 +873,9 @@ async fn signing_keys_are_listed_oldest_first(store: &Shared) {
     );
 }
 
-async fn the_families_of_a_client_are_counted(store: &Shared) {
+async fn the_sessions_of_a_client_are_counted(store: &Shared) {
     async fn count(store: &Shared) -> u64 {
-        let one = family(1);
+        let one = session(1);
         store
             .transact(move |transaction| transaction.sessions_of(&one.realm, &one.client))
             .await
@@ -883,34 +883,34 @@ async fn the_families_of_a_client_are_counted(store: &Shared) {
     }
     assert_eq!(count(store).await, 0);
     let seen = write(store, |transaction| {
-        let (one, two) = (family(1), family(2));
-        transaction.put_family(&one).unwrap();
-        transaction.put_family(&two).unwrap();
-        transaction.put_family(&rotated(&one, at(5))).unwrap();
+        let (one, two) = (session(1), session(2));
+        transaction.put_session(&one).unwrap();
+        transaction.put_session(&two).unwrap();
+        transaction.put_session(&rotated(&one, at(5))).unwrap();
         transaction.sessions_of(&one.realm, &one.client).unwrap()
     })
     .await;
     assert_eq!((seen, count(store).await), (2, 2));
-    let other = Family {
+    let other = Session {
         client: "client:other".parse::<ClientName>().unwrap(),
-        ..family(3)
+        ..session(3)
     };
     put(store, &other).await;
     assert_eq!(count(store).await, 2, "another client's does not count");
-    put(store, &rotated(&family(1), at(9))).await;
-    put(store, &family(2).revoked(RevokeReason::Requested, at(50))).await;
+    put(store, &rotated(&session(1), at(9))).await;
+    put(store, &session(2).revoked(RevokeReason::Requested, at(50))).await;
     assert_eq!(count(store).await, 2, "ended ones count until they are removed");
-    while store.sweep(at(130), at(0), 1).await.unwrap().more {}
+    while store.purge(at(130), at(0), 1).await.unwrap().more {}
     assert_eq!(count(store).await, 1);
-    while store.sweep(at(5000), at(0), 1).await.unwrap().more {}
+    while store.purge(at(5000), at(0), 1).await.unwrap().more {}
     assert_eq!(count(store).await, 0);
 }
 
 async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {
-    let one = family(1);
+    let one = session(1);
     let copy = one.clone();
     write(store, move |transaction| {
-        transaction.put_family(&copy).unwrap();
+        transaction.put_session(&copy).unwrap();
         for second in 1..=3 {
             transaction.audit(&audit_record(second, copy.id)).unwrap();
         }
@@ -926,62 +926,62 @@ async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {
     assert!(store.audit_after(u64::MAX, 10).await.unwrap().is_empty());
 }
 
-// === sweeping ===
+// === purging ===
 
-async fn a_sweep_removes_families_that_are_dead_and_no_others(store: &Shared) {
+async fn a_purge_removes_sessions_that_are_dead_and_no_others(store: &Shared) {
     // Idle until second 101, a tombstone until 111; the revoked one until 60. Each for the leeway more.
-    let (idle, ended) = (family(1), family(2).revoked(RevokeReason::Requested, at(50)));
+    let (idle, ended) = (session(1), session(2).revoked(RevokeReason::Requested, at(50)));
     put(store, &idle).await;
-    put(store, &family(2)).await;
+    put(store, &session(2)).await;
     put(store, &ended).await;
-    assert_eq!(sweep_after_leeway(store, 60).await, SweepReport::default());
+    assert_eq!(purge_after_leeway(store, 60).await, PurgeReport::default());
     assert_eq!(
-        sweep_after_leeway(store, 61).await,
-        SweepReport {
-            families: 1,
-            ..SweepReport::default()
+        purge_after_leeway(store, 61).await,
+        PurgeReport {
+            sessions: 1,
+            ..PurgeReport::default()
         }
     );
-    assert_eq!(store.family(ended.id).await.unwrap(), None);
+    assert_eq!(store.session(ended.id).await.unwrap(), None);
     assert_eq!(
-        list(store, FamilyIndex::Realm(realm("production"))).await,
+        list(store, SessionIndex::Realm(realm("production"))).await,
         [idle.id]
     );
-    assert_eq!(sweep_after_leeway(store, 111).await.families, 0);
-    assert_eq!(sweep_after_leeway(store, 112).await.families, 1);
+    assert_eq!(purge_after_leeway(store, 111).await.sessions, 0);
+    assert_eq!(purge_after_leeway(store, 112).await.sessions, 1);
     for index in [
-        FamilyIndex::Realm(realm("production")),
-        FamilyIndex::Binding(realm("production"), idle.bindings[0].clone()),
-        FamilyIndex::ApiKey(realm("production"), idle.api_key.clone()),
+        SessionIndex::Realm(realm("production")),
+        SessionIndex::Label(realm("production"), idle.labels[0].clone()),
+        SessionIndex::ApiKey(realm("production"), idle.api_key.clone()),
     ] {
         assert!(list(store, index).await.is_empty());
     }
-    assert_eq!(sweep(store, 9999).await, SweepReport::default());
+    assert_eq!(purge(store, 9999).await, PurgeReport::default());
 }
 
-async fn a_sweep_follows_a_family_that_was_refreshed(store: &Shared) {
-    let one = family(1);
+async fn a_purge_follows_a_session_that_was_refreshed(store: &Shared) {
+    let one = session(1);
     put(store, &one).await;
     let refreshed = rotated(&one, at(90));
     put(store, &refreshed).await;
     // Alive until 190, a tombstone until 200 and the leeway, although it would have been gone after 111.
-    assert_eq!(sweep_after_leeway(store, 150).await.families, 0);
-    assert_eq!(store.family(one.id).await.unwrap(), Some(refreshed.clone()));
-    assert_eq!(sweep_after_leeway(store, 200).await.families, 0);
-    // Revoked, it goes earlier than the sweep that looked at it last expected.
+    assert_eq!(purge_after_leeway(store, 150).await.sessions, 0);
+    assert_eq!(store.session(one.id).await.unwrap(), Some(refreshed.clone()));
+    assert_eq!(purge_after_leeway(store, 200).await.sessions, 0);
+    // Revoked, it goes earlier than the purge that looked at it last expected.
     put(store, &refreshed.revoked(RevokeReason::Reuse, at(160))).await;
-    assert_eq!(sweep_after_leeway(store, 170).await.families, 0);
-    assert_eq!(sweep_after_leeway(store, 171).await.families, 1);
+    assert_eq!(purge_after_leeway(store, 170).await.sessions, 0);
+    assert_eq!(purge_after_leeway(store, 171).await.sessions, 1);
 }
 
-async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {
-    let one = family(1);
+async fn a_purge_removes_the_oldest_events_only(store: &Shared) {
+    let one = session(1);
     for until in [10, 20, 100, 30, 200] {
         append(store, &session_revoked(&one, until)).await;
     }
-    assert_eq!(sweep(store, 10).await.events, 0);
+    assert_eq!(purge(store, 10).await.events, 0);
     // The fourth is dead, too, but behind one that matters: the log has no gap.
-    assert_eq!(sweep(store, 50).await.events, 2);
+    assert_eq!(purge(store, 50).await.events, 2);
     assert!(matches!(
         store.events_after(Sequence(1), 9).await,
         Err(StoreError::EventsForgotten)
@@ -990,8 +990,8 @@ async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {
         sequences(&store.events_after(Sequence(2), 9).await.unwrap().events),
         [3, 4, 5]
     );
-    assert_eq!(sweep(store, 101).await.events, 2);
-    assert_eq!(sweep(store, 999).await.events, 1);
+    assert_eq!(purge(store, 101).await.events, 2);
+    assert_eq!(purge(store, 999).await.events, 1);
     assert!(
         store
             .events_after(Sequence(5), 9)
@@ -1009,19 +1009,19 @@ async fn a_sweep_removes_the_oldest_events_only(store: &Shared) {
 
 async fn an_event_dated_years_ahead_does_not_keep_those_behind_it(store: &Shared) {
     let years = 10 * 365 * 24 * 3600;
-    append(store, &session_revoked(&family(1), years)).await;
+    append(store, &session_revoked(&session(1), years)).await;
     append(store, &subject_revoked("user:bob", years, years)).await;
     for until in [10, 20, 100] {
-        append(store, &session_revoked(&family(2), until)).await;
+        append(store, &session_revoked(&session(2), until)).await;
     }
-    assert_eq!(sweep(store, 50).await.events, 2);
+    assert_eq!(purge(store, 50).await.events, 2);
     assert_eq!(store.events_floor(), Sequence(4));
     assert_eq!(sequences(&events_after(store, Sequence(4)).await.unwrap()), [5]);
     // Whoever begins to follow learns of them all the same.
     let left = store.events_left().await.unwrap();
     assert_eq!(sequences(&left), [1, 2]);
-    assert_eq!(sweep(store, 101).await.events, 1);
-    assert_eq!(sweep(store, years + 1).await.events, 2);
+    assert_eq!(purge(store, 101).await.events, 1);
+    assert_eq!(purge(store, years + 1).await.events, 2);
     assert!(store.events_left().await.unwrap().is_empty());
     assert_eq!(store.events_floor(), Sequence(5));
 }
@@ -1029,29 +1029,31 @@ async fn an_event_dated_years_ahead_does_not_keep_those_behind_it(store: &Shared
 async fn a_revocation_outlives_a_token_that_was_issued_by_a_clock_ahead(store: &Shared) {
     let two_hours = 2 * 3600;
     write(store, move |transaction| {
-        transaction.audit(&audit_record(two_hours, family(1).id)).unwrap();
+        transaction
+            .audit(&audit_record(two_hours, session(1).id))
+            .unwrap();
     })
     .await;
     // The clock is right again. What is revoked now ends tokens that live two hours longer.
     append(store, &subject_revoked("user:ann", 100, 200)).await;
-    append(store, &session_revoked(&family(1), 100)).await;
+    append(store, &session_revoked(&session(1), 100)).await;
     let until = |event: &Event| event.relevant_until;
     let events = events_after(store, Sequence(0)).await.unwrap();
     assert!(events.iter().all(|event| until(event) == at(100 + two_hours)));
-    assert_eq!(sweep(store, 1000).await.events, 0);
+    assert_eq!(purge(store, 1000).await.events, 0);
     let revoked = |store: &Shared| {
         let revocations = store.revocations().read().unwrap();
-        revocations.revokes_family(&family(1)).is_some()
+        revocations.revokes_session(&session(1)).is_some()
     };
-    assert_eq!(sweep(store, 100 + two_hours).await.events, 0);
+    assert_eq!(purge(store, 100 + two_hours).await.events, 0);
     assert!(revoked(store));
-    assert_eq!(sweep(store, 101 + two_hours).await.events, 2);
-    assert!(revoked(store), "its family lives longer");
-    sweep(store, 201 + two_hours).await;
+    assert_eq!(purge(store, 101 + two_hours).await.events, 2);
+    assert!(revoked(store), "its session lives longer");
+    purge(store, 201 + two_hours).await;
     assert!(!revoked(store));
 }
 
-async fn a_sweep_removes_requests_and_audit_records(store: &Shared) {
+async fn a_purge_removes_requests_and_audit_records(store: &Shared) {
     let (first, second) = (request(1, 100), request(2, 200));
     put_request(store, first.clone()).await;
     put_request(store, second.clone()).await;
@@ -1059,85 +1061,88 @@ async fn a_sweep_removes_requests_and_audit_records(store: &Shared) {
     put_request(store, request(1, 150)).await;
     for second in [10, 20, 30] {
         write(store, move |transaction| {
-            transaction.audit(&audit_record(second, family(1).id)).unwrap();
+            transaction.audit(&audit_record(second, session(1).id)).unwrap();
         })
         .await;
     }
-    let report = store.sweep(at(120), at(20), 1000).await.unwrap();
+    let report = store.purge(at(120), at(20), 1000).await.unwrap();
     assert_eq!(
         report,
-        SweepReport {
+        PurgeReport {
             records: 1,
-            ..SweepReport::default()
+            ..PurgeReport::default()
         }
     );
     assert!(remembered(store, &first.0).await.is_some());
-    let report = store.sweep(at(151), at(31), 1000).await.unwrap();
+    let report = store.purge(at(151), at(31), 1000).await.unwrap();
     assert_eq!(
         report,
-        SweepReport {
+        PurgeReport {
             records: 3,
-            ..SweepReport::default()
+            ..PurgeReport::default()
         }
     );
     assert_eq!(remembered(store, &first.0).await, None);
     assert_eq!(remembered(store, &second.0).await, Some(second.1));
     assert!(store.audit_after(0, 10).await.unwrap().is_empty());
     write(store, move |transaction| {
-        transaction.audit(&audit_record(40, family(1).id)).unwrap();
+        transaction.audit(&audit_record(40, session(1).id)).unwrap();
     })
     .await;
     assert_eq!(store.audit_after(0, 10).await.unwrap()[0].0, 4);
 }
 
-async fn a_sweep_says_how_far_it_came_and_where_the_log_begins(store: &Shared) {
-    assert_eq!((store.swept_through(), store.events_floor()), (None, Sequence(0)));
-    sweep(store, 20).await;
-    assert_eq!(store.swept_through(), Some(at(20)));
-    for until in [30, 9000] {
-        append(store, &session_revoked(&family(1), until)).await;
-    }
-    sweep(store, 31).await;
+async fn a_purge_says_how_far_it_came_and_where_the_log_begins(store: &Shared) {
     assert_eq!(
-        (store.swept_through(), store.events_floor()),
+        (store.purged_through(), store.events_floor()),
+        (None, Sequence(0))
+    );
+    purge(store, 20).await;
+    assert_eq!(store.purged_through(), Some(at(20)));
+    for until in [30, 9000] {
+        append(store, &session_revoked(&session(1), until)).await;
+    }
+    purge(store, 31).await;
+    assert_eq!(
+        (store.purged_through(), store.events_floor()),
         (Some(at(31)), Sequence(1))
     );
     // It never goes back, whatever a clock says.
-    sweep(store, 25).await;
-    assert_eq!(store.swept_through(), Some(at(31)));
-    sweep(store, 31 + 3600).await;
-    assert_eq!(store.swept_through(), Some(at(31 + 3600)));
+    purge(store, 25).await;
+    assert_eq!(store.purged_through(), Some(at(31)));
+    purge(store, 31 + 3600).await;
+    assert_eq!(store.purged_through(), Some(at(31 + 3600)));
 }
 
-async fn a_sweep_stops_at_its_limit_and_goes_on(store: &Shared) {
+async fn a_purge_stops_at_its_limit_and_goes_on(store: &Shared) {
     for number in 1..=300 {
-        put(store, &family(number)).await;
+        put(store, &session(number)).await;
     }
-    let report = store.sweep(at(9999), Timestamp::EPOCH, 7).await.unwrap();
+    let report = store.purge(at(9999), Timestamp::EPOCH, 7).await.unwrap();
     assert_eq!(
         report,
-        SweepReport {
-            families: 7,
+        PurgeReport {
+            sessions: 7,
             more: true,
-            ..SweepReport::default()
+            ..PurgeReport::default()
         }
     );
-    let report = store.sweep(at(9999), Timestamp::EPOCH, 280).await.unwrap();
+    let report = store.purge(at(9999), Timestamp::EPOCH, 280).await.unwrap();
     assert_eq!(
         report,
-        SweepReport {
-            families: 280,
+        PurgeReport {
+            sessions: 280,
             more: true,
-            ..SweepReport::default()
+            ..PurgeReport::default()
         }
     );
-    let report = store.sweep(at(9999), Timestamp::EPOCH, 13).await.unwrap();
+    let report = store.purge(at(9999), Timestamp::EPOCH, 13).await.unwrap();
     assert_eq!(
         report,
-        SweepReport {
-            families: 13,
+        PurgeReport {
+            sessions: 13,
             more: false,
-            ..SweepReport::default()
+            ..PurgeReport::default()
         }
     );
 }
@@ -1145,7 +1150,7 @@ async fn a_sweep_stops_at_its_limit_and_goes_on(store: &Shared) {
 // === the end ===
 
 async fn a_store_that_is_closed_answers_so(store: &Shared) {
-    let one = family(1);
+    let one = session(1);
     put(store, &one).await;
     append(store, &session_revoked(&one, 9)).await;
     let waiting: Vec<_> = (2..30)
@@ -1153,7 +1158,7 @@ async fn a_store_that_is_closed_answers_so(store: &Shared) {
             let store = Arc::clone(store);
             tokio::spawn(async move {
                 let result = store
-                    .transact(move |transaction| transaction.put_family(&family(number)))
+                    .transact(move |transaction| transaction.put_session(&session(number)))
                     .await;
                 assert!(matches!(result, Ok(()) | Err(StoreError::Closed)), "{result:?}");
             })
@@ -1166,12 +1171,12 @@ async fn a_store_that_is_closed_answers_so(store: &Shared) {
     let closed =
         |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Closed)), "{result:?}");
     closed(store.transact(|_| Ok(())).await);
-    closed(store.family(one.id).await.map(drop));
+    closed(store.session(one.id).await.map(drop));
     closed(store.api_key(&api_key_id(1)).await.map(drop));
     closed(store.signing_keys().await.map(drop));
     closed(store.events_after(Sequence(0), 1).await.map(drop));
     closed(store.audit_after(0, 1).await.map(drop));
-    closed(store.sweep(at(0), at(0), 1).await.map(drop));
+    closed(store.purge(at(0), at(0), 1).await.map(drop));
     closed(
         store
             .api_keys(
@@ -1184,10 +1189,10 @@ async fn a_store_that_is_closed_answers_so(store: &Shared) {
             .await
             .map(drop),
     );
-    let all = FamilyIndex::Realm(realm("production"));
+    let all = SessionIndex::Realm(realm("production"));
     closed(
         store
-            .families(
+            .sessions(
                 all,
                 PageRequest {
                     after: None,

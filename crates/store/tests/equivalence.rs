@@ -10,14 +10,14 @@ mod fixture;
 
 use std::{path::Path, sync::Arc};
 
-use fixture::{at, audit_record, event, family, realm, session_revoked, subject_revoked, with_subject};
+use fixture::{at, audit_record, event, realm, session, session_revoked, subject_revoked, with_subject};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tessera_core::{
-    Binding, ClientName, EventBody, Family, RequestId, RevokeReason, Seconds, Sequence, Subject,
+    ClientName, EventBody, Label, RequestId, RevokeReason, Seconds, Sequence, Session, Subject,
 };
 use tessera_store::{
-    FamilyIndex, MemoryStore, PageRequest, RequestKey, RequestRecord, SledOptions, SledStore, Store,
+    MemoryStore, PageRequest, RequestKey, RequestRecord, SessionIndex, SledOptions, SledStore, Store,
     StoreError, StoreExt, Transaction,
 };
 
@@ -26,32 +26,32 @@ type Shared = Arc<dyn Store>;
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Begin {
-        family: u32,
+        session: u32,
         subject: u8,
     },
     Refresh {
-        family: u32,
+        session: u32,
         second: i64,
     },
     Revoke {
-        family: u32,
+        session: u32,
         second: i64,
     },
     Rename {
-        family: u32,
+        session: u32,
         subject: u8,
     },
     EndSubject {
         subject: u8,
         until: i64,
-        families_until: i64,
+        sessions_until: i64,
     },
-    EndBinding {
+    EndLabel {
         until: i64,
-        families_until: i64,
+        sessions_until: i64,
     },
     EndSession {
-        family: u32,
+        session: u32,
         until: i64,
     },
     Request {
@@ -66,22 +66,22 @@ enum Act {
 #[derive(Clone, Debug)]
 enum Step {
     Job { acts: Vec<Act>, fails: bool },
-    Sweep { horizon: i64, audit_before: i64 },
+    Purge { horizon: i64, audit_before: i64 },
     Reopen,
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let (family, subject, second) = (1..12_u32, 0..4_u8, 0..400_i64);
+    let (session, subject, second) = (1..12_u32, 0..4_u8, 0..400_i64);
     prop_oneof![
-        3 => (family.clone(), subject.clone()).prop_map(|(family, subject)| Act::Begin { family, subject }),
-        3 => (family.clone(), second.clone()).prop_map(|(family, second)| Act::Refresh { family, second }),
-        1 => (family.clone(), second.clone()).prop_map(|(family, second)| Act::Revoke { family, second }),
-        1 => (family.clone(), subject.clone()).prop_map(|(family, subject)| Act::Rename { family, subject }),
+        3 => (session.clone(), subject.clone()).prop_map(|(session, subject)| Act::Begin { session, subject }),
+        3 => (session.clone(), second.clone()).prop_map(|(session, second)| Act::Refresh { session, second }),
+        1 => (session.clone(), second.clone()).prop_map(|(session, second)| Act::Revoke { session, second }),
+        1 => (session.clone(), subject.clone()).prop_map(|(session, subject)| Act::Rename { session, subject }),
         1 => (subject, second.clone(), second.clone())
-            .prop_map(|(subject, until, more)| Act::EndSubject { subject, until, families_until: until + more }),
+            .prop_map(|(subject, until, more)| Act::EndSubject { subject, until, sessions_until: until + more }),
         1 => (second.clone(), second.clone())
-            .prop_map(|(until, more)| Act::EndBinding { until, families_until: until + more }),
-        1 => (family, second.clone()).prop_map(|(family, until)| Act::EndSession { family, until }),
+            .prop_map(|(until, more)| Act::EndLabel { until, sessions_until: until + more }),
+        1 => (session, second.clone()).prop_map(|(session, until)| Act::EndSession { session, until }),
         1 => (0..5_u8, second.clone()).prop_map(|(number, until)| Act::Request { number, until }),
         1 => second.prop_map(|second| Act::Audit { second }),
     ]
@@ -91,7 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (prop::collection::vec(act(), 0..6), prop::bool::weighted(0.2))
             .prop_map(|(acts, fails)| Step::Job { acts, fails }),
-        2 => (0..500_i64, 0..500_i64).prop_map(|(horizon, audit_before)| Step::Sweep { horizon, audit_before }),
+        2 => (0..500_i64, 0..500_i64).prop_map(|(horizon, audit_before)| Step::Purge { horizon, audit_before }),
         1 => Just(Step::Reopen),
     ]
 }
@@ -110,7 +110,7 @@ fn request(number: u8, until: i64) -> (RequestKey, RequestRecord) {
         key,
         RequestRecord {
             digest: [number; 32],
-            family: family(1).id,
+            session: session(1).id,
             expires_at: at(until),
         },
     )
@@ -120,50 +120,46 @@ fn request(number: u8, until: i64) -> (RequestKey, RequestRecord) {
 fn perform(transaction: &mut dyn Transaction, act: Act) -> Result<String, StoreError> {
     match act {
         Act::Begin {
-            family,
+            session,
             subject: name,
         } => {
             let rev = transaction.last_sequence();
-            transaction.put_family(&Family {
+            transaction.put_session(&Session {
                 rev,
-                ..with_subject(family, &subject(name))
+                ..with_subject(session, &subject(name))
             })?;
         }
-        Act::Refresh { family: number, .. }
-        | Act::Revoke { family: number, .. }
-        | Act::Rename { family: number, .. } => {
-            let Some(old) = transaction.family(family(number).id)? else {
+        Act::Refresh { session: number, .. }
+        | Act::Revoke { session: number, .. }
+        | Act::Rename { session: number, .. } => {
+            let Some(old) = transaction.session(session(number).id)? else {
                 return Ok("unknown".to_owned());
             };
-            let revoked = transaction.revokes_family(&old);
+            let revoked = transaction.revokes_session(&old);
             if revoked.is_none() {
-                transaction.put_family(&changed(old, act))?;
+                transaction.put_session(&changed(old, act))?;
             }
             return Ok(format!("{revoked:?}"));
         }
         Act::EndSubject {
             subject: name,
             until,
-            families_until,
+            sessions_until,
         } => {
-            transaction.append(subject_revoked(&subject(name), until, families_until))?;
+            transaction.append(subject_revoked(&subject(name), until, sessions_until))?;
         }
-        Act::EndBinding {
+        Act::EndLabel {
             until,
-            families_until,
+            sessions_until,
         } => {
-            let binding = Binding::parse("device:7").unwrap();
-            transaction.append(event(
-                until,
-                families_until,
-                EventBody::BindingRevoked { binding },
-            ))?;
+            let label = Label::parse("device:7").unwrap();
+            transaction.append(event(until, sessions_until, EventBody::LabelRevoked { label }))?;
         }
         Act::EndSession {
-            family: number,
+            session: number,
             until,
         } => {
-            transaction.append(session_revoked(&family(number), until))?;
+            transaction.append(session_revoked(&session(number), until))?;
         }
         Act::Request { number, until } => {
             let (key, record) = request(number, until);
@@ -171,25 +167,25 @@ fn perform(transaction: &mut dyn Transaction, act: Act) -> Result<String, StoreE
             transaction.put_request(&key, &record)?;
             return Ok(format!("{before:?}"));
         }
-        Act::Audit { second } => transaction.audit(&audit_record(second, family(1).id))?,
+        Act::Audit { second } => transaction.audit(&audit_record(second, session(1).id))?,
     }
     Ok(format!("{:?}", transaction.last_sequence()))
 }
 
-fn changed(old: Family, act: Act) -> Family {
+fn changed(old: Session, act: Act) -> Session {
     match act {
-        // Also backwards: a family may die earlier than it seemed.
-        Act::Refresh { second, .. } => Family {
+        // Also backwards: a session may die earlier than it seemed.
+        Act::Refresh { second, .. } => Session {
             idle_until: at(second).plus(Seconds(5)),
             ..old
         },
         Act::Revoke { second, .. } => old.revoked(RevokeReason::Requested, at(second)),
-        Act::Rename { subject: name, .. } => Family {
+        Act::Rename { subject: name, .. } => Session {
             subject: Subject::parse(&subject(name)).unwrap(),
-            bindings: vec![Binding::parse(&subject(name)).unwrap()],
+            labels: vec![Label::parse(&subject(name)).unwrap()],
             ..old
         },
-        other => panic!("{other:?} changes no family"),
+        other => panic!("{other:?} changes no session"),
     }
 }
 
@@ -215,22 +211,22 @@ async fn answers(store: &Shared) -> String {
     let mut answers = vec![format!("{:?}", *store.committed().borrow())];
     let realm = || realm("production");
     let mut indexes = vec![
-        FamilyIndex::Realm(realm()),
-        FamilyIndex::ApiKey(realm(), fixture::api_key_id(1)),
+        SessionIndex::Realm(realm()),
+        SessionIndex::ApiKey(realm(), fixture::api_key_id(1)),
     ];
     for number in 0..4 {
-        indexes.push(FamilyIndex::Subject(
+        indexes.push(SessionIndex::Subject(
             realm(),
             Subject::parse(&subject(number)).unwrap(),
         ));
-        indexes.push(FamilyIndex::Binding(
+        indexes.push(SessionIndex::Label(
             realm(),
-            Binding::parse(&subject(number)).unwrap(),
+            Label::parse(&subject(number)).unwrap(),
         ));
     }
     for index in indexes {
         let page = store
-            .families(
+            .sessions(
                 index,
                 PageRequest {
                     after: None,
@@ -243,7 +239,7 @@ async fn answers(store: &Shared) -> String {
         let revoked: Vec<_> = page
             .items
             .iter()
-            .map(|family| revocations.revokes_family(family))
+            .map(|session| revocations.revokes_session(session))
             .collect();
         answers.push(format!("{page:?} {revoked:?}"));
     }
@@ -284,13 +280,13 @@ async fn compare(steps: Vec<Step>) {
                     job(&sled, acts, fails).await
                 );
             }
-            Step::Sweep {
+            Step::Purge {
                 horizon,
                 audit_before,
             } => {
-                let sweep = (at(horizon), at(audit_before), 10_000);
-                let expected = memory.sweep(sweep.0, sweep.1, sweep.2).await.unwrap();
-                assert_eq!(expected, sled.sweep(sweep.0, sweep.1, sweep.2).await.unwrap());
+                let purge = (at(horizon), at(audit_before), 10_000);
+                let expected = memory.purge(purge.0, purge.1, purge.2).await.unwrap();
+                assert_eq!(expected, sled.purge(purge.0, purge.1, purge.2).await.unwrap());
             }
             Step::Reopen => {
                 sled.close().await.unwrap();

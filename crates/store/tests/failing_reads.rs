@@ -12,10 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use fixture::{append, family, put, realm, session_revoked, with_subject};
+use fixture::{append, put, realm, session, session_revoked, with_subject};
 use tempfile::TempDir;
-use tessera_core::Family;
-use tessera_store::{FamilyIndex, PageRequest, SledOptions, SledStore, Store};
+use tessera_core::Session;
+use tessera_store::{PageRequest, SessionIndex, SledOptions, SledStore, Store};
 
 type Shared = Arc<dyn Store>;
 
@@ -26,13 +26,13 @@ fn open(path: &Path) -> Shared {
     Arc::new(SledStore::open(path, SledOptions::default()).unwrap())
 }
 
-async fn families(store: &Shared) -> Vec<Family> {
+async fn sessions(store: &Shared) -> Vec<Session> {
     let all = PageRequest {
         after: None,
         limit: usize::MAX,
     };
-    let index = FamilyIndex::Realm(realm("production"));
-    store.families(index, all).await.unwrap().items
+    let index = SessionIndex::Realm(realm("production"));
+    store.sessions(index, all).await.unwrap().items
 }
 
 /// Every file with its content.
@@ -68,7 +68,7 @@ fn copy_directory(from: &Path, to: &Path) {
 fn child_that_opens() {
     let (Some(path), Some(expected)) = (
         std::env::var_os("STORE_UNDER_TEST"),
-        std::env::var_os("FAMILIES_EXPECTED"),
+        std::env::var_os("SESSIONS_EXPECTED"),
     ) else {
         return;
     };
@@ -77,7 +77,7 @@ fn child_that_opens() {
         Ok(store) => {
             let store: Shared = Arc::new(store);
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            assert_eq!(runtime.block_on(families(&store)).len(), expected);
+            assert_eq!(runtime.block_on(sessions(&store)).len(), expected);
             println!("{OPENED}");
         }
         Err(error) => println!("{REFUSED}{error}"),
@@ -85,9 +85,9 @@ fn child_that_opens() {
 }
 
 /// Builds the library that makes a read fail.
-fn library(folder: &Path) -> PathBuf {
+fn library(directory: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/failing_read.c");
-    let library = folder.join("failing_read.so");
+    let library = directory.join("failing_read.so");
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .args([&library, &source])
@@ -99,30 +99,30 @@ fn library(folder: &Path) -> PathBuf {
 }
 
 struct Trial {
-    folder: TempDir,
+    directory: TempDir,
     library: PathBuf,
     /// The directory as it is before each start.
     whole: PathBuf,
-    expected: Vec<Family>,
+    expected: Vec<Session>,
 }
 
 impl Trial {
     fn new(is_killed: bool) -> Self {
-        let folder = TempDir::new().unwrap();
-        let (data, whole) = (folder.path().join("data"), folder.path().join("whole"));
+        let directory = TempDir::new().unwrap();
+        let (data, whole) = (directory.path().join("data"), directory.path().join("whole"));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = open(&data);
         runtime.block_on(async {
             for number in 1..=120 {
                 put(&store, &with_subject(number, &format!("user:{}", number % 10))).await;
-                append(&store, &session_revoked(&family(number), 300)).await;
+                append(&store, &session_revoked(&session(number), 300)).await;
             }
         });
         if is_killed {
             copy_directory(&data, &whole);
         }
         let expected = runtime.block_on(async {
-            let expected = families(&store).await;
+            let expected = sessions(&store).await;
             store.close().await.unwrap();
             expected
         });
@@ -131,8 +131,8 @@ impl Trial {
             copy_directory(&data, &whole);
         }
         Self {
-            library: library(folder.path()),
-            folder,
+            library: library(directory.path()),
+            directory,
             whole,
             expected,
         }
@@ -140,11 +140,11 @@ impl Trial {
 
     /// A start in which the read with this number fails; what it said, and how many reads there were.
     fn start(&self, data: &Path, failing: usize) -> (String, usize) {
-        let count = self.folder.path().join("count");
+        let count = self.directory.path().join("count");
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", "child_that_opens"])
             .env("STORE_UNDER_TEST", data)
-            .env("FAMILIES_EXPECTED", self.expected.len().to_string())
+            .env("SESSIONS_EXPECTED", self.expected.len().to_string())
             .env("LD_PRELOAD", &self.library)
             .env("FAILING_READ", failing.to_string())
             .env("FAILING_READ_COUNT", &count)
@@ -156,7 +156,7 @@ impl Trial {
 
     /// One start with a failing read, then one on a disk that is well. Answers whether the first was refused.
     fn fail(&self, failing: usize) -> bool {
-        let data = self.folder.path().join(format!("data-{failing}"));
+        let data = self.directory.path().join(format!("data-{failing}"));
         copy_directory(&self.whole, &data);
         let before = contents(&data);
         let (said, _) = self.start(&data, failing);
@@ -168,7 +168,7 @@ impl Trial {
         }
         let store = open(&data);
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let found = runtime.block_on(families(&store));
+        let found = runtime.block_on(sessions(&store));
         assert!(
             found == self.expected,
             "read {failing}: the next start misses rows"
@@ -182,7 +182,7 @@ impl Trial {
 fn each_read_fails_once(step: usize) {
     for is_killed in [false, true] {
         let trial = Trial::new(is_killed);
-        let data = trial.folder.path().join("counted");
+        let data = trial.directory.path().join("counted");
         copy_directory(&trial.whole, &data);
         let (said, reads) = trial.start(&data, 0);
         assert!(said.contains(OPENED) && reads > 20, "{reads} reads: {said}");

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fixture::{at, audit_record, family, rotated, with_subject, write};
+use fixture::{at, audit_record, rotated, session, with_subject, write};
 use tempfile::TempDir;
-use tessera_core::{Family, FamilyId};
+use tessera_core::{Session, SessionId};
 use tessera_store::{SledOptions, SledStore, Store, StoreExt};
 
 const CALLERS: u32 = 256;
@@ -36,13 +36,13 @@ fn size_of(path: &Path) -> u64 {
     std::fs::metadata(path.join("rows/db")).unwrap().len()
 }
 
-/// Puts `count` families, 100 in a job.
+/// Puts `count` sessions, 100 in a job.
 async fn fill(store: &Arc<dyn Store>, count: u32) {
     for first in (1..=count).step_by(100) {
         write(store, move |transaction| {
             for number in first..(first + 100).min(count + 1) {
                 transaction
-                    .put_family(&with_subject(number, &format!("user:{}", number % 5000)))
+                    .put_session(&with_subject(number, &format!("user:{}", number % 5000)))
                     .unwrap();
             }
         })
@@ -62,15 +62,15 @@ fn baseline(path: &Path) -> f64 {
     f64::from(count) / begin.elapsed().as_secs_f64()
 }
 
-/// A refresh as the authority does it: read, decide, write the family and an audit record.
-async fn refresh(store: &Arc<dyn Store>, id: FamilyId) {
+/// A refresh as the authority does it: read, decide, write the session and an audit record.
+async fn refresh(store: &Arc<dyn Store>, id: SessionId) {
     store
         .transact(move |transaction| {
-            let Some(family) = transaction.family(id)? else {
+            let Some(session) = transaction.session(id)? else {
                 return Ok(());
             };
-            if transaction.revokes_family(&family).is_none() {
-                transaction.put_family(&rotated(&family, at(7)))?;
+            if transaction.revokes_session(&session).is_none() {
+                transaction.put_session(&rotated(&session, at(7)))?;
                 transaction.audit(&audit_record(7, id))?;
             }
             Ok(())
@@ -79,25 +79,25 @@ async fn refresh(store: &Arc<dyn Store>, id: FamilyId) {
         .unwrap();
 }
 
-async fn refreshes(store: &Arc<dyn Store>, families: &Arc<Vec<Family>>, callers: u32) -> f64 {
-    refreshes_for(store, families, callers, ROUND).await
+async fn refreshes(store: &Arc<dyn Store>, sessions: &Arc<Vec<Session>>, callers: u32) -> f64 {
+    refreshes_for(store, sessions, callers, ROUND).await
 }
 
 async fn refreshes_for(
     store: &Arc<dyn Store>,
-    families: &Arc<Vec<Family>>,
+    sessions: &Arc<Vec<Session>>,
     callers: u32,
     length: Duration,
 ) -> f64 {
     let begin = Instant::now();
     let callers: Vec<_> = (0..callers)
         .map(|caller| {
-            let (store, families) = (Arc::clone(store), Arc::clone(families));
+            let (store, sessions) = (Arc::clone(store), Arc::clone(sessions));
             tokio::spawn(async move {
                 let mut count = 0_u32;
                 while begin.elapsed() < length {
-                    let turn = (caller as usize + count as usize * 257) % families.len();
-                    refresh(&store, families.get(turn).unwrap().id).await;
+                    let turn = (caller as usize + count as usize * 257) % sessions.len();
+                    refresh(&store, sessions.get(turn).unwrap().id).await;
                     count += 1;
                 }
                 count
@@ -122,7 +122,7 @@ fn durable_refreshes_beside_bare_syncs() {
     let directory = TempDir::new_in(".").unwrap();
     let path = directory.path().join("data");
     let store = open(&path);
-    let families: Arc<Vec<_>> = Arc::new(
+    let sessions: Arc<Vec<_>> = Arc::new(
         (1..=20_000)
             .map(|number| with_subject(number, &format!("user:{}", number % 5000)))
             .collect(),
@@ -132,8 +132,8 @@ fn durable_refreshes_beside_bare_syncs() {
         let (mut many, mut one, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             bare.push(baseline(&directory.path().join("baseline")));
-            many.push(refreshes(&store, &families, CALLERS).await);
-            one.push(refreshes(&store, &families, 1).await);
+            many.push(refreshes(&store, &sessions, CALLERS).await);
+            one.push(refreshes(&store, &sessions, 1).await);
         }
         let (many, one, bare) = (median(many), median(one), median(bare));
         println!("bare append + fdatasync: {bare:.0}/s");
@@ -152,14 +152,14 @@ fn durable_refreshes_beside_bare_syncs() {
 
 #[test]
 #[ignore = "a measurement"]
-fn opening_with_many_families() {
-    let count = std::env::var("FAMILIES").map_or(200_000, |text| text.parse().unwrap());
+fn opening_with_many_sessions() {
+    let count = std::env::var("SESSIONS").map_or(200_000, |text| text.parse().unwrap());
     let directory = TempDir::new_in(".").unwrap();
     let store = open(directory.path());
     runtime().block_on(async {
         let begin = Instant::now();
         fill(&store, count).await;
-        println!("filled with {count} families in {:.1?}", begin.elapsed());
+        println!("filled with {count} sessions in {:.1?}", begin.elapsed());
         store.close().await.unwrap();
     });
     println!("rows/db: {} MiB", size_of(directory.path()) >> 20);
@@ -167,7 +167,7 @@ fn opening_with_many_families() {
         let begin = Instant::now();
         let store = open(directory.path());
         println!("opened and checked in {:.2?}", begin.elapsed());
-        let found = runtime().block_on(store.family(family(count).id)).unwrap();
+        let found = runtime().block_on(store.session(session(count).id)).unwrap();
         assert!(found.is_some());
         runtime().block_on(store.close()).unwrap();
     }
@@ -203,13 +203,13 @@ fn opening_beside_a_long_trail() {
                 write(&store, move |transaction| {
                     for second in first..first + 500 {
                         transaction
-                            .audit(&audit_record(second / 100, family(1).id))
+                            .audit(&audit_record(second / 100, session(1).id))
                             .unwrap();
                     }
                 })
                 .await;
                 if first % 20_000 == 0 {
-                    while store.sweep(at(0), at(0), 500).await.unwrap().more {}
+                    while store.purge(at(0), at(0), 500).await.unwrap().more {}
                 }
             }
             store.close().await.unwrap();
@@ -230,7 +230,7 @@ fn opening_beside_a_long_trail() {
     }
 }
 
-/// Most families rest while few are busy: what rests must not hold the space of what was overwritten.
+/// Most sessions rest while few are busy: what rests must not hold the space of what was overwritten.
 #[test]
 #[ignore = "a measurement"]
 fn the_file_follows_what_it_holds() {
@@ -241,18 +241,18 @@ fn the_file_follows_what_it_holds() {
         for _ in 0..12 {
             let mut rate = 0.0;
             for _ in 0..10 {
-                let families: Vec<_> = (first..first + 100)
+                let sessions: Vec<_> = (first..first + 100)
                     .map(|number| with_subject(number, &format!("user:{}", number % 5000)))
                     .collect();
-                for family in &families {
-                    fixture::put(&store, family).await;
+                for session in &sessions {
+                    fixture::put(&store, session).await;
                 }
                 first += 100;
-                rate = refreshes_for(&store, &Arc::new(families), CALLERS, ROUND / 10).await;
+                rate = refreshes_for(&store, &Arc::new(sessions), CALLERS, ROUND / 10).await;
             }
-            while store.sweep(at(0), at(8), 100_000).await.unwrap().more {}
+            while store.purge(at(0), at(8), 100_000).await.unwrap().more {}
             println!(
-                "{first} families, {rate:.0} refreshes/s, rows/db: {} MiB",
+                "{first} sessions, {rate:.0} refreshes/s, rows/db: {} MiB",
                 size_of(directory.path()) >> 20
             );
         }

@@ -1,11 +1,11 @@
-//! A directory that was put back from a copy begins a log of its own.
+//! A directory that was restored from a copy begins a log of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fixture;
 
 use std::{path::Path, sync::Arc};
 
-use fixture::{append, at, family, put, sequences, subject_revoked};
+use fixture::{append, at, put, sequences, session, subject_revoked};
 use tempfile::TempDir;
 use tessera_core::Sequence;
 use tessera_store::{SledOptions, SledStore, Store, StoreError};
@@ -24,11 +24,11 @@ async fn places(store: &Shared, after: Sequence) -> Vec<u64> {
     sequences(&store.events_after(after, 10).await.unwrap().events)
 }
 
-/// A directory with a family and three events that matter until second 500.
+/// A directory with a session and three events that matter until second 500.
 async fn begun() -> TempDir {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path());
-    put(&store, &family(1)).await;
+    put(&store, &session(1)).await;
     for subject in ["user:ann", "user:bob", "user:eve"] {
         append(&store, &subject_revoked(subject, 500, 500)).await;
     }
@@ -60,7 +60,7 @@ async fn its_places_are_after_all_of_the_log_before() {
         store.events_after(Sequence(0), 2).await,
         Err(StoreError::EventsForgotten)
     ));
-    assert_eq!(store.family(family(1).id).await.unwrap(), Some(family(1)));
+    assert_eq!(store.session(session(1).id).await.unwrap(), Some(session(1)));
 }
 
 #[tokio::test]
@@ -82,8 +82,8 @@ async fn the_events_before_it_are_swept_and_its_own_are_not() {
     let store = open_restored(directory.path());
     let first = append(&store, &subject_revoked("user:ann", 5000, 5000)).await;
     let floor = store.events_floor();
-    let swept = store.sweep(at(1000), at(0), 100).await.unwrap();
-    assert_eq!(swept.events, 3);
+    let purged = store.purge(at(1000), at(0), 100).await.unwrap();
+    assert_eq!(purged.events, 3);
     store.close().await.unwrap();
     drop(store);
 

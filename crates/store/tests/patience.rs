@@ -10,7 +10,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use fixture::{family, put};
+use fixture::{put, session};
 use tempfile::TempDir;
 use tessera_store::{MemoryStore, SledOptions, SledStore, Store, StoreError, StoreExt};
 
@@ -23,15 +23,15 @@ fn open() -> (TempDir, Arc<dyn Store>) {
 #[tokio::test]
 async fn one_that_waits_for_ever_goes_with_the_next_of_others() {
     let (_directory, store) = open();
-    let patient = store.transact_patiently(Box::pin(pending()), |tx| tx.put_family(&family(1)));
+    let patient = store.transact_patiently(Box::pin(pending()), |tx| tx.put_session(&session(1)));
     let mut patient = pin!(patient);
     let poll = patient.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll.is_pending());
-    assert_eq!(store.family(family(1).id).await.unwrap(), None);
+    assert_eq!(store.session(session(1).id).await.unwrap(), None);
 
-    put(&store, &family(2)).await;
+    put(&store, &session(2)).await;
     patient.await.unwrap();
-    assert_eq!(store.family(family(1).id).await.unwrap(), Some(family(1)));
+    assert_eq!(store.session(session(1).id).await.unwrap(), Some(session(1)));
 }
 
 #[tokio::test]
@@ -39,11 +39,11 @@ async fn one_whose_patience_is_over_goes_alone() {
     let (_directory, sled) = open();
     for store in [sled, Arc::new(MemoryStore::new())] {
         let put = store.transact_patiently(Box::pin(ready(())), |tx| {
-            tx.put_family(&family(1))?;
+            tx.put_session(&session(1))?;
             Ok(7)
         });
         assert_eq!(put.await.unwrap(), 7);
-        assert_eq!(store.family(family(1).id).await.unwrap(), Some(family(1)));
+        assert_eq!(store.session(session(1).id).await.unwrap(), Some(session(1)));
     }
 }
 
@@ -51,25 +51,25 @@ async fn one_whose_patience_is_over_goes_alone() {
 async fn one_that_fails_writes_nothing_and_harms_no_other() {
     let (_directory, store) = open();
     let patient = store.transact_patiently(Box::pin(pending()), |tx| -> Result<(), _> {
-        tx.put_family(&family(1))?;
+        tx.put_session(&session(1))?;
         Err(StoreError::EventsForgotten)
     });
-    let other = family(2);
+    let other = session(2);
     let (failed, ()) = tokio::join!(biased; patient, put(&store, &other));
     assert!(matches!(failed, Err(StoreError::EventsForgotten)));
-    assert_eq!(store.family(family(1).id).await.unwrap(), None);
-    assert_eq!(store.family(family(2).id).await.unwrap(), Some(family(2)));
+    assert_eq!(store.session(session(1).id).await.unwrap(), None);
+    assert_eq!(store.session(session(2).id).await.unwrap(), Some(session(2)));
 }
 
 #[tokio::test]
 async fn one_that_waits_when_the_store_closes_is_the_last() {
     let (directory, store) = open();
-    let patient = store.transact_patiently(Box::pin(pending()), |tx| tx.put_family(&family(1)));
+    let patient = store.transact_patiently(Box::pin(pending()), |tx| tx.put_session(&session(1)));
     let (answer, closed) = tokio::join!(biased; patient, store.close());
     answer.unwrap();
     closed.unwrap();
     let again = SledStore::open(&directory.path().join("data"), SledOptions::default()).unwrap();
-    assert_eq!(again.family(family(1).id).await.unwrap(), Some(family(1)));
+    assert_eq!(again.session(session(1).id).await.unwrap(), Some(session(1)));
 
     let late = store.transact_patiently(Box::pin(ready(())), |_| Ok(()));
     assert!(matches!(late.await, Err(StoreError::Closed)));

@@ -20,13 +20,15 @@ use std::{
 };
 
 use fixture::{
-    api_key, api_key_id, append, at, audit_record, event, events_after, family, put, realm, rotated,
+    api_key, api_key_id, append, at, audit_record, event, events_after, put, realm, rotated, session,
     session_revoked, subject_revoked, with_subject, write,
 };
 use tempfile::TempDir;
-use tessera_core::{ApiKey, AuditRecord, Event, EventBody, Family, LogId, RevokeReason, Sequence, Timestamp};
+use tessera_core::{
+    ApiKey, AuditRecord, Event, EventBody, LogId, RevokeReason, Sequence, Session, Timestamp,
+};
 use tessera_store::{
-    FamilyIndex, OpenError, PageRequest, SledOptions, SledStore, Store, StoreError, StoreExt,
+    OpenError, PageRequest, SessionIndex, SledOptions, SledStore, Store, StoreError, StoreExt,
 };
 
 type Shared = Arc<dyn Store>;
@@ -66,7 +68,7 @@ fn copy_directory(from: &Path, to: &Path) {
 #[derive(Debug, PartialEq)]
 struct Answers {
     log_id: LogId,
-    families: Vec<Family>,
+    sessions: Vec<Session>,
     revoked: Vec<Option<RevokeReason>>,
     events: Vec<Arc<Event>>,
     committed: Sequence,
@@ -90,22 +92,22 @@ async fn answers(store: &Shared) -> Result<Answers, StoreError> {
         after: None,
         limit: usize::MAX,
     };
-    let families = store
-        .families(FamilyIndex::Realm(realm("production")), all)
+    let sessions = store
+        .sessions(SessionIndex::Realm(realm("production")), all)
         .await?
         .items;
     let events = events_after(store, Sequence(floor)).await?;
     let audit = store.audit_after(0, usize::MAX).await.ok();
     let api_key = store.api_key(&api_key_id(1)).await?;
     let revocations = store.revocations().read().unwrap();
-    let revoked = families
+    let revoked = sessions
         .iter()
-        .map(|family| revocations.revokes_family(family))
+        .map(|session| revocations.revokes_session(session))
         .collect();
     let through = revocations.through();
     Ok(Answers {
         log_id: store.log_id(),
-        families,
+        sessions,
         revoked,
         events,
         committed,
@@ -116,20 +118,20 @@ async fn answers(store: &Shared) -> Result<Answers, StoreError> {
     })
 }
 
-/// A history with every kind of row: families that were refreshed, revoked and removed, events that were
+/// A history with every kind of row: sessions that were refreshed, revoked and removed, events that were
 /// removed and whose cutoff stays, requests, keys.
-async fn live_through(store: &Shared, families: u32) {
+async fn live_through(store: &Shared, sessions: u32) {
     write(store, |transaction| {
         transaction.put_api_key(&api_key(1, "production")).unwrap();
     })
     .await;
     append(store, &subject_revoked("user:0", 50, 5000)).await;
     append(store, &event(60, 70, EventBody::RealmRevoked)).await;
-    for number in 1..=families {
+    for number in 1..=sessions {
         let one = with_subject(number, &format!("user:{}", number % 10));
         let copy = one.clone();
         write(store, move |transaction| {
-            transaction.put_family(&copy).unwrap();
+            transaction.put_session(&copy).unwrap();
             transaction
                 .audit(&audit_record(i64::from(number), copy.id))
                 .unwrap();
@@ -142,7 +144,7 @@ async fn live_through(store: &Shared, families: u32) {
             append(store, &session_revoked(&one, 300)).await;
         }
     }
-    while store.sweep(at(140), at(20), 100).await.unwrap().more {}
+    while store.purge(at(140), at(20), 100).await.unwrap().more {}
 }
 
 /// Runs `act` on a store in `path`, and closes it.
@@ -172,7 +174,7 @@ fn reopening_keeps_everything() {
         before = Some(answers(store).await.unwrap());
     });
     let before = before.unwrap();
-    assert!(!before.families.is_empty() && before.audit != Some(Vec::new()) && !before.events.is_empty());
+    assert!(!before.sessions.is_empty() && before.audit != Some(Vec::new()) && !before.events.is_empty());
     assert!(before.floor >= 2, "the cutoffs' events are to be gone");
     assert!(before.revoked.contains(&Some(RevokeReason::Subject)));
     for _ in 0..3 {
@@ -180,7 +182,7 @@ fn reopening_keeps_everything() {
     }
     // The log goes on where it was.
     with_store(&path, async |store| {
-        let next = append(store, &session_revoked(&family(1), 9)).await;
+        let next = append(store, &session_revoked(&session(1), 9)).await;
         assert_eq!(next, before.committed.next());
     });
 }
@@ -189,8 +191,8 @@ fn reopening_keeps_everything() {
 fn the_log_s_place_survives_the_removal_of_all_events() {
     let directory = TempDir::new().unwrap();
     with_store(directory.path(), async |store| {
-        append(store, &session_revoked(&family(1), 9)).await;
-        store.sweep(at(10), Timestamp::EPOCH, 10).await.unwrap();
+        append(store, &session_revoked(&session(1), 9)).await;
+        store.purge(at(10), Timestamp::EPOCH, 10).await.unwrap();
     });
     let answers = answers_in(directory.path());
     assert_eq!(
@@ -204,10 +206,10 @@ fn dropping_without_closing_keeps_what_was_acknowledged() {
     let directory = TempDir::new().unwrap();
     for number in 1..=5 {
         let store = open(directory.path()).unwrap();
-        runtime().block_on(put(&store, &family(number)));
+        runtime().block_on(put(&store, &session(number)));
         drop(store);
     }
-    assert_eq!(answers_in(directory.path()).families.len(), 5);
+    assert_eq!(answers_in(directory.path()).sessions.len(), 5);
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn a_commit_that_is_under_way_is_seen() {
             let job = move |transaction: &mut dyn tessera_store::Transaction| {
                 begun.take().map(|begun| begun.send(()));
                 waits.recv().unwrap();
-                transaction.put_family(&family(1))
+                transaction.put_session(&session(1))
             };
             handle.transact(job).await
         });
@@ -258,7 +260,7 @@ fn a_commit_that_is_under_way_is_seen() {
         go_on.send(()).unwrap();
         caller.await.unwrap().unwrap();
         assert!(store.group() > Some(before));
-        put(store, &family(2)).await;
+        put(store, &session(2)).await;
     });
 }
 
@@ -290,9 +292,9 @@ fn compacting_keeps_everything_and_gives_space_back() {
     with_store(path, async |store| {
         live_through(store, 300).await;
         for round in 0..300 {
-            put(store, &rotated(&family(1), at(round))).await;
+            put(store, &rotated(&session(1), at(round))).await;
         }
-        while store.sweep(at(2000), at(2000), 1000).await.unwrap().more {}
+        while store.purge(at(2000), at(2000), 1000).await.unwrap().more {}
     });
     let before = answers_in(path);
     let options = SledOptions::default();
@@ -318,7 +320,7 @@ fn nobody_but_the_owner_can_read_what_is_there() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("data");
-    with_store(&path, async |store| put(store, &family(1)).await);
+    with_store(&path, async |store| put(store, &session(1)).await);
     let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
     let modes = || {
         [
@@ -367,7 +369,7 @@ fn nothing_is_touched_before_the_lock_is_held() {
 #[test]
 fn a_directory_that_only_sled_has_locked_is_refused_too() {
     let directory = TempDir::new().unwrap();
-    with_store(directory.path(), async |store| put(store, &family(1)).await);
+    with_store(directory.path(), async |store| put(store, &session(1)).await);
     let foreign = fs::File::open(directory.path().join("rows/db")).unwrap();
     foreign.lock().unwrap();
     let refused = open(directory.path()).map(drop).unwrap_err();
@@ -387,7 +389,7 @@ fn a_path_that_is_a_file_is_refused_with_its_name() {
 #[test]
 fn a_newer_format_is_refused() {
     let directory = TempDir::new().unwrap();
-    with_store(directory.path(), async |store| put(store, &family(1)).await);
+    with_store(directory.path(), async |store| put(store, &session(1)).await);
     // The header of the seal as a later version would write it.
     let mut header = b"TSRSEAL\n".to_vec();
     header.extend_from_slice(&7_u32.to_be_bytes());
@@ -418,10 +420,10 @@ fn a_newer_format_is_refused() {
 #[test]
 fn a_leftover_unfinished_snapshot_is_removed() {
     let directory = TempDir::new().unwrap();
-    with_store(directory.path(), async |store| put(store, &family(1)).await);
+    with_store(directory.path(), async |store| put(store, &session(1)).await);
     let leftover = directory.path().join("rows/snap.00000000000000FF.generating");
     fs::write(&leftover, b"half a snap").unwrap();
-    assert_eq!(answers_in(directory.path()).families.len(), 1);
+    assert_eq!(answers_in(directory.path()).sessions.len(), 1);
     assert!(!leftover.exists());
 }
 
@@ -433,10 +435,10 @@ fn a_directory_that_was_only_begun_is_finished() {
     let begun = TempDir::new().unwrap();
     fs::write(begun.path().join("lock"), b"").unwrap();
     fs::write(begun.path().join("seal.new"), b"TSR").unwrap();
-    assert!(answers_in(begun.path()).families.is_empty());
+    assert!(answers_in(begun.path()).sessions.is_empty());
 }
 
-/// Not a test: writes until it is killed, and says what was acknowledged. Each family is put in one job
+/// Not a test: writes until it is killed, and says what was acknowledged. Each session is put in one job
 /// with its event and its audit record, and refreshed by the next.
 #[test]
 #[ignore = "the child of `what_was_acknowledged_survives_being_killed`"]
@@ -451,7 +453,7 @@ fn child_that_writes_until_it_is_killed() {
             .collect();
         // Removes nothing, and moves audit records to files all the time.
         while !callers.iter().any(tokio::task::JoinHandle::is_finished) {
-            store.sweep(at(0), at(0), 100).await.unwrap();
+            store.purge(at(0), at(0), 100).await.unwrap();
             tokio::task::yield_now().await;
         }
         for caller in callers {
@@ -461,13 +463,13 @@ fn child_that_writes_until_it_is_killed() {
 }
 
 async fn write_for_ever(store: Shared, caller: u32) {
-    let begin = answers(&store).await.unwrap().families.len() as u32;
+    let begin = answers(&store).await.unwrap().sessions.len() as u32;
     for round in 0.. {
-        let one = family(1000 * (begin + round) + caller);
+        let one = session(1000 * (begin + round) + caller);
         let place = {
             let one = one.clone();
             write(&store, move |transaction| {
-                transaction.put_family(&one).unwrap();
+                transaction.put_session(&one).unwrap();
                 transaction.audit(&audit_record(1, one.id)).unwrap();
                 transaction.append(session_revoked(&one, 9)).unwrap()
             })
@@ -514,22 +516,22 @@ fn survive_kills(kills: u32) {
         child.wait().unwrap();
 
         let found = answers_in(directory.path());
-        let families: Vec<_> = found
-            .families
+        let sessions: Vec<_> = found
+            .sessions
             .iter()
-            .map(|family| family.id.to_string())
+            .map(|session| session.id.to_string())
             .collect();
         for (id, place) in &acknowledged {
-            assert!(families.contains(id), "lost {id}");
+            assert!(sessions.contains(id), "lost {id}");
             let event = &found.events[*place as usize - 1];
             assert!(
                 format!("{:?}", event.body).contains(id),
                 "event {place} is not that of {id}"
             );
         }
-        // All of a job or nothing: as many families as events as audit records.
-        assert_eq!(found.families.len(), found.events.len());
-        assert_eq!(found.families.len(), found.audit.as_ref().unwrap().len());
+        // All of a job or nothing: as many sessions as events as audit records.
+        assert_eq!(found.sessions.len(), found.events.len());
+        assert_eq!(found.sessions.len(), found.audit.as_ref().unwrap().len());
         assert_eq!(found.committed.0 as usize, found.events.len());
     }
 }
@@ -559,7 +561,7 @@ fn refuse(path: &Path, part: &str) {
 fn missing_files_are_noticed() {
     let directory = TempDir::new().unwrap();
     let whole = directory.path().join("whole");
-    with_store(&whole, async |store| put(store, &family(1)).await);
+    with_store(&whole, async |store| put(store, &session(1)).await);
     for (missing, part) in [
         ("seal", "`seal`"),
         ("rows/db", "`rows/db` is missing"),
@@ -582,7 +584,7 @@ fn missing_files_are_noticed() {
 #[test]
 fn an_emptied_data_file_is_noticed() {
     let directory = TempDir::new().unwrap();
-    with_store(directory.path(), async |store| put(store, &family(1)).await);
+    with_store(directory.path(), async |store| put(store, &session(1)).await);
     fs::write(directory.path().join("rows/db"), b"").unwrap();
     refuse(directory.path(), "missing or empty");
 }
@@ -593,7 +595,9 @@ fn a_rollback_of_the_rows_is_noticed_even_of_the_last_group() {
     let (data, old) = (directory.path().join("data"), directory.path().join("old"));
     with_store(&data, async |store| live_through(store, 20).await);
     copy_directory(&data.join("rows"), &old);
-    with_store(&data, async |store| put(store, &rotated(&family(1), at(5))).await);
+    with_store(&data, async |store| {
+        put(store, &rotated(&session(1), at(5))).await
+    });
     fs::remove_dir_all(data.join("rows")).unwrap();
     copy_directory(&old, &data.join("rows"));
     refuse(&data, "not those that were last committed");
@@ -605,7 +609,7 @@ fn an_old_seal_is_noticed() {
     with_store(directory.path(), async |store| live_through(store, 20).await);
     let old = fs::read(directory.path().join("seal")).unwrap();
     with_store(directory.path(), async |store| {
-        put(store, &rotated(&family(1), at(5))).await;
+        put(store, &rotated(&session(1), at(5))).await;
     });
     fs::write(directory.path().join("seal"), old).unwrap();
     refuse(directory.path(), "not those that were last committed");

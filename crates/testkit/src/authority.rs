@@ -55,8 +55,8 @@ pub struct Session {
     pub access_token: String,
     /// The refresh token.
     pub refresh_token: String,
-    /// The session's family, for [`TestAuthority::revoke_session`].
-    pub family_id: String,
+    /// The session's session, for [`TestAuthority::revoke_session`].
+    pub session_id: String,
     /// What was granted, sorted.
     pub scopes: Vec<String>,
 }
@@ -214,7 +214,7 @@ impl TestAuthority {
         Session {
             access_token: tokens.access_token,
             refresh_token: tokens.refresh_token,
-            family_id: issued.family_id,
+            session_id: issued.session_id,
             scopes: tokens.scopes,
         }
     }
@@ -232,7 +232,7 @@ impl TestAuthority {
     /// # Panics
     /// As [`revoke`](Self::revoke).
     pub async fn revoke_session(&self, session: &Session) {
-        self.revoke(Target::FamilyId(session.family_id.clone())).await;
+        self.revoke(Target::SessionId(session.session_id.clone())).await;
     }
 
     /// Ends whatever `target` says. Answers when every verifier of this kit knows, unless the authority is
@@ -254,7 +254,7 @@ impl TestAuthority {
         revoked
     }
 
-    /// Reads the policy folder again, and puts it in force.
+    /// Reads the policy directory again, and puts it in force.
     ///
     /// # Panics
     /// Panics where it is refused, or there is none.
@@ -313,7 +313,7 @@ impl TestAuthority {
     }
 
     /// Starts it again after [`kill`](Self::kill), at the same address and with all that it had. The policy
-    /// is read anew where it has a folder. Where it still runs, it is killed before.
+    /// is read anew where it has a directory. Where it still runs, it is killed before.
     ///
     /// Verifiers follow it again by themselves. Since nobody knows here which of them accept tokens until they do,
     /// revoking waits until their staleness bound has passed.
@@ -341,7 +341,7 @@ impl fmt::Debug for TestAuthority {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("family_id", &self.family_id)
+            .field("session_id", &self.session_id)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
     }

@@ -23,7 +23,7 @@ use crate::{
 /// Sets up a [`TestAuthority`].
 #[derive(Clone, Debug)]
 pub struct TestAuthorityBuilder {
-    policy_folder: Option<PathBuf>,
+    policy_directory: Option<PathBuf>,
     pub(crate) client: String,
     pub(crate) roles: Vec<String>,
     pub(crate) clock: TestClock,
@@ -89,7 +89,7 @@ impl Drop for Process {
 impl TestAuthorityBuilder {
     pub(crate) fn new() -> Self {
         Self {
-            policy_folder: None,
+            policy_directory: None,
             client: "client:dev".to_owned(),
             roles: vec!["role:editor".to_owned()],
             clock: TestClock::new(),
@@ -97,12 +97,12 @@ impl TestAuthorityBuilder {
         }
     }
 
-    /// The policy in this folder instead of that of `tessera dev`; it has the realm `production`. `client`
+    /// The policy in this directory instead of that of `tessera dev`; it has the realm `production`. `client`
     /// is who the kit calls as: policy must let it issue for subjects, assert `roles`, watch, and revoke, as
     /// far as the test needs.
     #[must_use]
-    pub fn with_policy(mut self, folder: impl Into<PathBuf>, client: &str, roles: &[&str]) -> Self {
-        self.policy_folder = Some(folder.into());
+    pub fn with_policy(mut self, directory: impl Into<PathBuf>, client: &str, roles: &[&str]) -> Self {
+        self.policy_directory = Some(directory.into());
         self.client = client.to_owned();
         self.roles = roles.iter().map(|&role| role.to_owned()).collect();
         self
@@ -134,9 +134,9 @@ impl TestAuthorityBuilder {
 
     /// Serves what is on `disk`.
     pub(crate) async fn serve(&self, disk: &Disk) -> Served {
-        let policy = match &self.policy_folder {
+        let policy = match &self.policy_directory {
             None => Policy::from_files(Policy::default_files()),
-            Some(folder) => Policy::load(folder),
+            Some(directory) => Policy::load(directory),
         };
         let policy = policy.unwrap_or_else(|error| panic!("the policy is refused:\n{error}"));
         let audience = audience(policy.catalogue());
@@ -148,7 +148,7 @@ impl TestAuthorityBuilder {
             store: Arc::clone(&disk.store) as _,
             realms: realms.collect(),
             policy,
-            policy_folder: self.policy_folder.clone(),
+            policy_directory: self.policy_directory.clone(),
             server_keys: ServerKeys::new(server_key, Vec::new()),
             clock: self.clock.shared(),
             token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,

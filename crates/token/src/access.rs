@@ -71,7 +71,7 @@ fn base64_len(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
 
-/// Signs `claims`. None where they can't be written, which no claims made from a family are.
+/// Signs `claims`. None where they can't be written, which no claims made from a session are.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKeyPair) -> Option<String> {
     key.sign(&wire::encode_claims(claims)?)

@@ -1,9 +1,9 @@
 //! Refresh tokens, and the ratchet that derives the next one.
 //!
-//! A refresh token is `tsr_` and a PASETO `v4.local` text over `{fid, gen, secret}`. Clients can't read
-//! it; a text that does not decrypt never reaches a family, so guessing revokes nobody.
+//! A refresh token is `tsr_` and a PASETO `v4.local` text over `{sid, gen, secret}`. Clients can't read
+//! it; a text that does not decrypt never reaches a session, so guessing revokes nobody.
 //!
-//! The secret of generation `n + 1` is HKDF(secret of `n`, ratchet key, family ‖ `n + 1`). A replay of
+//! The secret of generation `n + 1` is HKDF(secret of `n`, ratchet key, session ‖ `n + 1`). A replay of
 //! `n` therefore gives the *same* successor with nothing stored, and neither the store (which has hashes
 //! only) nor the server key alone gives a token.
 
@@ -14,7 +14,7 @@ use hkdf::Hkdf;
 use pasetors::{Local, token::UntrustedToken, version4::V4};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tessera_core::{FamilyId, RequestId, SecretHash, limits::TOKEN_BYTES_MAX};
+use tessera_core::{RequestId, SecretHash, SessionId, limits::TOKEN_BYTES_MAX};
 use zeroize::Zeroizing;
 
 use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, random, wire};
@@ -31,8 +31,8 @@ pub struct RefreshSecret(Zeroizing<[u8; 32]>);
 /// An opened refresh token, which this authority made.
 #[derive(Clone, Debug)]
 pub struct RefreshToken {
-    /// Its family.
-    pub family: FamilyId,
+    /// Its session.
+    pub session: SessionId,
     /// Its generation.
     pub generation: u64,
     /// Its secret.
@@ -44,7 +44,7 @@ pub struct RefreshToken {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload<'a> {
-    fid: FamilyId,
+    sid: SessionId,
     r#gen: u64,
     secret: &'a str,
 }
@@ -58,18 +58,18 @@ impl RefreshSecret {
         Ok(Self(Zeroizing::new(random()?)))
     }
 
-    /// The first secret of a family that an idempotent request began. A retry with the same API key
+    /// The first secret of a session that an idempotent request began. A retry with the same API key
     /// derives the same secret; without the API key, which is stored nowhere, nobody can.
     #[must_use]
     pub fn for_request(
         api_key: &ApiKeySecret,
         key: &ServerKey,
-        family: FamilyId,
+        session: SessionId,
         request: RequestId,
     ) -> Option<Self> {
         let info = [
             b"tessera first secret".as_slice(),
-            family.as_bytes(),
+            session.as_bytes(),
             request.as_bytes(),
         ]
         .concat();
@@ -87,11 +87,11 @@ impl RefreshSecret {
 }
 
 impl RefreshToken {
-    /// The first token of a family, made with the current server key.
+    /// The first token of a session, made with the current server key.
     #[must_use]
-    pub fn first(family: FamilyId, secret: RefreshSecret, keys: &ServerKeys) -> Self {
+    pub fn first(session: SessionId, secret: RefreshSecret, keys: &ServerKeys) -> Self {
         Self {
-            family,
+            session,
             generation: 1,
             secret,
             key_id: keys.current().id().to_owned(),
@@ -112,7 +112,7 @@ impl RefreshToken {
         let payload: Payload<'_> = serde_json::from_str(&payload).ok()?;
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.secret).ok()?);
         Some(Self {
-            family: payload.fid,
+            session: payload.sid,
             generation: payload.r#gen,
             secret: RefreshSecret(Zeroizing::new(secret.as_slice().try_into().ok()?)),
             key_id: key.id().to_owned(),
@@ -126,13 +126,13 @@ impl RefreshToken {
         let generation = self.generation.checked_add(1)?;
         let info = [
             b"tessera ratchet".as_slice(),
-            self.family.as_bytes(),
+            self.session.as_bytes(),
             &generation.to_be_bytes(),
         ]
         .concat();
         let secret = derive(self.secret.0.as_slice(), keys.by_id(&self.key_id)?, &info)?;
         Some(Self {
-            family: self.family,
+            session: self.session,
             generation,
             secret,
             key_id: keys.current().id().to_owned(),
@@ -144,7 +144,7 @@ impl RefreshToken {
     pub fn seal(&self, keys: &ServerKeys) -> Option<Zeroizing<String>> {
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.0.as_slice()));
         let payload = Payload {
-            fid: self.family,
+            sid: self.session,
             r#gen: self.generation,
             secret: &secret,
         };

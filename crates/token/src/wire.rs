@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use tessera_core::{
-    AccessClaims, Audience, Binding, ClientName, FamilyId, KeyId, PolicyRevision, RealmName, RoleName, Scope,
-    Sequence, Subject, Timestamp, TokenId,
+    AccessClaims, Audience, ClientName, KeyId, Label, PolicyRevision, RealmName, RoleName, Scope, Sequence,
+    SessionId, Subject, Timestamp, TokenId,
 };
 
 const FOOTER_START: &str = "{\"kid\":\"";
@@ -38,12 +38,12 @@ struct WireClaims {
     roles: Vec<RoleName>,
     realm: RealmName,
     client_id: ClientName,
-    fid: FamilyId,
+    sid: SessionId,
     r#gen: u64,
     rev: u64,
     pol: PolicyRevision,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    bindings: Vec<Binding>,
+    labels: Vec<Label>,
 }
 
 /// The claims as JSON.
@@ -60,11 +60,11 @@ pub(crate) fn encode_claims(claims: &AccessClaims) -> Option<Vec<u8>> {
         roles: claims.roles.clone(),
         realm: claims.realm.clone(),
         client_id: claims.client.clone(),
-        fid: claims.family,
+        sid: claims.session,
         r#gen: claims.generation,
         rev: claims.rev.0,
         pol: claims.policy.clone(),
-        bindings: claims.bindings.clone(),
+        labels: claims.labels.clone(),
     };
     serde_json::to_vec(&wire).ok()
 }
@@ -89,11 +89,11 @@ pub(crate) fn decode_claims(payload: &str) -> Option<AccessClaims> {
         roles: wire.roles,
         realm: wire.realm,
         client: wire.client_id,
-        family: wire.fid,
+        session: wire.sid,
         generation: wire.r#gen,
         rev: Sequence(wire.rev),
         policy: wire.pol,
-        bindings: wire.bindings,
+        labels: wire.labels,
     })
 }
 

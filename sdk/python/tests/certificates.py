@@ -46,12 +46,12 @@ class Pem:
 class TlsServer:
     """Speaks TLS before a server that does not."""
 
-    def __init__(self, target: str, identity: Pem, folder: Path, client_authority: Pem | None = None) -> None:
+    def __init__(self, target: str, identity: Pem, directory: Path, client_authority: Pem | None = None) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = (host, int(port))
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.set_alpn_protocols(["h2"])
-        file = folder / "identity.pem"
+        file = directory / "identity.pem"
         file.write_bytes(identity.certificate + identity.key)
         self._context.load_cert_chain(file)
         if client_authority:

@@ -93,7 +93,7 @@ class SigningKey:
             "roles": [],
             "realm": "production",
             "client_id": "client:app",
-            "fid": str(uuid.uuid4()),
+            "sid": str(uuid.uuid4()),
             "gen": 1,
             "rev": 1,
             "pol": "0123456789abcdef",
@@ -102,7 +102,7 @@ class SigningKey:
         return self.sign(json.dumps(claims, default=datetime.isoformat).encode())
 
 
-def revoked(family_id: str, sequence: int, until: datetime) -> pb.RevocationEvent:
+def revoked(session_id: str, sequence: int, until: datetime) -> pb.RevocationEvent:
     """A session ends."""
     return pb.RevocationEvent(
         sequence=sequence,
@@ -110,7 +110,7 @@ def revoked(family_id: str, sequence: int, until: datetime) -> pb.RevocationEven
         kind=pb.EVENT_KIND_SESSION_REVOKED,
         relevant_until=timestamp(until),
         realm="production",
-        family_id=family_id,
+        session_id=session_id,
     )
 
 

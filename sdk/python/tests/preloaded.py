@@ -27,7 +27,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         "pid": os.getpid(),
         "decision": type(decision).__name__,
         "reason": getattr(decision, "reason", None),
-        "family": client.introspect(introspect).family_id,
+        "session": client.introspect(introspect).session_id,
     }
     start_response("200 OK", [("content-type", "application/json")])
     return [json.dumps(answer).encode()]

@@ -39,11 +39,11 @@ EVER = 86_400.0
 
 
 class Authority:
-    """A `tessera dev` of its own, on a folder, so that it can come back where it was."""
+    """A `tessera dev` of its own, on a directory, so that it can come back where it was."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="tessera-"))
-        self.policy = self.folder / "policy"
+        self.directory = Path(tempfile.mkdtemp(prefix="tessera-"))
+        self.policy = self.directory / "policy"
         shutil.copytree(ROOT / "policies", self.policy, ignore=shutil.ignore_patterns("tests", "examples"))
         catalogue = self.policy / "catalogue.toml"
         catalogue.write_text(catalogue.read_text() + 'player = "another service"\n')
@@ -52,7 +52,7 @@ class Authority:
     def _start(self, listen: str) -> None:
         command = [os.environ["TESSERA_BIN"], "dev", "--print-json", "--listen", listen]
         command += ["--admin-listen", "127.0.0.1:0"]
-        command += ["--data-dir", str(self.folder / "data"), "--policy", str(self.policy)]
+        command += ["--data-dir", str(self.directory / "data"), "--policy", str(self.policy)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -86,7 +86,7 @@ class Authority:
 
     def close(self) -> None:
         self.kill()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
 
     def take_rule(self, start: str) -> None:
         """Puts the policy in force without the rules that begin so."""

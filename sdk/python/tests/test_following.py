@@ -17,7 +17,7 @@ from tessera import DenyReason, paseto, session
 from tessera.v1 import revocation_service_pb2 as pb
 from tessera.v1 import token_service_pb2 as tokens_pb
 
-FAMILY = str(uuid.uuid4())
+SESSION = str(uuid.uuid4())
 HOUR = timedelta(hours=1)
 
 
@@ -30,7 +30,7 @@ class Following(Case):
         self.fake = Fake()
         self.addCleanup(self.fake.close)
         self.key = self.fake.keys[0]
-        self.doomed = self.key.token(fid=FAMILY)
+        self.doomed = self.key.token(sid=SESSION)
         self.good = self.key.token()
 
     def follow(self, **options: Any) -> tuple[tessera.Verifier, Stream]:
@@ -66,7 +66,7 @@ class Following(Case):
 
     def test_a_checkpoint_that_answers_no_ping_makes_nothing_fresh(self) -> None:
         verifier, stream = self.follow()
-        stream.snapshot(revoked(FAMILY, 1, now() + HOUR))
+        stream.snapshot(revoked(SESSION, 1, now() + HOUR))
         stream.checkpoint()
         stream.checkpoint(nonce=b"of another")
         self.until("in force", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
@@ -125,11 +125,11 @@ class Following(Case):
         self.assertGreater(verifier.status.behind or 0, 0.2)
 
     def test_what_is_not_understood_makes_it_start_again(self) -> None:
-        verifier, stream = self.ready(revoked(FAMILY, 1, now() + HOUR))
+        verifier, stream = self.ready(revoked(SESSION, 1, now() + HOUR))
         for what in (
             {"event": pb.RevocationEvent(kind=99, realm="production")},  # type: ignore[arg-type]
             {"event": pb.RevocationEvent(kind=pb.EVENT_KIND_SUBJECT_REVOKED, realm="production")},
-            {"snapshot_item": revoked(FAMILY, 2, now() + HOUR)},
+            {"snapshot_item": revoked(SESSION, 2, now() + HOUR)},
             {"checkpoint": pb.Checkpoint(through="x", key_set="1")},
             {},
         ):
@@ -139,7 +139,7 @@ class Following(Case):
                 self.assertTrue(stream.start.snapshot)
                 self.assertIn("not understood", verifier.status.problem or "")
                 self.assertEqual(reason(verifier, self.doomed), DenyReason.REVOKED)
-                stream.snapshot(revoked(FAMILY, 1, now() + HOUR))
+                stream.snapshot(revoked(SESSION, 1, now() + HOUR))
                 stream.echo()
                 self.until("again", lambda: verifier.status.problem is None)
 
@@ -152,7 +152,7 @@ class Following(Case):
         self.never_fresh(verifier)
 
     def test_a_snapshot_is_in_force_only_once_it_is_complete(self) -> None:
-        verifier, stream = self.ready(revoked(FAMILY, 1, now() + HOUR))
+        verifier, stream = self.ready(revoked(SESSION, 1, now() + HOUR))
         stream.end("CURSOR_EXPIRED")
         stream = self.fake.next_stream()
         self.assertTrue(stream.start.snapshot)
@@ -171,7 +171,7 @@ class Following(Case):
         _, required = self.ready(subscriber="api-1", required=True)
         other, stream = self.ready()
         for told in (stream, required):
-            told.say(event=revoked(FAMILY, 2, now() + HOUR))
+            told.say(event=revoked(SESSION, 2, now() + HOUR))
         self.until("revoked", lambda: reason(other, self.doomed) is DenyReason.REVOKED)
         self.until("acknowledged", lambda: "event-2" in required.acks)
         # It pings again once it is answered: what it had to say of the event comes before its second ping.
@@ -181,7 +181,7 @@ class Following(Case):
 
     def test_a_stream_that_ends_is_resumed_where_it_was(self) -> None:
         verifier, stream = self.ready()
-        stream.say(event=revoked(FAMILY, 2, now() + HOUR))
+        stream.say(event=revoked(SESSION, 2, now() + HOUR))
         self.until("revoked", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
         stream.end()
         stream = self.fake.next_stream()
@@ -192,13 +192,13 @@ class Following(Case):
     def test_entries_are_forgotten_by_the_authoritys_clock(self) -> None:
         """This machine's clock stands still an hour before."""
         end, before = now() + HOUR, now()
-        doomed = self.key.token(fid=FAMILY, exp=end)
-        verifier, stream = self.ready(revoked(FAMILY, 1, end), clock=lambda: before, staleness_bound=1)
+        doomed = self.key.token(sid=SESSION, exp=end)
+        verifier, stream = self.ready(revoked(SESSION, 1, end), clock=lambda: before, staleness_bound=1)
         stream.echo(server_time=timestamp(end + timedelta(seconds=29)))
         stream.echo(2)
         self.until("heard", lambda: verifier.status.through == 2 or verifier.status.problem)
         self.assertEqual(reason(verifier, doomed), DenyReason.REVOKED)
-        verifier, stream = self.ready(revoked(FAMILY, 1, end), clock=lambda: before, staleness_bound=1)
+        verifier, stream = self.ready(revoked(SESSION, 1, end), clock=lambda: before, staleness_bound=1)
         stream.echo(server_time=timestamp(end + timedelta(seconds=31)))
         self.until("forgotten", lambda: verifier.status.entries == 0)
         # However this machine sees it, the token is over.
@@ -270,7 +270,7 @@ class Following(Case):
             denied = reason(verifier, self.key.token(**wrong))
             self.assertIn(denied, (DenyReason.BAD_SIGNATURE, DenyReason.MALFORMED))
         self.assertEqual(reason(verifier, self.key.token(aud="player")), DenyReason.WRONG_AUDIENCE)
-        self.assertEqual(reason(verifier, self.key.token(bindings=["x" * 24 * 1024])), DenyReason.MALFORMED)
+        self.assertEqual(reason(verifier, self.key.token(labels=["x" * 24 * 1024])), DenyReason.MALFORMED)
 
     def test_a_clock_that_is_late_accepts_a_new_token_without_leeway(self) -> None:
         issued = now()
@@ -287,7 +287,7 @@ class Following(Case):
             sub="s" * 255,
             scope=" ".join(f"{number:03}{'x' * 123}:r" for number in range(100)),
             roles=[f"role:{number:02}{'x' * 62}" for number in range(32)],
-            bindings=[f"{number}{'x' * 127}" for number in range(8)],
+            labels=[f"{number}{'x' * 127}" for number in range(8)],
             client_id="client:" + "c" * 64,
             gen=2**53 - 1,
             rev=1,
@@ -301,7 +301,7 @@ class Following(Case):
         for _ in range(5):
             self.assertTrue(allows(verifier, self.key.token()))
         self.assertTrue(allows(verifier, self.doomed) and allows(verifier, self.doomed))
-        stream.say(event=revoked(FAMILY, 2, now() + HOUR))
+        stream.say(event=revoked(SESSION, 2, now() + HOUR))
         self.until("revoked", lambda: reason(verifier, self.doomed) is DenyReason.REVOKED)
 
 

@@ -39,7 +39,7 @@ class Forks(AuthorityCase):
 
     def gunicorn(self) -> Path:
         """A server that loads the application before it forks its workers."""
-        at = self.authority.folder / "gunicorn.sock"
+        at = self.authority.directory / "gunicorn.sock"
         command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS), "--bind", f"unix:{at}"]
         command += ["--log-level", "error", "--no-control-socket", "preloaded:application"]
         server = subprocess.Popen(command, cwd=TESTS, env=self.environment())
@@ -75,8 +75,8 @@ class Forks(AuthorityCase):
         server, issued = self.gunicorn(), self.issue()
         token = issued.tokens.access_token
         allowed = self.answers(server, token, "Allow", None)
-        self.assertEqual(len({answer["family"] for answer in allowed.values()}), WORKERS, "a session each")
-        self.revoke(family_id=issued.family_id)
+        self.assertEqual(len({answer["session"] for answer in allowed.values()}), WORKERS, "a session each")
+        self.revoke(session_id=issued.session_id)
         revoked = self.answers(server, token, "Deny", "revoked")
         self.assertEqual(revoked.keys(), allowed.keys())
         self.answers(server, self.issue().tokens.access_token, "Allow", None)

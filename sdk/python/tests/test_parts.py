@@ -32,7 +32,7 @@ SAID: dict[str, Any] = {
     "roles": [],
     "realm": "production",
     "client_id": "client:app",
-    "fid": ID,
+    "sid": ID,
     "gen": 1,
     "rev": 7,
     "pol": "0123456789abcdef",
@@ -51,7 +51,7 @@ def decoded(**changes: Any) -> claims.Claims:
 
 class Claims(unittest.TestCase):
     def test_claims_are_exactly_ours(self) -> None:
-        self.assertEqual(decoded(bindings=["stream:1"]).bindings, ("stream:1",))
+        self.assertEqual(decoded(labels=["stream:1"]).labels, ("stream:1",))
         good = said().decode()
         for what, payload in [
             ("unknown", said(admin=True)),
@@ -61,7 +61,7 @@ class Claims(unittest.TestCase):
             ("a fraction", said(rev=7.0)),
             ("negative", said(rev=-1)),
             ("a text for a list", said(roles="role:admin")),
-            ("a number in a list", said(bindings=[1])),
+            ("a number in a list", said(labels=[1])),
             ("a number for a time", said(exp=1767225600)),
             ("a time without zone", said(exp="2026-01-01T01:00:00")),
             ("a short time", said(exp="20260101")),
@@ -104,7 +104,7 @@ class Events(unittest.TestCase):
     @staticmethod
     def event(**fields: Any) -> pb.RevocationEvent:
         event: dict[str, Any] = {"sequence": 9, "realm": "production", "kind": pb.EVENT_KIND_SESSION_REVOKED}
-        target: dict[str, Any] = {} if "kind" in fields else {"family_id": ID}
+        target: dict[str, Any] = {} if "kind" in fields else {"session_id": ID}
         return pb.RevocationEvent(**{"relevant_until": Timestamp(), **event, **target, **fields})
 
     def test_what_is_not_understood_is_not_passed_over(self) -> None:
@@ -115,9 +115,9 @@ class Events(unittest.TestCase):
             "no kind": {"kind": 0},
             "no target": {"kind": pb.EVENT_KIND_SUBJECT_REVOKED},
             "another target": {"kind": pb.EVENT_KIND_SUBJECT_REVOKED, "client": "client:app"},
-            "no session": {"family_id": "x"},
+            "no session": {"session_id": "x"},
             "no end": {"relevant_until": None},
-            "nothing lost": {"kind": pb.EVENT_KIND_SCOPES_NARROWED, "family_id": ID},
+            "nothing lost": {"kind": pb.EVENT_KIND_SCOPES_NARROWED, "session_id": ID},
             "another realm": {"realm": "sandbox"},
         }
         for what, fields in wrong.items():
@@ -126,10 +126,10 @@ class Events(unittest.TestCase):
 
     def test_every_kind_of_the_contract_is_known(self) -> None:
         targets: dict[int, dict[str, Any]] = {1: {"jti": ID}, 4: {"subject": "s"}, 5: {"client": "c"}}
-        targets |= {6: {"binding": "b"}, 7: {"whole_realm": True}, 11: {"key_id": "k4.pid.x"}}
+        targets |= {6: {"label": "b"}, 7: {"whole_realm": True}, 11: {"key_id": "k4.pid.x"}}
         changing_keys = 0
         for kind in pb.EventKind.values()[1:]:
-            fields: dict[str, Any] = {"lost_scopes": ["a:b"], **targets.get(kind, {"family_id": ID})}
+            fields: dict[str, Any] = {"lost_scopes": ["a:b"], **targets.get(kind, {"session_id": ID})}
             understood = wire.understand(self.event(kind=kind, **fields), "production")
             assert understood, pb.EventKind.Name(kind)
             changing_keys += understood.changes_keys

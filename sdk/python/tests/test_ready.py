@@ -67,9 +67,9 @@ class Ready(AuthorityCase):
         verifier = self.ready_verifier(staleness_bound=60)
         for _ in range(5):
             issued = self.issue()
-            self.assertTrue(verifier.applied(self.revoke(family_id=issued.family_id).cursor))
+            self.assertTrue(verifier.applied(self.revoke(session_id=issued.session_id).cursor))
             self.assertEqual(reason(verifier, issued.tokens.access_token), tessera.DenyReason.REVOKED)
-        cursor = self.revoke(family_id=self.issue().family_id).cursor
+        cursor = self.revoke(session_id=self.issue().session_id).cursor
         decoded = bytearray(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         decoded[24] += 1
         ahead = base64.urlsafe_b64encode(decoded).decode().rstrip("=")
@@ -85,7 +85,7 @@ class Ready(AuthorityCase):
         verifier = self.ready_verifier(staleness_bound=60)
         seen: list[bool] = []
         issued = self.issue()
-        before = self.revoke(family_id=issued.family_id).cursor
+        before = self.revoke(session_id=issued.session_id).cursor
         waiting = threading.Thread(target=lambda: seen.append(verifier.applied(before)))
         waiting.start()
         waiting.join(PATIENCE)

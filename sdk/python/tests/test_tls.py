@@ -27,7 +27,7 @@ class Tls(AuthorityCase):
         cls.server, cls.service = Pem(cls.root), Pem(cls.root)
 
     def serve(self, **options: Any) -> int:
-        server = TlsServer(self.authority.address, self.server, self.authority.folder, **options)
+        server = TlsServer(self.authority.address, self.server, self.authority.directory, **options)
         self.addCleanup(server.close)
         return server.port
 
@@ -70,7 +70,7 @@ class Tls(AuthorityCase):
         self.assertIn("speaks TLS", str(refused.exception))
 
     def test_what_the_system_trusts_is_trusted(self) -> None:
-        file = self.authority.folder / "roots.pem"
+        file = self.authority.directory / "roots.pem"
         file.write_bytes(self.root.certificate)
         with mock.patch.dict(os.environ, SSL_CERT_FILE=str(file)):
             self.assertEqual(self.ask(self.connection("https", self.serve())), "1 keys")

@@ -32,14 +32,14 @@ class Judging(AuthorityCase):
             raise AssertionError(cls.verifier.status)
 
     def test_a_good_token_says_who_it_is_for(self) -> None:
-        issued = self.issue(bindings=["stream:1"])
+        issued = self.issue(labels=["stream:1"])
         decision = self.verifier.verify(issued.tokens.access_token, "videos:read")
         assert isinstance(decision, tessera.Allow), decision
         claims = decision.claims
         self.assertEqual((claims.subject, claims.audience, claims.realm), ("user:ann", "api", "production"))
         self.assertEqual((claims.client, claims.roles), ("client:dev", ("role:viewer",)))
         self.assertEqual(claims.scopes, frozenset(issued.tokens.scopes))
-        self.assertEqual((claims.family_id, claims.bindings), (issued.family_id, ("stream:1",)))
+        self.assertEqual((claims.session_id, claims.labels), (issued.session_id, ("stream:1",)))
         self.assertEqual(claims.expires_at - claims.issued_at, timedelta(hours=1))
         self.assertEqual(reason(self.verifier, issued.tokens.access_token, "videos:write"), DenyReason.SCOPE_MISSING)
 
@@ -96,21 +96,21 @@ class Judging(AuthorityCase):
     def test_each_kind_of_revocation_turns_allow_into_deny(self) -> None:
         for what, others_too in [
             ("token", False),
-            ("family_id", False),
+            ("session_id", False),
             ("subject", False),
-            ("binding", False),
+            ("label", False),
             ("client", True),
             ("whole_realm", True),
         ]:
             with self.subTest(what):
                 other = self.issue("user:bob").tokens.access_token
-                issued = self.issue(bindings=["stream:1"])
+                issued = self.issue(labels=["stream:1"])
                 token = issued.tokens.access_token
                 targets = {
                     "token": token,
-                    "family_id": issued.family_id,
+                    "session_id": issued.session_id,
                     "subject": "user:ann",
-                    "binding": "stream:1",
+                    "label": "stream:1",
                     "client": "client:dev",
                     "whole_realm": True,
                 }
@@ -121,7 +121,7 @@ class Judging(AuthorityCase):
                 self.until(what, lambda: reason(self.verifier, token) is DenyReason.REVOKED, within=5)
                 self.assertEqual(reason(self.verifier, other), DenyReason.REVOKED if others_too else None)
                 # What is issued after is good.
-                self.assertTrue(allows(self.verifier, self.issue(bindings=["stream:1"]).tokens.access_token))
+                self.assertTrue(allows(self.verifier, self.issue(labels=["stream:1"]).tokens.access_token))
 
     def test_a_revoked_signing_key_is_known_and_so_is_the_next(self) -> None:
         token = self.issue().tokens.access_token
@@ -134,7 +134,7 @@ class Judging(AuthorityCase):
 
     def test_what_was_revoked_before_a_verifier_starts_is_revoked(self) -> None:
         revoked, good = self.issue(), self.issue()
-        self.revoke(family_id=revoked.family_id)
+        self.revoke(session_id=revoked.session_id)
         verifier = self.ready_verifier(staleness_bound=5)
         self.assertEqual(reason(verifier, revoked.tokens.access_token), DenyReason.REVOKED)
         self.assertTrue(allows(verifier, good.tokens.access_token))
@@ -143,7 +143,7 @@ class Judging(AuthorityCase):
         verifier = self.ready_verifier(staleness_bound=60, subscriber="python-1", required=True)
         for _ in range(5):
             issued = self.issue()
-            revoked = self.revoke(family_id=issued.family_id)
+            revoked = self.revoke(session_id=issued.session_id)
             fence = self.client.await_propagation(revoked.cursor)
             self.assertEqual((fence.acknowledged, fence.failed_closed), (1, 0))
             self.assertEqual(reason(verifier, issued.tokens.access_token), DenyReason.REVOKED)
@@ -205,7 +205,7 @@ class Weather(AuthorityCase):
         self.until("it gave up", lambda: verifier.status.problem)
         self.authority.go_on()
         self.until("fresh again", lambda: allows(verifier, token))
-        self.revoke(family_id=doomed.family_id)
+        self.revoke(session_id=doomed.session_id)
         self.until("revoked", lambda: reason(verifier, doomed.tokens.access_token) is DenyReason.REVOKED, within=5)
 
     def test_a_connection_that_stalls_for_ever_is_replaced(self) -> None:
@@ -226,7 +226,7 @@ class Weather(AuthorityCase):
 
     def test_a_killed_authority_comes_back_on_the_same_data(self) -> None:
         token, revoked = self.issue().tokens.access_token, self.issue()
-        self.revoke(family_id=revoked.family_id)
+        self.revoke(session_id=revoked.session_id)
         verifier = self.ready_verifier(calls=tessera.ClientOptions(deadline=0.2))
         entries = verifier.status.entries
         self.authority.kill()

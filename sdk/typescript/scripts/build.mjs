@@ -20,8 +20,8 @@ function run(script, ...args) {
   }
 }
 
-for (const folder of ['dist', 'src/generated']) {
-  rmSync(join(here, folder), { recursive: true, force: true })
+for (const directory of ['dist', 'src/generated']) {
+  rmSync(join(here, directory), { recursive: true, force: true })
 }
 const protos = readdirSync(join(here, 'proto/tessera/v1')).map((name) => `tessera/v1/${name}`)
 // These say how `src/proto.ts` loads the same files.

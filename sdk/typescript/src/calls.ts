@@ -89,7 +89,7 @@ export class Client {
     return (await this.#retried(method, request)).answer
   }
 
-  /** Ends a token, a session, or everything of a subject, client, API key, binding, key or realm. */
+  /** Ends a token, a session, or everything of a subject, client, API key, label, key or realm. */
   async revoke(request: RevokeRequest): Promise<RevokeResponse> {
     const method: Method<RevokeRequest, RevokeResponse> = this.#tokens.revoke.bind(this.#tokens)
     return (await this.#retried(method, request)).answer

@@ -2,9 +2,9 @@
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-const TEXTS = ['iss', 'sub', 'aud', 'jti', 'iat', 'nbf', 'exp', 'scope', 'realm', 'client_id', 'fid', 'pol']
+const TEXTS = ['iss', 'sub', 'aud', 'jti', 'iat', 'nbf', 'exp', 'scope', 'realm', 'client_id', 'sid', 'pol']
 const NUMBERS = ['gen', 'rev']
-const KNOWN: ReadonlySet<string> = new Set([...TEXTS, ...NUMBERS, 'roles', 'bindings'])
+const KNOWN: ReadonlySet<string> = new Set([...TEXTS, ...NUMBERS, 'roles', 'labels'])
 
 /** The claims of an access token. */
 export interface Claims {
@@ -21,19 +21,19 @@ export interface Claims {
   /** The client that it was issued to (`client:<name>`). */
   readonly client: string
   /** The session. */
-  readonly familyId: string
+  readonly sessionId: string
   readonly generation: number
   /** The last sequence of the revocation log when it was issued. */
   readonly rev: number
   readonly policyRevision: string
-  readonly bindings: readonly string[]
+  readonly labels: readonly string[]
 }
 
 /** The claims as they stand in a token. */
 type Wire = Record<
-  'iss' | 'sub' | 'aud' | 'jti' | 'iat' | 'nbf' | 'exp' | 'scope' | 'realm' | 'client_id' | 'fid' | 'pol',
+  'iss' | 'sub' | 'aud' | 'jti' | 'iat' | 'nbf' | 'exp' | 'scope' | 'realm' | 'client_id' | 'sid' | 'pol',
   string
-> & { gen: number; rev: number; roles: string[]; bindings?: string[] }
+> & { gen: number; rev: number; roles: string[]; labels?: string[] }
 
 /** The claims in a payload; undefined where anything in it is not exactly right. */
 export function decodeClaims(payload: Uint8Array): Claims | undefined {
@@ -65,10 +65,10 @@ function hasTheForm(value: unknown): value is Wire {
     TEXTS.every((name) => typeof wire[name] === 'string') &&
     NUMBERS.every((name) => Number.isSafeInteger(wire[name]) && (wire[name] as number) >= 0) &&
     isTexts(wire['roles']) &&
-    (!('bindings' in wire) || isTexts(wire['bindings'])) &&
+    (!('labels' in wire) || isTexts(wire['labels'])) &&
     [wire['iat'], wire['nbf'], wire['exp']].every((time) => isTime(time as string)) &&
     isUuid(wire['jti'] as string) &&
-    isUuid(wire['fid'] as string)
+    isUuid(wire['sid'] as string)
   )
 }
 
@@ -98,10 +98,10 @@ function claimsOf(wire: Wire): Claims {
     roles: wire.roles,
     realm: wire.realm,
     client: wire.client_id,
-    familyId: wire.fid,
+    sessionId: wire.sid,
     generation: wire.gen,
     rev: wire.rev,
     policyRevision: wire.pol,
-    bindings: wire.bindings ?? [],
+    labels: wire.labels ?? [],
   }
 }

@@ -14,10 +14,10 @@ import type { ProtoGrpcType as Sessions } from './generated/session_service.js'
 import type { ProtoGrpcType as Tokens } from './generated/token_service.js'
 
 // From dist/src.
-const folder = fileURLToPath(new URL('../../proto', import.meta.url))
-const files = readdirSync(`${folder}/tessera/v1`).map((name) => `tessera/v1/${name}`)
+const directory = fileURLToPath(new URL('../../proto', import.meta.url))
+const files = readdirSync(`${directory}/tessera/v1`).map((name) => `tessera/v1/${name}`)
 const definition = loadSync(files, {
-  includeDirs: [folder],
+  includeDirs: [directory],
   longs: Number,
   enums: String,
   defaults: true,

@@ -2,8 +2,8 @@
 
 import type { Claims } from './claims.js'
 
-/** What a revocation is about; `narrowed`: some scopes of a family. */
-export type Kind = 'token' | 'family' | 'narrowed' | 'key' | 'subject' | 'client' | 'binding' | 'realm'
+/** What a revocation is about; `narrowed`: some scopes of a session. */
+export type Kind = 'token' | 'session' | 'narrowed' | 'key' | 'subject' | 'client' | 'label' | 'realm'
 
 /** One event that revokes. */
 export interface Revocation {
@@ -22,7 +22,7 @@ const BUCKET_MS = 60_000
 /** The revocations of a realm that can still matter. */
 export class Revocations {
   readonly #entries = new Map<string, Revocation>()
-  /** What families lost, each scope with the last event that took it. */
+  /** What sessions lost, each scope with the last event that took it. */
   readonly #taken = new Map<string, Map<string, number>>()
   /** The targets whose entries stop mattering in a bucket of time. One that was replaced since is passed over. */
   readonly #expiry = new Map<number, Set<string>>()
@@ -55,18 +55,18 @@ export class Revocations {
   revokes(claims: Claims, kid: string): boolean {
     return (
       this.#entries.has(targetOf('token', claims.tokenId)) ||
-      this.#entries.has(targetOf('family', claims.familyId)) ||
+      this.#entries.has(targetOf('session', claims.sessionId)) ||
       this.#entries.has(targetOf('key', kid)) ||
       this.#isBefore('realm', '', claims) ||
       this.#isBefore('subject', claims.subject, claims) ||
       this.#isBefore('client', claims.client, claims) ||
-      claims.bindings.some((binding) => this.#isBefore('binding', binding, claims))
+      claims.labels.some((label) => this.#isBefore('label', label, claims))
     )
   }
 
   /** The scopes of the token that changes of policy took after it was issued. */
   taken(claims: Claims): ReadonlySet<string> {
-    const taken = this.#taken.get(claims.familyId)
+    const taken = this.#taken.get(claims.sessionId)
     const scopes = taken === undefined ? [] : [...claims.scopes]
     return new Set(scopes.filter((scope) => claims.rev < (taken?.get(scope) ?? 0)))
   }

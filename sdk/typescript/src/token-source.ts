@@ -15,7 +15,7 @@ const BACKOFF_MS = 250
 const BACKOFF_MAX_MS = 15_000
 /** The shortest time between two renewals, for tokens that hardly live. */
 const RENEWAL_PAUSE_MS = 250
-/** How long a permanent error is answered before the authority is asked again: somebody may mend it. */
+/** How long a permanent error is answered before the authority is asked again: somebody may fix it. */
 const PERMANENT_FOR_MS = 30_000
 /**
  * The shortest time between two tokens that are given up because a service refused them: one that always refuses
@@ -36,7 +36,7 @@ export interface TokenRequest {
   scopes?: string[]
   /** The life of each access token, in whole seconds. Unset: the realm's default. */
   accessTtlSeconds?: number
-  bindings?: string[]
+  labels?: string[]
   /** Fail unless every scope is granted. */
   requireAll?: boolean
 }

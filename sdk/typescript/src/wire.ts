@@ -21,11 +21,11 @@ interface Meaning {
 /** A kind that is not here is not understood. */
 const MEANINGS: Record<Exclude<EventKind, 'EVENT_KIND_UNSPECIFIED'>, Meaning> = {
   EVENT_KIND_TOKEN_REVOKED: { revokes: ['token', 'jti'] },
-  EVENT_KIND_SESSION_REVOKED: { revokes: ['family', 'familyId'] },
-  EVENT_KIND_SCOPES_NARROWED: { revokes: ['narrowed', 'familyId'] },
+  EVENT_KIND_SESSION_REVOKED: { revokes: ['session', 'sessionId'] },
+  EVENT_KIND_SCOPES_NARROWED: { revokes: ['narrowed', 'sessionId'] },
   EVENT_KIND_SUBJECT_REVOKED: { revokes: ['subject', 'subject'] },
   EVENT_KIND_CLIENT_REVOKED: { revokes: ['client', 'client'] },
-  EVENT_KIND_BINDING_REVOKED: { revokes: ['binding', 'binding'] },
+  EVENT_KIND_LABEL_REVOKED: { revokes: ['label', 'label'] },
   EVENT_KIND_REALM_REVOKED: { revokes: ['realm', 'wholeRealm'] },
   EVENT_KIND_KEY_REVOKED: { revokes: ['key', 'keyId'], changesKeys: true },
   EVENT_KIND_KEY_PUBLISHED: { changesKeys: true },
@@ -76,7 +76,7 @@ function revocationOf(event: RevocationEvent, kind: Kind, field: Field): Revocat
     return undefined
   }
   const name = value === true ? '' : value
-  const isNoId = (field === 'jti' || field === 'familyId') && !isUuid(name)
+  const isNoId = (field === 'jti' || field === 'sessionId') && !isUuid(name)
   if (isNoId || (kind === 'narrowed' && lostScopes.length === 0)) {
     return undefined
   }

@@ -33,7 +33,7 @@ export function said(changes: object = {}): Record<string, unknown> {
     roles: [],
     realm: 'production',
     client_id: 'client:app',
-    fid: randomUUID(),
+    sid: randomUUID(),
     gen: 1,
     rev: 1,
     pol: '0123456789abcdef',
@@ -81,14 +81,14 @@ export function timestamp(ms: number): { seconds: number; nanos: number } {
 }
 
 /** A session ends. */
-export function revoked(familyId: string, sequence: number, untilMs: number): RevocationEvent {
+export function revoked(sessionId: string, sequence: number, untilMs: number): RevocationEvent {
   return {
     sequence,
     cursor: `event-${sequence}`,
     kind: 'EVENT_KIND_SESSION_REVOKED',
     relevantUntil: timestamp(untilMs),
     realm: 'production',
-    familyId,
+    sessionId,
   }
 }
 

@@ -11,7 +11,7 @@ import type { Mode, Verifier, VerifierOptions } from '../src/index.js'
 import { Fake, SigningKey, TOKEN_ID, type Stream, revoked, timestamp } from './fake.js'
 import { Cleanups, EVER_MS, allows, isStale, reason, reasonOf, startVerifier, until } from './support.js'
 
-const FAMILY = randomUUID()
+const SESSION = randomUUID()
 const HOUR_MS = 3_600_000
 /** A kind that this version does not know. */
 const STRANGE = { kind: 99 as never, realm: 'production' } satisfies RevocationEvent
@@ -25,7 +25,7 @@ const cleanups = new Cleanups()
 beforeEach(async () => {
   fake = cleanups.add(await Fake.start())
   key = fake.keys[0]!
-  doomed = key.token({ fid: FAMILY })
+  doomed = key.token({ sid: SESSION })
   good = key.token()
 })
 afterEach(() => cleanups.run())
@@ -100,7 +100,7 @@ it('lets a token of a place that was not heard of wait for it', async () => {
 
 it('is not fresh by a checkpoint that answers no ping', async () => {
   const [verifier, stream] = await follow()
-  stream.snapshot(revoked(FAMILY, 1, inAnHour()))
+  stream.snapshot(revoked(SESSION, 1, inAnHour()))
   stream.checkpoint()
   stream.checkpoint(1, { nonce: Buffer.from('of another') })
   await until('in force', () => reason(verifier, doomed) === 'revoked')
@@ -144,11 +144,11 @@ it('counts staleness from the ping and not from its answer', async () => {
 })
 
 it('starts again at what it does not understand', async () => {
-  let [verifier, stream] = await ready([revoked(FAMILY, 1, inAnHour())])
+  let [verifier, stream] = await ready([revoked(SESSION, 1, inAnHour())])
   const odd: WatchResponse[] = [
     { event: STRANGE },
     { event: { kind: 'EVENT_KIND_SUBJECT_REVOKED', realm: 'production' } },
-    { snapshotItem: revoked(FAMILY, 2, inAnHour()) },
+    { snapshotItem: revoked(SESSION, 2, inAnHour()) },
     { checkpoint: { through: 'x', keySet: '1' } },
     {},
   ]
@@ -158,7 +158,7 @@ it('starts again at what it does not understand', async () => {
     assert.ok(stream.start.snapshot)
     assert.match(verifier.status.problem ?? '', /not understood/)
     assert.equal(reason(verifier, doomed), 'revoked')
-    stream.snapshot(revoked(FAMILY, 1, inAnHour()))
+    stream.snapshot(revoked(SESSION, 1, inAnHour()))
     await stream.echo()
     await until('again', () => verifier.status.problem === undefined)
   }
@@ -173,7 +173,7 @@ it('takes no snapshot with a hole', async () => {
 })
 
 it('puts a snapshot in force only once it is complete', async () => {
-  let [verifier, stream] = await ready([revoked(FAMILY, 1, inAnHour())])
+  let [verifier, stream] = await ready([revoked(SESSION, 1, inAnHour())])
   stream.end('CURSOR_EXPIRED')
   stream = await fake.nextStream()
   assert.ok(stream.start.snapshot)
@@ -193,7 +193,7 @@ it('acknowledges where it is required, and only there', async () => {
   const [, required] = await ready([], { subscriber: 'api-1', required: true })
   const [other, stream] = await ready()
   for (const told of [stream, required]) {
-    told.say({ event: revoked(FAMILY, 2, inAnHour()) })
+    told.say({ event: revoked(SESSION, 2, inAnHour()) })
   }
   await until('revoked', () => reason(other, doomed) === 'revoked')
   await until('acknowledged', () => required.acks.includes('event-2'))
@@ -205,7 +205,7 @@ it('acknowledges where it is required, and only there', async () => {
 
 it('resumes a stream that ended where it was', async () => {
   let [verifier, stream] = await ready()
-  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  stream.say({ event: revoked(SESSION, 2, inAnHour()) })
   await until('revoked', () => reason(verifier, doomed) === 'revoked')
   stream.end()
   stream = await fake.nextStream()
@@ -218,8 +218,8 @@ it('resumes a stream that ended where it was', async () => {
 it("forgets by the authority's clock", async () => {
   const [before, end] = [Date.now(), inAnHour()]
   const options = { clock: () => before, stalenessBoundMs: 1_000 }
-  const over = key.token({ fid: FAMILY, exp: new Date(end).toISOString() })
-  let [verifier, stream] = await ready([revoked(FAMILY, 1, end)], options)
+  const over = key.token({ sid: SESSION, exp: new Date(end).toISOString() })
+  let [verifier, stream] = await ready([revoked(SESSION, 1, end)], options)
   await stream.echo(2, { serverTime: timestamp(end + 29_000) })
   await until('heard', () => verifier.status.through === 2)
   assert.equal(reason(verifier, over), 'revoked')
@@ -294,7 +294,7 @@ it('reads the keys once at a time, so that an older answer replaces no newer key
   await until('the first reading', () => fake.keyReads === 2)
   fake.keys = [next]
   // Once it has acknowledged the event, the checkpoint that came with it is all that there is to do.
-  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  stream.say({ event: revoked(SESSION, 2, inAnHour()) })
   stream.checkpoint(3, { keySet: '2' })
   await until('acknowledged', () => stream.acks.includes('event-2'))
   release()
@@ -337,7 +337,7 @@ it('refuses what a key may not say', async () => {
   assert.ok(allows(verifier, good))
   assert.equal(reason(verifier, key.token({ iss: 'urn:other' })), 'bad_signature')
   assert.equal(reason(verifier, key.token({ admin: true })), 'malformed')
-  assert.equal(reason(verifier, key.token({ bindings: ['x'.repeat(24 * 1024)] })), 'malformed')
+  assert.equal(reason(verifier, key.token({ labels: ['x'.repeat(24 * 1024)] })), 'malformed')
   assert.equal(reason(verifier, key.token({ aud: 'player' })), 'wrong_audience')
 })
 
@@ -360,7 +360,7 @@ it('reads the largest token that is issued', async () => {
     sub: 's'.repeat(255),
     scope: scopes.join(' '),
     roles: numbered(32, (number) => `role:${number}${'x'.repeat(61)}`),
-    bindings: numbered(8, (number) => `${number}${'x'.repeat(125)}`),
+    labels: numbered(8, (number) => `${number}${'x'.repeat(125)}`),
     client_id: `client:${'c'.repeat(64)}`,
     gen: Number.MAX_SAFE_INTEGER,
     pol: '0'.repeat(64),
@@ -375,7 +375,7 @@ it('has a bounded cache that is no way around a revocation', async () => {
     assert.ok(allows(verifier, key.token()))
   }
   assert.ok(allows(verifier, doomed) && allows(verifier, doomed))
-  stream.say({ event: revoked(FAMILY, 2, inAnHour()) })
+  stream.say({ event: revoked(SESSION, 2, inAnHour()) })
   await until('revoked', () => reason(verifier, doomed) === 'revoked')
 })
 

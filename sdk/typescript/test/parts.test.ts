@@ -16,7 +16,7 @@ import { SigningKey, detailsOf, said } from './fake.js'
 const ID = '0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b'
 
 function decoded(changes: object = {}): Claims {
-  return decodeClaims(Buffer.from(JSON.stringify(said({ fid: ID, ...changes }))))!
+  return decodeClaims(Buffer.from(JSON.stringify(said({ sid: ID, ...changes }))))!
 }
 
 describe('claims', () => {
@@ -32,7 +32,7 @@ describe('claims', () => {
     negative: JSON.stringify(said({ rev: -1 })),
     'too large': good.replace('"rev":1', '"rev":18446744073709551615'),
     'a text for a list': JSON.stringify(said({ roles: 'role:admin' })),
-    'a number in a list': JSON.stringify(said({ bindings: [1] })),
+    'a number in a list': JSON.stringify(said({ labels: [1] })),
     'a number for a time': JSON.stringify(said({ exp: 1767225600 })),
     'a time without zone': JSON.stringify(said({ exp: '2026-01-01T01:00:00' })),
     'no time': JSON.stringify(said({ exp: '2026-13-01T01:00:00Z' })),
@@ -42,7 +42,7 @@ describe('claims', () => {
     nothing: 'null',
   }
   it('are read where they are exactly ours', () => {
-    assert.deepEqual(decoded({ bindings: ['stream:"1"\u2028é'] }).bindings, ['stream:"1"\u2028é'])
+    assert.deepEqual(decoded({ labels: ['stream:"1"\u2028é'] }).labels, ['stream:"1"\u2028é'])
   })
   for (const [what, payload] of Object.entries(wrong)) {
     it(`are refused: ${what}`, () => assert.equal(decodeClaims(Buffer.from(payload)), undefined))
@@ -91,14 +91,14 @@ function event(fields: Partial<RevocationEvent>): RevocationEvent {
 }
 
 describe('events', () => {
-  const session = { target: 'familyId', familyId: ID } as const
+  const session = { target: 'sessionId', sessionId: ID } as const
   const subject = { kind: 'EVENT_KIND_SUBJECT_REVOKED' } as const
   const wrong: Record<string, Partial<RevocationEvent>> = {
     'an unknown kind': { kind: 99 as never, ...session },
     'no kind': { kind: 'EVENT_KIND_UNSPECIFIED', ...session },
     'no target': subject,
     'another target': { ...subject, target: 'client', client: 'client:app' },
-    'no session': { target: 'familyId', familyId: 'x' },
+    'no session': { target: 'sessionId', sessionId: 'x' },
     'no end': { ...session, relevantUntil: null },
     'nothing lost': { ...session, kind: 'EVENT_KIND_SCOPES_NARROWED' },
     'not the realm': { kind: 'EVENT_KIND_REALM_REVOKED', target: 'wholeRealm', wholeRealm: false },

@@ -13,7 +13,7 @@ import { Authority, issue } from './support.js'
 
 // From dist/test.
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const folder = join(root, 'dist/readme')
+const directory = join(root, 'dist/readme')
 const examples = [...readFileSync(join(root, 'README.md'), 'utf8').matchAll(/```ts\n(.*?)```/gs)].map(([, text]) => text!)
 
 let authority: Authority
@@ -26,10 +26,10 @@ before(async () => {
   client.close()
   const ours = { TESSERA_ADDR: authority.address, TESSERA_API_KEY: authority.apiKeyOf('production'), TOKEN: token }
   environment = { ...process.env, ...ours }
-  rmSync(folder, { recursive: true, force: true })
-  mkdirSync(folder)
+  rmSync(directory, { recursive: true, force: true })
+  mkdirSync(directory)
   const files = examples.map((text, at) => {
-    const file = join(folder, `example-${at}.ts`)
+    const file = join(directory, `example-${at}.ts`)
     writeFileSync(file, text)
     return file
   })
@@ -43,7 +43,7 @@ for (const [at, text] of examples.entries()) {
   it(`prints what example ${at + 1} says`, () => {
     const expected = [...text.matchAll(/^\/\/> (.*)$/gm)].map(([, line]) => line)
     const run = { env: environment, encoding: 'utf8', timeout: 60_000 } as const
-    const printed = execFileSync(process.execPath, [join(folder, `example-${at}.js`)], run)
+    const printed = execFileSync(process.execPath, [join(directory, `example-${at}.js`)], run)
     assert.deepEqual(printed.split('\n').slice(0, -1), expected)
   })
 }

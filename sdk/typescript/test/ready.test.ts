@@ -87,12 +87,12 @@ it('tells freshness beside readiness, and recovery', async () => {
 it('lets a service see its own revocations', async () => {
   const verifier = cleanups.add(await readyVerifier(authority.connection(), { stalenessBoundMs: 60_000 }))
   for (let round = 0; round < 5; round++) {
-    const { token, familyId } = await issue(client)
-    const { cursor } = await client.revoke({ familyId })
+    const { token, sessionId } = await issue(client)
+    const { cursor } = await client.revoke({ sessionId })
     assert.ok(await verifier.applied(cursor))
     assert.equal(reason(verifier, token), 'revoked')
   }
-  const { cursor } = await client.revoke({ familyId: (await issue(client)).familyId })
+  const { cursor } = await client.revoke({ sessionId: (await issue(client)).sessionId })
   const decoded = Buffer.from(cursor, 'base64url')
   decoded[24]! += 1
   assert.equal(await verifier.applied(decoded.toString('base64url'), { timeoutMs: 50 }), false)

@@ -47,16 +47,16 @@ interface Ready {
   realms: Record<string, { api_key: string }>
 }
 
-/** A `tessera dev` of its own, on a folder, so that it can come back where it was. */
+/** A `tessera dev` of its own, on a directory, so that it can come back where it was. */
 export class Authority {
-  readonly #folder = mkdtempSync(join(tmpdir(), 'tessera-'))
+  readonly #directory = mkdtempSync(join(tmpdir(), 'tessera-'))
   #process!: ChildProcess
   #ready!: Ready
 
   static async start(): Promise<Authority> {
     const authority = new Authority()
     for (const name of ['model.conf', 'catalogue.toml', 'policy.csv']) {
-      cpSync(join(root, 'policies', name), join(authority.#folder, 'policy', name))
+      cpSync(join(root, 'policies', name), join(authority.#directory, 'policy', name))
     }
     authority.#edit('catalogue.toml', (text) => `${text}player = "another service"\n`)
     await authority.#start('127.0.0.1:0')
@@ -68,9 +68,9 @@ export class Authority {
     if (program === undefined) {
       throw new Error('TESSERA_BIN is not set')
     }
-    const folders = ['--data-dir', join(this.#folder, 'data'), '--policy', join(this.#folder, 'policy')]
+    const directories = ['--data-dir', join(this.#directory, 'data'), '--policy', join(this.#directory, 'policy')]
     const ports = ['--listen', listen, '--admin-listen', '127.0.0.1:0']
-    this.#process = spawn(program, ['dev', '--print-json', ...ports, ...folders], {
+    this.#process = spawn(program, ['dev', '--print-json', ...ports, ...directories], {
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     for await (const line of createInterface({ input: this.#process.stdout! })) {
@@ -114,7 +114,7 @@ export class Authority {
 
   async close(): Promise<void> {
     await this.kill()
-    rmSync(this.#folder, { recursive: true })
+    rmSync(this.#directory, { recursive: true })
   }
 
   /** Puts the policy in force without the rules that begin so. */
@@ -138,7 +138,7 @@ export class Authority {
   }
 
   #edit(name: string, edit: (text: string) => string): void {
-    const file = join(this.#folder, 'policy', name)
+    const file = join(this.#directory, 'policy', name)
     writeFileSync(file, edit(readFileSync(file, 'utf8')))
   }
 }
@@ -195,9 +195,9 @@ export function reasonOf(decision: Decision): string | undefined {
 }
 
 /** A token of a viewer, and its session. */
-export async function issue(client: Client, request: object = {}): Promise<{ token: string; familyId: string }> {
-  const { tokens, familyId } = await client.issue({ ...VIEWER, ...request })
-  return { token: tokens!.accessToken, familyId }
+export async function issue(client: Client, request: object = {}): Promise<{ token: string; sessionId: string }> {
+  const { tokens, sessionId } = await client.issue({ ...VIEWER, ...request })
+  return { token: tokens!.accessToken, sessionId }
 }
 
 /** A server before the authority: it counts calls, makes them fail, and holds answers back. */

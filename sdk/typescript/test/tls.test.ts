@@ -12,9 +12,9 @@ import { CallError, Client, ConfigurationError, Connection, type ConnectionOptio
 import { Authority, Cleanups } from './support.js'
 
 /** Certificates, which Node can't make: `root.pem`, and what it signed. */
-const folder = process.env['TESSERA_TLS']
-const skip = folder === undefined && 'TESSERA_TLS is not set'
-const read = (name: string): Buffer => readFileSync(join(folder ?? '', name))
+const directory = process.env['TESSERA_TLS']
+const skip = directory === undefined && 'TESSERA_TLS is not set'
+const read = (name: string): Buffer => readFileSync(join(directory ?? '', name))
 
 let authority: Authority
 const cleanups = new Cleanups()
@@ -73,7 +73,7 @@ it('asks each side who it is', { skip }, async () => {
 })
 
 it('trusts what the system trusts', { skip }, async () => {
-  process.env['SSL_CERT_FILE'] = join(folder!, 'root.pem')
+  process.env['SSL_CERT_FILE'] = join(directory!, 'root.pem')
   cleanups.then(() => delete process.env['SSL_CERT_FILE'])
   assert.equal(await ask(connect(`https://${await serve()}`)), '1 keys')
   process.env['SSL_CERT_FILE'] = '/nowhere'

@@ -49,14 +49,14 @@ describe('judging', () => {
   after(() => verifier.close())
 
   it('says who a good token is for', async () => {
-    const { token, familyId } = await issue(client, { bindings: ['stream:1'] })
+    const { token, sessionId } = await issue(client, { labels: ['stream:1'] })
     const decision = verifier.verify(token, 'videos:read')
     assert.ok(decision.kind === 'allow', inspect(decision))
     const { claims } = decision
     assert.deepEqual([claims.subject, claims.audience, claims.realm], ['user:ann', 'api', 'production'])
-    assert.deepEqual([claims.client, claims.roles, claims.familyId], ['client:dev', ['role:viewer'], familyId])
+    assert.deepEqual([claims.client, claims.roles, claims.sessionId], ['client:dev', ['role:viewer'], sessionId])
     assert.deepEqual([...claims.scopes], ['analytics:read', 'live-streams:read', 'videos:read'])
-    assert.deepEqual(claims.bindings, ['stream:1'])
+    assert.deepEqual(claims.labels, ['stream:1'])
     assert.equal(claims.expiresAt.getTime() - claims.issuedAt.getTime(), 3_600_000)
     assert.equal(reason(verifier, token, 'videos:write'), 'scope_missing')
   })
@@ -110,13 +110,13 @@ describe('judging', () => {
     }
   })
 
-  const kinds = ['token', 'familyId', 'subject', 'binding', 'client', 'wholeRealm'] as const
+  const kinds = ['token', 'sessionId', 'subject', 'label', 'client', 'wholeRealm'] as const
   for (const kind of kinds) {
     it(`turns allow into deny by ${kind}`, async () => {
-      const bindings = ['stream:1']
+      const labels = ['stream:1']
       const other = (await issue(client, { subject: 'user:bob' })).token
-      const { token, familyId } = await issue(client, { bindings })
-      const targets = { token, familyId, subject: 'user:ann', binding: 'stream:1', client: 'client:dev' }
+      const { token, sessionId } = await issue(client, { labels })
+      const targets = { token, sessionId, subject: 'user:ann', label: 'stream:1', client: 'client:dev' }
       // Twice, so that the second answer is about a token whose signature is remembered.
       assert.ok(allows(verifier, token) && allows(verifier, token) && allows(verifier, other))
       await client.revoke(kind === 'wholeRealm' ? { wholeRealm: true } : { [kind]: targets[kind] })
@@ -124,7 +124,7 @@ describe('judging', () => {
       const othersToo = kind === 'client' || kind === 'wholeRealm'
       assert.equal(reason(verifier, other), othersToo ? 'revoked' : undefined)
       // What is issued after is good.
-      assert.ok(allows(verifier, (await issue(client, { bindings })).token))
+      assert.ok(allows(verifier, (await issue(client, { labels })).token))
     })
   }
 
@@ -140,7 +140,7 @@ describe('judging', () => {
 
   it('knows what was revoked before it started', async () => {
     const [revoked, good] = [await issue(client), await issue(client)]
-    await client.revoke({ familyId: revoked.familyId })
+    await client.revoke({ sessionId: revoked.sessionId })
     const late = cleanups.add(await readyVerifier(authority.connection(), { stalenessBoundMs: 5_000 }))
     assert.equal(reason(late, revoked.token), 'revoked')
     assert.ok(allows(late, good.token))
@@ -150,8 +150,8 @@ describe('judging', () => {
     const options = { stalenessBoundMs: 60_000, subscriber: 'node-1', required: true }
     const required = cleanups.add(await readyVerifier(authority.connection(), options))
     for (let round = 0; round < 5; round++) {
-      const { token, familyId } = await issue(client)
-      const { cursor } = await client.revoke({ familyId })
+      const { token, sessionId } = await issue(client)
+      const { cursor } = await client.revoke({ sessionId })
       assert.deepEqual(await client.awaitPropagation(cursor), { acknowledged: 1, failedClosed: 0 })
       assert.equal(reason(required, token), 'revoked')
     }
@@ -219,7 +219,7 @@ describe('weather', () => {
     await until('it gave up', () => verifier.status.problem)
     authority.goOn()
     await until('fresh again', () => allows(verifier, token))
-    await client.revoke({ familyId: doomed.familyId })
+    await client.revoke({ sessionId: doomed.sessionId })
     await until('revoked', () => reason(verifier, doomed.token) === 'revoked', 5_000)
   })
 
@@ -238,7 +238,7 @@ describe('weather', () => {
 
   it('goes on when a killed authority comes back on the same data', async () => {
     const [{ token }, revoked] = [await issue(client), await issue(client)]
-    await client.revoke({ familyId: revoked.familyId })
+    await client.revoke({ sessionId: revoked.sessionId })
     const verifier = cleanups.add(await readyVerifier(authority.connection(), { calls: { deadlineMs: 200 } }))
     const { entries } = verifier.status
     await authority.kill()

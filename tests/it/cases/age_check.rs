@@ -11,8 +11,8 @@ use crate::offline::Verifier;
 const VISITOR: &str = "visitor:7f3a9c";
 const VERIFIED: &str = "role:age-verified";
 
-/// All that a token says without a binding.
-const CLAIMS: &str = "aud client_id exp fid gen iat iss jti nbf pol realm rev roles scope sub";
+/// All that a token says without a label.
+const CLAIMS: &str = "aud client_id exp sid gen iat iss jti nbf pol realm rev roles scope sub";
 
 /// A proof of age: one token, for as long as it takes to pay.
 fn proof() -> IssueRequest {

@@ -93,7 +93,7 @@ async fn no_key_no_right_and_no_other_client_gets_anything() {
     assert_eq!(refusal(&newcomer, IssueRequest::default()).await, "SCOPE_DENIED");
     assert_eq!(
         refused(newcomer.refresh(&mine.refresh_token).await),
-        "BINDING_MISMATCH"
+        "CLIENT_MISMATCH"
     );
     // None of it cost the owner anything.
     assert_eq!(reports.refresh(&mine.refresh_token).await.unwrap().generation, 2);
@@ -142,15 +142,15 @@ async fn a_key_of_the_sandbox_is_none_of_production() {
 }
 
 /// Tokens and session are as if they had never been.
-async fn knows_nothing_of(client: &Client, tried: &TokenSet, family_id: &str) {
+async fn knows_nothing_of(client: &Client, tried: &TokenSet, session_id: &str) {
     assert!(!client.introspect(&tried.access_token).await.active);
     assert!(!client.introspect(&tried.refresh_token).await.active);
     let renewed = client.refresh(&tried.refresh_token).await;
     assert_eq!(refused(renewed), "REFRESH_TOKEN_INVALID");
-    let revoked = client.revoke(Target::FamilyId(family_id.to_owned())).await;
+    let revoked = client.revoke(Target::SessionId(session_id.to_owned())).await;
     assert_eq!(revoked.unwrap().matched, 0);
     let request = GetSessionRequest {
-        family_id: family_id.to_owned(),
+        session_id: session_id.to_owned(),
     };
     let mut sessions = SessionServiceClient::new(client.channel.clone());
     assert_eq!(refused(sessions.get_session(request).await), "NOT_FOUND");
@@ -165,7 +165,7 @@ async fn tokens_and_sessions_of_the_sandbox_are_unknown_in_production() {
 
     // Neither the client of the same name nor the administrator.
     for production in [&case.service("reports").await, &case.admin] {
-        knows_nothing_of(production, &tried, &issued.family_id).await;
+        knows_nothing_of(production, &tried, &issued.session_id).await;
     }
     assert!(trial.introspect(&tried.access_token).await.active);
     assert_eq!(trial.refresh(&tried.refresh_token).await.unwrap().generation, 2);

@@ -8,8 +8,8 @@ use tessera_proto::v1::{
     policy_service_client::PolicyServiceClient, revocation_event, watch_response::Message,
 };
 
-use super::{Case, ask, ask_as, folder, next, next_event, refusal, tokens, watch};
-use crate::support::{Client, copy_folder, soon};
+use super::{Case, ask, ask_as, directory, next, next_event, refusal, tokens, watch};
+use crate::support::{Client, copy_directory, soon};
 
 const RECORD: &str = "patients/p_7:read";
 const SEALED: &str = "patients/sealed/p_7:read";
@@ -29,7 +29,7 @@ struct Clinic {
 impl Clinic {
     async fn open() -> Self {
         let policy = tempfile::tempdir().unwrap();
-        copy_folder(&folder("clinic"), policy.path());
+        copy_directory(&directory("clinic"), policy.path());
         let case = Case::on(policy.path()).await;
         let ward = case.service("ward").await;
         Self { case, ward, policy }
@@ -178,7 +178,7 @@ async fn a_role_taken_away_stops_working_in_live_sessions() {
     assert_eq!(narrowed.kind(), EventKind::ScopesNarrowed);
     assert_eq!(narrowed.lost_scopes, [RECORD, SEALED]);
     assert_eq!(narrowed.policy_revision, applied.policy_revision);
-    let hers = revocation_event::Target::FamilyId(ann.family_id.clone());
+    let hers = revocation_event::Target::SessionId(ann.session_id.clone());
     assert_eq!(narrowed.target, Some(hers));
 
     assert_eq!(admin.introspect(token).await.scope, "schedules:read");

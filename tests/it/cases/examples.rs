@@ -6,21 +6,21 @@ use std::{
     process::Command,
 };
 
-use super::folder;
-use crate::support::{Authority, binary, copy_folder, root, stderr, stdout};
+use super::directory;
+use crate::support::{Authority, binary, copy_directory, root, stderr, stdout};
 
 fn examples() -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join("policies/examples")).unwrap();
-    let folders = entries
+    let directories = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir());
-    let folders: Vec<_> = folders.collect();
-    assert!(folders.len() >= 7, "{folders:?}");
-    folders
+    let directories: Vec<_> = directories.collect();
+    assert!(directories.len() >= 7, "{directories:?}");
+    directories
 }
 
-fn read(folder: &Path, name: &str) -> String {
-    let path = folder.join(name);
+fn read(directory: &Path, name: &str) -> String {
+    let path = directory.join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -41,7 +41,7 @@ fn every_rule_is_missed_by_a_test_when_it_is_gone() {
         let is_rule = |line: &str| !line.is_empty() && !line.starts_with('#');
         for at in (0..lines.len()).filter(|&at| is_rule(lines[at])) {
             let copy = tempfile::tempdir().unwrap();
-            copy_folder(&example, copy.path());
+            copy_directory(&example, copy.path());
             let without = [&lines[..at], &lines[at + 1..]].concat().join("\n");
             fs::write(copy.path().join("policy.csv"), without).unwrap();
             let started = Authority::start_dev(&["--policy", copy.path().to_str().unwrap()]);
@@ -75,11 +75,11 @@ fn answers(authority: &Authority, steps: &[(String, Vec<String>)]) -> Vec<String
     let commands = steps
         .iter()
         .map(|(command, _)| format!("echo '@@@'\n{command} 2>&1 || true\n"));
-    let folder = binary().parent().unwrap().display();
+    let directory = binary().parent().unwrap().display();
     let output = Command::new("bash")
         .args(["-u", "-c", &commands.collect::<String>()])
         .current_dir(root())
-        .env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()))
+        .env("PATH", format!("{directory}:{}", std::env::var("PATH").unwrap()))
         .env("TESSERA_ADDR", &authority.address)
         .env("TESSERA_API_KEY", authority.api_key("production"))
         .env("SANDBOX", authority.api_key("sandbox"))
@@ -90,11 +90,11 @@ fn answers(authority: &Authority, steps: &[(String, Vec<String>)]) -> Vec<String
 }
 
 fn check_readme(name: &str) {
-    let folder = folder(name);
-    let readme = read(&folder, "README.md");
+    let directory = directory(name);
+    let readme = read(&directory, "README.md");
     let start = format!("cargo run --release -- dev --policy policies/examples/{name}\n");
     assert!(readme.contains(&start), "{name} does not say how it is run");
-    let authority = Authority::dev(&["--policy", folder.to_str().unwrap()]);
+    let authority = Authority::dev(&["--policy", directory.to_str().unwrap()]);
     let steps = steps(&readme);
     let checked = steps.iter().filter(|(_, expected)| !expected.is_empty()).count();
     assert!(checked >= 3, "{name}: a README whose answers nobody checks");

@@ -12,19 +12,19 @@ use crate::support::Client;
 /// A ticket for one stream.
 fn ticket(subject: &str, stream: &str) -> IssueRequest {
     IssueRequest {
-        bindings: texts(&[&format!("stream:{stream}")]),
+        labels: texts(&[&format!("stream:{stream}")]),
         ..ask_as("role:viewer", subject, &[&format!("live-streams/{stream}:watch")])
     }
 }
 
 /// What a revocation ends.
 fn stream(name: &str) -> Target {
-    Target::Binding(format!("stream:{name}"))
+    Target::Label(format!("stream:{name}"))
 }
 
 /// The same in an event.
 fn bound_to(name: &str) -> revocation_event::Target {
-    revocation_event::Target::Binding(format!("stream:{name}"))
+    revocation_event::Target::Label(format!("stream:{name}"))
 }
 
 /// What a watcher hears first; a refusal comes there too.
@@ -39,7 +39,7 @@ async fn is_in(edge: &Client, viewer: &TokenSet) -> bool {
 /// The watcher is told of exactly this revocation.
 async fn hears_of(ended: &RevokeResponse, watching: &mut Streaming<WatchResponse>) {
     let heard = next_event(watching).await;
-    assert_eq!(heard.kind(), EventKind::BindingRevoked);
+    assert_eq!(heard.kind(), EventKind::LabelRevoked);
     assert_eq!(heard.cursor, ended.cursor);
     assert_eq!(heard.target, Some(bound_to("ls_42")));
 }
@@ -141,10 +141,7 @@ async fn each_service_has_its_own_part() {
     for nobody in [&control, &box_office] {
         assert_eq!(refused(first_message(nobody).await), "CALL_NOT_ALLOWED");
     }
-    assert_eq!(
-        refused(edge.refresh(&ann.refresh_token).await),
-        "BINDING_MISMATCH"
-    );
+    assert_eq!(refused(edge.refresh(&ann.refresh_token).await), "CLIENT_MISMATCH");
     let ending = ask_as("role:viewer", "user:ann", &["live-streams/ls_42:end"]);
     assert_eq!(refusal(&box_office, ending).await, "SCOPE_DENIED");
     assert!(is_in(&edge, &ann).await);

@@ -20,7 +20,7 @@ const DAY: i64 = 24 * 60 * 60;
 fn rental(scopes: &[&str]) -> IssueRequest {
     IssueRequest {
         session_ttl: seconds(DAY),
-        bindings: texts(&["rental:r_9"]),
+        labels: texts(&["rental:r_9"]),
         ..ask_as("role:renter", "user:ann", scopes)
     }
 }
@@ -41,7 +41,7 @@ async fn a_rental_is_a_token_for_one_film() {
         (Some("user:ann"), Some("player"))
     );
     assert_eq!(claims["scope"], "videos/v42:play");
-    assert_eq!(claims["bindings"][0], "rental:r_9");
+    assert_eq!(claims["labels"][0], "rental:r_9");
     // The administrator sees the token; the studio, another client, does not.
     assert!(case.admin.introspect(&rented.access_token).await.active);
     assert!(
@@ -84,19 +84,22 @@ async fn the_end_is_a_day_away_and_no_refresh_moves_it() {
     let case = Case::start("rental").await;
     let shop = case.service("shop").await;
     let IssueResponse {
-        tokens, family_id, ..
+        tokens, session_id, ..
     } = shop.issue(rental(&["videos/v42:play"])).await.unwrap();
-    let began = case.session(&family_id).await;
+    let began = case.session(&session_id).await;
     let end = began.absolute_expire_time.unwrap();
     assert_eq!(end.seconds - began.create_time.unwrap().seconds, DAY);
 
     let mut token = tokens.unwrap().refresh_token;
     for _ in 0..3 {
         token = shop.refresh(&token).await.unwrap().tokens.unwrap().refresh_token;
-        assert_eq!(case.session(&family_id).await.absolute_expire_time.unwrap(), end);
+        assert_eq!(case.session(&session_id).await.absolute_expire_time.unwrap(), end);
     }
     // Ann is given her money back: the shop ends what it began.
-    assert_eq!(shop.revoke(Target::FamilyId(family_id)).await.unwrap().matched, 1);
+    assert_eq!(
+        shop.revoke(Target::SessionId(session_id)).await.unwrap().matched,
+        1
+    );
     assert_eq!(refused(shop.refresh(&token).await), "SESSION_REVOKED");
 }
 

@@ -1,4 +1,4 @@
-"""The video company's Python client, unmodified, against our door.
+"""The video company's Python client, unmodified, against our endpoint.
 
 HOST, API_KEY, SANDBOX_API_KEY and TESSERA (the binary, with its address and key in the environment) tell
 where. Access tokens live 12 seconds, so that the client's timer renews them soon: it does 10 seconds before.

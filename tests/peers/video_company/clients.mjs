@@ -1,4 +1,4 @@
-// The video company's Node clients and its uploader, unmodified, against our door.
+// The video company's Node clients and its uploader, unmodified, against our endpoint.
 //
 // HOST and SECURE_HOST (with TLS, as the uploader knows no other), API_KEY and NO_SCOPES_API_KEY tell where.
 

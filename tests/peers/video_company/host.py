@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def videos(self, method, path):
         """Asks the service with the caller's credential. The newest client shows its API key at each call:
-        it is traded for a token here, as the company does it behind its door."""
+        it is traded for a token here, as the company does it behind its endpoint."""
         credential = self.headers.get("authorization", "")
         if credential.startswith("Basic "):
             api_key = base64.b64decode(credential.removeprefix("Basic ")).decode().removesuffix(":")

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, EventBody, EventTarget, FamilyId, RevokeReason, Sequence,
+    ApiKey, ApiKeyId, AuditAction, AuditRecord, EventBody, EventTarget, RevokeReason, Sequence, SessionId,
     Timestamp,
 };
-use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt};
+use tessera_store::{NewEvent, PageRequest, SessionIndex, StoreExt};
 
-use super::{Call, Revoked, STEP, end_family};
+use super::{RevokeOperation, Revoked, STEP, end_session};
 use crate::error::RevokeError;
 
-impl Call<'_> {
-    /// The keys first, in one commit: from there on no family that they began can be refreshed, and they make
-    /// nothing any more. Then their families, in steps, so that verifiers refuse their access tokens too. A
+impl RevokeOperation<'_> {
+    /// The keys first, in one commit: from there on no session that they began can be refreshed, and they make
+    /// nothing any more. Then their sessions, in steps, so that verifiers refuse their access tokens too. A
     /// crash in between loses nothing that matters: repeating the call ends the rest.
     pub(super) async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
         let key = self.authority.store.api_key(id).await?;
@@ -32,7 +32,7 @@ impl Call<'_> {
             // A key may have been rolled since its descent was read: the commit followed it further.
             descent.ends = ended;
             for key in &descent.ends {
-                let (matched, last) = self.end_families_of(key).await?;
+                let (matched, last) = self.end_sessions_of(key).await?;
                 revoked.matched += matched;
                 sequence = last.or(sequence);
             }
@@ -118,20 +118,20 @@ impl Call<'_> {
         Ok(ended.await?)
     }
 
-    fn index_of(&self, key: &ApiKeyId) -> FamilyIndex {
-        FamilyIndex::ApiKey(self.principal.realm_name().clone(), key.clone())
+    fn index_of(&self, key: &ApiKeyId) -> SessionIndex {
+        SessionIndex::ApiKey(self.principal.realm_name().clone(), key.clone())
     }
 
-    /// Ends the families that a key began, and says how many and with which last event.
-    async fn end_families_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
+    /// Ends the sessions that a key began, and says how many and with which last event.
+    async fn end_sessions_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
         let (mut matched, mut sequence, mut after) = (0, None, None);
         loop {
             let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.families(self.index_of(key), request).await?;
-            let live = page.items.iter().filter(|family| self.is_live(family));
-            let live: Vec<_> = live.map(|family| family.id).collect();
+            let page = self.authority.store.sessions(self.index_of(key), request).await?;
+            let live = page.items.iter().filter(|session| self.is_live(session));
+            let live: Vec<_> = live.map(|session| session.id).collect();
             if !live.is_empty() {
-                let (ended, last) = self.end_families(live).await?;
+                let (ended, last) = self.end_sessions(live).await?;
                 matched += ended;
                 sequence = last.or(sequence);
             }
@@ -142,12 +142,12 @@ impl Call<'_> {
         }
     }
 
-    async fn end_families(&self, ids: Vec<FamilyId>) -> Result<(u64, Option<Sequence>), RevokeError> {
+    async fn end_sessions(&self, ids: Vec<SessionId>) -> Result<(u64, Option<Sequence>), RevokeError> {
         let (note, now) = (self.request.reason.clone(), self.now);
         let ended = self.authority.store.transact(move |tx| {
             let (mut ended, mut last) = (0, None);
             for id in &ids {
-                if let Some(sequence) = end_family(tx, *id, RevokeReason::ApiKey, &note, now)? {
+                if let Some(sequence) = end_session(tx, *id, RevokeReason::ApiKey, &note, now)? {
                     ended += 1;
                     last = Some(sequence);
                 }
@@ -182,7 +182,7 @@ fn api_key_revoked(key: &ApiKey, note: &str, now: Timestamp, until: Timestamp) -
     NewEvent {
         occurred_at: now,
         tokens_until: until,
-        families_until: until,
+        sessions_until: until,
         realm: key.realm.clone(),
         note: note.to_owned(),
         body: EventBody::ApiKeyRevoked {

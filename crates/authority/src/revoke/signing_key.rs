@@ -4,13 +4,13 @@ use tessera_core::{
     AuditAction, AuditRecord, EventBody, EventTarget, KeyId, KeyStatus, SigningKey, Timestamp,
 };
 use tessera_policy::Permission;
-use tessera_store::{FamilyIndex, NewEvent, PageRequest, StoreExt, Transaction};
+use tessera_store::{NewEvent, PageRequest, SessionIndex, StoreExt, Transaction};
 use tessera_token::SigningKeyPair;
 
-use super::{Call, Revoked, STEP};
+use super::{RevokeOperation, Revoked, STEP};
 use crate::error::{RevokeError, Unavailable};
 
-impl Call<'_> {
+impl RevokeOperation<'_> {
     /// A revoked signing key is replaced in the same commit: the realm is never without one.
     pub(super) async fn signing_key(&self, id: &KeyId) -> Result<Revoked, RevokeError> {
         self.authority
@@ -71,14 +71,14 @@ impl Call<'_> {
     /// Live sessions whose tokens the key may have signed: those that began before it was retired. Which key
     /// signed a token is noted in the token alone.
     async fn signed_with(&self, key: &SigningKey) -> Result<u64, RevokeError> {
-        let index = FamilyIndex::Realm(key.realm.clone());
+        let index = SessionIndex::Realm(key.realm.clone());
         let (mut matched, mut after) = (0, None);
         loop {
             let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.families(index.clone(), request).await?;
+            let page = self.authority.store.sessions(index.clone(), request).await?;
             let retired_at = key.not_after.unwrap_or(Timestamp::MAX);
             let signed = page.items.iter();
-            let signed = signed.filter(|family| family.created_at < retired_at && self.is_live(family));
+            let signed = signed.filter(|session| session.created_at < retired_at && self.is_live(session));
             matched += signed.count() as u64;
             after = page.next;
             if after.is_none() {
@@ -116,7 +116,7 @@ fn key_event(key: &SigningKey, body: EventBody, now: Timestamp, until: Timestamp
     NewEvent {
         occurred_at: now,
         tokens_until: until,
-        families_until: until,
+        sessions_until: until,
         realm: key.realm.clone(),
         note: String::new(),
         body,

@@ -26,24 +26,24 @@ pub(crate) enum Format {
 pub(crate) enum PolicyCommand {
     /// Read a policy as strictly as the authority does, and show every mistake.
     ///
-    /// Needs no authority. Exit code 0 where all is right, 1 where something is not, 2 where the folder can't
+    /// Needs no authority. Exit code 0 where all is right, 1 where something is not, 2 where the directory can't
     /// be looked at.
     #[command(after_help = "Example:\n  tessera policy check policies")]
-    Check(Folder),
+    Check(Directory),
     /// Run a policy's own tests, and name the rules that none of them covers.
     ///
     /// Needs no authority. Exit code 0 where all tests pass, 1 where one fails, 2 where they could not run.
     #[command(after_help = "Example:\n  tessera policy test policies --deny-uncovered")]
     Test {
         #[command(flatten)]
-        folder: Folder,
+        directory: Directory,
         /// Take a rule that no test covers for a mistake: exit code 1.
         #[arg(long)]
         deny_uncovered: bool,
     },
     /// Say why a subject may have a scope, or may not.
     ///
-    /// Asks a folder, or with `--live` the authority. Exit code 0 for both answers, 2 where there is none.
+    /// Asks a directory, or with `--live` the authority. Exit code 0 for both answers, 2 where there is none.
     #[command(
         after_help = "Examples:\n  tessera policy explain user:ann videos:write --realm production --role \
                       role:viewer\n  tessera policy explain --decision 0198f2c3-5a1e-7c44-9d21-0b1f6a7e8c90"
@@ -61,13 +61,13 @@ pub(crate) enum PolicyCommand {
         #[arg(
             long,
             value_name = "ID",
-            conflicts_with_all = ["subject", "scope", "realm", "roles", "folder", "policy"]
+            conflicts_with_all = ["subject", "scope", "realm", "roles", "directory", "policy"]
         )]
         decision: Option<String>,
     },
     /// Say whether a subject may have a scope: `yes`, or `no` and why.
     ///
-    /// Asks a folder, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 where there is no answer.
+    /// Asks a directory, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 where there is no answer.
     #[command(
         after_help = "Example:\n  tessera policy can user:ann videos:read --realm production --role \
                       role:viewer"
@@ -97,7 +97,7 @@ pub(crate) enum PolicyCommand {
     #[command(after_help = "Example:\n  tessera policy fmt policies --check")]
     Fmt {
         #[command(flatten)]
-        folder: Folder,
+        directory: Directory,
         /// Change nothing; name the files that would change, with exit code 1.
         #[arg(long)]
         check: bool,
@@ -107,22 +107,22 @@ pub(crate) enum PolicyCommand {
     /// Exit code 1 where the last attempt was refused.
     #[command(after_help = "Example:\n  tessera policy status")]
     Status,
-    /// Put in force what the authority's policy folder has.
+    /// Put in force what the authority's policy directory has.
     #[command(after_help = "Example:\n  tessera policy reload")]
     Reload,
     /// Show what a change of policy would do, and do nothing.
     ///
-    /// Of the files in the authority's own policy folder, or with DIR of those.
+    /// Of the files in the authority's own policy directory, or with DIR of those.
     #[command(after_help = "Examples:\n  tessera policy plan\n  tessera policy plan policies")]
     Plan {
-        /// A folder here whose files are sent.
+        /// A directory here whose files are sent.
         #[arg(value_name = "DIR", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
-        folder: Option<PathBuf>,
+        directory: Option<PathBuf>,
         /// The same, as other verbs have it.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         policy: Option<PathBuf>,
     },
-    /// Put in force what was planned, if the authority's policy folder still has it.
+    /// Put in force what was planned, if the authority's policy directory still has it.
     #[command(
         after_help = "Example:\n  tessera policy apply \"$(tessera policy plan --field plan)\" \
                       --max-sessions 100"
@@ -136,20 +136,20 @@ pub(crate) enum PolicyCommand {
     },
 }
 
-/// A folder of policy files, named as an argument or as an option.
+/// A directory of policy files, named as an argument or as an option.
 #[derive(Args)]
-pub(crate) struct Folder {
-    /// The folder of the policy.
+pub(crate) struct Directory {
+    /// The directory of the policy.
     #[arg(value_name = "DIR", default_value = "policies", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
-    folder: PathBuf,
+    directory: PathBuf,
     /// The same, as other verbs have it.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     policy: Option<PathBuf>,
 }
 
-impl Folder {
+impl Directory {
     pub(crate) fn into_path(self) -> PathBuf {
-        self.policy.unwrap_or(self.folder)
+        self.policy.unwrap_or(self.directory)
     }
 }
 
@@ -163,19 +163,19 @@ pub(crate) struct About {
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
     #[command(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) directory: Directory,
     /// Ask the authority about the policy in force instead.
-    #[arg(long, conflicts_with_all = ["folder", "policy"])]
+    #[arg(long, conflicts_with_all = ["directory", "policy"])]
     pub(crate) live: bool,
 }
 
 /// Two policies to compare.
 #[derive(Args)]
 pub(crate) struct Diff {
-    /// The folder before.
+    /// The directory before.
     #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
     pub(crate) old: PathBuf,
-    /// The folder after.
+    /// The directory after.
     #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
     pub(crate) new: PathBuf,
     /// Ask the authority how many live sessions NEW would touch.

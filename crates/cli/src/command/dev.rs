@@ -68,8 +68,8 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     // The sockets are bound: whoever connects from here on is served.
     announce(&arguments, &addresses, &authority, &keys, &remarks)?;
     let served = serve(listeners, authority.clone(), options, shutdown).await;
-    if let Some(folder) = &arguments.data_dir {
-        launch::note_end_beside(&folder.join("server.key"), &authority);
+    if let Some(directory) = &arguments.data_dir {
+        launch::note_end_beside(&directory.join("server.key"), &authority);
     }
     served.map_err(Failure::cannot_run)
 }
@@ -88,21 +88,21 @@ struct Addresses {
 async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     let policy = match &arguments.policy {
         None => Policy::from_files(Policy::default_files()).map_err(Failure::cannot_run)?,
-        Some(folder) => load_right(folder)?,
+        Some(directory) => load_right(directory)?,
     };
     let (store, server_key) = match &arguments.data_dir {
         None => {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
             (store, ServerKey::generate().map_err(Failure::cannot_run)?)
         }
-        Some(folder) => open_data(folder).await?,
+        Some(directory) => open_data(directory).await?,
     };
     let realms = realms(arguments.access_ttl);
     let authority = Authority::open(Options {
         clock: launch::clock(store.as_ref(), &realms),
         store,
         policy,
-        policy_folder: arguments.policy.clone(),
+        policy_directory: arguments.policy.clone(),
         realms,
         server_keys: ServerKeys::new(server_key, Vec::new()),
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
@@ -113,10 +113,10 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     authority.await.map_err(Failure::cannot_run)
 }
 
-async fn open_data(folder: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
-    let data = folder.join("store");
-    let key = launch::server_key_beside(&data, &folder.join("server.key")).map_err(Failure::cannot_run)?;
-    let store = launch::open_data(&data, &folder.join("server.key"))
+async fn open_data(directory: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
+    let data = directory.join("store");
+    let key = launch::server_key_beside(&data, &directory.join("server.key")).map_err(Failure::cannot_run)?;
+    let store = launch::open_data(&data, &directory.join("server.key"))
         .await
         .map_err(Failure::cannot_run)?;
     Ok((store, key))
@@ -150,7 +150,7 @@ async fn api_keys(
     authority: &Authority,
     data_dir: Option<&Path>,
 ) -> Result<(ShownKeys, Vec<String>), Failure> {
-    let path = data_dir.map(|folder| folder.join("dev-api-keys.json"));
+    let path = data_dir.map(|directory| directory.join("dev-api-keys.json"));
     let mut shown = path
         .as_deref()
         .map(read_shown_keys)
@@ -265,7 +265,7 @@ fn banner(
 ) -> String {
     let tessera = program();
     let state = match &arguments.data_dir {
-        Some(folder) => format!("kept in {}", folder.display()),
+        Some(directory) => format!("kept in {}", directory.display()),
         None => "in memory: gone when this stops (--data-dir DIR keeps it)".to_owned(),
     };
     let policy = arguments
@@ -273,7 +273,7 @@ fn banner(
         .as_ref()
         .map_or("the example policy".to_owned(), |p| p.display().to_string());
     let reload = match arguments.policy {
-        Some(_) => "           a change in this folder is put in force by itself\n",
+        Some(_) => "           a change in this directory is put in force by itself\n",
         None => "",
     };
     let mut text = format!(
@@ -308,7 +308,7 @@ fn banner(
             "session list --subject user:ann".to_owned(),
             "watch --from snapshot".to_owned(),
         ],
-        Some(folder) => commands_of(&authority.policy(), realm, folder),
+        Some(directory) => commands_of(&authority.policy(), realm, directory),
     };
     for command in commands {
         text += &format!("  {tessera} {command}\n");
@@ -317,7 +317,7 @@ fn banner(
 }
 
 /// Commands that work with a policy that we know nothing about.
-fn commands_of(policy: &Policy, realm: &RealmName, folder: &Path) -> Vec<String> {
+fn commands_of(policy: &Policy, realm: &RealmName, directory: &Path) -> Vec<String> {
     let Ok(client) = ClientName::parse(CLIENT) else {
         return Vec::new();
     };
@@ -335,7 +335,7 @@ fn commands_of(policy: &Policy, realm: &RealmName, folder: &Path) -> Vec<String>
     if policy.permits(realm, &client, &Permission::ReadPolicies) {
         commands.push("policy status".to_owned());
     }
-    commands.push(format!("policy check {}", quoted(&folder.to_string_lossy())));
+    commands.push(format!("policy check {}", quoted(&directory.to_string_lossy())));
     commands
 }
 
@@ -352,7 +352,7 @@ fn quoted(word: &str) -> String {
 fn program() -> String {
     let path = env::current_exe().unwrap_or_else(|_| PathBuf::from("tessera"));
     let on_path = env::var_os("PATH")
-        .is_some_and(|paths| env::split_paths(&paths).any(|folder| folder.join("tessera") == path));
+        .is_some_and(|paths| env::split_paths(&paths).any(|directory| directory.join("tessera") == path));
     if on_path {
         return "tessera".to_owned();
     }

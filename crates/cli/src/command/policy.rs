@@ -33,11 +33,11 @@ pub(crate) async fn run(
     };
     let output = &output;
     match arguments.command {
-        PolicyCommand::Check(folder) => check::run(&folder.into_path(), output),
+        PolicyCommand::Check(directory) => check::run(&directory.into_path(), output),
         PolicyCommand::Test {
-            folder,
+            directory,
             deny_uncovered,
-        } => test::run(&folder.into_path(), deny_uncovered, output),
+        } => test::run(&directory.into_path(), deny_uncovered, output),
         PolicyCommand::Explain {
             decision: Some(id), ..
         } => explain::decision(id, connection, output).await,
@@ -60,11 +60,11 @@ pub(crate) async fn run(
             let compared = diff::run(&arguments, connection, output).await;
             compared.map_err(|failure| failure.with_code(1))
         }
-        PolicyCommand::Fmt { folder, check } => fmt::run(&folder.into_path(), check, output),
+        PolicyCommand::Fmt { directory, check } => fmt::run(&directory.into_path(), check, output),
         PolicyCommand::Status => status::run(connection, output).await,
         PolicyCommand::Reload => apply::reload(connection, output).await,
-        PolicyCommand::Plan { folder, policy } => {
-            plan::run(policy.or(folder).as_deref(), connection, output).await
+        PolicyCommand::Plan { directory, policy } => {
+            plan::run(policy.or(directory).as_deref(), connection, output).await
         }
         PolicyCommand::Apply { plan, max_sessions } => {
             apply::run(plan, max_sessions, connection, output).await
@@ -72,9 +72,9 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads a folder. The files are kept where they are no policy, to show what is wrong in them.
-fn load(folder: &Path) -> Result<Result<Policy, Refused>, Failure> {
-    let sources = match read(folder)? {
+/// Reads a directory. The files are kept where they are no policy, to show what is wrong in them.
+fn load(directory: &Path) -> Result<Result<Policy, Refused>, Failure> {
+    let sources = match read(directory)? {
         Ok(sources) => sources,
         Err(refused) => return Ok(Err(refused)),
     };
@@ -84,24 +84,27 @@ fn load(folder: &Path) -> Result<Result<Policy, Refused>, Failure> {
     }))
 }
 
-/// Reads the files of a folder, without a look into them.
-fn read(folder: &Path) -> Result<Result<Sources, Refused>, Failure> {
-    if !folder.is_dir() {
+/// Reads the files of a directory, without a look into them.
+fn read(directory: &Path) -> Result<Result<Sources, Refused>, Failure> {
+    if !directory.is_dir() {
         return Err(Failure::cannot_run(format!(
-            "there is no folder `{}`; name the folder of the policy",
-            shown(folder)
+            "there is no directory `{}`; name the directory of the policy",
+            shown(directory)
         )));
     }
-    Ok(Sources::read(folder).map_err(|error| Refused { sources: None, error }))
+    Ok(Sources::read(directory).map_err(|error| Refused { sources: None, error }))
 }
 
-/// The policy of a folder; a failure where it has mistakes.
-pub(crate) fn load_right(folder: &Path) -> Result<Policy, Failure> {
-    load(folder)?.map_err(|refused| is_refused(folder, refused))
+/// The policy of a directory; a failure where it has mistakes.
+pub(crate) fn load_right(directory: &Path) -> Result<Policy, Failure> {
+    load(directory)?.map_err(|refused| is_refused(directory, refused))
 }
 
-fn is_refused(folder: &Path, refused: Refused) -> Failure {
-    Failure::policy(format!("the policy in `{}` is refused", shown(folder)), refused)
+fn is_refused(directory: &Path, refused: Refused) -> Failure {
+    Failure::policy(
+        format!("the policy in `{}` is refused", shown(directory)),
+        refused,
+    )
 }
 
 /// A path as it was typed.

@@ -73,8 +73,8 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
     let RevokeTarget {
         subject,
         client,
-        binding,
-        family,
+        label,
+        session,
         api_key_id,
         key,
         whole_realm,
@@ -82,8 +82,8 @@ fn wire(target: RevokeTarget) -> Result<Target, Failure> {
     let named = [
         subject.map(Target::Subject),
         client.map(Target::Client),
-        binding.map(Target::Binding),
-        family.map(Target::FamilyId),
+        label.map(Target::Label),
+        session.map(Target::SessionId),
         api_key_id.map(Target::ApiKeyId),
         key.map(Target::KeyId),
         whole_realm.then_some(Target::WholeRealm(true)),

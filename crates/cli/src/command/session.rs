@@ -17,8 +17,8 @@ use crate::{
 pub(crate) async fn run(command: Session, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         Session::List(arguments) => list(arguments, connection, output).await,
-        Session::Show { family } => {
-            let request = GetSessionRequest { family_id: family };
+        Session::Show { session } => {
+            let request = GetSessionRequest { session_id: session };
             let response = connection
                 .sessions()
                 .await?
@@ -30,9 +30,9 @@ pub(crate) async fn run(command: Session, connection: &Connection, output: &Outp
             };
             output.print(&json::session(&session), || details(&session))
         }
-        Session::Revoke { family, reason } => {
+        Session::Revoke { session, reason } => {
             let request = RevokeSessionRequest {
-                family_id: family,
+                session_id: session,
                 reason,
             };
             let response = connection
@@ -55,10 +55,10 @@ pub(crate) async fn run(command: Session, connection: &Connection, output: &Outp
 }
 
 async fn list(arguments: ListSessions, connection: &Connection, output: &Output) -> Result<(), Failure> {
-    let by = match (arguments.subject, arguments.client, arguments.binding) {
+    let by = match (arguments.subject, arguments.client, arguments.label) {
         (Some(subject), _, _) => By::Subject(subject),
         (_, Some(client), _) => By::Client(client),
-        (_, _, Some(binding)) => By::Binding(binding),
+        (_, _, Some(label)) => By::Label(label),
         (None, None, None) => By::WholeRealm(true),
     };
     if arguments.count {
@@ -120,7 +120,7 @@ async fn each_page(
 
 fn row(session: &v1::Session) -> [String; 7] {
     [
-        session.family_id.clone(),
+        session.session_id.clone(),
         state(session),
         session.subject.clone(),
         session.client.clone(),
@@ -145,7 +145,7 @@ fn ends(session: &v1::Session) -> String {
 
 fn details(session: &v1::Session) -> String {
     table(&[
-        ("session", session.family_id.clone()),
+        ("session", session.session_id.clone()),
         ("state", state(session)),
         ("revoked", session.revoke_reason.clone()),
         ("subject", session.subject.clone()),
@@ -154,7 +154,7 @@ fn details(session: &v1::Session) -> String {
         ("roles", session.roles.join(" ")),
         ("scopes", scopes_left(session)),
         ("lost", session.lost_scopes.join(" ")),
-        ("bindings", session.bindings.join(" ")),
+        ("labels", session.labels.join(" ")),
         ("generation", session.generation.to_string()),
         (
             "began",

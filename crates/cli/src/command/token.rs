@@ -81,14 +81,14 @@ async fn issue(arguments: Issue, connection: &Connection, output: &Output) -> Re
         audience: arguments.audience.unwrap_or_default(),
         access_ttl: arguments.access_ttl.map(duration),
         session_ttl: arguments.session_ttl.map(duration),
-        bindings: arguments.bindings,
+        labels: arguments.labels,
         require_all: arguments.require_all,
         without_refresh: arguments.without_refresh,
     };
     let response = connection.tokens().await?.issue(request).await?.into_inner();
     output.print(&json::issue_response(&response), || {
         let mut rows = token_rows(response.tokens.as_ref());
-        rows.push(("session", response.family_id.clone()));
+        rows.push(("session", response.session_id.clone()));
         rows.extend(
             response
                 .denied
@@ -107,7 +107,7 @@ async fn print_refreshed(
     let response = connection.tokens().await?.refresh(request).await?.into_inner();
     output.print(&json::refresh_response(&response), || {
         let mut rows = token_rows(response.tokens.as_ref());
-        rows.push(("session", response.family_id.clone()));
+        rows.push(("session", response.session_id.clone()));
         let again = if response.replayed {
             " (the answer to the last refresh, again)"
         } else {
@@ -149,9 +149,9 @@ fn introspection(response: &IntrospectResponse) -> String {
         ("issuer", response.iss.clone()),
         ("issued at", time(response.iat)),
         ("expires at", time(response.exp)),
-        ("session", response.family_id.clone()),
+        ("session", response.session_id.clone()),
         ("generation", response.generation.to_string()),
-        ("bindings", response.bindings.join(" ")),
+        ("labels", response.labels.join(" ")),
     ])
 }
 
@@ -199,7 +199,7 @@ async fn inspect(
             ("client", claims.client.to_string()),
             ("issued at", claims.issued_at.to_rfc3339()),
             ("expires at", claims.expires_at.to_rfc3339()),
-            ("session", claims.family.to_string()),
+            ("session", claims.session.to_string()),
             ("generation", claims.generation.to_string()),
             ("", said),
         ])

@@ -55,9 +55,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A running authority with the policy `policies/` in a folder of its own; killed when it is dropped.
+/// A running authority with the policy `policies/` in a directory of its own; killed when it is dropped.
 pub(crate) struct Authority {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     child: Child,
     address: String,
     key: String,
@@ -70,13 +70,13 @@ impl Drop for Authority {
     }
 }
 
-/// A folder with `policies/` and `next/`, both with rules for the client of these tests.
+/// A directory with `policies/` and `next/`, both with rules for the client of these tests.
 pub(crate) fn policies() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for policy in ["policies", "next"] {
         let (from, to) = (
             here().join("tests/policies").join(policy),
-            folder.path().join(policy),
+            directory.path().join(policy),
         );
         fs::create_dir_all(to.join("tests")).unwrap();
         for file in ["model.conf", "catalogue.toml", "policy.csv", "tests/reports.toml"] {
@@ -84,17 +84,17 @@ pub(crate) fn policies() -> tempfile::TempDir {
         }
         fs::write(to.join("admin.csv"), ADMIN).unwrap();
     }
-    folder
+    directory
 }
 
 impl Authority {
-    /// `tessera dev`, which puts a change of the folder in force by itself.
+    /// `tessera dev`, which puts a change of the directory in force by itself.
     pub(crate) fn dev() -> Self {
-        let folder = policies();
-        let ready = folder.path().join("ready.json");
+        let directory = policies();
+        let ready = directory.path().join("ready.json");
         let mut command = tessera();
         command
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .args(["dev", "--policy", "policies", "--print-json"]);
         command.args([
             "--listen",
@@ -117,7 +117,7 @@ impl Authority {
         let written: Value = serde_json::from_slice(&fs::read(ready).unwrap()).unwrap();
         assert_eq!(printed, written);
         Self {
-            folder,
+            directory,
             child,
             address: printed["grpc"].as_str().unwrap().to_owned(),
             key: printed["realms"]["production"]["api_key"]
@@ -127,13 +127,13 @@ impl Authority {
         }
     }
 
-    /// `tessera serve` with `[policy] watch = false`: a change waits in the folder.
+    /// `tessera serve` with `[policy] watch = false`: a change waits in the directory.
     pub(crate) fn serve() -> Self {
         Self::serve_in(policies(), "http", "")
     }
 
-    /// The same in a folder, with more settings; `scheme` is how it is reached.
-    pub(crate) fn serve_in(folder: tempfile::TempDir, scheme: &str, settings: &str) -> Self {
+    /// The same in a directory, with more settings; `scheme` is how it is reached.
+    pub(crate) fn serve_in(directory: tempfile::TempDir, scheme: &str, settings: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -146,7 +146,7 @@ impl Authority {
             .replace("watch = true", "watch = false")
             + settings;
         assert!(config.contains("watch = false"));
-        let path = folder.path().join("tessera.toml");
+        let path = directory.path().join("tessera.toml");
         fs::write(&path, config).unwrap();
         let mut first_key = tessera();
         first_key.args([
@@ -175,7 +175,7 @@ impl Authority {
         // What it logs goes nowhere, but must not fill the pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self {
-            folder,
+            directory,
             child,
             address: format!("{scheme}://localhost:{port}"),
             key: text(&made.stdout).trim().to_owned(),
@@ -188,13 +188,13 @@ impl Authority {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tessera();
         command
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("TESSERA_ADDR", &self.address)
             .env("TESSERA_API_KEY", &self.key)
             .args(arguments);
@@ -231,7 +231,7 @@ impl Authority {
         self.json(0, &[&issue[..], &scope[..]].concat())
     }
 
-    /// Takes what readers may do away from the folder's rules.
+    /// Takes what readers may do away from the directory's rules.
     pub(crate) fn take_reports_away(&self) {
         let rules = self.path("policies/policy.csv");
         let text = fs::read_to_string(&rules).unwrap();
@@ -241,7 +241,7 @@ impl Authority {
         fs::remove_file(self.path("policies/tests/reports.toml")).unwrap();
     }
 
-    /// Puts a mistake into the folder's rules.
+    /// Puts a mistake into the directory's rules.
     pub(crate) fn spoil(&self) {
         fs::write(
             self.path("policies/more.csv"),

@@ -157,11 +157,11 @@ impl Shared {
     ) -> Decision {
         let keys = self.keys.load();
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let judged = keys
+        let checked = keys
             .signed(token, hash)
             .map_err(|()| self.why_not_signed(token, &keys.keyring))
-            .and_then(|signed| self.judge(&signed, required));
-        match judged {
+            .and_then(|signed| self.admit(&signed, required));
+        match checked {
             Ok((claims, known)) if claims.rev > known.through && !ahead.allows(&known) => {
                 self.ahead.notify_one();
                 let behind = known.fresh_as_of.map(|fresh| fresh.elapsed());
@@ -204,7 +204,7 @@ impl Shared {
     }
 
     /// What a signed token may be used for, with how fresh that is: both from under one lock.
-    fn judge(
+    fn admit(
         &self,
         signed: &Signed,
         required: Option<&Scope>,
@@ -340,7 +340,7 @@ impl Revoked {
 #[cfg(test)]
 mod tests {
     use tessera_core::{
-        Audience, ClientName, FamilyId, PolicyRevision, RealmKind, RealmName, Seconds, Subject, TokenId,
+        Audience, ClientName, PolicyRevision, RealmKind, RealmName, Seconds, SessionId, Subject, TokenId,
     };
     use tessera_token::{ApiKeySecret, ServerKey, ServerKeys, SigningKeyPair, VerifyingKey};
 
@@ -395,11 +395,11 @@ mod tests {
                 roles: Vec::new(),
                 realm: realm.clone(),
                 client: ClientName::parse("client:cms").unwrap(),
-                family: FamilyId::from_bytes([1; 16]),
+                session: SessionId::from_bytes([1; 16]),
                 generation: 1,
                 rev: Sequence(rev),
                 policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
-                bindings: Vec::new(),
+                labels: Vec::new(),
             };
             access::sign(&claims, &pair).unwrap()
         });

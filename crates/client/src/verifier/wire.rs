@@ -1,8 +1,8 @@
 //! From the wire's events and keys to the domain. What is not understood is never passed over.
 
 use tessera_core::{
-    Audience, Binding, ClientName, Event, EventBody, FamilyId, KeyId, PolicyRevision, RealmName,
-    RevokeReason, Scope, Seconds, Sequence, Subject, Timestamp, TokenId,
+    Audience, ClientName, Event, EventBody, KeyId, Label, PolicyRevision, RealmName, RevokeReason, Scope,
+    Seconds, Sequence, SessionId, Subject, Timestamp, TokenId,
 };
 use tessera_proto::v1::{self, EventKind, KeyStatus, revocation_event::Target};
 use tessera_token::{Keyring, VerifyingKey};
@@ -35,7 +35,7 @@ pub(super) fn understand(
         | EventKind::ScopesNarrowed
         | EventKind::SubjectRevoked
         | EventKind::ClientRevoked
-        | EventKind::BindingRevoked
+        | EventKind::LabelRevoked
         | EventKind::RealmRevoked
         | EventKind::PolicyApplied
         | EventKind::ApiKeyRevoked => false,
@@ -80,14 +80,14 @@ fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Opt
             client: unnamed()?,
             audience: audience(),
         },
-        (EventKind::SessionRevoked, Target::FamilyId(id)) => EventBody::SessionRevoked {
-            family: FamilyId::parse(id).ok()?,
+        (EventKind::SessionRevoked, Target::SessionId(id)) => EventBody::SessionRevoked {
+            session: SessionId::parse(id).ok()?,
             client: unnamed()?,
             audience: audience(),
             reason: RevokeReason::Requested,
         },
-        (EventKind::ScopesNarrowed, Target::FamilyId(id)) => EventBody::ScopesNarrowed {
-            family: FamilyId::parse(id).ok()?,
+        (EventKind::ScopesNarrowed, Target::SessionId(id)) => EventBody::ScopesNarrowed {
+            session: SessionId::parse(id).ok()?,
             client: unnamed()?,
             audience: audience(),
             lost: wire
@@ -104,8 +104,8 @@ fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Opt
         (EventKind::ClientRevoked, Target::Client(client)) => EventBody::ClientRevoked {
             client: ClientName::parse(client).ok()?,
         },
-        (EventKind::BindingRevoked, Target::Binding(binding)) => EventBody::BindingRevoked {
-            binding: Binding::parse(binding).ok()?,
+        (EventKind::LabelRevoked, Target::Label(label)) => EventBody::LabelRevoked {
+            label: Label::parse(label).ok()?,
         },
         (EventKind::RealmRevoked, Target::WholeRealm(true)) => EventBody::RealmRevoked,
         (EventKind::KeyRevoked, Target::KeyId(key)) => EventBody::KeyRevoked {
@@ -158,7 +158,7 @@ mod tests {
             relevant_until: Some(prost_types::Timestamp::default()),
             realm: "production".to_owned(),
             reason: "a reason of a newer server".to_owned(),
-            target: Some(Target::FamilyId(
+            target: Some(Target::SessionId(
                 "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".to_owned(),
             )),
             ..v1::RevocationEvent::default()
@@ -181,7 +181,7 @@ mod tests {
         assert!(spoil(|event| event.target = None));
         assert!(spoil(|event| event.target = Some(Target::WholeRealm(true))));
         assert!(spoil(
-            |event| event.target = Some(Target::FamilyId("x".to_owned()))
+            |event| event.target = Some(Target::SessionId("x".to_owned()))
         ));
         assert!(spoil(|event| event.relevant_until = None));
         assert!(spoil(|event| event.realm = "sandbox".to_owned()));
@@ -199,10 +199,10 @@ mod tests {
                     EventKind::TokenRevoked => Target::Jti("0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".to_owned()),
                     EventKind::SubjectRevoked => Target::Subject("user:ann".to_owned()),
                     EventKind::ClientRevoked => Target::Client("client:app".to_owned()),
-                    EventKind::BindingRevoked => Target::Binding("stream:1".to_owned()),
+                    EventKind::LabelRevoked => Target::Label("stream:1".to_owned()),
                     EventKind::RealmRevoked => Target::WholeRealm(true),
                     EventKind::KeyRevoked => Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
-                    _ => Target::FamilyId("0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".to_owned()),
+                    _ => Target::SessionId("0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".to_owned()),
                 }),
                 ..session_revoked()
             };

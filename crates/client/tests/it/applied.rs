@@ -17,7 +17,7 @@ async fn what_was_revoked_is_refused_once_it_is_applied() {
     let verifier = world.verifier().await;
     for _ in 0..50 {
         let issued = world.issue(viewer("user:ann")).await;
-        let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+        let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
         soon("applied", verifier.applied(&revoked.cursor)).await.unwrap();
         assert!(is_revoked(&verifier, access(&issued)));
     }
@@ -32,7 +32,7 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     let options = world.options(Duration::from_secs(10), proxy.address()).await;
     let verifier = Verifier::start(options).unwrap();
     let issued = world.issue(viewer("user:ann")).await;
-    let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
     let applied = async || verifier.applied(&revoked.cursor).await;
     let early = tokio::time::timeout(Duration::from_millis(50), applied()).await;
     assert!(early.is_err(), "{early:?}");
@@ -44,7 +44,7 @@ async fn it_waits_for_as_long_as_nothing_comes() {
     let issued = world.issue(viewer("user:ann")).await;
     assert!(verifier.verify(access(&issued), None).claims().is_some());
     proxy.stall();
-    let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
     let early = tokio::time::timeout(Duration::from_millis(50), verifier.applied(&revoked.cursor)).await;
     assert!(early.is_err(), "{early:?}");
     proxy.resume();
@@ -78,7 +78,7 @@ async fn what_does_not_concern_it_is_applied_too() {
         ..viewer("user:ann")
     };
     let issued = world.issue(player).await;
-    let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
     soon("applied", verifier.applied(&revoked.cursor)).await.unwrap();
     assert_eq!(verifier.status().entries, 0);
 }

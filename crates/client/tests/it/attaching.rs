@@ -262,7 +262,7 @@ async fn a_token_that_was_given_up_is_not_served_again() {
     source.invalidate(&old);
     let error = soon("an error", source.token()).await.unwrap_err();
     assert!(matches!(error, TokenError::Passing(_)), "{error}");
-    gate.mend();
+    gate.repair();
     let new = soon("it passes", async {
         loop {
             match source.token().await {

@@ -59,14 +59,14 @@ const STALE: Refusal = Refusal {
     http: (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
 };
 
-/// One shop with a door for gRPC and one for HTTP.
-struct Doors {
+/// One shop with a endpoint for gRPC and one for HTTP.
+struct Endpoints {
     shop: Shop,
     channel: Channel,
     router: Router,
 }
 
-impl Doors {
+impl Endpoints {
     async fn open(verifier: &Verifier) -> Self {
         let shop = Shop::default();
         let outer = verifier.require(Requirement::open());
@@ -77,8 +77,8 @@ impl Doors {
         }
     }
 
-    /// Both doors let these credentials in, as `subject`.
-    async fn let_in(&self, what: &str, credentials: &[&[u8]], subject: &str) {
+    /// Both endpoints let these credentials in, as `subject`.
+    async fn admit(&self, what: &str, credentials: &[&[u8]], subject: &str) {
         let called = list(&self.channel, credentials).await;
         assert_eq!(
             called.unwrap_or_else(|status| panic!("{what}: {status}")),
@@ -88,7 +88,7 @@ impl Doors {
         assert_eq!((status, body.as_str()), (StatusCode::OK, subject), "{what}");
     }
 
-    /// Both doors refuse these credentials, exactly so, and the shop hears nothing of it.
+    /// Both endpoints refuse these credentials, exactly so, and the shop hears nothing of it.
     async fn refuse(&self, what: &str, credentials: &[&[u8]], refusal: &Refusal) {
         let before = self.shop.calls();
         let status = list(&self.channel, credentials).await.expect_err(what);
@@ -163,34 +163,40 @@ fn player() -> IssueRequest {
 async fn every_credential_has_its_answer() {
     let world = World::start().await;
     let verifier = world.kit.verifier("api").await;
-    let doors = Doors::open(&verifier).await;
+    let endpoints = Endpoints::open(&verifier).await;
     let issued = world.issue(viewer("user:ann")).await;
     let token = access(&issued);
-    doors.let_in("a good token", &[&bearer(token)], "user:ann").await;
+    endpoints
+        .admit("a good token", &[&bearer(token)], "user:ann")
+        .await;
     for scheme in ["bearer", "BEARER", "Bearer  "] {
         let credential = format!("{scheme} {token}").into_bytes();
-        doors.let_in(scheme, &[&credential], "user:ann").await;
+        endpoints.admit(scheme, &[&credential], "user:ann").await;
     }
-    doors.refuse("none", &[], &NO_TOKEN).await;
-    doors
+    endpoints.refuse("none", &[], &NO_TOKEN).await;
+    endpoints
         .refuse("another scheme", &[b"Basic dXNlcjpwYXNz"], &NO_TOKEN)
         .await;
-    doors.refuse("a bare token", &[token.as_bytes()], &NO_TOKEN).await;
-    doors
+    endpoints
+        .refuse("a bare token", &[token.as_bytes()], &NO_TOKEN)
+        .await;
+    endpoints
         .refuse("twice", &[&bearer(token), &bearer(token)], &NOT_GOOD)
         .await;
-    doors
+    endpoints
         .refuse("two schemes", &[&bearer(token), b"Basic dXNlcjpwYXNz"], &NOT_GOOD)
         .await;
-    doors.refuse("no token", &[b"Bearer"], &NOT_GOOD).await;
-    doors.refuse("an empty token", &[b"Bearer "], &NOT_GOOD).await;
-    doors.refuse("garbage", &[b"Bearer garbage"], &NOT_GOOD).await;
-    doors.refuse("no text", &[b"Bearer \xff\xfe"], &NOT_GOOD).await;
-    doors
+    endpoints.refuse("no token", &[b"Bearer"], &NOT_GOOD).await;
+    endpoints.refuse("an empty token", &[b"Bearer "], &NOT_GOOD).await;
+    endpoints.refuse("garbage", &[b"Bearer garbage"], &NOT_GOOD).await;
+    endpoints
+        .refuse("no text", &[b"Bearer \xff\xfe"], &NOT_GOOD)
+        .await;
+    endpoints
         .refuse("two in one", &[&bearer(&format!("{token}, {token}"))], &NOT_GOOD)
         .await;
     let elsewhere = access(&world.issue(player()).await).to_owned();
-    doors
+    endpoints
         .refuse("another audience", &[&bearer(&elsewhere)], &NOT_GOOD)
         .await;
     let request = IssueRequest {
@@ -198,18 +204,18 @@ async fn every_credential_has_its_answer() {
         ..viewer("user:ann")
     };
     let play = access(&world.issue(request).await).to_owned();
-    doors
+    endpoints
         .refuse("without the scope", &[&bearer(&play)], &NO_SCOPE)
         .await;
     world.clock.advance(Duration::from_secs(3600 + 31));
-    doors.refuse("expired", &[&bearer(token)], &NOT_GOOD).await;
+    endpoints.refuse("expired", &[&bearer(token)], &NOT_GOOD).await;
 }
 
 #[tokio::test]
 async fn a_revocation_stops_a_call_that_worked_a_moment_before() {
     let world = World::start().await;
     let verifier = world.kit.verifier("api").await;
-    let doors = Doors::open(&verifier).await;
+    let endpoints = Endpoints::open(&verifier).await;
     let ann = world.issue(viewer("user:ann")).await;
     let bob = IssueRequest {
         scopes: vec!["videos:read".to_owned(), "videos/v1:play".to_owned()],
@@ -217,10 +223,10 @@ async fn a_revocation_stops_a_call_that_worked_a_moment_before() {
     };
     let bob = world.issue(bob).await;
     let (ann, bob) = (bearer(access(&ann)), bearer(access(&bob)));
-    doors.let_in("before", &[&ann], "user:ann").await;
+    endpoints.admit("before", &[&ann], "user:ann").await;
     world.kit.revoke_subject("user:ann").await;
-    doors.refuse("after", &[&ann], &NOT_GOOD).await;
-    doors.let_in("somebody else", &[&bob], "user:bob").await;
+    endpoints.refuse("after", &[&ann], &NOT_GOOD).await;
+    endpoints.admit("somebody else", &[&bob], "user:bob").await;
     world.take_rules("p, role:viewer, *, videos, read").await;
     until("taken", || {
         verifier
@@ -229,7 +235,9 @@ async fn a_revocation_stops_a_call_that_worked_a_moment_before() {
             .is_none()
     })
     .await;
-    doors.refuse("policy took the scope", &[&bob], &NO_SCOPE).await;
+    endpoints
+        .refuse("policy took the scope", &[&bob], &NO_SCOPE)
+        .await;
 }
 
 fn token_of(credential: &[u8]) -> &str {
@@ -246,13 +254,13 @@ async fn stale_is_no_fault_of_the_token() {
         .await;
     let verifier = Verifier::start(options).unwrap();
     soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
-    let doors = Doors::open(&verifier).await;
+    let endpoints = Endpoints::open(&verifier).await;
     let token = access(&world.issue(viewer("user:ann")).await).to_owned();
-    doors.let_in("fresh", &[&bearer(&token)], "user:ann").await;
+    endpoints.admit("fresh", &[&bearer(&token)], "user:ann").await;
     world.kit.stall();
     until("stale", || verifier.verify(&token, None).claims().is_none()).await;
-    doors.refuse("stale", &[&bearer(&token)], &STALE).await;
-    doors
+    endpoints.refuse("stale", &[&bearer(&token)], &STALE).await;
+    endpoints
         .refuse("stale and not good", &[b"Bearer garbage"], &NOT_GOOD)
         .await;
 
@@ -269,7 +277,9 @@ async fn stale_is_no_fault_of_the_token() {
     );
     world.kit.resume();
     until("fresh again", || verifier.verify(&token, None).claims().is_some()).await;
-    doors.let_in("fresh again", &[&bearer(&token)], "user:ann").await;
+    endpoints
+        .admit("fresh again", &[&bearer(&token)], "user:ann")
+        .await;
 }
 
 #[tokio::test]
@@ -288,7 +298,7 @@ async fn a_route_may_ask_the_authority_while_stale() {
         get(&closed, "/", &[&credential]).await.0,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    world.revoke(Target::SessionId(issued.session_id.clone())).await;
     assert_eq!(
         get(&asking, "/", &[&credential]).await.0,
         StatusCode::UNAUTHORIZED
@@ -299,7 +309,7 @@ async fn a_route_may_ask_the_authority_while_stale() {
 async fn what_is_not_listed_is_refused_to_all() {
     let world = World::start().await;
     let verifier = world.kit.verifier("api").await;
-    let doors = Doors::open(&verifier).await;
+    let endpoints = Endpoints::open(&verifier).await;
     let token = access(&world.issue(viewer("user:ann")).await).to_owned();
     let mut request = tonic::Request::new(AwaitPropagationRequest::default());
     let value = MetadataValue::try_from(bearer(&token).as_slice()).unwrap();
@@ -308,10 +318,10 @@ async fn what_is_not_listed_is_refused_to_all() {
         grpc: (Code::PermissionDenied, "CALL_NOT_ALLOWED"),
         http: (StatusCode::FORBIDDEN, None),
     };
-    let mut client = RevocationServiceClient::new(doors.channel.clone());
+    let mut client = RevocationServiceClient::new(endpoints.channel.clone());
     let status = client.await_propagation(request).await.unwrap_err();
     check_status("a method that is not listed", &status, &refusal);
-    assert_eq!(doors.shop.calls(), 0);
+    assert_eq!(endpoints.shop.calls(), 0);
     // Over HTTP, by the same table.
     let router = Shop::default().within(&verifier, listed());
     let (status, headers, _) = get(&router, "/", &[&bearer(&token)]).await;

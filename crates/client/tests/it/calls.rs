@@ -70,7 +70,7 @@ async fn a_call_ends_at_its_deadline() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!((5..200).contains(&gate.issues()), "{}", gate.issues());
     // Also where the deadline cuts off the retry after it.
-    gate.mend();
+    gate.repair();
     gate.hold(true);
     let before = gate.issues();
     gate.fail(&[Code::Unavailable]);
@@ -95,7 +95,7 @@ async fn a_lost_answer_to_issue_gives_the_same_session() {
     assert_eq!(gate.issues(), 2);
     let subject = tessera_client::v1::revoke_request::Target::Subject("user:ann".to_owned());
     let revoked = world.revoke(subject).await;
-    assert_eq!(revoked.matched, 1, "one session: {}", issued.family_id);
+    assert_eq!(revoked.matched, 1, "one session: {}", issued.session_id);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Gate {
     }
 
     /// Calls fail no more.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn repair(&self) {
         self.0.faults.lock().unwrap().clear();
     }
 

@@ -42,7 +42,7 @@ async fn round(aim: impl Fn(&tessera_client::v1::IssueResponse) -> Target) {
     verifiers.push(required(&world, "api-frozen", SHORT, proxy.address()).await);
     let issued = world
         .issue(tessera_client::v1::IssueRequest {
-            bindings: vec!["stream:1".to_owned()],
+            labels: vec!["stream:1".to_owned()],
             ..viewer("user:ann")
         })
         .await;
@@ -77,10 +77,10 @@ async fn round(aim: impl Fn(&tessera_client::v1::IssueResponse) -> Target) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_accepts_after_the_fence_whatever_was_revoked() {
     round(|issued| Target::Token(access(issued).to_owned())).await;
-    round(|issued| Target::FamilyId(issued.family_id.clone())).await;
+    round(|issued| Target::SessionId(issued.session_id.clone())).await;
     round(|_| Target::Subject("user:ann".to_owned())).await;
     round(|_| Target::Client("client:app".to_owned())).await;
-    round(|_| Target::Binding("stream:1".to_owned())).await;
+    round(|_| Target::Label("stream:1".to_owned())).await;
     round(|_| Target::WholeRealm(true)).await;
 }
 
@@ -96,7 +96,7 @@ async fn a_new_verifier_of_a_live_ones_name_does_not_speak_for_it() {
     let token = access(&issued);
     until("allowed", || allows(&old, token) && allows(&new, token)).await;
     proxy.stall();
-    let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
     soon("the new one knows", new.applied(&revoked.cursor))
         .await
         .unwrap();
@@ -117,7 +117,7 @@ async fn a_restart_does_not_open_the_fence() {
     until("allowed", || allows(&verifier, token)).await;
     proxy.stall();
     world.kit.restart().await;
-    let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
     let fence = soon("the fence", world.admin.await_propagation(&revoked.cursor));
     fence.await.unwrap();
     assert!(!allows(&verifier, token));

@@ -9,8 +9,8 @@ use ring::{
 };
 use tessera_client::{Decision, v1::IssueRequest};
 use tessera_core::{
-    Audience, ClientName, Event, EventBody, FamilyId, PolicyRevision, RealmName, Revocations, RevokeReason,
-    ScopeSet, Seconds, Sequence, Timestamp,
+    Audience, ClientName, Event, EventBody, PolicyRevision, RealmName, Revocations, RevokeReason, ScopeSet,
+    Seconds, Sequence, SessionId, Timestamp,
 };
 use tessera_token::{Keyring, VerifyingKey, access};
 
@@ -103,7 +103,7 @@ fn bare_ed25519(tokens: &[String]) -> u128 {
 
 fn session_revoked() -> EventBody {
     EventBody::SessionRevoked {
-        family: FamilyId::generate(now(), tessera_token::random().unwrap()),
+        session: SessionId::generate(now(), tessera_token::random().unwrap()),
         client: ClientName::parse("client:app").unwrap(),
         audience: Audience::parse("api").unwrap(),
         reason: RevokeReason::Requested,
@@ -112,7 +112,7 @@ fn session_revoked() -> EventBody {
 
 fn scopes_narrowed() -> EventBody {
     EventBody::ScopesNarrowed {
-        family: FamilyId::generate(now(), tessera_token::random().unwrap()),
+        session: SessionId::generate(now(), tessera_token::random().unwrap()),
         client: ClientName::parse("client:app").unwrap(),
         audience: Audience::parse("api").unwrap(),
         lost: ScopeSet::from_iter([scope("videos/v1:play"), scope("videos:write")]),

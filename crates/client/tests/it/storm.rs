@@ -137,8 +137,8 @@ impl Storm {
         // Where the log no longer reaches back to the verifier's cursor, it needs a snapshot.
         if self.dice.once_in(50) {
             let authority = self.world.kit.authority();
-            let swept = authority.sweep(self.world.clock.now(), Seconds::days(90));
-            swept.await.unwrap();
+            let purged = authority.purge(self.world.clock.now(), Seconds::days(90));
+            purged.await.unwrap();
             self.outcome.seen.snapshots_forced += 1;
         }
         let time = self.dice.millis(5, 50);
@@ -191,13 +191,13 @@ impl Storm {
         let ttl = if self.dice.once_in(4) { 300 } else { 20 * 3600 };
         // Nobody else's, so that what ends together with others is this token alone.
         let number = self.tokens.len();
-        let (subject, binding) = (format!("user:u{number}"), format!("stream:{number}"));
+        let (subject, label) = (format!("user:u{number}"), format!("stream:{number}"));
         let issued = self.world.issue(IssueRequest {
             access_ttl: Some(prost_types::Duration {
                 seconds: ttl,
                 nanos: 0,
             }),
-            bindings: vec![binding.clone()],
+            labels: vec![label.clone()],
             ..viewer(&subject)
         });
         let issued = issued.await;
@@ -211,9 +211,9 @@ impl Storm {
         if self.dice.once_in(2) {
             let target = match self.dice.roll(4) {
                 0 => Target::Token(token.text.clone()),
-                1 => Target::FamilyId(issued.family_id.clone()),
+                1 => Target::SessionId(issued.session_id.clone()),
                 2 => Target::Subject(subject),
-                _ => Target::Binding(binding),
+                _ => Target::Label(label),
             };
             self.world.revoke(target).await;
             token.revoked_at = Some(Instant::now());

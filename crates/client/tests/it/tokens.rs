@@ -124,7 +124,7 @@ async fn an_error_that_passes_leaves_the_old_token_in_use() {
         }
     });
     assert!(matches!(error.await, TokenError::Passing(_)));
-    gate.mend();
+    gate.repair();
     soon("it passes", async {
         while source.token().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -35,16 +35,16 @@ fn is_revoked(verifier: &Verifier, token: &str) -> bool {
 async fn each_kind_of_revocation_turns_allow_into_deny() {
     let world = World::start().await;
     let verifier = world.verifier().await;
-    let bound = || v1_with_binding("user:ann");
+    let bound = || v1_with_label("user:ann");
     let kid = world.kit.authority().published_keys(None)[0].clone();
     assert_eq!(kid.realm.as_str(), "production");
     type Aim = fn(&tessera_client::v1::IssueResponse) -> Target;
     let aims: [(&str, Aim); 6] = [
         ("token", |issued| Target::Token(access(issued).to_owned())),
-        ("family", |issued| Target::FamilyId(issued.family_id.clone())),
+        ("session", |issued| Target::SessionId(issued.session_id.clone())),
         ("subject", |_| Target::Subject("user:ann".to_owned())),
         ("client", |_| Target::Client("client:app".to_owned())),
-        ("binding", |_| Target::Binding("stream:1".to_owned())),
+        ("label", |_| Target::Label("stream:1".to_owned())),
         ("realm", |_| Target::WholeRealm(true)),
     ];
     for (what, aim) in aims {
@@ -78,9 +78,9 @@ async fn each_kind_of_revocation_turns_allow_into_deny() {
     );
 }
 
-fn v1_with_binding(subject: &str) -> tessera_client::v1::IssueRequest {
+fn v1_with_label(subject: &str) -> tessera_client::v1::IssueRequest {
     tessera_client::v1::IssueRequest {
-        bindings: vec!["stream:1".to_owned()],
+        labels: vec!["stream:1".to_owned()],
         ..viewer(subject)
     }
 }
@@ -210,13 +210,13 @@ async fn keys_without_a_fresh_snapshot_allow_nothing() {
         let address = watch_server(&world, script).await;
         let verifier = Verifier::start(world.options(Duration::from_millis(400), &address).await).unwrap();
         if script == Script::CheckpointsWithoutNonce {
-            let judges = || {
+            let accepts = || {
                 matches!(
                     verifier.verify(&player, None),
                     Decision::Deny(DenyReason::WrongAudience)
                 )
             };
-            until("keys", judges).await;
+            until("keys", accepts).await;
         }
         until("a problem", || verifier.status().problem.is_some()).await;
         let decision = verifier.verify(&token, None);
@@ -246,7 +246,7 @@ async fn a_stalled_connection_turns_allow_into_stale_and_back() {
     assert!(allows(&verifier, &token));
     proxy.stall();
     let stalled_at = std::time::Instant::now();
-    world.revoke(Target::FamilyId(doomed.family_id.clone())).await;
+    world.revoke(Target::SessionId(doomed.session_id.clone())).await;
     until("stale", || !allows(&verifier, &token)).await;
     // Its last ping was answered before the stall; the rest is this machine's scheduling.
     assert!(
@@ -315,7 +315,7 @@ async fn a_stale_route_may_ask_the_authority() {
     let asked = async |token: &str| keyless.verify_with(token, Some(&read), Mode::Introspect).await;
     assert_eq!(reason(asked(access(&player)).await), DenyReason::WrongAudience);
     assert!(asked(access(&issued)).await.claims().is_some());
-    world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+    world.revoke(Target::SessionId(issued.session_id.clone())).await;
     assert_eq!(reason(ask(access(&issued), &read).await), DenyReason::Inactive);
     assert_eq!(reason(asked(access(&issued)).await), DenyReason::Inactive);
 }
@@ -330,21 +330,21 @@ async fn an_unknown_key_makes_the_keys_be_read() {
     };
     let address = watch_server(&world, Script::CheckpointsWithoutNonce).await;
     let verifier = Verifier::start(world.options(Duration::from_secs(1), &address).await).unwrap();
-    let judges = |token: &str| {
+    let accepts = |token: &str| {
         matches!(
             verifier.verify(token, None),
             Decision::Deny(DenyReason::WrongAudience)
         )
     };
     let first = world.issue(player()).await;
-    until("keys", || judges(access(&first))).await;
+    until("keys", || accepts(access(&first))).await;
     let kid = world.kit.authority().published_keys(None)[0].id.to_string();
     world.revoke(Target::KeyId(kid)).await;
     let second = world.issue(player()).await;
-    assert!(!judges(access(&second)));
-    until("the new key", || judges(access(&second))).await;
+    assert!(!accepts(access(&second)));
+    until("the new key", || accepts(access(&second))).await;
     assert!(
-        !judges(access(&first)),
+        !accepts(access(&first)),
         "what the revoked key signed is not even looked at"
     );
 }
@@ -356,7 +356,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
     soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let one = world.issue(viewer("user:ann")).await;
-    world.revoke(Target::FamilyId(one.family_id.clone())).await;
+    world.revoke(Target::SessionId(one.session_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
     // Over by now, but for the leeway: a snapshot would leave it out, and who resumes has it still.
     let three = world.issue(viewer("user:ann")).await;
@@ -365,7 +365,7 @@ async fn a_verifier_resumes_and_starts_again_where_the_log_is_another() {
     world.clock.advance(Duration::from_secs(3605));
     let two = world.issue(viewer("user:ann")).await;
     proxy.cut();
-    world.revoke(Target::FamilyId(two.family_id.clone())).await;
+    world.revoke(Target::SessionId(two.session_id.clone())).await;
     until("resumed", || is_revoked(&verifier, access(&two))).await;
     assert_eq!(verifier.status().entries, 3);
     assert!(is_revoked(&verifier, access(&three)));
@@ -398,7 +398,7 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     let verifier = Verifier::start(world.options(Duration::from_secs(10), proxy.address()).await).unwrap();
     soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
     let one = world.issue(viewer("user:ann")).await;
-    world.revoke(Target::FamilyId(one.family_id.clone())).await;
+    world.revoke(Target::SessionId(one.session_id.clone())).await;
     until("revoked", || is_revoked(&verifier, access(&one))).await;
     proxy.stall();
     proxy.cut();
@@ -406,12 +406,12 @@ async fn a_cursor_that_expired_means_a_new_snapshot() {
     world.revoke(Target::Subject("user:bob".to_owned())).await;
     world.clock.advance(2 * DAY);
     let two = world.issue(viewer("user:ann")).await;
-    world.revoke(Target::FamilyId(two.family_id.clone())).await;
+    world.revoke(Target::SessionId(two.session_id.clone())).await;
     let horizon = world.clock.now();
     world
         .kit
         .authority()
-        .sweep(horizon, Seconds::days(90))
+        .purge(horizon, Seconds::days(90))
         .await
         .unwrap();
     assert_eq!(verifier.status().entries, 1, "the old set stays in force");
@@ -434,8 +434,8 @@ async fn a_snapshot_is_in_force_when_it_is_complete() {
         realm: "production".to_owned(),
         occurred_at: Some(prost_types::Timestamp::default()),
         relevant_until: Some(far_away),
-        target: Some(tessera_client::v1::revocation_event::Target::FamilyId(
-            issued.family_id.clone(),
+        target: Some(tessera_client::v1::revocation_event::Target::SessionId(
+            issued.session_id.clone(),
         )),
         ..Default::default()
     };
@@ -558,7 +558,7 @@ async fn the_fence_hears_a_required_verifier() {
     for _ in 0..20 {
         let issued = world.issue(viewer("user:ann")).await;
         assert!(allows(&verifier, access(&issued)));
-        let revoked = world.revoke(Target::FamilyId(issued.family_id.clone())).await;
+        let revoked = world.revoke(Target::SessionId(issued.session_id.clone())).await;
         let fence = soon("the fence", world.admin.await_propagation(&revoked.cursor))
             .await
             .unwrap();

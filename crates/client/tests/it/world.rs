@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) address: String,
     pub(crate) admin: Client,
     pub(crate) app: Client,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl World {
@@ -69,10 +69,10 @@ impl World {
 
     /// An authority with a clock and at an address that something else has, or had.
     pub(crate) async fn with(clock: TestClock, at: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        write_policy(folder.path(), RULES);
+        let directory = TempDir::new().unwrap();
+        write_policy(directory.path(), RULES);
         let builder = TestAuthority::builder()
-            .with_policy(folder.path(), "client:admin", &["role:viewer"])
+            .with_policy(directory.path(), "client:admin", &["role:viewer"])
             .clock(clock.clone())
             .listen(at);
         let kit = builder.start().await;
@@ -83,7 +83,7 @@ impl World {
             app: Client::new(&app).unwrap(),
             clock,
             address,
-            folder,
+            directory,
             kit,
         }
     }
@@ -133,17 +133,17 @@ impl World {
     pub(crate) async fn take_rules(&self, start: &str) {
         let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
         assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
-        write_policy(self.folder.path(), &(left.join("\n") + "\n"));
+        write_policy(self.directory.path(), &(left.join("\n") + "\n"));
         self.kit.reload_policy().await;
     }
 }
 
-fn write_policy(folder: &Path, rules: &str) {
+fn write_policy(directory: &Path, rules: &str) {
     let files = Policy::default_files();
     let model = files.iter().find(|(name, _)| *name == "model.conf").unwrap();
-    fs::write(folder.join("model.conf"), model.1).unwrap();
-    fs::write(folder.join("catalogue.toml"), CATALOGUE).unwrap();
-    fs::write(folder.join("policy.csv"), rules).unwrap();
+    fs::write(directory.join("model.conf"), model.1).unwrap();
+    fs::write(directory.join("catalogue.toml"), CATALOGUE).unwrap();
+    fs::write(directory.join("policy.csv"), rules).unwrap();
 }
 
 pub(crate) fn viewer(subject: &str) -> IssueRequest {

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::id_map::IdMap;
 use crate::{
     event::Sequence,
-    id::FamilyId,
+    id::SessionId,
     scope::{Scope, ScopeSet},
     time::Timestamp,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// By session.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Narrowings {
-    families: IdMap<Narrowed>,
+    sessions: IdMap<Narrowed>,
     losses: Losses,
 }
 
@@ -39,11 +39,11 @@ struct Losses {
 }
 
 impl Narrowings {
-    /// A family lost scopes. What it lost before stays lost, and is kept as long. An event that came before is
+    /// A session lost scopes. What it lost before stays lost, and is kept as long. An event that came before is
     /// passed over.
-    pub(super) fn add(&mut self, family: &FamilyId, lost: &ScopeSet, at: Sequence, until: Timestamp) {
-        let id = family.as_bytes();
-        let earlier = self.families.get(id);
+    pub(super) fn add(&mut self, session: &SessionId, lost: &ScopeSet, at: Sequence, until: Timestamp) {
+        let id = session.as_bytes();
+        let earlier = self.sessions.get(id);
         if earlier.is_some_and(|earlier| earlier.last > at.0) {
             return;
         }
@@ -58,14 +58,14 @@ impl Narrowings {
             last: at.0,
             losses: self.losses.keep(&taken),
         };
-        if let Some(earlier) = self.families.put(id, until, narrowed) {
+        if let Some(earlier) = self.sessions.put(id, until, narrowed) {
             self.losses.release(earlier.losses);
         }
     }
 
-    /// Whether a family lost `scope` after the place `rev`.
-    pub(super) fn took(&self, family: &FamilyId, scope: &Scope, rev: Sequence) -> bool {
-        let Some(narrowed) = self.families.get(family.as_bytes()) else {
+    /// Whether a session lost `scope` after the place `rev`.
+    pub(super) fn took(&self, session: &SessionId, scope: &Scope, rev: Sequence) -> bool {
+        let Some(narrowed) = self.sessions.get(session.as_bytes()) else {
             return false;
         };
         let taken = self.losses.get(narrowed.losses);
@@ -77,12 +77,12 @@ impl Narrowings {
     /// See [`IdMap::forget_expired`].
     pub(super) fn forget_expired(&mut self, now: Timestamp) {
         let losses = &mut self.losses;
-        self.families
+        self.sessions
             .forget_expired(now, |narrowed| losses.release(narrowed.losses));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.families.len()
+        self.sessions.len()
     }
 }
 

@@ -1,7 +1,7 @@
-//! Opens what is beneath a folder, whatever links are in it. A link may lead to anything that the process can
-//! read, such as the server key, so nothing outside the folder is ever opened.
+//! Opens what is beneath a directory, whatever links are in it. A link may lead to anything that the process can
+//! read, such as the server key, so nothing outside the directory is ever opened.
 //!
-//! Each step of a path is taken from the descriptor of the folder before, and no step follows a link by
+//! Each step of a path is taken from the descriptor of the directory before, and no step follows a link by
 //! itself: links are read, and walked as what they say. So what is replaced meanwhile changes where a walk
 //! ends, and never leads it outside.
 
@@ -21,7 +21,7 @@ use rustix::{
 /// How many links one path may lead over, as in Linux.
 const LINKS_MAX: usize = 40;
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// What was a file may be a pipe by the time that it is opened: opening never waits.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -32,7 +32,7 @@ const FILE: OFlags = OFlags::RDONLY
 /// Why a path was not opened.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// A link on the way leads out of the folder, or could: it is absolute.
+    /// A link on the way leads out of the directory, or could: it is absolute.
     Leaves,
     /// It is there, and of another kind.
     Kind(&'static str),
@@ -45,36 +45,36 @@ impl From<Errno> for Refused {
     }
 }
 
-/// A folder, by its descriptor.
-pub(super) struct Folder(OwnedFd);
+/// A directory, by its descriptor.
+pub(super) struct Directory(OwnedFd);
 
 /// Where a walk ended.
 enum Found {
-    Folder(OwnedFd),
+    Directory(OwnedFd),
     File(OwnedFd),
 }
 
-impl Folder {
-    /// Opens the folder itself, whose path may have links.
+impl Directory {
+    /// Opens the directory itself, whose path may have links.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(openat(CWD, path, FOLDER, Mode::empty())?))
+        Ok(Self(openat(CWD, path, DIRECTORY, Mode::empty())?))
     }
 
-    /// Opens a regular file beneath the folder.
+    /// Opens a regular file beneath the directory.
     pub(super) fn file(&self, path: &str) -> Result<File, Refused> {
         match self.walk(path)? {
             Found::File(file) => Ok(File::from(file)),
-            Found::Folder(_) => Err(Refused::Kind("it is not a regular file")),
+            Found::Directory(_) => Err(Refused::Kind("it is not a regular file")),
         }
     }
 
-    /// The names in a folder beneath it; `.` is the folder itself.
+    /// The names in a directory beneath it; `.` is the directory itself.
     pub(super) fn list(&self, path: &str) -> Result<Vec<String>, Refused> {
-        let Found::Folder(folder) = self.walk(path)? else {
-            return Err(Refused::Kind("it is not a folder"));
+        let Found::Directory(directory) = self.walk(path)? else {
+            return Err(Refused::Kind("it is not a directory"));
         };
         let mut names = Vec::new();
-        for entry in Dir::read_from(&folder)? {
+        for entry in Dir::read_from(&directory)? {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_string_lossy();
             if name != "." && name != ".." {
@@ -87,7 +87,7 @@ impl Folder {
     fn walk(&self, path: &str) -> Result<Found, Refused> {
         let mut walk = Walk {
             root: &self.0,
-            folders: Vec::new(),
+            directories: Vec::new(),
             steps: Vec::new(),
             links: 0,
         };
@@ -96,11 +96,11 @@ impl Folder {
     }
 }
 
-/// A walk from a folder.
+/// A walk from a directory.
 struct Walk<'a> {
     root: &'a OwnedFd,
-    /// The folders beneath the root down to where the walk is.
-    folders: Vec<OwnedFd>,
+    /// The directories beneath the root down to where the walk is.
+    directories: Vec<OwnedFd>,
     /// What is still to be walked, the next step last.
     steps: Vec<OsString>,
     links: usize,
@@ -110,10 +110,10 @@ impl Walk<'_> {
     fn run(mut self) -> Result<Found, Refused> {
         while let Some(step) = self.steps.pop() {
             if step == ".." {
-                self.folders.pop().ok_or(Refused::Leaves)?;
+                self.directories.pop().ok_or(Refused::Leaves)?;
                 continue;
             }
-            let here = self.folders.last().unwrap_or(self.root);
+            let here = self.directories.last().unwrap_or(self.root);
             let kind = FileType::from_raw_mode(statat(here, &step, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
             match kind {
                 FileType::Symlink => {
@@ -121,19 +121,19 @@ impl Walk<'_> {
                     self.follow(OsStr::from_bytes(target.to_bytes()))?;
                 }
                 FileType::Directory => {
-                    let folder = openat(here, &step, FOLDER.union(OFlags::NOFOLLOW), Mode::empty())?;
-                    self.folders.push(folder);
+                    let directory = openat(here, &step, DIRECTORY.union(OFlags::NOFOLLOW), Mode::empty())?;
+                    self.directories.push(directory);
                 }
                 FileType::RegularFile if self.steps.is_empty() => return open_file(here, &step),
                 FileType::RegularFile => return Err(Errno::NOTDIR.into()),
                 _ => return Err(Refused::Kind("it is not a regular file")),
             }
         }
-        let here = match self.folders.pop() {
-            Some(folder) => folder,
-            None => openat(self.root, ".", FOLDER, Mode::empty())?,
+        let here = match self.directories.pop() {
+            Some(directory) => directory,
+            None => openat(self.root, ".", DIRECTORY, Mode::empty())?,
         };
-        Ok(Found::Folder(here))
+        Ok(Found::Directory(here))
     }
 
     fn follow(&mut self, target: &OsStr) -> Result<(), Refused> {
@@ -159,8 +159,8 @@ impl Walk<'_> {
 }
 
 /// Opens what was a regular file a moment ago, and looks again at what was opened.
-fn open_file(folder: &OwnedFd, name: &OsStr) -> Result<Found, Refused> {
-    let file = openat(folder, name, FILE, Mode::empty())?;
+fn open_file(directory: &OwnedFd, name: &OsStr) -> Result<Found, Refused> {
+    let file = openat(directory, name, FILE, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(Refused::Kind("it is not a regular file"));
     }

@@ -1,10 +1,10 @@
-//! One read of a folder, which others may be writing to meanwhile.
+//! One read of a directory, which others may be writing to meanwhile.
 
 use std::{fs::File, io::Read, path::Path, time::SystemTime};
 
 use super::{
     Files, Kind,
-    beneath::{Folder, Refused},
+    beneath::{Directory, Refused},
     refuse_stray,
 };
 use crate::{
@@ -24,12 +24,12 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Reads what is there now.
-    pub(super) fn take(folder: &Path) -> Self {
+    pub(super) fn take(directory: &Path) -> Self {
         let mut reader = Reader::default();
-        match Folder::open(folder) {
-            Ok(root) => reader.read_folder(&root, ".", ""),
+        match Directory::open(directory) {
+            Ok(root) => reader.read_directory(&root, ".", ""),
             Err(error) => {
-                let message = format!("the folder `{}` can't be read: {error}", folder.display());
+                let message = format!("the directory `{}` can't be read: {error}", directory.display());
                 reader.findings.add(code::UNREADABLE, &Place::start("."), message);
             }
         }
@@ -48,17 +48,17 @@ struct Reader {
 }
 
 impl Reader {
-    fn read_folder(&mut self, root: &Folder, path: &str, prefix: &str) {
+    fn read_directory(&mut self, root: &Directory, path: &str, prefix: &str) {
         let mut names = match root.list(path) {
             Ok(names) => names,
-            Err(refused) => return self.refuse(path, "the folder", refused),
+            Err(refused) => return self.refuse(path, "the directory", refused),
         };
         names.sort();
         for name in names {
             let name = format!("{prefix}{name}");
             match Kind::of(&name) {
                 Kind::Policy => self.read_file(root, &name),
-                Kind::Tests => self.read_folder(root, &name, "tests/"),
+                Kind::Tests => self.read_directory(root, &name, "tests/"),
                 Kind::Aside => {}
                 Kind::Stray => refuse_stray(&name, &mut self.findings),
             }
@@ -68,7 +68,7 @@ impl Reader {
         }
     }
 
-    fn read_file(&mut self, root: &Folder, name: &str) {
+    fn read_file(&mut self, root: &Directory, name: &str) {
         match root.file(name).and_then(|file| self.read_start(&file)) {
             Ok((changed, bytes)) => {
                 self.changed.push(changed);
@@ -96,10 +96,10 @@ impl Reader {
         let quoted = quote_title(name);
         match refused {
             Refused::Leaves => {
-                let message = format!("{what} {quoted} is a link that leads out of the policy's folder");
+                let message = format!("{what} {quoted} is a link that leads out of the policy's directory");
                 let help =
-                    "only relative links that stay within the folder are followed: put the file there, or \
-                            name its folder as the policy's"
+                    "only relative links that stay within the directory are followed: put the file there, or \
+                            name its directory as the policy's"
                         .to_owned();
                 self.findings.advise(code::LINK_OUT, &place, message, help);
             }

@@ -1,7 +1,7 @@
 //! `PolicyService` from the wire and back.
 
 use tessera_authority::{
-    Applied, Ask, AttemptOutcome, ExplainedDecision, Felt, Plan, PlanId, PolicyStatus, Principal,
+    Applied, Ask, AttemptOutcome, ExplainedDecision, Plan, PlanId, PolicyStatus, Principal, SessionImpact,
 };
 use tessera_core::{
     Cursor, DecisionId, NameError, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
@@ -90,7 +90,7 @@ pub(crate) fn plan_id(text: &str) -> Result<PlanId, Status> {
     fields.finish(plan)
 }
 
-/// The files of a policy; none: those of the folder.
+/// The files of a policy; none: those of the directory.
 pub(crate) fn policy_files(wire: v1::PlanRequest) -> Option<Vec<(String, Vec<u8>)>> {
     let files: Vec<_> = wire
         .files
@@ -213,7 +213,10 @@ pub(crate) fn plan_response(plan: &Plan, principal: &Principal) -> v1::PlanRespo
         changes: changes.into_iter().take(CHANGES_MAX).map(policy_change).collect(),
         changes_total,
         sessions: Some(effect(
-            plan.felt.get(principal.realm_name()).copied().unwrap_or_default(),
+            plan.impact
+                .get(principal.realm_name())
+                .copied()
+                .unwrap_or_default(),
         )),
     }
 }
@@ -249,11 +252,11 @@ pub(crate) fn reload_response(applied: &Applied, cursor: &Cursor) -> v1::ReloadR
     }
 }
 
-fn effect(felt: Felt) -> v1::Effect {
-    v1::Effect {
-        live: felt.live,
-        narrowed: felt.narrowed,
-        ended: felt.ended,
+fn effect(impact: SessionImpact) -> v1::SessionImpact {
+    v1::SessionImpact {
+        live: impact.live,
+        narrowed: impact.narrowed,
+        ended: impact.ended,
     }
 }
 
@@ -271,10 +274,10 @@ pub(crate) fn policy_status(status: PolicyStatus) -> v1::GetStatusResponse {
         apply_time: Some(timestamp(status.since)),
         rules: u64::try_from(status.rules).unwrap_or(u64::MAX),
         compiled: status.is_compiled,
-        settled: status.is_settled,
-        folder: status
-            .folder
-            .map_or_else(String::new, |folder| folder.display().to_string()),
+        reconciled: status.is_reconciled,
+        directory: status
+            .directory
+            .map_or_else(String::new, |directory| directory.display().to_string()),
         attempt_time: Some(timestamp(attempt.at)),
         attempt_trigger: attempt.trigger.as_str().to_owned(),
         attempt_outcome: outcome.into(),

@@ -201,10 +201,10 @@ fn event_target(target: EventTarget) -> v1::revocation_event::Target {
     use v1::revocation_event::Target;
     match target {
         EventTarget::Token(id) => Target::Jti(id.to_string()),
-        EventTarget::Family(id) => Target::FamilyId(id.to_string()),
+        EventTarget::Session(id) => Target::SessionId(id.to_string()),
         EventTarget::Subject(subject) => Target::Subject(subject.to_string()),
         EventTarget::Client(client) => Target::Client(client.to_string()),
-        EventTarget::Binding(binding) => Target::Binding(binding.to_string()),
+        EventTarget::Label(label) => Target::Label(label.to_string()),
         EventTarget::SigningKey(key) => Target::KeyId(key.to_string()),
         EventTarget::ApiKey(key) => Target::ApiKeyId(key.to_string()),
         EventTarget::Realm => Target::WholeRealm(true),
@@ -217,7 +217,7 @@ fn wire_kind(kind: EventKind) -> v1::EventKind {
         EventKind::SessionRevoked => v1::EventKind::SessionRevoked,
         EventKind::SubjectRevoked => v1::EventKind::SubjectRevoked,
         EventKind::ClientRevoked => v1::EventKind::ClientRevoked,
-        EventKind::BindingRevoked => v1::EventKind::BindingRevoked,
+        EventKind::LabelRevoked => v1::EventKind::LabelRevoked,
         EventKind::RealmRevoked => v1::EventKind::RealmRevoked,
         EventKind::KeyPublished => v1::EventKind::KeyPublished,
         EventKind::KeyActivated => v1::EventKind::KeyActivated,

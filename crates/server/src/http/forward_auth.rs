@@ -19,7 +19,7 @@ use tonic::Status;
 use super::problem::Problem;
 use crate::{
     edge::{Edge, exchange},
-    proxies::{self, Passed, Question, Refusal, Said, Unsaid},
+    proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
 /// The path; what a proxy appends to it is the path that its client called.
@@ -58,11 +58,11 @@ struct Query {
 )]
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
-    let said = said(parts.uri.query().unwrap_or_default());
-    let question = said.map(|said| Question {
-        said,
+    let stated = stated_in(parts.uri.query().unwrap_or_default());
+    let question = stated.map(|stated| Question {
+        stated,
         call: described(&parts.headers),
-        unsaid: Unsaid::AnyToken,
+        unsaid: Unstated::AnyToken,
     });
     answer(&edge, &parts, question).await
 }
@@ -91,9 +91,9 @@ pub(super) async fn ask_by_path(State(edge): State<Arc<Edge>>, request: Request)
     });
     let question = Question {
         // The query is the client's.
-        said: Said::default(),
+        stated: Stated::default(),
         call,
-        unsaid: Unsaid::Closed,
+        unsaid: Unstated::Closed,
     };
     answer(&edge, &parts, Ok(question)).await
 }
@@ -102,20 +102,20 @@ async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refus
     let token = proxies::bearer_in(&parts.headers);
     let exchange = match exchange(&parts.extensions) {
         Ok(exchange) => exchange,
-        Err(status) => return refused(&Refusal::Unsure(status)),
+        Err(status) => return refused(&Refusal::Indeterminate(status)),
     };
-    match proxies::judge(edge, &exchange, question, token).await {
+    match proxies::check(edge, &exchange, question, token).await {
         Ok(passed) => allowed(&passed).unwrap_or_else(|refusal| refused(&refusal)),
         Err(refusal) => refused(&refusal),
     }
 }
 
-fn said(query: &str) -> Result<Said, Refusal> {
+fn stated_in(query: &str) -> Result<Stated, Refusal> {
     // The error would quote the name of a parameter, which may be a secret that was put there.
     let query: Query = serde_urlencoded::from_str(query).map_err(|_| {
         Refusal::misconfigured("query", &"may have `scope`, `audience` and `realm`, each once")
     })?;
-    Ok(Said {
+    Ok(Stated {
         scope: query.scope,
         audience: query.audience,
         realm: query.realm,
@@ -157,13 +157,13 @@ fn host(parts: &Parts) -> Result<Option<&str>, Refusal> {
 fn allowed(passed: &Passed) -> Result<Response, Refusal> {
     let mut response = StatusCode::OK.into_response();
     no_store(&mut response);
-    // Of whom a request to an open route is, nothing is said.
-    let Passed::As(judged) = passed else {
+    // Of whom a request to an open route is, nothing is stated.
+    let Passed::As(checked) = passed else {
         return Ok(response);
     };
-    for (name, value) in proxies::headers(judged) {
+    for (name, value) in proxies::headers(checked) {
         let value = HeaderValue::from_str(&value)
-            .map_err(|_| Refusal::Unsure(Status::internal("a name can't be sent in a header")))?;
+            .map_err(|_| Refusal::Indeterminate(Status::internal("a name can't be sent in a header")))?;
         response
             .headers_mut()
             .insert(HeaderName::from_static(name), value);

@@ -14,7 +14,7 @@ use tessera_core::{Audience, Refreshable, ScopeSet};
 use tonic::Status;
 use utoipa::ToSchema;
 
-use super::{Visit, problem::Problem};
+use super::{HttpRequest, problem::Problem};
 use crate::{
     convert,
     edge::Edge,
@@ -62,10 +62,10 @@ pub(super) struct AccessToken {
     )
 )]
 pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit| {
-        let edge = &visit.edge;
-        let login: ApiKeyLogin = json(&visit.body, "apiKey")?;
-        let principal = edge.authenticate(&visit.exchange, Some(&login.api_key)).await?;
+    answer(edge, request, async |http| {
+        let edge = &http.edge;
+        let login: ApiKeyLogin = json(&http.body, "apiKey")?;
+        let principal = edge.authenticate(&http.exchange, Some(&login.api_key)).await?;
         let request = IssueRequest {
             refreshable: Refreshable::ByBearer,
             audience: audience(edge),
@@ -79,7 +79,7 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
     .await
 }
 
-/// The audience of the door's tokens, which the clients can't name; none leaves it to the catalogue, where
+/// The audience of the endpoint's tokens, which the clients can't name; none leaves it to the catalogue, where
 /// it has only one.
 fn audience(edge: &Edge) -> Option<Audience> {
     convert::default_audience(edge.authority.policy().catalogue())
@@ -101,8 +101,8 @@ fn audience(edge: &Edge) -> Option<Audience> {
     )
 )]
 pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit| {
-        let login: RefreshLogin = json(&visit.body, "refreshToken")?;
+    answer(edge, request, async |http| {
+        let login: RefreshLogin = json(&http.body, "refreshToken")?;
         let request = RefreshRequest {
             request_id: None,
             refresh_token: PresentedToken::new(login.refresh_token),
@@ -110,13 +110,13 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
             audience: None,
         };
         let token = request.refresh_token.expose();
-        visit.edge.admit_credential(&visit.exchange, token)?;
-        match visit.edge.authority.refresh_by_bearer(&request).await {
+        http.edge.admit_credential(&http.exchange, token)?;
+        match http.edge.authority.refresh_by_bearer(&request).await {
             Ok(refreshed) => Ok(refreshed.tokens),
             Err(error) => {
                 // A token that was made here is no guess, whatever became of its session.
                 if matches!(error, RefreshError::Invalid) {
-                    visit.edge.count_refusal(&visit.exchange)?;
+                    http.edge.count_refusal(&http.exchange)?;
                 }
                 Err(error.into_status())
             }
@@ -129,13 +129,13 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    handle: impl AsyncFnOnce(&Visit) -> Result<TokenSet, Status>,
+    handle: impl AsyncFnOnce(&HttpRequest) -> Result<TokenSet, Status>,
 ) -> Response {
-    let visit = match Visit::read(edge, request).await {
-        Ok(visit) => visit,
+    let http = match HttpRequest::read(edge, request).await {
+        Ok(http) => http,
         Err(unread) => return Problem::from(unread).into_response(),
     };
-    match visit.edge.endpoint(&visit.exchange, handle(&visit)).await {
+    match http.edge.endpoint(&http.exchange, handle(&http)).await {
         Ok(tokens) => {
             let answer = AccessToken::from(tokens);
             ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()

@@ -16,7 +16,7 @@ use tessera_proto::v1;
 use tonic::Status;
 use utoipa::ToSchema;
 
-use super::Visit;
+use super::HttpRequest;
 use crate::{
     convert,
     edge::{Edge, log_revocation},
@@ -99,10 +99,10 @@ pub(super) struct IntrospectionAnswer {
     )
 )]
 pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, form, principal| {
+    answer(edge, request, async |http, form, principal| {
         let tokens = match form.required("grant_type")? {
-            "client_credentials" => issue(&visit.edge, &principal, form).await?,
-            "refresh_token" => refresh(&visit.edge, &principal, form).await?,
+            "client_credentials" => issue(&http.edge, &principal, form).await?,
+            "refresh_token" => refresh(&http.edge, &principal, form).await?,
             _ => return Err(Failure::unsupported_grant_type()),
         };
         Ok(json!(TokenAnswer::from(tokens)))
@@ -127,10 +127,10 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
     )
 )]
 pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, form, principal| {
+    answer(edge, request, async |http, form, principal| {
         // What is no token, the empty one included, is not active (RFC 7662 §2.2).
         let token = form.present("token")?;
-        let introspection = visit.edge.authority.introspect(&principal, token).await;
+        let introspection = http.edge.authority.introspect(&principal, token).await;
         let introspection = introspection.map_err(IntoStatus::into_status)?;
         Ok(introspection_json(&convert::introspect_response(introspection)))
     })
@@ -154,7 +154,7 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
     )
 )]
 pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    answer(edge, request, async |visit, form, principal| {
+    answer(edge, request, async |http, form, principal| {
         let token = form.present("token")?;
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
             // No token, and so none that could be revoked: no error (RFC 7009 §2.2).
@@ -165,9 +165,9 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
             ..v1::RevokeRequest::default()
         };
         let request = convert::revoke_request(wire)?;
-        let revoked = visit.edge.authority.revoke(&principal, &request).await;
+        let revoked = http.edge.authority.revoke(&principal, &request).await;
         let revoked = revoked.map_err(IntoStatus::into_status)?;
-        log_revocation(&visit.exchange, &request, &revoked);
+        log_revocation(&http.exchange, &request, &revoked);
         Ok(json!({}))
     })
     .await
@@ -240,15 +240,15 @@ pub(super) fn refused(status: &Status) -> Response {
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    handle: impl AsyncFnOnce(&Visit, &Form, Principal) -> Result<Value, Failure>,
+    handle: impl AsyncFnOnce(&HttpRequest, &Form, Principal) -> Result<Value, Failure>,
 ) -> Response {
-    let visit = match Visit::read(edge, request).await {
-        Ok(visit) => visit,
+    let http = match HttpRequest::read(edge, request).await {
+        Ok(http) => http,
         Err(unread) => return Failure::from(unread).into_response(),
     };
     let mut failure = None;
-    let answered = visit.edge.endpoint(&visit.exchange, async {
-        match attend(&visit, handle).await {
+    let answered = http.edge.endpoint(&http.exchange, async {
+        match attend(&http, handle).await {
             Ok(value) => Ok(value),
             Err(failed) => {
                 let status = failed.status();
@@ -262,16 +262,16 @@ async fn answer(
         // Without a failure of its own, the edge refused it: overload, or the time was over.
         Err(status) => {
             let failure = failure.unwrap_or_else(|| Failure::of(&status));
-            failure.shown(Scheme::of(&visit.headers)).into_response()
+            failure.shown(Scheme::of(&http.headers)).into_response()
         }
     }
 }
 
 async fn attend(
-    visit: &Visit,
-    handle: impl AsyncFnOnce(&Visit, &Form, Principal) -> Result<Value, Failure>,
+    http: &HttpRequest,
+    handle: impl AsyncFnOnce(&HttpRequest, &Form, Principal) -> Result<Value, Failure>,
 ) -> Result<Value, Failure> {
-    let kind = visit
+    let kind = http
         .headers
         .get(header::CONTENT_TYPE)
         .map(header::HeaderValue::as_bytes);
@@ -280,10 +280,10 @@ async fn attend(
             "the body must be a form: application/x-www-form-urlencoded",
         ));
     }
-    let form = Form::read(&visit.body)?;
-    let credentials = Credentials::of(visit, &form)?;
-    let principal = credentials.let_in(visit).await?;
-    handle(visit, &form, principal).await
+    let form = Form::read(&http.body)?;
+    let credentials = Credentials::of(http, &form)?;
+    let principal = credentials.authenticate(http).await?;
+    handle(http, &form, principal).await
 }
 
 fn is_form(content_type: &[u8]) -> bool {
@@ -334,10 +334,10 @@ fn introspection_json(answer: &v1::IntrospectResponse) -> Value {
         "nbf": answer.nbf,
         "exp": answer.exp,
         "realm": answer.realm,
-        "family_id": answer.family_id,
+        "session_id": answer.session_id,
         "generation": answer.generation,
         "roles": answer.roles,
-        "bindings": answer.bindings,
+        "labels": answer.labels,
         "policy_revision": answer.policy_revision,
         "as_of": answer.as_of,
     });

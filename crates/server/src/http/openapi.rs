@@ -1,4 +1,4 @@
-//! The description of the doors, made from their code.
+//! The description of the endpoints, made from their code.
 
 use axum::{Json, response::IntoResponse};
 use utoipa::{
@@ -18,7 +18,7 @@ use super::{
 #[openapi(
     info(
         title = "Tessera over HTTP",
-        description = "The doors of the token authority for those who speak no gRPC. The gRPC API is the contract.",
+        description = "The endpoints of the token authority for those who speak no gRPC. The gRPC API is the contract.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     paths(
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_door_is_described() {
+    fn every_endpoint_is_described() {
         let described = Description::openapi();
         let paths: Vec<_> = described.paths.paths.keys().map(String::as_str).collect();
         for path in crate::http::PATHS

@@ -68,7 +68,7 @@ impl Problem {
         Self::with_code(status, code)
     }
 
-    /// The same with a code of the door's own.
+    /// The same with a code of the endpoint's own.
     pub(crate) fn with_code(status: &Status, code: StatusCode) -> Self {
         let reading = Reading::of(status);
         let parts = reading.violations.into_iter();

@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     /// The proxy's configuration says something that can't be.
     Misconfigured { field: String, problem: String },
     /// The authority can't say now.
-    Unsure(Status),
+    Indeterminate(Status),
 }
 
 impl Refusal {
@@ -50,7 +50,7 @@ impl Refusal {
         let rpc = exchange.route.name;
         let (address, request_id) = (exchange.address, exchange.request_id());
         match self {
-            Self::NoToken | Self::Unsure(_) => {}
+            Self::NoToken | Self::Indeterminate(_) => {}
             Self::NoGoodToken(why) => {
                 tracing::info!(rpc, why, %address, request_id, "a token was refused");
             }
@@ -107,20 +107,22 @@ impl Refusal {
             Self::Misconfigured { field, problem } => {
                 return status::invalid_fields(vec![(field.clone(), problem.clone())]);
             }
-            Self::Unsure(status) => return status.clone(),
+            Self::Indeterminate(status) => return status.clone(),
         };
         status::status(code, reason, message)
     }
 
     /// The status code of the answer. A wrong configuration is the fault of who asks: where the answer goes
-    /// through to somebody else, the door says so with another code.
+    /// through to somebody else, the endpoint says so with another code.
     pub(crate) fn code(&self) -> StatusCode {
         match self {
             Self::NoToken | Self::NoGoodToken(_) => StatusCode::UNAUTHORIZED,
             Self::NoScopes(_) | Self::Unlisted { .. } | Self::Unclear { .. } => StatusCode::FORBIDDEN,
             Self::Misconfigured { .. } => StatusCode::BAD_REQUEST,
-            Self::Unsure(status) if status.code() == Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Indeterminate(status) if status.code() == Code::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::Indeterminate(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -135,7 +137,7 @@ impl Refusal {
                 r#"Bearer realm="tessera", error="insufficient_scope", scope="{missing}""#
             )),
             Self::Unlisted { .. } | Self::Unclear { .. } | Self::Misconfigured { .. } => Vec::new(),
-            Self::Unsure(status) => {
+            Self::Indeterminate(status) => {
                 let wait = Reading::of(status)
                     .retry_after
                     .map_or(1, |wait| wait.as_secs().max(1));

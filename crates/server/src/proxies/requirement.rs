@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tessera_authority::Wanted;
+use tessera_authority::RequiredAccess;
 use tessera_core::{Audience, Realm, RealmKind, RealmName, Scope, ScopeSet};
 use tessera_policy::{Access, Call, NoRoute, Routes};
 
@@ -17,15 +17,15 @@ const SCOPES_MAX: usize = 32;
 /// What a proxy asks.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    pub(crate) said: Said,
+    pub(crate) stated: Stated,
     /// The request, where the proxy describes it. It is looked at only where `said` has no scope.
     pub(crate) call: Result<Option<Call<'a>>, Refusal>,
-    pub(crate) unsaid: Unsaid,
+    pub(crate) unsaid: Unstated,
 }
 
 /// The words of a proxy's configuration, before they are looked up.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct Stated {
     /// Scopes with spaces between them, or `any`.
     pub(crate) scope: Option<String>,
     pub(crate) audience: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Said {
 
 /// What a request needs where the configuration says no scope, and the policy has no routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsaid {
+pub(crate) enum Unstated {
     /// A good token.
     AnyToken,
     /// It is refused: an administrator who forgets the scope closes the route, and does not open it.
@@ -61,12 +61,12 @@ pub(crate) struct Requirement {
 impl Need {
     /// Looks the words up, and the request where they say no scope.
     pub(crate) fn of(edge: &Edge, question: Question<'_>) -> Result<Self, Refusal> {
-        let Question { said, call, unsaid } = question;
-        let Said {
+        let Question { stated, call, unsaid } = question;
+        let Stated {
             scope,
             mut audience,
             mut realm,
-        } = said;
+        } = stated;
         let policy = edge.authority.policy();
         let scopes = match (scope, policy.routes()) {
             (Some(text), _) => scopes(&text)?,
@@ -82,7 +82,7 @@ impl Need {
                     scopes
                 }
             },
-            (None, None) if unsaid == Unsaid::AnyToken => ScopeSet::default(),
+            (None, None) if unsaid == Unstated::AnyToken => ScopeSet::default(),
             (None, None) => {
                 let route = call?.map_or_else(String::new, |call| shown(&call));
                 return Err(Refusal::Unlisted { route });
@@ -98,7 +98,7 @@ impl Need {
 
 fn by_route(routes: &Routes, call: Option<Call<'_>>) -> Result<Access, Refusal> {
     let Some(call) = call else {
-        let problem = "is not said: send `X-Forwarded-Uri` or `X-Original-URI`, or a scope in the query";
+        let problem = "is not stated: send `X-Forwarded-Uri` or `X-Original-URI`, or a scope in the query";
         return Err(Refusal::misconfigured("path", &problem));
     };
     routes.access(&call).map_err(|problem| match problem {
@@ -120,8 +120,8 @@ fn shown(call: &Call<'_>) -> String {
 }
 
 impl Requirement {
-    pub(crate) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
+    pub(crate) fn wanted(&self) -> RequiredAccess<'_> {
+        RequiredAccess {
             realm: &self.realm,
             audience: &self.audience,
             scopes: &self.scopes,
@@ -146,7 +146,7 @@ fn scopes(text: &str) -> Result<ScopeSet, Refusal> {
     Ok(scopes)
 }
 
-/// The named audience; else that of the login door; else the only one.
+/// The named audience; else that of the login endpoint; else the only one.
 fn audience(edge: &Edge, named: Option<String>) -> Result<Audience, Refusal> {
     let policy = edge.authority.policy();
     let catalogue = policy.catalogue();

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     edge::{Edge, exchange},
-    proxies::{self, Passed, Question, Refusal, Said, Unsaid},
+    proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
 /// What the keys of this configuration begin with, in a route's `context_extensions`.
@@ -45,12 +45,15 @@ impl Authorization for ExternalAuthorization {
         let http = request.and_then(|request| request.http).unwrap_or_default();
         let route = Route::read(&context_extensions);
         let (question, removes_token) = match route {
-            Ok(Route { said, removes_token }) => (Ok(question(said, &http)), removes_token),
+            Ok(Route {
+                stated,
+                removes_token,
+            }) => (Ok(question(stated, &http)), removes_token),
             Err(refusal) => (Err(refusal), false),
         };
         let token = proxies::bearer(authorization(&http).into_iter());
-        let judged = proxies::judge(&self.0, &exchange, question, token).await;
-        Ok(Response::new(match judged {
+        let checked = proxies::check(&self.0, &exchange, question, token).await;
+        Ok(Response::new(match checked {
             Ok(passed) => allowed(&passed, &http, removes_token),
             Err(refusal) => denied(&refusal),
         }))
@@ -59,7 +62,7 @@ impl Authorization for ExternalAuthorization {
 
 /// What `context_extensions` say of a route.
 struct Route {
-    said: Said,
+    stated: Stated,
     removes_token: bool,
 }
 
@@ -85,7 +88,7 @@ impl Route {
             }
         }
         Ok(Self {
-            said: Said {
+            stated: Stated {
                 scope,
                 audience,
                 realm,
@@ -96,15 +99,15 @@ impl Route {
 }
 
 /// What is asked: what the route says, else what the policy says of the request.
-fn question(said: Said, http: &HttpRequest) -> Question<'_> {
+fn question(stated: Stated, http: &HttpRequest) -> Question<'_> {
     Question {
-        said,
+        stated,
         call: Ok(Some(Call {
             host: Some(http.host.as_str()).filter(|host| !host.is_empty()),
             method: Some(http.method.as_str()).filter(|method| !method.is_empty()),
             target: &http.path,
         })),
-        unsaid: Unsaid::Closed,
+        unsaid: Unstated::Closed,
     }
 }
 
@@ -134,7 +137,7 @@ fn authorization(http: &HttpRequest) -> Vec<&[u8]> {
 fn allowed(passed: &Passed, http: &HttpRequest, removes_token: bool) -> CheckResponse {
     let set = match passed {
         Passed::Open => Vec::new(),
-        Passed::As(judged) => proxies::headers(judged).to_vec(),
+        Passed::As(checked) => proxies::headers(checked).to_vec(),
     };
     let mut removed = forged(http);
     removed.retain(|forged| set.iter().all(|(name, _)| name != forged));

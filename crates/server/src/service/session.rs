@@ -22,7 +22,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<GetSessionResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let id = convert::family_id(&wire.family_id)?;
+                let id = convert::session_id(&wire.session_id)?;
                 let session = self.0.authority.session(&caller.principal, id).await;
                 let session = session.map_err(IntoStatus::into_status)?;
                 Ok(GetSessionResponse {
@@ -59,8 +59,8 @@ impl SessionService for Sessions {
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         self.0
             .call(request, async |caller, wire| {
-                let family = convert::family_id(&wire.family_id)?;
-                let request = convert::revoke_one(RevokeTarget::Family(family), wire.reason)?;
+                let session = convert::session_id(&wire.session_id)?;
+                let request = convert::revoke_one(RevokeTarget::Session(session), wire.reason)?;
                 let revoked = self.0.authority.revoke(&caller.principal, &request).await;
                 let revoked = revoked.map_err(IntoStatus::into_status)?;
                 caller.revoked(&request, &revoked);

@@ -225,7 +225,7 @@ impl IntoStatus for RefreshError {
             Self::ReplaysUsed => Draft::new(message)
                 .retry_after(Duration::from_secs(1))
                 .status(Code::ResourceExhausted, ErrorReason::ReplaysExceeded),
-            Self::WrongClient => status(Code::PermissionDenied, ErrorReason::BindingMismatch, message),
+            Self::WrongClient => status(Code::PermissionDenied, ErrorReason::ClientMismatch, message),
             Self::OtherAudience(_) => field("audience", &message),
             Self::ScopeExceedsGrant(scope) => invalid(vec![("scopes".to_owned(), message)])
                 .metadata("scope", scope.to_string())
@@ -323,7 +323,7 @@ impl IntoStatus for ApplyError {
                 let count = error.diagnostics.len().to_string();
                 refused(lines(&message).metadata("diagnostics", count))
             }
-            Self::NoFolder | Self::RealmUnknown { .. } | Self::TooLong => refused(lines(&message)),
+            Self::NoDirectory | Self::RealmUnknown { .. } | Self::TooLong => refused(lines(&message)),
             Self::PlanStale(_) => status(Code::Aborted, ErrorReason::PlanStale, message),
             Self::PlanInvalid => field("plan", &message),
             Self::TooManySessions { touched, max } => Draft::new(message)

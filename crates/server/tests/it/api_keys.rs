@@ -516,7 +516,7 @@ async fn a_key_that_is_dead_for_long_is_forgotten_unless_a_session_needs_it() {
     world.clock.advance(Seconds::days(31));
     world
         .authority
-        .sweep(world.clock.now(), Seconds::days(90))
+        .purge(world.clock.now(), Seconds::days(90))
         .await
         .unwrap();
     let get = |id: &str| {

@@ -1,4 +1,4 @@
-//! Bad input at every HTTP door: each fails as its documents say, in time, tells no secret to anybody, and
+//! Bad input at every HTTP endpoint: each fails as its documents say, in time, tells no secret to anybody, and
 //! leaves everything as it was.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -12,16 +12,16 @@ use tokio::{
 };
 
 use self::{
-    door::{Described, Door, Kind, Secrets, doors},
+    endpoint::{Described, Endpoint, Kind, Secrets, endpoints},
     wire::{Log, Over},
 };
 use crate::{
-    doors::{form, login, raw, send},
-    policy_change::families,
+    endpoints::{form, login, raw, send},
+    policy_change::sessions,
     world::{Client, Setup, World, realm, soon},
 };
 
-mod door;
+mod endpoint;
 mod inputs;
 mod wire;
 
@@ -58,12 +58,12 @@ impl Target {
 
     /// All that is stored: sessions, API keys, what was audited, and how many events there were.
     async fn stored(&self) -> String {
-        let families = families(self.store.as_ref()).await;
+        let sessions = sessions(self.store.as_ref()).await;
         let realm = realm("production");
         let keys = self.store.api_keys(&realm, first(1000)).await.unwrap();
         let audited = self.store.audit_after(0, 1000).await.unwrap();
         let committed = *self.store.committed().borrow();
-        format!("{families:#?}\n{keys:#?}\n{audited:#?}\n{committed:?}")
+        format!("{sessions:#?}\n{keys:#?}\n{audited:#?}\n{committed:?}")
     }
 
     /// What a good request is answered after all the bad ones.
@@ -87,61 +87,61 @@ fn first<K>(limit: usize) -> PageRequest<K> {
     PageRequest { after: None, limit }
 }
 
-async fn every_door_refuses_all_bad_input(over: Over) {
+async fn every_endpoint_refuses_all_bad_input(over: Over) {
     let log = Log::listen();
     let target = Target::start().await;
     let described = Described::read(&target.world).await;
     assert!(log.take().contains("call served"), "the log is not heard");
-    for door in doors(&target.secrets) {
+    for endpoint in endpoints(&target.secrets) {
         let before = target.stored().await;
-        for row in inputs::all(&door, &target.secrets) {
-            let running = row.run(&target.world, &door, over, &target.secrets, &described);
+        for row in inputs::all(&endpoint, &target.secrets) {
+            let running = row.run(&target.world, &endpoint, over, &target.secrets, &described);
             running.await;
             let logged = log.take();
             for secret in target.secrets.all() {
                 assert!(!logged.contains(&secret), "{}: {logged}", row.name);
             }
-            assert_eq!(target.stored().await, before, "{} {}", door.path, row.name);
+            assert_eq!(target.stored().await, before, "{} {}", endpoint.path, row.name);
         }
     }
     target.is_as_it_was().await;
 }
 
 #[tokio::test]
-async fn every_door_refuses_all_bad_input_over_http_1() {
-    every_door_refuses_all_bad_input(Over::Http1).await;
+async fn every_endpoint_refuses_all_bad_input_over_http_1() {
+    every_endpoint_refuses_all_bad_input(Over::Http1).await;
 }
 
 #[tokio::test]
-async fn every_door_refuses_all_bad_input_over_http_2() {
-    every_door_refuses_all_bad_input(Over::Http2).await;
+async fn every_endpoint_refuses_all_bad_input_over_http_2() {
+    every_endpoint_refuses_all_bad_input(Over::Http2).await;
 }
 
 #[tokio::test]
-async fn every_door_that_is_described_is_in_the_table_and_works() {
+async fn every_endpoint_that_is_described_is_in_the_table_and_works() {
     let target = Target::start().await;
     let described = Described::read(&target.world).await;
-    let table = doors(&target.secrets);
+    let table = endpoints(&target.secrets);
     let mut listed: Vec<_> = table
         .iter()
-        .map(|door| (door.good.method.clone(), door.path.to_owned()))
+        .map(|endpoint| (endpoint.good.method.clone(), endpoint.path.to_owned()))
         .collect();
     listed.sort();
-    let mut found = described.doors();
+    let mut found = described.endpoints();
     // What follows `/forward-auth` is somebody else's request: `proxied_paths.rs` sends it.
     found.retain(|(_, path)| path != "/forward-auth/{path}");
     assert_eq!(found, listed);
     // Otherwise the table would show little: what is refused may be refused for another reason.
-    for door in table {
+    for endpoint in table {
         for over in [Over::Http1, Over::Http2] {
-            let answer = door.good.send(&target.world, over).await;
-            assert_eq!(answer.status, 200, "{}: {}", door.path, answer.body);
-            described.check(&door, door.path, &door.good, &answer);
+            let answer = endpoint.good.send(&target.world, over).await;
+            assert_eq!(answer.status, 200, "{}: {}", endpoint.path, answer.body);
+            described.check(&endpoint, endpoint.path, &endpoint.good, &answer);
         }
     }
 }
 
-/// Before a request has come to a door there is no door to say what is wrong.
+/// Before a request has come to a endpoint there is no endpoint to say what is wrong.
 #[tokio::test]
 async fn what_is_no_request_is_refused_without_a_word() {
     let target = Target::start().await;
@@ -182,10 +182,15 @@ async fn what_is_no_request_is_refused_without_a_word() {
 async fn too_large_headers_are_refused_over_http_2() {
     let target = Target::start().await;
     let before = target.stored().await;
-    for door in doors(&target.secrets) {
-        let ask = door.good.header("x-long", [&[b'a'; 50_000][..]]);
+    for endpoint in endpoints(&target.secrets) {
+        let ask = endpoint.good.header("x-long", [&[b'a'; 50_000][..]]);
         let answer = ask.send(&target.world, Over::Http2).await;
-        assert_eq!((answer.status, answer.body.as_str()), (431, ""), "{}", door.path);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (431, ""),
+            "{}",
+            endpoint.path
+        );
     }
     assert_eq!(target.stored().await, before);
     target.is_as_it_was().await;
@@ -195,19 +200,22 @@ async fn too_large_headers_are_refused_over_http_2() {
 async fn a_body_that_breaks_off_does_nothing() {
     let target = Target::start().await;
     let before = target.stored().await;
-    for door in doors(&target.secrets).iter().filter(|door| reads_a_body(door)) {
-        let broken = raw(target.world.address, &broken(door)).await;
-        door.check(door.path, &broken, &target.secrets);
-        door.unread(400, "BAD_REQUEST").check(door.path, &broken);
+    for endpoint in endpoints(&target.secrets)
+        .iter()
+        .filter(|endpoint| reads_a_body(endpoint))
+    {
+        let broken = raw(target.world.address, &broken(endpoint)).await;
+        endpoint.check(endpoint.path, &broken, &target.secrets);
+        endpoint.unread(400, "BAD_REQUEST").check(endpoint.path, &broken);
         let mut stream = TcpStream::connect(target.world.address).await.unwrap();
-        stream.write_all(&promised(door, 10)).await.unwrap();
+        stream.write_all(&promised(endpoint, 10)).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         // There may be none: who has gone hears nothing.
         let reading = stream.read_to_end(&mut answer);
         let _ = soon("the end of the connection", reading).await;
-        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", door.path);
-        assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", door.path);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", endpoint.path);
+        assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", endpoint.path);
     }
     assert_eq!(target.stored().await, before);
     target.is_as_it_was().await;
@@ -226,45 +234,47 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let app = world.client("production", "app").await;
     let secrets = Secrets::of(&world, &app).await;
     let described = Described::read(&world).await;
-    let table = doors(&secrets);
-    let table: Vec<_> = table.iter().filter(|door| reads_a_body(door)).collect();
+    let table = endpoints(&secrets);
+    let table: Vec<_> = table.iter().filter(|endpoint| reads_a_body(endpoint)).collect();
     let waiting: Vec<_> = table
         .iter()
-        .map(|door| {
-            let (address, request) = (world.address, promised(door, 10));
+        .map(|endpoint| {
+            let (address, request) = (world.address, promised(endpoint, 10));
             // It keeps the connection open, as it has more to say.
             tokio::spawn(async move { raw(address, &request).await })
         })
         .collect();
-    for (door, waiting) in table.into_iter().zip(waiting) {
+    for (endpoint, waiting) in table.into_iter().zip(waiting) {
         let answer = waiting.await.unwrap();
-        door.check(door.path, &answer, &secrets);
-        door.unread(408, "REQUEST_TIMEOUT").check(door.path, &answer);
-        described.check(door, door.path, &door.good, &answer);
+        endpoint.check(endpoint.path, &answer, &secrets);
+        endpoint
+            .unread(408, "REQUEST_TIMEOUT")
+            .check(endpoint.path, &answer);
+        described.check(endpoint, endpoint.path, &endpoint.good, &answer);
     }
 }
 
-fn reads_a_body(door: &Door) -> bool {
-    matches!(door.kind, Kind::Login { .. } | Kind::Form { .. })
+fn reads_a_body(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.kind, Kind::Login { .. } | Kind::Form { .. })
 }
 
 /// A good request that says that it is longer than it is.
-fn promised(door: &Door, more: usize) -> Vec<u8> {
-    let length = door.good.body.len() + more;
-    sized(door, &format!("content-length: {length}\r\n")).into_bytes()
+fn promised(endpoint: &Endpoint, more: usize) -> Vec<u8> {
+    let length = endpoint.good.body.len() + more;
+    sized(endpoint, &format!("content-length: {length}\r\n")).into_bytes()
 }
 
 /// A good request in two pieces, of which the second has no length.
-fn broken(door: &Door) -> Vec<u8> {
-    let request = sized(door, "transfer-encoding: chunked\r\n");
+fn broken(endpoint: &Endpoint) -> Vec<u8> {
+    let request = sized(endpoint, "transfer-encoding: chunked\r\n");
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     format!("{head}\r\n\r\n{:x}\r\n{body}\r\nmany\r\n", body.len()).into_bytes()
 }
 
 /// A good request with another line for its length.
-fn sized(door: &Door, line: &str) -> String {
-    let request = String::from_utf8(door.good.bytes()).unwrap();
-    let said = format!("content-length: {}\r\n", door.good.body.len());
+fn sized(endpoint: &Endpoint, line: &str) -> String {
+    let request = String::from_utf8(endpoint.good.bytes()).unwrap();
+    let said = format!("content-length: {}\r\n", endpoint.good.body.len());
     assert!(request.contains(&said), "{request}");
     request.replace(&said, line)
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tessera_proto::v1::IntrospectManyRequest;
 
 use crate::{
-    doors::{Answer, FORM, send},
+    endpoints::{Answer, FORM, send},
     world::{Client, World, access_token, reason, refresh_token, viewer},
 };
 

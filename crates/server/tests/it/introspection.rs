@@ -131,7 +131,7 @@ async fn a_caller_can_insist_on_freshness() {
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
     let access = access_token(issued.tokens.as_ref());
-    let revoked = app.revoke(Target::FamilyId(issued.family_id)).await.unwrap();
+    let revoked = app.revoke(Target::SessionId(issued.session_id)).await.unwrap();
     let ask = async |cursor: &str, patience| {
         let message = IntrospectRequest {
             token: access.clone(),

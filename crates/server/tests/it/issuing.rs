@@ -3,7 +3,7 @@
 use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request, revoke_request::Target};
 use uuid::Uuid;
 
-use crate::doors::send;
+use crate::endpoints::send;
 use crate::world::{World, access_token, fields, reason, refresh_token, seconds, strings, viewer};
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn every_malformed_field_is_named() {
         scopes: strings(&["videos:read", "videos:*"]),
         audience: "API".to_owned(),
         access_ttl: Some(prost_types::Duration { seconds: 1, nanos: 5 }),
-        bindings: (0..9).map(|number| format!("b:{number}")).collect(),
+        labels: (0..9).map(|number| format!("b:{number}")).collect(),
         ..IssueRequest::default()
     };
     let refused = app.issue(request).await.unwrap_err();
@@ -242,7 +242,7 @@ async fn every_malformed_field_is_named() {
             "scopes[1]",
             "audience",
             "access_ttl",
-            "bindings"
+            "labels"
         ]
     );
     let many = IssueRequest {
@@ -262,7 +262,7 @@ async fn the_same_request_id_gives_the_same_session() {
     };
     let first = app.issue(request.clone()).await.unwrap();
     let again = app.issue(request.clone()).await.unwrap();
-    assert_eq!(first.family_id, again.family_id);
+    assert_eq!(first.session_id, again.session_id);
     assert_eq!(
         refresh_token(first.tokens.as_ref()),
         refresh_token(again.tokens.as_ref())
@@ -291,12 +291,12 @@ async fn the_same_request_id_gives_the_same_session() {
     // Another client's ids are its own.
     let admin = world.client("production", "admin").await;
     assert_ne!(
-        admin.issue(request.clone()).await.unwrap().family_id,
-        first.family_id
+        admin.issue(request.clone()).await.unwrap().session_id,
+        first.session_id
     );
 
     world.clock.advance(tessera_core::Seconds(600));
-    assert_ne!(app.issue(request).await.unwrap().family_id, first.family_id);
+    assert_ne!(app.issue(request).await.unwrap().session_id, first.session_id);
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn a_repeated_request_does_not_bring_a_revoked_session_back() {
         ..viewer("user:ann")
     };
     let first = app.issue(request.clone()).await.unwrap();
-    app.revoke(Target::FamilyId(first.family_id)).await.unwrap();
+    app.revoke(Target::SessionId(first.session_id)).await.unwrap();
     assert_eq!(
         reason(&app.issue(request).await.unwrap_err()),
         "Unauthenticated / SESSION_REVOKED"
@@ -336,7 +336,7 @@ async fn without_refresh_there_is_one_access_token_and_its_session() {
     );
     assert!(app.introspect(&tokens.access_token).await.active);
     assert_eq!(
-        app.revoke(Target::FamilyId(issued.family_id))
+        app.revoke(Target::SessionId(issued.session_id))
             .await
             .unwrap()
             .matched,

@@ -16,10 +16,10 @@ async fn issue_large(world: &World, number: usize) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for _ in 0..number {
         let request = IssueRequest {
-            bindings: (0..8).map(label).collect(),
+            labels: (0..8).map(label).collect(),
             ..viewer("user:ann")
         };
-        ids.insert(app.issue(request).await.unwrap().family_id);
+        ids.insert(app.issue(request).await.unwrap().session_id);
     }
     ids
 }
@@ -43,7 +43,7 @@ async fn a_page_ends_where_it_is_full_of_bytes_and_none_is_left_out() {
             .unwrap()
             .into_inner();
         assert!(page.encoded_len() <= LIST_BYTES_MAX, "{}", page.encoded_len());
-        seen.extend(page.sessions.into_iter().map(|session| session.family_id));
+        seen.extend(page.sessions.into_iter().map(|session| session.session_id));
         pages += 1;
         page_token = page.next_page_token;
         if page_token.is_empty() {

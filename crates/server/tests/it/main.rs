@@ -10,9 +10,8 @@
 mod api_keys;
 mod bad_input;
 mod calls;
-mod doors;
+mod endpoints;
 mod explaining;
-mod families;
 mod heavy;
 mod hostile;
 mod http_rules;
@@ -26,6 +25,7 @@ mod proxies;
 mod reasons;
 mod restored;
 mod revoking;
+mod sessions;
 mod stores;
 mod taken_again;
 mod token_size;

@@ -1,9 +1,9 @@
-//! Changes of policy: how they come into force, what live sessions feel, and how they are explained.
+//! Changes of policy: how they come into force, what live sessions lose, and how they are explained.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use tessera_authority::Trigger;
-use tessera_core::{AuditAction, EventBody, FamilyId, LEEWAY_MAX, OnPolicyLoss, Seconds, Sequence};
+use tessera_core::{AuditAction, EventBody, LEEWAY_MAX, OnPolicyLoss, Seconds, Sequence, SessionId};
 use tessera_policy::Policy;
 use tessera_proto::v1::{
     ApplyRequest, CheckRequest, ExplainRequest, ExplainResponse, GetSessionRequest, GetStatusRequest,
@@ -43,21 +43,21 @@ async fn session(client: &Client, subject: &str, scopes: &[&str]) -> IssueRespon
     client.issue(request).await.unwrap()
 }
 
-async fn shown(client: &Client, family_id: &str) -> Session {
+async fn shown(client: &Client, session_id: &str) -> Session {
     let request = GetSessionRequest {
-        family_id: family_id.to_owned(),
+        session_id: session_id.to_owned(),
     };
     let session = client.sessions().get_session(request).await.unwrap();
     session.into_inner().session.unwrap()
 }
 
-/// What sessions heard after `after`, by family: scopes lost, or `ends` with the reason.
+/// What sessions heard after `after`, by session: scopes lost, or `ends` with the reason.
 async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
     let batch = store.events_after(after, 10_000).await.unwrap();
     let heard = batch.events.iter().filter_map(|event| match &event.body {
-        EventBody::ScopesNarrowed { family, lost, .. } => Some((family.to_string(), lost.to_string())),
-        EventBody::SessionRevoked { family, reason, .. } => {
-            Some((family.to_string(), format!("ends: {}", reason.as_str())))
+        EventBody::ScopesNarrowed { session, lost, .. } => Some((session.to_string(), lost.to_string())),
+        EventBody::SessionRevoked { session, reason, .. } => {
+            Some((session.to_string(), format!("ends: {}", reason.as_str())))
         }
         _ => None,
     });
@@ -100,18 +100,18 @@ async fn checklist_9_a_role_taken_away_narrows_exactly_the_sessions_that_lose_by
 
     world.policy.take(PLAY);
     let reloaded = reload(&admin).await.unwrap();
-    let felt = reloaded.sessions.unwrap();
-    assert_eq!((felt.live, felt.narrowed, felt.ended), (2, 1, 0));
+    let impact = reloaded.sessions.unwrap();
+    assert_eq!((impact.live, impact.narrowed, impact.ended), (2, 1, 0));
     assert_ne!(reloaded.policy_revision, reloaded.previous_revision);
     let lost = "videos/v1:play videos/v2:play".to_owned();
     assert_eq!(
         heard(store.as_ref(), before).await,
-        BTreeMap::from([(ann.family_id.clone(), lost)])
+        BTreeMap::from([(ann.session_id.clone(), lost)])
     );
 
     let token = access_token(ann.tokens.as_ref());
     assert_eq!(app.introspect(&token).await.scope, "videos:read");
-    let seen = shown(&admin, &ann.family_id).await;
+    let seen = shown(&admin, &ann.session_id).await;
     assert_eq!(seen.lost_scopes, ["videos/v1:play", "videos/v2:play"]);
     let next = app.refresh(&refresh_token(ann.tokens.as_ref())).await.unwrap();
     assert_eq!(next.tokens.as_ref().unwrap().scopes, ["videos:read"]);
@@ -125,7 +125,7 @@ async fn checklist_9_a_role_taken_away_narrows_exactly_the_sessions_that_lose_by
     reload(&admin).await.unwrap();
     assert!(heard(store.as_ref(), before).await.is_empty());
     assert_eq!(app.introspect(&token).await.scope, "videos:read");
-    assert!(shown(&admin, &ann.family_id).await.lost_scopes.is_empty());
+    assert!(shown(&admin, &ann.session_id).await.lost_scopes.is_empty());
     let again = app.refresh(&refresh_token(next.tokens.as_ref())).await.unwrap();
     assert_eq!(again.tokens.as_ref().unwrap().scopes.len(), 3);
     let token = access_token(again.tokens.as_ref());
@@ -145,10 +145,10 @@ async fn a_session_that_is_left_with_nothing_ends() {
     let ann = session(&app, "user:ann", &["videos/v1:play"]).await;
     let before = last(store.as_ref());
     world.policy.take(PLAY);
-    let felt = reload(&admin).await.unwrap().sessions.unwrap();
-    assert_eq!((felt.narrowed, felt.ended), (0, 1));
+    let impact = reload(&admin).await.unwrap().sessions.unwrap();
+    assert_eq!((impact.narrowed, impact.ended), (0, 1));
     assert_eq!(
-        heard(store.as_ref(), before).await[&ann.family_id],
+        heard(store.as_ref(), before).await[&ann.session_id],
         "ends: policy"
     );
     assert!(!app.introspect(&access_token(ann.tokens.as_ref())).await.active);
@@ -165,7 +165,7 @@ async fn a_session_that_is_left_with_nothing_ends() {
         .await
         .unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
-    assert_eq!(shown(&admin, &ann.family_id).await.revoke_reason, "policy");
+    assert_eq!(shown(&admin, &ann.session_id).await.revoke_reason, "policy");
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_client_that_may_no_longer_assert_a_role_loses_the_sessions_it_began_w
     let heard = heard(store.as_ref(), before).await;
     assert_eq!(
         heard,
-        BTreeMap::from([(by_app.family_id, "ends: policy".to_owned())])
+        BTreeMap::from([(by_app.session_id, "ends: policy".to_owned())])
     );
     assert!(
         admin
@@ -204,7 +204,7 @@ async fn a_realm_can_end_sessions_that_lose_a_scope_or_let_their_tokens_run_out(
     world.policy.take(PLAY);
     reload(&admin).await.unwrap();
     assert_eq!(
-        heard(store.as_ref(), before).await[&ann.family_id],
+        heard(store.as_ref(), before).await[&ann.session_id],
         "ends: policy"
     );
     assert!(!app.introspect(&access_token(ann.tokens.as_ref())).await.active);
@@ -347,8 +347,8 @@ async fn a_policy_that_never_stands_still_decides_nothing() {
 
 #[tokio::test]
 async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_its_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
     let open =
         || Arc::new(tessera_store::SledStore::open(&path, tessera_store::SledOptions::default()).unwrap());
     let key = ServerKey::generate().unwrap().to_paserk();
@@ -366,7 +366,7 @@ async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_it
     policy.take(PLAY);
 
     let store = open();
-    let _world = World::in_folder(
+    let _world = World::in_directory(
         Setup {
             store: store.clone(),
             server_key: ServerKey::parse(&key).unwrap(),
@@ -375,12 +375,12 @@ async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_it
         policy,
     )
     .await;
-    let id = FamilyId::parse(&ann.family_id).unwrap();
-    let family = store.family(id).await.unwrap().unwrap();
-    assert_eq!(family.lost.to_string(), "videos/v1:play");
+    let id = SessionId::parse(&ann.session_id).unwrap();
+    let session = store.session(id).await.unwrap().unwrap();
+    assert_eq!(session.lost.to_string(), "videos/v1:play");
     assert_eq!(
         heard(store.as_ref(), Sequence(0)).await,
-        BTreeMap::from([(ann.family_id, "videos/v1:play".to_owned())])
+        BTreeMap::from([(ann.session_id, "videos/v1:play".to_owned())])
     );
 }
 
@@ -404,7 +404,7 @@ async fn a_change_that_was_cut_off_is_completed() {
     let mut held = store.hold_next();
     let authority = Arc::clone(&world.authority);
     let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
-    // The first write is the change itself, the second lets the first page of sessions feel it.
+    // The first write is the change itself, the second reconciles the first page of sessions.
     for _ in 0..2 {
         soon("a write", held.0).await.unwrap();
         let release = held.1;
@@ -417,11 +417,14 @@ async fn a_change_that_was_cut_off_is_completed() {
     assert!(reloading.await.unwrap().unwrap_err().is_passing());
     let status = world.authority.policy_status();
     // It is in force, although not all are updated.
-    assert_eq!((status.applied, status.refused, status.is_settled), (1, 1, false));
+    assert_eq!(
+        (status.applied, status.refused, status.is_reconciled),
+        (1, 1, false)
+    );
     let heard_first = heard(store.as_ref(), before).await.len();
 
-    store.mend();
-    let _again = World::in_folder(setup(), world.policy).await;
+    store.repair();
+    let _again = World::in_directory(setup(), world.policy).await;
     let batch = store.events_after(before, 10_000).await.unwrap();
     let narrowed = batch
         .events
@@ -443,7 +446,7 @@ async fn checklist_36_a_policy_that_is_refused_changes_nothing_and_says_why() {
     let admin = world.client("production", "admin").await;
     let before = status(&admin).await;
     assert_eq!(before.attempt_trigger, "start");
-    assert!(before.compiled && before.settled && before.rules > 10);
+    assert!(before.compiled && before.reconciled && before.rules > 10);
     world.policy.add("p, role:viewr, *, videos, read, allow");
     let refused = reload(&admin).await.unwrap_err();
     assert_eq!(reason(&refused), "FailedPrecondition / POLICY_REFUSED");
@@ -494,7 +497,7 @@ async fn another_policy(world: &World, before: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_change_in_the_folder_is_noticed_and_a_mistake_is_reported_once() {
+async fn a_change_in_the_directory_is_noticed_and_a_mistake_is_reported_once() {
     let world = World::with(Setup {
         policy_watch: true,
         ..Setup::default()
@@ -510,7 +513,7 @@ async fn a_change_in_the_folder_is_noticed_and_a_mistake_is_reported_once() {
         }
     })
     .await;
-    // A file that is no part of the policy makes the folder be looked at again, and no second refusal.
+    // A file that is no part of the policy makes the directory be looked at again, and no second refusal.
     world.policy.write("notes.md", "nothing");
     world.policy.restore();
     assert_eq!(another_policy(&world, &second).await, first);
@@ -520,8 +523,8 @@ async fn a_change_in_the_folder_is_noticed_and_a_mistake_is_reported_once() {
 /// As Kubernetes mounts a ConfigMap: files are links through `..data`, which is swapped.
 #[tokio::test]
 async fn a_swap_of_symbolic_links_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mounted = folder.path().join("policy");
+    let directory = tempfile::tempdir().unwrap();
+    let mounted = directory.path().join("policy");
     fs::create_dir(&mounted).unwrap();
     let world = World::start().await;
     let names = ["model.conf", "catalogue.toml", "policy.csv"];
@@ -537,12 +540,12 @@ async fn a_swap_of_symbolic_links_is_noticed() {
     for name in names {
         symlink(format!("..data/{name}"), mounted.join(name)).unwrap();
     }
-    let served = World::in_folder(
+    let served = World::in_directory(
         Setup {
             policy_watch: true,
             ..Setup::default()
         },
-        crate::world::PolicyFolder::at(&mounted),
+        crate::world::PolicyDirectory::at(&mounted),
     )
     .await;
     let first = served.authority.policy().revision().to_string();
@@ -585,7 +588,7 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
         session(&app, subject, &["videos:read", "videos/v1:play"]).await;
     }
     session(&app, "user:eve", &["videos/v1:play"]).await;
-    // One that has ended by itself, for verifiers too, feels nothing.
+    // One that has ended by itself, for verifiers too, is left alone.
     let short = IssueRequest {
         session_ttl: seconds(60),
         access_ttl: seconds(60),
@@ -595,8 +598,8 @@ async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date
     world.clock.advance(Seconds(60 + LEEWAY_MAX.0));
     world.policy.take(PLAY);
     let planned = plan(&admin, Vec::new()).await;
-    let felt = planned.sessions.unwrap();
-    assert_eq!((felt.live, felt.narrowed, felt.ended), (3, 2, 1));
+    let impact = planned.sessions.unwrap();
+    assert_eq!((impact.live, impact.narrowed, impact.ended), (3, 2, 1));
     assert!(
         planned
             .changes
@@ -866,21 +869,21 @@ async fn a_request_that_is_repeated_leaves_its_own_decision() {
     world.policy.take(PLAY);
     reload(&admin).await.unwrap();
     let again = admin.issue(request).await.unwrap();
-    assert_eq!(again.family_id, first.family_id);
+    assert_eq!(again.session_id, first.session_id);
     assert_eq!(again.tokens.unwrap().scopes, ["videos:read"]);
     assert_ne!(again.decision_id, first.decision_id);
     let explained = explain_decision(&admin, &again.decision_id).await.unwrap();
     let verdicts: Vec<_> = explained.explanations.iter().map(|one| one.allowed).collect();
     assert_eq!(verdicts, [false, true]);
-    // What was minted twice is recorded twice, for one family.
+    // What was minted twice is recorded twice, for one session.
     let records = store.audit_after(0, 100).await.unwrap();
     let issued = records.iter().filter_map(|(_, record)| match &record.action {
-        AuditAction::Issued { family, .. } => Some(family.to_string()),
+        AuditAction::Issued { session, .. } => Some(session.to_string()),
         _ => None,
     });
     assert_eq!(
         issued.collect::<Vec<_>>(),
-        [first.family_id.clone(), first.family_id]
+        [first.session_id.clone(), first.session_id]
     );
 }
 

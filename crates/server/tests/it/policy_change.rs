@@ -13,7 +13,7 @@ use std::{
 
 use tessera_authority::Trigger;
 use tessera_core::{
-    EventBody, Family, OnPolicyLoss, RevokeReason, Scope, ScopeSet, Sequence, family::FamilyState,
+    EventBody, OnPolicyLoss, RevokeReason, Scope, ScopeSet, Sequence, Session, session::SessionState,
 };
 use tessera_policy::{Permission, Policy, Question, Verdict};
 use tessera_proto::v1::IssueRequest;
@@ -120,39 +120,39 @@ fn changed(dice: &mut Dice, before: &str) -> String {
     before.replace(&format!("{gone}\n"), "")
 }
 
-/// What a policy grants a family, asked scope by scope.
-fn granted(policy: &Policy, family: &Family) -> BTreeSet<Scope> {
-    let speaks = family.client.as_str() == family.subject.as_str()
+/// What a policy grants a session, asked scope by scope.
+fn granted(policy: &Policy, session: &Session) -> BTreeSet<Scope> {
+    let speaks = session.client.as_str() == session.subject.as_str()
         || policy.permits(
-            &family.realm,
-            &family.client,
-            &Permission::IssueFor(family.subject.clone()),
+            &session.realm,
+            &session.client,
+            &Permission::IssueFor(session.subject.clone()),
         );
-    let asserts = family
+    let asserts = session
         .roles
         .iter()
-        .all(|role| policy.permits(&family.realm, &family.client, &Permission::Assert(role.clone())));
+        .all(|role| policy.permits(&session.realm, &session.client, &Permission::Assert(role.clone())));
     let ask = |scope: &&Scope| {
         let verdict = policy.decide(&Question {
-            realm: &family.realm,
-            subject: &family.subject,
-            roles: &family.roles,
+            realm: &session.realm,
+            subject: &session.subject,
+            roles: &session.roles,
             scope,
         });
         speaks && asserts && verdict == Verdict::Allowed
     };
-    family.scopes.iter().filter(ask).cloned().collect()
+    session.scopes.iter().filter(ask).cloned().collect()
 }
 
-/// All families of all realms.
-pub(crate) async fn families(store: &dyn Store) -> Vec<Family> {
+/// All sessions of all realms.
+pub(crate) async fn sessions(store: &dyn Store) -> Vec<Session> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&all);
-    let see = move |family: &Family| {
-        seen.lock().unwrap().push(family.clone());
+    let see = move |session: &Session| {
+        seen.lock().unwrap().push(session.clone());
         ControlFlow::Continue(())
     };
-    store.visit_families(Box::new(see)).await.unwrap();
+    store.visit_sessions(Box::new(see)).await.unwrap();
     std::mem::take(&mut *all.lock().unwrap())
 }
 
@@ -170,7 +170,7 @@ async fn begin_sessions(app: &Client, dice: &mut Dice, number: u64) -> Vec<(Stri
             ..IssueRequest::default()
         };
         match app.issue(request).await {
-            Ok(issued) => tokens.push((issued.family_id, access_token(issued.tokens.as_ref()))),
+            Ok(issued) => tokens.push((issued.session_id, access_token(issued.tokens.as_ref()))),
             Err(refused) => assert!(
                 [
                     "PermissionDenied / SCOPE_DENIED",
@@ -184,15 +184,18 @@ async fn begin_sessions(app: &Client, dice: &mut Dice, number: u64) -> Vec<(Stri
 }
 
 /// What sessions must hear of a change, by brute force: what each is granted before and after.
-fn expected(before: &[Family], policy: &Policy) -> BTreeMap<String, Option<BTreeSet<Scope>>> {
+fn expected(before: &[Session], policy: &Policy) -> BTreeMap<String, Option<BTreeSet<Scope>>> {
     let mut expected = BTreeMap::new();
-    for family in before.iter().filter(|family| family.state == FamilyState::Active) {
-        let now = granted(policy, family);
-        let had: BTreeSet<Scope> = family.scopes.minus(&family.lost).iter().cloned().collect();
+    for session in before
+        .iter()
+        .filter(|session| session.state == SessionState::Active)
+    {
+        let now = granted(policy, session);
+        let had: BTreeSet<Scope> = session.scopes.minus(&session.lost).iter().cloned().collect();
         let lost: BTreeSet<Scope> = had.difference(&now).cloned().collect();
         if !lost.is_empty() {
             let ends = now.is_empty();
-            expected.insert(family.id.to_string(), (!ends).then_some(lost));
+            expected.insert(session.id.to_string(), (!ends).then_some(lost));
         }
     }
     expected
@@ -201,17 +204,19 @@ fn expected(before: &[Family], policy: &Policy) -> BTreeMap<String, Option<BTree
 async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, Option<BTreeSet<Scope>>> {
     let mut heard = BTreeMap::new();
     for event in store.events_after(after, 100_000).await.unwrap().events {
-        let (family, what) = match &event.body {
-            EventBody::ScopesNarrowed { family, lost, .. } => (family, Some(lost.iter().cloned().collect())),
-            EventBody::SessionRevoked { family, reason, .. } => {
+        let (session, what) = match &event.body {
+            EventBody::ScopesNarrowed { session, lost, .. } => {
+                (session, Some(lost.iter().cloned().collect()))
+            }
+            EventBody::SessionRevoked { session, reason, .. } => {
                 assert_eq!(*reason, RevokeReason::Policy);
-                (family, None)
+                (session, None)
             }
             EventBody::PolicyApplied { .. } => continue,
             other => panic!("{other:?}"),
         };
         assert!(
-            heard.insert(family.to_string(), what).is_none(),
+            heard.insert(session.to_string(), what).is_none(),
             "two events for one session"
         );
     }
@@ -235,7 +240,7 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
         let (mut tokens, mut policy) = (Vec::new(), String::new());
         for _ in 0..5 {
             tokens.extend(begin_sessions(&app, &mut dice, 12).await);
-            let (before, place) = (families(store.as_ref()).await, *store.committed().borrow());
+            let (before, place) = (sessions(store.as_ref()).await, *store.committed().borrow());
             policy = changed(&mut dice, &policy);
             world.policy.write("policy.csv", &policy);
             world.authority.reload(Trigger::Call).await.unwrap();
@@ -247,7 +252,7 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
                 .filter(|id| {
                     before
                         .iter()
-                        .any(|family| family.id.to_string() == **id && !family.lost.is_empty())
+                        .any(|session| session.id.to_string() == **id && !session.lost.is_empty())
                 })
                 .count();
             ended += heard.values().filter(|lost| lost.is_none()).count();
@@ -264,28 +269,28 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
 
 /// Introspection of every token ever issued shows what the policy and all losses leave of it.
 async fn check_answers(admin: &Client, store: &dyn Store, policy: &Policy, tokens: &[(String, String)]) {
-    let families: BTreeMap<String, Family> = families(store)
+    let sessions: BTreeMap<String, Session> = sessions(store)
         .await
         .into_iter()
-        .map(|family| (family.id.to_string(), family))
+        .map(|session| (session.id.to_string(), session))
         .collect();
     let mut lost: BTreeMap<String, ScopeSet> = BTreeMap::new();
     for event in store.events_after(Sequence(0), 100_000).await.unwrap().events {
         if let EventBody::ScopesNarrowed {
-            family, lost: now, ..
+            session, lost: now, ..
         } = &event.body
         {
-            let all = lost.entry(family.to_string()).or_default();
+            let all = lost.entry(session.to_string()).or_default();
             *all = all.iter().chain(now.iter()).cloned().collect();
         }
     }
     for (id, token) in tokens {
-        let family = &families[id];
-        let mut left = granted(policy, family);
+        let session = &sessions[id];
+        let mut left = granted(policy, session);
         if let Some(lost) = lost.get(id) {
             left.retain(|scope| !lost.contains(scope));
         }
-        if family.state != FamilyState::Active {
+        if session.state != SessionState::Active {
             left.clear();
         }
         let left: Vec<String> = left.iter().map(ToString::to_string).collect();

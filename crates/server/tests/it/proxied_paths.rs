@@ -5,9 +5,9 @@ use tessera_authority::Trigger;
 use tessera_proto::{upstream::envoy::service::auth::v3::CheckRequest, v1::IssueRequest};
 
 use crate::{
-    doors::{Answer, raw, send},
+    endpoints::{Answer, raw, send},
     proxies::{Told, check, check_request, ok},
-    world::{Client, PolicyFolder, Setup, World, access_token, strings, viewer},
+    world::{Client, PolicyDirectory, Setup, World, access_token, strings, viewer},
 };
 
 const ROUTES: &str = r#"
@@ -55,9 +55,9 @@ struct Sent<'a> {
 }
 
 async fn world() -> World {
-    let folder = PolicyFolder::new();
-    folder.write("routes.toml", ROUTES);
-    World::in_folder(Setup::default(), folder).await
+    let directory = PolicyDirectory::new();
+    directory.write("routes.toml", ROUTES);
+    World::in_directory(Setup::default(), directory).await
 }
 
 impl Sent<'_> {

@@ -1,9 +1,9 @@
-//! What proxies are told: each question is asked at both doors, which must answer alike.
+//! What proxies are told: each question is asked at both endpoints, which must answer alike.
 
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use serde_json::Value;
-use tessera_authority::{JudgeError, Trigger};
+use tessera_authority::{AccessError, Trigger};
 use tessera_core::{OnPolicyLoss, Seconds};
 use tessera_proto::{
     upstream::envoy::{
@@ -19,7 +19,7 @@ use tessera_proto::{
 use tessera_server::Limits;
 
 use crate::{
-    doors::{Answer, send},
+    endpoints::{Answer, send},
     stores::Fragile,
     world::{Client, Setup, World, access_token, reason, refresh_token, seconds, soon, strings, viewer},
 };
@@ -76,7 +76,7 @@ impl Question {
         self
     }
 
-    /// Asks both doors.
+    /// Asks both endpoints.
     async fn ask(&self, world: &World) -> Told {
         let by_http = self.by_http(world, "GET").await;
         let by_envoy = Told::of_envoy(&check(world, self.check_request()).await);
@@ -191,7 +191,7 @@ impl Told {
         assert_eq!(self.challenge, [challenge]);
     }
 
-    fn is_unsure(&self, reason: &str) {
+    fn is_indeterminate(&self, reason: &str) {
         assert_eq!((self.status, self.problem.as_str()), (503, reason));
     }
 }
@@ -329,7 +329,7 @@ async fn no_token_is_asked_for_and_what_is_no_access_token_is_refused() {
 }
 
 impl Question {
-    /// The status of both doors, where what they say of it may differ.
+    /// The status of both endpoints, where what they say of it may differ.
     async fn ask_status(&self, world: &World) -> (u16, u16) {
         let by_envoy = Told::of_envoy(&check(world, self.check_request()).await);
         (self.by_http(world, "GET").await.status, by_envoy.status)
@@ -393,11 +393,11 @@ async fn a_revocation_holds_at_once_whatever_its_kind() {
     let admin = world.client("production", "admin").await;
     let kinds: [fn(&Case) -> Target; 8] = [
         |case| Target::Token(case.token.clone()),
-        |case| Target::FamilyId(case.family.clone()),
+        |case| Target::SessionId(case.session.clone()),
         |_| Target::Subject("user:ann".to_owned()),
         |_| Target::Client("client:app".to_owned()),
         |case| Target::ApiKeyId(case.api_key["tsk_production_".len()..][..16].to_owned()),
-        |_| Target::Binding("stream:1".to_owned()),
+        |_| Target::Label("stream:1".to_owned()),
         |case| Target::KeyId(case.key.clone()),
         |_| Target::WholeRealm(true),
     ];
@@ -415,7 +415,7 @@ async fn a_revocation_holds_at_once_whatever_its_kind() {
 /// A session with all by which it may be revoked.
 struct Case {
     token: String,
-    family: String,
+    session: String,
     api_key: String,
     key: String,
 }
@@ -423,7 +423,7 @@ struct Case {
 impl Case {
     async fn new(world: &World, app: &Client) -> Self {
         let bound = IssueRequest {
-            bindings: strings(&["stream:1"]),
+            labels: strings(&["stream:1"]),
             ..viewer("user:ann")
         };
         let issued = app.issue(bound).await.unwrap();
@@ -434,7 +434,7 @@ impl Case {
             .find(|key| key["realm"] == "production" && key["status"] == "active");
         Self {
             token: access_token(issued.tokens.as_ref()),
-            family: issued.family_id,
+            session: issued.session_id,
             api_key: app.api_key.clone(),
             key: active.unwrap()["kid"].as_str().unwrap().to_owned(),
         }
@@ -635,7 +635,7 @@ async fn an_authority_that_can_not_tell_says_so() {
     let app = world.client("production", "app").await;
     let question = Question::with(&token(&app).await);
     world.authority.drain();
-    question.ask(&world).await.is_unsure("DRAINING");
+    question.ask(&world).await.is_indeterminate("DRAINING");
     let busy = World::with(Setup {
         server: Limits {
             proxy_checks_per_second: NonZeroU32::MIN,
@@ -655,7 +655,10 @@ async fn an_authority_that_can_not_tell_says_so() {
         }
     };
     assert_eq!(answer(&first).await.status, 200);
-    Question::with(&second).ask(&busy).await.is_unsure("OVERLOADED");
+    Question::with(&second)
+        .ask(&busy)
+        .await
+        .is_indeterminate("OVERLOADED");
     assert_eq!(answer(&first).await.status, 200, "its signature is known");
     assert_eq!(answer(&second).await.header("retry-after"), ["1"]);
 }
@@ -689,17 +692,17 @@ async fn a_store_that_failed_vouches_for_nothing() {
     let token = token(&app).await;
     let judge = || {
         let realm = &world.authority.realms()[&crate::world::realm("production")];
-        let wanted = tessera_authority::Wanted {
+        let wanted = tessera_authority::RequiredAccess {
             realm,
             audience: &tessera_core::Audience::parse("api").unwrap(),
             scopes: &tessera_core::ScopeSet::default(),
         };
-        world.authority.judge(&token, &wanted)
+        world.authority.check_access(&token, &wanted)
     };
     assert!(judge().is_ok());
     // Not over the wire: the server, which ends by itself now, may be faster.
     store.break_now();
-    assert!(matches!(judge(), Err(JudgeError::Unavailable(_))));
+    assert!(matches!(judge(), Err(AccessError::Unavailable(_))));
 }
 
 /// What health says of the service that Envoy calls.

@@ -1,4 +1,4 @@
-//! Every reason of the contract is answered somewhere: each has a test in this folder that names it, or
+//! Every reason of the contract is answered somewhere: each has a test in this directory that names it, or
 //! stands in the list of those that no request can bring about yet, with why.
 
 use tessera_proto::v1::ErrorReason;
@@ -6,7 +6,7 @@ use tessera_proto::v1::ErrorReason;
 const SOURCES: [&str; 11] = [
     include_str!("api_keys.rs"),
     include_str!("calls.rs"),
-    include_str!("families.rs"),
+    include_str!("sessions.rs"),
     include_str!("hostile.rs"),
     include_str!("introspection.rs"),
     include_str!("issuing.rs"),

@@ -1,4 +1,4 @@
-//! A data directory that is put back from a copy, as docs/operations.md says, and as nobody should.
+//! A data directory that is restored from a copy, as docs/operations.md says, and as nobody should.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::world::{Client, Setup, World, access_token, realm, reason, refresh_to
 
 /// A live directory, and a copy of it that misses a day.
 struct Lost {
-    _folder: TempDir,
+    _directory: TempDir,
     copy: std::path::PathBuf,
     server_key: String,
     /// Keys that the copy has, too.
@@ -36,15 +36,15 @@ struct Lost {
 
 impl Lost {
     async fn a_day() -> Self {
-        let folder = TempDir::new().unwrap();
-        let (live, copy) = (folder.path().join("live"), folder.path().join("copy"));
+        let directory = TempDir::new().unwrap();
+        let (live, copy) = (directory.path().join("live"), directory.path().join("copy"));
         let server_key = ServerKey::generate().unwrap().to_paserk().to_string();
         let before = Opened::at(&live, &server_key).await;
         let app = before.world.client("production", "app").await;
         let admin = before.world.client("production", "admin").await;
         let access_before = access_token(app.issue_for("user:bob").await.tokens.as_ref());
         before.close().await;
-        copy_folder(&live, &copy);
+        copy_directory(&live, &copy);
 
         let day = Opened::at(&live, &server_key).await;
         let (app, admin) = (
@@ -58,7 +58,7 @@ impl Lost {
         }
         let issued = app.issue_for("user:ann").await;
         let lost = Self {
-            _folder: folder,
+            _directory: directory,
             copy,
             server_key,
             app: app.api_key.clone(),
@@ -120,13 +120,13 @@ impl Opened {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
+            copy_directory(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
@@ -274,9 +274,9 @@ async fn api_keys_of_the_copy_end_where_that_is_asked_for() {
 
 /// A retry of the last refresh after the authority was away for `away`, and back for `back`.
 async fn retried(away: Seconds, back: Seconds) -> Result<bool, String> {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let (path, server_key) = (
-        folder.path().join("data"),
+        directory.path().join("data"),
         ServerKey::generate().unwrap().to_paserk().to_string(),
     );
     let opened = Opened::at(&path, &server_key).await;

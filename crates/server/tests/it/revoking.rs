@@ -44,7 +44,7 @@ async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else()
         world.client("production", "admin").await,
     );
     let bound = |subject: &str| IssueRequest {
-        bindings: strings(&["stream:1"]),
+        labels: strings(&["stream:1"]),
         ..viewer(subject)
     };
 
@@ -65,7 +65,7 @@ async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else()
     );
     assert_eq!(
         admin
-            .revoke(Target::Binding("stream:1".to_owned()))
+            .revoke(Target::Label("stream:1".to_owned()))
             .await
             .unwrap()
             .matched,
@@ -76,7 +76,7 @@ async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else()
     let (one, two) = (app.issue_for("user:cat").await, app.issue_for("user:cat").await);
     assert_eq!(
         admin
-            .revoke(Target::FamilyId(one.family_id.clone()))
+            .revoke(Target::SessionId(one.session_id.clone()))
             .await
             .unwrap()
             .matched,
@@ -181,12 +181,12 @@ async fn checklist_30_a_client_cannot_revoke_anothers() {
     );
     let issued = app.issue_for("user:ann").await;
     for target in [
-        Target::FamilyId(issued.family_id.clone()),
+        Target::SessionId(issued.session_id.clone()),
         Target::Token(access_token(issued.tokens.as_ref())),
         Target::Token(refresh_token(issued.tokens.as_ref())),
         Target::Subject("user:ann".to_owned()),
         Target::Client("client:app".to_owned()),
-        Target::Binding("stream:1".to_owned()),
+        Target::Label("stream:1".to_owned()),
         Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
         Target::ApiKeyId(id_of(&app.api_key)),
         Target::WholeRealm(true),
@@ -227,9 +227,9 @@ async fn checklist_29_revocation_is_idempotent_and_unknown_targets_match_nothing
     for target in [
         Target::Token("x".to_owned()),
         Target::Token("tsr_x".to_owned()),
-        Target::FamilyId(uuid::Uuid::new_v4().to_string()),
+        Target::SessionId(uuid::Uuid::new_v4().to_string()),
         Target::Subject("user:nobody".to_owned()),
-        Target::Binding("none".to_owned()),
+        Target::Label("none".to_owned()),
         Target::ApiKeyId("0123456789abcdef".to_owned()),
         Target::KeyId(format!("k4.pid.{}", "a".repeat(44))),
     ] {
@@ -251,7 +251,7 @@ async fn validate_only_counts_and_ends_nothing() {
         app.issue_for("user:ann").await,
         app.issue_for("user:ann").await,
     ];
-    app.revoke(Target::FamilyId(sessions[0].family_id.clone()))
+    app.revoke(Target::SessionId(sessions[0].session_id.clone()))
         .await
         .unwrap();
     let target = Target::Subject("user:ann".to_owned());
@@ -303,12 +303,12 @@ fn soon_idle() -> Setup {
 async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
     type Aim = fn(&str, &IssueResponse) -> Target;
     let aims: [Aim; 7] = [
-        |_, issued| Target::FamilyId(issued.family_id.clone()),
+        |_, issued| Target::SessionId(issued.session_id.clone()),
         |_, issued| Target::Token(refresh_token(issued.tokens.as_ref())),
         |api_key, _| Target::ApiKeyId(id_of(api_key)),
         |_, _| Target::Subject("user:ann".to_owned()),
         |_, _| Target::Client("client:app".to_owned()),
-        |_, _| Target::Binding("stream:1".to_owned()),
+        |_, _| Target::Label("stream:1".to_owned()),
         |_, _| Target::WholeRealm(true),
     ];
     for aim in aims {
@@ -318,7 +318,7 @@ async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
             world.client("production", "admin").await,
         );
         let bound = IssueRequest {
-            bindings: strings(&["stream:1"]),
+            labels: strings(&["stream:1"]),
             ..viewer("user:ann")
         };
         let issued = app.issue(bound).await.unwrap();
@@ -344,7 +344,7 @@ async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
     let token = || Target::Token(access_token(issued.tokens.as_ref()));
-    let family = || Target::FamilyId(issued.family_id.clone());
+    let session = || Target::SessionId(issued.session_id.clone());
     let is_revocable = async |target| count(&app, target).await == 1;
     world.clock.advance(Seconds(3659));
     assert!(is_revocable(token()).await);
@@ -353,9 +353,9 @@ async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
     assert!(!is_revocable(token()).await);
     // A token of the session that was refreshed just before it went idle would live on.
     world.clock.advance(Seconds(599));
-    assert!(is_revocable(family()).await);
+    assert!(is_revocable(session()).await);
     assert_eq!(app.revoke(token()).await.unwrap().matched, 0);
     world.clock.advance(Seconds(1));
-    assert!(!is_revocable(family()).await);
-    assert_eq!(app.revoke(family()).await.unwrap().matched, 0);
+    assert!(!is_revocable(session()).await);
+    assert_eq!(app.revoke(session()).await.unwrap().matched, 0);
 }

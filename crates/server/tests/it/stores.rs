@@ -11,16 +11,16 @@ use std::{
 
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Binding, ClientName, Event, EventBody, Family, FamilyId, LEEWAY_MAX,
-    LogId, PolicyRevision, RealmLimits, RealmName, Seconds, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, EventBody, LEEWAY_MAX, Label, LogId, PolicyRevision,
+    RealmLimits, RealmName, Seconds, Sequence, Session, SessionId, SigningKey, Timestamp,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
 use tessera_server::ServeError;
 use tessera_store::{
-    EventBatch, FamilyIndex, FamilyVisitor, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles,
-    SharedRevocations, Store, StoreError, StoreExt, SweepReport, Times,
+    EventBatch, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles, PurgeReport, SessionIndex,
+    SessionVisitor, SharedRevocations, Store, StoreError, StoreExt, Times,
 };
 use tessera_token::ServerKey;
 use tokio::sync::{oneshot, watch};
@@ -59,7 +59,7 @@ impl Fragile {
         (waits, release)
     }
 
-    pub(crate) fn mend(&self) {
+    pub(crate) fn repair(&self) {
         self.is_broken.store(false, Ordering::SeqCst);
     }
 
@@ -90,20 +90,20 @@ impl Store for Fragile {
         self.store.run(job).await
     }
 
-    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
-        self.store.family(id).await
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.store.session(id).await
     }
 
-    async fn families(
+    async fn sessions(
         &self,
-        index: FamilyIndex,
-        page: PageRequest<FamilyId>,
-    ) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.store.families(index, page).await
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, StoreError> {
+        self.store.sessions(index, page).await
     }
 
-    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError> {
-        self.store.visit_families(visit).await
+    async fn visit_sessions(&self, http: SessionVisitor) -> Result<(), StoreError> {
+        self.store.visit_sessions(http).await
     }
 
     async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
@@ -114,8 +114,8 @@ impl Store for Fragile {
         self.store.staleness_bounds().await
     }
 
-    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        self.store.settled_policy().await
+    async fn reconciled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.store.reconciled_policy().await
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
@@ -150,8 +150,8 @@ impl Store for Fragile {
         self.store.events_floor()
     }
 
-    fn swept_through(&self) -> Option<Timestamp> {
-        self.store.swept_through()
+    fn purged_through(&self) -> Option<Timestamp> {
+        self.store.purged_through()
     }
 
     fn times(&self) -> Times {
@@ -174,13 +174,13 @@ impl Store for Fragile {
         self.store.log_id()
     }
 
-    async fn sweep(
+    async fn purge(
         &self,
         horizon: Timestamp,
         audit_before: Timestamp,
         limit: usize,
-    ) -> Result<SweepReport, StoreError> {
-        self.store.sweep(horizon, audit_before, limit).await
+    ) -> Result<PurgeReport, StoreError> {
+        self.store.purge(horizon, audit_before, limit).await
     }
 
     fn committing_for(&self) -> Option<Duration> {
@@ -228,12 +228,12 @@ async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
     .await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
-    let family = FamilyId::parse(&issued.family_id).unwrap();
-    let backup = store.family(family).await.unwrap().unwrap();
+    let session = SessionId::parse(&issued.session_id).unwrap();
+    let backup = store.session(session).await.unwrap().unwrap();
     let first = refresh_token(issued.tokens.as_ref());
     let second = refresh_token(app.refresh(&first).await.unwrap().tokens.as_ref());
     let store: Arc<dyn Store> = store;
-    store.transact(move |tx| tx.put_family(&backup)).await.unwrap();
+    store.transact(move |tx| tx.put_session(&backup)).await.unwrap();
     assert_eq!(
         reason(&app.refresh(&second).await.unwrap_err()),
         "Unauthenticated / REFRESH_TOKEN_AHEAD"
@@ -249,7 +249,7 @@ async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
         world.client("production", "admin").await,
     );
     let old = app
-        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
         .await
         .unwrap();
     admin
@@ -262,7 +262,7 @@ async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
         .await
         .unwrap();
     let horizon = world.authority.now();
-    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    world.authority.purge(horizon, Seconds::days(90)).await.unwrap();
     let watch = async |cursor: &str| {
         let start = WatchStart {
             from: Some(From::Cursor(cursor.to_owned())),
@@ -284,17 +284,17 @@ async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
 }
 
 #[tokio::test]
-async fn sweeping_forgets_dead_sessions_and_keeps_the_living() {
+async fn purging_forgets_dead_sessions_and_keeps_the_living() {
     let world = World::start().await;
     let app = world.client("production", "app").await;
     let (dead, alive) = (app.issue_for("user:ann").await, app.issue_for("user:ann").await);
-    app.revoke(Target::FamilyId(dead.family_id.clone()))
+    app.revoke(Target::SessionId(dead.session_id.clone()))
         .await
         .unwrap();
     world.clock.advance(Seconds::days(2));
     world
         .authority
-        .sweep(world.authority.now(), Seconds::days(90))
+        .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();
     let refused = app
@@ -349,7 +349,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
     world.clock.advance(Seconds::days(3));
     world
         .authority
-        .sweep(world.authority.now(), Seconds::days(90))
+        .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();
     let refused = app
@@ -374,7 +374,7 @@ async fn a_revoked_subject_stays_revoked_although_its_event_was_swept() {
     world.clock.advance(Seconds::days(3));
     world
         .authority
-        .sweep(world.authority.now(), Seconds::days(90))
+        .purge(world.authority.now(), Seconds::days(90))
         .await
         .unwrap();
     let refused = app
@@ -414,11 +414,11 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
             tx.append(NewEvent {
                 occurred_at: at,
                 tokens_until: at.plus(Seconds::DAY),
-                families_until: at.plus(Seconds::DAY),
+                sessions_until: at.plus(Seconds::DAY),
                 realm: realm("production"),
                 note: String::new(),
-                body: EventBody::BindingRevoked {
-                    binding: Binding::parse(&format!("stream:{number}")).unwrap(),
+                body: EventBody::LabelRevoked {
+                    label: Label::parse(&format!("stream:{number}")).unwrap(),
                 },
             })?;
         }

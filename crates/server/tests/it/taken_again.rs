@@ -32,14 +32,14 @@ fn request(id: Uuid) -> IssueRequest {
 async fn lost_after(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
     let batch = store.events_after(after, 100).await.unwrap();
     let lost = batch.events.iter().filter_map(|event| match &event.body {
-        EventBody::ScopesNarrowed { family, lost, .. } => Some((family.to_string(), lost.to_string())),
+        EventBody::ScopesNarrowed { session, lost, .. } => Some((session.to_string(), lost.to_string())),
         _ => None,
     });
     lost.collect()
 }
 
 /// The authority is cut off after its sessions were narrowed and before that is noted, and starts with the
-/// policy before, which is noted as felt.
+/// policy before, which is noted as reconciled.
 #[tokio::test]
 async fn after_a_change_that_was_cut_off() {
     let store = Fragile::new();
@@ -56,7 +56,7 @@ async fn after_a_change_that_was_cut_off() {
     cut_off_before_the_note(&world, &store).await;
 
     world.policy.restore();
-    let world = World::in_folder(setup(), world.policy).await;
+    let world = World::in_directory(setup(), world.policy).await;
     let app = world.client("production", "app").await;
     let refreshed = app
         .refresh(&refresh_token(session.tokens.as_ref()))
@@ -67,7 +67,7 @@ async fn after_a_change_that_was_cut_off() {
     assert_heard_when_taken(&world, store.as_ref(), &app, &session, &token).await;
 }
 
-/// Lets a change of policy write twice, itself and what sessions feel, and no more.
+/// Lets a change of policy write twice, itself and what sessions lose, and no more.
 async fn cut_off_before_the_note(world: &World, store: &Fragile) {
     let (mut waits, mut release) = store.hold_next();
     let authority = Arc::clone(&world.authority);
@@ -82,7 +82,7 @@ async fn cut_off_before_the_note(world: &World, store: &Fragile) {
     store.break_now();
     release.send(()).unwrap();
     assert!(reloading.await.unwrap().is_err());
-    store.mend();
+    store.repair();
 }
 
 /// How a session gets a token anew.
@@ -127,7 +127,7 @@ async fn after_a_change_that_could_not_be_written() {
         store.break_now();
         release.send(()).unwrap();
         assert!(reloading.await.unwrap().is_err());
-        store.mend();
+        store.repair();
 
         assert_heard_when_taken(&world, store.as_ref(), &app, &session, &token).await;
     }
@@ -147,6 +147,6 @@ async fn assert_heard_when_taken(
     assert_eq!(app.introspect(token).await.scope, "videos:read");
     assert_eq!(
         lost_after(store, before).await,
-        BTreeMap::from([(session.family_id.clone(), PLAYED.to_owned())])
+        BTreeMap::from([(session.session_id.clone(), PLAYED.to_owned())])
     );
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tessera_core::limits::{
-    BINDING_BYTES_MAX, BINDINGS_MAX, ROLES_MAX, SCOPE_BYTES_MAX, SCOPES_MAX, SUBJECT_BYTES_MAX,
+    LABEL_BYTES_MAX, LABELS_MAX, ROLES_MAX, SCOPE_BYTES_MAX, SCOPES_MAX, SUBJECT_BYTES_MAX,
     TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX,
 };
 use tessera_proto::{
@@ -19,8 +19,8 @@ use tessera_token::ServerKey;
 use tonic_types::StatusExt;
 
 use crate::{
-    doors::{FORM, send},
-    world::{Client, PolicyFolder, Setup, World, access_token, reason, refresh_token, strings},
+    endpoints::{FORM, send},
+    world::{Client, PolicyDirectory, Setup, World, access_token, reason, refresh_token, strings},
 };
 
 /// Scopes of this many bytes, as many as one request may name.
@@ -30,8 +30,8 @@ fn scopes(bytes: usize) -> Vec<String> {
 }
 
 /// A policy that grants `role:auditor` all `scopes`, and more roles with the longest names.
-fn policy(scopes: &[String]) -> PolicyFolder {
-    let folder = PolicyFolder::new();
+fn policy(scopes: &[String]) -> PolicyDirectory {
+    let directory = PolicyDirectory::new();
     let mut catalogue = "realms.production = \"p\"\nrealms.sandbox = \"s\"\naudiences.api = \"x\"\n\
                          roles.\"role:auditor\" = \"x\"\n"
         .to_owned();
@@ -41,14 +41,14 @@ fn policy(scopes: &[String]) -> PolicyFolder {
     for scope in scopes {
         catalogue.push_str(&format!("scopes.\"{scope}\" = \"x\"\n"));
     }
-    folder.write("catalogue.toml", &catalogue);
-    folder.write(
+    directory.write("catalogue.toml", &catalogue);
+    directory.write(
         "policy.csv",
         "p, role:auditor, *, reports/*, read, allow\n\
          p, client:app, *, tessera/subjects/*, issue, allow\n\
          p, client:app, *, tessera/roles/*, assert, allow\n",
     );
-    folder
+    directory
 }
 
 fn roles() -> Vec<String> {
@@ -61,7 +61,7 @@ async fn world(token_bytes_max: usize, scopes: &[String]) -> (World, Client) {
         token_bytes_max,
         ..Setup::default()
     };
-    let world = World::in_folder(setup, policy(scopes)).await;
+    let world = World::in_directory(setup, policy(scopes)).await;
     let app = world.client("production", "app").await;
     (world, app)
 }
@@ -76,12 +76,12 @@ fn auditor() -> IssueRequest {
 
 /// Every list and every name as long as a request may have them.
 fn largest(scopes: Vec<String>) -> IssueRequest {
-    let label = |number| format!("{number}{}", "x".repeat(BINDING_BYTES_MAX - 1));
+    let label = |number| format!("{number}{}", "x".repeat(LABEL_BYTES_MAX - 1));
     IssueRequest {
         subject: "s".repeat(SUBJECT_BYTES_MAX),
         roles: roles().into_iter().chain(strings(&["role:auditor"])).collect(),
         scopes,
-        bindings: (0..BINDINGS_MAX).map(label).collect(),
+        labels: (0..LABELS_MAX).map(label).collect(),
         require_all: true,
         ..IssueRequest::default()
     }
@@ -190,12 +190,12 @@ async fn a_refresh_that_would_be_too_long_is_refused_and_loses_nothing() {
         server_key: ServerKey::parse(&key).unwrap(),
         ..Setup::default()
     };
-    let before = World::in_folder(setup(TOKEN_BYTES_MAX), policy(&scopes)).await;
+    let before = World::in_directory(setup(TOKEN_BYTES_MAX), policy(&scopes)).await;
     let app = before.client("production", "app").await;
     let issued = app.issue(auditor()).await.unwrap();
     let first = refresh_token(issued.tokens.as_ref());
 
-    let after = World::in_folder(setup(TOKEN_BYTES_DEFAULT), policy(&scopes)).await;
+    let after = World::in_directory(setup(TOKEN_BYTES_DEFAULT), policy(&scopes)).await;
     let app = after.with_key(&app.api_key);
     for _ in 0..3 {
         let refused = app.refresh(&first).await.unwrap_err();

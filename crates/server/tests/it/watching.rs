@@ -137,7 +137,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     app.refresh(&spent).await.unwrap();
     world.clock.advance(Seconds(11));
     app.refresh(&spent).await.unwrap_err();
-    app.revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+    app.revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
         .await
         .unwrap();
     admin
@@ -148,10 +148,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
         .revoke(Target::Client("client:app".to_owned()))
         .await
         .unwrap();
-    admin
-        .revoke(Target::Binding("stream:1".to_owned()))
-        .await
-        .unwrap();
+    admin.revoke(Target::Label("stream:1".to_owned())).await.unwrap();
     admin.revoke(Target::WholeRealm(true)).await.unwrap();
     let doomed = world.client("production", "app").await;
     doomed.issue_for("user:bob").await;
@@ -179,7 +176,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
         (EventKind::SessionRevoked, "revoked"),
         (EventKind::SubjectRevoked, ""),
         (EventKind::ClientRevoked, ""),
-        (EventKind::BindingRevoked, ""),
+        (EventKind::LabelRevoked, ""),
         (EventKind::RealmRevoked, ""),
         (EventKind::ApiKeyRevoked, ""),
         (EventKind::SessionRevoked, "api_key_revoked"),
@@ -205,7 +202,7 @@ async fn a_ping_is_answered_after_everything_that_was_durable_before_it() {
     watch.until_echo().await;
     for _ in 0..20 {
         let revoked = app
-            .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+            .revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
             .await
             .unwrap();
         let (events, checkpoint) = watch.until_echo().await;
@@ -246,7 +243,7 @@ async fn a_stream_resumes_after_its_cursor() {
         world.client("production", "admin").await,
     );
     let end = async || {
-        app.revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        app.revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
             .await
             .unwrap()
     };
@@ -265,8 +262,8 @@ async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
         world.client("production", "app").await,
         world.client("production", "admin").await,
     );
-    let family = app.issue_for("user:ann").await.family_id;
-    app.revoke(Target::FamilyId(family.clone())).await.unwrap();
+    let session = app.issue_for("user:ann").await.session_id;
+    app.revoke(Target::SessionId(session.clone())).await.unwrap();
     world.clock.advance(Seconds::days(2));
     admin
         .revoke(Target::Subject("user:bob".to_owned()))
@@ -284,10 +281,7 @@ async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
         panic!("the end")
     };
     assert_eq!((end.items, end.cursor.as_str()), (1, item.cursor.as_str()));
-    let revoked = admin
-        .revoke(Target::Binding("stream:1".to_owned()))
-        .await
-        .unwrap();
+    let revoked = admin.revoke(Target::Label("stream:1".to_owned())).await.unwrap();
     assert_eq!(watch.event().await.cursor, revoked.cursor);
 }
 
@@ -310,7 +304,7 @@ async fn a_filter_hides_events_and_still_moves_checkpoints() {
     let mut watch = Watch::begin(&admin, start_at(From::Latest(true))).await;
     watch.until_echo().await;
     let hidden = app
-        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
         .await
         .unwrap();
     admin
@@ -325,7 +319,7 @@ async fn a_filter_hides_events_and_still_moves_checkpoints() {
         ..crate::world::viewer("user:ann")
     };
     let shown = app.issue(request).await.unwrap();
-    app.revoke(Target::FamilyId(shown.family_id.clone()))
+    app.revoke(Target::SessionId(shown.session_id.clone()))
         .await
         .unwrap();
     let event = watch.event().await;
@@ -369,7 +363,7 @@ async fn checklist_39_a_watcher_hears_its_own_realm_only() {
     let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
     watch.until_echo().await;
     sandbox
-        .revoke(Target::FamilyId(sandbox.issue_for("user:ann").await.family_id))
+        .revoke(Target::SessionId(sandbox.issue_for("user:ann").await.session_id))
         .await
         .unwrap();
     let (events, _) = watch.until_echo().await;
@@ -481,7 +475,7 @@ async fn the_fence_waits_for_required_subscribers() {
     let mut watch = Watch::begin(&admin, required).await;
     watch.until_echo().await;
     let revoked = app
-        .revoke(Target::FamilyId(app.issue_for("user:ann").await.family_id))
+        .revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
         .await
         .unwrap();
     let fence = async || {
@@ -618,5 +612,5 @@ async fn a_forged_cursor_is_refused_and_raises_no_alarm() {
         reason(&watch.next().await.unwrap_err()),
         "InvalidArgument / CURSOR_INVALID"
     );
-    assert!(!world.authority.was_put_back());
+    assert!(!world.authority.was_rolled_back());
 }

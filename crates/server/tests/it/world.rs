@@ -120,25 +120,25 @@ impl Default for Setup {
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) authority: Arc<Authority>,
-    /// The policy's folder.
-    pub(crate) policy: PolicyFolder,
+    /// The policy's directory.
+    pub(crate) policy: PolicyDirectory,
     pub(crate) address: SocketAddr,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
 }
 
-/// A folder with a policy, to be edited.
-pub(crate) struct PolicyFolder {
+/// A directory with a policy, to be edited.
+pub(crate) struct PolicyDirectory {
     path: PathBuf,
     /// Removes it at the end.
     _made: Option<TempDir>,
 }
 
-impl PolicyFolder {
+impl PolicyDirectory {
     pub(crate) fn new() -> Self {
         let made = TempDir::new().unwrap();
-        let folder = Self {
+        let directory = Self {
             path: made.path().to_owned(),
             _made: Some(made),
         };
@@ -146,13 +146,13 @@ impl PolicyFolder {
             .iter()
             .find(|(name, _)| *name == "model.conf")
             .unwrap();
-        folder.write("model.conf", std::str::from_utf8(model.1).unwrap());
-        folder.write("catalogue.toml", CATALOGUE);
-        folder.write("policy.csv", RULES);
-        folder
+        directory.write("model.conf", std::str::from_utf8(model.1).unwrap());
+        directory.write("catalogue.toml", CATALOGUE);
+        directory.write("policy.csv", RULES);
+        directory
     }
 
-    /// A folder that somebody else made.
+    /// A directory that somebody else made.
     pub(crate) fn at(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -217,10 +217,10 @@ impl World {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        Self::in_folder(setup, PolicyFolder::new()).await
+        Self::in_directory(setup, PolicyDirectory::new()).await
     }
 
-    pub(crate) async fn in_folder(setup: Setup, policy: PolicyFolder) -> Self {
+    pub(crate) async fn in_directory(setup: Setup, policy: PolicyDirectory) -> Self {
         let clock = Arc::new(ManualClock::new(setup.begins_at));
         let realms = RealmKind::ALL.map(|kind| Realm {
             name: realm(kind.as_str()),
@@ -232,7 +232,7 @@ impl World {
         let authority = Authority::open(Options {
             store: setup.store,
             policy: Policy::load(policy.path()).unwrap_or_else(|error| panic!("{error}")),
-            policy_folder: Some(policy.path().to_owned()),
+            policy_directory: Some(policy.path().to_owned()),
             realms: realms.to_vec(),
             server_keys: ServerKeys::new(setup.server_key, Vec::new()),
             clock: clock.clone(),

@@ -1,4 +1,4 @@
-//! The audit trail but for its newest records: files beside the rows, to which nobody but the sweep appends.
+//! The audit trail but for its newest records: files beside the rows, to which nobody but the purge appends.
 //!
 //! The trail is by far the largest part of the data, and nothing that the authority decides depends on it. So
 //! the rows keep the newest records, and a start has few of them to read; what is older moves to files, a
@@ -54,10 +54,10 @@ pub(super) struct Place {
     hash: [u8; HASH_LEN],
 }
 
-/// The folder of the files.
+/// The directory of the files.
 #[derive(Clone, Debug)]
 pub(super) struct Archive {
-    folder: Arc<Path>,
+    directory: Arc<Path>,
     is_told: Arc<AtomicBool>,
 }
 
@@ -75,9 +75,9 @@ impl Place {
 }
 
 impl Archive {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(directory: PathBuf) -> Self {
         Self {
-            folder: folder.into(),
+            directory: directory.into(),
             is_told: Arc::default(),
         }
     }
@@ -126,9 +126,9 @@ impl Archive {
     }
 
     fn write(&self, file: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if !self.folder.is_dir() {
-            DirBuilder::new().mode(0o700).create(&*self.folder)?;
-            sync_directory(self.folder.parent().unwrap_or(Path::new(".")))?;
+        if !self.directory.is_dir() {
+            DirBuilder::new().mode(0o700).create(&*self.directory)?;
+            sync_directory(self.directory.parent().unwrap_or(Path::new(".")))?;
         }
         let opened = OpenOptions::new()
             .create(true)
@@ -140,7 +140,7 @@ impl Archive {
         opened.write_all_at(bytes, offset)?;
         opened.sync_all()?;
         if offset == 0 {
-            sync_directory(&self.folder)?;
+            sync_directory(&self.directory)?;
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl Archive {
 
     /// The first positions of the files, in order.
     fn files(&self) -> io::Result<Vec<u64>> {
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
@@ -257,13 +257,13 @@ impl Archive {
     }
 
     fn path(&self, file: u64) -> PathBuf {
-        self.folder.join(format!("{file:0NAME_DIGITS$}"))
+        self.directory.join(format!("{file:0NAME_DIGITS$}"))
     }
 
     /// Says that a file is damaged, once for each start: it is found so every few seconds.
     fn tell_once(&self, error: &io::Error) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            tracing::error!(folder = %self.folder.display(), %error, "audit records are damaged, and are kept for longer than they should be");
+            tracing::error!(directory = %self.directory.display(), %error, "audit records are damaged, and are kept for longer than they should be");
         }
     }
 
@@ -272,7 +272,7 @@ impl Archive {
         StoreError::Damaged {
             detail: format!(
                 "the audit records in {} can't be read: {error}",
-                self.folder.display()
+                self.directory.display()
             ),
         }
     }

@@ -30,9 +30,9 @@ pub(super) struct Archived {
 }
 
 impl Archiver {
-    pub(super) fn new(folder: PathBuf, rows_max: u64) -> Self {
+    pub(super) fn new(directory: PathBuf, rows_max: u64) -> Self {
         Self {
-            archive: Archive::new(folder),
+            archive: Archive::new(directory),
             rows_max,
             alone: Mutex::default(),
         }

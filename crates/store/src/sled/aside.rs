@@ -26,7 +26,7 @@ use super::directory::{Directory, sync_directory};
 
 /// Nobody but the owner may read the rows.
 const FILE_MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
+const DIRECTORY_MODE: u32 = 0o700;
 
 impl Directory {
     fn rows_before(&self) -> PathBuf {
@@ -44,8 +44,8 @@ impl Directory {
 
     /// Takes back a start that was cut off.
     pub(super) fn take_back(&self) -> io::Result<()> {
-        remove_folder(&self.rows_gone())?;
-        remove_folder(&self.rows_new())?;
+        remove_directory(&self.rows_gone())?;
+        remove_directory(&self.rows_new())?;
         if self.rows_before().exists() {
             self.put_back()?;
         }
@@ -60,13 +60,13 @@ impl Directory {
 
     /// Makes a copy of the rows that were set aside where sled opens them.
     pub(super) fn copy_aside(&self) -> io::Result<()> {
-        remove_folder(&self.rows())?;
-        copy_folder(&self.rows_before(), &self.rows())
+        remove_directory(&self.rows())?;
+        copy_directory(&self.rows_before(), &self.rows())
     }
 
     /// Puts the rows back that were set aside, in place of what became of the copy.
     pub(super) fn put_back(&self) -> io::Result<()> {
-        remove_folder(&self.rows())?;
+        remove_directory(&self.rows())?;
         fs::rename(self.rows_before(), self.rows())?;
         sync_directory(self.path())
     }
@@ -74,19 +74,19 @@ impl Directory {
     /// Makes the rows durable that sled opened, and removes those that were set aside. They are gone from the
     /// moment of the renaming.
     pub(super) fn keep_copy(&self) -> io::Result<()> {
-        sync_folder(&self.rows())?;
+        sync_tree(&self.rows())?;
         sync_directory(self.path())?;
         if self.rows_before().exists() {
             fs::rename(self.rows_before(), self.rows_gone())?;
             sync_directory(self.path())?;
-            remove_folder(&self.rows_gone())?;
+            remove_directory(&self.rows_gone())?;
         }
         Ok(())
     }
 
     /// Puts what a compaction wrote in the place of the rows.
     pub(super) fn exchange(&self) -> io::Result<()> {
-        sync_folder(&self.rows_new())?;
+        sync_tree(&self.rows_new())?;
         self.set_aside()?;
         fs::rename(self.rows_new(), self.rows())?;
         self.keep_copy()
@@ -94,11 +94,11 @@ impl Directory {
 
     /// Lets nobody but the owner read what is here. Not every file system can, and not every owner may.
     pub(super) fn close_to_others(&self) {
-        let closed = restrict(self.path(), FOLDER_MODE)
+        let closed = restrict(self.path(), DIRECTORY_MODE)
             .and_then(|()| restrict(&self.path().join("lock"), FILE_MODE))
             .and_then(|()| restrict(&self.seal(), FILE_MODE))
-            .and_then(|()| restrict_folder(&self.rows()))
-            .and_then(|()| match restrict_folder(&self.audit()) {
+            .and_then(|()| restrict_directory(&self.rows()))
+            .and_then(|()| match restrict_directory(&self.audit()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 restricted => restricted,
             });
@@ -109,26 +109,26 @@ impl Directory {
 
     /// How many bytes the rows take on the disk.
     pub(super) fn rows_bytes(&self) -> io::Result<u64> {
-        folder_bytes(&self.rows())
+        directory_bytes(&self.rows())
     }
 }
 
-fn remove_folder(path: &Path) -> io::Result<()> {
+fn remove_directory(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
 
-/// Copies files and folders. What is neither is not sled's. Snapshots that sled did not finish are left out: it
+/// Copies files and directories. What is neither is not sled's. Snapshots that sled did not finish are left out: it
 /// could not open beside them, and a snapshot only shortens opening.
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy_folder(&entry.path(), &target)?;
+            copy_directory(&entry.path(), &target)?;
         } else if kind.is_file() && !is_unfinished_snapshot(&entry.path()) {
             fs::copy(entry.path(), target)?;
         }
@@ -141,11 +141,11 @@ fn is_unfinished_snapshot(path: &Path) -> bool {
         .is_some_and(|extension| extension == "generating")
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+fn sync_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let synced = if entry.file_type()?.is_dir() {
-            sync_folder(&entry.path())
+            sync_tree(&entry.path())
         } else {
             File::open(entry.path()).and_then(|file| file.sync_all())
         };
@@ -158,12 +158,12 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     sync_directory(path)
 }
 
-fn folder_bytes(path: &Path) -> io::Result<u64> {
+fn directory_bytes(path: &Path) -> io::Result<u64> {
     let mut bytes = 0_u64;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         bytes += match entry.metadata() {
-            Ok(data) if data.is_dir() => folder_bytes(&entry.path())?,
+            Ok(data) if data.is_dir() => directory_bytes(&entry.path())?,
             Ok(data) => data.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
@@ -179,12 +179,12 @@ fn restrict(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-fn restrict_folder(path: &Path) -> io::Result<()> {
-    restrict(path, FOLDER_MODE)?;
+fn restrict_directory(path: &Path) -> io::Result<()> {
+    restrict(path, DIRECTORY_MODE)?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let restricted = if entry.file_type()?.is_dir() {
-            restrict_folder(&entry.path())
+            restrict_directory(&entry.path())
         } else {
             restrict(&entry.path(), FILE_MODE)
         };

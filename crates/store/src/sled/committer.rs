@@ -8,15 +8,15 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     archiving::Archived,
     disk::Disk,
+    purge::Purge,
     rows::Meta,
     shared::Shared,
     stage::{Finished, Group, Stage},
-    sweep::Sweep,
 };
 use crate::{
     caught::caught,
     error::StoreError,
-    store::{Job, SweepReport},
+    store::{Job, PurgeReport},
     times::Times,
 };
 
@@ -29,9 +29,9 @@ pub(super) enum Work {
         job: Job,
         answer: Answer<()>,
     },
-    Sweep {
-        sweep: Sweep,
-        answer: Answer<SweepReport>,
+    Purge {
+        purge: Purge,
+        answer: Answer<PurgeReport>,
     },
     /// Take records out of the rows that are in files now.
     Archived {
@@ -58,7 +58,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// what they saw may be of this group.
 enum Pending {
     Job(Answer<()>, Result<(), StoreError>),
-    Sweep(Answer<SweepReport>, Result<SweepReport, StoreError>),
+    Purge(Answer<PurgeReport>, Result<PurgeReport, StoreError>),
 }
 
 /// The writer.
@@ -176,9 +176,9 @@ impl Committer {
                 pending.push(Pending::Job(answer, result));
                 failure
             }
-            Work::Sweep { sweep, answer } => {
-                let (result, failure) = self.run_job(group, |stage| sweep.run(stage));
-                pending.push(Pending::Sweep(answer, result));
+            Work::Purge { purge, answer } => {
+                let (result, failure) = self.run_job(group, |stage| purge.run(stage));
+                pending.push(Pending::Purge(answer, result));
                 failure
             }
             Work::Archived { archived, answer } => {
@@ -235,7 +235,7 @@ impl Pending {
             Self::Job(answer, result) => {
                 let _ = answer.send(failure.map_or(result, |error| Err(error.clone())));
             }
-            Self::Sweep(answer, result) => {
+            Self::Purge(answer, result) => {
                 let _ = answer.send(failure.map_or(result, |error| Err(error.clone())));
             }
         }

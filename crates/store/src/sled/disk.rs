@@ -137,7 +137,7 @@ impl Disk {
         self.seal.settle(group, after).map_err(failed)
     }
 
-    /// Leaves everything on the disk as it must be found, and gives the directory free.
+    /// Leaves everything on the disk as it must be found, and releases the lock of the directory.
     pub(super) fn close(self) -> Result<(), StoreError> {
         let flushed = caught(|| self.db.flush().map(drop))
             .map_err(failed)

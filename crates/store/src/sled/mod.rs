@@ -8,6 +8,7 @@ mod committer;
 mod directory;
 mod disk;
 mod open;
+mod purge;
 mod read;
 mod recent;
 mod rows;
@@ -16,7 +17,6 @@ mod seal;
 mod shared;
 mod stage;
 mod state_hash;
-mod sweep;
 mod visit;
 
 use std::{
@@ -30,8 +30,8 @@ use std::{
 use ::sled::Db;
 use async_trait::async_trait;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, LogId, PolicyRevision, RealmName,
-    Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, LogId, PolicyRevision, RealmName, Sequence, Session,
+    SessionId, SigningKey, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -39,14 +39,14 @@ use self::{
     archiving::Archiver,
     committer::{Answer, Waiting, Work},
     open::Log,
+    purge::Purge,
     shared::Shared,
-    sweep::Sweep,
 };
 use crate::{
     error::{OpenError, StoreError},
     store::{
-        EventBatch, FamilyIndex, FamilyVisitor, Job, Page, PageRequest, Patience, PolicyFiles,
-        SharedRevocations, Store, SweepReport,
+        EventBatch, Job, Page, PageRequest, Patience, PolicyFiles, PurgeReport, SessionIndex, SessionVisitor,
+        SharedRevocations, Store,
     },
     times::Times,
 };
@@ -56,7 +56,7 @@ const WAITING_MAX: usize = 4096;
 /// How many jobs may go with those of others at once.
 const PATIENT_MAX: usize = 8;
 
-/// How many chunks of audit records one sweep moves to files.
+/// How many chunks of audit records one purge moves to files.
 const CHUNKS_MAX: usize = 64;
 
 /// How a [`SledStore`] uses the machine.
@@ -64,7 +64,7 @@ const CHUNKS_MAX: usize = 64;
 pub struct SledOptions {
     /// How much of the rows is held in memory, in bytes.
     pub cache_capacity_bytes: u64,
-    /// How many audit records the rows keep at most after a sweep; those before are in files of their own.
+    /// How many audit records the rows keep at most after a purge; those before are in files of their own.
     pub audit_rows_max: u64,
 }
 
@@ -101,7 +101,7 @@ impl SledStore {
         Self::open_with(path, &options, Log::Same)
     }
 
-    /// Opens a directory that was put back from a copy, to begin another log: cursors of the one before are
+    /// Opens a directory that was restored from a copy, to begin another log: cursors of the one before are
     /// foreign to it, and each place in it is after all of theirs. The first group that is written makes
     /// that durable, together with what it writes itself; until then the directory is as it was.
     ///
@@ -210,20 +210,20 @@ impl Store for SledStore {
         result.unwrap_or(Err(StoreError::Closed))
     }
 
-    async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
-        self.shared.read(|db| read::family(db, id))
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.shared.read(|db| read::session(db, id))
     }
 
-    async fn families(
+    async fn sessions(
         &self,
-        index: FamilyIndex,
-        page: PageRequest<FamilyId>,
-    ) -> Result<Page<Family, FamilyId>, StoreError> {
-        self.read_apart(move |db, _| read::families(db, &index, &page))
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<Session, SessionId>, StoreError> {
+        self.read_apart(move |db, _| read::sessions(db, &index, &page))
             .await
     }
 
-    async fn visit_families(&self, visit: FamilyVisitor) -> Result<(), StoreError> {
+    async fn visit_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         visit::start(Arc::clone(&self.shared), visit).await
     }
 
@@ -232,8 +232,8 @@ impl Store for SledStore {
         self.read_apart(move |db, _| read::policy(db, &revision)).await
     }
 
-    async fn settled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        self.shared.read(read::settled_policy)
+    async fn reconciled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        self.shared.read(read::reconciled_policy)
     }
 
     async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
@@ -301,8 +301,8 @@ impl Store for SledStore {
         self.shared.floor()
     }
 
-    fn swept_through(&self) -> Option<Timestamp> {
-        self.shared.swept()
+    fn purged_through(&self) -> Option<Timestamp> {
+        self.shared.purged()
     }
 
     fn times(&self) -> Times {
@@ -321,31 +321,31 @@ impl Store for SledStore {
         self.shared.log_id
     }
 
-    async fn sweep(
+    async fn purge(
         &self,
         horizon: Timestamp,
         audit_before: Timestamp,
         limit: usize,
-    ) -> Result<SweepReport, StoreError> {
-        let mut total = SweepReport::default();
+    ) -> Result<PurgeReport, StoreError> {
+        let mut total = PurgeReport::default();
         let mut left = limit;
         loop {
-            let sweep = Sweep {
+            let purge = Purge {
                 horizon,
                 audit_before,
-                limit: left.min(sweep::STEP),
+                limit: left.min(purge::STEP),
             };
-            let step = self.ask(|answer| Work::Sweep { sweep, answer }).await?;
-            total.families += step.families;
+            let step = self.ask(|answer| Work::Purge { purge, answer }).await?;
+            total.sessions += step.sessions;
             total.events += step.events;
             total.records += step.records;
             total.more = step.more;
-            left = left.saturating_sub(sweep::STEP);
+            left = left.saturating_sub(purge::STEP);
             if !step.more || left == 0 {
                 break;
             }
         }
-        sweep::forget(&self.shared.revocations, horizon);
+        purge::forget(&self.shared.revocations, horizon);
         total.more |= self.archive(audit_before).await?;
         Ok(total)
     }

@@ -73,7 +73,7 @@ pub(super) fn open(
         Log::New => anew(&disk, meta)?,
     };
     Archive::new(disk.audit_path()).look_for(meta.archive.as_ref());
-    // Those before a log that was begun anew are there until they are swept.
+    // Those before a log that was begun anew are there until they are purged.
     found.recent.forget_through(meta.floor);
     found.revocations.advance(meta.last);
     let log = OpenedLog {
@@ -82,7 +82,7 @@ pub(super) fn open(
         floor: meta.floor,
         audit_last: meta.audit_last,
         archive: meta.archive,
-        swept: meta.swept,
+        purged: meta.purged,
         times: found.times,
         group: meta.group,
         recent: found.recent,
@@ -110,7 +110,7 @@ impl Found {
             }
             Some(table) if table == Table::Event as u8 => {
                 let event: Event = rows::decode("an event", value)?;
-                // Those that end families are among the cutoffs, with the time that counts for them.
+                // Those that end sessions are among the cutoffs, with the time that counts for them.
                 if cutoff_target(&event.body).is_none() {
                     self.revocations.apply(&event);
                 }
@@ -135,7 +135,7 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
         audit_last: 0,
         archive: None,
         group: disk.next_group(),
-        swept: None,
+        purged: None,
     };
     let write =
         |disk: &mut Disk| disk.commit(Changes::from([(rows::meta_key(), Some(rows::encode(&meta)?))]));

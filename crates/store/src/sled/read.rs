@@ -5,61 +5,61 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 use ::sled::{Db, IVec};
 use serde::de::DeserializeOwned;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, PolicyRevision, RealmName, Sequence,
-    SigningKey,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, PolicyRevision, RealmName, Sequence, Session,
+    SessionId, SigningKey,
 };
 
 use super::{
     disk::failed,
-    rows::{self, FamilyRow, PolicyRow, Table},
+    rows::{self, PolicyRow, SessionRow, Table},
     shared::Shared,
 };
 use crate::{
     error::StoreError,
-    store::{FamilyIndex, Page, PageRequest, PolicyFiles},
+    store::{Page, PageRequest, PolicyFiles, SessionIndex},
 };
 
-pub(super) fn family(db: &Db, id: FamilyId) -> Result<Option<Family>, StoreError> {
-    let row: Option<FamilyRow<Family>> = row(db, "a family", &rows::family_key(id))?;
-    Ok(row.map(|row| row.family))
+pub(super) fn session(db: &Db, id: SessionId) -> Result<Option<Session>, StoreError> {
+    let row: Option<SessionRow<Session>> = row(db, "a session", &rows::session_key(id))?;
+    Ok(row.map(|row| row.session))
 }
 
 pub(super) fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
     row(db, "an API key", &rows::api_key_key(id))
 }
 
-pub(super) fn families(
+pub(super) fn sessions(
     db: &Db,
-    index: &FamilyIndex,
-    page: &PageRequest<FamilyId>,
-) -> Result<Page<Family, FamilyId>, StoreError> {
+    index: &SessionIndex,
+    page: &PageRequest<SessionId>,
+) -> Result<Page<Session, SessionId>, StoreError> {
     let prefix = rows::index_prefix(index);
     let after = page.after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
     let found = keys_after(db, &prefix, after).filter_map(|key| {
-        // Between reading the index and reading the family, the family may have been removed.
-        key.and_then(|key| family(db, rows::family_id_in(&key)?))
+        // Between reading the index and reading the session, the session may have been removed.
+        key.and_then(|key| session(db, rows::session_id_in(&key)?))
             .transpose()
     });
-    collect_page(found, page.limit, |family| family.id)
+    collect_page(found, page.limit, |session| session.id)
 }
 
-/// Up to `limit` families of all realms, in the order of their ids.
-pub(super) fn families_after(
+/// Up to `limit` sessions of all realms, in the order of their ids.
+pub(super) fn sessions_after(
     db: &Db,
-    after: Option<FamilyId>,
+    after: Option<SessionId>,
     limit: usize,
-) -> Result<Vec<Family>, StoreError> {
-    let prefix = [Table::Family as u8];
+) -> Result<Vec<Session>, StoreError> {
+    let prefix = [Table::Session as u8];
     let from = after.map_or_else(
         || Bound::Included(prefix.to_vec()),
-        |id| Bound::Excluded(rows::family_key(id)),
+        |id| Bound::Excluded(rows::session_key(id)),
     );
     db.range((from, Bound::Excluded(rows::end_of(&prefix))))
         .values()
         .take(limit)
         .map(|value| {
-            let row: FamilyRow<Family> = rows::decode("a family", &value.map_err(failed)?)?;
-            Ok(row.family)
+            let row: SessionRow<Session> = rows::decode("a session", &value.map_err(failed)?)?;
+            Ok(row.session)
         })
         .collect()
 }
@@ -79,8 +79,8 @@ pub(super) fn policy(db: &Db, revision: &PolicyRevision) -> Result<Option<Policy
     rows::decode("the files of a policy", &bytes).map(Some)
 }
 
-pub(super) fn settled_policy(db: &Db) -> Result<Option<PolicyRevision>, StoreError> {
-    row(db, "the settled policy", &rows::policy_settled_key())
+pub(super) fn reconciled_policy(db: &Db) -> Result<Option<PolicyRevision>, StoreError> {
+    row(db, "the reconciled policy", &rows::policy_reconciled_key())
 }
 
 pub(super) fn staleness_bounds(db: &Db) -> Result<BTreeMap<RealmName, Duration>, StoreError> {

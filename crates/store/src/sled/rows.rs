@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKeyId, ClientName, Event, Family, FamilyId, KeyId, LogId, PolicyRevision, RealmName, Sequence,
+    ApiKeyId, ClientName, Event, KeyId, LogId, PolicyRevision, RealmName, Sequence, Session, SessionId,
     Timestamp,
 };
 
@@ -15,7 +15,7 @@ use super::archive::Place;
 use crate::{
     cutoff::cutoff_target,
     error::StoreError,
-    store::{FamilyIndex, RequestKey},
+    store::{RequestKey, SessionIndex},
 };
 
 /// The version of the rows' encoding, the first byte of each value.
@@ -32,18 +32,18 @@ pub(super) enum Table {
     Cutoff = b'u',
     CutoffExpiry = b'v',
     Event = b'e',
-    Family = b'f',
-    FamilyByApiKey = b'k',
-    FamilyByBinding = b'b',
-    FamilyByClient = b'c',
-    FamilyByRealm = b'r',
-    FamilyCount = b'n',
-    FamilyBySubject = b's',
-    FamilyExpiry = b'x',
+    Session = b'f',
+    SessionByApiKey = b'k',
+    SessionByLabel = b'b',
+    SessionByClient = b'c',
+    SessionByRealm = b'r',
+    SessionCount = b'n',
+    SessionBySubject = b's',
+    SessionExpiry = b'x',
     Meta = b'm',
     Policy = b'p',
     PolicyPart = b'o',
-    PolicySettled = b'z',
+    PolicyReconciled = b'z',
     Request = b'q',
     RequestExpiry = b'y',
     SigningKey = b'g',
@@ -60,18 +60,18 @@ impl Table {
         Self::Cutoff,
         Self::CutoffExpiry,
         Self::Event,
-        Self::Family,
-        Self::FamilyByApiKey,
-        Self::FamilyByBinding,
-        Self::FamilyByClient,
-        Self::FamilyByRealm,
-        Self::FamilyCount,
-        Self::FamilyBySubject,
-        Self::FamilyExpiry,
+        Self::Session,
+        Self::SessionByApiKey,
+        Self::SessionByLabel,
+        Self::SessionByClient,
+        Self::SessionByRealm,
+        Self::SessionCount,
+        Self::SessionBySubject,
+        Self::SessionExpiry,
         Self::Meta,
         Self::Policy,
         Self::PolicyPart,
-        Self::PolicySettled,
+        Self::PolicyReconciled,
         Self::Request,
         Self::RequestExpiry,
         Self::SigningKey,
@@ -94,19 +94,19 @@ pub(super) struct Meta {
     pub(super) archive: Option<Place>,
     /// The group that wrote this row: no two groups leave the same state behind.
     pub(super) group: u64,
-    /// The horizon of the last sweep that wrote anything.
-    pub(super) swept: Option<Timestamp>,
+    /// The horizon of the last purge that wrote anything.
+    pub(super) purged: Option<Timestamp>,
 }
 
-/// A family with the time under which the expiry index has it. That time is never later than the
-/// family's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
+/// A session with the time under which the expiry index has it. That time is never later than the
+/// session's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FamilyRow<F> {
+pub(super) struct SessionRow<F> {
     pub(super) expiry: Timestamp,
-    pub(super) family: F,
+    pub(super) session: F,
 }
 
-/// An event that ends families, and how long it counts.
+/// An event that ends sessions, and how long it counts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CutoffRow<E> {
     pub(super) until: Timestamp,
@@ -154,12 +154,12 @@ pub(super) fn times_key() -> Vec<u8> {
     vec![Table::Times as u8]
 }
 
-pub(super) fn family_key(id: FamilyId) -> Vec<u8> {
-    key(Table::Family, &[], id.as_bytes())
+pub(super) fn session_key(id: SessionId) -> Vec<u8> {
+    key(Table::Session, &[], id.as_bytes())
 }
 
-pub(super) fn family_expiry_key(at: Timestamp, id: FamilyId) -> Vec<u8> {
-    timed_key(Table::FamilyExpiry, at, id.as_bytes())
+pub(super) fn session_expiry_key(at: Timestamp, id: SessionId) -> Vec<u8> {
+    timed_key(Table::SessionExpiry, at, id.as_bytes())
 }
 
 pub(super) fn api_key_key(id: &ApiKeyId) -> Vec<u8> {
@@ -174,9 +174,9 @@ pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec
     )
 }
 
-/// How many families of a client there are.
-pub(super) fn family_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
-    key(Table::FamilyCount, &[realm.as_str()], client.as_str().as_bytes())
+/// How many sessions of a client there are.
+pub(super) fn session_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
+    key(Table::SessionCount, &[realm.as_str()], client.as_str().as_bytes())
 }
 
 pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {
@@ -210,8 +210,8 @@ pub(super) fn policy_in(key: &[u8]) -> Result<PolicyRevision, StoreError> {
         })
 }
 
-pub(super) fn policy_settled_key() -> Vec<u8> {
-    vec![Table::PolicySettled as u8]
+pub(super) fn policy_reconciled_key() -> Vec<u8> {
+    vec![Table::PolicyReconciled as u8]
 }
 
 pub(super) fn staleness_bound_key(realm: &RealmName) -> Vec<u8> {
@@ -242,7 +242,7 @@ pub(super) fn cutoff_expiry_key(until: Timestamp, row: &[u8]) -> Vec<u8> {
 }
 
 /// One key per target, so that a later cutoff of a target replaces the earlier; none for an event that
-/// ends no families.
+/// ends no sessions.
 pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
     let (kind, target) = cutoff_target(&event.body)?;
     let mut key = vec![Table::Cutoff as u8, kind];
@@ -251,51 +251,51 @@ pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
     Some(key)
 }
 
-/// What the keys of an index begin with; the family's id follows.
-pub(super) fn index_prefix(index: &FamilyIndex) -> Vec<u8> {
+/// What the keys of an index begin with; the session's id follows.
+pub(super) fn index_prefix(index: &SessionIndex) -> Vec<u8> {
     match index {
-        FamilyIndex::Subject(realm, subject) => {
-            key(Table::FamilyBySubject, &[realm.as_str(), subject.as_str()], &[])
+        SessionIndex::Subject(realm, subject) => {
+            key(Table::SessionBySubject, &[realm.as_str(), subject.as_str()], &[])
         }
-        FamilyIndex::Client(realm, client) => {
-            key(Table::FamilyByClient, &[realm.as_str(), client.as_str()], &[])
+        SessionIndex::Client(realm, client) => {
+            key(Table::SessionByClient, &[realm.as_str(), client.as_str()], &[])
         }
-        FamilyIndex::Binding(realm, binding) => {
-            key(Table::FamilyByBinding, &[realm.as_str(), binding.as_str()], &[])
+        SessionIndex::Label(realm, label) => {
+            key(Table::SessionByLabel, &[realm.as_str(), label.as_str()], &[])
         }
-        FamilyIndex::ApiKey(realm, api_key) => {
-            key(Table::FamilyByApiKey, &[realm.as_str(), api_key.as_str()], &[])
+        SessionIndex::ApiKey(realm, api_key) => {
+            key(Table::SessionByApiKey, &[realm.as_str(), api_key.as_str()], &[])
         }
-        FamilyIndex::Realm(realm) => key(Table::FamilyByRealm, &[realm.as_str()], &[]),
+        SessionIndex::Realm(realm) => key(Table::SessionByRealm, &[realm.as_str()], &[]),
     }
 }
 
-/// The keys under which the indexes have a family.
-pub(super) fn index_keys(family: &Family) -> BTreeSet<Vec<u8>> {
-    let realm = family.realm.as_str();
-    let id = family.id.as_bytes();
+/// The keys under which the indexes have a session.
+pub(super) fn index_keys(session: &Session) -> BTreeSet<Vec<u8>> {
+    let realm = session.realm.as_str();
+    let id = session.id.as_bytes();
     let mut keys = BTreeSet::from([
-        key(Table::FamilyBySubject, &[realm, family.subject.as_str()], id),
-        key(Table::FamilyByClient, &[realm, family.client.as_str()], id),
-        key(Table::FamilyByApiKey, &[realm, family.api_key.as_str()], id),
-        key(Table::FamilyByRealm, &[realm], id),
+        key(Table::SessionBySubject, &[realm, session.subject.as_str()], id),
+        key(Table::SessionByClient, &[realm, session.client.as_str()], id),
+        key(Table::SessionByApiKey, &[realm, session.api_key.as_str()], id),
+        key(Table::SessionByRealm, &[realm], id),
     ]);
     keys.extend(
-        family
-            .bindings
+        session
+            .labels
             .iter()
-            .map(|binding| key(Table::FamilyByBinding, &[realm, binding.as_str()], id)),
+            .map(|label| key(Table::SessionByLabel, &[realm, label.as_str()], id)),
     );
     keys
 }
 
-/// Whether two states of a family have the same keys in the indexes.
-pub(super) fn same_index_keys(one: &Family, other: &Family) -> bool {
+/// Whether two states of a session have the same keys in the indexes.
+pub(super) fn same_index_keys(one: &Session, other: &Session) -> bool {
     one.realm == other.realm
         && one.subject == other.subject
         && one.client == other.client
         && one.api_key == other.api_key
-        && one.bindings == other.bindings
+        && one.labels == other.labels
 }
 
 /// The first key behind all that begin with `prefix`, which must not end with 255: none of ours does,
@@ -308,12 +308,12 @@ pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The family's id at the end of an index key.
-pub(super) fn family_id_in(key: &[u8]) -> Result<FamilyId, StoreError> {
+/// The session's id at the end of an index key.
+pub(super) fn session_id_in(key: &[u8]) -> Result<SessionId, StoreError> {
     key.last_chunk::<16>()
-        .map(|bytes| FamilyId::from_bytes(*bytes))
+        .map(|bytes| SessionId::from_bytes(*bytes))
         .ok_or_else(|| StoreError::Damaged {
-            detail: "an index has a key without a family".to_owned(),
+            detail: "an index has a key without a session".to_owned(),
         })
 }
 

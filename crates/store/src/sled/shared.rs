@@ -23,7 +23,7 @@ pub(super) struct Shared {
     floor: AtomicU64,
     audit_committed: AtomicU64,
     archive: Mutex<Option<Place>>,
-    swept: Mutex<Option<Timestamp>>,
+    purged: Mutex<Option<Timestamp>>,
     times: Mutex<Times>,
     recent: Mutex<Recent>,
     /// Whether the writer is at a group that somebody waits for.
@@ -44,7 +44,7 @@ pub(super) struct OpenedLog {
     pub(super) floor: Sequence,
     pub(super) audit_last: u64,
     pub(super) archive: Option<Place>,
-    pub(super) swept: Option<Timestamp>,
+    pub(super) purged: Option<Timestamp>,
     pub(super) times: Times,
     /// The number of the last group.
     pub(super) group: u64,
@@ -60,7 +60,7 @@ impl Shared {
             floor: AtomicU64::new(log.floor.0),
             audit_committed: AtomicU64::new(log.audit_last),
             archive: Mutex::new(log.archive),
-            swept: Mutex::new(log.swept),
+            purged: Mutex::new(log.purged),
             times: Mutex::new(log.times),
             recent: Mutex::new(log.recent),
             is_awaited: Mutex::new(false),
@@ -142,9 +142,9 @@ impl Shared {
         *self.archive.lock().unwrap_or_else(PoisonError::into_inner) = archive;
     }
 
-    /// How far sweeping has come.
-    pub(super) fn swept(&self) -> Option<Timestamp> {
-        *self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How far purging has come.
+    pub(super) fn purged(&self) -> Option<Timestamp> {
+        *self.purged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whether the writer is at a group that somebody waits for.
@@ -193,7 +193,7 @@ impl Shared {
             .clone_from(times);
         self.group.store(meta.group, Ordering::SeqCst);
         self.audit_committed.store(meta.audit_last, Ordering::SeqCst);
-        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = meta.swept;
+        *self.purged.lock().unwrap_or_else(PoisonError::into_inner) = meta.purged;
         let Some(last) = events.last().map(|event| event.sequence) else {
             return;
         };

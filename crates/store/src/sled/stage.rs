@@ -9,13 +9,13 @@ use std::{
 use ::sled::Db;
 use serde::{Serialize, de::DeserializeOwned};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, Family, FamilyId, PolicyRevision, RealmName,
-    Revocations, RevokeReason, Sequence, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, PolicyRevision, RealmName, Revocations, RevokeReason,
+    Sequence, Session, SessionId, SigningKey, Timestamp,
 };
 
 use super::{
     disk::{Changes, failed},
-    rows::{self, CutoffRow, FamilyRow, Meta, PolicyRow},
+    rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
 };
 use crate::{
     cutoff::{cutoff_until, placed, remembered},
@@ -197,8 +197,8 @@ impl<'a> Stage<'a> {
         self.changes.insert(key, None);
     }
 
-    pub(super) fn family_row(&mut self, id: FamilyId) -> Result<Option<FamilyRow<Family>>, StoreError> {
-        self.row("a family", &rows::family_key(id))
+    pub(super) fn session_row(&mut self, id: SessionId) -> Result<Option<SessionRow<Session>>, StoreError> {
+        self.row("a session", &rows::session_key(id))
     }
 
     /// Remembers a failure of the database, so that it is not lost where a job ignores it.
@@ -209,10 +209,10 @@ impl<'a> Stage<'a> {
         result
     }
 
-    /// Counts a family that is new, or is one no more.
-    pub(super) fn count_family(&mut self, family: &Family, is_new: bool) -> Result<(), StoreError> {
-        let key = rows::family_count_key(&family.realm, &family.client);
-        let before: u64 = self.row("a number of families", &key)?.unwrap_or(0);
+    /// Counts a session that is new, or is one no more.
+    pub(super) fn count_session(&mut self, session: &Session, is_new: bool) -> Result<(), StoreError> {
+        let key = rows::session_count_key(&session.realm, &session.client);
+        let before: u64 = self.row("a number of sessions", &key)?.unwrap_or(0);
         let after = if is_new {
             before.saturating_add(1)
         } else {
@@ -238,7 +238,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Writes an event that ends families beside the log, where it outlives its place there, and answers
+    /// Writes an event that ends sessions beside the log, where it outlives its place there, and answers
     /// how long it counts.
     fn put_cutoff(&mut self, event: &Event, new: &NewEvent) -> Result<Option<Timestamp>, StoreError> {
         let Some(key) = rows::cutoff_key(event) else {
@@ -256,8 +256,8 @@ impl<'a> Stage<'a> {
 }
 
 impl Transaction for Stage<'_> {
-    fn family(&mut self, id: FamilyId) -> Result<Option<Family>, StoreError> {
-        Ok(self.family_row(id)?.map(|row| row.family))
+    fn session(&mut self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        Ok(self.session_row(id)?.map(|row| row.session))
     }
 
     fn api_key(&mut self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
@@ -269,7 +269,7 @@ impl Transaction for Stage<'_> {
     }
 
     fn sessions_of(&mut self, realm: &RealmName, client: &ClientName) -> Result<u64, StoreError> {
-        let count = self.row("a number of families", &rows::family_count_key(realm, client))?;
+        let count = self.row("a number of sessions", &rows::session_count_key(realm, client))?;
         Ok(count.unwrap_or(0))
     }
 
@@ -281,54 +281,54 @@ impl Transaction for Stage<'_> {
         self.meta.last
     }
 
-    fn revokes_family(&self, family: &Family) -> Option<RevokeReason> {
+    fn revokes_session(&self, session: &Session) -> Option<RevokeReason> {
         let before = || {
             self.committed
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
-                .revokes_family(family)
+                .revokes_session(session)
         };
-        self.revocations.revokes_family(family).or_else(before)
+        self.revocations.revokes_session(session).or_else(before)
     }
 
-    fn put_family(&mut self, family: &Family) -> Result<(), StoreError> {
-        let removable_at = family.removable_at();
-        let old = self.family_row(family.id)?;
+    fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        let removable_at = session.removable_at();
+        let old = self.session_row(session.id)?;
         let expiry = old
             .as_ref()
             .map_or(removable_at, |old| old.expiry.min(removable_at));
         let moved = old.as_ref().is_none_or(|old| old.expiry != expiry);
         let reindexed = old
             .as_ref()
-            .is_none_or(|old| !rows::same_index_keys(&old.family, family));
-        let is_anothers = |old: &FamilyRow<Family>| {
-            (&old.family.realm, &old.family.client) != (&family.realm, &family.client)
+            .is_none_or(|old| !rows::same_index_keys(&old.session, session));
+        let is_anothers = |old: &SessionRow<Session>| {
+            (&old.session.realm, &old.session.client) != (&session.realm, &session.client)
         };
         if old.as_ref().is_none_or(is_anothers) {
-            self.count_family(family, true)?;
+            self.count_session(session, true)?;
         }
         if let Some(old) = old.as_ref().filter(|old| is_anothers(old)) {
-            self.count_family(&old.family, false)?;
+            self.count_session(&old.session, false)?;
         }
         if let Some(old) = &old {
             if moved {
-                self.remove(rows::family_expiry_key(old.expiry, family.id));
+                self.remove(rows::session_expiry_key(old.expiry, session.id));
             }
             if reindexed {
-                rows::index_keys(&old.family)
+                rows::index_keys(&old.session)
                     .into_iter()
                     .for_each(|key| self.remove(key));
             }
         }
         if moved {
-            self.put_empty(rows::family_expiry_key(expiry, family.id));
+            self.put_empty(rows::session_expiry_key(expiry, session.id));
         }
         if reindexed {
-            rows::index_keys(family)
+            rows::index_keys(session)
                 .into_iter()
                 .for_each(|key| self.put_empty(key));
         }
-        self.put(rows::family_key(family.id), &FamilyRow { expiry, family })
+        self.put(rows::session_key(session.id), &SessionRow { expiry, session })
     }
 
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
@@ -389,9 +389,9 @@ impl Transaction for Stage<'_> {
         self.put(key, &PolicyRow { parts, replaced_at })
     }
 
-    fn put_settled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
-        let key = rows::policy_settled_key();
-        if let Some(before) = self.row::<PolicyRevision>("the settled policy", &key)? {
+    fn put_reconciled_policy(&mut self, revision: &PolicyRevision, now: Timestamp) -> Result<(), StoreError> {
+        let key = rows::policy_reconciled_key();
+        if let Some(before) = self.row::<PolicyRevision>("the reconciled policy", &key)? {
             self.replaced(&before, Some(now))?;
         }
         self.replaced(revision, None)?;

@@ -127,8 +127,8 @@ async fn a_stall_holds_up_services_and_not_the_test() {
 
 #[tokio::test]
 async fn a_policy_of_its_own_is_in_force_and_reloaded() {
-    let folder = TempDir::new().unwrap();
-    let file = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str, text: &[u8]| fs::write(directory.path().join(name), text).unwrap();
     let bundled = tessera_policy::Policy::default_files();
     file(
         "model.conf",
@@ -141,7 +141,7 @@ async fn a_policy_of_its_own_is_in_force_and_reloaded() {
     file("policy.csv", allowed.as_bytes());
     let clock = TestClock::new();
     let authority = TestAuthority::builder()
-        .with_policy(folder.path(), "client:shop", &[])
+        .with_policy(directory.path(), "client:shop", &[])
         .clock(clock.clone())
         .start()
         .await;
@@ -199,7 +199,7 @@ async fn one_that_was_killed_goes_on_with_what_it_had() {
         authority.issue("user:bob", &["videos:read"]).await,
     );
     let address = authority.direct_address().to_owned();
-    let target = Target::FamilyId(revoked.family_id.clone());
+    let target = Target::SessionId(revoked.session_id.clone());
     let request = tessera_client::v1::RevokeRequest {
         target: Some(target),
         ..Default::default()

@@ -3,8 +3,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use tessera_core::{
-    AccessClaims, ApiKeyId, Audience, Binding, ClientName, FamilyId, KeyStatus, NBF_BACKDATE, PolicyRevision,
-    RealmKind, RealmName, RequestId, RoleName, Scope, Seconds, Sequence, Subject, Timestamp, TokenId,
+    AccessClaims, ApiKeyId, Audience, ClientName, KeyStatus, Label, NBF_BACKDATE, PolicyRevision, RealmKind,
+    RealmName, RequestId, RoleName, Scope, Seconds, Sequence, SessionId, Subject, Timestamp, TokenId,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// The largest claims that the limits allow, every list and every name at its longest.
 fn largest() -> AccessClaims {
     use tessera_core::limits::{
-        BINDING_BYTES_MAX, BINDINGS_MAX, ISSUER_BYTES_MAX, NAME_BYTES_MAX, ROLES_MAX, SCOPE_BYTES_MAX,
+        ISSUER_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, NAME_BYTES_MAX, ROLES_MAX, SCOPE_BYTES_MAX,
         SCOPES_MAX, SUBJECT_BYTES_MAX,
     };
     let numbered = |number: usize, bytes: usize| format!("{number:03}{}", "x".repeat(bytes - 3));
@@ -34,8 +34,8 @@ fn largest() -> AccessClaims {
         generation: u64::MAX,
         rev: Sequence(u64::MAX),
         policy: PolicyRevision::parse(&"0".repeat(64)).unwrap(),
-        bindings: (0..BINDINGS_MAX)
-            .map(|number| Binding::parse(&numbered(number, BINDING_BYTES_MAX)).unwrap())
+        labels: (0..LABELS_MAX)
+            .map(|number| Label::parse(&numbered(number, LABEL_BYTES_MAX)).unwrap())
             .collect(),
         ..claims()
     }
@@ -124,11 +124,11 @@ fn claims() -> AccessClaims {
         roles: vec![RoleName::parse("role:viewer").unwrap()],
         realm: realm(),
         client: ClientName::parse("client:cms").unwrap(),
-        family: FamilyId::generate(now(), [4; 10]),
+        session: SessionId::generate(now(), [4; 10]),
         generation: 1,
         rev: Sequence(17),
         policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
-        bindings: vec![Binding::parse("stream:ls_42").unwrap()],
+        labels: vec![Label::parse("stream:ls_42").unwrap()],
     }
 }
 
@@ -358,8 +358,8 @@ proptest! {
 }
 
 fn first(world: &World) -> RefreshToken {
-    let family = FamilyId::generate(now(), [9; 10]);
-    RefreshToken::first(family, RefreshSecret::generate().unwrap(), &world.server_keys)
+    let session = SessionId::generate(now(), [9; 10]);
+    RefreshToken::first(session, RefreshSecret::generate().unwrap(), &world.server_keys)
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn the_ratchet_needs_the_server_key_and_survives_its_rotation() {
     let old_text = old.to_paserk();
     let before = ServerKeys::new(old, Vec::new());
     let token = RefreshToken::first(
-        FamilyId::generate(now(), [9; 10]),
+        SessionId::generate(now(), [9; 10]),
         RefreshSecret::generate().unwrap(),
         &before,
     );
@@ -423,28 +423,28 @@ fn checklist_18_access_and_refresh_are_not_each_other() {
 }
 
 #[test]
-fn a_first_secret_needs_the_api_key_the_family_and_the_request() {
+fn a_first_secret_needs_the_api_key_the_session_and_the_request() {
     let world = world();
     let key = world.server_keys.current();
     let (one, two) = (
         ApiKeySecret::generate(RealmKind::Production).unwrap(),
         ApiKeySecret::generate(RealmKind::Production).unwrap(),
     );
-    let (family, request) = (FamilyId::from_bytes([1; 16]), RequestId::from_bytes([2; 16]));
-    let hash = |api_key: &ApiKeySecret, family, request| {
-        RefreshSecret::for_request(api_key, key, family, request)
+    let (session, request) = (SessionId::from_bytes([1; 16]), RequestId::from_bytes([2; 16]));
+    let hash = |api_key: &ApiKeySecret, session, request| {
+        RefreshSecret::for_request(api_key, key, session, request)
             .unwrap()
             .hash()
     };
-    assert_eq!(hash(&one, family, request), hash(&one, family, request));
-    assert_ne!(hash(&one, family, request), hash(&two, family, request));
+    assert_eq!(hash(&one, session, request), hash(&one, session, request));
+    assert_ne!(hash(&one, session, request), hash(&two, session, request));
     assert_ne!(
-        hash(&one, family, request),
-        hash(&one, FamilyId::from_bytes([3; 16]), request)
+        hash(&one, session, request),
+        hash(&one, SessionId::from_bytes([3; 16]), request)
     );
     assert_ne!(
-        hash(&one, family, request),
-        hash(&one, family, RequestId::from_bytes([3; 16]))
+        hash(&one, session, request),
+        hash(&one, session, RequestId::from_bytes([3; 16]))
     );
 }
 

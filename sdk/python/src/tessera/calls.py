@@ -156,7 +156,7 @@ class Client:
         return answered.answer
 
     def revoke(self, request: tokens_pb.RevokeRequest) -> tokens_pb.RevokeResponse:
-        """Ends a token, a session, or everything of a subject, client, API key, binding, key or realm."""
+        """Ends a token, a session, or everything of a subject, client, API key, label, key or realm."""
         answered: Answered[tokens_pb.RevokeResponse] = self._retried(lambda services: services.tokens.Revoke, request)
         return answered.answer
 

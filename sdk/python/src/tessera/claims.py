@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-_TEXTS = ("iss", "sub", "aud", "jti", "iat", "nbf", "exp", "scope", "realm", "client_id", "fid", "pol")
+_TEXTS = ("iss", "sub", "aud", "jti", "iat", "nbf", "exp", "scope", "realm", "client_id", "sid", "pol")
 _NUMBERS = ("gen", "rev")
-_LISTS = ("roles", "bindings")
+_LISTS = ("roles", "labels")
 _REQUIRED = frozenset((*_TEXTS, *_NUMBERS, "roles"))
-_KNOWN = _REQUIRED | {"bindings"}
+_KNOWN = _REQUIRED | {"labels"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Claims:
     #: The client that it was issued to (`client:<name>`).
     client: str
     #: The session.
-    family_id: str
+    session_id: str
     generation: int
     #: The last sequence of the revocation log when it was issued.
     rev: int
     policy_revision: str
-    bindings: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 def decode(payload: bytes) -> Claims | None:
@@ -85,11 +85,11 @@ def _claims(wire: dict[str, Any]) -> Claims:
         roles=tuple(wire["roles"]),
         realm=wire["realm"],
         client=wire["client_id"],
-        family_id=canonical_uuid(wire["fid"]),
+        session_id=canonical_uuid(wire["sid"]),
         generation=wire["gen"],
         rev=wire["rev"],
         policy_revision=wire["pol"],
-        bindings=tuple(wire.get("bindings", ())),
+        labels=tuple(wire.get("labels", ())),
     )
 
 

@@ -14,13 +14,13 @@ class Kind(IntEnum):
     """What a revocation is about."""
 
     TOKEN = auto()
-    FAMILY = auto()
-    #: Some scopes of a family.
+    SESSION = auto()
+    #: Some scopes of a session.
     NARROWED = auto()
     KEY = auto()
     SUBJECT = auto()
     CLIENT = auto()
-    BINDING = auto()
+    LABEL = auto()
     REALM = auto()
 
 
@@ -44,7 +44,7 @@ class Revocations:
 
     def __init__(self) -> None:
         self._entries: dict[Target, Revocation] = {}
-        #: What families lost, each scope with the last event that took it.
+        #: What sessions lost, each scope with the last event that took it.
         self._taken: dict[str, dict[str, int]] = {}
         #: When entries stop mattering. One that was replaced since is passed over.
         self._expiry: list[tuple[datetime, int, Target]] = []
@@ -54,13 +54,13 @@ class Revocations:
 
     def apply(self, revocation: Revocation) -> None:
         """Folds one event in."""
-        target, family = revocation.target, revocation.target[1]
+        target, session = revocation.target, revocation.target[1]
         older = self._entries.get(target)
         # A replayed event changes nothing; a later one of the same target replaces the earlier.
         if older and older.sequence > revocation.sequence:
             return
         if target[0] is Kind.NARROWED:
-            taken = self._taken.setdefault(family, {})
+            taken = self._taken.setdefault(session, {})
             taken.update(dict.fromkeys(revocation.lost_scopes, revocation.sequence))
             if older:
                 # What was lost before stays lost: a later loss adds to it and replaces nothing.
@@ -72,17 +72,17 @@ class Revocations:
         """Whether a token that `kid` signed is revoked."""
         return (
             (Kind.TOKEN, claims.token_id) in self._entries
-            or (Kind.FAMILY, claims.family_id) in self._entries
+            or (Kind.SESSION, claims.session_id) in self._entries
             or (Kind.KEY, kid) in self._entries
             or self._is_before((Kind.REALM, ""), claims)
             or self._is_before((Kind.SUBJECT, claims.subject), claims)
             or self._is_before((Kind.CLIENT, claims.client), claims)
-            or any(self._is_before((Kind.BINDING, binding), claims) for binding in claims.bindings)
+            or any(self._is_before((Kind.LABEL, label), claims) for label in claims.labels)
         )
 
     def taken(self, claims: Claims) -> frozenset[str]:
         """The scopes of the token that changes of policy took after it was issued."""
-        taken = self._taken.get(claims.family_id)
+        taken = self._taken.get(claims.session_id)
         if not taken:
             return frozenset()
         return frozenset(scope for scope in claims.scopes if claims.rev < taken.get(scope, 0))

@@ -62,18 +62,18 @@ class ClientFiles:
 
     def __init__(self, certificate: bytes | None, key: bytes | None) -> None:
         self._pems = (certificate, key)
-        self._folder = tempfile.TemporaryDirectory(prefix="tessera-")
+        self._directory = tempfile.TemporaryDirectory(prefix="tessera-")
 
     def __enter__(self) -> tuple[str, str] | None:
         names = []
         for name, pem in zip(("certificate", "key"), self._pems, strict=True):
             if pem is None:
                 return None
-            file = Path(self._folder.name) / name
+            file = Path(self._directory.name) / name
             file.touch(0o600)
             file.write_bytes(pem)
             names.append(str(file))
         return names[0], names[1]
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._directory.cleanup()

@@ -31,7 +31,7 @@ _BACKOFF = 0.25
 _BACKOFF_MAX = 15.0
 #: The shortest time between two renewals, for tokens that hardly live.
 _RENEWAL_PAUSE = 0.25
-#: How long a permanent error is answered before the authority is asked again: somebody may mend it.
+#: How long a permanent error is answered before the authority is asked again: somebody may fix it.
 _PERMANENT_FOR = 30.0
 #: The shortest time between two tokens that are given up because a service refused them, in seconds: one that
 #: always refuses makes no more calls than this.
@@ -53,7 +53,7 @@ class TokenRequest:
     scopes: tuple[str, ...] = ()
     #: The life of each access token, in whole seconds. None: the realm's default.
     access_ttl: int | None = None
-    bindings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     #: Fail unless every scope is granted.
     require_all: bool = False
 
@@ -64,7 +64,7 @@ class TokenRequest:
             subject=self.subject,
             roles=self.roles,
             scopes=self.scopes,
-            bindings=self.bindings,
+            labels=self.labels,
             require_all=self.require_all,
         )
         if self.access_ttl is not None:

@@ -20,11 +20,11 @@ _log = logging.getLogger("tessera")
 
 _REVOCATIONS = {
     pb.EVENT_KIND_TOKEN_REVOKED: (Kind.TOKEN, "jti"),
-    pb.EVENT_KIND_SESSION_REVOKED: (Kind.FAMILY, "family_id"),
-    pb.EVENT_KIND_SCOPES_NARROWED: (Kind.NARROWED, "family_id"),
+    pb.EVENT_KIND_SESSION_REVOKED: (Kind.SESSION, "session_id"),
+    pb.EVENT_KIND_SCOPES_NARROWED: (Kind.NARROWED, "session_id"),
     pb.EVENT_KIND_SUBJECT_REVOKED: (Kind.SUBJECT, "subject"),
     pb.EVENT_KIND_CLIENT_REVOKED: (Kind.CLIENT, "client"),
-    pb.EVENT_KIND_BINDING_REVOKED: (Kind.BINDING, "binding"),
+    pb.EVENT_KIND_LABEL_REVOKED: (Kind.LABEL, "label"),
     pb.EVENT_KIND_REALM_REVOKED: (Kind.REALM, "whole_realm"),
     pb.EVENT_KIND_KEY_REVOKED: (Kind.KEY, "key_id"),
 }
@@ -82,7 +82,7 @@ def _revocation(event: pb.RevocationEvent) -> Revocation | None:
     has_a_name = event.whole_realm if kind is Kind.REALM else bool(name)
     if not has_a_name or (kind is Kind.NARROWED and not lost):
         return None
-    if field in ("jti", "family_id"):
+    if field in ("jti", "session_id"):
         try:
             canonical_uuid(name)
         except ValueError:

@@ -48,7 +48,7 @@ pub(super) async fn reload(connection: &Connection, output: &Output) -> Result<E
 fn print(
     previous: &str,
     now: &str,
-    sessions: Option<v1::Effect>,
+    sessions: Option<v1::SessionImpact>,
     cursor: &str,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
@@ -66,7 +66,7 @@ fn print(
             "revision {} → {} is in force\nsessions: {}",
             visible(&short(previous)),
             visible(&short(now)),
-            plan::felt(sessions.as_ref(), plan::Tense::Past)
+            plan::impact(sessions.as_ref(), plan::Tense::Past)
         )
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! A question to a folder or to an authority, and `tessera policy can`.
+//! A question to a directory or to an authority, and `tessera policy can`.
 
 use std::process::ExitCode;
 
@@ -68,7 +68,7 @@ async fn check(
     Ok((allowed, reason.unwrap_or_default(), answer.policy_revision))
 }
 
-/// Explains one question: by a folder, or by the policy in force.
+/// Explains one question: by a directory, or by the policy in force.
 pub(super) async fn explain(
     subject: &str,
     scope: &str,
@@ -81,7 +81,7 @@ pub(super) async fn explain(
     let realm = about.realm.as_deref().ok_or_else(|| {
         Failure::cannot_run("name the realm with --realm, or ask the authority with --live")
     })?;
-    let policy = load_right(&about.folder.into_path())?;
+    let policy = load_right(&about.directory.into_path())?;
     let asked = Asked::parse(&policy, realm, subject, &about.roles, scope)?;
     Ok(wire::explanation(asked.explain(&policy)))
 }
@@ -113,7 +113,7 @@ async fn explain_live(
     }
 }
 
-// === questions to a folder ===
+// === questions to a directory ===
 
 /// A question whose names exist.
 struct Asked {

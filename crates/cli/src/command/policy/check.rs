@@ -1,4 +1,4 @@
-//! `tessera policy check`: everything that is wrong in a folder.
+//! `tessera policy check`: everything that is wrong in a directory.
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,8 +13,8 @@ use crate::{
     terminal::{Paint, counted},
 };
 
-pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
-    match load(folder)? {
+pub(super) fn run(directory: &Path, output: &Output) -> Result<ExitCode, Failure> {
+    match load(directory)? {
         Ok(policy) => {
             let warnings: Vec<Finding> = policy.warnings().iter().map(Finding::from).collect();
             let document = json!({
@@ -25,7 +25,9 @@ pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
                 "diagnostics": [],
                 "warnings": warnings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             });
-            output.print(&document, || right(folder, &policy, &warnings, Paint::stdout()))?;
+            output.print(&document, || {
+                right(directory, &policy, &warnings, Paint::stdout())
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Err(refused) => {
@@ -43,7 +45,7 @@ pub(super) fn run(folder: &Path, output: &Output) -> Result<ExitCode, Failure> {
     }
 }
 
-fn right(folder: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) -> String {
+fn right(directory: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) -> String {
     let catalogue = policy.catalogue();
     let compiled = if policy.is_compiled() {
         "compiled"
@@ -52,7 +54,7 @@ fn right(folder: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) -> 
     };
     let mut text = format!(
         "{}: {}, {}, {}, {}, {}; revision {}; {compiled}\n",
-        paint.good(&shown(folder)),
+        paint.good(&shown(directory)),
         counted(policy.rule_count(), "rule"),
         counted(catalogue.roles().len(), "role"),
         counted(catalogue.scopes().count(), "scope"),

@@ -208,7 +208,7 @@ impl Comparison {
         };
         let mut text = format!(
             "sessions of the API key's realm: {}\n",
-            plan::felt(plan.sessions.as_ref(), plan::Tense::Future)
+            plan::impact(plan.sessions.as_ref(), plan::Tense::Future)
         );
         if plan.current_revision != self.diff.old.as_str() {
             text += &format!(

@@ -21,9 +21,9 @@ use crate::{
 /// The largest file, as the loader has it.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-pub(super) fn run(folder: &Path, is_check: bool, output: &Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(directory: &Path, is_check: bool, output: &Output) -> Result<ExitCode, Failure> {
     // All are read before one is written: a mistake leaves nothing half done.
-    let files = rule_files(folder)?;
+    let files = rule_files(directory)?;
     let total = files.len();
     let changed: Vec<Formatted> = files
         .into_iter()
@@ -79,22 +79,23 @@ impl RuleFile {
 }
 
 impl RuleFile {
-    /// Refuses a link that leads out of the folder, as the loader does: what it leads to may be anything.
-    fn refuse_outside(&self, folder: &Path) -> Result<(), Failure> {
+    /// Refuses a link that leads out of the directory, as the loader does: what it leads to may be anything.
+    fn refuse_outside(&self, directory: &Path) -> Result<(), Failure> {
         let target = fs::canonicalize(&self.path).map_err(|error| self.failure("read", &error))?;
-        if target.starts_with(folder) {
+        if target.starts_with(directory) {
             return Ok(());
         }
-        Err(self.failure("read", &"it is a link that leads out of the folder"))
+        Err(self.failure("read", &"it is a link that leads out of the directory"))
     }
 }
 
-/// The rule files of a folder in name order.
-fn rule_files(folder: &Path) -> Result<Vec<RuleFile>, Failure> {
-    let wrong = |error: io::Error| Failure::cannot_run(format!("`{}` can't be read: {error}", shown(folder)));
-    let within = fs::canonicalize(folder).map_err(wrong)?;
+/// The rule files of a directory in name order.
+fn rule_files(directory: &Path) -> Result<Vec<RuleFile>, Failure> {
+    let wrong =
+        |error: io::Error| Failure::cannot_run(format!("`{}` can't be read: {error}", shown(directory)));
+    let within = fs::canonicalize(directory).map_err(wrong)?;
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(wrong)? {
+    for entry in fs::read_dir(directory).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".csv") && !name.starts_with('.') {
@@ -110,7 +111,7 @@ fn rule_files(folder: &Path) -> Result<Vec<RuleFile>, Failure> {
     if files.is_empty() {
         return Err(Failure::cannot_run(format!(
             "`{}` has no rule files: none ends in `.csv`",
-            shown(folder)
+            shown(directory)
         )));
     }
     Ok(files)
@@ -162,8 +163,8 @@ impl Formatted {
         }
         fs::rename(temporary, target)?;
         // The rename itself.
-        let folder = target.parent().unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        let directory = target.parent().unwrap_or(Path::new("."));
+        File::open(directory)?.sync_all()
     }
 }
 

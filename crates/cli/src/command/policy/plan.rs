@@ -19,13 +19,13 @@ use crate::{
 const BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn run(
-    folder: Option<&Path>,
+    directory: Option<&Path>,
     connection: &Connection,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let sources = match folder {
+    let sources = match directory {
         None => None,
-        Some(folder) => Some(read(folder)?.map_err(|refused| is_refused(folder, refused))?),
+        Some(directory) => Some(read(directory)?.map_err(|refused| is_refused(directory, refused))?),
     };
     let plan = ask(sources.as_ref(), connection).await?;
     output.print(&wire::plan_response(&plan), || {
@@ -34,14 +34,14 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks what files would do; none: those of the authority's folder.
+/// Asks what files would do; none: those of the authority's directory.
 pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> Result<PlanResponse, Failure> {
     if let Some(bytes) = sources
         .map(Sources::byte_count)
         .filter(|bytes| *bytes > BYTES_MAX)
     {
         return Err(Failure::cannot_run(format!(
-            "the files have {bytes} bytes, and an authority takes {BYTES_MAX}; put them into its folder, and \
+            "the files have {bytes} bytes, and an authority takes {BYTES_MAX}; put them into its directory, and \
              plan without DIR"
         )));
     }
@@ -58,7 +58,7 @@ pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> R
     Ok(connection.policies().await?.plan(request).await?.into_inner())
 }
 
-fn text(plan: &PlanResponse, is_of_folder: bool, paint: Paint) -> String {
+fn text(plan: &PlanResponse, is_of_directory: bool, paint: Paint) -> String {
     if plan.current_revision == plan.new_revision {
         return format!(
             "revision {} is in force already",
@@ -86,14 +86,14 @@ fn text(plan: &PlanResponse, is_of_folder: bool, paint: Paint) -> String {
     };
     text += &format!(
         "sessions of that realm: {}\n",
-        felt(plan.sessions.as_ref(), Tense::Future)
+        impact(plan.sessions.as_ref(), Tense::Future)
     );
     let id = visible(&plan.plan);
-    text += &if is_of_folder {
+    text += &if is_of_directory {
         format!("\nplan {id}\nput it in force with: tessera policy apply {id}\n")
     } else {
         format!(
-            "\nplan {id}\nthe authority applies what its own folder has: put the files there, then `tessera policy \
+            "\nplan {id}\nthe authority applies what its own directory has: put the files there, then `tessera policy \
              plan`\n"
         )
     };
@@ -128,8 +128,8 @@ pub(super) enum Tense {
     Future,
 }
 
-/// What live sessions feel, in one line.
-pub(super) fn felt(effect: Option<&v1::Effect>, tense: Tense) -> String {
+/// The impact on live sessions, in one line.
+pub(super) fn impact(effect: Option<&v1::SessionImpact>, tense: Tense) -> String {
     let effect = effect.copied().unwrap_or_default();
     let (lose, end) = match tense {
         Tense::Past => ("lost scopes", "ended"),

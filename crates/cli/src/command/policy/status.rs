@@ -33,8 +33,8 @@ fn document(status: &GetStatusResponse) -> Value {
         "apply_time": json::time(status.apply_time.as_ref()),
         "rules": status.rules,
         "compiled": status.compiled,
-        "settled": status.settled,
-        "folder": status.folder,
+        "reconciled": status.reconciled,
+        "directory": status.directory,
         "attempt_time": json::time(status.attempt_time.as_ref()),
         "attempt_trigger": status.attempt_trigger,
         "attempt_outcome": outcome(status),
@@ -60,10 +60,10 @@ fn text(status: &GetStatusResponse, paint: Paint) -> String {
             outcome(status)
         }
     );
-    let folder = if status.folder.is_empty() {
+    let directory = if status.directory.is_empty() {
         "built in".into()
     } else {
-        visible(&status.folder)
+        visible(&status.directory)
     };
     let mut text = table(&[
         ("policy", visible(&status.policy_revision).into_owned()),
@@ -72,8 +72,8 @@ fn text(status: &GetStatusResponse, paint: Paint) -> String {
             json::time(status.apply_time.as_ref()).unwrap_or_default(),
         ),
         ("rules", rules(status, paint)),
-        ("sessions", settled(status, paint)),
-        ("folder", folder.into_owned()),
+        ("sessions", reconciled(status, paint)),
+        ("directory", directory.into_owned()),
         ("last try", attempt),
         ("", visible(&status.attempt_problem).into_owned()),
     ]);
@@ -97,8 +97,8 @@ fn rules(status: &GetStatusResponse, paint: Paint) -> String {
     format!("{}, {compiled}", counted(status.rules, "rule"))
 }
 
-fn settled(status: &GetStatusResponse, paint: Paint) -> String {
-    if status.settled {
+fn reconciled(status: &GetStatusResponse, paint: Paint) -> String {
+    if status.reconciled {
         "all are updated".to_owned()
     } else {
         paint.warn("not all are updated yet")

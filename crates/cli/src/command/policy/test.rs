@@ -18,10 +18,10 @@ const TEST_FAILED: &str = "P050";
 /// How many rules are named.
 const NAMED_MAX: usize = 100;
 
-pub(super) fn run(folder: &Path, deny_uncovered: bool, output: &Output) -> Result<ExitCode, Failure> {
-    let policy = match load(folder)? {
+pub(super) fn run(directory: &Path, deny_uncovered: bool, output: &Output) -> Result<ExitCode, Failure> {
+    let policy = match load(directory)? {
         Ok(policy) => policy,
-        Err(refused) => return failed(folder, refused, output),
+        Err(refused) => return failed(directory, refused, output),
     };
     let report = policy.test_report();
     let is_ok = report.uncovered.is_empty() || !deny_uncovered;
@@ -34,15 +34,15 @@ pub(super) fn run(folder: &Path, deny_uncovered: bool, output: &Output) -> Resul
         "diagnostics": [],
     });
     output.print(&document, || {
-        passed(folder, &report, deny_uncovered, Paint::stdout())
+        passed(directory, &report, deny_uncovered, Paint::stdout())
     })?;
     Ok(ExitCode::from(u8::from(!is_ok)))
 }
 
-fn failed(folder: &Path, refused: Refused, output: &Output) -> Result<ExitCode, Failure> {
+fn failed(directory: &Path, refused: Refused, output: &Output) -> Result<ExitCode, Failure> {
     let mut diagnostics = refused.error.diagnostics.iter();
     if !diagnostics.all(|diagnostic| diagnostic.code == TEST_FAILED) {
-        return Err(is_refused(folder, refused));
+        return Err(is_refused(directory, refused));
     }
     let document = json!({
         "ok": false,
@@ -56,12 +56,12 @@ fn failed(folder: &Path, refused: Refused, output: &Output) -> Result<ExitCode, 
     Ok(ExitCode::from(1))
 }
 
-fn passed(folder: &Path, report: &TestReport, deny_uncovered: bool, paint: Paint) -> String {
+fn passed(directory: &Path, report: &TestReport, deny_uncovered: bool, paint: Paint) -> String {
     let mut text = match report.tests {
-        0 => format!("{}: there are no tests\n", shown(folder)),
+        0 => format!("{}: there are no tests\n", shown(directory)),
         tests => format!(
             "{}: {} with {} passed\n",
-            paint.good(&shown(folder)),
+            paint.good(&shown(directory)),
             counted(tests, "test"),
             counted(report.expectations, "expectation"),
         ),

@@ -1,4 +1,4 @@
-//! Explanations in one shape, whether a folder or an authority gives them.
+//! Explanations in one shape, whether a directory or an authority gives them.
 
 use serde_json::{Value, json};
 use tessera_policy::{Explanation, Given, Miss, RoleStep, RuleAt, Verdict};
@@ -136,6 +136,6 @@ fn change_json(change: &v1::PolicyChange) -> Value {
     })
 }
 
-pub(super) fn effect(effect: &v1::Effect) -> Value {
+pub(super) fn effect(effect: &v1::SessionImpact) -> Value {
     json!({ "live": effect.live, "narrowed": effect.narrowed, "ended": effect.ended })
 }

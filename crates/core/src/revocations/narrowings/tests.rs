@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn family(number: u32) -> FamilyId {
+fn session(number: u32) -> SessionId {
     let mut random = [0; 10];
     random[6..].copy_from_slice(&number.to_be_bytes());
-    FamilyId::generate(Timestamp::from_seconds(1_795_000_000), random)
+    SessionId::generate(Timestamp::from_seconds(1_795_000_000), random)
 }
 
 fn at(seconds: u32) -> Timestamp {
@@ -38,7 +38,7 @@ proptest! {
                 plain.retain(|_, (_, until)| *until >= time);
             } else {
                 let scopes = lost.iter().map(|number| scope(*number)).collect();
-                thrifty.add(&family(number), &scopes, Sequence(place), at(time));
+                thrifty.add(&session(number), &scopes, Sequence(place), at(time));
                 let (taken, until) = plain.entry(number).or_default();
                 taken.extend(lost.into_iter().map(|lost| (lost, place)));
                 *until = time.max(*until);
@@ -48,7 +48,7 @@ proptest! {
         for (number, lost, rev) in questions(60) {
             let taken = plain.get(&number).and_then(|(taken, _)| taken.get(&lost));
             let expected = taken.is_some_and(|taken| rev < *taken);
-            prop_assert_eq!(thrifty.took(&family(number), &scope(lost), Sequence(rev)), expected);
+            prop_assert_eq!(thrifty.took(&session(number), &scope(lost), Sequence(rev)), expected);
         }
         thrifty.forget_expired(at(1000));
         prop_assert_eq!(thrifty.losses.places.len(), 0);
@@ -64,14 +64,14 @@ fn questions(last: u64) -> impl Iterator<Item = (u32, u8, u64)> {
 fn an_event_that_came_before_is_passed_over() {
     let mut narrowings = Narrowings::default();
     let lost = |number| ScopeSet::from_iter([scope(number)]);
-    narrowings.add(&family(1), &lost(1), Sequence(7), at(10));
-    narrowings.add(&family(1), &lost(2), Sequence(5), at(10));
-    assert!(narrowings.took(&family(1), &scope(1), Sequence(6)));
-    assert!(!narrowings.took(&family(1), &scope(2), Sequence(4)));
+    narrowings.add(&session(1), &lost(1), Sequence(7), at(10));
+    narrowings.add(&session(1), &lost(2), Sequence(5), at(10));
+    assert!(narrowings.took(&session(1), &scope(1), Sequence(6)));
+    assert!(!narrowings.took(&session(1), &scope(2), Sequence(4)));
     // The same once more changes nothing.
-    narrowings.add(&family(1), &lost(1), Sequence(7), at(10));
-    assert!(narrowings.took(&family(1), &scope(1), Sequence(6)));
-    assert!(!narrowings.took(&family(1), &scope(1), Sequence(7)));
+    narrowings.add(&session(1), &lost(1), Sequence(7), at(10));
+    assert!(narrowings.took(&session(1), &scope(1), Sequence(6)));
+    assert!(!narrowings.took(&session(1), &scope(1), Sequence(7)));
 }
 
 #[test]
@@ -79,24 +79,24 @@ fn what_many_lost_is_kept_once() {
     let mut narrowings = Narrowings::default();
     let lost = ScopeSet::from_iter([scope(1), scope(2)]);
     for number in 0..10_000 {
-        narrowings.add(&family(number), &lost, Sequence(u64::from(number) + 1), at(10));
+        narrowings.add(&session(number), &lost, Sequence(u64::from(number) + 1), at(10));
     }
     assert_eq!(narrowings.losses.kept.len(), 1);
     // All of them lose more, at other places of the log.
     let more = ScopeSet::from_iter([scope(3)]);
     for number in 0..10_000 {
         narrowings.add(
-            &family(number),
+            &session(number),
             &more,
             Sequence(u64::from(number) + 20_000),
             at(10),
         );
     }
     assert_eq!(narrowings.losses.places.len(), 1);
-    assert!(narrowings.took(&family(7), &scope(1), Sequence(7)));
-    assert!(!narrowings.took(&family(7), &scope(1), Sequence(8)));
+    assert!(narrowings.took(&session(7), &scope(1), Sequence(7)));
+    assert!(!narrowings.took(&session(7), &scope(1), Sequence(8)));
     // What is lost a second time is not kept twice.
-    narrowings.add(&family(7), &lost, Sequence(50_000), at(10));
-    let narrowed = narrowings.families.get(family(7).as_bytes()).unwrap();
+    narrowings.add(&session(7), &lost, Sequence(50_000), at(10));
+    let narrowed = narrowings.sessions.get(session(7).as_bytes()).unwrap();
     assert_eq!(narrowings.losses.get(narrowed.losses).len(), 3);
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tessera_authority::{AuthenticateError, Principal};
 
 use super::{error::Failure, form::Form};
-use crate::{http::Visit, status::IntoStatus};
+use crate::{http::HttpRequest, status::IntoStatus};
 
 /// What a client shows.
 pub(super) struct Credentials {
@@ -36,9 +36,9 @@ impl Scheme {
 
 impl Credentials {
     /// Found in one place of the request.
-    pub(super) fn of(visit: &Visit, form: &Form) -> Result<Self, Failure> {
+    pub(super) fn of(http: &HttpRequest, form: &Form) -> Result<Self, Failure> {
         let (id, secret) = (form.one("client_id")?, form.one("client_secret")?);
-        let in_header = Self::in_header(&visit.headers)?;
+        let in_header = Self::in_header(&http.headers)?;
         match (in_header, secret) {
             (Some(_), Some(_)) => Err(Failure::invalid_request(
                 "the client authenticates in the Authorization header or in the body, not in both",
@@ -67,16 +67,16 @@ impl Credentials {
     }
 
     /// Lets the client in that shows its own API key.
-    pub(super) async fn let_in(&self, visit: &Visit) -> Result<Principal, Failure> {
-        let principal = visit
+    pub(super) async fn authenticate(&self, http: &HttpRequest) -> Result<Principal, Failure> {
+        let principal = http
             .edge
-            .authenticate(&visit.exchange, Some(&self.api_key))
+            .authenticate(&http.exchange, Some(&self.api_key))
             .await?;
         let name = short(principal.client().as_str());
         if self.id.as_ref().is_none_or(|id| short(id) == name) {
             return Ok(principal);
         }
-        visit.edge.count_refusal(&visit.exchange)?;
+        http.edge.count_refusal(&http.exchange)?;
         Err(refused())
     }
 

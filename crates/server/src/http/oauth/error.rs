@@ -73,9 +73,7 @@ impl Failure {
         let (code, error) = match (status.code(), reading.reason.as_str()) {
             (_, "FIELD_INVALID") => (StatusCode::BAD_REQUEST, of_fields(&reading)),
             (_, "CLIENT_AUTH_FAILED") => (StatusCode::UNAUTHORIZED, "invalid_client"),
-            (Code::Unauthenticated, _) | (_, "BINDING_MISMATCH") => {
-                (StatusCode::BAD_REQUEST, "invalid_grant")
-            }
+            (Code::Unauthenticated, _) | (_, "CLIENT_MISMATCH") => (StatusCode::BAD_REQUEST, "invalid_grant"),
             (_, "SCOPE_DENIED" | "SCOPE_UNKNOWN" | "SCOPE_EXCEEDS_GRANT" | "TOKEN_TOO_LARGE") => {
                 (StatusCode::BAD_REQUEST, "invalid_scope")
             }

@@ -1,16 +1,16 @@
-//! Everything that can be wrong with a request to a door. All else in it is good, so that what is taken in
+//! Everything that can be wrong with a request to a endpoint. All else in it is good, so that what is taken in
 //! spite of its fault does what a good request would have done, which the test then sees.
 
 use super::{
-    door::{Door, Kind, Row, Secrets, Told},
+    endpoint::{Endpoint, Kind, Row, Secrets, Told},
     wire::{Ask, basic},
 };
 
-/// All that is wrong with what comes to a door.
-pub(super) fn all(door: &Door, secrets: &Secrets) -> Vec<Row> {
+/// All that is wrong with what comes to a endpoint.
+pub(super) fn all(endpoint: &Endpoint, secrets: &Secrets) -> Vec<Row> {
     let kinds = [methods, paths, types, charsets, bodies, authorizations];
-    let rows = kinds.iter().flat_map(|kind| kind(door));
-    rows.chain(queries(door, secrets)).collect()
+    let rows = kinds.iter().flat_map(|kind| kind(endpoint));
+    rows.chain(queries(endpoint, secrets)).collect()
 }
 
 fn row(name: impl Into<String>, ask: Ask, told: Told) -> Row {
@@ -21,27 +21,29 @@ fn row(name: impl Into<String>, ask: Ask, told: Told) -> Row {
     }
 }
 
-fn methods(door: &Door) -> Vec<Row> {
-    let is_get = door.good.method == "GET";
+fn methods(endpoint: &Endpoint) -> Vec<Row> {
+    let is_get = endpoint.good.method == "GET";
     let methods = [
         "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "BREW", "get", "post",
     ];
-    let others = methods.into_iter().filter(|method| *method != door.good.method);
+    let others = methods
+        .into_iter()
+        .filter(|method| *method != endpoint.good.method);
     let rows = others.map(|method| {
         let told = match method {
             "HEAD" if is_get => Told::Empty(200),
             "HEAD" => Told::Empty(405),
             // The answer to a browser that asks what it may do: nothing. A proxy would take it for a yes.
-            "OPTIONS" if !matches!(door.kind, Kind::Proxy) => Told::Empty(200),
+            "OPTIONS" if !matches!(endpoint.kind, Kind::Proxy) => Told::Empty(200),
             _ => Told::Problem(405, "METHOD_NOT_ALLOWED"),
         };
-        row(method, door.good.method(method), told)
+        row(method, endpoint.good.method(method), told)
     });
     rows.collect()
 }
 
-fn paths(door: &Door) -> Vec<Row> {
-    let path = &door.good.target;
+fn paths(endpoint: &Endpoint) -> Vec<Row> {
+    let path = &endpoint.good.target;
     let first = path.as_bytes()[1];
     let others = [
         format!("{path}/"),
@@ -60,23 +62,23 @@ fn paths(door: &Door) -> Vec<Row> {
         format!("{path}%20"),
     ];
     let rows = others.into_iter().map(|other| {
-        let told = if matches!(door.kind, Kind::Proxy) && other.starts_with(&format!("{path}/")) {
+        let told = if matches!(endpoint.kind, Kind::Proxy) && other.starts_with(&format!("{path}/")) {
             // It is asked about what follows, of which nobody has said anything.
             Told::Problem(403, "CALL_NOT_ALLOWED")
         } else {
             Told::Problem(404, "NOT_FOUND")
         };
-        row(other.clone(), door.good.target(other), told)
+        row(other.clone(), endpoint.good.target(other), told)
     });
     rows.collect()
 }
 
 /// Credentials in a query, beside the good ones.
-fn queries(door: &Door, secrets: &Secrets) -> Vec<Row> {
-    let told = match door.kind {
-        Kind::Login { .. } | Kind::Form { .. } => door.unread(400, "BAD_REQUEST"),
+fn queries(endpoint: &Endpoint, secrets: &Secrets) -> Vec<Row> {
+    let told = match endpoint.kind {
+        Kind::Login { .. } | Kind::Form { .. } => endpoint.unread(400, "BAD_REQUEST"),
         // Of a route's needs nothing may be passed over: a misspelt one would open it.
-        Kind::Open | Kind::Proxy => door.malformed(),
+        Kind::Open | Kind::Proxy => endpoint.malformed(),
     };
     let (key, refresh_token) = (&secrets.api_key, &secrets.refresh_token);
     let mut queries = vec![
@@ -89,7 +91,7 @@ fn queries(door: &Door, secrets: &Secrets) -> Vec<Row> {
         key.clone(),
         "%ff=%00".to_owned(),
     ];
-    if matches!(door.kind, Kind::Proxy) {
+    if matches!(endpoint.kind, Kind::Proxy) {
         let wrong = [
             "scope=",
             "scope=any&scope=any",
@@ -102,14 +104,14 @@ fn queries(door: &Door, secrets: &Secrets) -> Vec<Row> {
         queries.push(format!("scope=any&access_token={key}"));
     }
     let rows = queries.into_iter().map(|query| {
-        let target = format!("{}?{query}", door.good.target);
-        row(query, door.good.target(target), told)
+        let target = format!("{}?{query}", endpoint.good.target);
+        row(query, endpoint.good.target(target), told)
     });
     rows.collect()
 }
 
 /// At the logins no type is wrong: one client sends its JSON as a text, curl as a form.
-fn types(door: &Door) -> Vec<Row> {
+fn types(endpoint: &Endpoint) -> Vec<Row> {
     let types: [&[u8]; 9] = [
         b"application/json",
         b"application/x-www-form-urlencoded",
@@ -124,10 +126,10 @@ fn types(door: &Door) -> Vec<Row> {
     let form = b"application/x-www-form-urlencoded";
     let wrong = types
         .into_iter()
-        .filter(|kind| !matches!(door.kind, Kind::Form { .. }) || *kind != form);
-    let (ask, told) = match door.kind {
-        Kind::Form { .. } => (door.good.clone(), door.malformed()),
-        _ => harmless(door),
+        .filter(|kind| !matches!(endpoint.kind, Kind::Form { .. }) || *kind != form);
+    let (ask, told) = match endpoint.kind {
+        Kind::Form { .. } => (endpoint.good.clone(), endpoint.malformed()),
+        _ => harmless(endpoint),
     };
     let mut rows: Vec<_> = wrong
         .map(|kind| {
@@ -135,13 +137,18 @@ fn types(door: &Door) -> Vec<Row> {
             row(name, ask.header("content-type", [kind]), told)
         })
         .collect();
-    let (ask, told) = harmless(door);
+    let (ask, told) = harmless(endpoint);
     rows.push(row("no type", ask.header("content-type", []), told));
     rows
 }
 
-fn charsets(door: &Door) -> Vec<Row> {
-    let Some((_, kind)) = door.good.headers.iter().find(|(name, _)| *name == "content-type") else {
+fn charsets(endpoint: &Endpoint) -> Vec<Row> {
+    let Some((_, kind)) = endpoint
+        .good
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "content-type")
+    else {
         return Vec::new();
     };
     let with = |ask: &Ask, parameter: &str| {
@@ -150,7 +157,7 @@ fn charsets(door: &Door) -> Vec<Row> {
             [[&kind[..], b";", parameter.as_bytes()].concat().as_slice()],
         )
     };
-    let (ask, told) = harmless(door);
+    let (ask, told) = harmless(endpoint);
     let right = [
         "charset=utf-8",
         " charset=\"UTF-8\"",
@@ -170,17 +177,17 @@ fn charsets(door: &Door) -> Vec<Row> {
         "charset=",
         "charset=utf-8;charset=utf-16",
     ];
-    let told = door.unread(400, "BAD_REQUEST");
+    let told = endpoint.unread(400, "BAD_REQUEST");
     let wrong = wrong
         .iter()
-        .map(|parameter| row(*parameter, with(&door.good, parameter), told));
+        .map(|parameter| row(*parameter, with(&endpoint.good, parameter), told));
     right.chain(wrong).collect()
 }
 
 /// A request of the right form that changes nothing, and its answer.
-fn harmless(door: &Door) -> (Ask, Told) {
-    let good = &door.good;
-    match door.kind {
+fn harmless(endpoint: &Endpoint) -> (Ask, Told) {
+    let good = &endpoint.good;
+    match endpoint.kind {
         Kind::Login { member, wrong } => {
             let ask = good.body(format!(r#"{{"{member}":"wrong"}}"#));
             (ask, Told::Problem(400, wrong))
@@ -193,8 +200,8 @@ fn harmless(door: &Door) -> (Ask, Told) {
     }
 }
 
-fn bodies(door: &Door) -> Vec<Row> {
-    let good = String::from_utf8(door.good.body.clone()).unwrap();
+fn bodies(endpoint: &Endpoint) -> Vec<Row> {
+    let good = String::from_utf8(endpoint.good.body.clone()).unwrap();
     let mut wrong: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
         ("NUL bytes", vec![0; 100]),
@@ -204,25 +211,27 @@ fn bodies(door: &Door) -> Vec<Row> {
         ("60,000 levels", vec![b'['; 60_000]),
         ("XML", b"<?xml version='1.0'?><apiKey>x</apiKey>".to_vec()),
     ];
-    match door.kind {
+    match endpoint.kind {
         Kind::Login { member, .. } => wrong.extend(no_object(member, &good)),
         Kind::Form { needs } => wrong.extend(no_form(needs, &good)),
         Kind::Open | Kind::Proxy => {}
     }
     // Where nothing is read, nothing is wrong and nothing too large.
-    let (malformed, too_large) = match door.kind {
+    let (malformed, too_large) = match endpoint.kind {
         Kind::Open | Kind::Proxy => (Told::Good, Told::Good),
-        Kind::Login { .. } | Kind::Form { .. } => (door.malformed(), door.unread(413, "PAYLOAD_TOO_LARGE")),
+        Kind::Login { .. } | Kind::Form { .. } => {
+            (endpoint.malformed(), endpoint.unread(413, "PAYLOAD_TOO_LARGE"))
+        }
     };
     let mut rows: Vec<_> = wrong
         .into_iter()
-        .map(|(name, body)| row(name, door.good.body(body), malformed))
+        .map(|(name, body)| row(name, endpoint.good.body(body), malformed))
         .collect();
     let padded = format!("{good}{}", " ".repeat(65_537 - good.len()));
     let deep = vec![b'['; 100_000];
-    rows.push(row("a byte too much", door.good.body(padded), too_large));
-    rows.push(row("100,000 levels", door.good.body(deep), too_large));
-    let (ask, told) = harmless(door);
+    rows.push(row("a byte too much", endpoint.good.body(padded), too_large));
+    rows.push(row("100,000 levels", endpoint.good.body(deep), too_large));
+    let (ask, told) = harmless(endpoint);
     let mut just_so = ask.body.clone();
     just_so.resize(65_536, b' ');
     rows.push(row("as much as may be", ask.body(just_so), told));
@@ -315,19 +324,19 @@ fn no_form(needs: &str, good: &str) -> Vec<(&'static str, Vec<u8>)> {
     bodies
 }
 
-fn authorizations(door: &Door) -> Vec<Row> {
-    let good = door
+fn authorizations(endpoint: &Endpoint) -> Vec<Row> {
+    let good = endpoint
         .good
         .headers
         .iter()
         .find(|(name, _)| *name == "authorization");
     let good = good.map_or(&b"Bearer good"[..], |(_, value)| value);
     let secret = good.rsplit(|byte| *byte == b' ').next().unwrap();
-    let (ask, told) = match door.kind {
-        Kind::Form { .. } => (door.good.clone(), Told::OAuth(401, "invalid_client")),
-        Kind::Proxy => (door.good.clone(), Told::Problem(401, "CLIENT_AUTH_FAILED")),
+    let (ask, told) = match endpoint.kind {
+        Kind::Form { .. } => (endpoint.good.clone(), Told::OAuth(401, "invalid_client")),
+        Kind::Proxy => (endpoint.good.clone(), Told::Problem(401, "CLIENT_AUTH_FAILED")),
         // Some of the clients send it here too.
-        Kind::Login { .. } | Kind::Open => harmless(door),
+        Kind::Login { .. } | Kind::Open => harmless(endpoint),
     };
     let wrong = wrong_authorizations(secret).into_iter();
     let mut rows: Vec<_> = wrong
@@ -336,11 +345,11 @@ fn authorizations(door: &Door) -> Vec<Row> {
             row(name, ask.header("authorization", [value.as_slice()]), told)
         })
         .collect();
-    let told = match door.kind {
-        Kind::Form { .. } => door.malformed(),
+    let told = match endpoint.kind {
+        Kind::Form { .. } => endpoint.malformed(),
         Kind::Login { .. } | Kind::Open | Kind::Proxy => told,
     };
-    let no_one = match door.kind {
+    let no_one = match endpoint.kind {
         Kind::Form { .. } => Told::OAuth(401, "invalid_client"),
         _ => told,
     };

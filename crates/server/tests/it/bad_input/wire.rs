@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{
-    doors::{Answer, raw},
+    endpoints::{Answer, raw},
     world::{World, soon},
 };
 

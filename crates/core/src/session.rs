@@ -1,20 +1,20 @@
 //! The refresh family: the chain of refresh tokens that began with one Issue, as a pure state machine.
 //!
-//! A family is at generation `n`. Presenting its refresh token has exactly one of these results:
+//! A session is at generation `n`. Presenting its refresh token has exactly one of these results:
 //!
 //! | presented | result |
 //! |---|---|
 //! | generation `n`, secret right | [`Verdict::Rotate`] to `n + 1` |
 //! | `n - 1`, secret right, within the grace window, replays left | [`Verdict::Replay`]: the same successor |
-//! | `n - 1`, secret right, within the grace window, no replays left | refused ([`Refusal::ReplaysUsed`]); the family is untouched |
-//! | `n - 1` otherwise, or any earlier generation | [`Verdict::Reuse`]: the family must be revoked |
+//! | `n - 1`, secret right, within the grace window, no replays left | refused ([`Refusal::ReplaysUsed`]); the session is untouched |
+//! | `n - 1` otherwise, or any earlier generation | [`Verdict::Reuse`]: the session must be revoked |
 //! | later than `n` | refused ([`Refusal::Ahead`]): the store was restored from a backup |
-//! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); the family is untouched |
-//! | by another client | refused ([`Refusal::WrongClient`]); the family is untouched |
+//! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); the session is untouched |
+//! | by another client | refused ([`Refusal::WrongClient`]); the session is untouched |
 //!
 //! Order comes from the generation, never from a time stamp. Only hashes of secrets are kept, of the
-//! current and of the previous generation, so a family has constant size. That `n - 1` is replayed
-//! only while its successor is unused needs no rule: once `n` is used the family is at `n + 1`.
+//! current and of the previous generation, so a session has constant size. That `n - 1` is replayed
+//! only while its successor is unused needs no rule: once `n` is used the session is at `n + 1`.
 
 use std::fmt;
 
@@ -23,14 +23,14 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     event::{LEEWAY_MAX, Sequence},
-    id::{ApiKeyId, FamilyId, PolicyRevision},
-    name::{Audience, Binding, ClientName, RealmName, RoleName, Subject},
+    id::{ApiKeyId, PolicyRevision, SessionId},
+    name::{Audience, ClientName, Label, RealmName, RoleName, Subject},
     realm::{OnPolicyLoss, RealmLimits},
     scope::ScopeSet,
     time::{Seconds, Timestamp},
 };
 
-/// Who may spend a family's refresh tokens. Fixed when it began.
+/// Who may spend a session's refresh tokens. Fixed when it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refreshable {
     /// Its client, which shows its API key (RFC 6749 §6).
@@ -40,11 +40,11 @@ pub enum Refreshable {
     ByBearer,
 }
 
-/// A family as the store keeps it.
+/// A session as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Family {
+pub struct Session {
     /// Its id.
-    pub id: FamilyId,
+    pub id: SessionId,
     /// The realm.
     pub realm: RealmName,
     /// The client it was issued to; nobody else can refresh it.
@@ -60,12 +60,12 @@ pub struct Family {
     /// The audience of its access tokens.
     pub audience: Audience,
     /// Its labels.
-    pub bindings: Vec<Binding>,
+    pub labels: Vec<Label>,
     /// Who may refresh it.
     pub refreshable: Refreshable,
     /// Life of each of its access tokens.
     pub access_ttl: Seconds,
-    /// How long a tombstone stays after the family's end: the longest life of an access token.
+    /// How long a tombstone stays after the session's end: the longest life of an access token.
     pub tombstone_ttl: Seconds,
     /// When it began.
     pub created_at: Timestamp,
@@ -78,7 +78,7 @@ pub struct Family {
     /// The policy that granted its scopes.
     pub policy: PolicyRevision,
     /// What was decided about it; expiry is not stored but follows from the clock.
-    pub state: FamilyState,
+    pub state: SessionState,
     /// Its chain; none where no refresh token was given.
     pub chain: Option<Chain>,
     /// Those of `scopes` that changes of policy have taken since. One that policy gives back leaves the
@@ -86,9 +86,9 @@ pub struct Family {
     pub lost: ScopeSet,
 }
 
-/// Whether a family was revoked.
+/// Whether a session was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FamilyState {
+pub enum SessionState {
     /// It was not.
     Active,
     /// It was, for ever.
@@ -100,7 +100,7 @@ pub enum FamilyState {
     },
 }
 
-/// Why a family was revoked.
+/// Why a session was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RevokeReason {
     /// Somebody entitled asked for it.
@@ -111,8 +111,8 @@ pub enum RevokeReason {
     Subject,
     /// Everything of its client ended.
     Client,
-    /// Everything with one of its bindings ended.
-    Binding,
+    /// Everything with one of its labels ended.
+    Label,
     /// Everything of its realm ended.
     Realm,
     /// The API key that began it was revoked.
@@ -130,7 +130,7 @@ impl RevokeReason {
             Self::Reuse => "reuse",
             Self::Subject => "subject_revoked",
             Self::Client => "client_revoked",
-            Self::Binding => "binding_revoked",
+            Self::Label => "label_revoked",
             Self::Realm => "realm_revoked",
             Self::ApiKey => "api_key_revoked",
             Self::Policy => "policy",
@@ -138,7 +138,7 @@ impl RevokeReason {
     }
 }
 
-/// Where a family stands in its chain of refresh tokens.
+/// Where a session stands in its chain of refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// The current generation, from 1.
@@ -179,38 +179,38 @@ pub struct Presented<'a> {
 /// What presenting a refresh token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on to the next generation: [`Family::rotated`].
+    /// Go on to the next generation: [`Session::rotated`].
     Rotate,
-    /// Give the same successor again: [`Family::replayed`].
+    /// Give the same successor again: [`Session::replayed`].
     Replay,
-    /// A spent token: [`Family::revoked`] with [`RevokeReason::Reuse`], although the call fails.
+    /// A spent token: [`Session::revoked`] with [`RevokeReason::Reuse`], although the call fails.
     Reuse,
-    /// Refuse, and leave the family as it is.
+    /// Refuse, and leave the session as it is.
     Refuse(Refusal),
 }
 
 /// Why a refresh token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The family belongs to another client.
+    /// The session belongs to another client.
     WrongClient,
-    /// The family was revoked.
+    /// The session was revoked.
     Revoked(RevokeReason),
-    /// The family was not used for its idle life.
+    /// The session was not used for its idle life.
     ExpiredIdle,
-    /// The family's absolute life is over.
+    /// The session's absolute life is over.
     ExpiredAbsolute,
     /// The generation is right and the secret is not.
     WrongSecret,
-    /// The generation is later than the family's: the store is older than the token.
+    /// The generation is later than the session's: the store is older than the token.
     Ahead,
-    /// The family never had a refresh token.
+    /// The session never had a refresh token.
     NotRefreshable,
     /// A retry within the grace window, after as many as may be answered. That is no theft.
     ReplaysUsed,
 }
 
-/// What a policy that is put in force does to a family.
+/// What a policy that is put in force does to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyEffect {
     /// Nothing.
@@ -223,7 +223,7 @@ pub enum PolicyEffect {
     Ends,
 }
 
-/// What a family is at a moment.
+/// What a session is at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It has not ended: the refresh token that it may have can be spent.
@@ -236,15 +236,15 @@ pub enum Condition {
     ExpiredAbsolute,
 }
 
-impl Family {
-    /// What the family is at `now`.
+impl Session {
+    /// What the session is at `now`.
     #[must_use]
     pub fn condition(&self, now: Timestamp) -> Condition {
         match self.state {
-            FamilyState::Revoked { reason, .. } => Condition::Revoked(reason),
-            FamilyState::Active if now >= self.absolute_until => Condition::ExpiredAbsolute,
-            FamilyState::Active if now >= self.idle_until => Condition::ExpiredIdle,
-            FamilyState::Active => Condition::Active,
+            SessionState::Revoked { reason, .. } => Condition::Revoked(reason),
+            SessionState::Active if now >= self.absolute_until => Condition::ExpiredAbsolute,
+            SessionState::Active if now >= self.idle_until => Condition::ExpiredIdle,
+            SessionState::Active => Condition::Active,
         }
     }
 
@@ -266,7 +266,7 @@ impl Family {
         }
     }
 
-    /// The family one generation on, its idle life begun anew.
+    /// The session one generation on, its idle life begun anew.
     #[must_use]
     pub fn rotated(&self, successor: SecretHash, limits: &RealmLimits, now: Timestamp) -> Self {
         let chain = self.chain.map(|chain| Chain {
@@ -290,7 +290,7 @@ impl Family {
         }
     }
 
-    /// The family with one more replay counted; nothing else moves.
+    /// The session with one more replay counted; nothing else moves.
     #[must_use]
     pub fn replayed(&self) -> Self {
         let chain = self.chain.map(|chain| Chain {
@@ -306,13 +306,13 @@ impl Family {
         }
     }
 
-    /// The family revoked; one that was revoked before keeps its first reason.
+    /// The session revoked; one that was revoked before keeps its first reason.
     #[must_use]
     pub fn revoked(&self, reason: RevokeReason, now: Timestamp) -> Self {
         match self.state {
-            FamilyState::Revoked { .. } => self.clone(),
-            FamilyState::Active => Self {
-                state: FamilyState::Revoked { reason, at: now },
+            SessionState::Revoked { .. } => self.clone(),
+            SessionState::Active => Self {
+                state: SessionState::Revoked { reason, at: now },
                 ..self.clone()
             },
         }
@@ -323,10 +323,10 @@ impl Family {
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         let last_token_until = self.access_until(self.idle_until);
-        self.state == FamilyState::Active && now < last_token_until.plus(LEEWAY_MAX)
+        self.state == SessionState::Active && now < last_token_until.plus(LEEWAY_MAX)
     }
 
-    /// What a policy does to the family that takes `lost` of its scopes, where an earlier one may have
+    /// What a policy does to the session that takes `lost` of its scopes, where an earlier one may have
     /// taken some already.
     #[must_use]
     pub fn policy_effect(&self, lost: &ScopeSet, on_loss: OnPolicyLoss) -> PolicyEffect {
@@ -347,27 +347,27 @@ impl Family {
         PolicyEffect::Narrows(newly)
     }
 
-    /// The family without `lost`, all that policy does not grant now; a family that had lost others gets
+    /// The session without `lost`, all that policy does not grant now; a session that had lost others gets
     /// those back.
     #[must_use]
     pub fn without(&self, lost: ScopeSet) -> Self {
         Self { lost, ..self.clone() }
     }
 
-    /// The family once a token with `granted` is made: a scope that a token has anew is lost no more, so that
+    /// The session once a token with `granted` is made: a scope that a token has anew is lost no more, so that
     /// its next loss is told.
     #[must_use]
     pub fn regaining(&self, granted: &ScopeSet) -> Self {
         self.without(self.lost.minus(granted))
     }
 
-    /// The current generation; 0 where the family has no refresh token.
+    /// The current generation; 0 where the session has no refresh token.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.chain.map_or(0, |chain| chain.generation)
     }
 
-    /// When an access token issued at `now` expires: never after the family's absolute end.
+    /// When an access token issued at `now` expires: never after the session's absolute end.
     #[must_use]
     pub fn access_until(&self, now: Timestamp) -> Timestamp {
         now.floor_to_second()
@@ -382,13 +382,13 @@ impl Family {
         now.plus(self.tombstone_ttl).min(self.absolute_until)
     }
 
-    /// When the store may forget the family: no verifier accepts an access token of it any more.
+    /// When the store may forget the session: no verifier accepts an access token of it any more.
     #[must_use]
     pub fn removable_at(&self) -> Timestamp {
         let end = match self.state {
             // By a clock that was behind, or that had been ahead.
-            FamilyState::Revoked { at, .. } => at.max(self.created_at),
-            FamilyState::Active => self.idle_until,
+            SessionState::Revoked { at, .. } => at.max(self.created_at),
+            SessionState::Active => self.idle_until,
         };
         self.tokens_until(end).plus(LEEWAY_MAX)
     }

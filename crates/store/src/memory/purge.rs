@@ -5,7 +5,7 @@ use tessera_core::{Sequence, Timestamp};
 use super::Tables;
 use crate::{
     cutoff::{FAR, LEFT_MAX},
-    store::SweepReport,
+    store::PurgeReport,
 };
 
 impl Tables {
@@ -24,9 +24,9 @@ impl Tables {
             .map(|event| event.sequence)
     }
 
-    pub(super) fn sweep(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> SweepReport {
-        let mut report = SweepReport::default();
-        self.swept = self.swept.max(Some(horizon));
+    pub(super) fn purge(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> PurgeReport {
+        let mut report = PurgeReport::default();
+        self.purged = self.purged.max(Some(horizon));
         let mut left = limit;
         let mut take = || {
             left.checked_sub(1).inspect(|rest| left = *rest).is_some() || {
@@ -35,10 +35,10 @@ impl Tables {
             }
         };
         let dead = self
-            .families
+            .sessions
             .values()
-            .filter(|family| family.removable_at() < horizon);
-        let families: Vec<_> = dead.map(|family| family.id).take_while(|_| take()).collect();
+            .filter(|session| session.removable_at() < horizon);
+        let sessions: Vec<_> = dead.map(|session| session.id).take_while(|_| take()).collect();
         let events: Vec<_> = self.dead_events(horizon).take_while(|_| take()).collect();
         let expired = self
             .requests
@@ -66,13 +66,13 @@ impl Tables {
             .take_while(|_| take())
             .collect();
 
-        report.families = families.len();
+        report.sessions = sessions.len();
         report.events = events.len();
         report.records = requests.len() + audit.len() + policies.len();
         self.floor = self.floor.max(events.last().copied().unwrap_or_default());
         self.cutoffs.retain(|_, until| *until >= horizon);
-        for id in families {
-            self.remove_family(id);
+        for id in sessions {
+            self.remove_session(id);
         }
         for sequence in events {
             self.events.remove(&sequence);

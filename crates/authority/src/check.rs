@@ -10,12 +10,12 @@ use tessera_token::{Expectation, VerifyError, access::Verified};
 
 use crate::{
     Authority,
-    error::{JudgeError, Unavailable},
+    error::{AccessError, Unavailable},
 };
 
 /// What a token must be good for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct RequiredAccess<'a> {
     /// The realm that it must belong to.
     pub realm: &'a Realm,
     /// The audience that it must have been issued for.
@@ -26,7 +26,7 @@ pub struct Wanted<'a> {
 
 /// Whose token it is, and what it is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct AccessCheck {
     /// `sub`.
     pub subject: Subject,
     /// `client_id`.
@@ -42,8 +42,8 @@ impl Authority {
     /// audience, revocation, and its scopes under the policy in force.
     ///
     /// # Errors
-    /// See [`JudgeError`].
-    pub fn judge(&self, token: &str, wanted: &Wanted<'_>) -> Result<Judged, JudgeError> {
+    /// See [`AccessError`].
+    pub fn check_access(&self, token: &str, wanted: &RequiredAccess<'_>) -> Result<AccessCheck, AccessError> {
         // What another authority does on the same store from now on is not known here.
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
@@ -58,17 +58,17 @@ impl Authority {
             // backdated by, in case it was set back.
             leeway: Seconds(0),
         };
-        let verified = self.good_now(token, &expected)?;
+        let verified = self.accepted_now(token, &expected)?;
         let claims = verified.claims();
         let scopes = self.scopes_left(wanted.realm, claims);
         if scopes.is_empty() {
-            return Err(NotGood::Emptied.into());
+            return Err(TokenRejection::Emptied.into());
         }
         let missing = wanted.scopes.minus(&scopes);
         if !missing.is_empty() {
-            return Err(JudgeError::ScopesMissing { missing });
+            return Err(AccessError::ScopesMissing { missing });
         }
-        Ok(Judged::of(claims, scopes))
+        Ok(AccessCheck::of(claims, scopes))
     }
 
     /// Whether the signature of `token` was verified before, so that to judge it costs little.
@@ -79,7 +79,11 @@ impl Authority {
 
     /// The content of an access token that is good now, whatever its scopes are. A token that will never
     /// be good again is forgotten.
-    pub(crate) fn good_now(&self, token: &str, expected: &Expectation<'_>) -> Result<Arc<Verified>, NotGood> {
+    pub(crate) fn accepted_now(
+        &self,
+        token: &str,
+        expected: &Expectation<'_>,
+    ) -> Result<Arc<Verified>, TokenRejection> {
         let keys = self.keys.load();
         let verified = self.verified.verify(token, keys.keyring())?;
         let now = self.clock.now();
@@ -95,8 +99,8 @@ impl Authority {
             return Err(failed.into());
         }
         if verified.claims().rev > self.committed() {
-            self.is_put_back.note("an access token");
-            return Err(NotGood::Ahead);
+            self.rollback.note("an access token");
+            return Err(TokenRejection::Ahead);
         }
         let is_revoked = self
             .store
@@ -106,7 +110,7 @@ impl Authority {
             .revokes_token(verified.claims(), verified.key_id());
         if is_revoked {
             self.verified.forget(token);
-            return Err(NotGood::Revoked);
+            return Err(TokenRejection::Revoked);
         }
         Ok(verified)
     }
@@ -114,14 +118,14 @@ impl Authority {
 
 /// Why a token is not good. For the log: its bearer hears only that it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotGood {
+pub enum TokenRejection {
     /// Signature, time, realm or audience; a refresh token and an API key are no access tokens.
     #[error(transparent)]
     Unverified(#[from] VerifyError),
-    /// Revoked: by itself, or with its session, subject, client, binding, key or realm.
+    /// Revoked: by itself, or with its session, subject, client, label, key or realm.
     #[error("the token is revoked")]
     Revoked,
-    /// Issued by a later state of this store, which was put back from a copy: no revocation would reach it.
+    /// Issued by a later state of this store, which was restored from a copy: no revocation would reach it.
     #[error("the token is of a later state of the data directory")]
     Ahead,
     /// Policy has left it no scope.
@@ -129,7 +133,7 @@ pub enum NotGood {
     Emptied,
 }
 
-impl Judged {
+impl AccessCheck {
     fn of(claims: &AccessClaims, scopes: ScopeSet) -> Self {
         Self {
             subject: claims.subject.clone(),

@@ -16,13 +16,13 @@ use crate::{Authority, Unavailable};
 /// Rows removed in one commit.
 const STEP: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(5);
-/// After how many sweeps dead API keys are looked for: at the start, and about each hour.
+/// After how many purges dead API keys are looked for: at the start, and about each hour.
 const API_KEYS_EACH: u64 = 720;
 
 impl Authority {
     /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
     /// `audit_retention`.
-    pub async fn run_sweeper(self: Arc<Self>, audit_retention: Seconds) {
+    pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
         tokio::join!(Arc::clone(&self).keep_time(), self.keep_sweeping(audit_retention));
     }
 
@@ -32,7 +32,7 @@ impl Authority {
             if self.clock_state().is_stepped {
                 continue;
             }
-            if let Err(error) = self.sweep(self.clock.settled(), audit_retention).await {
+            if let Err(error) = self.purge(self.clock.settled(), audit_retention).await {
                 tracing::warn!(%error, "removing what is dead failed");
             }
         }
@@ -40,26 +40,26 @@ impl Authority {
 
     /// How often everything that was dead has been removed since the start.
     #[must_use]
-    pub fn sweeps(&self) -> u64 {
-        self.sweeps.load(Ordering::Relaxed)
+    pub fn purges(&self) -> u64 {
+        self.purges.load(Ordering::Relaxed)
     }
 
     /// Removes everything that is dead before `horizon`, in steps between which others write.
     ///
     /// # Errors
     /// Fails where the store can't be written.
-    pub async fn sweep(&self, horizon: Timestamp, audit_retention: Seconds) -> Result<(), Unavailable> {
+    pub async fn purge(&self, horizon: Timestamp, audit_retention: Seconds) -> Result<(), Unavailable> {
         loop {
             let report = self
                 .store
-                .sweep(horizon, horizon.minus(audit_retention), STEP)
+                .purge(horizon, horizon.minus(audit_retention), STEP)
                 .await?;
-            if report.families + report.events + report.records > 0 {
+            if report.sessions + report.events + report.records > 0 {
                 tracing::debug!(?report, "removed what is dead");
             }
             if !report.more {
-                let sweeps = self.sweeps.fetch_add(1, Ordering::Relaxed);
-                if sweeps.is_multiple_of(API_KEYS_EACH) {
+                let purges = self.purges.fetch_add(1, Ordering::Relaxed);
+                if purges.is_multiple_of(API_KEYS_EACH) {
                     let purged = self.purge_api_keys(horizon).await?;
                     tracing::debug!(purged, "looked for dead API keys");
                 }

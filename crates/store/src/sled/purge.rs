@@ -6,48 +6,48 @@
 use std::sync::PoisonError;
 
 use ::sled::IVec;
-use tessera_core::{AuditRecord, Event, FamilyId, Seconds, Sequence, Timestamp};
+use tessera_core::{AuditRecord, Event, Seconds, Sequence, SessionId, Timestamp};
 
 use super::{
     disk::failed,
-    rows::{self, FamilyRow, PolicyRow, Table},
+    rows::{self, PolicyRow, SessionRow, Table},
     stage::Stage,
 };
 use crate::{
     cutoff::{FAR, LEFT_MAX},
     error::StoreError,
-    store::{SharedRevocations, SweepReport},
+    store::{PurgeReport, SharedRevocations},
 };
 
 /// How many rows one step looks at.
 pub(super) const STEP: usize = 128;
 
-/// What a sweep removes, and how much of it.
+/// What a purge removes, and how much of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sweep {
+pub(super) struct Purge {
     pub(super) horizon: Timestamp,
     pub(super) audit_before: Timestamp,
     pub(super) limit: usize,
 }
 
-/// One step of a sweep.
+/// One step of a purge.
 struct Step<'a, 'db> {
     stage: &'a mut Stage<'db>,
-    sweep: Sweep,
+    purge: Purge,
     budget: usize,
-    report: SweepReport,
+    report: PurgeReport,
 }
 
-impl Sweep {
+impl Purge {
     /// Removes up to `limit` rows within a job of the writer.
-    pub(super) fn run(self, stage: &mut Stage<'_>) -> Result<SweepReport, StoreError> {
+    pub(super) fn run(self, stage: &mut Stage<'_>) -> Result<PurgeReport, StoreError> {
         let mut step = Step {
             stage,
-            sweep: self,
+            purge: self,
             budget: self.limit,
-            report: SweepReport::default(),
+            report: PurgeReport::default(),
         };
-        step.families()?;
+        step.sessions()?;
         step.events()?;
         step.requests()?;
         step.cutoffs()?;
@@ -70,56 +70,56 @@ impl Step<'_, '_> {
     /// Keeps the horizon with the data: with what was removed, and once an hour where nothing was.
     fn note_progress(&mut self) -> Result<(), StoreError> {
         let meta = self.stage.meta_mut();
-        let horizon = self.sweep.horizon.max(meta.swept.unwrap_or(Timestamp::EPOCH));
+        let horizon = self.purge.horizon.max(meta.purged.unwrap_or(Timestamp::EPOCH));
         let is_far = meta
-            .swept
-            .is_none_or(|swept| horizon >= swept.plus(Seconds::HOUR));
-        let has_removed = self.report != SweepReport::default();
+            .purged
+            .is_none_or(|purged| horizon >= purged.plus(Seconds::HOUR));
+        let has_removed = self.report != PurgeReport::default();
         if is_far || has_removed {
-            meta.swept = Some(horizon);
+            meta.purged = Some(horizon);
             let meta = *meta;
             self.stage.put(rows::meta_key(), &meta)?;
         }
         Ok(())
     }
 
-    fn families(&mut self) -> Result<(), StoreError> {
-        for key in self.keys(Table::FamilyExpiry) {
+    fn sessions(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::SessionExpiry) {
             let key = key?;
             let (at, _) = rows::time_in(&key)?;
-            if at >= self.sweep.horizon || !self.take() {
+            if at >= self.purge.horizon || !self.take() {
                 break;
             }
-            self.family(rows::family_id_in(&key)?, at, &key)?;
+            self.session(rows::session_id_in(&key)?, at, &key)?;
         }
         Ok(())
     }
 
-    /// Removes a family, or moves it in the index to the time at which it can be removed: refreshes
+    /// Removes a session, or moves it in the index to the time at which it can be removed: refreshes
     /// don't do that, so the index may know an earlier time.
-    fn family(&mut self, id: FamilyId, at: Timestamp, key: &[u8]) -> Result<(), StoreError> {
-        let Some(row) = self.stage.family_row(id)?.filter(|row| row.expiry == at) else {
+    fn session(&mut self, id: SessionId, at: Timestamp, key: &[u8]) -> Result<(), StoreError> {
+        let Some(row) = self.stage.session_row(id)?.filter(|row| row.expiry == at) else {
             // An earlier job of this group moved or removed it.
             return Ok(());
         };
-        let expiry = row.family.removable_at();
+        let expiry = row.session.removable_at();
         self.stage.remove(key.to_vec());
-        if expiry >= self.sweep.horizon {
-            self.stage.put_empty(rows::family_expiry_key(expiry, id));
+        if expiry >= self.purge.horizon {
+            self.stage.put_empty(rows::session_expiry_key(expiry, id));
             return self.stage.put(
-                rows::family_key(id),
-                &FamilyRow {
+                rows::session_key(id),
+                &SessionRow {
                     expiry,
-                    family: &row.family,
+                    session: &row.session,
                 },
             );
         }
-        rows::index_keys(&row.family)
+        rows::index_keys(&row.session)
             .into_iter()
             .for_each(|key| self.stage.remove(key));
-        self.stage.remove(rows::family_key(id));
-        self.stage.count_family(&row.family, false)?;
-        self.report.families += 1;
+        self.stage.remove(rows::session_key(id));
+        self.stage.count_session(&row.session, false)?;
+        self.report.sessions += 1;
         Ok(())
     }
 
@@ -132,11 +132,11 @@ impl Step<'_, '_> {
             let Some(event) = self.stage.row::<Event>("an event", &key)? else {
                 continue;
             };
-            if event.relevant_until >= self.sweep.horizon.plus(FAR) && left < LEFT_MAX {
+            if event.relevant_until >= self.purge.horizon.plus(FAR) && left < LEFT_MAX {
                 left += 1;
                 continue;
             }
-            if event.relevant_until >= self.sweep.horizon || !self.take() {
+            if event.relevant_until >= self.purge.horizon || !self.take() {
                 break;
             }
             self.stage.remove(key.to_vec());
@@ -165,7 +165,7 @@ impl Step<'_, '_> {
         for key in self.keys(index) {
             let key = key?;
             let (at, row) = rows::time_in(&key)?;
-            if at >= self.sweep.horizon || !self.take() {
+            if at >= self.purge.horizon || !self.take() {
                 break;
             }
             // Where the entry is gone, an earlier job of this group gave the row another time.
@@ -184,7 +184,7 @@ impl Step<'_, '_> {
             let Some(record) = self.stage.row::<AuditRecord>("an audit record", &key)? else {
                 continue;
             };
-            if record.at >= self.sweep.audit_before || !self.take() {
+            if record.at >= self.purge.audit_before || !self.take() {
                 break;
             }
             self.stage.remove(key.to_vec());
@@ -193,7 +193,7 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Policies that no audit record names any more. There are few, so each sweep looks at all.
+    /// Policies that no audit record names any more. There are few, so each purge looks at all.
     fn policies(&mut self) -> Result<(), StoreError> {
         for key in self.keys(Table::Policy) {
             let key = key?;
@@ -202,7 +202,7 @@ impl Step<'_, '_> {
             };
             let is_old = row
                 .replaced_at
-                .is_some_and(|replaced| replaced < self.sweep.audit_before);
+                .is_some_and(|replaced| replaced < self.purge.audit_before);
             if is_old && self.take() {
                 let revision = rows::policy_in(&key)?;
                 for part in 0..row.parts {

@@ -1,4 +1,4 @@
-//! Live sessions feel a policy: exactly those whose scopes shrink hear of it, and only of what they lose.
+//! Reconciles live sessions with a policy: exactly those whose scopes shrink hear of it, and only of what they lose.
 //!
 //! Policy is asked once for each *kind* of session, which is everything that its answer depends on. So a
 //! million sessions of a hundred kinds cost a hundred decisions.
@@ -14,8 +14,8 @@ use std::{
 };
 
 use tessera_core::{
-    ClientName, Clock, EventBody, Family, FamilyId, PolicyRevision, Realm, RealmName, RevokeReason, RoleName,
-    ScopeSet, Subject, Timestamp, family::PolicyEffect,
+    ClientName, Clock, EventBody, PolicyRevision, Realm, RealmName, RevokeReason, RoleName, ScopeSet,
+    Session, SessionId, Subject, Timestamp, session::PolicyEffect,
 };
 use tessera_policy::Policy;
 use tessera_store::{NewEvent, SharedRevocations, StoreError, StoreExt, Transaction};
@@ -29,16 +29,16 @@ use tokio::{
 
 use crate::{Authority, grant::Bearer, heavy::Running, refresh::session_revoked};
 
-/// How many families are changed in one commit: other commits wait for it.
+/// How many sessions are changed in one commit: other commits wait for it.
 const WRITE_STEP: usize = 50;
 /// How long a few that are touched wait for a call that has to write, too.
 const PATIENCE_MAX: Duration = Duration::from_millis(100);
 /// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
 const KINDS_MAX: usize = 100_000;
 
-/// What live sessions felt, or would feel.
+/// The impact of a policy on live sessions, or a preview of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Felt {
+pub struct SessionImpact {
     /// How many there are.
     pub live: u64,
     /// How many lost some of their scopes.
@@ -47,7 +47,7 @@ pub struct Felt {
     pub ended: u64,
 }
 
-impl AddAssign for Felt {
+impl AddAssign for SessionImpact {
     fn add_assign(&mut self, other: Self) {
         self.live += other.live;
         self.narrowed += other.narrowed;
@@ -55,49 +55,49 @@ impl AddAssign for Felt {
     }
 }
 
-impl Sum for Felt {
+impl Sum for SessionImpact {
     fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
-        each.fold(Self::default(), |mut sum, felt| {
-            sum += felt;
+        each.fold(Self::default(), |mut sum, impact| {
+            sum += impact;
             sum
         })
     }
 }
 
-/// What all live sessions felt.
+/// The impact on all live sessions.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
-    pub(crate) by_realm: BTreeMap<RealmName, Felt>,
+pub(crate) struct Reconciled {
+    pub(crate) by_realm: BTreeMap<RealmName, SessionImpact>,
 }
 
-impl Settled {
-    pub(crate) fn total(&self) -> Felt {
+impl Reconciled {
+    pub(crate) fn total(&self) -> SessionImpact {
         self.by_realm.values().copied().sum()
     }
 
     fn count(&mut self, realm: &RealmName, effect: &PolicyEffect) {
-        let felt = self.by_realm.entry(realm.clone()).or_default();
-        felt.live += 1;
+        let impact = self.by_realm.entry(realm.clone()).or_default();
+        impact.live += 1;
         match effect {
             PolicyEffect::None | PolicyEffect::Regains => {}
-            PolicyEffect::Narrows(_) => felt.narrowed += 1,
-            PolicyEffect::Ends => felt.ended += 1,
+            PolicyEffect::Narrows(_) => impact.narrowed += 1,
+            PolicyEffect::Ends => impact.ended += 1,
         }
     }
 }
 
 impl Authority {
-    /// What live sessions would feel if `policy` were put in force.
-    pub(crate) async fn foresee(
+    /// The impact on live sessions if `policy` were put in force.
+    pub(crate) async fn preview(
         &self,
         policy: &Arc<Policy>,
         running: Option<Running>,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<Reconciled, StoreError> {
         self.walk(policy, None, running).await
     }
 
-    /// Writes what live sessions feel, in steps between which others write.
-    pub(crate) async fn let_sessions_feel(&self, policy: &Arc<Policy>) -> Result<Settled, StoreError> {
+    /// Writes what live sessions lose, in steps between which others write.
+    pub(crate) async fn update_sessions(&self, policy: &Arc<Policy>) -> Result<Reconciled, StoreError> {
         // Some are found while those before are written.
         let (sender, mut receiver) = mpsc::channel(WRITE_STEP);
         let hurry = Arc::new(Notify::new());
@@ -112,8 +112,8 @@ impl Authority {
             }
             Ok(())
         };
-        let (settled, written) = tokio::join!(self.walk(policy, Some(touched), None), writing);
-        written.and(settled)
+        let (reconciled, written) = tokio::join!(self.walk(policy, Some(touched), None), writing);
+        written.and(reconciled)
     }
 
     /// Looks at all live sessions. Those that the policy changes go to `touched`. Where it runs for a caller who
@@ -123,12 +123,12 @@ impl Authority {
         policy: &Arc<Policy>,
         touched: Option<TouchedSender>,
         running: Option<Running>,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<Reconciled, StoreError> {
         let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched, running)));
         let walking = Arc::clone(&walk);
-        let see = move |family: &Family| lock(&walking).see(family);
-        self.store.visit_families(Box::new(see)).await?;
-        Ok(mem::take(&mut lock(&walk).settled))
+        let see = move |session: &Session| lock(&walking).see(session);
+        self.store.visit_sessions(Box::new(see)).await?;
+        Ok(mem::take(&mut lock(&walk).reconciled))
     }
 
     /// Where few are touched, writing waits for a call that has to write, too.
@@ -138,21 +138,21 @@ impl Authority {
         touched: Vec<Touched>,
         hurry: &Arc<Notify>,
     ) -> Result<(), StoreError> {
-        let step = Step {
+        let commit = ReconcileCommit {
             policy: policy.revision().clone(),
             realms: self.realms.clone(),
             now: self.clock.now(),
         };
         let are_few = touched.len() < WRITE_STEP;
-        let feel =
-            move |tx: &mut dyn Transaction| touched.iter().try_for_each(|touched| step.feel(tx, touched));
+        let apply =
+            move |tx: &mut dyn Transaction| touched.iter().try_for_each(|touched| commit.apply(tx, touched));
         let hurry = Arc::clone(hurry);
         let patience = async move {
             if are_few {
                 let _ = timeout(PATIENCE_MAX, hurry.notified()).await;
             }
         };
-        self.store.transact_patiently(Box::pin(patience), feel).await
+        self.store.transact_patiently(Box::pin(patience), apply).await
     }
 }
 
@@ -162,7 +162,7 @@ struct Walk {
     revocations: SharedRevocations,
     clock: Arc<dyn Clock>,
     kinds: Kinds,
-    settled: Settled,
+    reconciled: Reconciled,
     touched: Option<TouchedSender>,
     /// Whom it runs for, unless for the authority itself.
     running: Option<Running>,
@@ -180,14 +180,14 @@ impl Walk {
             revocations: Arc::clone(authority.store.revocations()),
             clock: Arc::clone(&authority.clock),
             kinds: Kinds::new(Arc::clone(policy)),
-            settled: Settled::default(),
+            reconciled: Reconciled::default(),
             touched,
             running,
         }
     }
 
     /// Breaks off where nobody takes those that are touched, or waits for the end.
-    fn see(&mut self, family: &Family) -> ControlFlow<()> {
+    fn see(&mut self, session: &Session) -> ControlFlow<()> {
         if self
             .running
             .as_ref()
@@ -195,28 +195,28 @@ impl Walk {
         {
             return ControlFlow::Break(());
         }
-        match (self.touch(family), &self.touched) {
+        match (self.touch(session), &self.touched) {
             (Some(found), Some(touched)) => touched.send(found),
             _ => ControlFlow::Continue(()),
         }
     }
 
-    fn touch(&mut self, family: &Family) -> Option<Touched> {
-        let realm = self.realms.get(&family.realm)?;
-        if !family.is_live(self.clock.settled()) || self.has_ended(family) {
+    fn touch(&mut self, session: &Session) -> Option<Touched> {
+        let realm = self.realms.get(&session.realm)?;
+        if !session.is_live(self.clock.settled()) || self.has_ended(session) {
             return None;
         }
-        let lost = self.kinds.lost(family);
-        let effect = family.policy_effect(&lost, realm.on_policy_loss);
-        self.settled.count(&family.realm, &effect);
-        (effect != PolicyEffect::None).then_some(Touched { id: family.id, lost })
+        let lost = self.kinds.lost(session);
+        let effect = session.policy_effect(&lost, realm.on_policy_loss);
+        self.reconciled.count(&session.realm, &effect);
+        (effect != PolicyEffect::None).then_some(Touched { id: session.id, lost })
     }
 
-    /// Whether it ended with its subject, client, binding or realm. One whose API key was revoked is
+    /// Whether it ended with its subject, client, label or realm. One whose API key was revoked is
     /// itself revoked.
-    fn has_ended(&self, family: &Family) -> bool {
+    fn has_ended(&self, session: &Session) -> bool {
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        !revocations.is_empty() && revocations.revokes_family(family).is_some()
+        !revocations.is_empty() && revocations.revokes_session(session).is_some()
     }
 }
 
@@ -224,10 +224,10 @@ fn lock(walk: &Mutex<Walk>) -> MutexGuard<'_, Walk> {
     walk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A family that feels the policy, and all that the policy does not grant it. What that depends on never
+/// A session that is changed by the policy, and all that the policy does not grant it. What that depends on never
 /// changes while a session lives.
 struct Touched {
-    id: FamilyId,
+    id: SessionId,
     lost: Arc<ScopeSet>,
 }
 
@@ -271,13 +271,13 @@ struct Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    fn of(family: &'a Family) -> Self {
+    fn of(session: &'a Session) -> Self {
         Self {
-            realm: &family.realm,
-            client: &family.client,
-            subject: &family.subject,
-            roles: &family.roles,
-            scopes: &family.scopes,
+            realm: &session.realm,
+            client: &session.client,
+            subject: &session.subject,
+            roles: &session.roles,
+            scopes: &session.scopes,
         }
     }
 }
@@ -286,9 +286,9 @@ impl<'a> Kind<'a> {
 struct Kinds {
     policy: Arc<Policy>,
     hasher: RandomState,
-    /// By the hash of the kind: the first family of each kind, and what they all lose. So that finding a
+    /// By the hash of the kind: the first session of each kind, and what they all lose. So that finding a
     /// kind copies nothing.
-    lost: HashMap<u64, Vec<(Family, Arc<ScopeSet>)>>,
+    lost: HashMap<u64, Vec<(Session, Arc<ScopeSet>)>>,
 }
 
 impl Kinds {
@@ -300,77 +300,80 @@ impl Kinds {
         }
     }
 
-    fn lost(&mut self, family: &Family) -> Arc<ScopeSet> {
+    fn lost(&mut self, session: &Session) -> Arc<ScopeSet> {
         if self.lost.len() >= KINDS_MAX {
             self.lost.clear();
         }
-        let kind = Kind::of(family);
+        let kind = Kind::of(session);
         let alike = self.lost.entry(self.hasher.hash_one(kind)).or_default();
         if let Some((_, lost)) = alike.iter().find(|(first, _)| Kind::of(first) == kind) {
             return Arc::clone(lost);
         }
-        let lost = Arc::new(lost_by(&self.policy, family));
-        alike.push((family.clone(), Arc::clone(&lost)));
+        let lost = Arc::new(lost_by(&self.policy, session));
+        alike.push((session.clone(), Arc::clone(&lost)));
         lost
     }
 }
 
-/// Those of the family's scopes that a policy does not grant.
-fn lost_by(policy: &Policy, family: &Family) -> ScopeSet {
-    let grant = Bearer::of_family(family).grant(policy, &family.scopes);
-    family.scopes.minus(&grant.granted)
+/// Those of the session's scopes that a policy does not grant.
+fn lost_by(policy: &Policy, session: &Session) -> ScopeSet {
+    let grant = Bearer::of_session(session).grant(policy, &session.scopes);
+    session.scopes.minus(&grant.granted)
 }
 
 /// One commit of the walk.
-struct Step {
+struct ReconcileCommit {
     policy: PolicyRevision,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     now: Timestamp,
 }
 
-impl Step {
-    /// Asks the family again, which may have been refreshed or revoked meanwhile.
-    fn feel(&self, tx: &mut dyn Transaction, touched: &Touched) -> Result<(), StoreError> {
-        let Some(family) = tx.family(touched.id)?.filter(|family| family.is_live(self.now)) else {
+impl ReconcileCommit {
+    /// Asks the session again, which may have been refreshed or revoked meanwhile.
+    fn apply(&self, tx: &mut dyn Transaction, touched: &Touched) -> Result<(), StoreError> {
+        let Some(session) = tx
+            .session(touched.id)?
+            .filter(|session| session.is_live(self.now))
+        else {
             return Ok(());
         };
-        let Some(realm) = self.realms.get(&family.realm) else {
+        let Some(realm) = self.realms.get(&session.realm) else {
             return Ok(());
         };
-        if tx.revokes_family(&family).is_some() {
+        if tx.revokes_session(&session).is_some() {
             return Ok(());
         }
         let lost = &touched.lost;
-        match family.policy_effect(lost, realm.on_policy_loss) {
+        match session.policy_effect(lost, realm.on_policy_loss) {
             PolicyEffect::None => Ok(()),
-            PolicyEffect::Regains => tx.put_family(&family.without(lost.as_ref().clone())),
+            PolicyEffect::Regains => tx.put_session(&session.without(lost.as_ref().clone())),
             PolicyEffect::Narrows(newly) => {
-                tx.put_family(&family.without(lost.as_ref().clone()))?;
-                let event = narrowed(&family, newly, &self.policy, self.now);
+                tx.put_session(&session.without(lost.as_ref().clone()))?;
+                let event = narrowed(&session, newly, &self.policy, self.now);
                 tx.append(event).map(|_| ())
             }
             PolicyEffect::Ends => {
                 let note = format!("policy {}", self.policy);
-                let event = session_revoked(&family, RevokeReason::Policy, note, self.now);
-                tx.put_family(&family.revoked(RevokeReason::Policy, self.now))?;
+                let event = session_revoked(&session, RevokeReason::Policy, note, self.now);
+                tx.put_session(&session.revoked(RevokeReason::Policy, self.now))?;
                 tx.append(event).map(|_| ())
             }
         }
     }
 }
 
-fn narrowed(family: &Family, lost: ScopeSet, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
-    let until = family.tokens_until(now);
+fn narrowed(session: &Session, lost: ScopeSet, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
+    let until = session.tokens_until(now);
     NewEvent {
         occurred_at: now,
         tokens_until: until,
-        families_until: until,
-        realm: family.realm.clone(),
+        sessions_until: until,
+        realm: session.realm.clone(),
         note: String::new(),
         body: EventBody::ScopesNarrowed {
-            family: family.id,
-            client: family.client.clone(),
-            audience: family.audience.clone(),
+            session: session.id,
+            client: session.client.clone(),
+            audience: session.audience.clone(),
             lost,
             policy: policy.clone(),
         },

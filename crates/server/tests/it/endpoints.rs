@@ -1,4 +1,4 @@
-//! The HTTP doors, through the whole server.
+//! The HTTP endpoints, through the whole server.
 
 use std::net::SocketAddr;
 
@@ -225,8 +225,8 @@ async fn a_refused_login_says_why_and_no_more() {
     assert!(app.refresh(&refresh_token(session.tokens.as_ref())).await.is_ok());
 
     let tokens = login(&world, &app.api_key).await;
-    let family = app.introspect(&text(&tokens, "access_token")).await.family_id;
-    app.revoke(Target::FamilyId(family)).await.unwrap();
+    let session = app.introspect(&text(&tokens, "access_token")).await.session_id;
+    app.revoke(Target::SessionId(session)).await.unwrap();
     renew(&world, &text(&tokens, "refresh_token"))
         .await
         .problem(400, "SESSION_REVOKED");
@@ -236,7 +236,7 @@ async fn a_refused_login_says_why_and_no_more() {
     admin.revoke(Target::ApiKeyId(id)).await.unwrap();
     assert_eq!(renew(&world, &text(&tokens, "refresh_token")).await.status, 400);
 
-    // A key that ends takes its sessions at this door with it.
+    // A key that ends takes its sessions at this endpoint with it.
     let request = CreateApiKeyRequest {
         name: "app".to_owned(),
         ttl: seconds(60),

@@ -1,4 +1,4 @@
-//! Other people's clients against the HTTP doors, as they come from their registries; `docs/peers.md` tells
+//! Other people's clients against the HTTP endpoints, as they come from their registries; `docs/peers.md` tells
 //! how to run these.
 
 use std::{
@@ -102,12 +102,16 @@ impl Drop for Host {
 }
 
 fn certificate() -> TempDir {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let names = vec!["localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
-    fs::write(folder.path().join("host.crt"), made.cert.pem()).unwrap();
-    fs::write(folder.path().join("host.pem"), made.signing_key.serialize_pem()).unwrap();
-    folder
+    fs::write(directory.path().join("host.crt"), made.cert.pem()).unwrap();
+    fs::write(
+        directory.path().join("host.pem"),
+        made.signing_key.serialize_pem(),
+    )
+    .unwrap();
+    directory
 }
 
 #[test]
@@ -200,11 +204,11 @@ fn schemathesis_finds_nothing() {
     let authority = Authority::dev(&[]);
     let key = format!("Authorization: Bearer {}", authority.api_key("production"));
     let nobody = "Authorization: Bearer tsk_production_no".to_owned();
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     for header in [key, nobody] {
         let mut schemathesis = peers.tool("schemathesis");
         schemathesis
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .args([
                 "run",
                 "--max-examples",

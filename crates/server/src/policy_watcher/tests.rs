@@ -15,15 +15,15 @@ const A: &str = "p, role:viewer, *, videos, read, allow\n";
 const B: &str = "p, role:viewer, sandbox, videos, read, allow\n";
 const MISTAKE: &str = "p, role:viewer, *, videos, read, Allow\n";
 
-/// A folder with the policy `A`, and the authority whose it is.
+/// A directory with the policy `A`, and the authority whose it is.
 async fn world() -> (TempDir, Arc<Authority>) {
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     for (name, bytes) in Policy::default_files() {
         if !name.starts_with("tests/") {
-            fs::write(folder.path().join(name), bytes).unwrap();
+            fs::write(directory.path().join(name), bytes).unwrap();
         }
     }
-    write(&folder, A);
+    write(&directory, A);
     let realm = Realm {
         name: RealmName::parse("production").unwrap(),
         kind: RealmKind::Production,
@@ -33,8 +33,8 @@ async fn world() -> (TempDir, Arc<Authority>) {
     };
     let authority = Authority::open(Options {
         store: Arc::new(MemoryStore::new()),
-        policy: Policy::load(folder.path()).unwrap(),
-        policy_folder: Some(folder.path().to_owned()),
+        policy: Policy::load(directory.path()).unwrap(),
+        policy_directory: Some(directory.path().to_owned()),
         realms: vec![realm],
         server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000))),
@@ -43,11 +43,11 @@ async fn world() -> (TempDir, Arc<Authority>) {
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: Options::STALENESS_BOUND_MAX,
     });
-    (folder, authority.await.unwrap())
+    (directory, authority.await.unwrap())
 }
 
-fn write(folder: &TempDir, rules: &str) {
-    fs::write(folder.path().join("policy.csv"), rules).unwrap();
+fn write(directory: &TempDir, rules: &str) {
+    fs::write(directory.path().join("policy.csv"), rules).unwrap();
 }
 
 fn in_force(authority: &Authority) -> PolicyRevision {
@@ -60,18 +60,18 @@ fn outcome(authority: &Authority) -> AttemptOutcome {
 
 #[tokio::test]
 async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
-    let (folder, authority) = world().await;
-    let mut keeper = Keeper::new(&authority, folder.path());
+    let (directory, authority) = world().await;
+    let mut keeper = Keeper::new(&authority, directory.path());
     let a = in_force(&authority);
-    write(&folder, B);
+    write(&directory, B);
     keeper.look().await;
     let b = in_force(&authority);
     assert_ne!(a, b);
     // Between two looks: `A` by a call, and `B` again.
-    write(&folder, A);
+    write(&directory, A);
     authority.reload(Trigger::Call).await.unwrap();
     assert_eq!(in_force(&authority), a);
-    write(&folder, B);
+    write(&directory, B);
     keeper.look().await;
     assert_eq!(in_force(&authority), b);
     // Nothing changed since, so the files are not read as a policy again.
@@ -81,21 +81,21 @@ async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
 
 #[tokio::test]
 async fn a_mistake_is_reported_once_until_there_was_something_else() {
-    let (folder, authority) = world().await;
-    let mut keeper = Keeper::new(&authority, folder.path());
+    let (directory, authority) = world().await;
+    let mut keeper = Keeper::new(&authority, directory.path());
     let refused = || authority.policy_status().refused;
-    write(&folder, MISTAKE);
+    write(&directory, MISTAKE);
     for _ in 0..3 {
         keeper.look().await;
         assert_eq!(refused(), 1);
     }
-    // What is in force is in the folder again: the refusal is over.
-    write(&folder, A);
+    // What is in force is in the directory again: the refusal is over.
+    write(&directory, A);
     keeper.look().await;
     assert_eq!(outcome(&authority), AttemptOutcome::Unchanged);
-    write(&folder, B);
+    write(&directory, B);
     authority.reload(Trigger::Call).await.unwrap();
-    write(&folder, MISTAKE);
+    write(&directory, MISTAKE);
     for _ in 0..3 {
         keeper.look().await;
         assert_eq!(refused(), 2);

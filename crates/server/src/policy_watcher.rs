@@ -1,5 +1,5 @@
-//! Keeping the policy in force in step with its folder: on a change, on SIGHUP, and by looking now and
-//! then, since not every file system tells (network mounts, a folder that is replaced as a whole).
+//! Keeping the policy in force in step with its directory: on a change, on SIGHUP, and by looking now and
+//! then, since not every file system tells (network mounts, a directory that is replaced as a whole).
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,12 +16,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// A folder that changes is read once it has been quiet for this long: an editor, a checkout or a symlink
+/// A directory that changes is read once it has been quiet for this long: an editor, a checkout or a symlink
 /// swap is several events, and the first of them comes too early.
 const QUIET: Duration = Duration::from_millis(100);
-/// The longest that a folder which never is quiet is left unread.
+/// The longest that a directory which never is quiet is left unread.
 const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often the folder is looked at although nothing was said.
+/// How often the directory is looked at although nothing was said.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// SIGHUP, heard from here on; unheard, it would end the process.
@@ -33,17 +33,17 @@ pub(crate) fn hangup() -> Option<Signal> {
 
 /// Reloads the policy until it is dropped. Where `watches` is false, only SIGHUP does it.
 pub(crate) async fn keep(authority: Arc<Authority>, watches: bool, hangup: Option<Signal>) {
-    match authority.policy_folder().filter(|_| watches).cloned() {
-        Some(folder) => {
-            let mut keeper = Keeper::new(&authority, &folder);
-            tokio::join!(keeper.run(), obey(&authority, hangup));
+    match authority.policy_directory().filter(|_| watches).cloned() {
+        Some(directory) => {
+            let mut keeper = Keeper::new(&authority, &directory);
+            tokio::join!(keeper.run(), reload_on_hangup(&authority, hangup));
         }
-        None => obey(&authority, hangup).await,
+        None => reload_on_hangup(&authority, hangup).await,
     }
 }
 
 /// Reloads at each SIGHUP.
-async fn obey(authority: &Arc<Authority>, hangup: Option<Signal>) {
+async fn reload_on_hangup(authority: &Arc<Authority>, hangup: Option<Signal>) {
     let Some(mut hangup) = hangup else { return };
     while hangup.recv().await.is_some() {
         tracing::info!("SIGHUP: reading the policy");
@@ -52,23 +52,23 @@ async fn obey(authority: &Arc<Authority>, hangup: Option<Signal>) {
     }
 }
 
-/// What the folder had when it was last read, and which policy was in force after that: a call may have put
+/// What the directory had when it was last read, and which policy was in force after that: a call may have put
 /// another in force since, and then the same files are a change.
 type Seen = (Result<PolicyRevision, PolicyError>, PolicyRevision);
 
 struct Keeper<'a> {
     authority: &'a Arc<Authority>,
-    folder: &'a Path,
+    directory: &'a Path,
     changed: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     seen: Option<Seen>,
 }
 
 impl<'a> Keeper<'a> {
-    fn new(authority: &'a Arc<Authority>, folder: &'a Path) -> Self {
+    fn new(authority: &'a Arc<Authority>, directory: &'a Path) -> Self {
         let mut keeper = Self {
             authority,
-            folder,
+            directory,
             changed: Arc::new(Notify::new()),
             watcher: None,
             seen: {
@@ -97,11 +97,12 @@ impl<'a> Keeper<'a> {
         let _ = tokio::time::timeout(QUIET_WAIT_MAX, quiet).await;
     }
 
-    /// Reloads if the folder has something else than when it was last read: the same mistake is not
+    /// Reloads if the directory has something else than when it was last read: the same mistake is not
     /// reported again and again.
     async fn look(&mut self) {
-        let folder = self.folder.to_owned();
-        let read = tokio::task::spawn_blocking(move || Sources::read(&folder).map(|files| files.revision()));
+        let directory = self.directory.to_owned();
+        let read =
+            tokio::task::spawn_blocking(move || Sources::read(&directory).map(|files| files.revision()));
         let Ok(seen) = read.await else { return };
         let seen = (seen, self.authority.policy().revision().clone());
         if self.seen.as_ref() == Some(&seen) {
@@ -114,32 +115,32 @@ impl<'a> Keeper<'a> {
             Err(error) if error.is_passing() => None,
             Err(_) => Some(seen),
         };
-        // What is watched may be another folder by now.
+        // What is watched may be another directory by now.
         self.watch_again();
     }
 
     fn watch_again(&mut self) {
-        self.watcher = watch(self.folder, &self.changed)
+        self.watcher = watch(self.directory, &self.changed)
             .inspect_err(|error| {
-                tracing::warn!(%error, folder = %self.folder.display(), "the policy folder can't be watched: it is looked at every 10 s");
+                tracing::warn!(%error, directory = %self.directory.display(), "the policy directory can't be watched: it is looked at every 10 s");
             })
             .ok();
     }
 }
 
-/// Watches the folder with what is in it, and the folder around it, in which it may be replaced.
-fn watch(folder: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+/// Watches the directory with what is in it, and the directory around it, in which it may be replaced.
+fn watch(directory: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let changed = Arc::clone(changed);
     let tell = move |event: notify::Result<notify::Event>| {
-        // Reading the folder is no change of it.
+        // Reading the directory is no change of it.
         if event.map_or(true, |event| is_change(event.kind)) {
             changed.notify_one();
         }
     };
-    // A link in the folder may lead to anything, such as the whole file system.
+    // A link in the directory may lead to anything, such as the whole file system.
     let mut watcher = RecommendedWatcher::new(tell, Config::default().with_follow_symlinks(false))?;
-    watcher.watch(&folder.canonicalize()?, RecursiveMode::Recursive)?;
-    if let Some(around) = folder.parent().filter(|around| around.is_dir()) {
+    watcher.watch(&directory.canonicalize()?, RecursiveMode::Recursive)?;
+    if let Some(around) = directory.parent().filter(|around| around.is_dir()) {
         watcher.watch(around, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)

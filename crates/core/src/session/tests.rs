@@ -1,4 +1,4 @@
-//! The family against the table of `semantics.md` §3, written a second time as a model that remembers
+//! The session against the table of `semantics.md` §3, written a second time as a model that remembers
 //! the whole history instead of two hashes.
 
 use proptest::prelude::*;
@@ -32,11 +32,11 @@ fn wrong_secret() -> SecretHash {
     SecretHash::from_bytes([255; 32])
 }
 
-fn family() -> Family {
+fn session() -> Session {
     let now = Timestamp::from_seconds(START);
     let limits = limits();
-    Family {
-        id: FamilyId::generate(now, [1; 10]),
+    Session {
+        id: SessionId::generate(now, [1; 10]),
         realm: RealmName::parse("production").unwrap(),
         client: owner(),
         api_key: ApiKeyId::parse("0123456789abcdef").unwrap(),
@@ -44,7 +44,7 @@ fn family() -> Family {
         roles: Vec::new(),
         scopes: ScopeSet::default(),
         audience: Audience::parse("api").unwrap(),
-        bindings: Vec::new(),
+        labels: Vec::new(),
         access_ttl: Seconds::HOUR,
         tombstone_ttl: limits.access_ttl_max,
         created_at: now,
@@ -52,7 +52,7 @@ fn family() -> Family {
         absolute_until: now.plus(limits.session_ttl_max),
         rev: Sequence(0),
         policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
-        state: FamilyState::Active,
+        state: SessionState::Active,
         chain: Some(Chain {
             generation: 1,
             current: secret(1),
@@ -151,13 +151,13 @@ impl Model {
     }
 }
 
-/// Does to the family what the authority does with a verdict.
-fn follow(family: &Family, verdict: Verdict, now: Timestamp) -> Family {
+/// Does to the session what the authority does with a verdict.
+fn follow(session: &Session, verdict: Verdict, now: Timestamp) -> Session {
     match verdict {
-        Verdict::Rotate => family.rotated(secret(family.generation() + 1), &limits(), now),
-        Verdict::Replay => family.replayed(),
-        Verdict::Reuse => family.revoked(RevokeReason::Reuse, now),
-        Verdict::Refuse(_) => family.clone(),
+        Verdict::Rotate => session.rotated(secret(session.generation() + 1), &limits(), now),
+        Verdict::Replay => session.replayed(),
+        Verdict::Reuse => session.revoked(RevokeReason::Reuse, now),
+        Verdict::Refuse(_) => session.clone(),
     }
 }
 
@@ -178,48 +178,48 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn a_family_follows_the_table(acts in prop::collection::vec(act(), 1..60)) {
-        let (mut family, mut model) = (family(), Model::new());
+    fn a_session_follows_the_table(acts in prop::collection::vec(act(), 1..60)) {
+        let (mut session, mut model) = (session(), Model::new());
         for act in acts {
             let now = Timestamp::from_millis(model.now);
             match act {
                 Act::Wait { millis } => model.now += millis,
                 Act::Revoke => {
-                    family = family.revoked(RevokeReason::Requested, now);
+                    session = session.revoked(RevokeReason::Requested, now);
                     model.revoked = model.revoked.or(Some(RevokeReason::Requested));
                 }
                 Act::Present { back, right_secret, as_owner } => {
                     let Some(generation) = model.generation.checked_add_signed(-back).filter(|&g| g > 0) else { continue };
                     let client = if as_owner { owner() } else { thief() };
                     let secret = if right_secret { secret(generation) } else { wrong_secret() };
-                    let verdict = family.present(&Presented { generation, secret, client: &client }, &limits(), now);
+                    let verdict = session.present(&Presented { generation, secret, client: &client }, &limits(), now);
                     prop_assert_eq!(verdict, model.expect(generation, right_secret, as_owner));
-                    family = follow(&family, verdict, now);
+                    session = follow(&session, verdict, now);
                     model.follow(verdict);
                 }
             }
-            prop_assert_eq!(family.generation(), model.generation);
-            prop_assert_eq!(family.absolute_until, super::tests::family().absolute_until);
-            prop_assert!(family.access_until(now) <= family.absolute_until);
-            prop_assert!(family.idle_until <= family.absolute_until);
+            prop_assert_eq!(session.generation(), model.generation);
+            prop_assert_eq!(session.absolute_until, super::tests::session().absolute_until);
+            prop_assert!(session.access_until(now) <= session.absolute_until);
+            prop_assert!(session.idle_until <= session.absolute_until);
         }
     }
 
     #[test]
     fn a_final_state_stays(acts in prop::collection::vec(act(), 1..20)) {
-        let mut family = family().revoked(RevokeReason::Reuse, Timestamp::from_seconds(START));
-        let dead = family.clone();
+        let mut session = session().revoked(RevokeReason::Reuse, Timestamp::from_seconds(START));
+        let dead = session.clone();
         for act in acts {
             if let Act::Present { right_secret, .. } = act {
                 let secret = if right_secret { secret(1) } else { wrong_secret() };
                 let presented = Presented { generation: 1, secret, client: &owner() };
                 let now = Timestamp::from_seconds(START);
-                let verdict = family.present(&presented, &limits(), now);
-                family = follow(&family, verdict, now);
+                let verdict = session.present(&presented, &limits(), now);
+                session = follow(&session, verdict, now);
             } else {
-                family = family.revoked(RevokeReason::Requested, Timestamp::from_seconds(START + 9));
+                session = session.revoked(RevokeReason::Requested, Timestamp::from_seconds(START + 9));
             }
-            prop_assert_eq!(&family, &dead);
+            prop_assert_eq!(&session, &dead);
         }
     }
 }
@@ -231,69 +231,69 @@ fn grace_zero_turns_replays_off() {
         ..limits()
     };
     let now = Timestamp::from_seconds(START);
-    let family = family().rotated(secret(2), &limits, now);
+    let session = session().rotated(secret(2), &limits, now);
     let presented = Presented {
         generation: 1,
         secret: secret(1),
         client: &owner(),
     };
-    assert_eq!(family.present(&presented, &limits, now), Verdict::Reuse);
+    assert_eq!(session.present(&presented, &limits, now), Verdict::Reuse);
 }
 
 #[test]
-fn a_family_without_a_refresh_token_is_not_refreshed() {
-    let family = Family {
+fn a_session_without_a_refresh_token_is_not_refreshed() {
+    let session = Session {
         chain: None,
-        ..family()
+        ..session()
     };
     let presented = Presented {
         generation: 0,
         secret: secret(0),
         client: &owner(),
     };
-    let verdict = family.present(&presented, &limits(), Timestamp::from_seconds(START));
+    let verdict = session.present(&presented, &limits(), Timestamp::from_seconds(START));
     assert_eq!(verdict, Verdict::Refuse(Refusal::NotRefreshable));
 }
 
 #[test]
 fn a_tombstone_stays_as_long_as_an_access_token_can_live() {
     let now = Timestamp::from_seconds(START);
-    let family = family();
+    let session = session();
     assert_eq!(
-        family.removable_at(),
-        family.idle_until.plus(family.tombstone_ttl).plus(LEEWAY_MAX)
+        session.removable_at(),
+        session.idle_until.plus(session.tombstone_ttl).plus(LEEWAY_MAX)
     );
     assert_eq!(
-        family.revoked(RevokeReason::Requested, now).removable_at(),
-        now.plus(family.tombstone_ttl).plus(LEEWAY_MAX)
+        session.revoked(RevokeReason::Requested, now).removable_at(),
+        now.plus(session.tombstone_ttl).plus(LEEWAY_MAX)
     );
-    let late = family.absolute_until.minus(Seconds(5));
+    let late = session.absolute_until.minus(Seconds(5));
     assert_eq!(
-        family.revoked(RevokeReason::Requested, late).removable_at(),
-        family.absolute_until.plus(LEEWAY_MAX)
+        session.revoked(RevokeReason::Requested, late).removable_at(),
+        session.absolute_until.plus(LEEWAY_MAX)
     );
 }
 
 #[test]
-fn a_family_is_live_while_any_access_token_of_it_may_be_accepted() {
-    let family = family();
-    let just_before = family.idle_until.plus_millis(-1);
-    assert_eq!(family.condition(just_before), Condition::Active);
-    let accepted_until = family.access_until(just_before).plus(LEEWAY_MAX);
-    assert!(family.is_live(accepted_until.plus_millis(-1)));
+fn a_session_is_live_while_any_access_token_of_it_may_be_accepted() {
+    let session = session();
+    let just_before = session.idle_until.plus_millis(-1);
+    assert_eq!(session.condition(just_before), Condition::Active);
+    let accepted_until = session.access_until(just_before).plus(LEEWAY_MAX);
+    assert!(session.is_live(accepted_until.plus_millis(-1)));
     // The last token may have been issued in the last second before the idle end.
-    let over = family
+    let over = session
         .idle_until
         .floor_to_second()
-        .plus(family.access_ttl)
+        .plus(session.access_ttl)
         .plus(LEEWAY_MAX);
-    assert!(over.millis_since(accepted_until) <= 1000 && !family.is_live(over));
-    let revoked = family.revoked(RevokeReason::Requested, just_before);
+    assert!(over.millis_since(accepted_until) <= 1000 && !session.is_live(over));
+    let revoked = session.revoked(RevokeReason::Requested, just_before);
     assert!(!revoked.is_live(just_before));
     // No token outlives the absolute end.
-    let late = Family {
-        idle_until: family.absolute_until,
-        ..family
+    let late = Session {
+        idle_until: session.absolute_until,
+        ..session
     };
     let over = late.absolute_until.plus(LEEWAY_MAX);
     assert!(late.is_live(over.plus_millis(-1)) && !late.is_live(over));

@@ -1,4 +1,4 @@
-//! The doors: a good request to each, whose secrets must outlive all bad ones, and how each fails.
+//! The endpoints: a good request to each, whose secrets must outlive all bad ones, and how each fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::wire::{Ask, Over, basic};
 use crate::{
-    doors::{Answer, FORM, form, login, send, text},
+    endpoints::{Answer, FORM, form, login, send, text},
     world::{Client, World},
 };
 
-/// How a door takes credentials, and so how it fails.
+/// How a endpoint takes credentials, and so how it fails.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// In a member of a JSON object; fails with problems. A wrong one is told so with this name.
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Proxy,
 }
 
-pub(super) struct Door {
+pub(super) struct Endpoint {
     /// As the description has it.
     pub(super) path: &'static str,
     pub(super) kind: Kind,
@@ -43,7 +43,7 @@ pub(super) struct Secrets {
     pub(super) oauth_refresh_token: String,
 }
 
-/// How a door must answer.
+/// How a endpoint must answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     Problem(u16, &'static str),
@@ -84,30 +84,30 @@ impl Secrets {
 
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 
-/// All doors.
-pub(super) fn doors(secrets: &Secrets) -> Vec<Door> {
+/// All endpoints.
+pub(super) fn endpoints(secrets: &Secrets) -> Vec<Endpoint> {
     let renewal = format!(
         "grant_type=refresh_token&refresh_token={}",
         secrets.oauth_refresh_token
     );
     let token = format!("token={}", secrets.oauth_refresh_token);
-    let open = |path| Door::new("GET", path, Kind::Open);
-    let mut proxy = Door::new("GET", "/forward-auth", Kind::Proxy);
+    let open = |path| Endpoint::new("GET", path, Kind::Open);
+    let mut proxy = Endpoint::new("GET", "/forward-auth", Kind::Proxy);
     let bearer = format!("Bearer {}", secrets.access_token);
     proxy.good = proxy.good.header("authorization", [bearer.as_bytes()]);
     let mut issuer = open("/.well-known/oauth-authorization-server/{issuer}");
     issuer.good = issuer.good.target(format!("{METADATA}/production"));
     vec![
-        Door::login("/auth/api-key", "apiKey", &secrets.api_key, "CLIENT_AUTH_FAILED"),
-        Door::login(
+        Endpoint::login("/auth/api-key", "apiKey", &secrets.api_key, "CLIENT_AUTH_FAILED"),
+        Endpoint::login(
             "/auth/refresh",
             "refreshToken",
             &secrets.refresh_token,
             "REFRESH_TOKEN_INVALID",
         ),
-        Door::form("/oauth2/token", "grant_type", &renewal, secrets),
-        Door::form("/oauth2/introspect", "token", &token, secrets),
-        Door::form("/oauth2/revoke", "token", &token, secrets),
+        Endpoint::form("/oauth2/token", "grant_type", &renewal, secrets),
+        Endpoint::form("/oauth2/introspect", "token", &token, secrets),
+        Endpoint::form("/oauth2/revoke", "token", &token, secrets),
         open(METADATA),
         issuer,
         open("/keys"),
@@ -116,7 +116,7 @@ pub(super) fn doors(secrets: &Secrets) -> Vec<Door> {
     ]
 }
 
-impl Door {
+impl Endpoint {
     fn new(method: &str, path: &'static str, kind: Kind) -> Self {
         let good = Ask {
             method: method.to_owned(),
@@ -128,20 +128,20 @@ impl Door {
     }
 
     fn login(path: &'static str, member: &'static str, secret: &str, wrong: &'static str) -> Self {
-        let door = Self::new("POST", path, Kind::Login { member, wrong });
-        let good = door.good.body(json!({ member: secret }).to_string());
+        let endpoint = Self::new("POST", path, Kind::Login { member, wrong });
+        let good = endpoint.good.body(json!({ member: secret }).to_string());
         let good = good.header("content-type", [&b"application/json"[..]]);
-        Self { good, ..door }
+        Self { good, ..endpoint }
     }
 
     fn form(path: &'static str, needs: &'static str, body: &str, secrets: &Secrets) -> Self {
-        let door = Self::new("POST", path, Kind::Form { needs });
-        let good = door.good.body(body).header(FORM.0, [FORM.1.as_bytes()]);
+        let endpoint = Self::new("POST", path, Kind::Form { needs });
+        let good = endpoint.good.body(body).header(FORM.0, [FORM.1.as_bytes()]);
         let good = good.header("authorization", [secrets.basic().as_bytes()]);
-        Self { good, ..door }
+        Self { good, ..endpoint }
     }
 
-    /// The answer to what can't be read as the door needs it.
+    /// The answer to what can't be read as the endpoint needs it.
     pub(super) fn malformed(&self) -> Told {
         match self.kind {
             Kind::Login { .. } | Kind::Proxy => Told::Problem(400, "FIELD_INVALID"),
@@ -239,17 +239,17 @@ impl Described {
         Self(described)
     }
 
-    pub(super) fn doors(&self) -> Vec<(String, String)> {
+    pub(super) fn endpoints(&self) -> Vec<(String, String)> {
         self.0.keys().cloned().collect()
     }
 
-    /// An answer to the door's own method at its own path is one of those that are described.
-    pub(super) fn check(&self, door: &Door, name: &str, ask: &Ask, answer: &Answer) {
+    /// An answer to the endpoint's own method at its own path is one of those that are described.
+    pub(super) fn check(&self, endpoint: &Endpoint, name: &str, ask: &Ask, answer: &Answer) {
         let path = ask.target.split('?').next();
-        if ask.method != door.good.method || path != Some(&door.good.target) {
+        if ask.method != endpoint.good.method || path != Some(&endpoint.good.target) {
             return;
         }
-        let described = &self.0[&(ask.method.clone(), door.path.to_owned())];
+        let described = &self.0[&(ask.method.clone(), endpoint.path.to_owned())];
         let kind = answer.header("content-type").join(" and ");
         assert!(
             described.contains(&(answer.status, kind.clone())),
@@ -278,15 +278,18 @@ impl Row {
     pub(super) async fn run(
         &self,
         world: &World,
-        door: &Door,
+        endpoint: &Endpoint,
         over: Over,
         secrets: &Secrets,
         described: &Described,
     ) {
-        let name = format!("{over:?}, {} {}: {}", door.good.method, door.path, self.name);
+        let name = format!(
+            "{over:?}, {} {}: {}",
+            endpoint.good.method, endpoint.path, self.name
+        );
         let answer = self.ask.send(world, over).await;
-        door.check(&name, &answer, secrets);
+        endpoint.check(&name, &answer, secrets);
         self.told.check(&name, &answer);
-        described.check(door, &name, &self.ask, &answer);
+        described.check(endpoint, &name, &self.ask, &answer);
     }
 }

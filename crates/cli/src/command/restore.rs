@@ -1,17 +1,17 @@
-//! `tessera restored`: before a data directory that was put back from a copy is served.
+//! `tessera restore`: before a data directory that was restored from a copy is served.
 
 use serde_json::{Map, Value, json};
-use tessera_authority::Restored as Outcome;
+use tessera_authority::Restored;
 use tessera_core::{ApiKey, KeyId};
 use tessera_server::{Config, launch, telemetry};
 
 use crate::{
-    arguments::{Output, Restored},
+    arguments::{Output, Restore},
     failure::Failure,
     output::table,
 };
 
-pub(crate) async fn run(arguments: &Restored, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "warn");
     let api_keys = if arguments.revoke_api_keys {
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: &Restored, output: &Output) -> Result<(), Fai
         "This ends every session and token of {}, replaces all signing keys{api_keys}.",
         realms.join(", ")
     ))?;
-    let restored = launch::restored(&config, arguments.revoke_api_keys)
+    let restored = launch::restore(&config, arguments.revoke_api_keys)
         .await
         .map_err(Failure::cannot_run)?;
     let document = json!({
@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: &Restored, output: &Output) -> Result<(), Fai
     output.print(&document, || text(&restored, arguments.revoke_api_keys))
 }
 
-fn sessions(restored: &Outcome) -> Map<String, Value> {
+fn sessions(restored: &Restored) -> Map<String, Value> {
     let counts = restored.sessions.iter();
     counts
         .map(|(realm, count)| (realm.to_string(), Value::from(*count)))
@@ -56,7 +56,7 @@ fn api_key(key: &ApiKey) -> Value {
     })
 }
 
-fn text(restored: &Outcome, are_revoked: bool) -> String {
+fn text(restored: &Restored, are_revoked: bool) -> String {
     let counts: Vec<_> = restored
         .sessions
         .iter()

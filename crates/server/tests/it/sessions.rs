@@ -15,7 +15,7 @@ async fn a_refresh_gives_a_new_access_and_a_new_refresh_token() {
     let first = refresh_token(issued.tokens.as_ref());
     let refreshed = app.refresh(&first).await.unwrap();
     assert_eq!((refreshed.generation, refreshed.replayed), (2, false));
-    assert_eq!(refreshed.family_id, issued.family_id);
+    assert_eq!(refreshed.session_id, issued.session_id);
     assert_ne!(refresh_token(refreshed.tokens.as_ref()), first);
     assert_ne!(
         access_token(refreshed.tokens.as_ref()),
@@ -29,7 +29,7 @@ async fn a_refresh_gives_a_new_access_and_a_new_refresh_token() {
 }
 
 #[tokio::test]
-async fn checklist_1_a_spent_token_is_refused_and_its_family_revoked() {
+async fn checklist_1_a_spent_token_is_refused_and_its_session_revoked() {
     let world = World::start().await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
@@ -149,7 +149,7 @@ async fn a_client_has_no_more_sessions_than_it_may() {
     // Once those that ended are forgotten there is room again.
     world.clock.advance(Seconds::days(200));
     let horizon = world.authority.now();
-    world.authority.sweep(horizon, Seconds::days(90)).await.unwrap();
+    world.authority.purge(horizon, Seconds::days(90)).await.unwrap();
     app.issue_for("user:ann").await;
 }
 
@@ -223,7 +223,7 @@ async fn checklist_7_a_refresh_token_works_for_its_own_client_only() {
     let first = refresh_token(app.issue_for("user:ann").await.tokens.as_ref());
     assert_eq!(
         reason(&other.refresh(&first).await.unwrap_err()),
-        "PermissionDenied / BINDING_MISMATCH"
+        "PermissionDenied / CLIENT_MISMATCH"
     );
     // Untouched.
     assert!(!app.refresh(&first).await.unwrap().replayed);
@@ -363,7 +363,7 @@ async fn a_session_says_what_it_is() {
     let issued = app.issue_for("user:ann").await;
     let get = async |client: &crate::world::Client| {
         let request = tessera_proto::v1::GetSessionRequest {
-            family_id: issued.family_id.clone(),
+            session_id: issued.session_id.clone(),
         };
         client
             .sessions()
