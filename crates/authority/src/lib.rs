@@ -1,4 +1,4 @@
-//! Tessera's use cases, one file per verb.
+//! Tessera's use cases, a folder for each noun.
 //!
 //! A request goes one way, and each type can only be had from the step before it:
 //!
@@ -8,36 +8,17 @@
 //! crate: the server converts at its edge.
 #![forbid(unsafe_code)]
 
-mod api_keys;
-mod apply;
-mod authenticate;
-mod check;
-mod denial;
-mod disabled;
+mod access;
+mod credential;
 mod error;
-mod explain;
-mod grant;
-mod heavy;
-mod introspect;
-mod issue;
-mod keys;
-mod list;
-mod plan;
-mod propagation;
-mod purge;
-mod reconcile;
-mod refresh;
-mod reload;
-mod replays;
-mod restored;
-mod revoke;
-mod sessions;
-mod setup;
-mod subscribers;
-mod timekeeping;
-mod tokens;
-mod verified;
-mod watch;
+mod issuance;
+mod log;
+mod open;
+mod operation;
+mod page;
+mod policy;
+mod session;
+mod signing_key;
 
 use std::{
     collections::BTreeMap,
@@ -53,34 +34,57 @@ use tessera_store::{Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
-pub use api_keys::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey};
-pub use apply::Applied;
-pub use authenticate::Principal;
-pub use check::{AccessCheck, RequiredAccess, TokenRejection};
-pub use error::{
-    AccessError, ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError,
-    IssueError, RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchError,
+pub use access::{
+    check::{AccessCheck, RequiredAccess},
+    error::{AccessError, IntrospectError, TokenRejection},
+    introspect::{Introspection, TokenKind},
 };
-pub use explain::{Ask, Asked, ExplainedDecision};
-pub use introspect::{Introspection, TokenKind};
-pub use issue::{IssueRequest, Issued};
-pub use keys::PublishedKey;
-pub use list::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
-pub use plan::{Plan, PlanId};
-pub use propagation::{Propagated, StalenessBound, SubscriberState};
-pub use reconcile::SessionImpact;
-pub use refresh::{RefreshRequest, Refreshed};
-pub use reload::{Attempt, AttemptOutcome, PolicyStatus, Trigger};
-pub use restored::{Restored, Restoring, end_everything};
-pub use revoke::{RevokeRequest, RevokeTarget, Revoked};
-pub use sessions::{ListedSession, SessionsBy};
-pub use setup::{Options, SetupError};
-pub use tokens::{PresentedToken, TokenSet};
-pub use watch::{StartAt, SubscriberMessage, WatchEnd, WatchFilter, WatchMessage, WatchStart, Watcher};
+pub use credential::{
+    api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey},
+    authenticate::Principal,
+    error::{ApiKeyError, AuthenticateError},
+};
+pub use error::{CallNotAllowed, SetupError, Unavailable};
+pub use issuance::{
+    error::{IssueError, RefreshError, TokenTooLarge},
+    issue::{IssueRequest, Issued},
+    refresh::{RefreshRequest, Refreshed},
+    tokens::{PresentedToken, TokenSet},
+};
+pub use log::{
+    error::WatchError,
+    filter::WatchFilter,
+    message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
+    subscribers::{Propagated, StalenessBound, SubscriberState},
+    watch::Watcher,
+};
+pub use open::Options;
+pub use operation::restore::{Restored, Restoring, end_everything};
+pub use page::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
+pub use policy::{
+    apply::Applied,
+    change::Trigger,
+    error::{ApplyError, ExplainError},
+    explain::{Ask, Asked, ExplainedDecision},
+    history::{Attempt, AttemptOutcome, PolicyStatus},
+    impact::SessionImpact,
+    plan::Plan,
+    plan_id::PlanId,
+};
+pub use session::{
+    error::{RevokeError, SessionError},
+    list::{ListedSession, SessionsBy},
+    revoke::{RevokeRequest, RevokeTarget, Revoked},
+};
+pub use signing_key::key_set::PublishedKey;
 
 use crate::{
-    disabled::DisabledClients, heavy::Heavy, keys::KeySet, propagation::Subscribers, reload::PolicyHistory,
-    replays::ReplayCoalescer, restored::RollbackDetection, verified::VerifiedTokens,
+    access::verified::VerifiedTokens,
+    credential::disabled::DisabledClients,
+    log::subscribers::Subscribers,
+    operation::rollback::RollbackDetection,
+    policy::{heavy::Heavy, history::PolicyHistory},
+    signing_key::key_set::KeySet,
 };
 
 /// A disk on which a commit takes longer stands still: nobody can be served.
@@ -91,7 +95,9 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 /// Shared behind an `Arc`; every method takes `&self`.
 pub struct Authority {
     store: Arc<dyn Store>,
-    policy: Arc<ArcSwap<Policy>>,
+    policy: ArcSwap<Policy>,
+    /// Says that another policy is in force here.
+    policy_swapped: signal::Sender<()>,
     policy_directory: Option<PathBuf>,
     policy_history: PolicyHistory,
     /// Held from reading a policy until live sessions are reconciled with it: changes come one after the other.
@@ -107,7 +113,6 @@ pub struct Authority {
     watch_stall_max: Duration,
     staleness_bound_max: StalenessBound,
     subscribers: Subscribers,
-    replays: ReplayCoalescer,
     /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
     key_changes: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -146,7 +151,7 @@ impl Authority {
     /// is not older than what it gave, and nobody asked to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.store.is_healthy()
+        self.store.health().takes_writes
             && !*self.draining.borrow()
             && self.commit_waiting() < COMMIT_MAX
             && !self.rollback.is_proven()
@@ -156,13 +161,13 @@ impl Authority {
     /// the disk does.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.store.is_healthy()
+        self.store.health().takes_writes
     }
 
     /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.
     #[must_use]
     pub fn commit_waiting(&self) -> Duration {
-        self.store.committing_for().unwrap_or_default()
+        self.store.health().committing_for.unwrap_or_default()
     }
 
     /// Ends every watch with its cursor. New watches are refused from now on.
@@ -187,24 +192,20 @@ impl Authority {
         self.rollback.is_proven()
     }
 
-    /// The place of the log that is committed now.
+    /// The position of the log that is committed now.
     #[must_use]
-    pub fn place(&self) -> Cursor {
+    pub fn position(&self) -> Cursor {
         self.cursor_at(self.committed())
     }
 
     /// The number of the last group of writes that is durable; none where nothing is kept.
     #[must_use]
     pub fn group(&self) -> Option<u64> {
-        self.store.group()
-    }
-
-    pub(crate) fn deciding(&self) -> grant::Deciding {
-        grant::Deciding::now(&self.policy)
+        self.store.health().group
     }
 
     fn committed(&self) -> Sequence {
-        *self.store.committed().borrow()
+        self.store.log().committed()
     }
 
     fn cursor_at(&self, sequence: Sequence) -> Cursor {
@@ -213,7 +214,7 @@ impl Authority {
 
     fn cursor_of(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
         self.server_keys.authenticate_cursor(Cursor {
-            log: self.store.log_id(),
+            log: self.store.log().id(),
             sequence,
             filter,
             tag: CursorTag::default(),
@@ -223,7 +224,7 @@ impl Authority {
     /// A cursor that this authority gave, of the log that it has now; none for anything else.
     fn given_cursor(&self, text: &str) -> Option<Cursor> {
         let cursor = Cursor::parse(text).ok()?;
-        let is_given = cursor.log == self.store.log_id() && self.server_keys.gave_cursor(&cursor);
+        let is_given = cursor.log == self.store.log().id() && self.server_keys.gave_cursor(&cursor);
         is_given.then_some(cursor)
     }
 
@@ -251,6 +252,6 @@ impl Authority {
         {
             return Ok(());
         }
-        Err(CallNotAllowed::new(permission.scope(), principal))
+        Err(principal.not_allowed(permission.scope()))
     }
 }

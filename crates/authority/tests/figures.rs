@@ -22,12 +22,13 @@ use tessera_authority::{
     Authority, IssueRequest, Options, PresentedToken, Principal, RefreshRequest, Trigger,
 };
 use tessera_core::{
-    Audience, Chain, ClientName, OnPolicyLoss, PolicyRevision, Realm, RealmKind, RealmLimits, RealmName,
-    Refreshable, Scope, ScopeSet, Seconds, SecretHash, Sequence, Session, SessionId, SessionState, Subject,
-    SystemClock, Timestamp,
+    Audience, ClientName, OnPolicyLoss, PolicyRevision, Realm, RealmKind, RealmLimits, RealmName,
+    RefreshFamily, Refreshable, Scope, ScopeSet, Seconds, SecretHash, Sequence, Session, SessionId,
+    SessionState, Subject, SystemClock, Timestamp,
 };
 use tessera_policy::Policy;
-use tessera_store::{SledOptions, SledStore, Store, StoreExt};
+use tessera_store::{Changes, Store};
+use tessera_store_sled::{SledOptions, SledStore};
 use tessera_token::{ServerKey, ServerKeys};
 
 /// As in the binary.
@@ -95,11 +96,7 @@ fn session(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Ses
         rev: Sequence(0),
         policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
         state: SessionState::Active,
-        chain: Some(Chain {
-            generation: 1,
-            current: SecretHash::from_bytes([1; 32]),
-            previous: None,
-        }),
+        family: Some(RefreshFamily::first(SecretHash::from_bytes([1; 32]))),
         lost: ScopeSet::default(),
         refreshable: Refreshable::ByClient,
     }
@@ -107,13 +104,12 @@ fn session(number: u32, now: Timestamp, api_key: &tessera_core::ApiKeyId) -> Ses
 
 async fn fill(store: &Arc<dyn Store>, api_key: &tessera_core::ApiKeyId, now: Timestamp) {
     for first in (0..SESSIONS).step_by(1000) {
-        let api_key = api_key.clone();
-        store
-            .transact(move |tx| {
-                (first..first + 1000).try_for_each(|number| tx.put_session(&session(number, now, &api_key)))
-            })
-            .await
-            .unwrap();
+        let sessions = (first..first + 1000).map(|number| Arc::new(session(number, now, api_key)));
+        let filled = Changes {
+            sessions: sessions.collect(),
+            ..Changes::default()
+        };
+        store.write(filled).await.unwrap();
     }
 }
 

@@ -104,7 +104,7 @@ fn make(name: &str, directory: &Path) {
         "P001-a-directory" => fs::create_dir(directory.join("more.csv")).unwrap(),
         "P001-dangling-link" => symlink("nowhere", directory.join("more.csv")).unwrap(),
         "P002-long-line" => {
-            fs::write(directory.join("more.csv"), format!("# {}\n", "x".repeat(5_000))).unwrap()
+            fs::write(directory.join("more.csv"), format!("# {}\n", "x".repeat(5_000))).unwrap();
         }
         "P002-too-large" => {
             let file = fs::File::create(directory.join("more.csv")).unwrap();

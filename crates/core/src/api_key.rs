@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::ApiKeyId,
     name::{ClientName, RealmName},
-    session::SecretHash,
+    secret_hash::SecretHash,
     time::Timestamp,
 };
 

@@ -1,10 +1,10 @@
 //! What an access token says.
 
 use crate::{
-    event::Sequence,
     id::{PolicyRevision, SessionId, TokenId},
     name::{Audience, ClientName, Label, RealmName, RoleName, Subject},
     scope::ScopeSet,
+    sequence::Sequence,
     time::{Seconds, Timestamp},
 };
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{event::Sequence, id::LogId};
+use crate::{id::LogId, sequence::Sequence};
 
 /// A place in one revocation log, as one filter sees it.
 ///

@@ -5,28 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{ApiKeyId, KeyId, PolicyRevision, SessionId, TokenId},
     name::{Audience, ClientName, Label, RealmName, Subject},
+    revoke_reason::RevokeReason,
     scope::ScopeSet,
-    session::RevokeReason,
-    time::{Seconds, Timestamp},
+    sequence::Sequence,
+    time::Timestamp,
 };
-
-/// How far a verifier's clock may be assumed to differ from the authority's: no verifier gives more
-/// leeway, and revocations are kept for as much longer than the tokens that they are about.
-pub const LEEWAY_MAX: Seconds = Seconds(60);
-
-/// A place in the log's total order, without a gap; 0 is the place before the first event. That is 1, and
-/// far higher in a log that was begun anew, with a data directory that was restored from a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sequence(pub u64);
-
-impl Sequence {
-    /// The next place.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
 
 /// An entry of the revocation log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,9 @@
-//! How large the parts of a token may be, and the token that they make.
+//! How large the parts of a token may be, and the token that they make; and how far clocks may differ.
 //!
 //! One place, so that whatever may be made can be read: a test builds the largest token that these limits
 //! allow and reads it.
+
+use crate::time::Seconds;
 
 /// The longest token that is read, in bytes. The largest request that is allowed, with every list and every
 /// name at its limit, makes a token that fits.
@@ -12,6 +14,10 @@ pub const TOKEN_BYTES_DEFAULT: usize = 6 * 1024;
 /// The least that the longest access token can be configured to, in bytes: what a token without scopes, roles
 /// and labels takes fits.
 pub const TOKEN_BYTES_MIN: usize = 2 * 1024;
+
+/// How far a verifier's clock may be assumed to differ from the authority's: no verifier gives more
+/// leeway, and revocations are kept for as much longer than the tokens that they are about.
+pub const LEEWAY_MAX: Seconds = Seconds(60);
 
 /// Scopes that one request may name.
 pub const SCOPES_MAX: usize = 100;

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     claims::AccessClaims,
-    event::{Event, EventBody, Sequence},
+    event::{Event, EventBody},
     id::KeyId,
     name::{ClientName, Label, RealmName, Subject},
+    revoke_reason::RevokeReason,
     scope::Scope,
-    session::{RevokeReason, Session},
+    sequence::Sequence,
+    session::Session,
     time::Timestamp,
 };
 

@@ -1,32 +1,19 @@
-//! The refresh family: the chain of refresh tokens that began with one Issue, as a pure state machine.
+//! The session: what began with one Issue, and goes on with each Refresh until it ends or is revoked.
 //!
-//! A session is at generation `n`. Presenting its refresh token has exactly one of these results:
-//!
-//! | presented | result |
-//! |---|---|
-//! | generation `n`, secret right | [`Verdict::Rotate`] to `n + 1` |
-//! | `n - 1`, secret right, within the grace window, replays left | [`Verdict::Replay`]: the same successor |
-//! | `n - 1`, secret right, within the grace window, no replays left | refused ([`Refusal::ReplaysUsed`]); the session is untouched |
-//! | `n - 1` otherwise, or any earlier generation | [`Verdict::Reuse`]: the session must be revoked |
-//! | later than `n` | refused ([`Refusal::Ahead`]): the store was restored from a backup |
-//! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); the session is untouched |
-//! | by another client | refused ([`Refusal::WrongClient`]); the session is untouched |
-//!
-//! Order comes from the generation, never from a time stamp. Only hashes of secrets are kept, of the
-//! current and of the previous generation, so a session has constant size. That `n - 1` is replayed
-//! only while its successor is unused needs no rule: once `n` is used the session is at `n + 1`.
-
-use std::fmt;
+//! What presenting a refresh token leads to is decided by the session and by its [`RefreshFamily`].
 
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use crate::{
-    event::{LEEWAY_MAX, Sequence},
+    family::{Presented, RefreshFamily, Refusal, Verdict},
     id::{ApiKeyId, PolicyRevision, SessionId},
+    limits::LEEWAY_MAX,
     name::{Audience, ClientName, Label, RealmName, RoleName, Subject},
     realm::{OnPolicyLoss, RealmLimits},
+    revoke_reason::RevokeReason,
     scope::ScopeSet,
+    secret_hash::SecretHash,
+    sequence::Sequence,
     time::{Seconds, Timestamp},
 };
 
@@ -79,8 +66,8 @@ pub struct Session {
     pub policy: PolicyRevision,
     /// What was decided about it; expiry is not stored but follows from the clock.
     pub state: SessionState,
-    /// Its chain; none where no refresh token was given.
-    pub chain: Option<Chain>,
+    /// Its refresh family; none where no refresh token was given.
+    pub family: Option<RefreshFamily>,
     /// Those of `scopes` that changes of policy have taken since. One that policy gives back leaves the
     /// set again.
     pub lost: ScopeSet,
@@ -98,116 +85,6 @@ pub enum SessionState {
         /// When.
         at: Timestamp,
     },
-}
-
-/// Why a session was revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RevokeReason {
-    /// Somebody entitled asked for it.
-    Requested,
-    /// A spent refresh token was used.
-    Reuse,
-    /// Everything of its subject ended.
-    Subject,
-    /// Everything of its client ended.
-    Client,
-    /// Everything with one of its labels ended.
-    Label,
-    /// Everything of its realm ended.
-    Realm,
-    /// The API key that began it was revoked.
-    ApiKey,
-    /// A change of policy left it nothing, or the realm ends sessions that lose a scope.
-    Policy,
-}
-
-impl RevokeReason {
-    /// The reason as the wire has it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "revoked",
-            Self::Reuse => "reuse",
-            Self::Subject => "subject_revoked",
-            Self::Client => "client_revoked",
-            Self::Label => "label_revoked",
-            Self::Realm => "realm_revoked",
-            Self::ApiKey => "api_key_revoked",
-            Self::Policy => "policy",
-        }
-    }
-}
-
-/// Where a session stands in its chain of refresh tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chain {
-    /// The current generation, from 1.
-    pub generation: u64,
-    /// The hash of the current secret.
-    pub current: SecretHash,
-    /// The generation before, once there is one.
-    pub previous: Option<Previous>,
-}
-
-/// The generation before the current one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Previous {
-    /// The hash of its secret.
-    pub hash: SecretHash,
-    /// When it was first spent: the grace window is measured from here and never slides.
-    pub spent_at: Timestamp,
-    /// How often its successor was given again.
-    pub replays: u8,
-}
-
-/// The hash of a secret of at least 128 random bits. Compared in constant time, never shown.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretHash([u8; 32]);
-
-/// A refresh token as it is presented: already decrypted, hence made by this authority.
-#[derive(Clone, Copy, Debug)]
-pub struct Presented<'a> {
-    /// Its generation.
-    pub generation: u64,
-    /// The hash of its secret.
-    pub secret: SecretHash,
-    /// The authenticated client that presents it.
-    pub client: &'a ClientName,
-}
-
-/// What presenting a refresh token leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on to the next generation: [`Session::rotated`].
-    Rotate,
-    /// Give the same successor again: [`Session::replayed`].
-    Replay,
-    /// A spent token: [`Session::revoked`] with [`RevokeReason::Reuse`], although the call fails.
-    Reuse,
-    /// Refuse, and leave the session as it is.
-    Refuse(Refusal),
-}
-
-/// Why a refresh token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The session belongs to another client.
-    WrongClient,
-    /// The session was revoked.
-    Revoked(RevokeReason),
-    /// The session was not used for its idle life.
-    ExpiredIdle,
-    /// The session's absolute life is over.
-    ExpiredAbsolute,
-    /// The generation is right and the secret is not.
-    WrongSecret,
-    /// The generation is later than the session's: the store is older than the token.
-    Ahead,
-    /// The session never had a refresh token.
-    NotRefreshable,
-    /// A retry within the grace window, after as many as may be answered. That is no theft.
-    ReplaysUsed,
 }
 
 /// What a policy that is put in force does to a session.
@@ -248,7 +125,7 @@ impl Session {
         }
     }
 
-    /// What presenting a refresh token leads to, by the table of this module. Changes nothing.
+    /// What presenting a refresh token leads to, by the table of [`family`](crate::family). Changes nothing.
     #[must_use]
     pub fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
         if *token.client != self.client {
@@ -260,8 +137,8 @@ impl Session {
             Condition::ExpiredIdle => return Verdict::Refuse(Refusal::ExpiredIdle),
             Condition::ExpiredAbsolute => return Verdict::Refuse(Refusal::ExpiredAbsolute),
         }
-        match &self.chain {
-            Some(chain) => chain.present(token, limits, now),
+        match &self.family {
+            Some(family) => family.present(token, limits, now),
             None => Verdict::Refuse(Refusal::NotRefreshable),
         }
     }
@@ -269,22 +146,13 @@ impl Session {
     /// The session one generation on, its idle life begun anew.
     #[must_use]
     pub fn rotated(&self, successor: SecretHash, limits: &RealmLimits, now: Timestamp) -> Self {
-        let chain = self.chain.map(|chain| Chain {
-            generation: chain.generation.saturating_add(1),
-            current: successor,
-            previous: Some(Previous {
-                hash: chain.current,
-                spent_at: now,
-                replays: 0,
-            }),
-        });
         // A clock that went backwards doesn't shorten a life that was promised.
         let idle_until = now
             .plus(limits.idle_ttl)
             .max(self.idle_until)
             .min(self.absolute_until);
         Self {
-            chain,
+            family: self.family.map(|family| family.rotated(successor, now)),
             idle_until,
             ..self.clone()
         }
@@ -292,16 +160,9 @@ impl Session {
 
     /// The session with one more replay counted; nothing else moves.
     #[must_use]
-    pub fn replayed(&self) -> Self {
-        let chain = self.chain.map(|chain| Chain {
-            previous: chain.previous.map(|previous| Previous {
-                replays: previous.replays.saturating_add(1),
-                ..previous
-            }),
-            ..chain
-        });
+    pub fn replayed(&self, now: Timestamp) -> Self {
         Self {
-            chain,
+            family: self.family.map(|family| family.replayed(now)),
             ..self.clone()
         }
     }
@@ -364,7 +225,7 @@ impl Session {
     /// The current generation; 0 where the session has no refresh token.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.chain.map_or(0, |chain| chain.generation)
+        self.family.map_or(0, |family| family.generation)
     }
 
     /// When an access token issued at `now` expires: never after the session's absolute end.
@@ -391,71 +252,6 @@ impl Session {
             SessionState::Active => self.idle_until,
         };
         self.tokens_until(end).plus(LEEWAY_MAX)
-    }
-}
-
-impl Chain {
-    fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
-        if token.generation > self.generation {
-            return Verdict::Refuse(Refusal::Ahead);
-        }
-        if token.generation == self.generation {
-            return if self.current == token.secret {
-                Verdict::Rotate
-            } else {
-                Verdict::Refuse(Refusal::WrongSecret)
-            };
-        }
-        match &self.previous {
-            Some(previous) if token.generation.saturating_add(1) == self.generation => {
-                if previous.hash != token.secret {
-                    Verdict::Refuse(Refusal::WrongSecret)
-                } else if !previous.is_in_grace(limits, now) {
-                    Verdict::Reuse
-                } else if previous.replays < limits.grace_replays_max {
-                    Verdict::Replay
-                } else {
-                    Verdict::Refuse(Refusal::ReplaysUsed)
-                }
-            }
-            _ => Verdict::Reuse,
-        }
-    }
-}
-
-impl Previous {
-    /// A clock that went backwards keeps the window open: the number of replays bounds it still.
-    fn is_in_grace(&self, limits: &RealmLimits, now: Timestamp) -> bool {
-        let window_millis = i64::from(limits.grace.0) * 1000;
-        limits.grace.0 > 0 && now.millis_since(self.spent_at) <= window_millis
-    }
-}
-
-impl SecretHash {
-    /// The hash with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl PartialEq for SecretHash {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl Eq for SecretHash {}
-
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretHash(..)")
     }
 }
 

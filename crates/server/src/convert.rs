@@ -6,10 +6,9 @@ use tessera_authority::{
     Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, TokenKind, TokenSet,
 };
 use tessera_core::{
-    ApiKeyId, Audience, ClientName, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId, RoleName,
-    Scope, SessionId, Subject, Timestamp,
+    ApiKeyId, Audience, ClientName, Condition, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId,
+    RoleName, Scope, SessionId, Subject, Timestamp,
     limits::{LABELS_MAX, ROLES_MAX, SCOPES_MAX},
-    session::Condition,
 };
 use tessera_policy::Catalogue;
 use tessera_proto::v1;

@@ -14,7 +14,8 @@ use tessera_core::{
     Timestamp,
 };
 use tessera_policy::{Policy, PolicyError};
-use tessera_store::{OpenError, SledOptions, SledStore, Store};
+use tessera_store::Store;
+use tessera_store_sled::{OpenError, SledOptions, SledStore};
 use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys, SigningKeyPair};
 
 use crate::{
@@ -264,7 +265,7 @@ pub fn note_end_beside(key: &Path, authority: &Authority) {
 /// Without it an older copy that is restored may go unnoticed, and no more.
 fn note_end_in(witness: &Witness, authority: &Authority) {
     let Some(group) = authority.group() else { return };
-    let seen = Seen::new(authority.place().log, group);
+    let seen = Seen::new(authority.position().log, group);
     if let Err(error) = witness.write_seen(&seen, ".end") {
         tracing::debug!(path = %witness.path().display(), %error, "no witness can be written");
     }
@@ -361,8 +362,13 @@ pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
     let token_life = Seconds(lives.max().unwrap_or(Seconds::DAY).0.saturating_add(LEEWAY_MAX.0));
     let wall = Arc::new(SystemClock);
     // Of a store of an earlier version, what it purged by. That may have been a clock that was wrong.
-    let purged = || store.purged_through().filter(|purged| *purged <= wall.now());
-    let mark = store.times().settled.or_else(purged);
+    let purged = || {
+        store
+            .log()
+            .purged_through()
+            .filter(|purged| *purged <= wall.now())
+    };
+    let mark = store.log().times().settled.or_else(purged);
     Arc::new(SteadyClock::resume(
         wall.clone(),
         Arc::new(SystemUptime),

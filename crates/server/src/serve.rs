@@ -299,7 +299,7 @@ async fn housekeeping(edge: Arc<Edge>, health: Health) {
     loop {
         let is_ready = edge.authority.is_ready();
         edge.metrics.set_ready(is_ready);
-        edge.metrics.set_committed(edge.authority.place().sequence.0);
+        edge.metrics.set_committed(edge.authority.position().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
         edge.metrics.set_machine(&edge.authority);
         edge.housekeeping();

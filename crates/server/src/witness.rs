@@ -37,7 +37,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn of(store: &dyn Store) -> Option<Self> {
-        Some(Self::new(store.log_id(), store.group()?))
+        Some(Self::new(store.log().id(), store.health().group?))
     }
 
     /// A group of a log.
@@ -126,11 +126,11 @@ impl Witness {
     pub(crate) async fn keep(self, store: Weak<dyn Store>) {
         let mut written = None;
         loop {
-            let Some(store) = store.upgrade().filter(|store| store.is_healthy()) else {
+            let Some(store) = store.upgrade().filter(|store| store.health().takes_writes) else {
                 return;
             };
-            if written != store.group() {
-                written = store.group();
+            if written != store.health().group {
+                written = store.health().group;
                 let witness = self.clone();
                 let wrote = tokio::task::spawn_blocking(move || witness.write(store.as_ref())).await;
                 if let Ok(Err(error)) = wrote {

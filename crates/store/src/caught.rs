@@ -9,7 +9,7 @@ use std::{
 /// Runs `act`; a panic becomes an error with its message.
 ///
 /// Whatever `act` changed may be half-changed after a panic: callers throw it away, or stop using it.
-pub(crate) fn caught<T>(act: impl FnOnce() -> T) -> Result<T, String> {
+pub fn caught<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|panic| message_of(panic.as_ref()))
 }
 

@@ -1,74 +1,4 @@
-//! What can go wrong with a store, grouped by who must act.
-
-use std::{io::ErrorKind, path::PathBuf};
-
-/// A store can't be opened. Each message names the directory and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has the directory.
-    #[error(
-        "the data directory `{path}` is in use by another process: stop that one, or choose another directory"
-    )]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// What is in the directory is not what was last committed.
-    #[error(
-        "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again"
-    )]
-    Damaged {
-        /// The directory.
-        path: PathBuf,
-        /// What does not fit.
-        detail: String,
-    },
-    /// A setting makes it impossible; the directory was not looked at.
-    #[error("`{setting}` {problem}: change it under [store], the data directory is not the matter")]
-    Setting {
-        /// The setting.
-        setting: &'static str,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The directory was written by a newer version.
-    #[error(
-        "the data directory `{path}` has format {found}, and this version knows up to {known}: use the version that wrote it, or a newer one"
-    )]
-    NewerFormat {
-        /// The directory.
-        path: PathBuf,
-        /// The format found.
-        found: u32,
-        /// The newest format known.
-        known: u32,
-    },
-    /// The operating system refused something: an error of the disk, no space, no permission.
-    #[error(
-        "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be restored. {}",
-        remedy(.source)
-    )]
-    Io {
-        /// The directory.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
-}
-
-/// What helps where the operating system refuses.
-fn remedy(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "Let the user that runs this read and write it, and start again"
-        }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "Make room for a second copy of `rows`, which is opened in place of the only one, and start again"
-        }
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "Choose a path where a directory can be",
-        _ => "Look at the disk and the kernel's log, and start again once it is well",
-    }
-}
+//! What can go wrong with a store.
 
 /// An operation failed. Nothing that was not acknowledged may be relied upon, in either direction.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,6 +19,6 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
     /// The events asked for are no longer kept.
-    #[error("the log no longer has the events after that place")]
+    #[error("the log no longer has the events after that position")]
     EventsForgotten,
 }

@@ -1,26 +1,36 @@
-//! Where Tessera keeps sessions, events, API keys, signing keys and audit records.
+//! The port to where Tessera keeps sessions, events, API keys, signing keys and audit records.
 //!
-//! The trait [`Store`] speaks the domain. Its heart is [`StoreExt::transact`]: an atomic
-//! read-decide-write, in which everything that a decision causes (the session, its events, its audit
-//! record) is committed together, **durable before it answers**.
+//! One idea: the reads are named ([`Reads`]), the decision is a pure function of a [`Snapshot`], and what it causes is
+//! returned as data ([`Changes`]): the session, its events, its audit record. A [`Store`] commits that together,
+//! **durable before it answers**, and batches as it likes. Reading is [`StoreReader`]; the [`Log`] is one struct for all
+//! backends.
 //!
-//! Two backends pass one conformance suite: [`MemoryStore`] for trying out and for tests, and
-//! [`SledStore`].
+//! [`MemoryStore`] is the backend for trying out and for tests; that which keeps is `tessera-store-sled`. Every backend
+//! passes `tessera-store-conformance`.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 mod caught;
-mod cutoff;
 mod error;
+mod log;
 mod memory;
-mod sled;
+mod page;
+mod record;
 mod store;
 mod times;
+mod unit;
 
-pub use error::{OpenError, StoreError};
+pub use error::StoreError;
+pub use log::Log;
 pub use memory::MemoryStore;
-pub use sled::{SledOptions, SledStore};
-pub use store::{
-    EventBatch, Job, NewEvent, Page, PageRequest, Patience, PolicyFiles, PurgeReport, RequestKey,
-    RequestRecord, SessionIndex, SessionVisitor, SharedRevocations, Store, StoreExt, Transaction,
+pub use page::{Page, PageRequest, SessionIndex};
+pub use record::{
+    EventBatch, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord, Settings,
+    StoreHealth,
 };
+pub use store::{SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};
+pub use unit::{
+    Changes, ClientChange, ClientState, Decision, Placed, Priority, Reads, SettingChange, Snapshot,
+    StoredSession, UnitOfWork,
+};

@@ -30,7 +30,7 @@ const OUTAGES_MAX: usize = 16;
 
 impl Times {
     /// Notes that something is done at `at`.
-    pub(crate) fn note(&mut self, at: Timestamp) {
+    pub fn note(&mut self, at: Timestamp) {
         self.alive = Some(at);
         self.latest = self.latest.max(Some(at));
     }
@@ -66,7 +66,8 @@ impl Times {
 
     /// How many milliseconds before the latest issue of a token `at` is: the clock was ahead then, or is
     /// behind now. What is remembered until a token has ended must be remembered for that much longer.
-    pub(crate) fn lead_millis(&self, at: Timestamp) -> i64 {
+    #[must_use]
+    pub fn lead_millis(&self, at: Timestamp) -> i64 {
         self.latest.map_or(0, |latest| latest.millis_since(at).max(0))
     }
 }

@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::id_map::IdMap;
 use crate::{
-    event::Sequence,
     id::SessionId,
     scope::{Scope, ScopeSet},
+    sequence::Sequence,
     time::Timestamp,
 };
 

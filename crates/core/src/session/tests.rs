@@ -1,4 +1,4 @@
-//! The session against the table of `semantics.md` §3, written a second time as a model that remembers
+//! The session against the table of [`family`](crate::family), written a second time as a model that remembers
 //! the whole history instead of two hashes.
 
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn session() -> Session {
         rev: Sequence(0),
         policy: PolicyRevision::parse("0123456789abcdef").unwrap(),
         state: SessionState::Active,
-        chain: Some(Chain {
+        family: Some(RefreshFamily {
             generation: 1,
             current: secret(1),
             previous: None,
@@ -85,6 +85,8 @@ struct Model {
     generation: u64,
     spent_at: Option<i64>,
     replays: u8,
+    /// When a replay was counted last.
+    counted_at: i64,
     last_rotation: i64,
     revoked: Option<RevokeReason>,
 }
@@ -97,6 +99,7 @@ impl Model {
             generation: 1,
             spent_at: None,
             replays: 0,
+            counted_at: now,
             last_rotation: now,
             revoked: None,
         }
@@ -127,7 +130,7 @@ impl Model {
                 let in_time = self.spent_at.is_some_and(|spent| self.now - spent <= 10_000);
                 if !in_time {
                     Verdict::Reuse
-                } else if self.replays < limits.grace_replays_max {
+                } else if self.is_together() || self.replays < limits.grace_replays_max {
                     Verdict::Replay
                 } else {
                     Verdict::Refuse(Refusal::ReplaysUsed)
@@ -136,15 +139,25 @@ impl Model {
         }
     }
 
+    /// Whether a replay now is one with the one before.
+    fn is_together(&self) -> bool {
+        (self.now - self.counted_at).abs() <= 50
+    }
+
     fn follow(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Rotate => {
                 self.generation += 1;
                 self.spent_at = Some(self.now);
                 self.replays = 0;
+                self.counted_at = self.now;
                 self.last_rotation = self.last_rotation.max(self.now);
             }
-            Verdict::Replay => self.replays += 1,
+            Verdict::Replay if self.is_together() => {}
+            Verdict::Replay => {
+                self.replays += 1;
+                self.counted_at = self.now;
+            }
             Verdict::Reuse => self.revoked = Some(RevokeReason::Reuse),
             Verdict::Refuse(_) => {}
         }
@@ -155,7 +168,7 @@ impl Model {
 fn follow(session: &Session, verdict: Verdict, now: Timestamp) -> Session {
     match verdict {
         Verdict::Rotate => session.rotated(secret(session.generation() + 1), &limits(), now),
-        Verdict::Replay => session.replayed(),
+        Verdict::Replay => session.replayed(now),
         Verdict::Reuse => session.revoked(RevokeReason::Reuse, now),
         Verdict::Refuse(_) => session.clone(),
     }
@@ -167,6 +180,7 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(back, right_secret, as_owner)| Act::Present { back, right_secret, as_owner }),
         3 => prop_oneof![
             4 => 0..12_000i64,
+            2 => 0..120i64,
             1 => -5_000..0i64,
             1 => Just(36 * 3_600_000i64),
         ].prop_map(|millis| Act::Wait { millis }),
@@ -240,10 +254,22 @@ fn grace_zero_turns_replays_off() {
     assert_eq!(session.present(&presented, &limits, now), Verdict::Reuse);
 }
 
+/// Fifty threads that refresh at once are one retry; retries that follow each other's answers are not.
+#[test]
+fn replays_that_come_together_count_once() {
+    let start = Timestamp::from_seconds(START);
+    let replays = |session: &Session| session.family.and_then(|family| family.previous).unwrap().replays;
+    let mut session = session().rotated(secret(2), &limits(), start);
+    for (millis, counted) in [(0, 0), (50, 0), (51, 1), (60, 1), (101, 1), (102, 2)] {
+        session = session.replayed(start.plus_millis(millis));
+        assert_eq!(replays(&session), counted, "after {millis} ms");
+    }
+}
+
 #[test]
 fn a_session_without_a_refresh_token_is_not_refreshed() {
     let session = Session {
-        chain: None,
+        family: None,
         ..session()
     };
     let presented = Presented {

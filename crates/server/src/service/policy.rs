@@ -83,7 +83,7 @@ impl PolicyService for Policies {
                     .await;
                 let applied = applied.map_err(IntoStatus::into_status)?;
                 caller.changed("policy applied", &applied.policy.to_string());
-                Ok(convert::apply_response(&applied, &self.0.authority.place()))
+                Ok(convert::apply_response(&applied, &self.0.authority.position()))
             })
             .await
     }
@@ -94,7 +94,7 @@ impl PolicyService for Policies {
                 let applied = self.0.authority.reload_for(&caller.principal).await;
                 let applied = applied.map_err(IntoStatus::into_status)?;
                 caller.changed("policy reloaded", &applied.policy.to_string());
-                Ok(convert::reload_response(&applied, &self.0.authority.place()))
+                Ok(convert::reload_response(&applied, &self.0.authority.position()))
             })
             .await
     }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tessera_server::Limits;
-use tessera_store::{MemoryStore, PageRequest, Store};
+use tessera_store::{MemoryStore, PageRequest, StoreReader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -61,8 +61,8 @@ impl Target {
         let sessions = sessions(self.store.as_ref()).await;
         let realm = realm("production");
         let keys = self.store.api_keys(&realm, first(1000)).await.unwrap();
-        let audited = self.store.audit_after(0, 1000).await.unwrap();
-        let committed = *self.store.committed().borrow();
+        let audited = self.store.audit(0, 1000).await.unwrap();
+        let committed = self.store.log().committed();
         format!("{sessions:#?}\n{keys:#?}\n{audited:#?}\n{committed:?}")
     }
 

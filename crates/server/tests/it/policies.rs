@@ -10,7 +10,8 @@ use tessera_proto::v1::{
     GetStatusResponse, IssueRequest, IssueResponse, PlanRequest, PlanResponse, PolicyFile, Question,
     ReloadOutcome, ReloadRequest, ReloadResponse, Session, explain_request::About,
 };
-use tessera_store::{MemoryStore, Store};
+use tessera_store::{MemoryStore, Store, StoreReader};
+use tessera_store_sled::{SledOptions, SledStore};
 use tessera_token::ServerKey;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -53,7 +54,7 @@ async fn shown(client: &Client, session_id: &str) -> Session {
 
 /// What sessions heard after `after`, by session: scopes lost, or `ends` with the reason.
 async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
-    let batch = store.events_after(after, 10_000).await.unwrap();
+    let batch = store.events(after, 10_000).await.unwrap();
     let heard = batch.events.iter().filter_map(|event| match &event.body {
         EventBody::ScopesNarrowed { session, lost, .. } => Some((session.to_string(), lost.to_string())),
         EventBody::SessionRevoked { session, reason, .. } => {
@@ -65,7 +66,7 @@ async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
 }
 
 fn last(store: &dyn Store) -> Sequence {
-    *store.committed().borrow()
+    store.log().committed()
 }
 
 /// A world over a store that the test sees.
@@ -239,10 +240,7 @@ async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
     let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
     let bob = session(&app, "user:bob", &["videos:read"]).await;
     world.policy.take(PLAY);
-    let (waits, release) = store.hold_next();
-    let authority = Arc::clone(&world.authority);
-    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
-    soon("the first event", waits).await.unwrap();
+    let (reloading, release) = store.hold_behind_policy(&world.authority).await;
     assert!(!app.introspect(&access_token(ann.tokens.as_ref())).await.active);
     assert!(app.introspect(&access_token(bob.tokens.as_ref())).await.active);
     release.send(()).unwrap();
@@ -251,7 +249,7 @@ async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
 
 /// Between the new policy and the events that follow from it, answers obey the policy.
 #[tokio::test]
-async fn introspection_obeys_before_the_events_are_written() {
+async fn introspection_follows_before_the_events_are_written() {
     let store = Fragile::new();
     let world = World::with(Setup {
         store: store.clone(),
@@ -261,10 +259,7 @@ async fn introspection_obeys_before_the_events_are_written() {
     let app = world.client("production", "app").await;
     let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
     world.policy.take(PLAY);
-    let (waits, release) = store.hold_next();
-    let authority = Arc::clone(&world.authority);
-    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
-    soon("the first event", waits).await.unwrap();
+    let (reloading, release) = store.hold_behind_policy(&world.authority).await;
     let introspected = app.introspect(&access_token(ann.tokens.as_ref())).await;
     assert_eq!(introspected.scope, "videos:read");
     let next = app.refresh(&refresh_token(ann.tokens.as_ref())).await.unwrap();
@@ -346,11 +341,10 @@ async fn a_policy_that_never_stands_still_decides_nothing() {
 }
 
 #[tokio::test]
-async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_its_start() {
+async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_applied_at_its_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
-    let open =
-        || Arc::new(tessera_store::SledStore::open(&path, tessera_store::SledOptions::default()).unwrap());
+    let open = || -> Arc<dyn Store> { Arc::new(SledStore::open(&path, SledOptions::default()).unwrap()) };
     let key = ServerKey::generate().unwrap().to_paserk();
     let mut world = World::with(Setup {
         store: open(),
@@ -376,8 +370,8 @@ async fn a_policy_that_was_changed_while_the_authority_was_stopped_is_felt_at_it
     )
     .await;
     let id = SessionId::parse(&ann.session_id).unwrap();
-    let session = store.session(id).await.unwrap().unwrap();
-    assert_eq!(session.lost.to_string(), "videos/v1:play");
+    let stored = store.session(id).await.unwrap().unwrap();
+    assert_eq!(stored.session.lost.to_string(), "videos/v1:play");
     assert_eq!(
         heard(store.as_ref(), Sequence(0)).await,
         BTreeMap::from([(ann.session_id, "videos/v1:play".to_owned())])
@@ -425,7 +419,7 @@ async fn a_change_that_was_cut_off_is_completed() {
 
     store.repair();
     let _again = World::in_directory(setup(), world.policy).await;
-    let batch = store.events_after(before, 10_000).await.unwrap();
+    let batch = store.events(before, 10_000).await.unwrap();
     let narrowed = batch
         .events
         .iter()
@@ -876,7 +870,7 @@ async fn a_request_that_is_repeated_leaves_its_own_decision() {
     let verdicts: Vec<_> = explained.explanations.iter().map(|one| one.allowed).collect();
     assert_eq!(verdicts, [false, true]);
     // What was minted twice is recorded twice, for one session.
-    let records = store.audit_after(0, 100).await.unwrap();
+    let records = store.audit(0, 100).await.unwrap();
     let issued = records.iter().filter_map(|(_, record)| match &record.action {
         AuditAction::Issued { session, .. } => Some(session.to_string()),
         _ => None,

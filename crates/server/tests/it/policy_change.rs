@@ -12,9 +12,7 @@ use std::{
 };
 
 use tessera_authority::Trigger;
-use tessera_core::{
-    EventBody, OnPolicyLoss, RevokeReason, Scope, ScopeSet, Sequence, Session, session::SessionState,
-};
+use tessera_core::{EventBody, OnPolicyLoss, RevokeReason, Scope, ScopeSet, Sequence, Session, SessionState};
 use tessera_policy::{Permission, Policy, Question, Verdict};
 use tessera_proto::v1::IssueRequest;
 use tessera_store::{MemoryStore, Store};
@@ -152,7 +150,7 @@ pub(crate) async fn sessions(store: &dyn Store) -> Vec<Session> {
         seen.lock().unwrap().push(session.clone());
         ControlFlow::Continue(())
     };
-    store.visit_sessions(Box::new(see)).await.unwrap();
+    store.walk_sessions(Box::new(see)).await.unwrap();
     std::mem::take(&mut *all.lock().unwrap())
 }
 
@@ -203,7 +201,7 @@ fn expected(before: &[Session], policy: &Policy) -> BTreeMap<String, Option<BTre
 
 async fn heard(store: &dyn Store, after: Sequence) -> BTreeMap<String, Option<BTreeSet<Scope>>> {
     let mut heard = BTreeMap::new();
-    for event in store.events_after(after, 100_000).await.unwrap().events {
+    for event in store.events(after, 100_000).await.unwrap().events {
         let (session, what) = match &event.body {
             EventBody::ScopesNarrowed { session, lost, .. } => {
                 (session, Some(lost.iter().cloned().collect()))
@@ -240,7 +238,7 @@ async fn changes_are_felt_exactly(seed: u64, rounds: u64) {
         let (mut tokens, mut policy) = (Vec::new(), String::new());
         for _ in 0..5 {
             tokens.extend(begin_sessions(&app, &mut dice, 12).await);
-            let (before, place) = (sessions(store.as_ref()).await, *store.committed().borrow());
+            let (before, place) = (sessions(store.as_ref()).await, store.log().committed());
             policy = changed(&mut dice, &policy);
             world.policy.write("policy.csv", &policy);
             world.authority.reload(Trigger::Call).await.unwrap();
@@ -275,7 +273,7 @@ async fn check_answers(admin: &Client, store: &dyn Store, policy: &Policy, token
         .map(|session| (session.id.to_string(), session))
         .collect();
     let mut lost: BTreeMap<String, ScopeSet> = BTreeMap::new();
-    for event in store.events_after(Sequence(0), 100_000).await.unwrap().events {
+    for event in store.events(Sequence(0), 100_000).await.unwrap().events {
         if let EventBody::ScopesNarrowed {
             session, lost: now, ..
         } = &event.body

@@ -1,6 +1,6 @@
 //! What proxies are told: each question is asked at both endpoints, which must answer alike.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32};
 
 use serde_json::Value;
 use tessera_authority::{AccessError, Trigger};
@@ -21,7 +21,7 @@ use tessera_server::Limits;
 use crate::{
     endpoints::{Answer, send},
     stores::Fragile,
-    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, soon, strings, viewer},
+    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, strings, viewer},
 };
 
 const NAMES: [&str; 4] = [
@@ -486,10 +486,7 @@ async fn policy_holds_before_its_events_are_written() {
     let app = world.client("production", "app").await;
     let question = Question::with(&token(&app).await);
     world.policy.take("p, role:viewer, *, videos, read");
-    let (waits, release) = store.hold_next();
-    let authority = Arc::clone(&world.authority);
-    let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
-    soon("the first event", waits).await.unwrap();
+    let (reloading, release) = store.hold_behind_policy(&world.authority).await;
     // It is not revoked yet, and good for nothing.
     question.ask(&world).await.is_no_good_token();
     release.send(()).unwrap();

@@ -10,7 +10,8 @@ use tessera_core::{
 use tessera_proto::v1::{
     IssueRequest, WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
-use tessera_store::{SledOptions, SledStore, Store};
+use tessera_store::Store;
+use tessera_store_sled::{SledOptions, SledStore};
 use tessera_token::{ServerKey, ServerKeys};
 use tokio_stream::StreamExt;
 use tonic::Status;

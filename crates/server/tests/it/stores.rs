@@ -1,7 +1,6 @@
 //! When the store fails, forgets, or is older than the tokens that it meets.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,20 +9,22 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tessera_authority::{Applied, ApplyError, Authority, Trigger};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, EventBody, LEEWAY_MAX, Label, LogId, PolicyRevision,
-    RealmLimits, RealmName, Seconds, Sequence, Session, SessionId, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, Event, EventBody, LEEWAY_MAX, Label, PolicyRevision, RealmLimits,
+    RealmName, Seconds, Sequence, SessionId, SigningKey,
 };
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
 use tessera_server::ServeError;
 use tessera_store::{
-    EventBatch, Job, MemoryStore, NewEvent, Page, PageRequest, PolicyFiles, PurgeReport, SessionIndex,
-    SessionVisitor, SharedRevocations, Store, StoreError, StoreExt, Times,
+    Changes, EventBatch, Log, MemoryStore, NewEvent, Page, PageRequest, Placed, PolicyFiles, PurgeBefore,
+    PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
+    StoredSession, UnitOfWork,
 };
 use tessera_token::ServerKey;
-use tokio::sync::{oneshot, watch};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_stream::StreamExt;
 
 use crate::world::{Setup, World, access_token, realm, reason, refresh_token, soon};
@@ -59,6 +60,24 @@ impl Fragile {
         (waits, release)
     }
 
+    /// Begins to reload the policy of `authority`, lets it put it in force, and holds what it writes next: the events
+    /// that follow from it. The first end answers how the reload ended, the second lets it go on.
+    pub(crate) async fn hold_behind_policy(
+        &self,
+        authority: &Arc<Authority>,
+    ) -> (JoinHandle<Result<Applied, ApplyError>>, oneshot::Sender<()>) {
+        let (waits, release) = self.hold_next();
+        let reloading = tokio::spawn({
+            let authority = Arc::clone(authority);
+            async move { authority.reload(Trigger::Call).await }
+        });
+        soon("the policy", waits).await.unwrap();
+        let (waits, held) = self.hold_next();
+        release.send(()).unwrap();
+        soon("the first event", waits).await.unwrap();
+        (reloading, held)
+    }
+
     pub(crate) fn repair(&self) {
         self.is_broken.store(false, Ordering::SeqCst);
     }
@@ -78,48 +97,21 @@ impl Fragile {
 }
 
 #[async_trait]
-impl Store for Fragile {
-    async fn run(&self, job: Job) -> Result<(), StoreError> {
-        self.check()?;
-        let hold = self.hold.lock().unwrap().take();
-        if let Some(hold) = hold {
-            hold.reached.send(()).unwrap();
-            hold.released.await.unwrap();
-            self.check()?;
-        }
-        self.store.run(job).await
-    }
-
-    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.store.session(id).await
+impl StoreReader for Fragile {
+    async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
+        self.store.read(reads).await
     }
 
     async fn sessions(
         &self,
         index: SessionIndex,
         page: PageRequest<SessionId>,
-    ) -> Result<Page<Session, SessionId>, StoreError> {
+    ) -> Result<Page<StoredSession, SessionId>, StoreError> {
         self.store.sessions(index, page).await
     }
 
-    async fn visit_sessions(&self, http: SessionVisitor) -> Result<(), StoreError> {
-        self.store.visit_sessions(http).await
-    }
-
-    async fn policy(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        self.store.policy(revision).await
-    }
-
-    async fn staleness_bounds(&self) -> Result<BTreeMap<RealmName, Duration>, StoreError> {
-        self.store.staleness_bounds().await
-    }
-
-    async fn reconciled_policy(&self) -> Result<Option<PolicyRevision>, StoreError> {
-        self.store.reconciled_policy().await
-    }
-
-    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.store.api_key(id).await
+    async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
+        self.store.walk_sessions(visit).await
     }
 
     async fn api_keys(
@@ -130,65 +122,54 @@ impl Store for Fragile {
         self.store.api_keys(realm, page).await
     }
 
-    async fn disabled_clients(&self) -> Result<Vec<(RealmName, ClientName)>, StoreError> {
-        self.store.disabled_clients().await
-    }
-
     async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
         self.store.signing_keys().await
     }
 
-    async fn events_after(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
-        self.store.events_after(after, limit).await
+    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        self.store.policy_files(revision).await
     }
 
-    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-        self.store.audit_after(after, limit).await
+    async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.store.events(after, limit).await
     }
 
-    fn events_floor(&self) -> Sequence {
-        self.store.events_floor()
+    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.store.events_below_floor().await
     }
 
-    fn purged_through(&self) -> Option<Timestamp> {
-        self.store.purged_through()
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.store.audit(after, limit).await
     }
 
-    fn times(&self) -> Times {
-        self.store.times()
+    fn log(&self) -> &Log {
+        self.store.log()
+    }
+}
+
+#[async_trait]
+impl Store for Fragile {
+    async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError> {
+        self.check()?;
+        let hold = self.hold.lock().unwrap().take();
+        if let Some(hold) = hold {
+            hold.reached.send(()).unwrap();
+            hold.released.await.unwrap();
+            self.check()?;
+        }
+        self.store.transact(work).await
     }
 
-    async fn events_left(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.store.events_left().await
+    async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
+        self.store.purge(before, limit).await
     }
 
-    fn revocations(&self) -> &SharedRevocations {
-        self.store.revocations()
-    }
-
-    fn committed(&self) -> watch::Receiver<Sequence> {
-        self.store.committed()
-    }
-
-    fn log_id(&self) -> LogId {
-        self.store.log_id()
-    }
-
-    async fn purge(
-        &self,
-        horizon: Timestamp,
-        audit_before: Timestamp,
-        limit: usize,
-    ) -> Result<PurgeReport, StoreError> {
-        self.store.purge(horizon, audit_before, limit).await
-    }
-
-    fn committing_for(&self) -> Option<Duration> {
-        *self.committing_for.lock().unwrap()
-    }
-
-    fn is_healthy(&self) -> bool {
-        !self.is_broken.load(Ordering::SeqCst)
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            takes_writes: !self.is_broken.load(Ordering::SeqCst),
+            committing_for: *self.committing_for.lock().unwrap(),
+            group: None,
+        }
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -220,7 +201,7 @@ async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
 
 #[tokio::test]
 async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
-    let store = Arc::new(MemoryStore::new());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let world = World::with(Setup {
         store: store.clone(),
         ..Setup::default()
@@ -232,8 +213,11 @@ async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
     let backup = store.session(session).await.unwrap().unwrap();
     let first = refresh_token(issued.tokens.as_ref());
     let second = refresh_token(app.refresh(&first).await.unwrap().tokens.as_ref());
-    let store: Arc<dyn Store> = store;
-    store.transact(move |tx| tx.put_session(&backup)).await.unwrap();
+    let restored = Changes {
+        sessions: vec![backup.session],
+        ..Changes::default()
+    };
+    store.write(restored).await.unwrap();
     assert_eq!(
         reason(&app.refresh(&second).await.unwrap_err()),
         "Unauthenticated / REFRESH_TOKEN_AHEAD"
@@ -340,7 +324,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
         .revoke(Target::Subject("user:ann".to_owned()))
         .await
         .unwrap();
-    let log = store.events_after(Sequence(0), 100).await.unwrap().events;
+    let log = store.events(Sequence(0), 100).await.unwrap().events;
     let event = log.last().unwrap();
     assert_eq!(
         event.relevant_until,
@@ -360,7 +344,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
 }
 
 #[tokio::test]
-async fn a_revoked_subject_stays_revoked_although_its_event_was_swept() {
+async fn a_revoked_subject_stays_revoked_although_its_event_was_purged() {
     let world = World::start().await;
     let (app, admin) = (
         world.client("production", "app").await,
@@ -409,24 +393,23 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
     soon("the first checkpoint", stream.message()).await.unwrap();
     let at = world.authority.now();
     let events = 5_000_u64;
-    let write = store.transact(move |tx| {
-        for number in 0..events {
-            tx.append(NewEvent {
-                occurred_at: at,
-                tokens_until: at.plus(Seconds::DAY),
-                sessions_until: at.plus(Seconds::DAY),
-                realm: realm("production"),
-                note: String::new(),
-                body: EventBody::LabelRevoked {
-                    label: Label::parse(&format!("stream:{number}")).unwrap(),
-                },
-            })?;
-        }
-        Ok(())
+    let revoked = |number| NewEvent {
+        occurred_at: at,
+        tokens_until: at.plus(Seconds::DAY),
+        sessions_until: at.plus(Seconds::DAY),
+        realm: realm("production"),
+        note: String::new(),
+        body: EventBody::LabelRevoked {
+            label: Label::parse(&format!("stream:{number}")).unwrap(),
+        },
+    };
+    let write = store.write(Changes {
+        events: (0..events).map(revoked).collect(),
+        ..Changes::default()
     });
     soon("the writer", write).await.unwrap();
     soon("the watcher's end", async {
-        while world.authority.place().sequence.0 < events {
+        while world.authority.position().sequence.0 < events {
             tokio::task::yield_now().await;
         }
         // The stream is not read until the server has given up on it.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tessera_authority::Trigger;
 use tessera_core::{EventBody, Sequence};
 use tessera_proto::v1::{IssueRequest, IssueResponse, ReloadRequest};
-use tessera_store::Store;
+use tessera_store::{Store, StoreReader};
 use tessera_token::ServerKey;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ fn request(id: Uuid) -> IssueRequest {
 
 /// What sessions lost by the log, after `after`.
 async fn lost_after(store: &dyn Store, after: Sequence) -> BTreeMap<String, String> {
-    let batch = store.events_after(after, 100).await.unwrap();
+    let batch = store.events(after, 100).await.unwrap();
     let lost = batch.events.iter().filter_map(|event| match &event.body {
         EventBody::ScopesNarrowed { session, lost, .. } => Some((session.to_string(), lost.to_string())),
         _ => None,
@@ -93,7 +93,7 @@ enum Way {
     IssueAgain,
 }
 
-/// A policy gives a scope back and fails to say so; meanwhile the session gets a token with it.
+/// A policy gives a scope back and fails to write that; meanwhile the session gets a token with it.
 #[tokio::test]
 async fn after_a_change_that_could_not_be_written() {
     for way in [Way::Refresh, Way::RefreshAgain, Way::IssueAgain] {
@@ -114,10 +114,7 @@ async fn after_a_change_that_could_not_be_written() {
         }
 
         world.policy.restore();
-        let (waits, release) = store.hold_next();
-        let authority = Arc::clone(&world.authority);
-        let reloading = tokio::spawn(async move { authority.reload(Trigger::Call).await });
-        soon("the announcement", waits).await.unwrap();
+        let (reloading, release) = store.hold_behind_policy(&world.authority).await;
         let tokens = match way {
             Way::IssueAgain => app.issue(request(id)).await.unwrap().tokens,
             Way::Refresh | Way::RefreshAgain => app.refresh(&first).await.unwrap().tokens,
@@ -140,7 +137,7 @@ async fn assert_heard_when_taken(
     session: &IssueResponse,
     token: &str,
 ) {
-    let before = *store.committed().borrow();
+    let before = store.log().committed();
     world.policy.take(PLAY);
     let admin = world.client("production", "admin").await;
     admin.policies().reload(ReloadRequest {}).await.unwrap();

@@ -2,10 +2,10 @@
 
 use tessera_core::{Sequence, Timestamp};
 
-use super::Tables;
+use super::tables::Tables;
 use crate::{
-    cutoff::{FAR, LEFT_MAX},
-    store::PurgeReport,
+    log::cutoff::{FAR, LEFT_MAX},
+    record::{PurgeBefore, PurgeReport},
 };
 
 impl Tables {
@@ -24,7 +24,12 @@ impl Tables {
             .map(|event| event.sequence)
     }
 
-    pub(super) fn purge(&mut self, horizon: Timestamp, audit_before: Timestamp, limit: usize) -> PurgeReport {
+    /// Removes what is dead, and answers the last event that went, too.
+    pub(super) fn purge(&mut self, before: PurgeBefore, limit: usize) -> (PurgeReport, Sequence) {
+        let PurgeBefore {
+            horizon,
+            audit: audit_before,
+        } = before;
         let mut report = PurgeReport::default();
         self.purged = self.purged.max(Some(horizon));
         let mut left = limit;
@@ -69,7 +74,7 @@ impl Tables {
         report.sessions = sessions.len();
         report.events = events.len();
         report.records = requests.len() + audit.len() + policies.len();
-        self.floor = self.floor.max(events.last().copied().unwrap_or_default());
+        let floor = events.last().copied().unwrap_or_default();
         self.cutoffs.retain(|_, until| *until >= horizon);
         for id in sessions {
             self.remove_session(id);
@@ -86,6 +91,6 @@ impl Tables {
         for revision in policies {
             self.policies.remove(&revision);
         }
-        report
+        (report, floor)
     }
 }

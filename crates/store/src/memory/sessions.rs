@@ -1,11 +1,13 @@
 //! Sessions, with the number that each client has.
 
+use std::sync::Arc;
+
 use tessera_core::{Session, SessionId};
 
-use super::Tables;
+use super::tables::Tables;
 
 impl Tables {
-    pub(super) fn put_session(&mut self, session: Session) {
+    pub(super) fn put_session(&mut self, session: Arc<Session>) {
         let owner = (session.realm.clone(), session.client.clone());
         if let Some(old) = self.sessions.insert(session.id, session) {
             self.uncount(&old);

@@ -1,0 +1,6 @@
+//! Whether a token is good now: introspection, and the check for proxies.
+
+pub(crate) mod check;
+pub(crate) mod error;
+pub(crate) mod introspect;
+pub(crate) mod verified;

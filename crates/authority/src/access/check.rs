@@ -1,0 +1,127 @@
+//! Access check: whether an access token is good for what its bearer wants. Asked by proxies, which stand before
+//! a service and have no API key of their own: whoever holds a token may hear what it is good for.
+
+use std::sync::Arc;
+
+use tessera_core::{
+    AccessClaims, Audience, ClientName, Realm, RealmName, ScopeSet, Seconds, Subject, clock::FOLLOWED_MILLIS,
+};
+use tessera_token::{Expectation, VerifyError, access::Verified};
+
+use crate::{
+    Authority,
+    access::error::{AccessError, TokenRejection},
+    error::Unavailable,
+};
+
+/// What a token must be good for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequiredAccess<'a> {
+    /// The realm that it must belong to.
+    pub realm: &'a Realm,
+    /// The audience that it must have been issued for.
+    pub audience: &'a Audience,
+    /// Scopes that it must have, each of them; none: it need only be good.
+    pub scopes: &'a ScopeSet,
+}
+
+/// Whose token it is, and what it is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessCheck {
+    /// `sub`.
+    pub subject: Subject,
+    /// `client_id`.
+    pub client: ClientName,
+    /// All of its scopes that policy has left it.
+    pub scopes: ScopeSet,
+    /// The realm.
+    pub realm: RealmName,
+}
+
+impl Authority {
+    /// Whether `token` is an access token that is good now for what is wanted: signature, time, realm,
+    /// audience, revocation, and its scopes under the policy in force.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub fn check_access(&self, token: &str, wanted: &RequiredAccess<'_>) -> Result<AccessCheck, AccessError> {
+        // What another authority does on the same store from now on is not known here.
+        if *self.draining.borrow() {
+            return Err(Unavailable::Draining.into());
+        }
+        if !self.store.health().takes_writes {
+            return Err(Unavailable::Store(tessera_store::StoreError::Closed).into());
+        }
+        let expected = Expectation {
+            audience: Some(wanted.audience),
+            realm: Some(&wanted.realm.name),
+            // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
+            // backdated by, in case it was set back.
+            leeway: Seconds(0),
+        };
+        let verified = self.accepted_now(token, &expected)?;
+        let claims = verified.claims();
+        let scopes = self.scopes_left(wanted.realm, claims);
+        if scopes.is_empty() {
+            return Err(TokenRejection::Emptied.into());
+        }
+        let missing = wanted.scopes.minus(&scopes);
+        if !missing.is_empty() {
+            return Err(AccessError::ScopesMissing { missing });
+        }
+        Ok(AccessCheck::of(claims, scopes))
+    }
+
+    /// Whether the signature of `token` was verified before, so that checking it costs little.
+    #[must_use]
+    pub fn has_verified(&self, token: &str) -> bool {
+        self.verified.has(token)
+    }
+
+    /// The content of an access token that is good now, whatever its scopes are. A token that will never
+    /// be good again is forgotten.
+    pub(crate) fn accepted_now(
+        &self,
+        token: &str,
+        expected: &Expectation<'_>,
+    ) -> Result<Arc<Verified>, TokenRejection> {
+        let keys = self.keys.load();
+        let verified = self.verified.verify(token, keys.keyring())?;
+        let now = self.clock.now();
+        let checked = match verified.check(expected, now) {
+            // Issued before a restart, by a clock that has been set back a little since.
+            Err(VerifyError::NotYetValid) => verified.check(expected, now.plus_millis(FOLLOWED_MILLIS)),
+            checked => checked,
+        };
+        if let Err(failed) = checked {
+            if failed == VerifyError::Expired {
+                self.verified.forget(token);
+            }
+            return Err(failed.into());
+        }
+        if verified.claims().rev > self.committed() {
+            self.rollback.note("an access token");
+            return Err(TokenRejection::Ahead);
+        }
+        let revocations = self.store.log().revocations();
+        let is_revoked = revocations
+            .read()
+            .revokes_token(verified.claims(), verified.key_id());
+        if is_revoked {
+            self.verified.forget(token);
+            return Err(TokenRejection::Revoked);
+        }
+        Ok(verified)
+    }
+}
+
+impl AccessCheck {
+    fn of(claims: &AccessClaims, scopes: ScopeSet) -> Self {
+        Self {
+            subject: claims.subject.clone(),
+            client: claims.client.clone(),
+            scopes,
+            realm: claims.realm.clone(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Introspect: what a token says, and whether it is valid now (RFC 7662).
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_core::{
+    AccessClaims, Audience, ClientName, Cursor, Label, OnPolicyLoss, PolicyRevision, Presented, Realm,
+    RealmName, RoleName, ScopeSet, Seconds, SessionId, Subject, Timestamp, TokenId, Verdict,
+};
+use tessera_policy::Permission;
+use tessera_token::{Expectation, RefreshToken, refresh};
+
+use crate::{
+    Authority, access::error::IntrospectError, credential::authenticate::Principal, error::Unavailable,
+    issuance::scopes::Bearer,
+};
+
+/// How long a caller is kept waiting for a position of the log.
+const FRESHNESS_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What an active token says. An inactive one says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Which kind of token.
+    pub kind: TokenKind,
+    /// `scope`.
+    pub scopes: ScopeSet,
+    /// `client_id`.
+    pub client: ClientName,
+    /// `sub`.
+    pub subject: Subject,
+    /// `aud`.
+    pub audience: Audience,
+    /// `iss`.
+    pub issuer: String,
+    /// `jti`, of an access token.
+    pub token_id: Option<TokenId>,
+    /// `iat`.
+    pub issued_at: Timestamp,
+    /// `nbf`.
+    pub not_before: Timestamp,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// The session.
+    pub session: SessionId,
+    /// The generation that the token belongs to.
+    pub generation: u64,
+    /// Roles that were asserted.
+    pub roles: Vec<RoleName>,
+    /// The session's labels.
+    pub labels: Vec<Label>,
+    /// The policy that granted the scopes.
+    pub policy: PolicyRevision,
+    /// The position of the log up to which this is true.
+    pub as_of: Cursor,
+}
+
+/// The kind of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// An access token.
+    Access,
+    /// A refresh token.
+    Refresh,
+}
+
+impl Authority {
+    /// What `token` says if it is valid now and the caller may know it; none otherwise, for whatever
+    /// reason.
+    ///
+    /// # Errors
+    /// Fails where the store can't be asked; an inactive token is no failure.
+    pub async fn introspect(
+        &self,
+        principal: &Principal,
+        token: &str,
+    ) -> Result<Option<Introspection>, Unavailable> {
+        // Taken before the revocations are asked: what it says is then true up to here at least.
+        let as_of = self.position();
+        if token.starts_with(refresh::PREFIX) {
+            return self.introspect_refresh(principal, token, as_of).await;
+        }
+        Ok(self.introspect_access(principal, token, as_of))
+    }
+
+    /// Waits until the log has committed the position of `cursor`.
+    ///
+    /// # Errors
+    /// [`IntrospectError::CursorInvalid`] where it is no cursor of this log,
+    /// [`IntrospectError::NotFreshEnough`] where it is not reached within 5 s or `at_most`.
+    pub async fn wait_for(&self, cursor: &str, at_most: Option<Duration>) -> Result<(), IntrospectError> {
+        let cursor = self.given_cursor(cursor).ok_or(IntrospectError::CursorInvalid)?;
+        let wait = at_most.map_or(FRESHNESS_WAIT_MAX, |at_most| at_most.min(FRESHNESS_WAIT_MAX));
+        let mut committed = self.store.log().subscribe();
+        let reached = committed.wait_for(|committed| *committed >= cursor.sequence);
+        match tokio::time::timeout(wait, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Unavailable::Store(tessera_store::StoreError::Closed).into()),
+            Err(_) => Err(IntrospectError::NotFreshEnough),
+        }
+    }
+
+    fn introspect_access(&self, principal: &Principal, token: &str, as_of: Cursor) -> Option<Introspection> {
+        // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
+        // backdated by, in case it was set back.
+        let expected = Expectation {
+            audience: None,
+            realm: Some(principal.realm_name()),
+            leeway: Seconds(0),
+        };
+        let verified = self.accepted_now(token, &expected).ok()?;
+        let claims = verified.claims();
+        if !self.may_introspect(principal, claims) {
+            return None;
+        }
+        let scopes = self.scopes_left(principal.realm(), claims);
+        // A token that policy left nothing says nothing.
+        (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of))
+    }
+
+    /// The token's scopes without those that changes of policy took. Policy itself is asked, since the
+    /// events of a change that was applied a moment ago may still be on their way; and the events are,
+    /// since a scope that policy gives back comes with the next token.
+    pub(crate) fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
+        if realm.on_policy_loss == OnPolicyLoss::Expire {
+            return claims.scopes.clone();
+        }
+        let granted = Bearer::of_token(claims)
+            .grant(&self.policy.load(), &claims.scopes)
+            .granted;
+        let revocations = self.store.log().revocations().read();
+        if realm.on_policy_loss == OnPolicyLoss::Revoke && granted != claims.scopes {
+            // The session ends; its event is on its way.
+            return ScopeSet::default();
+        }
+        granted
+            .iter()
+            .filter(|scope| !revocations.narrows(claims, scope))
+            .cloned()
+            .collect()
+    }
+
+    fn may_introspect(&self, principal: &Principal, claims: &AccessClaims) -> bool {
+        claims.client == *principal.client() || self.require(principal, &Permission::Introspect).is_ok()
+    }
+
+    async fn introspect_refresh(
+        &self,
+        principal: &Principal,
+        token: &str,
+        as_of: Cursor,
+    ) -> Result<Option<Introspection>, Unavailable> {
+        let Some(token) = RefreshToken::open(token, &self.server_keys) else {
+            return Ok(None);
+        };
+        let Some(stored) = self.store.session(token.session).await? else {
+            return Ok(None);
+        };
+        let session = stored.session;
+        let limits = &principal.realm().limits;
+        let presented = Presented {
+            generation: token.generation,
+            secret: token.secret.hash(),
+            client: principal.client(),
+        };
+        let verdict = session.present(&presented, limits, self.clock.now());
+        let is_spendable = session.realm == *principal.realm_name() && verdict == Verdict::Rotate;
+        if !is_spendable || stored.ended.is_some() {
+            return Ok(None);
+        }
+        // What a refresh would give.
+        let scopes = Bearer::of_session(&session)
+            .grant(&self.policy.load(), &session.scopes)
+            .granted;
+        if scopes.is_empty() {
+            return Ok(None);
+        }
+        let began = session
+            .family
+            .and_then(|family| family.previous)
+            .map_or(session.created_at, |p| p.spent_at);
+        let session = Arc::unwrap_or_clone(session);
+        Ok(Some(Introspection {
+            kind: TokenKind::Refresh,
+            scopes,
+            client: session.client,
+            subject: session.subject,
+            audience: session.audience,
+            issuer: principal.realm().issuer.clone(),
+            token_id: None,
+            issued_at: began,
+            not_before: began,
+            expires_at: session.idle_until,
+            realm: session.realm,
+            session: session.id,
+            generation: token.generation,
+            roles: session.roles,
+            labels: session.labels,
+            policy: session.policy,
+            as_of,
+        }))
+    }
+}
+
+fn access_introspection(claims: &AccessClaims, scopes: ScopeSet, as_of: Cursor) -> Introspection {
+    Introspection {
+        kind: TokenKind::Access,
+        scopes,
+        client: claims.client.clone(),
+        subject: claims.subject.clone(),
+        audience: claims.audience.clone(),
+        issuer: claims.issuer.clone(),
+        token_id: Some(claims.token_id),
+        issued_at: claims.issued_at,
+        not_before: claims.not_before,
+        expires_at: claims.expires_at,
+        realm: claims.realm.clone(),
+        session: claims.session,
+        generation: claims.generation,
+        roles: claims.roles.clone(),
+        labels: claims.labels.clone(),
+        policy: claims.policy.clone(),
+        as_of,
+    }
+}

@@ -1,0 +1,7 @@
+//! Credentials: who calls, and the API keys that say so.
+
+pub(crate) mod api_key;
+pub(crate) mod authenticate;
+pub(crate) mod disabled;
+pub(crate) mod error;
+pub(crate) mod revoke;

@@ -1,0 +1,144 @@
+//! Who calls: an API key becomes a [`Principal`].
+
+use std::sync::Arc;
+
+use tessera_core::{ApiKeyId, ClientName, Realm, RealmName, Session, audit::Actor};
+use tessera_store::StoreError;
+use tessera_token::ApiKeySecret;
+
+use crate::{Authority, credential::error::AuthenticateError, error::CallNotAllowed};
+
+/// An authenticated client. Only [`Authority::authenticate`] makes one.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    identity: Identity,
+    credential: ApiKeySecret,
+}
+
+/// Who acts: a client in a realm, by one of its API keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    realm: Arc<Realm>,
+    client: ClientName,
+    api_key: ApiKeyId,
+}
+
+impl Authority {
+    /// Whether the API key that let a client in still works.
+    pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
+        let record = self.store.api_key(principal.api_key()).await?;
+        let works = record.is_some_and(|record| record.works(self.clock.now()));
+        let is_disabled = self.disabled.has(principal.realm_name(), principal.client());
+        (works && !is_disabled)
+            .then_some(())
+            .ok_or(AuthenticateError::Refused)
+    }
+
+    /// Lets a client in by its API key.
+    ///
+    /// # Errors
+    /// [`AuthenticateError::Refused`] for whatever reason: those without a valid credential learn nothing.
+    pub async fn authenticate(&self, credential: &str) -> Result<Principal, AuthenticateError> {
+        let credential = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
+        let record = self
+            .store
+            .api_key(credential.id())
+            .await?
+            .ok_or(AuthenticateError::Refused)?;
+        let realm = self.realms.get(&record.realm).ok_or(AuthenticateError::Refused)?;
+        let is_accepted = record.secret_hash == credential.hash()
+            && record.works(self.clock.now())
+            && realm.kind == credential.kind()
+            && !self.disabled.has(&record.realm, &record.client);
+        if !is_accepted {
+            return Err(AuthenticateError::Refused);
+        }
+        Ok(Principal {
+            identity: Identity {
+                realm: Arc::clone(realm),
+                client: record.client,
+                api_key: record.id,
+            },
+            credential,
+        })
+    }
+
+    /// Who acts where the bearer of a session's refresh token is let in by it: the client that the session
+    /// was issued to, for as long as the API key works that it used. None where it does not.
+    pub(crate) async fn identity_of(&self, session: &Session) -> Result<Option<Identity>, StoreError> {
+        let record = self.store.api_key(&session.api_key).await?;
+        let works = record.is_some_and(|record| {
+            record.works(self.clock.now()) && !self.disabled.has(&record.realm, &record.client)
+        });
+        let realm = self.realms.get(&session.realm).filter(|_| works);
+        Ok(realm.map(|realm| Identity {
+            realm: Arc::clone(realm),
+            client: session.client.clone(),
+            api_key: session.api_key.clone(),
+        }))
+    }
+}
+
+impl Principal {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The realm of the call.
+    #[must_use]
+    pub fn realm(&self) -> &Realm {
+        &self.identity.realm
+    }
+
+    /// The name of the realm of the call.
+    #[must_use]
+    pub fn realm_name(&self) -> &RealmName {
+        &self.identity.realm.name
+    }
+
+    /// The client that calls.
+    #[must_use]
+    pub fn client(&self) -> &ClientName {
+        &self.identity.client
+    }
+
+    /// The API key that it used.
+    #[must_use]
+    pub fn api_key(&self) -> &ApiKeyId {
+        &self.identity.api_key
+    }
+
+    /// The error that says which permission it lacks.
+    pub(crate) fn not_allowed(&self, required: String) -> CallNotAllowed {
+        CallNotAllowed {
+            required,
+            client: self.client().clone(),
+            realm: self.realm_name().clone(),
+        }
+    }
+
+    pub(crate) fn credential(&self) -> &ApiKeySecret {
+        &self.credential
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        self.identity.actor()
+    }
+}
+
+impl Identity {
+    pub(crate) fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    pub(crate) fn client(&self) -> &ClientName {
+        &self.client
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::Client {
+            client: self.client.clone(),
+            api_key: self.api_key.clone(),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What can go wrong with credentials.
+
+use tessera_core::Seconds;
+
+use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
+
+/// A credential is not accepted. Which check it failed is for the log only.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// Missing, malformed, unknown, expired, revoked, or of another realm.
+    #[error("the API key is not accepted")]
+    Refused,
+    /// It can't be checked now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// An API key can't be managed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApiKeyError {
+    /// There is none in the realm, or the caller may not see it.
+    #[error("no such API key")]
+    NotFound,
+    /// The caller may not do this.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// A field is out of bounds.
+    #[error("{field} {problem}")]
+    Field {
+        /// The field, as the wire names it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The page token is none of this listing's.
+    #[error("the page token is not of this list")]
+    PageTokenInvalid,
+    /// The key and those before it were rolled too often lately.
+    #[error("this API key was rolled too often lately")]
+    RolledTooOften {
+        /// How long until it can be rolled again.
+        wait: Seconds,
+    },
+    /// The caller's own API key was revoked meanwhile.
+    #[error("the API key of the call does not work any more")]
+    CredentialEnded,
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+from_store!(AuthenticateError, ApiKeyError);
+from_entropy!(ApiKeyError);

@@ -1,0 +1,8 @@
+//! Issuing tokens: Issue and Refresh.
+
+pub(crate) mod denial;
+pub(crate) mod error;
+pub(crate) mod issue;
+pub(crate) mod refresh;
+pub(crate) mod scopes;
+pub(crate) mod tokens;

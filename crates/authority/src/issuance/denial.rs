@@ -1,0 +1,62 @@
+//! What policy refused: recorded, so that it can be explained later by its decision id.
+
+use tessera_core::{
+    AuditAction, AuditRecord, DecisionId, PolicyRevision, RequestId, Scope, ScopeSet, SessionId,
+};
+use tessera_store::Changes;
+
+use crate::{Authority, credential::authenticate::Identity, error::Unavailable, issuance::scopes::Bearer};
+
+/// Policy grants nothing, or not all that was required.
+#[derive(Debug)]
+pub(crate) struct Denial {
+    pub(crate) asked: ScopeSet,
+    pub(crate) denied: Vec<(Scope, String)>,
+    /// Whether some scopes were granted.
+    pub(crate) partly: bool,
+    pub(crate) policy: PolicyRevision,
+}
+
+impl Authority {
+    /// Writes a denial into the audit trail and the log. `session` is what was to be refreshed.
+    pub(crate) async fn record_denial(
+        &self,
+        identity: &Identity,
+        request: Option<RequestId>,
+        bearer: &Bearer<'_>,
+        denial: &Denial,
+        session: Option<SessionId>,
+        decision: DecisionId,
+    ) -> Result<(), Unavailable> {
+        // Whoever is refused chooses how often: the log of calls has a line with the same decision, sampled.
+        tracing::debug!(
+            %decision,
+            policy = %denial.policy,
+            realm = %bearer.realm,
+            client = %bearer.client,
+            subject = %bearer.subject,
+            denied = denial.denied.len(),
+            "policy denied scopes"
+        );
+        let record = AuditRecord {
+            at: self.clock.now(),
+            realm: bearer.realm.clone(),
+            actor: identity.actor(),
+            request,
+            action: AuditAction::Denied {
+                subject: bearer.subject.clone(),
+                roles: bearer.roles.to_vec(),
+                scopes: denial.asked.clone(),
+                session,
+                decision,
+                policy: denial.policy.clone(),
+            },
+        };
+        let changes = Changes {
+            audit: vec![record],
+            ..Changes::default()
+        };
+        self.store.write(changes).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! Issue: a new session, its first access token, and its first refresh token.
+
+mod commit;
+mod terms;
+
+use sha2::{Digest, Sha256};
+use tessera_core::{
+    Audience, DecisionId, Label, PolicyRevision, Refreshable, RequestId, RoleName, Scope, ScopeSet, Seconds,
+    Session, SessionId, Subject, TokenId,
+};
+use tessera_policy::Policy;
+use tessera_store::{RequestKey, Snapshot};
+use tessera_token::{RefreshSecret, RefreshToken, random};
+
+use self::{
+    commit::{IssueCommit, Outcome},
+    terms::Terms,
+};
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::{CallNotAllowed, Unavailable},
+    issuance::{
+        denial::Denial,
+        error::IssueError,
+        scopes::{Bearer, Grant},
+        tokens::{Committed, TokenSet},
+    },
+};
+
+/// For whom, with which rights, and for how long.
+#[derive(Clone, Debug, Default)]
+pub struct IssueRequest {
+    /// Makes the call idempotent for 10 minutes.
+    pub request_id: Option<RequestId>,
+    /// Whom the token speaks for; none: the client itself.
+    pub subject: Option<Subject>,
+    /// Roles the client asserts for the subject.
+    pub roles: Vec<RoleName>,
+    /// Scopes asked for; empty: every scope of the catalogue without a parameter that policy grants.
+    pub scopes: ScopeSet,
+    /// The audience; none: the catalogue's only one.
+    pub audience: Option<Audience>,
+    /// Life of each access token; none: the realm's default.
+    pub access_ttl: Option<Seconds>,
+    /// Absolute life of the session; none: the realm's maximum.
+    pub session_ttl: Option<Seconds>,
+    /// Labels.
+    pub labels: Vec<Label>,
+    /// Fail unless every scope asked for is granted.
+    pub require_all: bool,
+    /// Give no refresh token.
+    pub without_refresh: bool,
+    /// Who may refresh the session.
+    pub refreshable: Refreshable,
+}
+
+/// How often a request is decided anew because another policy was put in force before its commit.
+pub(crate) const DECISIONS_MAX: usize = 5;
+
+/// What was issued.
+#[derive(Debug)]
+pub struct Issued {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// The session.
+    pub session: SessionId,
+    /// Scopes asked for and not granted, with the reason.
+    pub denied: Vec<(Scope, String)>,
+    /// The policy that decided.
+    pub policy: PolicyRevision,
+    /// The decision.
+    pub decision: DecisionId,
+}
+
+impl Authority {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// See [`IssueError`]: nothing is stored where it fails.
+    pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
+        for _ in 0..DECISIONS_MAX {
+            let policy = self.policy();
+            if let Some(issued) = self.issue_by(&policy, principal, request).await? {
+                return Ok(issued);
+            }
+            self.wait_for_policy_after(&policy).await;
+        }
+        Err(Unavailable::PolicyChanging.into())
+    }
+
+    /// None where another policy was put in force before the commit: nothing happened.
+    async fn issue_by(
+        &self,
+        policy: &Policy,
+        principal: &Principal,
+        request: &IssueRequest,
+    ) -> Result<Option<Issued>, IssueError> {
+        self.check_is_last()?;
+        let terms = Terms::check(principal, request, policy.catalogue())?;
+        let bearer = Bearer {
+            realm: principal.realm_name(),
+            client: principal.client(),
+            subject: &terms.subject,
+            roles: &request.roles,
+        };
+        let now = self.clock.now();
+        let decision = DecisionId::generate(now, random()?);
+        let grant = match decide(policy, &bearer, request) {
+            Ok(grant) => grant,
+            Err(denial) => {
+                // Where the client may not speak for the bearer, that is why nothing is granted.
+                let refused = bearer.check(policy).err();
+                let denied = self.deny(principal, request, &bearer, denial, refused, decision);
+                return Err(denied.await);
+            }
+        };
+        let id = SessionId::generate(now, random()?);
+        let secret = self.first_secret(principal, request, id)?;
+        let session = terms.into_session(principal, request, &grant, id, secret.as_ref(), now);
+        let scopes_are_named = !request.scopes.is_empty();
+        self.check_size::<IssueError>(principal.realm(), &session, &grant, scopes_are_named)?;
+        let commit = IssueCommit {
+            policy: grant.revision.clone(),
+            idempotency: idempotency(principal, request),
+            actor: principal.actor(),
+            request: request.request_id,
+            denied: grant.denied_scopes(),
+            decision,
+            sessions_max: principal.realm().limits.sessions_per_client_max,
+            session,
+            token_id: TokenId::generate(now, random()?),
+            now,
+        };
+        let Some(committed) = self.commit_issue(commit).await? else {
+            return Ok(None);
+        };
+        self.answer_issue(principal, request, committed, secret, grant, decision)
+            .map(Some)
+    }
+
+    async fn commit_issue(&self, commit: IssueCommit) -> Result<Option<Committed>, IssueError> {
+        let sessions_max = commit.sessions_max;
+        let reads = commit.reads();
+        let decide = move |state: &Snapshot| commit.decide(state);
+        let (outcome, _) = self.store.commit(reads, decide).await?;
+        match outcome {
+            Outcome::Made(committed) | Outcome::Repeated(committed) => Ok(Some(committed)),
+            Outcome::Mismatch => Err(IssueError::IdempotencyMismatch),
+            Outcome::Ended => Err(IssueError::SessionEnded),
+            Outcome::Refreshed => Err(IssueError::AlreadyRefreshed),
+            Outcome::CredentialEnded => Err(IssueError::CredentialEnded),
+            Outcome::SessionsUsed => Err(IssueError::SessionsUsed { sessions_max }),
+            Outcome::PolicyChanged => Ok(None),
+        }
+    }
+
+    fn answer_issue(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        committed: Committed,
+        secret: Option<RefreshSecret>,
+        grant: Grant,
+        decision: DecisionId,
+    ) -> Result<Issued, IssueError> {
+        let (session, policy) = (committed.session.id, committed.policy.clone());
+        tracing::debug!(%decision, %policy, %session, "issued");
+        let refresh = self.first_refresh_token(principal, request, &committed.session, secret)?;
+        let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
+        Ok(Issued {
+            tokens,
+            session,
+            denied: grant.denied,
+            policy,
+            decision,
+        })
+    }
+
+    async fn deny(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        bearer: &Bearer<'_>,
+        denial: Denial,
+        refused: Option<CallNotAllowed>,
+        decision: DecisionId,
+    ) -> IssueError {
+        let recorded = self
+            .record_denial(
+                principal.identity(),
+                request.request_id,
+                bearer,
+                &denial,
+                None,
+                decision,
+            )
+            .await;
+        match (recorded, refused) {
+            (Ok(()), Some(refused)) => IssueError::NotAllowed {
+                refused,
+                decision,
+                policy: denial.policy,
+            },
+            (Ok(()), None) => IssueError::Denied {
+                denied: denial.denied,
+                partly: denial.partly,
+                decision,
+                policy: denial.policy,
+            },
+            (Err(error), _) => error.into(),
+        }
+    }
+
+    /// The secret of generation 1: random, or derived where a retry must find it again.
+    fn first_secret(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        session: SessionId,
+    ) -> Result<Option<RefreshSecret>, IssueError> {
+        if request.without_refresh {
+            return Ok(None);
+        }
+        let Some(request_id) = request.request_id else {
+            return Ok(Some(RefreshSecret::generate()?));
+        };
+        RefreshSecret::for_request(
+            principal.credential(),
+            self.server_keys.current(),
+            session,
+            request_id,
+        )
+        .map(Some)
+        .ok_or(IssueError::Unavailable(Unavailable::Defect(
+            "a first secret can't be derived",
+        )))
+    }
+
+    /// The refresh token of the committed session, which an earlier request with the same id may have made.
+    fn first_refresh_token(
+        &self,
+        principal: &Principal,
+        request: &IssueRequest,
+        session: &Session,
+        secret: Option<RefreshSecret>,
+    ) -> Result<Option<RefreshToken>, IssueError> {
+        let secret = match request.request_id {
+            Some(_) => self.first_secret(principal, request, session.id)?,
+            None => secret,
+        };
+        Ok(secret.map(|secret| RefreshToken::first(session.id, secret, &self.server_keys)))
+    }
+}
+
+/// Names a request that is made idempotent, and what it asks for.
+fn idempotency(principal: &Principal, request: &IssueRequest) -> Option<(RequestKey, [u8; 32])> {
+    let key = RequestKey {
+        realm: principal.realm_name().clone(),
+        client: principal.client().clone(),
+        request: request.request_id?,
+    };
+    Some((key, digest(principal, request)))
+}
+
+/// What makes two requests the same. The API key is part of it: a retry derives the first secret from it.
+fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut add = |part: &str| {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    };
+    add(principal.api_key().as_str());
+    add(request.subject.as_ref().map_or("", Subject::as_str));
+    add(request.audience.as_ref().map_or("", Audience::as_str));
+    add(&format!("{:?}{:?}", request.roles, request.labels));
+    add(&request.scopes.to_string());
+    add(&format!("{:?}{:?}", request.access_ttl, request.session_ttl));
+    add(&format!(
+        "{}{}{:?}",
+        request.require_all, request.without_refresh, request.refreshable
+    ));
+    digest.finalize().into()
+}
+
+/// Asks policy for the scopes, or for all that the catalogue has.
+fn decide(policy: &Policy, bearer: &Bearer<'_>, request: &IssueRequest) -> Result<Grant, Denial> {
+    let asked_for_all = request.scopes.is_empty();
+    let catalogue_scopes;
+    let asked = if asked_for_all {
+        catalogue_scopes = policy.catalogue().concrete_scopes();
+        &catalogue_scopes
+    } else {
+        &request.scopes
+    };
+    let mut grant = bearer.grant(policy, asked);
+    if grant.granted.is_empty() || (request.require_all && !grant.denied.is_empty() && !asked_for_all) {
+        return Err(Denial {
+            asked: asked.clone(),
+            partly: !grant.granted.is_empty(),
+            denied: grant.denied,
+            policy: grant.revision,
+        });
+    }
+    if asked_for_all {
+        // Nobody asked for these by name, so their absence is no answer to anything.
+        grant.denied.clear();
+    }
+    Ok(grant)
+}

@@ -1,0 +1,181 @@
+//! The commit of an Issue: a pure function of what the store has.
+
+use std::sync::Arc;
+
+use tessera_core::{
+    AuditAction, AuditRecord, Condition, DecisionId, PolicyRevision, RequestId, ScopeSet, Seconds, Session,
+    SessionId, Timestamp, TokenId, audit::Actor,
+};
+use tessera_store::{Changes, Decision, Reads, RequestKey, RequestRecord, Snapshot};
+
+use crate::issuance::tokens::Committed;
+
+/// How long a request id is remembered.
+const REQUEST_TTL: Seconds = Seconds(600);
+
+/// A session on its way into the store.
+#[derive(Clone, Debug)]
+pub(crate) struct IssueCommit {
+    /// The policy that granted its scopes.
+    pub(crate) policy: PolicyRevision,
+    /// Names the request that is made idempotent, and what it asked for.
+    pub(crate) idempotency: Option<(RequestKey, [u8; 32])>,
+    pub(crate) session: Session,
+    pub(crate) token_id: TokenId,
+    pub(crate) actor: Actor,
+    pub(crate) request: Option<RequestId>,
+    pub(crate) denied: ScopeSet,
+    pub(crate) decision: DecisionId,
+    pub(crate) sessions_max: u64,
+    pub(crate) now: Timestamp,
+}
+
+/// What the commit of an Issue came to.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// A session was made.
+    Made(Committed),
+    /// The session that an earlier request with the same id made.
+    Repeated(Committed),
+    /// The id was used for another request.
+    Mismatch,
+    /// The session that the request made was refreshed since.
+    Refreshed,
+    /// The session that the request made has ended.
+    Ended,
+    /// The caller's API key was revoked, or the client disabled, since it was authenticated.
+    CredentialEnded,
+    /// The client has as many sessions as it may.
+    SessionsUsed,
+    /// Another policy was put in force since the decision.
+    PolicyChanged,
+}
+
+impl IssueCommit {
+    /// What it looks at first.
+    pub(crate) fn reads(&self) -> Reads {
+        let reads = Reads::default()
+            .api_key(self.session.api_key.clone())
+            .client(self.session.realm.clone(), self.session.client.clone());
+        match &self.idempotency {
+            Some((key, _)) => reads.request(key.clone()),
+            None => reads,
+        }
+    }
+
+    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Outcome> {
+        if state.policy_in_force() != Some(&self.policy) {
+            return Decision::Abort(Outcome::PolicyChanged);
+        }
+        let client = state.client(&self.session.realm, &self.session.client);
+        let key = state.api_key(&self.session.api_key);
+        if key.is_none_or(|key| key.revoked_at.is_some()) || client.is_disabled {
+            // Its revocation ended what it began, this included.
+            return Decision::Abort(Outcome::CredentialEnded);
+        }
+        if let Some((_, digest)) = &self.idempotency
+            && let Some(record) = state.request().filter(|record| self.now < record.expires_at)
+        {
+            return if record.digest == *digest {
+                self.repeat(state, record.session)
+            } else {
+                Decision::Abort(Outcome::Mismatch)
+            };
+        }
+        if client.sessions >= self.sessions_max {
+            return Decision::Abort(Outcome::SessionsUsed);
+        }
+        self.begin(state)
+    }
+
+    fn begin(&self, state: &Snapshot) -> Decision<Outcome> {
+        let session = Arc::new(Session {
+            rev: state.head(),
+            ..self.session.clone()
+        });
+        let record = self.idempotency.as_ref().map(|(key, digest)| {
+            let record = RequestRecord {
+                digest: *digest,
+                session: session.id,
+                expires_at: self.now.plus(REQUEST_TTL),
+            };
+            (key.clone(), record)
+        });
+        let scopes = &session.scopes;
+        let changes = Changes {
+            sessions: vec![Arc::clone(&session)],
+            requests: record.into_iter().collect(),
+            audit: vec![self.audit(&session, scopes)],
+            ..Changes::default()
+        };
+        let committed = self.committed(state, &session, scopes.clone());
+        Decision::Commit(changes, Outcome::Made(committed))
+    }
+
+    /// The session that the first request with this id began, with what policy grants of it now.
+    fn repeat(&self, state: &Snapshot, id: SessionId) -> Decision<Outcome> {
+        if !state.has_looked_for(id) {
+            return Decision::ReadMore(Reads::default().session(id));
+        }
+        let earlier = state.session(id).filter(|stored| {
+            stored.ended.is_none() && stored.session.condition(self.now) == Condition::Active
+        });
+        let Some(session) = earlier.map(|stored| &stored.session) else {
+            return Decision::Abort(Outcome::Ended);
+        };
+        let first = 1;
+        if session.generation() > first {
+            // The first refresh token is spent: to use it again would end the session.
+            return Decision::Abort(Outcome::Refreshed);
+        }
+        let scopes = session.scopes.minus(&session.scopes.minus(&self.session.scopes));
+        if scopes.is_empty() {
+            return Decision::Abort(Outcome::Ended);
+        }
+        let given = session.regaining(&scopes);
+        let is_changed = given != **session;
+        let given = Arc::new(given);
+        let changes = Changes {
+            sessions: is_changed.then(|| Arc::clone(&given)).into_iter().collect(),
+            audit: vec![self.audit(&given, &scopes)],
+            ..Changes::default()
+        };
+        let committed = self.committed(state, &given, scopes);
+        Decision::Commit(changes, Outcome::Repeated(committed))
+    }
+
+    /// Records the access token that is about to be signed, whether it is the session's first or not.
+    fn audit(&self, session: &Session, scopes: &ScopeSet) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: session.realm.clone(),
+            actor: self.actor.clone(),
+            request: self.request,
+            action: AuditAction::Issued {
+                session: session.id,
+                token: self.token_id,
+                subject: session.subject.clone(),
+                audience: session.audience.clone(),
+                roles: session.roles.clone(),
+                scopes: scopes.clone(),
+                denied: self.denied.clone(),
+                decision: self.decision,
+                policy: self.policy.clone(),
+            },
+        }
+    }
+
+    fn committed(&self, state: &Snapshot, session: &Arc<Session>, scopes: ScopeSet) -> Committed {
+        Committed {
+            token_id: self.token_id,
+            scopes,
+            policy: self.policy.clone(),
+            rev: state.head(),
+            at: self.now,
+            session: Arc::clone(session),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

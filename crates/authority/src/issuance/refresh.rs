@@ -1,0 +1,257 @@
+//! Refresh: one generation on, or the same successor again, or the end of the session.
+//!
+//! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in
+//! one atomic read-decide-write that asks the session again, and nothing is answered before that is durable.
+
+mod commit;
+
+use tessera_core::{
+    Audience, DecisionId, PolicyRevision, Refreshable, Refusal, RequestId, Scope, ScopeSet, Session,
+    SessionId, Verdict,
+};
+use tessera_policy::Policy;
+use tessera_store::{Reads, Snapshot};
+use tessera_token::RefreshToken;
+
+use self::commit::{Outcome, RefreshCommit};
+use crate::{
+    Authority,
+    credential::authenticate::{Identity, Principal},
+    error::Unavailable,
+    issuance::{
+        denial::Denial,
+        error::RefreshError,
+        issue::DECISIONS_MAX,
+        scopes::{Bearer, Grant},
+        tokens::{Committed, PresentedToken, TokenSet},
+    },
+};
+
+/// A refresh token, presented.
+#[derive(Clone, Debug)]
+pub struct RefreshRequest {
+    /// For the audit record.
+    pub request_id: Option<RequestId>,
+    /// The refresh token.
+    pub refresh_token: PresentedToken,
+    /// Fewer scopes for this access token; empty: all of the session's.
+    pub scopes: ScopeSet,
+    /// The audience that the caller takes the session to be for; none: whichever it is.
+    pub audience: Option<Audience>,
+}
+
+/// What a refresh gives.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// The session.
+    pub session: SessionId,
+    /// The generation of the new refresh token.
+    pub generation: u64,
+    /// Whether this repeats the answer to the last refresh.
+    pub replayed: bool,
+    /// Scopes that policy does not grant now, with the reason.
+    pub denied: Vec<(Scope, String)>,
+    /// The policy that decided.
+    pub policy: PolicyRevision,
+    /// The decision.
+    pub decision: DecisionId,
+}
+
+impl Authority {
+    /// Spends a refresh token.
+    ///
+    /// # Errors
+    /// See [`RefreshError`]. Only [`RefreshError::Reused`] changes anything: it revokes the session.
+    pub async fn refresh(
+        &self,
+        principal: &Principal,
+        request: &RefreshRequest,
+    ) -> Result<Refreshed, RefreshError> {
+        self.refresh_as(principal.identity(), request).await
+    }
+
+    /// Spends a refresh token that whoever bears it may spend ([`Refreshable::ByBearer`]).
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh); a token that needs its client is [`RefreshError::Invalid`].
+    pub async fn refresh_by_bearer(&self, request: &RefreshRequest) -> Result<Refreshed, RefreshError> {
+        let token = self.opened(request)?;
+        let stored = self.store.session(token.session).await?;
+        let session = stored
+            .map(|stored| stored.session)
+            .filter(|session| session.refreshable == Refreshable::ByBearer)
+            .ok_or(RefreshError::Invalid)?;
+        match self.identity_of(&session).await? {
+            Some(identity) => self.refresh_as(&identity, request).await,
+            None => Err(RefreshError::Expired),
+        }
+    }
+
+    async fn refresh_as(
+        &self,
+        identity: &Identity,
+        request: &RefreshRequest,
+    ) -> Result<Refreshed, RefreshError> {
+        for _ in 0..DECISIONS_MAX {
+            let policy = self.policy();
+            if let Some(refreshed) = self.refresh_by(&policy, identity, request).await? {
+                return Ok(refreshed);
+            }
+            self.wait_for_policy_after(&policy).await;
+        }
+        Err(Unavailable::PolicyChanging.into())
+    }
+
+    fn opened(&self, request: &RefreshRequest) -> Result<RefreshToken, RefreshError> {
+        RefreshToken::open(request.refresh_token.expose(), &self.server_keys).ok_or(RefreshError::Invalid)
+    }
+
+    /// None where another policy was put in force before the commit: nothing happened.
+    async fn refresh_by(
+        &self,
+        policy: &Policy,
+        identity: &Identity,
+        request: &RefreshRequest,
+    ) -> Result<Option<Refreshed>, RefreshError> {
+        self.check_is_last()?;
+        let token = self.opened(request)?;
+        let state = self.store.read(Reads::default().session(token.session)).await?;
+        let stored = state.session(token.session).ok_or(RefreshError::Invalid)?;
+        let session = &stored.session;
+        if session.realm != identity.realm().name {
+            return Err(RefreshError::Invalid);
+        }
+        let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
+        let mut commit =
+            RefreshCommit::new(identity, request, &token, &successor, session, self.clock.now())?;
+        let decision = commit.decision;
+        commit.grant = match commit.verdict(session, &state.times) {
+            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, session)),
+            // A thief's scopes are of no interest.
+            Verdict::Reuse => commit.grant,
+            Verdict::Rotate | Verdict::Replay => {
+                self.grant_again(policy, identity, request, session, decision)
+                    .await?
+            }
+        };
+        let denied = commit.grant.denied.clone();
+        let in_force = policy.revision().clone();
+        let Some((committed, replayed)) = self.commit_refresh(commit, in_force).await? else {
+            return Ok(None);
+        };
+        let (session, generation) = (committed.session.id, committed.session.generation());
+        let policy = committed.policy.clone();
+        tracing::debug!(%decision, %policy, %session, "refreshed");
+        let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
+        Ok(Some(Refreshed {
+            tokens,
+            session,
+            generation,
+            replayed,
+            denied,
+            policy,
+            decision,
+        }))
+    }
+
+    /// What was committed, and whether it is the same as before.
+    async fn commit_refresh(
+        &self,
+        commit: RefreshCommit,
+        in_force: PolicyRevision,
+    ) -> Result<Option<(Committed, bool)>, RefreshError> {
+        let id = commit.session;
+        let decide = move |state: &Snapshot| commit.decide(state, &in_force);
+        let (outcome, _) = self.store.commit(Reads::default().session(id), decide).await?;
+        match outcome {
+            Outcome::Rotated(committed) => Ok(Some((committed, false))),
+            Outcome::Replayed(committed) => Ok(Some((committed, true))),
+            Outcome::Reused(client) => {
+                tracing::warn!(session = %id, %client, "a spent refresh token was used: session revoked");
+                Err(RefreshError::Reused)
+            }
+            Outcome::Refused(error) => Err(error),
+            Outcome::PolicyChanged => Ok(None),
+        }
+    }
+
+    /// `asked ∩ the session's ∩ policy now`.
+    async fn grant_again(
+        &self,
+        policy: &Policy,
+        identity: &Identity,
+        request: &RefreshRequest,
+        session: &Session,
+        decision: DecisionId,
+    ) -> Result<Grant, RefreshError> {
+        if request
+            .audience
+            .as_ref()
+            .is_some_and(|asked| *asked != session.audience)
+        {
+            return Err(RefreshError::OtherAudience(session.audience.clone()));
+        }
+        if let Some(beyond) = request
+            .scopes
+            .iter()
+            .find(|scope| !session.scopes.contains(scope))
+        {
+            return Err(RefreshError::ScopeExceedsGrant(beyond.clone()));
+        }
+        let asked = if request.scopes.is_empty() {
+            &session.scopes
+        } else {
+            &request.scopes
+        };
+        let bearer = Bearer::of_session(session);
+        let grant = bearer.grant(policy, asked);
+        if !grant.granted.is_empty() {
+            // It fitted once; since then the limit was lowered, or the issuer got longer.
+            self.check_size::<RefreshError>(identity.realm(), session, &grant, !request.scopes.is_empty())?;
+            return Ok(grant);
+        }
+        let denial = Denial {
+            asked: asked.clone(),
+            denied: grant.denied,
+            partly: false,
+            policy: grant.revision,
+        };
+        self.record_denial(
+            identity,
+            request.request_id,
+            &bearer,
+            &denial,
+            Some(session.id),
+            decision,
+        )
+        .await?;
+        Err(RefreshError::Denied {
+            denied: denial.denied,
+            decision,
+            policy: denial.policy,
+        })
+    }
+
+    fn refuse(&self, refusal: Refusal, session: &Session) -> RefreshError {
+        if refusal == Refusal::Ahead {
+            tracing::error!(session = %session.id, "a refresh token is ahead of its session");
+            self.rollback.note("a refresh token");
+        }
+        RefreshError::from(refusal)
+    }
+}
+
+impl From<Refusal> for RefreshError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::WrongClient => Self::WrongClient,
+            Refusal::Revoked(reason) => Self::Revoked(reason),
+            Refusal::ExpiredIdle | Refusal::ExpiredAbsolute => Self::Expired,
+            Refusal::WrongSecret | Refusal::NotRefreshable => Self::Invalid,
+            Refusal::Ahead => Self::Ahead,
+            Refusal::ReplaysUsed => Self::ReplaysUsed,
+        }
+    }
+}

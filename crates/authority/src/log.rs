@@ -1,0 +1,9 @@
+//! The revocation log: its events, who watches them, and who must have them.
+
+pub(crate) mod administer;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod filter;
+pub(crate) mod message;
+pub(crate) mod subscribers;
+pub(crate) mod watch;

@@ -1,0 +1,52 @@
+//! What can go wrong with a watch.
+
+use std::time::Duration;
+
+use tessera_core::Audience;
+
+use crate::error::{CallNotAllowed, Unavailable, from_store};
+
+/// A watch can't begin.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The caller may not watch.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// Not a cursor of this log, or of another filter.
+    #[error("not a cursor of this log and filter")]
+    CursorInvalid,
+    /// The events after the cursor are no longer kept.
+    #[error("the events after that place are no longer kept: start with a snapshot")]
+    CursorExpired,
+    /// The filter names an audience that the catalogue does not have: nothing would ever be about its tokens.
+    #[error("audience `{audience}` is not in the catalogue")]
+    AudienceUnknown {
+        /// The audience.
+        audience: Audience,
+        /// The nearest name that the catalogue has.
+        nearest: Option<String>,
+    },
+    /// An administrator evicted the subscriber.
+    #[error("this subscriber was evicted: an administrator sent it away for a while")]
+    Evicted {
+        /// When it may come back.
+        until_free: Duration,
+    },
+    /// A required subscriber would go on answering for too long without hearing of revocations.
+    #[error("staleness_bound of a required subscriber must be at most {} s", max.as_secs())]
+    BoundTooLong {
+        /// The longest.
+        max: Duration,
+    },
+    /// Too many streams of one required subscriber's name are open, or ended within its staleness bound.
+    #[error("too many streams have this subscriber's name: give each process its own")]
+    NameCrowded {
+        /// When those that have ended count no more.
+        until_free: Duration,
+    },
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+from_store!(WatchError);

@@ -1,0 +1,108 @@
+//! Every event that the authority writes, and how long it must be remembered.
+
+use tessera_core::{
+    AccessClaims, ApiKey, EventBody, PolicyRevision, Realm, RealmName, RevokeReason, ScopeSet, Session,
+    SigningKey, Timestamp,
+};
+use tessera_store::NewEvent;
+
+/// One session ended.
+pub(crate) fn session_revoked(
+    session: &Session,
+    reason: RevokeReason,
+    note: String,
+    now: Timestamp,
+) -> NewEvent {
+    let body = EventBody::SessionRevoked {
+        session: session.id,
+        client: session.client.clone(),
+        audience: session.audience.clone(),
+        reason,
+    };
+    NewEvent {
+        note,
+        ..of(&session.realm, body, now, session.tokens_until(now))
+    }
+}
+
+/// A change of policy took scopes from a session.
+pub(crate) fn scopes_narrowed(
+    session: &Session,
+    lost: ScopeSet,
+    policy: &PolicyRevision,
+    now: Timestamp,
+) -> NewEvent {
+    let body = EventBody::ScopesNarrowed {
+        session: session.id,
+        client: session.client.clone(),
+        audience: session.audience.clone(),
+        lost,
+        policy: policy.clone(),
+    };
+    of(&session.realm, body, now, session.tokens_until(now))
+}
+
+/// One access token ended.
+pub(crate) fn token_revoked(claims: &AccessClaims, note: String, now: Timestamp) -> NewEvent {
+    let body = EventBody::TokenRevoked {
+        token: claims.token_id,
+        client: claims.client.clone(),
+        audience: claims.audience.clone(),
+    };
+    NewEvent {
+        note,
+        ..of(&claims.realm, body, now, claims.expires_at)
+    }
+}
+
+/// An API key ended. `until`: when the last access token of the realm ends.
+pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until: Timestamp) -> NewEvent {
+    let body = EventBody::ApiKeyRevoked {
+        api_key: key.id.clone(),
+        client: key.client.clone(),
+    };
+    NewEvent {
+        note,
+        ..of(&key.realm, body, now, until)
+    }
+}
+
+/// A signing key can be seen, and signs from now on.
+pub(crate) fn signing_key_begins(key: &SigningKey, now: Timestamp, until: Timestamp) -> [NewEvent; 2] {
+    let published = EventBody::KeyPublished { key: key.id.clone() };
+    let activated = EventBody::KeyActivated { key: key.id.clone() };
+    [published, activated].map(|body| of(&key.realm, body, now, until))
+}
+
+/// Nothing that a signing key signed is valid any more.
+pub(crate) fn signing_key_revoked(
+    key: &SigningKey,
+    note: String,
+    now: Timestamp,
+    until: Timestamp,
+) -> NewEvent {
+    let body = EventBody::KeyRevoked { key: key.id.clone() };
+    NewEvent {
+        note,
+        ..of(&key.realm, body, now, until)
+    }
+}
+
+/// Another policy decides from now on.
+pub(crate) fn policy_applied(realm: &Realm, policy: &PolicyRevision, now: Timestamp) -> NewEvent {
+    let body = EventBody::PolicyApplied {
+        policy: policy.clone(),
+    };
+    of(&realm.name, body, now, now.plus(realm.limits.access_ttl_max))
+}
+
+fn of(realm: &RealmName, body: EventBody, now: Timestamp, until: Timestamp) -> NewEvent {
+    NewEvent {
+        occurred_at: now,
+        tokens_until: until,
+        sessions_until: until,
+        realm: realm.clone(),
+        note: String::new(),
+        body,
+    }
+}

@@ -1,0 +1,571 @@
+//! The fence: who must know of a revocation, and who does.
+//!
+//! A required subscriber that has been silent longer than its own staleness bound refuses by itself: what
+//! it knows is at most as old as the last message it sent, plus the bound. So "everybody knows" means
+//! acknowledged, or failed closed.
+//!
+//! Who is required is known in memory only. After a restart those of the earlier run may go on accepting,
+//! and nobody here knows them: so the longest of their bounds is kept in the store, and the fence stays
+//! shut until it has passed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
+use tessera_store::{SettingChange, Store, StoreError};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use crate::{log::error::WatchError, operation::timekeeping::setting};
+
+/// How long a subscriber goes on answering without a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StalenessBound(pub Duration);
+
+impl Default for StalenessBound {
+    fn default() -> Self {
+        Self(Duration::from_secs(5))
+    }
+}
+
+/// How a position of the log came to be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Propagated {
+    /// Required subscribers that acknowledged it.
+    pub acknowledged: u32,
+    /// Required subscribers that were silent beyond their bound.
+    pub failed_closed: u32,
+}
+
+/// How many streams of one subscriber's name may count at once: those that ended lately, and those that
+/// are open and should not share it.
+const STREAMS_PER_NAME_MAX: usize = 256;
+/// How long a subscriber that failed closed is still counted, once its stream has ended.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// How long an evicted subscriber may not come back as a required one.
+pub(crate) const EVICTED_FOR: Duration = Duration::from_secs(600);
+/// From this many streams on, waiting calls look less often.
+const MANY_STREAMS: usize = 64;
+/// How often they look then.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The name of a subscriber: each client has names of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnedName {
+    pub(crate) realm: RealmName,
+    pub(crate) client: ClientName,
+    pub(crate) name: SubscriberName,
+}
+
+/// One stream of a required subscriber, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriberState {
+    /// The client that it is.
+    pub client: ClientName,
+    /// Its name for itself.
+    pub name: SubscriberName,
+    /// The last position of the log that it has acknowledged.
+    pub acknowledged: Sequence,
+    /// How long it has been silent.
+    pub silent_for: Duration,
+    /// How long it goes on answering by what it knows.
+    pub bound: Duration,
+    /// Whether its stream is open.
+    pub is_open: bool,
+}
+
+/// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
+/// of one name are one process that reconnected or two that accept tokens, nobody here can know.
+pub(crate) struct Subscribers {
+    streams: Mutex<Streams>,
+    changed: watch::Sender<()>,
+    earlier: EarlierRuns,
+    /// The longest bounds as the store has them. Held while they are written.
+    kept: tokio::sync::Mutex<BTreeMap<RealmName, Duration>>,
+}
+
+/// The required subscribers of earlier runs: none of them can be called by name.
+struct EarlierRuns {
+    opened_at: Instant,
+    bounds: BTreeMap<RealmName, Duration>,
+}
+
+#[derive(Default)]
+struct Streams {
+    streams: BTreeMap<(OwnedName, u64), Subscriber>,
+    joined: u64,
+    /// Those that may not come back before this.
+    evicted: BTreeMap<OwnedName, Instant>,
+}
+
+struct Subscriber {
+    acknowledged: Sequence,
+    heard_at: Instant,
+    bound: StalenessBound,
+    /// Of its membership, which goes with the stream.
+    stream: Weak<Notify>,
+}
+
+/// A subscriber's place among the required ones, held by its stream.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    name: OwnedName,
+    number: u64,
+    /// Woken when it is evicted.
+    stream: Arc<Notify>,
+}
+
+impl Subscribers {
+    /// None yet in this run; those of earlier runs had these bounds at most.
+    pub(crate) fn new(bounds: BTreeMap<RealmName, Duration>) -> Self {
+        Self {
+            streams: Mutex::default(),
+            changed: watch::Sender::new(()),
+            kept: tokio::sync::Mutex::new(bounds.clone()),
+            earlier: EarlierRuns {
+                opened_at: Instant::now(),
+                bounds,
+            },
+        }
+    }
+
+    /// A required subscriber begins, having everything up to `acknowledged`. It may accept nothing before
+    /// [`keep_bound`](Self::keep_bound).
+    pub(crate) fn join(
+        &self,
+        name: OwnedName,
+        acknowledged: Sequence,
+        bound: StalenessBound,
+    ) -> Result<Membership, WatchError> {
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.evicted.retain(|_, until| now < *until);
+        if let Some(until) = known.evicted.get(&name) {
+            return Err(WatchError::Evicted {
+                until_free: until.saturating_duration_since(now),
+            });
+        }
+        // An earlier stream of the name that refuses by itself, and will not reconnect, is followed by
+        // this one.
+        known
+            .streams
+            .retain(|(of, _), other| *of != name || other.is_open() || !other.has_failed_closed(now));
+        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        if known.streams.range(of_name).count() >= STREAMS_PER_NAME_MAX {
+            return Err(WatchError::NameCrowded { until_free: bound.0 });
+        }
+        known.joined += 1;
+        let member = Membership {
+            name,
+            number: known.joined,
+            stream: Arc::default(),
+        };
+        let subscriber = Subscriber {
+            acknowledged,
+            heard_at: now,
+            bound,
+            stream: Arc::downgrade(&member.stream),
+        };
+        known.streams.insert(member.key(), subscriber);
+        drop(known);
+        self.changed.send_replace(());
+        Ok(member)
+    }
+
+    /// The required subscribers of a realm.
+    pub(crate) fn list(&self, realm: &RealmName) -> Vec<SubscriberState> {
+        let now = Instant::now();
+        let known = self.lock();
+        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        streams
+            .map(|((of, _), subscriber)| SubscriberState {
+                client: of.client.clone(),
+                name: of.name.clone(),
+                acknowledged: subscriber.acknowledged,
+                silent_for: now.saturating_duration_since(subscriber.heard_at),
+                bound: subscriber.bound.0,
+                is_open: subscriber.is_open(),
+            })
+            .collect()
+    }
+
+    /// Ends the streams of a name, which may not come back for a while. Until their bound has passed they are
+    /// waited for: they may go on answering for so long. Gives how many streams were open.
+    pub(crate) fn evict(&self, name: &OwnedName) -> usize {
+        let mut known = self.lock();
+        known.evicted.insert(name.clone(), Instant::now() + EVICTED_FOR);
+        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        let open = known
+            .streams
+            .range(of_name)
+            .filter_map(|(_, subscriber)| subscriber.stream.upgrade());
+        open.map(|stream| stream.notify_one()).count()
+    }
+
+    /// The subscriber sent a message, perhaps an acknowledgement.
+    pub(crate) fn heard(&self, member: &Membership, acknowledged: Option<Sequence>) {
+        if let Some(subscriber) = self.lock().streams.get_mut(&member.key()) {
+            subscriber.heard_at = Instant::now();
+            if let Some(sequence) = acknowledged {
+                subscriber.acknowledged = subscriber.acknowledged.max(sequence);
+            }
+        }
+        // Who only said that it is there is waited for later, which those who wait find by themselves.
+        if acknowledged.is_some() {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Keeps in the store how long the realm's required subscribers may go on answering, where that is
+    /// not what the store has.
+    pub(crate) async fn keep_bound(&self, store: &dyn Store, realm: &RealmName) -> Result<(), StoreError> {
+        let mut kept = self.kept.lock().await;
+        let longest = self.longest_bound(realm);
+        if kept.get(realm) == Some(&longest) {
+            return Ok(());
+        }
+        // Whoever is cut off from here on does not know what the store has.
+        kept.remove(realm);
+        let bound = SettingChange::StalenessBound(realm.clone(), longest);
+        store.write(setting(bound)).await?;
+        kept.insert(realm.clone(), longest);
+        Ok(())
+    }
+
+    /// The longest bound of those that may accept tokens, now or later: one that failed closed may be heard
+    /// again, and accepts again then.
+    fn longest_bound(&self, realm: &RealmName) -> Duration {
+        let known = self.lock();
+        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        let longest = streams.map(|(_, subscriber)| subscriber.bound.0).max();
+        let earlier = self.earlier.bound(realm, Instant::now());
+        longest.max(earlier).unwrap_or_default()
+    }
+
+    /// Answers when every required subscriber of the realm has `sequence` or refuses by itself.
+    pub(crate) async fn wait_for(&self, realm: &RealmName, sequence: Sequence) -> Propagated {
+        let mut changed = self.changed.subscribe();
+        loop {
+            match self.look(realm, sequence) {
+                Ok(propagated) => return propagated,
+                Err(next_silence) => {
+                    tokio::select! {
+                        _ = changed.changed() => {}
+                        () = tokio::time::sleep_until(next_silence) => {}
+                    }
+                }
+            }
+            // Many acknowledge at about the same time: one look for several of them.
+            if self.lock().streams.len() >= MANY_STREAMS {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                changed.borrow_and_update();
+            }
+        }
+    }
+
+    /// Who has it; or when the next one that has not will have been silent long enough.
+    fn look(&self, realm: &RealmName, sequence: Sequence) -> Result<Propagated, Instant> {
+        let now = Instant::now();
+        let mut propagated = Propagated::default();
+        let mut next_silence = self.earlier.closed_at(realm).filter(|closed_at| now < *closed_at);
+        let mut known = self.lock();
+        // One whose stream has ended joins again before it accepts anything.
+        known.streams.retain(|_, subscriber| {
+            subscriber.is_open() || now < subscriber.fails_closed_at() + FORGOTTEN_AFTER
+        });
+        let mut streams = known
+            .streams
+            .iter()
+            .filter(|((of, _), _)| of.realm == *realm)
+            .peekable();
+        while let Some(((name, _), subscriber)) = streams.next() {
+            if subscriber.acknowledged >= sequence {
+                propagated.acknowledged += 1;
+            } else if subscriber.has_failed_closed(now) {
+                // Where a later stream has its name, this one is no subscriber any more.
+                let is_followed = streams.peek().is_some_and(|((next, _), _)| next == name);
+                propagated.failed_closed += u32::from(!is_followed);
+            } else {
+                let at = subscriber.fails_closed_at() + Duration::from_millis(1);
+                next_silence = Some(next_silence.map_or(at, |earliest| earliest.min(at)));
+            }
+        }
+        next_silence.map_or(Ok(propagated), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock()
+    }
+}
+
+impl Membership {
+    /// Ready when an administrator evicts it.
+    pub(crate) async fn evicted(&self) {
+        self.stream.notified().await;
+    }
+
+    fn key(&self) -> (OwnedName, u64) {
+        (self.name.clone(), self.number)
+    }
+}
+
+impl EarlierRuns {
+    /// The longest bound of those that may still accept tokens.
+    fn bound(&self, realm: &RealmName, now: Instant) -> Option<Duration> {
+        let closed_at = self.closed_at(realm)?;
+        self.bounds.get(realm).copied().filter(|_| now < closed_at)
+    }
+
+    /// From when on none of them accepts tokens. Their bounds began with messages that were answered, so
+    /// before this run.
+    fn closed_at(&self, realm: &RealmName) -> Option<Instant> {
+        let bound = self.bounds.get(realm)?;
+        Some(self.opened_at + *bound + Duration::from_millis(1))
+    }
+}
+
+impl Subscriber {
+    fn fails_closed_at(&self) -> Instant {
+        self.heard_at + self.bound.0
+    }
+
+    /// Whether it may still be heard, however long it was silent, and then accepts again.
+    fn is_open(&self) -> bool {
+        self.stream.strong_count() > 0
+    }
+
+    fn has_failed_closed(&self, now: Instant) -> bool {
+        now > self.fails_closed_at()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_store::{MemoryStore, Reads};
+
+    use super::*;
+
+    fn realm() -> RealmName {
+        RealmName::parse("production").unwrap()
+    }
+
+    fn none_earlier() -> Subscribers {
+        Subscribers::new(BTreeMap::new())
+    }
+
+    fn join(subscribers: &Subscribers, name: &str) -> Membership {
+        join_with(subscribers, name, Duration::from_secs(5))
+    }
+
+    fn join_with(subscribers: &Subscribers, name: &str, bound: Duration) -> Membership {
+        let bound = StalenessBound(bound);
+        subscribers.join(owned(name), Sequence(0), bound).unwrap()
+    }
+
+    fn owned(name: &str) -> OwnedName {
+        OwnedName {
+            realm: realm(),
+            client: ClientName::parse("client:videos").unwrap(),
+            name: SubscriberName::parse(name).unwrap(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fence_waits_for_an_acknowledgement() {
+        let subscribers = Arc::new(none_earlier());
+        let member = join(&subscribers, "one");
+        let waiting = tokio::spawn({
+            let subscribers = Arc::clone(&subscribers);
+            async move { subscribers.wait_for(&realm(), Sequence(3)).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        subscribers.heard(&member, Some(Sequence(2)));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        subscribers.heard(&member, Some(Sequence(3)));
+        assert_eq!(
+            waiting.await.unwrap(),
+            Propagated {
+                acknowledged: 1,
+                failed_closed: 0
+            }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_subscriber_counts_once_its_bound_has_passed() {
+        let subscribers = none_earlier();
+        let began = Instant::now();
+        let talking = join(&subscribers, "talking");
+        join(&subscribers, "frozen");
+        subscribers.heard(&talking, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(
+            propagated,
+            Propagated {
+                acknowledged: 1,
+                failed_closed: 1
+            }
+        );
+        assert!(began.elapsed() >= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_required_means_nothing_to_wait_for() {
+        let propagated = none_earlier().wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(propagated, Propagated::default());
+    }
+
+    /// Both may accept tokens: one that acknowledges does not speak for the other.
+    #[tokio::test(start_paused = true)]
+    async fn two_of_one_name_are_both_waited_for() {
+        let subscribers = none_earlier();
+        let began = Instant::now();
+        let (first, second) = (join(&subscribers, "one"), join(&subscribers, "one"));
+        subscribers.heard(&second, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        let only_the_second = Propagated {
+            acknowledged: 1,
+            failed_closed: 0,
+        };
+        assert_eq!(propagated, only_the_second, "the first is followed by the second");
+        subscribers.heard(&first, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(propagated.acknowledged, 2);
+    }
+
+    /// It was frozen, another process took its name, and it goes on, on the same stream.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_silent_and_is_heard_again_is_waited_for() {
+        let subscribers = none_earlier();
+        let first = join(&subscribers, "one");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let second = join(&subscribers, "one");
+        subscribers.heard(&first, None);
+        subscribers.heard(&second, Some(Sequence(9)));
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        tokio::time::advance(2 * FORGOTTEN_AFTER).await;
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        subscribers.heard(&first, None);
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+    }
+
+    /// It may be done all the same: what the store has is not known then.
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_was_not_answered_is_not_taken_for_undone() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let subscribers = none_earlier();
+        let _long = join_with(&subscribers, "one", Duration::from_secs(60));
+        subscribers.keep_bound(store.as_ref(), &realm()).await.unwrap();
+        store.close().await.unwrap();
+        let _longer = join_with(&subscribers, "two", Duration::from_secs(90));
+        let kept = subscribers.keep_bound(store.as_ref(), &realm()).await;
+        assert!(kept.is_err());
+        assert_eq!(subscribers.kept.lock().await.get(&realm()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_does_not_count_without_end() {
+        let subscribers = none_earlier();
+        for _ in 0..STREAMS_PER_NAME_MAX {
+            join(&subscribers, "one");
+        }
+        let again = |name: &str| subscribers.join(owned(name), Sequence(0), StalenessBound::default());
+        assert!(again("one").is_err());
+        again("two").unwrap();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        again("one").unwrap();
+        assert_eq!(subscribers.lock().streams.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_are_a_clients_own() {
+        let subscribers = none_earlier();
+        for _ in 0..STREAMS_PER_NAME_MAX {
+            join(&subscribers, "one");
+        }
+        let other = OwnedName {
+            client: ClientName::parse("client:other").unwrap(),
+            ..owned("one")
+        };
+        subscribers
+            .join(other, Sequence(0), StalenessBound::default())
+            .unwrap();
+    }
+
+    /// It may go on answering until its bound has passed, and is waited for so long.
+    #[tokio::test(start_paused = true)]
+    async fn an_evicted_subscriber_is_told_and_stays_away() {
+        let subscribers = none_earlier();
+        let member = join(&subscribers, "one");
+        assert_eq!(subscribers.list(&realm()).len(), 1);
+        assert_eq!(subscribers.evict(&owned("one")), 1);
+        member.evicted().await;
+        drop(member);
+        let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
+        assert!(matches!(again(), Err(WatchError::Evicted { .. })));
+        let began = Instant::now();
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        tokio::time::advance(EVICTED_FOR).await;
+        again().unwrap();
+    }
+
+    /// Who they were nobody knows; but not for longer than their bound do they accept anything.
+    #[tokio::test(start_paused = true)]
+    async fn those_of_an_earlier_run_are_waited_for_until_their_bound_has_passed() {
+        let earlier = BTreeMap::from([(realm(), Duration::from_secs(20))]);
+        let subscribers = Subscribers::new(earlier);
+        let began = Instant::now();
+        let member = join(&subscribers, "one");
+        subscribers.heard(&member, Some(Sequence(9)));
+        let propagated = subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(propagated.acknowledged, 1);
+        assert!(began.elapsed() >= Duration::from_secs(20));
+        let other = RealmName::parse("sandbox").unwrap();
+        let again = Instant::now();
+        subscribers.wait_for(&other, Sequence(9)).await;
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert_eq!(again.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_keeps_the_longest_bound_of_those_that_may_accept() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let earlier = BTreeMap::from([(realm(), Duration::from_secs(20))]);
+        let subscribers = Subscribers::new(earlier);
+        let kept = async || {
+            subscribers.keep_bound(store.as_ref(), &realm()).await.unwrap();
+            let state = store.read(Reads::default().settings()).await.unwrap();
+            state.settings.unwrap().staleness_bounds.get(&realm()).copied()
+        };
+        join_with(&subscribers, "one", Duration::from_secs(5));
+        assert_eq!(kept().await, None, "those of the earlier run are kept by it");
+        join_with(&subscribers, "two", Duration::from_secs(60));
+        assert_eq!(kept().await, Some(Duration::from_secs(60)));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        join_with(&subscribers, "three", Duration::from_secs(7));
+        let sixty = Some(Duration::from_secs(60));
+        assert_eq!(kept().await, sixty, "it may reconnect");
+        join_with(&subscribers, "two", Duration::from_secs(6));
+        let seven = Some(Duration::from_secs(7));
+        assert_eq!(
+            kept().await,
+            seven,
+            "the other stream of its name has followed it"
+        );
+    }
+}

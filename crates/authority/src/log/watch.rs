@@ -1,0 +1,403 @@
+//! Watch: the revocation log as a stream of messages.
+//!
+//! Every watcher reads the log from its own position, when its subscriber has room for more; a channel merely
+//! wakes it. So nothing is ever dropped silently, no subscriber can slow a writer, and one that does not
+//! read costs its position in the log: no queue grows for it.
+
+use std::{sync::Arc, time::Duration, vec};
+
+use tessera_core::{Cursor, Event, FilterDigest, Sequence, Timestamp};
+use tessera_policy::Permission;
+use tessera_store::StoreError;
+use tokio::{
+    sync::{mpsc, watch as signal},
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::Unavailable,
+    log::{
+        error::WatchError,
+        filter::WatchFilter,
+        message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
+        subscribers::{EVICTED_FOR, Membership, OwnedName, Propagated},
+    },
+};
+
+/// How many events a subscriber that took nothing for a while may be behind.
+const BEHIND_MAX: u64 = 1024;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Events read from the log at once.
+const READ_STEP: usize = 256;
+
+/// One watch, from its start to its end.
+pub struct Watcher {
+    authority: Arc<Authority>,
+    principal: Principal,
+    filter: WatchFilter,
+    filter_digest: FilterDigest,
+    member: Option<Membership>,
+    inbox: mpsc::Receiver<SubscriberMessage>,
+    /// A subscriber may say all it has to say and go on listening.
+    speaks: bool,
+    committed: signal::Receiver<Sequence>,
+    draining: signal::Receiver<bool>,
+    ticks: Interval,
+    /// The part of the log that is being sent.
+    batch: vec::IntoIter<Arc<Event>>,
+    /// Everything up to here was sent, or is hidden by the filter.
+    position: Sequence,
+    /// How far the snapshot is; none where there is none, or it is complete.
+    snapshot: Option<Snapshot>,
+    /// The checkpoint to send once everything is sent that was durable when it was asked for.
+    owed: Option<Owed>,
+    /// When the subscriber last took a message.
+    taken_at: Instant,
+}
+
+struct Snapshot {
+    /// Consistent at this position.
+    through: Sequence,
+    /// Read up to here; none before the first message.
+    after: Option<Sequence>,
+    items: u64,
+    now: Timestamp,
+}
+
+struct Owed {
+    through: Sequence,
+    nonce: Vec<u8>,
+}
+
+impl Authority {
+    /// Begins a watch of a subscriber whose further messages come from `inbox`.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn watch(
+        self: &Arc<Self>,
+        principal: Principal,
+        start: WatchStart,
+        inbox: mpsc::Receiver<SubscriberMessage>,
+    ) -> Result<Watcher, WatchError> {
+        self.require(&principal, &Permission::Watch)?;
+        if start.required {
+            self.require(&principal, &Permission::RequireWatch)?;
+            if start.staleness_bound > self.staleness_bound_max {
+                return Err(WatchError::BoundTooLong {
+                    max: self.staleness_bound_max.0,
+                });
+            }
+        }
+        if *self.draining.borrow() {
+            return Err(Unavailable::Draining.into());
+        }
+        self.check_audiences(&start)?;
+        let filter_digest = start.filter.digest();
+        let position = match &start.at {
+            StartAt::Cursor(text) => self.resume_at(text, filter_digest)?,
+            StartAt::Earliest => self.store.log().floor(),
+            StartAt::Snapshot | StartAt::Latest => self.committed(),
+        };
+        let acknowledged = match start.at {
+            StartAt::Cursor(_) | StartAt::Latest => position,
+            StartAt::Snapshot | StartAt::Earliest => Sequence(0),
+        };
+        let realm = principal.realm_name().clone();
+        let required = start.subscriber.filter(|_| start.required);
+        let member = required
+            .map(|name| {
+                let owned = OwnedName {
+                    realm: realm.clone(),
+                    client: principal.client().clone(),
+                    name,
+                };
+                self.subscribers.join(owned, acknowledged, start.staleness_bound)
+            })
+            .transpose()?;
+        if member.is_some() {
+            let kept = self.subscribers.keep_bound(self.store.as_ref(), &realm).await;
+            kept.map_err(Unavailable::from)?;
+        }
+        let mut ticks = interval(CHECKPOINT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let snapshot = matches!(start.at, StartAt::Snapshot).then(|| Snapshot {
+            through: position,
+            after: None,
+            items: 0,
+            now: self.clock.settled(),
+        });
+        Ok(Watcher {
+            authority: Arc::clone(self),
+            principal,
+            filter: start.filter,
+            filter_digest,
+            member,
+            inbox,
+            speaks: true,
+            committed: self.store.log().subscribe(),
+            draining: self.draining.subscribe(),
+            ticks,
+            batch: Vec::new().into_iter(),
+            position,
+            snapshot,
+            owed: None,
+            taken_at: Instant::now(),
+        })
+    }
+
+    /// Answers when every required subscriber of the realm has the cursor, or refuses by itself.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn await_propagation(
+        &self,
+        principal: &Principal,
+        cursor: &str,
+    ) -> Result<Propagated, WatchError> {
+        self.require(principal, &Permission::Watch)?;
+        let cursor = self.own_cursor(cursor)?;
+        Ok(self
+            .subscribers
+            .wait_for(principal.realm_name(), cursor.sequence)
+            .await)
+    }
+
+    /// A subscriber whose audience is misspelled would refuse every token and never learn why. One that resumes
+    /// began when the catalogue had its audience, and may finish with the tokens that are left.
+    fn check_audiences(&self, start: &WatchStart) -> Result<(), WatchError> {
+        if matches!(start.at, StartAt::Cursor(_)) {
+            return Ok(());
+        }
+        let policy = self.policy();
+        let catalogue = policy.catalogue();
+        let mut audiences = start.filter.audiences.iter();
+        match audiences.find(|audience| !catalogue.has_audience(audience)) {
+            Some(audience) => Err(WatchError::AudienceUnknown {
+                audience: audience.clone(),
+                nearest: catalogue.nearest_audience(audience.as_str()),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
+        let cursor = self.own_cursor(text)?;
+        if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
+            return Err(WatchError::CursorInvalid);
+        }
+        if cursor.sequence < self.store.log().floor() {
+            return Err(WatchError::CursorExpired);
+        }
+        Ok(cursor.sequence)
+    }
+
+    /// A cursor of this log, at a position that it has reached.
+    fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
+        let cursor = self.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
+        if cursor.sequence > self.committed() {
+            // This authority gave it, at a later state of the data.
+            self.rollback.prove("a cursor");
+            return Err(WatchError::CursorInvalid);
+        }
+        Ok(cursor)
+    }
+}
+
+impl Watcher {
+    /// The next message, once the subscriber has room for it.
+    ///
+    /// # Errors
+    /// Fails once, at the end.
+    pub async fn next(&mut self) -> Result<WatchMessage, WatchEnd> {
+        self.check_pace()?;
+        loop {
+            if let Some(message) = self.step().await? {
+                self.taken_at = Instant::now();
+                return Ok(message);
+            }
+        }
+    }
+
+    /// One that takes nothing for long, while much happens, is told so instead of being served old news.
+    fn check_pace(&self) -> Result<(), WatchEnd> {
+        let behind = self.committed.borrow().0.saturating_sub(self.position.0);
+        if behind > BEHIND_MAX && self.taken_at.elapsed() > self.authority.watch_stall_max {
+            return Err(WatchEnd::SlowConsumer(self.cursor()));
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<Option<WatchMessage>, WatchEnd> {
+        if let Some(snapshot) = self.snapshot.take() {
+            return self.snapshot_step(snapshot).await.map(Some);
+        }
+        if let Some(event) = self.batch.next() {
+            self.position = event.sequence;
+            let cursor = self.cursor();
+            return Ok(self.shows(&event).then_some(WatchMessage::Event(event, cursor)));
+        }
+        if let Some(owed) = self.owed.take_if(|owed| owed.through <= self.position) {
+            return Ok(Some(self.checkpoint(owed.nonce)));
+        }
+        self.turn().await?;
+        if self.is_behind() {
+            self.batch = self.read(self.position).await?.into_iter();
+        }
+        Ok(None)
+    }
+
+    /// Between two parts of the log: takes what came up, and waits for something where there is nothing.
+    async fn turn(&mut self) -> Result<(), WatchEnd> {
+        let is_behind = self.is_behind();
+        let is_free = self.owed.is_none();
+        let evicted = async {
+            match &mut self.member {
+                Some(member) => member.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = evicted => Err(WatchEnd::Evicted(EVICTED_FOR)),
+            () = drained(&mut self.draining) => Err(WatchEnd::Draining(self.cursor())),
+            message = self.inbox.recv(), if is_free && self.speaks => self.hear(message),
+            _ = self.ticks.tick(), if is_free => self.tick().await,
+            () = std::future::ready(()), if is_behind => Ok(()),
+            changed = self.committed.changed() => match changed {
+                Ok(()) => Ok(()),
+                Err(_) => Err(WatchEnd::Draining(self.cursor())),
+            },
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.position < *self.committed.borrow()
+    }
+
+    fn hear(&mut self, message: Option<SubscriberMessage>) -> Result<(), WatchEnd> {
+        match message {
+            None => self.speaks = false,
+            Some(SubscriberMessage::Ping(nonce)) => {
+                self.heard(None);
+                self.owe_checkpoint(nonce);
+            }
+            Some(SubscriberMessage::Ack(cursor)) => {
+                let cursor = self.authority.own_cursor(&cursor);
+                let cursor = cursor.map_err(|_| WatchEnd::CursorInvalid)?;
+                self.heard(Some(cursor.sequence));
+            }
+        }
+        Ok(())
+    }
+
+    /// What let the subscriber in is asked again: a stream outlives the call that began it.
+    async fn tick(&mut self) -> Result<(), WatchEnd> {
+        let still = self.authority.still_works(&self.principal).await;
+        still.map_err(WatchEnd::Refused)?;
+        let allowed = self.authority.require(&self.principal, &Permission::Watch);
+        allowed.map_err(WatchEnd::NotAllowed)?;
+        self.owe_checkpoint(Vec::new());
+        Ok(())
+    }
+
+    fn owe_checkpoint(&mut self, nonce: Vec<u8>) {
+        let through = *self.committed.borrow();
+        self.owed = Some(Owed { through, nonce });
+    }
+
+    /// Everything that is revoked at one sequence; the stream goes on after it.
+    async fn snapshot_step(&mut self, mut snapshot: Snapshot) -> Result<WatchMessage, WatchEnd> {
+        let Some(mut after) = snapshot.after else {
+            let begin = WatchMessage::SnapshotBegin {
+                through: snapshot.through,
+                realm: self.principal.realm_name().clone(),
+            };
+            snapshot.after = Some(self.authority.store.log().floor());
+            let left = self.authority.store.events_below_floor().await;
+            self.batch = left.map_err(|error| WatchEnd::Failed(error.into()))?.into_iter();
+            self.snapshot = Some(snapshot);
+            return Ok(begin);
+        };
+        loop {
+            let is_live = |event: &Event| {
+                event.sequence <= snapshot.through
+                    && event.body.is_revocation()
+                    && event.relevant_until >= snapshot.now
+            };
+            let shown = self
+                .batch
+                .find(|event| is_live(event) && shows(&self.principal, &self.filter, event));
+            if let Some(event) = shown {
+                snapshot.items += 1;
+                snapshot.after = Some(after);
+                self.snapshot = Some(snapshot);
+                let cursor = self.cursor_at(event.sequence);
+                return Ok(WatchMessage::SnapshotItem(event, cursor));
+            }
+            let batch = if after < snapshot.through {
+                self.read(after).await?
+            } else {
+                Vec::new()
+            };
+            let Some(last) = batch.last() else {
+                return Ok(WatchMessage::SnapshotEnd {
+                    cursor: self.cursor_at(snapshot.through),
+                    items: snapshot.items,
+                });
+            };
+            after = last.sequence;
+            self.batch = batch.into_iter();
+        }
+    }
+
+    fn checkpoint(&self, nonce: Vec<u8>) -> WatchMessage {
+        let realm = self.principal.realm_name();
+        WatchMessage::Checkpoint {
+            through: self.cursor(),
+            nonce,
+            server_time: self.authority.clock.now(),
+            policy: self.authority.policy().revision().clone(),
+            key_set: self.authority.keys.load().digest(realm).to_owned(),
+            realm: realm.clone(),
+        }
+    }
+
+    async fn read(&self, after: Sequence) -> Result<Vec<Arc<Event>>, WatchEnd> {
+        match self.authority.store.events(after, READ_STEP).await {
+            Ok(batch) => Ok(batch.events),
+            Err(StoreError::EventsForgotten) => Err(WatchEnd::CursorExpired),
+            Err(error) => Err(WatchEnd::Failed(error.into())),
+        }
+    }
+
+    fn shows(&self, event: &Event) -> bool {
+        shows(&self.principal, &self.filter, event)
+    }
+
+    fn heard(&self, acknowledged: Option<Sequence>) {
+        if let Some(member) = &self.member {
+            self.authority.subscribers.heard(member, acknowledged);
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor_at(self.position)
+    }
+
+    fn cursor_at(&self, sequence: Sequence) -> Cursor {
+        self.authority.cursor_of(sequence, self.filter_digest)
+    }
+}
+
+fn shows(principal: &Principal, filter: &WatchFilter, event: &Event) -> bool {
+    event.realm == *principal.realm_name() && filter.shows(event)
+}
+
+/// Ready once the authority drains. The value is dropped within: it must not be held across an await.
+async fn drained(draining: &mut signal::Receiver<bool>) {
+    // An error means that the authority is gone, which comes to the same.
+    drop(draining.wait_for(|draining| *draining).await);
+}

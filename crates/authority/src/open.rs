@@ -1,0 +1,191 @@
+//! Opening an authority: what must be there before the first request.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tessera_core::{ApiKeyId, Clock, Realm, RealmName, SigningKey, audit::Actor, limits::TOKEN_BYTES_MAX};
+use tessera_policy::Policy;
+use tessera_store::{PageRequest, Reads, SettingChange, Store, StoreError};
+use tessera_token::ServerKeys;
+use tokio::sync::watch as signal;
+
+use crate::{
+    Authority,
+    access::verified::VerifiedTokens,
+    credential::disabled::DisabledClients,
+    error::{SetupError, Unavailable},
+    log::subscribers::{StalenessBound, Subscribers},
+    operation::{rollback::RollbackDetection, timekeeping::setting},
+    policy::{apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    signing_key::{
+        key_set::KeySet,
+        lifecycle::{has_active_key, make_key},
+    },
+};
+
+/// What an authority is made of.
+pub struct Options {
+    /// Where its state is.
+    pub store: Arc<dyn Store>,
+    /// What decides.
+    pub policy: Policy,
+    /// Where it is read from again; none: it is built in.
+    pub policy_directory: Option<PathBuf>,
+    /// The realms it serves; each must be in the policy's catalogue.
+    pub realms: Vec<Realm>,
+    /// Its own secret.
+    pub server_keys: ServerKeys,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The longest access token that is issued, in bytes, within
+    /// [`TOKEN_BYTES_MIN`](tessera_core::limits::TOKEN_BYTES_MIN) and
+    /// [`TOKEN_BYTES_MAX`](tessera_core::limits::TOKEN_BYTES_MAX).
+    pub token_bytes_max: usize,
+    /// How many verified tokens are kept, about 1.5 KiB each.
+    pub verified_tokens_max: u64,
+    /// How long a watcher's full queue may stand still before its subscriber is ended.
+    pub watch_stall_max: Duration,
+    /// How long a required subscriber may go on answering without hearing of revocations; every revocation
+    /// that waits for subscribers may wait so long.
+    pub staleness_bound_max: Duration,
+}
+
+impl Options {
+    /// Ten seconds.
+    pub const WATCH_STALL_MAX: Duration = Duration::from_secs(10);
+    /// What [`Options::staleness_bound_max`] is by default.
+    pub const STALENESS_BOUND_MAX: Duration = Duration::from_secs(60);
+}
+
+impl Authority {
+    /// Opens an authority: makes the signing keys that are missing, and says in the log which policy is in
+    /// force.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub async fn open(options: Options) -> Result<Arc<Self>, SetupError> {
+        let Options {
+            store,
+            policy,
+            policy_directory,
+            realms,
+            server_keys,
+            clock,
+            token_bytes_max,
+            verified_tokens_max,
+            watch_stall_max,
+            staleness_bound_max,
+        } = options;
+        if realms.is_empty() {
+            return Err(SetupError::NoRealm);
+        }
+        let realms: BTreeMap<_, _> = realms
+            .into_iter()
+            .map(|realm| (realm.name.clone(), Arc::new(realm)))
+            .collect();
+        if let Some(unknown) = realm_unknown(&policy, &realms) {
+            return Err(SetupError::RealmUnknown {
+                realm: unknown.clone(),
+            });
+        }
+        let settings = store.read(Reads::default().settings()).await?.settings;
+        let settings = settings.unwrap_or_default();
+        // Before the first commit, which is a sign of life.
+        let (now, settled) = (clock.now(), clock.settled());
+        let records = store.signing_keys().await?;
+        // Before anything is written: a wrong server key must not leave new signing keys behind.
+        KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        store
+            .write(setting(SettingChange::Started { now, settled }))
+            .await?;
+        let records = with_active_keys(records, &store, &realms, &server_keys, clock.as_ref()).await?;
+        let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        let authority = Arc::new(Self {
+            disabled: DisabledClients::new(settings.disabled_clients),
+            store,
+            policy: ArcSwap::from_pointee(policy),
+            policy_swapped: signal::Sender::new(()),
+            policy_directory,
+            policy_history: PolicyHistory::new(clock.now()),
+            policy_changes: Arc::default(),
+            heavy: Heavy::new(),
+            realms,
+            server_keys,
+            keys: ArcSwap::from_pointee(keys),
+            // Longer ones nobody would read.
+            token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
+            verified: VerifiedTokens::new(verified_tokens_max),
+            watch_stall_max,
+            staleness_bound_max: StalenessBound(staleness_bound_max),
+            subscribers: Subscribers::new(settings.staleness_bounds),
+            key_changes: tokio::sync::Mutex::default(),
+            clock,
+            draining: signal::Sender::new(false),
+            rollback: RollbackDetection::default(),
+            purges: AtomicU64::default(),
+        });
+        authority.start_policy().await?;
+        authority.note_start().await?;
+        Ok(authority)
+    }
+
+    /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose
+    /// application a crash cut off.
+    async fn start_policy(&self) -> Result<(), StoreError> {
+        self.put_in_force(self.policy(), &Actor::Operator).await?;
+        if self.policy_reconciled().await?.as_ref() != Some(self.policy().revision()) {
+            let impact = self.reconcile(&Actor::Operator).await?.total();
+            if impact.narrowed + impact.ended > 0 {
+                tracing::info!(
+                    narrowed = impact.narrowed,
+                    ended = impact.ended,
+                    "live sessions are updated to the policy"
+                );
+            }
+        }
+        self.policy_history.reconciled();
+        Ok(())
+    }
+
+    /// Whether a realm has an API key that works, of any client.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn has_working_api_key(&self, realm: &RealmName) -> Result<bool, Unavailable> {
+        let mut after: Option<ApiKeyId> = None;
+        loop {
+            let page = self
+                .store
+                .api_keys(realm, PageRequest { after, limit: 100 })
+                .await?;
+            if page.items.iter().any(|key| key.works(self.clock.now())) {
+                return Ok(true);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// The signing keys, with a new one for each realm that has none.
+async fn with_active_keys(
+    mut records: Vec<SigningKey>,
+    store: &Arc<dyn Store>,
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: &ServerKeys,
+    clock: &dyn Clock,
+) -> Result<Vec<SigningKey>, SetupError> {
+    for realm in realms.values() {
+        if !has_active_key(&records, &realm.name) {
+            records.push(make_key(store.as_ref(), realm, server_keys, clock.now()).await?);
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,72 @@
+//! Forgetting what is dead, in small steps, and never because of a clock alone.
+//!
+//! A clock that is wrong must neither empty the store nor end the memory of a revocation. So what is dead is
+//! dead by the *settled* time ([`Clock::settled`](tessera_core::Clock::settled)), and while the machine's clock
+//! and the time disagree nothing is removed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tessera_core::{Seconds, Timestamp};
+use tessera_store::PurgeBefore;
+
+use crate::{Authority, error::Unavailable};
+
+/// Rows removed in one commit.
+const STEP: usize = 500;
+const INTERVAL: Duration = Duration::from_secs(5);
+/// After how many purges dead API keys are looked for: at the start, and about each hour.
+const API_KEYS_EACH: u64 = 720;
+
+impl Authority {
+    /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
+    /// `audit_retention`.
+    pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
+        tokio::join!(Arc::clone(&self).keep_time(), self.keep_purging(audit_retention));
+    }
+
+    async fn keep_purging(self: &Arc<Self>, audit_retention: Seconds) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            if self.clock_state().is_stepped {
+                continue;
+            }
+            if let Err(error) = self.purge(self.clock.settled(), audit_retention).await {
+                tracing::warn!(%error, "removing what is dead failed");
+            }
+        }
+    }
+
+    /// How often everything that was dead has been removed since the start.
+    #[must_use]
+    pub fn purges(&self) -> u64 {
+        self.purges.load(Ordering::Relaxed)
+    }
+
+    /// Removes everything that is dead before `horizon`, in steps between which others write.
+    ///
+    /// # Errors
+    /// Fails where the store can't be written.
+    pub async fn purge(&self, horizon: Timestamp, audit_retention: Seconds) -> Result<(), Unavailable> {
+        let before = PurgeBefore {
+            horizon,
+            audit: horizon.minus(audit_retention),
+        };
+        loop {
+            let report = self.store.purge(before, STEP).await?;
+            if report.sessions + report.events + report.records > 0 {
+                tracing::debug!(?report, "removed what is dead");
+            }
+            if !report.more {
+                let purges = self.purges.fetch_add(1, Ordering::Relaxed);
+                if purges.is_multiple_of(API_KEYS_EACH) {
+                    let purged = self.purge_api_keys(horizon).await?;
+                    tracing::debug!(purged, "looked for dead API keys");
+                }
+                return Ok(());
+            }
+        }
+    }
+}

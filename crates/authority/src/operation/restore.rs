@@ -1,0 +1,252 @@
+//! Restore: beginning anew with a data directory that was restored from a copy.
+//!
+//! The copy does not know what was issued and revoked after it was made. What was revoked must not come back
+//! to life, and what was issued must be revocable: so all sessions and tokens end, in the first commit of a
+//! log of its own (see [``open_restored` of the store). A signing key may
+//! have been revoked since: whoever has it could sign what no revocation reaches. So each is revoked in the same
+//! commit, and replaced. API keys may have been revoked, too; their services can't be told another, so whoever
+//! restores decides.
+
+use std::{collections::BTreeMap, mem, ops::ControlFlow, sync::Arc};
+
+use parking_lot::Mutex;
+use tessera_core::{
+    ApiKey, AuditAction, AuditRecord, EventBody, EventTarget, KeyStatus, Realm, RealmLimits, RealmName,
+    Session, SigningKey, Timestamp, audit::Actor,
+};
+use tessera_store::{Changes, NewEvent, PageRequest, Store, StoreError};
+use tessera_token::{ServerKeys, SigningKeyPair};
+
+use crate::{
+    error::SetupError,
+    log::event::{api_key_revoked, signing_key_begins, signing_key_revoked},
+    session::cutoff::Matched,
+};
+
+/// What the audit trail and the log say of it.
+const NOTE: &str = "the data directory was restored from a copy";
+
+/// How a restored directory begins anew.
+#[derive(Debug)]
+pub struct Restoring<'a> {
+    /// The realms that are served.
+    pub realms: &'a [Realm],
+    /// What seals the new signing keys.
+    pub server_keys: &'a ServerKeys,
+    /// Whether the API keys of the copy end, too.
+    pub revoke_api_keys: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Restored {
+    /// How many sessions ended in each realm.
+    pub sessions: BTreeMap<RealmName, u64>,
+    /// The signing keys that were revoked.
+    pub signing_keys: Vec<SigningKey>,
+    /// The API keys of the copy that worked; revoked, where that was asked for.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// Ends all sessions, tokens and signing keys, in one commit. Nobody else may use the store meanwhile.
+///
+/// # Errors
+/// Nothing is written where it fails.
+pub async fn end_everything(
+    store: &Arc<dyn Store>,
+    restoring: &Restoring<'_>,
+) -> Result<Restored, SetupError> {
+    let Restoring { realms, now, .. } = *restoring;
+    let matched = count_sessions(store, realms, now).await?;
+    let restored = Restored {
+        sessions: matched
+            .iter()
+            .map(|(realm, matched)| (realm.clone(), matched.live))
+            .collect(),
+        signing_keys: usable_keys(store).await?,
+        api_keys: working_api_keys(store, realms, now).await?,
+    };
+    let restore = RestoreCommit {
+        matched,
+        revoked: restored.signing_keys.clone(),
+        made: new_keys(restoring)?,
+        api_keys: if restoring.revoke_api_keys {
+            restored.api_keys.clone()
+        } else {
+            Vec::new()
+        },
+        until: realms
+            .iter()
+            .map(|realm| (realm.name.clone(), now.plus(realm.limits.access_ttl_max)))
+            .collect(),
+        now,
+    };
+    store.write(restore.changes()).await?;
+    Ok(restored)
+}
+
+async fn count_sessions(
+    store: &Arc<dyn Store>,
+    realms: &[Realm],
+    now: Timestamp,
+) -> Result<BTreeMap<RealmName, Matched>, StoreError> {
+    let begun = realms.iter().map(|realm| {
+        let matched = Matched::starting_now(&realm.limits, now);
+        (realm.name.clone(), matched)
+    });
+    let matched = Arc::new(Mutex::new(begun.collect::<BTreeMap<_, _>>()));
+    let covering = Arc::clone(&matched);
+    let cover = move |session: &Session| {
+        if let Some(matched) = covering.lock().get_mut(&session.realm) {
+            matched.live += u64::from(session.is_live(now));
+            matched.cover(session, now);
+        }
+        ControlFlow::Continue(())
+    };
+    store.walk_sessions(Box::new(cover)).await?;
+    let matched = mem::take(&mut *matched.lock());
+    Ok(matched)
+}
+
+/// Every signing key that anybody may still believe, of realms that are served or not.
+async fn usable_keys(store: &Arc<dyn Store>) -> Result<Vec<SigningKey>, StoreError> {
+    let keys = store.signing_keys().await?;
+    Ok(keys
+        .into_iter()
+        .filter(|key| key.status != KeyStatus::Revoked)
+        .collect())
+}
+
+async fn working_api_keys(
+    store: &Arc<dyn Store>,
+    realms: &[Realm],
+    now: Timestamp,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let mut working = Vec::new();
+    for realm in realms {
+        let mut after = None;
+        loop {
+            let page = store
+                .api_keys(&realm.name, PageRequest { after, limit: 500 })
+                .await?;
+            working.extend(page.items.into_iter().filter(|key| key.works(now)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(working)
+}
+
+/// A signing key for each realm that is served.
+fn new_keys(restoring: &Restoring<'_>) -> Result<Vec<SigningKey>, SetupError> {
+    let made = restoring.realms.iter().map(|realm| {
+        let pair = SigningKeyPair::generate()?;
+        pair.to_record(&realm.name, restoring.server_keys, restoring.now)
+            .map_err(SetupError::WrongServerKey)
+    });
+    made.collect()
+}
+
+/// What is written.
+struct RestoreCommit {
+    matched: BTreeMap<RealmName, Matched>,
+    revoked: Vec<SigningKey>,
+    made: Vec<SigningKey>,
+    api_keys: Vec<ApiKey>,
+    /// When the last token ends that any realm's key signed.
+    until: BTreeMap<RealmName, Timestamp>,
+    now: Timestamp,
+}
+
+impl RestoreCommit {
+    fn changes(&self) -> Changes {
+        let mut changes = Changes::default();
+        for (realm, matched) in &self.matched {
+            self.end_realm(realm, matched, &mut changes);
+        }
+        for key in &self.revoked {
+            self.revoke_key(key, &mut changes);
+        }
+        for key in &self.made {
+            let action = AuditAction::SigningKeyCreated { key: key.id.clone() };
+            changes.audit.push(self.audit(&key.realm, action));
+            let events = signing_key_begins(key, self.now, self.until(&key.realm));
+            changes.events.extend(events);
+            changes.signing_keys.push(key.clone());
+        }
+        for key in &self.api_keys {
+            self.revoke_api_key(key, &mut changes);
+        }
+        changes
+    }
+
+    fn end_realm(&self, realm: &RealmName, matched: &Matched, changes: &mut Changes) {
+        changes
+            .audit
+            .push(self.revoked_audit(realm, EventTarget::Realm, matched.live));
+        changes.events.push(NewEvent {
+            occurred_at: self.now,
+            tokens_until: matched.tokens_until,
+            sessions_until: matched.sessions_until,
+            realm: realm.clone(),
+            note: NOTE.to_owned(),
+            body: EventBody::RealmRevoked,
+        });
+    }
+
+    fn revoke_key(&self, key: &SigningKey, changes: &mut Changes) {
+        let target = EventTarget::SigningKey(key.id.clone());
+        changes.audit.push(self.revoked_audit(&key.realm, target, 0));
+        let until = self.until(&key.realm);
+        changes
+            .events
+            .push(signing_key_revoked(key, NOTE.to_owned(), self.now, until));
+        changes.signing_keys.push(SigningKey {
+            status: KeyStatus::Revoked,
+            not_after: Some(self.now),
+            ..key.clone()
+        });
+    }
+
+    fn revoke_api_key(&self, key: &ApiKey, changes: &mut Changes) {
+        let target = EventTarget::ApiKey(key.id.clone());
+        changes.audit.push(self.revoked_audit(&key.realm, target, 0));
+        let until = self.until(&key.realm);
+        changes
+            .events
+            .push(api_key_revoked(key, NOTE.to_owned(), self.now, until));
+        changes.api_keys.push(ApiKey {
+            revoked_at: Some(self.now),
+            ..key.clone()
+        });
+    }
+
+    fn until(&self, realm: &RealmName) -> Timestamp {
+        let longest = || self.now.plus(RealmLimits::default().access_ttl_max);
+        self.until.get(realm).copied().unwrap_or_else(longest)
+    }
+
+    fn revoked_audit(&self, realm: &RealmName, target: EventTarget, matched: u64) -> AuditRecord {
+        let reason = NOTE.to_owned();
+        let action = AuditAction::Revoked {
+            target,
+            matched,
+            reason,
+        };
+        self.audit(realm, action)
+    }
+
+    fn audit(&self, realm: &RealmName, action: AuditAction) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: realm.clone(),
+            actor: Actor::Operator,
+            request: None,
+            action,
+        }
+    }
+}

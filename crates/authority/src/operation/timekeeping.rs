@@ -1,0 +1,142 @@
+//! Keeping an eye on the clock, and telling the store what time it is.
+//!
+//! The clock that the authority is given does not jump with the machine's
+//! ([`SteadyClock`](tessera_core::SteadyClock)), but somebody must look at both. And what happens while the
+//! authority is stopped can only be told from what it wrote down before: when it last served.
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_core::{ClockState, RealmLimits, Seconds, Timestamp};
+use tessera_store::{Changes, SettingChange, StoreError};
+
+use crate::Authority;
+
+/// How often the clock is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How old the last sign of life may be while a retry of a client depends on it.
+const ALIVE_MAX: Seconds = Seconds(5);
+/// And while none does.
+const IDLE_ALIVE_MAX: Seconds = Seconds::HOUR;
+
+/// When the store must be told that the authority serves.
+struct Heartbeat {
+    /// What this one wrote last.
+    written: Option<Timestamp>,
+    /// Until then a grace window may be open.
+    busy_until: Timestamp,
+}
+
+impl Authority {
+    /// How the clock fares with that of the machine.
+    #[must_use]
+    pub fn clock_state(&self) -> ClockState {
+        self.clock.observe()
+    }
+
+    /// Looks at the clock, and writes down that the authority serves, for as long as it is polled.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        let mut heartbeat = Heartbeat {
+            written: None,
+            busy_until: Timestamp::EPOCH,
+        };
+        let mut before = ClockState::default();
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let state = self.clock_state();
+            report(before, state);
+            before = state;
+            if heartbeat.is_due(self.store.log().times().alive, self.clock.now()) {
+                match self.note_alive().await {
+                    Ok(now) => heartbeat.written = Some(now),
+                    Err(error) => tracing::warn!(%error, "the time of the last service can't be kept"),
+                }
+            }
+        }
+    }
+
+    /// Writes down that the authority serves now.
+    pub(crate) async fn note_alive(&self) -> Result<Timestamp, StoreError> {
+        let (now, settled) = (self.clock.now(), self.clock.settled());
+        self.store
+            .write(setting(SettingChange::Alive { now, settled }))
+            .await?;
+        Ok(now)
+    }
+
+    /// Writes down that the authority serves again, after a time in which it did not.
+    pub(crate) async fn note_start(&self) -> Result<(), StoreError> {
+        let (now, settled) = (self.clock.now(), self.clock.settled());
+        self.store
+            .write(setting(SettingChange::Started { now, settled }))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Changes that are one setting.
+pub(crate) fn setting(change: SettingChange) -> Changes {
+    Changes {
+        settings: vec![change],
+        ..Changes::default()
+    }
+}
+
+impl Heartbeat {
+    /// Commits are signs of life, too. An hour without any needs none but that it is over.
+    fn is_due(&mut self, alive: Option<Timestamp>, now: Timestamp) -> bool {
+        let Some(alive) = alive else { return true };
+        if self.written != Some(alive) {
+            self.busy_until = alive.plus(RealmLimits::GRACE_MAX).plus(ALIVE_MAX);
+        }
+        let longest = if now < self.busy_until {
+            ALIVE_MAX
+        } else {
+            IDLE_ALIVE_MAX
+        };
+        now.millis_since(alive).abs() >= i64::from(longest.0) * 1000
+    }
+}
+
+/// Says so where the machine's clock stepped, is right again, or is believed.
+fn report(before: ClockState, now: ClockState) {
+    let offset_seconds = now.offset_millis / 1000;
+    if now.steps > before.steps {
+        tracing::error!(
+            offset_seconds,
+            "the machine's clock stepped: time goes on as before, and nothing is removed, until that clock is right again or has said the same for a tenth of the step. Look at the machine's time service"
+        );
+    } else if before.is_stepped && !now.is_stepped {
+        tracing::warn!(offset_seconds, "the machine's clock is believed again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u32) -> Timestamp {
+        Timestamp::from_seconds(1_795_000_000).plus(Seconds(second))
+    }
+
+    #[test]
+    fn signs_of_life_are_written_while_a_window_may_be_open_and_hardly_ever_after() {
+        let mut heartbeat = Heartbeat {
+            written: None,
+            busy_until: Timestamp::EPOCH,
+        };
+        let (mut alive, mut written) = (at(0), Vec::new());
+        for second in 0..4000 {
+            if heartbeat.is_due(Some(alive), at(second)) {
+                alive = at(second);
+                heartbeat.written = Some(alive);
+                written.push(second);
+            }
+        }
+        assert_eq!(written.iter().filter(|second| **second <= 65).count(), 12);
+        assert_eq!(
+            written.iter().filter(|second| **second > 65).count(),
+            1,
+            "{written:?}"
+        );
+    }
+}

@@ -1,0 +1,15 @@
+//! The policy in force, changes of it, and what they do to live sessions.
+
+pub(crate) mod apply;
+pub(crate) mod change;
+pub(crate) mod error;
+pub(crate) mod explain;
+pub(crate) mod files;
+pub(crate) mod heavy;
+pub(crate) mod history;
+pub(crate) mod impact;
+pub(crate) mod kinds;
+pub(crate) mod plan;
+pub(crate) mod plan_id;
+pub(crate) mod reconcile;
+pub(crate) mod reload;

@@ -1,0 +1,201 @@
+//! Apply: putting another policy in force, so that every request and every live session follows it.
+//!
+//! 1. One commit says so: the policy in force, its files (decisions can be explained later), `policy_applied`. What an
+//!    earlier policy decided can't be committed from there on: each commit that grants scopes asks which policy is in
+//!    force. So whatever an earlier policy granted is before that event, and among the sessions that are walked.
+//! 2. The policy is swapped here: what is decided from here on is decided by it. In between, calls wait.
+//! 3. Live sessions are reconciled with it. A crash in between loses nothing: the store knows which policy its
+//!    sessions are reconciled with, and the next start goes on.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tessera_core::{AuditAction, AuditRecord, PolicyRevision, Realm, RealmName, audit::Actor};
+use tessera_policy::Policy;
+use tessera_store::{Changes, PolicyFiles, Reads, SettingChange, StoreError};
+
+use crate::{
+    Authority,
+    log::event::policy_applied,
+    policy::{
+        error::ApplyError,
+        impact::{Reconciled, SessionImpact},
+    },
+};
+
+/// How long a call waits for the policy that was put in force since it decided.
+const SWAP_MAX: Duration = Duration::from_secs(1);
+
+/// The most bytes of files that are kept for explaining later what a policy decided.
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What applying a policy came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The policy in force.
+    pub policy: PolicyRevision,
+    /// The one before; the same where nothing changed.
+    pub previous: PolicyRevision,
+    /// The impact on live sessions, by realm.
+    pub impact: BTreeMap<RealmName, SessionImpact>,
+}
+
+impl Applied {
+    /// Whether another policy is in force than before.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.policy != self.previous
+    }
+
+    /// The impact on live sessions of all realms.
+    #[must_use]
+    pub fn total(&self) -> SessionImpact {
+        self.impact.values().copied().sum()
+    }
+}
+
+impl Authority {
+    /// Puts a policy in force. Once this has answered, live sessions are reconciled with it. The caller holds
+    /// `policy_changes`.
+    pub(crate) async fn apply(&self, policy: Arc<Policy>, actor: &Actor) -> Result<Applied, ApplyError> {
+        self.check_realms(&policy)?;
+        let previous = self.policy().revision().clone();
+        let revision = policy.revision().clone();
+        if revision == previous && self.policy_reconciled().await?.as_ref() == Some(&revision) {
+            return Ok(Applied {
+                policy: revision,
+                previous,
+                impact: BTreeMap::new(),
+            });
+        }
+        self.put_in_force(policy, actor).await?;
+        let impact = self.reconcile(actor).await?;
+        tracing::info!(
+            policy = %revision,
+            %previous,
+            narrowed = impact.total().narrowed,
+            ended = impact.total().ended,
+            "policy applied"
+        );
+        Ok(Applied {
+            policy: revision,
+            previous,
+            impact: impact.by_realm,
+        })
+    }
+
+    /// A realm that is served must be known to the policy.
+    pub(crate) fn check_realms(&self, policy: &Policy) -> Result<(), ApplyError> {
+        match realm_unknown(policy, &self.realms) {
+            Some(realm) => Err(ApplyError::RealmUnknown { realm: realm.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Says in the store which policy is in force, and from then on decides by it.
+    pub(crate) async fn put_in_force(&self, policy: Arc<Policy>, actor: &Actor) -> Result<(), StoreError> {
+        if !policy.is_compiled() {
+            tracing::warn!(
+                policy = %policy.revision(),
+                "casbin itself answers, which is slow: the model is not the compiled one"
+            );
+        }
+        let now = self.clock.now();
+        let revision = policy.revision();
+        let audit = self.realms.keys().map(|realm| AuditRecord {
+            at: now,
+            realm: realm.clone(),
+            actor: actor.clone(),
+            request: None,
+            action: AuditAction::PolicyApplied {
+                policy: revision.clone(),
+            },
+        });
+        let events = self
+            .realms
+            .values()
+            .map(|realm| policy_applied(realm, revision, now));
+        let changes = Changes {
+            policies: files_to_keep(&policy)
+                .map(|files| (revision.clone(), files))
+                .into_iter()
+                .collect(),
+            settings: vec![SettingChange::PolicyInForce(revision.clone())],
+            audit: audit.collect(),
+            events: events.collect(),
+            ..Changes::default()
+        };
+        self.store.write(changes).await?;
+        if self.policy.load().revision() != revision {
+            self.policy.store(policy);
+        }
+        self.policy_swapped.send_replace(());
+        Ok(())
+    }
+
+    /// Waits until another policy is in force here than `before`: the store has one already.
+    pub(crate) async fn wait_for_policy_after(&self, before: &Arc<Policy>) {
+        let mut swapped = self.policy_swapped.subscribe();
+        let is_another = |(): &()| !Arc::ptr_eq(before, &self.policy.load());
+        drop(tokio::time::timeout(SWAP_MAX, swapped.wait_for(is_another)).await);
+    }
+
+    /// The policy that all live sessions are reconciled with; none before the first.
+    pub(crate) async fn policy_reconciled(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        let state = self.store.read(Reads::default().settings()).await?;
+        Ok(state.settings.and_then(|settings| settings.policy_reconciled))
+    }
+
+    /// Reconciles live sessions with the policy in force, and notes it.
+    pub(crate) async fn reconcile(&self, actor: &Actor) -> Result<Reconciled, StoreError> {
+        let policy = self.policy();
+        let reconciled = self.update_sessions(&policy).await?;
+        let (revision, now) = (policy.revision().clone(), self.clock.now());
+        let audit = self.realms.keys().map(|realm| {
+            let impact = reconciled.by_realm.get(realm).copied().unwrap_or_default();
+            AuditRecord {
+                at: now,
+                realm: realm.clone(),
+                actor: actor.clone(),
+                request: None,
+                action: AuditAction::SessionsReconciled {
+                    policy: revision.clone(),
+                    narrowed: impact.narrowed,
+                    ended: impact.ended,
+                },
+            }
+        });
+        let changes = Changes {
+            audit: audit.collect(),
+            settings: vec![SettingChange::PolicyReconciled(revision.clone(), now)],
+            ..Changes::default()
+        };
+        self.store.write(changes).await?;
+        Ok(reconciled)
+    }
+}
+
+/// A realm that is served and that the policy does not know.
+pub(crate) fn realm_unknown<'a>(
+    policy: &Policy,
+    realms: &'a BTreeMap<RealmName, Arc<Realm>>,
+) -> Option<&'a RealmName> {
+    realms.keys().find(|realm| !policy.catalogue().has_realm(realm))
+}
+
+fn files_to_keep(policy: &Policy) -> Option<PolicyFiles> {
+    let sources = policy.sources();
+    if sources.byte_count() > KEPT_BYTES_MAX {
+        tracing::warn!(
+            policy = %policy.revision(),
+            bytes = sources.byte_count(),
+            "the policy is too large to be kept: what it decides can't be explained once it is replaced"
+        );
+        return None;
+    }
+    let files = sources.iter();
+    Some(
+        files
+            .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+            .collect(),
+    )
+}

@@ -1,0 +1,277 @@
+//! Explain: why policy decided as it did, now or then.
+
+use std::sync::Arc;
+
+use tessera_core::{
+    AuditAction, AuditRecord, ClientName, DecisionId, PolicyRevision, RoleName, Scope, ScopeSet, Subject,
+    audit::Actor,
+};
+use tessera_policy::{Explanation, LoadError, Permission, Policy, Question, Stopped, Work};
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::Unavailable,
+    issuance::scopes::Bearer,
+    policy::{error::ExplainError, files::from_memory, heavy::Entered},
+};
+
+/// Audit records read at once.
+const STEP: usize = 256;
+
+/// What is asked about a subject.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// A scope.
+    Scope(Scope),
+    /// What the authority itself does for a client.
+    Permission(Permission),
+}
+
+/// A decision that was made, explained by the policy that made it.
+#[derive(Clone, Debug)]
+pub struct ExplainedDecision {
+    /// The decision.
+    pub decision: DecisionId,
+    /// What the audit trail has of it.
+    pub record: AuditRecord,
+    /// Why, for each scope that was asked for; or why the client may not speak for the subject and its roles.
+    pub explanations: Vec<Explanation>,
+}
+
+impl Authority {
+    /// What the policy in force says about scopes, without issuing anything.
+    ///
+    /// # Errors
+    /// Refuses a caller that asks about another subject, or with roles, where policy does not permit.
+    pub async fn check_policy(
+        &self,
+        principal: &Principal,
+        (subject, roles): Asked,
+        scopes: ScopeSet,
+    ) -> Result<(tessera_policy::Grant, PolicyRevision), ExplainError> {
+        if subject != principal.client().to_subject() || !roles.is_empty() {
+            self.require(principal, &Permission::ReadPolicies)?;
+        }
+        let policy = self.policy();
+        let (revision, realm) = (policy.revision().clone(), principal.realm_name().clone());
+        // Compiled, an answer takes less than a microsecond.
+        if policy.is_compiled() {
+            return Ok((policy.grant(&realm, &subject, &roles, &scopes), revision));
+        }
+        let entered = self.heavy.enter(principal).await?;
+        let ask = move |work: &Work| policy.grant_within(&realm, &subject, &roles, &scopes, work);
+        let grant = entered.run(ask).await?;
+        Ok((grant.map_err(|Stopped| Unavailable::OutOfTime)?, revision))
+    }
+
+    /// Why the policy in force says what it says.
+    ///
+    /// # Errors
+    /// Refuses where policy does not permit.
+    pub async fn explain_policy(
+        &self,
+        principal: &Principal,
+        (subject, roles): Asked,
+        ask: Ask,
+    ) -> Result<Explanation, ExplainError> {
+        self.require(principal, &Permission::ReadPolicies)?;
+        let (policy, realm) = (self.policy(), principal.realm_name().clone());
+        let is_light = is_light(&policy);
+        let explain = move || match &ask {
+            Ask::Permission(permission) => policy.explain_permission(&realm, &subject, permission),
+            Ask::Scope(scope) => policy.explain(&Question {
+                realm: &realm,
+                subject: &subject,
+                roles: &roles,
+                scope,
+            }),
+        };
+        if is_light {
+            return Ok(explain());
+        }
+        let entered = self.heavy.enter(principal).await?;
+        Ok(entered.run(move |_| explain()).await?)
+    }
+
+    /// Why a decision was made as it was, by the policy that made it.
+    ///
+    /// # Errors
+    /// See [`ExplainError`].
+    pub async fn explain_decision(
+        &self,
+        principal: &Principal,
+        decision: DecisionId,
+    ) -> Result<ExplainedDecision, ExplainError> {
+        self.require(principal, &Permission::ReadPolicies)?;
+        let record = self.find_decision(decision).await?;
+        let record = record.filter(|record| record.realm == *principal.realm_name());
+        let record = record.ok_or(ExplainError::DecisionUnknown)?;
+        let made = RecordedDecision::of(&record).ok_or(ExplainError::DecisionUnknown)?;
+        let (subject, roles) = match made.subject {
+            Some(subject) => subject,
+            None => self.subject_of(&record).await?,
+        };
+        let entered = self.heavy.enter(principal).await?;
+        let policy = self.policy_at(&made.policy, &entered).await?;
+        let realm = record.realm.clone();
+        let explain = move |work: &Work| {
+            let bearer = Bearer {
+                realm: &realm,
+                client: &made.client,
+                subject: &subject,
+                roles: &roles,
+            };
+            bearer.explain(&policy, &made.scopes, work)
+        };
+        let explanations = entered.run(explain).await?;
+        Ok(ExplainedDecision {
+            decision,
+            explanations: explanations.map_err(|Stopped| Unavailable::OutOfTime)?,
+            record,
+        })
+    }
+
+    /// Whom a refresh was for. The audit record has the session, which outlives its tokens.
+    async fn subject_of(&self, record: &AuditRecord) -> Result<Asked, ExplainError> {
+        let AuditAction::Refreshed { session, .. } = &record.action else {
+            return Err(ExplainError::DecisionUnknown);
+        };
+        let stored = self.store.session(*session).await?;
+        let session = stored.ok_or(ExplainError::DecisionUnknown)?.session;
+        Ok((session.subject.clone(), session.roles.clone()))
+    }
+
+    async fn policy_at(
+        &self,
+        revision: &PolicyRevision,
+        entered: &Entered,
+    ) -> Result<Arc<Policy>, ExplainError> {
+        let in_force = self.policy();
+        if in_force.revision() == revision {
+            return Ok(in_force);
+        }
+        let files = self.store.policy_files(revision).await?;
+        let files = files.ok_or_else(|| ExplainError::PolicyForgotten(revision.clone()))?;
+        match entered.run(move |work| from_memory(&files, work)).await? {
+            Ok(policy) => Ok(Arc::new(policy)),
+            Err(LoadError::Refused(_)) => Err(ExplainError::PolicyUnreadable(revision.clone())),
+            Err(LoadError::Stopped) => Err(Unavailable::OutOfTime.into()),
+        }
+    }
+
+    /// The record of a decision. Records are in the order of their time, as ids are, but for clocks that
+    /// were set back; then it is not found where it should be, and all are looked at.
+    async fn find_decision(&self, decision: DecisionId) -> Result<Option<AuditRecord>, Unavailable> {
+        let mut before = self.last_before(decision).await?;
+        let mut has_started_over = before == 0;
+        loop {
+            let records = self.store.audit(before, STEP).await?;
+            let found = records.iter().find(|(_, record)| made(record) == Some(decision));
+            if let Some((_, record)) = found {
+                return Ok(Some(record.clone()));
+            }
+            match records.last() {
+                Some((last, _)) => before = *last,
+                None if has_started_over => return Ok(None),
+                None => {
+                    before = 0;
+                    has_started_over = true;
+                }
+            }
+        }
+    }
+
+    /// A position before the first record of the decision's millisecond, by halving.
+    async fn last_before(&self, decision: DecisionId) -> Result<u64, Unavailable> {
+        let at = decision.made_at();
+        let (mut low, mut high) = (0, u64::MAX / 2);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let next = self.store.audit(middle, 1).await?;
+            match next.first() {
+                Some((position, record)) if record.at < at => low = *position,
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// Of how many rules an explanation, which looks at each, takes no time worth mentioning.
+const LIGHT_RULES_MAX: usize = 1_000;
+
+fn is_light(policy: &Policy) -> bool {
+    policy.is_compiled() && policy.rule_count() <= LIGHT_RULES_MAX
+}
+
+/// Whom a question or a decision is about: the subject, and the roles asserted for it.
+pub type Asked = (Subject, Vec<RoleName>);
+
+/// What an audit record has of a decision.
+struct RecordedDecision {
+    client: ClientName,
+    subject: Option<Asked>,
+    scopes: ScopeSet,
+    policy: PolicyRevision,
+}
+
+impl RecordedDecision {
+    fn of(record: &AuditRecord) -> Option<Self> {
+        let all =
+            |granted: &ScopeSet, denied: &ScopeSet| granted.iter().chain(denied.iter()).cloned().collect();
+        let Actor::Client { client, .. } = &record.actor else {
+            return None;
+        };
+        let client = client.clone();
+        match &record.action {
+            AuditAction::Issued {
+                subject,
+                roles,
+                scopes,
+                denied,
+                policy,
+                ..
+            } => Some(Self {
+                client,
+                subject: Some((subject.clone(), roles.clone())),
+                scopes: all(scopes, denied),
+                policy: policy.clone(),
+            }),
+            AuditAction::Refreshed {
+                scopes,
+                denied,
+                policy,
+                ..
+            } => Some(Self {
+                client,
+                subject: None,
+                scopes: all(scopes, denied),
+                policy: policy.clone(),
+            }),
+            AuditAction::Denied {
+                subject,
+                roles,
+                scopes,
+                policy,
+                ..
+            } => Some(Self {
+                client,
+                subject: Some((subject.clone(), roles.clone())),
+                scopes: scopes.clone(),
+                policy: policy.clone(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The decision that a record is of.
+fn made(record: &AuditRecord) -> Option<DecisionId> {
+    match &record.action {
+        AuditAction::Issued { decision, .. }
+        | AuditAction::Refreshed { decision, .. }
+        | AuditAction::Denied { decision, .. } => Some(*decision),
+        _ => None,
+    }
+}

@@ -1,0 +1,213 @@
+//! Heavy work for callers: reading, comparing and explaining policies takes up to seconds of a core.
+//!
+//! Little of it runs at once, each client has one piece of it under way at most, and few wait. A place is held
+//! by the work itself, not by whoever waits for it: when the caller leaves, the work is cancelled, and its place
+//! is free when it has ended.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tessera_core::{ClientName, RealmName};
+use tessera_policy::{Stopped, Work};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{credential::authenticate::Principal, error::Unavailable};
+
+/// How much runs at once, of all clients.
+const RUNNING_MAX: usize = 2;
+/// How many calls of one client may run or wait.
+const OF_ONE_CLIENT_MAX: usize = 8;
+/// How many calls of all clients may run or wait.
+const OF_ALL_MAX: usize = 64;
+/// How much less the scheduler gives to heavy work where calls want the processor, too.
+const NICE: i32 = 15;
+/// How long one call's work may take, whatever its deadline.
+const BUDGET: Duration = Duration::from_secs(60);
+/// How long the authority's own reading of its policy may take.
+pub(crate) const OWN_BUDGET: Duration = Duration::from_secs(600);
+
+type Client = (RealmName, ClientName);
+
+/// The places for heavy work.
+pub(crate) struct Heavy {
+    places: Arc<Semaphore>,
+    clients: Mutex<HashMap<Client, Entry>>,
+    running: Arc<AtomicUsize>,
+}
+
+/// The calls of one client that run or wait.
+#[derive(Default)]
+struct Entry {
+    count: usize,
+    /// Held by the one that runs, or waits for a place.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Heavy {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(RUNNING_MAX)),
+            clients: Mutex::default(),
+            running: Arc::default(),
+        })
+    }
+
+    /// How many pieces of work run, those that nobody waits for included.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a place. Once what it returns is dropped, the work is cancelled.
+    pub(crate) async fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Entered, Unavailable> {
+        // The calls of one client wait among themselves, so that they take no more of the places than one.
+        let turn = self.turn(principal).await?;
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| Unavailable::Overloaded)?;
+        Ok(Entered(Arc::new(Place {
+            work: Work::within(BUDGET),
+            running: Arc::clone(&self.running),
+            _held: (place, turn),
+        })))
+    }
+
+    /// Waits until nothing else of the client is under way.
+    pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Result<Turn, Unavailable> {
+        let client = (principal.realm_name().clone(), principal.client().clone());
+        let (listed, turn) = self.list(client)?;
+        Ok(Turn {
+            _turn: turn.lock_owned().await,
+            _listed: listed,
+        })
+    }
+
+    fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), Unavailable> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = clients.values().map(|entry| entry.count).sum();
+        let of_client = clients.get(&client).map_or(0, |entry| entry.count);
+        if all >= OF_ALL_MAX || of_client >= OF_ONE_CLIENT_MAX {
+            return Err(Unavailable::Overloaded);
+        }
+        let entry = clients.entry(client.clone()).or_default();
+        entry.count += 1;
+        let turn = Arc::clone(&entry.turn);
+        let listed = Listed {
+            heavy: Arc::clone(self),
+            client,
+        };
+        Ok((listed, turn))
+    }
+}
+
+/// Lets the threads that answer calls go first. Where the system does not allow it, they share.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "heavy work runs at the priority of calls");
+    }
+}
+
+/// The one call of a client that is under way, until it is dropped.
+pub(crate) struct Turn {
+    _turn: OwnedMutexGuard<()>,
+    _listed: Listed,
+}
+
+/// A call among those of its client, until it is dropped.
+struct Listed {
+    heavy: Arc<Heavy>,
+    client: Client,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut clients = self.heavy.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = clients.get_mut(&self.client) {
+            entry.count = entry.count.saturating_sub(1);
+            if entry.count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A place, held by the call and by whatever works for it.
+pub(crate) struct Place {
+    work: Work,
+    running: Arc<AtomicUsize>,
+    _held: (OwnedSemaphorePermit, Turn),
+}
+
+/// Counts itself as running until it is dropped.
+pub(crate) struct Running {
+    place: Arc<Place>,
+}
+
+impl Running {
+    pub(crate) fn work(&self) -> &Work {
+        &self.place.work
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.place.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call that has a place: dropped, it cancels its work.
+pub(crate) struct Entered(Arc<Place>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.work.cancel();
+    }
+}
+
+impl Entered {
+    /// What works for the call, and holds the place while it does.
+    pub(crate) fn start(&self) -> Running {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        Running {
+            place: Arc::clone(&self.0),
+        }
+    }
+
+    /// Runs work away from the async threads. A panic is an error.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Work) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let running = self.start();
+        let (answer, answered) = oneshot::channel();
+        // A thread of its own: its priority can't be raised again.
+        let started = thread::Builder::new()
+            .name("tessera-heavy".to_owned())
+            .spawn(move || {
+                give_way();
+                let worked = work(running.work());
+                drop(running);
+                // Nobody listens where the caller has left.
+                let _ = answer.send(worked);
+            });
+        started.map_err(|error| {
+            tracing::error!(%error, "no thread for work on a policy");
+            Unavailable::Overloaded
+        })?;
+        // What a panic says may repeat the files.
+        answered.await.map_err(|_| {
+            tracing::error!("work on a policy panicked");
+            Unavailable::Defect("work on a policy panicked")
+        })
+    }
+
+    /// Fails where the work was stopped, so that what it found is not all there is.
+    pub(crate) fn check(&self) -> Result<(), Unavailable> {
+        self.0.work.check().map_err(|Stopped| Unavailable::OutOfTime)
+    }
+}

@@ -1,0 +1,84 @@
+//! Plan: what a change of policy would do, before it is made.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tessera_core::RealmName;
+use tessera_policy::{Diff, Permission, Stopped, diff_within};
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::Unavailable,
+    policy::{
+        apply::Applied,
+        change::{Change, Trigger},
+        error::ApplyError,
+        files::from_memory,
+        impact::SessionImpact,
+        plan_id::PlanId,
+    },
+};
+
+/// What a change would do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// From which policy to which.
+    pub id: PlanId,
+    /// Who gains and loses what.
+    pub diff: Diff,
+    /// The impact on live sessions, by realm.
+    pub impact: BTreeMap<RealmName, SessionImpact>,
+}
+
+impl Authority {
+    /// What putting `files` in force would do; none: the files of the policy directory. Changes nothing. Of one
+    /// client, one plan is made after the other; dropped, it ends.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn plan_policy(
+        &self,
+        principal: &Principal,
+        files: Option<Vec<(String, Vec<u8>)>>,
+    ) -> Result<Plan, ApplyError> {
+        self.require(principal, &Permission::ReadPolicies)?;
+        let entered = self.heavy.enter(principal).await?;
+        let new = match files {
+            None => self.read_directory_for(principal, &entered).await?,
+            Some(files) => entered.run(move |work| from_memory(&files, work)).await??,
+        };
+        let new = Arc::new(new);
+        self.check_realms(&new)?;
+        let old = self.policy();
+        let impact = self.preview(&new, Some(entered.start())).await?;
+        entered.check()?;
+        let id = PlanId {
+            from: old.revision().clone(),
+            to: new.revision().clone(),
+        };
+        let diff = entered.run(move |work| diff_within(&old, &new, work)).await?;
+        Ok(Plan {
+            id,
+            diff: diff.map_err(|Stopped| Unavailable::OutOfTime)?,
+            impact: impact.by_realm,
+        })
+    }
+
+    /// Puts in force what the policy directory has, if it is what was planned and no more than
+    /// `sessions_max` live sessions of all realms would lose scopes or end.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn apply_plan(
+        self: &Arc<Self>,
+        principal: &Principal,
+        plan: PlanId,
+        sessions_max: Option<u64>,
+    ) -> Result<Applied, ApplyError> {
+        self.may_apply(principal)?;
+        let turn = self.heavy.turn(principal).await?;
+        let change = Change::Planned { plan, sessions_max };
+        self.change_policy(Trigger::Call, principal.actor(), change, Some(turn))
+            .await
+    }
+}

@@ -1,0 +1,207 @@
+//! Reconciles live sessions with a policy: exactly those whose scopes shrink hear of it, and only of what they lose.
+//!
+//! Policy is asked once for each *kind* of session, which is everything that its answer depends on. So a
+//! million sessions of a hundred kinds cost a hundred decisions.
+
+use std::{collections::BTreeMap, mem, ops::ControlFlow, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tessera_core::{
+    Clock, PolicyEffect, PolicyRevision, Realm, RealmName, RevokeReason, ScopeSet, Session, SessionId,
+    Timestamp,
+};
+use tessera_policy::Policy;
+use tessera_store::{Changes, Decision, Priority, Reads, Snapshot, Store, StoreError, StoredSession};
+use tokio::sync::mpsc;
+
+use crate::{
+    Authority,
+    log::event::{scopes_narrowed, session_revoked},
+    policy::{heavy::Running, impact::Reconciled, kinds::Kinds},
+};
+
+/// How many sessions are changed in one commit: other commits wait for it.
+const WRITE_STEP: usize = 50;
+/// How long a few that are touched wait for a call that has to write, too.
+const DELAY_MAX: Duration = Duration::from_millis(100);
+
+impl Authority {
+    /// The impact on live sessions if `policy` were put in force.
+    pub(crate) async fn preview(
+        &self,
+        policy: &Arc<Policy>,
+        running: Option<Running>,
+    ) -> Result<Reconciled, StoreError> {
+        self.walk(policy, None, running).await
+    }
+
+    /// Writes what live sessions lose, in steps between which others write.
+    pub(crate) async fn update_sessions(&self, policy: &Arc<Policy>) -> Result<Reconciled, StoreError> {
+        // Some are found while those before are written.
+        let (touched, mut receiver) = mpsc::channel(WRITE_STEP);
+        let writing = async move {
+            let mut touched = Vec::new();
+            while receiver.recv_many(&mut touched, WRITE_STEP).await > 0 {
+                self.change(policy, mem::take(&mut touched)).await?;
+            }
+            Ok(())
+        };
+        let (reconciled, written) = tokio::join!(self.walk(policy, Some(touched), None), writing);
+        written.and(reconciled)
+    }
+
+    /// Looks at all live sessions. Those that the policy changes go to `touched`. Where it runs for a caller who
+    /// leaves, it ends before it has looked at all.
+    async fn walk(
+        &self,
+        policy: &Arc<Policy>,
+        touched: Option<mpsc::Sender<Touched>>,
+        running: Option<Running>,
+    ) -> Result<Reconciled, StoreError> {
+        let walk = Arc::new(Mutex::new(Walk::new(self, policy, touched, running)));
+        let walking = Arc::clone(&walk);
+        let see = move |session: &Session| walking.lock().see(session);
+        self.store.walk_sessions(Box::new(see)).await?;
+        Ok(mem::take(&mut walk.lock().reconciled))
+    }
+
+    /// Where few are touched, writing waits for a call that has to write, too.
+    async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<(), StoreError> {
+        let priority = if touched.len() < WRITE_STEP {
+            Priority::Background { max_delay: DELAY_MAX }
+        } else {
+            Priority::Foreground
+        };
+        let reads = Reads::default().sessions(touched.iter().map(|touched| touched.id));
+        let commit = ReconcileCommit {
+            policy: policy.revision().clone(),
+            realms: self.realms.clone(),
+            now: self.clock.now(),
+            touched,
+        };
+        let decide = move |state: &Snapshot| Decision::Commit(commit.decide(state), ());
+        self.store.commit_with(priority, reads, decide).await?;
+        Ok(())
+    }
+}
+
+/// A walk over all live sessions.
+struct Walk {
+    realms: BTreeMap<RealmName, Arc<Realm>>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    kinds: Kinds,
+    reconciled: Reconciled,
+    touched: Option<mpsc::Sender<Touched>>,
+    /// Whom it runs for, unless for the authority itself.
+    running: Option<Running>,
+}
+
+impl Walk {
+    fn new(
+        authority: &Authority,
+        policy: &Arc<Policy>,
+        touched: Option<mpsc::Sender<Touched>>,
+        running: Option<Running>,
+    ) -> Self {
+        Self {
+            realms: authority.realms.clone(),
+            store: Arc::clone(&authority.store),
+            clock: Arc::clone(&authority.clock),
+            kinds: Kinds::new(Arc::clone(policy)),
+            reconciled: Reconciled::default(),
+            touched,
+            running,
+        }
+    }
+
+    /// Breaks off where nobody takes those that are touched, or waits for the end.
+    fn see(&mut self, session: &Session) -> ControlFlow<()> {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.work().is_over())
+        {
+            return ControlFlow::Break(());
+        }
+        match (self.touch(session), &self.touched) {
+            (Some(found), Some(touched)) => match touched.blocking_send(found) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            },
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn touch(&mut self, session: &Session) -> Option<Touched> {
+        let realm = self.realms.get(&session.realm)?;
+        if !session.is_live(self.clock.settled()) || self.has_ended(session) {
+            return None;
+        }
+        let lost = self.kinds.lost(session);
+        let effect = session.policy_effect(&lost, realm.on_policy_loss);
+        self.reconciled.count(&session.realm, &effect);
+        (effect != PolicyEffect::None).then_some(Touched { id: session.id, lost })
+    }
+
+    /// Whether it ended with its subject, client, label or realm. One whose API key was revoked is
+    /// itself revoked.
+    fn has_ended(&self, session: &Session) -> bool {
+        self.store.log().ended_with_others(session).is_some()
+    }
+}
+
+/// A session that is changed by the policy, and all that the policy does not grant it. What that depends on never
+/// changes while a session lives.
+struct Touched {
+    id: SessionId,
+    lost: Arc<ScopeSet>,
+}
+
+/// One commit of the walk.
+struct ReconcileCommit {
+    policy: PolicyRevision,
+    realms: BTreeMap<RealmName, Arc<Realm>>,
+    now: Timestamp,
+    touched: Vec<Touched>,
+}
+
+impl ReconcileCommit {
+    /// Asks the sessions again, which may have been refreshed or revoked meanwhile.
+    fn decide(&self, state: &Snapshot) -> Changes {
+        let mut changes = Changes::default();
+        for touched in &self.touched {
+            if let Some(stored) = state.session(touched.id) {
+                self.apply(stored, &touched.lost, &mut changes);
+            }
+        }
+        changes
+    }
+
+    fn apply(&self, stored: &StoredSession, lost: &ScopeSet, changes: &mut Changes) {
+        let session = &stored.session;
+        let Some(realm) = self.realms.get(&session.realm) else {
+            return;
+        };
+        if stored.ended.is_some() || !session.is_live(self.now) {
+            return;
+        }
+        match session.policy_effect(lost, realm.on_policy_loss) {
+            PolicyEffect::None => {}
+            PolicyEffect::Regains => changes.sessions.push(Arc::new(session.without(lost.clone()))),
+            PolicyEffect::Narrows(newly) => {
+                changes.sessions.push(Arc::new(session.without(lost.clone())));
+                changes
+                    .events
+                    .push(scopes_narrowed(session, newly, &self.policy, self.now));
+            }
+            PolicyEffect::Ends => {
+                let note = format!("policy {}", self.policy);
+                let event = session_revoked(session, RevokeReason::Policy, note, self.now);
+                changes.events.push(event);
+                let revoked = session.revoked(RevokeReason::Policy, self.now);
+                changes.sessions.push(Arc::new(revoked));
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Reload: reading the policy directory again, and what came of it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tessera_core::{RealmKind, audit::Actor};
+use tessera_policy::{Permission, Policy, Work};
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::CallNotAllowed,
+    policy::{
+        apply::Applied,
+        change::{Change, Trigger},
+        error::ApplyError,
+        files::load,
+        heavy::{Entered, OWN_BUDGET, Turn},
+    },
+};
+
+/// How many findings of one change are logged: `tessera policy check` shows all of them.
+const FINDINGS_LOGGED_MAX: usize = 20;
+
+impl Authority {
+    /// The directory that the policy is read from; none: it is built in.
+    #[must_use]
+    pub fn policy_directory(&self) -> Option<&PathBuf> {
+        self.policy_directory.as_ref()
+    }
+
+    /// Reads the policy directory and puts what it has in force. On any failure the policy before stays, and
+    /// the status, the log and the metrics say why.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn reload(self: &Arc<Self>, trigger: Trigger) -> Result<Applied, ApplyError> {
+        self.change_policy(trigger, Actor::Operator, Change::Any, None)
+            .await
+    }
+
+    /// The same for a client.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn reload_for(self: &Arc<Self>, principal: &Principal) -> Result<Applied, ApplyError> {
+        self.may_apply(principal)?;
+        let turn = self.heavy.turn(principal).await?;
+        self.change_policy(Trigger::Call, principal.actor(), Change::Any, Some(turn))
+            .await
+    }
+
+    /// One change at a time, and each leaves its trace. Whoever leaves while it waits makes none; what has begun
+    /// runs to its end: half of it must not be.
+    pub(crate) async fn change_policy(
+        self: &Arc<Self>,
+        trigger: Trigger,
+        actor: Actor,
+        change: Change,
+        turn: Option<Turn>,
+    ) -> Result<Applied, ApplyError> {
+        let authority = Arc::clone(self);
+        let alone = Arc::clone(&self.policy_changes).lock_owned().await;
+        let changed = tokio::spawn(async move {
+            let _held = (alone, turn);
+            let before = authority.policy();
+            let result = authority.make(&change, &actor).await;
+            let is_another = !Arc::ptr_eq(&before, &authority.policy());
+            let now = authority.clock.now();
+            authority.policy_history.note(now, trigger, is_another, &result);
+            if let Err(error) = &result {
+                authority.log_refusal(trigger, error);
+            }
+            result
+        });
+        changed.await.unwrap_or(Err(ApplyError::Panicked))
+    }
+
+    fn log_refusal(&self, trigger: Trigger, error: &ApplyError) {
+        let findings = error.diagnostics();
+        tracing::error!(
+            trigger = trigger.as_str(),
+            in_force = %self.policy().revision(),
+            findings = findings.len(),
+            error = error.summary(),
+            "a change of policy failed"
+        );
+        for finding in findings.iter().take(FINDINGS_LOGGED_MAX) {
+            tracing::error!(
+                code = finding.code,
+                place = format!("{}:{}:{}", finding.file, finding.line, finding.column),
+                problem = finding.message,
+                help = finding.help,
+                "found in the policy"
+            );
+        }
+    }
+
+    async fn make(&self, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
+        let policy = self.read_directory().await?;
+        if let Change::Planned { plan, sessions_max } = change {
+            plan.check(self.policy().revision(), policy.revision())?;
+            if let Some(max) = *sessions_max {
+                let impact = self.preview(&policy, None).await?.total();
+                let touched = impact.narrowed + impact.ended;
+                if touched > max {
+                    return Err(ApplyError::TooManySessions { touched, max });
+                }
+            }
+        }
+        self.apply(policy, actor).await
+    }
+
+    pub(crate) async fn read_directory(&self) -> Result<Arc<Policy>, ApplyError> {
+        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
+        load(move || Policy::load_within(&directory, &Work::within(OWN_BUDGET))).await
+    }
+
+    /// The same for a client, which may not be told what the files say.
+    pub(crate) async fn read_directory_for(
+        &self,
+        principal: &Principal,
+        entered: &Entered,
+    ) -> Result<Policy, ApplyError> {
+        let directory = self.policy_directory.clone().ok_or(ApplyError::NoDirectory)?;
+        let read = entered
+            .run(move |work| Policy::load_within(&directory, work))
+            .await?;
+        let read = read.map_err(ApplyError::from);
+        if self.speaks_for_all_realms(principal) {
+            return read;
+        }
+        read.map_err(ApplyError::without_content)
+    }
+
+    /// Whether a client's key is of a production realm, where one is served: what concerns every realm is
+    /// nothing for a sandbox.
+    pub(crate) fn speaks_for_all_realms(&self, principal: &Principal) -> bool {
+        let mut realms = self.realms.values();
+        principal.realm().kind == RealmKind::Production
+            || !realms.any(|realm| realm.kind == RealmKind::Production)
+    }
+
+    /// A change of policy applies to every realm.
+    pub(crate) fn may_apply(&self, principal: &Principal) -> Result<(), CallNotAllowed> {
+        self.require(principal, &Permission::ApplyPolicies)?;
+        if !self.speaks_for_all_realms(principal) {
+            let required = format!("{} in a production realm", Permission::ApplyPolicies.scope());
+            return Err(principal.not_allowed(required));
+        }
+        Ok(())
+    }
+}

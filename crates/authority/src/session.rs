@@ -1,0 +1,6 @@
+//! Sessions: showing them and ending them.
+
+pub(crate) mod cutoff;
+pub(crate) mod error;
+pub(crate) mod list;
+pub(crate) mod revoke;

@@ -1,0 +1,415 @@
+//! Revoke: ending a token, a session, or everything of a subject, client, API key, label, key or realm.
+//!
+//! What ends many at once is one event: "everything whose `rev` is below this sequence". The sessions
+//! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
+//! answered, no refresh succeeds: refreshes ask within the same serialized commits.
+
+use std::{fmt, sync::Arc};
+
+use tessera_core::{
+    ApiKeyId, AuditAction, AuditRecord, ClientName, Cursor, EventBody, EventTarget, KeyId, LEEWAY_MAX, Label,
+    RequestId, RevokeReason, Session, SessionId, SessionState, Subject, Timestamp,
+};
+use tessera_policy::Permission;
+use tessera_store::{
+    Changes, ClientChange, Decision, NewEvent, PageRequest, Placed, Reads, SessionIndex, Snapshot,
+};
+use tessera_token::{RefreshToken, refresh};
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::CallNotAllowed,
+    issuance::tokens::PresentedToken,
+    log::event::{session_revoked, token_revoked},
+    session::{cutoff::Matched, error::RevokeError},
+};
+
+/// How many sessions are read, or ended, in one step.
+pub(crate) const STEP: usize = 500;
+
+/// What ends, and why.
+#[derive(Clone, Debug)]
+pub struct RevokeRequest {
+    /// For the audit record.
+    pub request_id: Option<RequestId>,
+    /// For the audit record and the subscribers.
+    pub reason: String,
+    /// Only count.
+    pub validate_only: bool,
+    /// What ends.
+    pub target: RevokeTarget,
+    /// Besides the client's sessions: none of its API keys works until it is enabled again. Only with
+    /// [`RevokeTarget::Client`].
+    pub disables_client: bool,
+    /// Besides an API key and its successors: the keys that were made with them. Only with
+    /// [`RevokeTarget::ApiKey`].
+    pub with_made_keys: bool,
+}
+
+/// What ends.
+#[derive(Clone, Debug)]
+pub enum RevokeTarget {
+    /// An access token, or the session of a refresh token.
+    Token(PresentedToken),
+    /// A session.
+    Session(SessionId),
+    /// Everything of a subject.
+    Subject(Subject),
+    /// Everything issued to a client.
+    Client(ClientName),
+    /// An API key, and the sessions that it began.
+    ApiKey(ApiKeyId),
+    /// Everything that carries a label.
+    Label(Label),
+    /// Everything that a signing key signed.
+    SigningKey(KeyId),
+    /// Everything of the realm.
+    Realm,
+}
+
+impl RevokeTarget {
+    /// Whether it is one token or session; what ends many has to be counted.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::Session(_))
+    }
+}
+
+impl fmt::Display for RevokeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Whatever it is, it is a secret.
+            Self::Token(_) => f.write_str("a token"),
+            Self::Session(id) => write!(f, "session {id}"),
+            Self::Subject(subject) => write!(f, "subject {subject}"),
+            Self::Client(client) => write!(f, "client {client}"),
+            Self::ApiKey(id) => write!(f, "API key {id}"),
+            Self::Label(label) => write!(f, "label {label}"),
+            Self::SigningKey(id) => write!(f, "signing key {id}"),
+            Self::Realm => f.write_str("the realm"),
+        }
+    }
+}
+
+/// What a revocation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Sessions (or the one access token) that ended, or would end: those that could be refreshed, and
+    /// those of which a verifier might still accept an access token.
+    pub matched: u64,
+    /// The position of the event; where nothing new was written, the position of the log now. None where the
+    /// call only counted.
+    pub cursor: Option<Cursor>,
+    /// API keys that ended, or would end: the one that was named, and what came of it.
+    pub api_keys: Vec<ApiKeyId>,
+    /// API keys that were made with those, and go on working.
+    pub made_keys: Vec<ApiKeyId>,
+}
+
+impl Revoked {
+    pub(crate) fn of(matched: u64, cursor: Option<Cursor>) -> Self {
+        Self {
+            matched,
+            cursor,
+            api_keys: Vec::new(),
+            made_keys: Vec::new(),
+        }
+    }
+}
+
+impl Authority {
+    /// Ends what the request names. Idempotent; an unknown target matches nothing.
+    ///
+    /// # Errors
+    /// [`RevokeError::NotAllowed`] where the target is not the caller's own and policy does not permit.
+    pub async fn revoke(
+        &self,
+        principal: &Principal,
+        request: &RevokeRequest,
+    ) -> Result<Revoked, RevokeError> {
+        let operation = RevokeOperation {
+            authority: self,
+            principal,
+            request,
+            now: self.clock.now(),
+        };
+        match &request.target {
+            RevokeTarget::Token(token) if token.expose().starts_with(refresh::PREFIX) => {
+                match RefreshToken::open(token.expose(), &self.server_keys) {
+                    Some(token) => operation.session(token.session).await,
+                    None => Ok(operation.nothing()),
+                }
+            }
+            RevokeTarget::Token(token) => operation.access_token(token.expose()).await,
+            RevokeTarget::Session(session) => operation.session(*session).await,
+            RevokeTarget::ApiKey(id) => operation.api_key(id).await,
+            RevokeTarget::SigningKey(id) => operation.signing_key(id).await,
+            RevokeTarget::Subject(subject) => {
+                if *subject != principal.client().to_subject() {
+                    self.require(principal, &Permission::RevokeSessions)?;
+                }
+                let index = SessionIndex::Subject(principal.realm_name().clone(), subject.clone());
+                operation
+                    .everything(
+                        index,
+                        EventBody::SubjectRevoked {
+                            subject: subject.clone(),
+                        },
+                    )
+                    .await
+            }
+            RevokeTarget::Client(client) => {
+                operation.require_unless_own(client)?;
+                if request.disables_client {
+                    self.require_revoke(principal, client)?;
+                }
+                let index = SessionIndex::Client(principal.realm_name().clone(), client.clone());
+                operation
+                    .everything(
+                        index,
+                        EventBody::ClientRevoked {
+                            client: client.clone(),
+                        },
+                    )
+                    .await
+            }
+            RevokeTarget::Label(label) => {
+                self.require(principal, &Permission::RevokeSessions)?;
+                let index = SessionIndex::Label(principal.realm_name().clone(), label.clone());
+                operation
+                    .everything(index, EventBody::LabelRevoked { label: label.clone() })
+                    .await
+            }
+            RevokeTarget::Realm => {
+                self.require(principal, &Permission::RevokeRealm)?;
+                operation
+                    .everything(
+                        SessionIndex::Realm(principal.realm_name().clone()),
+                        EventBody::RealmRevoked,
+                    )
+                    .await
+            }
+        }
+    }
+}
+
+/// One call of Revoke.
+pub(crate) struct RevokeOperation<'a> {
+    pub(crate) authority: &'a Authority,
+    pub(crate) principal: &'a Principal,
+    pub(crate) request: &'a RevokeRequest,
+    pub(crate) now: Timestamp,
+}
+
+impl RevokeOperation<'_> {
+    async fn access_token(&self, token: &str) -> Result<Revoked, RevokeError> {
+        let verified = {
+            let keys = self.authority.keys.load();
+            self.authority.verified.verify(token, keys.keyring())
+        };
+        let Ok(verified) = verified else {
+            return Ok(self.nothing());
+        };
+        let claims = verified.claims();
+        // Verifiers may accept it for the leeway after its end.
+        let is_over = self.authority.clock.settled() >= claims.expires_at.plus(LEEWAY_MAX);
+        if claims.realm != *self.principal.realm_name() || is_over {
+            return Ok(self.nothing());
+        }
+        self.require_unless_own(&claims.client)?;
+        let is_revoked = {
+            let revocations = self.authority.store.log().revocations().read();
+            revocations.revokes_token(claims, verified.key_id())
+        };
+        if is_revoked {
+            return Ok(self.nothing());
+        }
+        if self.request.validate_only {
+            return Ok(Revoked::of(1, None));
+        }
+        let placed = self.authority.store.write(Changes {
+            audit: vec![self.audit(EventTarget::Token(claims.token_id), 1)],
+            events: vec![token_revoked(claims, self.request.reason.clone(), self.now)],
+            ..Changes::default()
+        });
+        let placed = placed.await?;
+        self.authority.verified.forget(token);
+        Ok(self.done(1, &placed))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Revoked, RevokeError> {
+        let stored = self.authority.store.session(id).await?;
+        let Some(session) = stored
+            .map(|stored| stored.session)
+            .filter(|session| session.realm == *self.principal.realm_name())
+        else {
+            return Ok(self.nothing());
+        };
+        self.require_unless_own(&session.client)?;
+        if !self.is_live(&session) {
+            return Ok(self.nothing());
+        }
+        if self.request.validate_only {
+            return Ok(Revoked::of(1, None));
+        }
+        let (note, now) = (self.request.reason.clone(), self.now);
+        let audit = self.audit(EventTarget::Session(id), 1);
+        let end = move |state: &Snapshot| {
+            let mut changes = end_sessions(state, &[id], RevokeReason::Requested, &note, now);
+            if changes.events.is_empty() {
+                // Somebody else ended it meanwhile.
+                return Decision::Abort(());
+            }
+            changes.audit.push(audit.clone());
+            Decision::Commit(changes, ())
+        };
+        let reads = Reads::default().session(id);
+        let ((), placed) = self.authority.store.commit(reads, end).await?;
+        if placed.last().is_none() {
+            return Ok(self.nothing());
+        }
+        Ok(self.done(1, &placed))
+    }
+
+    /// One event for all that an index lists.
+    async fn everything(&self, index: SessionIndex, body: EventBody) -> Result<Revoked, RevokeError> {
+        let matched = self.matched(index).await?;
+        if self.request.validate_only {
+            return Ok(Revoked::of(matched.live, None));
+        }
+        let target = body.target().unwrap_or(EventTarget::Realm);
+        // Access tokens without a session row can't exist, but a row may be gone before its last token is:
+        // the event is written although nothing matched.
+        let event = NewEvent {
+            occurred_at: self.now,
+            tokens_until: matched.tokens_until,
+            sessions_until: matched.sessions_until,
+            realm: self.principal.realm_name().clone(),
+            note: self.request.reason.clone(),
+            body,
+        };
+        let mut changes = Changes {
+            audit: vec![self.audit(target, matched.live)],
+            events: vec![event],
+            ..Changes::default()
+        };
+        let disabled = self.disabled_client();
+        if let Some((client, audit)) = &disabled {
+            changes.audit.push(audit.clone());
+            changes.clients.push(ClientChange {
+                realm: audit.realm.clone(),
+                client: client.clone(),
+                is_disabled: true,
+            });
+        }
+        let placed = self.authority.store.write(changes).await?;
+        if let Some((client, _)) = &disabled {
+            self.authority
+                .disabled
+                .insert(self.principal.realm_name(), client);
+        }
+        Ok(self.done(matched.live, &placed))
+    }
+
+    /// The client that the call disables, and the record of it.
+    fn disabled_client(&self) -> Option<(ClientName, AuditRecord)> {
+        let RevokeTarget::Client(client) = &self.request.target else {
+            return None;
+        };
+        let action = AuditAction::ClientDisabled {
+            client: client.clone(),
+            is_enabled: false,
+        };
+        let audit = AuditRecord {
+            action,
+            ..self.audit(EventTarget::Client(client.clone()), 0)
+        };
+        self.request.disables_client.then(|| (client.clone(), audit))
+    }
+
+    pub(crate) async fn matched(&self, index: SessionIndex) -> Result<Matched, RevokeError> {
+        let mut matched = Matched::starting_now(&self.principal.realm().limits, self.now);
+        let mut after = None;
+        loop {
+            let page = self
+                .authority
+                .store
+                .sessions(index.clone(), PageRequest { after, limit: STEP })
+                .await?;
+            for stored in page.items {
+                matched.cover(&stored.session, self.now);
+                matched.live += u64::from(self.is_live(&stored.session));
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(matched);
+            }
+            // Others have their turn between the pages.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept.
+    /// One whose API key was revoked counts until it was itself: verifiers hear of sessions, not of keys.
+    pub(crate) fn is_live(&self, session: &Session) -> bool {
+        session.is_live(self.authority.clock.settled())
+            && self.authority.store.log().ended_with_others(session).is_none()
+    }
+
+    fn require_unless_own(&self, owner: &ClientName) -> Result<(), CallNotAllowed> {
+        if owner == self.principal.client() {
+            return Ok(());
+        }
+        self.authority
+            .require(self.principal, &Permission::RevokeSessions)
+    }
+
+    pub(crate) fn audit(&self, target: EventTarget, matched: u64) -> AuditRecord {
+        AuditRecord {
+            at: self.now,
+            realm: self.principal.realm_name().clone(),
+            actor: self.principal.actor(),
+            request: self.request.request_id,
+            action: AuditAction::Revoked {
+                target,
+                matched,
+                reason: self.request.reason.clone(),
+            },
+        }
+    }
+
+    pub(crate) fn nothing(&self) -> Revoked {
+        let cursor = (!self.request.validate_only).then(|| self.authority.position());
+        Revoked::of(0, cursor)
+    }
+
+    pub(crate) fn done(&self, matched: u64, placed: &Placed) -> Revoked {
+        let cursor = match placed.last() {
+            Some(last) => self.authority.cursor_at(last),
+            None => self.authority.position(),
+        };
+        Revoked::of(matched, Some(cursor))
+    }
+}
+
+/// Sessions that are ended one by one, with the events that say so; those that have ended already, or are not known, are
+/// passed over.
+pub(crate) fn end_sessions(
+    state: &Snapshot,
+    ids: &[SessionId],
+    reason: RevokeReason,
+    note: &str,
+    now: Timestamp,
+) -> Changes {
+    let sessions = ids.iter().filter_map(|id| state.session(*id));
+    let active = sessions.filter(|stored| stored.session.state == SessionState::Active);
+    let mut changes = Changes::default();
+    for stored in active {
+        let revoked = stored.session.revoked(reason, now);
+        let event = session_revoked(&revoked, reason, note.to_owned(), now);
+        changes.sessions.push(Arc::new(revoked));
+        changes.events.push(event);
+    }
+    changes
+}

@@ -1,0 +1,46 @@
+//! The life of a signing key: how one is made.
+
+use tessera_core::{
+    AuditAction, AuditRecord, KeyStatus, Realm, RealmName, SigningKey, Timestamp, audit::Actor,
+};
+use tessera_store::{Changes, Store};
+use tessera_token::{ServerKeys, SigningKeyPair};
+
+use crate::{error::SetupError, log::event::signing_key_begins};
+
+/// Whether a realm has a key that signs.
+pub(crate) fn has_active_key(records: &[SigningKey], realm: &RealmName) -> bool {
+    records
+        .iter()
+        .any(|key| key.realm == *realm && key.status == KeyStatus::Active)
+}
+
+/// Makes a key that signs at once, and says so in the log and the audit trail.
+pub(crate) async fn make_key(
+    store: &dyn Store,
+    realm: &Realm,
+    server_keys: &ServerKeys,
+    now: Timestamp,
+) -> Result<SigningKey, SetupError> {
+    let pair = SigningKeyPair::generate()?;
+    let record = pair
+        .to_record(&realm.name, server_keys, now)
+        .map_err(SetupError::WrongServerKey)?;
+    let until = now.plus(realm.limits.access_ttl_max);
+    let changes = Changes {
+        audit: vec![AuditRecord {
+            at: now,
+            realm: realm.name.clone(),
+            actor: Actor::Operator,
+            request: None,
+            action: AuditAction::SigningKeyCreated {
+                key: record.id.clone(),
+            },
+        }],
+        signing_keys: vec![record.clone()],
+        events: signing_key_begins(&record, now, until).into(),
+        ..Changes::default()
+    };
+    store.write(changes).await?;
+    Ok(record)
+}

@@ -1,0 +1,335 @@
+//! The audit trail but for its newest records: files beside the rows, to which nobody but the purge appends.
+//!
+//! The trail is by far the largest part of the data, and nothing that the authority decides depends on it. So
+//! the rows keep the newest records, and a start has few of them to read; what is older moves to files, a
+//! chunk at a time. A file takes the records of one day, or [`FILE_MAX`] bytes of them, and goes as a whole
+//! when the last of them is too old to be kept: the space is free at once.
+//!
+//! A chunk is durable before the row about the store names it, in the group that removes its records from
+//! the rows. Whatever a crash leaves behind the place that the row names is overwritten by the next chunk.
+
+mod chunk;
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use tessera_core::{AuditRecord, Timestamp};
+
+pub(super) use self::chunk::Chunk;
+use self::chunk::{HASH_LEN, Header};
+use super::{directory::sync_directory, rows};
+use tessera_store::StoreError;
+
+/// A file that is larger gets no more chunks.
+const FILE_MAX: u64 = 64 * 1024 * 1024;
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
+/// Digits of a file's name, which is the position of its first record.
+const NAME_DIGITS: usize = 20;
+
+/// Where the next chunk goes, and what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The position of the first record that is still in a file: beyond `through` where none is.
+    first: u64,
+    /// The position of the first record of the newest file.
+    pub(super) file: u64,
+    /// The day of that record.
+    day: i64,
+    /// How much of the file counts; 0 where the next chunk begins a file.
+    len: u64,
+    /// The last record that is in a file.
+    pub(super) through: u64,
+    /// The latest time of a record in the newest file.
+    last_at: Timestamp,
+    /// The hash of the last chunk, which the next one names.
+    hash: [u8; HASH_LEN],
+}
+
+/// The directory of the files.
+#[derive(Clone, Debug)]
+pub(super) struct Archive {
+    directory: Arc<Path>,
+    is_told: Arc<AtomicBool>,
+}
+
+/// What became too old.
+pub(super) enum Old {
+    Nothing,
+    /// A file, and what the place is without it.
+    File(u64, Place),
+}
+
+impl Place {
+    fn takes(&self, chunk: &Chunk) -> bool {
+        (1..FILE_MAX).contains(&self.len) && self.day == day_of(chunk.first_at)
+    }
+}
+
+impl Archive {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self {
+            directory: directory.into(),
+            is_told: Arc::default(),
+        }
+    }
+
+    /// Says so where files that the rows name are not there: nothing else would before somebody reads them.
+    pub(super) fn look_for(&self, place: Option<&Place>) {
+        let Some(place) = place.filter(|place| place.len > 0) else {
+            return;
+        };
+        let path = self.path(place.file);
+        if fs::metadata(&path).map_or(0, |data| data.len()) < place.len {
+            tracing::error!(
+                path = %path.display(),
+                "audit records are lost: this file is missing or cut off"
+            );
+        }
+    }
+
+    /// Writes a chunk behind `place`, durably, and answers where the next one goes.
+    pub(super) fn append(&self, place: Option<&Place>, chunk: &Chunk) -> io::Result<Place> {
+        let goes_on = place.filter(|place| place.takes(chunk) && self.has(place));
+        let (file, day, offset) = match goes_on {
+            Some(place) => (place.file, place.day, place.len),
+            None => (chunk.first, day_of(chunk.first_at), 0),
+        };
+        let (after, previous) = place.map_or((0, [0; HASH_LEN]), |place| (place.through, place.hash));
+        let (bytes, hash) = chunk.encode(after, &previous);
+        self.write(file, offset, &bytes)?;
+        let before = goes_on.map(|place| place.last_at);
+        Ok(Place {
+            first: place.map_or(chunk.first, |place| {
+                let is_first = place.first > place.through;
+                if is_first { chunk.first } else { place.first }
+            }),
+            file,
+            day,
+            len: offset + bytes.len() as u64,
+            through: chunk.last,
+            last_at: before.map_or(chunk.last_at, |at| at.max(chunk.last_at)),
+            hash,
+        })
+    }
+
+    fn has(&self, place: &Place) -> bool {
+        fs::metadata(self.path(place.file)).is_ok_and(|data| data.len() >= place.len)
+    }
+
+    fn write(&self, file: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if !self.directory.is_dir() {
+            DirBuilder::new().mode(0o700).create(&*self.directory)?;
+            sync_directory(self.directory.parent().unwrap_or(Path::new(".")))?;
+        }
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.path(file))?;
+        opened.set_len(offset)?;
+        opened.write_all_at(bytes, offset)?;
+        opened.sync_all()?;
+        if offset == 0 {
+            sync_directory(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    /// Up to `limit` records after the position `after`, with their positions.
+    ///
+    /// # Errors
+    /// Fails where records that should be there are not, or are not what was written.
+    pub(super) fn records(
+        &self,
+        place: &Place,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        // Those before were removed as too old.
+        let after = after.max(place.first.saturating_sub(1));
+        let mut reading = Reading {
+            after,
+            through: place.through,
+            limit,
+            before: None,
+            found: Vec::new(),
+        };
+        self.read(&mut reading).map_err(|error| self.failed(&error))?;
+        Ok(reading.found)
+    }
+
+    fn read(&self, reading: &mut Reading) -> io::Result<()> {
+        let wanted = reading.after.saturating_add(1);
+        let files = self.files()?;
+        let before = files.partition_point(|file| *file <= wanted);
+        for file in files.into_iter().skip(before.saturating_sub(1)) {
+            if reading.is_done() {
+                break;
+            }
+            if reading.before.is_none() && file > wanted {
+                return Err(missing(reading.after, file));
+            }
+            reading.file(&File::open(self.path(file))?)?;
+        }
+        if reading.is_done() {
+            Ok(())
+        } else {
+            Err(missing(
+                reading.before.unwrap_or(reading.after),
+                reading.through.saturating_add(1),
+            ))
+        }
+    }
+
+    /// What is too old, one file at a time, the oldest first.
+    pub(super) fn oldest(&self, before: Timestamp, place: Option<&Place>) -> io::Result<Old> {
+        let files = self.files()?;
+        let (Some(oldest), Some(place)) = (files.first(), place) else {
+            return Ok(Old::Nothing);
+        };
+        if place.first > place.through {
+            // Nobody expects it: a process ended before it was removed.
+            return Ok(Old::File(*oldest, *place));
+        }
+        let Some(next) = files.get(1).filter(|_| *oldest != place.file) else {
+            let is_old = place.len > 0 && *oldest == place.file && place.last_at < before;
+            let without = Place {
+                first: place.through.saturating_add(1),
+                len: 0,
+                ..*place
+            };
+            return Ok(if is_old {
+                Old::File(*oldest, without)
+            } else {
+                Old::Nothing
+            });
+        };
+        let header = match Header::read(&File::open(self.path(*next))?, 0) {
+            Ok(header) => header,
+            // Then nobody knows whether the file before it is too old: it stays, and what else is to do goes on.
+            Err(error) => {
+                self.tell_once(&error);
+                return Ok(Old::Nothing);
+            }
+        };
+        let without = Place {
+            first: place.first.max(*next),
+            ..*place
+        };
+        Ok(if header.first_at < before {
+            Old::File(*oldest, without)
+        } else {
+            Old::Nothing
+        })
+    }
+
+    pub(super) fn remove(&self, file: u64) -> io::Result<()> {
+        match fs::remove_file(self.path(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// The first positions of the files, in order.
+    fn files(&self) -> io::Result<Vec<u64>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_str().filter(|name| name.len() == NAME_DIGITS);
+            files.extend(name.and_then(|name| name.parse::<u64>().ok()));
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    fn path(&self, file: u64) -> PathBuf {
+        self.directory.join(format!("{file:0NAME_DIGITS$}"))
+    }
+
+    /// Says that a file is damaged, once for each start: it is found so every few seconds.
+    fn tell_once(&self, error: &io::Error) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(directory = %self.directory.display(), %error, "audit records are damaged, and are kept for longer than they should be");
+        }
+    }
+
+    /// A failure of the files ends no store: nothing but this reads them.
+    fn failed(&self, error: &io::Error) -> StoreError {
+        StoreError::Damaged {
+            detail: format!(
+                "the audit records in {} can't be read: {error}",
+                self.directory.display()
+            ),
+        }
+    }
+}
+
+/// Reading on through chunks and files.
+struct Reading {
+    after: u64,
+    through: u64,
+    limit: usize,
+    /// The last record of the chunk before.
+    before: Option<u64>,
+    found: Vec<(u64, AuditRecord)>,
+}
+
+impl Reading {
+    /// What is behind the last record that counts may be anything.
+    fn is_done(&self) -> bool {
+        self.found.len() >= self.limit
+            || self.after >= self.through
+            || self.before.is_some_and(|before| before >= self.through)
+    }
+
+    fn file(&mut self, file: &File) -> io::Result<()> {
+        let (len, mut offset) = (file.metadata()?.len(), 0);
+        while offset < len && !self.is_done() {
+            let header = Header::read(file, offset)?;
+            if let Some(before) = self.before.filter(|before| *before != header.after) {
+                return Err(missing(before, header.first));
+            }
+            if header.last > self.after {
+                self.chunk(&header, header.rows(file, offset)?)?;
+            }
+            self.before = Some(header.last);
+            offset += header.chunk_len();
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, header: &Header, chunk: Vec<Vec<u8>>) -> io::Result<()> {
+        for (position, row) in (header.first..).zip(chunk) {
+            if position > self.after && self.found.len() < self.limit {
+                let record = rows::decode("an audit record", &row).map_err(io::Error::other)?;
+                self.found.push((position, record));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing(after: u64, before: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("records between {after} and {before} are missing"),
+    )
+}
+
+fn day_of(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(DAY_MILLIS)
+}

@@ -1,0 +1,168 @@
+//! A chunk of audit records as it is in a file.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | magic and format |
+//! | 8 | the position of the last record of the chunk before it; what is between was too old to be kept |
+//! | 8 | the position of its first record |
+//! | 8 | that of its last |
+//! | 8 | the time of its first record, in milliseconds |
+//! | 4 | how many bytes of records follow |
+//! | 32 | the hash of the chunk before it |
+//! | | the records: each its length in 4 bytes and the row that it was |
+//! | 32 | the SHA-256 of all that |
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+use sha2::{Digest, Sha256};
+use sled::Db;
+use tessera_core::{AuditRecord, Timestamp};
+
+use tessera_store::StoreError;
+
+use crate::{
+    error::failed,
+    rows::{self, Table},
+};
+
+pub(super) const HASH_LEN: usize = 32;
+const MAGIC: &[u8; 8] = b"TSRAUD\0\x01";
+const HEADER_LEN: usize = 8 + 8 + 8 + 8 + 8 + 4 + HASH_LEN;
+/// The most records of a chunk, and the most bytes unless its first record alone has more.
+const RECORDS_MAX: usize = 512;
+const BYTES_MAX: usize = 1024 * 1024;
+/// No record is as large.
+const LENGTH_MAX: u32 = 16 * 1024 * 1024;
+
+/// Records that leave the rows together.
+pub(crate) struct Chunk {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(super) first_at: Timestamp,
+    /// The latest time of a record.
+    pub(super) last_at: Timestamp,
+    rows: Vec<u8>,
+}
+
+/// What a chunk's header says.
+pub(super) struct Header {
+    /// The last record of the chunk before.
+    pub(super) after: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) first_at: Timestamp,
+    length: u32,
+}
+
+impl Chunk {
+    /// The oldest records in the rows, up to the position `through`; none where there is none.
+    pub(crate) fn oldest(db: &Db, through: u64) -> Result<Option<Self>, StoreError> {
+        let mut chunk: Option<Self> = None;
+        let oldest = db.range(vec![Table::Audit as u8]..=rows::audit_key(through));
+        for row in oldest.take(RECORDS_MAX) {
+            let (key, value) = row.map_err(failed)?;
+            let position = rows::number_in(&key)?;
+            let record: AuditRecord = rows::decode("an audit record", &value)?;
+            let chunk = chunk.get_or_insert_with(|| Self {
+                first: position,
+                last: position,
+                first_at: record.at,
+                last_at: record.at,
+                rows: Vec::new(),
+            });
+            let is_full = !chunk.rows.is_empty() && chunk.rows.len() + value.len() > BYTES_MAX;
+            let is_next = position == chunk.last || position == chunk.last.saturating_add(1);
+            if is_full || !is_next {
+                break;
+            }
+            chunk.last = position;
+            chunk.last_at = chunk.last_at.max(record.at);
+            let length = u32::try_from(value.len()).map_err(failed)?;
+            chunk.rows.extend_from_slice(&length.to_be_bytes());
+            chunk.rows.extend_from_slice(&value);
+        }
+        Ok(chunk)
+    }
+
+    /// The bytes of it behind the chunk that ends with the record `after` and has the hash `previous`, and its own
+    /// hash.
+    pub(super) fn encode(&self, after: u64, previous: &[u8; HASH_LEN]) -> (Vec<u8>, [u8; HASH_LEN]) {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + self.rows.len() + HASH_LEN);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&after.to_be_bytes());
+        bytes.extend_from_slice(&self.first.to_be_bytes());
+        bytes.extend_from_slice(&self.last.to_be_bytes());
+        bytes.extend_from_slice(&self.first_at.as_millis().to_be_bytes());
+        bytes.extend_from_slice(&u32::try_from(self.rows.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(previous);
+        bytes.extend_from_slice(&self.rows);
+        let hash: [u8; HASH_LEN] = Sha256::digest(&bytes).into();
+        bytes.extend_from_slice(&hash);
+        (bytes, hash)
+    }
+}
+
+impl Header {
+    pub(super) fn read(file: &File, offset: u64) -> io::Result<Self> {
+        let mut bytes = [0; HEADER_LEN];
+        file.read_exact_at(&mut bytes, offset)?;
+        Self::parse(&bytes).ok_or_else(|| damaged(offset))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.strip_prefix(MAGIC)?;
+        let (after, bytes) = bytes.split_first_chunk::<8>()?;
+        let (first, bytes) = bytes.split_first_chunk::<8>()?;
+        let (last, bytes) = bytes.split_first_chunk::<8>()?;
+        let (first_at, bytes) = bytes.split_first_chunk::<8>()?;
+        let (length, _) = bytes.split_first_chunk::<4>()?;
+        let header = Self {
+            after: u64::from_be_bytes(*after),
+            first: u64::from_be_bytes(*first),
+            last: u64::from_be_bytes(*last),
+            first_at: Timestamp::from_millis(i64::from_be_bytes(*first_at)),
+            length: u32::from_be_bytes(*length),
+        };
+        (header.first <= header.last && header.length <= LENGTH_MAX).then_some(header)
+    }
+
+    /// How many bytes the chunk takes.
+    pub(super) fn chunk_len(&self) -> u64 {
+        (HEADER_LEN + HASH_LEN) as u64 + u64::from(self.length)
+    }
+
+    /// The rows of the chunk at `offset`, once its hash is right.
+    pub(super) fn rows(&self, file: &File, offset: u64) -> io::Result<Vec<Vec<u8>>> {
+        let mut bytes = vec![0; usize::try_from(self.chunk_len()).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, offset)?;
+        let rows = bytes
+            .split_last_chunk::<HASH_LEN>()
+            .filter(|(chunk, hash)| <[u8; HASH_LEN]>::from(Sha256::digest(chunk)) == **hash)
+            .and_then(|(chunk, _)| chunk.get(HEADER_LEN..));
+        let rows = rows.and_then(split).ok_or_else(|| damaged(offset))?;
+        let expected = (self.last - self.first).saturating_add(1);
+        if rows.len() as u64 == expected {
+            Ok(rows)
+        } else {
+            Err(damaged(offset))
+        }
+    }
+}
+
+fn split(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut rows = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (row, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        rows.push(row.to_vec());
+        bytes = rest;
+    }
+    Some(rows)
+}
+
+fn damaged(offset: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("what is at byte {offset} is not what was written"),
+    )
+}

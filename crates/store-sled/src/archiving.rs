@@ -1,0 +1,154 @@
+//! Moving audit records from the rows to their files, and reading both as one trail.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tessera_core::{AuditRecord, Timestamp};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    archive::{Archive, Chunk, Old, Place},
+    error::failed,
+    group::Group,
+    read, rows,
+    shared::Shared,
+};
+use tessera_store::StoreError;
+
+/// Finds what is next to be moved or removed. Whoever acts on its answers is [`alone`](Archiver::alone).
+pub(super) struct Archiver {
+    archive: Archive,
+    rows_max: u64,
+    alone: Mutex<()>,
+}
+
+/// What the writer does once a chunk is in a file, or before a file goes.
+pub(super) struct Archived {
+    place: Place,
+    /// The records that leave the rows.
+    gone: Option<(u64, u64)>,
+    file_to_remove: Option<u64>,
+}
+
+impl Archiver {
+    pub(super) fn new(directory: PathBuf, rows_max: u64) -> Self {
+        Self {
+            archive: Archive::new(directory),
+            rows_max,
+            alone: Mutex::default(),
+        }
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    pub(super) async fn alone(&self) -> MutexGuard<'_, ()> {
+        self.alone.lock().await
+    }
+
+    /// Finds a file whose records are all from before `before`; else writes the oldest records to a file where the
+    /// rows have more than they should. Answers what the writer has to do about it; none: nothing is left.
+    pub(super) async fn next(
+        &self,
+        shared: &Arc<Shared>,
+        before: Timestamp,
+    ) -> Result<Option<Archived>, StoreError> {
+        let (archive, shared, rows_max) = (self.archive.clone(), Arc::clone(shared), self.rows_max);
+        apart(move || next(&archive, &shared, rows_max, before)).await
+    }
+
+    pub(super) async fn remove(&self, file: u64) -> Result<(), StoreError> {
+        let archive = self.archive.clone();
+        apart(move || archive.remove(file).map_err(unwritten)).await
+    }
+}
+
+impl Archived {
+    /// A file that is too old: it goes once nobody expects it any more.
+    pub(super) fn file_to_remove(&self) -> Option<u64> {
+        self.file_to_remove
+    }
+
+    pub(super) fn run(&self, group: &mut Group<'_>) -> Result<(), StoreError> {
+        if let Some((first, last)) = self.gone {
+            (first..=last).for_each(|position| group.remove(rows::audit_key(position)));
+        }
+        group.meta_mut().archive = Some(self.place);
+        let meta = *group.meta_mut();
+        group.put(rows::meta_key(), &meta)
+    }
+}
+
+fn next(
+    archive: &Archive,
+    shared: &Shared,
+    rows_max: u64,
+    before: Timestamp,
+) -> Result<Option<Archived>, StoreError> {
+    let place = shared.archive();
+    if let Old::File(file, place) = archive.oldest(before, place.as_ref()).map_err(unwritten)? {
+        return Ok(Some(Archived {
+            place,
+            gone: None,
+            file_to_remove: Some(file),
+        }));
+    }
+    // Records beyond what is durable could be given again, to others, after a crash.
+    let through = shared.audit_committed().saturating_sub(rows_max);
+    if through <= place.map_or(0, |place| place.through) {
+        return Ok(None);
+    }
+    let Some(chunk) = shared.read(|db| Chunk::oldest(db, through))? else {
+        return Ok(None);
+    };
+    let place = archive.append(place.as_ref(), &chunk).map_err(unwritten)?;
+    Ok(Some(Archived {
+        place,
+        gone: Some((chunk.first, chunk.last)),
+        file_to_remove: None,
+    }))
+}
+
+/// Up to `limit` records after the position `after`, wherever they are.
+pub(super) fn records(
+    shared: &Shared,
+    archive: &Archive,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    let through = shared.audit_committed();
+    loop {
+        let place = shared.archive();
+        let read = || {
+            let mut found = match place {
+                Some(place) if after < place.through => archive.records(&place, after, limit)?,
+                _ => Vec::new(),
+            };
+            let after = after.max(place.map_or(0, |place| place.through));
+            let left = limit.saturating_sub(found.len());
+            found.extend(shared.read(|db| read::audit(db, after, through, left))?);
+            Ok(found)
+        };
+        let found = read();
+        // Else records may have left the rows, or a file may have gone, before they were read.
+        if shared.archive() == place {
+            return found;
+        }
+    }
+}
+
+async fn apart<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(act)
+        .await
+        .unwrap_or_else(|error| Err(failed(error)))
+}
+
+/// The records stay in the rows until they can be written.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unwritten(error: std::io::Error) -> StoreError {
+    StoreError::Failed {
+        detail: format!("audit records can't be moved to their files: {error}"),
+    }
+}

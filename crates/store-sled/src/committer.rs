@@ -1,0 +1,194 @@
+//! The one thread that writes. It takes all units that wait, runs them one after the other, and makes
+//! what they wrote durable together: one sync serves them all.
+
+use std::{iter, mem, sync::Arc, thread};
+
+use tessera_store::{Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    archiving::Archived,
+    disk::Disk,
+    group::{Group, State},
+    purge::Purge,
+    shared::Shared,
+};
+
+/// How many units one group has at most.
+const GROUP_MAX: usize = 1024;
+
+/// Something for the writer to do.
+pub(super) enum Work {
+    Unit {
+        unit: UnitOfWork,
+        answer: Answer<Placed>,
+    },
+    Purge {
+        purge: Purge,
+        answer: Answer<PurgeReport>,
+    },
+    /// Take records out of the rows that are in files now.
+    Archived {
+        archived: Archived,
+        answer: Answer<()>,
+    },
+    /// Let those in the background go without others.
+    Background,
+    Close {
+        answer: Answer<()>,
+    },
+}
+
+/// What waits for the writer.
+pub(super) struct Waiting {
+    pub(super) work: mpsc::Receiver<Work>,
+    /// Work that goes with that of others, and never by itself.
+    pub(super) background: mpsc::Receiver<Work>,
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// An answer that waits for the group to be durable. Those of units that wrote nothing wait too:
+/// what they saw may be of this group.
+enum Pending {
+    Unit(Answer<Placed>, Result<Placed, StoreError>),
+    Purge(Answer<PurgeReport>, PurgeReport),
+    Archived(Answer<()>),
+}
+
+/// The writer.
+struct Committer {
+    disk: Disk,
+    shared: Arc<Shared>,
+    state: State,
+}
+
+/// Starts the writer. It ends after [`Work::Close`], or when nobody can send it work any more.
+pub(super) fn start(
+    disk: Disk,
+    shared: Arc<Shared>,
+    state: State,
+    waiting: Waiting,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    let committer = Committer { disk, shared, state };
+    thread::Builder::new()
+        .name("tessera-store".to_owned())
+        .spawn(move || committer.serve(waiting))
+}
+
+impl Committer {
+    fn serve(mut self, waiting: Waiting) {
+        let Waiting {
+            mut work,
+            mut background,
+        } = waiting;
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = work.blocking_recv() else { break };
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(item) = next {
+                match item {
+                    Work::Close { answer } => {
+                        closing = Some(answer);
+                        break;
+                    }
+                    item => group.push(item),
+                }
+                next = if group.len() < GROUP_MAX {
+                    work.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            let is_awaited = group.iter().any(|work| !matches!(work, Work::Background));
+            group.extend(iter::from_fn(|| background.try_recv().ok()));
+            self.shared.set_awaited(is_awaited);
+            self.shared.set_committing(true);
+            self.commit(group);
+            self.shared.set_committing(false);
+            self.shared.set_awaited(false);
+        }
+        // Whoever still waits, or sends later, is answered that the store is closed.
+        drop((work, background));
+        let result = self.close();
+        if let Some(answer) = closing {
+            let _ = answer.send(result);
+        }
+    }
+
+    fn commit(&mut self, work: Vec<Work>) {
+        let mut pending = Vec::with_capacity(work.len());
+        let result = if self.shared.is_healthy() {
+            self.run_group(work, &mut pending)
+        } else {
+            // Dropping the work answers it.
+            drop(work);
+            Err(StoreError::Closed)
+        };
+        if let Err(error) = &result {
+            self.shared.fail(error);
+        }
+        pending
+            .into_iter()
+            .for_each(|pending| pending.answer(result.as_ref().err()));
+    }
+
+    fn run_group(&mut self, work: Vec<Work>, pending: &mut Vec<Pending>) -> Result<(), StoreError> {
+        let finished = {
+            let mut group = Group::new(self.disk.db(), &self.shared.log, self.state.clone());
+            for item in work {
+                // A failure of the database ends the group; what was not run yet is dropped, which answers it.
+                let ran = caught(|| run(item, &mut group)).map_err(|detail| StoreError::Failed { detail });
+                pending.extend(ran.flatten()?);
+            }
+            if group.writes_nothing() {
+                return Ok(());
+            }
+            group.finish(self.disk.next_group())?
+        };
+        self.shared.log.raise_floor(finished.state.meta.floor);
+        self.shared.set_archive(finished.state.meta.archive);
+        let mut finished = finished;
+        self.disk.commit(mem::take(&mut finished.rows))?;
+        self.state = self.shared.publish(finished);
+        Ok(())
+    }
+
+    fn close(self) -> Result<(), StoreError> {
+        if self.shared.close() {
+            self.disk.close()
+        } else {
+            self.disk.leave();
+            Err(StoreError::Failed {
+                detail: "it failed before; what was acknowledged is safe".to_owned(),
+            })
+        }
+    }
+}
+
+/// Does one thing over what was done before it. A failure is one of the database.
+fn run(work: Work, group: &mut Group<'_>) -> Result<Option<Pending>, StoreError> {
+    Ok(match work {
+        Work::Unit { mut unit, answer } => Some(Pending::Unit(answer, group.run(&mut unit)?)),
+        Work::Purge { purge, answer } => Some(Pending::Purge(answer, purge.run(group)?)),
+        Work::Archived { archived, answer } => {
+            archived.run(group)?;
+            Some(Pending::Archived(answer))
+        }
+        // `serve` keeps the latter.
+        Work::Background | Work::Close { .. } => None,
+    })
+}
+
+impl Pending {
+    /// Sends the answer, or the failure of its group. That nobody listens any more is no concern.
+    fn answer(self, failure: Option<&StoreError>) {
+        let failed = failure.cloned();
+        match self {
+            Self::Unit(answer, result) => drop(answer.send(failed.map_or(result, Err))),
+            Self::Purge(answer, report) => drop(answer.send(failed.map_or(Ok(report), Err))),
+            Self::Archived(answer) => drop(answer.send(failed.map_or(Ok(()), Err))),
+        }
+    }
+}

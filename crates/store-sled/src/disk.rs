@@ -1,0 +1,183 @@
+//! The rows on disk: opened and checked against the seal, then changed one group at a time.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use sled::{Batch, Db};
+
+use super::{
+    checked,
+    directory::Directory,
+    seal::{Seal, SealFile},
+    state_hash::StateHash,
+};
+use tessera_store::{StoreError, backend::caught};
+
+use crate::error::{OpenError, failed};
+
+/// What a group of jobs writes: a value for each key, or none where the row goes.
+pub(super) type RowChanges = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The rows, locked and checked. Only the writer has it; readers have a `Db` of their own.
+pub(super) struct Disk {
+    // Fields are dropped in this order: the lock goes last.
+    db: Db,
+    /// A second handle to the file that sled writes: sled's own flush does not reach the disk.
+    data_file: File,
+    seal: SealFile,
+    state: StateHash,
+    group: u64,
+    directory: Directory,
+}
+
+impl Disk {
+    /// Opens the rows and checks them against the seal. `visit` is shown the rows of the tables in
+    /// [`scan::VISITED`](super::scan::VISITED). What is refused stays as it was: see [`aside`](super::aside).
+    pub(super) fn open<F: Default>(
+        directory: Directory,
+        cache_capacity_bytes: u64,
+        visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(Self, F), OpenError> {
+        directory.take_back().map_err(|error| directory.io_error(error))?;
+        let (seal_file, seal) = checked::open_seal(&directory)?;
+        let opened = checked::open(&directory, &seal, cache_capacity_bytes, &visit)?;
+        let sync = || -> io::Result<File> {
+            let data_file = File::open(directory.data_file())?;
+            // What a process that was killed had written may still be on its way to the disk; from here
+            // on it counts as committed.
+            directory.keep_copy()?;
+            seal_file.settle_everywhere(seal.group, opened.state)?;
+            Ok(data_file)
+        };
+        let data_file = match sync() {
+            Ok(data_file) => data_file,
+            Err(error) => {
+                checked::close(&directory.data_file(), opened.db);
+                directory.take_back().map_err(|error| directory.io_error(error))?;
+                return Err(directory.io_error(error));
+            }
+        };
+        directory.close_to_others();
+        let disk = Self {
+            db: opened.db,
+            data_file,
+            seal: seal_file,
+            state: opened.state,
+            group: seal.group,
+            directory,
+        };
+        Ok((disk, opened.found))
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Whether there are no rows at all, as in a store that was just made.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state == StateHash::EMPTY
+    }
+
+    /// The number that the next group will have.
+    pub(super) fn next_group(&self) -> u64 {
+        self.group.saturating_add(1)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the audit records are that left the rows.
+    pub(super) fn audit_path(&self) -> PathBuf {
+        self.directory.audit()
+    }
+
+    /// Applies a group, all or nothing, and answers once it is on the disk. After an error nothing may
+    /// be committed any more: only opening anew tells what the disk has.
+    pub(super) fn commit(&mut self, changes: RowChanges) -> Result<(), StoreError> {
+        caught(|| self.commit_group(changes)).unwrap_or_else(|panic| Err(failed(panic)))
+    }
+
+    fn commit_group(&mut self, changes: RowChanges) -> Result<(), StoreError> {
+        let mut after = self.state;
+        let mut batch = Batch::default();
+        for (key, value) in changes {
+            let old = self.db.get(&key).map_err(failed)?;
+            if old.as_deref() == value.as_deref() {
+                continue;
+            }
+            if let Some(old) = old {
+                after.remove(&key, &old);
+            }
+            match value {
+                Some(value) => {
+                    after.add(&key, &value);
+                    batch.insert(key, value);
+                }
+                None => batch.remove(key),
+            }
+        }
+        let group = self.next_group();
+        self.seal
+            .begin(&Seal {
+                group,
+                before: self.state,
+                after,
+            })
+            .map_err(failed)?;
+        self.db.apply_batch(batch).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        self.data_file.sync_data().map_err(failed)?;
+        (self.state, self.group) = (after, group);
+        self.seal.settle(group, after).map_err(failed)
+    }
+
+    /// Leaves everything on the disk as it must be found, and releases the lock of the directory.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        let flushed = caught(|| self.db.flush().map(drop))
+            .map_err(failed)
+            .and_then(|flushed| flushed.map_err(failed))
+            .and_then(|()| self.data_file.sync_data().map_err(failed))
+            .and_then(|()| {
+                self.seal
+                    .settle_everywhere(self.group, self.state)
+                    .map_err(failed)
+            });
+        if flushed.is_ok() {
+            self.abandon();
+        } else {
+            self.leave();
+        }
+        flushed
+    }
+
+    /// Gives the directory free after a failure, without closing sled: that would try to write once more, and
+    /// panic. The process is about to end; until then sled's own lock stays.
+    pub(super) fn leave(self) {
+        std::mem::forget(self.db);
+    }
+
+    /// Gives the directory free without touching the seal: for a store that failed.
+    pub(super) fn abandon(self) {
+        let Self {
+            db,
+            data_file,
+            seal,
+            directory,
+            ..
+        } = self;
+        // sled panics where its last write fails; what was acknowledged is on the disk already.
+        if let Err(panic) = caught(move || drop(db)) {
+            tracing::error!(path = %directory.path().display(), %panic, "closing the rows failed");
+        }
+        drop((data_file, seal, directory));
+    }
+}
+
+mod compact;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What a crash may leave behind, at each step of a commit.
+
+use std::{fs, os::unix::fs::FileExt};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn open(path: &Path) -> Result<Disk, OpenError> {
+    Disk::open(Directory::lock(path)?, 1 << 20, |(), _, _| Ok(())).map(|(disk, ())| disk)
+}
+
+fn put(key: &[u8], value: &[u8]) -> RowChanges {
+    RowChanges::from([(key.to_vec(), Some(value.to_vec()))])
+}
+
+/// A directory with one group of one row, and the store still open.
+fn begun() -> (TempDir, Disk) {
+    let directory = TempDir::new().unwrap();
+    let mut disk = open(directory.path()).unwrap();
+    disk.commit(put(b"f1", b"one")).unwrap();
+    (directory, disk)
+}
+
+/// What the seal says of a group that puts a row, without applying it.
+fn begin(disk: &Disk, key: &[u8], value: &[u8]) {
+    let mut after = disk.state;
+    after.add(key, value);
+    disk.seal
+        .begin(&Seal {
+            group: disk.next_group(),
+            before: disk.state,
+            after,
+        })
+        .unwrap();
+}
+
+fn apply(disk: &Disk, key: &[u8], value: &[u8]) {
+    let mut batch = Batch::default();
+    batch.insert(key, value);
+    disk.db.apply_batch(batch).unwrap();
+    disk.db.flush().unwrap();
+}
+
+fn detail_of(result: Result<Disk, OpenError>) -> String {
+    match result {
+        Err(OpenError::Damaged { detail, .. }) => detail,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("opened"),
+    }
+}
+
+#[test]
+fn a_crash_before_the_group_is_applied_leaves_the_state_before() {
+    let (directory, disk) = begun();
+    begin(&disk, b"f2", b"two");
+    disk.abandon();
+    let mut disk = open(directory.path()).unwrap();
+    assert_eq!(disk.db().get(b"f2").unwrap(), None);
+    // That group was never acknowledged, so from now on it must not come back.
+    disk.commit(put(b"f3", b"three")).unwrap();
+    disk.close().unwrap();
+    assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+}
+
+#[test]
+fn a_crash_after_the_group_is_applied_leaves_the_state_after() {
+    let (directory, disk) = begun();
+    begin(&disk, b"f2", b"two");
+    apply(&disk, b"f2", b"two");
+    disk.abandon();
+    assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+}
+
+#[test]
+fn any_other_state_is_refused() {
+    let (directory, disk) = begun();
+    begin(&disk, b"f2", b"two");
+    apply(&disk, b"f2", b"another");
+    disk.abandon();
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+    // Refused once is refused for ever: looking must not settle it.
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+}
+
+#[test]
+fn rows_that_no_table_has_are_noticed() {
+    for key in [&b""[..], &[0], b"zzz", &[255, 255]] {
+        let (directory, disk) = begun();
+        apply(&disk, key, b"value");
+        disk.abandon();
+        assert!(detail_of(open(directory.path())).contains("not those"), "{key:?}");
+    }
+}
+
+#[test]
+fn a_rollback_of_the_last_group_is_noticed_although_the_store_was_not_closed() {
+    let (directory, mut disk) = begun();
+    let (rows, old) = (directory.path().join("rows"), directory.path().join("old"));
+    disk.db.flush().unwrap();
+    fs::create_dir(&old).unwrap();
+    for name in ["db", "conf"] {
+        fs::copy(rows.join(name), old.join(name)).unwrap();
+    }
+    disk.commit(put(b"f1", b"spent")).unwrap();
+    disk.abandon();
+    fs::remove_dir_all(&rows).unwrap();
+    fs::rename(&old, &rows).unwrap();
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+}
+
+/// A write of the seal that the crash tore: garbage in a slot.
+fn tear(path: &Path, slot: u64) {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(path.join("seal"))
+        .unwrap();
+    file.write_all_at(&[0x5A; 64], 4096 * (slot + 1)).unwrap();
+}
+
+#[test]
+fn a_torn_seal_falls_back_to_the_state_before() {
+    // Group 2 is settled; the slots of group 3 and of the settled state may both be torn, the one of
+    // group 2 is not being written.
+    for torn in [&[][..], &[1], &[2], &[1, 2]] {
+        let (directory, mut disk) = begun();
+        disk.commit(put(b"f2", b"two")).unwrap();
+        assert_eq!(disk.group, 2);
+        begin(&disk, b"f3", b"three");
+        torn.iter().for_each(|slot| tear(directory.path(), *slot));
+        disk.abandon();
+        let disk = open(directory.path()).unwrap_or_else(|error| panic!("{torn:?}: {error}"));
+        assert_eq!(disk.db().len(), 2, "{torn:?}");
+    }
+}
+
+#[test]
+fn a_seal_without_a_valid_slot_is_refused() {
+    let (directory, disk) = begun();
+    (0..3).for_each(|slot| tear(directory.path(), slot));
+    disk.abandon();
+    assert!(detail_of(open(directory.path())).contains("no valid entry"));
+}
+
+#[test]
+fn after_closing_every_slot_allows_one_state_only() {
+    for torn in [[0, 1], [0, 2], [1, 2]] {
+        let (directory, mut disk) = begun();
+        disk.commit(put(b"f2", b"two")).unwrap();
+        disk.close().unwrap();
+        torn.iter().for_each(|slot| tear(directory.path(), *slot));
+        let (_, seal) = SealFile::open(&directory.path().join("seal")).unwrap();
+        assert_eq!(seal.before, seal.after, "{torn:?}");
+        assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+    }
+}
+
+#[test]
+fn a_group_that_changes_nothing_is_committed_all_the_same() {
+    let (directory, mut disk) = begun();
+    disk.commit(put(b"f1", b"one")).unwrap();
+    disk.commit(RowChanges::from([(b"none".to_vec(), None)])).unwrap();
+    disk.close().unwrap();
+    assert_eq!(open(directory.path()).unwrap().db().len(), 1);
+}

@@ -1,0 +1,361 @@
+//! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod archiving;
+mod aside;
+mod checked;
+mod committer;
+mod directory;
+mod disk;
+mod error;
+mod group;
+mod open;
+mod purge;
+mod read;
+mod rows;
+mod scan;
+mod seal;
+mod shared;
+mod state_hash;
+mod walk;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sled::Db;
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
+    Timestamp,
+};
+use tessera_store::{
+    EventBatch, Log, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads,
+    SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession,
+    UnitOfWork,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+
+pub use self::error::OpenError;
+use self::{
+    archiving::Archiver,
+    committer::{Answer, Waiting, Work},
+    error::failed,
+    group::State,
+    open::WhichLog,
+    purge::Purge,
+    shared::Shared,
+};
+
+/// How many units may wait for the writer; whoever comes later waits for a place.
+const WAITING_MAX: usize = 4096;
+/// How many units may go with those of others at once.
+const BACKGROUND_MAX: usize = 8;
+
+/// How many chunks of audit records one purge moves to files.
+const CHUNKS_MAX: usize = 64;
+
+/// How a [`SledStore`] uses the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SledOptions {
+    /// How much of the rows is held in memory, in bytes.
+    pub cache_capacity_bytes: u64,
+    /// How many audit records the rows keep at most after a purge; those before are in files of their own.
+    pub audit_rows_max: u64,
+}
+
+/// A store in a directory of this machine, for one process.
+///
+/// Dropping it without [`Store::close`] finishes what was accepted, too, but can't tell whether that
+/// succeeded.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    /// None only while it is dropped.
+    work: Option<mpsc::Sender<Work>>,
+    background: mpsc::Sender<Work>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    archiver: Archiver,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self {
+            cache_capacity_bytes: 128 * 1024 * 1024,
+            audit_rows_max: 4096,
+        }
+    }
+}
+
+impl SledStore {
+    /// Opens the store in the directory `path`, or makes one where there is nothing. Reads every row
+    /// once, to check that they are those that were last committed; so it blocks.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each says what to do.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
+        Self::open_with(path, &options, WhichLog::Same)
+    }
+
+    /// Opens a directory that was restored from a copy, to begin another log: cursors of the one before are
+    /// foreign to it, and each place in it is after all of theirs. The first group that is written makes
+    /// that durable, together with what it writes itself; until then the directory is as it was.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open_restored(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
+        Self::open_with(path, &options, WhichLog::New)
+    }
+
+    /// Writes the live rows of the directory `path` anew, so that those which are gone take no space. No other
+    /// process may have it open. Answers how many bytes the rows took before and take now.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: the directory is as it was where it fails.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn compact(path: &Path, options: SledOptions) -> Result<(u64, u64), OpenError> {
+        open::compact(path, &options)
+    }
+
+    fn open_with(path: &Path, options: &SledOptions, log: WhichLog) -> Result<Self, OpenError> {
+        let (disk, shared, meta) = open::open(path, options, log)?;
+        let state = State {
+            meta,
+            times: shared.log.times(),
+            policy: shared.policy(),
+        };
+        let archiver = Archiver::new(disk.audit_path(), options.audit_rows_max);
+        let (work, for_work) = mpsc::channel(WAITING_MAX);
+        let (background, for_background) = mpsc::channel(BACKGROUND_MAX);
+        let waiting = Waiting {
+            work: for_work,
+            background: for_background,
+        };
+        let writer =
+            committer::start(disk, Arc::clone(&shared), state, waiting).map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            work: Some(work),
+            background,
+            writer: Arc::new(Mutex::new(Some(writer))),
+            archiver,
+        })
+    }
+
+    /// Hands work to the writer and waits for its answer.
+    async fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(work(answer)).await?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Moves audit records from the rows to files, and removes the files that are too old. Answers whether there
+    /// is more to do.
+    async fn archive(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let _archiving = self.archiver.alone().await;
+        for _ in 0..CHUNKS_MAX {
+            let Some(archived) = self.archiver.next(&self.shared, before).await? else {
+                return Ok(false);
+            };
+            let file = archived.file_to_remove();
+            self.ask(|answer| Work::Archived { archived, answer }).await?;
+            if let Some(file) = file {
+                self.archiver.remove(file).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands over a unit that goes with those of others, and by itself once `max_delay` is over.
+    async fn transact_behind(&self, unit: UnitOfWork, max_delay: Duration) -> Result<Placed, StoreError> {
+        let (answer, mut answered) = oneshot::channel();
+        let sent = self.background.send(Work::Unit { unit, answer }).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        let result = tokio::select! {
+            biased;
+            result = &mut answered => result,
+            () = sleep(max_delay) => {
+                self.send(Work::Background).await?;
+                answered.await
+            }
+        };
+        result.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn send(&self, work: Work) -> Result<(), StoreError> {
+        let sender = self.work.as_ref().ok_or(StoreError::Closed)?;
+        sender.send(work).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// Reads pages off the runtime's threads: they may come from the disk.
+    async fn read_apart<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Db, &Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.read(|db| act(db, &shared)))
+            .await
+            .unwrap_or_else(|error| Err(error::failed(error)))
+    }
+}
+
+#[async_trait]
+impl StoreReader for SledStore {
+    // On the caller's thread: it takes microseconds, and the cache has most.
+    async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
+        self.shared.read(|db| read::snapshot(db, &self.shared, &reads))
+    }
+
+    async fn sessions(
+        &self,
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<StoredSession, SessionId>, StoreError> {
+        self.read_apart(move |db, shared| read::sessions(db, shared, &index, &page))
+            .await
+    }
+
+    async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
+        walk::start(Arc::clone(&self.shared), visit).await
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        let realm = realm.clone();
+        self.read_apart(move |db, _| read::api_keys(db, &realm, &page))
+            .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.shared.read(read::signing_keys)
+    }
+
+    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        let revision = revision.clone();
+        self.read_apart(move |db, _| read::policy_files(db, &revision))
+            .await
+    }
+
+    async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.shared.ensure_open()?;
+        let log = &self.shared.log;
+        // Events beyond this may be applied and not yet durable: nobody is shown them.
+        let committed = log.committed();
+        if after < log.floor() {
+            return Err(StoreError::EventsForgotten);
+        }
+        if after >= committed || limit == 0 {
+            return Ok(EventBatch {
+                events: Vec::new(),
+                committed,
+            });
+        }
+        let events = match log.recent_after(after, committed, limit) {
+            Some(events) => events,
+            None => {
+                self.read_apart(move |db, shared| read::events(db, shared, after, committed, limit))
+                    .await?
+            }
+        };
+        Ok(EventBatch { events, committed })
+    }
+
+    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.read_apart(|db, shared| read::events_below_floor(db, shared.log.floor()))
+            .await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        let (shared, archive) = (Arc::clone(&self.shared), self.archiver.archive().clone());
+        tokio::task::spawn_blocking(move || archiving::records(&shared, &archive, after, limit))
+            .await
+            .unwrap_or_else(|error| Err(failed(error)))
+    }
+
+    fn log(&self) -> &Log {
+        &self.shared.log
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn transact(&self, unit: UnitOfWork) -> Result<Placed, StoreError> {
+        match unit.priority() {
+            Priority::Foreground => self.ask(|answer| Work::Unit { unit, answer }).await,
+            Priority::Background { max_delay } => self.transact_behind(unit, max_delay).await,
+        }
+    }
+
+    async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
+        let mut total = PurgeReport::default();
+        let mut left = limit;
+        loop {
+            let purge = Purge {
+                before,
+                limit: left.min(purge::STEP),
+            };
+            let step = self.ask(|answer| Work::Purge { purge, answer }).await?;
+            total.sessions += step.sessions;
+            total.events += step.events;
+            total.records += step.records;
+            total.more = step.more;
+            left = left.saturating_sub(purge::STEP);
+            if !step.more || left == 0 {
+                break;
+            }
+        }
+        self.shared.log.forget_expired(before.horizon);
+        total.more |= self.archive(before.audit).await?;
+        Ok(total)
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            takes_writes: self.shared.is_healthy(),
+            committing_for: self.shared.committing_for(),
+            group: Some(self.shared.group()),
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let closed = self.ask(|answer| Work::Close { answer }).await;
+        let writer = Arc::clone(&self.writer);
+        // The thread is at its end, but until it is over it may hold the directory.
+        let joined = tokio::task::spawn_blocking(move || join(&writer)).await;
+        closed.and(joined.map_err(failed))
+    }
+}
+
+impl Drop for SledStore {
+    /// Waits for the writer to finish what it has. That takes no longer than a close, and nobody can
+    /// send it more.
+    fn drop(&mut self) {
+        self.work = None;
+        join(&self.writer);
+    }
+}
+
+fn join(writer: &Mutex<Option<JoinHandle<()>>>) {
+    let Some(writer) = writer.lock().take() else {
+        return;
+    };
+    // A unit that holds the last handle to its own store drops it on the writer's thread.
+    if writer.thread().id() != thread::current().id() && writer.join().is_err() {
+        tracing::error!("the store's writer panicked");
+    }
+}

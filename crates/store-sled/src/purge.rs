@@ -1,0 +1,232 @@
+//! Removing what is dead, in steps small enough that the jobs between them don't wait.
+//!
+//! Candidates are found on the disk and then read through the group, so that what an earlier job of the
+//! same group did to them counts.
+
+use sled::IVec;
+use tessera_core::{AuditRecord, Event, Seconds, Sequence, SessionId, Timestamp};
+
+use tessera_store::{
+    PurgeBefore, PurgeReport, StoreError,
+    backend::{FAR, LEFT_MAX},
+};
+
+use super::{
+    error::failed,
+    group::Group,
+    rows::{self, PolicyRow, SessionRow, Table},
+};
+
+/// How many rows one step looks at.
+pub(super) const STEP: usize = 128;
+
+/// What a purge removes, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purge {
+    pub(super) before: PurgeBefore,
+    pub(super) limit: usize,
+}
+
+/// One step of a purge.
+struct Step<'a, 'db> {
+    group: &'a mut Group<'db>,
+    purge: Purge,
+    budget: usize,
+    report: PurgeReport,
+}
+
+impl Purge {
+    /// Removes up to `limit` rows within a unit of the writer.
+    pub(super) fn run(self, group: &mut Group<'_>) -> Result<PurgeReport, StoreError> {
+        let mut step = Step {
+            group,
+            purge: self,
+            budget: self.limit,
+            report: PurgeReport::default(),
+        };
+        step.sessions()?;
+        step.events()?;
+        step.requests()?;
+        step.cutoffs()?;
+        step.audit()?;
+        step.policies()?;
+        step.note_progress()?;
+        Ok(step.report)
+    }
+}
+
+impl Step<'_, '_> {
+    /// Keeps the horizon with the data: with what was removed, and once an hour where nothing was.
+    fn note_progress(&mut self) -> Result<(), StoreError> {
+        let meta = self.group.meta_mut();
+        let horizon = self
+            .purge
+            .before
+            .horizon
+            .max(meta.purged.unwrap_or(Timestamp::EPOCH));
+        let is_far = meta
+            .purged
+            .is_none_or(|purged| horizon >= purged.plus(Seconds::HOUR));
+        let has_removed = self.report != PurgeReport::default();
+        if is_far || has_removed {
+            meta.purged = Some(horizon);
+            let meta = *meta;
+            self.group.put(rows::meta_key(), &meta)?;
+        }
+        Ok(())
+    }
+
+    fn sessions(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::SessionExpiry) {
+            let key = key?;
+            let (at, _) = rows::time_in(&key)?;
+            if at >= self.purge.before.horizon || !self.take() {
+                break;
+            }
+            self.session(rows::session_id_in(&key)?, at, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a session, or moves it in the index to the time at which it can be removed: refreshes
+    /// don't do that, so the index may know an earlier time.
+    fn session(&mut self, id: SessionId, at: Timestamp, key: &[u8]) -> Result<(), StoreError> {
+        let Some(row) = self.group.session_row(id)?.filter(|row| row.expiry == at) else {
+            // An earlier job of this group moved or removed it.
+            return Ok(());
+        };
+        let expiry = row.session.removable_at();
+        self.group.remove(key.to_vec());
+        if expiry >= self.purge.before.horizon {
+            self.group.put_empty(rows::session_expiry_key(expiry, id));
+            return self.group.put(
+                rows::session_key(id),
+                &SessionRow {
+                    expiry,
+                    session: row.session.as_ref(),
+                },
+            );
+        }
+        rows::index_keys(&row.session)
+            .into_iter()
+            .for_each(|key| self.group.remove(key));
+        self.group.remove(rows::session_key(id));
+        self.group.count_session(&row.session, false)?;
+        self.report.sessions += 1;
+        Ok(())
+    }
+
+    /// Only ever the oldest event, so that what is left has no gap. One that matters for days to come does not
+    /// keep those behind it: it is left where it is, below the floor.
+    fn events(&mut self) -> Result<(), StoreError> {
+        let mut left = 0;
+        for key in self.keys(Table::Event) {
+            let key = key?;
+            let Some(event) = self.group.row::<Event>("an event", &key)? else {
+                continue;
+            };
+            if event.relevant_until >= self.purge.before.horizon.plus(FAR) && left < LEFT_MAX {
+                left += 1;
+                continue;
+            }
+            if event.relevant_until >= self.purge.before.horizon || !self.take() {
+                break;
+            }
+            self.group.remove(key.to_vec());
+            // Those that were left behind when a log was begun anew are below its floor.
+            let removed = Sequence(rows::number_in(&key)?);
+            let meta = self.group.meta_mut();
+            meta.floor = meta.floor.max(removed);
+            self.report.events += 1;
+        }
+        Ok(())
+    }
+
+    fn requests(&mut self) -> Result<(), StoreError> {
+        let removed = self.expired_rows(Table::RequestExpiry)?;
+        self.report.records += removed;
+        Ok(())
+    }
+
+    fn cutoffs(&mut self) -> Result<(), StoreError> {
+        self.expired_rows(Table::CutoffExpiry).map(|_| ())
+    }
+
+    /// Removes the rows that an expiry index names, with their entries in it.
+    fn expired_rows(&mut self, index: Table) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for key in self.keys(index) {
+            let key = key?;
+            let (at, row) = rows::time_in(&key)?;
+            if at >= self.purge.before.horizon || !self.take() {
+                break;
+            }
+            // Where the entry is gone, an earlier job of this group gave the row another time.
+            if self.group.has_row(&key)? {
+                self.group.remove(row.to_vec());
+                self.group.remove(key.to_vec());
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn audit(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::Audit) {
+            let key = key?;
+            let Some(record) = self.group.row::<AuditRecord>("an audit record", &key)? else {
+                continue;
+            };
+            if record.at >= self.purge.before.audit || !self.take() {
+                break;
+            }
+            self.group.remove(key.to_vec());
+            self.report.records += 1;
+        }
+        Ok(())
+    }
+
+    /// Policies that no audit record names any more. There are few, so each purge looks at all.
+    fn policies(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::Policy) {
+            let key = key?;
+            let Some(row) = self.group.row::<PolicyRow>("a policy", &key)? else {
+                continue;
+            };
+            let is_old = row
+                .replaced_at
+                .is_some_and(|replaced| replaced < self.purge.before.audit);
+            if is_old && self.take() {
+                let revision = rows::policy_in(&key)?;
+                for part in 0..row.parts {
+                    self.group.remove(rows::policy_part_key(&revision, part));
+                }
+                self.group.remove(key.to_vec());
+                self.report.records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one more row may be touched.
+    fn take(&mut self) -> bool {
+        match self.budget.checked_sub(1) {
+            Some(left) => {
+                self.budget = left;
+                true
+            }
+            None => {
+                self.report.more = true;
+                false
+            }
+        }
+    }
+
+    fn keys(&self, table: Table) -> impl Iterator<Item = Result<IVec, StoreError>> + use<> {
+        self.group
+            .db()
+            .scan_prefix([table as u8])
+            .keys()
+            .map(|key| key.map_err(failed))
+    }
+}

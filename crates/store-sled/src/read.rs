@@ -1,0 +1,296 @@
+//! Reading the rows, for those who do not write.
+
+use std::{ops::Bound, sync::Arc};
+
+use serde::de::DeserializeOwned;
+use sled::{Db, IVec};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, RevokeReason, Sequence, Session,
+    SessionId, SigningKey,
+};
+
+use tessera_store::{
+    ClientState, Page, PageRequest, PolicyFiles, Reads, SessionIndex, Settings, Snapshot, StoreError,
+    StoredSession,
+};
+
+use super::{
+    error::failed,
+    rows::{self, PolicyRow, SessionRow, Table},
+    shared::Shared,
+};
+
+/// What is named, as it is now: possibly of a group that is applied and not yet durable.
+pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapshot, StoreError> {
+    let mut snapshot = Snapshot {
+        head: shared.log.committed(),
+        policy: shared.policy(),
+        times: shared.log.times(),
+        ..Snapshot::default()
+    };
+    for id in reads.api_key_ids() {
+        snapshot.api_keys.extend(api_key(db, id)?);
+    }
+    let mut joined = Joined::new(db, shared);
+    for id in reads.session_ids() {
+        match session(db, *id)? {
+            Some(session) => snapshot.sessions.push(joined.stored(session)?),
+            None => snapshot.missing_sessions.push(*id),
+        }
+    }
+    for (realm, client) in reads.client_names() {
+        let sessions = row(
+            db,
+            "a number of sessions",
+            &rows::session_count_key(realm, client),
+        )?;
+        let disabled = db.contains_key(rows::client_disabled_key(realm, client));
+        let state = ClientState {
+            is_disabled: disabled.map_err(failed)?,
+            sessions: sessions.unwrap_or(0),
+        };
+        snapshot.clients.push((realm.clone(), client.clone(), state));
+    }
+    if let Some(key) = reads.request_key() {
+        snapshot.request = row(db, "a request", &rows::request_key(key))?;
+    }
+    if reads.has_settings() {
+        snapshot.settings = Some(settings(db)?);
+    }
+    Ok(snapshot)
+}
+
+/// Joins sessions with what ended them together with others.
+struct Joined<'a> {
+    db: &'a Db,
+    shared: &'a Shared,
+    /// The API key that was read last, and whether it is revoked: neighbours are often of one.
+    key: Option<(ApiKeyId, bool)>,
+}
+
+impl<'a> Joined<'a> {
+    fn new(db: &'a Db, shared: &'a Shared) -> Self {
+        Self {
+            db,
+            shared,
+            key: None,
+        }
+    }
+
+    fn stored(&mut self, session: Session) -> Result<StoredSession, StoreError> {
+        let ended = match self.shared.log.ended_with_others(&session) {
+            None if self.is_revoked(&session.api_key)? => Some(RevokeReason::ApiKey),
+            ended => ended,
+        };
+        Ok(StoredSession {
+            session: Arc::new(session),
+            ended,
+        })
+    }
+
+    fn is_revoked(&mut self, id: &ApiKeyId) -> Result<bool, StoreError> {
+        if let Some((_, is_revoked)) = self.key.as_ref().filter(|(known, _)| known == id) {
+            return Ok(*is_revoked);
+        }
+        let is_revoked = api_key(self.db, id)?.is_some_and(|key| key.revoked_at.is_some());
+        self.key = Some((id.clone(), is_revoked));
+        Ok(is_revoked)
+    }
+}
+
+fn session(db: &Db, id: SessionId) -> Result<Option<Session>, StoreError> {
+    let row: Option<SessionRow<Session>> = row(db, "a session", &rows::session_key(id))?;
+    Ok(row.map(|row| row.session))
+}
+
+fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    row(db, "an API key", &rows::api_key_key(id))
+}
+
+pub(super) fn sessions(
+    db: &Db,
+    shared: &Shared,
+    index: &SessionIndex,
+    page: &PageRequest<SessionId>,
+) -> Result<Page<StoredSession, SessionId>, StoreError> {
+    let prefix = rows::index_prefix(index);
+    let after = page.after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
+    let mut joined = Joined::new(db, shared);
+    let found = keys_after(db, &prefix, after).filter_map(|key| {
+        // Between reading the index and reading the session, the session may have been removed.
+        let session = key.and_then(|key| session(db, rows::session_id_in(&key)?));
+        session.transpose().map(|session| joined.stored(session?))
+    });
+    collect_page(found, page.limit, |stored| stored.session.id)
+}
+
+/// Up to `limit` sessions of all realms, in the order of their ids.
+pub(super) fn sessions_after(
+    db: &Db,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<Session>, StoreError> {
+    let prefix = [Table::Session as u8];
+    let from = after.map_or_else(
+        || Bound::Included(prefix.to_vec()),
+        |id| Bound::Excluded(rows::session_key(id)),
+    );
+    db.range((from, Bound::Excluded(rows::end_of(&prefix))))
+        .values()
+        .take(limit)
+        .map(|value| {
+            let row: SessionRow<Session> = rows::decode("a session", &value.map_err(failed)?)?;
+            Ok(row.session)
+        })
+        .collect()
+}
+
+pub(super) fn policy_files(db: &Db, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+    let Some(kept) = row::<PolicyRow>(db, "a policy", &rows::policy_key(revision))? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    for part in 0..kept.parts {
+        // Between reading the row and reading its parts, the policy may have been removed.
+        match row::<Vec<u8>>(db, "a part of a policy", &rows::policy_part_key(revision, part))? {
+            Some(part) => bytes.extend_from_slice(&part),
+            None => return Ok(None),
+        }
+    }
+    rows::decode("the files of a policy", &bytes).map(Some)
+}
+
+/// What is kept once for the whole store.
+pub(super) fn settings(db: &Db) -> Result<Settings, StoreError> {
+    let bounds = db.scan_prefix([Table::StalenessBound as u8]).values();
+    let disabled = db.scan_prefix([Table::ClientDisabled as u8]).values();
+    Ok(Settings {
+        policy_reconciled: row(db, "the reconciled policy", &rows::policy_reconciled_key())?,
+        staleness_bounds: bounds
+            .map(|value| rows::decode("a staleness bound", &value.map_err(failed)?))
+            .collect::<Result<_, _>>()?,
+        disabled_clients: disabled
+            .map(|value| rows::decode("a disabled client", &value.map_err(failed)?))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) fn api_keys(
+    db: &Db,
+    realm: &RealmName,
+    page: &PageRequest<ApiKeyId>,
+) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+    let prefix = rows::api_key_by_realm_prefix(realm);
+    let after = page
+        .after
+        .as_ref()
+        .map(|id| rows::api_key_by_realm_key(realm, id));
+    let found = keys_after(db, &prefix, after).filter_map(|key| {
+        key.and_then(|key| {
+            let id = key.get(prefix.len()..).unwrap_or_default();
+            row(db, "an API key", &[&[Table::ApiKey as u8], id].concat())
+        })
+        .transpose()
+    });
+    collect_page(found, page.limit, |key: &ApiKey| key.id.clone())
+}
+
+pub(super) fn signing_keys(db: &Db) -> Result<Vec<SigningKey>, StoreError> {
+    let mut keys = db
+        .scan_prefix([Table::SigningKey as u8])
+        .values()
+        .map(|value| rows::decode("a signing key", &value.map_err(failed)?))
+        .collect::<Result<Vec<SigningKey>, _>>()?;
+    keys.sort_by(|one, other| (one.not_before, &one.id).cmp(&(other.not_before, &other.id)));
+    Ok(keys)
+}
+
+/// Up to `limit` events after `after` and up to `through`, which must be committed.
+pub(super) fn events(
+    db: &Db,
+    shared: &Shared,
+    after: Sequence,
+    through: Sequence,
+    limit: usize,
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let range = rows::event_key(after.next())..=rows::event_key(through);
+    let mut events = Vec::new();
+    let mut expected = after.next();
+    for value in db.range(range).values().take(limit) {
+        let event: Event = rows::decode("an event", &value.map_err(failed)?)?;
+        if event.sequence != expected {
+            break;
+        }
+        expected = event.sequence.next();
+        events.push(Arc::new(event));
+    }
+    // Fewer than there must be: either they were removed meanwhile, or the log has a hole.
+    let complete = events.len() == limit || expected > through;
+    if complete {
+        Ok(events)
+    } else if expected <= shared.log.floor() {
+        Err(StoreError::EventsForgotten)
+    } else {
+        Err(StoreError::Damaged {
+            detail: format!("the log has no event {}", expected.0),
+        })
+    }
+}
+
+/// Events up to `floor`, in order.
+pub(super) fn events_below_floor(db: &Db, floor: Sequence) -> Result<Vec<Arc<Event>>, StoreError> {
+    db.range(rows::event_key(Sequence(0))..=rows::event_key(floor))
+        .values()
+        .map(|value| Ok(Arc::new(rows::decode("an event", &value.map_err(failed)?)?)))
+        .collect()
+}
+
+/// Up to `limit` records after `after` and up to `through`, which must be committed.
+pub(super) fn audit(
+    db: &Db,
+    after: u64,
+    through: u64,
+    limit: usize,
+) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    if after >= through {
+        return Ok(Vec::new());
+    }
+    db.range(rows::audit_key(after.saturating_add(1))..=rows::audit_key(through))
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row.map_err(failed)?;
+            Ok((rows::number_in(&key)?, rows::decode("an audit record", &value)?))
+        })
+        .collect()
+}
+
+pub(super) fn row<T: DeserializeOwned>(db: &Db, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
+    db.get(key)
+        .map_err(failed)?
+        .map(|bytes| rows::decode(what, &bytes))
+        .transpose()
+}
+
+/// The keys that begin with `prefix`, after `after`.
+fn keys_after(
+    db: &Db,
+    prefix: &[u8],
+    after: Option<Vec<u8>>,
+) -> impl Iterator<Item = Result<IVec, StoreError>> + use<> {
+    let from = after.map_or_else(|| Bound::Included(prefix.to_vec()), Bound::Excluded);
+    db.range((from, Bound::Excluded(rows::end_of(prefix))))
+        .keys()
+        .map(|key| key.map_err(failed))
+}
+
+/// Takes up to `limit` items; there is another page where one more is found.
+fn collect_page<T, K>(
+    mut found: impl Iterator<Item = Result<T, StoreError>>,
+    limit: usize,
+    key_of: impl Fn(&T) -> K,
+) -> Result<Page<T, K>, StoreError> {
+    let items = found.by_ref().take(limit).collect::<Result<Vec<_>, _>>()?;
+    let more = items.len() == limit && found.next().transpose()?.is_some();
+    let next = if more { items.last().map(key_of) } else { None };
+    Ok(Page { items, next })
+}

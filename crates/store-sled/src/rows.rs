@@ -1,0 +1,372 @@
+//! How rows are laid out: one tree, one prefix byte per table, keys that sort as they are read, and a
+//! version byte before each value.
+//!
+//! Names never contain a NUL, so a NUL after each keeps one name from being the prefix of another.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tessera_core::{
+    ApiKeyId, ClientName, Event, KeyId, LogId, PolicyRevision, RealmName, Sequence, Session, SessionId,
+    Timestamp,
+};
+
+use tessera_store::{RequestKey, SessionIndex, StoreError, backend::cutoff_target};
+
+use super::archive::Place;
+
+/// The version of the rows' encoding, the first byte of each value.
+const ROW_VERSION: u8 = 1;
+
+/// The tables, each with the byte that its keys begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Table {
+    ApiKey = b'a',
+    ApiKeyByRealm = b'A',
+    ClientDisabled = b'd',
+    Audit = b't',
+    Cutoff = b'u',
+    CutoffExpiry = b'v',
+    Event = b'e',
+    Session = b'f',
+    SessionByApiKey = b'k',
+    SessionByLabel = b'b',
+    SessionByClient = b'c',
+    SessionByRealm = b'r',
+    SessionCount = b'n',
+    SessionBySubject = b's',
+    SessionExpiry = b'x',
+    Meta = b'm',
+    Policy = b'p',
+    PolicyPart = b'o',
+    PolicyInForce = b'i',
+    PolicyReconciled = b'z',
+    Request = b'q',
+    RequestExpiry = b'y',
+    SigningKey = b'g',
+    StalenessBound = b'l',
+    Times = b'w',
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 25] = [
+        Self::ApiKey,
+        Self::ApiKeyByRealm,
+        Self::ClientDisabled,
+        Self::Audit,
+        Self::Cutoff,
+        Self::CutoffExpiry,
+        Self::Event,
+        Self::Session,
+        Self::SessionByApiKey,
+        Self::SessionByLabel,
+        Self::SessionByClient,
+        Self::SessionByRealm,
+        Self::SessionCount,
+        Self::SessionBySubject,
+        Self::SessionExpiry,
+        Self::Meta,
+        Self::Policy,
+        Self::PolicyPart,
+        Self::PolicyInForce,
+        Self::PolicyReconciled,
+        Self::Request,
+        Self::RequestExpiry,
+        Self::SigningKey,
+        Self::StalenessBound,
+        Self::Times,
+    ];
+}
+
+/// The one row about the store itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) log_id: LogId,
+    /// The last sequence of the log.
+    pub(super) last: Sequence,
+    /// The last sequence that was removed.
+    pub(super) floor: Sequence,
+    /// The last position of the audit trail.
+    pub(super) audit_last: u64,
+    /// Where the records of the audit trail are that left the rows; none where none did.
+    pub(super) archive: Option<Place>,
+    /// The group that wrote this row: no two groups leave the same state behind.
+    pub(super) group: u64,
+    /// The horizon of the last purge that wrote anything.
+    pub(super) purged: Option<Timestamp>,
+}
+
+/// A session with the time under which the expiry index has it. That time is never later than the
+/// session's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SessionRow<S> {
+    pub(super) expiry: Timestamp,
+    pub(super) session: S,
+}
+
+impl SessionRow<Session> {
+    pub(super) fn shared(self) -> SessionRow<Arc<Session>> {
+        SessionRow {
+            expiry: self.expiry,
+            session: Arc::new(self.session),
+        }
+    }
+}
+
+/// An event that ends sessions, and how long it counts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CutoffRow<E> {
+    pub(super) until: Timestamp,
+    pub(super) event: E,
+}
+
+/// A policy that is kept. Its files are in parts beside it, since values should be small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PolicyRow {
+    pub(super) parts: u32,
+    pub(super) replaced_at: Option<Timestamp>,
+}
+
+// === values ===
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![ROW_VERSION]).map_err(|error| StoreError::Failed {
+        detail: format!("a row can't be written: {error}"),
+    })
+}
+
+/// Reads a value; `what` names the row in the error.
+pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let damaged = |problem: String| StoreError::Damaged {
+        detail: format!("the row of {what} {problem}"),
+    };
+    match bytes.split_first() {
+        Some((&ROW_VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => Err(damaged("is too long".to_owned())),
+            Err(error) => Err(damaged(format!("can't be read: {error}"))),
+        },
+        Some((version, _)) => Err(damaged(format!("has the unknown version {version}"))),
+        None => Err(damaged("is empty".to_owned())),
+    }
+}
+
+// === keys ===
+
+pub(super) fn meta_key() -> Vec<u8> {
+    vec![Table::Meta as u8]
+}
+
+pub(super) fn times_key() -> Vec<u8> {
+    vec![Table::Times as u8]
+}
+
+pub(super) fn session_key(id: SessionId) -> Vec<u8> {
+    key(Table::Session, &[], id.as_bytes())
+}
+
+pub(super) fn session_expiry_key(at: Timestamp, id: SessionId) -> Vec<u8> {
+    timed_key(Table::SessionExpiry, at, id.as_bytes())
+}
+
+pub(super) fn api_key_key(id: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
+    key(
+        Table::ClientDisabled,
+        &[realm.as_str()],
+        client.as_str().as_bytes(),
+    )
+}
+
+/// How many sessions of a client there are.
+pub(super) fn session_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
+    key(Table::SessionCount, &[realm.as_str()], client.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKeyByRealm, &[realm.as_str()], id.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_realm_prefix(realm: &RealmName) -> Vec<u8> {
+    key(Table::ApiKeyByRealm, &[realm.as_str()], &[])
+}
+
+pub(super) fn signing_key_key(id: &KeyId) -> Vec<u8> {
+    key(Table::SigningKey, &[], id.as_str().as_bytes())
+}
+
+pub(super) fn policy_key(revision: &PolicyRevision) -> Vec<u8> {
+    key(Table::Policy, &[revision.as_str()], &[])
+}
+
+pub(super) fn policy_part_key(revision: &PolicyRevision, part: u32) -> Vec<u8> {
+    key(Table::PolicyPart, &[revision.as_str()], &part.to_be_bytes())
+}
+
+/// The policy whose row has this key.
+pub(super) fn policy_in(key: &[u8]) -> Result<PolicyRevision, StoreError> {
+    key.strip_prefix(&[Table::Policy as u8])
+        .and_then(|rest| rest.strip_suffix(&[0]))
+        .and_then(|name| std::str::from_utf8(name).ok())
+        .and_then(|name| PolicyRevision::parse(name).ok())
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "the key of a policy has no revision".to_owned(),
+        })
+}
+
+pub(super) fn policy_in_force_key() -> Vec<u8> {
+    vec![Table::PolicyInForce as u8]
+}
+
+pub(super) fn policy_reconciled_key() -> Vec<u8> {
+    vec![Table::PolicyReconciled as u8]
+}
+
+pub(super) fn staleness_bound_key(realm: &RealmName) -> Vec<u8> {
+    key(Table::StalenessBound, &[realm.as_str()], &[])
+}
+
+pub(super) fn event_key(sequence: Sequence) -> Vec<u8> {
+    key(Table::Event, &[], &sequence.0.to_be_bytes())
+}
+
+pub(super) fn audit_key(position: u64) -> Vec<u8> {
+    key(Table::Audit, &[], &position.to_be_bytes())
+}
+
+pub(super) fn request_key(request: &RequestKey) -> Vec<u8> {
+    let names = [request.realm.as_str(), request.client.as_str()];
+    key(Table::Request, &names, request.request.as_bytes())
+}
+
+/// `row` is the key of the request's own row.
+pub(super) fn request_expiry_key(at: Timestamp, row: &[u8]) -> Vec<u8> {
+    timed_key(Table::RequestExpiry, at, row)
+}
+
+/// `row` is the key of the cutoff's own row.
+pub(super) fn cutoff_expiry_key(until: Timestamp, row: &[u8]) -> Vec<u8> {
+    timed_key(Table::CutoffExpiry, until, row)
+}
+
+/// One key per target, so that a later cutoff of a target replaces the earlier; none for an event that
+/// ends no sessions.
+pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
+    let (kind, target) = cutoff_target(&event.body)?;
+    let mut key = vec![Table::Cutoff as u8, kind];
+    push_name(&mut key, event.realm.as_str());
+    push_name(&mut key, target);
+    Some(key)
+}
+
+/// What the keys of an index begin with; the session's id follows.
+pub(super) fn index_prefix(index: &SessionIndex) -> Vec<u8> {
+    match index {
+        SessionIndex::Subject(realm, subject) => {
+            key(Table::SessionBySubject, &[realm.as_str(), subject.as_str()], &[])
+        }
+        SessionIndex::Client(realm, client) => {
+            key(Table::SessionByClient, &[realm.as_str(), client.as_str()], &[])
+        }
+        SessionIndex::Label(realm, label) => {
+            key(Table::SessionByLabel, &[realm.as_str(), label.as_str()], &[])
+        }
+        SessionIndex::ApiKey(realm, api_key) => {
+            key(Table::SessionByApiKey, &[realm.as_str(), api_key.as_str()], &[])
+        }
+        SessionIndex::Realm(realm) => key(Table::SessionByRealm, &[realm.as_str()], &[]),
+    }
+}
+
+/// The keys under which the indexes have a session.
+pub(super) fn index_keys(session: &Session) -> BTreeSet<Vec<u8>> {
+    let realm = session.realm.as_str();
+    let id = session.id.as_bytes();
+    let mut keys = BTreeSet::from([
+        key(Table::SessionBySubject, &[realm, session.subject.as_str()], id),
+        key(Table::SessionByClient, &[realm, session.client.as_str()], id),
+        key(Table::SessionByApiKey, &[realm, session.api_key.as_str()], id),
+        key(Table::SessionByRealm, &[realm], id),
+    ]);
+    keys.extend(
+        session
+            .labels
+            .iter()
+            .map(|label| key(Table::SessionByLabel, &[realm, label.as_str()], id)),
+    );
+    keys
+}
+
+/// Whether two states of a session have the same keys in the indexes.
+pub(super) fn same_index_keys(one: &Session, other: &Session) -> bool {
+    one.realm == other.realm
+        && one.subject == other.subject
+        && one.client == other.client
+        && one.api_key == other.api_key
+        && one.labels == other.labels
+}
+
+/// The first key behind all that begin with `prefix`, which must not end with 255: none of ours does,
+/// as each ends with a table's byte or a NUL.
+pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
+}
+
+/// The session's id at the end of an index key.
+pub(super) fn session_id_in(key: &[u8]) -> Result<SessionId, StoreError> {
+    key.last_chunk::<16>()
+        .map(|bytes| SessionId::from_bytes(*bytes))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "an index has a key without a session".to_owned(),
+        })
+}
+
+/// The number in the key of an event or an audit record.
+pub(super) fn number_in(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk::<8>()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "a key has no number".to_owned(),
+        })
+}
+
+/// The time in a key of an expiry index, and what follows it.
+pub(super) fn time_in(key: &[u8]) -> Result<(Timestamp, &[u8]), StoreError> {
+    key.get(1..)
+        .and_then(<[u8]>::split_first_chunk::<8>)
+        .map(|(time, rest)| (Timestamp::from_millis(i64::from_be_bytes(*time)), rest))
+        .ok_or_else(|| StoreError::Damaged {
+            detail: "an expiry index has a key without a time".to_owned(),
+        })
+}
+
+fn key(table: Table, names: &[&str], tail: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + names.iter().map(|name| name.len() + 1).sum::<usize>() + tail.len());
+    key.push(table as u8);
+    for name in names {
+        push_name(&mut key, name);
+    }
+    key.extend_from_slice(tail);
+    key
+}
+
+/// Times are never negative, so their bytes sort as they do.
+fn timed_key(table: Table, at: Timestamp, tail: &[u8]) -> Vec<u8> {
+    let mut key = vec![table as u8];
+    key.extend_from_slice(&at.as_millis().to_be_bytes());
+    key.extend_from_slice(tail);
+    key
+}
+
+fn push_name(key: &mut Vec<u8>, name: &str) {
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+}

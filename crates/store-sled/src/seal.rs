@@ -1,0 +1,227 @@
+//! The seal: what the rows must be, kept in a file beside sled's.
+//!
+//! sled does not notice every damage: after one flipped bit it may open and answer with *older* rows,
+//! and a spent refresh token would be current again. So before a group of writes is applied, the seal
+//! says what the state was before it and what it will be after it. A crash may leave either, and nothing
+//! else; whatever else is found when the store opens is damage.
+//!
+//! The file has a header, then three slots, each in a block of its own, so that a torn write harms one:
+//!
+//! | block | what |
+//! |---|---|
+//! | 0 | magic, format version, checksum; written once |
+//! | 1, 2 | the group in flight: even groups in the one, odd in the other; synced before the group is applied |
+//! | 3 | the state settled after a group; not synced, because a group in flight follows that is |
+//!
+//! The newest valid slot counts. Where a crash tears the slots that were being written, which are at
+//! most that of the next group and the settled one, the slot of the group before is whole, and it allows
+//! the state that the group left behind.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{directory::sync_directory, state_hash::StateHash};
+
+/// The newest format of a data directory that this version knows.
+pub(super) const FORMAT: u32 = 5;
+
+const MAGIC: &[u8; 8] = b"TSRSEAL\n";
+const BLOCK: u64 = 4096;
+const SLOTS: u64 = 3;
+const SETTLED_SLOT: u64 = 2;
+const HEADER_LEN: usize = 20;
+const SLOT_BODY_LEN: usize = 8 + 2 * StateHash::LEN;
+const SLOT_LEN: usize = SLOT_BODY_LEN + 16;
+
+/// What the rows may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seal {
+    /// The number of the group.
+    pub(super) group: u64,
+    /// The state before it.
+    pub(super) before: StateHash,
+    /// The state after it; the same where the group is settled.
+    pub(super) after: StateHash,
+}
+
+/// Why the seal's file is of no use.
+#[derive(Debug)]
+pub(super) enum SealError {
+    Io(io::Error),
+    Damaged(String),
+    NewerFormat(u32),
+}
+
+/// The seal's file, open for writing.
+#[derive(Debug)]
+pub(super) struct SealFile {
+    file: File,
+}
+
+impl Seal {
+    /// The seal of a state that no group is changing.
+    pub(super) fn settled(group: u64, state: StateHash) -> Self {
+        Self {
+            group,
+            before: state,
+            after: state,
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.before == self.after
+    }
+
+    fn slot(&self) -> u64 {
+        if self.is_settled() {
+            SETTLED_SLOT
+        } else {
+            self.group % 2
+        }
+    }
+}
+
+impl SealFile {
+    /// Makes the file, with an empty state. It appears whole or not at all.
+    pub(super) fn create(path: &Path) -> io::Result<()> {
+        let unfinished = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(&header_bytes())?;
+        file.set_len(BLOCK * (SLOTS + 1))?;
+        let seal = Self { file };
+        seal.settle_everywhere(0, StateHash::EMPTY)?;
+        std::fs::rename(&unfinished, path)?;
+        sync_directory(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Opens the file and reads the newest valid seal.
+    pub(super) fn open(path: &PathBuf) -> Result<(Self, Seal), SealError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(SealError::Io)?;
+        let mut bytes = Vec::new();
+        (&file)
+            .take(BLOCK * (SLOTS + 1))
+            .read_to_end(&mut bytes)
+            .map_err(SealError::Io)?;
+        check_header(&bytes)?;
+        let newest = (0..SLOTS)
+            .filter_map(|slot| read_slot(&bytes, slot))
+            .max_by_key(|seal| (seal.group, seal.is_settled()))
+            .ok_or_else(|| SealError::Damaged("the seal has no valid entry".to_owned()))?;
+        Ok((Self { file }, newest))
+    }
+
+    /// Writes the seal of a group that is about to be applied, durably.
+    pub(super) fn begin(&self, seal: &Seal) -> io::Result<()> {
+        self.write(seal, seal.slot())?;
+        self.file.sync_data()
+    }
+
+    /// Writes that a group is applied and durable. Not synced: should it be lost, the seal of the group
+    /// in flight allows the same state.
+    pub(super) fn settle(&self, group: u64, state: StateHash) -> io::Result<()> {
+        self.write(&Seal::settled(group, state), SETTLED_SLOT)
+    }
+
+    /// Writes into every slot, durably, that only this state is right: after that, damage to one slot
+    /// allows no other.
+    pub(super) fn settle_everywhere(&self, group: u64, state: StateHash) -> io::Result<()> {
+        let seal = Seal::settled(group, state);
+        // First the slot that no group in flight is written to: one valid slot stays at any moment.
+        for slot in [SETTLED_SLOT, 0, 1] {
+            self.write(&seal, slot)?;
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, seal: &Seal, slot: u64) -> io::Result<()> {
+        self.file
+            .write_all_at(&slot_bytes(seal, slot), BLOCK * (slot + 1))
+    }
+}
+
+fn header_bytes() -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&FORMAT.to_be_bytes());
+    let checksum = checksum::<8>(&bytes);
+    bytes.extend_from_slice(&checksum);
+    bytes
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), SealError> {
+    let damaged = |problem: &str| Err(SealError::Damaged(format!("the seal's header {problem}")));
+    let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
+        return damaged("is cut off");
+    };
+    let Some((body, sum)) = header.split_last_chunk::<8>() else {
+        return damaged("is cut off");
+    };
+    if checksum::<8>(body) != *sum || !body.starts_with(MAGIC) {
+        return damaged("is not one");
+    }
+    match body.last_chunk::<4>().map(|format| u32::from_be_bytes(*format)) {
+        Some(FORMAT) => Ok(()),
+        Some(newer) if newer > FORMAT => Err(SealError::NewerFormat(newer)),
+        Some(1..FORMAT) => damaged("is of a development version, before the first release"),
+        _ => damaged("has a format that never was"),
+    }
+}
+
+fn slot_bytes(seal: &Seal, slot: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SLOT_LEN);
+    bytes.extend_from_slice(&seal.group.to_be_bytes());
+    seal.before.write_to(&mut bytes);
+    seal.after.write_to(&mut bytes);
+    let sum = slot_checksum(&bytes, slot);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+fn read_slot(file: &[u8], slot: u64) -> Option<Seal> {
+    let start = usize::try_from(BLOCK * (slot + 1)).ok()?;
+    let bytes = file.get(start..)?.first_chunk::<SLOT_LEN>()?;
+    let (body, sum) = bytes.split_last_chunk::<16>()?;
+    if slot_checksum(body, slot) != *sum {
+        return None;
+    }
+    let (group, states) = body.split_first_chunk::<8>()?;
+    let (before, after) = states.split_first_chunk::<{ StateHash::LEN }>()?;
+    Some(Seal {
+        group: u64::from_be_bytes(*group),
+        before: StateHash::read_from(before),
+        after: StateHash::read_from(after.first_chunk()?),
+    })
+}
+
+/// The slot's number is part of it, so that a block that lands in the wrong place is not valid there.
+fn slot_checksum(body: &[u8], slot: u64) -> [u8; 16] {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&slot.to_be_bytes());
+    bytes.extend_from_slice(body);
+    checksum(&bytes)
+}
+
+/// The first `N` bytes of the SHA-256, `N` at most 32.
+fn checksum<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let mut sum = [0; N];
+    for (to, from) in sum.iter_mut().zip(digest) {
+        *to = from;
+    }
+    sum
+}

@@ -1,0 +1,151 @@
+//! What the readers and the writer share.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use sled::Db;
+use tessera_core::PolicyRevision;
+use tessera_store::{Log, StoreError, backend::caught};
+
+use super::{
+    archive::Place,
+    group::{Finished, State},
+    rows::Meta,
+};
+
+pub(super) struct Shared {
+    /// None once the store is closed. Readers hold the lock while they read, never across an await, so
+    /// that closing it means that nobody reads any more.
+    db: RwLock<Option<Db>>,
+    healthy: AtomicBool,
+    audit_committed: AtomicU64,
+    archive: Mutex<Option<Place>>,
+    policy: Mutex<Option<PolicyRevision>>,
+    /// Whether the writer is at a group that somebody waits for.
+    is_awaited: Mutex<bool>,
+    /// Since when the writer has been at the group that it is at.
+    committing: Mutex<Option<Instant>>,
+    group: AtomicU64,
+    no_longer_awaited: Condvar,
+    pub(super) log: Log,
+}
+
+impl Shared {
+    pub(super) fn new(db: Db, log: Log, meta: &Meta, policy: Option<PolicyRevision>) -> Self {
+        Self {
+            db: RwLock::new(Some(db)),
+            healthy: AtomicBool::new(true),
+            audit_committed: AtomicU64::new(meta.audit_last),
+            archive: Mutex::new(meta.archive),
+            policy: Mutex::new(policy),
+            is_awaited: Mutex::new(false),
+            committing: Mutex::new(None),
+            group: AtomicU64::new(meta.group),
+            no_longer_awaited: Condvar::new(),
+            log,
+        }
+    }
+
+    /// Reads the rows. A failure, unlike an answer that the caller must handle, ends the store's life.
+    pub(super) fn read<T>(&self, act: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let guard = self.db.read();
+        let db = guard.as_ref().ok_or(StoreError::Closed)?;
+        let result = caught(|| act(db)).unwrap_or_else(|panic| Err(StoreError::Failed { detail: panic }));
+        if let Err(error @ (StoreError::Failed { .. } | StoreError::Damaged { .. })) = &result {
+            self.fail(error);
+        }
+        result
+    }
+
+    pub(super) fn ensure_open(&self) -> Result<(), StoreError> {
+        self.read(|_| Ok(()))
+    }
+
+    /// Takes the rows away from the readers, once the last of them is done. Answers whether the store
+    /// was healthy until now.
+    pub(super) fn close(&self) -> bool {
+        let db = self.db.write().take();
+        if let Err(panic) = caught(move || drop(db)) {
+            tracing::error!(%panic, "closing the rows failed");
+        }
+        self.healthy.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes that the store takes no more writes.
+    pub(super) fn fail(&self, error: &StoreError) {
+        if self.healthy.swap(false, Ordering::SeqCst) {
+            tracing::error!(%error, "the store takes no more writes until it is reopened");
+        }
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::SeqCst)
+    }
+
+    /// The last position of the audit trail that is durable.
+    pub(super) fn audit_committed(&self) -> u64 {
+        self.audit_committed.load(Ordering::SeqCst)
+    }
+
+    /// Where the records of the audit trail are that left the rows.
+    pub(super) fn archive(&self) -> Option<Place> {
+        *self.archive.lock()
+    }
+
+    /// Set before the records leave the rows, so that a reader who misses one there knows where it is.
+    pub(super) fn set_archive(&self, archive: Option<Place>) {
+        *self.archive.lock() = archive;
+    }
+
+    /// The policy in force.
+    pub(super) fn policy(&self) -> Option<PolicyRevision> {
+        self.policy.lock().clone()
+    }
+
+    /// Notes whether the writer is at a group that somebody waits for.
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        *self.is_awaited.lock() = is_awaited;
+        if !is_awaited {
+            self.no_longer_awaited.notify_all();
+        }
+    }
+
+    /// Notes that the writer begins with a group, or is done with it.
+    pub(super) fn set_committing(&self, is_committing: bool) {
+        *self.committing.lock() = is_committing.then(Instant::now);
+    }
+
+    /// For how long the writer has been at one group.
+    pub(super) fn committing_for(&self) -> Option<Duration> {
+        self.committing.lock().map(|since| since.elapsed())
+    }
+
+    /// The number of the last group that is durable.
+    pub(super) fn group(&self) -> u64 {
+        self.group.load(Ordering::SeqCst)
+    }
+
+    /// Waits while the writer is at a group that somebody waits for, but no longer than `longest`.
+    pub(super) fn give_way(&self, longest: Duration) {
+        let mut is_awaited = self.is_awaited.lock();
+        self.no_longer_awaited
+            .wait_while_for(&mut is_awaited, |is_awaited| *is_awaited, longest);
+    }
+
+    /// Publishes what is durable now, and answers what the writer goes on with.
+    pub(super) fn publish(&self, finished: Finished) -> State {
+        let Finished { events, state, .. } = finished;
+        self.group.store(state.meta.group, Ordering::SeqCst);
+        self.audit_committed
+            .store(state.meta.audit_last, Ordering::SeqCst);
+        self.policy.lock().clone_from(&state.policy);
+        self.log.publish(events, &state.times, state.meta.purged);
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests;

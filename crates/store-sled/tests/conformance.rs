@@ -1,0 +1,49 @@
+//! The store on sled passes the suite, and answers what the one in memory does.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tessera_store::Store;
+use tessera_store_conformance::{Opened, equivalence};
+use tessera_store_sled::{SledOptions, SledStore};
+
+fn open_in(directory: &TempDir) -> Arc<dyn Store> {
+    let options = SledOptions {
+        cache_capacity_bytes: 1 << 20,
+        ..SledOptions::default()
+    };
+    Arc::new(SledStore::open(&directory.path().join("data"), options).unwrap())
+}
+
+fn opened() -> Opened {
+    let directory = TempDir::new().unwrap();
+    Opened {
+        store: open_in(&directory),
+        kept: Box::new(directory),
+    }
+}
+
+tessera_store_conformance::suite!(opened());
+
+fn compare(cases: u32, steps_max: usize) {
+    let directory = Mutex::new(TempDir::new().unwrap());
+    equivalence::with_memory(cases, steps_max, &|is_new| {
+        let mut directory = directory.lock().unwrap();
+        if is_new {
+            *directory = TempDir::new().unwrap();
+        }
+        open_in(&directory)
+    });
+}
+
+#[test]
+fn it_answers_what_the_store_in_memory_does() {
+    compare(24, 25);
+}
+
+#[test]
+#[ignore = "long"]
+fn it_answers_what_the_store_in_memory_does_in_1000_cases() {
+    compare(1000, 40);
+}

@@ -1,0 +1,10 @@
+//! What backends share, and nobody else needs.
+
+pub use crate::{
+    caught::caught,
+    log::{
+        LogStart,
+        cutoff::{FAR, LEFT_MAX, cutoff_target, cutoff_until, placed, remembered},
+    },
+    unit::Step,
+};

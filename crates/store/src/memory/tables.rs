@@ -1,0 +1,190 @@
+//! The tables, what a snapshot shows of them, and what changes do to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, ClientName, Event, KeyId, PolicyRevision, RealmName, RevokeReason,
+    Sequence, Session, SessionId, SigningKey, Timestamp,
+};
+
+use crate::{
+    log::{
+        Log,
+        cutoff::{cutoff_target, cutoff_until, placed, remembered},
+    },
+    record::{NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
+    times::Times,
+    unit::{Changes, ClientState, Reads, SettingChange, Snapshot, StoredSession},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// How many of them each client has.
+    pub(super) session_counts: HashMap<(RealmName, ClientName), u64>,
+    pub(super) api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    disabled: BTreeSet<(RealmName, ClientName)>,
+    pub(super) signing_keys: HashMap<KeyId, SigningKey>,
+    pub(super) requests: HashMap<RequestKey, RequestRecord>,
+    pub(super) policies: HashMap<PolicyRevision, KeptPolicy>,
+    policy: Option<PolicyRevision>,
+    policy_reconciled: Option<PolicyRevision>,
+    staleness_bounds: BTreeMap<RealmName, Duration>,
+    pub(super) events: BTreeMap<Sequence, Arc<Event>>,
+    /// How long the events that end sessions count, by their realm and target.
+    pub(super) cutoffs: HashMap<(RealmName, u8, String), Timestamp>,
+    pub(super) audit: BTreeMap<u64, AuditRecord>,
+    pub(super) last: Sequence,
+    pub(super) purged: Option<Timestamp>,
+    audit_last: u64,
+    pub(super) times: Times,
+}
+
+/// A policy's files, and when it was replaced.
+#[derive(Clone, Debug)]
+pub(super) struct KeptPolicy {
+    pub(super) files: Arc<PolicyFiles>,
+    pub(super) replaced_at: Option<Timestamp>,
+}
+
+impl Tables {
+    pub(super) fn snapshot(&self, reads: &Reads, log: &Log) -> Snapshot {
+        let sessions = reads.sessions.iter().filter_map(|id| self.sessions.get(id));
+        let api_keys = reads.api_keys.iter().filter_map(|id| self.api_keys.get(id));
+        Snapshot {
+            head: self.last,
+            policy: self.policy.clone(),
+            times: self.times.clone(),
+            sessions: sessions
+                .map(|session| self.stored(Arc::clone(session), log))
+                .collect(),
+            missing_sessions: reads
+                .sessions
+                .iter()
+                .filter(|id| !self.sessions.contains_key(id))
+                .copied()
+                .collect(),
+            api_keys: api_keys.cloned().collect(),
+            clients: reads
+                .clients
+                .iter()
+                .map(|(realm, client)| (realm.clone(), client.clone(), self.client(realm, client)))
+                .collect(),
+            request: reads
+                .request
+                .as_ref()
+                .and_then(|key| self.requests.get(key).cloned()),
+            settings: reads.settings.then(|| Settings {
+                policy_reconciled: self.policy_reconciled.clone(),
+                staleness_bounds: self.staleness_bounds.clone(),
+                disabled_clients: self.disabled.iter().cloned().collect(),
+            }),
+        }
+    }
+
+    pub(super) fn stored(&self, session: Arc<Session>, log: &Log) -> StoredSession {
+        let by_key = || {
+            let key = self.api_keys.get(&session.api_key)?;
+            key.revoked_at.map(|_| RevokeReason::ApiKey)
+        };
+        StoredSession {
+            ended: log.ended_with_others(&session).or_else(by_key),
+            session,
+        }
+    }
+
+    fn client(&self, realm: &RealmName, client: &ClientName) -> ClientState {
+        let owner = (realm.clone(), client.clone());
+        ClientState {
+            is_disabled: self.disabled.contains(&owner),
+            sessions: self.session_counts.get(&owner).copied().unwrap_or(0),
+        }
+    }
+
+    /// Writes what a decision changes, and answers its events.
+    pub(super) fn apply(&mut self, changes: Changes, log: &Log) -> Vec<Arc<Event>> {
+        for (revision, files) in changes.policies {
+            self.policies.entry(revision).or_insert_with(|| KeptPolicy {
+                files: Arc::new(files),
+                replaced_at: None,
+            });
+        }
+        for setting in changes.settings {
+            self.set(setting);
+        }
+        for session in changes.sessions {
+            self.put_session(session);
+        }
+        for key in changes.api_keys {
+            self.api_keys.insert(key.id.clone(), key);
+        }
+        for key in changes.removed_api_keys {
+            self.api_keys.remove(&key.id);
+        }
+        for change in changes.clients {
+            let client = (change.realm, change.client);
+            if change.is_disabled {
+                self.disabled.insert(client);
+            } else {
+                self.disabled.remove(&client);
+            }
+        }
+        for key in changes.signing_keys {
+            self.signing_keys.insert(key.id.clone(), key);
+        }
+        self.requests.extend(changes.requests);
+        for record in changes.audit {
+            self.times.note(record.at);
+            self.audit_last += 1;
+            self.audit.insert(self.audit_last, record);
+        }
+        let events = changes.events.into_iter();
+        events.map(|event| self.append(event, log)).collect()
+    }
+
+    fn set(&mut self, setting: SettingChange) {
+        match setting {
+            SettingChange::PolicyInForce(revision) => self.policy = Some(revision),
+            SettingChange::PolicyReconciled(revision, now) => {
+                if let Some(before) = self.policy_reconciled.take() {
+                    self.replaced(&before, Some(now));
+                }
+                self.replaced(&revision, None);
+                self.policy_reconciled = Some(revision);
+            }
+            SettingChange::StalenessBound(realm, bound) => {
+                self.staleness_bounds.insert(realm, bound);
+            }
+            SettingChange::Alive { now, settled } => self.times.note_alive(now, settled),
+            SettingChange::Started { now, settled } => self.times.note_start(now, settled),
+        }
+    }
+
+    /// Notes when a policy was replaced, or that it is in force again.
+    fn replaced(&mut self, revision: &PolicyRevision, replaced_at: Option<Timestamp>) {
+        if let Some(kept) = self.policies.get_mut(revision) {
+            kept.replaced_at = replaced_at;
+        }
+    }
+
+    fn append(&mut self, event: NewEvent, log: &Log) -> Arc<Event> {
+        let lead = self.times.lead_millis(event.occurred_at);
+        let event = remembered(event, lead);
+        self.last = self.last.next();
+        let placed = placed(event.clone(), self.last);
+        let mut until = placed.relevant_until;
+        if let Some((kind, target)) = cutoff_target(&placed.body) {
+            let key = (placed.realm.clone(), kind, target.to_owned());
+            until = cutoff_until(&event, self.cutoffs.get(&key).copied());
+            self.cutoffs.insert(key, until);
+        }
+        log.fold(&placed, until);
+        let placed = Arc::new(placed);
+        self.events.insert(self.last, Arc::clone(&placed));
+        placed
+    }
+}

@@ -1,0 +1,50 @@
+//! Pages of what is listed.
+
+use tessera_core::{ApiKeyId, ClientName, Label, RealmName, Session, Subject};
+
+/// What sessions can be listed by, within a realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionIndex {
+    /// Those of a subject.
+    Subject(RealmName, Subject),
+    /// Those of a client.
+    Client(RealmName, ClientName),
+    /// Those that carry a label.
+    Label(RealmName, Label),
+    /// Those that an API key began.
+    ApiKey(RealmName, ApiKeyId),
+    /// All of a realm.
+    Realm(RealmName),
+}
+
+impl SessionIndex {
+    /// Whether it lists the session.
+    #[must_use]
+    pub fn has(&self, session: &Session) -> bool {
+        match self {
+            Self::Subject(realm, subject) => session.realm == *realm && session.subject == *subject,
+            Self::Client(realm, client) => session.realm == *realm && session.client == *client,
+            Self::Label(realm, label) => session.realm == *realm && session.labels.contains(label),
+            Self::ApiKey(realm, api_key) => session.realm == *realm && session.api_key == *api_key,
+            Self::Realm(realm) => session.realm == *realm,
+        }
+    }
+}
+
+/// Which page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest<K> {
+    /// The last key of the page before; none for the first page.
+    pub after: Option<K>,
+    /// How many items at most.
+    pub limit: usize,
+}
+
+/// One page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T, K> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The last key, where there is another page.
+    pub next: Option<K>,
+}

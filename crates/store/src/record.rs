@@ -1,0 +1,107 @@
+//! What is kept besides what `core` names.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tessera_core::{
+    ClientName, Event, EventBody, PolicyRevision, RealmName, RequestId, Sequence, SessionId, Timestamp,
+};
+
+/// An event without its position in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// When the last access token that it can affect ends.
+    pub tokens_until: Timestamp,
+    /// How long the authority itself must remember it, because it ends sessions too: where that is
+    /// longer than verifiers must.
+    pub sessions_until: Timestamp,
+    /// The realm.
+    pub realm: RealmName,
+    /// What the caller gave as the reason; may be empty.
+    pub note: String,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// The files of a policy: names relative to its directory, with contents.
+pub type PolicyFiles = Vec<(String, Vec<u8>)>;
+
+/// Names a request that was made idempotent, within a client of a realm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// The realm.
+    pub realm: RealmName,
+    /// The client.
+    pub client: ClientName,
+    /// Its id for the request.
+    pub request: RequestId,
+}
+
+/// What was answered to an idempotent request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// A digest of the request: the same id with another request is a mistake of the caller.
+    pub digest: [u8; 32],
+    /// The session that was made.
+    pub session: SessionId,
+    /// When the record may be forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// What is kept once for the whole store, besides the policy in force and the times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The policy that all live sessions are reconciled with; none before the first.
+    pub policy_reconciled: Option<PolicyRevision>,
+    /// How long the required verifiers of each realm may go on answering by what they know. A realm that never had any
+    /// is not named.
+    pub staleness_bounds: BTreeMap<RealmName, Duration>,
+    /// The clients that are disabled.
+    pub disabled_clients: Vec<(RealmName, ClientName)>,
+}
+
+/// Events read from the log.
+#[derive(Clone, Debug, Default)]
+pub struct EventBatch {
+    /// The events in order, without a gap.
+    pub events: Vec<Arc<Event>>,
+    /// The last committed sequence when they were read.
+    pub committed: Sequence,
+}
+
+/// What is removed: everything that is dead before a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeBefore {
+    /// Sessions whose [`removable_at`](tessera_core::Session::removable_at) has passed then, expired answers to
+    /// requests, and events whose `relevant_until` has.
+    pub horizon: Timestamp,
+    /// Audit records that are older, and policies that were replaced before it.
+    pub audit: Timestamp,
+}
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PurgeReport {
+    /// Sessions removed.
+    pub sessions: usize,
+    /// Events removed.
+    pub events: usize,
+    /// Request and audit records, and policies, removed.
+    pub records: usize,
+    /// Whether the limit ended it before it was done.
+    pub more: bool,
+}
+
+/// How a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether writes are possible: false for ever after the first failure.
+    pub takes_writes: bool,
+    /// For how long the oldest commit that is under way has been; none while there is none. A disk that stands still
+    /// makes it grow.
+    pub committing_for: Option<Duration>,
+    /// The number of the last group of writes that is durable, which only grows; none where nothing is kept.
+    pub group: Option<u64>,
+}

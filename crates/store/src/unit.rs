@@ -1,0 +1,406 @@
+//! One unit of work: the reads are named, the decision is a pure function, the changes are data.
+//!
+//! A backend batches units as it likes. One reads what a group of them names in one round trip, and writes what they
+//! change in another; one runs them over what the ones before wrote, and syncs once.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, ClientName, PolicyRevision, RealmName, RevokeReason, Sequence, Session,
+    SessionId, SigningKey, Timestamp,
+};
+
+use crate::{
+    record::{NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
+    times::Times,
+};
+
+/// What one decision looks at, named before it is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) api_keys: Vec<ApiKeyId>,
+    pub(crate) clients: Vec<(RealmName, ClientName)>,
+    pub(crate) request: Option<RequestKey>,
+    pub(crate) settings: bool,
+}
+
+impl Reads {
+    /// A session.
+    #[must_use]
+    pub fn session(mut self, id: SessionId) -> Self {
+        self.sessions.push(id);
+        self
+    }
+
+    /// Sessions.
+    #[must_use]
+    pub fn sessions(mut self, ids: impl IntoIterator<Item = SessionId>) -> Self {
+        self.sessions.extend(ids);
+        self
+    }
+
+    /// An API key.
+    #[must_use]
+    pub fn api_key(mut self, id: ApiKeyId) -> Self {
+        self.api_keys.push(id);
+        self
+    }
+
+    /// API keys.
+    #[must_use]
+    pub fn api_keys(mut self, ids: impl IntoIterator<Item = ApiKeyId>) -> Self {
+        self.api_keys.extend(ids);
+        self
+    }
+
+    /// A client: whether it is disabled, and how many sessions it has.
+    #[must_use]
+    pub fn client(mut self, realm: RealmName, client: ClientName) -> Self {
+        self.clients.push((realm, client));
+        self
+    }
+
+    /// What was answered to an earlier request with this key. A unit names one.
+    #[must_use]
+    pub fn request(mut self, key: RequestKey) -> Self {
+        self.request = Some(key);
+        self
+    }
+
+    /// What is kept once for the whole store.
+    #[must_use]
+    pub fn settings(mut self) -> Self {
+        self.settings = true;
+        self
+    }
+
+    /// These, and `more`.
+    fn add(&mut self, more: Self) {
+        self.sessions.extend(more.sessions);
+        self.api_keys.extend(more.api_keys);
+        self.clients.extend(more.clients);
+        self.request = more.request.or(self.request.take());
+        self.settings |= more.settings;
+    }
+}
+
+/// What a backend reads for a unit.
+impl Reads {
+    /// The sessions that are named.
+    #[must_use]
+    pub fn session_ids(&self) -> &[SessionId] {
+        &self.sessions
+    }
+
+    /// The API keys that are named.
+    #[must_use]
+    pub fn api_key_ids(&self) -> &[ApiKeyId] {
+        &self.api_keys
+    }
+
+    /// The clients that are named.
+    #[must_use]
+    pub fn client_names(&self) -> &[(RealmName, ClientName)] {
+        &self.clients
+    }
+
+    /// The request that is named.
+    #[must_use]
+    pub fn request_key(&self) -> Option<&RequestKey> {
+        self.request.as_ref()
+    }
+
+    /// Whether the settings are.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        self.settings
+    }
+}
+
+/// A session, with whatever ended it together with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The session, whose own state knows only what happened to it alone.
+    pub session: Arc<Session>,
+    /// Why everything of its subject, client, label, realm or API key ended, where it did.
+    pub ended: Option<RevokeReason>,
+}
+
+/// What is kept of a client besides its keys and sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientState {
+    /// Whether none of its API keys works.
+    pub is_disabled: bool,
+    /// How many sessions are kept for it, those that ended and are not removed yet included.
+    pub sessions: u64,
+}
+
+/// What the reads gave, all from one serializable state.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// See [`head`](Self::head).
+    pub head: Sequence,
+    /// See [`policy_in_force`](Self::policy_in_force).
+    pub policy: Option<PolicyRevision>,
+    /// What is known of times.
+    pub times: Times,
+    /// The sessions that were found.
+    pub sessions: Vec<StoredSession>,
+    /// The sessions that were named, and are not there.
+    pub missing_sessions: Vec<SessionId>,
+    /// The API keys that were found.
+    pub api_keys: Vec<ApiKey>,
+    /// The clients that were named.
+    pub clients: Vec<(RealmName, ClientName, ClientState)>,
+    /// The request, where it was answered before.
+    pub request: Option<RequestRecord>,
+    /// The settings, where they were named.
+    pub settings: Option<Settings>,
+}
+
+impl Snapshot {
+    /// The last event of the log: what is issued now carries it.
+    #[must_use]
+    pub fn head(&self) -> Sequence {
+        self.head
+    }
+
+    /// The policy that decides now; none before the first. What another policy granted must not be committed.
+    #[must_use]
+    pub fn policy_in_force(&self) -> Option<&PolicyRevision> {
+        self.policy.as_ref()
+    }
+
+    /// A session that was named; none where there is none.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<&StoredSession> {
+        self.sessions.iter().find(|stored| stored.session.id == id)
+    }
+
+    /// Whether a session was named: where it was not, nothing is known of it.
+    #[must_use]
+    pub fn has_looked_for(&self, id: SessionId) -> bool {
+        self.session(id).is_some() || self.missing_sessions.contains(&id)
+    }
+
+    /// An API key that was named; none where there is none.
+    #[must_use]
+    pub fn api_key(&self, id: &ApiKeyId) -> Option<&ApiKey> {
+        self.api_keys.iter().find(|key| key.id == *id)
+    }
+
+    /// A client that was named.
+    #[must_use]
+    pub fn client(&self, realm: &RealmName, client: &ClientName) -> ClientState {
+        let mut found = self.clients.iter();
+        found
+            .find(|(of, name, _)| of == realm && name == client)
+            .map(|(.., state)| *state)
+            .unwrap_or_default()
+    }
+
+    /// What was answered to the request that was named.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestRecord> {
+        self.request.as_ref()
+    }
+}
+
+/// What one decision writes: plain data, which a backend only translates. All of it is committed, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Sessions, new or changed.
+    pub sessions: Vec<Arc<Session>>,
+    /// API keys, new or changed.
+    pub api_keys: Vec<ApiKey>,
+    /// API keys that are removed.
+    pub removed_api_keys: Vec<ApiKey>,
+    /// Clients that are disabled, or enabled again.
+    pub clients: Vec<ClientChange>,
+    /// Signing keys, new or changed.
+    pub signing_keys: Vec<SigningKey>,
+    /// Answers to idempotent requests.
+    pub requests: Vec<(RequestKey, RequestRecord)>,
+    /// Policies whose files are kept; one that is kept already stays as it is.
+    pub policies: Vec<(PolicyRevision, PolicyFiles)>,
+    /// What is kept once for the whole store.
+    pub settings: Vec<SettingChange>,
+    /// What the audit trail says of it.
+    pub audit: Vec<AuditRecord>,
+    /// What the log says of it, in order. Where a token was issued with a later time than that of an event, the event is
+    /// kept for as much longer.
+    pub events: Vec<NewEvent>,
+}
+
+/// A client that is disabled, or enabled again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientChange {
+    /// The realm.
+    pub realm: RealmName,
+    /// The client.
+    pub client: ClientName,
+    /// Whether none of its API keys works.
+    pub is_disabled: bool,
+}
+
+/// A change of what is kept once for the whole store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingChange {
+    /// This policy decides from now on.
+    PolicyInForce(PolicyRevision),
+    /// Live sessions are reconciled with the policy, which replaced the one before at this time.
+    PolicyReconciled(PolicyRevision, Timestamp),
+    /// How long a realm's required verifiers may go on answering by what they know.
+    StalenessBound(RealmName, Duration),
+    /// The authority serves.
+    Alive {
+        /// The time.
+        now: Timestamp,
+        /// The settled time: see [`Clock::settled`](tessera_core::Clock::settled).
+        settled: Timestamp,
+    },
+    /// The authority serves again.
+    Started {
+        /// The time.
+        now: Timestamp,
+        /// The settled time.
+        settled: Timestamp,
+    },
+}
+
+/// What a pure function makes of a snapshot.
+#[derive(Debug)]
+pub enum Decision<T> {
+    /// Write these, and answer.
+    Commit(Changes, T),
+    /// Write nothing, and answer.
+    Abort(T),
+    /// Look at these too, then decide again.
+    ReadMore(Reads),
+}
+
+/// How a unit competes with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody waits.
+    #[default]
+    Foreground,
+    /// Goes with the next commit of others, which then hardly takes longer; alone after this time. Where the caller
+    /// no longer waits it may not be made.
+    Background {
+        /// How long it waits for others.
+        max_delay: Duration,
+    },
+}
+
+/// The positions of a unit's events in the log; empty where it wrote none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// From the first to behind the last.
+    pub events: Range<u64>,
+}
+
+impl Placed {
+    /// The positions between the log's end before a unit and its end after it.
+    #[must_use]
+    pub fn between(before: Sequence, after: Sequence) -> Self {
+        if before == after {
+            return Self::default();
+        }
+        Self {
+            events: before.next().0..after.next().0,
+        }
+    }
+
+    /// The position of the last event.
+    #[must_use]
+    pub fn last(&self) -> Option<Sequence> {
+        let last = self.events.end.checked_sub(1)?;
+        (!self.events.is_empty()).then_some(Sequence(last))
+    }
+}
+
+/// A unit of work on its way to a backend. Its answer is kept aside, so that the trait has no type parameter.
+pub struct UnitOfWork {
+    reads: Reads,
+    priority: Priority,
+    decide: Decide,
+    read_more: usize,
+}
+
+/// Adds to the reads where it needs more.
+type Decide = Box<dyn FnMut(&Snapshot, &mut Reads) -> Step + Send>;
+
+/// What a backend does next with a unit.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every one is a commit, and lives for a moment"
+)]
+pub enum Step {
+    /// Write these.
+    Commit(Changes),
+    /// Write nothing.
+    Abort,
+    /// Read anew, and ask again: the unit names more now.
+    ReadMore,
+}
+
+/// How often a unit may name more: one that goes on is a defect, and must not hold the writer.
+const READ_MORE_MAX: usize = 16;
+
+impl UnitOfWork {
+    /// A unit whose answer goes to `keep`.
+    pub(crate) fn new<T>(
+        reads: Reads,
+        priority: Priority,
+        mut decide: impl FnMut(&Snapshot) -> Decision<T> + Send + 'static,
+        keep: impl Fn(T) + Send + 'static,
+    ) -> Self {
+        let decide = move |snapshot: &Snapshot, reads: &mut Reads| match decide(snapshot) {
+            Decision::Commit(changes, value) => {
+                keep(value);
+                Step::Commit(changes)
+            }
+            Decision::Abort(value) => {
+                keep(value);
+                Step::Abort
+            }
+            Decision::ReadMore(more) => {
+                reads.add(more);
+                Step::ReadMore
+            }
+        };
+        Self {
+            reads,
+            priority,
+            decide: Box::new(decide),
+            read_more: 0,
+        }
+    }
+
+    /// What it looks at.
+    #[must_use]
+    pub fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// How it competes with others.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// Asks it what is to be done, where `snapshot` has what it names. It may be asked more than once.
+    pub fn decide(&mut self, snapshot: &Snapshot) -> Step {
+        match (self.decide)(snapshot, &mut self.reads) {
+            Step::ReadMore if self.read_more >= READ_MORE_MAX => Step::Abort,
+            Step::ReadMore => {
+                self.read_more += 1;
+                Step::ReadMore
+            }
+            step => step,
+        }
+    }
+}
