@@ -243,6 +243,92 @@ impl PathPattern {
         Some(found)
     }
 
+    /// Its segments that are no parameters.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            Part::Parameter(_) => None,
+        })
+    }
+
+    /// How many segments it has at least.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether it ends with `/*`.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// The paths that both match, where there are any; with the names of this pattern's parameters.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (short, long) = if self.parts.len() <= other.parts.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        if short.parts.len() < long.parts.len() && !short.has_more {
+            return None;
+        }
+        let mut names = BTreeSet::new();
+        let mut parts = Vec::with_capacity(long.parts.len());
+        for position in 0..long.parts.len() {
+            let part = match (self.parts.get(position), other.parts.get(position)) {
+                (Some(Part::Literal(one)), Some(Part::Literal(other))) if one != other => return None,
+                (Some(literal @ Part::Literal(_)), _) | (_, Some(literal @ Part::Literal(_))) => {
+                    literal.clone()
+                }
+                (Some(Part::Parameter(name)), _) | (None, Some(Part::Parameter(name))) => {
+                    let mut name = name.clone();
+                    while !names.insert(name.clone()) {
+                        name.push('_');
+                    }
+                    Part::Parameter(name)
+                }
+                (None, None) => break,
+            };
+            parts.push(part);
+        }
+        Some(Self::of(parts, self.has_more && other.has_more))
+    }
+
+    /// A path that the pattern matches, with a value for the parameter at each position, and `more` segments where it
+    /// ends with `/*`.
+    #[must_use]
+    pub fn example(&self, value: impl Fn(usize) -> String, more: usize) -> CalledPath {
+        let more = if self.has_more { more } else { 0 };
+        let own = self.parts.iter().enumerate().map(|(position, part)| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Parameter(_) => value(position),
+        });
+        let rest = (self.parts.len()..self.parts.len() + more).map(&value);
+        CalledPath(own.chain(rest).collect())
+    }
+
+    fn of(parts: Vec<Part>, has_more: bool) -> Self {
+        let mut text: String = parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(literal) => format!("/{literal}"),
+                Part::Parameter(name) => format!("/{{{name}}}"),
+            })
+            .collect();
+        if has_more {
+            text.push_str("/*");
+        } else if text.is_empty() {
+            text.push('/');
+        }
+        Self {
+            text: Arc::from(text),
+            parts,
+            has_more,
+        }
+    }
+
     /// Whether every path that `other` matches is matched by this pattern, too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -390,6 +476,49 @@ mod tests {
                 expected,
                 "{wide} {narrow}"
             );
+        }
+    }
+
+    #[test]
+    fn two_patterns_have_an_intersection() {
+        for (one, other, expected) in [
+            ("/videos/*", "/videos/{id}", Some("/videos/{id}")),
+            ("/videos/{id}", "/videos/intro", Some("/videos/intro")),
+            ("/{kind}/intro", "/videos/{id}", Some("/videos/intro")),
+            ("/videos/{id}", "/videos/{name}", Some("/videos/{id}")),
+            ("/{a}/*", "/{b}/{a}", Some("/{a}/{a_}")),
+            ("/*", "/*", Some("/*")),
+            ("/*", "/", Some("/")),
+            ("/videos/*", "/videos", Some("/videos")),
+            ("/videos", "/films", None),
+            ("/videos", "/videos/{id}", None),
+            ("/videos/{id}/*", "/videos", None),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                let found = pattern(one).intersection(&pattern(other));
+                let is_same = match (&found, expected.map(pattern)) {
+                    (Some(found), Some(expected)) => found.covers(&expected) && expected.covers(found),
+                    (found, expected) => found.is_none() && expected.is_none(),
+                };
+                assert!(is_same, "{one} {other}: {found:?}");
+            }
+            let found = pattern(one).intersection(&pattern(other));
+            assert_eq!(found.as_ref().map(PathPattern::as_str), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn an_example_is_matched_by_its_pattern() {
+        for (text, more) in [
+            ("/", 0),
+            ("/*", 0),
+            ("/*", 3),
+            ("/videos/{id}/play", 2),
+            ("/{a}/{b}/*", 1),
+        ] {
+            let pattern = pattern(text);
+            let path = pattern.example(|position| format!("v{position}"), more);
+            assert!(pattern.parameters(&path).is_some(), "{text} {more}");
         }
     }
 }

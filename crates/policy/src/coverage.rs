@@ -7,6 +7,7 @@ use crate::{
     explain::reach::Reach,
     policy::Policy,
     roles::RoleGraph,
+    routes::Route,
     rule::{RoleEdge, RuleAt},
     suite::Case,
 };
@@ -25,6 +26,10 @@ pub struct TestReport {
     /// covered if it lies on the shortest path from the subject, or an asserted role, of some test to the
     /// holder of a `p` rule that matches what the test asks.
     pub uncovered: Vec<RuleAt>,
+    /// How many calls they say the routes for.
+    pub calls: usize,
+    /// The routes that decide no call of a test, in the order of the file.
+    pub uncovered_routes: Vec<RuleAt>,
 }
 
 impl Policy {
@@ -39,7 +44,25 @@ impl Policy {
             tests: self.cases.len(),
             expectations: self.cases.iter().map(|case| case.expectations.len()).sum(),
             uncovered: coverage.uncovered(),
+            calls: self.calls.len(),
+            uncovered_routes: self.uncovered_routes(),
         }
+    }
+
+    fn uncovered_routes(&self) -> Vec<RuleAt> {
+        let Some(routes) = self.routes() else {
+            return Vec::new();
+        };
+        let covered: Vec<&Route> = self
+            .calls
+            .iter()
+            .filter_map(|call| call.deciding(routes))
+            .collect();
+        let is_covered = |route: &Route| covered.iter().any(|known| std::ptr::eq(*known, route));
+        let uncovered = routes.iter().filter(|route| !is_covered(route));
+        let mut uncovered: Vec<RuleAt> = uncovered.map(Route::at).collect();
+        uncovered.sort_by_key(|route| route.line);
+        uncovered
     }
 }
 

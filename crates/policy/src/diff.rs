@@ -10,6 +10,7 @@ use tessera_core::{PolicyRevision, RealmName};
 use crate::{
     own,
     policy::Policy,
+    routes::change::{self, RouteChanges},
     rule::RuleAt,
     served::AskingFor,
     work::{Stopped, Work},
@@ -42,6 +43,8 @@ pub struct Diff {
     pub lost: usize,
     /// The names that exist only before or only after, in order.
     pub catalogue: Vec<CatalogueChange>,
+    /// What requests behind proxies need otherwise.
+    pub routes: RouteChanges,
     /// How many questions were not asked. Always 0 for two compiled policies; where Casbin itself answers
     /// for one of them, each question takes milliseconds, and parameters are compared by examples.
     pub unasked: usize,
@@ -83,11 +86,15 @@ impl Change {
 }
 
 impl Diff {
-    /// Whether nothing changes: neither what is allowed, nor a name. Never true where a question was not
+    /// Whether nothing changes: neither what is allowed, nor a name, nor a route. Never true where a question was not
     /// asked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.gained == 0 && self.lost == 0 && self.unasked == 0 && self.catalogue.is_empty()
+        self.gained == 0
+            && self.lost == 0
+            && self.unasked == 0
+            && self.catalogue.is_empty()
+            && self.routes.total == 0
     }
 
     /// The gains that are kept.
@@ -141,12 +148,14 @@ impl Diff {
             gained: 0,
             lost: 0,
             catalogue: catalogue::compare(old.catalogue(), new.catalogue()),
+            routes: RouteChanges::default(),
             unasked: 0,
         }
     }
 
     /// Adds who gains and who loses what. Where the work is stopped, some is missing.
     fn compare(&mut self, old: &Policy, new: &Policy, work: &Work) {
+        self.routes = change::compare(old, new, work);
         let holders: BTreeSet<&str> = [old, new].into_iter().flat_map(side::holders).collect();
         let representatives = Representatives::new(old, new);
         let realms: BTreeSet<&RealmName> = [old, new]

@@ -75,7 +75,10 @@ pub use explain::{Explanation, Given, Miss, MissReason, RoleStep};
 pub use format::format_rules;
 pub use permission::Permission;
 pub use policy::{Grant, Policy, Question, Verdict};
-pub use routes::{Access, Call, NoRoute, Routes};
+pub use routes::{
+    Access, Call, NoRoute, Routes,
+    change::{Demand, RouteChange, RouteChanges},
+};
 pub use rule::RuleAt;
 pub use sources::Sources;
 pub use work::{LoadError, Stopped, Work};

@@ -10,7 +10,7 @@ use crate::{
     index::{Decision, Holders, Index},
     oracle::RawQuestion,
     permission::Permission,
-    routes::Routes,
+    routes::{Routes, case::CallCase},
     rule::{Object, Rules},
     served::{AskingFor, Served},
     sources::Sources,
@@ -32,6 +32,7 @@ pub struct Policy {
     pub(crate) index: Index,
     pub(crate) served: Option<Served>,
     pub(crate) cases: Vec<Case>,
+    pub(crate) calls: Vec<CallCase>,
     routes: Option<Routes>,
 }
 

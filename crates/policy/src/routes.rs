@@ -1,5 +1,7 @@
 //! What requests to a service need, by host, method and path: for proxies whose configuration can't say it.
 
+use std::fmt;
+
 use tessera_core::{
     Audience, CalledPath, NameError, PathError, PathParameters, PathPattern, RealmName, ScopeSet,
     ScopeTemplate,
@@ -7,9 +9,18 @@ use tessera_core::{
 
 use crate::diagnostic::Place;
 
+pub(crate) mod case;
+pub(crate) mod change;
+mod host;
 pub(crate) mod read;
+mod region;
 
-/// The routes of a policy, `routes.toml`. The first one that matches decides.
+use host::HostPattern;
+
+/// The routes of a policy, `routes.toml`. Those of a host decide before those of a wildcard, and these before those without
+/// a host; of each kind the first one that matches.
+///
+/// They are kept in the order in which they are asked.
 #[derive(Clone, Debug, Default)]
 pub struct Routes(Vec<Route>);
 
@@ -17,8 +28,7 @@ pub struct Routes(Vec<Route>);
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     place: Place,
-    /// In lower case. None: every host.
-    host: Option<String>,
+    host: HostPattern,
     path: PathPattern,
     /// None: every method.
     methods: Option<Vec<String>>,
@@ -90,23 +100,38 @@ pub enum NoRoute {
 }
 
 impl Routes {
+    /// Routes in the order of their file.
+    fn new(mut routes: Vec<Route>) -> Self {
+        // Stable: of each kind of host the order of the file remains.
+        routes.sort_by_key(|route| route.host.rank());
+        Self(routes)
+    }
+
     /// What a request needs, by the first route that matches.
     ///
     /// # Errors
     /// Fails where none matches, and where it can't be told what the service would read.
     pub fn access(&self, call: &Call<'_>) -> Result<Access, NoRoute> {
         let path = CalledPath::parse(call.target)?;
-        let host = call.host.map(host).transpose()?;
+        let route = self.deciding(call, &path)?;
+        let parameters = route.path.parameters(&path).unwrap_or_default();
+        route.needs.access(&parameters).map_err(NoRoute::Scope)
+    }
+
+    /// The route that decides a request.
+    pub(crate) fn deciding(&self, call: &Call<'_>, path: &CalledPath) -> Result<&Route, NoRoute> {
+        let host = call
+            .host
+            .map(|text| host::host(text).ok_or(NoRoute::Host))
+            .transpose()?;
         if call.method.is_some_and(|method| !is_method(method)) {
             return Err(NoRoute::Method);
         }
         for route in &self.0 {
-            let Some(parameters) = route.path.parameters(&path) else {
+            if route.path.parameters(path).is_none() {
                 continue;
-            };
-            if let Some(wanted) = &route.host
-                && *wanted != *host.as_ref().ok_or(NoRoute::HostUnknown)?
-            {
+            }
+            if !route.host.is_any() && !route.host.matches(host.as_ref().ok_or(NoRoute::HostUnknown)?) {
                 continue;
             }
             if let Some(methods) = &route.methods {
@@ -115,9 +140,14 @@ impl Routes {
                     continue;
                 }
             }
-            return route.needs.access(&parameters).map_err(NoRoute::Scope);
+            return Ok(route);
         }
         Err(NoRoute::Unlisted)
+    }
+
+    /// The routes in the order in which they are asked.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
     }
 
     /// How many routes there are.
@@ -127,16 +157,12 @@ impl Routes {
     }
 }
 
-impl Route {
-    /// Whether every request that `other` matches is matched by this route.
-    fn covers(&self, other: &Self) -> bool {
-        let has_methods = match (&self.methods, &other.methods) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(others)) => others.iter().all(|method| own.contains(method)),
-        };
-        let has_host = self.host.is_none() || self.host == other.host;
-        has_methods && has_host && self.path.covers(&other.path)
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(methods) = &self.methods {
+            write!(f, "{} ", methods.join(","))?;
+        }
+        write!(f, "{}{}", self.host, self.path)
     }
 }
 
@@ -163,34 +189,6 @@ impl Needs {
 /// A method as it is compared (RFC 9110 §9.1: case matters, and all that are registered are in capitals).
 fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-}
-
-/// A host as it is compared: in lower case, without its port and without a dot at its end.
-fn host(text: &str) -> Result<String, NoRoute> {
-    let (name, port) = match text.rsplit_once(':') {
-        // The colons of an address (RFC 3986 §3.2.2).
-        Some((_, after)) if after.ends_with(']') => (text, ""),
-        Some((name, port)) => (name, port),
-        None => (text, ""),
-    };
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
-    (is_port && is_host(&name)).then_some(name).ok_or(NoRoute::Host)
-}
-
-/// Whether a text is a name or an address, in lower case.
-fn is_host(text: &str) -> bool {
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
-    let is_address = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
-    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        Some(address) => is_address(address),
-        None => {
-            !text.is_empty()
-                && text.len() <= 253
-                && text.chars().all(is_name)
-                && text.split('.').all(|label| !label.is_empty())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     oracle::RawQuestion,
     own,
     quote::{quote, quote_title},
+    routes::case::{self, CallCase},
     rule::{Object, Star},
     subject::{self, Problem},
     text::Text,
@@ -66,16 +67,43 @@ pub(crate) fn read(
     catalogue: &Catalogue,
     names: &mut HashMap<String, Place>,
     findings: &mut Findings,
-) -> Vec<Case> {
+) -> Tests {
     let Some(document) = document::parse(text, findings) else {
-        return Vec::new();
+        return Tests::default();
     };
     let root = Table::root(text, &document);
-    root.refuse_others(&["test"], findings);
-    let Some(tests) = root.get("test") else {
-        findings.add(code::TEST_INCOMPLETE, &root.place, "the file has no `[[test]]`");
-        return Vec::new();
-    };
+    root.refuse_others(&["test", "route"], findings);
+    if root.get("test").is_none() && root.get("route").is_none() {
+        let message = "the file has neither a `[[test]]` nor a `[[route]]`";
+        findings.add(code::TEST_INCOMPLETE, &root.place, message);
+    }
+    let calls = root
+        .get("route")
+        .map(|entry| case::read(entry, catalogue, findings));
+    let cases = root
+        .get("test")
+        .map(|entry| tests(entry, catalogue, names, findings));
+    Tests {
+        cases: cases.unwrap_or_default(),
+        calls: calls.unwrap_or_default(),
+    }
+}
+
+/// What the files of tests say.
+#[derive(Debug, Default)]
+pub(crate) struct Tests {
+    /// What may be had.
+    pub(crate) cases: Vec<Case>,
+    /// What calls need.
+    pub(crate) calls: Vec<CallCase>,
+}
+
+fn tests(
+    tests: &Entry<'_>,
+    catalogue: &Catalogue,
+    names: &mut HashMap<String, Place>,
+    findings: &mut Findings,
+) -> Vec<Case> {
     if tests.is_empty_list() {
         findings.add(
             code::TEST_INCOMPLETE,

@@ -56,6 +56,42 @@ fn every_rule_is_missed_by_a_test_when_it_is_gone() {
     }
 }
 
+/// Takes away one route after the other: each time the policy's own tests must miss it.
+#[test]
+fn every_route_is_missed_by_a_test_when_it_is_gone() {
+    let routed: Vec<PathBuf> = examples()
+        .into_iter()
+        .filter(|example| example.join("routes.toml").exists())
+        .collect();
+    assert!(!routed.is_empty());
+    for example in routed {
+        let file = read(&example, "routes.toml");
+        let routes: Vec<&str> = file.split("[[route]]\n").skip(1).collect();
+        for at in 0..routes.len() {
+            let copy = tempfile::tempdir().unwrap();
+            copy_directory(&example, copy.path());
+            let without: Vec<String> = [&routes[..at], &routes[at + 1..]]
+                .concat()
+                .iter()
+                .map(|route| format!("[[route]]\n{route}"))
+                .collect();
+            fs::write(copy.path().join("routes.toml"), without.concat()).unwrap();
+            let checked = Command::new(binary())
+                .args(["policy", "check"])
+                .arg(copy.path())
+                .output()
+                .unwrap();
+            assert_eq!(checked.status.code(), Some(1), "{}", routes[at]);
+            assert!(
+                stdout(&checked).contains("P050"),
+                "{}: {}",
+                routes[at],
+                stdout(&checked)
+            );
+        }
+    }
+}
+
 /// The commands of a README's `sh` blocks, each with what `#>` says that it prints.
 fn steps(readme: &str) -> Vec<(String, Vec<String>)> {
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();

@@ -30,14 +30,14 @@ pub(crate) enum PolicyCommand {
     /// be looked at.
     #[command(after_help = "Example:\n  tessera policy check policies")]
     Check(Directory),
-    /// Run a policy's own tests, and name the rules that none of them covers.
+    /// Run a policy's own tests, and name the rules and routes that none of them covers.
     ///
     /// Needs no authority. Exit code 0 where all tests pass, 1 where one fails, 2 where they could not run.
     #[command(after_help = "Example:\n  tessera policy test policies --deny-uncovered")]
     Test {
         #[command(flatten)]
         directory: Directory,
-        /// Take a rule that no test covers for a mistake: exit code 1.
+        /// Take a rule or route that no test covers for a mistake: exit code 1.
         #[arg(long)]
         deny_uncovered: bool,
     },
@@ -82,7 +82,7 @@ pub(crate) enum PolicyCommand {
         #[command(flatten)]
         about: About,
     },
-    /// Compare two policies: who gains and who loses what.
+    /// Compare two policies: who gains and who loses what, and which requests need more or less.
     ///
     /// Exit code 0 where they allow the same, 2 where they do not, 1 where they can't be compared.
     #[command(
@@ -181,7 +181,7 @@ pub(crate) struct Diff {
     /// Ask the authority how many live sessions NEW would touch.
     #[arg(long)]
     pub(crate) server: bool,
-    /// Fail with exit code 1 where anybody gains anything.
+    /// Fail with exit code 1 where anybody gains anything, a route needs less, or one that needed a token is gone.
     #[arg(long)]
     pub(crate) fail_on_gain: bool,
 }

@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod fmt;
 mod plan;
+mod routes;
 mod status;
 mod test;
 mod wire;

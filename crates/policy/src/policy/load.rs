@@ -12,7 +12,7 @@ use crate::{
     oracle::RawQuestion,
     quote::quote_title,
     roles,
-    routes::{self, Routes},
+    routes::{self, Routes, case::CallCase},
     rule::{self, Rules},
     sample,
     served::{self, AskingFor, Served},
@@ -50,6 +50,7 @@ impl Policy {
             catalogue,
             rules,
             cases,
+            calls,
             routes,
         } = parsed.ok_or_else(|| defect("the files were neither refused nor read"))?;
         let index = Index::within(&rules, catalogue.realms(), work);
@@ -67,6 +68,7 @@ impl Policy {
             index,
             served,
             cases,
+            calls,
             routes,
         };
         policy.run_tests(work)?;
@@ -102,6 +104,10 @@ impl Policy {
                 expectation.scope
             );
             findings.advise(code::TEST_FAILED, &expectation.place, message, why);
+        }
+        for call in &self.calls {
+            work.check()?;
+            call.run(self.routes.as_ref(), &mut findings);
         }
         Ok(findings.into_result()?)
     }
@@ -149,6 +155,7 @@ struct Parsed {
     catalogue: Catalogue,
     rules: Rules,
     cases: Vec<Case>,
+    calls: Vec<CallCase>,
     routes: Option<Routes>,
 }
 
@@ -174,13 +181,15 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
         .and_then(|text| routes::read::read(&text, &catalogue, findings));
     roles::check(&rules.edges, catalogue.realms(), findings);
     let mut names = HashMap::new();
-    let mut cases = Vec::new();
+    let (mut cases, mut calls) = (Vec::new(), Vec::new());
     for (name, bytes) in sources.tests() {
         if findings.is_full() {
             break;
         }
         if let Some(text) = Text::read(name, bytes, findings) {
-            cases.extend(suite::read(&text, &catalogue, &mut names, findings));
+            let tests = suite::read(&text, &catalogue, &mut names, findings);
+            cases.extend(tests.cases);
+            calls.extend(tests.calls);
         }
     }
     Some(Parsed {
@@ -188,6 +197,7 @@ fn parse(sources: &Sources, findings: &mut Findings) -> Option<Parsed> {
         catalogue,
         rules,
         cases,
+        calls,
         routes,
     })
 }

@@ -2,7 +2,12 @@
 
 use tessera_core::{Audience, PathPattern, RealmName, ScopeTemplate};
 
-use super::{Needs, Route, Routes, is_host, is_method};
+use super::{
+    Needs, Route, Routes,
+    host::HostPattern,
+    is_method,
+    region::{Region, Unnamed},
+};
 use crate::{
     catalogue::{Catalogue, Template},
     code,
@@ -42,27 +47,56 @@ pub(crate) fn read(text: &Text<'_>, catalogue: &Catalogue, findings: &mut Findin
     }
     let mut reader = Reader { catalogue, findings };
     let routes: Vec<Route> = tables.iter().filter_map(|table| reader.route(table)).collect();
-    refuse_covered(&routes, findings);
-    Some(Routes(routes))
+    let routes = Routes::new(routes);
+    refuse_covered(&routes.0, findings);
+    Some(routes)
 }
 
 /// The first route that matches decides, so one that comes too late says something that does not hold.
 fn refuse_covered(routes: &[Route], findings: &mut Findings) {
+    let unnamed = Unnamed::by(routes.iter());
     for (position, route) in routes.iter().enumerate() {
         if findings.is_full() {
             return;
         }
-        let mut before = routes.iter().take(position);
-        if let Some(first) = before.find(|first| first.covers(route)) {
-            let message = format!(
-                "the route is never used: the one in {} matches every request that it would match",
-                first.place
-            );
-            let help =
-                "the first route that matches decides: put this one before it, or remove it".to_owned();
-            findings.advise(code::ROUTE_COVERED, &route.place, message, help);
+        let before = routes.get(..position).unwrap_or_default();
+        let Some(places) = covering(route, before, &unnamed) else {
+            continue;
+        };
+        let message = match places.as_slice() {
+            [place] => format!(
+                "the route is never used: the one in {place} matches every request that it would match"
+            ),
+            [first, .., last] => format!(
+                "the route is never used: those from {first} to {last} match every request that it would match"
+            ),
+            [] => continue,
+        };
+        let help = if places.len() == 1 {
+            "the first route that matches decides: put this one before it, or remove it"
+        } else {
+            "the first route that matches decides: put this one before them, or remove it"
+        };
+        findings.advise(code::ROUTE_COVERED, &route.place, message, help.to_owned());
+    }
+}
+
+/// The places of the routes that leave nothing to a later one, if they do.
+fn covering<'a>(route: &Route, before: &'a [Route], unnamed: &Unnamed) -> Option<Vec<&'a Place>> {
+    let region = Region::of(route);
+    let near: Vec<&Route> = before
+        .iter()
+        .filter(|first| region.intersection(&Region::of(first)).is_some())
+        .collect();
+    let mut places: Vec<&Place> = Vec::new();
+    for example in region.examples(unnamed) {
+        let first = near.iter().find(|first| first.matches(&example))?;
+        if !places.contains(&&first.place) {
+            places.push(&first.place);
         }
     }
+    places.sort_by_key(|place| place.line);
+    Some(places)
 }
 
 struct Reader<'a> {
@@ -87,8 +121,8 @@ impl Reader<'_> {
         Some(Route {
             place: table.place.clone(),
             host: match host {
-                Some(host) => Some(host?),
-                None => None,
+                Some(host) => host?,
+                None => HostPattern::Any,
             },
             path: path?,
             methods,
@@ -100,13 +134,18 @@ impl Reader<'_> {
         self.findings.add(code::ROUTE_INCOMPLETE, place, message);
     }
 
-    fn host(&mut self, entry: &Entry<'_>) -> Option<String> {
+    fn host(&mut self, entry: &Entry<'_>) -> Option<HostPattern> {
         let text = entry.text(self.findings)?;
-        if is_host(text) {
-            return Some(text.to_owned());
+        if let Some(host) = HostPattern::parse(text) {
+            return Some(host);
         }
         let message = format!("{} is no host", quote(text));
-        let help = "write a name or an address, in lower case and without a port".to_owned();
+        let help = if text.contains('*') {
+            "write `*.` before a name, for one label more: `*.example.org`; without `host` the route is for every host"
+        } else {
+            "write a name or an address, in lower case and without a port"
+        }
+        .to_owned();
         self.findings
             .advise(code::ROUTE_HOST, &entry.value_place(), message, help);
         None

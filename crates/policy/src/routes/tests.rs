@@ -159,7 +159,12 @@ fn what_the_proxy_does_not_say_is_not_guessed() {
     let routes = routes(ROUTES);
     let call = |host, method, target| Call { host, method, target };
     let (host, method) = (Some("videos.example.org"), Some("GET"));
-    assert_eq!(routes.access(&call(None, None, "/health")), Ok(Access::Open));
+    // The routes of one host decide before those of all: they may be meant.
+    assert_eq!(
+        routes.access(&call(None, None, "/health")),
+        Err(NoRoute::HostUnknown)
+    );
+    assert_eq!(routes.access(&call(host, None, "/health")), Ok(Access::Open));
     assert_eq!(
         routes.access(&call(None, method, "/videos")),
         Err(NoRoute::HostUnknown)
@@ -170,4 +175,66 @@ fn what_the_proxy_does_not_say_is_not_guessed() {
     );
     let play = routes.access(&call(host, None, "/videos/v1/play"));
     assert_eq!(play, Ok(scopes("videos/v1:play")));
+}
+
+const HOSTS: &str = r#"
+[[route]]
+path = "/*"
+scope = "videos:read videos:write"
+
+[[route]]
+path = "/health"
+open = true
+host = "*.example.org"
+
+[[route]]
+path = "/*"
+scope = "any"
+host = "*.example.org"
+
+[[route]]
+path = "/videos/*"
+scope = "videos:write"
+host = "admin.example.org"
+
+[[route]]
+path = "/*"
+scope = "videos:read"
+host = "*.eu.example.org"
+"#;
+
+#[test]
+fn a_host_decides_before_a_wildcard_and_that_before_none() {
+    let routes = routes(HOSTS);
+    let of_all = || Ok(scopes("videos:read videos:write"));
+    for (host, target, expected) in [
+        ("admin.example.org", "/videos/v1", Ok(scopes("videos:write"))),
+        // What no route of the host matches is looked for among those of the wildcard.
+        ("admin.example.org", "/health", Ok(Access::Open)),
+        ("ADMIN.Example.Org.:8443", "/other", Ok(scopes(""))),
+        ("www.example.org", "/videos/v1", Ok(scopes(""))),
+        ("www.example.org:443", "/health", Ok(Access::Open)),
+        ("a_b-c.example.org", "/health", Ok(Access::Open)),
+        // One label, and neither none nor several.
+        ("example.org", "/health", of_all()),
+        ("a.b.example.org", "/health", of_all()),
+        ("wwwexample.org", "/health", of_all()),
+        ("www.example.org.evil", "/health", of_all()),
+        ("a.eu.example.org", "/health", Ok(scopes("videos:read"))),
+        ("eu.example.org", "/videos", Ok(scopes(""))),
+        ("*.example.org", "/health", Err(NoRoute::Host)),
+        (".example.org", "/health", Err(NoRoute::Host)),
+    ] {
+        assert_eq!(
+            routes.access(&call("GET", host, target)),
+            expected,
+            "{host} {target}"
+        );
+    }
+    let unknown = Call {
+        host: None,
+        method: Some("GET"),
+        target: "/health",
+    };
+    assert_eq!(routes.access(&unknown), Err(NoRoute::HostUnknown));
 }

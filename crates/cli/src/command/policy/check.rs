@@ -46,7 +46,7 @@ pub(super) fn run(directory: &Path, output: &Output) -> Result<ExitCode, Failure
 }
 
 fn right(directory: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) -> String {
-    let catalogue = policy.catalogue();
+    let (catalogue, report) = (policy.catalogue(), policy.test_report());
     let compiled = if policy.is_compiled() {
         "compiled"
     } else {
@@ -59,7 +59,7 @@ fn right(directory: &Path, policy: &Policy, warnings: &[Finding], paint: Paint) 
         counted(catalogue.roles().len(), "role"),
         counted(catalogue.scopes().count(), "scope"),
         counted(catalogue.realms().len(), "realm"),
-        counted(policy.test_report().tests, "test"),
+        counted(report.tests + report.calls, "test"),
         policy.revision().short(),
     );
     if !policy.is_compiled() {

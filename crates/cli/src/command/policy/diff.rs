@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tessera_policy::{CatalogueChange, Change, ChangeKind, Policy, RuleAt};
 use tessera_proto::v1;
 
-use super::{explain::short, load_right, plan, shown, wire};
+use super::{explain::short, load_right, plan, routes, shown, wire};
 use crate::{
     arguments::{self, Connection, Output},
     failure::Failure,
@@ -50,7 +50,7 @@ impl Comparison {
         // What was not asked may be a gain.
         let is_unknown = self.diff.unasked > 0;
         match () {
-            () if fail_on_gain && (self.diff.gained > 0 || is_unknown) => 1,
+            () if fail_on_gain && (self.diff.gained > 0 || self.diff.routes.gained > 0 || is_unknown) => 1,
             () if self.diff.is_empty() && !is_unknown => 0,
             () => 2,
         }
@@ -66,6 +66,10 @@ impl Comparison {
             "changes": diff.changes.iter().map(change_json).collect::<Value>(),
             "changes_left_out": diff.left_out(),
             "catalogue": diff.catalogue.iter().map(catalogue_json).collect::<Value>(),
+            "routes": diff.routes.changes.iter().map(routes::change_json).collect::<Value>(),
+            "routes_gained": diff.routes.gained,
+            "routes_left_out": diff.routes.left_out(),
+            "routes_lost": diff.routes.lost,
             "unasked": diff.unasked,
             "sessions": self.plan.as_ref().and_then(|plan| plan.sessions.as_ref()).map(wire::effect),
         })
@@ -77,6 +81,7 @@ impl Comparison {
         let mut text = format!("{title}   revision {revisions}\n");
         text += &self.permissions();
         text += &self.realms();
+        text += &routes::changes(&diff.routes, self.paint);
         text += &self.catalogue();
         text.push('\n');
         if diff.left_out() > 0 {
@@ -193,7 +198,8 @@ impl Comparison {
                 0 => String::new(),
                 count => format!("; {} of the catalogue changed", counted(count, "name")),
             };
-            return format!("{} gained, {} lost{names}\n", diff.gained, diff.lost);
+            let routes = routes::summary(&diff.routes);
+            return format!("{} gained, {} lost{names}{routes}\n", diff.gained, diff.lost);
         }
         if old.revision() == new.revision() {
             "the same files\n".to_owned()

@@ -1,6 +1,6 @@
 //! `tessera policy test`: the policy's own tests, and what they leave out.
 
-use std::{path::Path, process::ExitCode};
+use std::{borrow::Cow, path::Path, process::ExitCode};
 
 use serde_json::{Value, json};
 use tessera_policy::{RuleAt, TestReport};
@@ -24,13 +24,16 @@ pub(super) fn run(directory: &Path, deny_uncovered: bool, output: &Output) -> Re
         Err(refused) => return failed(directory, refused, output),
     };
     let report = policy.test_report();
-    let is_ok = report.uncovered.is_empty() || !deny_uncovered;
+    let is_covered = report.uncovered.is_empty() && report.uncovered_routes.is_empty();
+    let is_ok = is_covered || !deny_uncovered;
     let document = json!({
         "ok": is_ok,
         "revision": policy.revision(),
         "tests": report.tests,
         "expectations": report.expectations,
+        "calls": report.calls,
         "uncovered": report.uncovered.iter().map(wire::rule_json).collect::<Value>(),
+        "uncovered_routes": report.uncovered_routes.iter().map(wire::rule_json).collect::<Value>(),
         "diagnostics": [],
     });
     output.print(&document, || {
@@ -49,7 +52,9 @@ fn failed(directory: &Path, refused: Refused, output: &Output) -> Result<ExitCod
         "revision": refused.sources.as_ref().map(tessera_policy::Sources::revision),
         "tests": null,
         "expectations": null,
+        "calls": null,
         "uncovered": null,
+        "uncovered_routes": null,
         "diagnostics": refused.to_json(),
     });
     output.print(&document, || refused.draw(Paint::stdout()))?;
@@ -57,38 +62,50 @@ fn failed(directory: &Path, refused: Refused, output: &Output) -> Result<ExitCod
 }
 
 fn passed(directory: &Path, report: &TestReport, deny_uncovered: bool, paint: Paint) -> String {
-    let mut text = match report.tests {
-        0 => format!("{}: there are no tests\n", shown(directory)),
-        tests => format!(
-            "{}: {} with {} passed\n",
-            paint.good(&shown(directory)),
-            counted(tests, "test"),
-            counted(report.expectations, "expectation"),
-        ),
+    let mut text = match (report.tests, report.calls) {
+        (0, 0) => format!("{}: there are no tests\n", shown(directory)),
+        _ => format!("{}: {} passed\n", paint.good(&shown(directory)), ran(report)),
     };
-    if report.uncovered.is_empty() {
-        return text;
+    let lists = [("rule", &report.uncovered), ("route", &report.uncovered_routes)];
+    for (what, uncovered) in lists.into_iter().filter(|(_, uncovered)| !uncovered.is_empty()) {
+        let verb = if uncovered.len() == 1 { "is" } else { "are" };
+        let said = format!("{} {verb} covered by no test:", counted(uncovered.len(), what));
+        text += &if deny_uncovered {
+            format!("{} {said}\n", paint.bad("error:"))
+        } else {
+            format!("{} {said}\n", paint.warn("warning:"))
+        };
+        text += &rules(uncovered);
     }
-    let count = report.uncovered.len();
-    let verb = if count == 1 { "is" } else { "are" };
-    let said = format!("{} {verb} covered by no test:", counted(count, "rule"));
-    text += &if deny_uncovered {
-        format!("{} {said}\n", paint.bad("error:"))
-    } else {
-        format!("{} {said}\n", paint.warn("warning:"))
-    };
-    text += &rules(&report.uncovered);
     text
 }
 
+/// How many tests there are of each kind.
+fn ran(report: &TestReport) -> String {
+    let tests = format!(
+        "{} with {}",
+        counted(report.tests, "test"),
+        counted(report.expectations, "expectation")
+    );
+    let calls = match report.calls {
+        1 => "1 test of a route".to_owned(),
+        calls => format!("{calls} tests of routes"),
+    };
+    match (report.tests, report.calls) {
+        (_, 0) => tests,
+        (0, _) => calls,
+        _ => format!("{tests} and {calls}"),
+    }
+}
+
 fn rules(uncovered: &[RuleAt]) -> String {
-    let rows: Vec<(String, &str)> = uncovered
+    let rows: Vec<(String, Cow<'_, str>)> = uncovered
         .iter()
         .take(NAMED_MAX)
         .map(|rule| {
             (
                 format!("{}:{}", visible(&rule.file), rule.line),
-                rule.text.as_str(),
+                visible(&rule.text),
             )
         })
         .collect();
