@@ -222,12 +222,12 @@ impl Guarded {
 
         self.ask("GET /videos", &[])
             .refused(401, r#"Bearer realm="tessera""#);
-        let invalid = r#"Bearer realm="tessera", error="invalid_token""#;
+        let invalid = r#"Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed""#;
         for bad in ["Bearer garbage", &trial] {
             self.ask("GET /videos", &[("authorization", bad)])
                 .refused(401, invalid);
         }
-        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", scope="videos:write""#;
+        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write""#;
         self.ask("POST /videos", &[("authorization", &reader)])
             .refused(403, lacking);
         // What a client adds to its path is no part of the question.
@@ -273,7 +273,7 @@ impl Guarded {
             self.ask(line, &with[..1])
                 .reached_as("user:ann", "videos/v1:play");
         }
-        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", scope="videos/v2:play""#;
+        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos/v2:play""#;
         self.ask("GET /videos/v2/play", &with[..1]).refused(403, lacking);
         self.ask("OPTIONS /videos/v2/play", &with[..1])
             .refused(403, lacking);

@@ -90,6 +90,12 @@ fn what_the_sdks_carry_is_what_the_repository_has() {
             assert!(theirs == ours, "run sdk/vendor: {license} of sdk/{language}");
         }
     }
+    let [ours, python, typescript] = ["", "python/tests", "typescript/test"]
+        .map(|directory| fs::read(root().join("sdk").join(directory).join("challenges.json")).unwrap());
+    assert!(
+        python == ours && typescript == ours,
+        "run sdk/vendor: challenges.json"
+    );
 }
 
 #[test]

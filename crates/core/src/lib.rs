@@ -8,6 +8,7 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod challenge;
 pub mod claims;
 pub mod clock;
 pub mod cursor;

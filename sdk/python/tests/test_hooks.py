@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import unquote
@@ -224,14 +225,14 @@ class Asgi(Hooks):
         self.assertEqual(self.get("/", f"bearer  {self.token}")[0], 200)
         self.assertEqual(self.get("/open"), (200, {}, {"subject": "nobody"}))
         status, headers, _ = self.get("/")
-        self.assertEqual((status, headers["www-authenticate"]), (401, "Bearer"))
+        self.assertEqual((status, headers["www-authenticate"]), (401, 'Bearer realm="tessera"'))
         for wrong in (bearer + "A", "Bearer x", "Basic eDp5"):
             status, headers, body = self.get("/", wrong)
             self.assertEqual(status, 401)
             self.assertTrue(headers["www-authenticate"].startswith("Bearer"))
         self.assertEqual(self.get("/", bearer, bearer)[0], 401, "two headers are ambiguous")
         status, headers, body = self.get("/write", bearer)
-        challenge = 'Bearer error="insufficient_scope", scope="videos:write"'
+        challenge = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write"'
         self.assertEqual((status, headers["www-authenticate"]), (403, challenge))
         self.assertEqual(body, {"error": "insufficient_scope"})
         self.assertEqual(self.get("/", kind="websocket"), (1008, {}, "websocket.close"))
@@ -240,6 +241,16 @@ class Asgi(Hooks):
         self.assertEqual((status, headers["retry-after"]), (503, "1"))
         self.assertEqual(self.get("/ask", bearer)[0], 503, "the authority does not answer")
         self.assertEqual(self.get("/", bearer, kind="websocket")[0], 1013)
+
+    def test_every_challenge_is_as_in_the_other_sdks(self) -> None:
+        table = json.loads((Path(__file__).parent / "challenges.json").read_text())
+        self.assertGreater(len(table["cases"]), 10)
+        for case in table["cases"]:
+            with self.subTest(case["name"]):
+                headers = [header.replace("{token}", self.token) for header in case["authorization"]]
+                status, answered, _ = self.get("/", *headers, require=asgi.Require(case["scope"]))
+                challenge = answered.get("www-authenticate")
+                self.assertEqual((status, challenge), (case["status"], case["www_authenticate"]))
 
     def test_a_scope_has_its_parameter_from_the_path(self) -> None:
         require = asgi.Require("{kind}:read", path="/{kind}/{id}")
@@ -251,7 +262,7 @@ class Asgi(Hooks):
         for path in ("/videos/1", "/videos/1/", "/%76ideos/a%20b"):
             self.assertEqual(get(path)[0], 200, path)
         status, headers, _ = get("/films/1")
-        challenge = 'Bearer error="insufficient_scope", scope="films:read"'
+        challenge = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="films:read"'
         self.assertEqual((status, headers["www-authenticate"]), (403, challenge))
         for path in ("/videos", "/films/..%2fvideos", "/films/../videos/1", "/videos;a/1", "/vi%C3%BC/1", "/a b/1"):
             status, headers, body = get(path)

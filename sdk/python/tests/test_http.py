@@ -85,7 +85,7 @@ class Http(Served):
         played = self.get(token, "/videos/1/play")
         self.assertEqual((played.status_code, played.json()), (200, "videos for user:ann"))
         other = self.get(token, "/films/1/play")
-        challenge = 'Bearer error="insufficient_scope", scope="films:read"'
+        challenge = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="films:read"'
         self.assertEqual((other.status_code, other.headers["www-authenticate"]), (403, challenge))
         self.assertEqual(self.get(token, "/a%20b/1/play").status_code, 403)
 
@@ -93,11 +93,11 @@ class Http(Served):
         self.assertEqual(self.get(self.token).json(), "user:ann")
         self.assertEqual(self.get(path="/health").status_code, 200)
         missing = self.get()
-        self.assertEqual((missing.status_code, missing.headers["www-authenticate"]), (401, "Bearer"))
+        self.assertEqual((missing.status_code, missing.headers["www-authenticate"]), (401, 'Bearer realm="tessera"'))
         bad = self.get(self.token + "A")
-        self.assertEqual((bad.status_code, bad.headers["www-authenticate"]), (401, 'Bearer error="invalid_token"'))
+        self.assertEqual((bad.status_code, bad.headers["www-authenticate"]), (401, 'Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed"'))
         no_scope = self.get(self.token, method="PUT")
-        challenge = 'Bearer error="insufficient_scope", scope="videos:write"'
+        challenge = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write"'
         self.assertEqual((no_scope.status_code, no_scope.headers["www-authenticate"]), (403, challenge))
         twice = [("authorization", f"Bearer {self.token}")] * 2
         self.assertEqual(httpx.get(self.url + "/videos", headers=twice).status_code, 401)

@@ -10,6 +10,9 @@ import type { Verifier } from './verifier.js'
 
 /** When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers. */
 const RETRY_AFTER_SECONDS = 1
+/** What the bearer is told. */
+const NOT_GOOD = 'a good access token is needed'
+const LACKS = 'the access token lacks a scope'
 
 /** What a request needs beyond a good token. */
 export interface Requirement {
@@ -98,7 +101,7 @@ function tokenOf(headers: readonly string[]): string | Refusal {
   }
   if (!/^bearer( |$)/i.test(headers[0] ?? '')) {
     // No error code: the client may not have known that it needs a token.
-    return unauthenticated('no bearer token', 'debug', 'token_required', 'Bearer')
+    return unauthenticated('no bearer token', 'debug', 'token_required', challenge())
   }
   const [, token] = /^bearer +(\S+) *$/i.exec(headers[0] ?? '') ?? []
   return token ?? noGoodToken('an authorization header of another form')
@@ -113,20 +116,26 @@ function refusalOf(decision: Deny | Stale, scope: string | undefined): Refusal {
     : noGoodToken(`the token is not good: ${decision.reason}`)
 }
 
-function noGoodToken(why: string): Refusal {
-  return unauthenticated(why, 'info', 'invalid_token', 'Bearer error="invalid_token"')
+/** `WWW-Authenticate`, as RFC 6750 §3 has it, and as every other SDK and the authority send it. */
+function challenge(parameters: Record<string, string> = {}): string {
+  const all = Object.entries({ realm: 'tessera', ...parameters })
+  return `Bearer ${all.map(([name, value]) => `${name}="${value}"`).join(', ')}`
 }
 
-function unauthenticated(why: string, level: Refusal['level'], error: string, challenge: string): Refusal {
+function noGoodToken(why: string): Refusal {
+  return unauthenticated(why, 'info', 'invalid_token', challenge({ error: 'invalid_token', error_description: NOT_GOOD }))
+}
+
+function unauthenticated(why: string, level: Refusal['level'], error: string, header: string): Refusal {
   return {
     why,
     level,
     status: 401,
     error,
-    header: ['www-authenticate', challenge],
+    header: ['www-authenticate', header],
     code: status.UNAUTHENTICATED,
     reason: 'CLIENT_AUTH_FAILED',
-    message: 'a good access token is needed',
+    message: NOT_GOOD,
   }
 }
 
@@ -136,10 +145,10 @@ function noScope(reason: string, scope: string): Refusal {
     level: 'info',
     status: 403,
     error: 'insufficient_scope',
-    header: ['www-authenticate', `Bearer error="insufficient_scope", scope="${scope}"`],
+    header: ['www-authenticate', challenge({ error: 'insufficient_scope', error_description: LACKS, scope })],
     code: status.PERMISSION_DENIED,
     reason: 'SCOPE_DENIED',
-    message: 'the access token lacks a scope',
+    message: LACKS,
     scope,
   }
 }

@@ -1,6 +1,7 @@
 /** Servers that accept tokens, and clients that send them. */
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, beforeEach, it } from 'node:test'
@@ -63,6 +64,15 @@ async function stall(): Promise<void> {
 
 // === HTTP ===
 
+/** A row of `sdk/challenges.json`. */
+interface Case {
+  name: string
+  authorization: string[]
+  scope: string
+  status: number
+  www_authenticate: string | null
+}
+
 type Get = ((path: string, ...authorization: string[]) => Promise<Response>) & { url: string }
 
 async function serveHttp(): Promise<Get> {
@@ -93,22 +103,42 @@ it('guards HTTP: 200, 401, 403, 503', async () => {
   assert.deepEqual([allowed.status, await allowed.text()], [200, 'user:ann'])
   assert.equal((await get('/', `bearer  ${token}`)).status, 200)
   const missing = await get('/')
-  assert.deepEqual([missing.status, missing.headers.get('www-authenticate')], [401, 'Bearer'])
+  assert.deepEqual([missing.status, missing.headers.get('www-authenticate')], [401, 'Bearer realm="tessera"'])
   for (const wrong of [`${bearer}A`, 'Bearer x']) {
     const refused = await get('/', wrong)
     assert.deepEqual(
       [refused.status, refused.headers.get('www-authenticate'), await refused.json()],
-      [401, 'Bearer error="invalid_token"', { error: 'invalid_token' }],
+      [401, 'Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed"', { error: 'invalid_token' }],
     )
   }
   assert.equal((await get('/', 'Basic eDp5')).status, 401)
   const forbidden = await get('/write', bearer)
-  const challenge = 'Bearer error="insufficient_scope", scope="videos:write"'
+  const challenge = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write"'
   assert.deepEqual([forbidden.status, forbidden.headers.get('www-authenticate')], [403, challenge])
   await stall()
   const stale = await get('/', bearer)
   assert.deepEqual([stale.status, stale.headers.get('retry-after')], [503, '1'])
   assert.equal((await get('/ask', bearer)).status, 503, 'the authority does not answer')
+})
+
+it('answers with the challenges of the other SDKs', async () => {
+  const table = JSON.parse(readFileSync('test/challenges.json', 'utf8')) as { cases: Case[] }
+  assert.ok(table.cases.length > 10)
+  const { url } = await serveHttp()
+  for (const { name, authorization, scope, status, www_authenticate } of table.cases) {
+    const path = scope === 'videos:read' ? '/' : '/write'
+    const headers = authorization.map((header) => header.replaceAll('{token}', token))
+    // `fetch` would make one header of several.
+    const answer = await new Promise<[number | undefined, string | null]>((resolve, reject) => {
+      const asked = request(`${url}${path}`, (answer) => {
+        answer.resume()
+        resolve([answer.statusCode, answer.headers['www-authenticate'] ?? null])
+      })
+      asked.setHeader('authorization', headers)
+      asked.on('error', reject).end()
+    })
+    assert.deepEqual(answer, [status, www_authenticate], name)
+  }
 })
 
 it('refuses a revoked token over HTTP', async () => {
@@ -319,7 +349,7 @@ it('guards HTTP by the path', async () => {
       })
       asked.on('error', reject).end()
     })
-  const lacking = 'Bearer error="insufficient_scope", scope="films:read"'
+  const lacking = 'Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="films:read"'
   for (const path of ['/videos/1', '/videos/1/?a=b', '/%76ideos/a%20b']) {
     assert.deepEqual(await get(path), [200, undefined], path)
   }

@@ -6,7 +6,7 @@ use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use tessera_core::Scope;
+use tessera_core::{Scope, challenge};
 use tessera_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -93,24 +93,16 @@ impl Refusal {
     }
 
     fn http<B: Default>(&self) -> Response<B> {
-        let challenge = |text: &str| {
+        let told = |text: &str| {
             HeaderValue::from_str(text)
                 .ok()
                 .map(|value| (WWW_AUTHENTICATE, value))
         };
         let (status, header): (_, Option<(HeaderName, HeaderValue)>) = match self {
             // No error code: the client may not have known that it needs a token.
-            Self::NoToken => (StatusCode::UNAUTHORIZED, challenge(r#"Bearer realm="tessera""#)),
-            Self::NoGoodToken(_) => (
-                StatusCode::UNAUTHORIZED,
-                challenge(r#"Bearer realm="tessera", error="invalid_token""#),
-            ),
-            Self::NoScope(scope) => (
-                StatusCode::FORBIDDEN,
-                challenge(&format!(
-                    r#"Bearer realm="tessera", error="insufficient_scope", scope="{scope}""#
-                )),
-            ),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, told(challenge::NO_TOKEN)),
+            Self::NoGoodToken(_) => (StatusCode::UNAUTHORIZED, told(challenge::NOT_GOOD)),
+            Self::NoScope(scope) => (StatusCode::FORBIDDEN, told(&challenge::lacks(scope))),
             Self::Unlisted | Self::Unclear(_) => (StatusCode::FORBIDDEN, None),
             Self::Stale { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -43,14 +43,16 @@ const fn unauthorized(challenge: &'static str) -> Refusal {
 }
 
 const NO_TOKEN: Refusal = unauthorized(r#"Bearer realm="tessera""#);
-const NOT_GOOD: Refusal = unauthorized(r#"Bearer realm="tessera", error="invalid_token""#);
+const NOT_GOOD: Refusal = unauthorized(
+    r#"Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed""#,
+);
 const NO_SCOPE: Refusal = Refusal {
     grpc: (Code::PermissionDenied, "SCOPE_DENIED"),
     http: (
         StatusCode::FORBIDDEN,
         Some((
             header::WWW_AUTHENTICATE,
-            r#"Bearer realm="tessera", error="insufficient_scope", scope="videos:read""#,
+            r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:read""#,
         )),
     ),
 };
@@ -209,6 +211,43 @@ async fn every_credential_has_its_answer() {
         .await;
     world.clock.advance(Duration::from_secs(3600 + 31));
     endpoints.refuse("expired", &[&bearer(token)], &NOT_GOOD).await;
+}
+
+/// The table that the SDKs of other languages are tested with, too.
+#[tokio::test]
+async fn every_challenge_is_as_in_the_other_sdks() {
+    let table = include_str!("../../../../sdk/challenges.json");
+    let table: serde_json::Value = serde_json::from_str(table).unwrap();
+    let cases = table["cases"].as_array().unwrap();
+    assert!(cases.len() > 10);
+    let world = World::start().await;
+    let verifier = world.kit.verifier("api").await;
+    let request = IssueRequest {
+        scopes: vec!["videos:read".to_owned()],
+        ..viewer("user:ann")
+    };
+    let issued = world.issue(request).await;
+    for case in cases {
+        let required = verifier.require(scope(case["scope"].as_str().unwrap()));
+        let router = Router::new().route("/", axum::routing::get(async || "").layer(required));
+        let headers = case["authorization"].as_array().unwrap().iter();
+        let headers: Vec<String> = headers
+            .map(|header| header.as_str().unwrap().replace("{token}", access(&issued)))
+            .collect();
+        let headers: Vec<&[u8]> = headers.iter().map(String::as_bytes).collect();
+        let (status, answered, _) = get(&router, "/", &headers).await;
+        let challenge = answered
+            .get(header::WWW_AUTHENTICATE)
+            .map(|value| value.to_str().unwrap());
+        assert_eq!(
+            (u64::from(status.as_u16()), challenge),
+            (
+                case["status"].as_u64().unwrap(),
+                case["www_authenticate"].as_str()
+            ),
+            "{case}"
+        );
+    }
 }
 
 #[tokio::test]

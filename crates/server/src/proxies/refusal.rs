@@ -4,7 +4,7 @@ use http::{
     HeaderName, StatusCode,
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use tessera_core::ScopeSet;
+use tessera_core::{ScopeSet, challenge};
 use tessera_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 
@@ -128,14 +128,12 @@ impl Refusal {
 
     /// The headers of the answer that a client acts by.
     pub(crate) fn headers(&self) -> Vec<(HeaderName, String)> {
-        let challenge = |text: &str| vec![(WWW_AUTHENTICATE, text.to_owned())];
+        let told = |text: &str| vec![(WWW_AUTHENTICATE, text.to_owned())];
         match self {
             // No error code: the client may not have known that it needs a token.
-            Self::NoToken => challenge(r#"Bearer realm="tessera""#),
-            Self::NoGoodToken(_) => challenge(r#"Bearer realm="tessera", error="invalid_token""#),
-            Self::NoScopes(missing) => challenge(&format!(
-                r#"Bearer realm="tessera", error="insufficient_scope", scope="{missing}""#
-            )),
+            Self::NoToken => told(challenge::NO_TOKEN),
+            Self::NoGoodToken(_) => told(challenge::NOT_GOOD),
+            Self::NoScopes(missing) => told(&challenge::lacks(missing)),
             Self::Unlisted { .. } | Self::Unclear { .. } | Self::Misconfigured { .. } => Vec::new(),
             Self::Indeterminate(status) => {
                 let wait = Reading::of(status)

@@ -30,7 +30,8 @@ const NAMES: [&str; 4] = [
     "x-tessera-scopes",
     "x-tessera-realm",
 ];
-const INVALID: &str = r#"Bearer realm="tessera", error="invalid_token""#;
+const INVALID: &str =
+    r#"Bearer realm="tessera", error="invalid_token", error_description="a good access token is needed""#;
 
 /// What a proxy asks.
 #[derive(Clone, Default)]
@@ -187,7 +188,9 @@ impl Told {
 
     pub(crate) fn lacks(&self, scopes: &str) {
         assert_eq!((self.status, self.problem.as_str()), (403, "SCOPE_DENIED"));
-        let challenge = format!(r#"Bearer realm="tessera", error="insufficient_scope", scope="{scopes}""#);
+        let challenge = format!(
+            r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="{scopes}""#
+        );
         assert_eq!(self.challenge, [challenge]);
     }
 

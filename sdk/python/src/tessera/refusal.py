@@ -17,6 +17,9 @@ from tessera.path_scope import PathPattern, fill, parameters_of
 _log = logging.getLogger("tessera")
 #: When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
 _RETRY_AFTER = 1
+#: What the bearer is told.
+_NOT_GOOD = "a good access token is needed"
+_LACKS = "the access token lacks a scope"
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,12 @@ class Refusal:
 def no_token() -> Refusal:
     """It has no bearer token."""
     # No error code: the client may not have known that it needs a token.
-    challenge = {"www-authenticate": "Bearer"}
-    return _unauthenticated("no bearer token", logging.DEBUG, "token_required", challenge)
+    return _unauthenticated("no bearer token", logging.DEBUG, "token_required", _challenge())
 
 
 def no_good_token(why: str) -> Refusal:
     """It has one that is not good, or several."""
-    challenge = {"www-authenticate": 'Bearer error="invalid_token"'}
+    challenge = _challenge(error="invalid_token", error_description=_NOT_GOOD)
     return _unauthenticated(why, logging.INFO, "invalid_token", challenge)
 
 
@@ -123,15 +125,21 @@ def of(decision: Decision, required_scope: str | None) -> Refusal:
     return no_good_token(f"the token is not good: {decision.reason if isinstance(decision, Deny) else decision}")
 
 
+def _challenge(**parameters: str) -> dict[str, str]:
+    """`WWW-Authenticate`, as RFC 6750 §3 has it, and as every other SDK and the authority send it."""
+    parameters = {"realm": "tessera", **parameters}
+    return {"www-authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
+
+
 def _unauthenticated(why: str, level: int, error: str, headers: dict[str, str]) -> Refusal:
-    code, message = grpc.StatusCode.UNAUTHENTICATED, "a good access token is needed"
+    code, message = grpc.StatusCode.UNAUTHENTICATED, _NOT_GOOD
     return Refusal(why, level, 401, error, headers, code, "CLIENT_AUTH_FAILED", message)
 
 
 def _no_scope(decision: Deny, scope: str) -> Refusal:
     why = f"the token does not have, or no longer has, `{scope}` ({decision.reason})"
-    headers = {"www-authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-    code, message = grpc.StatusCode.PERMISSION_DENIED, "the access token lacks a scope"
+    headers = _challenge(error="insufficient_scope", error_description=_LACKS, scope=scope)
+    code, message = grpc.StatusCode.PERMISSION_DENIED, _LACKS
     return Refusal(why, logging.INFO, 403, "insufficient_scope", headers, code, "SCOPE_DENIED", message, scope)
 
 
