@@ -47,17 +47,7 @@ async fn nginx_lets_through_what_the_authority_lets_through() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn caddy_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "Caddyfile", |peers, config, directory| {
-        let mut caddy = peers.tool("caddy");
-        caddy
-            .args(["run", "--adapter", "caddyfile", "--config"])
-            .arg(config);
-        // It writes to its user's directories otherwise.
-        for directory_of in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
-            caddy.env(directory_of, directory);
-        }
-        caddy
-    });
+    let guarded = Guarded::start(&peers, "Caddyfile", caddy);
     guarded.passes_and_refuses(403).await;
     guarded.closes_without_the_authority(Some(504), 502).await;
 }
@@ -66,15 +56,7 @@ async fn caddy_lets_through_what_the_authority_lets_through() {
 #[ignore = "needs peers: docs/peers.md"]
 async fn traefik_lets_through_what_the_authority_lets_through() {
     let Some(peers) = Peers::installed() else { return };
-    let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", |peers, config, directory| {
-        let text = fs::read_to_string(config).unwrap();
-        // The command is in the configuration, too.
-        let command = text.split_once("# traefik ").unwrap().1;
-        let command = command.lines().next().unwrap();
-        let mut traefik = peers.tool("traefik");
-        traefik.args(command.split(' ')).current_dir(directory);
-        traefik
-    });
+    let guarded = Guarded::start(&peers, "traefik-dynamic.yaml", traefik);
     guarded.passes_and_refuses(404).await;
     // It gives one that is silent half a minute, and can't be told otherwise.
     guarded.closes_without_the_authority(None, 500).await;
@@ -87,6 +69,7 @@ async fn envoy_asks_over_http_and_the_policy_says_what_paths_need() {
     let guarded = Guarded::by_routes(&peers, "envoy-http.yaml", envoy);
     guarded.passes_and_refuses(403).await;
     guarded.plays_what_the_token_is_for().await;
+    guarded.obeys_the_host().await;
     guarded.closes_without_the_authority(Some(503), 503).await;
 }
 
@@ -114,7 +97,52 @@ async fn nginx_says_no_scope_and_the_policy_says_what_paths_need() {
     let guarded = Guarded::by_routes(&peers, "nginx-routes.conf", nginx);
     guarded.passes_and_refuses(403).await;
     guarded.plays_what_the_token_is_for().await;
+    guarded.obeys_the_host().await;
     guarded.closes_without_the_authority(Some(503), 503).await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn caddy_says_no_scope_and_the_policy_says_what_paths_need() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::by_routes(&peers, "Caddyfile-routes", caddy);
+    guarded.passes_and_refuses(403).await;
+    guarded.plays_what_the_token_is_for().await;
+    guarded.obeys_the_host().await;
+    guarded.closes_without_the_authority(Some(504), 502).await;
+}
+
+#[tokio::test]
+#[ignore = "needs peers: docs/peers.md"]
+async fn traefik_says_no_scope_and_the_policy_says_what_paths_need() {
+    let Some(peers) = Peers::installed() else { return };
+    let guarded = Guarded::by_routes(&peers, "traefik-routes.yaml", traefik);
+    guarded.passes_and_refuses(403).await;
+    guarded.plays_what_the_token_is_for().await;
+    guarded.obeys_the_host().await;
+    guarded.closes_without_the_authority(None, 500).await;
+}
+
+fn caddy(peers: &Peers, config: &Path, directory: &Path) -> Command {
+    let mut caddy = peers.tool("caddy");
+    caddy
+        .args(["run", "--adapter", "caddyfile", "--config"])
+        .arg(config);
+    // It writes to its user's directories otherwise.
+    for directory_of in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+        caddy.env(directory_of, directory);
+    }
+    caddy
+}
+
+fn traefik(peers: &Peers, config: &Path, directory: &Path) -> Command {
+    let text = fs::read_to_string(config).unwrap();
+    // The command is in the configuration, too.
+    let command = text.split_once("# traefik ").unwrap().1;
+    let command = command.lines().next().unwrap();
+    let mut traefik = peers.tool("traefik");
+    traefik.args(command.split(' ')).current_dir(directory);
+    traefik
 }
 
 fn envoy(peers: &Peers, config: &Path, _: &Path) -> Command {
@@ -293,6 +321,30 @@ impl Guarded {
         // What a client says of its own path is not believed.
         let said = self.ask("GET /videos/v2/play", &with);
         assert!(said.status != 200 && !said.reached, "{said:?}");
+    }
+
+    /// The host is the one that the service is called by, and a wildcard is one label more.
+    async fn obeys_the_host(&self) {
+        let client = self.authority.client("production").await;
+        let ann = client.issue(scoped("user:ann", "role:viewer", &["videos:read"]));
+        let token = format!("Bearer {}", access(ann.await.unwrap().tokens.as_ref()));
+        let ask = |host: &str| {
+            let headers = [("host", host), ("authorization", token.as_str())];
+            self.ask("GET /clips/1", &headers)
+        };
+        for host in ["eu.clips.example.org", "EU.clips.example.org:8080"] {
+            ask(host).reached_as("user:ann", "videos:read");
+        }
+        let lacking = r#"Bearer realm="tessera", error="insufficient_scope", error_description="the access token lacks a scope", scope="videos:write""#;
+        ask("admin.clips.example.org").refused(403, lacking);
+        for host in ["clips.example.org", "a.eu.clips.example.org"] {
+            let closed = ask(host);
+            assert_eq!(
+                (closed.status, closed.reached),
+                (403, false),
+                "{host}: {closed:?}"
+            );
+        }
     }
 
     fn no_claim_of_a_client_survives(&self, reader: &str) {
@@ -474,8 +526,10 @@ fn ask(service: &Service, proxy: SocketAddr, line: &str, headers: &[(&str, &str)
     let before = service.requests.load(Ordering::SeqCst);
     let mut stream = TcpStream::connect(proxy).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request =
-        format!("{line} HTTP/1.1\r\nhost: videos\r\nconnection: close\r\ncontent-length: 0\r\n");
+    let mut request = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n");
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request += "host: videos\r\n";
+    }
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }

@@ -58,7 +58,8 @@ struct Query {
 )]
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
-    let stated = stated_in(parts.uri.query().unwrap_or_default());
+    let query = parts.uri.query().unwrap_or_default();
+    let stated = written_by_the_proxy(query, &parts.headers).and_then(stated);
     let question = stated.map(|stated| Question {
         stated,
         call: described(&parts.headers),
@@ -108,6 +109,22 @@ async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refus
         Ok(passed) => allowed(&passed).unwrap_or_else(|refusal| refused(&refusal)),
         Err(refusal) => refused(&refusal),
     }
+}
+
+/// The query, where it is not that of the client: Caddy passes that on where its configuration says none, and a client
+/// could choose the scope that it needs.
+fn written_by_the_proxy<'a>(query: &'a str, headers: &HeaderMap) -> Result<&'a str, Refusal> {
+    let called = ["x-forwarded-uri", "x-original-uri"];
+    let called = called.iter().flat_map(|name| headers.get_all(*name));
+    let mut of_clients = called.filter_map(|uri| {
+        let position = uri.as_bytes().iter().position(|byte| *byte == b'?')?;
+        uri.as_bytes().get(position + 1..)
+    });
+    if !query.is_empty() && of_clients.any(|of_client| of_client == query.as_bytes()) {
+        let problem = "is the one of the client: let the proxy ask with its own, or with none (Caddy: `uri /forward-auth?`)";
+        return Err(Refusal::misconfigured("query", &problem));
+    }
+    Ok(query)
 }
 
 fn stated_in(query: &str) -> Result<Stated, Refusal> {

@@ -357,8 +357,36 @@ async fn headers_that_a_client_may_have_written_are_not_believed() {
     ] {
         assert_eq!(ask(headers).await, refused, "{headers:?}");
     }
-    assert_eq!(ask(&[("x-original-uri", "/health")]).await.0, 200);
+    // Routes of one host are asked before those of all, and nobody says which host it is.
+    assert_eq!(ask(&[("x-original-uri", "/health")]).await, refused);
+    assert_eq!(ask(&[("x-original-uri", "/health"), host]).await.0, 200);
     assert_eq!(ask(&[("x-original-uri", "/videos/v1"), host]).await.0, 403);
+}
+
+/// Caddy passes on the query of its client where its configuration says none.
+#[tokio::test]
+async fn a_query_that_the_client_wrote_is_not_believed() {
+    let world = world().await;
+    let app = world.client("production", "app").await;
+    let bearer = format!("Bearer {}", token_with(&app, &["videos:read"]).await);
+    let ask = async |query: &str, uri: &str| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-forwarded-uri", uri),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-host", "videos.example.org"),
+        ];
+        let line = format!("GET /forward-auth{query}");
+        let answer = send(&world, &line, &headers, b"").await;
+        answer.status
+    };
+    assert_eq!(ask("", "/videos/v1").await, 403);
+    for query in ["?scope=any", "?scope=videos:read", "?realm=sandbox"] {
+        assert_eq!(ask(query, &format!("/videos/v1{query}")).await, 400, "{query}");
+    }
+    // This one the proxy wrote.
+    assert_eq!(ask("?scope=videos:read", "/videos/v1?scope=any").await, 200);
+    assert_eq!(ask("?scope=videos:read", "/videos/v1").await, 200);
 }
 
 #[tokio::test]
