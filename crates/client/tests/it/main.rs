@@ -13,6 +13,7 @@ mod authorizing;
 mod bound;
 mod calls;
 mod checker;
+mod examples;
 mod fake;
 mod fence;
 mod figures;
