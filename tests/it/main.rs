@@ -20,6 +20,7 @@ mod endpoints;
 mod hostile_text;
 mod main_job;
 mod offline;
+mod operations;
 mod peers;
 mod proxies;
 mod sdk;

@@ -30,11 +30,7 @@ impl Place {
     pub(crate) fn with(server_section: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         copy_directory(&root().join("policies"), &directory.path().join("policies"));
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let example = fs::read_to_string(root().join("tessera.example.toml")).unwrap();
         let config = example
             .replace(
@@ -105,27 +101,47 @@ impl Place {
         self.start(std::io::sink(), change)
     }
 
-    fn start(&self, mut into: impl Write + Send + 'static, change: impl FnOnce(&mut Command)) -> Authority {
-        let mut command = tessera();
-        command
-            .args(["serve", "--config"])
-            .arg(self.config())
-            .env("RUST_LOG", "info")
-            .stderr(Stdio::piped());
-        change(&mut command);
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut said, deadline) = (String::new(), Instant::now() + PATIENCE);
-        while !said.contains("serving") {
-            assert!(
-                log.read_line(&mut said).unwrap() > 0 && Instant::now() < deadline,
-                "{said}"
-            );
-        }
-        into.write_all(said.as_bytes()).unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut into));
-        Authority::adopt(child, self.address.clone())
+    fn start(&self, into: impl Write + Send + 'static, change: impl FnOnce(&mut Command)) -> Authority {
+        start(&self.config(), &self.address, into, change)
     }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Runs `tessera serve` with a configuration until it says that it serves.
+pub(crate) fn serve(config: &Path, address: &str) -> Authority {
+    start(config, address, std::io::sink(), |_| {})
+}
+
+fn start(
+    config: &Path,
+    address: &str,
+    mut into: impl Write + Send + 'static,
+    change: impl FnOnce(&mut Command),
+) -> Authority {
+    let mut command = tessera();
+    command
+        .args(["serve", "--config"])
+        .arg(config)
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped());
+    change(&mut command);
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let (mut said, deadline) = (String::new(), Instant::now() + PATIENCE);
+    while !said.contains("serving") {
+        assert!(
+            log.read_line(&mut said).unwrap() > 0 && Instant::now() < deadline,
+            "{said}"
+        );
+    }
+    into.write_all(said.as_bytes()).unwrap();
+    std::thread::spawn(move || std::io::copy(&mut log, &mut into));
+    Authority::adopt(child, address.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ fn tour() -> String {
 }
 
 /// The commands of a page, each with what it must print.
-fn steps(page: &str) -> Vec<(String, Vec<String>)> {
+pub(crate) fn steps(page: &str) -> Vec<(String, Vec<String>)> {
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
     for block in page.split("```sh\n").skip(1) {
         for line in block
@@ -24,6 +24,8 @@ fn steps(page: &str) -> Vec<(String, Vec<String>)> {
             .next()
             .unwrap()
             .lines()
+            // A block may be part of a list.
+            .map(str::trim_start)
             .filter(|line| !line.trim().is_empty())
         {
             match line.strip_prefix("#>") {
@@ -41,7 +43,11 @@ fn run(steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
 }
 
 /// The same, in another directory.
-fn run_in(directory: &Path, steps: &[(String, Vec<String>)], variables: &[(&str, &str)]) {
+pub(crate) fn run_in(
+    directory: &Path,
+    steps: &[(String, Vec<String>)],
+    variables: &[(&str, &str)],
+) -> String {
     let mut script = String::new();
     for (number, (command, _)) in steps.iter().enumerate() {
         // A refusal is part of it: it must print what is said, and not end the rest.
@@ -71,6 +77,7 @@ fn run_in(directory: &Path, steps: &[(String, Vec<String>)], variables: &[(&str,
             );
         }
     }
+    printed
 }
 
 #[test]
@@ -113,35 +120,4 @@ fn the_page_about_http_says_what_happens() {
             ("TESSERA_API_KEY", &api_key),
         ],
     );
-}
-
-#[test]
-fn the_first_start_goes_as_the_page_about_operations_says() {
-    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let steps = steps(&page);
-    assert!(
-        steps.iter().all(|(_, expected)| !expected.is_empty()) && steps.len() >= 4,
-        "{steps:?}"
-    );
-    let directory = tempfile::tempdir().unwrap();
-    run_in(directory.path(), &steps, &[]);
-    // What is there is left alone, and what was made is served.
-    let again = crate::support::tessera()
-        .args(["init", "auth"])
-        .current_dir(directory.path())
-        .output()
-        .unwrap();
-    assert_eq!(again.status.code(), Some(2));
-    assert!(stderr(&again).contains("is not empty"), "{}", stderr(&again));
-    let config = directory.path().join("auth/tessera.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    assert!(text.contains("issuer = \"https://auth.example.com/production\""));
-    fs::write(&config, text.replace("cache_mib = 256", "cache_mib = 0")).unwrap();
-    let refused = crate::support::tessera()
-        .args(["config", "check", "--config"])
-        .arg(&config)
-        .output()
-        .unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("cache_mib"), "{}", stderr(&refused));
 }

@@ -103,6 +103,7 @@ pub(crate) async fn print_revoked(
     output: &Output,
 ) -> Result<(), Failure> {
     let validate_only = request.validate_only;
+    let disables = request.disable_client && !validate_only;
     let response = connection.tokens().await?.revoke(request).await?.into_inner();
     let mut document = json!({ "matched": response.matched, "cursor": response.cursor });
     let what = if validate_only { "would end" } else { "ended" };
@@ -110,6 +111,9 @@ pub(crate) async fn print_revoked(
         0 => "nothing live matched".to_owned(),
         matched => format!("{what}: {matched}"),
     };
+    if disables {
+        text += "\nthe client is disabled: none of its API keys works";
+    }
     if wait {
         let request = AwaitPropagationRequest {
             cursor: response.cursor,
