@@ -51,13 +51,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Run an authority for real.
+    /// Run an authority with a configuration.
     Serve(Serve),
-    /// After a data directory was restored from a copy, before it is served: end all sessions and tokens.
+    /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
-    /// every configured realm ends, every signing key is revoked and replaced, and the revocation log begins
-    /// anew. API keys are those of the copy, and are listed: one that was revoked since works again.
+    /// every configured realm ends, every signing key is revoked and replaced, and the revocation log starts
+    /// again. API keys are those of the copy, and are listed: one that was revoked since works again.
     Restore(Restore),
     /// Look after the data directory of a stopped authority.
     Store {
@@ -174,8 +174,8 @@ pub(crate) struct Restore {
 pub(crate) enum Store {
     /// Give back the space of sessions, events and records that are gone.
     ///
-    /// What is alive is written anew, compared, and put in the place of what is there; so it needs room for a copy
-    /// of that. A directory that is refused stays as it is.
+    /// Live rows are written to a new file, which is compared with the old one and replaces it; so it needs room for a copy
+    /// of the rows. If it fails, the directory does not change.
     Compact {
         /// The configuration that names the data directory.
         #[arg(long, value_name = "FILE")]

@@ -141,7 +141,7 @@ fn diff_adds_what_live_sessions_would_lose() {
     let said = authority.run(2, &compare);
     assert!(said.contains("13 gained, 1 lost"), "{said}");
     assert!(
-        said.contains("sessions of the API key's realm: none of 1 live is touched"),
+        said.contains("sessions of the API key's realm: none of 1 live is affected"),
         "{said}"
     );
     let said = authority.run(2, &["policy", "diff", "next", "policies", "--server"]);

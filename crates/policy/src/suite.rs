@@ -125,7 +125,7 @@ fn tests(
         .collect();
     for (place, case) in &cases {
         if let Some(first) = names.insert(case.name.clone(), place.clone()) {
-            let message = format!("the test {} stands in {first} already", quote_title(&case.name));
+            let message = format!("the test {} is in {first} already", quote_title(&case.name));
             findings.add(code::TEST_TWICE, place, message);
         }
     }

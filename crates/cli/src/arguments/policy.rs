@@ -37,7 +37,7 @@ pub(crate) enum PolicyCommand {
     Test {
         #[command(flatten)]
         directory: Directory,
-        /// Take a rule or route that no test covers for a mistake: exit code 1.
+        /// Fail with exit code 1 where no test covers a rule or route.
         #[arg(long)]
         deny_uncovered: bool,
     },
@@ -90,7 +90,7 @@ pub(crate) enum PolicyCommand {
                       main/policies policies --fail-on-gain"
     )]
     Diff(Diff),
-    /// Space the rules of `*.csv` alike; comments and meaning stay.
+    /// Format the rules of `*.csv` with the same spacing; comments and meaning do not change.
     ///
     /// Needs no authority, and formats a policy that has mistakes, too. Exit code 0 where it is done, 1 where
     /// `--check` found something, 2 where a file can't be read or written.
@@ -178,7 +178,7 @@ pub(crate) struct Diff {
     /// The directory after.
     #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
     pub(crate) new: PathBuf,
-    /// Ask the authority how many live sessions NEW would touch.
+    /// Ask the authority how many live sessions NEW would affect.
     #[arg(long)]
     pub(crate) server: bool,
     /// Fail with exit code 1 where anybody gains anything, a route needs less, or one that needed a token is gone.

@@ -80,7 +80,7 @@ fn text(restored: &Restored, are_revoked: bool) -> String {
         }
     };
     format!(
-        "{}{} signing keys revoked and replaced\nthe log begins anew; every token from before is refused\n{about_api_keys}\n{api_keys}",
+        "{}{} signing keys revoked and replaced\nthe revocation log starts again; every earlier token is refused\n{about_api_keys}\n{api_keys}",
         table(&counts),
         restored.signing_keys.len(),
     )

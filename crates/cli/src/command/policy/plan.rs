@@ -136,7 +136,7 @@ pub(super) fn impact(effect: Option<&v1::SessionImpact>, tense: Tense) -> String
         Tense::Future => ("would lose scopes", "would end"),
     };
     if effect.narrowed == 0 && effect.ended == 0 {
-        return format!("none of {} live is touched", effect.live);
+        return format!("none of {} live is affected", effect.live);
     }
     format!(
         "of {} live, {} {lose} and {} {end}",
