@@ -243,3 +243,97 @@ fn a_file_that_comes_or_goes_changes_what_all_requests_need() {
         ]
     );
 }
+
+/// Random files, compared with what each of all short requests needs.
+#[test]
+fn a_comparison_says_what_a_look_at_every_request_says() {
+    let mut state = 7_u64;
+    let mut pick = move |from: &[&str]| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let number = usize::try_from(state >> 33).unwrap();
+        from[number % from.len()].to_owned()
+    };
+    let targets = paths();
+    let mut compared = 0;
+    for _ in 0..400 {
+        let mut random = || {
+            let mut lines = Vec::new();
+            for _ in 0..4 {
+                let segment = ["/a", "/b", "/{p}", "/{p}", ""];
+                let mut path = pick(&segment);
+                path += &pick(&["/a", "/{q}", "", "/*"]);
+                path = if path.is_empty() { "/".to_owned() } else { path };
+                let needs = pick(&["open", "any", "videos:read", "videos:read+videos:write"]);
+                let methods = pick(&["", "", "methods=GET", "methods=GET,PUT"]);
+                let host = pick(&["", "", "host=a.x", "host=*.x"]);
+                lines.push(format!("{path} {needs} {methods} {host}"));
+            }
+            lines.join(";")
+        };
+        let (old, new) = (random(), random());
+        let [Some(before), Some(after)] = [&old, &new].map(|lines| loaded(&self::file(lines))) else {
+            continue;
+        };
+        compared += 1;
+        let found = compare(&before, &after, &Work::unbounded());
+        let (mut gains, mut loses) = (false, false);
+        for host in ["a.x", "zz.x", "x", "zz"] {
+            for method in ["GET", "PUT", "ZZ"] {
+                for target in &targets {
+                    let call = crate::Call {
+                        host: Some(host),
+                        method: Some(method),
+                        target,
+                    };
+                    let [before, after] = [&before, &after]
+                        .map(|policy| rank(policy.routes().unwrap().access(&call).ok().as_ref()));
+                    gains |= after < before;
+                    loses |= after > before;
+                }
+            }
+        }
+        let told = |is: fn(&RouteChange) -> bool| found.changes.iter().any(is);
+        assert_eq!(
+            (told(|change| change.gains), told(|change| change.loses)),
+            (gains, loses),
+            "{old} > {new}"
+        );
+    }
+    assert!(compared > 100, "{compared}");
+}
+
+fn loaded(routes: &str) -> Option<Policy> {
+    let base = policy(None);
+    let files: Vec<(&str, &[u8])> = base
+        .sources()
+        .iter()
+        .chain([("routes.toml", routes.as_bytes())])
+        .collect();
+    Policy::from_files(&files).ok()
+}
+
+/// How much is needed: what is needed here is ordered.
+fn rank(access: Option<&crate::Access>) -> usize {
+    match access {
+        Some(crate::Access::Open) => 0,
+        Some(crate::Access::Token { scopes, .. }) => 1 + scopes.len(),
+        None => 9,
+    }
+}
+
+/// Every path of at most three segments, with one that no route names.
+fn paths() -> Vec<String> {
+    let mut paths = vec![String::new()];
+    let mut longest = paths.clone();
+    for _ in 0..3 {
+        longest = longest
+            .iter()
+            .flat_map(|path| ["a", "b", "zz"].map(|segment| format!("{path}/{segment}")))
+            .collect();
+        paths.extend(longest.iter().cloned());
+    }
+    paths[0] = "/".to_owned();
+    paths
+}
