@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
-    /// every configured realm ends, every signing key is revoked and replaced, and the revocation log starts
+    /// every realm in it ends, every signing key is revoked and replaced, and the revocation log starts
     /// again. API keys are those of the copy, and are listed: one that was revoked since works again.
     Restore(Restore),
     /// Look after the data directory of a stopped authority.

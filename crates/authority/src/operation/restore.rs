@@ -42,7 +42,7 @@ pub struct Restoring<'a> {
 /// What came of it.
 #[derive(Debug)]
 pub struct Restored {
-    /// How many sessions ended in each realm.
+    /// How many sessions ended in each realm of the copy, of those that are not served now, too.
     pub sessions: BTreeMap<RealmName, u64>,
     /// The signing keys that were revoked.
     pub signing_keys: Vec<SigningKey>,
@@ -59,14 +59,16 @@ pub async fn end_everything(
     restoring: &Restoring<'_>,
 ) -> Result<Restored, SetupError> {
     let Restoring { realms, now, .. } = *restoring;
-    let matched = count_sessions(store, realms, now).await?;
+    let signing_keys = store.signing_keys().await?;
+    let matched = count_sessions(store, limits_of(realms, &signing_keys), now).await?;
+    let api_keys = working_api_keys(store, matched.keys(), now).await?;
     let restored = Restored {
         sessions: matched
             .iter()
             .map(|(realm, matched)| (realm.clone(), matched.live))
             .collect(),
-        signing_keys: usable_keys(store).await?,
-        api_keys: working_api_keys(store, realms, now).await?,
+        signing_keys: usable(signing_keys),
+        api_keys,
     };
     let restore = RestoreCommit {
         matched,
@@ -87,15 +89,29 @@ pub async fn end_everything(
     Ok(restored)
 }
 
+/// The limits of every realm of the copy. One that the configuration does not name now may be served again later,
+/// and has a signing key from when it was.
+fn limits_of(realms: &[Realm], signing_keys: &[SigningKey]) -> BTreeMap<RealmName, RealmLimits> {
+    let of_copy = signing_keys.iter().map(|key| &key.realm);
+    let mut limits: BTreeMap<_, _> = of_copy
+        .map(|realm| (realm.clone(), RealmLimits::default()))
+        .collect();
+    limits.extend(
+        realms
+            .iter()
+            .map(|realm| (realm.name.clone(), realm.limits.clone())),
+    );
+    limits
+}
+
 async fn count_sessions(
     store: &Arc<dyn Store>,
-    realms: &[Realm],
+    realms: BTreeMap<RealmName, RealmLimits>,
     now: Timestamp,
 ) -> Result<BTreeMap<RealmName, Matched>, StoreError> {
-    let begun = realms.iter().map(|realm| {
-        let matched = Matched::starting_now(&realm.limits, now);
-        (realm.name.clone(), matched)
-    });
+    let begun = realms
+        .into_iter()
+        .map(|(realm, limits)| (realm, Matched::starting_now(&limits, now)));
     let matched = Arc::new(Mutex::new(begun.collect::<BTreeMap<_, _>>()));
     let covering = Arc::clone(&matched);
     let cover = move |session: &Session| {
@@ -111,26 +127,22 @@ async fn count_sessions(
 }
 
 /// Every signing key that anybody may still believe, of realms that are served or not.
-async fn usable_keys(store: &Arc<dyn Store>) -> Result<Vec<SigningKey>, StoreError> {
-    let keys = store.signing_keys().await?;
-    Ok(keys
-        .into_iter()
+fn usable(keys: Vec<SigningKey>) -> Vec<SigningKey> {
+    keys.into_iter()
         .filter(|key| key.status != KeyStatus::Revoked)
-        .collect())
+        .collect()
 }
 
 async fn working_api_keys(
     store: &Arc<dyn Store>,
-    realms: &[Realm],
+    realms: impl Iterator<Item = &RealmName>,
     now: Timestamp,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let mut working = Vec::new();
     for realm in realms {
         let mut after = None;
         loop {
-            let page = store
-                .api_keys(&realm.name, PageRequest { after, limit: 500 })
-                .await?;
+            let page = store.api_keys(realm, PageRequest { after, limit: 500 }).await?;
             working.extend(page.items.into_iter().filter(|key| key.works(now)));
             after = page.next;
             if after.is_none() {

@@ -19,10 +19,8 @@ pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Fail
     } else {
         ""
     };
-    let realms: Vec<_> = config.realms.keys().map(ToString::to_string).collect();
     arguments.consent.ask(&format!(
-        "This ends every session and token of {}, replaces all signing keys{api_keys}.",
-        realms.join(", ")
+        "This ends every session and token of every realm in the copy, replaces all signing keys{api_keys}."
     ))?;
     let restored = launch::restore(&config, arguments.revoke_api_keys)
         .await

@@ -33,6 +33,8 @@ struct Lost {
     cursor: String,
     /// Before the copy was made.
     access_before: String,
+    /// A session of a realm that the configuration does not name when the copy is put back.
+    sandbox: (String, String),
 }
 
 impl Lost {
@@ -44,6 +46,11 @@ impl Lost {
         let app = before.world.client("production", "app").await;
         let admin = before.world.client("production", "admin").await;
         let access_before = access_token(app.issue_for("user:bob").await.tokens.as_ref());
+        let trying = before.world.client("sandbox", "app").await;
+        let sandbox = (
+            trying.api_key.clone(),
+            refresh_token(trying.issue_for("user:bob").await.tokens.as_ref()),
+        );
         before.close().await;
         copy_directory(&live, &copy);
 
@@ -68,6 +75,7 @@ impl Lost {
             refresh: refresh_token(issued.tokens.as_ref()),
             cursor,
             access_before,
+            sandbox,
         };
         day.close().await;
         lost
@@ -206,7 +214,8 @@ async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
     let restored = end_everything(&store, &restoring).await.unwrap();
     assert_eq!(
         restored.sessions.into_iter().collect::<Vec<_>>(),
-        [(realm("production"), 1)]
+        [(realm("production"), 1), (realm("sandbox"), 1)],
+        "of every realm, served or not"
     );
     assert_eq!(restored.signing_keys, before, "of every realm");
     let clients: Vec<_> = restored
@@ -215,6 +224,7 @@ async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
         .map(|key| key.client.to_string())
         .collect();
     assert!(clients.contains(&"client:app".to_owned()), "{clients:?}");
+    assert!(restored.api_keys.iter().any(|key| key.realm == realm("sandbox")));
     let after = store.signing_keys().await.unwrap();
     for key in &before {
         let now = after.iter().find(|now| now.id == key.id).unwrap();
@@ -230,6 +240,9 @@ async fn after_restored_nothing_from_before_works_and_verifiers_begin_anew() {
     assert!(!app.introspect(&lost.access).await.active);
     assert!(!app.introspect(&lost.access_before).await.active);
     app.refresh(&lost.refresh).await.unwrap_err();
+    let (key, refresh) = &lost.sandbox;
+    let refused = opened.world.with_key(key).refresh(refresh).await.unwrap_err();
+    assert_eq!(reason(&refused), "Unauthenticated / SESSION_REVOKED");
     assert_eq!(
         reason(&resume(&admin, &lost.cursor).await),
         "InvalidArgument / CURSOR_INVALID"
