@@ -28,8 +28,8 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
-    /// The key by which it was made: the one that it replaces, or that of the client that made it; none where
-    /// the operator did.
+    /// The key by which it was made: whose holder made it, or rolled the one that it replaces; none where the
+    /// operator did.
     pub made_with: Option<ApiKeyId>,
     /// When this key and those that it replaces were rolled, the last few times.
     pub rolls: Vec<Timestamp>,

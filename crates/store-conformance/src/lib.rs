@@ -60,6 +60,7 @@ macro_rules! suite {
             a_later_cutoff_never_shortens_an_earlier_one,
             requests_are_remembered_and_replaced,
             api_keys_are_listed_by_realm,
+            api_keys_are_found_by_their_maker,
             api_keys_are_removed,
             clients_are_disabled_and_enabled,
             signing_keys_are_listed_oldest_first,

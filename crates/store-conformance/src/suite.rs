@@ -894,6 +894,38 @@ pub async fn api_keys_are_listed_by_realm(store: &Shared) {
     assert!(page("none", None, 10).await.items.is_empty());
 }
 
+pub async fn api_keys_are_found_by_their_maker(store: &Shared) {
+    let made = |number, maker| ApiKey {
+        made_with: Some(api_key_id(maker)),
+        ..api_key(number, "production")
+    };
+    for key in [api_key(1, "production"), made(2, 1), made(3, 1), made(4, 2)] {
+        put_api_key(store, key).await;
+    }
+    let found = async || {
+        let reads = Reads::default().made_with([1, 2, 3].map(api_key_id));
+        let read = store.read(reads.clone()).await.unwrap();
+        let decide = |state: &Snapshot| Decision::Abort(state.made.clone());
+        let (decided, _) = store.commit(reads, decide).await.unwrap();
+        assert_eq!(read.made, decided);
+        assert!(read.made_with(&api_key_id(4)).is_none());
+        [1, 2, 3].map(|maker| {
+            let made = read.made_with(&api_key_id(maker)).unwrap();
+            made.iter().map(|key| key.id.clone()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(
+        found().await,
+        [vec![api_key_id(2), api_key_id(3)], vec![api_key_id(4)], vec![]]
+    );
+    let removed = Changes {
+        removed_api_keys: vec![made(2, 1)],
+        ..Changes::default()
+    };
+    write(store, removed).await;
+    assert_eq!(found().await, [vec![api_key_id(3)], vec![api_key_id(4)], vec![]]);
+}
+
 pub async fn api_keys_are_removed(store: &Shared) {
     for number in [1, 2] {
         let key = api_key(number, "production");

@@ -175,6 +175,9 @@ impl Group<'_> {
                 None => snapshot.missing_sessions.push(*id),
             }
         }
+        for maker in reads.maker_ids() {
+            snapshot.made.push((maker.clone(), self.made_with(maker)?));
+        }
         for (realm, client) in reads.client_names() {
             let sessions = self.row("a number of sessions", &rows::session_count_key(realm, client))?;
             let state = ClientState {
@@ -191,6 +194,17 @@ impl Group<'_> {
             snapshot.settings = Some(read::settings(self.db)?);
         }
         Ok(snapshot)
+    }
+
+    /// Those on disk, and those of this group.
+    fn made_with(&self, maker: &ApiKeyId) -> Result<Vec<ApiKey>, StoreError> {
+        let prefix = rows::api_key_by_maker_prefix(maker);
+        let mut keys = read::keys_of(self.db, &prefix)?;
+        keys.extend(self.rows.keys().filter(|key| key.starts_with(&prefix)).cloned());
+        let is_there = |key: &Vec<u8>| self.rows.get(key).is_none_or(Option::is_some);
+        let ids = keys.iter().filter(|key| is_there(key));
+        let made = ids.map(|key| self.row("an API key", &rows::api_key_key_in(key, prefix.len())));
+        made.filter_map(Result::transpose).collect()
     }
 
     fn stored(&self, session: &Arc<Session>) -> Result<StoredSession, StoreError> {
@@ -229,8 +243,7 @@ impl Group<'_> {
             self.put_api_key(key)?;
         }
         for key in &changes.removed_api_keys {
-            self.remove(rows::api_key_by_realm_key(&key.realm, &key.id));
-            self.remove(rows::api_key_key(&key.id));
+            self.remove_api_key(key);
         }
         for change in &changes.clients {
             self.put_client(change)?;
@@ -323,12 +336,23 @@ impl Group<'_> {
 
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
         if let Some(old) = self.api_key(&key.id)?
-            && old.realm != key.realm
+            && (&old.realm, &old.made_with) != (&key.realm, &key.made_with)
         {
-            self.remove(rows::api_key_by_realm_key(&old.realm, &old.id));
+            self.remove_api_key(&old);
+        }
+        if let Some(maker) = &key.made_with {
+            self.put_empty(rows::api_key_by_maker_key(maker, &key.id));
         }
         self.put_empty(rows::api_key_by_realm_key(&key.realm, &key.id));
         self.put(rows::api_key_key(&key.id), key)
+    }
+
+    fn remove_api_key(&mut self, key: &ApiKey) {
+        if let Some(maker) = &key.made_with {
+            self.remove(rows::api_key_by_maker_key(maker, &key.id));
+        }
+        self.remove(rows::api_key_by_realm_key(&key.realm, &key.id));
+        self.remove(rows::api_key_key(&key.id));
     }
 
     fn put_client(&mut self, change: &ClientChange) -> Result<(), StoreError> {

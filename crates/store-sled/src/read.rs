@@ -1,6 +1,6 @@
 //! Reading the rows, for those who do not write.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use sled::{Db, IVec};
@@ -38,6 +38,15 @@ pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapsh
             None => snapshot.missing_sessions.push(*id),
         }
     }
+    for maker in reads.maker_ids() {
+        let prefix = rows::api_key_by_maker_prefix(maker);
+        let keys = keys_of(db, &prefix)?;
+        let made = keys
+            .iter()
+            .map(|key| row(db, "an API key", &rows::api_key_key_in(key, prefix.len())));
+        let made = made.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        snapshot.made.push((maker.clone(), made));
+    }
     for (realm, client) in reads.client_names() {
         let sessions = row(
             db,
@@ -58,6 +67,12 @@ pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapsh
         snapshot.settings = Some(settings(db)?);
     }
     Ok(snapshot)
+}
+
+/// The keys that begin with `prefix`.
+pub(super) fn keys_of(db: &Db, prefix: &[u8]) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+    let keys = db.scan_prefix(prefix).keys();
+    keys.map(|key| Ok(key.map_err(failed)?.to_vec())).collect()
 }
 
 /// Joins sessions with what ended them together with others.
@@ -186,11 +201,8 @@ pub(super) fn api_keys(
         .as_ref()
         .map(|id| rows::api_key_by_realm_key(realm, id));
     let found = keys_after(db, &prefix, after).filter_map(|key| {
-        key.and_then(|key| {
-            let id = key.get(prefix.len()..).unwrap_or_default();
-            row(db, "an API key", &[&[Table::ApiKey as u8], id].concat())
-        })
-        .transpose()
+        key.and_then(|key| row(db, "an API key", &rows::api_key_key_in(&key, prefix.len())))
+            .transpose()
     });
     collect_page(found, page.limit, |key: &ApiKey| key.id.clone())
 }

@@ -23,6 +23,7 @@ const ROW_VERSION: u8 = 1;
 #[repr(u8)]
 pub(super) enum Table {
     ApiKey = b'a',
+    ApiKeyByMaker = b'M',
     ApiKeyByRealm = b'A',
     ClientDisabled = b'd',
     Audit = b't',
@@ -50,8 +51,9 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::ApiKey,
+        Self::ApiKeyByMaker,
         Self::ApiKeyByRealm,
         Self::ClientDisabled,
         Self::Audit,
@@ -185,6 +187,20 @@ pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec
 /// How many sessions of a client there are.
 pub(super) fn session_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
     key(Table::SessionCount, &[realm.as_str()], client.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_maker_key(maker: &ApiKeyId, id: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKeyByMaker, &[maker.as_str()], id.as_str().as_bytes())
+}
+
+pub(super) fn api_key_by_maker_prefix(maker: &ApiKeyId) -> Vec<u8> {
+    key(Table::ApiKeyByMaker, &[maker.as_str()], &[])
+}
+
+/// The key of the row of the API key that an index names after `prefix_len` bytes.
+pub(super) fn api_key_key_in(key: &[u8], prefix_len: usize) -> Vec<u8> {
+    let id = key.get(prefix_len..).unwrap_or_default();
+    [&[Table::ApiKey as u8], id].concat()
 }
 
 pub(super) fn api_key_by_realm_key(realm: &RealmName, id: &ApiKeyId) -> Vec<u8> {

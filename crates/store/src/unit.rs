@@ -20,6 +20,7 @@ use crate::{
 pub struct Reads {
     pub(crate) sessions: Vec<SessionId>,
     pub(crate) api_keys: Vec<ApiKeyId>,
+    pub(crate) makers: Vec<ApiKeyId>,
     pub(crate) clients: Vec<(RealmName, ClientName)>,
     pub(crate) request: Option<RequestKey>,
     pub(crate) settings: bool,
@@ -54,6 +55,13 @@ impl Reads {
         self
     }
 
+    /// The API keys that were made with each of these.
+    #[must_use]
+    pub fn made_with(mut self, makers: impl IntoIterator<Item = ApiKeyId>) -> Self {
+        self.makers.extend(makers);
+        self
+    }
+
     /// A client: whether it is disabled, and how many sessions it has.
     #[must_use]
     pub fn client(mut self, realm: RealmName, client: ClientName) -> Self {
@@ -75,14 +83,30 @@ impl Reads {
         self
     }
 
-    /// These, and `more`.
-    fn add(&mut self, more: Self) {
-        self.sessions.extend(more.sessions);
-        self.api_keys.extend(more.api_keys);
-        self.clients.extend(more.clients);
+    /// Names what `more` does, too. Answers whether any of it is new.
+    fn add(&mut self, more: Self) -> bool {
+        let has_request = more.request.is_some() && self.request != more.request;
         self.request = more.request.or(self.request.take());
+        let has_settings = more.settings && !self.settings;
         self.settings |= more.settings;
+        let added = [
+            add_new(&mut self.sessions, more.sessions),
+            add_new(&mut self.api_keys, more.api_keys),
+            add_new(&mut self.makers, more.makers),
+            add_new(&mut self.clients, more.clients),
+        ];
+        has_request || has_settings || added.contains(&true)
     }
+}
+
+fn add_new<T: PartialEq>(named: &mut Vec<T>, more: Vec<T>) -> bool {
+    let before = named.len();
+    for item in more {
+        if !named.contains(&item) {
+            named.push(item);
+        }
+    }
+    named.len() > before
 }
 
 /// What a backend reads for a unit.
@@ -97,6 +121,12 @@ impl Reads {
     #[must_use]
     pub fn api_key_ids(&self) -> &[ApiKeyId] {
         &self.api_keys
+    }
+
+    /// The makers that are named.
+    #[must_use]
+    pub fn maker_ids(&self) -> &[ApiKeyId] {
+        &self.makers
     }
 
     /// The clients that are named.
@@ -151,6 +181,8 @@ pub struct Snapshot {
     pub missing_sessions: Vec<SessionId>,
     /// The API keys that were found.
     pub api_keys: Vec<ApiKey>,
+    /// The makers that were named, with the API keys that were made with each.
+    pub made: Vec<(ApiKeyId, Vec<ApiKey>)>,
     /// The clients that were named.
     pub clients: Vec<(RealmName, ClientName, ClientState)>,
     /// The request, where it was answered before.
@@ -188,6 +220,13 @@ impl Snapshot {
     #[must_use]
     pub fn api_key(&self, id: &ApiKeyId) -> Option<&ApiKey> {
         self.api_keys.iter().find(|key| key.id == *id)
+    }
+
+    /// The API keys that were made with one that was named as a maker; none where it was not.
+    #[must_use]
+    pub fn made_with(&self, maker: &ApiKeyId) -> Option<&[ApiKey]> {
+        let mut found = self.made.iter();
+        found.find(|(of, _)| of == maker).map(|(_, made)| made.as_slice())
     }
 
     /// A client that was named.
@@ -326,7 +365,6 @@ pub struct UnitOfWork {
     reads: Reads,
     priority: Priority,
     decide: Decide,
-    read_more: usize,
 }
 
 /// Adds to the reads where it needs more.
@@ -347,9 +385,6 @@ pub enum Step {
     ReadMore,
 }
 
-/// How often a unit may name more: one that goes on is a defect, and must not hold the writer.
-const READ_MORE_MAX: usize = 16;
-
 impl UnitOfWork {
     /// A unit whose answer goes to `keep`.
     pub(crate) fn new<T>(
@@ -367,16 +402,19 @@ impl UnitOfWork {
                 keep(value);
                 Step::Abort
             }
+            // One that asks for what it has is a defect, and must not hold the writer.
             Decision::ReadMore(more) => {
-                reads.add(more);
-                Step::ReadMore
+                if reads.add(more) {
+                    Step::ReadMore
+                } else {
+                    Step::Abort
+                }
             }
         };
         Self {
             reads,
             priority,
             decide: Box::new(decide),
-            read_more: 0,
         }
     }
 
@@ -394,13 +432,6 @@ impl UnitOfWork {
 
     /// Asks it what is to be done, where `snapshot` has what it names. It may be asked more than once.
     pub fn decide(&mut self, snapshot: &Snapshot) -> Step {
-        match (self.decide)(snapshot, &mut self.reads) {
-            Step::ReadMore if self.read_more >= READ_MORE_MAX => Step::Abort,
-            Step::ReadMore => {
-                self.read_more += 1;
-                Step::ReadMore
-            }
-            step => step,
-        }
+        (self.decide)(snapshot, &mut self.reads)
     }
 }

@@ -83,7 +83,7 @@ impl Authority {
         }
         let expires_at = request.ttl.map(|ttl| self.clock.now().plus(ttl));
         let new = self.new_api_key(principal, request.client, expires_at)?;
-        self.store_new_api_key(new, principal.actor()).await
+        self.store_new_api_key(new, Some(principal)).await
     }
 
     /// Makes a key for the operator of the authority, who needs no key to do so.
@@ -98,8 +98,7 @@ impl Authority {
         let realm = self.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
         let secret = ApiKeySecret::generate(realm.kind)?;
         let record = record_of(&secret, realm.name.clone(), client, self.clock.now());
-        self.store_new_api_key(NewApiKey { secret, record }, Actor::Operator)
-            .await
+        self.store_new_api_key(NewApiKey { secret, record }, None).await
     }
 
     /// Describes a key.
@@ -159,7 +158,6 @@ impl Authority {
         }
         let now = self.clock.now();
         let mut new = self.new_api_key(principal, old.client, old.expires_at)?;
-        new.record.made_with = Some(id.clone());
         new.record.rolls = rolled_again(&old.rolls, now)?;
         let (successor, id) = (new.record.clone(), id.clone());
         let audit = AuditRecord {
@@ -172,11 +170,14 @@ impl Authority {
                 successor: successor.id.clone(),
             },
         };
-        let reads = Reads::default().api_key(id.clone());
+        let reads = reads_of_maker(Some(principal), &successor).api_key(id.clone());
         let roll = move |state: &Snapshot| {
+            if !maker_works(state, &successor) {
+                return Decision::Abort(Err(ApiKeyError::CredentialEnded));
+            }
             let key = state.api_key(&id);
             let Some(old) = key.filter(|key| key.works(now) && key.successor.is_none()) else {
-                return Decision::Abort(None);
+                return Decision::Abort(Err(not_to_be_rolled()));
             };
             let rolled = ApiKey {
                 successor: Some(successor.id.clone()),
@@ -188,14 +189,13 @@ impl Authority {
                 audit: vec![audit.clone()],
                 ..Changes::default()
             };
-            Decision::Commit(changes, Some(rolled))
+            Decision::Commit(changes, Ok(rolled))
         };
         let (rolled, _) = self.store.commit(reads, roll).await?;
-        let previous = rolled.ok_or(ApiKeyError::Field {
-            field: "id",
-            problem: "names a key that was rolled, has expired or was revoked".to_owned(),
-        })?;
-        Ok(RolledApiKey { new, previous })
+        Ok(RolledApiKey {
+            new,
+            previous: rolled?,
+        })
     }
 
     /// Refuses a client that may not make API keys of `client`.
@@ -317,28 +317,30 @@ impl Authority {
         Ok(NewApiKey { secret, record })
     }
 
-    async fn store_new_api_key(&self, new: NewApiKey, actor: Actor) -> Result<NewApiKey, ApiKeyError> {
+    /// `maker` is none where the operator makes it.
+    async fn store_new_api_key(
+        &self,
+        new: NewApiKey,
+        maker: Option<&Principal>,
+    ) -> Result<NewApiKey, ApiKeyError> {
         let record = new.record.clone();
         let audit = AuditRecord {
             at: record.created_at,
             realm: record.realm.clone(),
-            actor,
+            actor: maker.map_or(Actor::Operator, Principal::actor),
             request: None,
             action: AuditAction::ApiKeyCreated {
                 api_key: record.id.clone(),
                 client: record.client.clone(),
             },
         };
-        let reads = Reads::default()
-            .api_key(record.id.clone())
-            .api_keys(record.made_with.clone());
+        let reads = reads_of_maker(maker, &record).api_key(record.id.clone());
         let make = move |state: &Snapshot| make(state, &record, &audit);
         let (made, _) = self.store.commit(reads, make).await?;
         made.map(|()| new)
     }
 }
 
-/// A key that is revoked meanwhile makes nothing any more.
 fn make(state: &Snapshot, record: &ApiKey, audit: &AuditRecord) -> Decision<Result<(), ApiKeyError>> {
     if state.api_key(&record.id).is_some() {
         // Eighty random bits met before: not a thing to go on from.
@@ -347,11 +349,7 @@ fn make(state: &Snapshot, record: &ApiKey, audit: &AuditRecord) -> Decision<Resu
         }
         .into()));
     }
-    if let Some(maker) = &record.made_with
-        && !state
-            .api_key(maker)
-            .is_some_and(|maker| maker.works(record.created_at))
-    {
+    if !maker_works(state, record) {
         return Decision::Abort(Err(ApiKeyError::CredentialEnded));
     }
     let changes = Changes {
@@ -360,6 +358,31 @@ fn make(state: &Snapshot, record: &ApiKey, audit: &AuditRecord) -> Decision<Resu
         ..Changes::default()
     };
     Decision::Commit(changes, Ok(()))
+}
+
+/// What [`maker_works`] looks at.
+fn reads_of_maker(maker: Option<&Principal>, new: &ApiKey) -> Reads {
+    let reads = Reads::default().api_keys(new.made_with.clone());
+    match maker {
+        Some(maker) => reads.client(maker.realm_name().clone(), maker.client().clone()),
+        None => reads,
+    }
+}
+
+/// Whether the key that makes `new` works: one that is revoked, or whose client is disabled, since its call was
+/// authenticated makes nothing any more.
+fn maker_works(state: &Snapshot, new: &ApiKey) -> bool {
+    let Some(maker) = &new.made_with else { return true };
+    state.api_key(maker).is_some_and(|maker| {
+        maker.works(new.created_at) && !state.client(&maker.realm, &maker.client).is_disabled
+    })
+}
+
+fn not_to_be_rolled() -> ApiKeyError {
+    ApiKeyError::Field {
+        field: "id",
+        problem: "names a key that was rolled, has expired or was revoked".to_owned(),
+    }
 }
 
 /// The times of the last rolls with the one at `now`.

@@ -1,13 +1,16 @@
 //! Ending an API key, with what came of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, EventTarget, RevokeReason, Sequence, SessionId, Timestamp,
+    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, EventTarget, RevokeReason, Sequence, SessionId,
+    Timestamp,
 };
+use tessera_policy::{Permission, Policy};
 use tessera_store::{Changes, Decision, PageRequest, Reads, SessionIndex, Snapshot};
 
 use crate::{
+    credential::authenticate::Principal,
     log::event::api_key_revoked,
     session::{
         error::RevokeError,
@@ -25,16 +28,13 @@ impl RevokeOperation<'_> {
             return Ok(self.nothing());
         };
         self.authority.require_revoke(self.principal, &key.client)?;
-        let mut descent = self.descent(&key).await?;
+        let (descent, mut sequence) = self.end_api_keys(id).await?;
         let mut revoked = Revoked::of(0, None);
         if self.request.validate_only {
             for key in &descent.ends {
                 revoked.matched += self.matched(self.index_of(key)).await?.live;
             }
         } else {
-            let (mut sequence, ended) = self.end_api_keys(&descent.ends).await?;
-            // A key may have been rolled since its descent was read: the commit followed it further.
-            descent.ends = ended;
             for key in &descent.ends {
                 let (matched, last) = self.end_sessions_of(key).await?;
                 revoked.matched += matched;
@@ -45,62 +45,53 @@ impl RevokeOperation<'_> {
             revoked.cursor = Some(cursor);
         }
         revoked.api_keys = descent.ends;
-        revoked.made_keys = descent.goes_on;
+        revoked.made_keys = descent.goes_on.into_iter().collect();
         Ok(revoked)
     }
 
-    /// What came of a key: its successors end with it; keys that were made with them end where the caller asks
-    /// for it and may do it.
-    async fn descent(&self, key: &ApiKey) -> Result<Descent, RevokeError> {
-        let mut by_maker: BTreeMap<ApiKeyId, Vec<ApiKey>> = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let request = PageRequest { after, limit: STEP };
-            let page = self.authority.store.api_keys(&key.realm, request).await?;
-            for made in page.items {
-                if let Some(maker) = made.made_with.clone() {
-                    by_maker.entry(maker).or_default().push(made);
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        let mut descent = Descent {
-            ends: vec![key.id.clone()],
-            goes_on: Vec::new(),
-        };
-        let mut from = vec![key.clone()];
-        while let Some(maker) = from.pop() {
-            for made in by_maker.remove(&maker.id).unwrap_or_default() {
-                let is_successor = maker.successor.as_ref() == Some(&made.id);
-                if is_successor || self.request.with_made_keys {
-                    self.authority.require_revoke(self.principal, &made.client)?;
-                    descent.ends.push(made.id.clone());
-                    from.push(made);
-                } else if made.works(self.now) {
-                    descent.goes_on.push(made.id);
-                }
-            }
-        }
-        Ok(descent)
-    }
-
-    /// Ends keys in one commit, with their successors as they are then; gives the last event, where there was
-    /// one, and the keys.
-    async fn end_api_keys(&self, ids: &[ApiKeyId]) -> Result<(Option<Sequence>, Vec<ApiKeyId>), RevokeError> {
+    /// Ends a key, and what came of it, in one commit, as it is then; gives the last event, where there was one.
+    /// A call that only counts writes nothing.
+    async fn end_api_keys(&self, id: &ApiKeyId) -> Result<(Descent, Option<Sequence>), RevokeError> {
+        let known = self.descent(id).await?;
         let ending = EndApiKeys {
-            ids: ids.to_vec(),
+            id: id.clone(),
+            with_made_keys: self.request.with_made_keys,
+            validate_only: self.request.validate_only,
+            policy: self.authority.policy(),
+            principal: self.principal.clone(),
             note: self.request.reason.clone(),
             until: self.now.plus(self.principal.realm().limits.access_ttl_max),
             audit: self.audit(EventTarget::Realm, 0),
             now: self.now,
         };
-        let reads = Reads::default().api_keys(ids.iter().cloned());
+        let reads = Reads::default().api_keys(known.iter().cloned()).made_with(known);
         let decide = move |state: &Snapshot| ending.decide(state);
         let (ended, placed) = self.authority.store.commit(reads, decide).await?;
-        Ok((placed.last(), ended))
+        let descent = ended.map_err(|client| {
+            let permission = Permission::RevokeApiKeysOf(client);
+            self.principal.not_allowed(permission.scope())
+        })?;
+        Ok((descent, placed.last()))
+    }
+
+    /// The keys that come of a key, as they are now, so that the commit has little left to look for.
+    async fn descent(&self, id: &ApiKeyId) -> Result<BTreeSet<ApiKeyId>, RevokeError> {
+        let mut known = BTreeSet::new();
+        let mut level = vec![id.clone()];
+        while !level.is_empty() {
+            let reads = Reads::default()
+                .api_keys(level.iter().cloned())
+                .made_with(level.iter().cloned());
+            let state = self.authority.store.read(reads).await?;
+            let came: Vec<_> = state
+                .api_keys
+                .iter()
+                .flat_map(|key| came_of(&state, key, self.request.with_made_keys))
+                .collect();
+            known.extend(level);
+            level = came.into_iter().filter(|id| !known.contains(id)).collect();
+        }
+        Ok(known)
     }
 
     fn index_of(&self, key: &ApiKeyId) -> SessionIndex {
@@ -140,9 +131,21 @@ impl RevokeOperation<'_> {
     }
 }
 
-/// Ends keys with their successors, as they are at the commit.
+/// The keys that end with a key that was read: its successor, and, where the caller asks for it, those that were made
+/// with it.
+fn came_of(state: &Snapshot, key: &ApiKey, with_made_keys: bool) -> Vec<ApiKeyId> {
+    let made = state.made_with(&key.id).unwrap_or_default();
+    let made = made.iter().filter(|_| with_made_keys).map(|made| made.id.clone());
+    made.chain(key.successor.clone()).collect()
+}
+
+/// Ends a key, and what came of it, as it is at the commit.
 struct EndApiKeys {
-    ids: Vec<ApiKeyId>,
+    id: ApiKeyId,
+    with_made_keys: bool,
+    validate_only: bool,
+    policy: Arc<Policy>,
+    principal: Principal,
     note: String,
     /// When the last access token of the realm ends.
     until: Timestamp,
@@ -152,35 +155,49 @@ struct EndApiKeys {
 }
 
 impl EndApiKeys {
-    /// The keys that it ended, or had ended before.
-    fn decide(&self, state: &Snapshot) -> Decision<Vec<ApiKeyId>> {
-        let unread: Vec<_> = state
-            .api_keys
-            .iter()
-            .filter_map(|key| key.successor.clone())
-            .filter(|successor| state.api_key(successor).is_none())
-            .collect();
-        if !unread.is_empty() {
-            return Decision::ReadMore(Reads::default().api_keys(unread));
-        }
-        let mut changes = Changes::default();
-        let mut ended: Vec<ApiKeyId> = Vec::new();
-        let mut keys: Vec<_> = self.ids.iter().rev().filter_map(|id| state.api_key(id)).collect();
-        while let Some(key) = keys.pop() {
-            if ended.contains(&key.id) {
+    /// What came of the key; else the client whose keys the caller may not end.
+    fn decide(&self, state: &Snapshot) -> Decision<Result<Descent, ClientName>> {
+        let mut descent = Descent::default();
+        let (mut left, mut met, mut unread) = (vec![self.id.clone()], BTreeSet::new(), Vec::new());
+        while let Some(id) = left.pop() {
+            if !met.insert(id.clone()) {
                 continue;
             }
-            ended.push(key.id.clone());
-            keys.extend(
-                key.successor
-                    .as_ref()
-                    .and_then(|successor| state.api_key(successor)),
-            );
-            if key.revoked_at.is_none() {
-                self.end(key, &mut changes);
+            let (Some(key), Some(made)) = (state.api_key(&id), state.made_with(&id)) else {
+                unread.push(id);
+                continue;
+            };
+            if !self.may_revoke(&key.client) {
+                return Decision::Abort(Err(key.client.clone()));
             }
+            if !self.with_made_keys {
+                let works = made.iter().filter(|made| made.works(self.now));
+                descent.goes_on.extend(works.map(|made| made.id.clone()));
+            }
+            left.extend(came_of(state, key, self.with_made_keys));
+            descent.ends.push(id);
         }
-        Decision::Commit(changes, ended)
+        // A key may have been removed; one that was looked for has a list of what it made.
+        unread.retain(|id| state.made_with(id).is_none());
+        if !unread.is_empty() {
+            return Decision::ReadMore(Reads::default().api_keys(unread.clone()).made_with(unread));
+        }
+        descent.goes_on.retain(|made| !met.contains(made));
+        if self.validate_only {
+            return Decision::Abort(Ok(descent));
+        }
+        let mut changes = Changes::default();
+        let ended = descent.ends.iter().filter_map(|id| state.api_key(id));
+        for key in ended.filter(|key| key.revoked_at.is_none()) {
+            self.end(key, &mut changes);
+        }
+        Decision::Commit(changes, Ok(descent))
+    }
+
+    fn may_revoke(&self, client: &ClientName) -> bool {
+        let (realm, caller) = (self.principal.realm_name(), self.principal.client());
+        let permission = Permission::RevokeApiKeysOf(client.clone());
+        client == caller || self.policy.permits(realm, caller, &permission)
     }
 
     fn end(&self, key: &ApiKey, changes: &mut Changes) {
@@ -199,11 +216,12 @@ impl EndApiKeys {
 }
 
 /// API keys that came of one.
+#[derive(Debug, Default, PartialEq)]
 struct Descent {
     /// It and those that end with it.
     ends: Vec<ApiKeyId>,
     /// Those that were made with them, work, and go on working.
-    goes_on: Vec<ApiKeyId>,
+    goes_on: BTreeSet<ApiKeyId>,
 }
 
 /// The record of one of several things that a call revoked.

@@ -59,7 +59,7 @@ struct Query {
 pub(super) async fn ask(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let stated = written_by_the_proxy(query, &parts.headers).and_then(stated);
+    let stated = written_by_the_proxy(query, &parts.headers).and_then(stated_in);
     let question = stated.map(|stated| Question {
         stated,
         call: described(&parts.headers),

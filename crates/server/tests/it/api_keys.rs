@@ -392,6 +392,109 @@ async fn a_roll_that_races_a_revocation_leaves_no_key() {
     }
 }
 
+/// Makes keys with `maker`, and with those, until it is refused.
+async fn make_until_refused(world: &World, maker: String) -> Vec<String> {
+    let (mut made, mut next) = (Vec::new(), maker);
+    loop {
+        let keys = world.with_key(&next).api_keys();
+        let Ok(child) = keys.clone().create_api_key(create("admin")).await else {
+            return made;
+        };
+        next = child.into_inner().secret;
+        made.push(next.clone());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_made_while_their_maker_is_revoked_end_with_it_or_are_named() {
+    let world = World::with(Setup {
+        server: Limits {
+            refusals_per_second_per_address: per_second(10_000).unwrap(),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    let admin = world.client("production", "admin").await;
+    for round in 0..20 {
+        let thief = admin.api_keys().create_api_key(create("admin")).await.unwrap();
+        let thief = thief.into_inner().secret;
+        let request = RevokeApiKeyRequest {
+            with_made_keys: round % 2 == 0,
+            ..revoke(&id_of(&thief))
+        };
+        let mut keys = admin.api_keys();
+        let revoking = async {
+            // A few keys are made first.
+            tokio::task::yield_now().await;
+            keys.revoke_api_key(request).await.unwrap().into_inner()
+        };
+        let making = async {
+            let mut made = Vec::new();
+            // What is made goes on where its maker is revoked alone.
+            while made.len() < 8 {
+                let keys = world.with_key(&thief).api_keys();
+                match keys.clone().create_api_key(create("admin")).await {
+                    Ok(child) => made.push(child.into_inner().secret),
+                    Err(_) => break,
+                }
+                if round % 2 == 0 {
+                    made.extend(make_until_refused(&world, made[made.len() - 1].clone()).await);
+                }
+            }
+            made
+        };
+        let (revoked, made) = tokio::join!(revoking, making);
+        for secret in made {
+            let works = world
+                .with_key(&secret)
+                .issue(IssueRequest::default())
+                .await
+                .is_ok();
+            let named = revoked.made_key_ids.contains(&id_of(&secret));
+            assert_eq!(works, named, "{round}");
+            assert!(!(works && round % 2 == 0), "{round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_another_client_rolled_was_made_by_that_one() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let thief = admin.api_keys().create_api_key(create("admin")).await.unwrap();
+    let thief = world.with_key(&thief.into_inner().secret);
+    let app = world.client("production", "app").await;
+    let rolled = thief
+        .api_keys()
+        .roll_api_key(roll(&id_of(&app.api_key), 1000))
+        .await;
+    let rolled = rolled.unwrap().into_inner();
+    let made_with = rolled.api_key.unwrap().made_with_id;
+    assert_eq!(made_with, id_of(&thief.api_key));
+    // Whoever rolled it saw its secret.
+    let request = RevokeApiKeyRequest {
+        with_made_keys: true,
+        ..revoke(&id_of(&thief.api_key))
+    };
+    let revoked = admin
+        .api_keys()
+        .revoke_api_key(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        revoked.api_key_ids.contains(&id_of(&rolled.secret)),
+        "{revoked:?}"
+    );
+    world
+        .with_key(&rolled.secret)
+        .issue(IssueRequest::default())
+        .await
+        .unwrap_err();
+    app.issue(IssueRequest::default()).await.unwrap();
+}
+
 #[tokio::test]
 async fn permissions_name_the_client_whose_keys_they_are_for() {
     let world = World::start().await;

@@ -69,6 +69,11 @@ impl Tables {
                 .copied()
                 .collect(),
             api_keys: api_keys.cloned().collect(),
+            made: reads
+                .makers
+                .iter()
+                .map(|maker| (maker.clone(), self.made_with(maker)))
+                .collect(),
             clients: reads
                 .clients
                 .iter()
@@ -95,6 +100,13 @@ impl Tables {
             ended: log.ended_with_others(&session).or_else(by_key),
             session,
         }
+    }
+
+    fn made_with(&self, maker: &ApiKeyId) -> Vec<ApiKey> {
+        let keys = self.api_keys.values();
+        keys.filter(|key| key.made_with.as_ref() == Some(maker))
+            .cloned()
+            .collect()
     }
 
     fn client(&self, realm: &RealmName, client: &ClientName) -> ClientState {
