@@ -174,8 +174,9 @@ fn clean(value: &str) -> String {
     let mut cleaned = String::with_capacity(redacted.len().min(VALUE_CHARACTERS_MAX));
     let (mut length, mut is_cut) = (0, end < value.len());
     for character in redacted.chars() {
-        // Of those that are printable, none is escaped.
-        let is_plain = matches!(character, '\'' | '"' | '\\');
+        // Quotes are for the format to escape. A backslash is escaped: else a caller writes what looks like an
+        // escape, or ends the value before a quote of its own.
+        let is_plain = matches!(character, '\'' | '"');
         // An escape counts as it is written: else a line of nothing but escapes is many times as long.
         length += if is_plain {
             1
@@ -212,6 +213,18 @@ pub(super) mod tests {
         }
         assert!(cleaned.starts_with("x\\n2026"), "{cleaned}");
         assert_eq!(clean("müller's `käse` \"x\" 東京"), "müller's `käse` \"x\" 東京");
+    }
+
+    #[test]
+    fn what_a_caller_wrote_adds_no_field() {
+        let hostile = r#"x\" client=root y=\"#;
+        let text = line(LogFormat::Text, || tracing::warn!(target_of = hostile, "said"));
+        assert!(
+            text.ends_with("  WARN said target_of=\"x\\\\\\\" client=root y=\\\\\"\n"),
+            "{text}"
+        );
+        // What was a line feed, and what only looks like one, are told apart.
+        assert_ne!(clean("a\nb"), clean(r"a\nb"));
     }
 
     #[test]
