@@ -408,6 +408,24 @@ async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
     assert!(authority.stop().success());
 }
 
+#[test]
+fn a_witness_that_says_nothing_is_not_passed_over() {
+    let place = Place::new();
+    place.first_key("production");
+    assert!(place.serve().stop().success());
+    let witness = place.path("server.key.witness");
+    for text in ["", "tessera witness 1\nlog 0a"] {
+        fs::write(&witness, text).unwrap();
+        let said = stderr(&place.refused());
+        assert!(
+            said.contains("server.key.witness") && said.contains("tessera restore"),
+            "{said}"
+        );
+    }
+    fs::remove_file(&witness).unwrap();
+    assert!(place.serve().stop().success());
+}
+
 fn store(place: &Place, verb: &str) -> Command {
     let mut command = tessera();
     command.args(["store", verb, "--config"]).arg(place.config());

@@ -86,6 +86,16 @@ pub enum LaunchError {
         /// What says so.
         witness: PathBuf,
     },
+    /// What tells an older copy can't be read.
+    #[error(
+        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was put back from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
+    )]
+    Witness {
+        /// The file.
+        witness: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The data directory is at a place that is for something else.
     #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
     Place {
@@ -184,19 +194,16 @@ pub async fn restore(config: &Config, revoke_api_keys: bool) -> Result<Restored,
         now,
     };
     let restored = end_everything(&store, &restoring).await;
-    if restored.is_ok()
-        && let Some(witness) = witness(config)
-    {
-        witness
-            .write(store.as_ref())
-            .map_err(|source| LaunchError::File {
-                path: witness.path().to_owned(),
-                source,
-            })?;
-    }
+    let witness = witness(config).filter(|_| restored.is_ok());
+    let noted = witness.map_or(Ok(()), |witness| {
+        let path = witness.path().to_owned();
+        let written = witness.write(store.as_ref());
+        written.map_err(|source| LaunchError::File { path, source })
+    });
     let closed = store.close().await;
     let restored = restored?;
     closed.map_err(SetupError::from)?;
+    noted?;
     Ok(restored)
 }
 
@@ -277,8 +284,8 @@ async fn open_store(
     options: SledOptions,
 ) -> Result<Arc<dyn Store>, LaunchError> {
     let seen = match &witness {
-        Some(witness) => witness.read().map_err(|source| LaunchError::File {
-            path: witness.path().to_owned(),
+        Some(witness) => witness.read().map_err(|source| LaunchError::Witness {
+            witness: witness.path().to_owned(),
             source,
         })?,
         None => None,
@@ -290,6 +297,12 @@ async fn open_store(
     if seen.is_some() && !has_data(data) {
         let (data, witness) = place(&witness);
         return Err(LaunchError::DataMissing { data, witness });
+    }
+    if let Some(witness) = witness.as_ref().filter(|_| seen.is_none() && has_data(data)) {
+        tracing::warn!(
+            path = %witness.path().display(),
+            "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was put back from one, stop, and run `tessera restore`"
+        );
     }
     let path = data.to_owned();
     let store: Arc<dyn Store> = Arc::new(blocking(move || SledStore::open(&path, options)).await?);

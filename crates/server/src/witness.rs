@@ -121,26 +121,39 @@ impl Witness {
         }
     }
 
-    /// Writes it now and then, until the store is gone. A key may lie where nothing can be written: that is said
-    /// once.
+    /// Writes it now and then, until the store is gone. Where it can't be written, that is said once, and once
+    /// more when it is: a full disk may have room later, and a key may lie where nothing is ever written.
     pub(crate) async fn keep(self, store: Weak<dyn Store>) {
-        let mut written = None;
+        let (mut written, mut fails) = (None, false);
         loop {
             let Some(store) = store.upgrade().filter(|store| store.health().takes_writes) else {
                 return;
             };
-            if written != store.health().group {
-                written = store.health().group;
+            let group = store.health().group;
+            if written == group {
+                drop(store);
+            } else {
                 let witness = self.clone();
                 let wrote = tokio::task::spawn_blocking(move || witness.write(store.as_ref())).await;
-                if let Ok(Err(error)) = wrote {
-                    tracing::warn!(path = %self.path.display(), %error, "no witness can be written: an older copy of the data directory that is restored will not be noticed");
-                    return;
+                if let Ok(wrote) = wrote {
+                    self.tell(&wrote, fails);
+                    fails = wrote.is_err();
+                    written = if fails { written } else { group };
                 }
-            } else {
-                drop(store);
             }
             tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Says so where it can't be written any more, or can be again.
+    fn tell(&self, wrote: &io::Result<()>, failed_before: bool) {
+        let path = self.path.display();
+        match wrote {
+            Err(error) if !failed_before => {
+                tracing::warn!(%path, %error, "no witness can be written: an older copy of the data directory that is restored may not be noticed");
+            }
+            Ok(()) if failed_before => tracing::info!(%path, "the witness is written again"),
+            _ => {}
         }
     }
 
@@ -152,7 +165,38 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
+    use tessera_core::{ClientName, RealmName};
+    use tessera_store::{SledOptions, SledStore, StoreExt};
+
     use super::*;
+
+    /// A group of writes.
+    async fn write_something(store: &dyn Store, client: &str) {
+        let realm = RealmName::parse("production").unwrap();
+        let client = ClientName::parse(client).unwrap();
+        let write = store.transact(move |tx| tx.put_disabled(&realm, &client, true));
+        write.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_written_again_after_it_could_not_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let witness = Witness::beside(&directory.path().join("server.key"));
+        let store = SledStore::open(&directory.path().join("data"), SledOptions::default()).unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let blocked = directory.path().join("server.key.witness.new");
+        fs::create_dir(&blocked).unwrap();
+        write_something(store.as_ref(), "client:one").await;
+        witness.clone().start(&store);
+        // Several times in vain.
+        tokio::time::sleep(INTERVAL * 5).await;
+        assert_eq!(witness.read().unwrap(), None);
+        fs::remove_dir(&blocked).unwrap();
+        while witness.read().unwrap() != Seen::of(store.as_ref()) {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        store.close().await.unwrap();
+    }
 
     #[test]
     fn what_is_no_witness_is_not_taken_for_one() {
