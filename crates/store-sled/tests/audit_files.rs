@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use tessera_core::Timestamp;
 use tessera_store::{Changes, Store, StoreError};
-use tessera_store_conformance::fixture::{at, audit_record, purge_before, session, write};
+use tessera_store_conformance::fixture::{at, audit_record, purge_before, put, session, write};
 use tessera_store_sled::{SledOptions, SledStore};
 
 /// What the rows keep.
@@ -234,4 +234,24 @@ async fn what_a_crash_left_behind_the_last_chunk_does_not_count() {
     purge(&store, at(0)).await;
     let second_of = |position| i64::try_from(position).unwrap() - 1;
     assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_cannot_be_written_keep_nothing_else_from_going() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let store = open(path);
+    let blocked = path.join("audit");
+    fs::write(&blocked, "in the way").unwrap();
+    record(&store, 0..100).await;
+    put(&store, &session(1)).await;
+    let report = purge_before(&store, Timestamp::MAX, at(0), 1000).await;
+    assert_eq!((report.sessions, report.more), (1, false));
+    // The records are where they were, and move once that is possible.
+    let second_of = |position| i64::try_from(position).unwrap() - 1;
+    assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=100));
+    fs::remove_file(&blocked).unwrap();
+    purge(&store, at(0)).await;
+    assert_eq!(files(path).len(), 1);
+    assert_eq!(trail(&store, second_of).await, Vec::from_iter(1..=100));
 }
