@@ -324,6 +324,9 @@ async fn beyond_9999() {
     machine.set_clock(BEYOND_9999);
     let refused = machine.try_start().map(drop).unwrap_err();
     assert!(refused.contains("beyond the year 9999"), "{refused}");
+    machine.set_clock(BEFORE_1970);
+    let refused = machine.try_start().map(drop).unwrap_err();
+    assert!(refused.contains("before the year 1970"), "{refused}");
     machine.set_clock("+0");
     let authority = machine.start();
     ledger.check(&authority.client("production").await).await;
@@ -332,6 +335,8 @@ async fn beyond_9999() {
 }
 
 const BEYOND_9999: &str = "+9000y";
+/// By which the clock says some day before 1970.
+const BEFORE_1970: &str = "-60y";
 
 fn is_large(offset: &str) -> bool {
     !offset.ends_with("1s")

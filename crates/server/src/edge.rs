@@ -312,9 +312,10 @@ impl Edge {
     }
 }
 
-/// Logs that `exchange` revoked something; a call that only counts is no change.
+/// Logs that `exchange` revoked something. A call that only counts, or that finds nothing to end, is no change:
+/// whoever has a key can repeat it as often as its rate allows.
 pub(crate) fn log_revocation(exchange: &Exchange, request: &RevokeRequest, revoked: &Revoked) {
-    if !request.validate_only {
+    if revoked.is_change {
         let target = format!("{} (sessions: {})", request.target, revoked.matched);
         log::changed(exchange, "revoked", &target);
     }

@@ -11,7 +11,6 @@ use std::{
 use tessera_authority::{Authority, Options, Restored, Restoring, SetupError, end_everything};
 use tessera_core::{
     Clock, KeyStatus, LEEWAY_MAX, Realm, Seconds, SigningKey, SteadyClock, SystemClock, SystemUptime,
-    Timestamp,
 };
 use tessera_policy::{Policy, PolicyError};
 use tessera_store::Store;
@@ -25,8 +24,11 @@ use crate::{
 };
 
 mod check;
+mod surroundings;
 
 pub use check::check;
+
+use self::surroundings::{check_clock, check_place};
 
 /// The variable that takes precedence over the key file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
@@ -64,8 +66,13 @@ pub enum LaunchError {
         data: PathBuf,
     },
     /// The clock says what can't be written.
-    #[error("the machine's clock is beyond the year 9999, which neither RFC 3339 nor HTTP can write: set it")]
-    Clock,
+    #[error("the machine's clock is {where_it_is}, which {why}: set it")]
+    Clock {
+        /// What is wrong with it.
+        where_it_is: &'static str,
+        /// Why that is.
+        why: &'static str,
+    },
     /// The data directory is gone, and there was one.
     #[error(
         "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
@@ -329,35 +336,6 @@ fn witness(config: &Config) -> Option<Witness> {
     server_key_in_environment()
         .is_none()
         .then(|| Witness::beside(&config.keys.file))
-}
-
-fn check_clock() -> Result<(), LaunchError> {
-    if SystemClock.now() >= Timestamp::MAX {
-        return Err(LaunchError::Clock);
-    }
-    Ok(())
-}
-
-/// The data must not lie where something else is: all of it is opened, checked and closed to others.
-fn check_place(config: &Config) -> Result<(), LaunchError> {
-    let path = &config.store.path;
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (data, policy) = (real(path), real(&config.policy.path));
-    let what = if data.exists() && !data.is_dir() {
-        "no directory"
-    } else if data == Path::new("/") {
-        "the root of the file system"
-    } else if data == policy {
-        "the directory of the policy"
-    } else if data.starts_with(&policy) {
-        "within the directory of the policy"
-    } else {
-        return Ok(());
-    };
-    Err(LaunchError::Place {
-        path: path.clone(),
-        what,
-    })
 }
 
 /// Whether the server keys open the signing keys of the copy.

@@ -43,6 +43,7 @@ impl RevokeOperation<'_> {
             let position = || self.authority.position();
             let cursor = sequence.map_or_else(position, |sequence| self.authority.cursor_at(sequence));
             revoked.cursor = Some(cursor);
+            revoked.is_change = sequence.is_some();
         }
         revoked.api_keys = descent.ends;
         revoked.made_keys = descent.goes_on.into_iter().collect();

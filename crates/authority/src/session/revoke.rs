@@ -101,6 +101,8 @@ pub struct Revoked {
     /// The position of the event; where nothing new was written, the position of the log now. None where the
     /// call only counted.
     pub cursor: Option<Cursor>,
+    /// Whether anything was written: not where all that was named had ended before, or is not known.
+    pub is_change: bool,
     /// API keys that ended, or would end: the one that was named, and what came of it.
     pub api_keys: Vec<ApiKeyId>,
     /// API keys that were made with those, and go on working.
@@ -112,6 +114,7 @@ impl Revoked {
         Self {
             matched,
             cursor,
+            is_change: false,
             api_keys: Vec::new(),
             made_keys: Vec::new(),
         }
@@ -389,7 +392,10 @@ impl RevokeOperation<'_> {
             Some(last) => self.authority.cursor_at(last),
             None => self.authority.position(),
         };
-        Revoked::of(matched, Some(cursor))
+        Revoked {
+            is_change: true,
+            ..Revoked::of(matched, Some(cursor))
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use tessera_policy::Policy;
 
 use super::{
-    LaunchError, SERVER_KEY_VARIABLE, blocking, check_clock, check_place, has_data, read_key,
-    server_key_from_environment,
+    LaunchError, SERVER_KEY_VARIABLE, blocking, has_data, read_key, server_key_from_environment,
+    surroundings::{check_clock, check_place},
 };
 use crate::{Config, config::KeysConfig, tls::Tls};
 

@@ -359,3 +359,39 @@ async fn what_a_verifier_may_still_accept_is_revoked_and_nothing_after_that() {
     assert!(!is_revocable(session()).await);
     assert_eq!(app.revoke(session()).await.unwrap().matched, 0);
 }
+
+#[tokio::test]
+async fn what_ends_nothing_is_no_change() {
+    use tessera_authority::{RevokeRequest, RevokeTarget};
+    use tessera_core::{ApiKeyId, SessionId};
+
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    let issued = app.issue_for("user:ann").await;
+    let principal = world.authority.authenticate(&app.api_key).await.unwrap();
+    let is_change = async |target: RevokeTarget| {
+        let request = RevokeRequest {
+            request_id: None,
+            reason: String::new(),
+            validate_only: false,
+            target,
+            disables_client: false,
+            with_made_keys: false,
+        };
+        world
+            .authority
+            .revoke(&principal, &request)
+            .await
+            .unwrap()
+            .is_change
+    };
+    let session = SessionId::parse(&issued.session_id).unwrap();
+    assert!(is_change(RevokeTarget::Session(session)).await);
+    // Whoever has a key can say so as often as its rate allows: the log has no line for it.
+    assert!(!is_change(RevokeTarget::Session(session)).await);
+    let unknown = ApiKeyId::parse("0123456789abcdef").unwrap();
+    assert!(!is_change(RevokeTarget::ApiKey(unknown)).await);
+    let own = ApiKeyId::parse(app.api_key.split('_').next_back().unwrap().get(..16).unwrap()).unwrap();
+    assert!(is_change(RevokeTarget::ApiKey(own.clone())).await);
+    assert!(!is_change(RevokeTarget::ApiKey(own)).await);
+}
