@@ -426,6 +426,41 @@ fn a_witness_that_says_nothing_is_not_passed_over() {
     assert!(place.serve().stop().success());
 }
 
+/// A log on a disk that is full, and one that nobody reads: lines are lost, and nothing else.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let full = || {
+        let file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Stdio::from(file)
+    };
+    for stderr in [full(), Stdio::piped()] {
+        let place = Place::new();
+        let key = place.first_key("production");
+        let key = key["secret"].as_str().unwrap();
+        let mut command = tessera();
+        command
+            .args(["serve", "--config"])
+            .arg(place.config())
+            .env("RUST_LOG", "trace")
+            .stderr(stderr);
+        let mut child = command.spawn().unwrap();
+        // Kept, and never read: a pipe takes 64 KiB.
+        let _unread = child.stderr.take();
+        let authority = Authority::adopt(child, place.address.clone());
+        let deadline = Instant::now() + PATIENCE;
+        let client = Client::connect(&place.address, key).await;
+        while client.issue(viewer("user:ann")).await.is_err() {
+            assert!(Instant::now() < deadline, "it does not serve");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        for _ in 0..100 {
+            client.issue(viewer("user:ann")).await.unwrap();
+        }
+        assert!(authority.stop().success());
+    }
+}
+
 fn store(place: &Place, verb: &str) -> Command {
     let mut command = tessera();
     command.args(["store", verb, "--config"]).arg(place.config());

@@ -16,6 +16,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tessera_server::telemetry;
 
 use crate::{
     arguments::{Arguments, Command, Connection, Output},
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(run(arguments));
     // A blocking read of stdin must not keep a finished command alive.
     runtime.shutdown_background();
+    // Errors come after what was logged.
+    telemetry::flush();
     match outcome {
         Ok(code) => code,
         Err(failure) => failure.report(as_json),

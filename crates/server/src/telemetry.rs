@@ -4,12 +4,26 @@
 //! have written it. So nobody makes a line of their own, or fills the log with one.
 
 mod line;
+mod queue;
 
-use std::{io::IsTerminal, panic, thread};
+use std::{
+    io::{self, IsTerminal},
+    panic,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
 use line::Lines;
+use queue::Queue;
+
+/// How long the end of a process waits for its last lines.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The lines that are not written yet.
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -28,15 +42,27 @@ pub fn init(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
     let lines = Lines {
         format,
-        is_colored: std::io::stderr().is_terminal(),
+        is_colored: io::stderr().is_terminal(),
     };
+    let Ok(queue) = Queue::start(io::stderr()) else {
+        // No thread can be made: nothing will be served, and why is told otherwise.
+        return;
+    };
+    let queue = QUEUE.get_or_init(|| queue);
     // A second initialization fails; the first one stays, which is what its caller wanted.
     let _ = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(queue::Lines(Arc::clone(queue)))
         .event_format(lines)
         .try_init();
     panic::set_hook(Box::new(log_panic));
+}
+
+/// Waits, not for long, until what was logged is written: before a process ends, or writes to stderr itself.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_TIME_MAX);
+    }
 }
 
 /// Logs a panic as one line: by itself, Rust writes several, with whatever the message holds.
@@ -47,6 +73,8 @@ fn log_panic(info: &panic::PanicHookInfo<'_>) {
         problem = info.payload_as_str(),
         "panicked"
     );
+    // It may be the last.
+    flush();
 }
 
 #[cfg(test)]

@@ -166,7 +166,8 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use tessera_core::{ClientName, RealmName};
-    use tessera_store::{SledOptions, SledStore, StoreExt};
+    use tessera_store::{Changes, ClientChange};
+    use tessera_store_sled::{SledOptions, SledStore};
 
     use super::*;
 
@@ -174,7 +175,14 @@ mod tests {
     async fn write_something(store: &dyn Store, client: &str) {
         let realm = RealmName::parse("production").unwrap();
         let client = ClientName::parse(client).unwrap();
-        let write = store.transact(move |tx| tx.put_disabled(&realm, &client, true));
+        let write = store.write(Changes {
+            clients: vec![ClientChange {
+                realm,
+                client,
+                is_disabled: true,
+            }],
+            ..Changes::default()
+        });
         write.await.unwrap();
     }
 

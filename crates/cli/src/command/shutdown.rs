@@ -1,14 +1,8 @@
 //! When a running authority is asked to stop, and when it is ended because it can't.
 
-use std::{
-    io,
-    process::exit,
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io, process::exit, thread, time::Instant};
 
-use tessera_server::Limits;
+use tessera_server::{Limits, telemetry};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -20,8 +14,6 @@ use crate::failure::Failure;
 
 /// On Linux and macOS.
 const SIGXFSZ: i32 = 25;
-/// How long the last line may wait for whoever reads the log.
-const LOG_TIME_MAX: Duration = Duration::from_secs(1);
 /// The exit code of a process that was ended before it could stop.
 const NOT_STOPPED: i32 = 3;
 
@@ -88,19 +80,12 @@ fn no_handler(error: &io::Error) -> Failure {
 
 /// Ends the process.
 fn end(began: Instant) -> ! {
-    let (written, is_written) = mpsc::channel();
     let after = began.elapsed();
-    // Where nobody reads the log, the line can't be written, and must not hold the end up.
-    let line = thread::Builder::new().spawn(move || {
-        tracing::error!(
-            ?after,
-            "ended before it could stop, as something did not return, such as a write to a disk that stands still: what was acknowledged is safe"
-        );
-        // Nobody waits any more where it took too long.
-        let _ = written.send(());
-    });
-    if line.is_ok() {
-        let _ = is_written.recv_timeout(LOG_TIME_MAX);
-    }
+    tracing::error!(
+        ?after,
+        "ended before it could stop, as something did not return, such as a write to a disk that stands still: what was acknowledged is safe"
+    );
+    // Where nobody reads the log, the line can't be written, and does not hold the end up.
+    telemetry::flush();
     exit(NOT_STOPPED)
 }

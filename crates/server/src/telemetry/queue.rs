@@ -1,0 +1,197 @@
+//! Log lines on their way to stderr: a thread of its own writes them, so that nobody waits for the log.
+//!
+//! What stderr leads to may be full, or be a pipe that nobody reads. Then lines are lost, and counted, and the
+//! authority goes on: the audit trail is elsewhere.
+
+use std::{
+    io::{self, Write},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait are lost beyond so many bytes.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The lines that wait to be written.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Whether a thread writes what waited before.
+    is_writing: bool,
+    lost: u64,
+}
+
+impl Queue {
+    /// A queue whose lines a thread writes to `to`.
+    ///
+    /// # Errors
+    /// Fails where there can be no thread.
+    pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let written = Arc::clone(&queue);
+        thread::Builder::new()
+            .name("tessera-log".to_owned())
+            .spawn(move || written.write_all_to(to))?;
+        Ok(queue)
+    }
+
+    /// Waits until what was logged is written, or `longest`.
+    pub(super) fn flush(&self, longest: Duration) {
+        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        drop(self.changed.wait_timeout_while(self.lock(), longest, is_busy));
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len().saturating_add(line.len()) > BYTES_MAX {
+            state.lost = state.lost.saturating_add(1);
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn write_all_to(&self, mut to: impl Write) {
+        loop {
+            let lines = self.next();
+            let wrote = to.write_all(&lines).and_then(|()| to.flush());
+            let mut state = self.lock();
+            state.is_writing = false;
+            let lost = match wrote {
+                Ok(()) => mem::take(&mut state.lost),
+                Err(_) => {
+                    let count = lines.iter().filter(|byte| **byte == b'\n').count();
+                    state.lost = state
+                        .lost
+                        .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                    0
+                }
+            };
+            drop(state);
+            self.changed.notify_all();
+            if lost > 0 {
+                tracing::warn!(
+                    lines = lost,
+                    "log lines were lost, as they could not be written, or not as fast as they came"
+                );
+            }
+        }
+    }
+
+    /// All that waits, once something does.
+    fn next(&self) -> Vec<u8> {
+        let is_idle = |state: &mut State| state.waiting.is_empty();
+        let waited = self.changed.wait_while(self.lock(), is_idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_writing = true;
+        mem::take(&mut state.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts lines into a queue.
+#[derive(Clone)]
+pub(super) struct Lines(pub(super) Arc<Queue>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Lines {
+    /// Takes a whole line: a formatter writes each in one piece.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    /// What a writer is told to do with what it is given, and tells of it.
+    struct Told {
+        outcomes: Receiver<io::Result<()>>,
+        given: Sender<Vec<u8>>,
+    }
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.given.send(bytes.to_vec()).unwrap();
+            self.outcomes.recv().unwrap()?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn queue() -> (Arc<Queue>, Sender<io::Result<()>>, Receiver<Vec<u8>>) {
+        let (tell, outcomes) = mpsc::channel();
+        let (given, seen) = mpsc::channel();
+        (Queue::start(Told { outcomes, given }).unwrap(), tell, seen)
+    }
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn nobody_waits_for_a_log_that_stands_still_and_what_is_lost_is_counted() {
+        let (queue, tell, seen) = queue();
+        queue.push(b"first\n");
+        assert_eq!(seen.recv_timeout(SOON).unwrap(), b"first\n");
+        // It is not written yet. Others go on, and the memory is bounded.
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        for _ in 0..2 * BYTES_MAX / line.len() {
+            queue.push(&line);
+        }
+        assert_eq!(queue.lock().waiting.len(), BYTES_MAX);
+        assert_eq!(queue.lock().lost, u64::try_from(BYTES_MAX / line.len()).unwrap());
+        tell.send(Ok(())).unwrap();
+        assert_eq!(seen.recv_timeout(SOON).unwrap().len(), BYTES_MAX);
+        tell.send(Ok(())).unwrap();
+        queue.flush(SOON);
+        assert_eq!(queue.lock().lost, 0);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_lost_and_ends_nothing() {
+        let (queue, tell, seen) = queue();
+        queue.push(b"first\n");
+        tell.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        queue.flush(SOON);
+        assert_eq!(seen.recv_timeout(SOON).unwrap(), b"first\n");
+        assert_eq!(queue.lock().lost, 1);
+        queue.push(b"second\n");
+        tell.send(Ok(())).unwrap();
+        assert_eq!(seen.recv_timeout(SOON).unwrap(), b"second\n");
+        queue.flush(SOON);
+        assert_eq!(queue.lock().lost, 0);
+    }
+}
