@@ -4,6 +4,7 @@
 mod connection;
 pub(crate) mod descriptors;
 mod registry;
+mod talk;
 
 use std::{
     convert::Infallible,

@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     /// Whether a client was authenticated on this connection.
     is_authenticated: AtomicBool,
     exchanges: AtomicUsize,
+    /// Bytes of bodies of requests that were taken until now.
+    body_bytes: AtomicU64,
     /// When the last exchange began or ended, in milliseconds after `opened_at`.
     used_at: AtomicU64,
     /// Until when nothing more is read, in milliseconds after `opened_at`.
@@ -55,6 +57,7 @@ impl Peer {
             opened_at: Instant::now(),
             is_authenticated: AtomicBool::new(false),
             exchanges: AtomicUsize::new(0),
+            body_bytes: AtomicU64::new(0),
             used_at: AtomicU64::new(0),
             paused_until: AtomicU64::new(0),
             ending: AtomicU8::new(0),
@@ -77,6 +80,15 @@ impl Peer {
 
     pub(crate) fn is_authenticated(&self) -> bool {
         self.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of the body of a request were taken.
+    pub(crate) fn took_body(&self, bytes: usize) {
+        self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes.load(Ordering::Relaxed)
     }
 
     /// An exchange begins on the connection; it ends when the guard is dropped.

@@ -99,6 +99,9 @@ where
             let Some(bytes) = ready!(self.poll_arrival(cx)) else {
                 return self.end();
             };
+            if let Ok(bytes) = &bytes {
+                self.exchange.peer.took_body(bytes.len());
+            }
             let bytes = match bytes.and_then(|bytes| self.take_arrived(bytes)) {
                 Ok(bytes) => bytes,
                 Err(status) => return Poll::Ready(Some(Err(status))),

@@ -25,7 +25,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Serve, registry::Share};
+use super::{
+    Serve,
+    registry::Share,
+    talk::{Come, Talk},
+};
 use crate::{
     edge::{Ending, Peer},
     tls::Tls,
@@ -203,6 +207,7 @@ struct Connection<S> {
     /// What it said first: the protocol.
     start: [u8; PREFACE.len()],
     head: Option<Head>,
+    talk: Talk,
 }
 
 /// The head of a request that has begun and not ended.
@@ -223,6 +228,22 @@ impl<S> Connection<S> {
             silence: Some(Box::pin(sleep(HEAD_TIME_MAX))),
             start: [0; PREFACE.len()],
             head: None,
+            talk: Talk::new(),
+        }
+    }
+
+    /// Lets some time pass before more is read, where the peer says much beside its requests.
+    fn count(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let come = Come {
+            requests: self.requests.come.load(Ordering::Relaxed),
+            body_bytes: self.peer.body_bytes(),
+            is_client: self.peer.is_authenticated(),
+        };
+        if let Some(pause) = self.talk.read(bytes, come) {
+            self.pause = Some(Box::pin(sleep(pause)));
         }
     }
 
@@ -297,6 +318,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.hear(buffer.filled().get(before..).unwrap_or_default());
+        self.count(buffer.filled().len().saturating_sub(before));
         if read.is_ready() {
             return read;
         }
@@ -474,6 +496,23 @@ mod tests {
             assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 3).await, None);
             drop(exchange);
             assert_eq!(world.cut_off_within(HEAD_TIME_MAX * 3).await, None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_part_of_no_request_is_read_slowly() {
+        for (is_body, limits) in [(false, 5..60), (true, 0..1)] {
+            let mut world = self::world();
+            world.hears(&PREFACE).await;
+            let began = Instant::now();
+            for _ in 0..2048 {
+                world.hears(&[0; 1024]).await;
+                if is_body {
+                    world.peer.took_body(1024);
+                }
+            }
+            let seconds = began.elapsed().as_secs();
+            assert!(limits.contains(&seconds), "{is_body}: {seconds} s");
         }
     }
 
