@@ -17,11 +17,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// How a TLS alert begins, which is what a TLS port answers to that.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
-/// What a connection that was closed by the other side is called.
-const CLOSED: [&str; 4] = [
+/// What a connection that was closed by the other side is called, in lower case.
+const CLOSED: [&str; 5] = [
     "connection closed",
     "channel closed",
-    "Broken pipe",
+    "connection was not ready",
+    "broken pipe",
     "reset by peer",
 ];
 
@@ -95,7 +96,7 @@ impl Connection {
             None if !self.addr.starts_with("https://") => None,
             // With TLS 1.3 a client is through before the server looks at its certificate, and the alert of the
             // server may be lost with the connection.
-            None if CLOSED.iter().any(|text| error.contains(text)) => Some(match self.client_cert {
+            None if is_closed(error) => Some(match self.client_cert {
                 None => format!(
                     "the authority closed the connection ({error}): it may want a client certificate, as --client-cert \
                      and --client-key name one"
@@ -107,6 +108,12 @@ impl Connection {
             None => None,
         }
     }
+}
+
+/// Whether an error is of a connection that was closed by the other side. Each layer writes it its own way.
+fn is_closed(error: &str) -> bool {
+    let error = error.to_lowercase();
+    CLOSED.iter().any(|text| error.contains(text))
 }
 
 /// Whether a port that was taken for plaintext speaks TLS.
