@@ -2,6 +2,8 @@
 
 pub(crate) mod api_key;
 pub(crate) mod authenticate;
+pub(crate) mod commit;
 pub(crate) mod disabled;
+pub(crate) mod end;
 pub(crate) mod error;
 pub(crate) mod revoke;

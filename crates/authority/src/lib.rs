@@ -1,4 +1,4 @@
-//! Tessera's use cases, a folder for each noun.
+//! Tessera's use cases, a directory for each noun.
 //!
 //! A request goes one way, and each type can only be had from the step before it:
 //!
@@ -19,6 +19,8 @@ mod page;
 mod policy;
 mod session;
 mod signing_key;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::BTreeMap,

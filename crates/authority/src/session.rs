@@ -1,6 +1,7 @@
 //! Sessions: showing them and ending them.
 
 pub(crate) mod cutoff;
+pub(crate) mod end;
 pub(crate) mod error;
 pub(crate) mod list;
 pub(crate) mod revoke;

@@ -4,14 +4,16 @@ use tessera_core::{
     ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
-use tessera_store::{
-    Changes, ClientChange, Decision, PageRequest, Reads, SessionIndex, Snapshot, StoreError,
-};
+use tessera_store::{Changes, ClientChange, PageRequest, Reads, SessionIndex, Snapshot};
 use tessera_token::ApiKeySecret;
 
 use crate::{
     Authority,
-    credential::{authenticate::Principal, error::ApiKeyError},
+    credential::{
+        authenticate::Principal,
+        commit::{CreateCommit, RollCommit},
+        error::ApiKeyError,
+    },
     error::{CallNotAllowed, Unavailable},
     page::{Listed, page_request},
 };
@@ -159,39 +161,16 @@ impl Authority {
         let now = self.clock.now();
         let mut new = self.new_api_key(principal, old.client, old.expires_at)?;
         new.record.rolls = rolled_again(&old.rolls, now)?;
-        let (successor, id) = (new.record.clone(), id.clone());
-        let audit = AuditRecord {
-            at: now,
-            realm: successor.realm.clone(),
+        let roll = RollCommit {
+            id: id.clone(),
+            successor: new.record.clone(),
+            overlap,
             actor: principal.actor(),
-            request: None,
-            action: AuditAction::ApiKeyRolled {
-                api_key: id.clone(),
-                successor: successor.id.clone(),
-            },
+            now,
         };
-        let reads = reads_of_maker(Some(principal), &successor).api_key(id.clone());
-        let roll = move |state: &Snapshot| {
-            if !maker_works(state, &successor) {
-                return Decision::Abort(Err(ApiKeyError::CredentialEnded));
-            }
-            let key = state.api_key(&id);
-            let Some(old) = key.filter(|key| key.works(now) && key.successor.is_none()) else {
-                return Decision::Abort(Err(not_to_be_rolled()));
-            };
-            let rolled = ApiKey {
-                successor: Some(successor.id.clone()),
-                expires_at: Some(old.expires_at.unwrap_or(Timestamp::MAX).min(now.plus(overlap))),
-                ..old.clone()
-            };
-            let changes = Changes {
-                api_keys: vec![rolled.clone(), successor.clone()],
-                audit: vec![audit.clone()],
-                ..Changes::default()
-            };
-            Decision::Commit(changes, Ok(rolled))
-        };
-        let (rolled, _) = self.store.commit(reads, roll).await?;
+        let reads = maker_reads(Some(principal), &new.record).api_key(id.clone());
+        let decide = move |state: &Snapshot| roll.decide(state);
+        let (rolled, _) = self.store.commit(reads, decide).await?;
         Ok(RolledApiKey {
             new,
             previous: rolled?,
@@ -323,65 +302,23 @@ impl Authority {
         new: NewApiKey,
         maker: Option<&Principal>,
     ) -> Result<NewApiKey, ApiKeyError> {
-        let record = new.record.clone();
-        let audit = AuditRecord {
-            at: record.created_at,
-            realm: record.realm.clone(),
+        let create = CreateCommit {
+            record: new.record.clone(),
             actor: maker.map_or(Actor::Operator, Principal::actor),
-            request: None,
-            action: AuditAction::ApiKeyCreated {
-                api_key: record.id.clone(),
-                client: record.client.clone(),
-            },
         };
-        let reads = reads_of_maker(maker, &record).api_key(record.id.clone());
-        let make = move |state: &Snapshot| make(state, &record, &audit);
-        let (made, _) = self.store.commit(reads, make).await?;
+        let reads = maker_reads(maker, &new.record).api_key(new.record.id.clone());
+        let decide = move |state: &Snapshot| create.decide(state);
+        let (made, _) = self.store.commit(reads, decide).await?;
         made.map(|()| new)
     }
 }
 
-fn make(state: &Snapshot, record: &ApiKey, audit: &AuditRecord) -> Decision<Result<(), ApiKeyError>> {
-    if state.api_key(&record.id).is_some() {
-        // Eighty random bits met before: not a thing to go on from.
-        return Decision::Abort(Err(StoreError::Failed {
-            detail: "a new API key has the id of another".to_owned(),
-        }
-        .into()));
-    }
-    if !maker_works(state, record) {
-        return Decision::Abort(Err(ApiKeyError::CredentialEnded));
-    }
-    let changes = Changes {
-        api_keys: vec![record.clone()],
-        audit: vec![audit.clone()],
-        ..Changes::default()
-    };
-    Decision::Commit(changes, Ok(()))
-}
-
-/// What [`maker_works`] looks at.
-fn reads_of_maker(maker: Option<&Principal>, new: &ApiKey) -> Reads {
+/// What the commit of a new key looks at, besides the key itself. `maker` is none where the operator makes it.
+fn maker_reads(maker: Option<&Principal>, new: &ApiKey) -> Reads {
     let reads = Reads::default().api_keys(new.made_with.clone());
     match maker {
         Some(maker) => reads.client(maker.realm_name().clone(), maker.client().clone()),
         None => reads,
-    }
-}
-
-/// Whether the key that makes `new` works: one that is revoked, or whose client is disabled, since its call was
-/// authenticated makes nothing any more.
-fn maker_works(state: &Snapshot, new: &ApiKey) -> bool {
-    let Some(maker) = &new.made_with else { return true };
-    state.api_key(maker).is_some_and(|maker| {
-        maker.works(new.created_at) && !state.client(&maker.realm, &maker.client).is_disabled
-    })
-}
-
-fn not_to_be_rolled() -> ApiKeyError {
-    ApiKeyError::Field {
-        field: "id",
-        problem: "names a key that was rolled, has expired or was revoked".to_owned(),
     }
 }
 

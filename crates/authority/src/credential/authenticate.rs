@@ -127,6 +127,15 @@ impl Principal {
 }
 
 impl Identity {
+    #[cfg(test)]
+    pub(crate) fn of(realm: Realm, client: ClientName, api_key: ApiKeyId) -> Self {
+        Self {
+            realm: Arc::new(realm),
+            client,
+            api_key,
+        }
+    }
+
     pub(crate) fn realm(&self) -> &Realm {
         &self.realm
     }

@@ -1,20 +1,17 @@
 //! Ending an API key, with what came of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, EventTarget, RevokeReason, Sequence, SessionId,
-    Timestamp,
-};
-use tessera_policy::{Permission, Policy};
-use tessera_store::{Changes, Decision, PageRequest, Reads, SessionIndex, Snapshot};
+use tessera_core::{ApiKeyId, EventTarget, RevokeReason, Sequence, SessionId};
+use tessera_policy::Permission;
+use tessera_store::{Decision, PageRequest, Reads, SessionIndex, Snapshot};
 
 use crate::{
-    credential::authenticate::Principal,
-    log::event::api_key_revoked,
+    credential::end::{Descent, EndApiKeys, came_of},
     session::{
+        end::end_sessions,
         error::RevokeError,
-        revoke::{RevokeOperation, Revoked, STEP, end_sessions},
+        revoke::{RevokeOperation, Revoked, STEP},
     },
 };
 
@@ -54,12 +51,16 @@ impl RevokeOperation<'_> {
     /// A call that only counts writes nothing.
     async fn end_api_keys(&self, id: &ApiKeyId) -> Result<(Descent, Option<Sequence>), RevokeError> {
         let known = self.descent(id).await?;
+        let (policy, principal) = (self.authority.policy(), self.principal.clone());
         let ending = EndApiKeys {
             id: id.clone(),
             with_made_keys: self.request.with_made_keys,
             validate_only: self.request.validate_only,
-            policy: self.authority.policy(),
-            principal: self.principal.clone(),
+            may_revoke: Box::new(move |client| {
+                let permission = Permission::RevokeApiKeysOf(client.clone());
+                client == principal.client()
+                    || policy.permits(principal.realm_name(), principal.client(), &permission)
+            }),
             note: self.request.reason.clone(),
             until: self.now.plus(self.principal.realm().limits.access_ttl_max),
             audit: self.audit(EventTarget::Realm, 0),
@@ -129,110 +130,5 @@ impl RevokeOperation<'_> {
         };
         let (ended, placed) = self.authority.store.commit(reads, end).await?;
         Ok((ended, placed.last()))
-    }
-}
-
-/// The keys that end with a key that was read: its successor, and, where the caller asks for it, those that were made
-/// with it.
-fn came_of(state: &Snapshot, key: &ApiKey, with_made_keys: bool) -> Vec<ApiKeyId> {
-    let made = state.made_with(&key.id).unwrap_or_default();
-    let made = made.iter().filter(|_| with_made_keys).map(|made| made.id.clone());
-    made.chain(key.successor.clone()).collect()
-}
-
-/// Ends a key, and what came of it, as it is at the commit.
-struct EndApiKeys {
-    id: ApiKeyId,
-    with_made_keys: bool,
-    validate_only: bool,
-    policy: Arc<Policy>,
-    principal: Principal,
-    note: String,
-    /// When the last access token of the realm ends.
-    until: Timestamp,
-    /// A record of the call, for another target.
-    audit: AuditRecord,
-    now: Timestamp,
-}
-
-impl EndApiKeys {
-    /// What came of the key; else the client whose keys the caller may not end.
-    fn decide(&self, state: &Snapshot) -> Decision<Result<Descent, ClientName>> {
-        let mut descent = Descent::default();
-        let (mut left, mut met, mut unread) = (vec![self.id.clone()], BTreeSet::new(), Vec::new());
-        while let Some(id) = left.pop() {
-            if !met.insert(id.clone()) {
-                continue;
-            }
-            let (Some(key), Some(made)) = (state.api_key(&id), state.made_with(&id)) else {
-                unread.push(id);
-                continue;
-            };
-            if !self.may_revoke(&key.client) {
-                return Decision::Abort(Err(key.client.clone()));
-            }
-            if !self.with_made_keys {
-                let works = made.iter().filter(|made| made.works(self.now));
-                descent.goes_on.extend(works.map(|made| made.id.clone()));
-            }
-            left.extend(came_of(state, key, self.with_made_keys));
-            descent.ends.push(id);
-        }
-        // A key may have been removed; one that was looked for has a list of what it made.
-        unread.retain(|id| state.made_with(id).is_none());
-        if !unread.is_empty() {
-            return Decision::ReadMore(Reads::default().api_keys(unread.clone()).made_with(unread));
-        }
-        descent.goes_on.retain(|made| !met.contains(made));
-        if self.validate_only {
-            return Decision::Abort(Ok(descent));
-        }
-        let mut changes = Changes::default();
-        let ended = descent.ends.iter().filter_map(|id| state.api_key(id));
-        for key in ended.filter(|key| key.revoked_at.is_none()) {
-            self.end(key, &mut changes);
-        }
-        Decision::Commit(changes, Ok(descent))
-    }
-
-    fn may_revoke(&self, client: &ClientName) -> bool {
-        let (realm, caller) = (self.principal.realm_name(), self.principal.client());
-        let permission = Permission::RevokeApiKeysOf(client.clone());
-        client == caller || self.policy.permits(realm, caller, &permission)
-    }
-
-    fn end(&self, key: &ApiKey, changes: &mut Changes) {
-        let target = EventTarget::ApiKey(key.id.clone());
-        changes
-            .audit
-            .push(revocation_record(&self.audit, target, &self.note));
-        changes
-            .events
-            .push(api_key_revoked(key, self.note.clone(), self.now, self.until));
-        changes.api_keys.push(ApiKey {
-            revoked_at: Some(self.now),
-            ..key.clone()
-        });
-    }
-}
-
-/// API keys that came of one.
-#[derive(Debug, Default, PartialEq)]
-struct Descent {
-    /// It and those that end with it.
-    ends: Vec<ApiKeyId>,
-    /// Those that were made with them, work, and go on working.
-    goes_on: BTreeSet<ApiKeyId>,
-}
-
-/// The record of one of several things that a call revoked.
-fn revocation_record(record: &AuditRecord, target: EventTarget, reason: &str) -> AuditRecord {
-    AuditRecord {
-        action: AuditAction::Revoked {
-            target,
-            matched: 0,
-            reason: reason.to_owned(),
-        },
-        ..record.clone()
     }
 }

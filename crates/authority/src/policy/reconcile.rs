@@ -205,3 +205,6 @@ impl ReconcileCommit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

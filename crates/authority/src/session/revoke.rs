@@ -4,11 +4,11 @@
 //! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
 //! answered, no refresh succeeds: refreshes ask within the same serialized commits.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use tessera_core::{
     ApiKeyId, AuditAction, AuditRecord, ClientName, Cursor, EventBody, EventTarget, KeyId, LEEWAY_MAX, Label,
-    RequestId, RevokeReason, Session, SessionId, SessionState, Subject, Timestamp,
+    RequestId, RevokeReason, Session, SessionId, Subject, Timestamp,
 };
 use tessera_policy::Permission;
 use tessera_store::{
@@ -21,8 +21,8 @@ use crate::{
     credential::authenticate::Principal,
     error::CallNotAllowed,
     issuance::tokens::PresentedToken,
-    log::event::{session_revoked, token_revoked},
-    session::{cutoff::Matched, error::RevokeError},
+    log::event::token_revoked,
+    session::{cutoff::Matched, end::end_sessions, error::RevokeError},
 };
 
 /// How many sessions are read, or ended, in one step.
@@ -397,25 +397,4 @@ impl RevokeOperation<'_> {
             ..Revoked::of(matched, Some(cursor))
         }
     }
-}
-
-/// Sessions that are ended one by one, with the events that say so; those that have ended already, or are not known, are
-/// passed over.
-pub(crate) fn end_sessions(
-    state: &Snapshot,
-    ids: &[SessionId],
-    reason: RevokeReason,
-    note: &str,
-    now: Timestamp,
-) -> Changes {
-    let sessions = ids.iter().filter_map(|id| state.session(*id));
-    let active = sessions.filter(|stored| stored.session.state == SessionState::Active);
-    let mut changes = Changes::default();
-    for stored in active {
-        let revoked = stored.session.revoked(reason, now);
-        let event = session_revoked(&revoked, reason, note.to_owned(), now);
-        changes.sessions.push(Arc::new(revoked));
-        changes.events.push(event);
-    }
-    changes
 }

@@ -1,0 +1,108 @@
+//! The commits of new API keys: pure functions of what the store has.
+
+use tessera_core::{ApiKey, ApiKeyId, AuditAction, AuditRecord, Seconds, Timestamp, audit::Actor};
+use tessera_store::{Changes, Decision, Snapshot, StoreError};
+
+use crate::credential::error::ApiKeyError;
+
+/// A new key on its way into the store.
+#[derive(Debug)]
+pub(crate) struct CreateCommit {
+    pub(crate) record: ApiKey,
+    pub(crate) actor: Actor,
+}
+
+/// A key that is replaced.
+#[derive(Debug)]
+pub(crate) struct RollCommit {
+    pub(crate) id: ApiKeyId,
+    pub(crate) successor: ApiKey,
+    /// How long the old key works on.
+    pub(crate) overlap: Seconds,
+    pub(crate) actor: Actor,
+    pub(crate) now: Timestamp,
+}
+
+impl CreateCommit {
+    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<(), ApiKeyError>> {
+        if state.api_key(&self.record.id).is_some() {
+            // Eighty random bits met before: not a thing to go on from.
+            return Decision::Abort(Err(StoreError::Failed {
+                detail: "a new API key has the id of another".to_owned(),
+            }
+            .into()));
+        }
+        if !maker_works(state, &self.record) {
+            return Decision::Abort(Err(ApiKeyError::CredentialEnded));
+        }
+        let action = AuditAction::ApiKeyCreated {
+            api_key: self.record.id.clone(),
+            client: self.record.client.clone(),
+        };
+        let changes = Changes {
+            audit: vec![record_of(
+                &self.record,
+                self.record.created_at,
+                &self.actor,
+                action,
+            )],
+            api_keys: vec![self.record.clone()],
+            ..Changes::default()
+        };
+        Decision::Commit(changes, Ok(()))
+    }
+}
+
+impl RollCommit {
+    /// The old key, as it is now.
+    pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<ApiKey, ApiKeyError>> {
+        if !maker_works(state, &self.successor) {
+            return Decision::Abort(Err(ApiKeyError::CredentialEnded));
+        }
+        let key = state.api_key(&self.id);
+        let Some(old) = key.filter(|key| key.works(self.now) && key.successor.is_none()) else {
+            return Decision::Abort(Err(ApiKeyError::Field {
+                field: "id",
+                problem: "names a key that was rolled, has expired or was revoked".to_owned(),
+            }));
+        };
+        let end = old.expires_at.unwrap_or(Timestamp::MAX);
+        let rolled = ApiKey {
+            successor: Some(self.successor.id.clone()),
+            expires_at: Some(end.min(self.now.plus(self.overlap))),
+            ..old.clone()
+        };
+        let action = AuditAction::ApiKeyRolled {
+            api_key: self.id.clone(),
+            successor: self.successor.id.clone(),
+        };
+        let changes = Changes {
+            api_keys: vec![rolled.clone(), self.successor.clone()],
+            audit: vec![record_of(&self.successor, self.now, &self.actor, action)],
+            ..Changes::default()
+        };
+        Decision::Commit(changes, Ok(rolled))
+    }
+}
+
+/// Whether the key that makes `new` works: one that is revoked, or whose client is disabled, since its call was
+/// authenticated makes nothing any more.
+fn maker_works(state: &Snapshot, new: &ApiKey) -> bool {
+    let Some(maker) = &new.made_with else { return true };
+    state.api_key(maker).is_some_and(|maker| {
+        maker.works(new.created_at) && !state.client(&maker.realm, &maker.client).is_disabled
+    })
+}
+
+fn record_of(key: &ApiKey, at: Timestamp, actor: &Actor, action: AuditAction) -> AuditRecord {
+    AuditRecord {
+        at,
+        realm: key.realm.clone(),
+        actor: actor.clone(),
+        request: None,
+        action,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What a change of policy does to sessions, as a table.
+
+use tessera_core::{EventBody, OnPolicyLoss};
+
+use super::*;
+use crate::testing::{at, counted, realm, revision, scopes, session, session_id, state, stored};
+
+fn commit(lost: &str, on_policy_loss: OnPolicyLoss) -> ReconcileCommit {
+    let realm = Realm {
+        on_policy_loss,
+        ..realm()
+    };
+    ReconcileCommit {
+        policy: revision(2),
+        realms: BTreeMap::from([(realm.name.clone(), Arc::new(realm))]),
+        now: at(0),
+        touched: vec![Touched {
+            id: session_id(1),
+            lost: Arc::new(scopes(lost)),
+        }],
+    }
+}
+
+fn with(session: Session, ended: Option<RevokeReason>) -> Snapshot {
+    Snapshot {
+        sessions: vec![stored(session, ended)],
+        ..state()
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn the_table() {
+    use OnPolicyLoss::{Expire, Narrow, Revoke};
+    let all = "videos:read videos:write";
+    let had_lost = |lost: &str| Session {
+        lost: scopes(lost),
+        ..session(1)
+    };
+    let dead = Session {
+        idle_until: at(-7200),
+        ..session(1)
+    };
+    let elsewhere = Session {
+        realm: RealmName::parse("elsewhere").unwrap(),
+        ..session(1)
+    };
+    let cases = [
+        (
+            "loses one",
+            "videos:read",
+            Narrow,
+            session(1),
+            None,
+            "1 session, 1 event",
+        ),
+        ("loses all", all, Narrow, session(1), None, "1 session, 1 event"),
+        (
+            "loses one where that ends it",
+            "videos:read",
+            Revoke,
+            session(1),
+            None,
+            "1 session, 1 event",
+        ),
+        (
+            "loses one where tokens run out",
+            "videos:read",
+            Expire,
+            session(1),
+            None,
+            "",
+        ),
+        (
+            "had lost it before",
+            "videos:read",
+            Narrow,
+            had_lost("videos:read"),
+            None,
+            "",
+        ),
+        (
+            "gets it back",
+            "",
+            Narrow,
+            had_lost("videos:read"),
+            None,
+            "1 session",
+        ),
+        (
+            "loses another",
+            "videos:write",
+            Narrow,
+            had_lost("videos:read"),
+            None,
+            "1 session, 1 event",
+        ),
+        ("loses nothing", "", Narrow, session(1), None, ""),
+        (
+            "was revoked meanwhile",
+            all,
+            Narrow,
+            session(1).revoked(RevokeReason::Requested, at(-1)),
+            None,
+            "",
+        ),
+        (
+            "ended with its subject",
+            all,
+            Narrow,
+            session(1),
+            Some(RevokeReason::Subject),
+            "",
+        ),
+        ("has been over for long", all, Narrow, dead, None, ""),
+        (
+            "is of a realm that is not served",
+            all,
+            Narrow,
+            elsewhere,
+            None,
+            "",
+        ),
+    ];
+    for (name, lost, on_loss, session, ended, expected) in cases {
+        let changes = commit(lost, on_loss).decide(&with(session, ended));
+        assert_eq!(counted(&changes), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_session_that_is_gone_is_passed_over() {
+    let changes = commit("videos:read", OnPolicyLoss::Narrow).decide(&state());
+    assert_eq!(changes, Changes::default());
+}
+
+#[test]
+fn only_what_is_lost_anew_is_told() {
+    let had_lost = Session {
+        lost: scopes("videos:read"),
+        ..session(1)
+    };
+    let both = "videos:read videos:write";
+    let kept = Session {
+        scopes: scopes("videos:read videos:write audio:read"),
+        ..had_lost
+    };
+    let changes = commit(both, OnPolicyLoss::Narrow).decide(&with(kept, None));
+    assert_eq!(changes.sessions[0].lost, scopes(both));
+    assert!(matches!(
+        &changes.events[0].body,
+        EventBody::ScopesNarrowed { lost, policy, .. } if *lost == scopes("videos:write") && *policy == revision(2)
+    ));
+}
+
+#[test]
+fn a_session_that_is_left_with_nothing_ends_by_policy() {
+    let changes = commit("videos:read videos:write", OnPolicyLoss::Narrow).decide(&with(session(1), None));
+    assert!(matches!(
+        &changes.events[0].body,
+        EventBody::SessionRevoked {
+            reason: RevokeReason::Policy,
+            ..
+        }
+    ));
+    assert!(!changes.sessions[0].is_live(at(0)));
+}

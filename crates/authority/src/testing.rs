@@ -1,0 +1,175 @@
+//! What tables of decisions are made of: a session, a key, a state of the store, and a decision in one line.
+
+use std::{fmt::Debug, sync::Arc};
+
+use tessera_core::{
+    ApiKey, ApiKeyId, Audience, ClientName, DecisionId, Label, PolicyRevision, Realm, RealmKind, RealmLimits,
+    RealmName, RefreshFamily, Refreshable, RevokeReason, RoleName, Scope, ScopeSet, Seconds, SecretHash,
+    Sequence, Session, SessionId, SessionState, Subject, Timestamp, TokenId,
+};
+use tessera_store::{Changes, ClientState, Decision, Snapshot, StoredSession};
+
+/// The time at which everything happens, and so many seconds later.
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_seconds(1_795_000_000 + second)
+}
+
+pub(crate) fn realm() -> Realm {
+    Realm {
+        name: RealmName::parse("production").unwrap(),
+        kind: RealmKind::Production,
+        issuer: "https://auth.example.org".to_owned(),
+        limits: RealmLimits::default(),
+        on_policy_loss: tessera_core::OnPolicyLoss::Narrow,
+    }
+}
+
+pub(crate) fn client(name: &str) -> ClientName {
+    ClientName::parse(name).unwrap()
+}
+
+pub(crate) fn revision(number: u8) -> PolicyRevision {
+    PolicyRevision::parse(&format!("{number:064x}")).unwrap()
+}
+
+pub(crate) fn scopes(text: &str) -> ScopeSet {
+    text.split(' ')
+        .filter(|scope| !scope.is_empty())
+        .map(|scope| Scope::parse(scope).unwrap())
+        .collect()
+}
+
+pub(crate) fn secret(number: u8) -> SecretHash {
+    SecretHash::from_bytes([number; 32])
+}
+
+pub(crate) fn decision_id() -> DecisionId {
+    DecisionId::from_bytes([7; 16])
+}
+
+pub(crate) fn token_id() -> TokenId {
+    TokenId::from_bytes([8; 16])
+}
+
+pub(crate) fn key_id(number: u64) -> ApiKeyId {
+    ApiKeyId::parse(&format!("{number:016}")).unwrap()
+}
+
+/// Key `number` of the client `client:app`.
+pub(crate) fn api_key(number: u64) -> ApiKey {
+    ApiKey {
+        id: key_id(number),
+        realm: realm().name,
+        client: client("client:app"),
+        secret_hash: secret(1),
+        created_at: at(-100),
+        expires_at: None,
+        revoked_at: None,
+        successor: None,
+        made_with: None,
+        rolls: Vec::new(),
+    }
+}
+
+pub(crate) fn session_id(number: u8) -> SessionId {
+    SessionId::from_bytes([number; 16])
+}
+
+/// Session `number` of the client `client:app` for ann, begun 60 s ago with key 1, at its first generation.
+pub(crate) fn session(number: u8) -> Session {
+    Session {
+        id: session_id(number),
+        realm: realm().name,
+        client: client("client:app"),
+        api_key: key_id(1),
+        subject: Subject::parse("user:ann").unwrap(),
+        roles: vec![RoleName::parse("role:viewer").unwrap()],
+        scopes: scopes("videos:read videos:write"),
+        audience: Audience::parse("api").unwrap(),
+        labels: vec![Label::parse("device:7").unwrap()],
+        refreshable: Refreshable::ByClient,
+        access_ttl: Seconds::HOUR,
+        tombstone_ttl: Seconds::DAY,
+        created_at: at(-60),
+        idle_until: at(3600),
+        absolute_until: at(86_400),
+        rev: Sequence(3),
+        policy: revision(1),
+        state: SessionState::Active,
+        family: Some(RefreshFamily::first(secret(1))),
+        lost: ScopeSet::default(),
+    }
+}
+
+/// The session as the store has it, ended together with others where there is a reason.
+pub(crate) fn stored(session: Session, ended: Option<RevokeReason>) -> StoredSession {
+    StoredSession {
+        session: Arc::new(session),
+        ended,
+    }
+}
+
+/// A state with key 1 and policy 1 in force, at event 5.
+pub(crate) fn state() -> Snapshot {
+    Snapshot {
+        head: Sequence(5),
+        policy: Some(revision(1)),
+        api_keys: vec![api_key(1)],
+        clients: vec![(
+            realm().name,
+            client("client:app"),
+            ClientState {
+                is_disabled: false,
+                sessions: 3,
+            },
+        )],
+        ..Snapshot::default()
+    }
+}
+
+/// A decision in one line: `abort Ended`, `read more`, or `commit Made: 1 session, 1 audit`.
+pub(crate) fn line<T: Debug>(decision: &Decision<T>) -> String {
+    match decision {
+        Decision::Abort(answer) => format!("abort {}", word(answer)),
+        Decision::ReadMore(_) => "read more".to_owned(),
+        Decision::Commit(changes, answer) => format!("commit {}: {}", word(answer), counted(changes)),
+    }
+}
+
+/// The name of an answer, without what it holds; of an error, its own.
+fn word(answer: &impl Debug) -> String {
+    let text = format!("{answer:?}");
+    let text = text
+        .strip_prefix("Refused(")
+        .or(text.strip_prefix("Err("))
+        .unwrap_or(&text);
+    let end = text.find(['(', ')', ' ', '{']).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// How much of what is written.
+pub(crate) fn counted(changes: &Changes) -> String {
+    let parts = [
+        (changes.sessions.len(), "session"),
+        (changes.api_keys.len(), "key"),
+        (changes.removed_api_keys.len(), "removed key"),
+        (changes.clients.len(), "client"),
+        (changes.signing_keys.len(), "signing key"),
+        (changes.requests.len(), "request"),
+        (changes.policies.len(), "policy"),
+        (changes.settings.len(), "setting"),
+        (changes.events.len(), "event"),
+        (changes.audit.len(), "audit"),
+    ];
+    let written = parts.into_iter().filter(|(count, _)| *count > 0);
+    let texts: Vec<_> = written.map(|(count, what)| format!("{count} {what}")).collect();
+    texts.join(", ")
+}
+
+/// The changes and the answer of a decision that commits.
+pub(crate) fn committed<T>(decision: Decision<T>) -> (Changes, T) {
+    match decision {
+        Decision::Commit(changes, answer) => (changes, answer),
+        Decision::Abort(_) | Decision::ReadMore(_) => panic!("nothing is committed"),
+    }
+}
