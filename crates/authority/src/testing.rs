@@ -81,7 +81,7 @@ pub(crate) fn session(number: u8) -> Session {
         id: session_id(number),
         realm: realm().name,
         client: client("client:app"),
-        api_key: key_id(1),
+        credential: key_id(1).into(),
         subject: Subject::parse("user:ann").unwrap(),
         roles: vec![RoleName::parse("role:viewer").unwrap()],
         scopes: scopes("videos:read videos:write"),

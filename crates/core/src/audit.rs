@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    credential::CredentialId,
     event::EventTarget,
     id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, RequestId, SessionId, TokenId},
     name::{Audience, ClientName, RealmName, RoleName, Subject},
@@ -28,12 +29,12 @@ pub struct AuditRecord {
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actor {
-    /// A client, with the API key that it used.
+    /// A client, with the credential that it used.
     Client {
         /// The client.
         client: ClientName,
-        /// The API key.
-        api_key: ApiKeyId,
+        /// The credential.
+        credential: CredentialId,
     },
     /// The one who runs the authority, by its configuration or on its machine.
     Operator,

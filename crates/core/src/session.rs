@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    credential::CredentialId,
     family::{Presented, RefreshFamily, Refusal, Verdict},
-    id::{ApiKeyId, PolicyRevision, SessionId},
+    id::{PolicyRevision, SessionId},
     limits::LEEWAY_MAX,
     name::{Audience, ClientName, Label, RealmName, RoleName, Subject},
     realm::{OnPolicyLoss, RealmLimits},
@@ -36,8 +37,8 @@ pub struct Session {
     pub realm: RealmName,
     /// The client it was issued to; nobody else can refresh it.
     pub client: ClientName,
-    /// The API key that began it.
-    pub api_key: ApiKeyId,
+    /// The credential that began it.
+    pub credential: CredentialId,
     /// Whom its tokens speak for.
     pub subject: Subject,
     /// Roles asserted when it began.

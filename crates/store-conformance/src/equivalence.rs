@@ -212,7 +212,7 @@ async fn answers(store: &Shared) -> String {
     let realm = || realm("production");
     let mut indexes = vec![
         SessionIndex::Realm(realm()),
-        SessionIndex::ApiKey(realm(), api_key_id(1)),
+        SessionIndex::Credential(realm(), api_key_id(1).into()),
     ];
     for number in 0..4 {
         indexes.push(SessionIndex::Subject(

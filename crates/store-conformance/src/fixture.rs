@@ -33,7 +33,7 @@ pub fn session(number: u32) -> Session {
         id: SessionId::generate(now, random),
         realm: realm("production"),
         client: ClientName::parse("client:cms").unwrap(),
-        api_key: api_key_id(1),
+        credential: api_key_id(1).into(),
         subject: Subject::parse("user:ann").unwrap(),
         roles: Vec::new(),
         scopes: ScopeSet::from_iter([Scope::parse("video:read").unwrap()]),

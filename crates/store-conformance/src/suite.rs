@@ -161,7 +161,7 @@ pub async fn a_unit_in_the_background_is_committed(store: &Shared) {
 pub async fn a_session_is_joined_with_what_ended_it(store: &Shared) {
     let (ann, bob) = (session(1), with_subject(2, "user:bob"));
     let sandbox = Session {
-        api_key: api_key_id(2),
+        credential: api_key_id(2).into(),
         ..session(3)
     };
     for session in [&ann, &bob, &sandbox] {
@@ -172,7 +172,7 @@ pub async fn a_session_is_joined_with_what_ended_it(store: &Shared) {
         let id = of.id;
         let decide = move |state: &Snapshot| Decision::Abort(state.session(id).unwrap().ended);
         let (decided, _) = store.commit(Reads::default().session(id), decide).await.unwrap();
-        let index = SessionIndex::ApiKey(of.realm.clone(), of.api_key.clone());
+        let index = SessionIndex::Credential(of.realm.clone(), of.credential.clone());
         let page = PageRequest {
             after: None,
             limit: 9,
@@ -290,7 +290,7 @@ pub async fn indexes_list_sessions_in_order_and_only_theirs(store: &Shared) {
         Label::parse("device:8").unwrap(),
         Label::parse("device:8").unwrap(),
     ];
-    sessions[4].api_key = api_key_id(2);
+    sessions[4].credential = api_key_id(2).into();
     for session in sessions.iter().rev() {
         put(store, session).await;
     }
@@ -332,8 +332,12 @@ pub async fn indexes_list_sessions_in_order_and_only_theirs(store: &Shared) {
         &[5],
     )
     .await;
-    expect(SessionIndex::ApiKey(production(), api_key_id(1)), &[1, 2, 3]).await;
-    expect(SessionIndex::ApiKey(production(), api_key_id(2)), &[5]).await;
+    expect(
+        SessionIndex::Credential(production(), api_key_id(1).into()),
+        &[1, 2, 3],
+    )
+    .await;
+    expect(SessionIndex::Credential(production(), api_key_id(2).into()), &[5]).await;
 }
 
 /// Those that are shown, when the visitor breaks off at `last`.
@@ -1096,7 +1100,7 @@ pub async fn a_purge_removes_sessions_that_are_dead_and_no_others(store: &Shared
     for index in [
         SessionIndex::Realm(realm("production")),
         SessionIndex::Label(realm("production"), idle.labels[0].clone()),
-        SessionIndex::ApiKey(realm("production"), idle.api_key.clone()),
+        SessionIndex::Credential(realm("production"), idle.credential.clone()),
     ] {
         assert!(list(store, index).await.is_empty());
     }

@@ -209,10 +209,11 @@ impl Group<'_> {
 
     fn stored(&self, session: &Arc<Session>) -> Result<StoredSession, StoreError> {
         let ended = match self.log.ended_with_others(session) {
-            None => self
-                .api_key(&session.api_key)?
-                .and_then(|key| key.revoked_at)
-                .map(|_| RevokeReason::ApiKey),
+            None => {
+                let key = session.credential.api_key().map(|id| self.api_key(id));
+                let revoked_at = key.transpose()?.flatten().and_then(|key| key.revoked_at);
+                revoked_at.map(|_| RevokeReason::ApiKey)
+            }
             ended => ended,
         };
         Ok(StoredSession {

@@ -94,7 +94,10 @@ impl<'a> Joined<'a> {
 
     fn stored(&mut self, session: Session) -> Result<StoredSession, StoreError> {
         let ended = match self.shared.log.ended_with_others(&session) {
-            None if self.is_revoked(&session.api_key)? => Some(RevokeReason::ApiKey),
+            None => match session.credential.api_key() {
+                Some(key) if self.is_revoked(key)? => Some(RevokeReason::ApiKey),
+                _ => None,
+            },
             ended => ended,
         };
         Ok(StoredSession {

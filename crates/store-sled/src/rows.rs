@@ -31,7 +31,7 @@ pub(super) enum Table {
     CutoffExpiry = b'v',
     Event = b'e',
     Session = b'f',
-    SessionByApiKey = b'k',
+    SessionByCredential = b'k',
     SessionByLabel = b'b',
     SessionByClient = b'c',
     SessionByRealm = b'r',
@@ -61,7 +61,7 @@ impl Table {
         Self::CutoffExpiry,
         Self::Event,
         Self::Session,
-        Self::SessionByApiKey,
+        Self::SessionByCredential,
         Self::SessionByLabel,
         Self::SessionByClient,
         Self::SessionByRealm,
@@ -291,8 +291,9 @@ pub(super) fn index_prefix(index: &SessionIndex) -> Vec<u8> {
         SessionIndex::Label(realm, label) => {
             key(Table::SessionByLabel, &[realm.as_str(), label.as_str()], &[])
         }
-        SessionIndex::ApiKey(realm, api_key) => {
-            key(Table::SessionByApiKey, &[realm.as_str(), api_key.as_str()], &[])
+        SessionIndex::Credential(realm, credential) => {
+            let credential = credential.to_string();
+            key(Table::SessionByCredential, &[realm.as_str(), &credential], &[])
         }
         SessionIndex::Realm(realm) => key(Table::SessionByRealm, &[realm.as_str()], &[]),
     }
@@ -305,7 +306,11 @@ pub(super) fn index_keys(session: &Session) -> BTreeSet<Vec<u8>> {
     let mut keys = BTreeSet::from([
         key(Table::SessionBySubject, &[realm, session.subject.as_str()], id),
         key(Table::SessionByClient, &[realm, session.client.as_str()], id),
-        key(Table::SessionByApiKey, &[realm, session.api_key.as_str()], id),
+        key(
+            Table::SessionByCredential,
+            &[realm, &session.credential.to_string()],
+            id,
+        ),
         key(Table::SessionByRealm, &[realm], id),
     ]);
     keys.extend(
@@ -322,7 +327,7 @@ pub(super) fn same_index_keys(one: &Session, other: &Session) -> bool {
     one.realm == other.realm
         && one.subject == other.subject
         && one.client == other.client
-        && one.api_key == other.api_key
+        && one.credential == other.credential
         && one.labels == other.labels
 }
 

@@ -1,6 +1,6 @@
 //! Pages of what is listed.
 
-use tessera_core::{ApiKeyId, ClientName, Label, RealmName, Session, Subject};
+use tessera_core::{ClientName, CredentialId, Label, RealmName, Session, Subject};
 
 /// What sessions can be listed by, within a realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub enum SessionIndex {
     Client(RealmName, ClientName),
     /// Those that carry a label.
     Label(RealmName, Label),
-    /// Those that an API key began.
-    ApiKey(RealmName, ApiKeyId),
+    /// Those that a credential began.
+    Credential(RealmName, CredentialId),
     /// All of a realm.
     Realm(RealmName),
 }
@@ -25,7 +25,9 @@ impl SessionIndex {
             Self::Subject(realm, subject) => session.realm == *realm && session.subject == *subject,
             Self::Client(realm, client) => session.realm == *realm && session.client == *client,
             Self::Label(realm, label) => session.realm == *realm && session.labels.contains(label),
-            Self::ApiKey(realm, api_key) => session.realm == *realm && session.api_key == *api_key,
+            Self::Credential(realm, credential) => {
+                session.realm == *realm && session.credential == *credential
+            }
             Self::Realm(realm) => session.realm == *realm,
         }
     }

@@ -235,7 +235,7 @@ impl Authority {
     }
 
     async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {
-        let index = SessionIndex::ApiKey(key.realm.clone(), key.id.clone());
+        let index = SessionIndex::Credential(key.realm.clone(), key.id.clone().into());
         let one = PageRequest {
             after: None,
             limit: 1,

@@ -66,7 +66,10 @@ impl Authority {
     /// Who acts where the bearer of a session's refresh token is let in by it: the client that the session
     /// was issued to, for as long as the API key works that it used. None where it does not.
     pub(crate) async fn identity_of(&self, session: &Session) -> Result<Option<Identity>, StoreError> {
-        let record = self.store.api_key(&session.api_key).await?;
+        let Some(api_key) = session.credential.api_key() else {
+            return Ok(None);
+        };
+        let record = self.store.api_key(api_key).await?;
         let works = record.is_some_and(|record| {
             record.works(self.clock.now()) && !self.disabled.has(&record.realm, &record.client)
         });
@@ -74,7 +77,7 @@ impl Authority {
         Ok(realm.map(|realm| Identity {
             realm: Arc::clone(realm),
             client: session.client.clone(),
-            api_key: session.api_key.clone(),
+            api_key: api_key.clone(),
         }))
     }
 }
@@ -147,7 +150,7 @@ impl Identity {
     pub(crate) fn actor(&self) -> Actor {
         Actor::Client {
             client: self.client.clone(),
-            api_key: self.api_key.clone(),
+            credential: self.api_key.clone().into(),
         }
     }
 }

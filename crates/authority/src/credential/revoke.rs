@@ -97,7 +97,7 @@ impl RevokeOperation<'_> {
     }
 
     fn index_of(&self, key: &ApiKeyId) -> SessionIndex {
-        SessionIndex::ApiKey(self.principal.realm_name().clone(), key.clone())
+        SessionIndex::Credential(self.principal.realm_name().clone(), key.clone().into())
     }
 
     /// Ends the sessions that a key began, and says how many and with which last event.

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::ApiKeyId;
 
 const START: i64 = 1_795_000_000;
 
@@ -39,7 +40,7 @@ fn session() -> Session {
         id: SessionId::generate(now, [1; 10]),
         realm: RealmName::parse("production").unwrap(),
         client: owner(),
-        api_key: ApiKeyId::parse("0123456789abcdef").unwrap(),
+        credential: ApiKeyId::parse("0123456789abcdef").unwrap().into(),
         subject: Subject::parse("user:ann").unwrap(),
         roles: Vec::new(),
         scopes: ScopeSet::default(),

@@ -93,7 +93,7 @@ impl Tables {
 
     pub(super) fn stored(&self, session: Arc<Session>, log: &Log) -> StoredSession {
         let by_key = || {
-            let key = self.api_keys.get(&session.api_key)?;
+            let key = self.api_keys.get(session.credential.api_key()?)?;
             key.revoked_at.map(|_| RevokeReason::ApiKey)
         };
         StoredSession {

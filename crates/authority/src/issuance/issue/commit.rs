@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tessera_core::{
-    AuditAction, AuditRecord, Condition, DecisionId, PolicyRevision, RequestId, ScopeSet, Seconds, Session,
-    SessionId, Timestamp, TokenId, audit::Actor,
+    AuditAction, AuditRecord, Condition, CredentialId, DecisionId, PolicyRevision, RequestId, ScopeSet,
+    Seconds, Session, SessionId, Timestamp, TokenId, audit::Actor,
 };
 use tessera_store::{Changes, Decision, Reads, RequestKey, RequestRecord, Snapshot};
 
@@ -55,7 +55,7 @@ impl IssueCommit {
     /// What it looks at first.
     pub(crate) fn reads(&self) -> Reads {
         let reads = Reads::default()
-            .api_key(self.session.api_key.clone())
+            .api_keys(self.session.credential.api_key().cloned())
             .client(self.session.realm.clone(), self.session.client.clone());
         match &self.idempotency {
             Some((key, _)) => reads.request(key.clone()),
@@ -68,8 +68,7 @@ impl IssueCommit {
             return Decision::Abort(Outcome::PolicyChanged);
         }
         let client = state.client(&self.session.realm, &self.session.client);
-        let key = state.api_key(&self.session.api_key);
-        if key.is_none_or(|key| key.revoked_at.is_some()) || client.is_disabled {
+        if client.is_disabled || !self.credential_works(state) {
             // Its revocation ended what it began, this included.
             return Decision::Abort(Outcome::CredentialEnded);
         }
@@ -86,6 +85,12 @@ impl IssueCommit {
             return Decision::Abort(Outcome::SessionsUsed);
         }
         self.begin(state)
+    }
+
+    fn credential_works(&self, state: &Snapshot) -> bool {
+        match &self.session.credential {
+            CredentialId::ApiKey(id) => state.api_key(id).is_some_and(|key| key.revoked_at.is_none()),
+        }
     }
 
     fn begin(&self, state: &Snapshot) -> Decision<Outcome> {

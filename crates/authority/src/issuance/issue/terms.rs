@@ -88,7 +88,7 @@ impl Terms {
             id,
             realm: principal.realm_name().clone(),
             client: principal.client().clone(),
-            api_key: principal.api_key().clone(),
+            credential: principal.api_key().clone().into(),
             subject: self.subject,
             roles: request.roles.clone(),
             scopes: grant.granted.clone(),
