@@ -235,7 +235,13 @@ export class Session {
     if (snapshot === 'in force') {
       this.#view.through = Math.max(this.#view.through, event.sequence)
       this.#view.tell()
-      this.#takePlace(event.cursor)
+      if (this.#following.keySet !== undefined) {
+        this.#takePlace(event.cursor)
+      } else {
+        // Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+        this.#pingsAgain = this.#ping !== undefined
+        this.#sendPing()
+      }
     }
   }
 

@@ -227,8 +227,14 @@ impl<'a> Session<'a> {
             Snapshot::Complete(revoked) => apply(revoked),
             Snapshot::InForce => {
                 apply(&mut self.following.shared.known_mut().revoked);
-                self.following.reached(&event.cursor);
-                self.owe_acknowledgement(event.cursor);
+                if self.following.key_set.is_some() {
+                    self.following.reached(&event.cursor);
+                    self.owe_acknowledgement(event.cursor);
+                } else {
+                    // Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+                    self.ping_again = self.pinged.is_some();
+                    self.ping();
+                }
             }
             Snapshot::Awaited | Snapshot::Coming(..) => {
                 return Err(not_understood("an event before the snapshot is complete"));

@@ -358,7 +358,7 @@ mod tests {
         let sealed_by = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
         let realm = RealmName::parse("production").unwrap();
         let pair = SigningKeyPair::generate().unwrap();
-        pair.to_record(&realm, &sealed_by, Timestamp::EPOCH)
+        pair.to_record(&realm, Seconds::DAY, &sealed_by, Timestamp::EPOCH)
             .unwrap()
             .public
     }
@@ -379,7 +379,9 @@ mod tests {
         let sealed_by = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
         let realm = RealmName::parse("production").unwrap();
         let pair = SigningKeyPair::generate().unwrap();
-        let record = pair.to_record(&realm, &sealed_by, Timestamp::EPOCH).unwrap();
+        let record = pair
+            .to_record(&realm, Seconds::DAY, &sealed_by, Timestamp::EPOCH)
+            .unwrap();
         shared.put_keys(keyring(&[&record.public], None));
         let now = shared.clock.now().floor_to_second();
         let tokens = [5, 6].map(|rev| {

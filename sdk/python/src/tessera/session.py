@@ -264,7 +264,12 @@ class Session:
                     known.revoked.apply(understood.revocation)
                 known.through = max(known.through, event.sequence)
                 self._view.heard.notify_all()
-            self._take_place(event.cursor)
+            if self._following.key_set is not None:
+                self._take_place(event.cursor)
+            else:
+                # Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+                self._pings_again = self._ping is not None
+                self._send_ping()
 
     def _check(self, checkpoint: pb.Checkpoint) -> None:
         """A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it
