@@ -7,13 +7,14 @@ use std::{
 
 use tonic_build::manual::{Method, Service};
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "tessera/v1/api_key_service.proto",
     "tessera/v1/error_reason.proto",
     "tessera/v1/key_service.proto",
     "tessera/v1/policy_service.proto",
     "tessera/v1/revocation_service.proto",
     "tessera/v1/session_service.proto",
+    "tessera/v1/signing_key_service.proto",
     "tessera/v1/token_service.proto",
 ];
 

@@ -15,12 +15,13 @@ use tessera_proto::v1::{
 
 use crate::support::{Authority, access, copy_directory, refresh, root, stderr, stdout, viewer};
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "ApiKeyService",
     "KeyService",
     "PolicyService",
     "RevocationService",
     "SessionService",
+    "SigningKeyService",
     "TokenService",
 ];
 

@@ -78,7 +78,9 @@ pub use session::{
     list::{ListedSession, SessionsBy},
     revoke::{RevokeRequest, RevokeTarget, Revoked},
 };
-pub use signing_key::key_set::PublishedKey;
+pub use signing_key::{
+    error::SigningKeyError, key_set::PublishedKey, rotate::SigningKeyState, schedule::KeyRotation,
+};
 
 use crate::{
     access::verified::VerifiedTokens,
@@ -86,7 +88,7 @@ use crate::{
     log::subscribers::Subscribers,
     operation::rollback::RollbackDetection,
     policy::{heavy::Heavy, history::PolicyHistory},
-    signing_key::key_set::KeySet,
+    signing_key::{key_set::KeySet, rotate::Published},
 };
 
 /// A disk on which a commit takes longer stands still: nobody can be served.
@@ -115,6 +117,8 @@ pub struct Authority {
     watch_stall_max: Duration,
     staleness_bound_max: StalenessBound,
     subscribers: Subscribers,
+    key_rotation: KeyRotation,
+    published: Published,
     /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
     key_changes: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,

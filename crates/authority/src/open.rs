@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tessera_core::{ApiKeyId, Clock, Realm, RealmName, SigningKey, audit::Actor, limits::TOKEN_BYTES_MAX};
 use tessera_policy::Policy;
-use tessera_store::{PageRequest, Reads, SettingChange, Store, StoreError};
+use tessera_store::{Changes, PageRequest, Reads, SettingChange, Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
@@ -25,6 +25,8 @@ use crate::{
     signing_key::{
         key_set::KeySet,
         lifecycle::{has_active_key, make_key},
+        rotate::Published,
+        schedule::KeyRotation,
     },
 };
 
@@ -40,6 +42,8 @@ pub struct Options {
     pub realms: Vec<Realm>,
     /// Its own secret.
     pub server_keys: ServerKeys,
+    /// How signing keys follow each other.
+    pub key_rotation: KeyRotation,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// The longest access token that is issued, in bytes, within
@@ -75,6 +79,7 @@ impl Authority {
             policy_directory,
             realms,
             server_keys,
+            key_rotation,
             clock,
             token_bytes_max,
             verified_tokens_max,
@@ -123,6 +128,8 @@ impl Authority {
             watch_stall_max,
             staleness_bound_max: StalenessBound(staleness_bound_max),
             subscribers: Subscribers::new(settings.staleness_bounds),
+            key_rotation,
+            published: Published::default(),
             key_changes: tokio::sync::Mutex::default(),
             clock,
             draining: signal::Sender::new(false),
@@ -174,7 +181,8 @@ impl Authority {
     }
 }
 
-/// The signing keys, with a new one for each realm that has none.
+/// The signing keys, with a new one for each realm that has none. What a key may sign from now on may live longer than
+/// what it signed before.
 async fn with_active_keys(
     mut records: Vec<SigningKey>,
     store: &Arc<dyn Store>,
@@ -183,6 +191,16 @@ async fn with_active_keys(
     clock: &dyn Clock,
 ) -> Result<Vec<SigningKey>, SetupError> {
     for realm in realms.values() {
+        let longest = realm.limits.access_ttl_max;
+        let of_realm = records.iter_mut().filter(|key| key.realm == realm.name);
+        for key in of_realm.filter(|key| key.not_after.is_none() && key.token_ttl_max < longest) {
+            key.token_ttl_max = longest;
+            let changes = Changes {
+                signing_keys: vec![key.clone()],
+                ..Changes::default()
+            };
+            store.write(changes).await?;
+        }
         if !has_active_key(&records, &realm.name) {
             records.push(make_key(store.as_ref(), realm, server_keys, clock.now()).await?);
         }

@@ -1,5 +1,8 @@
-//! The signing keys.
+//! The signing keys: those in use, and how one follows the other.
 
+pub(crate) mod error;
 pub(crate) mod key_set;
 pub(crate) mod lifecycle;
 pub(crate) mod revoke;
+pub(crate) mod rotate;
+pub(crate) mod schedule;

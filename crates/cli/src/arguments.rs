@@ -81,6 +81,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Subscribers,
     },
+    /// List and replace the keys that sign access tokens.
+    Key {
+        #[command(subcommand)]
+        command: Key,
+    },
     /// Make, list, roll and revoke API keys.
     Apikey {
         #[command(subcommand)]
@@ -355,6 +360,24 @@ pub(crate) enum Subscribers {
         client: String,
         /// Its name for itself, as the list shows it.
         name: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Key {
+    /// List the signing keys of the realm, and the verifiers that a new one waits for.
+    List,
+    /// Publish a new signing key. It signs once verifiers have it; the one before retires then.
+    ///
+    /// Nobody notices: each required verifier has acknowledged the key before it signs, and the others had the time of
+    /// `[keys] publish_for` to read it. A key that may be known to others is revoked instead: `tessera revoke
+    /// --key`.
+    Rotate {
+        /// Let it sign now. Verifiers that do not have it yet refuse its tokens until they do.
+        #[arg(long)]
+        at_once: bool,
         #[command(flatten)]
         consent: Consent,
     },

@@ -4,6 +4,7 @@ pub(crate) mod apikey;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod revoke;

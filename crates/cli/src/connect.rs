@@ -11,7 +11,8 @@ use std::{
 use tessera_proto::v1::{
     api_key_service_client::ApiKeyServiceClient, key_service_client::KeyServiceClient,
     policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
-    session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -61,6 +62,10 @@ impl Connection {
 
     pub(crate) async fn policies(&self) -> Result<PolicyServiceClient<Authorized>, Failure> {
         Ok(PolicyServiceClient::new(self.authorized(true).await?))
+    }
+
+    pub(crate) async fn signing_keys(&self) -> Result<SigningKeyServiceClient<Authorized>, Failure> {
+        Ok(SigningKeyServiceClient::new(self.authorized(true).await?))
     }
 
     /// A stream has no deadline.

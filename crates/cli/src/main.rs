@@ -86,6 +86,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Subscribers { command } => {
             command::subscribers::run(command, connection, &output).await?;
         }
+        Command::Key { command } => command::key::run(command, connection, &output).await?,
         Command::Watch(watch) => command::watch::run(watch, connection, &output).await?,
         Command::Apikey { command } => command::apikey::run(command, connection, &output).await?,
         Command::Session { command } => command::session::run(command, connection, &output).await?,

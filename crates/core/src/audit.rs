@@ -122,6 +122,13 @@ pub enum AuditAction {
         /// Whether its keys work again.
         is_enabled: bool,
     },
+    /// A signing key signs from now on.
+    SigningKeyActivated {
+        /// The key.
+        key: KeyId,
+        /// The one that signed before.
+        retired: Option<KeyId>,
+    },
     /// A signing key was made.
     SigningKeyCreated {
         /// The key.

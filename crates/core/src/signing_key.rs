@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::KeyId, name::RealmName, time::Timestamp};
+use crate::{
+    id::KeyId,
+    name::RealmName,
+    time::{Seconds, Timestamp},
+};
 
 /// What a signing key is used for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,8 +34,12 @@ pub struct SigningKey {
     pub sealed_secret: String,
     /// What it is used for.
     pub status: KeyStatus,
-    /// It signs nothing before this.
+    /// When verifiers could see it first.
+    pub published_at: Timestamp,
+    /// It signs nothing before this; of one that is published, when it may sign at the earliest.
     pub not_before: Timestamp,
-    /// Nothing that it signed is alive after this; none while it signs.
+    /// Nothing that it signed is alive after this; none while it signs. Of a revoked one, when it was revoked.
     pub not_after: Option<Timestamp>,
+    /// The longest life of an access token that it may have signed.
+    pub token_ttl_max: Seconds,
 }

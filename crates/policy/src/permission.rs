@@ -39,6 +39,10 @@ pub enum Permission {
     ReadSessions,
     /// Revoke sessions of others.
     RevokeSessions,
+    /// List signing keys, with what a published one waits for.
+    ReadSigningKeys,
+    /// Replace signing keys.
+    RotateSigningKeys,
     /// Revoke signing keys.
     RevokeSigningKeys,
     /// Revoke everything in the realm.
@@ -86,7 +90,7 @@ impl Permission {
     }
 
     /// Those without a name in them.
-    pub const FIXED: [Self; 14] = [
+    pub const FIXED: [Self; 16] = [
         Self::Introspect,
         Self::Watch,
         Self::RequireWatch,
@@ -97,6 +101,8 @@ impl Permission {
         Self::RevokeApiKeys,
         Self::ReadSessions,
         Self::RevokeSessions,
+        Self::ReadSigningKeys,
+        Self::RotateSigningKeys,
         Self::RevokeSigningKeys,
         Self::RevokeRealm,
         Self::ReadPolicies,
@@ -120,6 +126,8 @@ impl Permission {
             Self::RevokeApiKeys => ("tessera/api-keys", "revoke"),
             Self::ReadSessions => ("tessera/sessions", "read"),
             Self::RevokeSessions => ("tessera/sessions", "revoke"),
+            Self::ReadSigningKeys => ("tessera/keys", "read"),
+            Self::RotateSigningKeys => ("tessera/keys", "rotate"),
             Self::RevokeSigningKeys => ("tessera/keys", "revoke"),
             Self::RevokeRealm => ("tessera/realm", "revoke"),
             Self::ReadPolicies => ("tessera/policies", "read"),

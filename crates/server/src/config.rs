@@ -11,6 +11,7 @@ use std::{
 
 use axum::http::HeaderValue;
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tessera_authority::KeyRotation;
 use tessera_authority::Options;
 use tessera_core::{
     OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName,
@@ -203,6 +204,12 @@ pub struct KeysConfig {
     /// Files with earlier server keys, which still open what they made.
     #[serde(default, deserialize_with = "paths")]
     pub previous: Vec<PathBuf>,
+    /// How long a signing key signs before it is replaced; none: until `tessera key rotate`.
+    #[serde(default)]
+    pub rotate_every: Option<Time<3600, { 3650 * 86_400 }>>,
+    /// How long a new signing key is published before it signs, at least.
+    #[serde(default = "default_publish_for")]
+    pub publish_for: Time<0, { 30 * 86_400 }>,
 }
 
 /// `[log]`.
@@ -308,6 +315,15 @@ impl Config {
                 .map_err(|problem| format!("[realms.{name}]: {problem}"))?;
         }
         Ok(())
+    }
+
+    /// How signing keys follow each other.
+    #[must_use]
+    pub fn key_rotation(&self) -> KeyRotation {
+        KeyRotation {
+            publish_for: self.keys.publish_for.seconds(),
+            every: self.keys.rotate_every.map(Time::seconds),
+        }
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -482,6 +498,10 @@ fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     format!("at line {line}, column {column}: {}", error.message())
+}
+
+fn default_publish_for() -> Time<0, { 30 * 86_400 }> {
+    Time::of(Duration::from_secs(KeyRotation::default().publish_for.0.into()))
 }
 
 fn default_audit_retention() -> Time<3600, { 3650 * 86_400 }> {

@@ -3,7 +3,7 @@
 use prost_types::Timestamp as WireTimestamp;
 use tessera_authority::{
     Introspection, IssueRequest, Issued, ListedSession, PresentedToken, PublishedKey, RefreshRequest,
-    Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, TokenKind, TokenSet,
+    Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, SigningKeyState, TokenKind, TokenSet,
 };
 use tessera_core::{
     ApiKeyId, Audience, ClientName, Condition, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId,
@@ -289,13 +289,44 @@ pub(crate) fn cursor_text(revoked: &Revoked) -> String {
         .map_or_else(String::new, |cursor| cursor.to_string())
 }
 
-pub(crate) fn verifying_key(key: PublishedKey) -> v1::VerifyingKey {
-    let status = match key.status {
+/// Whether the new key signs at once. Nothing is chosen for the caller.
+pub(crate) fn activates_at_once(wire: &v1::RotateSigningKeyRequest) -> Result<bool, Status> {
+    match wire.activation() {
+        v1::Activation::WhenKnown => Ok(false),
+        v1::Activation::AtOnce => Ok(true),
+        v1::Activation::Unspecified => {
+            let problem = "must be chosen: when known, or at once".to_owned();
+            Err(crate::status::invalid_fields(vec![(
+                "activation".to_owned(),
+                problem,
+            )]))
+        }
+    }
+}
+
+pub(crate) fn signing_key(key: &SigningKeyState) -> v1::SigningKey {
+    v1::SigningKey {
+        kid: key.id.to_string(),
+        realm: key.realm.to_string(),
+        status: key_status(key.status).into(),
+        publish_time: Some(timestamp(key.published_at)),
+        not_before: Some(timestamp(key.not_before)),
+        not_after: key.not_after.map(timestamp),
+        waits_for: key.waits_for.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn key_status(status: KeyStatus) -> v1::KeyStatus {
+    match status {
         KeyStatus::Published => v1::KeyStatus::Published,
         KeyStatus::Active => v1::KeyStatus::Active,
         KeyStatus::Retired => v1::KeyStatus::Retired,
         KeyStatus::Revoked => v1::KeyStatus::Revoked,
-    };
+    }
+}
+
+pub(crate) fn verifying_key(key: PublishedKey) -> v1::VerifyingKey {
+    let status = key_status(key.status);
     v1::VerifyingKey {
         kid: key.id.to_string(),
         paserk: key.paserk,

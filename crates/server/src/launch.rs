@@ -165,6 +165,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         policy_directory: Some(config.policy.path.clone()),
         realms,
         server_keys,
+        key_rotation: config.key_rotation(),
         token_bytes_max: config.server.token_bytes_max.get(),
         verified_tokens_max: config.server.verified_tokens_max.number().into(),
         watch_stall_max: Options::WATCH_STALL_MAX,

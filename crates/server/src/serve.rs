@@ -11,7 +11,7 @@ use tessera_proto::{
     v1::{
         api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
         policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
-        token_service_server::TokenServiceServer,
+        signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
     },
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -26,7 +26,9 @@ use crate::{
     listen::{Serve, Serving, Socket, SocketLimits, descriptors},
     metrics::Metrics,
     policy_watcher,
-    service::{ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, Tokens},
+    service::{
+        ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, SigningKeys, Tokens,
+    },
     tls::Tls,
 };
 
@@ -236,6 +238,7 @@ fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::s
     let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
     let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
     let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
+    let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
     let routes = Routes::default()
         .add_service(tokens.max_decoding_message_size(usize::MAX))
         .add_service(revocations.max_decoding_message_size(usize::MAX))
@@ -243,6 +246,7 @@ fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::s
         .add_service(api_keys.max_decoding_message_size(usize::MAX))
         .add_service(policies.max_decoding_message_size(usize::MAX))
         .add_service(sessions.max_decoding_message_size(usize::MAX))
+        .add_service(signing_keys.max_decoding_message_size(usize::MAX))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     if !proxies {
@@ -269,6 +273,7 @@ impl Health {
             ApiKeyServiceServer::<ApiKeys>::NAME,
             PolicyServiceServer::<Policies>::NAME,
             SessionServiceServer::<Sessions>::NAME,
+            SigningKeyServiceServer::<SigningKeys>::NAME,
         ];
         if proxies {
             services.push(AuthorizationServer::<ExternalAuthorization>::NAME);

@@ -7,6 +7,7 @@ mod key;
 mod policy;
 mod revocation;
 mod session;
+mod signing_key;
 mod token;
 
 pub(crate) use api_key::ApiKeys;
@@ -16,4 +17,5 @@ pub(crate) use key::Keys;
 pub(crate) use policy::Policies;
 pub(crate) use revocation::Revocations;
 pub(crate) use session::Sessions;
+pub(crate) use signing_key::SigningKeys;
 pub(crate) use token::Tokens;

@@ -9,7 +9,7 @@ use std::{
 
 use tessera_core::{
     ApiKey, ClientName, Event, EventBody, KeyId, KeyStatus, LEEWAY_MAX, Label, PolicyRevision, RequestId,
-    RevokeReason, Sequence, Session, SessionId, SigningKey, Subject, Timestamp,
+    RevokeReason, Seconds, Sequence, Session, SessionId, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
     Changes, ClientChange, ClientState, Decision, PageRequest, PolicyFiles, Priority, PurgeBefore,
@@ -997,8 +997,10 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
         public: "k4.public.x".to_owned(),
         sealed_secret: "sealed".to_owned(),
         status: KeyStatus::Published,
+        published_at: at(second),
         not_before: at(second),
         not_after: None,
+        token_ttl_max: Seconds::DAY,
     };
     for key in [key("b", 1), key("a", 3), key("c", 2)] {
         put_signing_key(store, key).await;
@@ -1010,8 +1012,14 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
     put_signing_key(store, active.clone()).await;
     assert_eq!(
         store.signing_keys().await.unwrap(),
-        [key("b", 1), active, key("a", 3)]
+        [key("b", 1), active.clone(), key("a", 3)]
     );
+    let removed = Changes {
+        removed_signing_keys: vec![active.id.clone()],
+        ..Changes::default()
+    };
+    write(store, removed).await;
+    assert_eq!(store.signing_keys().await.unwrap(), [key("b", 1), key("a", 3)]);
 }
 
 async fn put_signing_key(store: &Shared, key: SigningKey) {

@@ -252,6 +252,9 @@ impl Group<'_> {
         for key in &changes.signing_keys {
             self.put(rows::signing_key_key(&key.id), key)?;
         }
+        for id in &changes.removed_signing_keys {
+            self.remove(rows::signing_key_key(id));
+        }
         for (key, record) in &changes.requests {
             self.put_request(key, record)?;
         }

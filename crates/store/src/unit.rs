@@ -6,8 +6,8 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, ClientName, PolicyRevision, RealmName, RevokeReason, Sequence, Session,
-    SessionId, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, AuditRecord, ClientName, KeyId, PolicyRevision, RealmName, RevokeReason, Sequence,
+    Session, SessionId, SigningKey, Timestamp,
 };
 
 use crate::{
@@ -259,6 +259,8 @@ pub struct Changes {
     pub clients: Vec<ClientChange>,
     /// Signing keys, new or changed.
     pub signing_keys: Vec<SigningKey>,
+    /// Signing keys that are removed.
+    pub removed_signing_keys: Vec<KeyId>,
     /// Answers to idempotent requests.
     pub requests: Vec<(RequestKey, RequestRecord)>,
     /// Policies whose files are kept; one that is kept already stays as it is.

@@ -14,7 +14,7 @@ use tessera_client::{
     ApiKey, Client, ClientOptions, Connection, Verifier, VerifierOptions,
     v1::{IssueRequest, RevokeRequest, RevokeResponse, revoke_request::Target},
 };
-use tessera_core::{ClientName, RealmName};
+use tessera_core::{ClientName, KeyStatus, RealmName};
 
 use crate::{
     TestAuthorityBuilder, TestClock,
@@ -261,6 +261,37 @@ impl TestAuthority {
     pub async fn reload_policy(&self) {
         let reloaded = self.authority.reload(Trigger::Call).await;
         reloaded.unwrap_or_else(|error| panic!("the policy is not reloaded: {error}"));
+    }
+
+    /// Replaces the signing key, as `tessera key rotate` does: moves the clock on by the time for which a new key is
+    /// published, and answers when it signs.
+    ///
+    /// # Panics
+    /// Panics where the authority refuses: the kit's client needs `tessera/keys:rotate` and `read`.
+    pub async fn rotate_signing_key(&self) {
+        let refused = |error: &dyn fmt::Display| -> ! {
+            panic!("{} can't replace the signing key: {error}", self.builder.client)
+        };
+        let operator = self.authority.authenticate(self.api_key.expose()).await;
+        let operator = operator.unwrap_or_else(|error| refused(&error));
+        let rotated = self.authority.rotate_signing_key(&operator, false).await;
+        let new = rotated.unwrap_or_else(|error| refused(&error)).id;
+        let published_for = self.authority.key_rotation().publish_for;
+        self.clock.advance(Duration::from_secs(published_for.0.into()));
+        let signs = || {
+            let keys = self.authority.signing_keys(&operator);
+            let keys = keys.unwrap_or_else(|error| refused(&error));
+            keys.iter()
+                .any(|key| key.id == new && key.status == KeyStatus::Active)
+        };
+        soon("the new key signs", async {
+            while !signs() {
+                let advanced = self.authority.advance_signing_keys().await;
+                advanced.unwrap_or_else(|error| refused(&error));
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     // === time and weather ===

@@ -150,6 +150,7 @@ impl TestAuthorityBuilder {
             policy,
             policy_directory: self.policy_directory.clone(),
             server_keys: ServerKeys::new(server_key, Vec::new()),
+            key_rotation: tessera_authority::KeyRotation::default(),
             clock: self.clock.shared(),
             token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
             verified_tokens_max: 1000,

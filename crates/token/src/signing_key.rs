@@ -8,7 +8,7 @@ use pasetors::{
     paserk::{FormatAsPaserk, Id},
     version4::{PublicToken, V4},
 };
-use tessera_core::{KeyId, KeyStatus, RealmName, SigningKey, Timestamp};
+use tessera_core::{KeyId, KeyStatus, RealmName, Seconds, SigningKey, Timestamp};
 
 use crate::{KeyError, NoEntropy, ServerKeys, wire};
 
@@ -51,13 +51,15 @@ impl SigningKeyPair {
         Ok(pair)
     }
 
-    /// The record of this key as the store keeps it, active from `now`.
+    /// The record of this key as the store keeps it, active from `now`, for tokens that live for at most
+    /// `token_ttl_max`.
     ///
     /// # Errors
     /// Fails where the secret can't be sealed, which no key of this module does.
     pub fn to_record(
         &self,
         realm: &RealmName,
+        token_ttl_max: Seconds,
         keys: &ServerKeys,
         now: Timestamp,
     ) -> Result<SigningKey, KeyError> {
@@ -74,8 +76,10 @@ impl SigningKeyPair {
                 .seal(secret.as_bytes(), &purpose(realm))
                 .ok_or(error)?,
             status: KeyStatus::Active,
+            published_at: now.floor_to_second(),
             not_before: now.floor_to_second(),
             not_after: None,
+            token_ttl_max,
         })
     }
 

@@ -67,11 +67,24 @@ pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until:
     }
 }
 
+/// A signing key can be seen.
+pub(crate) fn signing_key_published(key: &SigningKey, now: Timestamp, until: Timestamp) -> NewEvent {
+    let body = EventBody::KeyPublished { key: key.id.clone() };
+    of(&key.realm, body, now, until)
+}
+
+/// A signing key signs from now on.
+pub(crate) fn signing_key_activated(key: &SigningKey, now: Timestamp, until: Timestamp) -> NewEvent {
+    let body = EventBody::KeyActivated { key: key.id.clone() };
+    of(&key.realm, body, now, until)
+}
+
 /// A signing key can be seen, and signs from now on.
 pub(crate) fn signing_key_begins(key: &SigningKey, now: Timestamp, until: Timestamp) -> [NewEvent; 2] {
-    let published = EventBody::KeyPublished { key: key.id.clone() };
-    let activated = EventBody::KeyActivated { key: key.id.clone() };
-    [published, activated].map(|body| of(&key.realm, body, now, until))
+    [
+        signing_key_published(key, now, until),
+        signing_key_activated(key, now, until),
+    ]
 }
 
 /// Nothing that a signing key signed is valid any more.

@@ -270,6 +270,21 @@ impl Subscribers {
         }
     }
 
+    /// The required subscribers of the realm that neither have `sequence` nor refuse by themselves; none where there is
+    /// none, not of an earlier run either.
+    pub(crate) fn behind(&self, realm: &RealmName, sequence: Sequence) -> Option<Vec<SubscriberName>> {
+        self.look(realm, sequence).err()?;
+        let now = Instant::now();
+        let streams = self.lock();
+        let of_realm = streams.streams.iter().filter(|((of, _), _)| of.realm == *realm);
+        let behind = of_realm.filter(|(_, subscriber)| {
+            subscriber.acknowledged < sequence && !subscriber.has_failed_closed(now)
+        });
+        let mut names: Vec<_> = behind.map(|((of, _), _)| of.name.clone()).collect();
+        names.dedup();
+        Some(names)
+    }
+
     /// Who has it; or when the next one that has not will have been silent long enough.
     fn look(&self, realm: &RealmName, sequence: Sequence) -> Result<Propagated, Instant> {
         let now = Instant::now();

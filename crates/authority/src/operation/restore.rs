@@ -15,12 +15,13 @@ use tessera_core::{
     Session, SigningKey, Timestamp, audit::Actor,
 };
 use tessera_store::{Changes, NewEvent, PageRequest, Store, StoreError};
-use tessera_token::{ServerKeys, SigningKeyPair};
+use tessera_token::ServerKeys;
 
 use crate::{
     error::SetupError,
     log::event::{api_key_revoked, signing_key_begins, signing_key_revoked},
     session::cutoff::Matched,
+    signing_key::lifecycle::new_key,
 };
 
 /// What the audit trail and the log say of it.
@@ -155,11 +156,10 @@ async fn working_api_keys(
 
 /// A signing key for each realm that is served.
 fn new_keys(restoring: &Restoring<'_>) -> Result<Vec<SigningKey>, SetupError> {
-    let made = restoring.realms.iter().map(|realm| {
-        let pair = SigningKeyPair::generate()?;
-        pair.to_record(&realm.name, restoring.server_keys, restoring.now)
-            .map_err(SetupError::WrongServerKey)
-    });
+    let made = restoring
+        .realms
+        .iter()
+        .map(|realm| new_key(realm, restoring.server_keys, restoring.now));
     made.collect()
 }
 

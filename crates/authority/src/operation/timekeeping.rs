@@ -45,6 +45,9 @@ impl Authority {
             let state = self.clock_state();
             report(before, state);
             before = state;
+            if let Err(error) = self.advance_signing_keys().await {
+                tracing::warn!(%error, "what is due with the signing keys can't be done");
+            }
             if heartbeat.is_due(self.store.log().times().alive, self.clock.now()) {
                 match self.note_alive().await {
                     Ok(now) => heartbeat.written = Some(now),

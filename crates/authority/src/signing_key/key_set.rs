@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tessera_core::{KeyId, KeyStatus, Realm, RealmName, SigningKey, Timestamp};
 use tessera_token::{KeyError, Keyring, ServerKeys, SigningKeyPair};
 
-use crate::{Authority, error::Unavailable};
+use crate::{Authority, error::Unavailable, signing_key::schedule::KeyRotation};
 
 /// The signing and verifying keys at one moment, parsed once.
 pub(crate) struct KeySet {
@@ -73,6 +73,10 @@ impl KeySet {
         &self.keyring
     }
 
+    pub(crate) fn records(&self) -> impl Iterator<Item = &SigningKey> + Clone {
+        self.records.iter()
+    }
+
     pub(crate) fn record(&self, id: &KeyId) -> Option<&SigningKey> {
         self.records.iter().find(|record| record.id == *id)
     }
@@ -84,6 +88,12 @@ impl KeySet {
 }
 
 impl Authority {
+    /// How signing keys follow each other.
+    #[must_use]
+    pub fn key_rotation(&self) -> KeyRotation {
+        self.key_rotation
+    }
+
     /// The verifying keys of one realm or of all, newest first within a realm.
     #[must_use]
     pub fn published_keys(&self, realm: Option<&RealmName>) -> Vec<PublishedKey> {

@@ -15,6 +15,17 @@ pub(crate) fn has_active_key(records: &[SigningKey], realm: &RealmName) -> bool 
         .any(|key| key.realm == *realm && key.status == KeyStatus::Active)
 }
 
+/// A key for a realm, not kept yet.
+pub(crate) fn new_key(
+    realm: &Realm,
+    server_keys: &ServerKeys,
+    now: Timestamp,
+) -> Result<SigningKey, SetupError> {
+    let pair = SigningKeyPair::generate()?;
+    pair.to_record(&realm.name, realm.limits.access_ttl_max, server_keys, now)
+        .map_err(SetupError::WrongServerKey)
+}
+
 /// Makes a key that signs at once, and says so in the log and the audit trail.
 pub(crate) async fn make_key(
     store: &dyn Store,
@@ -22,11 +33,8 @@ pub(crate) async fn make_key(
     server_keys: &ServerKeys,
     now: Timestamp,
 ) -> Result<SigningKey, SetupError> {
-    let pair = SigningKeyPair::generate()?;
-    let record = pair
-        .to_record(&realm.name, server_keys, now)
-        .map_err(SetupError::WrongServerKey)?;
-    let until = now.plus(realm.limits.access_ttl_max);
+    let record = new_key(realm, server_keys, now)?;
+    let until = now.plus(record.token_ttl_max);
     let changes = Changes {
         audit: vec![AuditRecord {
             at: now,

@@ -3,7 +3,6 @@
 use tessera_core::{AuditAction, AuditRecord, EventTarget, KeyId, KeyStatus, SigningKey, Timestamp};
 use tessera_policy::Permission;
 use tessera_store::{Changes, PageRequest, SessionIndex};
-use tessera_token::SigningKeyPair;
 
 use crate::{
     error::Unavailable,
@@ -12,6 +11,7 @@ use crate::{
         error::RevokeError,
         revoke::{RevokeOperation, Revoked, STEP},
     },
+    signing_key::lifecycle::new_key,
 };
 
 impl RevokeOperation<'_> {
@@ -30,9 +30,8 @@ impl RevokeOperation<'_> {
             return Ok(Revoked::of(matched, None));
         }
         let replacement = if old.status == KeyStatus::Active {
-            let pair = SigningKeyPair::generate()?;
-            let record = pair.to_record(realm, &self.authority.server_keys, self.now);
-            Some(record.map_err(|_| Unavailable::Defect("a new signing key can't be sealed"))?)
+            let key = new_key(self.principal.realm(), &self.authority.server_keys, self.now);
+            Some(key.map_err(|_| Unavailable::Defect("a new signing key can't be made"))?)
         } else {
             None
         };
@@ -46,7 +45,13 @@ impl RevokeOperation<'_> {
     }
 
     fn replaced(&self, old: SigningKey, replacement: Option<SigningKey>) -> Changes {
-        let until = self.now.plus(self.principal.realm().limits.access_ttl_max);
+        let longest = self
+            .principal
+            .realm()
+            .limits
+            .access_ttl_max
+            .max(old.token_ttl_max);
+        let until = self.now.plus(longest);
         let audit = self.audit(EventTarget::SigningKey(old.id.clone()), 0);
         let mut changes = Changes::default();
         if let Some(key) = &replacement {

@@ -99,6 +99,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     };
     let realms = realms(arguments.access_ttl);
     let authority = Authority::open(Options {
+        key_rotation: tessera_authority::KeyRotation::default(),
         clock: launch::clock(store.as_ref(), &realms),
         store,
         policy,

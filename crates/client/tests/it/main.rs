@@ -17,6 +17,7 @@ mod examples;
 mod fake;
 mod fence;
 mod figures;
+mod key_rotation;
 mod keys;
 mod ready;
 mod shop;

@@ -29,7 +29,7 @@ p, client:admin, *, tessera/revocations, require, allow
 p, client:admin, *, tessera/api-keys, *, allow
 p, client:admin, *, tessera/subscribers, *, allow
 p, client:admin, *, tessera/sessions, *, allow
-p, client:admin, *, tessera/keys, revoke, allow
+p, client:admin, *, tessera/keys, *, allow
 p, client:admin, *, tessera/realm, revoke, allow
 p, client:admin, *, tessera/policies, *, allow
 ";

@@ -167,7 +167,7 @@ const FORWARD_AUTH: &str = "/forward-auth";
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);
 
-static ROUTES: [(&str, Route); 38] = [
+static ROUTES: [(&str, Route); 40] = [
     (
         "/tessera.v1.TokenService/Issue",
         Route::client("Issue", NAMES).writes(3),
@@ -303,6 +303,17 @@ static ROUTES: [(&str, Route); 38] = [
     (
         "/tessera.v1.RevocationService/EvictSubscriber",
         Route::client("EvictSubscriber", SMALL).costs(5).administers(),
+    ),
+    (
+        "/tessera.v1.SigningKeyService/ListSigningKeys",
+        Route::client("ListSigningKeys", SMALL).costs(5).administers(),
+    ),
+    (
+        "/tessera.v1.SigningKeyService/RotateSigningKey",
+        Route::client("RotateSigningKey", SMALL)
+            .costs(50)
+            .writes(2)
+            .administers(),
     ),
     (
         "/tessera.v1.KeyService/ListKeys",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -67,7 +67,9 @@ pub(super) async fn issuer(
 #[utoipa::path(get, path = "/keys", responses((status = 200, body = Object)))]
 pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
     let keys: Vec<_> = edge.authority.published_keys(None).iter().map(key).collect();
-    Json(json!({ "keys": keys })).into_response()
+    let max_age = edge.authority.key_rotation().copies_may_be_kept().0;
+    let cache = [(header::CACHE_CONTROL, format!("public, max-age={max_age}"))];
+    (cache, Json(json!({ "keys": keys }))).into_response()
 }
 
 /// What a realm's metadata is, where clients' addresses of the endpoints are known.

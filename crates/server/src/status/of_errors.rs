@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tessera_authority::{
     ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    RefreshError, RevokeError, SessionError, TokenTooLarge, Unavailable, WatchEnd, WatchError,
+    RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge, Unavailable, WatchEnd,
+    WatchError,
 };
 use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
@@ -268,6 +269,15 @@ impl IntoStatus for SessionError {
             Self::NotFound => status(Code::NotFound, ErrorReason::NotFound, self.to_string()),
             Self::NotAllowed(error) => not_allowed(&error),
             Self::PageTokenInvalid => field("page_token", &self.to_string()),
+            Self::Unavailable(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for SigningKeyError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NotAllowed(error) => not_allowed(&error),
             Self::Unavailable(error) => error.into_status(),
         }
     }

@@ -6,8 +6,9 @@ use tessera_proto::v1::{
     ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, EnableClientRequest,
     EvictSubscriberRequest, ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest,
     IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest,
-    ListSessionsRequest, ListSubscribersRequest, PlanRequest, RefreshRequest, ReloadRequest,
-    RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest, WatchRequest,
+    ListSessionsRequest, ListSigningKeysRequest, ListSubscribersRequest, PlanRequest, RefreshRequest,
+    ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest,
+    RotateSigningKeyRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
 use tonic::Status;
@@ -19,12 +20,13 @@ use crate::world::{Client, Setup, World, per_second, reason, soon};
 
 /// Calls every RPC that needs a credential, with an empty message.
 async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {
-    let (mut tokens, mut sessions, mut keys, mut policies, mut revocations) = (
+    let (mut tokens, mut sessions, mut keys, mut policies, mut revocations, mut signing_keys) = (
         client.tokens(),
         client.sessions(),
         client.api_keys(),
         client.policies(),
         client.revocations(),
+        client.signing_keys(),
     );
     macro_rules! results {
         ($($client:ident . $method:ident ( $message:expr )),* $(,)?) => {
@@ -56,6 +58,8 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         revocations.await_propagation(AwaitPropagationRequest::default()),
         revocations.list_subscribers(ListSubscribersRequest::default()),
         revocations.evict_subscriber(EvictSubscriberRequest::default()),
+        signing_keys.list_signing_keys(ListSigningKeysRequest::default()),
+        signing_keys.rotate_signing_key(RotateSigningKeyRequest::default()),
     ]
 }
 
@@ -141,8 +145,8 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
     let admin = world.client("production", "admin").await;
     for (rpc, result) in call_everything(&admin).await {
         match rpc {
-            "introspect" | "list_api_keys" | "list_subscribers" | "watch" | "plan" | "reload"
-            | "get_status" => {
+            "introspect" | "list_api_keys" | "list_signing_keys" | "list_subscribers" | "watch" | "plan"
+            | "reload" | "get_status" => {
                 assert!(result.is_ok(), "{rpc}");
             }
             "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),

@@ -525,8 +525,10 @@ async fn metadata_and_keys_are_there_for_everybody() {
             .len(),
         1
     );
-    let keys = send(&world, "GET /keys", &[], b"").await.json();
-    let key = &keys["keys"][0];
+    let answer = send(&world, "GET /keys", &[], b"").await;
+    // A key is published for 600 s before it signs.
+    assert_eq!(answer.header("cache-control"), ["public, max-age=300"]);
+    let key = &answer.json()["keys"][0];
     assert!(key["kid"].as_str().unwrap().starts_with("k4.pid."), "{key}");
     assert!(key["key"].as_str().unwrap().starts_with("k4.public."), "{key}");
     assert_eq!(key["status"], "active");

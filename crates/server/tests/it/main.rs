@@ -26,6 +26,7 @@ mod reasons;
 mod restored;
 mod revoking;
 mod sessions;
+mod signing_keys;
 mod stores;
 mod taken_again;
 mod token_size;

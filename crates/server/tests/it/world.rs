@@ -22,7 +22,8 @@ use tessera_proto::v1::{
     RefreshResponse, RevokeRequest, RevokeResponse, api_key_service_client::ApiKeyServiceClient,
     key_service_client::KeyServiceClient, policy_service_client::PolicyServiceClient,
     revocation_service_client::RevocationServiceClient, revoke_request::Target,
-    session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tessera_server::{ClientLimits, HttpOptions, Limits, Listeners, ServeError, ServeOptions, serve};
 use tessera_store::{MemoryStore, Store};
@@ -59,7 +60,7 @@ p, client:admin, *, tessera/api-keys, *, allow
 p, client:admin, *, tessera/subscribers, *, allow
 p, client:admin, *, tessera/api-keys/*, *, allow
 p, client:admin, *, tessera/sessions, *, allow
-p, client:admin, *, tessera/keys, revoke, allow
+p, client:admin, *, tessera/keys, *, allow
 p, client:admin, *, tessera/realm, revoke, allow
 p, client:admin, *, tessera/policies, *, allow
 ";
@@ -235,6 +236,7 @@ impl World {
             policy_directory: Some(policy.path().to_owned()),
             realms: realms.to_vec(),
             server_keys: ServerKeys::new(setup.server_key, Vec::new()),
+            key_rotation: tessera_authority::KeyRotation::default(),
             clock: clock.clone(),
             token_bytes_max: setup.token_bytes_max,
             verified_tokens_max: 1000,
@@ -337,6 +339,10 @@ impl Client {
 
     pub(crate) fn revocations(&self) -> RevocationServiceClient<InterceptedService<Channel, Bearer>> {
         RevocationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn signing_keys(&self) -> SigningKeyServiceClient<InterceptedService<Channel, Bearer>> {
+        SigningKeyServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn policies(&self) -> PolicyServiceClient<InterceptedService<Channel, Bearer>> {

@@ -148,6 +148,9 @@ impl Tables {
         for key in changes.signing_keys {
             self.signing_keys.insert(key.id.clone(), key);
         }
+        for id in changes.removed_signing_keys {
+            self.signing_keys.remove(&id);
+        }
         self.requests.extend(changes.requests);
         for record in changes.audit {
             self.times.note(record.at);

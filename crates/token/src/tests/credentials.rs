@@ -47,7 +47,7 @@ fn the_largest_token_that_the_limits_allow_is_read() {
     let claims = largest();
     let record = world
         .signer
-        .to_record(&claims.realm, &world.server_keys, now())
+        .to_record(&claims.realm, Seconds::DAY, &world.server_keys, now())
         .unwrap();
     let keyring = Keyring::from_records([&record], |_| Some(claims.issuer.clone())).unwrap();
     let token = access::sign(&claims, &world.signer).unwrap();
@@ -99,7 +99,9 @@ fn now() -> Timestamp {
 fn world() -> World {
     let server_keys = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
     let signer = SigningKeyPair::generate().unwrap();
-    let record = signer.to_record(&realm(), &server_keys, now()).unwrap();
+    let record = signer
+        .to_record(&realm(), Seconds::DAY, &server_keys, now())
+        .unwrap();
     let keyring = Keyring::from_records([&record], |_| Some(ISSUER.to_owned())).unwrap();
     World {
         server_keys,
@@ -279,7 +281,7 @@ fn checklist_22_a_retired_key_stops_verifying_and_a_revoked_one_at_once() {
     let world = world();
     let record = world
         .signer
-        .to_record(&realm(), &world.server_keys, now())
+        .to_record(&realm(), Seconds::DAY, &world.server_keys, now())
         .unwrap();
     let token = access::sign(&claims(), &world.signer).unwrap();
     let retired = tessera_core::SigningKey {
@@ -303,7 +305,7 @@ fn a_signing_key_opens_with_the_server_key_and_the_realm_that_sealed_it_only() {
     let world = world();
     let record = world
         .signer
-        .to_record(&realm(), &world.server_keys, now())
+        .to_record(&realm(), Seconds::DAY, &world.server_keys, now())
         .unwrap();
     assert_eq!(
         SigningKeyPair::unseal(&record, &world.server_keys).unwrap().id(),

@@ -1,0 +1,260 @@
+//! Rotation: a signing key is published, waited for, and signs; the one before retires, and is forgotten when nothing
+//! that it signed is alive. No verifier refuses a good token meanwhile: each has the key before anything is signed
+//! with it, and the one before for as long as its tokens live.
+
+use std::cmp::Reverse;
+
+use tessera_core::{
+    AuditAction, AuditRecord, KeyId, KeyStatus, Realm, RealmName, Sequence, SigningKey, SubscriberName,
+    Timestamp, audit::Actor,
+};
+use tessera_policy::Permission;
+use tessera_store::Changes;
+
+use crate::{
+    Authority,
+    credential::authenticate::Principal,
+    error::Unavailable,
+    log::event::{signing_key_activated, signing_key_begins, signing_key_published},
+    signing_key::{error::SigningKeyError, lifecycle::new_key, schedule::Step},
+};
+
+/// A signing key, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKeyState {
+    /// Its id.
+    pub id: KeyId,
+    /// The realm.
+    pub realm: RealmName,
+    /// What it is used for.
+    pub status: KeyStatus,
+    /// When verifiers could see it first.
+    pub published_at: Timestamp,
+    /// When it began to sign; of a published one, when it may at the earliest.
+    pub not_before: Timestamp,
+    /// Nothing that it signed is alive after this; none while it signs.
+    pub not_after: Option<Timestamp>,
+    /// Required verifiers that a published one waits for.
+    pub waits_for: Vec<SubscriberName>,
+}
+
+impl Authority {
+    /// The signing keys of the caller's realm: the published one, the one that signs, then the others, newest first.
+    ///
+    /// # Errors
+    /// Refuses those who may not read them.
+    pub fn signing_keys(&self, principal: &Principal) -> Result<Vec<SigningKeyState>, SigningKeyError> {
+        self.require(principal, &Permission::ReadSigningKeys)?;
+        let realm = principal.realm_name();
+        let keys = self.keys.load();
+        let mut states: Vec<_> = keys
+            .records()
+            .filter(|key| key.realm == *realm)
+            .map(|key| self.state_of(key))
+            .collect();
+        states.sort_by_key(|state| (rank(state.status), Reverse(state.published_at)));
+        Ok(states)
+    }
+
+    /// Publishes a new signing key of the caller's realm, which signs once each required verifier has it and it was
+    /// published for long enough; with `at_once`, now. One that is published already is answered again.
+    ///
+    /// # Errors
+    /// See [`SigningKeyError`].
+    pub async fn rotate_signing_key(
+        &self,
+        principal: &Principal,
+        at_once: bool,
+    ) -> Result<SigningKeyState, SigningKeyError> {
+        self.require(principal, &Permission::RotateSigningKeys)?;
+        let _alone = self.key_changes.lock().await;
+        let realm = principal.realm();
+        let published = self.published_key(&realm.name);
+        let id = match published {
+            Some(key) if at_once => self.activate(&key.id, &principal.actor()).await?,
+            Some(key) => key.id,
+            None => self.publish(realm, at_once, &principal.actor()).await?,
+        };
+        let keys = self.keys.load();
+        let key = keys.record(&id);
+        let key = key.ok_or(Unavailable::Defect("a signing key that was just stored is gone"))?;
+        Ok(self.state_of(key))
+    }
+
+    /// Does what is due with the signing keys of all realms: [`run_purging`](Self::run_purging) calls it every second.
+    ///
+    /// # Errors
+    /// Fails where the store can't be written; the next call does it.
+    pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
+        let _alone = self.key_changes.lock().await;
+        for realm in self.realms.values() {
+            let step = {
+                let keys = self.keys.load();
+                let of_realm = keys.records().filter(|key| key.realm == realm.name);
+                self.key_rotation
+                    .next_step(of_realm, self.clock.now(), self.clock.settled())
+            };
+            match step {
+                Step::Wait => {}
+                Step::Publish => drop(self.publish(realm, false, &Actor::Operator).await?),
+                Step::Activate(id) if self.waits_for(&realm.name, &id).is_none() => {
+                    self.activate(&id, &Actor::Operator).await?;
+                }
+                Step::Activate(_) => {}
+                Step::Forget(ids) => self.forget_keys(ids).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The caller holds `key_changes`.
+    async fn publish(&self, realm: &Realm, at_once: bool, actor: &Actor) -> Result<KeyId, SigningKeyError> {
+        let now = self.clock.now();
+        let mut key = new_key(realm, &self.server_keys, now)?;
+        let until = now.plus(key.token_ttl_max);
+        let mut changes = Changes::default();
+        if at_once {
+            changes.events.extend(signing_key_begins(&key, now, until));
+            changes.signing_keys.extend(self.retired(&realm.name, now));
+        } else {
+            key.status = KeyStatus::Published;
+            key.not_before = now.plus(self.key_rotation.publish_for);
+            changes.events.push(signing_key_published(&key, now, until));
+        }
+        let created = AuditAction::SigningKeyCreated { key: key.id.clone() };
+        changes.audit.push(record(&realm.name, now, actor, created));
+        if at_once {
+            changes
+                .audit
+                .push(self.activation(&realm.name, &key.id, now, actor));
+        }
+        changes.signing_keys.push(key.clone());
+        let placed = self.store.write(changes).await?;
+        if let Some(position) = placed.last() {
+            self.published.lock().insert(key.id.clone(), position);
+        }
+        self.reload_keys().await?;
+        tracing::info!(key = %key.id, realm = %realm.name, "a signing key is published");
+        Ok(key.id)
+    }
+
+    /// The caller holds `key_changes`.
+    async fn activate(&self, id: &KeyId, actor: &Actor) -> Result<KeyId, SigningKeyError> {
+        let key = self.keys.load().record(id).cloned();
+        let key = key.ok_or(Unavailable::Defect("a published signing key is gone"))?;
+        let now = self.clock.now();
+        let until = now.plus(key.token_ttl_max);
+        let mut changes = Changes {
+            audit: vec![self.activation(&key.realm, id, now, actor)],
+            events: vec![signing_key_activated(&key, now, until)],
+            signing_keys: self.retired(&key.realm, now),
+            ..Changes::default()
+        };
+        changes.signing_keys.push(SigningKey {
+            status: KeyStatus::Active,
+            not_before: now.floor_to_second(),
+            ..key
+        });
+        self.store.write(changes).await?;
+        self.published.lock().remove(id);
+        self.reload_keys().await?;
+        tracing::info!(key = %id, "a signing key signs from now on");
+        Ok(id.clone())
+    }
+
+    async fn forget_keys(&self, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
+        tracing::info!(
+            keys = ids.len(),
+            "signing keys are forgotten: nothing that they signed is alive"
+        );
+        self.store
+            .write(Changes {
+                removed_signing_keys: ids,
+                ..Changes::default()
+            })
+            .await?;
+        Ok(self.reload_keys().await?)
+    }
+
+    /// The keys that sign now, as they are once another does.
+    fn retired(&self, realm: &RealmName, now: Timestamp) -> Vec<SigningKey> {
+        let keys = self.keys.load();
+        let active = keys
+            .records()
+            .filter(|key| key.realm == *realm && key.status == KeyStatus::Active);
+        active
+            .map(|key| SigningKey {
+                status: KeyStatus::Retired,
+                not_after: Some(now.plus(key.token_ttl_max)),
+                ..key.clone()
+            })
+            .collect()
+    }
+
+    fn activation(&self, realm: &RealmName, id: &KeyId, now: Timestamp, actor: &Actor) -> AuditRecord {
+        let retired = self.retired(realm, now).into_iter().next();
+        let action = AuditAction::SigningKeyActivated {
+            key: id.clone(),
+            retired: retired.map(|key| key.id),
+        };
+        record(realm, now, actor, action)
+    }
+
+    fn published_key(&self, realm: &RealmName) -> Option<SigningKey> {
+        let keys = self.keys.load();
+        keys.records()
+            .find(|key| key.realm == *realm && key.status == KeyStatus::Published)
+            .cloned()
+    }
+
+    /// The required verifiers that do not have the key yet; none where it may sign.
+    fn waits_for(&self, realm: &RealmName, id: &KeyId) -> Option<Vec<SubscriberName>> {
+        // After a restart nobody knows where it was published: before this, at least.
+        let position = *self
+            .published
+            .lock()
+            .entry(id.clone())
+            .or_insert_with(|| self.committed());
+        self.subscribers.behind(realm, position)
+    }
+
+    fn state_of(&self, key: &SigningKey) -> SigningKeyState {
+        let waits_for = if key.status == KeyStatus::Published {
+            self.waits_for(&key.realm, &key.id).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        SigningKeyState {
+            id: key.id.clone(),
+            realm: key.realm.clone(),
+            status: key.status,
+            published_at: key.published_at,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            waits_for,
+        }
+    }
+}
+
+/// Where a key is in the list.
+fn rank(status: KeyStatus) -> u8 {
+    match status {
+        KeyStatus::Published => 0,
+        KeyStatus::Active => 1,
+        KeyStatus::Retired => 2,
+        KeyStatus::Revoked => 3,
+    }
+}
+
+fn record(realm: &RealmName, now: Timestamp, actor: &Actor, action: AuditAction) -> AuditRecord {
+    AuditRecord {
+        at: now,
+        realm: realm.clone(),
+        actor: actor.clone(),
+        request: None,
+        action,
+    }
+}
+
+/// Where keys were published that do not sign yet.
+pub(crate) type Published = parking_lot::Mutex<std::collections::BTreeMap<KeyId, Sequence>>;

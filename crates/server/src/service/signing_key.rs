@@ -1,0 +1,48 @@
+//! `tessera.v1.SigningKeyService`.
+
+use std::sync::Arc;
+
+use tessera_proto::v1::{
+    ListSigningKeysRequest, ListSigningKeysResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
+    signing_key_service_server::SigningKeyService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{convert, edge::Edge, status::IntoStatus};
+
+/// The service.
+pub(crate) struct SigningKeys(pub(crate) Arc<Edge>);
+
+#[tonic::async_trait]
+impl SigningKeyService for SigningKeys {
+    async fn list_signing_keys(
+        &self,
+        request: Request<ListSigningKeysRequest>,
+    ) -> Result<Response<ListSigningKeysResponse>, Status> {
+        self.0
+            .call(request, async |caller, _| {
+                let keys = self.0.authority.signing_keys(&caller.principal);
+                let keys = keys.map_err(IntoStatus::into_status)?;
+                Ok(ListSigningKeysResponse {
+                    keys: keys.iter().map(convert::signing_key).collect(),
+                })
+            })
+            .await
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        request: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        self.0
+            .call(request, async |caller, wire| {
+                let at_once = convert::activates_at_once(&wire)?;
+                let key = self.0.authority.rotate_signing_key(&caller.principal, at_once);
+                let key = key.await.map_err(IntoStatus::into_status)?;
+                Ok(RotateSigningKeyResponse {
+                    key: Some(convert::signing_key(&key)),
+                })
+            })
+            .await
+    }
+}

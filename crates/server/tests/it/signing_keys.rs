@@ -1,0 +1,170 @@
+//! Signing keys follow each other, and nobody notices.
+
+use tessera_core::Seconds;
+use tessera_proto::v1::{
+    Ack, Activation, KeyStatus, ListSigningKeysRequest, RotateSigningKeyRequest, RotateSigningKeyResponse,
+    SigningKey, WatchRequest, WatchStart, watch_request::Message, watch_response::Message as Heard,
+    watch_start::From,
+};
+use tonic::Status;
+
+use crate::world::{Client, World, access_token, reason, soon};
+
+async fn rotate(admin: &Client, activation: Activation) -> Result<SigningKey, Status> {
+    let request = RotateSigningKeyRequest {
+        activation: activation.into(),
+    };
+    let rotated = admin.signing_keys().rotate_signing_key(request).await;
+    rotated.map(|response: tonic::Response<RotateSigningKeyResponse>| response.into_inner().key.unwrap())
+}
+
+async fn keys(admin: &Client) -> Vec<SigningKey> {
+    let mut client = admin.signing_keys();
+    let listed = client.list_signing_keys(ListSigningKeysRequest {}).await;
+    listed.unwrap().into_inner().keys
+}
+
+async fn statuses(admin: &Client) -> Vec<KeyStatus> {
+    keys(admin).await.iter().map(SigningKey::status).collect()
+}
+
+/// Lets the authority do what is due, until the newest key signs.
+async fn until_it_signs(world: &World, admin: &Client) {
+    soon("the new key signs", async {
+        while statuses(admin).await[0] != KeyStatus::Active {
+            world.authority.advance_signing_keys().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Whether a token names the key in its footer.
+fn is_signed_by(token: &str, key: &SigningKey) -> bool {
+    let footer = token.rsplit('.').next().unwrap();
+    let named = format!("{{\"kid\":\"{}\"}}", key.kid);
+    footer == base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, named)
+}
+
+#[tokio::test]
+async fn a_key_is_published_signs_retires_and_is_forgotten() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let before = access_token(app.issue_for("user:ann").await.tokens.as_ref());
+    let new = rotate(&admin, Activation::WhenKnown).await.unwrap();
+    assert_eq!(statuses(&admin).await, [KeyStatus::Published, KeyStatus::Active]);
+    // Asked again, it is the same.
+    assert_eq!(rotate(&admin, Activation::WhenKnown).await.unwrap().kid, new.kid);
+    world.clock.advance(Seconds(599));
+    world.authority.advance_signing_keys().await.unwrap();
+    assert_eq!(statuses(&admin).await[0], KeyStatus::Published, "for ten minutes");
+    world.clock.advance(Seconds(1));
+    until_it_signs(&world, &admin).await;
+    assert_eq!(statuses(&admin).await, [KeyStatus::Active, KeyStatus::Retired]);
+    let after = access_token(app.issue_for("user:ann").await.tokens.as_ref());
+    assert!(!is_signed_by(&before, &new) && is_signed_by(&after, &new));
+    for token in [&before, &after] {
+        assert!(app.introspect(token).await.active);
+    }
+    // A day is the longest life of a token, and a minute the leeway.
+    world.clock.advance(Seconds::DAY);
+    world.authority.advance_signing_keys().await.unwrap();
+    assert_eq!(keys(&admin).await.len(), 2);
+    world.clock.advance(Seconds(61));
+    world.authority.advance_signing_keys().await.unwrap();
+    assert_eq!(statuses(&admin).await, [KeyStatus::Active]);
+    app.issue_for("user:ann").await;
+}
+
+#[tokio::test]
+async fn at_once_it_signs_at_once() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let published = rotate(&admin, Activation::WhenKnown).await.unwrap();
+    let active = rotate(&admin, Activation::AtOnce).await.unwrap();
+    assert_eq!(
+        (active.kid.clone(), active.status()),
+        (published.kid, KeyStatus::Active)
+    );
+    let next = rotate(&admin, Activation::AtOnce).await.unwrap();
+    assert_eq!(
+        statuses(&admin).await,
+        [KeyStatus::Active, KeyStatus::Retired, KeyStatus::Retired]
+    );
+    let token = access_token(app.issue_for("user:ann").await.tokens.as_ref());
+    assert!(is_signed_by(&token, &next));
+}
+
+/// It signs nothing that a required verifier would not verify.
+#[tokio::test]
+async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let start = WatchStart {
+        from: Some(From::Latest(true)),
+        subscriber: "slow".to_owned(),
+        required: true,
+        staleness_bound: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        ..WatchStart::default()
+    };
+    let (says, requests) = tokio::sync::mpsc::channel(1);
+    let say = async |message| {
+        let request = WatchRequest {
+            message: Some(message),
+        };
+        says.send(request).await.unwrap();
+    };
+    say(Message::Start(start)).await;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut stream = admin.revocations().watch(requests).await.unwrap().into_inner();
+    let new = rotate(&admin, Activation::WhenKnown).await.unwrap();
+    assert_eq!(new.waits_for, ["slow"]);
+    let cursor = loop {
+        let heard = soon("the key", stream.message()).await.unwrap().unwrap();
+        if let Some(Heard::Event(event)) = heard.message {
+            break event.cursor;
+        }
+    };
+    world.clock.advance(Seconds(600));
+    world.authority.advance_signing_keys().await.unwrap();
+    let listed = keys(&admin).await;
+    assert_eq!(
+        (listed[0].status(), &listed[0].waits_for),
+        (KeyStatus::Published, &vec!["slow".to_owned()])
+    );
+    say(Message::Ack(Ack { cursor })).await;
+    until_it_signs(&world, &admin).await;
+    assert!(keys(&admin).await.iter().all(|key| key.waits_for.is_empty()));
+}
+
+#[tokio::test]
+async fn a_key_is_the_callers_realms_and_needs_its_permission() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let refused = rotate(&app, Activation::AtOnce).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    let mut client = app.signing_keys();
+    let refused = client.list_signing_keys(ListSigningKeysRequest {}).await;
+    assert_eq!(
+        reason(&refused.unwrap_err()),
+        "PermissionDenied / CALL_NOT_ALLOWED"
+    );
+    let refused = rotate(&admin, Activation::Unspecified).await.unwrap_err();
+    assert_eq!(reason(&refused), "InvalidArgument / FIELD_INVALID");
+    let sandbox = world.client("sandbox", "admin").await;
+    let before = keys(&sandbox).await;
+    rotate(&admin, Activation::AtOnce).await.unwrap();
+    assert_eq!(keys(&sandbox).await, before);
+}
