@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::root;
 
 /// Which crates of ours a crate may name. Data flows one way.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("tessera-core", &[]),
     ("tessera-token", &["tessera-core"]),
     ("tessera-policy", &["tessera-core"]),
@@ -32,6 +32,20 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "tessera-proto",
         ],
     ),
+    ("tessera-store-sled", &["tessera-core", "tessera-store"]),
+    ("tessera-store-conformance", &["tessera-core", "tessera-store"]),
+    (
+        "tessera-daemon",
+        &[
+            "tessera-core",
+            "tessera-token",
+            "tessera-policy",
+            "tessera-store",
+            "tessera-store-sled",
+            "tessera-authority",
+            "tessera-server",
+        ],
+    ),
     (
         "tessera-cli",
         &[
@@ -41,6 +55,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "tessera-store",
             "tessera-authority",
             "tessera-server",
+            "tessera-daemon",
             "tessera-proto",
         ],
     ),
@@ -57,6 +72,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "tessera-store",
             "tessera-authority",
             "tessera-server",
+            "tessera-daemon",
             "tessera-client",
         ],
     ),
@@ -67,7 +83,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 
 /// Who alone may name a library.
 const ONLY: [(&str, &[&str]); 7] = [
-    ("sled", &["tessera-store"]),
+    ("sled", &["tessera-store-sled"]),
     ("casbin", &["tessera-policy"]),
     ("pasetors", &["tessera-token"]),
     ("orion", &["tessera-token"]),
@@ -76,6 +92,7 @@ const ONLY: [(&str, &[&str]); 7] = [
         &[
             "tessera-proto",
             "tessera-server",
+            "tessera-daemon",
             "tessera-client",
             "tessera-cli",
             "tessera-bench",

@@ -16,7 +16,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tessera_server::telemetry;
+use tessera_daemon::telemetry;
 
 use crate::{
     arguments::{Arguments, Command, Connection, Output},

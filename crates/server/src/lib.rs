@@ -7,34 +7,27 @@
 
 mod admin;
 mod code;
-pub mod config;
 mod convert;
 mod edge;
 mod fields;
 mod frames;
 mod http;
-pub mod launch;
 mod limits;
 mod listen;
 mod metrics;
 mod pem;
-mod policy_watcher;
 mod proxies;
 mod serve;
 mod service;
 mod starting;
 mod status;
-pub mod telemetry;
 mod tls;
-mod witness;
 
 pub use code::code_name;
-pub use config::{Config, ConfigError};
 pub use edge::{AddressRange, AddressRangeError};
 pub use http::HttpOptions;
-pub use launch::LaunchError;
 pub use limits::{ClientLimits, Limits};
 pub use pem::{PemError, PemFile};
 pub use serve::{Listeners, ServeError, ServeOptions, serve};
 pub use starting::Starting;
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsConfig, TlsError};

@@ -2,8 +2,8 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use tessera_authority::{Authority, Unavailable};
-use tessera_core::{Seconds, Timestamp};
+use tessera_authority::Authority;
+use tessera_core::Timestamp;
 use tessera_proto::{
     FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
     framed::revocation_service_server::RevocationServiceServer,
@@ -25,7 +25,6 @@ use crate::{
     limits::Limits,
     listen::{Serve, Serving, Socket, SocketLimits, descriptors},
     metrics::Metrics,
-    policy_watcher,
     service::{
         ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, SigningKeys, Tokens,
     },
@@ -45,7 +44,7 @@ pub struct Listeners {
 }
 
 /// How to serve.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ServeOptions {
     /// Bounds.
     pub limits: Limits,
@@ -53,23 +52,6 @@ pub struct ServeOptions {
     pub tls: Option<Tls>,
     /// The HTTP endpoints.
     pub http: HttpOptions,
-    /// How long audit records are kept.
-    pub audit_retention: Seconds,
-    /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
-    /// `PolicyService` do it.
-    pub policy_watch: bool,
-}
-
-impl Default for ServeOptions {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            tls: None,
-            http: HttpOptions::default(),
-            audit_retention: Seconds::days(90),
-            policy_watch: true,
-        }
-    }
 }
 
 /// Serving failed.
@@ -81,17 +63,14 @@ pub enum ServeError {
     /// The descriptors of the contract can't be served.
     #[error("gRPC reflection can't be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The store could not be closed cleanly.
-    #[error("the store could not be closed: {0}")]
-    Close(Unavailable),
     /// The store failed while serving: what was acknowledged is safe, and nothing more can be.
     #[error("the store failed: restart after fixing what the log says")]
     StoreFailed,
 }
 
 /// Serves `authority` on bound listeners until `shutdown` is ready, then stops: health says NOT_SERVING,
-/// watchers are told with their cursor, calls under way may finish until the drain time is over, and the
-/// store is closed.
+/// watchers are told with their cursor, and calls under way may finish until the drain time is over. Then the
+/// authority can be closed.
 ///
 /// # Errors
 /// See [`ServeError`]. A store that fails ends serving too, after the same steps.
@@ -101,13 +80,7 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let ServeOptions {
-        limits,
-        tls,
-        http,
-        audit_retention,
-        policy_watch,
-    } = options;
+    let ServeOptions { limits, tls, http } = options;
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let health = HealthReporter::new();
@@ -117,10 +90,7 @@ pub async fn serve(
     let health = Health::new(health, http.proxies);
     health.set(ServingStatus::Serving).await;
 
-    let purger = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
     let housekeeper = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
-    let keeper = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
-    let keeper = tokio::spawn(keeper);
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
             listener,
@@ -161,17 +131,12 @@ pub async fn serve(
         tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
         serving.abort();
     }
-    for task in [Some(purger), Some(housekeeper), Some(keeper), admin]
-        .into_iter()
-        .flatten()
-    {
+    for task in [Some(housekeeper), admin].into_iter().flatten() {
         task.abort();
     }
     if store_failed {
         return Err(ServeError::StoreFailed);
     }
-    authority.close().await.map_err(ServeError::Close)?;
-    tracing::info!("stopped");
     Ok(())
 }
 

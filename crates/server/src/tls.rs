@@ -1,6 +1,9 @@
 //! TLS on the public socket.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio_rustls::rustls::{
     self, RootCertStore, ServerConfig,
@@ -10,10 +13,18 @@ use tokio_rustls::rustls::{
     server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use crate::{
-    config::TlsConfig,
-    pem::{PemError, PemFile},
-};
+use crate::pem::{PemError, PemFile};
+
+/// PEM files.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// Clients must present a certificate of this authority; none: they need none.
+    pub client_ca: Option<PathBuf>,
+}
 
 /// TLS 1.2 and 1.3 with a certificate, for HTTP/2 and HTTP/1.1.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@ use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use tessera_authority::{Authority, Options};
 use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName};
+use tessera_daemon::{RunError, RunOptions};
 use tessera_policy::{Catalogue, Policy};
-use tessera_server::{Listeners, ServeError, ServeOptions, serve};
+use tessera_server::Listeners;
 use tessera_store::MemoryStore;
 use tessera_token::{ServerKey, ServerKeys};
 use tokio::{
@@ -48,7 +49,7 @@ pub(crate) struct Served {
 pub(crate) struct Process {
     /// None once it was asked to stop.
     pub(crate) stop: Option<oneshot::Sender<()>>,
-    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+    pub(crate) serving: JoinHandle<Result<(), RunError>>,
     /// Its own, so that all that it does can end in the midst. None once it has ended.
     runtime: Option<Runtime>,
 }
@@ -163,14 +164,19 @@ impl TestAuthorityBuilder {
         let (authority, public) = opened.await.expect("the authority opens");
         let address = public.local_addr().expect("a bound socket has an address");
         let listeners = Listeners { public, admin: None };
-        let options = ServeOptions {
+        let options = RunOptions {
             policy_watch: false,
-            ..ServeOptions::default()
+            ..RunOptions::default()
         };
-        let serving = runtime.spawn(serve(listeners, Arc::clone(&authority), options, async {
-            // A dropped sender means the same.
-            let _ = stopped.await;
-        }));
+        let serving = runtime.spawn(tessera_daemon::run(
+            listeners,
+            Arc::clone(&authority),
+            options,
+            async {
+                // A dropped sender means the same.
+                let _ = stopped.await;
+            },
+        ));
         Served {
             authority,
             audience,

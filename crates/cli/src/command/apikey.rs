@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tessera_core::{ClientName, RealmName, Seconds};
+use tessera_daemon::{Config, launch, telemetry};
 use tessera_proto::v1::{
     self, CreateApiKeyRequest, EnableClientRequest, ListApiKeysRequest, RevokeApiKeyRequest,
     RollApiKeyRequest,
 };
-use tessera_server::{Config, launch, telemetry};
 
 use crate::{
     arguments::{ApiKey, Connection, Output},

@@ -1,7 +1,7 @@
 //! `tessera config`: whether a configuration can be served.
 
 use serde_json::json;
-use tessera_server::{Config, launch};
+use tessera_daemon::{Config, check};
 
 use crate::{
     arguments::{ConfigCommand, Output},
@@ -11,7 +11,7 @@ use crate::{
 pub(crate) async fn run(command: &ConfigCommand, output: &Output) -> Result<(), Failure> {
     let ConfigCommand::Check { config: path } = command;
     let config = Config::read(path).map_err(Failure::refused)?;
-    let notes = launch::check(&config).await.map_err(Failure::refused)?;
+    let notes = check(&config).await.map_err(Failure::refused)?;
     let document = json!({ "realms": config.realms.keys().collect::<Vec<_>>(), "notes": notes });
     output.print(&document, || {
         let mut text = notes

@@ -13,8 +13,9 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{Authority, Options};
 use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
+use tessera_daemon::{RunOptions, launch, telemetry};
 use tessera_policy::{Permission, Policy};
-use tessera_server::{ClientLimits, Listeners, ServeOptions, launch, serve, telemetry};
+use tessera_server::{ClientLimits, Listeners};
 use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
@@ -33,8 +34,8 @@ type ShownKeys = BTreeMap<RealmName, String>;
 
 pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     telemetry::init(telemetry::LogFormat::Text, "warn");
-    let mut options = ServeOptions::default();
-    let mut shutdown = Box::pin(shutdown::requested_within(&options.limits)?);
+    let mut options = RunOptions::default();
+    let mut shutdown = Box::pin(shutdown::requested_within(&options.server.limits)?);
     let public = listen("--listen", arguments.listen).await?;
     let admin = listen("--admin-listen", arguments.admin_listen).await?;
     let addresses = Addresses {
@@ -52,14 +53,15 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
         started = start(&arguments) => started?,
         () = &mut shutdown => return Ok(()),
     };
-    options.http.public_url = Some(format!("http://{}", addresses.public));
+    options.server.http.public_url = Some(format!("http://{}", addresses.public));
     if arguments.no_rate_limits {
-        options.limits.per_client = ClientLimits {
-            calls_in_flight_max: options.limits.calls_in_flight_max,
+        let limits = &mut options.server.limits;
+        limits.per_client = ClientLimits {
+            calls_in_flight_max: limits.calls_in_flight_max,
             ..ClientLimits::without_rates()
         };
-        options.limits.connections_per_address_max = options.limits.connections_max;
-        options.limits.open_requests_per_second_per_address = None;
+        limits.connections_per_address_max = limits.connections_max;
+        limits.open_requests_per_second_per_address = None;
     }
     let listeners = Listeners {
         public,
@@ -67,7 +69,7 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     };
     // The sockets are bound: whoever connects from here on is served.
     announce(&arguments, &addresses, &authority, &keys, &remarks)?;
-    let served = serve(listeners, authority.clone(), options, shutdown).await;
+    let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     if let Some(directory) = &arguments.data_dir {
         launch::note_end_beside(&directory.join("server.key"), &authority);
     }
@@ -116,7 +118,8 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
 
 async fn open_data(directory: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
     let data = directory.join("store");
-    let key = launch::server_key_beside(&data, &directory.join("server.key")).map_err(Failure::cannot_run)?;
+    let key = tessera_daemon::server_key_beside(&data, &directory.join("server.key"))
+        .map_err(Failure::cannot_run)?;
     let store = launch::open_data(&data, &directory.join("server.key"))
         .await
         .map_err(Failure::cannot_run)?;

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::Authority;
 use tessera_core::{ClientName, RealmName};
-use tessera_server::{Config, launch, telemetry};
+use tessera_daemon::{Config, launch, telemetry};
 
 use crate::{
     arguments::{Init, Output},

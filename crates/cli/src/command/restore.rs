@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tessera_authority::Restored;
 use tessera_core::{ApiKey, KeyId};
-use tessera_server::{Config, launch, telemetry};
+use tessera_daemon::{Config, launch, telemetry};
 
 use crate::{
     arguments::{Output, Restore},

@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use tessera_authority::Authority;
-use tessera_server::{Config, Listeners, ServeOptions, Starting, Tls, launch, serve, telemetry};
+use tessera_daemon::{Config, RunOptions, launch, telemetry};
+use tessera_server::{Listeners, ServeOptions, Starting, Tls};
 use tokio::net::TcpListener;
 
 use crate::{arguments::Serve, command::shutdown, failure::Failure};
@@ -44,14 +45,16 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         tls = tls.is_some(),
         "serving"
     );
-    let options = ServeOptions {
-        limits,
-        tls,
-        http: config.http(),
+    let options = RunOptions {
+        server: ServeOptions {
+            limits,
+            tls,
+            http: config.http(),
+        },
         audit_retention: config.store.audit_retention.seconds(),
         policy_watch: config.policy.watch,
     };
-    let served = serve(listeners, authority.clone(), options, shutdown).await;
+    let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     launch::note_end(&config, &authority);
     served.map_err(Failure::cannot_run)
 }

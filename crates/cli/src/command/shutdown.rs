@@ -2,7 +2,8 @@
 
 use std::{io, process::exit, thread, time::Instant};
 
-use tessera_server::{Limits, telemetry};
+use tessera_daemon::telemetry;
+use tessera_server::Limits;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},

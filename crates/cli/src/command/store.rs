@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tessera_server::{Config, launch, telemetry};
+use tessera_daemon::{Config, launch, telemetry};
 
 use crate::{
     arguments::{Output, Store},

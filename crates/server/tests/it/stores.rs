@@ -14,6 +14,7 @@ use tessera_core::{
     ApiKey, ApiKeyId, AuditRecord, Event, EventBody, LEEWAY_MAX, Label, PolicyRevision, RealmLimits,
     RealmName, Seconds, Sequence, SessionId, SigningKey,
 };
+use tessera_daemon::RunError;
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
@@ -196,7 +197,10 @@ async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
     // What the disk said is for the log.
     assert!(!refused.message().contains("space"), "{}", refused.message());
     let ended = soon("the server stops", &mut world.serving).await.unwrap();
-    assert!(matches!(ended, Err(ServeError::StoreFailed)), "{ended:?}");
+    assert!(
+        matches!(ended, Err(RunError::Serve(ServeError::StoreFailed))),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tessera_core::{
     ClientName, ManualClock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Timestamp,
     limits::TOKEN_BYTES_DEFAULT,
 };
+use tessera_daemon::{RunError, RunOptions};
 use tessera_policy::Policy;
 use tessera_proto::upstream::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use tessera_proto::v1::{
@@ -25,7 +26,7 @@ use tessera_proto::v1::{
     session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
     token_service_client::TokenServiceClient,
 };
-use tessera_server::{ClientLimits, HttpOptions, Limits, Listeners, ServeError, ServeOptions, serve};
+use tessera_server::{ClientLimits, HttpOptions, Limits, Listeners, ServeOptions};
 use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -126,7 +127,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
-    pub(crate) serving: JoinHandle<Result<(), ServeError>>,
+    pub(crate) serving: JoinHandle<Result<(), RunError>>,
 }
 
 /// A directory with a policy, to be edited.
@@ -247,20 +248,28 @@ impl World {
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = public.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let options = ServeOptions {
-            limits: setup.server,
-            http: HttpOptions {
-                cors_origins: vec!["https://app.example.org".parse().unwrap()],
-                proxies: setup.proxies,
-                public_url: Some("https://auth.example.org/tessera".to_owned()),
+        let options = RunOptions {
+            server: ServeOptions {
+                limits: setup.server,
+                http: HttpOptions {
+                    cors_origins: vec!["https://app.example.org".parse().unwrap()],
+                    proxies: setup.proxies,
+                    public_url: Some("https://auth.example.org/tessera".to_owned()),
+                },
+                ..ServeOptions::default()
             },
             policy_watch: setup.policy_watch,
-            ..ServeOptions::default()
+            ..RunOptions::default()
         };
         let listeners = Listeners { public, admin: None };
-        let serving = tokio::spawn(serve(listeners, authority.clone(), options, async {
-            let _ = stopped.await;
-        }));
+        let serving = tokio::spawn(tessera_daemon::run(
+            listeners,
+            authority.clone(),
+            options,
+            async {
+                let _ = stopped.await;
+            },
+        ));
         // A small window, so that a client which does not read is noticed after kilobytes, not megabytes.
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint

@@ -3,12 +3,16 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use tessera_policy::Policy;
+use tessera_server::Tls;
 
-use super::{
-    LaunchError, SERVER_KEY_VARIABLE, blocking, has_data, read_key, server_key_from_environment,
+use crate::{
+    blocking::blocking,
+    config::{Config, KeysConfig},
+    error::LaunchError,
+    launch::has_data,
+    server_key::{SERVER_KEY_VARIABLE, read_key, server_key_from_environment},
     surroundings::{check_clock, check_place},
 };
-use crate::{Config, config::KeysConfig, tls::Tls};
 
 /// Reads everything that `config` names but the data, which an authority may be serving. Answers what is worth
 /// knowing and does not keep an authority from serving.

@@ -4,11 +4,10 @@ use std::{fs, path::Path};
 
 use tessera_core::{Clock, SystemClock, Timestamp};
 
-use super::LaunchError;
-use crate::config::Config;
+use crate::{config::Config, error::LaunchError};
 
 /// The clock must say what tokens can carry.
-pub(super) fn check_clock() -> Result<(), LaunchError> {
+pub(crate) fn check_clock() -> Result<(), LaunchError> {
     let (where_it_is, why) = match SystemClock.now() {
         now if now >= Timestamp::MAX => ("beyond the year 9999", "neither RFC 3339 nor HTTP can write"),
         now if now <= Timestamp::EPOCH => ("before the year 1970", "no token can have"),
@@ -18,7 +17,7 @@ pub(super) fn check_clock() -> Result<(), LaunchError> {
 }
 
 /// The data must not lie where something else is: all of it is opened, checked and closed to others.
-pub(super) fn check_place(config: &Config) -> Result<(), LaunchError> {
+pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     let path = &config.store.path;
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (data, policy) = (real(path), real(&config.policy.path));

@@ -1,140 +1,24 @@
 //! From a configuration to an open authority.
 
-use std::{
-    env, fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use tessera_authority::{Authority, Options, Restored, Restoring, SetupError, end_everything};
 use tessera_core::{
     Clock, KeyStatus, LEEWAY_MAX, Realm, Seconds, SigningKey, SteadyClock, SystemClock, SystemUptime,
 };
-use tessera_policy::{Policy, PolicyError};
+use tessera_policy::Policy;
 use tessera_store::Store;
-use tessera_store_sled::{OpenError, SledOptions, SledStore};
-use tessera_token::{KeyError, NoEntropy, ServerKey, ServerKeys, SigningKeyPair};
+use tessera_store_sled::{SledOptions, SledStore};
+use tessera_token::{ServerKeys, SigningKeyPair};
 
 use crate::{
+    blocking::blocking,
     config::Config,
-    tls::TlsError,
+    error::LaunchError,
+    server_key::{server_key_in_environment, server_keys, server_keys_for},
+    surroundings::{check_clock, check_place},
     witness::{Seen, Witness},
 };
-
-mod check;
-mod surroundings;
-
-pub use check::check;
-
-use self::surroundings::{check_clock, check_place};
-
-/// The variable that takes precedence over the key file.
-pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
-
-/// The authority can't be launched. Each message says where, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// The data directory can't be opened.
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    /// The policy is wrong.
-    #[error("the policy in `{path}` is refused:\n{source}")]
-    Policy {
-        /// The directory.
-        path: PathBuf,
-        /// Every finding.
-        source: PolicyError,
-    },
-    /// A server key can't be used.
-    #[error("the server key {place} can't be used: {source}")]
-    ServerKey {
-        /// The file or the variable.
-        place: String,
-        /// Why; never the key.
-        source: KeyError,
-    },
-    /// The key file is gone, and the data directory needs it.
-    #[error(
-        "the server key `{key}` is missing, and `{data}` was made with it: restore the file. Without it no signing key and no refresh token in that directory can be used"
-    )]
-    ServerKeyMissing {
-        /// The key file.
-        key: PathBuf,
-        /// The data directory.
-        data: PathBuf,
-    },
-    /// The clock says what can't be written.
-    #[error("the machine's clock is {where_it_is}, which {why}: set it")]
-    Clock {
-        /// What is wrong with it.
-        where_it_is: &'static str,
-        /// Why that is.
-        why: &'static str,
-    },
-    /// The data directory is gone, and there was one.
-    #[error(
-        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
-    )]
-    DataMissing {
-        /// The data directory.
-        data: PathBuf,
-        /// What says so.
-        witness: PathBuf,
-    },
-    /// The data directory is not the one that was served last.
-    #[error(
-        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restore` before it is served, or use the last one"
-    )]
-    RolledBack {
-        /// The data directory.
-        data: PathBuf,
-        /// What says so.
-        witness: PathBuf,
-    },
-    /// What tells an older copy can't be read.
-    #[error(
-        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was put back from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
-    )]
-    Witness {
-        /// The file.
-        witness: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The data directory is at a place that is for something else.
-    #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
-    Place {
-        /// The place.
-        path: PathBuf,
-        /// What it is for.
-        what: &'static str,
-    },
-    /// There is a data directory, where one was to be begun.
-    #[error("there is a data directory in `{path}`: move it away first")]
-    NotEmpty {
-        /// The place.
-        path: PathBuf,
-    },
-    /// The certificate or its key can't be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A file can't be read or written.
-    #[error("`{path}` can't be used: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The authority can't be set up on what was opened.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The operating system gives no random numbers.
-    #[error(transparent)]
-    Entropy(#[from] NoEntropy),
-}
 
 /// Opens everything that `config` names.
 ///
@@ -326,7 +210,7 @@ async fn open_store(
 }
 
 /// Whether there is anything of a data directory.
-fn has_data(data: &Path) -> bool {
+pub(crate) fn has_data(data: &Path) -> bool {
     ["seal", "rows", "rows.before"]
         .iter()
         .any(|name| data.join(name).exists())
@@ -373,114 +257,5 @@ fn store_options(config: &Config) -> SledOptions {
     SledOptions {
         cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
         ..SledOptions::default()
-    }
-}
-
-/// The server key of a data directory that brings its own: `tessera dev --data-dir`.
-///
-/// # Errors
-/// See [`LaunchError`].
-pub fn server_key_beside(data: &Path, file: &Path) -> Result<ServerKey, LaunchError> {
-    if file.exists() {
-        return read_key(file);
-    }
-    if data.join("seal").exists() {
-        return Err(LaunchError::ServerKeyMissing {
-            key: file.to_owned(),
-            data: data.to_owned(),
-        });
-    }
-    make_key(file)
-}
-
-/// The variable with the server key; one that is empty is as if it were not set.
-fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> {
-    let text = zeroize::Zeroizing::new(env::var_os(SERVER_KEY_VARIABLE)?.to_string_lossy().into_owned());
-    (!text.trim().is_empty()).then_some(text)
-}
-
-fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
-    server_keys_for(config, &config.store.path, false)
-}
-
-/// The server keys; a new one is made where none is and none was, or where the data begins anew.
-fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerKeys, LaunchError> {
-    let current = match server_key_from_environment()? {
-        Some(key) => key,
-        None if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
-        None => server_key_beside(data, &config.keys.file)?,
-    };
-    let previous = config
-        .keys
-        .previous
-        .iter()
-        .map(|path| read_key(path))
-        .collect::<Result<_, _>>()?;
-    Ok(ServerKeys::new(current, previous))
-}
-
-/// The server key in the environment, if there is one.
-fn server_key_from_environment() -> Result<Option<ServerKey>, LaunchError> {
-    let Some(text) = server_key_in_environment() else {
-        return Ok(None);
-    };
-    let key = ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
-        place: format!("in {SERVER_KEY_VARIABLE}"),
-        source,
-    })?;
-    Ok(Some(key))
-}
-
-fn read_key(path: &Path) -> Result<ServerKey, LaunchError> {
-    let file_error = |source| LaunchError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
-    let mode = fs::metadata(path).map_err(file_error)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        tracing::warn!(path = %path.display(), "the server key can be read by everybody on this machine: chmod 600");
-    }
-    ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
-        place: format!("in `{}`", path.display()),
-        source,
-    })
-}
-
-/// Makes a key file that only its owner can read, and that is on the disk before anything needs it.
-fn make_key(path: &Path) -> Result<ServerKey, LaunchError> {
-    let file_error = |source| LaunchError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let key = ServerKey::generate()?;
-    if let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    {
-        fs::create_dir_all(directory).map_err(file_error)?;
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error)?;
-    writeln!(file, "{}", *key.to_paserk()).map_err(file_error)?;
-    file.sync_all().map_err(file_error)?;
-    tracing::info!(path = %path.display(), id = key.id(), "made a new server key: keep a copy of it, apart from the data");
-    Ok(key)
-}
-
-/// Runs what blocks away from the async threads.
-async fn blocking<T, E, F>(work: F) -> Result<T, E>
-where
-    F: FnOnce() -> Result<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

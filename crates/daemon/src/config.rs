@@ -1,0 +1,395 @@
+//! The configuration of `tessera serve`: one TOML file. Every key is known, or the file is refused.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tessera_authority::KeyRotation;
+use tessera_core::{Realm, RealmName, secret};
+use tessera_server::{HttpOptions, Limits};
+
+mod address;
+mod bounded;
+mod realm;
+mod server;
+
+use crate::telemetry::LogFormat;
+
+use bounded::{path, paths};
+
+pub use address::{Origin, PublicUrl};
+pub use bounded::{Count, Time};
+pub use realm::RealmConfig;
+pub use server::ServerConfig;
+
+/// The configuration file can't be used. The message says where, and what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("the configuration `{path}` can't be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It is not as it should be.
+    #[error("the configuration `{path}` is wrong: {message}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what was expected.
+        message: String,
+    },
+}
+
+/// The whole file. Relative paths are relative to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Sockets and bounds.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// Where the state is.
+    pub store: StoreConfig,
+    /// The policy files.
+    pub policy: PolicyConfig,
+    /// The authority's own secret.
+    pub keys: KeysConfig,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// The realms, by name.
+    pub realms: BTreeMap<RealmName, RealmConfig>,
+}
+
+/// `[store]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The data directory; it is made where it is missing.
+    #[serde(deserialize_with = "path")]
+    pub path: PathBuf,
+    /// Memory for cached pages, in MiB.
+    #[serde(default = "default_cache_mib")]
+    pub cache_mib: Count<1, 1_048_576>,
+    /// How long audit records are kept.
+    #[serde(default = "default_audit_retention")]
+    pub audit_retention: Time<3600, { 3650 * 86_400 }>,
+}
+
+/// `[policy]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The directory with `model.conf`, `catalogue.toml` and the rules.
+    #[serde(deserialize_with = "path")]
+    pub path: PathBuf,
+    /// Whether a change in the directory is put in force by itself; otherwise only SIGHUP and
+    /// `tessera policy apply | reload` do it.
+    #[serde(default = "yes")]
+    pub watch: bool,
+}
+
+/// `[keys]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// The file with the server key (PASERK `k4.local.…`). It is made at the first start. The
+    /// environment's `TESSERA_SERVER_KEY` takes precedence.
+    #[serde(deserialize_with = "path")]
+    pub file: PathBuf,
+    /// Files with earlier server keys, which still open what they made.
+    #[serde(default, deserialize_with = "paths")]
+    pub previous: Vec<PathBuf>,
+    /// How long a signing key signs before it is replaced; none: until `tessera key rotate`.
+    #[serde(default)]
+    pub rotate_every: Option<Time<3600, { 3650 * 86_400 }>>,
+    /// How long a new signing key is published before it signs, at least.
+    #[serde(default = "default_publish_for")]
+    pub publish_for: Time<0, { 30 * 86_400 }>,
+}
+
+/// `[log]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let wrong = |message: String| ConfigError::Wrong {
+            path: path.to_owned(),
+            message,
+        };
+        // What is no TOML may be another file, which is not ours to show.
+        toml::de::DeTable::parse(&text).map_err(|error| wrong(without_excerpt(&error, &text)))?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| wrong(secret::mask(error.to_string().trim_end()).into()))?;
+        config
+            .check()
+            .map_err(|problem| wrong(secret::mask(&problem).into()))?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// The realms with their limits.
+    #[must_use]
+    pub fn realms(&self) -> Vec<Realm> {
+        self.realms
+            .iter()
+            .map(|(name, realm)| Realm {
+                name: name.clone(),
+                kind: realm.kind,
+                issuer: realm.issuer.clone(),
+                limits: realm.limits(),
+                on_policy_loss: realm.on_policy_loss,
+            })
+            .collect()
+    }
+
+    /// The server's bounds.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.server.limits()
+    }
+
+    /// How the HTTP endpoints are served.
+    #[must_use]
+    pub fn http(&self) -> HttpOptions {
+        let origins = self.server.cors_origins.iter();
+        HttpOptions {
+            cors_origins: origins.map(|Origin(value)| value.clone()).collect(),
+            proxies: self.server.proxies,
+            public_url: self.server.public_url.clone().map(|PublicUrl(url)| url),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.realms.is_empty() {
+            return Err("[realms]: at least one realm is needed".to_owned());
+        }
+        for (name, realm) in &self.realms {
+            realm
+                .check()
+                .map_err(|problem| format!("[realms.{name}]: {problem}"))?;
+        }
+        Ok(())
+    }
+
+    /// How signing keys follow each other.
+    #[must_use]
+    pub fn key_rotation(&self) -> KeyRotation {
+        KeyRotation {
+            publish_for: self.keys.publish_for.seconds(),
+            every: self.keys.rotate_every.map(Time::seconds),
+        }
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let mut paths = vec![&mut self.store.path, &mut self.policy.path, &mut self.keys.file];
+        paths.extend(&mut self.keys.previous);
+        if let Some(tls) = &mut self.server.tls {
+            paths.extend([&mut tls.certificate, &mut tls.private_key]);
+            paths.extend(&mut tls.client_ca);
+        }
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_cache_mib() -> Count<1, 1_048_576> {
+    Count::of(256)
+}
+
+/// Where a file is not TOML, and why, without a word of it.
+fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("at line {line}, column {column}: {}", error.message())
+}
+
+fn default_publish_for() -> Time<0, { 30 * 86_400 }> {
+    Time::of(Duration::from_secs(KeyRotation::default().publish_for.0.into()))
+}
+
+fn default_audit_retention() -> Time<3600, { 3650 * 86_400 }> {
+    Time::of(Duration::from_secs(90 * 86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_core::RealmLimits;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../tessera.example.toml");
+
+    fn read(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tessera.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_is_right_and_spells_out_the_defaults() {
+        let config = read(EXAMPLE).unwrap();
+        let names: Vec<_> = config
+            .realms()
+            .iter()
+            .map(|realm| realm.name.to_string())
+            .collect();
+        assert_eq!(names, ["production", "sandbox"]);
+        let production = config.realms().remove(0);
+        assert_eq!(production.limits, RealmLimits::default());
+        assert_eq!(
+            format!("{:?}", config.limits()),
+            format!("{:?}", Limits::default())
+        );
+        assert_eq!(config.server.listen, ServerConfig::default().listen);
+        assert!(config.http().proxies);
+        let without = EXAMPLE.replacen("proxies = true", "proxies = false", 1);
+        assert!(!read(&without).unwrap().http().proxies);
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_repeated() {
+        let secret = "tsk_production_0123456789abcdef0123456789abcdef";
+        for (from, to) in [
+            ("cache_mib = 256", format!("cache_mib = \"{secret}\"")),
+            ("cache_mib = 256", format!("{secret} = 256")),
+            ("cache_mib = 256", format!("cache_mib = x # {secret}")),
+            ("kind = \"sandbox\"", format!("kind = \"{secret}\"")),
+            ("[realms.sandbox]", format!("[realms.{secret}]")),
+            ("[realms.sandbox]", format!("[{secret}]")),
+            ("grace = \"10s\"", format!("grace = \"{secret}\"")),
+            (
+                "issuer = \"https://auth.example.org/production\"",
+                format!("issuer = \"\"\n{secret}"),
+            ),
+            ("cors_origins = []", format!("cors_origins = [\"{secret}\"]")),
+            (
+                "trusted_proxies = []",
+                format!("trusted_proxies = [\"{secret}\"]"),
+            ),
+            ("format = \"text\"", format!("format = \"{secret}\"")),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let said = read(&EXAMPLE.replacen(from, &to, 1)).err().unwrap_or_default();
+            assert!(!said.contains("0123456789abcdef"), "{to}: {said}");
+        }
+    }
+
+    #[test]
+    fn origins_that_browsers_send_are_taken() {
+        let origins = [
+            "https://app.example.org",
+            "http://localhost:3000",
+            "https://app.example.org:8443",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ];
+        for origin in origins {
+            let text = EXAMPLE.replacen("cors_origins = []", &format!("cors_origins = [\"{origin}\"]"), 1);
+            assert_eq!(read(&text).unwrap().http().cors_origins, [origin]);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let wrong = |from: &str, to: &str| {
+            assert!(EXAMPLE.contains(from), "{from}");
+            read(&EXAMPLE.replacen(from, to, 1)).unwrap_err()
+        };
+        let unknown = wrong("cache_mib", "cash_mib");
+        assert!(
+            unknown.contains("cash_mib") && unknown.contains("line"),
+            "{unknown}"
+        );
+        let grace = wrong("grace = \"10s\"", "grace = \"61s\"");
+        assert!(
+            grace.contains("from 0s to 1m") && grace.contains("line"),
+            "{grace}"
+        );
+        let never = wrong("idle_ttl = \"30d\"", "idle_ttl = \"0s\"");
+        assert!(
+            never.contains("from 1s to 3650d") && never.contains("line"),
+            "{never}"
+        );
+        assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
+        assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));
+        assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"25h\"").contains("access_ttl_max"));
+        let huge = wrong("connections_max = 4096", "connections_max = 9223372036854775807");
+        let before = EXAMPLE.split("connections_max = 4096").next().unwrap();
+        let line = format!("line {}", before.lines().count() + 1);
+        assert!(
+            huge.contains(&line) && huge.contains("from 1 to 1000000"),
+            "{huge}"
+        );
+        let none = wrong("connections_max = 4096", "connections_max = 0");
+        assert!(none.contains("connections_max"), "{none}");
+        let negative = wrong("calls_in_flight_max = 4096", "calls_in_flight_max = -1");
+        assert!(negative.contains("from 1 to 1000000"), "{negative}");
+        let long = wrong("call_time_max = \"30s\"", "call_time_max = \"30d\"");
+        assert!(long.contains("from 1s to 1h"), "{long}");
+        for origin in [
+            "app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/login",
+            "https://App.example.org",
+            "https://app.example.org:443",
+            "http://app.example.org:80",
+            "https://app.example.org:x",
+            "https://*.example.org",
+            "https://ann@app.example.org",
+            "https://",
+            "https://b\u{fc}cher.example",
+            "*",
+            "null",
+            "",
+        ] {
+            let said = wrong("cors_origins = []", &format!("cors_origins = [\"{origin}\"]"));
+            let before = EXAMPLE.split("cors_origins = []").next().unwrap();
+            let line = format!("line {}, column", before.lines().count() + 1);
+            assert!(
+                said.contains(&line) && said.contains("no path"),
+                "{origin}: {said}"
+            );
+        }
+        for (to, said) in [
+            ("", "not an empty text"),
+            ("da\\u0000ta", "NUL"),
+            (&"x".repeat(300), "too long"),
+            (&"x/".repeat(3000), "too long"),
+        ] {
+            let refused = wrong("path = \"data\"", &format!("path = \"{to}\""));
+            assert!(refused.contains(said) && refused.contains("line"), "{refused}");
+        }
+        let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
+        assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
+    }
+}

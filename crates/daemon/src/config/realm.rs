@@ -1,0 +1,97 @@
+//! `[realms.<name>]`.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tessera_core::{OnPolicyLoss, RealmKind, RealmLimits, limits::ISSUER_BYTES_MAX};
+
+use super::bounded::{Count, Time};
+
+/// A realm for trying out leaves the disk to the others.
+const SANDBOX_SESSIONS_PER_CLIENT_MAX: u64 = 100_000;
+
+/// `[realms.<name>]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealmConfig {
+    /// `production` or `sandbox`.
+    pub kind: RealmKind,
+    /// The `iss` of its tokens.
+    #[serde(deserialize_with = "issuer")]
+    pub issuer: String,
+    /// Life of an access token where the caller names none.
+    pub access_ttl: Option<Time<1, { 3650 * 86_400 }>>,
+    /// The longest life of an access token.
+    pub access_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
+    /// Life of a refresh token that is not used.
+    pub idle_ttl: Option<Time<1, { 3650 * 86_400 }>>,
+    /// The longest life of a session.
+    pub session_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
+    /// How long a retry of the last refresh gives the same successor, at most `60s`; `0s` turns it off.
+    pub grace: Option<Time<0, { RealmLimits::GRACE_MAX.0 }>>,
+    /// How often a retry is answered within `grace`; further ones are refused, and end nothing.
+    pub grace_replays_max: Option<Count<1, 255>>,
+    /// How many sessions are kept for each client.
+    pub sessions_per_client_max: Option<Count<1, { u32::MAX }>>,
+    /// What a change of policy does to live sessions whose scopes it takes: `narrow`, `revoke` or `expire`.
+    #[serde(default)]
+    pub on_policy_loss: OnPolicyLoss,
+}
+
+impl RealmConfig {
+    pub(super) fn limits(&self) -> RealmLimits {
+        let default = RealmLimits::default();
+        let access_ttl_max = self.access_ttl_max.map_or(default.access_ttl_max, Time::seconds);
+        let session_ttl_max = self
+            .session_ttl_max
+            .map_or(default.session_ttl_max, Time::seconds);
+        RealmLimits {
+            access_ttl_default: self
+                .access_ttl
+                .map_or(default.access_ttl_default, Time::seconds)
+                .min(access_ttl_max),
+            access_ttl_max,
+            idle_ttl: self
+                .idle_ttl
+                .map_or(default.idle_ttl, Time::seconds)
+                .min(session_ttl_max),
+            session_ttl_max,
+            grace: self.grace.map_or(default.grace, Time::seconds),
+            grace_replays_max: self.grace_replays_max.map_or(default.grace_replays_max, |max| {
+                u8::try_from(max.number()).unwrap_or(u8::MAX)
+            }),
+            sessions_per_client_max: self.sessions_per_client_max.map_or_else(
+                || match self.kind {
+                    RealmKind::Production => default.sessions_per_client_max,
+                    RealmKind::Sandbox => SANDBOX_SESSIONS_PER_CLIENT_MAX,
+                },
+                |max| max.number().into(),
+            ),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let limits = self.limits();
+        if limits.access_ttl_max > limits.session_ttl_max {
+            return Err("`access_ttl_max` must not be longer than `session_ttl_max`".to_owned());
+        }
+        if self
+            .access_ttl
+            .is_some_and(|ttl| ttl.seconds() > limits.access_ttl_max)
+        {
+            return Err("`access_ttl` must not be longer than `access_ttl_max`".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_plain = text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'));
+    if text.is_empty() || text.len() > ISSUER_BYTES_MAX || !is_plain {
+        return Err(D::Error::custom(
+            "expected 1 to 256 visible ASCII characters, such as a URL",
+        ));
+    }
+    Ok(text)
+}

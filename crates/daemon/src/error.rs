@@ -1,0 +1,112 @@
+//! Why an authority can't be launched.
+
+use std::{io, path::PathBuf};
+
+use tessera_authority::SetupError;
+use tessera_policy::PolicyError;
+use tessera_server::TlsError;
+use tessera_store_sled::OpenError;
+use tessera_token::{KeyError, NoEntropy};
+
+/// The authority can't be launched. Each message says where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The data directory can't be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The policy is wrong.
+    #[error("the policy in `{path}` is refused:\n{source}")]
+    Policy {
+        /// The directory.
+        path: PathBuf,
+        /// Every finding.
+        source: PolicyError,
+    },
+    /// A server key can't be used.
+    #[error("the server key {place} can't be used: {source}")]
+    ServerKey {
+        /// The file or the variable.
+        place: String,
+        /// Why; never the key.
+        source: KeyError,
+    },
+    /// The key file is gone, and the data directory needs it.
+    #[error(
+        "the server key `{key}` is missing, and `{data}` was made with it: restore the file. Without it no signing key and no refresh token in that directory can be used"
+    )]
+    ServerKeyMissing {
+        /// The key file.
+        key: PathBuf,
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// The clock says what can't be written.
+    #[error("the machine's clock is {where_it_is}, which {why}: set it")]
+    Clock {
+        /// What is wrong with it.
+        where_it_is: &'static str,
+        /// Why that is.
+        why: &'static str,
+    },
+    /// The data directory is gone, and there was one.
+    #[error(
+        "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
+    )]
+    DataMissing {
+        /// The data directory.
+        data: PathBuf,
+        /// What says so.
+        witness: PathBuf,
+    },
+    /// The data directory is not the one that was served last.
+    #[error(
+        "the data directory `{data}` is older than what was served last, or is another one, as `{witness}` says: revocations and sessions since are not in it. Run `tessera restore` before it is served, or use the last one"
+    )]
+    RolledBack {
+        /// The data directory.
+        data: PathBuf,
+        /// What says so.
+        witness: PathBuf,
+    },
+    /// What tells an older copy can't be read.
+    #[error(
+        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was put back from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
+    )]
+    Witness {
+        /// The file.
+        witness: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory is at a place that is for something else.
+    #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
+    Place {
+        /// The place.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+    },
+    /// There is a data directory, where one was to be begun.
+    #[error("there is a data directory in `{path}`: move it away first")]
+    NotEmpty {
+        /// The place.
+        path: PathBuf,
+    },
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file can't be read or written.
+    #[error("`{path}` can't be used: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The authority can't be set up on what was opened.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The operating system gives no random numbers.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}

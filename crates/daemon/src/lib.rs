@@ -1,0 +1,24 @@
+//! An authority as a process: what is composed, and with what.
+//!
+//! [`Config`] is the file, [`launch`] opens what it names, and [`run`] serves that until told to stop, with the
+//! tasks around it: the policy watcher, and purging. This is the only crate that knows which store is used and
+//! where files are; the server and the authority know neither.
+#![forbid(unsafe_code)]
+
+mod blocking;
+mod check;
+pub mod config;
+mod error;
+pub mod launch;
+mod policy_watcher;
+mod run;
+mod server_key;
+mod surroundings;
+pub mod telemetry;
+mod witness;
+
+pub use check::check;
+pub use config::{Config, ConfigError};
+pub use error::LaunchError;
+pub use run::{RunError, RunOptions, run};
+pub use server_key::{SERVER_KEY_VARIABLE, server_key_beside};

@@ -1,0 +1,71 @@
+//! Serving an authority with the tasks around it, until told to stop.
+
+use std::sync::Arc;
+
+use tessera_authority::{Authority, Unavailable};
+use tessera_core::Seconds;
+use tessera_server::{Listeners, ServeError, ServeOptions};
+
+use crate::policy_watcher;
+
+/// How to serve, and what to do beside.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// How the server serves.
+    pub server: ServeOptions,
+    /// How long audit records are kept.
+    pub audit_retention: Seconds,
+    /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
+    /// `PolicyService` do it.
+    pub policy_watch: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            server: ServeOptions::default(),
+            audit_retention: Seconds::days(90),
+            policy_watch: true,
+        }
+    }
+}
+
+/// Serving failed, or the store could not be closed after it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server failed, or the store did while it served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The store could not be closed cleanly.
+    #[error("the store could not be closed: {0}")]
+    Close(Unavailable),
+}
+
+/// Serves `authority` until `shutdown` is ready, as [`tessera_server::serve`] does, purges meanwhile what is no
+/// longer needed, follows the policy directory, and closes the store at the end.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(
+    listeners: Listeners,
+    authority: Arc<Authority>,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let RunOptions {
+        server,
+        audit_retention,
+        policy_watch,
+    } = options;
+    let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
+    let watching = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
+    let watching = tokio::spawn(watching);
+    let served = tessera_server::serve(listeners, Arc::clone(&authority), server, shutdown).await;
+    for task in [purging, watching] {
+        task.abort();
+    }
+    served?;
+    authority.close().await.map_err(RunError::Close)?;
+    tracing::info!("stopped");
+    Ok(())
+}
