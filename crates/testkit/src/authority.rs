@@ -20,6 +20,7 @@ use crate::{
     TestAuthorityBuilder, TestClock,
     builder::{Disk, Process, Served},
     proxy::Proxy,
+    serving,
     waiting::soon,
 };
 
@@ -381,7 +382,5 @@ impl fmt::Debug for Session {
 async fn new_api_key(authority: &Authority, realm: &str, client: &str) -> ApiKey {
     let realm = RealmName::parse(realm).expect("a realm");
     let client = ClientName::parse(client).expect("a client such as `client:shop`");
-    let created = authority.create_operator_api_key(&realm, client).await;
-    let created = created.unwrap_or_else(|error| panic!("no API key: {error}"));
-    ApiKey::parse(created.secret.expose()).expect("an API key that was just made")
+    serving::new_api_key(authority, &realm, client).await
 }

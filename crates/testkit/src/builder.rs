@@ -1,16 +1,15 @@
 //! How a test's authority is set up.
 
-use std::{io::ErrorKind, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
-use tessera_authority::{Authority, Options};
-use tessera_core::{OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName};
+use tessera_authority::Authority;
+use tessera_core::{OnPolicyLoss, RealmLimits};
 use tessera_daemon::{RunError, RunOptions};
 use tessera_policy::{Catalogue, Policy};
 use tessera_server::Listeners;
 use tessera_store::MemoryStore;
-use tessera_token::{ServerKey, ServerKeys};
+use tessera_token::ServerKey;
 use tokio::{
-    net::TcpListener,
     runtime::{self, Runtime},
     sync::oneshot,
     task::JoinHandle,
@@ -18,7 +17,7 @@ use tokio::{
 
 use crate::{
     TestAuthority, TestClock,
-    waiting::{LOOK_INTERVAL, soon},
+    serving::{self, Parts},
 };
 
 /// Sets up a [`TestAuthority`].
@@ -139,28 +138,23 @@ impl TestAuthorityBuilder {
             None => Policy::from_files(Policy::default_files()),
             Some(directory) => Policy::load(directory),
         };
-        let policy = policy.unwrap_or_else(|error| panic!("the policy is refused:\n{error}"));
+        let policy = serving::good(policy);
         let audience = audience(policy.catalogue());
-        let realms = RealmKind::ALL.map(realm).into_iter();
-        let realms = realms.filter(|realm| policy.catalogue().has_realm(&realm.name));
         let server_key =
             ServerKey::parse(&disk.server_key.to_paserk()).expect("a server key is written as one");
-        let options = Options {
+        let options = serving::options(Parts {
             store: Arc::clone(&disk.store) as _,
-            realms: realms.collect(),
             policy,
             policy_directory: self.policy_directory.clone(),
-            server_keys: ServerKeys::new(server_key, Vec::new()),
-            key_rotation: tessera_authority::KeyRotation::default(),
+            server_key,
             clock: self.clock.shared(),
-            token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
-            verified_tokens_max: 1000,
-            watch_stall_max: Options::WATCH_STALL_MAX,
-            staleness_bound_max: Options::STALENESS_BOUND_MAX,
-        };
+            limits: RealmLimits::default(),
+            on_policy_loss: OnPolicyLoss::Narrow,
+        });
         let runtime = Process::runtime();
         let (stop, stopped) = oneshot::channel::<()>();
-        let opened = runtime.spawn(open(options, self.listen.clone()));
+        let listen = self.listen.clone();
+        let opened = runtime.spawn(async move { serving::open(options, &listen).await });
         let (authority, public) = opened.await.expect("the authority opens");
         let address = public.local_addr().expect("a bound socket has an address");
         let listeners = Listeners { public, admin: None };
@@ -190,37 +184,10 @@ impl TestAuthorityBuilder {
     }
 }
 
-async fn open(options: Options, listen: String) -> (Arc<Authority>, TcpListener) {
-    let authority = Authority::open(options).await;
-    let authority = authority.unwrap_or_else(|error| panic!("the authority does not open: {error}"));
-    (authority, soon(&listen, bind(&listen)).await)
-}
-
-/// Whoever had the address a moment ago may still be leaving it.
-async fn bind(listen: &str) -> TcpListener {
-    loop {
-        match TcpListener::bind(listen).await {
-            Ok(listener) => return listener,
-            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(LOOK_INTERVAL).await,
-            Err(error) => panic!("{listen} can't be listened at: {error}"),
-        }
-    }
-}
-
 /// `api`, or the first where there is none of that name.
 fn audience(catalogue: &Catalogue) -> String {
     let names = catalogue.audiences().iter().map(ToString::to_string);
     let names: Vec<_> = names.collect();
     let api = names.iter().find(|&name| name == "api");
     api.or(names.first()).cloned().unwrap_or_default()
-}
-
-fn realm(kind: RealmKind) -> Realm {
-    Realm {
-        name: RealmName::parse(kind.as_str()).expect("each kind is a name"),
-        kind,
-        issuer: format!("https://auth.example.org/{kind}"),
-        limits: RealmLimits::default(),
-        on_policy_loss: OnPolicyLoss::Narrow,
-    }
 }

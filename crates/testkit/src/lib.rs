@@ -70,7 +70,9 @@ mod authority;
 mod builder;
 mod clock;
 mod proxy;
+mod serving;
 mod waiting;
+pub mod world;
 
 pub use authority::{Session, TestAuthority};
 pub use builder::TestAuthorityBuilder;

@@ -1,56 +1,10 @@
-//! The kit's authority with a policy of its own, and clients of it.
+//! The kit's authority with the policy of all tests, and clients of it.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
-use tempfile::TempDir;
 use tessera_client::{Client, ClientOptions, Connection, Scope, Verifier, VerifierOptions, v1};
-use tessera_policy::Policy;
-use tessera_testkit::{TestAuthority, TestClock, soon};
+use tessera_testkit::{TestAuthority, TestClock, soon, world::PolicyDirectory};
 use v1::{IssueRequest, IssueResponse, RevokeRequest, RevokeResponse, revoke_request::Target};
-
-/// `client:admin` may do everything, `client:app` speaks for itself and asserts one role.
-const RULES: &str = "\
-p, role:viewer, *, videos, read, allow
-p, role:viewer, *, videos/*, play, allow
-p, role:trial, *, videos/premium/*, play, deny
-p, role:editor, *, videos, write, allow
-g, role:editor, role:viewer, *
-g, client:admin, role:editor, *
-g, client:app, role:editor, *
-g, client:other, role:viewer, *
-p, client:app, *, tessera/subjects/*, issue, allow
-p, client:app, *, tessera/roles/role:viewer, assert, allow
-p, client:app, *, tessera/roles/role:trial, assert, allow
-p, client:admin, *, tessera/subjects/*, issue, allow
-p, client:admin, *, tessera/roles/*, assert, allow
-p, client:admin, *, tessera/tokens, introspect, allow
-p, client:admin, *, tessera/revocations, watch, allow
-p, client:admin, *, tessera/revocations, require, allow
-p, client:admin, *, tessera/api-keys, *, allow
-p, client:admin, *, tessera/subscribers, *, allow
-p, client:admin, *, tessera/sessions, *, allow
-p, client:admin, *, tessera/keys, *, allow
-p, client:admin, *, tessera/realm, revoke, allow
-p, client:admin, *, tessera/policies, *, allow
-";
-
-const CATALOGUE: &str = r#"
-[realms]
-production = "the real thing"
-sandbox = "for trying out"
-[roles]
-"role:viewer" = "watches"
-"role:trial" = "tries"
-"role:editor" = "changes"
-[scopes]
-"videos:read" = "list videos"
-"videos:write" = "change videos"
-"videos/{id}:play" = "play one video"
-"videos/premium/{id}:play" = "play one premium video"
-[audiences]
-api = "the API"
-player = "the player"
-"#;
 
 /// A served authority.
 pub(crate) struct World {
@@ -59,7 +13,7 @@ pub(crate) struct World {
     pub(crate) address: String,
     pub(crate) admin: Client,
     pub(crate) app: Client,
-    directory: TempDir,
+    policy: PolicyDirectory,
 }
 
 impl World {
@@ -69,10 +23,9 @@ impl World {
 
     /// An authority with a clock and at an address that something else has, or had.
     pub(crate) async fn with(clock: TestClock, at: &str) -> Self {
-        let directory = TempDir::new().unwrap();
-        write_policy(directory.path(), RULES);
+        let policy = PolicyDirectory::new();
         let builder = TestAuthority::builder()
-            .with_policy(directory.path(), "client:admin", &["role:viewer"])
+            .with_policy(policy.path(), "client:admin", &["role:viewer"])
             .clock(clock.clone())
             .listen(at);
         let kit = builder.start().await;
@@ -83,7 +36,7 @@ impl World {
             app: Client::new(&app).unwrap(),
             clock,
             address,
-            directory,
+            policy,
             kit,
         }
     }
@@ -131,27 +84,16 @@ impl World {
 
     /// The rules without the lines that begin so, put in force.
     pub(crate) async fn take_rules(&self, start: &str) {
-        let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
-        assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
-        write_policy(self.directory.path(), &(left.join("\n") + "\n"));
+        self.policy.take(start);
         self.kit.reload_policy().await;
     }
 }
 
-fn write_policy(directory: &Path, rules: &str) {
-    let files = Policy::default_files();
-    let model = files.iter().find(|(name, _)| *name == "model.conf").unwrap();
-    fs::write(directory.join("model.conf"), model.1).unwrap();
-    fs::write(directory.join("catalogue.toml"), CATALOGUE).unwrap();
-    fs::write(directory.join("policy.csv"), rules).unwrap();
-}
-
+/// A request for a viewer's session for the audience `api`.
 pub(crate) fn viewer(subject: &str) -> IssueRequest {
     IssueRequest {
-        subject: subject.to_owned(),
-        roles: vec!["role:viewer".to_owned()],
         audience: "api".to_owned(),
-        ..IssueRequest::default()
+        ..tessera_testkit::world::viewer(subject)
     }
 }
 

@@ -6,8 +6,7 @@ use tessera_proto::v1::{
     ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
 };
 use tessera_server::Limits;
-
-use crate::world::{Setup, World, fields, per_second, reason, seconds};
+use tessera_testkit::world::{Setup, World, fields, per_second, reason, seconds};
 
 fn create(name: &str) -> CreateApiKeyRequest {
     CreateApiKeyRequest {
@@ -104,7 +103,7 @@ async fn a_rolled_key_works_for_the_overlap() {
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
     // Sessions of the old key go on with the new one.
-    let refresh_token = crate::world::refresh_token(issued.tokens.as_ref());
+    let refresh_token = tessera_testkit::world::refresh_token(issued.tokens.as_ref());
     assert_eq!(successor.refresh(&refresh_token).await.unwrap().generation, 2);
 }
 
@@ -345,7 +344,7 @@ async fn revoking_a_key_ends_its_successors_and_names_what_it_made() {
         let refused = client.issue(IssueRequest::default()).await.unwrap_err();
         assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
     }
-    let token = crate::world::access_token(session.tokens.as_ref());
+    let token = tessera_testkit::world::access_token(session.tokens.as_ref());
     assert!(!admin.introspect(&token).await.active);
     made.issue(IssueRequest::default()).await.unwrap();
 
@@ -357,7 +356,7 @@ async fn revoking_a_key_ends_its_successors_and_names_what_it_made() {
     assert!(revoked.api_key_ids.contains(&id_of(&made.api_key)));
     let refused = made.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
-    let token = crate::world::access_token(own.tokens.as_ref());
+    let token = tessera_testkit::world::access_token(own.tokens.as_ref());
     assert!(!admin.introspect(&token).await.active);
 }
 
@@ -579,7 +578,7 @@ async fn a_disabled_client_has_no_key_that_works() {
     admin.api_keys().enable_client(request).await.unwrap();
     app.issue(IssueRequest::default()).await.unwrap();
     // What was revoked stays revoked.
-    let token = crate::world::access_token(session.tokens.as_ref());
+    let token = tessera_testkit::world::access_token(session.tokens.as_ref());
     assert!(!admin.introspect(&token).await.active);
     let wrong = tessera_proto::v1::RevokeRequest {
         disable_client: true,

@@ -6,6 +6,10 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use serde_json::json;
 use tessera_server::Limits;
 use tessera_store::{MemoryStore, PageRequest, StoreReader};
+use tessera_testkit::{
+    soon,
+    world::{Client, Setup, World, realm},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,7 +22,6 @@ use self::{
 use crate::{
     endpoints::{form, login, raw, send},
     policy_change::sessions,
-    world::{Client, Setup, World, realm, soon},
 };
 
 mod endpoint;

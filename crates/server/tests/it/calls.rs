@@ -11,12 +11,14 @@ use tessera_proto::v1::{
     RotateSigningKeyRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
+use tessera_testkit::{
+    soon,
+    world::{Client, Setup, World, per_second, reason},
+};
 use tonic::Status;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-
-use crate::world::{Client, Setup, World, per_second, reason, soon};
 
 /// Calls every RPC that needs a credential, with an empty message.
 async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {

@@ -6,12 +6,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tessera_core::Seconds;
 use tessera_proto::v1::{CreateApiKeyRequest, revoke_request::Target};
+use tessera_testkit::{
+    soon,
+    world::{Client, World, access_token, reason, refresh_token, seconds, viewer},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-
-use crate::world::{Client, World, access_token, reason, refresh_token, seconds, soon, viewer};
 
 pub(crate) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 

@@ -2,10 +2,9 @@
 
 use tessera_core::OnPolicyLoss;
 use tessera_proto::v1::{ExplainRequest, Explanation, ReloadRequest, explain_request::About};
+use tessera_testkit::world::{Client, Setup, World, reason, refresh_token, viewer};
 use tonic::Status;
 use tonic_types::StatusExt;
-
-use crate::world::{Client, Setup, World, reason, refresh_token, viewer};
 
 async fn explained(admin: &Client, error: &Status) -> Vec<Explanation> {
     let info = error.get_details_error_info().unwrap();

@@ -3,11 +3,13 @@
 use std::{fmt::Write, time::Duration};
 
 use tessera_proto::v1::{PlanRequest, PolicyFile};
+use tessera_testkit::{
+    soon,
+    world::{Client, World, reason},
+};
 use tokio::task::JoinSet;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
-
-use crate::world::{Client, World, reason, soon};
 
 /// How many calls of one client may run or wait.
 const OF_ONE_CLIENT_MAX: usize = 8;

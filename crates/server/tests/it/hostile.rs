@@ -8,9 +8,11 @@ use h2::{Reason, RecvStream, SendStream, client};
 use http::{Request, Response};
 use tessera_proto::v1::{IssueRequest, ListKeysRequest};
 use tessera_server::Limits;
+use tessera_testkit::{
+    soon,
+    world::{Setup, World, reason},
+};
 use tokio::net::TcpStream;
-
-use crate::world::{Setup, World, reason, soon};
 
 /// A connection that speaks HTTP/2 as it likes.
 struct Raw(client::SendRequest<Bytes>);
@@ -129,7 +131,7 @@ async fn a_message_that_does_not_arrive_ends_the_call() {
 }
 
 /// An Issue whose body stops after its first bytes, by tonic's own client.
-async fn slow_issue(app: &crate::world::Client) -> String {
+async fn slow_issue(app: &tessera_testkit::world::Client) -> String {
     let mut tokens = tonic::client::Grpc::new(app.intercepted());
     tokens.ready().await.unwrap();
     let never = tokio_stream::pending::<IssueRequest>();

@@ -3,11 +3,9 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tessera_proto::v1::IntrospectManyRequest;
+use tessera_testkit::world::{Client, World, access_token, reason, refresh_token, viewer};
 
-use crate::{
-    endpoints::{Answer, FORM, send},
-    world::{Client, World, access_token, reason, refresh_token, viewer},
-};
+use crate::endpoints::{Answer, FORM, send};
 
 /// What an answer must be.
 enum Must {

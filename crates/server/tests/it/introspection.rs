@@ -5,9 +5,8 @@ use tessera_proto::v1::{
     IntrospectManyRequest, IntrospectRequest, IntrospectResponse, revoke_request::Target,
 };
 
+use tessera_testkit::world::{Setup, World, access_token, reason, refresh_token};
 use tessera_token::{ServerKey, ServerKeys};
-
-use crate::world::{Setup, World, access_token, reason, refresh_token};
 
 #[tokio::test]
 async fn checklist_24_and_25_the_not_entitled_see_inactive_and_nothing_else() {

@@ -1,10 +1,10 @@
 //! Issue, through the whole server.
 
 use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request, revoke_request::Target};
+use tessera_testkit::world::{World, access_token, fields, reason, refresh_token, seconds, strings, viewer};
 use uuid::Uuid;
 
 use crate::endpoints::send;
-use crate::world::{World, access_token, fields, reason, refresh_token, seconds, strings, viewer};
 
 #[tokio::test]
 async fn a_client_gets_all_that_policy_grants_it() {

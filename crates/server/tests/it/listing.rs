@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use prost::Message as _;
 use tessera_authority::LIST_BYTES_MAX;
 use tessera_proto::v1::{IssueRequest, ListSessionsRequest, list_sessions_request::By};
+use tessera_testkit::world::{World, viewer};
 use tonic_types::StatusExt;
-
-use crate::world::{World, viewer};
 
 /// Sessions that carry as many labels as they may, each as long as it may be.
 async fn issue_large(world: &World, number: usize) -> BTreeSet<String> {

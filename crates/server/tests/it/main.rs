@@ -31,4 +31,3 @@ mod stores;
 mod taken_again;
 mod token_size;
 mod watching;
-mod world;

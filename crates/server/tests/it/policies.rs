@@ -12,15 +12,14 @@ use tessera_proto::v1::{
 };
 use tessera_store::{MemoryStore, Store, StoreReader};
 use tessera_store_sled::{SledOptions, SledStore};
+use tessera_testkit::{
+    soon,
+    world::{Client, Fragile, Setup, World, access_token, reason, refresh_token, seconds, strings, viewer},
+};
 use tessera_token::ServerKey;
 use tokio::sync::oneshot;
 use tonic::Status;
 use tonic_types::StatusExt;
-
-use crate::{
-    stores::Fragile,
-    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, soon, strings, viewer},
-};
 
 const PLAY: &str = "p, role:viewer, *, videos/*, play";
 const READ: &str = "p, role:viewer, *, videos, read";
@@ -539,7 +538,7 @@ async fn a_swap_of_symbolic_links_is_noticed() {
             policy_watch: true,
             ..Setup::default()
         },
-        crate::world::PolicyDirectory::at(&mounted),
+        tessera_testkit::world::PolicyDirectory::at(&mounted),
     )
     .await;
     let first = served.authority.policy().revision().to_string();

@@ -16,8 +16,7 @@ use tessera_core::{EventBody, OnPolicyLoss, RevokeReason, Scope, ScopeSet, Seque
 use tessera_policy::{Permission, Policy, Question, Verdict};
 use tessera_proto::v1::IssueRequest;
 use tessera_store::{MemoryStore, Store};
-
-use crate::world::{Client, Setup, World, access_token, reason, refresh_token, strings};
+use tessera_testkit::world::{Client, Setup, World, access_token, reason, refresh_token, strings};
 
 /// Random numbers that are the same at each run (xorshift64*).
 struct Dice(u64);

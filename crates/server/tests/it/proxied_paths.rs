@@ -3,11 +3,11 @@
 
 use tessera_authority::Trigger;
 use tessera_proto::{upstream::envoy::service::auth::v3::CheckRequest, v1::IssueRequest};
+use tessera_testkit::world::{Client, PolicyDirectory, Setup, World, access_token, strings, viewer};
 
 use crate::{
     endpoints::{Answer, raw, send},
     proxies::{Told, check, check_request, ok},
-    world::{Client, PolicyDirectory, Setup, World, access_token, strings, viewer},
 };
 
 const ROUTES: &str = r#"

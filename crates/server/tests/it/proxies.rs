@@ -17,12 +17,11 @@ use tessera_proto::{
     v1::{IssueRequest, revoke_request::Target},
 };
 use tessera_server::Limits;
-
-use crate::{
-    endpoints::{Answer, send},
-    stores::Fragile,
-    world::{Client, Setup, World, access_token, reason, refresh_token, seconds, strings, viewer},
+use tessera_testkit::world::{
+    Client, Fragile, Setup, World, access_token, reason, refresh_token, seconds, strings, viewer,
 };
+
+use crate::endpoints::{Answer, send};
 
 const NAMES: [&str; 4] = [
     "x-tessera-subject",
@@ -691,7 +690,7 @@ async fn a_store_that_failed_vouches_for_nothing() {
     let app = world.client("production", "app").await;
     let token = token(&app).await;
     let judge = || {
-        let realm = &world.authority.realms()[&crate::world::realm("production")];
+        let realm = &world.authority.realms()[&tessera_testkit::world::realm("production")];
         let wanted = tessera_authority::RequiredAccess {
             realm,
             audience: &tessera_core::Audience::parse("api").unwrap(),

@@ -12,11 +12,13 @@ use tessera_proto::v1::{
 };
 use tessera_store::Store;
 use tessera_store_sled::{SledOptions, SledStore};
+use tessera_testkit::{
+    soon,
+    world::{Client, Setup, World, access_token, realm, reason, refresh_token},
+};
 use tessera_token::{ServerKey, ServerKeys};
 use tokio_stream::StreamExt;
 use tonic::Status;
-
-use crate::world::{Client, Setup, World, access_token, realm, reason, refresh_token, soon};
 
 /// A live directory, and a copy of it that misses a day.
 struct Lost {

@@ -4,8 +4,7 @@ use tessera_core::{RealmLimits, Seconds};
 use tessera_proto::v1::{
     IssueRequest, IssueResponse, KeyStatus, ListKeysRequest, RevokeRequest, revoke_request::Target,
 };
-
-use crate::world::{Client, Setup, World, access_token, reason, refresh_token, strings, viewer};
+use tessera_testkit::world::{Client, Setup, World, access_token, reason, refresh_token, strings, viewer};
 
 async fn is_dead(client: &Client, issued: &IssueResponse) -> bool {
     let access = client
@@ -269,7 +268,7 @@ async fn two_who_revoke_one_signing_key_leave_one_successor() {
     let admin = world.client("production", "admin").await;
     let kid = world
         .authority
-        .published_keys(Some(&crate::world::realm("production")))[0]
+        .published_keys(Some(&tessera_testkit::world::realm("production")))[0]
         .id
         .to_string();
     let calls: Vec<_> = (0..8)
@@ -283,7 +282,7 @@ async fn two_who_revoke_one_signing_key_leave_one_successor() {
     }
     let keys = world
         .authority
-        .published_keys(Some(&crate::world::realm("production")));
+        .published_keys(Some(&tessera_testkit::world::realm("production")));
     assert_eq!(keys.len(), 2, "{keys:?}");
 }
 

@@ -2,10 +2,9 @@
 
 use tessera_core::{RealmLimits, Seconds};
 use tessera_proto::v1::{IssueRequest, SessionState, revoke_request::Target};
+use tessera_testkit::world::{Setup, World, access_token, reason, refresh_token, seconds, strings, viewer};
 
 use tonic_types::StatusExt as _;
-
-use crate::world::{Setup, World, access_token, reason, refresh_token, seconds, strings, viewer};
 
 #[tokio::test]
 async fn a_refresh_gives_a_new_access_and_a_new_refresh_token() {
@@ -366,7 +365,7 @@ async fn a_session_says_what_it_is() {
         world.client("production", "admin").await,
     );
     let issued = app.issue_for("user:ann").await;
-    let get = async |client: &crate::world::Client| {
+    let get = async |client: &tessera_testkit::world::Client| {
         let request = tessera_proto::v1::GetSessionRequest {
             session_id: issued.session_id.clone(),
         };

@@ -1,182 +1,20 @@
 //! When the store fails, forgets, or is older than the tokens that it meets.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use tessera_authority::{Applied, ApplyError, Authority, Trigger};
-use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, EventBody, LEEWAY_MAX, Label, PolicyRevision, RealmLimits,
-    RealmName, Seconds, Sequence, SessionId, SigningKey,
-};
+use tessera_core::{EventBody, LEEWAY_MAX, Label, RealmLimits, Seconds, Sequence, SessionId};
 use tessera_daemon::RunError;
 use tessera_proto::v1::{
     WatchRequest, WatchStart, revoke_request::Target, watch_request::Message, watch_start::From,
 };
 use tessera_server::ServeError;
-use tessera_store::{
-    Changes, EventBatch, Log, MemoryStore, NewEvent, Page, PageRequest, Placed, PolicyFiles, PurgeBefore,
-    PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
-    StoredSession, UnitOfWork,
+use tessera_store::{Changes, MemoryStore, NewEvent, Store};
+use tessera_testkit::{
+    soon,
+    world::{Fragile, Setup, World, access_token, realm, reason, refresh_token},
 };
 use tessera_token::ServerKey;
-use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_stream::StreamExt;
-
-use crate::world::{Setup, World, access_token, realm, reason, refresh_token, soon};
-
-/// A store that can be made to fail, as a disk is full from one moment to the next, and to hold a write.
-pub(crate) struct Fragile {
-    store: MemoryStore,
-    is_broken: AtomicBool,
-    hold: Mutex<Option<Hold>>,
-    committing_for: Mutex<Option<Duration>>,
-}
-
-/// Where the next write waits.
-struct Hold {
-    reached: oneshot::Sender<()>,
-    released: oneshot::Receiver<()>,
-}
-
-impl Fragile {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            store: MemoryStore::new(),
-            is_broken: AtomicBool::new(false),
-            hold: Mutex::new(None),
-            committing_for: Mutex::new(None),
-        })
-    }
-
-    /// Holds the next write: the first end tells when it waits, the second lets it go on.
-    pub(crate) fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
-        let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
-        *self.hold.lock().unwrap() = Some(Hold { reached, released });
-        (waits, release)
-    }
-
-    /// Begins to reload the policy of `authority`, lets it put it in force, and holds what it writes next: the events
-    /// that follow from it. The first end answers how the reload ended, the second lets it go on.
-    pub(crate) async fn hold_behind_policy(
-        &self,
-        authority: &Arc<Authority>,
-    ) -> (JoinHandle<Result<Applied, ApplyError>>, oneshot::Sender<()>) {
-        let (waits, release) = self.hold_next();
-        let reloading = tokio::spawn({
-            let authority = Arc::clone(authority);
-            async move { authority.reload(Trigger::Call).await }
-        });
-        soon("the policy", waits).await.unwrap();
-        let (waits, held) = self.hold_next();
-        release.send(()).unwrap();
-        soon("the first event", waits).await.unwrap();
-        (reloading, held)
-    }
-
-    pub(crate) fn repair(&self) {
-        self.is_broken.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) fn break_now(&self) {
-        self.is_broken.store(true, Ordering::SeqCst);
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        if self.is_broken.load(Ordering::SeqCst) {
-            return Err(StoreError::Failed {
-                detail: "no space left on device".to_owned(),
-            });
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl StoreReader for Fragile {
-    async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
-        self.store.read(reads).await
-    }
-
-    async fn sessions(
-        &self,
-        index: SessionIndex,
-        page: PageRequest<SessionId>,
-    ) -> Result<Page<StoredSession, SessionId>, StoreError> {
-        self.store.sessions(index, page).await
-    }
-
-    async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
-        self.store.walk_sessions(visit).await
-    }
-
-    async fn api_keys(
-        &self,
-        realm: &RealmName,
-        page: PageRequest<ApiKeyId>,
-    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
-        self.store.api_keys(realm, page).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
-        self.store.signing_keys().await
-    }
-
-    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
-        self.store.policy_files(revision).await
-    }
-
-    async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
-        self.store.events(after, limit).await
-    }
-
-    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.store.events_below_floor().await
-    }
-
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-        self.store.audit(after, limit).await
-    }
-
-    fn log(&self) -> &Log {
-        self.store.log()
-    }
-}
-
-#[async_trait]
-impl Store for Fragile {
-    async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError> {
-        self.check()?;
-        let hold = self.hold.lock().unwrap().take();
-        if let Some(hold) = hold {
-            hold.reached.send(()).unwrap();
-            hold.released.await.unwrap();
-            self.check()?;
-        }
-        self.store.transact(work).await
-    }
-
-    async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
-        self.store.purge(before, limit).await
-    }
-
-    fn health(&self) -> StoreHealth {
-        StoreHealth {
-            takes_writes: !self.is_broken.load(Ordering::SeqCst),
-            committing_for: *self.committing_for.lock().unwrap(),
-            group: None,
-        }
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.store.close().await
-    }
-}
 
 #[tokio::test]
 async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
@@ -452,12 +290,12 @@ async fn a_disk_that_stands_still_turns_readiness_off_until_it_is_well() {
     })
     .await;
     assert!(world.authority.is_ready());
-    *store.committing_for.lock().unwrap() = Some(Duration::from_secs(4));
+    store.commit_for(Some(Duration::from_secs(4)));
     assert!(world.authority.is_ready());
-    *store.committing_for.lock().unwrap() = Some(Duration::from_secs(6));
+    store.commit_for(Some(Duration::from_secs(6)));
     assert!(!world.authority.is_ready());
     assert_eq!(world.authority.commit_waiting(), Duration::from_secs(6));
-    *store.committing_for.lock().unwrap() = None;
+    store.commit_for(None);
     assert!(world.authority.is_ready());
 }
 
@@ -478,9 +316,9 @@ async fn a_disk_that_stands_still_for_a_while_does_not_end_serving() {
     };
     let (serving, not_serving) = (Some(1), Some(2));
     assert_eq!(next().await, serving);
-    *store.committing_for.lock().unwrap() = Some(Duration::from_secs(6));
+    store.commit_for(Some(Duration::from_secs(6)));
     assert_eq!(next().await, not_serving);
-    *store.committing_for.lock().unwrap() = None;
+    store.commit_for(None);
     assert_eq!(next().await, serving);
     let app = world.client("production", "app").await;
     app.issue_for("user:ann").await;

@@ -7,13 +7,12 @@ use tessera_authority::Trigger;
 use tessera_core::{EventBody, Sequence};
 use tessera_proto::v1::{IssueRequest, IssueResponse, ReloadRequest};
 use tessera_store::{Store, StoreReader};
+use tessera_testkit::{
+    soon,
+    world::{Client, Fragile, Setup, World, access_token, refresh_token, strings, viewer},
+};
 use tessera_token::ServerKey;
 use uuid::Uuid;
-
-use crate::{
-    stores::Fragile,
-    world::{Client, Setup, World, access_token, refresh_token, soon, strings, viewer},
-};
 
 const PLAY: &str = "p, role:viewer, *, videos/*, play";
 const PLAYED: &str = "videos/v1:play";

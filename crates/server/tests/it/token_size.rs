@@ -15,13 +15,13 @@ use tessera_proto::{
     v1::{IntrospectManyRequest, IssueRequest, revoke_request::Target},
 };
 use tessera_store::{MemoryStore, Store};
+use tessera_testkit::world::{
+    Client, PolicyDirectory, Setup, World, access_token, reason, refresh_token, strings,
+};
 use tessera_token::ServerKey;
 use tonic_types::StatusExt;
 
-use crate::{
-    endpoints::{FORM, send},
-    world::{Client, PolicyDirectory, Setup, World, access_token, reason, refresh_token, strings},
-};
+use crate::endpoints::{FORM, send};
 
 /// Scopes of this many bytes, as many as one request may name.
 fn scopes(bytes: usize) -> Vec<String> {

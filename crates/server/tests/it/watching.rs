@@ -10,11 +10,13 @@ use tessera_proto::v1::{
     revoke_request::Target, watch_request, watch_response::Message, watch_start::From,
 };
 use tessera_server::Limits;
+use tessera_testkit::{
+    soon,
+    world::{Client, Setup, World, access_token, reason, refresh_token, strings},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-
-use crate::world::{Client, Setup, World, access_token, reason, refresh_token, soon, strings};
 
 struct Watch {
     say: mpsc::Sender<WatchRequest>,
@@ -115,7 +117,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     ] {
         let request = tessera_proto::v1::IssueRequest {
             scopes: strings(&scopes),
-            ..crate::world::viewer(subject)
+            ..tessera_testkit::world::viewer(subject)
         };
         app.issue(request).await.unwrap();
     }
@@ -316,7 +318,7 @@ async fn a_filter_hides_events_and_still_moves_checkpoints() {
     assert!(checkpoint.through_sequence > tessera_core::Cursor::parse(&hidden.cursor).unwrap().sequence.0);
     let request = tessera_proto::v1::IssueRequest {
         audience: "player".to_owned(),
-        ..crate::world::viewer("user:ann")
+        ..tessera_testkit::world::viewer("user:ann")
     };
     let shown = app.issue(request).await.unwrap();
     app.revoke(Target::SessionId(shown.session_id.clone()))
@@ -505,7 +507,7 @@ async fn require(client: &Client, name: &str, bound: i64) -> Result<Watch, Statu
     let required = WatchStart {
         subscriber: name.to_owned(),
         required: true,
-        staleness_bound: crate::world::seconds(bound),
+        staleness_bound: tessera_testkit::world::seconds(bound),
         ..start(From::Latest(true))
     };
     let mut watch = Watch::begin(client, required).await;
@@ -533,7 +535,7 @@ async fn to_be_required_takes_a_permission_and_has_a_bound() {
         "{refused}"
     );
     let refused = require(&admin, "verifier-1", 61).await.err().unwrap();
-    assert_eq!(crate::world::fields(&refused), ["staleness_bound"]);
+    assert_eq!(tessera_testkit::world::fields(&refused), ["staleness_bound"]);
     require(&admin, "verifier-1", 60).await.unwrap();
 }
 

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use tessera_testkit::world::{Client, World};
 
 use super::wire::{Ask, Over, basic};
-use crate::{
-    endpoints::{Answer, FORM, form, login, send, text},
-    world::{Client, World},
-};
+use crate::endpoints::{Answer, FORM, form, login, send, text};
 
 /// How a endpoint takes credentials, and so how it fails.
 #[derive(Clone, Copy, Debug)]

@@ -9,13 +9,11 @@ use std::{
 use axum::body::{Body, to_bytes};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Method, Request};
+use tessera_testkit::{soon, world::World};
 use tower::{Service, ServiceExt};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{
-    endpoints::{Answer, raw},
-    world::{World, soon},
-};
+use crate::endpoints::{Answer, raw};
 
 /// A request, the lengths of which are right.
 #[derive(Clone, Debug)]

@@ -1,0 +1,185 @@
+//! A store that fails when a test says so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tessera_authority::{Applied, ApplyError, Authority, Trigger};
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
+};
+use tessera_store::{
+    EventBatch, Log, MemoryStore, Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads,
+    SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession,
+    UnitOfWork,
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::waiting::soon;
+
+/// A store that can be made to fail, as a disk is full from one moment to the next, and to hold a write.
+pub struct Fragile {
+    store: MemoryStore,
+    is_broken: AtomicBool,
+    hold: Mutex<Option<Hold>>,
+    committing_for: Mutex<Option<Duration>>,
+}
+
+/// Where the next write waits.
+struct Hold {
+    reached: oneshot::Sender<()>,
+    released: oneshot::Receiver<()>,
+}
+
+impl Fragile {
+    /// A store in memory that works.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryStore::new(),
+            is_broken: AtomicBool::new(false),
+            hold: Mutex::new(None),
+            committing_for: Mutex::new(None),
+        })
+    }
+
+    /// Holds the next write: the first end tells when it waits, the second lets it go on.
+    #[must_use]
+    pub fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
+        *self.hold.lock() = Some(Hold { reached, released });
+        (waits, release)
+    }
+
+    /// Begins to reload the policy of `authority`, lets it put it in force, and holds what it writes next: the events
+    /// that follow from it. The first end answers how the reload ended, the second lets it go on.
+    ///
+    /// # Panics
+    /// Panics where nothing is written.
+    pub async fn hold_behind_policy(
+        &self,
+        authority: &Arc<Authority>,
+    ) -> (JoinHandle<Result<Applied, ApplyError>>, oneshot::Sender<()>) {
+        let (waits, release) = self.hold_next();
+        let reloading = tokio::spawn({
+            let authority = Arc::clone(authority);
+            async move { authority.reload(Trigger::Call).await }
+        });
+        soon("the policy", waits).await.expect("a write");
+        let (waits, held) = self.hold_next();
+        release.send(()).expect("a write that waits");
+        soon("the first event", waits).await.expect("a write");
+        (reloading, held)
+    }
+
+    /// It takes writes again.
+    pub fn repair(&self) {
+        self.is_broken.store(false, Ordering::SeqCst);
+    }
+
+    /// It takes no more writes.
+    pub fn break_now(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+
+    /// Its health says that a commit has waited for so long.
+    pub fn commit_for(&self, waited: Option<Duration>) {
+        *self.committing_for.lock() = waited;
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed {
+                detail: "no space left on device".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StoreReader for Fragile {
+    async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
+        self.store.read(reads).await
+    }
+
+    async fn sessions(
+        &self,
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<StoredSession, SessionId>, StoreError> {
+        self.store.sessions(index, page).await
+    }
+
+    async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
+        self.store.walk_sessions(visit).await
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        self.store.api_keys(realm, page).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.store.signing_keys().await
+    }
+
+    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        self.store.policy_files(revision).await
+    }
+
+    async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.store.events(after, limit).await
+    }
+
+    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.store.events_below_floor().await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        self.store.audit(after, limit).await
+    }
+
+    fn log(&self) -> &Log {
+        self.store.log()
+    }
+}
+
+#[async_trait]
+impl Store for Fragile {
+    async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError> {
+        self.check()?;
+        let hold = self.hold.lock().take();
+        if let Some(hold) = hold {
+            hold.reached.send(()).expect("a test that waits for it");
+            hold.released.await.expect("a test that lets it go on");
+            self.check()?;
+        }
+        self.store.transact(work).await
+    }
+
+    async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
+        self.store.purge(before, limit).await
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            takes_writes: !self.is_broken.load(Ordering::SeqCst),
+            committing_for: *self.committing_for.lock(),
+            group: None,
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}

@@ -1,0 +1,136 @@
+//! The policy that tests begin with, in a directory to be edited.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+use tessera_policy::Policy;
+
+/// `client:admin` may do everything, `client:app` speaks for itself and asserts one role, `client:other`
+/// only speaks for itself, `client:none` has no scope at all.
+const RULES: &str = "\
+p, role:viewer, *, videos, read, allow
+p, role:viewer, *, videos/*, play, allow
+p, role:trial, *, videos/premium/*, play, deny
+p, role:editor, *, videos, write, allow
+g, role:editor, role:viewer, *
+g, client:admin, role:editor, *
+g, client:app, role:editor, *
+g, client:other, role:viewer, *
+p, client:app, *, tessera/subjects/*, issue, allow
+p, client:app, *, tessera/roles/role:viewer, assert, allow
+p, client:app, *, tessera/roles/role:trial, assert, allow
+p, client:admin, *, tessera/subjects/*, issue, allow
+p, client:admin, *, tessera/roles/*, assert, allow
+p, client:admin, *, tessera/tokens, introspect, allow
+p, client:admin, *, tessera/revocations, watch, allow
+p, client:admin, *, tessera/revocations, require, allow
+p, client:admin, *, tessera/api-keys, *, allow
+p, client:admin, *, tessera/subscribers, *, allow
+p, client:admin, *, tessera/api-keys/*, *, allow
+p, client:admin, *, tessera/sessions, *, allow
+p, client:admin, *, tessera/keys, *, allow
+p, client:admin, *, tessera/realm, revoke, allow
+p, client:admin, *, tessera/policies, *, allow
+";
+
+const CATALOGUE: &str = r#"
+[realms]
+production = "the real thing"
+sandbox = "for trying out"
+[roles]
+"role:viewer" = "watches"
+"role:trial" = "tries"
+"role:editor" = "changes"
+[scopes]
+"videos:read" = "list videos"
+"videos:write" = "change videos"
+"videos/{id}:play" = "play one video"
+"videos/premium/{id}:play" = "play one premium video"
+[audiences]
+api = "the API"
+player = "the player"
+"#;
+
+/// A directory with a policy, to be edited.
+#[derive(Debug)]
+pub struct PolicyDirectory {
+    path: PathBuf,
+    /// Removes it at the end.
+    _made: Option<TempDir>,
+}
+
+impl PolicyDirectory {
+    /// A new directory with these rules: `client:admin` may do everything, `client:app` speaks for itself and
+    /// asserts one role, `client:other` only speaks for itself, `client:none` has no scope at all.
+    ///
+    /// # Panics
+    /// Panics where it can't be written.
+    #[must_use]
+    pub fn new() -> Self {
+        let made = TempDir::new().expect("a directory");
+        let directory = Self {
+            path: made.path().to_owned(),
+            _made: Some(made),
+        };
+        let model = Policy::default_files()
+            .iter()
+            .find(|(name, _)| *name == "model.conf")
+            .expect("a policy has a model");
+        directory.write("model.conf", &String::from_utf8_lossy(model.1));
+        directory.write("catalogue.toml", CATALOGUE);
+        directory.write("policy.csv", RULES);
+        directory
+    }
+
+    /// A directory that something else made.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _made: None,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file of it.
+    ///
+    /// # Panics
+    /// Panics where it can't be written.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.path().join(name), content).expect("a file is written");
+    }
+
+    /// The rules without the lines that begin so.
+    ///
+    /// # Panics
+    /// Panics where no line does.
+    pub fn take(&self, start: &str) {
+        let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
+        assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
+        self.write("policy.csv", &(left.join("\n") + "\n"));
+    }
+
+    /// The rules with more lines.
+    pub fn add(&self, lines: &str) {
+        self.write("policy.csv", &format!("{RULES}{lines}\n"));
+    }
+
+    /// The rules as they were.
+    pub fn restore(&self) {
+        self.write("policy.csv", RULES);
+    }
+}
+
+impl Default for PolicyDirectory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
