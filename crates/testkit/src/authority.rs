@@ -17,8 +17,8 @@ use tessera_client::{
 use tessera_core::{ClientName, KeyStatus, RealmName};
 
 use crate::{
-    TestAuthorityBuilder, TestClock,
-    builder::{Disk, Process, Served},
+    clock::TestClock,
+    process::{Disk, Process, Served, Settings},
     proxy::Proxy,
     serving,
     waiting::soon,
@@ -35,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Whoever connects to [`address`](Self::address) is held up by [`stall`](Self::stall); the calls of the
 /// kit itself, and of [`client`](Self::client), are not.
 pub struct TestAuthority {
-    builder: TestAuthorityBuilder,
+    settings: Settings,
     disk: Disk,
     authority: Arc<Authority>,
     clock: TestClock,
@@ -63,37 +63,22 @@ pub struct Session {
 }
 
 impl TestAuthority {
-    /// An authority with the policy of `tessera dev`: the audience `api`, scopes such as `videos:read` and
-    /// `videos:write`, the roles `role:viewer` and `role:editor`.
-    ///
-    /// # Panics
-    /// Panics where it can't be started.
-    pub async fn start() -> Self {
-        Self::builder().start().await
-    }
-
-    /// An authority that is set up otherwise.
-    #[must_use]
-    pub fn builder() -> TestAuthorityBuilder {
-        TestAuthorityBuilder::new()
-    }
-
-    pub(crate) async fn of(builder: TestAuthorityBuilder, disk: Disk, served: Served) -> Self {
+    pub(crate) async fn of(settings: Settings, disk: Disk, served: Served) -> Self {
         let Served {
             authority,
             audience,
             address,
             process,
         } = served;
-        let api_key = new_api_key(&authority, REALM, &builder.client).await;
+        let api_key = new_api_key(&authority, REALM, &settings.client).await;
         let connection = Connection::new(&address, api_key.clone());
         let options = ClientOptions {
             deadline: DEADLINE,
             ..ClientOptions::default()
         };
         Self {
-            clock: builder.clock.clone(),
-            builder,
+            clock: settings.clock.clone(),
+            settings,
             disk,
             authority,
             audience,
@@ -187,14 +172,14 @@ impl TestAuthority {
 
     /// A session of `subject` for the audience `api` (where policy has none of that name, its first) with
     /// these scopes, in the roles that the kit's client asserts: `role:editor` unless
-    /// [`TestAuthorityBuilder::with_policy`] says otherwise.
+    /// [`TestAuthorityBuilder::with_policy`](crate::TestAuthorityBuilder::with_policy) says otherwise.
     ///
     /// # Panics
     /// Panics where policy does not grant all of them.
     pub async fn issue(&self, subject: &str, scopes: &[&str]) -> Session {
         self.issue_with(IssueRequest {
             subject: subject.to_owned(),
-            roles: self.builder.roles.clone(),
+            roles: self.settings.roles.clone(),
             scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
             audience: self.audience.clone(),
             require_all: true,
@@ -210,7 +195,7 @@ impl TestAuthority {
     pub async fn issue_with(&self, request: IssueRequest) -> Session {
         let issued = self.client.issue(request).await;
         let issued =
-            issued.unwrap_or_else(|error| panic!("{} gets no session: {error}", self.builder.client));
+            issued.unwrap_or_else(|error| panic!("{} gets no session: {error}", self.settings.client));
         let tokens = issued.tokens.expect("an answer has tokens");
         Session {
             access_token: tokens.access_token,
@@ -247,7 +232,8 @@ impl TestAuthority {
             ..RevokeRequest::default()
         };
         let revoked = self.client.revoke(request).await;
-        let revoked = revoked.unwrap_or_else(|error| panic!("{} can't revoke: {error}", self.builder.client));
+        let revoked =
+            revoked.unwrap_or_else(|error| panic!("{} can't revoke: {error}", self.settings.client));
         if !self.proxy.is_stalled() {
             let fence = self.client.await_propagation(&revoked.cursor).await;
             fence.unwrap_or_else(|error| panic!("not every verifier knows of the revocation: {error}"));
@@ -351,11 +337,12 @@ impl TestAuthority {
     /// revoking waits until their staleness bound has passed.
     ///
     /// # Panics
-    /// As [`TestAuthorityBuilder::start`], and after [`stop`](Self::stop), which closes the store for good.
+    /// As [`TestAuthorityBuilder::start`](crate::TestAuthorityBuilder::start), and after [`stop`](Self::stop), which closes the store for good.
     pub async fn restart(&mut self) {
         self.kill().await;
         let address = self.direct_address.trim_start_matches("http://");
-        let served = self.builder.clone().listen(address).serve(&self.disk).await;
+        address.clone_into(&mut self.settings.listen);
+        let served = self.settings.serve(&self.disk).await;
         self.authority = served.authority;
         self.process = Some(served.process);
     }

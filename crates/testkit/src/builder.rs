@@ -1,100 +1,43 @@
 //! How a test's authority is set up.
 
-use std::{path::PathBuf, sync::Arc};
-
-use tessera_authority::Authority;
-use tessera_core::{OnPolicyLoss, RealmLimits};
-use tessera_daemon::{RunError, RunOptions};
-use tessera_policy::{Catalogue, Policy};
-use tessera_server::Listeners;
-use tessera_store::MemoryStore;
-use tessera_token::ServerKey;
-use tokio::{
-    runtime::{self, Runtime},
-    sync::oneshot,
-    task::JoinHandle,
-};
+use std::path::PathBuf;
 
 use crate::{
-    TestAuthority, TestClock,
-    serving::{self, Parts},
+    authority::TestAuthority,
+    clock::TestClock,
+    process::{Disk, Settings},
 };
 
 /// Sets up a [`TestAuthority`].
 #[derive(Clone, Debug)]
-pub struct TestAuthorityBuilder {
-    policy_directory: Option<PathBuf>,
-    pub(crate) client: String,
-    pub(crate) roles: Vec<String>,
-    pub(crate) clock: TestClock,
-    listen: String,
-}
+pub struct TestAuthorityBuilder(Settings);
 
-/// What outlives an authority that is killed: its disk.
-pub(crate) struct Disk {
-    store: Arc<MemoryStore>,
-    server_key: ServerKey,
-}
-
-/// An authority that is served.
-pub(crate) struct Served {
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) audience: String,
-    pub(crate) address: String,
-    pub(crate) process: Process,
-}
-
-/// An authority at work, and how to stop it.
-pub(crate) struct Process {
-    /// None once it was asked to stop.
-    pub(crate) stop: Option<oneshot::Sender<()>>,
-    pub(crate) serving: JoinHandle<Result<(), RunError>>,
-    /// Its own, so that all that it does can end in the midst. None once it has ended.
-    runtime: Option<Runtime>,
-}
-
-impl Disk {
-    fn new() -> Self {
-        Self {
-            store: Arc::new(MemoryStore::new()),
-            server_key: ServerKey::generate().expect("random numbers"),
-        }
-    }
-}
-
-impl Process {
-    fn runtime() -> Runtime {
-        let mut builder = runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).enable_all().build();
-        runtime.expect("a thread")
+impl TestAuthority {
+    /// An authority with the policy of `tessera dev`: the audience `api`, scopes such as `videos:read` and
+    /// `videos:write`, the roles `role:viewer` and `role:editor`.
+    ///
+    /// # Panics
+    /// Panics where it can't be started.
+    pub async fn start() -> Self {
+        Self::builder().start().await
     }
 
-    /// Ends it wherever it is, and waits until nothing of it runs.
-    pub(crate) async fn kill(mut self) {
-        let runtime = self.runtime.take();
-        let ending = tokio::task::spawn_blocking(|| drop(runtime));
-        ending.await.expect("dropping a runtime does not panic");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Dropping it would wait for it, which no async task may.
-            runtime.shutdown_background();
-        }
+    /// An authority that is set up otherwise.
+    #[must_use]
+    pub fn builder() -> TestAuthorityBuilder {
+        TestAuthorityBuilder::new()
     }
 }
 
 impl TestAuthorityBuilder {
-    pub(crate) fn new() -> Self {
-        Self {
+    fn new() -> Self {
+        Self(Settings {
             policy_directory: None,
             client: "client:dev".to_owned(),
             roles: vec!["role:editor".to_owned()],
             clock: TestClock::new(),
             listen: "127.0.0.1:0".to_owned(),
-        }
+        })
     }
 
     /// The policy in this directory instead of that of `tessera dev`; it has the realm `production`. `client`
@@ -102,23 +45,23 @@ impl TestAuthorityBuilder {
     /// far as the test needs.
     #[must_use]
     pub fn with_policy(mut self, directory: impl Into<PathBuf>, client: &str, roles: &[&str]) -> Self {
-        self.policy_directory = Some(directory.into());
-        self.client = client.to_owned();
-        self.roles = roles.iter().map(|&role| role.to_owned()).collect();
+        self.0.policy_directory = Some(directory.into());
+        self.0.client = client.to_owned();
+        self.0.roles = roles.iter().map(|&role| role.to_owned()).collect();
         self
     }
 
     /// A clock that something else has too: another authority, perhaps.
     #[must_use]
     pub fn clock(mut self, clock: TestClock) -> Self {
-        self.clock = clock;
+        self.0.clock = clock;
         self
     }
 
     /// The address to listen at, such as `127.0.0.1:7600`, instead of a free one.
     #[must_use]
     pub fn listen(mut self, address: &str) -> Self {
-        self.listen = address.to_owned();
+        self.0.listen = address.to_owned();
         self
     }
 
@@ -128,66 +71,7 @@ impl TestAuthorityBuilder {
     /// Panics where the policy is refused, or the address can't be listened at.
     pub async fn start(self) -> TestAuthority {
         let disk = Disk::new();
-        let served = self.serve(&disk).await;
-        TestAuthority::of(self, disk, served).await
+        let served = self.0.serve(&disk).await;
+        TestAuthority::of(self.0, disk, served).await
     }
-
-    /// Serves what is on `disk`.
-    pub(crate) async fn serve(&self, disk: &Disk) -> Served {
-        let policy = match &self.policy_directory {
-            None => Policy::from_files(Policy::default_files()),
-            Some(directory) => Policy::load(directory),
-        };
-        let policy = serving::good(policy);
-        let audience = audience(policy.catalogue());
-        let server_key =
-            ServerKey::parse(&disk.server_key.to_paserk()).expect("a server key is written as one");
-        let options = serving::options(Parts {
-            store: Arc::clone(&disk.store) as _,
-            policy,
-            policy_directory: self.policy_directory.clone(),
-            server_key,
-            clock: self.clock.shared(),
-            limits: RealmLimits::default(),
-            on_policy_loss: OnPolicyLoss::Narrow,
-        });
-        let runtime = Process::runtime();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let listen = self.listen.clone();
-        let opened = runtime.spawn(async move { serving::open(options, &listen).await });
-        let (authority, public) = opened.await.expect("the authority opens");
-        let address = public.local_addr().expect("a bound socket has an address");
-        let listeners = Listeners { public, admin: None };
-        let options = RunOptions {
-            policy_watch: false,
-            ..RunOptions::default()
-        };
-        let serving = runtime.spawn(tessera_daemon::run(
-            listeners,
-            Arc::clone(&authority),
-            options,
-            async {
-                // A dropped sender means the same.
-                let _ = stopped.await;
-            },
-        ));
-        Served {
-            authority,
-            audience,
-            address: format!("http://{address}"),
-            process: Process {
-                stop: Some(stop),
-                serving,
-                runtime: Some(runtime),
-            },
-        }
-    }
-}
-
-/// `api`, or the first where there is none of that name.
-fn audience(catalogue: &Catalogue) -> String {
-    let names = catalogue.audiences().iter().map(ToString::to_string);
-    let names: Vec<_> = names.collect();
-    let api = names.iter().find(|&name| name == "api");
-    api.or(names.first()).cloned().unwrap_or_default()
 }

@@ -69,6 +69,7 @@
 mod authority;
 mod builder;
 mod clock;
+mod process;
 mod proxy;
 mod serving;
 mod waiting;

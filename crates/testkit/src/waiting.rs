@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Far longer than anything takes; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_MAX: Duration = Duration::from_secs(20);
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Waits for something that must happen soon.
@@ -11,7 +11,7 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// # Panics
 /// Panics, naming `what`, where it has not happened after 20 s.
 pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, happens)
+    tokio::time::timeout(TIME_MAX, happens)
         .await
         .unwrap_or_else(|_| panic!("{what}: nothing happened"))
 }
