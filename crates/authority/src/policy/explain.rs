@@ -261,7 +261,15 @@ impl RecordedDecision {
                 scopes: scopes.clone(),
                 policy: policy.clone(),
             }),
-            _ => None,
+            // Nothing was decided by policy, or not for a session.
+            AuditAction::Reused { .. }
+            | AuditAction::Revoked { .. }
+            | AuditAction::ApiKeyCreated { .. }
+            | AuditAction::ApiKeyRolled { .. }
+            | AuditAction::ClientDisabled { .. }
+            | AuditAction::SigningKeyCreated { .. }
+            | AuditAction::PolicyApplied { .. }
+            | AuditAction::SessionsReconciled { .. } => None,
         }
     }
 }
@@ -272,6 +280,13 @@ fn made(record: &AuditRecord) -> Option<DecisionId> {
         AuditAction::Issued { decision, .. }
         | AuditAction::Refreshed { decision, .. }
         | AuditAction::Denied { decision, .. } => Some(*decision),
-        _ => None,
+        AuditAction::Reused { .. }
+        | AuditAction::Revoked { .. }
+        | AuditAction::ApiKeyCreated { .. }
+        | AuditAction::ApiKeyRolled { .. }
+        | AuditAction::ClientDisabled { .. }
+        | AuditAction::SigningKeyCreated { .. }
+        | AuditAction::PolicyApplied { .. }
+        | AuditAction::SessionsReconciled { .. } => None,
     }
 }

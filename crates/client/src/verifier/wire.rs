@@ -111,7 +111,24 @@ fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Opt
         (EventKind::KeyRevoked, Target::KeyId(key)) => EventBody::KeyRevoked {
             key: KeyId::parse(key).ok()?,
         },
-        _ => return None,
+        // A target that is not of its kind, or a kind that revokes nothing here.
+        (
+            EventKind::Unspecified
+            | EventKind::TokenRevoked
+            | EventKind::SessionRevoked
+            | EventKind::SubjectRevoked
+            | EventKind::ClientRevoked
+            | EventKind::LabelRevoked
+            | EventKind::RealmRevoked
+            | EventKind::KeyPublished
+            | EventKind::KeyActivated
+            | EventKind::KeyRetired
+            | EventKind::KeyRevoked
+            | EventKind::ApiKeyRevoked
+            | EventKind::PolicyApplied
+            | EventKind::ScopesNarrowed,
+            _,
+        ) => return None,
     })
 }
 
