@@ -70,7 +70,7 @@ pub enum LaunchError {
     },
     /// What tells an older copy can't be read.
     #[error(
-        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was put back from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
+        "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was restored from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
     )]
     Witness {
         /// The file.

@@ -193,7 +193,7 @@ async fn open_store(
     if let Some(witness) = witness.as_ref().filter(|_| seen.is_none() && has_data(data)) {
         tracing::warn!(
             path = %witness.path().display(),
-            "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was put back from one, stop, and run `tessera restore`"
+            "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was restored from one, stop, and run `tessera restore`"
         );
     }
     let path = data.to_owned();

@@ -1,4 +1,4 @@
-//! Keeping the policy in force in step with its directory: on a change, on SIGHUP, and by looking now and
+//! The policy watcher keeps the policy in force in step with its directory: on a change, on SIGHUP, and by looking now and
 //! then, since not every file system tells (network mounts, a directory that is replaced as a whole).
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -24,7 +24,7 @@ const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often the directory is looked at although nothing was said.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// SIGHUP, heard from here on; unheard, it would end the process.
+/// SIGHUP, received from here on; unhandled, it would end the process.
 pub(crate) fn hangup() -> Option<Signal> {
     signal(SignalKind::hangup())
         .inspect_err(|error| tracing::error!(%error, "SIGHUP is not heard"))
@@ -35,8 +35,8 @@ pub(crate) fn hangup() -> Option<Signal> {
 pub(crate) async fn keep(authority: Arc<Authority>, watches: bool, hangup: Option<Signal>) {
     match authority.policy_directory().filter(|_| watches).cloned() {
         Some(directory) => {
-            let mut keeper = Keeper::new(&authority, &directory);
-            tokio::join!(keeper.run(), reload_on_hangup(&authority, hangup));
+            let mut watcher = PolicyWatcher::new(&authority, &directory);
+            tokio::join!(watcher.run(), reload_on_hangup(&authority, hangup));
         }
         None => reload_on_hangup(&authority, hangup).await,
     }
@@ -56,7 +56,7 @@ async fn reload_on_hangup(authority: &Arc<Authority>, hangup: Option<Signal>) {
 /// another in force since, and then the same files are a change.
 type Seen = (Result<PolicyRevision, PolicyError>, PolicyRevision);
 
-struct Keeper<'a> {
+struct PolicyWatcher<'a> {
     authority: &'a Arc<Authority>,
     directory: &'a Path,
     changed: Arc<Notify>,
@@ -64,9 +64,9 @@ struct Keeper<'a> {
     seen: Option<Seen>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> PolicyWatcher<'a> {
     fn new(authority: &'a Arc<Authority>, directory: &'a Path) -> Self {
-        let mut keeper = Self {
+        let mut watcher = Self {
             authority,
             directory,
             changed: Arc::new(Notify::new()),
@@ -76,8 +76,8 @@ impl<'a> Keeper<'a> {
                 Some((Ok(in_force.clone()), in_force))
             },
         };
-        keeper.watch_again();
-        keeper
+        watcher.watch_again();
+        watcher
     }
 
     async fn run(&mut self) {

@@ -3,6 +3,7 @@
 //! Every value is escaped, cut, and cleared of what has the shape of a secret, in one place: who calls may
 //! have written it. So nobody makes a line of their own, or fills the log with one.
 
+mod format;
 mod line;
 mod queue;
 
@@ -19,22 +20,13 @@ use tracing_subscriber::{EnvFilter, fmt};
 use line::Lines;
 use queue::Queue;
 
+pub use format::LogFormat;
+
 /// How long the end of a process waits for its last lines.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The lines that are not written yet.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines: one JSON document a line.
-    Json,
-}
 
 /// Sends logs to stderr, panics included. Call it once, before anything is logged; `default_filter` holds unless
 /// `RUST_LOG` is set.

@@ -62,10 +62,10 @@ fn outcome(authority: &Authority) -> AttemptOutcome {
 #[tokio::test]
 async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
     let (directory, authority) = world().await;
-    let mut keeper = Keeper::new(&authority, directory.path());
+    let mut watcher = PolicyWatcher::new(&authority, directory.path());
     let a = in_force(&authority);
     write(&directory, B);
-    keeper.look().await;
+    watcher.look().await;
     let b = in_force(&authority);
     assert_ne!(a, b);
     // Between two looks: `A` by a call, and `B` again.
@@ -73,32 +73,32 @@ async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
     authority.reload(Trigger::Call).await.unwrap();
     assert_eq!(in_force(&authority), a);
     write(&directory, B);
-    keeper.look().await;
+    watcher.look().await;
     assert_eq!(in_force(&authority), b);
     // Nothing changed since, so the files are not read as a policy again.
-    keeper.look().await;
+    watcher.look().await;
     assert_eq!(outcome(&authority), AttemptOutcome::Applied);
 }
 
 #[tokio::test]
 async fn a_mistake_is_reported_once_until_there_was_something_else() {
     let (directory, authority) = world().await;
-    let mut keeper = Keeper::new(&authority, directory.path());
+    let mut watcher = PolicyWatcher::new(&authority, directory.path());
     let refused = || authority.policy_status().refused;
     write(&directory, MISTAKE);
     for _ in 0..3 {
-        keeper.look().await;
+        watcher.look().await;
         assert_eq!(refused(), 1);
     }
     // What is in force is in the directory again: the refusal is over.
     write(&directory, A);
-    keeper.look().await;
+    watcher.look().await;
     assert_eq!(outcome(&authority), AttemptOutcome::Unchanged);
     write(&directory, B);
     authority.reload(Trigger::Call).await.unwrap();
     write(&directory, MISTAKE);
     for _ in 0..3 {
-        keeper.look().await;
+        watcher.look().await;
         assert_eq!(refused(), 2);
     }
 }

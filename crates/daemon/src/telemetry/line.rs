@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::LogFormat;
+use super::format::LogFormat;
 
 /// The longest value that is written whole, in characters as they are written.
 const VALUE_CHARACTERS_MAX: usize = 400;
@@ -163,7 +163,7 @@ impl fmt::Write for Bounded {
 }
 
 /// A value as it is written: without secrets, without characters that a terminal or a reader of lines
-/// obeys, and cut.
+/// acts on, and cut.
 fn clean(value: &str) -> String {
     let end = value.floor_char_boundary(VALUE_BYTES_MAX);
     let start = value.get(..end).unwrap_or_default();
