@@ -72,7 +72,7 @@ fn everything_goes_as_the_page_about_operations_says() {
     run_in(directory.path(), &moved, &reach);
     assert_eq!(authority.stop().code(), Some(0));
     run_in(directory.path(), &page.stopped, &[]);
-    // What was put back is served.
+    // What was restored is served.
     assert_eq!(serve(&config, &address).stop().code(), Some(0));
 }
 

@@ -368,7 +368,7 @@ fn restored(place: &Place) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_put_back_ends_all_that_was_issued() {
+async fn a_copy_that_is_restored_ends_all_that_was_issued() {
     let place = Place::new();
     let key = place.first_key("production");
     let key = key["secret"].as_str().unwrap();

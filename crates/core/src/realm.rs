@@ -52,7 +52,7 @@ pub struct Realm {
     pub on_policy_loss: OnPolicyLoss,
 }
 
-/// What a change of policy does to live sessions whose scopes it takes. Refreshes obey the new policy
+/// What a change of policy does to live sessions whose scopes it takes. Refreshes follow the new policy
 /// in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

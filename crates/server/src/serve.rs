@@ -90,7 +90,7 @@ pub async fn serve(
     let health = Health::new(health, http.proxies);
     health.set(ServingStatus::Serving).await;
 
-    let housekeeper = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
+    let housekeeping_task = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
             listener,
@@ -131,7 +131,7 @@ pub async fn serve(
         tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
         serving.abort();
     }
-    for task in [Some(housekeeper), admin].into_iter().flatten() {
+    for task in [Some(housekeeping_task), admin].into_iter().flatten() {
         task.abort();
     }
     if store_failed {

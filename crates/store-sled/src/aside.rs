@@ -12,7 +12,7 @@
 //! rows.gone      rows that are being removed
 //! ```
 //!
-//! Whatever is refused is put back by renaming it: not one byte of it was written. A start that is cut off is
+//! Whatever is refused is restored by renaming it: not one byte of it was written. A start that is cut off is
 //! taken back by the next. Where the file system can share blocks between files, the copy costs nothing.
 
 use std::{
@@ -47,7 +47,7 @@ impl Directory {
         remove_directory(&self.rows_gone())?;
         remove_directory(&self.rows_new())?;
         if self.rows_before().exists() {
-            self.put_back()?;
+            self.restore()?;
         }
         Ok(())
     }
@@ -64,8 +64,8 @@ impl Directory {
         copy_directory(&self.rows_before(), &self.rows())
     }
 
-    /// Puts the rows back that were set aside, in place of what became of the copy.
-    pub(super) fn put_back(&self) -> io::Result<()> {
+    /// Restores the rows that were set aside, in place of what became of the copy.
+    pub(super) fn restore(&self) -> io::Result<()> {
         remove_directory(&self.rows())?;
         fs::rename(self.rows_before(), self.rows())?;
         sync_directory(self.path())

@@ -93,7 +93,7 @@ pub(super) fn open<F: Default>(
     directory.set_aside().map_err(io_error)?;
     let opened = open_copies(directory, seal, attempt);
     if opened.is_err() {
-        directory.put_back().map_err(io_error)?;
+        directory.restore().map_err(io_error)?;
     }
     opened
 }

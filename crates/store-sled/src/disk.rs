@@ -155,13 +155,13 @@ impl Disk {
         flushed
     }
 
-    /// Gives the directory free after a failure, without closing sled: that would try to write once more, and
+    /// Releases the directory after a failure, without closing sled: that would try to write once more, and
     /// panic. The process is about to end; until then sled's own lock stays.
     pub(super) fn leave(self) {
         std::mem::forget(self.db);
     }
 
-    /// Gives the directory free without touching the seal: for a store that failed.
+    /// Releases the directory without touching the seal: for a store that failed.
     pub(super) fn abandon(self) {
         let Self {
             db,

@@ -78,7 +78,7 @@ async fn add(
     (status, format!("{} has put {name} there\n", claims.subject))
 }
 
-/// Whether tokens can be judged at all: for a load balancer.
+/// Whether tokens can be decided on at all: for a load balancer.
 async fn is_ready(State(verifier): State<Verifier>) -> (StatusCode, String) {
     let status = verifier.status();
     let code = match status.is_ready {

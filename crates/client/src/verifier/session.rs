@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         let _ = say.try_send(request(start));
         let mut service = RevocationServiceClient::new(authorized);
         let opening = service.watch(ReceiverStream::new(requests));
-        let stream = match timeout(following.patience(), opening).await {
+        let stream = match timeout(following.silence_max(), opening).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return Err(End::of("", status, following.plaintext.as_ref()).await),
             Err(_) => return Err(End::resume("the authority does not answer")),
@@ -140,7 +140,7 @@ impl<'a> Session<'a> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = std::sync::Arc::clone(&self.following.shared);
         loop {
-            let gives_up_at = self.progressed_at + self.following.patience();
+            let gives_up_at = self.progressed_at + self.following.silence_max();
             let step = tokio::select! {
                 message = self.stream.message() => match message {
                     Ok(Some(WatchResponse { message: Some(message) })) => self.hear(message).await,
@@ -384,7 +384,7 @@ impl<'a> Session<'a> {
 
     async fn read_keys(&mut self) -> Result<(), End> {
         self.keys_read_at = Some(Instant::now());
-        let keys = match timeout(self.following.patience(), self.list_keys()).await {
+        let keys = match timeout(self.following.silence_max(), self.list_keys()).await {
             Ok(Ok(keys)) => keys,
             Ok(Err(status)) => {
                 return Err(End::of("keys: ", status, self.following.plaintext.as_ref()).await);
@@ -443,7 +443,7 @@ impl Following {
     }
 
     /// How long nothing may come: then what is known is stale anyway.
-    fn patience(&self) -> Duration {
+    fn silence_max(&self) -> Duration {
         self.shared.options.bound.max(Duration::from_millis(200))
     }
 }

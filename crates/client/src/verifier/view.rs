@@ -272,7 +272,7 @@ impl Shared {
     }
 }
 
-/// The moment is taken last: however long judging took, it counts as staleness.
+/// The moment is taken last: however long the decision took, it counts as staleness.
 fn unless_stale(decision: Decision, fresh_as_of: Option<Instant>, bound: Duration) -> Decision {
     let behind = fresh_as_of.map(|fresh| Instant::now().saturating_duration_since(fresh));
     if behind.is_some_and(|behind| behind <= bound) {

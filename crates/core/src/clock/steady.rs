@@ -1,7 +1,7 @@
 //! Time that does not jump with the wall clock.
 //!
 //! The wall clock may be wrong for a while: a bad time server, a machine that was suspended, a typo. So the
-//! time by which Tessera issues and judges runs with the machine's *monotonic* clock, and follows the wall
+//! time by which Tessera issues and decides runs with the machine's *monotonic* clock, and follows the wall
 //! clock only as far as that is believed:
 //!
 //! - A difference of up to [`FOLLOWED_MILLIS`] is worked off at half the speed of time, in both directions, so
