@@ -1,0 +1,200 @@
+//! Between crates: who may depend on whom, and who alone may name a library.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use super::tree;
+use crate::support::root;
+
+/// Which crates of ours a crate is built from, tests aside. Data flows one way: a crate is below those that name it.
+const MAY_USE: [(&str, &[&str]); 15] = [
+    ("core", &[]),
+    ("proto", &[]),
+    ("token", &["core"]),
+    ("policy", &["core"]),
+    ("store", &["core"]),
+    ("store-sled", &["core", "store"]),
+    ("store-conformance", &["core", "store"]),
+    ("authority", &["core", "token", "policy", "store"]),
+    // It serves an authority, and knows neither which store that has nor where its files are.
+    (
+        "server",
+        &["core", "token", "policy", "store", "authority", "proto"],
+    ),
+    (
+        "daemon",
+        &[
+            "core",
+            "token",
+            "policy",
+            "store",
+            "store-sled",
+            "authority",
+            "server",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "core",
+            "token",
+            "policy",
+            "store",
+            "authority",
+            "server",
+            "daemon",
+            "proto",
+        ],
+    ),
+    ("client", &["core", "token", "proto"]),
+    (
+        "testkit",
+        &[
+            "core",
+            "token",
+            "policy",
+            "store",
+            "authority",
+            "server",
+            "daemon",
+            "client",
+            "proto",
+        ],
+    ),
+    ("examples", &["client"]),
+    ("bench", &["client", "proto"]),
+];
+
+/// Who alone may name a library.
+const ONLY: [(&str, &[&str]); 11] = [
+    ("sled", &["store-sled"]),
+    ("casbin", &["policy"]),
+    ("pasetors", &["token"]),
+    ("orion", &["token"]),
+    ("notify", &["daemon"]),
+    ("toml", &["daemon", "policy"]),
+    ("tracing-subscriber", &["daemon", "examples"]),
+    ("clap", &["cli", "bench"]),
+    ("tonic", &["proto", "server", "client", "cli", "bench", "testkit"]),
+    ("prost", &["proto", "bench"]),
+    ("axum", &["server", "examples"]),
+];
+
+/// For each package, what it is built from (not what tests it).
+type Packages = BTreeMap<String, BTreeSet<String>>;
+
+fn packages() -> Packages {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut packages = Packages::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let dependencies = package["dependencies"].as_array().unwrap();
+        let built_from = dependencies
+            .iter()
+            .filter(|dependency| dependency["kind"].is_null());
+        let names = built_from.map(|dependency| dependency["name"].as_str().unwrap().to_owned());
+        packages.insert(
+            short(package["name"].as_str().unwrap()),
+            names.map(|name| short(&name)).collect(),
+        );
+    }
+    packages
+}
+
+/// Ours without what all of them begin with; a library's name begins with `lib:`.
+fn short(name: &str) -> String {
+    match name.strip_prefix("tessera-") {
+        Some(name) => name.to_owned(),
+        None => format!("lib:{name}"),
+    }
+}
+
+fn forbidden(packages: &Packages) -> Vec<String> {
+    let mut found = Vec::new();
+    for (package, dependencies) in packages {
+        let Some((_, may_use)) = MAY_USE.iter().find(|(name, _)| name == package) else {
+            found.push(format!("{package} is not in the table"));
+            continue;
+        };
+        for dependency in dependencies {
+            match dependency.strip_prefix("lib:") {
+                Some(library) => {
+                    let only = ONLY.iter().find(|(name, _)| *name == library);
+                    if only.is_some_and(|(_, users)| !users.contains(&package.as_str())) {
+                        found.push(format!("{package} must not name {library}"));
+                    }
+                }
+                None if !may_use.contains(&dependency.as_str()) => {
+                    found.push(format!("{package} must not use {dependency}"));
+                }
+                None => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_depend_one_way_and_each_library_has_its_users() {
+    let packages = packages();
+    assert_eq!(packages.len(), MAY_USE.len());
+    let found = forbidden(&packages);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_crate_that_is_not_below_and_a_library_elsewhere_are_seen() {
+    let of = |package: &str, dependency: &str| {
+        forbidden(&Packages::from([(
+            package.to_owned(),
+            BTreeSet::from([short(dependency)]),
+        )]))
+    };
+    assert_eq!(of("core", "tessera-token"), ["core must not use token"]);
+    assert_eq!(
+        of("server", "tessera-store-sled"),
+        ["server must not use store-sled"]
+    );
+    assert_eq!(of("store", "sled"), ["store must not name sled"]);
+    assert_eq!(of("new", "tessera-core"), ["new is not in the table"]);
+    assert!(of("store-sled", "sled").is_empty() && of("core", "serde").is_empty());
+}
+
+#[test]
+fn no_crate_allows_unsafe_code() {
+    for of in tree::crates()
+        .iter()
+        .filter(|of| of.name != "proto" && of.name != "examples")
+    {
+        let file = of.files.iter().find(|file| file.module.is_empty()).unwrap();
+        assert!(
+            file.text.contains("#![forbid(unsafe_code)]"),
+            "{}",
+            file.path.display()
+        );
+    }
+}
+
+#[test]
+fn only_the_clock_looks_at_the_clock() {
+    for file in tree::sources() {
+        let is_clock = file.path.ends_with("core/src/clock.rs");
+        for (number, line) in file.lines() {
+            for forbidden in ["SystemTime::now", "Timestamp::now", "Uuid::now_v7"] {
+                assert!(
+                    is_clock || !line.contains(forbidden),
+                    "{}:{number}: {forbidden}",
+                    file.path.display()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Within a crate: who may use whom, and no circles.
+
+use std::path::PathBuf;
+
+use super::{
+    imports::{self, Graph, Module},
+    tree::{self, Crate, Source},
+};
+
+/// For each noun of a crate (a folder, or a file beside `lib.rs`), those that it may use.
+struct Rooms {
+    of: &'static str,
+    may_use: &'static [(&'static str, &'static [&'static str])],
+    /// Imports that the table forbids, and that are there all the same: the file, the noun, and why.
+    except: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const AUTHORITY: Rooms = Rooms {
+    of: "authority",
+    may_use: &[
+        ("error", &[]),
+        ("page", &[]),
+        ("credential", &["error", "page"]),
+        ("log", &["credential", "error"]),
+        ("issuance", &["credential", "error", "log"]),
+        ("session", &["credential", "error", "issuance", "log", "page"]),
+        ("signing_key", &["error", "log", "session"]),
+        ("access", &["credential", "error", "issuance"]),
+        ("policy", &["credential", "error", "issuance", "log"]),
+        ("operation", &["error", "log", "session"]),
+        (
+            "open",
+            &[
+                "access",
+                "credential",
+                "error",
+                "issuance",
+                "log",
+                "operation",
+                "policy",
+                "session",
+                "signing_key",
+            ],
+        ),
+    ],
+    except: &[
+        (
+            "credential/revoke",
+            "log",
+            "an API key ends with an event, as a session does",
+        ),
+        (
+            "credential/revoke",
+            "session",
+            "who may revoke, and what that answers, is the same for both",
+        ),
+        (
+            "log/subscribers",
+            "operation",
+            "a bound has passed when the settled time says so",
+        ),
+    ],
+};
+
+const SERVER: Rooms = Rooms {
+    of: "server",
+    may_use: &[
+        ("code", &[]),
+        ("pem", &[]),
+        ("tls", &["pem"]),
+        ("metrics", &["code"]),
+        ("status", &[]),
+        ("fields", &["status"]),
+        ("convert", &["fields", "status"]),
+        ("frames", &["convert"]),
+        ("limits", &[]),
+        ("edge", &["frames", "limits", "metrics", "status"]),
+        ("listen", &["edge", "tls"]),
+        ("proxies", &["convert", "edge", "status"]),
+        ("http", &["convert", "edge", "proxies", "status"]),
+        ("service", &["convert", "edge", "proxies", "status"]),
+        ("admin", &["edge", "listen", "metrics"]),
+        ("starting", &["admin"]),
+        (
+            "serve",
+            &[
+                "admin", "edge", "http", "limits", "listen", "metrics", "service", "tls",
+            ],
+        ),
+    ],
+    except: &[
+        (
+            "limits",
+            "edge",
+            "the addresses of trusted proxies are read by the edge",
+        ),
+        (
+            "edge/gate",
+            "http",
+            "what is refused at the gate is answered as its endpoint answers",
+        ),
+        ("proxies/refusal", "http", "a refusal is a problem document"),
+    ],
+};
+
+/// Circles that are there: the crate, what the paths of all files of the circle begin with, and why. A circle that is
+/// broken up leaves this list, and no new one enters it.
+const CIRCLES: [(&str, &[&str], &str); 22] = [
+    (
+        "authority",
+        &[
+            "",
+            "credential/authenticate",
+            "log/subscribers",
+            "operation/timekeeping",
+            "policy/",
+            "signing_key/key_set",
+        ],
+        "`Authority` is in lib.rs beside what it is composed of",
+    ),
+    ("authority", &["issuance/issue"], "the parts of one use case"),
+    ("authority", &["issuance/refresh"], "the parts of one use case"),
+    (
+        "bench",
+        &["arguments", "hostile", "stage"],
+        "arguments are named by what they choose",
+    ),
+    ("bench", &["hostile/"], "the parts of one measurement"),
+    ("cli", &["command/policy"], "the subcommands, and what they share"),
+    (
+        "cli",
+        &["failure", "output"],
+        "a failure is printed, and printing fails",
+    ),
+    ("client", &["verifier"], "the parts of the verifier"),
+    (
+        "core",
+        &["name", "subject"],
+        "names and subjects have one grammar",
+    ),
+    (
+        "policy",
+        &["diagnostic", "text", "work"],
+        "work that is given up is a diagnostic",
+    ),
+    ("policy", &["diff"], "the parts of a comparison"),
+    ("policy", &["explain"], "the parts of an explanation"),
+    (
+        "policy",
+        &["model", "oracle"],
+        "Casbin decides on a model, and a matcher is checked by it",
+    ),
+    (
+        "policy",
+        &["nearest", "quote"],
+        "a suggestion is quoted, and a quotation cut as one",
+    ),
+    ("policy", &["sources"], "the parts of reading a directory"),
+    ("server", &["edge/"], "the parts of an exchange"),
+    (
+        "server",
+        &["http", "proxies"],
+        "each endpoint imports what the router of endpoints defines",
+    ),
+    ("server", &["listen"], "the parts of a connection"),
+    ("server", &["status"], "the parts of a status"),
+    (
+        "store-sled",
+        &["", "open"],
+        "the store is in lib.rs, and is opened beside it",
+    ),
+    ("store-sled", &["archive", "rows"], "an archived row is a row"),
+    (
+        "store-sled",
+        &["group", "read", "shared"],
+        "the parts of one writer",
+    ),
+];
+
+/// The imports that a table forbids, and the exceptions that nothing needs.
+fn forbidden(rooms: &Rooms, graph: &Graph) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut unused: Vec<_> = rooms.except.iter().collect();
+    let room = |module: &Module| module.first().cloned();
+    for (module, targets) in graph {
+        let Some(from) = room(module) else { continue };
+        let Some((_, may_use)) = rooms.may_use.iter().find(|(name, _)| *name == from) else {
+            found.push(format!("{}: `{from}` is not in the table", rooms.of));
+            continue;
+        };
+        for to in targets.iter().filter_map(room).filter(|to| *to != from) {
+            let file = module.join("/");
+            let is_excepted = |(at, noun, _): &(&str, &str, &str)| *at == file && *noun == to;
+            let is_known = rooms.except.iter().any(is_excepted);
+            unused.retain(|except| !is_excepted(except));
+            if !is_known && !may_use.contains(&to.as_str()) {
+                found.push(format!("{}: {file} must not use `{to}`", rooms.of));
+            }
+        }
+    }
+    let unused = unused.iter();
+    found.extend(unused.map(|(file, noun, _)| format!("{}: {file} no longer uses `{noun}`", rooms.of)));
+    found
+}
+
+/// The circles that are not in the list, and the entries of the list that are none.
+fn unknown_circles(crates: &[(String, Vec<Vec<Module>>)], known: &[(&str, &[&str], &str)]) -> Vec<String> {
+    let mut unused: Vec<_> = known.iter().collect();
+    let mut found = Vec::new();
+    for (name, circles) in crates {
+        for circle in circles {
+            let files: Vec<_> = circle.iter().map(|module| module.join("/")).collect();
+            let is_of = |begin: &str, file: &str| {
+                if begin.is_empty() {
+                    file.is_empty()
+                } else {
+                    file.starts_with(begin)
+                }
+            };
+            let is_this = |(of, begins, _): &(&str, &[&str], &str)| {
+                of == name
+                    && files
+                        .iter()
+                        .all(|file| begins.iter().any(|begin| is_of(begin, file)))
+            };
+            if !known.iter().any(is_this) {
+                found.push(format!("a circle in {name}: {}", files.join(", ")));
+            }
+            unused.retain(|entry| !is_this(entry));
+        }
+    }
+    let unused = unused.iter();
+    found.extend(unused.map(|(of, begins, _)| format!("no circle any more in {of}: {begins:?}")));
+    found
+}
+
+fn circles_of(crates: &[Crate]) -> Vec<(String, Vec<Vec<Module>>)> {
+    let found = crates
+        .iter()
+        .map(|of| (of.name.clone(), imports::circles(&imports::graph(of))));
+    found.collect()
+}
+
+#[test]
+fn nouns_of_a_crate_depend_one_way() {
+    let crates = tree::crates();
+    let mut found = Vec::new();
+    for rooms in [&AUTHORITY, &SERVER] {
+        let of = crates.iter().find(|of| of.name == rooms.of).unwrap();
+        found.extend(forbidden(rooms, &imports::graph(of)));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The tables themselves have no way back.
+#[test]
+fn the_tables_of_nouns_have_no_circle() {
+    for rooms in [&AUTHORITY, &SERVER] {
+        let graph: Graph = rooms
+            .may_use
+            .iter()
+            .map(|(name, may_use)| {
+                let targets = may_use.iter().map(|target| vec![(*target).to_owned()]);
+                (vec![(*name).to_owned()], targets.collect())
+            })
+            .collect();
+        assert!(imports::circles(&graph).is_empty(), "{}", rooms.of);
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let found = unknown_circles(&circles_of(&tree::crates()), &CIRCLES);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// A crate of these files.
+fn made(files: &[(&str, &str)]) -> Crate {
+    Crate {
+        name: "made".to_owned(),
+        files: files
+            .iter()
+            .map(|(path, text)| Source::of_text(&PathBuf::from(path), text))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_circle_is_seen_whichever_way_its_files_import_each_other() {
+    let circles = |files: &[(&str, &str)]| imports::circles(&imports::graph(&made(files)));
+    let root = ("lib.rs", "mod a; mod b; mod c; pub use b::B;");
+    // By `use`, by a path in code, and by a name that another module passes on.
+    let files = [
+        root,
+        ("a.rs", "use crate::B; pub struct A(B);"),
+        ("b.rs", "pub struct B; impl B { fn f() { super::c::f(); } }"),
+        ("c.rs", "use crate::{a}; pub fn f() { let _ = a::A; }"),
+    ];
+    assert_eq!(
+        circles(&files),
+        [["a", "b", "c"].map(|name| vec![name.to_owned()])]
+    );
+    let mut without = files;
+    without[3].1 = "pub fn f() {}";
+    assert!(circles(&without).is_empty());
+    // A child and its parent; passing a name on is not using it.
+    let parent = [
+        ("a.rs", "mod x; pub use x::X; pub struct A;"),
+        ("a/x.rs", "use super::A; pub struct X(A);"),
+    ];
+    assert!(circles(&parent).is_empty());
+    let parent = [
+        ("a.rs", "mod x; use x::X; pub struct A(X);"),
+        ("a/x.rs", "use super::A; pub struct X(A);"),
+    ];
+    assert_eq!(circles(&parent).len(), 1);
+    let found = [("made".to_owned(), circles(&parent))];
+    assert_eq!(unknown_circles(&found, &[]).len(), 1);
+    assert!(unknown_circles(&found, &[("made", &["a"], "")]).is_empty());
+    assert_eq!(unknown_circles(&[], &[("made", &["a"], "")]).len(), 1);
+}
+
+#[test]
+fn an_import_that_a_table_forbids_is_seen() {
+    let rooms = Rooms {
+        of: "made",
+        may_use: &[("low", &[]), ("high", &["low"])],
+        except: &[],
+    };
+    let check = |rooms: &Rooms, files: &[(&str, &str)]| forbidden(rooms, &imports::graph(&made(files)));
+    let up = [
+        ("low/x.rs", "use crate::high::High;"),
+        ("high.rs", "use crate::low::y::Y; pub struct High;"),
+        ("low/y.rs", "pub struct Y;"),
+    ];
+    assert_eq!(check(&rooms, &up), ["made: low/x must not use `high`"]);
+    let excepted = Rooms {
+        except: &[("low/x", "high", "")],
+        ..rooms
+    };
+    assert!(check(&excepted, &up).is_empty());
+    assert_eq!(check(&excepted, &up[1..]), ["made: low/x no longer uses `high`"]);
+    assert_eq!(
+        check(&excepted, &[up[0], up[1], ("new.rs", "")])[0],
+        "made: `new` is not in the table"
+    );
+}
