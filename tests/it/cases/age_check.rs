@@ -12,7 +12,7 @@ const VISITOR: &str = "visitor:7f3a9c";
 const VERIFIED: &str = "role:age-verified";
 
 /// All that a token says without a label.
-const CLAIMS: &str = "aud client_id exp sid gen iat iss jti nbf pol realm rev roles scope sub";
+const CLAIMS: &str = "aud client_id exp gen iat iss jti nbf pol realm rev roles scope sid sub";
 
 /// A proof of age: one token, for as long as it takes to pay.
 fn proof() -> IssueRequest {
