@@ -257,7 +257,7 @@ impl TestAuthority {
     /// Panics where the authority refuses: the kit's client needs `tessera/keys:rotate` and `read`.
     pub async fn rotate_signing_key(&self) {
         let refused = |error: &dyn fmt::Display| -> ! {
-            panic!("{} can't replace the signing key: {error}", self.builder.client)
+            panic!("{} can't replace the signing key: {error}", self.settings.client)
         };
         let operator = self.authority.authenticate(self.api_key.expose()).await;
         let operator = operator.unwrap_or_else(|error| refused(&error));

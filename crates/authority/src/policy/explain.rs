@@ -268,6 +268,7 @@ impl RecordedDecision {
             | AuditAction::ApiKeyRolled { .. }
             | AuditAction::ClientDisabled { .. }
             | AuditAction::SigningKeyCreated { .. }
+            | AuditAction::SigningKeyActivated { .. }
             | AuditAction::PolicyApplied { .. }
             | AuditAction::SessionsReconciled { .. } => None,
         }
@@ -286,6 +287,7 @@ fn made(record: &AuditRecord) -> Option<DecisionId> {
         | AuditAction::ApiKeyRolled { .. }
         | AuditAction::ClientDisabled { .. }
         | AuditAction::SigningKeyCreated { .. }
+        | AuditAction::SigningKeyActivated { .. }
         | AuditAction::PolicyApplied { .. }
         | AuditAction::SessionsReconciled { .. } => None,
     }

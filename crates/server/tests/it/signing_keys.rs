@@ -8,7 +8,10 @@ use tessera_proto::v1::{
 };
 use tonic::Status;
 
-use crate::world::{Client, World, access_token, reason, soon};
+use tessera_testkit::{
+    soon,
+    world::{Client, World, access_token, reason},
+};
 
 async fn rotate(admin: &Client, activation: Activation) -> Result<SigningKey, Status> {
     let request = RotateSigningKeyRequest {

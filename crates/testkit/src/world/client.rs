@@ -4,8 +4,8 @@ use tessera_proto::v1::{
     IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest, RefreshResponse,
     RevokeRequest, RevokeResponse, TokenSet, api_key_service_client::ApiKeyServiceClient,
     policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
-    revoke_request::Target, session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
-    token_service_client::TokenServiceClient,
+    revoke_request::Target, session_service_client::SessionServiceClient,
+    signing_key_service_client::SigningKeyServiceClient, token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
