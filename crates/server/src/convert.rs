@@ -1,31 +1,26 @@
 //! From wire messages to the domain and back.
 
-use prost_types::Timestamp as WireTimestamp;
+use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 use tessera_authority::{
     Introspection, IssueRequest, Issued, ListedSession, PresentedToken, PublishedKey, RefreshRequest,
     Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, SigningKeyState, TokenKind, TokenSet,
 };
 use tessera_core::{
     ApiKeyId, Audience, ClientName, Condition, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId,
-    RoleName, Scope, SessionId, Subject, Timestamp,
+    RoleName, Scope, Seconds, SessionId, Subject, Timestamp,
     limits::{LABELS_MAX, ROLES_MAX, SCOPES_MAX},
 };
-use tessera_policy::Catalogue;
 use tessera_proto::v1;
-use tonic::Status;
 
-use crate::fields::Fields;
+use crate::{error::ApiError, fields::Fields};
 
 pub(crate) mod api_key;
 pub(crate) mod policy;
 pub(crate) mod watch;
 
-/// The audience where nobody names one.
-const AUDIENCE: &str = "api";
-
 // === requests ===
 
-pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Status> {
+pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, ApiError> {
     let mut fields = Fields::default();
     let request = IssueRequest {
         request_id: fields.optional("request_id", &wire.request_id, RequestId::parse),
@@ -36,8 +31,8 @@ pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Sta
             .into_iter()
             .collect(),
         audience: fields.optional("audience", &wire.audience, Audience::parse),
-        access_ttl: fields.seconds("access_ttl", wire.access_ttl.as_ref()),
-        session_ttl: fields.seconds("session_ttl", wire.session_ttl.as_ref()),
+        access_ttl: seconds(&mut fields, "access_ttl", wire.access_ttl.as_ref()),
+        session_ttl: seconds(&mut fields, "session_ttl", wire.session_ttl.as_ref()),
         labels: fields.list("labels", &wire.labels, LABELS_MAX, Label::parse),
         require_all: wire.require_all,
         without_refresh: wire.without_refresh,
@@ -46,7 +41,7 @@ pub(crate) fn issue_request(wire: &v1::IssueRequest) -> Result<IssueRequest, Sta
     fields.finish(Some(request))
 }
 
-pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest, Status> {
+pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest, ApiError> {
     let mut fields = Fields::default();
     let request_id = fields.optional("request_id", &wire.request_id, RequestId::parse);
     let scopes = fields
@@ -63,14 +58,8 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
     }))
 }
 
-/// The audience at endpoints whose callers can't name it, or need not: `api`, where the catalogue has it.
-pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
-    let api = Audience::parse(AUDIENCE).ok()?;
-    catalogue.has_audience(&api).then_some(api)
-}
-
 /// Tokens to introspect. Whatever one of them is, the others are answered.
-pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, Status> {
+pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, ApiError> {
     let mut fields = Fields::default();
     if texts.is_empty() || texts.len() > max {
         fields.reject(
@@ -82,7 +71,7 @@ pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, Stat
     fields.finish(Some(texts))
 }
 
-pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, Status> {
+pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, ApiError> {
     let mut fields = Fields::default();
     let request_id = fields.optional("request_id", &wire.request_id, RequestId::parse);
     let reason = fields.remark("reason", wire.reason);
@@ -138,14 +127,14 @@ fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>
     }
 }
 
-pub(crate) fn session_id(text: &str) -> Result<SessionId, Status> {
+pub(crate) fn session_id(text: &str) -> Result<SessionId, ApiError> {
     let mut fields = Fields::default();
     let id = fields.required("session_id", text, SessionId::parse);
     fields.finish(id)
 }
 
 /// A request to revoke one thing, from the services that manage it.
-pub(crate) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeRequest, Status> {
+pub(crate) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeRequest, ApiError> {
     let mut fields = Fields::default();
     let reason = fields.remark("reason", reason);
     fields.finish(Some(RevokeRequest {
@@ -159,7 +148,7 @@ pub(crate) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeR
 }
 
 /// What sessions are listed by, and the size of a page.
-pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsBy, usize), Status> {
+pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsBy, usize), ApiError> {
     use v1::list_sessions_request::By;
     let mut fields = Fields::default();
     let by = match &wire.by {
@@ -189,14 +178,14 @@ pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsB
     fields.finish(by.map(|by| (by, page_size)))
 }
 
-pub(crate) fn page_size(size: u32) -> Result<usize, Status> {
+pub(crate) fn page_size(size: u32) -> Result<usize, ApiError> {
     let mut fields = Fields::default();
     let size = fields.page_size(size);
     fields.finish(Some(size))
 }
 
 /// The realm whose keys are listed, and the size of a page.
-pub(crate) fn list_keys(wire: &v1::ListKeysRequest) -> Result<(Option<RealmName>, usize), Status> {
+pub(crate) fn list_keys(wire: &v1::ListKeysRequest) -> Result<(Option<RealmName>, usize), ApiError> {
     let mut fields = Fields::default();
     let realm = fields.optional("realm", &wire.realm, RealmName::parse);
     let page_size = fields.page_size(wire.page_size);
@@ -290,16 +279,13 @@ pub(crate) fn cursor_text(revoked: &Revoked) -> String {
 }
 
 /// Whether the new key signs at once. Nothing is chosen for the caller.
-pub(crate) fn activates_at_once(wire: &v1::RotateSigningKeyRequest) -> Result<bool, Status> {
+pub(crate) fn activates_at_once(wire: &v1::RotateSigningKeyRequest) -> Result<bool, ApiError> {
     match wire.activation() {
         v1::Activation::WhenKnown => Ok(false),
         v1::Activation::AtOnce => Ok(true),
         v1::Activation::Unspecified => {
-            let problem = "must be chosen: when known, or at once".to_owned();
-            Err(crate::status::invalid_fields(vec![(
-                "activation".to_owned(),
-                problem,
-            )]))
+            let problem = "must be chosen: when known, or at once";
+            Err(ApiError::invalid_field("activation", problem))
         }
     }
 }
@@ -370,5 +356,17 @@ pub(crate) fn timestamp(time: Timestamp) -> WireTimestamp {
     WireTimestamp {
         seconds: time.as_seconds(),
         nanos: i32::try_from(millis).unwrap_or(0) * 1_000_000,
+    }
+}
+
+/// A length of time in whole seconds that may be left out.
+fn seconds(fields: &mut Fields, field: &str, duration: Option<&WireDuration>) -> Option<Seconds> {
+    let duration = duration?;
+    match u32::try_from(duration.seconds) {
+        Ok(seconds) if duration.nanos == 0 => Some(Seconds(seconds)),
+        _ => {
+            fields.reject(field, "must be a whole number of seconds, not negative");
+            None
+        }
     }
 }

@@ -10,6 +10,7 @@ mod clients;
 mod exchange;
 mod gate;
 mod log;
+mod outcome;
 mod pace;
 mod peer;
 mod refusals;
@@ -28,21 +29,17 @@ use http::Extensions;
 use tessera_authority::{AuthenticateError, Authority, Principal, RevokeRequest, Revoked};
 use tessera_policy::Permission;
 use tokio::sync::OwnedSemaphorePermit;
-use tonic::{Request, Response, Status};
 
 pub use address::{AddressRange, AddressRangeError};
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use exchange::Exchange;
+pub(crate) use outcome::Failed;
 pub(crate) use peer::{Ending, Peer};
 pub(crate) use refusals::network_of;
+pub(crate) use request_body::{BodyError, RequestBody};
 
 use self::{bytes::ByteBudget, clients::Clients, pace::Pace, refusals::Refusals, strangers::Strangers};
-use crate::{
-    frames::Frames,
-    limits::Limits,
-    metrics::Metrics,
-    status::{self, IntoStatus},
-};
+use crate::{error::ApiError, frames::Frames, limits::Limits, metrics::Metrics};
 
 /// Bytes of requests on one connection that are read and not yet decoded: a few of the longest.
 const CONNECTION_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -97,50 +94,38 @@ impl Edge {
         Peer::new(address, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_ANSWER_BYTES_MAX)
     }
 
-    /// Serves one call with one answer.
-    pub(crate) async fn call<Req, Res, Fut>(
+    /// Serves one call of the client that was authenticated. `bytes` says how long an answer is.
+    pub(crate) async fn call<Res, Fut>(
         &self,
-        request: Request<Req>,
-        handle: impl FnOnce(Caller, Req) -> Fut,
-    ) -> Result<Response<Res>, Status>
+        exchange: &Arc<Exchange>,
+        handle: impl FnOnce(Caller) -> Fut,
+        bytes: impl FnOnce(&Res) -> usize,
+    ) -> Result<Res, ApiError>
     where
-        Res: tessera_proto::Message,
-        Fut: Future<Output = Result<Res, Status>>,
+        Fut: Future<Output = Result<Res, ApiError>>,
     {
-        let exchange = exchange(request.extensions())?;
         let answer = async {
-            let principal = exchange.principal().cloned().ok_or_else(unauthenticated)?;
+            let principal = exchange.principal().cloned();
+            let principal = principal.ok_or_else(ApiError::no_credential)?;
             let patience = exchange.time_left();
             let caller = Caller {
                 principal,
                 patience,
-                exchange: Arc::clone(&exchange),
+                exchange: Arc::clone(exchange),
             };
-            let handling = handle(caller, request.into_inner());
-            let answer = within(patience, handling).await?;
-            exchange.hold_answer(answer.encoded_len(), &self.answer_bytes)?;
+            let answer = within(patience, handle(caller)).await?;
+            exchange.hold_answer(bytes(&answer), &self.answer_bytes)?;
             Ok(answer)
         };
-        self.observed(&exchange, answer).await.map(Response::new)
+        self.observed(exchange, answer).await
     }
 
-    /// Serves one call that needs no credential.
-    pub(crate) async fn open_call<Req, Res>(
-        &self,
-        request: &Request<Req>,
-        answer: impl Future<Output = Result<Res, Status>>,
-    ) -> Result<Response<Res>, Status> {
-        let exchange = exchange(request.extensions())?;
-        let answer = within(exchange.time_left(), answer);
-        self.observed(&exchange, answer).await.map(Response::new)
-    }
-
-    /// Serves one request at an HTTP endpoint, which authenticates its caller by itself.
+    /// Serves one request that needs no credential, or whose handler authenticates its caller by itself.
     pub(crate) async fn endpoint<Res>(
         &self,
         exchange: &Exchange,
-        answer: impl Future<Output = Result<Res, Status>>,
-    ) -> Result<Res, Status> {
+        answer: impl Future<Output = Result<Res, ApiError>>,
+    ) -> Result<Res, ApiError> {
         self.observed(exchange, within(exchange.time_left(), answer))
             .await
     }
@@ -151,7 +136,7 @@ impl Edge {
         &self,
         exchange: &Arc<Exchange>,
         credential: Option<&str>,
-    ) -> Result<Principal, Status> {
+    ) -> Result<Principal, ApiError> {
         let principal = self.identify(exchange, credential).await?;
         let client = self.clients.of(&principal);
         exchange.authenticated(principal.clone(), Arc::clone(&client));
@@ -176,7 +161,7 @@ impl Edge {
     }
 
     /// Who the holder of a credential is.
-    async fn identify(&self, exchange: &Exchange, credential: Option<&str>) -> Result<Principal, Status> {
+    async fn identify(&self, exchange: &Exchange, credential: Option<&str>) -> Result<Principal, ApiError> {
         let address = exchange.address;
         let refused = match credential {
             Some(credential) => {
@@ -191,13 +176,13 @@ impl Edge {
             }
             None => {
                 self.refusals.refused(address)?;
-                return Err(unauthenticated());
+                return Err(ApiError::no_credential());
             }
         };
         if matches!(refused, AuthenticateError::Refused) {
             self.refusals.refused(address)?;
         }
-        Err(refused.into_status())
+        Err(refused.into())
     }
 
     fn is_administrator(&self, principal: &Principal) -> bool {
@@ -212,18 +197,18 @@ impl Edge {
     }
 
     /// A credential that `exchange` showed was refused; fails where that happens too often.
-    pub(crate) fn count_refusal(&self, exchange: &Exchange) -> Result<(), Status> {
+    pub(crate) fn count_refusal(&self, exchange: &Exchange) -> Result<(), ApiError> {
         self.refusals.refused(exchange.address)
     }
 
     /// Whether a credential of `exchange` may be looked up.
-    pub(crate) fn admit_credential(&self, exchange: &Exchange, credential: &str) -> Result<(), Status> {
+    pub(crate) fn admit_credential(&self, exchange: &Exchange, credential: &str) -> Result<(), ApiError> {
         self.refusals.admit(exchange.address, credential)
     }
 
     /// Counts a signature that is checked for a proxy.
-    pub(crate) fn count_proxy_check(&self) -> Result<(), Status> {
-        self.proxy_checks.check().map_err(|_| status::overloaded())
+    pub(crate) fn count_proxy_check(&self) -> Result<(), ApiError> {
+        self.proxy_checks.check().map_err(|_| ApiError::overloaded())
     }
 
     /// Whether a line about a refusal of this caller may be written now.
@@ -242,15 +227,16 @@ impl Edge {
     async fn observed<Res>(
         &self,
         exchange: &Exchange,
-        answer: impl Future<Output = Result<Res, Status>>,
-    ) -> Result<Res, Status> {
+        answer: impl Future<Output = Result<Res, ApiError>>,
+    ) -> Result<Res, ApiError> {
         let answer = answer.await;
-        self.observe(exchange, answer.as_ref().map(|_| ()));
+        let outcome = answer.as_ref().map(|_| ()).map_err(Failed::from);
+        self.observe(exchange, outcome);
         answer
     }
 
     /// Counts and logs how an exchange was answered, once.
-    fn observe(&self, exchange: &Exchange, outcome: Result<(), &Status>) {
+    fn observe(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
         if !exchange.observe_once() {
             return;
         }
@@ -262,7 +248,7 @@ impl Edge {
 
 impl Caller {
     /// The call is found to cost more than was counted when it began.
-    pub(crate) async fn spend(&self, cost: u32) -> Result<(), Status> {
+    pub(crate) async fn spend(&self, cost: u32) -> Result<(), ApiError> {
         let Some(client) = self.exchange.client() else {
             return Ok(());
         };
@@ -274,7 +260,7 @@ impl Caller {
     }
 
     /// Waits for the client's turn to count sessions. It is held while what this gives is.
-    pub(crate) async fn counting_turn(&self) -> Result<Option<OwnedSemaphorePermit>, Status> {
+    pub(crate) async fn counting_turn(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         match self.exchange.client() {
             Some(client) => client.counting_turn().await.map(Some),
             None => Ok(None),
@@ -297,8 +283,8 @@ impl Edge {
     pub(crate) async fn wait<Res>(
         &self,
         caller: &Caller,
-        waiting: impl Future<Output = Result<Res, Status>>,
-    ) -> Result<Res, Status> {
+        waiting: impl Future<Output = Result<Res, ApiError>>,
+    ) -> Result<Res, ApiError> {
         let exchange = &caller.exchange;
         let Some(client) = exchange.client() else {
             return waiting.await;
@@ -322,24 +308,19 @@ pub(crate) fn log_revocation(exchange: &Exchange, request: &RevokeRequest, revok
 }
 
 /// The exchange that the gate began.
-pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, Status> {
+pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, ApiError> {
     extensions.get::<Arc<Exchange>>().cloned().ok_or_else(|| {
         tracing::error!("a request did not pass the gate");
-        Status::internal("a request did not pass the gate")
+        ApiError::internal("a request did not pass the gate")
     })
-}
-
-/// Nobody was authenticated, as nobody tried to be.
-pub(crate) fn unauthenticated() -> Status {
-    status::no_credential()
 }
 
 async fn within<Res>(
     time: Duration,
-    answer: impl Future<Output = Result<Res, Status>>,
-) -> Result<Res, Status> {
+    answer: impl Future<Output = Result<Res, ApiError>>,
+) -> Result<Res, ApiError> {
     match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(status::deadline_exceeded()),
+        Err(_) => Err(ApiError::deadline_exceeded()),
     }
 }

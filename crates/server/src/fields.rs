@@ -2,30 +2,28 @@
 
 use std::fmt::Display;
 
-use prost_types::Duration;
-use tessera_core::{NameError, Seconds};
-use tonic::Status;
+use tessera_core::NameError;
 
-use crate::status;
+use crate::error::{ApiError, Violation};
 
 /// Reads fields and remembers what is wrong with them.
 #[derive(Default)]
 pub(crate) struct Fields {
-    violations: Vec<(String, String)>,
+    violations: Vec<Violation>,
 }
 
 impl Fields {
     /// The value, if every field was right; else one error that names each field that was not.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Status> {
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, ApiError> {
         match value {
             Some(value) if self.violations.is_empty() => Ok(value),
-            _ => Err(status::invalid_fields(self.violations)),
+            _ => Err(ApiError::invalid_fields(self.violations)),
         }
     }
 
     /// Notes a violation.
     pub(crate) fn reject(&mut self, field: impl Into<String>, problem: impl Display) {
-        self.violations.push((field.into(), problem.to_string()));
+        self.violations.push(Violation::new(field, problem.to_string()));
     }
 
     /// A name that may be left out.
@@ -62,7 +60,7 @@ impl Fields {
     pub(crate) fn list<T>(
         &mut self,
         field: &str,
-        texts: &[String],
+        texts: &[impl AsRef<str>],
         max: usize,
         parse: impl Fn(&str) -> Result<T, NameError>,
     ) -> Vec<T> {
@@ -75,20 +73,8 @@ impl Fields {
         }
         let numbered = texts.iter().enumerate();
         numbered
-            .filter_map(|(index, text)| self.required(&format!("{field}[{index}]"), text, &parse))
+            .filter_map(|(index, text)| self.required(&format!("{field}[{index}]"), text.as_ref(), &parse))
             .collect()
-    }
-
-    /// A length of time in whole seconds that may be left out.
-    pub(crate) fn seconds(&mut self, field: &str, duration: Option<&Duration>) -> Option<Seconds> {
-        let duration = duration?;
-        match u32::try_from(duration.seconds) {
-            Ok(seconds) if duration.nanos == 0 => Some(Seconds(seconds)),
-            _ => {
-                self.reject(field, "must be a whole number of seconds, not negative");
-                None
-            }
-        }
     }
 
     /// Something opaque that must be there.

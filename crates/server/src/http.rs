@@ -7,19 +7,23 @@ use std::{error::Error as _, sync::Arc};
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Bytes, to_bytes},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use tonic::{Code, Status};
+use tonic::Code;
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
 
-use crate::edge::{Edge, Exchange, exchange};
+use crate::{
+    edge::{BodyError, Edge, Exchange, exchange},
+    error::ApiError,
+    grpc::status,
+};
 
 mod forward_auth;
 mod login;
@@ -151,7 +155,7 @@ fn cors(options: &HttpOptions) -> CorsLayer {
 
 async fn not_found(request: Request) -> Response {
     if is_grpc(request.headers()) {
-        return Status::unimplemented("no such method").into_http::<Body>();
+        return status::no_such_method();
     }
     Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
 }
@@ -172,11 +176,11 @@ pub(crate) fn not_grpc() -> Response {
 }
 
 /// A refusal in the words of the endpoint at `path`.
-pub(crate) fn refused(path: &str, status: &Status) -> Response {
+pub(crate) fn refused(path: &str, error: &ApiError) -> Response {
     if path.starts_with("/oauth2/") {
-        return oauth::refused(status);
+        return oauth::refused(error);
     }
-    Problem::of(status).into_response()
+    Problem::of(error).into_response()
 }
 
 async fn method_not_allowed() -> Response {
@@ -289,16 +293,22 @@ impl Unread {
     fn of(error: &axum::Error) -> Self {
         let mut cause = error.source();
         while let Some(error) = cause {
-            if let Some(status) = error.downcast_ref::<Status>() {
-                return match status.code() {
-                    Code::DeadlineExceeded => Self::TooSlow,
-                    Code::Unavailable => Self::TooMany,
-                    _ => Self::Broken,
-                };
+            match error.downcast_ref::<BodyError>() {
+                Some(BodyError::Refused(error)) => return Self::of_refusal(error),
+                Some(BodyError::Broken(_)) => return Self::Broken,
+                None => {}
             }
             cause = error.source();
         }
         Self::TooLarge
+    }
+
+    fn of_refusal(error: &ApiError) -> Self {
+        match error.code() {
+            Code::DeadlineExceeded => Self::TooSlow,
+            Code::Unavailable => Self::TooMany,
+            _ => Self::Broken,
+        }
     }
 
     fn code(self) -> StatusCode {

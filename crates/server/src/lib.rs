@@ -1,16 +1,17 @@
 //! Tessera over the wire.
 //!
 //! [`serve`] takes a bound listener, an authority and a future that says when to stop. Fields are parsed
-//! into the domain's types in `fields` and `convert`, every call passes `edge`, and every error becomes
-//! a status in `status`: nowhere else.
+//! into the domain's types in `fields` and `convert`, every call passes `edge`, and every failure is an
+//! `error::ApiError`, of which gRPC, HTTP and OAuth each make what their callers read.
 #![forbid(unsafe_code)]
 
 mod admin;
-mod code;
 mod convert;
 mod edge;
+mod error;
 mod fields;
 mod frames;
+mod grpc;
 mod http;
 mod limits;
 mod listen;
@@ -20,11 +21,10 @@ mod proxies;
 mod serve;
 mod service;
 mod starting;
-mod status;
 mod tls;
 
-pub use code::code_name;
 pub use edge::{AddressRange, AddressRangeError};
+pub use grpc::code::code_name;
 pub use http::HttpOptions;
 pub use limits::{ClientLimits, Limits};
 pub use pem::{PemError, PemFile};

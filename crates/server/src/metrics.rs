@@ -12,10 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
-use tonic::Status;
-use tonic_types::StatusExt;
 
-use crate::code::code_name;
+use crate::{edge::Failed, grpc::code::code_name};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -109,15 +107,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count_call(&self, rpc: &'static str, outcome: Result<(), &Status>, took: Duration) {
+    pub(crate) fn count_call(&self, rpc: &'static str, outcome: Result<(), Failed<'_>>, took: Duration) {
         let (code, reason) = match outcome {
             Ok(()) => ("OK", String::new()),
-            Err(status) => {
-                let reason = status
-                    .get_details_error_info()
-                    .map_or_else(String::new, |info| info.reason);
-                (code_name(status.code()), reason)
-            }
+            Err(failed) => (code_name(failed.code), failed.reason.to_owned()),
         };
         self.calls.get_or_create(&CallLabels { rpc, code, reason }).inc();
         self.seconds

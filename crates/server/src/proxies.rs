@@ -9,17 +9,14 @@ use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tessera_authority::{AccessCheck, AccessError};
 
-use crate::{
-    edge::{Edge, Exchange},
-    status::IntoStatus,
-};
+use crate::edge::{Edge, Exchange};
 
 mod refusal;
 mod requirement;
 
 pub(crate) use refusal::Refusal;
 use requirement::Need;
-pub(crate) use requirement::{Question, Stated, Unstated};
+pub(crate) use requirement::{Question, Stated, Unstated, default_audience};
 
 /// The headers that tell the service behind a proxy whose request it is.
 pub(crate) const HEADERS: [&str; 4] = [
@@ -52,14 +49,14 @@ pub(crate) async fn check(
             if edge.may_log(exchange) {
                 refused.log(exchange);
             }
-            let status = refused.status();
+            let error = refused.error();
             refusal = Some(refused);
-            status
+            error
         })
     });
     let checked = checked.await;
     // Without a refusal of its own, the edge refused it: overload, or the time was over.
-    checked.map_err(|status| refusal.unwrap_or(Refusal::Indeterminate(status)))
+    checked.map_err(|error| refusal.unwrap_or(Refusal::Indeterminate(error)))
 }
 
 fn decide(
@@ -135,7 +132,7 @@ impl From<AccessError> for Refusal {
         match error {
             AccessError::TokenRejection(why) => Self::NoGoodToken(why.to_string()),
             AccessError::ScopesMissing { missing } => Self::NoScopes(missing),
-            AccessError::Unavailable(error) => Self::Indeterminate(error.into_status()),
+            AccessError::Unavailable(error) => Self::Indeterminate(error.into()),
         }
     }
 }

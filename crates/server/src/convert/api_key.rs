@@ -3,35 +3,34 @@
 use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget};
 use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Seconds, Timestamp};
 use tessera_proto::v1;
-use tonic::Status;
 
-use super::{revoke_one, timestamp};
-use crate::fields::Fields;
+use super::{revoke_one, seconds, timestamp};
+use crate::{error::ApiError, fields::Fields};
 
-pub(crate) fn api_key_id(text: &str) -> Result<ApiKeyId, Status> {
+pub(crate) fn api_key_id(text: &str) -> Result<ApiKeyId, ApiError> {
     let mut fields = Fields::default();
     let id = fields.required("id", text, ApiKeyId::parse);
     fields.finish(id)
 }
 
-pub(crate) fn create_api_key(wire: &v1::CreateApiKeyRequest) -> Result<CreateApiKey, Status> {
+pub(crate) fn create_api_key(wire: &v1::CreateApiKeyRequest) -> Result<CreateApiKey, ApiError> {
     let mut fields = Fields::default();
     let client = fields.required("name", &wire.name, ClientName::from_short);
     let realm = fields.optional("realm", &wire.realm, RealmName::parse);
-    let ttl = fields.seconds("ttl", wire.ttl.as_ref());
+    let ttl = seconds(&mut fields, "ttl", wire.ttl.as_ref());
     fields.finish(client.map(|client| CreateApiKey { client, realm, ttl }))
 }
 
 /// The id of the key, and how long it overlaps.
-pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<(ApiKeyId, Option<Seconds>), Status> {
+pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<(ApiKeyId, Option<Seconds>), ApiError> {
     let mut fields = Fields::default();
     let id = fields.required("id", &wire.id, ApiKeyId::parse);
-    let overlap = fields.seconds("overlap", wire.overlap.as_ref());
+    let overlap = seconds(&mut fields, "overlap", wire.overlap.as_ref());
     fields.finish(id.map(|id| (id, overlap)))
 }
 
 /// A request to revoke an API key.
-pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequest, Status> {
+pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequest, ApiError> {
     let target = RevokeTarget::ApiKey(api_key_id(&wire.id)?);
     Ok(RevokeRequest {
         validate_only: wire.validate_only,
@@ -41,7 +40,7 @@ pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequ
 }
 
 /// The name of a client.
-pub(crate) fn client_name(text: &str) -> Result<ClientName, Status> {
+pub(crate) fn client_name(text: &str) -> Result<ClientName, ApiError> {
     let mut fields = Fields::default();
     let client = fields.required("name", text, ClientName::from_short);
     fields.finish(client)

@@ -11,10 +11,9 @@ use tessera_policy::{
     Change, ChangeKind, Diagnostic, Explanation, Given, Grant, Miss, Permission, RoleStep, RuleAt, Verdict,
 };
 use tessera_proto::v1;
-use tonic::Status;
 
 use super::{denied_scopes, timestamp};
-use crate::fields::Fields;
+use crate::{error::ApiError, fields::Fields};
 
 const DIAGNOSTICS_MAX: usize = 100;
 const CHANGES_MAX: usize = 1000;
@@ -36,7 +35,7 @@ pub(crate) enum ExplainAbout {
 pub(crate) fn check_request(
     wire: &v1::CheckRequest,
     principal: &Principal,
-) -> Result<(About, ScopeSet), Status> {
+) -> Result<(About, ScopeSet), ApiError> {
     let mut fields = Fields::default();
     let about = about(&mut fields, "", &wire.subject, &wire.roles, principal);
     let scopes: ScopeSet = fields
@@ -52,7 +51,7 @@ pub(crate) fn check_request(
 pub(crate) fn explain_request(
     wire: v1::ExplainRequest,
     principal: &Principal,
-) -> Result<ExplainAbout, Status> {
+) -> Result<ExplainAbout, ApiError> {
     use v1::explain_request::About as Wire;
     let mut fields = Fields::default();
     let about = match wire.about {
@@ -81,7 +80,7 @@ pub(crate) fn explain_request(
 }
 
 /// A plan; none: not one of ours.
-pub(crate) fn plan_id(text: &str) -> Result<PlanId, Status> {
+pub(crate) fn plan_id(text: &str) -> Result<PlanId, ApiError> {
     let mut fields = Fields::default();
     let plan = PlanId::parse(text).ok();
     if plan.is_none() {

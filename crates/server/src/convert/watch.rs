@@ -3,10 +3,9 @@
 use tessera_authority::{StalenessBound, StartAt, SubscriberMessage, WatchFilter, WatchMessage, WatchStart};
 use tessera_core::{Audience, ClientName, Cursor, Event, EventBody, EventKind, EventTarget, SubscriberName};
 use tessera_proto::v1;
-use tonic::Status;
 
 use super::timestamp;
-use crate::fields::Fields;
+use crate::{error::ApiError, fields::Fields};
 
 const FILTER_MAX: usize = 16;
 const KINDS_MAX: usize = 32;
@@ -15,14 +14,14 @@ const NONCE_MAX: usize = 32;
 /// The subscriber to evict.
 pub(crate) fn evict_subscriber(
     wire: &v1::EvictSubscriberRequest,
-) -> Result<(ClientName, SubscriberName), Status> {
+) -> Result<(ClientName, SubscriberName), ApiError> {
     let mut fields = Fields::default();
     let client = fields.required("client", &wire.client, ClientName::from_short);
     let name = fields.required("name", &wire.name, SubscriberName::parse);
     fields.finish(client.zip(name))
 }
 
-pub(crate) fn watch_start(wire: v1::WatchStart) -> Result<WatchStart, Status> {
+pub(crate) fn watch_start(wire: v1::WatchStart) -> Result<WatchStart, ApiError> {
     let mut fields = Fields::default();
     let at = start_at(&mut fields, wire.from);
     let filter = watch_filter(&mut fields, &wire.filter.unwrap_or_default());
@@ -99,7 +98,7 @@ fn staleness_bound(fields: &mut Fields, wire: Option<prost_types::Duration>) -> 
 }
 
 /// What a subscriber says after it began.
-pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMessage, Status> {
+pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMessage, ApiError> {
     use v1::watch_request::Message;
     let mut fields = Fields::default();
     let message = match wire.message {

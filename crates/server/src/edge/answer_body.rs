@@ -8,11 +8,10 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
-use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::{exchange::Exchange, peer::UntakenAnswer, route::Shape};
-use crate::status;
+use crate::{error::ApiError, grpc::status};
 
 /// The body of one answer.
 pub(crate) struct AnswerBody {
@@ -43,15 +42,10 @@ impl AnswerBody {
         if std::mem::replace(&mut self.is_over, true) {
             return None;
         }
-        let status = status::overloaded();
+        let error = ApiError::overloaded();
         match self.exchange.route.shape {
-            Shape::Http => Some(Err(axum::Error::new(status))),
-            Shape::Unary | Shape::Stream => {
-                let mut trailers = HeaderMap::new();
-                // A status that can't be written leaves the stream without one, which is an error, too.
-                let _ = status.add_header(&mut trailers);
-                Some(Ok(Frame::trailers(trailers)))
-            }
+            Shape::Http => Some(Err(axum::Error::new(error))),
+            Shape::Unary | Shape::Stream => Some(Ok(Frame::trailers(status::trailers(&error)))),
         }
     }
 }

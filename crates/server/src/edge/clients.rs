@@ -21,7 +21,6 @@ use governor::{
 use tessera_authority::Principal;
 use tessera_core::{ClientName, Realm, RealmKind, RealmName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
 
 use super::{
     bytes::ByteBudget,
@@ -29,8 +28,8 @@ use super::{
     route::{Route, Work},
 };
 use crate::{
+    error::ApiError,
     limits::{ClientLimits, Limits},
-    status,
 };
 
 /// All clients that called in the last minutes, and what they share.
@@ -115,7 +114,7 @@ impl Clients {
         realm: &RealmName,
         route: &Route,
         is_administrator: impl FnOnce() -> bool,
-    ) -> Result<Places, Status> {
+    ) -> Result<Places, ApiError> {
         match route.work {
             Work::Call | Work::Heavy => {
                 let mut places = Vec::with_capacity(4);
@@ -139,7 +138,7 @@ impl Clients {
     }
 
     /// A place for a call of `client` that waits for something to happen.
-    pub(crate) fn wait(&self, client: &Client) -> Result<Places, Status> {
+    pub(crate) fn wait(&self, client: &Client) -> Result<Places, ApiError> {
         Ok(Places(vec![place(&client.waiting)?, place(&self.waiting)?]))
     }
 
@@ -188,13 +187,13 @@ impl Client {
     }
 
     /// Counts a call, or the part of one that is found to cost more.
-    pub(crate) fn spend(&self, cost: u32) -> Result<(), Status> {
-        spend(self.calls.as_ref(), cost.min(self.calls_burst)).map_err(status::rate_limited)
+    pub(crate) fn spend(&self, cost: u32) -> Result<(), ApiError> {
+        spend(self.calls.as_ref(), cost.min(self.calls_burst)).map_err(ApiError::rate_limited)
     }
 
     /// Counts what a call is about to write.
-    pub(crate) fn write(&self, kib: u32) -> Result<(), Status> {
-        spend(self.disk.as_ref(), kib.min(self.disk_burst)).map_err(status::disk_quota_used)
+    pub(crate) fn write(&self, kib: u32) -> Result<(), ApiError> {
+        spend(self.disk.as_ref(), kib.min(self.disk_burst)).map_err(ApiError::disk_quota_used)
     }
 
     /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a
@@ -206,28 +205,28 @@ impl Client {
     }
 
     /// A place for a call at work, once it is its turn.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.at_work).await
     }
 
     /// The place for a call that works for long, once it is its turn.
-    async fn heavy_turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+    async fn heavy_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.heavy).await
     }
 
     /// The place for a call that counts sessions, once it is its turn. It is another one than that for heavy
     /// calls, as who waits for it is at work already.
-    pub(super) async fn counting_turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(super) async fn counting_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.counting).await
     }
 
-    async fn turn_at(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    async fn turn_at(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
         if let Ok(place) = Arc::clone(places).try_acquire_owned() {
             return Ok(place);
         }
         let _queued = Queued::join(&self.queued, self.queued_max)?;
         let place = Arc::clone(places).acquire_owned().await;
-        place.map_err(|_| status::overloaded())
+        place.map_err(|_| ApiError::overloaded())
     }
 
     /// Whether a call of it is at work or waits, or bytes of one are kept.
@@ -242,13 +241,13 @@ impl Client {
 struct Queued<'a>(&'a AtomicUsize);
 
 impl<'a> Queued<'a> {
-    fn join(queued: &'a AtomicUsize, max: usize) -> Result<Self, Status> {
+    fn join(queued: &'a AtomicUsize, max: usize) -> Result<Self, ApiError> {
         let before = queued.fetch_add(1, Ordering::Relaxed);
         let joined = Self(queued);
         if before < max {
             Ok(joined)
         } else {
-            Err(status::overloaded())
+            Err(ApiError::overloaded())
         }
     }
 }
@@ -266,10 +265,10 @@ const HELD_BACK_MAX: usize = 1024;
 const REFUSALS_LOGGED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
-fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     Arc::clone(semaphore)
         .try_acquire_owned()
-        .map_err(|_| status::overloaded())
+        .map_err(|_| ApiError::overloaded())
 }
 
 /// Longer than each rate takes to be whole again; the slowest is that of the disk.

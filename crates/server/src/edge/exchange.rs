@@ -11,7 +11,6 @@ use std::{
 
 use http::HeaderMap;
 use tessera_authority::Principal;
-use tonic::Status;
 use uuid::Uuid;
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
     route::Route,
     strangers::Stranger,
 };
-use crate::status;
+use crate::error::ApiError;
 
 /// The longest `x-request-id` that is taken from a caller.
 const REQUEST_ID_CHARACTERS_MAX: usize = 128;
@@ -118,13 +117,13 @@ impl Exchange {
 
     /// Takes bytes for its answer from the budgets, until the answer is taken. A short one needs none: it may tell
     /// of a change that is made, and its client's places bound how many of them there are.
-    pub(super) fn hold_answer(&self, bytes: usize, all: &Arc<ByteBudget>) -> Result<(), Status> {
+    pub(super) fn hold_answer(&self, bytes: usize, all: &Arc<ByteBudget>) -> Result<(), ApiError> {
         if bytes <= SHORT_ANSWER_BYTES_MAX {
             return Ok(());
         }
         let mut taken = TakenBytes::of(vec![Arc::clone(all), Arc::clone(&self.peer.answer_bytes)]);
         if !taken.take(bytes) {
-            return Err(status::overloaded());
+            return Err(ApiError::overloaded());
         }
         *lock(&self.answer_bytes) = taken;
         Ok(())

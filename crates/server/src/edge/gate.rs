@@ -6,7 +6,7 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc};
 use axum::{Router, body::Body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tonic::{Code, Status};
+use tonic::Code;
 use tower::ServiceExt;
 
 use super::{
@@ -18,7 +18,14 @@ use super::{
     request_body::RequestBody,
     route::{Caller, Route, Shape},
 };
-use crate::{http as endpoints, status};
+use crate::{
+    error::ApiError,
+    grpc::{
+        body,
+        status::{self, Sent},
+    },
+    http as endpoints,
+};
 
 impl Edge {
     /// Serves one request of `peer`.
@@ -39,7 +46,7 @@ impl Edge {
                 Ok(stranger) => Some(stranger),
                 Err(super::strangers::Full) => {
                     let exchange = self.begin(route, &peer, request.headers(), None);
-                    return Ok(self.refuse(Arc::new(exchange), &request, &status::overloaded()));
+                    return Ok(self.refuse(Arc::new(exchange), &request, &ApiError::overloaded()));
                 }
             },
         };
@@ -47,8 +54,8 @@ impl Edge {
         if route.is_open {
             self.pace.keep(&exchange).await;
         }
-        if let Err(status) = self.enter(&exchange, request.headers()).await {
-            return Ok(self.refuse(exchange, &request, &status));
+        if let Err(error) = self.enter(&exchange, request.headers()).await {
+            return Ok(self.refuse(exchange, &request, &error));
         }
         let request = self.opened(request, &exchange);
         let Ok(response) = router.oneshot(request).await;
@@ -71,14 +78,14 @@ impl Edge {
     }
 
     /// Finds out who calls, where the head says it, and takes the call's places.
-    async fn enter(&self, exchange: &Arc<Exchange>, headers: &HeaderMap) -> Result<(), Status> {
+    async fn enter(&self, exchange: &Arc<Exchange>, headers: &HeaderMap) -> Result<(), ApiError> {
         if exchange.route.caller == Caller::Anyone {
             return Ok(());
         }
         let entering = self.authenticate(exchange, credential(headers));
         match tokio::time::timeout(exchange.time_left(), entering).await {
             Ok(entered) => entered.map(drop),
-            Err(_) => Err(status::deadline_exceeded()),
+            Err(_) => Err(ApiError::deadline_exceeded()),
         }
     }
 
@@ -100,7 +107,11 @@ impl Edge {
             parts.headers.insert("x-request-id", id);
         }
         parts.extensions.insert(Arc::clone(exchange));
-        Request::from_parts(parts, Body::new(body))
+        let body = match exchange.route.shape {
+            Shape::Http => Body::new(body),
+            Shape::Unary | Shape::Stream => body::body(body),
+        };
+        Request::from_parts(parts, body)
     }
 
     /// Refuses a request whose body is not read.
@@ -108,12 +119,12 @@ impl Edge {
         &self,
         exchange: Arc<Exchange>,
         request: &Request<Incoming>,
-        status: &Status,
+        error: &ApiError,
     ) -> Response<AnswerBody> {
-        self.observe(&exchange, Err(status));
+        self.observe(&exchange, Err(error.into()));
         let response = match exchange.route.shape {
-            Shape::Http => endpoints::refused(request.uri().path(), status),
-            Shape::Unary | Shape::Stream => status.clone().into_http(),
+            Shape::Http => endpoints::refused(request.uri().path(), error),
+            Shape::Unary | Shape::Stream => status::response(error),
         };
         self.answer(exchange, response)
     }
@@ -131,14 +142,16 @@ impl Edge {
 
     /// Counts and logs what no service did: health, reflection, and requests that can't be decoded.
     fn observe_unserved(&self, exchange: &Exchange, response: &Response<Body>) {
-        let status = match Status::from_header_map(response.headers()) {
-            Some(status) if status.code() != Code::Ok => Some(status),
-            _ if exchange.route.shape == Shape::Http && response.status() >= StatusCode::BAD_REQUEST => {
-                Some(Status::new(Code::InvalidArgument, response.status().to_string()))
-            }
-            _ => None,
+        let of_http = || {
+            let failed = exchange.route.shape == Shape::Http && response.status() >= StatusCode::BAD_REQUEST;
+            failed.then(|| Sent {
+                code: Code::InvalidArgument,
+                reason: String::new(),
+                message: response.status().to_string(),
+            })
         };
-        self.observe(exchange, status.as_ref().map_or(Ok(()), Err));
+        let sent = Sent::of(response.headers()).or_else(of_http);
+        self.observe(exchange, sent.as_ref().map_or(Ok(()), |sent| Err(sent.into())));
     }
 }
 

@@ -10,10 +10,8 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tonic::Status;
-use tonic_types::StatusExt;
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, outcome::Failed};
 
 /// Refusals a second that are logged of all callers without a credential; in bursts of five times as many.
 const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
@@ -42,27 +40,24 @@ pub(super) fn sampler(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
 
 impl CallLog {
     /// Logs how an exchange was answered.
-    pub(super) fn answered(&self, exchange: &Exchange, outcome: Result<(), &Status>) {
+    pub(super) fn answered(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
         let rpc = exchange.route.name;
         let request_id = exchange.request_id();
         let took = exchange.took();
-        let Err(status) = outcome else {
+        let Err(failed) = outcome else {
             tracing::debug!(rpc, request_id, ?took, "call served");
             return;
         };
         if !tracing::enabled!(tracing::Level::INFO) || !self.admits(exchange) {
             return;
         }
-        let info = status.get_details_error_info();
-        let reason = info.as_ref().map(|info| info.reason.as_str());
-        let decision = info.as_ref().and_then(|info| info.metadata.get("decision_id"));
         let who = Who::of(exchange);
         tracing::info!(
             rpc,
-            code = ?status.code(),
-            reason,
-            decision = decision.map(String::as_str),
-            detail = status.message(),
+            code = ?failed.code,
+            reason = Some(failed.reason).filter(|reason| !reason.is_empty()),
+            decision = failed.decision,
+            detail = failed.message,
             realm = who.realm,
             client = who.client,
             api_key = who.api_key,

@@ -13,9 +13,8 @@ use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
-use tonic::Status;
 
-use crate::status;
+use crate::error::ApiError;
 
 /// How many credentials that worked are remembered. One that is forgotten is only treated as a new one.
 const PROVEN_MAX: usize = 16 * 1024;
@@ -42,14 +41,14 @@ impl Refusals {
     }
 
     /// Whether a credential from `address` may be looked up.
-    pub(crate) fn admit(&self, address: IpAddr, credential: &str) -> Result<(), Status> {
+    pub(crate) fn admit(&self, address: IpAddr, credential: &str) -> Result<(), ApiError> {
         let wait = {
             let blocked = self.lock_blocked();
             let until = blocked.get(&network_of(address));
             until.map(|until| until.saturating_duration_since(Instant::now()))
         };
         match wait.filter(|wait| !wait.is_zero()) {
-            Some(wait) if !self.is_proven(credential) => Err(status::rate_limited(wait)),
+            Some(wait) if !self.is_proven(credential) => Err(ApiError::rate_limited(wait)),
             _ => Ok(()),
         }
     }
@@ -65,13 +64,13 @@ impl Refusals {
     }
 
     /// A credential from `address` was refused; fails where that happens too often.
-    pub(crate) fn refused(&self, address: IpAddr) -> Result<(), Status> {
+    pub(crate) fn refused(&self, address: IpAddr) -> Result<(), ApiError> {
         let network = network_of(address);
         self.rate.check_key(&network).map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             let wait = wait.max(Duration::from_millis(1));
             self.lock_blocked().insert(network, Instant::now() + wait);
-            status::rate_limited(wait)
+            ApiError::rate_limited(wait)
         })
     }
 

@@ -14,10 +14,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
-use tonic::Status;
 
 use super::{bytes::TakenBytes, exchange::Exchange, route::Shape};
-use crate::status;
+use crate::error::ApiError;
 
 /// How often a message that waits for its bytes asks for them.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -46,7 +45,18 @@ pub(crate) struct RequestBody<B = Incoming> {
     has_ended: bool,
 }
 
-type Step<T> = Poll<Option<Result<T, Status>>>;
+/// Why the rest of a body does not come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is not read, for a bound.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// The connection or the stream broke.
+    #[error("the body broke off")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+type Step<T> = Poll<Option<Result<T, BodyError>>>;
 
 impl<B> RequestBody<B>
 where
@@ -86,15 +96,15 @@ where
             if let Some(stranger) = self.exchange.stranger()
                 && stranger.poll_evicted(cx.waker())
             {
-                return Poll::Ready(Some(Err(status::overloaded())));
+                return Poll::Ready(Some(Err(ApiError::overloaded().into())));
             }
-            if let Err(status) = ready!(self.poll_reservation(cx)) {
-                return Poll::Ready(Some(Err(status)));
+            if let Err(error) = ready!(self.poll_reservation(cx)) {
+                return Poll::Ready(Some(Err(error.into())));
             }
             match self.whole_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(self.hand_on(message)))),
-                Err(status) => return Poll::Ready(Some(Err(status))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
             let Some(bytes) = ready!(self.poll_arrival(cx)) else {
                 return self.end();
@@ -104,7 +114,7 @@ where
             }
             let bytes = match bytes.and_then(|bytes| self.take_arrived(bytes)) {
                 Ok(bytes) => bytes,
-                Err(status) => return Poll::Ready(Some(Err(status))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             };
             if self.shape() == Shape::Http {
                 return Poll::Ready(Some(Ok(bytes)));
@@ -112,7 +122,8 @@ where
             let is_one_message = self.arrived.is_empty() && message_bytes(&bytes) == Some(bytes.len());
             if is_one_message && self.reserve(bytes.len()) {
                 // The common case: one frame with one message needs no copy.
-                return Poll::Ready(Some(self.check_length(bytes.len()).map(|()| self.hand_on(bytes))));
+                let checked = self.check_length(bytes.len()).map_err(BodyError::from);
+                return Poll::Ready(Some(checked.map(|()| self.hand_on(bytes))));
             }
             self.arrived.extend_from_slice(&bytes);
         }
@@ -120,20 +131,20 @@ where
 
     /// Ready when the message that arrives has bytes of the budgets. A client's has them all before more of it is
     /// read, and waits for them; so messages that arrive in pieces never keep each other from being whole.
-    fn poll_reservation(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+    fn poll_reservation(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
         loop {
             let Some(length) = message_bytes(&self.arrived) else {
                 return Poll::Ready(Ok(()));
             };
-            if let Err(status) = self.check_length(length) {
-                return Poll::Ready(Err(status));
+            if let Err(error) = self.check_length(length) {
+                return Poll::Ready(Err(error));
             }
             if self.reserve(length) {
                 self.retry = None;
                 return Poll::Ready(Ok(()));
             }
             if self.poll_patience(cx).is_ready() {
-                return Poll::Ready(Err(status::overloaded()));
+                return Poll::Ready(Err(ApiError::overloaded()));
             }
             let retry = self.retry.get_or_insert_with(|| Box::pin(sleep(RETRY_INTERVAL)));
             ready!(retry.as_mut().poll(cx));
@@ -165,14 +176,15 @@ where
                     Poll::Ready(None)
                 }
             },
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(broken(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(Box::new(error))))),
             Poll::Ready(None) => {
                 self.has_ended = true;
                 Poll::Ready(None)
             }
             Poll::Pending => {
                 ready!(self.poll_patience(cx));
-                Poll::Ready(Some(Err(status::request_too_slow(self.message_time_max))))
+                let error = ApiError::request_too_slow(self.message_time_max);
+                Poll::Ready(Some(Err(error.into())))
             }
         }
     }
@@ -193,7 +205,7 @@ where
     }
 
     /// Takes the first message out of what has arrived, if all of it has.
-    fn whole_message(&mut self) -> Result<Option<Bytes>, Status> {
+    fn whole_message(&mut self) -> Result<Option<Bytes>, ApiError> {
         let Some(length) = message_bytes(&self.arrived) else {
             return Ok(None);
         };
@@ -205,10 +217,10 @@ where
         Ok(Some(std::mem::replace(&mut self.arrived, rest).into()))
     }
 
-    fn check_length(&self, length: usize) -> Result<(), Status> {
+    fn check_length(&self, length: usize) -> Result<(), ApiError> {
         let max = self.exchange.route.message_bytes_max;
         if length - PREFIX_BYTES > max {
-            return Err(status::request_too_large(length - PREFIX_BYTES, max));
+            return Err(ApiError::request_too_large(length - PREFIX_BYTES, max));
         }
         Ok(())
     }
@@ -233,14 +245,14 @@ where
     }
 
     /// Takes the bytes of what has arrived of a stranger.
-    fn take_arrived(&mut self, bytes: Bytes) -> Result<Bytes, Status> {
+    fn take_arrived(&mut self, bytes: Bytes) -> Result<Bytes, BodyError> {
         let Some(stranger) = self.exchange.stranger() else {
             return Ok(bytes);
         };
         if stranger.take(bytes.len()).is_ok() && self.taken.take(bytes.len()) {
             return Ok(bytes);
         }
-        Err(status::overloaded())
+        Err(ApiError::overloaded().into())
     }
 
     fn give_back(&mut self) {
@@ -263,9 +275,12 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     type Data = Bytes;
-    type Error = Status;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match ready!(this.poll_bytes(cx)) {
             Some(result) => Poll::Ready(Some(result.map(Frame::data))),
@@ -299,9 +314,4 @@ fn message_bytes(arrived: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(*length))
         .ok()?
         .checked_add(PREFIX_BYTES)
-}
-
-/// The connection or the stream broke.
-fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Status {
-    Status::from_error(Box::new(error))
 }

@@ -14,11 +14,11 @@ use axum::{
 };
 use serde::Deserialize;
 use tessera_policy::Call;
-use tonic::Status;
 
 use super::problem::Problem;
 use crate::{
     edge::{Edge, exchange},
+    error::ApiError,
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
@@ -103,7 +103,7 @@ async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refus
     let token = proxies::bearer_in(&parts.headers);
     let exchange = match exchange(&parts.extensions) {
         Ok(exchange) => exchange,
-        Err(status) => return refused(&Refusal::Indeterminate(status)),
+        Err(error) => return refused(&Refusal::Indeterminate(error)),
     };
     match proxies::check(edge, &exchange, question, token).await {
         Ok(passed) => allowed(&passed).unwrap_or_else(|refusal| refused(&refusal)),
@@ -180,7 +180,7 @@ fn allowed(passed: &Passed) -> Result<Response, Refusal> {
     };
     for (name, value) in proxies::headers(checked) {
         let value = HeaderValue::from_str(&value)
-            .map_err(|_| Refusal::Indeterminate(Status::internal("a name can't be sent in a header")))?;
+            .map_err(|_| Refusal::Indeterminate(ApiError::internal("a name can't be sent in a header")))?;
         response
             .headers_mut()
             .insert(HeaderName::from_static(name), value);

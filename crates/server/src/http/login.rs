@@ -11,15 +11,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tessera_authority::{IssueRequest, PresentedToken, RefreshError, RefreshRequest, TokenSet};
 use tessera_core::{Audience, Refreshable, ScopeSet};
-use tonic::Status;
 use utoipa::ToSchema;
 
 use super::{HttpRequest, problem::Problem};
-use crate::{
-    convert,
-    edge::Edge,
-    status::{self, IntoStatus},
-};
+use crate::{edge::Edge, error::ApiError, proxies::default_audience};
 
 /// What `POST /auth/api-key` takes. Members that are not known are passed over.
 #[derive(Deserialize, ToSchema)]
@@ -69,12 +64,9 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
         let request = IssueRequest {
             refreshable: Refreshable::ByBearer,
             audience: audience(edge),
-            ..convert::issue_request(&tessera_proto::v1::IssueRequest::default())?
+            ..IssueRequest::default()
         };
-        let issued = edge.authority.issue(&principal, &request).await;
-        issued
-            .map(|issued| issued.tokens)
-            .map_err(IntoStatus::into_status)
+        Ok(edge.authority.issue(&principal, &request).await?.tokens)
     })
     .await
 }
@@ -82,7 +74,7 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
 /// The audience of the endpoint's tokens, which the clients can't name; none leaves it to the catalogue, where
 /// it has only one.
 fn audience(edge: &Edge) -> Option<Audience> {
-    convert::default_audience(edge.authority.policy().catalogue())
+    default_audience(edge.authority.policy().catalogue())
 }
 
 /// Trades a refresh token for its successor and an access token. The token is all there is to show.
@@ -118,7 +110,7 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
                 if matches!(error, RefreshError::Invalid) {
                     http.edge.count_refusal(&http.exchange)?;
                 }
-                Err(error.into_status())
+                Err(error.into())
             }
         }
     })
@@ -129,7 +121,7 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
-    handle: impl AsyncFnOnce(&HttpRequest) -> Result<TokenSet, Status>,
+    handle: impl AsyncFnOnce(&HttpRequest) -> Result<TokenSet, ApiError>,
 ) -> Response {
     let http = match HttpRequest::read(edge, request).await {
         Ok(http) => http,
@@ -140,7 +132,7 @@ async fn answer(
             let answer = AccessToken::from(tokens);
             ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
         }
-        Err(status) => Problem::of(&status).into_response(),
+        Err(error) => Problem::of(&error).into_response(),
     }
 }
 
@@ -158,8 +150,8 @@ impl From<TokenSet> for AccessToken {
 }
 
 /// The body as JSON, whatever type it says it is: one client sends `text/plain`.
-fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, Status> {
-    let wrong = |problem: String| status::invalid_fields(vec![(member.to_owned(), problem)]);
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, ApiError> {
+    let wrong = |problem: String| ApiError::invalid_field(member, problem);
     // serde would take an array of the members for the object, too.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(wrong("the body must be a JSON object with it".to_owned()));

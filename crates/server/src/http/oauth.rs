@@ -10,17 +10,21 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tessera_authority::{IssueRequest, Principal, RefreshRequest, TokenSet};
-use tessera_core::{Audience, limits::TOKEN_BYTES_MAX};
-use tessera_proto::v1;
-use tonic::Status;
+use tessera_authority::{
+    Introspection, IssueRequest, PresentedToken, Principal, RefreshRequest, RevokeRequest, RevokeTarget,
+    TokenKind, TokenSet,
+};
+use tessera_core::{
+    Audience, Scope,
+    limits::{SCOPES_MAX, TOKEN_BYTES_MAX},
+};
 use utoipa::ToSchema;
 
 use super::HttpRequest;
 use crate::{
-    convert,
     edge::{Edge, log_revocation},
-    status::IntoStatus,
+    error::ApiError,
+    fields::Fields,
 };
 
 mod client;
@@ -131,8 +135,8 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
         // What is no token, the empty one included, is not active (RFC 7662 §2.2).
         let token = form.present("token")?;
         let introspection = http.edge.authority.introspect(&principal, token).await;
-        let introspection = introspection.map_err(IntoStatus::into_status)?;
-        Ok(introspection_json(&convert::introspect_response(introspection)))
+        let introspection = introspection.map_err(ApiError::from)?;
+        Ok(introspection_json(introspection.as_ref()))
     })
     .await
 }
@@ -160,13 +164,16 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
             // No token, and so none that could be revoked: no error (RFC 7009 §2.2).
             return Ok(json!({}));
         }
-        let wire = v1::RevokeRequest {
-            target: Some(v1::revoke_request::Target::Token(token.to_owned())),
-            ..v1::RevokeRequest::default()
+        let request = RevokeRequest {
+            request_id: None,
+            reason: String::new(),
+            validate_only: false,
+            target: RevokeTarget::Token(PresentedToken::new(token.to_owned())),
+            disables_client: false,
+            with_made_keys: false,
         };
-        let request = convert::revoke_request(wire)?;
         let revoked = http.edge.authority.revoke(&principal, &request).await;
-        let revoked = revoked.map_err(IntoStatus::into_status)?;
+        let revoked = revoked.map_err(ApiError::from)?;
         log_revocation(&http.exchange, &request, &revoked);
         Ok(json!({}))
     })
@@ -174,45 +181,46 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
 }
 
 async fn issue(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
+    let (offline, scopes) = scopes(form)?;
+    let mut fields = Fields::default();
+    let scopes = fields.list("scopes", &scopes, SCOPES_MAX, Scope::parse);
+    let audience = form.one("audience")?.unwrap_or_default();
+    let audience = fields.optional("audience", audience, Audience::parse);
+    let (scopes, audience) = fields.finish(Some((scopes, audience)))?;
+    let request = IssueRequest {
+        scopes: scopes.into_iter().collect(),
+        audience: target(edge, form, audience)?,
+        without_refresh: !offline,
+        ..IssueRequest::default()
+    };
+    let issued = edge.authority.issue(principal, &request).await;
+    Ok(issued.map_err(ApiError::from)?.tokens)
+}
+
+async fn refresh(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
+    let refresh_token = form.required("refresh_token")?.to_owned();
+    let (_, scopes) = scopes(form)?;
+    let mut fields = Fields::default();
+    let scopes = fields.list("scopes", &scopes, SCOPES_MAX, Scope::parse);
+    let scopes = fields.finish(Some(scopes))?;
+    let request = RefreshRequest {
+        request_id: None,
+        refresh_token: PresentedToken::new(refresh_token),
+        scopes: scopes.into_iter().collect(),
+        audience: target(edge, form, None)?,
+    };
+    let refreshed = edge.authority.refresh(principal, &request).await;
+    Ok(refreshed.map_err(ApiError::from)?.tokens)
+}
+
+/// Whether a refresh token is asked for, and the other scopes.
+fn scopes(form: &Form) -> Result<(bool, Vec<&str>), Failure> {
     let scopes = form.one("scope")?.unwrap_or_default();
     let (offline, scopes): (Vec<_>, Vec<_>) = scopes
         .split(' ')
         .filter(|scope| !scope.is_empty())
         .partition(|scope| *scope == OFFLINE_ACCESS);
-    let wire = v1::IssueRequest {
-        scopes: scopes.into_iter().map(str::to_owned).collect(),
-        audience: form.one("audience")?.unwrap_or_default().to_owned(),
-        ..v1::IssueRequest::default()
-    };
-    let request = convert::issue_request(&wire)?;
-    let request = IssueRequest {
-        without_refresh: offline.is_empty(),
-        audience: target(edge, form, request.audience)?,
-        ..request
-    };
-    let issued = edge.authority.issue(principal, &request).await;
-    let issued = issued.map_err(IntoStatus::into_status)?;
-    Ok(issued.tokens)
-}
-
-async fn refresh(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
-    let refresh_token = form.required("refresh_token")?.to_owned();
-    let scopes = form.one("scope")?.unwrap_or_default();
-    let scopes = scopes
-        .split(' ')
-        .filter(|scope| !scope.is_empty() && *scope != OFFLINE_ACCESS);
-    let request = convert::refresh_request(v1::RefreshRequest {
-        request_id: String::new(),
-        refresh_token,
-        scopes: scopes.map(str::to_owned).collect(),
-    })?;
-    let request = RefreshRequest {
-        audience: target(edge, form, None)?,
-        ..request
-    };
-    let refreshed = edge.authority.refresh(principal, &request).await;
-    let refreshed = refreshed.map_err(IntoStatus::into_status)?;
-    Ok(refreshed.tokens)
+    Ok((!offline.is_empty(), scopes))
 }
 
 /// The audience that `resource` names, as often as it comes (RFC 8707); else `audience`. They must agree, as a
@@ -232,8 +240,8 @@ fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option
 }
 
 /// A refusal before the request was read.
-pub(super) fn refused(status: &Status) -> Response {
-    Failure::of(status).into_response()
+pub(super) fn refused(error: &ApiError) -> Response {
+    Failure::from(error.clone()).into_response()
 }
 
 /// Reads a request, lets its client in, and answers in the words of OAuth 2.0.
@@ -251,17 +259,17 @@ async fn answer(
         match attend(&http, handle).await {
             Ok(value) => Ok(value),
             Err(failed) => {
-                let status = failed.status();
+                let error = failed.error().clone();
                 failure = Some(failed);
-                Err(status)
+                Err(error)
             }
         }
     });
     match answered.await {
         Ok(value) => no_store((StatusCode::OK, Json(value)).into_response()),
         // Without a failure of its own, the edge refused it: overload, or the time was over.
-        Err(status) => {
-            let failure = failure.unwrap_or_else(|| Failure::of(&status));
+        Err(error) => {
+            let failure = failure.unwrap_or_else(|| Failure::from(error));
             failure.shown(Scheme::of(&http.headers)).into_response()
         }
     }
@@ -318,34 +326,42 @@ impl From<TokenSet> for TokenAnswer {
 }
 
 /// RFC 7662 §2.2; an inactive token says nothing else.
-fn introspection_json(answer: &v1::IntrospectResponse) -> Value {
-    if !answer.active {
+fn introspection_json(introspection: Option<&Introspection>) -> Value {
+    let Some(active) = introspection else {
         return json!({ "active": false });
-    }
+    };
     let mut json = json!({
         "active": true,
-        "token_kind": answer.token_kind,
-        "scope": answer.scope,
-        "client_id": answer.client_id,
-        "sub": answer.sub,
-        "aud": answer.aud,
-        "iss": answer.iss,
-        "iat": answer.iat,
-        "nbf": answer.nbf,
-        "exp": answer.exp,
-        "realm": answer.realm,
-        "session_id": answer.session_id,
-        "generation": answer.generation,
-        "roles": answer.roles,
-        "labels": answer.labels,
-        "policy_revision": answer.policy_revision,
-        "as_of": answer.as_of,
+        "token_kind": match active.kind {
+            TokenKind::Access => "access_token",
+            TokenKind::Refresh => "refresh_token",
+        },
+        "scope": active.scopes.to_string(),
+        "client_id": active.client.as_str(),
+        "sub": active.subject.as_str(),
+        "aud": active.audience.as_str(),
+        "iss": active.issuer,
+        "iat": active.issued_at.as_seconds(),
+        "nbf": active.not_before.as_seconds(),
+        "exp": active.expires_at.as_seconds(),
+        "realm": active.realm.as_str(),
+        "session_id": active.session.to_string(),
+        "generation": active.generation,
+        "roles": texts(&active.roles),
+        "labels": texts(&active.labels),
+        "policy_revision": active.policy.to_string(),
+        "as_of": active.as_of.to_string(),
     });
-    // What a refresh token has not.
-    let optional = [("jti", &answer.jti), ("token_type", &answer.token_type)];
+    // What a refresh token has not: nobody accepts it as a bearer's.
+    let id = active.token_id.map(|id| ("jti", json!(id.to_string())));
+    let kind = (active.kind == TokenKind::Access).then(|| ("token_type", json!("Bearer")));
     if let Some(members) = json.as_object_mut() {
-        let given = optional.into_iter().filter(|(_, value)| !value.is_empty());
-        members.extend(given.map(|(name, value)| (name.to_owned(), json!(value))));
+        let given = id.into_iter().chain(kind);
+        members.extend(given.map(|(name, value)| (name.to_owned(), value)));
     }
     json
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }

@@ -6,11 +6,11 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::to_vec;
-use tonic::Status;
+use tonic::Code;
 use utoipa::ToSchema;
 
 use super::Unread;
-use crate::status::Reading;
+use crate::error::{ApiError, Violation};
 
 /// A failure.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +36,15 @@ pub(super) struct Part {
     title: String,
 }
 
+impl Part {
+    fn of(violation: &Violation) -> Self {
+        Self {
+            name: violation.field.clone(),
+            title: violation.problem.clone(),
+        }
+    }
+}
+
 impl Problem {
     /// A failure that has no reason of the contract.
     pub(super) fn plain(code: StatusCode, detail: &str) -> Self {
@@ -53,33 +62,31 @@ impl Problem {
 
     /// What an RPC would have failed with. Bad credentials are 400 here, as the clients expect, and what
     /// policy denies is 403: some retry for ever on 401.
-    pub(super) fn of(status: &Status) -> Self {
-        let code = match status.code() {
-            tonic::Code::Unauthenticated | tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
+    pub(super) fn of(error: &ApiError) -> Self {
+        let code = match error.code() {
+            Code::Unauthenticated | Code::InvalidArgument | Code::FailedPrecondition => {
                 StatusCode::BAD_REQUEST
             }
-            tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
-            tonic::Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::DeadlineExceeded => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable | Code::Aborted | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::with_code(status, code)
+        Self::with_code(error, code)
     }
 
     /// The same with a code of the endpoint's own.
-    pub(crate) fn with_code(status: &Status, code: StatusCode) -> Self {
-        let reading = Reading::of(status);
-        let parts = reading.violations.into_iter();
+    pub(crate) fn with_code(error: &ApiError, code: StatusCode) -> Self {
+        let reason = error.reason_name();
+        let parts = error.violations().iter();
         Self {
-            kind: format!("urn:tessera:problem:{}", reading.reason),
+            kind: format!("urn:tessera:problem:{reason}"),
             title: code.canonical_reason().unwrap_or("Error").to_owned(),
-            name: reading.reason,
+            name: reason.to_owned(),
             status: code.as_u16(),
-            detail: status.message().to_owned(),
-            problems: parts.map(|(name, title)| Part { name, title }).collect(),
-            retry_after: reading.retry_after.map(|wait| wait.as_secs().max(1)),
+            detail: error.message().to_owned(),
+            problems: parts.map(Part::of).collect(),
+            retry_after: error.retry_after_seconds(),
         }
     }
 

@@ -6,13 +6,9 @@ use http::{
 };
 use tessera_core::{ScopeSet, challenge};
 use tessera_proto::v1::ErrorReason;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use crate::{
-    edge::Exchange,
-    http::Problem,
-    status::{self, Reading},
-};
+use crate::{edge::Exchange, error::ApiError, http::Problem};
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub(crate) enum Refusal {
     /// The proxy's configuration says something that can't be.
     Misconfigured { field: String, problem: String },
     /// The authority can't say now.
-    Indeterminate(Status),
+    Indeterminate(ApiError),
 }
 
 impl Refusal {
@@ -81,7 +77,7 @@ impl Refusal {
     }
 
     /// What an RPC would fail with; also for the metrics.
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn error(&self) -> ApiError {
         use ErrorReason as Reason;
         let (code, reason, message) = match self {
             Self::NoToken | Self::NoGoodToken(_) => (
@@ -105,11 +101,11 @@ impl Refusal {
                 "nobody may call this: the request can be read in more than one way, or names what no scope can have",
             ),
             Self::Misconfigured { field, problem } => {
-                return status::invalid_fields(vec![(field.clone(), problem.clone())]);
+                return ApiError::invalid_field(field, problem);
             }
-            Self::Indeterminate(status) => return status.clone(),
+            Self::Indeterminate(error) => return error.clone(),
         };
-        status::status(code, reason, message)
+        ApiError::new(code, reason, message)
     }
 
     /// The status code of the answer. A wrong configuration is the fault of who asks: where the answer goes
@@ -119,9 +115,7 @@ impl Refusal {
             Self::NoToken | Self::NoGoodToken(_) => StatusCode::UNAUTHORIZED,
             Self::NoScopes(_) | Self::Unlisted { .. } | Self::Unclear { .. } => StatusCode::FORBIDDEN,
             Self::Misconfigured { .. } => StatusCode::BAD_REQUEST,
-            Self::Indeterminate(status) if status.code() == Code::Internal => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Indeterminate(error) if error.code() == Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Indeterminate(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -135,10 +129,8 @@ impl Refusal {
             Self::NoGoodToken(_) => told(challenge::NOT_GOOD),
             Self::NoScopes(missing) => told(&challenge::lacks(missing)),
             Self::Unlisted { .. } | Self::Unclear { .. } | Self::Misconfigured { .. } => Vec::new(),
-            Self::Indeterminate(status) => {
-                let wait = Reading::of(status)
-                    .retry_after
-                    .map_or(1, |wait| wait.as_secs().max(1));
+            Self::Indeterminate(error) => {
+                let wait = error.retry_after_seconds().unwrap_or(1);
                 vec![(RETRY_AFTER, wait.to_string())]
             }
         }
@@ -146,6 +138,6 @@ impl Refusal {
 
     /// The body of an answer with this status code.
     pub(crate) fn problem(&self, code: StatusCode) -> Problem {
-        Problem::with_code(&self.status(), code)
+        Problem::with_code(&self.error(), code)
     }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tessera_authority::RequiredAccess;
 use tessera_core::{Audience, Realm, RealmKind, RealmName, Scope, ScopeSet};
-use tessera_policy::{Access, Call, NoRoute, Routes};
+use tessera_policy::{Access, Call, Catalogue, NoRoute, Routes};
 
 use super::Refusal;
-use crate::{convert, edge::Edge};
+use crate::edge::Edge;
 
 /// Asks for no scope, only for a good token. It can't be mistaken for a scope, which has a colon.
 const ANY: &str = "any";
+/// The audience where nobody names one.
+const AUDIENCE: &str = "api";
 /// More in one requirement are a mistake.
 const SCOPES_MAX: usize = 32;
 
@@ -146,6 +148,12 @@ fn scopes(text: &str) -> Result<ScopeSet, Refusal> {
     Ok(scopes)
 }
 
+/// The audience at endpoints whose callers can't name it, or need not: `api`, where the catalogue has it.
+pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
+    let api = Audience::parse(AUDIENCE).ok()?;
+    catalogue.has_audience(&api).then_some(api)
+}
+
 /// The named audience; else that of the login endpoint; else the only one.
 fn audience(edge: &Edge, named: Option<String>) -> Result<Audience, Refusal> {
     let policy = edge.authority.policy();
@@ -155,7 +163,7 @@ fn audience(edge: &Edge, named: Option<String>) -> Result<Audience, Refusal> {
             [only] => Some(only.clone()),
             _ => None,
         };
-        return convert::default_audience(catalogue)
+        return default_audience(catalogue)
             .or_else(only)
             .ok_or_else(|| Refusal::misconfigured("audience", &"must be named: the catalogue has several"));
     };

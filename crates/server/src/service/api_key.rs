@@ -10,7 +10,7 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, status::IntoStatus};
+use crate::{convert, edge::Edge, grpc::call::call};
 
 /// The service.
 pub(crate) struct ApiKeys(pub(crate) Arc<Edge>);
@@ -21,122 +21,115 @@ impl ApiKeyService for ApiKeys {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let request = convert::api_key::create_api_key(&wire)?;
-                let new = self.0.authority.create_api_key(&caller.principal, request).await;
-                let new = new.map_err(IntoStatus::into_status)?;
-                let target = format!("API key {} of {}", new.record.id, new.record.client);
-                caller.changed("API key created", &target);
-                Ok(CreateApiKeyResponse {
-                    secret: new.secret.expose().to_owned(),
-                    api_key: Some(convert::api_key::api_key(&new.record, self.now())),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let request = convert::api_key::create_api_key(&wire)?;
+            let new = self
+                .0
+                .authority
+                .create_api_key(&caller.principal, request)
+                .await?;
+            let target = format!("API key {} of {}", new.record.id, new.record.client);
+            caller.changed("API key created", &target);
+            Ok(CreateApiKeyResponse {
+                secret: new.secret.expose().to_owned(),
+                api_key: Some(convert::api_key::api_key(&new.record, self.now())),
             })
-            .await
+        })
+        .await
     }
 
     async fn get_api_key(
         &self,
         request: Request<GetApiKeyRequest>,
     ) -> Result<Response<GetApiKeyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let id = convert::api_key::api_key_id(&wire.id)?;
-                let key = self.0.authority.api_key(&caller.principal, &id).await;
-                let key = key.map_err(IntoStatus::into_status)?;
-                Ok(GetApiKeyResponse {
-                    api_key: Some(convert::api_key::api_key(&key, self.now())),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let id = convert::api_key::api_key_id(&wire.id)?;
+            let key = self.0.authority.api_key(&caller.principal, &id).await?;
+            Ok(GetApiKeyResponse {
+                api_key: Some(convert::api_key::api_key(&key, self.now())),
             })
-            .await
+        })
+        .await
     }
 
     async fn list_api_keys(
         &self,
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let page_size = convert::page_size(wire.page_size)?;
-                let listed = self
-                    .0
-                    .authority
-                    .api_keys(&caller.principal, page_size, &wire.page_token)
-                    .await;
-                let listed = listed.map_err(IntoStatus::into_status)?;
-                let now = self.now();
-                Ok(ListApiKeysResponse {
-                    api_keys: listed
-                        .items
-                        .iter()
-                        .map(|key| convert::api_key::api_key(key, now))
-                        .collect(),
-                    next_page_token: listed.next_page_token,
-                })
+        call(&self.0, request, async |caller, wire| {
+            let page_size = convert::page_size(wire.page_size)?;
+            let listed = self
+                .0
+                .authority
+                .api_keys(&caller.principal, page_size, &wire.page_token)
+                .await?;
+            let now = self.now();
+            Ok(ListApiKeysResponse {
+                api_keys: listed
+                    .items
+                    .iter()
+                    .map(|key| convert::api_key::api_key(key, now))
+                    .collect(),
+                next_page_token: listed.next_page_token,
             })
-            .await
+        })
+        .await
     }
 
     async fn roll_api_key(
         &self,
         request: Request<RollApiKeyRequest>,
     ) -> Result<Response<RollApiKeyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let (id, overlap) = convert::api_key::roll_api_key(&wire)?;
-                let rolled = self
-                    .0
-                    .authority
-                    .roll_api_key(&caller.principal, &id, overlap)
-                    .await;
-                let rolled = rolled.map_err(IntoStatus::into_status)?;
-                let target = format!("API key {id}, to {}", rolled.new.record.id);
-                caller.changed("API key rolled", &target);
-                let now = self.now();
-                Ok(RollApiKeyResponse {
-                    secret: rolled.new.secret.expose().to_owned(),
-                    api_key: Some(convert::api_key::api_key(&rolled.new.record, now)),
-                    previous: Some(convert::api_key::api_key(&rolled.previous, now)),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let (id, overlap) = convert::api_key::roll_api_key(&wire)?;
+            let rolled = self
+                .0
+                .authority
+                .roll_api_key(&caller.principal, &id, overlap)
+                .await?;
+            let target = format!("API key {id}, to {}", rolled.new.record.id);
+            caller.changed("API key rolled", &target);
+            let now = self.now();
+            Ok(RollApiKeyResponse {
+                secret: rolled.new.secret.expose().to_owned(),
+                api_key: Some(convert::api_key::api_key(&rolled.new.record, now)),
+                previous: Some(convert::api_key::api_key(&rolled.previous, now)),
             })
-            .await
+        })
+        .await
     }
 
     async fn revoke_api_key(
         &self,
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let request = convert::api_key::revoke_api_key(wire)?;
-                let _turn = caller.counting_turn().await?;
-                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
-                let revoked = revoked.map_err(IntoStatus::into_status)?;
-                caller.revoked(&request, &revoked);
-                Ok(RevokeApiKeyResponse {
-                    matched: revoked.matched,
-                    cursor: convert::cursor_text(&revoked),
-                    api_key_ids: revoked.api_keys.iter().map(ToString::to_string).collect(),
-                    made_key_ids: revoked.made_keys.iter().map(ToString::to_string).collect(),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let request = convert::api_key::revoke_api_key(wire)?;
+            let _turn = caller.counting_turn().await?;
+            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            caller.revoked(&request, &revoked);
+            Ok(RevokeApiKeyResponse {
+                matched: revoked.matched,
+                cursor: convert::cursor_text(&revoked),
+                api_key_ids: revoked.api_keys.iter().map(ToString::to_string).collect(),
+                made_key_ids: revoked.made_keys.iter().map(ToString::to_string).collect(),
             })
-            .await
+        })
+        .await
     }
 
     async fn enable_client(
         &self,
         request: Request<EnableClientRequest>,
     ) -> Result<Response<EnableClientResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let client = convert::api_key::client_name(&wire.name)?;
-                let enabled = self.0.authority.enable_client(&caller.principal, &client).await;
-                enabled.map_err(IntoStatus::into_status)?;
-                caller.changed("client enabled", client.as_str());
-                Ok(EnableClientResponse {})
-            })
-            .await
+        call(&self.0, request, async |caller, wire| {
+            let client = convert::api_key::client_name(&wire.name)?;
+            let enabled = self.0.authority.enable_client(&caller.principal, &client).await;
+            enabled?;
+            caller.changed("client enabled", client.as_str());
+            Ok(EnableClientResponse {})
+        })
+        .await
     }
 }
 

@@ -179,7 +179,7 @@ fn denied(refusal: &Refusal) -> CheckResponse {
     headers.push(header("content-type", "application/problem+json".to_owned()));
     headers.push(header("cache-control", "no-store".to_owned()));
     answer(
-        refusal.status().code(),
+        refusal.error().code(),
         HttpResponse::DeniedResponse(DeniedHttpResponse {
             status: Some(HttpStatus {
                 code: wire_code(code).into(),

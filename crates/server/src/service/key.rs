@@ -7,7 +7,7 @@ use tessera_core::KeyId;
 use tessera_proto::v1::{ListKeysRequest, ListKeysResponse, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, status};
+use crate::{convert, edge::Edge, error::ApiError, grpc::call::open_call};
 
 /// The service.
 pub(crate) struct Keys(pub(crate) Arc<Edge>);
@@ -18,14 +18,12 @@ impl KeyService for Keys {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        self.0
-            .open_call(&request, async { self.list(request.get_ref()) })
-            .await
+        open_call(&self.0, &request, async { self.list(request.get_ref()) }).await
     }
 }
 
 impl Keys {
-    fn list(&self, wire: &ListKeysRequest) -> Result<ListKeysResponse, Status> {
+    fn list(&self, wire: &ListKeysRequest) -> Result<ListKeysResponse, ApiError> {
         let (realm, page_size) = convert::list_keys(wire)?;
         let page_size = if page_size == 0 {
             LIST_SIZE_DEFAULT
@@ -37,8 +35,8 @@ impl Keys {
             let after = KeyId::parse(&wire.page_token).ok();
             let position = after.and_then(|after| keys.iter().position(|key| key.id == after));
             let Some(position) = position else {
-                let problem = "the page token is not of this list".to_owned();
-                return Err(status::invalid_fields(vec![("page_token".to_owned(), problem)]));
+                let problem = "the page token is not of this list";
+                return Err(ApiError::invalid_field("page_token", problem));
             };
             keys.drain(..=position);
         }

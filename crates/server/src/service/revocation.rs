@@ -22,8 +22,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     convert,
-    edge::{Edge, exchange, unauthenticated},
-    status::{self, IntoStatus},
+    edge::{Edge, exchange},
+    error::ApiError,
+    grpc::call::call,
 };
 
 /// How long a subscriber may take to say where to begin.
@@ -41,7 +42,7 @@ impl RevocationService for Revocations {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = exchange(request.extensions())?.principal().cloned();
-        let principal = principal.ok_or_else(unauthenticated)?;
+        let principal = principal.ok_or_else(ApiError::no_credential)?;
         let frames = frames(Arc::clone(&self.0), principal, request.into_inner());
         // The stream answers at once and reads the start within: a client may wait for the headers first.
         Ok(Response::new(Box::pin(frames)))
@@ -51,54 +52,51 @@ impl RevocationService for Revocations {
         &self,
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let propagated = self
-                    .0
-                    .authority
-                    .await_propagation(&caller.principal, &wire.cursor)
-                    .await;
-                let propagated = propagated.map_err(IntoStatus::into_status)?;
-                Ok(AwaitPropagationResponse {
-                    acknowledged: propagated.acknowledged,
-                    failed_closed: propagated.failed_closed,
-                })
+        call(&self.0, request, async |caller, wire| {
+            let propagated = self
+                .0
+                .authority
+                .await_propagation(&caller.principal, &wire.cursor)
+                .await?;
+            Ok(AwaitPropagationResponse {
+                acknowledged: propagated.acknowledged,
+                failed_closed: propagated.failed_closed,
             })
-            .await
+        })
+        .await
     }
 
     async fn list_subscribers(
         &self,
         request: Request<v1::ListSubscribersRequest>,
     ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
-        self.0
-            .call(request, async |caller, _| {
-                let listed = self.0.authority.subscribers(&caller.principal);
-                let (listed, committed) = listed.map_err(IntoStatus::into_status)?;
-                let subscribers = listed.iter().map(|state| subscriber(state, committed));
-                Ok(v1::ListSubscribersResponse {
-                    subscribers: subscribers.collect(),
-                })
+        call(&self.0, request, async |caller, _| {
+            let (listed, committed) = self.0.authority.subscribers(&caller.principal)?;
+            let subscribers = listed.iter().map(|state| subscriber(state, committed));
+            Ok(v1::ListSubscribersResponse {
+                subscribers: subscribers.collect(),
             })
-            .await
+        })
+        .await
     }
 
     async fn evict_subscriber(
         &self,
         request: Request<v1::EvictSubscriberRequest>,
     ) -> Result<Response<v1::EvictSubscriberResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let (client, name) = convert::watch::evict_subscriber(&wire)?;
-                let target = format!("subscriber {name} of {client}");
-                let evicted = self.0.authority.evict_subscriber(&caller.principal, client, name);
-                let streams = evicted.map_err(IntoStatus::into_status)?;
-                caller.changed("subscriber evicted", &target);
-                Ok(v1::EvictSubscriberResponse {
-                    streams: u32::try_from(streams).unwrap_or(u32::MAX),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let (client, name) = convert::watch::evict_subscriber(&wire)?;
+            let target = format!("subscriber {name} of {client}");
+            let streams = self
+                .0
+                .authority
+                .evict_subscriber(&caller.principal, client, name)?;
+            caller.changed("subscriber evicted", &target);
+            Ok(v1::EvictSubscriberResponse {
+                streams: u32::try_from(streams).unwrap_or(u32::MAX),
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -126,7 +124,7 @@ fn frames(
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
         let watcher = edge.authority.watch(principal, convert::watch::watch_start(start)?, messages);
-        let mut watcher = watcher.await.map_err(IntoStatus::into_status)?;
+        let mut watcher = watcher.await.map_err(ApiError::from)?;
         let (fault, mut faulty) = oneshot::channel();
         let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
         loop {
@@ -141,22 +139,22 @@ async fn first_message(stream: &mut Streaming<WatchRequest>) -> Result<Option<Wa
         Ok(Ok(Some(WatchRequest {
             message: Some(Message::Start(start)),
         }))) => Ok(Some(start)),
-        Ok(Ok(Some(_))) => Err(not_a_start()),
+        Ok(Ok(Some(_))) => Err(not_a_start().into()),
         Ok(Ok(None)) => Ok(None),
         Ok(Err(status)) => Err(status),
-        Err(_) => Err(status::deadline_exceeded()),
+        Err(_) => Err(ApiError::deadline_exceeded().into()),
     }
 }
 
 async fn next_frame(
     edge: &Edge,
     watcher: &mut Watcher,
-    faulty: &mut oneshot::Receiver<Status>,
-) -> Result<WatchFrame, Status> {
+    faulty: &mut oneshot::Receiver<ApiError>,
+) -> Result<WatchFrame, ApiError> {
     let message = tokio::select! {
-        message = watcher.next() => message.map_err(IntoStatus::into_status)?,
+        message = watcher.next() => message?,
         // An error means that it listens no more, as the subscriber has nothing more to say.
-        Ok(status) = faulty, if !faulty.is_terminated() => return Err(status),
+        Ok(error) = faulty, if !faulty.is_terminated() => return Err(error),
     };
     Ok(match message {
         WatchMessage::Event(event, cursor) => edge.frames.event(&event, &cursor),
@@ -193,7 +191,7 @@ impl Drop for Listening {
 async fn listen(
     mut stream: Streaming<WatchRequest>,
     inbox: mpsc::Sender<SubscriberMessage>,
-    fault: oneshot::Sender<Status>,
+    fault: oneshot::Sender<ApiError>,
 ) {
     while let Ok(Some(wire)) = stream.message().await {
         match convert::watch::subscriber_message(wire) {
@@ -202,14 +200,14 @@ async fn listen(
                     return;
                 }
             }
-            Err(status) => {
-                let _ = fault.send(status);
+            Err(error) => {
+                let _ = fault.send(error);
                 return;
             }
         }
     }
 }
 
-fn not_a_start() -> Status {
-    status::invalid_fields(vec![("start".to_owned(), "must be the first message".to_owned())])
+fn not_a_start() -> ApiError {
+    ApiError::invalid_field("start", "must be the first message")
 }

@@ -9,7 +9,7 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, status::IntoStatus};
+use crate::{convert, edge::Edge, grpc::call::call};
 
 /// The service.
 pub(crate) struct Sessions(pub(crate) Arc<Edge>);
@@ -20,55 +20,49 @@ impl SessionService for Sessions {
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let id = convert::session_id(&wire.session_id)?;
-                let session = self.0.authority.session(&caller.principal, id).await;
-                let session = session.map_err(IntoStatus::into_status)?;
-                Ok(GetSessionResponse {
-                    session: Some(convert::session(session)),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let id = convert::session_id(&wire.session_id)?;
+            let session = self.0.authority.session(&caller.principal, id).await?;
+            Ok(GetSessionResponse {
+                session: Some(convert::session(session)),
             })
-            .await
+        })
+        .await
     }
 
     async fn list_sessions(
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let (by, page_size) = convert::list_sessions(&wire)?;
-                let listed = self
-                    .0
-                    .authority
-                    .sessions(&caller.principal, by, page_size, &wire.page_token)
-                    .await;
-                let listed = listed.map_err(IntoStatus::into_status)?;
-                Ok(ListSessionsResponse {
-                    sessions: listed.items.into_iter().map(convert::session).collect(),
-                    next_page_token: listed.next_page_token,
-                })
+        call(&self.0, request, async |caller, wire| {
+            let (by, page_size) = convert::list_sessions(&wire)?;
+            let listed = self
+                .0
+                .authority
+                .sessions(&caller.principal, by, page_size, &wire.page_token)
+                .await?;
+            Ok(ListSessionsResponse {
+                sessions: listed.items.into_iter().map(convert::session).collect(),
+                next_page_token: listed.next_page_token,
             })
-            .await
+        })
+        .await
     }
 
     async fn revoke_session(
         &self,
         request: Request<RevokeSessionRequest>,
     ) -> Result<Response<RevokeSessionResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let session = convert::session_id(&wire.session_id)?;
-                let request = convert::revoke_one(RevokeTarget::Session(session), wire.reason)?;
-                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
-                let revoked = revoked.map_err(IntoStatus::into_status)?;
-                caller.revoked(&request, &revoked);
-                Ok(RevokeSessionResponse {
-                    matched: revoked.matched,
-                    cursor: convert::cursor_text(&revoked),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let session = convert::session_id(&wire.session_id)?;
+            let request = convert::revoke_one(RevokeTarget::Session(session), wire.reason)?;
+            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            caller.revoked(&request, &revoked);
+            Ok(RevokeSessionResponse {
+                matched: revoked.matched,
+                cursor: convert::cursor_text(&revoked),
             })
-            .await
+        })
+        .await
     }
 }

@@ -8,7 +8,7 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, status::IntoStatus};
+use crate::{convert, edge::Edge, grpc::call::call};
 
 /// The service.
 pub(crate) struct SigningKeys(pub(crate) Arc<Edge>);
@@ -19,30 +19,27 @@ impl SigningKeyService for SigningKeys {
         &self,
         request: Request<ListSigningKeysRequest>,
     ) -> Result<Response<ListSigningKeysResponse>, Status> {
-        self.0
-            .call(request, async |caller, _| {
-                let keys = self.0.authority.signing_keys(&caller.principal);
-                let keys = keys.map_err(IntoStatus::into_status)?;
-                Ok(ListSigningKeysResponse {
-                    keys: keys.iter().map(convert::signing_key).collect(),
-                })
+        call(&self.0, request, async |caller, _| {
+            let keys = self.0.authority.signing_keys(&caller.principal)?;
+            Ok(ListSigningKeysResponse {
+                keys: keys.iter().map(convert::signing_key).collect(),
             })
-            .await
+        })
+        .await
     }
 
     async fn rotate_signing_key(
         &self,
         request: Request<RotateSigningKeyRequest>,
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let at_once = convert::activates_at_once(&wire)?;
-                let key = self.0.authority.rotate_signing_key(&caller.principal, at_once);
-                let key = key.await.map_err(IntoStatus::into_status)?;
-                Ok(RotateSigningKeyResponse {
-                    key: Some(convert::signing_key(&key)),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let at_once = convert::activates_at_once(&wire)?;
+            let key = self.0.authority.rotate_signing_key(&caller.principal, at_once);
+            let key = key.await?;
+            Ok(RotateSigningKeyResponse {
+                key: Some(convert::signing_key(&key)),
             })
-            .await
+        })
+        .await
     }
 }

@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     convert,
     edge::{Caller, Edge},
-    status::IntoStatus,
+    error::ApiError,
+    grpc::call::call,
 };
 
 const TOKENS_MAX: usize = 100;
@@ -23,101 +24,88 @@ pub(crate) struct Tokens(pub(crate) Arc<Edge>);
 #[tonic::async_trait]
 impl TokenService for Tokens {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let request = convert::issue_request(&wire)?;
-                let issued = self.0.authority.issue(&caller.principal, &request).await;
-                issued
-                    .map(convert::issue_response)
-                    .map_err(IntoStatus::into_status)
-            })
-            .await
+        call(&self.0, request, async |caller, wire| {
+            let request = convert::issue_request(&wire)?;
+            let issued = self.0.authority.issue(&caller.principal, &request).await?;
+            Ok(convert::issue_response(issued))
+        })
+        .await
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let request = convert::refresh_request(wire)?;
-                let refreshed = self.0.authority.refresh(&caller.principal, &request).await;
-                refreshed
-                    .map(convert::refresh_response)
-                    .map_err(IntoStatus::into_status)
-            })
-            .await
+        call(&self.0, request, async |caller, wire| {
+            let request = convert::refresh_request(wire)?;
+            let refreshed = self.0.authority.refresh(&caller.principal, &request).await?;
+            Ok(convert::refresh_response(refreshed))
+        })
+        .await
     }
 
     async fn introspect(
         &self,
         request: Request<IntrospectRequest>,
     ) -> Result<Response<IntrospectResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                self.wait_for(&caller, &wire.at_least_as_fresh).await?;
-                let introspection = self.0.authority.introspect(&caller.principal, &wire.token).await;
-                introspection
-                    .map(convert::introspect_response)
-                    .map_err(IntoStatus::into_status)
-            })
-            .await
+        call(&self.0, request, async |caller, wire| {
+            self.wait_for(&caller, &wire.at_least_as_fresh).await?;
+            let introspection = self
+                .0
+                .authority
+                .introspect(&caller.principal, &wire.token)
+                .await?;
+            Ok(convert::introspect_response(introspection))
+        })
+        .await
     }
 
     async fn introspect_many(
         &self,
         request: Request<IntrospectManyRequest>,
     ) -> Result<Response<IntrospectManyResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let tokens = convert::tokens(wire.tokens, TOKENS_MAX)?;
-                // The first is counted already.
-                let more = u32::try_from(tokens.len().saturating_sub(1)).unwrap_or(u32::MAX);
-                caller.spend(more).await?;
-                self.wait_for(&caller, &wire.at_least_as_fresh).await?;
-                let mut results = Vec::with_capacity(tokens.len());
-                for token in &tokens {
-                    // A hundred signatures are checked in milliseconds, which others would wait for.
-                    tokio::task::yield_now().await;
-                    let introspection = self.0.authority.introspect(&caller.principal, token).await;
-                    results.push(convert::introspect_response(
-                        introspection.map_err(IntoStatus::into_status)?,
-                    ));
-                }
-                Ok(IntrospectManyResponse { results })
-            })
-            .await
+        call(&self.0, request, async |caller, wire| {
+            let tokens = convert::tokens(wire.tokens, TOKENS_MAX)?;
+            // The first is counted already.
+            let more = u32::try_from(tokens.len().saturating_sub(1)).unwrap_or(u32::MAX);
+            caller.spend(more).await?;
+            self.wait_for(&caller, &wire.at_least_as_fresh).await?;
+            let mut results = Vec::with_capacity(tokens.len());
+            for token in &tokens {
+                // A hundred signatures are checked in milliseconds, which others would wait for.
+                tokio::task::yield_now().await;
+                let introspection = self.0.authority.introspect(&caller.principal, token).await?;
+                results.push(convert::introspect_response(introspection));
+            }
+            Ok(IntrospectManyResponse { results })
+        })
+        .await
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
-        self.0
-            .call(request, async |caller, wire| {
-                let request = convert::revoke_request(wire)?;
-                let _turn = if request.target.is_one() {
-                    None
-                } else {
-                    caller.counting_turn().await?
-                };
-                let revoked = self.0.authority.revoke(&caller.principal, &request).await;
-                let revoked = revoked.map_err(IntoStatus::into_status)?;
-                caller.revoked(&request, &revoked);
-                Ok(RevokeResponse {
-                    matched: revoked.matched,
-                    cursor: convert::cursor_text(&revoked),
-                })
+        call(&self.0, request, async |caller, wire| {
+            let request = convert::revoke_request(wire)?;
+            let _turn = if request.target.is_one() {
+                None
+            } else {
+                caller.counting_turn().await?
+            };
+            let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
+            caller.revoked(&request, &revoked);
+            Ok(RevokeResponse {
+                matched: revoked.matched,
+                cursor: convert::cursor_text(&revoked),
             })
-            .await
+        })
+        .await
     }
 }
 
 impl Tokens {
-    async fn wait_for(&self, caller: &Caller, cursor: &str) -> Result<(), Status> {
+    async fn wait_for(&self, caller: &Caller, cursor: &str) -> Result<(), ApiError> {
         if cursor.is_empty() {
             return Ok(());
         }
         // A little less than what is left, so that the caller hears why.
         let patience = caller.patience.mul_f64(0.9);
-        let waiting = async {
-            let waited = self.0.authority.wait_for(cursor, Some(patience)).await;
-            waited.map_err(IntoStatus::into_status)
-        };
+        let waiting = async { Ok(self.0.authority.wait_for(cursor, Some(patience)).await?) };
         self.0.wait(caller, waiting).await
     }
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tessera_authority::{AuthenticateError, Principal};
 
 use super::{error::Failure, form::Form};
-use crate::{http::HttpRequest, status::IntoStatus};
+use crate::{error::ApiError, http::HttpRequest};
 
 /// What a client shows.
 pub(super) struct Credentials {
@@ -128,5 +128,5 @@ fn basic(credential: &str) -> Option<Credentials> {
 }
 
 fn refused() -> Failure {
-    Failure::from(AuthenticateError::Refused.into_status())
+    ApiError::from(AuthenticateError::Refused).into()
 }

@@ -6,14 +6,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tonic::{Code, Status};
+use tessera_proto::v1::ErrorReason;
+use tonic::Code;
 use utoipa::ToSchema;
 
 use super::{client::Scheme, no_store};
-use crate::{
-    http::Unread,
-    status::{self, Reading},
-};
+use crate::{error::ApiError, http::Unread};
 
 /// The body of a failure.
 #[derive(Serialize, ToSchema)]
@@ -25,28 +23,41 @@ pub(in crate::http) struct OAuthError {
     reason: Option<String>,
 }
 
+impl OAuthError {
+    fn new(error: &'static str, description: &str, reason: Option<&str>) -> Self {
+        Self {
+            error,
+            error_description: plain(description),
+            reason: reason.map(str::to_owned),
+        }
+    }
+}
+
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) struct Failure {
+    error: ApiError,
+    /// What OAuth says of what the contract has no reason for.
+    protocol: Option<Box<Protocol>>,
+    /// How the client tried to authenticate.
+    scheme: Scheme,
+}
+
+/// A request that OAuth does not allow.
+#[derive(Debug)]
+struct Protocol {
     code: StatusCode,
     error: &'static str,
     description: String,
-    /// The reason of the contract, as `ErrorInfo` has it.
-    reason: Option<String>,
-    retry_after: Option<u64>,
-    /// How the client tried to authenticate.
-    scheme: Scheme,
-    /// What an RPC would have failed with, for the metrics.
-    status: Status,
 }
 
 impl Failure {
     pub(super) fn invalid_request(description: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
+        Self::of_protocol(StatusCode::BAD_REQUEST, "invalid_request", description)
     }
 
     pub(super) fn unsupported_grant_type() -> Self {
-        Self::new(
+        Self::of_protocol(
             StatusCode::BAD_REQUEST,
             "unsupported_grant_type",
             "grant_type must be client_credentials or refresh_token",
@@ -55,46 +66,14 @@ impl Failure {
 
     /// The client does not authenticate.
     pub(super) fn no_client() -> Self {
-        Self {
-            description:
-                "the client does not authenticate: send its name and API key by HTTP Basic, or in the form"
-                    .to_owned(),
-            ..Self::of(&status::no_credential())
-        }
+        let message =
+            "the client does not authenticate: send its name and API key by HTTP Basic, or in the form";
+        ApiError::new(Code::Unauthenticated, ErrorReason::ClientAuthFailed, message).into()
     }
 
     /// RFC 8707 §2.
     pub(super) fn invalid_target(description: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_target", description)
-    }
-
-    pub(super) fn of(status: &Status) -> Self {
-        let reading = Reading::of(status);
-        let (code, error) = match (status.code(), reading.reason.as_str()) {
-            (_, "FIELD_INVALID") => (StatusCode::BAD_REQUEST, of_fields(&reading)),
-            (_, "CLIENT_AUTH_FAILED") => (StatusCode::UNAUTHORIZED, "invalid_client"),
-            (Code::Unauthenticated, _) | (_, "CLIENT_MISMATCH") => (StatusCode::BAD_REQUEST, "invalid_grant"),
-            (_, "SCOPE_DENIED" | "SCOPE_UNKNOWN" | "SCOPE_EXCEEDS_GRANT" | "TOKEN_TOO_LARGE") => {
-                (StatusCode::BAD_REQUEST, "invalid_scope")
-            }
-            (_, "AUDIENCE_UNKNOWN") => (StatusCode::BAD_REQUEST, "invalid_target"),
-            (Code::PermissionDenied, _) => (StatusCode::BAD_REQUEST, "unauthorized_client"),
-            (Code::InvalidArgument, _) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            (Code::ResourceExhausted, _) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
-            (Code::Unavailable | Code::Aborted | Code::DeadlineExceeded, _) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
-            }
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
-        };
-        Self {
-            code,
-            error,
-            description: status.message().to_owned(),
-            reason: Some(reading.reason),
-            retry_after: reading.retry_after.map(|wait| wait.as_secs().max(1)),
-            scheme: Scheme::default(),
-            status: status.clone(),
-        }
+        Self::of_protocol(StatusCode::BAD_REQUEST, "invalid_target", description)
     }
 
     /// The failure of a client that tried to authenticate so.
@@ -102,63 +81,102 @@ impl Failure {
         Self { scheme, ..self }
     }
 
-    pub(super) fn status(&self) -> Status {
-        self.status.clone()
+    /// What an RPC would fail with, for the metrics.
+    pub(super) fn error(&self) -> &ApiError {
+        &self.error
     }
 
-    fn new(code: StatusCode, error: &'static str, description: &str) -> Self {
+    fn of_protocol(code: StatusCode, error: &'static str, description: &str) -> Self {
         Self {
-            code,
-            error,
-            description: description.to_owned(),
-            reason: None,
-            retry_after: None,
+            error: ApiError::invalid_field(error, description),
+            protocol: Some(Box::new(Protocol {
+                code,
+                error,
+                description: description.to_owned(),
+            })),
             scheme: Scheme::default(),
-            status: status::invalid_fields(vec![(error.to_owned(), description.to_owned())]),
         }
     }
 }
 
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self::of(&status)
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self {
+            error,
+            protocol: None,
+            scheme: Scheme::default(),
+        }
     }
 }
 
 impl From<Unread> for Failure {
     fn from(unread: Unread) -> Self {
-        Self::new(unread.code(), "invalid_request", unread.text())
+        Self::of_protocol(unread.code(), "invalid_request", unread.text())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let body = OAuthError {
-            error: self.error,
-            error_description: plain(&self.description),
-            reason: self.reason,
+        let error = &self.error;
+        let (code, body) = match &self.protocol {
+            Some(protocol) => (
+                protocol.code,
+                OAuthError::new(protocol.error, &protocol.description, None),
+            ),
+            None => {
+                let (code, name) = in_words_of_oauth(error);
+                (
+                    code,
+                    OAuthError::new(name, error.message(), Some(error.reason_name())),
+                )
+            }
         };
-        let mut response = no_store((self.code, Json(body)).into_response());
+        let retry_after = error.retry_after_seconds();
+        let mut response = no_store((code, Json(body)).into_response());
         let headers = response.headers_mut();
-        if self.code == StatusCode::UNAUTHORIZED {
+        if code == StatusCode::UNAUTHORIZED {
             let challenge = match self.scheme {
                 Scheme::Basic => "Basic realm=\"tessera\", charset=\"UTF-8\"",
                 Scheme::Bearer => "Bearer realm=\"tessera\", error=\"invalid_token\"",
             };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
 }
 
+/// Which error of OAuth a failure is.
+fn in_words_of_oauth(error: &ApiError) -> (StatusCode, &'static str) {
+    use ErrorReason as Reason;
+    match (error.code(), error.reason()) {
+        (_, Reason::FieldInvalid) => (StatusCode::BAD_REQUEST, of_fields(error)),
+        (_, Reason::ClientAuthFailed) => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        (Code::Unauthenticated, _) | (_, Reason::ClientMismatch) => {
+            (StatusCode::BAD_REQUEST, "invalid_grant")
+        }
+        (
+            _,
+            Reason::ScopeDenied | Reason::ScopeUnknown | Reason::ScopeExceedsGrant | Reason::TokenTooLarge,
+        ) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+        (_, Reason::AudienceUnknown) => (StatusCode::BAD_REQUEST, "invalid_target"),
+        (Code::PermissionDenied, _) => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+        (Code::InvalidArgument, _) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        (Code::ResourceExhausted, _) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
+        (Code::Unavailable | Code::Aborted | Code::DeadlineExceeded, _) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+    }
+}
+
 /// What the fields that are wrong are about.
-fn of_fields(reading: &Reading) -> &'static str {
+fn of_fields(error: &ApiError) -> &'static str {
     let all = |name: &str| {
-        let mut fields = reading.violations.iter();
-        fields.all(|(field, _)| field.split('[').next() == Some(name))
+        let mut fields = error.violations().iter();
+        fields.all(|violation| violation.field.split('[').next() == Some(name))
     };
     if all("scopes") {
         "invalid_scope"

@@ -1,26 +1,20 @@
-//! A status being made: what it says is cut until it can be sent.
+//! An error being made: what it says is cut until it can be sent.
 //!
-//! Message and details travel in HTTP/2 trailers, which peers bound: gRPC for Python, C++ and Ruby refuses more
-//! than 8 KiB of them now and then, and more than 16 KiB always, so that callers hear of a broken connection
-//! instead of the error.
+//! Message and details of a gRPC status travel in HTTP/2 trailers, which peers bound: gRPC for Python, C++ and Ruby
+//! refuses more than 8 KiB of them now and then, and more than 16 KiB always, so that callers hear of a broken
+//! connection instead of the error. An error that fits there fits everywhere.
 
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
-use http::HeaderMap;
 use tessera_proto::v1::ErrorReason;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic::Code;
 
-use super::DOMAIN;
+use super::{ApiError, Violation};
 
 /// The most that message and details take together as they are sent: the one percent-encoded, the others in
 /// Base64. Half a KiB less than 4 KiB, for the other trailers.
 const WIRE_BYTES_MAX: usize = 3584;
-/// Statuses with less in them fit however they are encoded: percent-encoding makes three bytes of one, and
-/// details repeat the message.
-const SURELY_FITS_BYTES: usize = 400;
-
-/// What is left of the parts of a status, of which the first that fits is taken.
+/// What is left of the parts of an error, of which the first that fits is taken.
 const SIZES: [Size; 5] = [
     Size::new(10, 1000),
     Size::new(8, 400),
@@ -39,7 +33,7 @@ struct Size {
     part_bytes: usize,
 }
 
-/// What a status says.
+/// What an error says.
 #[derive(Default)]
 pub(super) struct Draft {
     /// Said first.
@@ -53,12 +47,12 @@ pub(super) struct Draft {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// One of several things that a status says.
+/// One of several things that an error says.
 pub(super) enum Part {
     /// A line of text.
     Line(String),
     /// A field that is wrong, and how. The details name it, too.
-    Violation(String, String),
+    Violation(Violation),
     /// A scope that was denied, and why. The metadata `denied` has it, too.
     Denied(String, String),
 }
@@ -79,6 +73,14 @@ impl Draft {
         }
     }
 
+    /// What is wrong with fields.
+    pub(super) fn invalid(violations: Vec<Violation>) -> Self {
+        Self {
+            parts: violations.into_iter().map(Part::Violation).collect(),
+            ..Self::new("")
+        }
+    }
+
     pub(super) fn metadata(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.metadata.push((key, value.into()));
         self
@@ -89,39 +91,30 @@ impl Draft {
         self
     }
 
-    /// The status, with as much of the parts as can be sent.
-    pub(super) fn status(self, code: Code, reason: ErrorReason) -> Status {
+    /// The error, with as much of the parts as can be sent.
+    pub(super) fn error(self, code: Code, reason: ErrorReason) -> ApiError {
         let sizes = SIZES.iter();
-        let mut statuses = sizes.map(|size| self.at(code, reason, size));
+        let mut errors = sizes.map(|size| self.at(code, reason, size));
         // The smallest fits, whatever it is made of.
-        let fitting = statuses.find(fits);
+        let fitting = errors.find(|error| error.wire_bytes() <= WIRE_BYTES_MAX);
         fitting.unwrap_or_else(|| Draft::new("").at(code, reason, &Size::new(0, 0)))
     }
 
-    fn at(&self, code: Code, reason: ErrorReason, size: &Size) -> Status {
-        let told: Vec<Part> = self
-            .parts
-            .iter()
-            .take(size.parts)
-            .map(|part| part.cut(size))
-            .collect();
-        let mut details = ErrorDetails::with_error_info(name(reason), DOMAIN, self.values(&told, size));
-        let violations: Vec<_> = told
-            .iter()
-            .filter_map(|part| match part {
-                Part::Violation(field, problem) => {
-                    Some(FieldViolation::new(field.as_str(), problem.as_str()))
-                }
-                Part::Line(_) | Part::Denied(..) => None,
-            })
-            .collect();
-        if !violations.is_empty() {
-            details.set_bad_request(violations);
+    fn at(&self, code: Code, reason: ErrorReason, size: &Size) -> ApiError {
+        let parts = self.parts.iter().take(size.parts);
+        let told: Vec<Part> = parts.map(|part| part.cut(size)).collect();
+        let violations = told.iter().filter_map(|part| match part {
+            Part::Violation(violation) => Some(violation.clone()),
+            Part::Line(_) | Part::Denied(..) => None,
+        });
+        ApiError {
+            code,
+            reason,
+            message: self.message(&told, size),
+            violations: violations.collect(),
+            metadata: self.values(&told, size),
+            retry_after: self.retry_after,
         }
-        if let Some(time) = self.retry_after {
-            details.set_retry_info(Some(time));
-        }
-        Status::with_error_details(code, self.message(&told, size), details)
     }
 
     fn message(&self, told: &[Part], size: &Size) -> String {
@@ -143,22 +136,22 @@ impl Draft {
     }
 
     /// The metadata, with the denied scopes that are told as JSON, and how many there are.
-    fn values(&self, told: &[Part], size: &Size) -> HashMap<String, String> {
+    fn values(&self, told: &[Part], size: &Size) -> Vec<(&'static str, String)> {
         let longest = size.part_bytes.max(VALUE_BYTES_MIN);
         let values = self.metadata.iter();
-        let mut values: HashMap<_, _> = values
-            .map(|(key, value)| ((*key).to_owned(), cut(value, longest).into_owned()))
+        let mut values: Vec<_> = values
+            .map(|(key, value)| (*key, cut(value, longest).into_owned()))
             .collect();
         let denied: serde_json::Map<_, _> = told
             .iter()
             .filter_map(|part| match part {
                 Part::Denied(scope, why) => Some((scope.clone(), why.as_str().into())),
-                Part::Line(_) | Part::Violation(..) => None,
+                Part::Line(_) | Part::Violation(_) => None,
             })
             .collect();
         if !denied.is_empty() {
-            values.insert("denied_count".to_owned(), self.parts.len().to_string());
-            values.insert("denied".to_owned(), serde_json::Value::Object(denied).to_string());
+            values.push(("denied_count", self.parts.len().to_string()));
+            values.push(("denied", serde_json::Value::Object(denied).to_string()));
         }
         values
     }
@@ -168,7 +161,8 @@ impl Part {
     fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Line(line) => line.into(),
-            Self::Violation(name, text) | Self::Denied(name, text) => format!("{name}: {text}").into(),
+            Self::Violation(Violation { field, problem }) => format!("{field}: {problem}").into(),
+            Self::Denied(scope, why) => format!("{scope}: {why}").into(),
         }
     }
 
@@ -176,16 +170,13 @@ impl Part {
         let cut = |text: &str| cut(text, size.part_bytes).into_owned();
         match self {
             Self::Line(line) => Self::Line(cut(line)),
-            Self::Violation(field, problem) => Self::Violation(cut(field), cut(problem)),
+            Self::Violation(Violation { field, problem }) => {
+                Self::Violation(Violation::new(cut(field), cut(problem)))
+            }
             // A scope is short, and is looked for by its name.
             Self::Denied(scope, why) => Self::Denied(scope.clone(), cut(why)),
         }
     }
-}
-
-fn name(reason: ErrorReason) -> &'static str {
-    let name = reason.as_str_name();
-    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
 /// The start of a text that is too long.
@@ -195,21 +186,6 @@ fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(bytes_max);
     format!("{}…", text.get(..end).unwrap_or_default()).into()
-}
-
-fn fits(status: &Status) -> bool {
-    status.message().len() + status.details().len() <= SURELY_FITS_BYTES
-        || wire_bytes(status) <= WIRE_BYTES_MAX
-}
-
-/// What message and details take as they are sent.
-pub(super) fn wire_bytes(status: &Status) -> usize {
-    let mut headers = HeaderMap::new();
-    if status.add_header(&mut headers).is_err() {
-        return usize::MAX;
-    }
-    let sent = |name| headers.get(name).map_or(0, http::HeaderValue::len);
-    sent(super::trailers::MESSAGE) + sent(super::trailers::DETAILS)
 }
 
 #[cfg(test)]
@@ -225,7 +201,7 @@ mod tests {
             let short = letter.repeat(128 / letter.len());
             let kinds: [fn(&str, &str) -> Part; 3] = [
                 |_, text| Part::Line(text.to_owned()),
-                |name, text| Part::Violation(name.to_owned(), text.to_owned()),
+                |name, text| Part::Violation(Violation::new(name, text)),
                 |name, text| Part::Denied(name.to_owned(), text.to_owned()),
             ];
             kinds.into_iter().flat_map(move |kind| {
@@ -242,22 +218,25 @@ mod tests {
         })
     }
 
+    fn value<'a>(error: &'a ApiError, key: &str) -> Option<&'a str> {
+        let mut values = error.metadata().iter();
+        values
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value.as_str())
+    }
+
     #[test]
-    fn every_status_can_be_sent_and_keeps_its_reason() {
+    fn every_error_can_be_sent_and_keeps_its_reason() {
         for draft in drafts() {
             let count = draft.parts.len();
-            let status = draft.status(Code::PermissionDenied, ErrorReason::ScopeDenied);
-            assert!(wire_bytes(&status) < KIB_4, "{}", wire_bytes(&status));
-            let info = status.get_details_error_info().unwrap();
-            assert_eq!(
-                (info.reason.as_str(), info.domain.as_str()),
-                ("SCOPE_DENIED", DOMAIN)
-            );
-            assert!(!status.message().is_empty());
-            if let Some(denied) = info.metadata.get("denied") {
+            let error = draft.error(Code::PermissionDenied, ErrorReason::ScopeDenied);
+            assert!(error.wire_bytes() < KIB_4, "{}", error.wire_bytes());
+            assert_eq!(error.reason_name(), "SCOPE_DENIED");
+            assert!(!error.message().is_empty());
+            if let Some(denied) = value(&error, "denied") {
                 let denied: serde_json::Value = serde_json::from_str(denied).unwrap();
                 assert!(denied.is_object());
-                assert_eq!(info.metadata["denied_count"], count.to_string());
+                assert_eq!(value(&error, "denied_count").unwrap(), count.to_string());
             }
         }
     }
@@ -271,8 +250,8 @@ mod tests {
             rest: Some("`tessera policy explain --decision 1` has all".to_owned()),
             ..Draft::new("policy grants none of the scopes")
         };
-        let status = draft.status(Code::PermissionDenied, ErrorReason::ScopeDenied);
-        let message = status.message();
+        let error = draft.error(Code::PermissionDenied, ErrorReason::ScopeDenied);
+        let message = error.message();
         assert!(
             message.starts_with("policy grants none of the scopes: videos/0:read: no rule; "),
             "{message}"
@@ -286,9 +265,8 @@ mod tests {
     #[test]
     fn what_is_short_is_said_whole() {
         let draft = Draft::new("no such session").metadata("cursor", "c".repeat(150));
-        let status = draft.status(Code::NotFound, ErrorReason::NotFound);
-        assert_eq!(status.message(), "no such session");
-        let cursor = &status.get_details_error_info().unwrap().metadata["cursor"];
-        assert_eq!(cursor.len(), 150);
+        let error = draft.error(Code::NotFound, ErrorReason::NotFound);
+        assert_eq!(error.message(), "no such session");
+        assert_eq!(value(&error, "cursor").unwrap().len(), 150);
     }
 }

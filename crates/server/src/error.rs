@@ -1,0 +1,89 @@
+//! The one value for a failure, whoever is told of it.
+//!
+//! Three renderers read it: `grpc::status` makes a gRPC status of it, `http::problem` a problem document, and
+//! `http::oauth` an error of OAuth 2.0. Every failure has a reason from `error_reason.proto`. What goes to the log and
+//! what goes to the caller are kept apart: a failed store is "unavailable" to callers. What it says is cut until it can
+//! be sent (`draft`), here and nowhere else.
+
+mod draft;
+mod of_authority;
+mod of_server;
+mod size;
+
+use std::time::Duration;
+
+use tessera_proto::v1::ErrorReason;
+use tonic::Code;
+
+pub(crate) use self::size::DOMAIN;
+
+/// A failure, as its caller is told of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ApiError {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    violations: Vec<Violation>,
+    metadata: Vec<(&'static str, String)>,
+    retry_after: Option<Duration>,
+}
+
+/// A field that is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) field: String,
+    pub(crate) problem: String,
+}
+
+impl ApiError {
+    /// The kind of failure, as gRPC has it.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The reason of the contract.
+    pub(crate) fn reason(&self) -> ErrorReason {
+        self.reason
+    }
+
+    /// The reason of the contract, as callers read it: `FIELD_INVALID`.
+    pub(crate) fn reason_name(&self) -> &'static str {
+        let name = self.reason.as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Fields that are wrong.
+    pub(crate) fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// What programs act by, by name.
+    pub(crate) fn metadata(&self) -> &[(&'static str, String)] {
+        &self.metadata
+    }
+
+    /// When to try again.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// When to try again, as the header `retry-after` has it.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|wait| wait.as_secs().max(1))
+    }
+}
+
+impl Violation {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
