@@ -13,9 +13,8 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::{
-    edge::{Edge, Peer},
+    edge::{Edge, Metrics, Peer},
     listen::{Serve, Serving, Socket, SocketLimits},
-    metrics::Metrics,
 };
 
 type Shared = (Arc<Authority>, Arc<Metrics>);

@@ -5,17 +5,21 @@
 
 mod address;
 mod answer_body;
+mod authorization;
 mod bytes;
 mod clients;
 mod exchange;
 mod gate;
+mod limits;
 mod log;
+mod metrics;
 mod outcome;
 mod pace;
 mod peer;
 mod refusals;
 mod request_body;
 mod route;
+mod sampler;
 mod strangers;
 
 use std::{
@@ -32,14 +36,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub use address::{AddressRange, AddressRangeError};
 pub(crate) use answer_body::AnswerBody;
+pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
+pub use limits::{ClientLimits, Limits};
+pub(crate) use metrics::Metrics;
 pub(crate) use outcome::Failed;
 pub(crate) use peer::{Ending, Peer};
 pub(crate) use refusals::network_of;
 pub(crate) use request_body::{BodyError, RequestBody};
 
 use self::{bytes::ByteBudget, clients::Clients, pace::Pace, refusals::Refusals, strangers::Strangers};
-use crate::{error::ApiError, frames::Frames, limits::Limits, metrics::Metrics};
+use crate::error::ApiError;
 
 /// Bytes of requests on one connection that are read and not yet decoded: a few of the longest.
 const CONNECTION_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -50,7 +57,6 @@ const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Edge {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) frames: Frames,
     limits: Limits,
     clients: Clients,
     strangers: Arc<Strangers>,
@@ -66,7 +72,7 @@ pub(crate) struct Edge {
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     /// What is left of the caller's deadline.
-    pub(crate) patience: Duration,
+    pub(crate) time_left: Duration,
     exchange: Arc<Exchange>,
 }
 
@@ -77,7 +83,6 @@ impl Edge {
             clients: Clients::new(limits, realms),
             authority,
             metrics,
-            frames: Frames::default(),
             strangers: Strangers::new(limits.unauthenticated_calls_max, limits.request_bytes_max / 4),
             refusals: Refusals::new(limits.refusals_per_second_per_address),
             pace: Pace::new(limits.open_requests_per_second_per_address),
@@ -107,13 +112,13 @@ impl Edge {
         let answer = async {
             let principal = exchange.principal().cloned();
             let principal = principal.ok_or_else(ApiError::no_credential)?;
-            let patience = exchange.time_left();
+            let time_left = exchange.time_left();
             let caller = Caller {
                 principal,
-                patience,
+                time_left,
                 exchange: Arc::clone(exchange),
             };
-            let answer = within(patience, handle(caller)).await?;
+            let answer = within(time_left, handle(caller)).await?;
             exchange.hold_answer(bytes(&answer), &self.answer_bytes)?;
             Ok(answer)
         };

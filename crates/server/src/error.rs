@@ -15,7 +15,8 @@ use std::time::Duration;
 use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 
-pub(crate) use self::size::DOMAIN;
+/// The domain of the reasons, in `google.rpc.ErrorInfo`.
+pub(crate) const DOMAIN: &str = "tessera";
 
 /// A failure, as its caller is told of it.
 #[derive(Clone, Debug, thiserror::Error)]

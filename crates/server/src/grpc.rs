@@ -1,6 +1,19 @@
-//! gRPC: the only part of the server that makes a status of a failure.
+//! gRPC: each method of a service parses, calls one use case, and converts its answer. Only here is a status made of a
+//! failure.
 
+mod api_key;
 pub(crate) mod body;
-pub(crate) mod call;
+mod call;
 pub(crate) mod code;
+mod convert;
+mod ext_authz;
+mod frames;
+mod health;
+mod key;
+mod policy;
+mod revocation;
+pub(crate) mod services;
+mod session;
+mod signing_key;
 pub(crate) mod status;
+mod token;

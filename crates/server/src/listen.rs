@@ -3,22 +3,16 @@
 
 mod connection;
 pub(crate) mod descriptors;
+mod limits;
+mod pem;
 mod registry;
+mod service;
 mod talk;
+mod tls;
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::pin, time::Duration};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
-use tessera_core::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -29,29 +23,20 @@ use self::{
     connection::Accepted,
     registry::{Registry, Share},
 };
-use crate::{
-    edge::{Ending, Peer},
-    tls::Tls,
+pub(crate) use self::{
+    limits::SocketLimits,
+    service::{Serve, Serving},
 };
+pub use self::{
+    pem::{PemError, PemFile},
+    tls::{Tls, TlsConfig, TlsError},
+};
+use crate::edge::Ending;
 
 /// How often connections are looked at that may have to end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait where no connection can be accepted: out of file descriptors, or of places.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Bounds of a socket.
-#[derive(Clone, Debug)]
-pub(crate) struct SocketLimits {
-    /// How many connections there may be at once; further ones wait in the listener's backlog, unless an idle
-    /// one can be ended for them.
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_address_max: usize,
-    pub(crate) streams_per_connection_max: u32,
-    pub(crate) connection_idle_max: Duration,
-    /// The same where no client was authenticated on the connection.
-    pub(crate) stranger_idle_max: Duration,
-    pub(crate) answer_time_max: Duration,
-}
 
 /// A socket.
 pub(crate) struct Socket {
@@ -59,23 +44,6 @@ pub(crate) struct Socket {
     pub(crate) tls: Option<Tls>,
     pub(crate) limits: SocketLimits,
     pub(crate) open: Gauge,
-}
-
-/// One request that is being served.
-pub(crate) type Serving<Body> = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-/// What serves the requests of one connection.
-pub(crate) trait Serve: Clone + Send + Sync + 'static {
-    type Body: http_body::Body<Data = axum::body::Bytes, Error = axum::Error> + Send + 'static;
-
-    /// Serves one request of `peer`.
-    fn serve(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Serving<Self::Body>;
-
-    /// The time for the header `date`; none where answers have none.
-    fn now(&self) -> Option<Timestamp>;
-
-    /// The other end of a new connection.
-    fn peer(&self, address: SocketAddr) -> Peer;
 }
 
 impl Socket {

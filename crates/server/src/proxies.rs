@@ -5,11 +5,10 @@
 //! others. Refusals are not counted against an address: it is the proxy's, and the tokens are its users'. What
 //! is bounded is how many signatures are checked; a token that was seen before needs none.
 
-use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tessera_authority::{AccessCheck, AccessError};
 
-use crate::edge::{Edge, Exchange};
+use crate::edge::{AuthorizationHeader, Edge, Exchange};
 
 mod refusal;
 mod requirement;
@@ -35,7 +34,7 @@ pub(crate) enum Passed {
     As(AccessCheck),
 }
 
-/// Judges one request.
+/// Checks one request.
 pub(crate) async fn check(
     edge: &Edge,
     exchange: &Exchange,
@@ -103,28 +102,15 @@ fn encoded(subject: &str) -> String {
     utf8_percent_encode(subject, ENCODED).to_string()
 }
 
-/// The one bearer token among the values of `authorization` (RFC 6750 §2.1).
-pub(crate) fn bearer<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<&'a str, Refusal> {
-    let value = values.next().ok_or(Refusal::NoToken)?;
-    if values.next().is_some() {
+/// The one bearer token of a request (RFC 6750 §2.1).
+pub(crate) fn bearer(authorization: AuthorizationHeader<'_>) -> Result<&str, Refusal> {
+    match authorization {
+        AuthorizationHeader::Absent => Err(Refusal::NoToken),
         // Which of them the service behind the proxy would take, nobody knows.
-        return Err(Refusal::no_good("more than one authorization header"));
+        AuthorizationHeader::Several => Err(Refusal::no_good("more than one authorization header")),
+        AuthorizationHeader::NotText => Err(Refusal::no_good("the authorization header is no text")),
+        given @ AuthorizationHeader::Given { .. } => given.credential("bearer").ok_or(Refusal::NoToken),
     }
-    let text =
-        std::str::from_utf8(value).map_err(|_| Refusal::no_good("the authorization header is no text"))?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    // A scheme's case does not matter (RFC 9110 §11.1).
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(token.trim_matches(' '))
-    } else {
-        Err(Refusal::NoToken)
-    }
-}
-
-/// The same among the headers of a request.
-pub(crate) fn bearer_in(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let values = headers.get_all(http::header::AUTHORIZATION).iter();
-    bearer(values.map(http::HeaderValue::as_bytes))
 }
 
 impl From<AccessError> for Refusal {

@@ -4,31 +4,15 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tessera_authority::Authority;
 use tessera_core::Timestamp;
-use tessera_proto::{
-    FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
-    framed::revocation_service_server::RevocationServiceServer,
-    upstream::envoy::service::auth::v3::authorization_server::AuthorizationServer,
-    v1::{
-        api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
-        policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
-        signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
-    },
-};
-use tokio::{net::TcpListener, sync::oneshot};
-use tonic::{server::NamedService, service::Routes};
-use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic_health::ServingStatus;
 
 use crate::{
     admin,
-    edge::{AnswerBody, Edge, Peer},
+    edge::{AnswerBody, Edge, Limits, Metrics, Peer},
+    grpc::services::{self, Health},
     http::{self as endpoints, HttpOptions},
-    limits::Limits,
-    listen::{Serve, Serving, Socket, SocketLimits, descriptors},
-    metrics::Metrics,
-    service::{
-        ApiKeys, ExternalAuthorization, Healths, Keys, Policies, Revocations, Sessions, SigningKeys, Tokens,
-    },
-    tls::Tls,
+    listen::{Serve, Serving, Socket, SocketLimits, Tls, descriptors},
 };
 
 /// How often readiness is looked at.
@@ -83,11 +67,9 @@ pub async fn serve(
     let ServeOptions { limits, tls, http } = options;
     let metrics = Arc::new(Metrics::new());
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
-    let health = HealthReporter::new();
-    let health_service = HealthServer::new(Healths::of(&health));
-    let grpc = routes(&edge, http.proxies)?.add_service(health_service);
+    let health = Health::new(http.proxies);
+    let grpc = services::routes(&edge, &health, http.proxies)?;
     let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
-    let health = Health::new(health, http.proxies);
     health.set(ServingStatus::Serving).await;
 
     let housekeeping_task = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
@@ -124,13 +106,7 @@ pub async fn serve(
     health.set(ServingStatus::NotServing).await;
     authority.drain();
     let _ = stop.send(());
-    if tokio::time::timeout(limits.drain_time_max, &mut serving)
-        .await
-        .is_err()
-    {
-        tracing::warn!(after = ?limits.drain_time_max, "calls under way are cut off");
-        serving.abort();
-    }
+    finish(&mut serving, limits.drain_time_max).await;
     for task in [Some(housekeeping_task), admin].into_iter().flatten() {
         task.abort();
     }
@@ -138,6 +114,14 @@ pub async fn serve(
         return Err(ServeError::StoreFailed);
     }
     Ok(())
+}
+
+/// Lets calls under way finish, and cuts them off where they take too long.
+async fn finish(serving: &mut JoinHandle<()>, time_max: Duration) {
+    if tokio::time::timeout(time_max, &mut *serving).await.is_err() {
+        tracing::warn!(after = ?time_max, "calls under way are cut off");
+        serving.abort();
+    }
 }
 
 /// The bounds of the public socket, as far as there are file descriptors for them.
@@ -180,76 +164,6 @@ impl Serve for Public {
 
     fn peer(&self, address: SocketAddr) -> Peer {
         Edge::peer(address)
-    }
-}
-
-fn routes(edge: &Arc<Edge>, proxies: bool) -> Result<Routes, tonic_reflection::server::Error> {
-    let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure();
-        let builder = if proxies {
-            builder.register_encoded_file_descriptor_set(UPSTREAM_DESCRIPTOR_SET)
-        } else {
-            builder
-        };
-        builder
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that reflecting clients can read the details of an error.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let tokens = TokenServiceServer::new(Tokens(Arc::clone(edge)));
-    let revocations = RevocationServiceServer::new(Revocations(Arc::clone(edge)));
-    let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
-    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
-    let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
-    let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
-    let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
-    let routes = Routes::default()
-        .add_service(tokens.max_decoding_message_size(usize::MAX))
-        .add_service(revocations.max_decoding_message_size(usize::MAX))
-        .add_service(keys.max_decoding_message_size(usize::MAX))
-        .add_service(api_keys.max_decoding_message_size(usize::MAX))
-        .add_service(policies.max_decoding_message_size(usize::MAX))
-        .add_service(sessions.max_decoding_message_size(usize::MAX))
-        .add_service(signing_keys.max_decoding_message_size(usize::MAX))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    if !proxies {
-        return Ok(routes);
-    }
-    let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
-    Ok(routes.add_service(authorization.max_decoding_message_size(usize::MAX)))
-}
-
-/// What `grpc.health.v1` says of the services.
-#[derive(Clone)]
-struct Health {
-    reporter: HealthReporter,
-    services: Vec<&'static str>,
-}
-
-impl Health {
-    fn new(reporter: HealthReporter, proxies: bool) -> Self {
-        let mut services = vec![
-            "",
-            TokenServiceServer::<Tokens>::NAME,
-            RevocationServiceServer::<Revocations>::NAME,
-            KeyServiceServer::<Keys>::NAME,
-            ApiKeyServiceServer::<ApiKeys>::NAME,
-            PolicyServiceServer::<Policies>::NAME,
-            SessionServiceServer::<Sessions>::NAME,
-            SigningKeyServiceServer::<SigningKeys>::NAME,
-        ];
-        if proxies {
-            services.push(AuthorizationServer::<ExternalAuthorization>::NAME);
-        }
-        Self { reporter, services }
-    }
-
-    async fn set(&self, status: ServingStatus) {
-        for service in &self.services {
-            self.reporter.set_service_status(service, status).await;
-        }
     }
 }
 

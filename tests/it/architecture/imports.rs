@@ -300,4 +300,7 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_item_use(&mut self, used: &'ast ItemUse) {
         flatten(&used.tree, Vec::new(), used, self.1, self.2);
     }
+
+    /// `pub(in …)`: who may see an item is nothing that it needs.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }

@@ -40,7 +40,7 @@ const WORDS: [(&str, &[&str]); 16] = [
 ];
 
 /// Where a word means something else, or waits to be replaced: the word, what the path begins with, and why.
-const EXCEPT: [(&str, &str, &str); 14] = [
+const EXCEPT: [(&str, &str, &str); 11] = [
     ("family", "crates/core/src/family.rs", "the refresh family itself"),
     (
         "family",
@@ -69,7 +69,7 @@ const EXCEPT: [(&str, &str, &str); 14] = [
     ),
     (
         "family",
-        "crates/server/src/metrics.rs",
+        "crates/server/src/edge/metrics.rs",
         "a family of metrics, as Prometheus says it",
     ),
     ("family", "docs/api.md", "a session's refresh family"),
@@ -83,21 +83,6 @@ const EXCEPT: [(&str, &str, &str); 14] = [
         "settle",
         "crates/store-sled/src/",
         "a seal settles what was written before it",
-    ),
-    (
-        "patience",
-        "crates/server/src/edge",
-        "waits for the reorganisation of the server",
-    ),
-    (
-        "patience",
-        "crates/server/src/service/",
-        "waits for the reorganisation of the server",
-    ),
-    (
-        "judges",
-        "crates/server/src/proxies.rs",
-        "waits for the reorganisation of the server",
     ),
 ];
 

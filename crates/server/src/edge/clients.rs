@@ -24,13 +24,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     bytes::ByteBudget,
-    log::sampler,
-    route::{Route, Work},
-};
-use crate::{
-    error::ApiError,
     limits::{ClientLimits, Limits},
+    route::{Route, Work},
+    sampler::sampler,
 };
+use crate::error::ApiError;
 
 /// All clients that called in the last minutes, and what they share.
 pub(crate) struct Clients {

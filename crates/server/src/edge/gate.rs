@@ -4,7 +4,7 @@
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{Router, body::Body};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::Code;
 use tower::ServiceExt;
@@ -12,6 +12,7 @@ use tower::ServiceExt;
 use super::{
     Edge,
     answer_body::AnswerBody,
+    authorization::AuthorizationHeader,
     bytes::TakenBytes,
     exchange::Exchange,
     peer::Peer,
@@ -24,7 +25,7 @@ use crate::{
         body,
         status::{self, Sent},
     },
-    http as endpoints,
+    http::refusal,
 };
 
 impl Edge {
@@ -82,7 +83,7 @@ impl Edge {
         if exchange.route.caller == Caller::Anyone {
             return Ok(());
         }
-        let entering = self.authenticate(exchange, credential(headers));
+        let entering = self.authenticate(exchange, AuthorizationHeader::in_headers(headers).bearer());
         match tokio::time::timeout(exchange.time_left(), entering).await {
             Ok(entered) => entered.map(drop),
             Err(_) => Err(ApiError::deadline_exceeded()),
@@ -123,7 +124,7 @@ impl Edge {
     ) -> Response<AnswerBody> {
         self.observe(&exchange, Err(error.into()));
         let response = match exchange.route.shape {
-            Shape::Http => endpoints::refused(request.uri().path(), error),
+            Shape::Http => refusal::refused(request.uri().path(), error),
             Shape::Unary | Shape::Stream => status::response(error),
         };
         self.answer(exchange, response)
@@ -155,43 +156,13 @@ impl Edge {
     }
 }
 
-/// The API key in `authorization: Bearer …`; none where there is no such header, or several.
-pub(super) fn credential(headers: &HeaderMap) -> Option<&str> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(only), None) = (all.next(), all.next()) else {
-        return None;
-    };
-    let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
-}
-
 /// The answer to what can't be a call at the path of an RPC.
 fn no_call(request: &Request<Incoming>) -> Option<Response<Body>> {
     if !Route::is_rpc(request.uri().path()) {
         return None;
     }
     if request.method() != Method::POST {
-        return Some(endpoints::not_post());
+        return Some(refusal::not_post());
     }
-    (!endpoints::is_grpc(request.headers())).then(endpoints::not_grpc)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_one_bearer_header_is_a_credential() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(credential(&headers), None);
-        headers.append("authorization", "Bearer tsk_x".parse().unwrap());
-        assert_eq!(credential(&headers), Some("tsk_x"));
-        headers.append("authorization", "Bearer tsk_y".parse().unwrap());
-        assert_eq!(credential(&headers), None);
-        for other in ["tsk_x", "Basic dHNr", "Bearer", ""] {
-            let mut headers = HeaderMap::new();
-            headers.append("authorization", other.parse().unwrap());
-            assert_eq!(credential(&headers), None, "{other}");
-        }
-    }
+    (!refusal::is_grpc(request.headers())).then(refusal::not_grpc)
 }

@@ -9,9 +9,9 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::DefaultDirectRateLimiter;
 
-use super::{exchange::Exchange, outcome::Failed};
+use super::{exchange::Exchange, outcome::Failed, sampler::sampler};
 
 /// Refusals a second that are logged of all callers without a credential; in bursts of five times as many.
 const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
@@ -29,13 +29,6 @@ impl Default for CallLog {
             left_out: AtomicU64::new(0),
         }
     }
-}
-
-const FIVE: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
-
-/// So many lines a second, in bursts of five times as many.
-pub(super) fn sampler(per_second: NonZeroU32) -> DefaultDirectRateLimiter {
-    RateLimiter::direct(Quota::per_second(per_second).allow_burst(per_second.saturating_mul(FIVE)))
 }
 
 impl CallLog {

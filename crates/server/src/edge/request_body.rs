@@ -39,7 +39,7 @@ pub(crate) struct RequestBody<B = Incoming> {
     handed_on: usize,
     trailers: Option<HeaderMap>,
     /// Runs while the caller keeps us waiting for a message.
-    patience: Option<Pin<Box<Sleep>>>,
+    overdue: Option<Pin<Box<Sleep>>>,
     /// Whether a first message was handed on.
     has_begun: bool,
     has_ended: bool,
@@ -79,7 +79,7 @@ where
             retry: None,
             handed_on: 0,
             trailers: None,
-            patience: None,
+            overdue: None,
             has_begun: false,
             has_ended: false,
         }
@@ -143,7 +143,7 @@ where
                 self.retry = None;
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_patience(cx).is_ready() {
+            if self.poll_overdue(cx).is_ready() {
                 return Poll::Ready(Err(ApiError::overloaded()));
             }
             let retry = self.retry.get_or_insert_with(|| Box::pin(sleep(RETRY_INTERVAL)));
@@ -182,7 +182,7 @@ where
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                ready!(self.poll_patience(cx));
+                ready!(self.poll_overdue(cx));
                 let error = ApiError::request_too_slow(self.message_time_max);
                 Poll::Ready(Some(Err(error.into())))
             }
@@ -191,17 +191,17 @@ where
 
     /// Ready when the caller has kept us waiting for too long. A client's stream may be silent between
     /// messages; nothing else may.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_stream = self.shape() == Shape::Stream;
         let may_be_silent = is_stream && self.has_begun && self.exchange.stranger().is_none();
         if may_be_silent && self.arrived.is_empty() {
-            self.patience = None;
+            self.overdue = None;
             return Poll::Pending;
         }
-        let patience = self
-            .patience
+        let overdue = self
+            .overdue
             .get_or_insert_with(|| Box::pin(sleep(self.message_time_max)));
-        patience.as_mut().poll(cx)
+        overdue.as_mut().poll(cx)
     }
 
     /// Takes the first message out of what has arrived, if all of it has.
@@ -231,7 +231,7 @@ where
         self.has_begun = true;
         if self.shape() == Shape::Stream {
             // The time for the next message begins with it.
-            self.patience = None;
+            self.overdue = None;
         }
         message
     }

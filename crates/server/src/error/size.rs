@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{ApiError, Violation};
-
-/// The domain of the reasons, in `google.rpc.ErrorInfo`.
-pub(crate) const DOMAIN: &str = "tessera";
+use super::{ApiError, DOMAIN, Violation};
 
 /// What `grpc-message` can't have as it is, with everything beyond ASCII.
 const ENCODED: &AsciiSet = &CONTROLS

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Serves one call of a client that was authenticated.
-pub(crate) async fn call<Req, Res, Fut>(
+pub(super) async fn call<Req, Res, Fut>(
     edge: &Edge,
     request: Request<Req>,
     handle: impl FnOnce(Caller, Req) -> Fut,
@@ -29,7 +29,7 @@ where
 }
 
 /// Serves one call that needs no credential.
-pub(crate) async fn open_call<Req, Res>(
+pub(super) async fn open_call<Req, Res>(
     edge: &Edge,
     request: &Request<Req>,
     answer: impl Future<Output = Result<Res, ApiError>>,

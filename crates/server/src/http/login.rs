@@ -13,7 +13,7 @@ use tessera_authority::{IssueRequest, PresentedToken, RefreshError, RefreshReque
 use tessera_core::{Audience, Refreshable, ScopeSet};
 use utoipa::ToSchema;
 
-use super::{HttpRequest, problem::Problem};
+use super::{problem::Problem, request::HttpRequest};
 use crate::{edge::Edge, error::ApiError, proxies::default_audience};
 
 /// What `POST /auth/api-key` takes. Members that are not known are passed over.

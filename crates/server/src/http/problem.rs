@@ -9,7 +9,7 @@ use serde_json::to_vec;
 use tonic::Code;
 use utoipa::ToSchema;
 
-use super::Unread;
+use super::request::Unread;
 use crate::error::{ApiError, Violation};
 
 /// A failure.

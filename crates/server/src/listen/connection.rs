@@ -26,14 +26,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Serve,
     registry::Share,
+    service::Serve,
     talk::{Come, Talk},
-};
-use crate::{
-    edge::{Ending, Peer},
     tls::Tls,
 };
+use crate::edge::{Ending, Peer};
 
 /// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1 once it has begun.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);

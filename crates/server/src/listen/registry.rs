@@ -9,7 +9,7 @@ use std::{
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::SocketLimits;
+use super::limits::SocketLimits;
 use crate::edge::{Ending, Peer, network_of};
 
 /// A client's connection is not ended for a new one before it has been idle for this long.

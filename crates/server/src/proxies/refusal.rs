@@ -8,7 +8,7 @@ use tessera_core::{ScopeSet, challenge};
 use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 
-use crate::{edge::Exchange, error::ApiError, http::Problem};
+use crate::{edge::Exchange, error::ApiError, http::problem::Problem};
 
 /// Why a request is refused.
 #[derive(Debug)]

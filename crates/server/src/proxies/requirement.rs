@@ -6,7 +6,7 @@ use tessera_authority::RequiredAccess;
 use tessera_core::{Audience, Realm, RealmKind, RealmName, Scope, ScopeSet};
 use tessera_policy::{Access, Call, Catalogue, NoRoute, Routes};
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::edge::Edge;
 
 /// Asks for no scope, only for a good token. It can't be mistaken for a scope, which has a colon.

@@ -1,37 +1,18 @@
 //! Client authentication (RFC 6749 §2.3): by HTTP Basic or in the form, with the API key as the secret, or
 //! as everywhere else in Tessera by the API key as a bearer token.
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tessera_authority::{AuthenticateError, Principal};
 
 use super::{error::Failure, form::Form};
-use crate::{error::ApiError, http::HttpRequest};
+use crate::{edge::AuthorizationHeader, error::ApiError, http::request::HttpRequest};
 
 /// What a client shows.
 pub(super) struct Credentials {
     /// The client that it says it is; none where it shows its key only.
     id: Option<String>,
     api_key: String,
-}
-
-/// How a client that is refused is to authenticate: as it tried (RFC 6749 §5.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Scheme {
-    #[default]
-    Basic,
-    Bearer,
-}
-
-impl Scheme {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let value = headers.get(header::AUTHORIZATION);
-        let scheme = value.and_then(|value| value.as_bytes().get(.."bearer".len()));
-        match scheme {
-            Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer") => Self::Bearer,
-            _ => Self::Basic,
-        }
-    }
 }
 
 impl Credentials {
@@ -81,29 +62,24 @@ impl Credentials {
     }
 
     fn in_header(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
-        let mut all = headers.get_all(header::AUTHORIZATION).iter();
-        let only = match (all.next(), all.next()) {
-            (None, _) => return Ok(None),
-            (Some(only), None) => only.to_str().unwrap_or_default(),
-            (Some(_), Some(_)) => {
+        let given = AuthorizationHeader::in_headers(headers);
+        match given {
+            AuthorizationHeader::Absent => return Ok(None),
+            AuthorizationHeader::Several => {
                 return Err(Failure::invalid_request(
                     "there are several Authorization headers",
                 ));
             }
-        };
-        let Some((scheme, credential)) = only.split_once(' ') else {
-            return Err(refused());
-        };
-        if scheme.eq_ignore_ascii_case("bearer") {
+            AuthorizationHeader::NotText | AuthorizationHeader::Given { .. } => {}
+        }
+        if let Some(api_key) = given.bearer() {
             return Ok(Some(Self {
                 id: None,
-                api_key: credential.trim().to_owned(),
+                api_key: api_key.to_owned(),
             }));
         }
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return Err(refused());
-        }
-        basic(credential.trim()).map(Some).ok_or_else(refused)
+        let shown = given.credential("basic").and_then(basic);
+        shown.map(Some).ok_or_else(refused)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -10,8 +10,8 @@ use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 use utoipa::ToSchema;
 
-use super::{client::Scheme, no_store};
-use crate::{error::ApiError, http::Unread};
+use super::answer::no_store;
+use crate::{edge::AuthorizationHeader, error::ApiError, http::request::Unread};
 
 /// The body of a failure.
 #[derive(Serialize, ToSchema)]
@@ -33,9 +33,26 @@ impl OAuthError {
     }
 }
 
+/// How a client that is refused is to authenticate: as it tried (RFC 6749 §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scheme {
+    #[default]
+    Basic,
+    Bearer,
+}
+
+impl Scheme {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match AuthorizationHeader::in_headers(headers).credential("bearer") {
+            Some(_) => Self::Bearer,
+            None => Self::Basic,
+        }
+    }
+}
+
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(in crate::http) struct Failure {
     error: ApiError,
     /// What OAuth says of what the contract has no reason for.
     protocol: Option<Box<Protocol>>,

@@ -3,8 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tessera_authority::{Principal, SubscriberMessage, SubscriberState, WatchMessage, Watcher};
-use tessera_core::Sequence;
+use tessera_authority::{Principal, SubscriberMessage, WatchMessage, Watcher};
 use tessera_proto::{
     WatchFrame,
     framed::revocation_service_server::RevocationService,
@@ -20,18 +19,29 @@ use tokio::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::{call::call, convert::revocation as convert, frames::Frames};
 use crate::{
-    convert,
     edge::{Edge, exchange},
     error::ApiError,
-    grpc::call::call,
 };
 
 /// How long a subscriber may take to say where to begin.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The service.
-pub(crate) struct Revocations(pub(crate) Arc<Edge>);
+pub(crate) struct Revocations {
+    edge: Arc<Edge>,
+    frames: Arc<Frames>,
+}
+
+impl Revocations {
+    pub(super) fn new(edge: Arc<Edge>) -> Self {
+        Self {
+            edge,
+            frames: Arc::default(),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl RevocationService for Revocations {
@@ -43,7 +53,13 @@ impl RevocationService for Revocations {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = exchange(request.extensions())?.principal().cloned();
         let principal = principal.ok_or_else(ApiError::no_credential)?;
-        let frames = frames(Arc::clone(&self.0), principal, request.into_inner());
+        let stream = request.into_inner();
+        let frames = frames(
+            Arc::clone(&self.edge),
+            Arc::clone(&self.frames),
+            principal,
+            stream,
+        );
         // The stream answers at once and reads the start within: a client may wait for the headers first.
         Ok(Response::new(Box::pin(frames)))
     }
@@ -52,9 +68,9 @@ impl RevocationService for Revocations {
         &self,
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
-        call(&self.0, request, async |caller, wire| {
+        call(&self.edge, request, async |caller, wire| {
             let propagated = self
-                .0
+                .edge
                 .authority
                 .await_propagation(&caller.principal, &wire.cursor)
                 .await?;
@@ -70,9 +86,9 @@ impl RevocationService for Revocations {
         &self,
         request: Request<v1::ListSubscribersRequest>,
     ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
-        call(&self.0, request, async |caller, _| {
-            let (listed, committed) = self.0.authority.subscribers(&caller.principal)?;
-            let subscribers = listed.iter().map(|state| subscriber(state, committed));
+        call(&self.edge, request, async |caller, _| {
+            let (listed, committed) = self.edge.authority.subscribers(&caller.principal)?;
+            let subscribers = listed.iter().map(|state| convert::subscriber(state, committed));
             Ok(v1::ListSubscribersResponse {
                 subscribers: subscribers.collect(),
             })
@@ -84,11 +100,11 @@ impl RevocationService for Revocations {
         &self,
         request: Request<v1::EvictSubscriberRequest>,
     ) -> Result<Response<v1::EvictSubscriberResponse>, Status> {
-        call(&self.0, request, async |caller, wire| {
-            let (client, name) = convert::watch::evict_subscriber(&wire)?;
+        call(&self.edge, request, async |caller, wire| {
+            let (client, name) = convert::evict_subscriber(&wire)?;
             let target = format!("subscriber {name} of {client}");
             let streams = self
-                .0
+                .edge
                 .authority
                 .evict_subscriber(&caller.principal, client, name)?;
             caller.changed("subscriber evicted", &target);
@@ -100,22 +116,10 @@ impl RevocationService for Revocations {
     }
 }
 
-/// One stream of a subscriber, measured by the place of the log that is committed now.
-fn subscriber(state: &SubscriberState, committed: Sequence) -> v1::Subscriber {
-    v1::Subscriber {
-        client: state.client.to_string(),
-        name: state.name.to_string(),
-        events_behind: committed.0.saturating_sub(state.acknowledged.0),
-        silent_for: state.silent_for.try_into().ok(),
-        staleness_bound: state.bound.try_into().ok(),
-        connected: state.is_open,
-        failed_closed: state.silent_for > state.bound,
-    }
-}
-
 /// What a subscriber reads, made as it reads it.
 fn frames(
     edge: Arc<Edge>,
+    frames: Arc<Frames>,
     principal: Principal,
     mut stream: Streaming<WatchRequest>,
 ) -> impl Stream<Item = Result<WatchFrame, Status>> + Send {
@@ -123,12 +127,12 @@ fn frames(
         let _watching = Watching::begin(edge.metrics.watchers());
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
-        let watcher = edge.authority.watch(principal, convert::watch::watch_start(start)?, messages);
+        let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
         let mut watcher = watcher.await.map_err(ApiError::from)?;
         let (fault, mut faulty) = oneshot::channel();
         let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
         loop {
-            yield next_frame(&edge, &mut watcher, &mut faulty).await?;
+            yield next_frame(&frames, &mut watcher, &mut faulty).await?;
         }
     }
 }
@@ -147,7 +151,7 @@ async fn first_message(stream: &mut Streaming<WatchRequest>) -> Result<Option<Wa
 }
 
 async fn next_frame(
-    edge: &Edge,
+    frames: &Frames,
     watcher: &mut Watcher,
     faulty: &mut oneshot::Receiver<ApiError>,
 ) -> Result<WatchFrame, ApiError> {
@@ -157,8 +161,8 @@ async fn next_frame(
         Ok(error) = faulty, if !faulty.is_terminated() => return Err(error),
     };
     Ok(match message {
-        WatchMessage::Event(event, cursor) => edge.frames.event(&event, &cursor),
-        message => convert::watch::watch_response(message).into(),
+        WatchMessage::Event(event, cursor) => frames.event(&event, &cursor),
+        message => convert::watch_response(message).into(),
     })
 }
 
@@ -194,7 +198,7 @@ async fn listen(
     fault: oneshot::Sender<ApiError>,
 ) {
     while let Ok(Some(wire)) = stream.message().await {
-        match convert::watch::subscriber_message(wire) {
+        match convert::subscriber_message(wire) {
             Ok(message) => {
                 if inbox.send(message).await.is_err() {
                     return;

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
     server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use crate::pem::{PemError, PemFile};
+use super::pem::{PemError, PemFile};
 
 /// PEM files.
 #[derive(Clone, Debug)]

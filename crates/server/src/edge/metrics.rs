@@ -13,7 +13,8 @@ use prometheus_client::{
 };
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 
-use crate::{edge::Failed, grpc::code::code_name};
+use super::outcome::Failed;
+use crate::grpc::code::code_name;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {

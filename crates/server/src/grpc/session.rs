@@ -9,7 +9,8 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, grpc::call::call};
+use super::{call::call, convert};
+use crate::edge::Edge;
 
 /// The service.
 pub(crate) struct Sessions(pub(crate) Arc<Edge>);
@@ -21,10 +22,10 @@ impl SessionService for Sessions {
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let id = convert::session_id(&wire.session_id)?;
+            let id = convert::session::session_id(&wire.session_id)?;
             let session = self.0.authority.session(&caller.principal, id).await?;
             Ok(GetSessionResponse {
-                session: Some(convert::session(session)),
+                session: Some(convert::session::session(session)),
             })
         })
         .await
@@ -35,14 +36,14 @@ impl SessionService for Sessions {
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let (by, page_size) = convert::list_sessions(&wire)?;
+            let (by, page_size) = convert::session::list_sessions(&wire)?;
             let listed = self
                 .0
                 .authority
                 .sessions(&caller.principal, by, page_size, &wire.page_token)
                 .await?;
             Ok(ListSessionsResponse {
-                sessions: listed.items.into_iter().map(convert::session).collect(),
+                sessions: listed.items.into_iter().map(convert::session::session).collect(),
                 next_page_token: listed.next_page_token,
             })
         })
@@ -54,7 +55,7 @@ impl SessionService for Sessions {
         request: Request<RevokeSessionRequest>,
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let session = convert::session_id(&wire.session_id)?;
+            let session = convert::session::session_id(&wire.session_id)?;
             let request = convert::revoke_one(RevokeTarget::Session(session), wire.reason)?;
             let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
             caller.revoked(&request, &revoked);

@@ -7,7 +7,8 @@ use tessera_core::KeyId;
 use tessera_proto::v1::{ListKeysRequest, ListKeysResponse, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, error::ApiError, grpc::call::open_call};
+use super::{call::open_call, convert};
+use crate::{edge::Edge, error::ApiError};
 
 /// The service.
 pub(crate) struct Keys(pub(crate) Arc<Edge>);
@@ -24,7 +25,7 @@ impl KeyService for Keys {
 
 impl Keys {
     fn list(&self, wire: &ListKeysRequest) -> Result<ListKeysResponse, ApiError> {
-        let (realm, page_size) = convert::list_keys(wire)?;
+        let (realm, page_size) = convert::key::list_keys(wire)?;
         let page_size = if page_size == 0 {
             LIST_SIZE_DEFAULT
         } else {
@@ -45,7 +46,7 @@ impl Keys {
         let last = keys.last().filter(|_| has_more);
         let next_page_token = last.map_or_else(String::new, |key| key.id.to_string());
         Ok(ListKeysResponse {
-            keys: keys.into_iter().map(convert::verifying_key).collect(),
+            keys: keys.into_iter().map(convert::key::verifying_key).collect(),
             next_page_token,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::edge::AddressRange;
+use super::address::AddressRange;
 
 /// How much is served at once, and how much one caller may take of it. `tessera.example.toml` says why each
 /// has its default.

@@ -1,7 +1,11 @@
-//! The revocation log from wire messages to the domain and back.
+//! `RevocationService` from the wire and back.
 
-use tessera_authority::{StalenessBound, StartAt, SubscriberMessage, WatchFilter, WatchMessage, WatchStart};
-use tessera_core::{Audience, ClientName, Cursor, Event, EventBody, EventKind, EventTarget, SubscriberName};
+use tessera_authority::{
+    StalenessBound, StartAt, SubscriberMessage, SubscriberState, WatchFilter, WatchMessage, WatchStart,
+};
+use tessera_core::{
+    Audience, ClientName, Cursor, Event, EventBody, EventKind, EventTarget, Sequence, SubscriberName,
+};
 use tessera_proto::v1;
 
 use super::timestamp;
@@ -124,6 +128,19 @@ pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMes
 
 // === responses ===
 
+/// One stream of a subscriber, measured by the place of the log that is committed now.
+pub(crate) fn subscriber(state: &SubscriberState, committed: Sequence) -> v1::Subscriber {
+    v1::Subscriber {
+        client: state.client.to_string(),
+        name: state.name.to_string(),
+        events_behind: committed.0.saturating_sub(state.acknowledged.0),
+        silent_for: state.silent_for.try_into().ok(),
+        staleness_bound: state.bound.try_into().ok(),
+        connected: state.is_open,
+        failed_closed: state.silent_for > state.bound,
+    }
+}
+
 pub(crate) fn watch_response(message: WatchMessage) -> v1::WatchResponse {
     use v1::watch_response::Message;
     let message = match message {
@@ -166,16 +183,23 @@ pub(crate) fn event_response(new: &Event, cursor: &Cursor) -> v1::WatchResponse 
 }
 
 fn event(event: &Event, cursor: &Cursor) -> v1::RevocationEvent {
-    let reason = match &event.body {
-        EventBody::SessionRevoked { reason, .. } => reason.as_str().to_owned(),
-        _ => event.note.clone(),
-    };
-    let (policy_revision, lost_scopes) = match &event.body {
-        EventBody::PolicyApplied { policy } => (policy.to_string(), Vec::new()),
+    let note = || event.note.clone();
+    let (reason, policy_revision, lost_scopes) = match &event.body {
+        EventBody::SessionRevoked { reason, .. } => (reason.as_str().to_owned(), String::new(), Vec::new()),
+        EventBody::PolicyApplied { policy } => (note(), policy.to_string(), Vec::new()),
         EventBody::ScopesNarrowed { policy, lost, .. } => {
-            (policy.to_string(), lost.iter().map(ToString::to_string).collect())
+            let lost = lost.iter().map(ToString::to_string).collect();
+            (note(), policy.to_string(), lost)
         }
-        _ => (String::new(), Vec::new()),
+        EventBody::TokenRevoked { .. }
+        | EventBody::SubjectRevoked { .. }
+        | EventBody::ClientRevoked { .. }
+        | EventBody::LabelRevoked { .. }
+        | EventBody::RealmRevoked
+        | EventBody::KeyPublished { .. }
+        | EventBody::KeyActivated { .. }
+        | EventBody::KeyRevoked { .. }
+        | EventBody::ApiKeyRevoked { .. } => (note(), String::new(), Vec::new()),
     };
     v1::RevocationEvent {
         sequence: event.sequence.0,

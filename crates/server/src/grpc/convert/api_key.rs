@@ -1,4 +1,4 @@
-//! API keys from wire messages to the domain and back.
+//! `ApiKeyService` from the wire and back.
 
 use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget};
 use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Seconds, Timestamp};
@@ -44,6 +44,13 @@ pub(crate) fn client_name(text: &str) -> Result<ClientName, ApiError> {
     let mut fields = Fields::default();
     let client = fields.required("name", text, ClientName::from_short);
     fields.finish(client)
+}
+
+/// The size of a page.
+pub(crate) fn page_size(size: u32) -> Result<usize, ApiError> {
+    let mut fields = Fields::default();
+    let size = fields.page_size(size);
+    fields.finish(Some(size))
 }
 
 pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {

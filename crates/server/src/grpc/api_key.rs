@@ -10,7 +10,8 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, grpc::call::call};
+use super::{call::call, convert};
+use crate::edge::Edge;
 
 /// The service.
 pub(crate) struct ApiKeys(pub(crate) Arc<Edge>);
@@ -57,7 +58,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let page_size = convert::page_size(wire.page_size)?;
+            let page_size = convert::api_key::page_size(wire.page_size)?;
             let listed = self
                 .0
                 .authority

@@ -21,7 +21,7 @@ use tessera_proto::upstream::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    edge::{Edge, exchange},
+    edge::{AuthorizationHeader, Edge, exchange},
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
@@ -51,7 +51,7 @@ impl Authorization for ExternalAuthorization {
             }) => (Ok(question(stated, &http)), removes_token),
             Err(refusal) => (Err(refusal), false),
         };
-        let token = proxies::bearer(authorization(&http).into_iter());
+        let token = proxies::bearer(authorization(&http));
         let checked = proxies::check(&self.0, &exchange, question, token).await;
         Ok(Response::new(match checked {
             Ok(passed) => allowed(&passed, &http, removes_token),
@@ -127,11 +127,9 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 /// Several headers of this name come as one value, joined by commas, which is no token.
-fn authorization(http: &HttpRequest) -> Vec<&[u8]> {
-    headers(http)
-        .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"))
-        .map(|(_, value)| value)
-        .collect()
+fn authorization(http: &HttpRequest) -> AuthorizationHeader<'_> {
+    let named = headers(http).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    AuthorizationHeader::of(named.map(|(_, value)| value))
 }
 
 fn allowed(passed: &Passed, http: &HttpRequest, removes_token: bool) -> CheckResponse {

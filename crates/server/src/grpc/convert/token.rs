@@ -1,22 +1,18 @@
-//! From wire messages to the domain and back.
+//! `TokenService` from the wire and back.
 
-use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 use tessera_authority::{
-    Introspection, IssueRequest, Issued, ListedSession, PresentedToken, PublishedKey, RefreshRequest,
-    Refreshed, RevokeRequest, RevokeTarget, Revoked, SessionsBy, SigningKeyState, TokenKind, TokenSet,
+    Introspection, IssueRequest, Issued, PresentedToken, RefreshRequest, Refreshed, RevokeRequest,
+    RevokeTarget, TokenKind, TokenSet,
 };
 use tessera_core::{
-    ApiKeyId, Audience, ClientName, Condition, KeyId, KeyStatus, Label, RealmName, Refreshable, RequestId,
-    RoleName, Scope, Seconds, SessionId, Subject, Timestamp,
+    ApiKeyId, Audience, ClientName, KeyId, Label, Refreshable, RequestId, RoleName, Scope, SessionId,
+    Subject,
     limits::{LABELS_MAX, ROLES_MAX, SCOPES_MAX},
 };
 use tessera_proto::v1;
 
+use super::{denied_scopes, seconds};
 use crate::{error::ApiError, fields::Fields};
-
-pub(crate) mod api_key;
-pub(crate) mod policy;
-pub(crate) mod watch;
 
 // === requests ===
 
@@ -127,70 +123,7 @@ fn revoke_target(fields: &mut Fields, target: Option<v1::revoke_request::Target>
     }
 }
 
-pub(crate) fn session_id(text: &str) -> Result<SessionId, ApiError> {
-    let mut fields = Fields::default();
-    let id = fields.required("session_id", text, SessionId::parse);
-    fields.finish(id)
-}
-
-/// A request to revoke one thing, from the services that manage it.
-pub(crate) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeRequest, ApiError> {
-    let mut fields = Fields::default();
-    let reason = fields.remark("reason", reason);
-    fields.finish(Some(RevokeRequest {
-        request_id: None,
-        reason,
-        validate_only: false,
-        target,
-        disables_client: false,
-        with_made_keys: false,
-    }))
-}
-
-/// What sessions are listed by, and the size of a page.
-pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsBy, usize), ApiError> {
-    use v1::list_sessions_request::By;
-    let mut fields = Fields::default();
-    let by = match &wire.by {
-        Some(By::Subject(text)) => fields
-            .required("subject", text, Subject::parse)
-            .map(SessionsBy::Subject),
-        Some(By::Client(text)) => fields
-            .required("client", text, ClientName::parse)
-            .map(SessionsBy::Client),
-        Some(By::Label(text)) => fields
-            .required("label", text, Label::parse)
-            .map(SessionsBy::Label),
-        Some(By::WholeRealm(true)) => Some(SessionsBy::Realm),
-        Some(By::WholeRealm(false)) => {
-            fields.reject("whole_realm", "must be true");
-            None
-        }
-        None => {
-            fields.reject(
-                "by",
-                "must be set: a subject, a client, a label or the whole realm",
-            );
-            None
-        }
-    };
-    let page_size = fields.page_size(wire.page_size);
-    fields.finish(by.map(|by| (by, page_size)))
-}
-
-pub(crate) fn page_size(size: u32) -> Result<usize, ApiError> {
-    let mut fields = Fields::default();
-    let size = fields.page_size(size);
-    fields.finish(Some(size))
-}
-
-/// The realm whose keys are listed, and the size of a page.
-pub(crate) fn list_keys(wire: &v1::ListKeysRequest) -> Result<(Option<RealmName>, usize), ApiError> {
-    let mut fields = Fields::default();
-    let realm = fields.optional("realm", &wire.realm, RealmName::parse);
-    let page_size = fields.page_size(wire.page_size);
-    fields.finish(Some((realm, page_size)))
-}
+// === responses ===
 
 pub(crate) fn issue_response(issued: Issued) -> v1::IssueResponse {
     v1::IssueResponse {
@@ -227,16 +160,6 @@ fn token_set(tokens: TokenSet) -> v1::TokenSet {
     }
 }
 
-fn denied_scopes(denied: Vec<(Scope, String)>) -> Vec<v1::DeniedScope> {
-    denied
-        .into_iter()
-        .map(|(scope, reason)| v1::DeniedScope {
-            scope: scope.to_string(),
-            reason,
-        })
-        .collect()
-}
-
 /// An inactive answer carries nothing else (RFC 7662 §2.2).
 pub(crate) fn introspect_response(introspection: Option<Introspection>) -> v1::IntrospectResponse {
     let Some(active) = introspection else {
@@ -269,104 +192,5 @@ pub(crate) fn introspect_response(introspection: Option<Introspection>) -> v1::I
         labels: active.labels.iter().map(ToString::to_string).collect(),
         policy_revision: active.policy.to_string(),
         as_of: active.as_of.to_string(),
-    }
-}
-
-pub(crate) fn cursor_text(revoked: &Revoked) -> String {
-    revoked
-        .cursor
-        .map_or_else(String::new, |cursor| cursor.to_string())
-}
-
-/// Whether the new key signs at once. Nothing is chosen for the caller.
-pub(crate) fn activates_at_once(wire: &v1::RotateSigningKeyRequest) -> Result<bool, ApiError> {
-    match wire.activation() {
-        v1::Activation::WhenKnown => Ok(false),
-        v1::Activation::AtOnce => Ok(true),
-        v1::Activation::Unspecified => {
-            let problem = "must be chosen: when known, or at once";
-            Err(ApiError::invalid_field("activation", problem))
-        }
-    }
-}
-
-pub(crate) fn signing_key(key: &SigningKeyState) -> v1::SigningKey {
-    v1::SigningKey {
-        kid: key.id.to_string(),
-        realm: key.realm.to_string(),
-        status: key_status(key.status).into(),
-        publish_time: Some(timestamp(key.published_at)),
-        not_before: Some(timestamp(key.not_before)),
-        not_after: key.not_after.map(timestamp),
-        waits_for: key.waits_for.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn key_status(status: KeyStatus) -> v1::KeyStatus {
-    match status {
-        KeyStatus::Published => v1::KeyStatus::Published,
-        KeyStatus::Active => v1::KeyStatus::Active,
-        KeyStatus::Retired => v1::KeyStatus::Retired,
-        KeyStatus::Revoked => v1::KeyStatus::Revoked,
-    }
-}
-
-pub(crate) fn verifying_key(key: PublishedKey) -> v1::VerifyingKey {
-    let status = key_status(key.status);
-    v1::VerifyingKey {
-        kid: key.id.to_string(),
-        paserk: key.paserk,
-        realm: key.realm.to_string(),
-        issuer: key.issuer,
-        status: status.into(),
-        not_before: Some(timestamp(key.not_before)),
-        not_after: key.not_after.map(timestamp),
-    }
-}
-
-pub(crate) fn session(session: ListedSession) -> v1::Session {
-    let ListedSession { session, condition } = session;
-    let (state, revoke_reason) = match condition {
-        Condition::Active => (v1::SessionState::Active, ""),
-        Condition::Revoked(reason) => (v1::SessionState::Revoked, reason.as_str()),
-        Condition::ExpiredIdle => (v1::SessionState::ExpiredIdle, ""),
-        Condition::ExpiredAbsolute => (v1::SessionState::ExpiredAbsolute, ""),
-    };
-    v1::Session {
-        session_id: session.id.to_string(),
-        realm: session.realm.to_string(),
-        client: session.client.to_string(),
-        subject: session.subject.to_string(),
-        audience: session.audience.to_string(),
-        roles: session.roles.iter().map(ToString::to_string).collect(),
-        scopes: session.scopes.iter().map(ToString::to_string).collect(),
-        labels: session.labels.iter().map(ToString::to_string).collect(),
-        state: state.into(),
-        revoke_reason: revoke_reason.to_owned(),
-        generation: session.generation(),
-        create_time: Some(timestamp(session.created_at)),
-        idle_expire_time: Some(timestamp(session.idle_until)),
-        absolute_expire_time: Some(timestamp(session.absolute_until)),
-        lost_scopes: session.lost.iter().map(ToString::to_string).collect(),
-    }
-}
-
-pub(crate) fn timestamp(time: Timestamp) -> WireTimestamp {
-    let millis = time.as_millis().rem_euclid(1000);
-    WireTimestamp {
-        seconds: time.as_seconds(),
-        nanos: i32::try_from(millis).unwrap_or(0) * 1_000_000,
-    }
-}
-
-/// A length of time in whole seconds that may be left out.
-fn seconds(fields: &mut Fields, field: &str, duration: Option<&WireDuration>) -> Option<Seconds> {
-    let duration = duration?;
-    match u32::try_from(duration.seconds) {
-        Ok(seconds) if duration.nanos == 0 => Some(Seconds(seconds)),
-        _ => {
-            fields.reject(field, "must be a whole number of seconds, not negative");
-            None
-        }
     }
 }

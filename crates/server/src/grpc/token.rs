@@ -9,11 +9,10 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
+use super::{call::call, convert};
 use crate::{
-    convert,
     edge::{Caller, Edge},
     error::ApiError,
-    grpc::call::call,
 };
 
 const TOKENS_MAX: usize = 100;
@@ -25,18 +24,18 @@ pub(crate) struct Tokens(pub(crate) Arc<Edge>);
 impl TokenService for Tokens {
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let request = convert::issue_request(&wire)?;
+            let request = convert::token::issue_request(&wire)?;
             let issued = self.0.authority.issue(&caller.principal, &request).await?;
-            Ok(convert::issue_response(issued))
+            Ok(convert::token::issue_response(issued))
         })
         .await
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let request = convert::refresh_request(wire)?;
+            let request = convert::token::refresh_request(wire)?;
             let refreshed = self.0.authority.refresh(&caller.principal, &request).await?;
-            Ok(convert::refresh_response(refreshed))
+            Ok(convert::token::refresh_response(refreshed))
         })
         .await
     }
@@ -52,7 +51,7 @@ impl TokenService for Tokens {
                 .authority
                 .introspect(&caller.principal, &wire.token)
                 .await?;
-            Ok(convert::introspect_response(introspection))
+            Ok(convert::token::introspect_response(introspection))
         })
         .await
     }
@@ -62,7 +61,7 @@ impl TokenService for Tokens {
         request: Request<IntrospectManyRequest>,
     ) -> Result<Response<IntrospectManyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let tokens = convert::tokens(wire.tokens, TOKENS_MAX)?;
+            let tokens = convert::token::tokens(wire.tokens, TOKENS_MAX)?;
             // The first is counted already.
             let more = u32::try_from(tokens.len().saturating_sub(1)).unwrap_or(u32::MAX);
             caller.spend(more).await?;
@@ -72,7 +71,7 @@ impl TokenService for Tokens {
                 // A hundred signatures are checked in milliseconds, which others would wait for.
                 tokio::task::yield_now().await;
                 let introspection = self.0.authority.introspect(&caller.principal, token).await?;
-                results.push(convert::introspect_response(introspection));
+                results.push(convert::token::introspect_response(introspection));
             }
             Ok(IntrospectManyResponse { results })
         })
@@ -81,7 +80,7 @@ impl TokenService for Tokens {
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let request = convert::revoke_request(wire)?;
+            let request = convert::token::revoke_request(wire)?;
             let _turn = if request.target.is_one() {
                 None
             } else {
@@ -104,8 +103,8 @@ impl Tokens {
             return Ok(());
         }
         // A little less than what is left, so that the caller hears why.
-        let patience = caller.patience.mul_f64(0.9);
-        let waiting = async { Ok(self.0.authority.wait_for(cursor, Some(patience)).await?) };
+        let time_max = caller.time_left.mul_f64(0.9);
+        let waiting = async { Ok(self.0.authority.wait_for(cursor, Some(time_max)).await?) };
         self.0.wait(caller, waiting).await
     }
 }

@@ -8,7 +8,8 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{convert, edge::Edge, grpc::call::call};
+use super::{call::call, convert::signing_key as convert};
+use crate::edge::Edge;
 
 /// The service.
 pub(crate) struct SigningKeys(pub(crate) Arc<Edge>);

@@ -9,11 +9,11 @@ use tessera_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{
+use super::{
+    call::call,
     convert::policy::{self as convert, ExplainAbout},
-    edge::Edge,
-    grpc::call::call,
 };
+use crate::edge::Edge;
 
 /// The service.
 pub(crate) struct Policies(pub(crate) Arc<Edge>);

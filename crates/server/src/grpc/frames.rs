@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use tessera_core::{Cursor, Event, FilterDigest};
 use tessera_proto::WatchFrame;
 
-use crate::convert;
+use super::convert::revocation;
 
 /// How many of the last events are kept encoded.
 const EVENTS: usize = 1024;
@@ -31,7 +31,7 @@ impl Default for Frames {
 impl Frames {
     /// The frame of an event, made by the first who asks.
     pub(crate) fn event(&self, event: &Event, cursor: &Cursor) -> WatchFrame {
-        let encode = || WatchFrame::from(convert::watch::event_response(event, cursor));
+        let encode = || WatchFrame::from(revocation::event_response(event, cursor));
         let sequence = event.sequence.0;
         let place = usize::try_from(sequence).unwrap_or(0) % EVENTS;
         let Some(slot) = self.0.get(place) else {

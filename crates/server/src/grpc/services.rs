@@ -1,0 +1,105 @@
+//! Which services are served.
+
+use std::sync::Arc;
+
+use tessera_proto::{
+    FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
+    framed::revocation_service_server::RevocationServiceServer,
+    upstream::envoy::service::auth::v3::authorization_server::AuthorizationServer,
+    v1::{
+        api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
+        policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
+        signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
+    },
+};
+use tonic::{server::NamedService, service::Routes};
+use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
+use tonic_reflection::server::Builder;
+
+use super::{
+    api_key::ApiKeys, ext_authz::ExternalAuthorization, health::Healths, key::Keys, policy::Policies,
+    revocation::Revocations, session::Sessions, signing_key::SigningKeys, token::Tokens,
+};
+use crate::edge::Edge;
+
+/// Every service, served by `edge`.
+pub(crate) fn routes(
+    edge: &Arc<Edge>,
+    health: &Health,
+    proxies: bool,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let tokens = TokenServiceServer::new(Tokens(Arc::clone(edge)));
+    let revocations = RevocationServiceServer::new(Revocations::new(Arc::clone(edge)));
+    let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
+    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
+    let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
+    let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
+    let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
+    let routes = Routes::default()
+        .add_service(tokens.max_decoding_message_size(usize::MAX))
+        .add_service(revocations.max_decoding_message_size(usize::MAX))
+        .add_service(keys.max_decoding_message_size(usize::MAX))
+        .add_service(api_keys.max_decoding_message_size(usize::MAX))
+        .add_service(policies.max_decoding_message_size(usize::MAX))
+        .add_service(sessions.max_decoding_message_size(usize::MAX))
+        .add_service(signing_keys.max_decoding_message_size(usize::MAX))
+        .add_service(HealthServer::new(Healths::of(&health.reporter)))
+        .add_service(reflection(proxies).build_v1()?)
+        .add_service(reflection(proxies).build_v1alpha()?);
+    if !proxies {
+        return Ok(routes);
+    }
+    let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
+    Ok(routes.add_service(authorization.max_decoding_message_size(usize::MAX)))
+}
+
+/// Tells clients what is served.
+fn reflection(proxies: bool) -> Builder<'static> {
+    let builder = Builder::configure();
+    let builder = if proxies {
+        builder.register_encoded_file_descriptor_set(UPSTREAM_DESCRIPTOR_SET)
+    } else {
+        builder
+    };
+    builder
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // So that reflecting clients can read the details of an error.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// What `grpc.health.v1` says of the services.
+#[derive(Clone)]
+pub(crate) struct Health {
+    reporter: HealthReporter,
+    services: Vec<&'static str>,
+}
+
+impl Health {
+    pub(crate) fn new(proxies: bool) -> Self {
+        let mut services = vec![
+            "",
+            TokenServiceServer::<Tokens>::NAME,
+            RevocationServiceServer::<Revocations>::NAME,
+            KeyServiceServer::<Keys>::NAME,
+            ApiKeyServiceServer::<ApiKeys>::NAME,
+            PolicyServiceServer::<Policies>::NAME,
+            SessionServiceServer::<Sessions>::NAME,
+            SigningKeyServiceServer::<SigningKeys>::NAME,
+        ];
+        if proxies {
+            services.push(AuthorizationServer::<ExternalAuthorization>::NAME);
+        }
+        Self {
+            reporter: HealthReporter::new(),
+            services,
+        }
+    }
+
+    /// Says so of all of them.
+    pub(crate) async fn set(&self, status: ServingStatus) {
+        for service in &self.services {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Answers to requests that no endpoint serves.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{oauth::error::Failure, problem::Problem};
+use crate::{error::ApiError, grpc::status};
+
+pub(super) async fn not_found(request: Request) -> Response {
+    if is_grpc(request.headers()) {
+        return status::no_such_method();
+    }
+    Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
+}
+
+/// The answer to a method other than POST, at the path of an RPC.
+pub(crate) fn not_post() -> Response {
+    let detail = "this is the path of a gRPC method, which is called with POST";
+    let mut response = Problem::plain(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// The answer to a request that is not gRPC, at the path of an RPC.
+pub(crate) fn not_grpc() -> Response {
+    let detail = "this is the path of a gRPC method: send `content-type: application/grpc`";
+    Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into_response()
+}
+
+/// A refusal in the words of the endpoint at `path`.
+pub(crate) fn refused(path: &str, error: &ApiError) -> Response {
+    if path.starts_with("/oauth2/") {
+        return Failure::from(error.clone()).into_response();
+    }
+    Problem::of(error).into_response()
+}
+
+pub(super) async fn method_not_allowed() -> Response {
+    Problem::plain(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path is called with another method",
+    )
+    .into_response()
+}
+
+/// Whether a request is gRPC with Protocol Buffers: `application/grpc`, or `application/grpc+proto`.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    let kind = kind.unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
+}

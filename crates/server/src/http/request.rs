@@ -1,0 +1,156 @@
+//! A request at an HTTP endpoint, read within bounds.
+
+use std::{error::Error as _, sync::Arc};
+
+use axum::{
+    body::{Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+};
+use tonic::Code;
+
+use crate::{
+    edge::{BodyError, Edge, Exchange, exchange},
+    error::ApiError,
+};
+
+/// All that an endpoint sees of a request.
+pub(super) struct HttpRequest {
+    pub(super) edge: Arc<Edge>,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl HttpRequest {
+    /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
+    ///
+    /// # Errors
+    /// A reason to refuse it unread.
+    pub(super) async fn read(edge: Arc<Edge>, request: Request) -> Result<Self, Unread> {
+        if request.uri().query().is_some_and(|query| !query.is_empty()) {
+            return Err(Unread::Query);
+        }
+        let charset = Charset::of(request.headers());
+        if charset == Charset::Other {
+            return Err(Unread::Charset);
+        }
+        let exchange = exchange(request.extensions()).map_err(|_| Unread::Broken)?;
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, exchange.route.message_bytes_max).await;
+        let body = body.map_err(|error| Unread::of(&error))?;
+        if !charset.is_utf8(&body) {
+            return Err(Unread::Charset);
+        }
+        Ok(Self {
+            edge,
+            exchange,
+            headers: parts.headers,
+            body,
+        })
+    }
+}
+
+/// Why a request was refused before its content was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unread {
+    Query,
+    Charset,
+    Broken,
+    TooLarge,
+    TooSlow,
+    TooMany,
+}
+
+impl Unread {
+    /// Why a body could not be read.
+    fn of(error: &axum::Error) -> Self {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            match error.downcast_ref::<BodyError>() {
+                Some(BodyError::Refused(error)) => return Self::of_refusal(error),
+                Some(BodyError::Broken(_)) => return Self::Broken,
+                None => {}
+            }
+            cause = error.source();
+        }
+        Self::TooLarge
+    }
+
+    fn of_refusal(error: &ApiError) -> Self {
+        match error.code() {
+            Code::DeadlineExceeded => Self::TooSlow,
+            Code::Unavailable => Self::TooMany,
+            _ => Self::Broken,
+        }
+    }
+
+    pub(super) fn code(self) -> StatusCode {
+        match self {
+            Self::Query | Self::Charset | Self::Broken => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Query => "nothing is taken from the query string: send it in the body",
+            Self::Charset => "the body must be UTF-8, and its type must not say otherwise",
+            Self::Broken => "the body is broken off",
+            Self::TooLarge => "the body is longer than 64 KiB",
+            Self::TooSlow => "the body did not come in time",
+            Self::TooMany => "too many requests are under way: try again",
+        }
+    }
+}
+
+/// What the type of a body says of its characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    /// UTF-8; or nothing, as nothing else is read.
+    Utf8,
+    /// One of which the first 128 characters are ASCII.
+    LikeAscii,
+    Other,
+}
+
+impl Charset {
+    fn of(headers: &HeaderMap) -> Self {
+        let types = headers.get_all(header::CONTENT_TYPE).iter();
+        let parameters = types.flat_map(|value| value.as_bytes().split(|byte| *byte == b';').skip(1));
+        let mut charsets = parameters.filter_map(|parameter| {
+            let mut halves = parameter.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+            let (name, value) = (halves.next()?, halves.next()?);
+            name.eq_ignore_ascii_case(b"charset").then(|| Self::named(value))
+        });
+        match (charsets.next(), charsets.next()) {
+            (None, _) => Self::Utf8,
+            (Some(only), None) => only,
+            (Some(first), Some(second)) if first == second => first,
+            _ => Self::Other,
+        }
+    }
+
+    fn named(value: &[u8]) -> Self {
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let value = value.strip_suffix(b"\"").unwrap_or(value);
+        let name = String::from_utf8_lossy(value).to_ascii_lowercase();
+        match name.as_str() {
+            "utf-8" | "utf8" => Self::Utf8,
+            "us-ascii" | "ascii" | "latin1" => Self::LikeAscii,
+            name if name.starts_with("iso-8859-") || name.starts_with("windows-125") => Self::LikeAscii,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a body of these characters means the same as UTF-8.
+    fn is_utf8(self, body: &[u8]) -> bool {
+        match self {
+            Self::Utf8 => true,
+            Self::LikeAscii => body.is_ascii(),
+            Self::Other => false,
+        }
+    }
+}
