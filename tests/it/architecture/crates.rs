@@ -198,3 +198,24 @@ fn only_the_clock_looks_at_the_clock() {
         }
     }
 }
+
+/// A status whose details another part of the server reads again would be a second form of a failure.
+#[test]
+fn only_grpc_makes_a_status_of_a_failure() {
+    let crates = tree::crates();
+    let server = crates.iter().find(|of| of.name == "server").unwrap();
+    let of_grpc = |file: &&tree::Source| file.module.first().is_some_and(|room| room == "grpc");
+    for file in server.files.iter().filter(|file| !of_grpc(file)) {
+        for (number, line) in file
+            .lines()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            assert!(
+                words.all(|word| word != "Status"),
+                "{}:{number}: make an `ApiError`",
+                file.path.display()
+            );
+        }
+    }
+}
