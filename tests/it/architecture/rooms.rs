@@ -24,10 +24,10 @@ const AUTHORITY: Rooms = Rooms {
         ("log", &["credential", "error"]),
         ("issuance", &["credential", "error", "log"]),
         ("session", &["credential", "error", "issuance", "log", "page"]),
-        ("signing_key", &["error", "log", "session"]),
+        ("signing_key", &["credential", "error", "log", "session"]),
         ("access", &["credential", "error", "issuance"]),
         ("policy", &["credential", "error", "issuance", "log"]),
-        ("operation", &["error", "log", "session"]),
+        ("operation", &["error", "log", "session", "signing_key"]),
         (
             "open",
             &[
@@ -45,7 +45,7 @@ const AUTHORITY: Rooms = Rooms {
     ],
     except: &[
         (
-            "credential/revoke",
+            "credential/end",
             "log",
             "an API key ends with an event, as a session does",
         ),
@@ -118,7 +118,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
             "log/subscribers",
             "operation/timekeeping",
             "policy/",
-            "signing_key/key_set",
+            "signing_key/",
         ],
         "`Authority` is in lib.rs beside what it is composed of",
     ),
