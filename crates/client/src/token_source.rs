@@ -5,10 +5,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tessera_proto::v1::{IssueRequest, RefreshRequest, TokenSet};
 use tokio::{
     sync::{Notify, watch},
@@ -196,7 +197,7 @@ impl fmt::Debug for TokenSource {
 impl Handle {
     /// Whether the last token that was given up is long enough ago; if so, another one is from now on.
     fn may_invalidate(&self, now: Instant) -> bool {
-        let mut last = self.invalidated_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.invalidated_at.lock();
         let may = last.is_none_or(|last| now >= last + INVALIDATION_PAUSE);
         if may {
             *last = Some(now);

@@ -1,12 +1,8 @@
 //! Reading every row once, on all cores: the hash of the whole is the sum of the parts'.
 
-use std::{
-    num::NonZero,
-    ops::Bound,
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::{num::NonZero, ops::Bound, thread};
 
+use parking_lot::Mutex;
 use sled::Db;
 
 use super::{error::failed, rows::Table, state_hash::StateHash};
@@ -37,7 +33,7 @@ pub(super) fn scan(
     let hash_waiting = || {
         let mut state = StateHash::EMPTY;
         loop {
-            let part = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let part = waiting.lock().pop();
             let Some(part) = part else { return Ok(state) };
             state.merge(hash_part(db, part, |_, _| Ok(()))?);
         }

@@ -7,13 +7,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tessera_core::{ClientName, RealmName};
 use tessera_policy::{Stopped, Work};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -88,7 +89,7 @@ impl Heavy {
     }
 
     fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), Unavailable> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         let all: usize = clients.values().map(|entry| entry.count).sum();
         let of_client = clients.get(&client).map_or(0, |entry| entry.count);
         if all >= OF_ALL_MAX || of_client >= OF_ONE_CLIENT_MAX {
@@ -126,7 +127,7 @@ struct Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        let mut clients = self.heavy.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.heavy.clients.lock();
         if let Some(entry) = clients.get_mut(&self.client) {
             entry.count = entry.count.saturating_sub(1);
             if entry.count == 0 {

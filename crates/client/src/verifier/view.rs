@@ -1,12 +1,10 @@
 //! What a verifier knows: keys, revocations, and since when it may have missed something.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use sha2::{Digest, Sha256};
 use tessera_core::{
     AccessClaims, Clock, Cursor, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Sequence,
@@ -140,11 +138,11 @@ impl Shared {
     }
 
     pub(super) fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read()
     }
 
     pub(super) fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        self.known.write()
     }
 
     /// The answer to `token` where a staleness up to `bound` is allowed.

@@ -6,11 +6,12 @@
 use std::{
     io::{self, Write},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait are lost beyond so many bytes.
@@ -50,7 +51,7 @@ impl Queue {
     /// Waits until what was logged is written, or `longest`.
     pub(super) fn flush(&self, longest: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        drop(self.changed.wait_timeout_while(self.lock(), longest, is_busy));
+        self.changed.wait_while_for(&mut self.lock(), is_busy, longest);
     }
 
     fn push(&self, line: &[u8]) {
@@ -94,14 +95,14 @@ impl Queue {
     /// All that waits, once something does.
     fn next(&self) -> Vec<u8> {
         let is_idle = |state: &mut State| state.waiting.is_empty();
-        let waited = self.changed.wait_while(self.lock(), is_idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        self.changed.wait_while(&mut state, is_idle);
         state.is_writing = true;
         mem::take(&mut state.waiting)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
+use parking_lot::{Mutex, MutexGuard};
 use tessera_authority::Principal;
 use tessera_core::{ClientName, Realm, RealmKind, RealmName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -151,7 +152,7 @@ impl Clients {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(RealmName, ClientName), Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use http::HeaderMap;
+use parking_lot::{Mutex, MutexGuard};
 use tessera_authority::Principal;
 use uuid::Uuid;
 
@@ -136,7 +137,7 @@ impl Exchange {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn request_id(headers: &HeaderMap) -> String {

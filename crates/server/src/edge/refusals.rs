@@ -5,7 +5,6 @@ use std::{
     hash::BuildHasher,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +12,7 @@ use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::ApiError;
 
@@ -56,7 +56,7 @@ impl Refusals {
     /// A credential worked.
     pub(crate) fn accepted(&self, credential: &str) {
         let hash = self.hasher.hash_one(credential);
-        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proven = self.proven.lock();
         if proven.len() >= PROVEN_MAX && !proven.contains(&hash) {
             proven.clear();
         }
@@ -82,12 +82,12 @@ impl Refusals {
 
     fn is_proven(&self, credential: &str) -> bool {
         let hash = self.hasher.hash_one(credential);
-        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let proven = self.proven.lock();
         proven.contains(&hash)
     }
 
     fn lock_blocked(&self) -> MutexGuard<'_, HashMap<IpAddr, Instant>> {
-        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blocked.lock()
     }
 }
 

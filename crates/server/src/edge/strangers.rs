@@ -7,13 +7,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
 };
 
 use super::peer::{Ending, Peer};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The exchanges of all callers without a credential.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Strangers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.present.lock()
     }
 }
 
@@ -242,11 +243,11 @@ impl Visitor {
     }
 
     fn lock_waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waker.lock()
     }
 
     fn lock_bytes(&self) -> MutexGuard<'_, usize> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bytes.lock()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Events as they go out, each encoded once however many watch.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tessera_core::{Cursor, Event, FilterDigest};
 use tessera_proto::WatchFrame;
 
@@ -37,7 +36,7 @@ impl Frames {
         let Some(slot) = self.0.get(place) else {
             return encode();
         };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = slot.lock();
         if slot.sequence > sequence {
             // One that lags far behind: what the others need stays.
             return encode();
