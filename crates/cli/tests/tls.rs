@@ -9,7 +9,11 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -92,6 +96,33 @@ fn an_authority_is_trusted_by_the_system_or_by_a_file() {
         said.contains("the port speaks TLS: use https://localhost"),
         "{said}"
     );
+}
+
+/// Where the files are replaced, new handshakes have the new ones, and no handshake fails meanwhile.
+#[test]
+fn a_certificate_is_replaced_while_the_authority_serves() {
+    let authority = Authority::serve_in(directory(), "https", TLS);
+    let trusts = |ca: &str| {
+        let answered = authority
+            .command(&["policy", "status", "--ca", ca])
+            .output()
+            .unwrap();
+        answered.status.success()
+    };
+    fs::copy(authority.path("ca.crt"), authority.path("first.crt")).unwrap();
+    assert!(trusts("first.crt"));
+    // A certificate without its key is not used.
+    fs::write(authority.path("server.pem"), "no key").unwrap();
+    authority.hang_up();
+    assert!(trusts("first.crt"));
+    write_files(authority.path("").as_path());
+    authority.hang_up();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !trusts("ca.crt") {
+        assert!(trusts("first.crt") || trusts("ca.crt"), "neither is served");
+        assert!(Instant::now() < deadline, "the certificate is not replaced");
+    }
+    assert!(!trusts("first.crt"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     check_place(config)?;
     let mut notes = Vec::new();
     if let Some(tls) = &config.server.tls {
-        notes.extend_from_slice(Tls::read(tls)?.notes());
+        notes.extend(Tls::read(tls)?.notes());
     } else if !config.server.listen.ip().is_loopback() {
         notes.push(format!(
             "{} is plaintext: API keys can be read on the way. Set [server.tls], or let a proxy end TLS",

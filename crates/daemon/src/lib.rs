@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+mod certificate_watcher;
 mod check;
 pub mod config;
 mod error;

@@ -6,7 +6,7 @@ use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_server::{Listeners, ServeError, ServeOptions};
 
-use crate::policy_watcher;
+use crate::{certificate_watcher, policy_watcher};
 
 /// How to serve, and what to do beside.
 #[derive(Debug)]
@@ -60,8 +60,13 @@ pub async fn run(
     let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
     let watching = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
     let watching = tokio::spawn(watching);
+    let tls = server.tls.clone();
+    let certificates = tls.map(|tls| tokio::spawn(certificate_watcher::keep(tls, policy_watcher::hangup())));
     let served = tessera_server::serve(listeners, Arc::clone(&authority), server, shutdown).await;
-    for task in [purging, watching] {
+    for task in [Some(purging), Some(watching), certificates]
+        .into_iter()
+        .flatten()
+    {
         task.abort();
     }
     served?;

@@ -7,21 +7,23 @@ use http::{Request, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
-use tessera_core::Timestamp;
+use tessera_core::{Seconds, Timestamp};
 use tessera_policy::Diagnostic;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::{
     edge::{Edge, Metrics, Peer},
-    listen::{Serve, Serving, Socket, SocketLimits},
+    listen::{Serve, Serving, Socket, SocketLimits, Tls},
 };
 
-type Shared = (Arc<Authority>, Arc<Metrics>);
+type Shared = (Arc<Authority>, Arc<Metrics>, Option<Tls>);
 
 /// The type of what `/metrics` answers with.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const IDLE_MAX: Duration = Duration::from_secs(90);
+/// How long before a certificate expires `/readyz` warns of it: what is renewed on time has more left.
+const EXPIRES_SOON: Seconds = Seconds::days(7);
 
 /// Bounds of the admin socket. Those who probe come one after the other.
 const LIMITS: SocketLimits = SocketLimits {
@@ -34,17 +36,22 @@ const LIMITS: SocketLimits = SocketLimits {
 };
 
 /// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, authority: Arc<Authority>, metrics: Arc<Metrics>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    tls: Option<Tls>,
+) {
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route(
             "/metrics",
-            get(|State((_, metrics)): State<Shared>| async move {
+            get(|State((_, metrics, _)): State<Shared>| async move {
                 ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.to_text())
             }),
         )
-        .with_state((authority, metrics));
+        .with_state((authority, metrics, tls));
     serve_router(listener, router).await;
 }
 
@@ -84,13 +91,16 @@ impl Serve for Admin {
     }
 }
 
-async fn readyz(State((authority, _)): State<Shared>) -> (StatusCode, String) {
+async fn readyz(State((authority, _, tls)): State<Shared>) -> (StatusCode, String) {
     if !authority.is_ready() {
         let why = format!("not ready: {}; see the log\n", why_not_ready(&authority));
         return (StatusCode::SERVICE_UNAVAILABLE, why);
     }
     let (policy, clock) = (policy_lines(&authority.policy_status()), clock_line(&authority));
-    (StatusCode::OK, format!("ready\n{policy}{clock}"))
+    let tls = tls
+        .map(|tls| tls_lines(&tls, authority.now()))
+        .unwrap_or_default();
+    (StatusCode::OK, format!("ready\n{policy}{clock}{tls}"))
 }
 
 fn why_not_ready(authority: &Authority) -> String {
@@ -134,6 +144,23 @@ fn clock_line(authority: &Authority) -> String {
         "warning: the machine's clock stepped by {} s; nothing is removed until it is right, or believed\n",
         state.offset_millis / 1000
     )
+}
+
+/// What an operator must know of the certificate. Nobody is served better by an authority that is not ready.
+fn tls_lines(tls: &Tls, now: Timestamp) -> String {
+    let mut lines = String::new();
+    if tls.is_last_change_refused() {
+        lines.push_str(
+            "warning: the files of [server.tls] have changed and can't be used, the certificate before stays; see the log\n",
+        );
+    }
+    if let Some(expires_at) = tls.expires_at().filter(|at| *at < now.plus(EXPIRES_SOON)) {
+        let when = expires_at.to_rfc3339();
+        lines.push_str(&format!(
+            "warning: the certificate of [server.tls] expires at {when}\n"
+        ));
+    }
+    lines
 }
 
 /// The policy in force, and what an operator must know of it. A refused change is no reason not to serve.

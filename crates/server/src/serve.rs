@@ -65,7 +65,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let ServeOptions { limits, tls, http } = options;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(tls.clone()));
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let health = Health::new(http.proxies);
     let grpc = services::routes(&edge, &health, http.proxies)?;
@@ -78,6 +78,7 @@ pub async fn serve(
             listener,
             Arc::clone(&authority),
             Arc::clone(&metrics),
+            tls.clone(),
         ))
     });
 

@@ -127,6 +127,13 @@ impl Authority {
         }
     }
 
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// `tessera serve` with `[policy] watch = false`: a change waits in the directory.
     pub(crate) fn serve() -> Self {
         Self::serve_in(policies(), "http", "")

@@ -14,7 +14,7 @@ use prometheus_client::{
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 
 use super::outcome::Failed;
-use crate::grpc::code::code_name;
+use crate::{grpc::code::code_name, listen::Tls};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     committed: Gauge<u64, AtomicU64>,
     policy: PolicyMetrics,
     machine: MachineMetrics,
+    tls: Option<TlsMetrics>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +57,13 @@ struct MachineMetrics {
     commit_waiting: Gauge<f64, AtomicU64>,
 }
 
+/// What is seen of `[server.tls]`.
+struct TlsMetrics {
+    tls: Tls,
+    not_after: Gauge<i64>,
+    is_refused: Gauge<i64>,
+}
+
 /// What is counted of the policy.
 #[derive(Default)]
 struct PolicyMetrics {
@@ -69,7 +77,7 @@ struct PolicyMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tls: Option<Tls>) -> Self {
         let mut registry = Registry::with_prefix("tessera");
         let calls = Family::default();
         let seconds = Family::new_with_constructor(call_durations as fn() -> Histogram);
@@ -95,6 +103,7 @@ impl Metrics {
         );
         let policy = PolicyMetrics::register(&mut registry);
         let machine = MachineMetrics::register(&mut registry);
+        let tls = tls.map(|tls| TlsMetrics::register(tls, &mut registry));
         Self {
             registry,
             calls,
@@ -105,6 +114,7 @@ impl Metrics {
             committed,
             policy,
             machine,
+            tls,
         }
     }
 
@@ -141,6 +151,7 @@ impl Metrics {
 
     pub(crate) fn set_machine(&self, authority: &Authority) {
         self.machine.set(authority);
+        self.tls.iter().for_each(TlsMetrics::set);
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -148,6 +159,35 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl TlsMetrics {
+    fn register(tls: Tls, registry: &mut Registry) -> Self {
+        let metrics = Self {
+            tls,
+            not_after: Gauge::default(),
+            is_refused: Gauge::default(),
+        };
+        registry.register(
+            "tls_certificate_not_after_seconds",
+            "When the certificate of [server.tls] expires, as Unix time",
+            metrics.not_after.clone(),
+        );
+        registry.register(
+            "tls_last_change_refused",
+            "1 where the files of [server.tls] have changed and can't be used",
+            metrics.is_refused.clone(),
+        );
+        metrics.set();
+        metrics
+    }
+
+    fn set(&self) {
+        if let Some(at) = self.tls.expires_at() {
+            self.not_after.set(at.as_seconds());
+        }
+        self.is_refused.set(i64::from(self.tls.is_last_change_refused()));
     }
 }
 

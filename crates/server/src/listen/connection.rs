@@ -73,7 +73,7 @@ impl Accepted {
         let Some(tls) = tls else {
             return serve(stream, peer, streams_max, service).await;
         };
-        let handshake = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls.config).accept(stream));
+        let handshake = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls.config()).accept(stream));
         let shaken = tokio::select! {
             shaken = handshake => shaken,
             _ = peer.ends() => return,

@@ -1,10 +1,16 @@
 //! TLS on the public socket.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+use tessera_core::Timestamp;
 use tokio_rustls::rustls::{
     self, RootCertStore, ServerConfig,
     client::verify_server_cert_signed_by_trust_anchor,
@@ -26,12 +32,34 @@ pub struct TlsConfig {
     pub client_ca: Option<PathBuf>,
 }
 
-/// TLS 1.2 and 1.3 with a certificate, for HTTP/2 and HTTP/1.1.
+/// TLS 1.2 and 1.3 with a certificate, for HTTP/2 and HTTP/1.1. All clones have the same, which can be replaced while
+/// the server runs.
 #[derive(Clone, Debug)]
-pub struct Tls {
-    pub(crate) config: Arc<ServerConfig>,
+pub struct Tls(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    files: TlsConfig,
+    in_use: ArcSwap<InUse>,
+    is_last_change_refused: AtomicBool,
+}
+
+/// What handshakes are made with.
+#[derive(Debug)]
+struct InUse {
+    config: Arc<ServerConfig>,
+    /// Of what the files had.
+    digest: [u8; 32],
+    expires_at: Option<Timestamp>,
     /// What clients will not like of the certificate.
     notes: Vec<String>,
+}
+
+/// The files, read.
+struct Files {
+    certificate: PemFile,
+    private_key: PemFile,
+    client_ca: Option<PemFile>,
 }
 
 /// The files for TLS can't be used.
@@ -68,28 +96,108 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`].
     pub fn read(config: &TlsConfig) -> Result<Self, TlsError> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()?;
-        let builder = match &config.client_ca {
-            Some(path) => builder.with_client_cert_verifier(clients_of(path, Arc::clone(&provider))?),
-            None => builder.with_no_client_auth(),
-        };
-        let key = PemFile::read(&config.private_key)?.private_key()?;
-        let chain = PemFile::read(&config.certificate)?.certificates()?;
-        let mut tls = builder.with_single_cert(chain.clone(), key)?;
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self {
-            config: Arc::new(tls),
-            notes: notes(&chain, &provider),
-        })
+        let in_use = Files::read(config)?.accept()?;
+        Ok(Self(Arc::new(Shared {
+            files: config.clone(),
+            in_use: ArcSwap::from_pointee(in_use),
+            is_last_change_refused: AtomicBool::new(false),
+        })))
+    }
+
+    /// Reads the files again. Handshakes that begin from now on are made with what they have; where that can't be used,
+    /// with what was in use. Open connections go on. Tells whether something else is in use.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let reloaded = self.try_reload();
+        let shared = &self.0;
+        shared
+            .is_last_change_refused
+            .store(reloaded.is_err(), Ordering::Relaxed);
+        reloaded
+    }
+
+    fn try_reload(&self) -> Result<bool, TlsError> {
+        let files = Files::read(&self.0.files)?;
+        if files.digest() == self.0.in_use.load().digest {
+            return Ok(false);
+        }
+        self.0.in_use.store(Arc::new(files.accept()?));
+        Ok(true)
     }
 
     /// Why clients may refuse the certificate.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn notes(&self) -> Vec<String> {
+        self.0.in_use.load().notes.clone()
     }
+
+    /// When the certificate expires; none where it does not say so in a way that can be read.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.in_use.load().expires_at
+    }
+
+    /// Whether the files have something, since the last [`reload`](Self::reload), that can't be used.
+    #[must_use]
+    pub fn is_last_change_refused(&self) -> bool {
+        self.0.is_last_change_refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.in_use.load().config)
+    }
+}
+
+impl Files {
+    fn read(config: &TlsConfig) -> Result<Self, PemError> {
+        Ok(Self {
+            certificate: PemFile::read(&config.certificate)?,
+            private_key: PemFile::read(&config.private_key)?,
+            client_ca: config.client_ca.as_deref().map(PemFile::read).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let files = [
+            Some(&self.certificate),
+            Some(&self.private_key),
+            self.client_ca.as_ref(),
+        ];
+        let mut digest = Sha256::new();
+        for file in files.into_iter().flatten() {
+            digest.update(Sha256::digest(file.bytes()));
+        }
+        digest.finalize().into()
+    }
+
+    fn accept(&self) -> Result<InUse, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match &self.client_ca {
+            Some(file) => builder.with_client_cert_verifier(clients_of(file, Arc::clone(&provider))?),
+            None => builder.with_no_client_auth(),
+        };
+        let key = self.private_key.private_key()?;
+        let chain = self.certificate.certificates()?;
+        let mut config = builder.with_single_cert(chain.clone(), key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(InUse {
+            config: Arc::new(config),
+            digest: self.digest(),
+            expires_at: chain.first().and_then(expiry),
+            notes: notes(&chain, &provider),
+        })
+    }
+}
+
+fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(Timestamp::from_seconds(
+        certificate.validity().not_after.timestamp(),
+    ))
 }
 
 /// Looks at the certificate as a client does that trusts the last of the chain.
@@ -124,9 +232,12 @@ fn problem(chain: &[CertificateDer<'static>], provider: &CryptoProvider) -> Opti
     verify_server_cert_signed_by_trust_anchor(&certificate, &roots, rest, UnixTime::now(), algorithms).err()
 }
 
-fn clients_of(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn clients_of(
+    file: &PemFile,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in PemFile::read(path)?.certificates()? {
+    for certificate in file.certificates()? {
         roots.add(certificate)?;
     }
     Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
