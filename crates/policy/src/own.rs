@@ -18,13 +18,13 @@ pub(crate) const API_KEYS: &str = "tessera/api-keys/";
 const API_KEY_ACTIONS: [&str; 2] = ["create", "revoke"];
 
 /// The resources without a name in them, with their actions.
-const FIXED: [(&str, &[&str]); 8] = [
+pub(crate) const FIXED: [(&str, &[&str]); 8] = [
     ("tessera/tokens", &["introspect"]),
     ("tessera/revocations", &["watch", "require"]),
     ("tessera/subscribers", &["read", "evict"]),
     ("tessera/api-keys", &["create", "read", "revoke"]),
     ("tessera/sessions", &["read", "revoke"]),
-    ("tessera/keys", &["revoke"]),
+    ("tessera/keys", &["read", "rotate", "revoke"]),
     ("tessera/realm", &["revoke"]),
     ("tessera/policies", &["read", "apply"]),
 ];

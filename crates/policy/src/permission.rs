@@ -142,6 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_rule_can_name_is_what_the_authority_asks() {
+        let named = own::FIXED
+            .iter()
+            .flat_map(|(resource, actions)| actions.iter().map(move |action| format!("{resource}:{action}")));
+        let asked = Permission::FIXED.iter().map(Permission::scope);
+        assert_eq!(named.collect::<Vec<_>>(), asked.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_permission_is_read_as_it_is_written() {
         let subject = Subject::parse("auth0|ann+tag").unwrap();
         let role = RoleName::parse("role:viewer").unwrap();
