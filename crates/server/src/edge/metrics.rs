@@ -12,9 +12,10 @@ use prometheus_client::{
     registry::Registry,
 };
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
+use tessera_core::Timestamp;
 
 use super::outcome::Failed;
-use crate::{grpc::code::code_name, listen::Tls};
+use crate::grpc::code::code_name;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -58,8 +59,8 @@ struct MachineMetrics {
 }
 
 /// What is seen of `[server.tls]`.
+#[derive(Default)]
 struct TlsMetrics {
-    tls: Tls,
     not_after: Gauge<i64>,
     is_refused: Gauge<i64>,
 }
@@ -77,7 +78,7 @@ struct PolicyMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(tls: Option<Tls>) -> Self {
+    pub(crate) fn new(has_tls: bool) -> Self {
         let mut registry = Registry::with_prefix("tessera");
         let calls = Family::default();
         let seconds = Family::new_with_constructor(call_durations as fn() -> Histogram);
@@ -103,7 +104,7 @@ impl Metrics {
         );
         let policy = PolicyMetrics::register(&mut registry);
         let machine = MachineMetrics::register(&mut registry);
-        let tls = tls.map(|tls| TlsMetrics::register(tls, &mut registry));
+        let tls = has_tls.then(|| TlsMetrics::register(&mut registry));
         Self {
             registry,
             calls,
@@ -151,7 +152,12 @@ impl Metrics {
 
     pub(crate) fn set_machine(&self, authority: &Authority) {
         self.machine.set(authority);
-        self.tls.iter().for_each(TlsMetrics::set);
+    }
+
+    pub(crate) fn set_tls(&self, expires_at: Option<Timestamp>, is_last_change_refused: bool) {
+        if let Some(metrics) = &self.tls {
+            metrics.set(expires_at, is_last_change_refused);
+        }
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -163,12 +169,8 @@ impl Metrics {
 }
 
 impl TlsMetrics {
-    fn register(tls: Tls, registry: &mut Registry) -> Self {
-        let metrics = Self {
-            tls,
-            not_after: Gauge::default(),
-            is_refused: Gauge::default(),
-        };
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
         registry.register(
             "tls_certificate_not_after_seconds",
             "When the certificate of [server.tls] expires, as Unix time",
@@ -179,15 +181,14 @@ impl TlsMetrics {
             "1 where the files of [server.tls] have changed and can't be used",
             metrics.is_refused.clone(),
         );
-        metrics.set();
         metrics
     }
 
-    fn set(&self) {
-        if let Some(at) = self.tls.expires_at() {
+    fn set(&self, expires_at: Option<Timestamp>, is_last_change_refused: bool) {
+        if let Some(at) = expires_at {
             self.not_after.set(at.as_seconds());
         }
-        self.is_refused.set(i64::from(self.tls.is_last_change_refused()));
+        self.is_refused.set(i64::from(is_last_change_refused));
     }
 }
 
