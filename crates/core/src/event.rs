@@ -18,7 +18,7 @@ pub struct Event {
     pub sequence: Sequence,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// After this no verifier accepts an access token that it can affect: [`LEEWAY_MAX`] after the last
+    /// After this no verifier accepts an access token that it can affect: [`LEEWAY_MAX`](crate::LEEWAY_MAX) after the last
     /// of them ends.
     pub relevant_until: Timestamp,
     /// The realm.

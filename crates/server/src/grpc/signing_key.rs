@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tessera_core::KeyStatus;
 use tessera_proto::v1::{
     ListSigningKeysRequest, ListSigningKeysResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
     signing_key_service_server::SigningKeyService,
@@ -37,6 +38,11 @@ impl SigningKeyService for SigningKeys {
             let at_once = convert::activates_at_once(&wire)?;
             let key = self.0.authority.rotate_signing_key(&caller.principal, at_once);
             let key = key.await?;
+            let change = match key.status {
+                KeyStatus::Published => "signing key published",
+                KeyStatus::Active | KeyStatus::Retired | KeyStatus::Revoked => "signing key activated",
+            };
+            caller.changed(change, &key.id.to_string());
             Ok(RotateSigningKeyResponse {
                 key: Some(convert::signing_key(&key)),
             })

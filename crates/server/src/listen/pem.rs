@@ -119,7 +119,7 @@ impl PemFile {
             None if self.has("PUBLIC KEY-----") => {
                 "it has a public key where a private key belongs".to_owned()
             }
-            None => "it has no private key in PEM (`-----BEGIN PRIVATE KEY-----`)".to_owned(),
+            None => "it has no private key in PEM (a line with `BEGIN PRIVATE KEY`)".to_owned(),
         }
     }
 
