@@ -88,7 +88,10 @@ use crate::{
     log::subscribers::Subscribers,
     operation::rollback::RollbackDetection,
     policy::{heavy::Heavy, history::PolicyHistory},
-    signing_key::{key_set::KeySet, rotate::Published},
+    signing_key::{
+        key_set::{KeySet, KeyTurn},
+        rotate::Published,
+    },
 };
 
 /// A disk on which a commit takes longer stands still: nobody can be served.
@@ -119,8 +122,7 @@ pub struct Authority {
     subscribers: Subscribers,
     key_rotation: KeyRotation,
     published: Published,
-    /// Held from reading the signing keys to using the new ones: two changes at once would both replace.
-    key_changes: tokio::sync::Mutex<()>,
+    key_changes: tokio::sync::Mutex<KeyTurn>,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
     rollback: RollbackDetection,

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use tessera_core::{KeyId, KeyStatus, Realm, RealmName, SigningKey, Timestamp};
+use tessera_store::{Changes, Placed};
 use tessera_token::{KeyError, Keyring, ServerKeys, SigningKeyPair};
+use tokio::sync::MutexGuard;
 
 use crate::{Authority, error::Unavailable, signing_key::schedule::KeyRotation};
 
@@ -14,6 +16,13 @@ pub(crate) struct KeySet {
     keyring: Keyring,
     records: Vec<SigningKey>,
     digests: BTreeMap<RealmName, String>,
+}
+
+/// Whose turn it is to change signing keys.
+#[derive(Default)]
+pub(crate) struct KeyTurn {
+    /// Whether the last change may be committed without being used.
+    is_cut_off: bool,
 }
 
 /// A verifying key as it is published.
@@ -118,8 +127,32 @@ impl Authority {
         published
     }
 
+    /// The turn to change signing keys: two changes at once would both replace. Those in use are the store's.
+    pub(crate) async fn turn_to_change_keys(&self) -> Result<MutexGuard<'_, KeyTurn>, Unavailable> {
+        let mut turn = self.key_changes.lock().await;
+        if turn.is_cut_off {
+            self.reload_keys().await?;
+            turn.is_cut_off = false;
+        }
+        Ok(turn)
+    }
+
+    /// Commits a change of signing keys, and uses it. A caller who leaves in between takes the latter along: the next
+    /// turn does it, which is within a second.
+    pub(crate) async fn commit_keys(
+        &self,
+        turn: &mut KeyTurn,
+        changes: Changes,
+    ) -> Result<Placed, Unavailable> {
+        turn.is_cut_off = true;
+        let placed = self.store.write(changes).await?;
+        self.reload_keys().await?;
+        turn.is_cut_off = false;
+        Ok(placed)
+    }
+
     /// Reads the keys again after a change was committed.
-    pub(crate) async fn reload_keys(&self) -> Result<(), Unavailable> {
+    async fn reload_keys(&self) -> Result<(), Unavailable> {
         let records = self.store.signing_keys().await?;
         let keys = KeySet::open(records, &self.realms, &self.server_keys)
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;

@@ -20,7 +20,7 @@ impl RevokeOperation<'_> {
         self.authority
             .require(self.principal, &Permission::RevokeSigningKeys)?;
         let realm = self.principal.realm_name();
-        let _alone = self.authority.key_changes.lock().await;
+        let mut turn = self.authority.turn_to_change_keys().await?;
         let old = self.authority.keys.load().record(id).cloned();
         let Some(old) = old.filter(|key| key.realm == *realm && key.status != KeyStatus::Revoked) else {
             return Ok(self.nothing());
@@ -35,12 +35,8 @@ impl RevokeOperation<'_> {
         } else {
             None
         };
-        let placed = self
-            .authority
-            .store
-            .write(self.replaced(old, replacement))
-            .await?;
-        self.authority.reload_keys().await?;
+        let changes = self.replaced(old, replacement);
+        let placed = self.authority.commit_keys(&mut turn, changes).await?;
         Ok(self.done(matched, &placed))
     }
 
@@ -80,6 +76,10 @@ impl RevokeOperation<'_> {
     async fn signed_with(&self, key: &SigningKey) -> Result<u64, RevokeError> {
         let index = SessionIndex::Realm(key.realm.clone());
         let (mut matched, mut after) = (0, None);
+        if key.status == KeyStatus::Published {
+            // It has signed nothing yet.
+            return Ok(0);
+        }
         loop {
             let request = PageRequest { after, limit: STEP };
             let page = self.authority.store.sessions(index.clone(), request).await?;

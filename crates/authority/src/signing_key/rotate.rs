@@ -16,7 +16,7 @@ use crate::{
     credential::authenticate::Principal,
     error::Unavailable,
     log::event::{signing_key_activated, signing_key_begins, signing_key_published},
-    signing_key::{error::SigningKeyError, lifecycle::new_key, schedule::Step},
+    signing_key::{error::SigningKeyError, key_set::KeyTurn, lifecycle::new_key, schedule::Step},
 };
 
 /// A signing key, as an operator sees it.
@@ -67,13 +67,16 @@ impl Authority {
         at_once: bool,
     ) -> Result<SigningKeyState, SigningKeyError> {
         self.require(principal, &Permission::RotateSigningKeys)?;
-        let _alone = self.key_changes.lock().await;
+        let mut turn = self.turn_to_change_keys().await?;
         let realm = principal.realm();
         let published = self.published_key(&realm.name);
         let id = match published {
-            Some(key) if at_once => self.activate(&key.id, &principal.actor()).await?,
+            Some(key) if at_once => self.activate(&mut turn, &key.id, &principal.actor()).await?,
             Some(key) => key.id,
-            None => self.publish(realm, at_once, &principal.actor()).await?,
+            None => {
+                self.publish(&mut turn, realm, at_once, &principal.actor())
+                    .await?
+            }
         };
         let keys = self.keys.load();
         let key = keys.record(&id);
@@ -86,7 +89,7 @@ impl Authority {
     /// # Errors
     /// Fails where the store can't be written; the next call does it.
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
-        let _alone = self.key_changes.lock().await;
+        let mut turn = self.turn_to_change_keys().await?;
         for realm in self.realms.values() {
             let step = {
                 let keys = self.keys.load();
@@ -96,19 +99,24 @@ impl Authority {
             };
             match step {
                 Step::Wait => {}
-                Step::Publish => drop(self.publish(realm, false, &Actor::Operator).await?),
+                Step::Publish => drop(self.publish(&mut turn, realm, false, &Actor::Operator).await?),
                 Step::Activate(id) if self.waits_for(&realm.name, &id).is_none() => {
-                    self.activate(&id, &Actor::Operator).await?;
+                    self.activate(&mut turn, &id, &Actor::Operator).await?;
                 }
                 Step::Activate(_) => {}
-                Step::Forget(ids) => self.forget_keys(ids).await?,
+                Step::Forget(ids) => self.forget_keys(&mut turn, ids).await?,
             }
         }
         Ok(())
     }
 
-    /// The caller holds `key_changes`.
-    async fn publish(&self, realm: &Realm, at_once: bool, actor: &Actor) -> Result<KeyId, SigningKeyError> {
+    async fn publish(
+        &self,
+        turn: &mut KeyTurn,
+        realm: &Realm,
+        at_once: bool,
+        actor: &Actor,
+    ) -> Result<KeyId, SigningKeyError> {
         let now = self.clock.now();
         let mut key = new_key(realm, &self.server_keys, now)?;
         let until = now.plus(key.token_ttl_max);
@@ -129,17 +137,20 @@ impl Authority {
                 .push(self.activation(&realm.name, &key.id, now, actor));
         }
         changes.signing_keys.push(key.clone());
-        let placed = self.store.write(changes).await?;
+        let placed = self.commit_keys(turn, changes).await?;
         if let Some(position) = placed.last() {
             self.published.lock().insert(key.id.clone(), position);
         }
-        self.reload_keys().await?;
         tracing::info!(key = %key.id, realm = %realm.name, "a signing key is published");
         Ok(key.id)
     }
 
-    /// The caller holds `key_changes`.
-    async fn activate(&self, id: &KeyId, actor: &Actor) -> Result<KeyId, SigningKeyError> {
+    async fn activate(
+        &self,
+        turn: &mut KeyTurn,
+        id: &KeyId,
+        actor: &Actor,
+    ) -> Result<KeyId, SigningKeyError> {
         let key = self.keys.load().record(id).cloned();
         let key = key.ok_or(Unavailable::Defect("a published signing key is gone"))?;
         let now = self.clock.now();
@@ -155,25 +166,23 @@ impl Authority {
             not_before: now.floor_to_second(),
             ..key
         });
-        self.store.write(changes).await?;
+        self.commit_keys(turn, changes).await?;
         self.published.lock().remove(id);
-        self.reload_keys().await?;
         tracing::info!(key = %id, "a signing key signs from now on");
         Ok(id.clone())
     }
 
-    async fn forget_keys(&self, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
+    async fn forget_keys(&self, turn: &mut KeyTurn, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
         tracing::info!(
             keys = ids.len(),
             "signing keys are forgotten: nothing that they signed is alive"
         );
-        self.store
-            .write(Changes {
-                removed_signing_keys: ids,
-                ..Changes::default()
-            })
-            .await?;
-        Ok(self.reload_keys().await?)
+        let changes = Changes {
+            removed_signing_keys: ids,
+            ..Changes::default()
+        };
+        self.commit_keys(turn, changes).await?;
+        Ok(())
     }
 
     /// The keys that sign now, as they are once another does.

@@ -1,6 +1,7 @@
 //! Signing keys follow each other, and nobody notices.
 
 use tessera_core::Seconds;
+use tessera_proto::v1::revoke_request::Target;
 use tessera_proto::v1::{
     Ack, Activation, KeyStatus, ListSigningKeysRequest, RotateSigningKeyRequest, RotateSigningKeyResponse,
     SigningKey, WatchRequest, WatchStart, watch_request::Message, watch_response::Message as Heard,
@@ -10,7 +11,7 @@ use tonic::Status;
 
 use tessera_testkit::{
     soon,
-    world::{Client, World, access_token, reason},
+    world::{Client, Fragile, Setup, World, access_token, reason},
 };
 
 async fn rotate(admin: &Client, activation: Activation) -> Result<SigningKey, Status> {
@@ -80,6 +81,38 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
     world.authority.advance_signing_keys().await.unwrap();
     assert_eq!(statuses(&admin).await, [KeyStatus::Active]);
     app.issue_for("user:ann").await;
+}
+
+/// A caller who leaves while a key is revoked does not leave that key in use.
+#[tokio::test]
+async fn a_change_whose_caller_has_left_is_used_within_a_second() {
+    let store = Fragile::new();
+    let setup = Setup {
+        store: store.clone(),
+        ..Setup::default()
+    };
+    let world = World::with(setup).await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let old = keys(&admin).await.remove(0);
+    let (committed, _answer) = store.hold_next_answer();
+    let revoking = tokio::spawn({
+        let (admin, kid) = (admin.clone(), old.kid.clone());
+        async move { admin.revoke(Target::KeyId(kid)).await }
+    });
+    soon("it is committed", committed).await.unwrap();
+    revoking.abort();
+    soon("the key before is out of use", async {
+        while statuses(&admin).await != [KeyStatus::Active, KeyStatus::Revoked] {
+            world.authority.advance_signing_keys().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let token = access_token(app.issue_for("user:ann").await.tokens.as_ref());
+    assert!(!is_signed_by(&token, &old));
 }
 
 #[tokio::test]

@@ -33,8 +33,17 @@ pub struct Fragile {
 
 /// Where the next write waits.
 struct Hold {
+    /// Whether it is committed before.
+    is_committed: bool,
     reached: oneshot::Sender<()>,
     released: oneshot::Receiver<()>,
+}
+
+impl Hold {
+    async fn wait(self) {
+        self.reached.send(()).expect("a test that waits for it");
+        self.released.await.expect("a test that lets it go on");
+    }
 }
 
 impl Fragile {
@@ -52,8 +61,22 @@ impl Fragile {
     /// Holds the next write: the first end tells when it waits, the second lets it go on.
     #[must_use]
     pub fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        self.hold(false)
+    }
+
+    /// Commits the next write, and holds its answer, as [`hold_next`](Self::hold_next) does.
+    #[must_use]
+    pub fn hold_next_answer(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        self.hold(true)
+    }
+
+    fn hold(&self, is_committed: bool) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
-        *self.hold.lock() = Some(Hold { reached, released });
+        *self.hold.lock() = Some(Hold {
+            is_committed,
+            reached,
+            released,
+        });
         (waits, release)
     }
 
@@ -159,11 +182,16 @@ impl Store for Fragile {
     async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError> {
         self.check()?;
         let hold = self.hold.lock().take();
-        if let Some(hold) = hold {
-            hold.reached.send(()).expect("a test that waits for it");
-            hold.released.await.expect("a test that lets it go on");
-            self.check()?;
+        let Some(hold) = hold else {
+            return self.store.transact(work).await;
+        };
+        if hold.is_committed {
+            let placed = self.store.transact(work).await;
+            hold.wait().await;
+            return placed;
         }
+        hold.wait().await;
+        self.check()?;
         self.store.transact(work).await
     }
 
