@@ -18,9 +18,10 @@ impl DisabledClients {
         !clients.is_empty() && clients.contains(&(realm.clone(), client.clone()))
     }
 
-    pub(crate) fn insert(&self, realm: &RealmName, client: &ClientName) {
+    /// Answers whether it was enabled before.
+    pub(crate) fn insert(&self, realm: &RealmName, client: &ClientName) -> bool {
         let mut clients = self.0.write();
-        clients.insert((realm.clone(), client.clone()));
+        clients.insert((realm.clone(), client.clone()))
     }
 
     pub(crate) fn remove(&self, realm: &RealmName, client: &ClientName) {

@@ -306,13 +306,16 @@ impl RevokeOperation<'_> {
                 is_disabled: true,
             });
         }
-        let placed = self.authority.store.write(changes).await?;
-        if let Some((client, _)) = &disabled {
-            self.authority
-                .disabled
-                .insert(self.principal.realm_name(), client);
+        let realm = self.principal.realm_name();
+        // Before the commit: a caller who leaves must not leave the keys of a disabled client working.
+        let is_new = disabled
+            .as_ref()
+            .is_some_and(|(client, _)| self.authority.disabled.insert(realm, client));
+        let placed = self.authority.store.write(changes).await;
+        if let (Err(_), true, Some((client, _))) = (&placed, is_new, &disabled) {
+            self.authority.disabled.remove(realm, client);
         }
-        Ok(self.done(matched.live, &placed))
+        Ok(self.done(matched.live, &placed?))
     }
 
     /// The client that the call disables, and the record of it.

@@ -1,12 +1,12 @@
 //! Signing keys follow each other, and nobody notices.
 
 use tessera_core::Seconds;
-use tessera_proto::v1::revoke_request::Target;
 use tessera_proto::v1::{
     Ack, Activation, KeyStatus, ListSigningKeysRequest, RotateSigningKeyRequest, RotateSigningKeyResponse,
     SigningKey, WatchRequest, WatchStart, watch_request::Message, watch_response::Message as Heard,
     watch_start::From,
 };
+use tessera_proto::v1::{ListSessionsRequest, RevokeRequest, revoke_request::Target};
 use tonic::Status;
 
 use tessera_testkit::{
@@ -113,6 +113,32 @@ async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     .await;
     let token = access_token(app.issue_for("user:ann").await.tokens.as_ref());
     assert!(!is_signed_by(&token, &old));
+}
+
+/// The same of a client that is disabled.
+#[tokio::test]
+async fn a_client_is_disabled_although_the_caller_has_left() {
+    let store = Fragile::new();
+    let setup = Setup {
+        store: store.clone(),
+        ..Setup::default()
+    };
+    let world = World::with(setup).await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    let request = RevokeRequest {
+        target: Some(Target::Client("client:app".to_owned())),
+        disable_client: true,
+        ..RevokeRequest::default()
+    };
+    let (committed, _answer) = store.hold_next_answer();
+    let disabling = tokio::spawn(async move { admin.tokens().revoke(request).await });
+    soon("it is committed", committed).await.unwrap();
+    disabling.abort();
+    let refused = app.sessions().list_sessions(ListSessionsRequest::default()).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::Unauthenticated);
 }
 
 #[tokio::test]
