@@ -7,8 +7,8 @@ use tessera_core::{
     ClientName, EventBody, Label, RequestId, RevokeReason, Seconds, Sequence, Session, Subject,
 };
 use tessera_store::{
-    Changes, Decision, MemoryStore, PageRequest, PurgeBefore, Reads, RequestKey, RequestRecord, SessionIndex,
-    Snapshot, Store,
+    AuditQuery, Changes, Decision, MemoryStore, PageRequest, PurgeBefore, Reads, RequestKey, RequestRecord,
+    SessionIndex, Snapshot, Store,
 };
 
 use crate::fixture::{
@@ -240,7 +240,7 @@ async fn answers(store: &Shared) -> String {
     for after in 0..=store.log().committed().0 {
         answers.push(format!("{:?}", store.events(Sequence(after), 4).await));
     }
-    answers.push(format!("{:?}", store.audit(0, 100).await));
+    answers.push(format!("{:?}", store.audit_page(AuditQuery::after(0, 100)).await));
     for number in 0..5 {
         let (key, _) = request(number, 0);
         let found = store.read(Reads::default().request(key)).await.unwrap();

@@ -66,6 +66,8 @@ macro_rules! suite {
             signing_keys_are_listed_oldest_first,
             the_sessions_of_a_client_are_counted,
             audit_records_are_in_the_commit_of_what_they_record,
+            each_audit_record_is_linked_to_those_before_it,
+            a_part_of_the_audit_trail_is_looked_at,
             a_purge_removes_sessions_that_are_dead_and_no_others,
             a_purge_follows_a_session_that_was_refreshed,
             a_purge_removes_the_oldest_events_only,

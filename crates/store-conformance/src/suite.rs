@@ -12,9 +12,9 @@ use tessera_core::{
     RevokeReason, Seconds, Sequence, Session, SessionId, SigningKey, Subject, Timestamp,
 };
 use tessera_store::{
-    Changes, ClientChange, ClientState, Decision, PageRequest, PolicyFiles, Priority, PurgeBefore,
-    PurgeReport, Reads, RequestKey, RequestRecord, SessionIndex, SettingChange, Settings, Snapshot, Store,
-    StoreError,
+    AuditHead, AuditQuery, Changes, ClientChange, ClientState, Decision, PageRequest, PolicyFiles, Priority,
+    PurgeBefore, PurgeReport, Reads, RequestKey, RequestRecord, SessionIndex, SettingChange, Settings,
+    Snapshot, Store, StoreError,
 };
 
 use crate::fixture::{
@@ -1080,6 +1080,78 @@ pub async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared)
     assert_eq!(store.audit(1, 1).await.unwrap(), all[1..2]);
     assert!(store.audit(3, 10).await.unwrap().is_empty());
     assert!(store.audit(u64::MAX, 10).await.unwrap().is_empty());
+}
+
+pub async fn each_audit_record_is_linked_to_those_before_it(store: &Shared) {
+    let mut head = store.audit_head();
+    assert_eq!(*head.borrow(), AuditHead::EMPTY);
+    for second in 1..=5 {
+        put_audit(store, second).await;
+        assert!(head.has_changed().unwrap(), "whoever waits is woken");
+        head.mark_unchanged();
+    }
+    let page = store.audit_page(AuditQuery::after(0, 10)).await.unwrap();
+    let mut expected = AuditHead::EMPTY;
+    for entry in &page.entries {
+        let (next, encoded) = expected.append(&entry.record).unwrap();
+        expected = next;
+        assert_eq!(
+            (entry.position, entry.link, &entry.encoded),
+            (expected.position, expected.link, &encoded)
+        );
+    }
+    assert_eq!((*head.borrow(), page.through), (expected, 5));
+}
+
+pub async fn a_part_of_the_audit_trail_is_looked_at(store: &Shared) {
+    // The clock is set back in between.
+    for second in [10, 20, 30, 15, 40] {
+        put_audit(store, second).await;
+    }
+    let all = AuditQuery::after(0, 100);
+    let found = async |query: AuditQuery| {
+        let page = store.audit_page(query).await.unwrap();
+        let positions = page.entries.iter().map(|entry| entry.position);
+        (positions.collect::<Vec<_>>(), page.through)
+    };
+    assert_eq!(
+        found(AuditQuery {
+            from: at(15),
+            until: at(30),
+            ..all
+        })
+        .await,
+        (vec![2, 3, 4], 5)
+    );
+    assert_eq!(
+        found(AuditQuery {
+            after: 1,
+            through: 3,
+            ..all
+        })
+        .await,
+        (vec![2, 3], 3)
+    );
+    assert_eq!(
+        found(AuditQuery {
+            limit: 2,
+            from: at(20),
+            ..all
+        })
+        .await,
+        (vec![2], 2)
+    );
+    assert_eq!(
+        found(AuditQuery {
+            after: 2,
+            limit: 0,
+            ..all
+        })
+        .await,
+        (vec![], 2)
+    );
+    assert_eq!(found(AuditQuery { after: 9, ..all }).await, (vec![], 5));
+    assert_eq!(found(AuditQuery { from: at(41), ..all }).await, (vec![], 5));
 }
 
 // === purging ===

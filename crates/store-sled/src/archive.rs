@@ -9,6 +9,7 @@
 //! the rows. Whatever a crash leaves behind the place that the row names is overwritten by the next chunk.
 
 mod chunk;
+mod looking;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -22,10 +23,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tessera_core::{AuditRecord, Timestamp};
+use tessera_core::Timestamp;
 
-pub(super) use self::chunk::Chunk;
 use self::chunk::{HASH_LEN, Header};
+pub(super) use self::{chunk::Chunk, looking::Looking};
 use super::{directory::sync_directory, rows};
 use tessera_store::StoreError;
 
@@ -116,7 +117,7 @@ impl Archive {
             day,
             len: offset + bytes.len() as u64,
             through: chunk.last,
-            last_at: before.map_or(chunk.last_at, |at| at.max(chunk.last_at)),
+            last_at: before.map_or(chunk.latest, |at| at.max(chunk.latest)),
             hash,
         })
     }
@@ -145,31 +146,30 @@ impl Archive {
         Ok(())
     }
 
-    /// Up to `limit` records after the position `after`, with their positions.
+    /// Goes on through the records that are in files.
     ///
     /// # Errors
     /// Fails where records that should be there are not, or are not what was written.
-    pub(super) fn records(
-        &self,
-        place: &Place,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    pub(super) fn look(&self, place: &Place, looking: &mut Looking) -> Result<(), StoreError> {
         // Those before were removed as too old.
-        let after = after.max(place.first.saturating_sub(1));
+        looking.pass(place.first.saturating_sub(1));
+        if looking
+            .wanted()
+            .is_none_or(|wanted| *wanted.start() > place.through)
+        {
+            return Ok(());
+        }
         let mut reading = Reading {
-            after,
             through: place.through,
-            limit,
             before: None,
-            found: Vec::new(),
+            looking,
         };
-        self.read(&mut reading).map_err(|error| self.failed(&error))?;
-        Ok(reading.found)
+        self.read(&mut reading).map_err(|error| self.failed(&error))
     }
 
-    fn read(&self, reading: &mut Reading) -> io::Result<()> {
-        let wanted = reading.after.saturating_add(1);
+    fn read(&self, reading: &mut Reading<'_>) -> io::Result<()> {
+        let after = reading.looking.through;
+        let wanted = after.saturating_add(1);
         let files = self.files()?;
         let before = files.partition_point(|file| *file <= wanted);
         for file in files.into_iter().skip(before.saturating_sub(1)) {
@@ -177,7 +177,7 @@ impl Archive {
                 break;
             }
             if reading.before.is_none() && file > wanted {
-                return Err(missing(reading.after, file));
+                return Err(missing(after, file));
             }
             reading.file(&File::open(self.path(file))?)?;
         }
@@ -185,7 +185,7 @@ impl Archive {
             Ok(())
         } else {
             Err(missing(
-                reading.before.unwrap_or(reading.after),
+                reading.before.unwrap_or(after),
                 reading.through.saturating_add(1),
             ))
         }
@@ -279,20 +279,19 @@ impl Archive {
 }
 
 /// Reading on through chunks and files.
-struct Reading {
-    after: u64,
+struct Reading<'a> {
+    /// The last record that is in a file.
     through: u64,
-    limit: usize,
     /// The last record of the chunk before.
     before: Option<u64>,
-    found: Vec<(u64, AuditRecord)>,
+    looking: &'a mut Looking,
 }
 
-impl Reading {
+impl Reading<'_> {
     /// What is behind the last record that counts may be anything.
     fn is_done(&self) -> bool {
-        self.found.len() >= self.limit
-            || self.after >= self.through
+        self.looking.is_done()
+            || self.looking.through >= self.through
             || self.before.is_some_and(|before| before >= self.through)
     }
 
@@ -303,8 +302,8 @@ impl Reading {
             if let Some(before) = self.before.filter(|before| *before != header.after) {
                 return Err(missing(before, header.first));
             }
-            if header.last > self.after {
-                self.chunk(&header, header.rows(file, offset)?)?;
+            if header.last > self.looking.through {
+                self.chunk(&header, file, offset)?;
             }
             self.before = Some(header.last);
             offset += header.chunk_len();
@@ -312,11 +311,16 @@ impl Reading {
         Ok(())
     }
 
-    fn chunk(&mut self, header: &Header, chunk: Vec<Vec<u8>>) -> io::Result<()> {
-        for (position, row) in (header.first..).zip(chunk) {
-            if position > self.after && self.found.len() < self.limit {
-                let record = rows::decode("an audit record", &row).map_err(io::Error::other)?;
-                self.found.push((position, record));
+    /// A chunk without a record of the wanted times is passed over unread.
+    fn chunk(&mut self, header: &Header, file: &File, offset: u64) -> io::Result<()> {
+        if !header.has_times_of(&self.looking.query) {
+            self.looking.pass_chunk(header.last);
+            return Ok(());
+        }
+        for (position, row) in (header.first..).zip(header.rows(file, offset)?) {
+            if position > self.looking.through && !self.looking.is_done() {
+                let entry = rows::audit_entry(position, &row).map_err(io::Error::other)?;
+                self.looking.look(entry);
             }
         }
         Ok(())

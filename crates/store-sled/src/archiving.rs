@@ -2,17 +2,17 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tessera_core::{AuditRecord, Timestamp};
+use tessera_core::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    archive::{Archive, Chunk, Old, Place},
+    archive::{Archive, Chunk, Looking, Old, Place},
     error::failed,
     group::Group,
     read, rows,
     shared::Shared,
 };
-use tessera_store::StoreError;
+use tessera_store::{AuditPage, AuditQuery, StoreError};
 
 /// Finds what is next to be moved or removed. Whoever acts on its answers is [`alone`](Archiver::alone).
 pub(super) struct Archiver {
@@ -109,25 +109,18 @@ fn next(
     }))
 }
 
-/// Up to `limit` records after the position `after`, wherever they are.
-pub(super) fn records(
-    shared: &Shared,
-    archive: &Archive,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-    let through = shared.audit_committed();
+/// What a query finds, wherever it is.
+pub(super) fn page(shared: &Shared, archive: &Archive, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+    let through = query.through.min(shared.audit_committed());
     loop {
         let place = shared.archive();
         let read = || {
-            let mut found = match place {
-                Some(place) if after < place.through => archive.records(&place, after, limit)?,
-                _ => Vec::new(),
-            };
-            let after = after.max(place.map_or(0, |place| place.through));
-            let left = limit.saturating_sub(found.len());
-            found.extend(shared.read(|db| read::audit(db, after, through, left))?);
-            Ok(found)
+            let mut looking = Looking::at(query, through);
+            if let Some(place) = &place {
+                archive.look(place, &mut looking)?;
+            }
+            shared.read(|db| read::audit(db, &mut looking))?;
+            Ok(looking.page())
         };
         let found = read();
         // Else records may have left the rows, or a file may have gone, before they were read.

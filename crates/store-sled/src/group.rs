@@ -9,8 +9,8 @@ use tessera_core::{
     Timestamp,
 };
 use tessera_store::{
-    Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey, RequestRecord,
-    SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
+    AuditEntry, Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey,
+    RequestRecord, SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
     backend::{Step, caught, cutoff_until, placed, remembered},
 };
 
@@ -122,6 +122,22 @@ impl<'a> Group<'a> {
                 .map(|bytes| rows::decode(what, bytes))
                 .transpose(),
             None => read::row(self.db, what, key),
+        }
+    }
+
+    /// The audit record whose row has this key.
+    pub(super) fn audit_entry(&self, key: &[u8]) -> Result<Option<AuditEntry>, StoreError> {
+        let position = rows::number_in(key)?;
+        let entry = |value: &[u8]| rows::audit_entry(position, value);
+        match self.rows.get(key) {
+            Some(value) => value.as_deref().map(entry).transpose(),
+            None => self
+                .db
+                .get(key)
+                .map_err(failed)?
+                .as_deref()
+                .map(entry)
+                .transpose(),
         }
     }
 
@@ -436,9 +452,10 @@ impl Group<'_> {
 
     fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
         self.state.times.note(record.at);
-        let position = self.state.meta.audit_last.saturating_add(1);
-        self.put(rows::audit_key(position), record)?;
-        self.state.meta.audit_last = position;
+        let (head, encoded) = self.state.meta.audit.append(record)?;
+        let value = rows::audit_value(head.link, &encoded);
+        self.rows.insert(rows::audit_key(head.position), Some(value));
+        self.state.meta.audit = head;
         Ok(())
     }
 

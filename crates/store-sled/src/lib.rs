@@ -31,16 +31,15 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sled::Db;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
-    Timestamp,
+    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
-    EventBatch, Log, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads,
-    SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession,
-    UnitOfWork,
+    AuditHead, AuditPage, AuditQuery, EventBatch, Log, Page, PageRequest, Placed, PolicyFiles, Priority,
+    PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth,
+    StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 
@@ -280,11 +279,15 @@ impl StoreReader for SledStore {
             .await
     }
 
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         let (shared, archive) = (Arc::clone(&self.shared), self.archiver.archive().clone());
-        tokio::task::spawn_blocking(move || archiving::records(&shared, &archive, after, limit))
+        tokio::task::spawn_blocking(move || archiving::page(&shared, &archive, &query))
             .await
             .unwrap_or_else(|error| Err(failed(error)))
+    }
+
+    fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.shared.audit_head()
     }
 
     fn log(&self) -> &Log {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use tessera_core::{Event, LogId, PolicyRevision, Revocations, Sequence};
 
 use tessera_store::{
-    Log, StoreError, Times,
+    AuditHead, Log, StoreError, Times,
     backend::{LogStart, cutoff_target},
 };
 
@@ -135,7 +135,7 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
         log_id: random_log_id(disk)?,
         last: Sequence(0),
         floor: Sequence(0),
-        audit_last: 0,
+        audit: AuditHead::EMPTY,
         archive: None,
         group: disk.next_group(),
         purged: None,

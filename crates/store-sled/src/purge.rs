@@ -4,7 +4,7 @@
 //! same group did to them counts.
 
 use sled::IVec;
-use tessera_core::{AuditRecord, Event, Seconds, Sequence, SessionId, Timestamp};
+use tessera_core::{Event, Seconds, Sequence, SessionId, Timestamp};
 
 use tessera_store::{
     PurgeBefore, PurgeReport, StoreError,
@@ -174,10 +174,10 @@ impl Step<'_, '_> {
     fn audit(&mut self) -> Result<(), StoreError> {
         for key in self.keys(Table::Audit) {
             let key = key?;
-            let Some(record) = self.group.row::<AuditRecord>("an audit record", &key)? else {
+            let Some(entry) = self.group.audit_entry(&key)? else {
                 continue;
             };
-            if record.at >= self.purge.before.audit || !self.take() {
+            if entry.record.at >= self.purge.before.audit || !self.take() {
                 break;
             }
             self.group.remove(key.to_vec());

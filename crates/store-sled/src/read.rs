@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 use serde::de::DeserializeOwned;
 use sled::{Db, IVec};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, RevokeReason, Sequence, Session,
-    SessionId, SigningKey,
+    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, RevokeReason, Sequence, Session, SessionId,
+    SigningKey,
 };
 
 use tessera_store::{
@@ -15,6 +15,7 @@ use tessera_store::{
 };
 
 use super::{
+    archive::Looking,
     error::failed,
     rows::{self, PolicyRow, SessionRow, Table},
     shared::Shared,
@@ -260,23 +261,23 @@ pub(super) fn events_below_floor(db: &Db, floor: Sequence) -> Result<Vec<Arc<Eve
         .collect()
 }
 
-/// Up to `limit` records after `after` and up to `through`, which must be committed.
-pub(super) fn audit(
-    db: &Db,
-    after: u64,
-    through: u64,
-    limit: usize,
-) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-    if after >= through {
-        return Ok(Vec::new());
+/// Goes on through the audit records that are in the rows. What is looked for must be committed.
+pub(super) fn audit(db: &Db, looking: &mut Looking) -> Result<(), StoreError> {
+    let Some(wanted) = looking.wanted() else {
+        return Ok(());
+    };
+    for row in db.range(rows::audit_key(*wanted.start())..=rows::audit_key(*wanted.end())) {
+        if looking.is_done() {
+            return Ok(());
+        }
+        let (key, value) = row.map_err(failed)?;
+        looking.look(rows::audit_entry(rows::number_in(&key)?, &value)?);
     }
-    db.range(rows::audit_key(after.saturating_add(1))..=rows::audit_key(through))
-        .take(limit)
-        .map(|row| {
-            let (key, value) = row.map_err(failed)?;
-            Ok((rows::number_in(&key)?, rows::decode("an audit record", &value)?))
-        })
-        .collect()
+    // Those between the last one and the end were too old to be kept.
+    if !looking.is_done() {
+        looking.pass(*wanted.end());
+    }
+    Ok(())
 }
 
 pub(super) fn row<T: DeserializeOwned>(db: &Db, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {

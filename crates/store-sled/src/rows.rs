@@ -11,7 +11,9 @@ use tessera_core::{
     Timestamp,
 };
 
-use tessera_store::{RequestKey, SessionIndex, StoreError, backend::cutoff_target};
+use tessera_store::{
+    AuditEntry, AuditHead, AuditLink, RequestKey, SessionIndex, StoreError, backend::cutoff_target,
+};
 
 use super::archive::Place;
 
@@ -89,8 +91,8 @@ pub(super) struct Meta {
     pub(super) last: Sequence,
     /// The last sequence that was removed.
     pub(super) floor: Sequence,
-    /// The last position of the audit trail.
-    pub(super) audit_last: u64,
+    /// The last record of the audit trail.
+    pub(super) audit: AuditHead,
     /// Where the records of the audit trail are that left the rows; none where none did.
     pub(super) archive: Option<Place>,
     /// The group that wrote this row: no two groups leave the same state behind.
@@ -152,6 +154,22 @@ pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
         Some((version, _)) => Err(damaged(format!("has the unknown version {version}"))),
         None => Err(damaged("is empty".to_owned())),
     }
+}
+
+/// The value of an audit record: its link, then its bytes.
+pub(super) fn audit_value(link: AuditLink, encoded: &[u8]) -> Vec<u8> {
+    [&[ROW_VERSION], link.0.as_slice(), encoded].concat()
+}
+
+/// The audit record at a position.
+pub(super) fn audit_entry(position: u64, value: &[u8]) -> Result<AuditEntry, StoreError> {
+    let parts = value
+        .strip_prefix(&[ROW_VERSION])
+        .and_then(|value| value.split_first_chunk::<32>());
+    let (link, encoded) = parts.ok_or_else(|| StoreError::Damaged {
+        detail: format!("the row of the audit record {position} is too short, or of an unknown version"),
+    })?;
+    AuditEntry::decode(position, AuditLink(*link), encoded.to_vec())
 }
 
 // === keys ===

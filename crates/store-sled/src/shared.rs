@@ -8,7 +8,8 @@ use std::{
 use parking_lot::{Condvar, Mutex, RwLock};
 use sled::Db;
 use tessera_core::PolicyRevision;
-use tessera_store::{Log, StoreError, backend::caught};
+use tessera_store::{AuditHead, Log, StoreError, backend::caught};
+use tokio::sync::watch;
 
 use super::{
     archive::Place,
@@ -21,7 +22,7 @@ pub(super) struct Shared {
     /// that closing it means that nobody reads any more.
     db: RwLock<Option<Db>>,
     healthy: AtomicBool,
-    audit_committed: AtomicU64,
+    audit_head: watch::Sender<AuditHead>,
     archive: Mutex<Option<Place>>,
     policy: Mutex<Option<PolicyRevision>>,
     /// Whether the writer is at a group that somebody waits for.
@@ -38,7 +39,7 @@ impl Shared {
         Self {
             db: RwLock::new(Some(db)),
             healthy: AtomicBool::new(true),
-            audit_committed: AtomicU64::new(meta.audit_last),
+            audit_head: watch::Sender::new(meta.audit),
             archive: Mutex::new(meta.archive),
             policy: Mutex::new(policy),
             is_awaited: Mutex::new(false),
@@ -87,7 +88,12 @@ impl Shared {
 
     /// The last position of the audit trail that is durable.
     pub(super) fn audit_committed(&self) -> u64 {
-        self.audit_committed.load(Ordering::SeqCst)
+        self.audit_head.borrow().position
+    }
+
+    /// The last record of the audit trail that is durable.
+    pub(super) fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.audit_head.subscribe()
     }
 
     /// Where the records of the audit trail are that left the rows.
@@ -139,8 +145,11 @@ impl Shared {
     pub(super) fn publish(&self, finished: Finished) -> State {
         let Finished { events, state, .. } = finished;
         self.group.store(state.meta.group, Ordering::SeqCst);
-        self.audit_committed
-            .store(state.meta.audit_last, Ordering::SeqCst);
+        self.audit_head.send_if_modified(|head| {
+            let has_grown = *head != state.meta.audit;
+            *head = state.meta.audit;
+            has_grown
+        });
         self.policy.lock().clone_from(&state.policy);
         self.log.publish(events, &state.times, state.meta.purged);
         state

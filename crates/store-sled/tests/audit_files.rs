@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 use tessera_core::Timestamp;
-use tessera_store::{Changes, Store, StoreError};
+use tessera_store::{AuditQuery, Changes, Store, StoreError};
 use tessera_store_conformance::fixture::{at, audit_record, purge_before, put, session, write};
 use tessera_store_sled::{SledOptions, SledStore};
 
@@ -81,6 +81,43 @@ async fn the_trail_is_whole_wherever_its_records_are() {
         }
     }
     assert_eq!(files(path).len(), 1);
+}
+
+/// Chunks without a record of the wanted times are passed over; what is found is what a look at each record finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_the_trail_is_found_by_its_times() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    // A clock that is set back by an hour, twice.
+    let second_of = |position: u64| i64::try_from(position - (position / 1000) * 900).unwrap() * 10;
+    record(&store, (1..=3000).map(second_of)).await;
+    purge(&store, at(0)).await;
+    for (from, until) in [
+        (0, 5),
+        (10, 10),
+        (900, 1000),
+        (5000, 6000),
+        (9990, 50_000),
+        (90_000, 91_000),
+    ] {
+        let expected = (1..=3000).filter(|position| (from..=until).contains(&second_of(*position)));
+        let (mut found, mut after, mut pages) = (Vec::new(), 0, 0);
+        while after < 3000 {
+            let query = AuditQuery {
+                from: at(from),
+                until: at(until),
+                ..AuditQuery::after(after, 200)
+            };
+            let page = store.audit_page(query).await.unwrap();
+            assert!(page.through > after, "{page:?}");
+            found.extend(page.entries.iter().map(|entry| entry.position));
+            (after, pages) = (page.through, pages + 1);
+        }
+        assert_eq!(found, Vec::from_iter(expected), "{from} to {until}");
+        if found.is_empty() {
+            assert_eq!(pages, 1, "{from} to {until}: each chunk was read");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

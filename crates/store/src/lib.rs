@@ -9,6 +9,7 @@
 //! passes `tessera-store-conformance`.
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod backend;
 mod caught;
 mod error;
@@ -20,6 +21,7 @@ mod store;
 mod times;
 mod unit;
 
+pub use audit::{AuditEntry, AuditHead, AuditLink, AuditPage, AuditQuery};
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;

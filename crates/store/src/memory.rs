@@ -5,16 +5,18 @@ mod purge;
 mod sessions;
 mod tables;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
+    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
 };
+use tokio::sync::watch;
 
 use self::tables::Tables;
 use crate::{
+    audit::{AuditHead, AuditPage, AuditQuery},
     caught::caught,
     error::StoreError,
     log::{Log, LogStart},
@@ -29,6 +31,7 @@ pub struct MemoryStore {
     /// None once the store is closed. Held for the length of a unit, never across an await.
     tables: Mutex<Option<Tables>>,
     log: Log,
+    audit_head: watch::Sender<AuditHead>,
 }
 
 impl MemoryStore {
@@ -43,6 +46,7 @@ impl MemoryStore {
         Self {
             tables: Mutex::new(Some(Tables::default())),
             log: Log::new(LogStart::empty(LogId::from_bytes(id))),
+            audit_head: watch::Sender::new(AuditHead::EMPTY),
         }
     }
 
@@ -54,17 +58,18 @@ impl MemoryStore {
         self.tables().as_ref().map(act).ok_or(StoreError::Closed)
     }
 
-    fn run(&self, tables: &mut Tables, work: &mut UnitOfWork) -> Placed {
+    fn run(&self, tables: &mut Tables, work: &mut UnitOfWork) -> Result<Placed, StoreError> {
         loop {
             match work.decide(&tables.snapshot(work.reads(), &self.log)) {
-                Step::Abort => return Placed::default(),
+                Step::Abort => return Ok(Placed::default()),
                 Step::ReadMore => {}
                 Step::Commit(changes) => {
                     let before = tables.last;
-                    let events = tables.apply(changes, &self.log);
+                    let events = tables.apply(changes, &self.log)?;
                     let placed = Placed::between(before, tables.last);
                     self.log.publish(events, &tables.times, tables.purged);
-                    return placed;
+                    self.audit_head.send_replace(tables.audit_head);
+                    return Ok(placed);
                 }
             }
         }
@@ -153,13 +158,31 @@ impl StoreReader for MemoryStore {
         })
     }
 
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         self.look(|tables| {
-            let records = tables.audit.range(after.saturating_add(1)..).take(limit);
-            records
-                .map(|(position, record)| (*position, record.clone()))
-                .collect()
+            let through = query.through.min(tables.audit_head.position);
+            let after = query.after.min(through);
+            let looked_at: Vec<_> = tables
+                .audit
+                .range((Bound::Excluded(after), Bound::Included(through)))
+                .map(|(_, entry)| entry)
+                .take(query.limit)
+                .collect();
+            let is_all = looked_at.len() < query.limit;
+            let last = looked_at.last().map_or(after, |entry| entry.position);
+            AuditPage {
+                entries: looked_at
+                    .into_iter()
+                    .filter(|entry| query.takes(entry.record.at))
+                    .cloned()
+                    .collect(),
+                through: if is_all { through } else { last },
+            }
         })
+    }
+
+    fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.audit_head.subscribe()
     }
 
     fn log(&self) -> &Log {
@@ -173,8 +196,10 @@ impl Store for MemoryStore {
     async fn transact(&self, mut work: UnitOfWork) -> Result<Placed, StoreError> {
         let mut guard = self.tables();
         let tables = guard.as_mut().ok_or(StoreError::Closed)?;
-        caught(|| self.run(tables, &mut work)).map_err(|panic| StoreError::Failed {
-            detail: format!("a decision {panic}"),
+        caught(|| self.run(tables, &mut work)).unwrap_or_else(|panic| {
+            Err(StoreError::Failed {
+                detail: format!("a decision {panic}"),
+            })
         })
     }
 

@@ -7,8 +7,10 @@ use parking_lot::Mutex;
 use tessera_core::{
     ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, Session, SessionId, SigningKey,
 };
+use tokio::sync::watch;
 
 use crate::{
+    audit::{AuditHead, AuditPage, AuditQuery},
     error::StoreError,
     log::Log,
     page::{Page, PageRequest, SessionIndex},
@@ -60,8 +62,14 @@ pub trait StoreReader: Send + Sync + 'static {
     /// them.
     async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError>;
 
-    /// Up to `limit` audit records after the position `after` (0: from the first), with their positions.
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError>;
+    /// A part of the audit trail. Records that were too old to be kept are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where records that should be there are not, or are not what was written.
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError>;
+
+    /// The last audit record that is durable; the receiver is woken when there is another one.
+    fn audit_head(&self) -> watch::Receiver<AuditHead>;
 
     /// The revocation log, as far as it is held in memory.
     fn log(&self) -> &Log;
@@ -131,6 +139,16 @@ impl dyn Store {
         let decide = move |_: &Snapshot| Decision::Commit(changes.clone(), ());
         let ((), placed) = self.commit(Reads::default(), decide).await?;
         Ok(placed)
+    }
+
+    /// Up to `limit` audit records after the position `after` (0: from the first), with their positions.
+    ///
+    /// # Errors
+    /// See [`StoreReader::audit_page`].
+    pub async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        let page = self.audit_page(AuditQuery::after(after, limit)).await?;
+        let entries = page.entries.into_iter();
+        Ok(entries.map(|entry| (entry.position, entry.record)).collect())
     }
 
     /// A session.

@@ -7,6 +7,8 @@
 //! | 8 | the position of its first record |
 //! | 8 | that of its last |
 //! | 8 | the time of its first record, in milliseconds |
+//! | 8 | the earliest time of a record |
+//! | 8 | the latest |
 //! | 4 | how many bytes of records follow |
 //! | 32 | the hash of the chunk before it |
 //! | | the records: each its length in 4 bytes and the row that it was |
@@ -16,9 +18,9 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use sha2::{Digest, Sha256};
 use sled::Db;
-use tessera_core::{AuditRecord, Timestamp};
+use tessera_core::Timestamp;
 
-use tessera_store::StoreError;
+use tessera_store::{AuditQuery, StoreError};
 
 use crate::{
     error::failed,
@@ -26,8 +28,8 @@ use crate::{
 };
 
 pub(super) const HASH_LEN: usize = 32;
-const MAGIC: &[u8; 8] = b"TSRAUD\0\x01";
-const HEADER_LEN: usize = 8 + 8 + 8 + 8 + 8 + 4 + HASH_LEN;
+const MAGIC: &[u8; 8] = b"TSRAUD\0\x02";
+const HEADER_LEN: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + HASH_LEN;
 /// The most records of a chunk, and the most bytes unless its first record alone has more.
 const RECORDS_MAX: usize = 512;
 const BYTES_MAX: usize = 1024 * 1024;
@@ -39,8 +41,10 @@ pub(crate) struct Chunk {
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(super) first_at: Timestamp,
-    /// The latest time of a record.
-    pub(super) last_at: Timestamp,
+    /// The earliest time of a record.
+    earliest: Timestamp,
+    /// The latest.
+    pub(super) latest: Timestamp,
     rows: Vec<u8>,
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Header {
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) first_at: Timestamp,
+    earliest: Timestamp,
+    latest: Timestamp,
     length: u32,
 }
 
@@ -62,12 +68,13 @@ impl Chunk {
         for row in oldest.take(RECORDS_MAX) {
             let (key, value) = row.map_err(failed)?;
             let position = rows::number_in(&key)?;
-            let record: AuditRecord = rows::decode("an audit record", &value)?;
+            let at = rows::audit_entry(position, &value)?.record.at;
             let chunk = chunk.get_or_insert_with(|| Self {
                 first: position,
                 last: position,
-                first_at: record.at,
-                last_at: record.at,
+                first_at: at,
+                earliest: at,
+                latest: at,
                 rows: Vec::new(),
             });
             let is_full = !chunk.rows.is_empty() && chunk.rows.len() + value.len() > BYTES_MAX;
@@ -76,7 +83,8 @@ impl Chunk {
                 break;
             }
             chunk.last = position;
-            chunk.last_at = chunk.last_at.max(record.at);
+            chunk.earliest = chunk.earliest.min(at);
+            chunk.latest = chunk.latest.max(at);
             let length = u32::try_from(value.len()).map_err(failed)?;
             chunk.rows.extend_from_slice(&length.to_be_bytes());
             chunk.rows.extend_from_slice(&value);
@@ -92,7 +100,9 @@ impl Chunk {
         bytes.extend_from_slice(&after.to_be_bytes());
         bytes.extend_from_slice(&self.first.to_be_bytes());
         bytes.extend_from_slice(&self.last.to_be_bytes());
-        bytes.extend_from_slice(&self.first_at.as_millis().to_be_bytes());
+        for at in [self.first_at, self.earliest, self.latest] {
+            bytes.extend_from_slice(&at.as_millis().to_be_bytes());
+        }
         bytes.extend_from_slice(&u32::try_from(self.rows.len()).unwrap_or(u32::MAX).to_be_bytes());
         bytes.extend_from_slice(previous);
         bytes.extend_from_slice(&self.rows);
@@ -114,16 +124,25 @@ impl Header {
         let (after, bytes) = bytes.split_first_chunk::<8>()?;
         let (first, bytes) = bytes.split_first_chunk::<8>()?;
         let (last, bytes) = bytes.split_first_chunk::<8>()?;
-        let (first_at, bytes) = bytes.split_first_chunk::<8>()?;
+        let (first_at, bytes) = time(bytes)?;
+        let (earliest, bytes) = time(bytes)?;
+        let (latest, bytes) = time(bytes)?;
         let (length, _) = bytes.split_first_chunk::<4>()?;
         let header = Self {
             after: u64::from_be_bytes(*after),
             first: u64::from_be_bytes(*first),
             last: u64::from_be_bytes(*last),
-            first_at: Timestamp::from_millis(i64::from_be_bytes(*first_at)),
+            first_at,
+            earliest,
+            latest,
             length: u32::from_be_bytes(*length),
         };
         (header.first <= header.last && header.length <= LENGTH_MAX).then_some(header)
+    }
+
+    /// Whether a record of it can be of these times.
+    pub(super) fn has_times_of(&self, query: &AuditQuery) -> bool {
+        self.earliest <= query.until && query.from <= self.latest
     }
 
     /// How many bytes the chunk takes.
@@ -147,6 +166,11 @@ impl Header {
             Err(damaged(offset))
         }
     }
+}
+
+fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let (millis, bytes) = bytes.split_first_chunk::<8>()?;
+    Some((Timestamp::from_millis(i64::from_be_bytes(*millis)), bytes))
 }
 
 fn split(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {

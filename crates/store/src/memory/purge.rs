@@ -56,7 +56,7 @@ impl Tables {
         let old = self
             .audit
             .iter()
-            .take_while(|(_, record)| record.at < audit_before);
+            .take_while(|(_, entry)| entry.record.at < audit_before);
         let audit: Vec<_> = old
             .map(|(position, _)| *position)
             .take_while(|_| take())

@@ -12,6 +12,8 @@ use tessera_core::{
 };
 
 use crate::{
+    audit::{AuditEntry, AuditHead},
+    error::StoreError,
     log::{
         Log,
         cutoff::{cutoff_target, cutoff_until, placed, remembered},
@@ -37,10 +39,10 @@ pub(super) struct Tables {
     pub(super) events: BTreeMap<Sequence, Arc<Event>>,
     /// How long the events that end sessions count, by their realm and target.
     pub(super) cutoffs: HashMap<(RealmName, u8, String), Timestamp>,
-    pub(super) audit: BTreeMap<u64, AuditRecord>,
+    pub(super) audit: BTreeMap<u64, AuditEntry>,
+    pub(super) audit_head: AuditHead,
     pub(super) last: Sequence,
     pub(super) purged: Option<Timestamp>,
-    audit_last: u64,
     pub(super) times: Times,
 }
 
@@ -117,8 +119,9 @@ impl Tables {
         }
     }
 
-    /// Writes what a decision changes, and answers its events.
-    pub(super) fn apply(&mut self, changes: Changes, log: &Log) -> Vec<Arc<Event>> {
+    /// Writes what a decision changes, and answers its events. Nothing is written where it fails.
+    pub(super) fn apply(&mut self, changes: Changes, log: &Log) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.append_audit(changes.audit)?;
         for (revision, files) in changes.policies {
             self.policies.entry(revision).or_insert_with(|| KeptPolicy {
                 files: Arc::new(files),
@@ -152,13 +155,29 @@ impl Tables {
             self.signing_keys.remove(&id);
         }
         self.requests.extend(changes.requests);
-        for record in changes.audit {
-            self.times.note(record.at);
-            self.audit_last += 1;
-            self.audit.insert(self.audit_last, record);
-        }
         let events = changes.events.into_iter();
-        events.map(|event| self.append(event, log)).collect()
+        Ok(events.map(|event| self.append(event, log)).collect())
+    }
+
+    fn append_audit(&mut self, records: Vec<AuditRecord>) -> Result<(), StoreError> {
+        let mut head = self.audit_head;
+        let mut entries = Vec::new();
+        for record in records {
+            let (next, encoded) = head.append(&record)?;
+            head = next;
+            entries.push(AuditEntry {
+                position: head.position,
+                link: head.link,
+                encoded,
+                record,
+            });
+        }
+        self.audit_head = head;
+        for entry in entries {
+            self.times.note(entry.record.at);
+            self.audit.insert(entry.position, entry);
+        }
+        Ok(())
     }
 
     fn set(&mut self, setting: SettingChange) {

@@ -11,15 +11,16 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tessera_authority::{Applied, ApplyError, Authority, Trigger};
-use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
-};
+use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
-    EventBatch, Log, MemoryStore, Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads,
-    SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession,
-    UnitOfWork,
+    AuditHead, AuditPage, AuditQuery, EventBatch, Log, MemoryStore, Page, PageRequest, Placed, PolicyFiles,
+    PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth,
+    StoreReader, StoredSession, UnitOfWork,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::waiting::soon;
 
@@ -168,8 +169,12 @@ impl StoreReader for Fragile {
         self.store.events_below_floor().await
     }
 
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-        self.store.audit(after, limit).await
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.store.audit_page(query).await
+    }
+
+    fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.store.audit_head()
     }
 
     fn log(&self) -> &Log {

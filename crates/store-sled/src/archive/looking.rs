@@ -1,0 +1,66 @@
+//! Looking through the audit trail, wherever its records are.
+
+use std::ops::RangeInclusive;
+
+use tessera_store::{AuditEntry, AuditPage, AuditQuery};
+
+/// A query, and how far it has come.
+pub(crate) struct Looking {
+    pub(super) query: AuditQuery,
+    /// The last record that is looked at.
+    last: u64,
+    /// Everything up to this position was looked at.
+    pub(super) through: u64,
+    left: usize,
+    found: Vec<AuditEntry>,
+}
+
+impl Looking {
+    /// The beginning of a query, of which records up to `last` are there.
+    pub(crate) fn at(query: &AuditQuery, last: u64) -> Self {
+        Self {
+            query: *query,
+            last,
+            through: query.after.min(last),
+            left: query.limit,
+            found: Vec::new(),
+        }
+    }
+
+    /// The positions that are still to be looked at; none where that is done.
+    pub(crate) fn wanted(&self) -> Option<RangeInclusive<u64>> {
+        (!self.is_done()).then(|| self.through.saturating_add(1)..=self.last)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.left == 0 || self.through >= self.last
+    }
+
+    /// Looks at the next record.
+    pub(crate) fn look(&mut self, entry: AuditEntry) {
+        self.left = self.left.saturating_sub(1);
+        self.through = entry.position;
+        if self.query.takes(entry.record.at) {
+            self.found.push(entry);
+        }
+    }
+
+    /// Passes over records that are not there.
+    pub(crate) fn pass(&mut self, position: u64) {
+        self.through = self.through.max(position.min(self.last));
+    }
+
+    /// Passes over many records of other times at the cost of one.
+    pub(super) fn pass_chunk(&mut self, position: u64) {
+        self.left = self.left.saturating_sub(1);
+        self.pass(position);
+    }
+
+    /// What was found.
+    pub(crate) fn page(self) -> AuditPage {
+        AuditPage {
+            entries: self.found,
+            through: self.through,
+        }
+    }
+}

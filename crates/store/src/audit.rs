@@ -1,0 +1,174 @@
+//! The audit trail as it is stored: records at positions without a gap, each bound to all before it.
+//!
+//! A record is encoded once, and its *link* is the SHA-256 of the link before it, its position and those bytes. So
+//! whoever knows one link knows everything before it: a record that was changed, removed or inserted makes each
+//! link after it another one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tessera_core::{AuditRecord, Timestamp};
+
+use crate::error::StoreError;
+
+/// What a link's hash begins with: no other hash of ours is taken for one.
+const DOMAIN: &[u8] = b"tessera audit link v1";
+/// The version of the encoding, the first byte of each record.
+const VERSION: u8 = 1;
+
+/// The hash of a record and of all before it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLink(pub [u8; 32]);
+
+/// One record of the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Where it is, from 1 on.
+    pub position: u64,
+    /// Its link.
+    pub link: AuditLink,
+    /// Its bytes, which the link covers: see [`encode`](Self::encode).
+    pub encoded: Vec<u8>,
+    /// What they say.
+    pub record: AuditRecord,
+}
+
+/// The last record of the trail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Its position; 0 where there has been none.
+    pub position: u64,
+    /// Its link.
+    pub link: AuditLink,
+}
+
+/// Which part of the trail is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Records after this position,
+    pub after: u64,
+    /// up to this one,
+    pub through: u64,
+    /// that are not earlier than this
+    pub from: Timestamp,
+    /// and not later than this.
+    pub until: Timestamp,
+    /// How many records are looked at, at most; those that are passed over by the times of many at once count little.
+    pub limit: usize,
+}
+
+/// What was found in a part of the trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The records, in order.
+    pub entries: Vec<AuditEntry>,
+    /// Everything up to this position was looked at: the next query goes on after it, unless it is the last of what
+    /// was asked for.
+    pub through: u64,
+}
+
+impl AuditQuery {
+    /// Up to `limit` records of whatever time after a position.
+    #[must_use]
+    pub fn after(position: u64, limit: usize) -> Self {
+        Self {
+            after: position,
+            through: u64::MAX,
+            from: Timestamp::EPOCH,
+            until: Timestamp::MAX,
+            limit,
+        }
+    }
+
+    /// Whether a record of this time is wanted.
+    #[must_use]
+    pub fn takes(&self, at: Timestamp) -> bool {
+        self.from <= at && at <= self.until
+    }
+}
+
+impl AuditLink {
+    /// What the first record follows.
+    pub const BEGIN: Self = Self([0; 32]);
+
+    /// The link of a record behind this one.
+    #[must_use]
+    pub fn follow(&self, position: u64, encoded: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(DOMAIN);
+        hash.update(self.0);
+        hash.update(position.to_be_bytes());
+        hash.update(encoded);
+        Self(hash.finalize().into())
+    }
+}
+
+/// As hexadecimal digits.
+impl fmt::Display for AuditLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for AuditLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl AuditHead {
+    /// A trail without a record.
+    pub const EMPTY: Self = Self {
+        position: 0,
+        link: AuditLink::BEGIN,
+    };
+
+    /// The head once `record` is behind it, and the record's bytes.
+    ///
+    /// # Errors
+    /// Fails where the record can't be encoded.
+    pub fn append(&self, record: &AuditRecord) -> Result<(Self, Vec<u8>), StoreError> {
+        let encoded = AuditEntry::encode(record)?;
+        let position = self.position.saturating_add(1);
+        let link = self.link.follow(position, &encoded);
+        Ok((Self { position, link }, encoded))
+    }
+}
+
+impl AuditEntry {
+    /// The bytes of a record: a version, then the record as postcard encodes it.
+    ///
+    /// # Errors
+    /// Fails where the record can't be encoded.
+    pub fn encode(record: &AuditRecord) -> Result<Vec<u8>, StoreError> {
+        postcard::to_extend(record, vec![VERSION]).map_err(|error| StoreError::Failed {
+            detail: format!("an audit record can't be written: {error}"),
+        })
+    }
+
+    /// What was encoded.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where that is no record.
+    pub fn decode(position: u64, link: AuditLink, encoded: Vec<u8>) -> Result<Self, StoreError> {
+        let damaged = |problem: String| StoreError::Damaged {
+            detail: format!("the audit record {position} {problem}"),
+        };
+        let record = match encoded.split_first() {
+            Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
+                Ok((record, [])) => record,
+                Ok(_) => return Err(damaged("is too long".to_owned())),
+                Err(error) => return Err(damaged(format!("can't be read: {error}"))),
+            },
+            Some((version, _)) => return Err(damaged(format!("has the unknown version {version}"))),
+            None => return Err(damaged("is empty".to_owned())),
+        };
+        Ok(Self {
+            position,
+            link,
+            encoded,
+            record,
+        })
+    }
+}
