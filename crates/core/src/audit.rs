@@ -1,6 +1,12 @@
 //! The audit trail: who did what, written in the same commit as what it records.
 
+mod facts;
+
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::facts::{AuditFacts, AuditKind, AuditOutcome};
 
 use crate::{
     credential::CredentialId,
@@ -35,9 +41,16 @@ pub enum Actor {
         client: ClientName,
         /// The credential.
         credential: CredentialId,
+        /// Where the call came from; none where it had no address.
+        address: Option<IpAddr>,
     },
     /// The one who runs the authority, by its configuration or on its machine.
     Operator,
+    /// Someone whose credential was not accepted.
+    Stranger {
+        /// Where the call came from; none where it had no address.
+        address: Option<IpAddr>,
+    },
 }
 
 /// What was done.
@@ -162,5 +175,30 @@ pub enum AuditAction {
         decision: DecisionId,
         /// The policy that decided.
         policy: PolicyRevision,
+    },
+    /// Policy does not permit what a client asked of the authority itself.
+    CallRefused {
+        /// The RPC, or the endpoint.
+        call: String,
+        /// The permission that was missing, as a rule names it.
+        required: String,
+        /// How often it happened since the record before.
+        times: u64,
+    },
+    /// An API key was presented that is not accepted.
+    CredentialRefused {
+        /// The key that the credential names.
+        api_key: ApiKeyId,
+        /// Its client.
+        client: ClientName,
+        /// How often it happened since the record before.
+        times: u64,
+    },
+    /// The authority signed what the trail was.
+    Checkpoint {
+        /// The last record that it covers.
+        position: u64,
+        /// The statement, a PASETO.
+        token: String,
     },
 }

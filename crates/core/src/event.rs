@@ -1,5 +1,7 @@
 //! The revocation log: what stopped being valid, in one total order.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -153,6 +155,22 @@ pub enum EventTarget {
     ApiKey(ApiKeyId),
     /// The whole realm.
     Realm,
+}
+
+/// As a kind and a name: `subject user:alice`.
+impl fmt::Display for EventTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(id) => write!(f, "token {id}"),
+            Self::Session(id) => write!(f, "session {id}"),
+            Self::Subject(name) => write!(f, "subject {name}"),
+            Self::Client(name) => write!(f, "client {name}"),
+            Self::Label(name) => write!(f, "label {name}"),
+            Self::SigningKey(id) => write!(f, "signing key {id}"),
+            Self::ApiKey(id) => write!(f, "API key {id}"),
+            Self::Realm => f.write_str("realm"),
+        }
+    }
 }
 
 impl EventBody {

@@ -33,7 +33,7 @@ mod subject;
 pub mod time;
 
 pub use api_key::{ApiKey, ApiKeyStatus};
-pub use audit::{AuditAction, AuditRecord};
+pub use audit::{AuditAction, AuditFacts, AuditKind, AuditOutcome, AuditRecord};
 pub use claims::{AccessClaims, NBF_BACKDATE};
 pub use clock::{Clock, ClockState, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime};
 pub use credential::CredentialId;

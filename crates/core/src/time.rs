@@ -122,6 +122,15 @@ impl Timestamp {
             Err(_) => "1970-01-01T00:00:00Z".to_owned(),
         }
     }
+
+    /// As RFC 3339 has it, with milliseconds.
+    #[must_use]
+    pub fn to_rfc3339_millis(self) -> String {
+        match jiff::Timestamp::from_millisecond(self.as_millis()) {
+            Ok(timestamp) => format!("{timestamp:.3}"),
+            Err(_) => self.to_rfc3339(),
+        }
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -18,7 +18,7 @@ pub(crate) const API_KEYS: &str = "tessera/api-keys/";
 const API_KEY_ACTIONS: [&str; 2] = ["create", "revoke"];
 
 /// The resources without a name in them, with their actions.
-pub(crate) const FIXED: [(&str, &[&str]); 8] = [
+pub(crate) const FIXED: [(&str, &[&str]); 9] = [
     ("tessera/tokens", &["introspect"]),
     ("tessera/revocations", &["watch", "require"]),
     ("tessera/subscribers", &["read", "evict"]),
@@ -26,6 +26,7 @@ pub(crate) const FIXED: [(&str, &[&str]); 8] = [
     ("tessera/sessions", &["read", "revoke"]),
     ("tessera/keys", &["read", "rotate", "revoke"]),
     ("tessera/realm", &["revoke"]),
+    ("tessera/audit", &["read"]),
     ("tessera/policies", &["read", "apply"]),
 ];
 

@@ -47,6 +47,8 @@ pub enum Permission {
     RevokeSigningKeys,
     /// Revoke everything in the realm.
     RevokeRealm,
+    /// Read the audit trail.
+    ReadAudit,
     /// See the policy: explanations, plans, status.
     ReadPolicies,
     /// Put another policy in force.
@@ -90,7 +92,7 @@ impl Permission {
     }
 
     /// Those without a name in them.
-    pub const FIXED: [Self; 16] = [
+    pub const FIXED: [Self; 17] = [
         Self::Introspect,
         Self::Watch,
         Self::RequireWatch,
@@ -105,6 +107,7 @@ impl Permission {
         Self::RotateSigningKeys,
         Self::RevokeSigningKeys,
         Self::RevokeRealm,
+        Self::ReadAudit,
         Self::ReadPolicies,
         Self::ApplyPolicies,
     ];
@@ -130,6 +133,7 @@ impl Permission {
             Self::RotateSigningKeys => ("tessera/keys", "rotate"),
             Self::RevokeSigningKeys => ("tessera/keys", "revoke"),
             Self::RevokeRealm => ("tessera/realm", "revoke"),
+            Self::ReadAudit => ("tessera/audit", "read"),
             Self::ReadPolicies => ("tessera/policies", "read"),
             Self::ApplyPolicies => ("tessera/policies", "apply"),
         };

@@ -1094,11 +1094,11 @@ pub async fn each_audit_record_is_linked_to_those_before_it(store: &Shared) {
     let mut expected = AuditHead::EMPTY;
     for entry in &page.entries {
         let (next, encoded) = expected.append(&entry.record).unwrap();
-        expected = next;
         assert_eq!(
-            (entry.position, entry.link, &entry.encoded),
-            (expected.position, expected.link, &encoded)
+            (entry.position, entry.previous, entry.link(), &entry.encoded),
+            (next.position, expected.link, next.link, &encoded)
         );
+        expected = next;
     }
     assert_eq!((*head.borrow(), page.through), (expected, 5));
 }

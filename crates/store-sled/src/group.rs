@@ -172,6 +172,7 @@ impl Group<'_> {
     fn snapshot(&mut self, reads: &Reads) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot {
             head: self.state.meta.last,
+            audit_head: self.state.meta.audit,
             policy: self.state.policy.clone(),
             times: self.state.times.clone(),
             ..Snapshot::default()
@@ -453,7 +454,7 @@ impl Group<'_> {
     fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
         self.state.times.note(record.at);
         let (head, encoded) = self.state.meta.audit.append(record)?;
-        let value = rows::audit_value(head.link, &encoded);
+        let value = rows::audit_value(self.state.meta.audit.link, &encoded);
         self.rows.insert(rows::audit_key(head.position), Some(value));
         self.state.meta.audit = head;
         Ok(())

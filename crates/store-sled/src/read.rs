@@ -25,6 +25,7 @@ use super::{
 pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot {
         head: shared.log.committed(),
+        audit_head: *shared.audit_head().borrow(),
         policy: shared.policy(),
         times: shared.log.times(),
         ..Snapshot::default()

@@ -156,9 +156,9 @@ pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     }
 }
 
-/// The value of an audit record: its link, then its bytes.
-pub(super) fn audit_value(link: AuditLink, encoded: &[u8]) -> Vec<u8> {
-    [&[ROW_VERSION], link.0.as_slice(), encoded].concat()
+/// The value of an audit record: the link before it, then its bytes.
+pub(super) fn audit_value(previous: AuditLink, encoded: &[u8]) -> Vec<u8> {
+    [&[ROW_VERSION], previous.0.as_slice(), encoded].concat()
 }
 
 /// The audit record at a position.
@@ -166,10 +166,10 @@ pub(super) fn audit_entry(position: u64, value: &[u8]) -> Result<AuditEntry, Sto
     let parts = value
         .strip_prefix(&[ROW_VERSION])
         .and_then(|value| value.split_first_chunk::<32>());
-    let (link, encoded) = parts.ok_or_else(|| StoreError::Damaged {
+    let (previous, encoded) = parts.ok_or_else(|| StoreError::Damaged {
         detail: format!("the row of the audit record {position} is too short, or of an unknown version"),
     })?;
-    AuditEntry::decode(position, AuditLink(*link), encoded.to_vec())
+    AuditEntry::decode(position, AuditLink(*previous), encoded.to_vec())
 }
 
 // === keys ===

@@ -1,8 +1,9 @@
 //! The audit trail as it is stored: records at positions without a gap, each bound to all before it.
 //!
-//! A record is encoded once, and its *link* is the SHA-256 of the link before it, its position and those bytes. So
+//! A record is encoded once, and its *link* is the SHA-256 of the link before it, its position and the digest of those
+//! bytes, so a record that somebody may not see can be left out, and its digest kept, and the links still be checked. So
 //! whoever knows one link knows everything before it: a record that was changed, removed or inserted makes each
-//! link after it another one.
+//! link after it another one. A record is kept with the link before it, so the first that is left can be checked, too.
 
 use std::fmt;
 
@@ -26,9 +27,9 @@ pub struct AuditLink(pub [u8; 32]);
 pub struct AuditEntry {
     /// Where it is, from 1 on.
     pub position: u64,
-    /// Its link.
-    pub link: AuditLink,
-    /// Its bytes, which the link covers: see [`encode`](Self::encode).
+    /// The link of the record before it.
+    pub previous: AuditLink,
+    /// Its bytes, which its own link covers: see [`encode`](Self::encode).
     pub encoded: Vec<u8>,
     /// What they say.
     pub record: AuditRecord,
@@ -92,14 +93,28 @@ impl AuditLink {
     /// What the first record follows.
     pub const BEGIN: Self = Self([0; 32]);
 
-    /// The link of a record behind this one.
+    /// Reads what `Display` writes.
     #[must_use]
-    pub fn follow(&self, position: u64, encoded: &[u8]) -> Self {
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut link = [0; 32];
+        for (byte, pair) in link.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(link))
+    }
+
+    /// The link of a record behind this one, by the digest of its bytes.
+    #[must_use]
+    pub fn follow(&self, position: u64, digest: &[u8; 32]) -> Self {
         let mut hash = Sha256::new();
         hash.update(DOMAIN);
         hash.update(self.0);
         hash.update(position.to_be_bytes());
-        hash.update(encoded);
+        hash.update(digest);
         Self(hash.finalize().into())
     }
 }
@@ -131,7 +146,7 @@ impl AuditHead {
     pub fn append(&self, record: &AuditRecord) -> Result<(Self, Vec<u8>), StoreError> {
         let encoded = AuditEntry::encode(record)?;
         let position = self.position.saturating_add(1);
-        let link = self.link.follow(position, &encoded);
+        let link = self.link.follow(position, &AuditEntry::digest_of(&encoded));
         Ok((Self { position, link }, encoded))
     }
 }
@@ -151,7 +166,7 @@ impl AuditEntry {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where that is no record.
-    pub fn decode(position: u64, link: AuditLink, encoded: Vec<u8>) -> Result<Self, StoreError> {
+    pub fn decode(position: u64, previous: AuditLink, encoded: Vec<u8>) -> Result<Self, StoreError> {
         let damaged = |problem: String| StoreError::Damaged {
             detail: format!("the audit record {position} {problem}"),
         };
@@ -166,9 +181,27 @@ impl AuditEntry {
         };
         Ok(Self {
             position,
-            link,
+            previous,
             encoded,
             record,
         })
+    }
+
+    /// The SHA-256 of a record's bytes.
+    #[must_use]
+    pub fn digest_of(encoded: &[u8]) -> [u8; 32] {
+        Sha256::digest(encoded).into()
+    }
+
+    /// The SHA-256 of its bytes.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Self::digest_of(&self.encoded)
+    }
+
+    /// Its link. A record that was changed has another one, which the record behind it does not name.
+    #[must_use]
+    pub fn link(&self) -> AuditLink {
+        self.previous.follow(self.position, &self.digest())
     }
 }

@@ -11,6 +11,7 @@ use tessera_core::{
 };
 
 use crate::{
+    audit::AuditHead,
     record::{NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
     times::Times,
 };
@@ -171,6 +172,8 @@ pub struct ClientState {
 pub struct Snapshot {
     /// See [`head`](Self::head).
     pub head: Sequence,
+    /// The last record of the audit trail: what is appended follows it.
+    pub audit_head: AuditHead,
     /// See [`policy_in_force`](Self::policy_in_force).
     pub policy: Option<PolicyRevision>,
     /// What is known of times.

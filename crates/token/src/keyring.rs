@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use pasetors::{keys::AsymmetricPublicKey, version4::V4};
 use tessera_core::{KeyId, KeyStatus, RealmName, SigningKey, Timestamp};
 
-use crate::{KeyError, signing_key::public_key_id};
+use crate::{KeyError, key_id::public_key_id};
 
 /// The verifying keys of one or several realms. It does not change: who learns of new keys makes
 /// another one.

@@ -5,12 +5,15 @@
 //! - [`refresh`]: refresh tokens (`tsr_…`), PASETO `v4.local` under a [`ServerKeys`], and the ratchet that
 //!   derives a successor's secret.
 //! - [`api_key`]: API keys (`tsk_…`).
+//! - [`checkpoint`]: signed statements about the audit trail.
 //!
 //! Nothing here reads a clock: time is an argument.
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod api_key;
+pub mod checkpoint;
+mod key_id;
 pub mod keyring;
 mod local;
 pub mod refresh;
@@ -20,6 +23,7 @@ mod wire;
 
 pub use access::{Expectation, VerifyError};
 pub use api_key::ApiKeySecret;
+pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey};
 pub use keyring::{Keyring, VerifyingKey};
 pub use refresh::{RefreshSecret, RefreshToken};
 pub use server_key::{ServerKey, ServerKeys};

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tessera_core::{Cursor, CursorTag};
 use zeroize::Zeroizing;
 
-use crate::{KeyError, NoEntropy, local, random};
+use crate::{CheckpointKey, CheckpointPublicKey, KeyError, NoEntropy, local, random};
 
 /// A server key: 32 secret bytes, written as PASERK `k4.local.…`. From it are derived the key that
 /// encrypts refresh tokens, the key of the ratchet, and the key that seals signing keys.
@@ -27,6 +27,7 @@ pub struct ServerKey {
     ratchet: Zeroizing<[u8; 32]>,
     cursors: Zeroizing<[u8; 32]>,
     sealing: SymmetricKey<V4>,
+    checkpoints: CheckpointKey,
 }
 
 /// The current server key, and earlier ones that may still open what they made.
@@ -104,6 +105,7 @@ impl ServerKey {
             ratchet: derive("tessera refresh ratchet v1")?,
             cursors: derive("tessera cursor authentication v1")?,
             sealing: symmetric("tessera signing key sealing v1")?,
+            checkpoints: CheckpointKey::from_seed(&derive("tessera audit checkpoint signing v1")?)?,
             master,
         })
     }
@@ -112,6 +114,12 @@ impl ServerKey {
         let tag = local::mac(self.cursors.as_slice(), 16, &[&cursor.authenticated()]);
         // Keys of this length are always taken; a tag of zeros is one that no cursor has.
         CursorTag(tag.and_then(|tag| tag.try_into().ok()).unwrap_or_default())
+    }
+
+    /// The key that signs checkpoints of the audit trail.
+    #[must_use]
+    pub fn checkpoints(&self) -> &CheckpointKey {
+        &self.checkpoints
     }
 
     pub(crate) fn ratchet(&self) -> &[u8; 32] {
@@ -168,6 +176,11 @@ impl ServerKeys {
     pub fn gave_cursor(&self, cursor: &Cursor) -> bool {
         self.all()
             .any(|key| bool::from(key.cursor_tag(cursor).0.ct_eq(&cursor.tag.0)))
+    }
+
+    /// What checks the checkpoints that these keys signed.
+    pub fn checkpoint_keys(&self) -> impl Iterator<Item = &CheckpointPublicKey> {
+        self.all().map(|key| key.checkpoints.public())
     }
 
     /// The key with this id.

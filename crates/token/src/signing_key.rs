@@ -5,12 +5,12 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pasetors::{
     keys::{AsymmetricKeyPair, AsymmetricPublicKey, AsymmetricSecretKey, Generate},
-    paserk::{FormatAsPaserk, Id},
+    paserk::FormatAsPaserk,
     version4::{PublicToken, V4},
 };
 use tessera_core::{KeyId, KeyStatus, RealmName, Seconds, SigningKey, Timestamp};
 
-use crate::{KeyError, NoEntropy, ServerKeys, wire};
+use crate::{KeyError, NoEntropy, ServerKeys, key_id::public_key_id, wire};
 
 /// An Ed25519 key that signs the access tokens of one realm.
 pub struct SigningKeyPair {
@@ -121,13 +121,6 @@ impl SigningKeyPair {
 /// What a sealed signing key is bound to: one of another realm does not open.
 fn purpose(realm: &RealmName) -> String {
     format!("tessera signing key v1 {realm}")
-}
-
-/// The PASERK id of a public key.
-pub(crate) fn public_key_id(public: &AsymmetricPublicKey<V4>) -> Option<KeyId> {
-    let mut text = String::new();
-    Id::from(public).fmt(&mut text).ok()?;
-    KeyId::parse(&text).ok()
 }
 
 impl fmt::Debug for SigningKeyPair {

@@ -70,11 +70,12 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Who alone may name a library.
-const ONLY: [(&str, &[&str]); 11] = [
+const ONLY: [(&str, &[&str]); 12] = [
     ("sled", &["store-sled"]),
     ("casbin", &["policy"]),
     ("pasetors", &["token"]),
     ("orion", &["token"]),
+    ("ed25519-compact", &["token"]),
     ("notify", &["daemon"]),
     ("toml", &["daemon", "policy"]),
     ("tracing-subscriber", &["daemon", "examples"]),

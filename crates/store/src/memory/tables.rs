@@ -59,6 +59,7 @@ impl Tables {
         let api_keys = reads.api_keys.iter().filter_map(|id| self.api_keys.get(id));
         Snapshot {
             head: self.last,
+            audit_head: self.audit_head,
             policy: self.policy.clone(),
             times: self.times.clone(),
             sessions: sessions
@@ -164,13 +165,13 @@ impl Tables {
         let mut entries = Vec::new();
         for record in records {
             let (next, encoded) = head.append(&record)?;
-            head = next;
             entries.push(AuditEntry {
-                position: head.position,
-                link: head.link,
+                position: next.position,
+                previous: head.link,
                 encoded,
                 record,
             });
+            head = next;
         }
         self.audit_head = head;
         for entry in entries {

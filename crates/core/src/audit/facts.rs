@@ -1,0 +1,400 @@
+//! What an audit record says, in one form for all kinds of action: what lists, filters and exports read.
+
+use crate::{
+    audit::{Actor, AuditAction, AuditRecord},
+    event::EventTarget,
+    id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, SessionId, TokenId},
+    name::{Audience, ClientName, RoleName, Subject},
+    scope::ScopeSet,
+};
+
+/// The kind of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AuditKind {
+    /// [`AuditAction::Issued`].
+    Issued,
+    /// [`AuditAction::Refreshed`].
+    Refreshed,
+    /// [`AuditAction::Reused`].
+    Reused,
+    /// [`AuditAction::Revoked`].
+    Revoked,
+    /// [`AuditAction::ApiKeyCreated`].
+    ApiKeyCreated,
+    /// [`AuditAction::ApiKeyRolled`].
+    ApiKeyRolled,
+    /// [`AuditAction::ClientDisabled`], where its keys work no more.
+    ClientDisabled,
+    /// [`AuditAction::ClientDisabled`], where its keys work again.
+    ClientEnabled,
+    /// [`AuditAction::SigningKeyCreated`].
+    SigningKeyCreated,
+    /// [`AuditAction::SigningKeyActivated`].
+    SigningKeyActivated,
+    /// [`AuditAction::PolicyApplied`].
+    PolicyApplied,
+    /// [`AuditAction::SessionsReconciled`].
+    SessionsReconciled,
+    /// [`AuditAction::Denied`].
+    Denied,
+    /// [`AuditAction::CallRefused`].
+    CallRefused,
+    /// [`AuditAction::CredentialRefused`].
+    CredentialRefused,
+    /// [`AuditAction::Checkpoint`].
+    Checkpoint,
+}
+
+/// Whether what was asked for was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It was done.
+    Done,
+    /// It was refused.
+    Refused,
+}
+
+/// What a record says, each fact where its action has it.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFacts<'a> {
+    /// The session.
+    pub session: Option<SessionId>,
+    /// The access token.
+    pub token: Option<TokenId>,
+    /// For whom.
+    pub subject: Option<&'a Subject>,
+    /// For which service.
+    pub audience: Option<&'a Audience>,
+    /// Roles asserted.
+    pub roles: &'a [RoleName],
+    /// Scopes granted; of a denial, those asked for.
+    pub scopes: Option<&'a ScopeSet>,
+    /// Scopes asked for and not granted.
+    pub denied: Option<&'a ScopeSet>,
+    /// The decision.
+    pub decision: Option<DecisionId>,
+    /// The policy that decided, or that was applied.
+    pub policy: Option<&'a PolicyRevision>,
+    /// The generation of the refresh token that was made; of a reuse, the one that was presented.
+    pub generation: Option<u64>,
+    /// Whether an answer was given again.
+    pub is_replay: bool,
+    /// The client that something was done to.
+    pub client: Option<&'a ClientName>,
+    /// The API key that something was done to.
+    pub api_key: Option<&'a ApiKeyId>,
+    /// The API key that follows it.
+    pub successor: Option<&'a ApiKeyId>,
+    /// The signing key.
+    pub key: Option<&'a KeyId>,
+    /// What was revoked.
+    pub target: Option<&'a EventTarget>,
+    /// The live sessions that ended.
+    pub ended: Option<u64>,
+    /// The live sessions that lost scopes.
+    pub narrowed: Option<u64>,
+    /// What a caller gave as the reason.
+    pub reason: Option<&'a str>,
+    /// The call that was refused.
+    pub call: Option<&'a str>,
+    /// The permission that it lacked.
+    pub required: Option<&'a str>,
+    /// How often it happened since the record before of its kind.
+    pub times: Option<u64>,
+    /// The signed statement about the trail so far, a PASETO.
+    pub checkpoint: Option<&'a str>,
+}
+
+impl AuditKind {
+    /// All kinds.
+    pub const ALL: [Self; 16] = [
+        Self::Issued,
+        Self::Refreshed,
+        Self::Reused,
+        Self::Revoked,
+        Self::ApiKeyCreated,
+        Self::ApiKeyRolled,
+        Self::ClientDisabled,
+        Self::ClientEnabled,
+        Self::SigningKeyCreated,
+        Self::SigningKeyActivated,
+        Self::PolicyApplied,
+        Self::SessionsReconciled,
+        Self::Denied,
+        Self::CallRefused,
+        Self::CredentialRefused,
+        Self::Checkpoint,
+    ];
+
+    /// The name, as lists and exports have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Refreshed => "refreshed",
+            Self::Reused => "refresh_token_reused",
+            Self::Revoked => "revoked",
+            Self::ApiKeyCreated => "api_key_created",
+            Self::ApiKeyRolled => "api_key_rolled",
+            Self::ClientDisabled => "client_disabled",
+            Self::ClientEnabled => "client_enabled",
+            Self::SigningKeyCreated => "signing_key_created",
+            Self::SigningKeyActivated => "signing_key_activated",
+            Self::PolicyApplied => "policy_applied",
+            Self::SessionsReconciled => "sessions_reconciled",
+            Self::Denied => "scopes_denied",
+            Self::CallRefused => "call_refused",
+            Self::CredentialRefused => "credential_refused",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether what was asked for was done.
+    #[must_use]
+    pub fn outcome(self) -> AuditOutcome {
+        match self {
+            Self::Reused | Self::Denied | Self::CallRefused | Self::CredentialRefused => {
+                AuditOutcome::Refused
+            }
+            Self::Issued
+            | Self::Refreshed
+            | Self::Revoked
+            | Self::ApiKeyCreated
+            | Self::ApiKeyRolled
+            | Self::ClientDisabled
+            | Self::ClientEnabled
+            | Self::SigningKeyCreated
+            | Self::SigningKeyActivated
+            | Self::PolicyApplied
+            | Self::SessionsReconciled
+            | Self::Checkpoint => AuditOutcome::Done,
+        }
+    }
+}
+
+impl AuditOutcome {
+    /// The name, as lists and exports have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl AuditRecord {
+    /// Whether the record is about this client: it acted, or something was done to it.
+    #[must_use]
+    pub fn concerns(&self, client: &ClientName) -> bool {
+        matches!(&self.actor, Actor::Client { client: actor, .. } if actor == client)
+            || self.action.facts().client == Some(client)
+    }
+}
+
+impl AuditAction {
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> AuditKind {
+        match self {
+            Self::Issued { .. } => AuditKind::Issued,
+            Self::Refreshed { .. } => AuditKind::Refreshed,
+            Self::Reused { .. } => AuditKind::Reused,
+            Self::Revoked { .. } => AuditKind::Revoked,
+            Self::ApiKeyCreated { .. } => AuditKind::ApiKeyCreated,
+            Self::ApiKeyRolled { .. } => AuditKind::ApiKeyRolled,
+            Self::ClientDisabled {
+                is_enabled: false, ..
+            } => AuditKind::ClientDisabled,
+            Self::ClientDisabled { is_enabled: true, .. } => AuditKind::ClientEnabled,
+            Self::SigningKeyCreated { .. } => AuditKind::SigningKeyCreated,
+            Self::SigningKeyActivated { .. } => AuditKind::SigningKeyActivated,
+            Self::PolicyApplied { .. } => AuditKind::PolicyApplied,
+            Self::SessionsReconciled { .. } => AuditKind::SessionsReconciled,
+            Self::Denied { .. } => AuditKind::Denied,
+            Self::CallRefused { .. } => AuditKind::CallRefused,
+            Self::CredentialRefused { .. } => AuditKind::CredentialRefused,
+            Self::Checkpoint { .. } => AuditKind::Checkpoint,
+        }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn facts(&self) -> AuditFacts<'_> {
+        self.facts_of_tokens()
+            .or_else(|| self.facts_of_denial())
+            .unwrap_or_else(|| self.facts_of_change())
+    }
+}
+
+/// One part for some kinds each: nothing of the others.
+impl AuditAction {
+    fn facts_of_tokens(&self) -> Option<AuditFacts<'_>> {
+        if let Self::Issued {
+            session,
+            token,
+            subject,
+            audience,
+            roles,
+            scopes,
+            denied,
+            decision,
+            policy,
+        } = self
+        {
+            return Some(AuditFacts {
+                session: Some(*session),
+                token: Some(*token),
+                subject: Some(subject),
+                audience: Some(audience),
+                roles,
+                scopes: Some(scopes),
+                denied: Some(denied),
+                ..AuditFacts::decided(*decision, policy)
+            });
+        }
+        let Self::Refreshed {
+            session,
+            token,
+            generation,
+            is_replay,
+            scopes,
+            denied,
+            decision,
+            policy,
+        } = self
+        else {
+            return None;
+        };
+        Some(AuditFacts {
+            session: Some(*session),
+            token: Some(*token),
+            generation: Some(*generation),
+            is_replay: *is_replay,
+            scopes: Some(scopes),
+            denied: Some(denied),
+            ..AuditFacts::decided(*decision, policy)
+        })
+    }
+
+    fn facts_of_denial(&self) -> Option<AuditFacts<'_>> {
+        let Self::Denied {
+            subject,
+            roles,
+            scopes,
+            session,
+            decision,
+            policy,
+        } = self
+        else {
+            return None;
+        };
+        Some(AuditFacts {
+            session: *session,
+            subject: Some(subject),
+            roles,
+            scopes: Some(scopes),
+            ..AuditFacts::decided(*decision, policy)
+        })
+    }
+
+    fn facts_of_change(&self) -> AuditFacts<'_> {
+        let mut facts = AuditFacts::default();
+        match self {
+            Self::Issued { .. } | Self::Refreshed { .. } | Self::Denied { .. } => {}
+            Self::Reused {
+                session, presented, ..
+            } => (facts.session, facts.generation) = (Some(*session), Some(*presented)),
+            Self::Revoked {
+                target,
+                matched,
+                reason,
+            } => {
+                facts = AuditFacts::of_target(target);
+                (facts.target, facts.ended, facts.reason) =
+                    (Some(target), Some(*matched), Some(reason.as_str()));
+            }
+            Self::ApiKeyCreated { api_key, client } => {
+                (facts.api_key, facts.client) = (Some(api_key), Some(client));
+            }
+            Self::ApiKeyRolled { api_key, successor } => {
+                (facts.api_key, facts.successor) = (Some(api_key), Some(successor));
+            }
+            Self::ClientDisabled { client, .. } => facts.client = Some(client),
+            Self::SigningKeyActivated { key, .. } | Self::SigningKeyCreated { key } => facts.key = Some(key),
+            Self::PolicyApplied { policy } => facts.policy = Some(policy),
+            Self::SessionsReconciled {
+                policy,
+                narrowed,
+                ended,
+            } => {
+                facts.policy = Some(policy);
+                (facts.narrowed, facts.ended) = (Some(*narrowed), Some(*ended));
+            }
+            Self::CallRefused {
+                call,
+                required,
+                times,
+            } => {
+                (facts.call, facts.required, facts.times) =
+                    (Some(call.as_str()), Some(required.as_str()), Some(*times));
+            }
+            Self::CredentialRefused {
+                api_key,
+                client,
+                times,
+            } => {
+                (facts.api_key, facts.client, facts.times) = (Some(api_key), Some(client), Some(*times));
+            }
+            Self::Checkpoint { token, .. } => facts.checkpoint = Some(token),
+        }
+        facts
+    }
+}
+
+impl<'a> AuditFacts<'a> {
+    fn decided(decision: DecisionId, policy: &'a PolicyRevision) -> Self {
+        Self {
+            decision: Some(decision),
+            policy: Some(policy),
+            ..Self::default()
+        }
+    }
+
+    /// A revoked session, subject or key is found by what it is, too.
+    fn of_target(target: &'a EventTarget) -> Self {
+        let mut facts = Self::default();
+        match target {
+            EventTarget::Token(token) => facts.token = Some(*token),
+            EventTarget::Session(session) => facts.session = Some(*session),
+            EventTarget::Subject(subject) => facts.subject = Some(subject),
+            EventTarget::Client(client) => facts.client = Some(client),
+            EventTarget::SigningKey(key) => facts.key = Some(key),
+            EventTarget::ApiKey(api_key) => facts.api_key = Some(api_key),
+            EventTarget::Label(_) | EventTarget::Realm => {}
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> =
+            AuditKind::ALL.into_iter().map(AuditKind::as_str).collect();
+        assert_eq!(names.len(), AuditKind::ALL.len());
+        for kind in AuditKind::ALL {
+            assert_eq!(AuditKind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(AuditKind::parse("Issued"), None);
+    }
+}
