@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod audit;
 mod credential;
 mod error;
 mod issuance;
@@ -40,6 +41,14 @@ pub use access::{
     check::{AccessCheck, RequiredAccess},
     error::{AccessError, IntrospectError, TokenRejection},
     introspect::{Introspection, TokenKind},
+};
+pub use audit::{
+    error::AuditError,
+    filter::AuditFilter,
+    line::{AuditLine, AuditLineActor},
+    list::AuditOrder,
+    tail::{AuditDigest, AuditTail, AuditTailEnd, TailBegin, TailStart, Tailed},
+    verify::{TrailCheck, TrailFault, TrailReport},
 };
 pub use credential::{
     api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey},
@@ -84,6 +93,7 @@ pub use signing_key::{
 
 use crate::{
     access::verified::VerifiedTokens,
+    audit::refusal::Refusals,
     credential::disabled::DisabledClients,
     log::subscribers::Subscribers,
     operation::rollback::RollbackDetection,
@@ -113,6 +123,7 @@ pub struct Authority {
     heavy: Arc<Heavy>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
+    refusals: Refusals,
     disabled: DisabledClients,
     keys: ArcSwap<KeySet>,
     token_bytes_max: usize,
@@ -189,6 +200,7 @@ impl Authority {
     /// Fails where the store can't be written any more.
     pub async fn close(&self) -> Result<(), Unavailable> {
         // What it says is only ever too early without this.
+        drop(self.flush_refusals(true).await);
         drop(self.note_alive().await);
         Ok(self.store.close().await?)
     }

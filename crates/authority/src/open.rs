@@ -17,6 +17,7 @@ use tokio::sync::watch as signal;
 use crate::{
     Authority,
     access::verified::VerifiedTokens,
+    audit::refusal::Refusals,
     credential::disabled::DisabledClients,
     error::{SetupError, Unavailable},
     log::subscribers::{StalenessBound, Subscribers},
@@ -111,6 +112,7 @@ impl Authority {
         let records = with_active_keys(records, &store, &realms, &server_keys, clock.as_ref()).await?;
         let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         let authority = Arc::new(Self {
+            refusals: Refusals::default(),
             disabled: DisabledClients::new(settings.disabled_clients),
             store,
             policy: ArcSwap::from_pointee(policy),

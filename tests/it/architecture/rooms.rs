@@ -27,11 +27,13 @@ const AUTHORITY: Rooms = Rooms {
         ("signing_key", &["credential", "error", "log", "session"]),
         ("access", &["credential", "error", "issuance"]),
         ("policy", &["credential", "error", "issuance", "log"]),
+        ("audit", &["credential", "error", "page"]),
         ("operation", &["error", "log", "session", "signing_key"]),
         (
             "open",
             &[
                 "access",
+                "audit",
                 "credential",
                 "error",
                 "issuance",
@@ -114,6 +116,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
         "authority",
         &[
             "",
+            "audit/refusal",
             "credential/authenticate",
             "log/subscribers",
             "operation/timekeeping",

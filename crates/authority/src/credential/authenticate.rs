@@ -51,6 +51,7 @@ impl Authority {
             && realm.kind == credential.kind()
             && !self.disabled.has(&record.realm, &record.client);
         if !is_accepted {
+            self.note_credential_refused(&record, None).await;
             return Err(AuthenticateError::Refused);
         }
         Ok(Principal {
@@ -151,6 +152,7 @@ impl Identity {
         Actor::Client {
             client: self.client.clone(),
             credential: self.api_key.clone().into(),
+            address: None,
         }
     }
 }

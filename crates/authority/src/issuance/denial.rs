@@ -39,7 +39,8 @@ impl Authority {
             "policy denied scopes"
         );
         let record = AuditRecord {
-            at: self.clock.now(),
+            // The record of a decision is found by the time in the decision's id.
+            at: decision.made_at(),
             realm: bearer.realm.clone(),
             actor: identity.actor(),
             request,

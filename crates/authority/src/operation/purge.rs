@@ -24,12 +24,19 @@ impl Authority {
     /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
     /// `audit_retention`.
     pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
-        tokio::join!(Arc::clone(&self).keep_time(), self.keep_purging(audit_retention));
+        tokio::join!(
+            Arc::clone(&self).keep_time(),
+            Arc::clone(&self).keep_signing_audit(),
+            self.keep_purging(audit_retention)
+        );
     }
 
     async fn keep_purging(self: &Arc<Self>, audit_retention: Seconds) {
         loop {
             tokio::time::sleep(INTERVAL).await;
+            if let Err(error) = self.flush_refusals(false).await {
+                tracing::warn!(%error, "refusals can't be recorded in the audit trail");
+            }
             if self.clock_state().is_stepped {
                 continue;
             }

@@ -7,6 +7,7 @@ use tessera_core::{
     audit::Actor,
 };
 use tessera_policy::{Explanation, LoadError, Permission, Policy, Question, Stopped, Work};
+use tessera_store::AuditQuery;
 
 use crate::{
     Authority,
@@ -16,8 +17,8 @@ use crate::{
     policy::{error::ExplainError, files::from_memory, heavy::Entered},
 };
 
-/// Audit records read at once.
-const STEP: usize = 256;
+/// Audit records looked at at once: most are passed over by the times of many.
+const STEP: usize = 4096;
 
 /// What is asked about a subject.
 #[derive(Clone, Debug)]
@@ -160,41 +161,25 @@ impl Authority {
         }
     }
 
-    /// The record of a decision. Records are in the order of their time, as ids are, but for clocks that
-    /// were set back; then it is not found where it should be, and all are looked at.
+    /// The record of a decision, which is of the millisecond in the decision's id.
     async fn find_decision(&self, decision: DecisionId) -> Result<Option<AuditRecord>, Unavailable> {
-        let mut before = self.last_before(decision).await?;
-        let mut has_started_over = before == 0;
-        loop {
-            let records = self.store.audit(before, STEP).await?;
-            let found = records.iter().find(|(_, record)| made(record) == Some(decision));
-            if let Some((_, record)) = found {
-                return Ok(Some(record.clone()));
-            }
-            match records.last() {
-                Some((last, _)) => before = *last,
-                None if has_started_over => return Ok(None),
-                None => {
-                    before = 0;
-                    has_started_over = true;
-                }
-            }
-        }
-    }
-
-    /// A position before the first record of the decision's millisecond, by halving.
-    async fn last_before(&self, decision: DecisionId) -> Result<u64, Unavailable> {
         let at = decision.made_at();
-        let (mut low, mut high) = (0, u64::MAX / 2);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            let next = self.store.audit(middle, 1).await?;
-            match next.first() {
-                Some((position, record)) if record.at < at => low = *position,
-                Some(_) | None => high = middle,
+        let last = self.store.audit_head().borrow().position;
+        let mut query = AuditQuery {
+            through: last,
+            from: at,
+            until: at,
+            ..AuditQuery::after(0, STEP)
+        };
+        while query.after < last {
+            let page = self.store.audit_page(query).await?;
+            let mut records = page.entries.into_iter().map(|entry| entry.record);
+            if let Some(record) = records.find(|record| record.action.facts().decision == Some(decision)) {
+                return Ok(Some(record));
             }
+            query.after = page.through;
         }
-        Ok(low)
+        Ok(None)
     }
 }
 
@@ -217,78 +202,21 @@ struct RecordedDecision {
 }
 
 impl RecordedDecision {
+    /// None where nothing was decided by policy.
     fn of(record: &AuditRecord) -> Option<Self> {
-        let all =
-            |granted: &ScopeSet, denied: &ScopeSet| granted.iter().chain(denied.iter()).cloned().collect();
         let Actor::Client { client, .. } = &record.actor else {
             return None;
         };
-        let client = client.clone();
-        match &record.action {
-            AuditAction::Issued {
-                subject,
-                roles,
-                scopes,
-                denied,
-                policy,
-                ..
-            } => Some(Self {
-                client,
-                subject: Some((subject.clone(), roles.clone())),
-                scopes: all(scopes, denied),
-                policy: policy.clone(),
-            }),
-            AuditAction::Refreshed {
-                scopes,
-                denied,
-                policy,
-                ..
-            } => Some(Self {
-                client,
-                subject: None,
-                scopes: all(scopes, denied),
-                policy: policy.clone(),
-            }),
-            AuditAction::Denied {
-                subject,
-                roles,
-                scopes,
-                policy,
-                ..
-            } => Some(Self {
-                client,
-                subject: Some((subject.clone(), roles.clone())),
-                scopes: scopes.clone(),
-                policy: policy.clone(),
-            }),
-            // Nothing was decided by policy, or not for a session.
-            AuditAction::Reused { .. }
-            | AuditAction::Revoked { .. }
-            | AuditAction::ApiKeyCreated { .. }
-            | AuditAction::ApiKeyRolled { .. }
-            | AuditAction::ClientDisabled { .. }
-            | AuditAction::SigningKeyCreated { .. }
-            | AuditAction::SigningKeyActivated { .. }
-            | AuditAction::PolicyApplied { .. }
-            | AuditAction::SessionsReconciled { .. } => None,
-        }
-    }
-}
-
-/// The decision that a record is of.
-fn made(record: &AuditRecord) -> Option<DecisionId> {
-    match &record.action {
-        AuditAction::Issued { decision, .. }
-        | AuditAction::Refreshed { decision, .. }
-        | AuditAction::Denied { decision, .. } => Some(*decision),
-        AuditAction::Reused { .. }
-        | AuditAction::Revoked { .. }
-        | AuditAction::ApiKeyCreated { .. }
-        | AuditAction::ApiKeyRolled { .. }
-        | AuditAction::ClientDisabled { .. }
-        | AuditAction::SigningKeyCreated { .. }
-        | AuditAction::SigningKeyActivated { .. }
-        | AuditAction::PolicyApplied { .. }
-        | AuditAction::SessionsReconciled { .. } => None,
+        let facts = record.action.facts();
+        facts.decision?;
+        let scopes = [facts.scopes, facts.denied].into_iter().flatten();
+        Some(Self {
+            client: client.clone(),
+            subject: facts
+                .subject
+                .map(|subject| (subject.clone(), facts.roles.to_vec())),
+            scopes: scopes.flat_map(ScopeSet::iter).cloned().collect(),
+            policy: facts.policy?.clone(),
+        })
     }
 }

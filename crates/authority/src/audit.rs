@@ -1,0 +1,10 @@
+//! The audit trail: reading it, checking it, and what is written to it beside the changes themselves.
+
+pub(crate) mod checkpoint;
+pub(crate) mod error;
+pub(crate) mod filter;
+pub(crate) mod line;
+pub(crate) mod list;
+pub(crate) mod refusal;
+pub(crate) mod tail;
+pub(crate) mod verify;

@@ -1,0 +1,82 @@
+//! Signing what the trail is, each hour.
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_core::{AuditAction, AuditKind, AuditRecord, audit::Actor};
+use tessera_store::{AuditHead, Changes, Decision, Priority, Reads, Snapshot};
+use tessera_token::Checkpoint;
+
+use crate::{Authority, error::Unavailable};
+
+/// How long after the start the first is signed: one that is restarted each hour has checkpoints, too.
+const FIRST: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+impl Authority {
+    /// Signs the trail each hour, for as long as it is polled.
+    pub(crate) async fn keep_signing_audit(self: Arc<Self>) {
+        tokio::time::sleep(FIRST).await;
+        loop {
+            if let Err(error) = self.sign_audit().await {
+                tracing::warn!(%error, "the audit trail can't be signed");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Appends a checkpoint to the trail, a record for each realm, unless the last records are one. Answers the
+    /// position that it covers, if there was something to cover.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read or written.
+    pub async fn sign_audit(self: &Arc<Self>) -> Result<Option<u64>, Unavailable> {
+        let last = self
+            .store
+            .audit(self.audit_position().saturating_sub(1), 1)
+            .await?;
+        let is_signed = |record: &AuditRecord| record.action.kind() == AuditKind::Checkpoint;
+        if last.first().is_none_or(|(_, record)| is_signed(record)) {
+            return Ok(None);
+        }
+        let authority = Arc::clone(self);
+        let decide = move |state: &Snapshot| authority.checkpoint(state);
+        let (signed, _) = self
+            .store
+            .commit_with(Priority::Foreground, Reads::default(), decide)
+            .await?;
+        Ok(signed)
+    }
+
+    /// A checkpoint of the trail up to `head`, or of the part of it after a position.
+    pub(crate) fn signed_checkpoint(&self, after: Option<u64>, head: &AuditHead) -> Option<String> {
+        let (log, link, now) = (self.store.log().id(), head.link.to_string(), self.clock.now());
+        let checkpoint = Checkpoint {
+            after,
+            ..Checkpoint::new(log, head.position, link, now)
+        };
+        self.server_keys.current().checkpoints().sign(&checkpoint)
+    }
+
+    /// Decided within the commit: what is signed is what the record follows.
+    fn checkpoint(&self, state: &Snapshot) -> Decision<Option<u64>> {
+        let (head, now) = (state.audit_head, self.clock.now());
+        let Some(token) = self.signed_checkpoint(None, &head) else {
+            return Decision::Abort(None);
+        };
+        let records = self.realms.keys().map(|realm| AuditRecord {
+            at: now,
+            realm: realm.clone(),
+            actor: Actor::Operator,
+            request: None,
+            action: AuditAction::Checkpoint {
+                position: head.position,
+                token: token.clone(),
+            },
+        });
+        let changes = Changes {
+            audit: records.collect(),
+            ..Changes::default()
+        };
+        Decision::Commit(changes, Some(head.position))
+    }
+}

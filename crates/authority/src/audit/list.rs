@@ -1,0 +1,170 @@
+//! Reading the audit trail in pages.
+//!
+//! There is no index by actor or subject: a list reads the records of the times that are asked for. One call reads
+//! only so many, and answers with a page token where there may be more, even if it found nothing yet.
+
+use tessera_policy::Permission;
+use tessera_store::{AuditEntry, AuditQuery};
+
+use crate::{
+    Authority,
+    audit::{error::AuditError, filter::AuditFilter},
+    credential::authenticate::Principal,
+    error::Unavailable,
+    page::{LIST_BYTES_MAX, Listed, page_request},
+};
+
+/// Records looked at between two chances for others.
+const STEP: usize = 512;
+/// Records that one call looks at.
+const SCAN_MAX: usize = 20_000;
+
+/// Which end of the trail a list begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditOrder {
+    /// With the newest record.
+    NewestFirst,
+    /// With the oldest.
+    OldestFirst,
+}
+
+impl Authority {
+    /// The audit records of the caller's realm that a filter takes.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
+    pub async fn audit_records(
+        &self,
+        principal: &Principal,
+        filter: &AuditFilter,
+        order: AuditOrder,
+        page_size: usize,
+        page_token: &str,
+    ) -> Result<Listed<AuditEntry>, AuditError> {
+        self.require(principal, &Permission::ReadAudit)?;
+        let request = page_request(page_size, page_token, |text| text.parse::<u64>().ok())
+            .ok_or(AuditError::PageTokenInvalid)?;
+        let list = AuditList {
+            authority: self,
+            principal,
+            filter,
+            found: Vec::new(),
+            bytes: 0,
+            limit: request.limit,
+        };
+        let (items, next) = match order {
+            AuditOrder::OldestFirst => list.oldest_first(request.after.unwrap_or(0)).await?,
+            AuditOrder::NewestFirst => list.newest_first(request.after).await?,
+        };
+        Ok(Listed {
+            items,
+            next_page_token: next.map_or_else(String::new, |position| position.to_string()),
+        })
+    }
+}
+
+struct AuditList<'a> {
+    authority: &'a Authority,
+    principal: &'a Principal,
+    filter: &'a AuditFilter,
+    found: Vec<AuditEntry>,
+    bytes: usize,
+    limit: usize,
+}
+
+/// The records of a page, and the position that the next one goes on from; none on the last.
+type Found = (Vec<AuditEntry>, Option<u64>);
+
+impl AuditList<'_> {
+    async fn oldest_first(mut self, mut after: u64) -> Result<Found, Unavailable> {
+        let last = self.authority.audit_position();
+        let mut scanned = 0;
+        while after < last && scanned < SCAN_MAX {
+            let page = self.page(AuditQuery {
+                through: last,
+                ..self.filter.query(after, STEP)
+            });
+            let page = page.await?;
+            scanned += STEP;
+            for entry in page.entries {
+                let position = entry.position;
+                if self.is_full_with(entry) {
+                    return Ok((self.found, Some(position.saturating_sub(1))));
+                }
+            }
+            after = page.through;
+        }
+        Ok((self.found, (after < last).then_some(after)))
+    }
+
+    /// Goes back through the trail, a step at a time. `before` is the position that the page before ended with.
+    async fn newest_first(mut self, before: Option<u64>) -> Result<Found, Unavailable> {
+        let last = self.authority.audit_position();
+        let mut through = before.map_or(last, |before| before.saturating_sub(1).min(last));
+        let Some(first) = self.first(through).await? else {
+            return Ok((self.found, None));
+        };
+        let mut scanned = 0;
+        while through >= first && scanned < SCAN_MAX {
+            let after = through.saturating_sub(STEP as u64).max(first.saturating_sub(1));
+            let page = self.page(AuditQuery {
+                through,
+                ..self.filter.query(after, STEP)
+            });
+            let page = page.await?;
+            scanned += STEP;
+            for entry in page.entries.into_iter().rev() {
+                let position = entry.position;
+                if self.is_full_with(entry) {
+                    return Ok((self.found, Some(position.saturating_add(1))));
+                }
+            }
+            through = after;
+        }
+        Ok((self.found, (through >= first).then(|| through.saturating_add(1))))
+    }
+
+    /// The first record of the wanted times, up to a position.
+    async fn first(&self, through: u64) -> Result<Option<u64>, Unavailable> {
+        let mut after = 0;
+        while after < through {
+            let page = self.page(AuditQuery {
+                through,
+                ..self.filter.query(after, STEP)
+            });
+            let page = page.await?;
+            if let Some(entry) = page.entries.first() {
+                return Ok(Some(entry.position));
+            }
+            after = page.through;
+        }
+        Ok(None)
+    }
+
+    async fn page(&self, query: AuditQuery) -> Result<tessera_store::AuditPage, Unavailable> {
+        Ok(self.authority.store.audit_page(query).await?)
+    }
+
+    /// Takes an entry that is wanted; whether the page had no room for it.
+    fn is_full_with(&mut self, entry: AuditEntry) -> bool {
+        if !self.filter.takes(self.principal.realm_name(), &entry.record) {
+            return false;
+        }
+        // Names are repeated as text, about twice as long.
+        let bytes = self.bytes.saturating_add(entry.encoded.len().saturating_mul(2));
+        if self.found.len() >= self.limit || (bytes > LIST_BYTES_MAX && !self.found.is_empty()) {
+            return true;
+        }
+        self.bytes = bytes;
+        self.found.push(entry);
+        false
+    }
+}
+
+impl Authority {
+    /// The position of the last audit record.
+    #[must_use]
+    pub fn audit_position(&self) -> u64 {
+        self.store.audit_head().borrow().position
+    }
+}

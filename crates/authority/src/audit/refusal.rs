@@ -1,0 +1,163 @@
+//! What is refused without a decision: calls that policy does not permit, and credentials that are not accepted.
+//!
+//! Whoever is refused chooses how often. So the first refusal of a kind is recorded at once, and those that follow
+//! within a minute are counted, and recorded together.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use parking_lot::Mutex;
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
+};
+use tessera_store::{Changes, Decision, Priority, Reads};
+
+use crate::{Authority, credential::authenticate::Principal, error::Unavailable};
+
+/// How long refusals of one kind are counted before they are recorded.
+const WINDOW: Seconds = Seconds::MINUTE;
+/// How many kinds are counted at once. What is beyond is in the log and the metrics only.
+const KINDS_MAX: usize = 4096;
+/// How long a record may wait for the next commit of others.
+const MAX_DELAY: Duration = Duration::from_millis(100);
+
+/// Who was refused what: bounded by the clients, the calls and the API keys that there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Call(RealmName, ClientName, &'static str),
+    Credential(ApiKeyId),
+}
+
+struct Counted {
+    since: Timestamp,
+    /// Those that are not recorded yet.
+    times: u64,
+    /// The record of the last one.
+    last: AuditRecord,
+}
+
+/// Refusals of the last minute.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    counted: Mutex<HashMap<Kind, Counted>>,
+}
+
+impl Refusals {
+    /// Counts one; the record that is to be written now, if it is the first of its kind.
+    fn note(&self, kind: Kind, record: AuditRecord) -> Option<AuditRecord> {
+        let mut counted = self.counted.lock();
+        if let Some(before) = counted.get_mut(&kind) {
+            before.times = before.times.saturating_add(1);
+            before.last = record;
+            return None;
+        }
+        if counted.len() >= KINDS_MAX {
+            return None;
+        }
+        let first = Counted {
+            since: record.at,
+            times: 0,
+            last: record.clone(),
+        };
+        counted.insert(kind, first);
+        Some(record)
+    }
+
+    /// The records of what was counted for a minute.
+    fn due(&self, now: Timestamp) -> Vec<AuditRecord> {
+        let mut due = Vec::new();
+        self.counted.lock().retain(|_, counted| {
+            if now < counted.since.plus(WINDOW) {
+                return true;
+            }
+            if counted.times == 0 {
+                return false;
+            }
+            let times = std::mem::take(&mut counted.times);
+            counted.since = now;
+            due.push(with_times(&counted.last, times));
+            true
+        });
+        due
+    }
+}
+
+fn with_times(record: &AuditRecord, count: u64) -> AuditRecord {
+    let mut record = record.clone();
+    if let AuditAction::CallRefused { times, .. } | AuditAction::CredentialRefused { times, .. } =
+        &mut record.action
+    {
+        *times = count;
+    }
+    record
+}
+
+impl Authority {
+    /// Notes that policy does not permit `call` to a client; `required` is what it lacks. A record that can't be
+    /// written is in the log.
+    pub async fn note_call_refused(&self, principal: &Principal, call: &'static str, required: &str) {
+        let record = AuditRecord {
+            at: self.clock.now(),
+            realm: principal.realm_name().clone(),
+            actor: principal.actor(),
+            request: None,
+            action: AuditAction::CallRefused {
+                call: call.to_owned(),
+                required: required.to_owned(),
+                times: 1,
+            },
+        };
+        let kind = Kind::Call(record.realm.clone(), principal.client().clone(), call);
+        self.record_refusal(self.refusals.note(kind, record)).await;
+    }
+
+    /// Notes that a credential was refused that names an API key.
+    pub(crate) async fn note_credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
+        let record = AuditRecord {
+            at: self.clock.now(),
+            realm: key.realm.clone(),
+            actor: Actor::Stranger { address },
+            request: None,
+            action: AuditAction::CredentialRefused {
+                api_key: key.id.clone(),
+                client: key.client.clone(),
+                times: 1,
+            },
+        };
+        let kind = Kind::Credential(key.id.clone());
+        self.record_refusal(self.refusals.note(kind, record)).await;
+    }
+
+    async fn record_refusal(&self, record: Option<AuditRecord>) {
+        let Some(record) = record else { return };
+        if let Err(error) = self.write_refusals(vec![record]).await {
+            tracing::warn!(%error, "a refusal can't be recorded in the audit trail");
+        }
+    }
+
+    /// Records what was counted; with `all`, what was counted for less than a minute, too.
+    /// [`run_purging`](Self::run_purging) does it every few seconds, and [`close`](Self::close).
+    ///
+    /// # Errors
+    /// Fails where the store can't be written.
+    pub async fn flush_refusals(&self, all: bool) -> Result<(), Unavailable> {
+        let now = if all { Timestamp::MAX } else { self.clock.now() };
+        let due = self.refusals.due(now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.write_refusals(due).await
+    }
+
+    async fn write_refusals(&self, records: Vec<AuditRecord>) -> Result<(), Unavailable> {
+        let decide = move |_: &tessera_store::Snapshot| {
+            let changes = Changes {
+                audit: records.clone(),
+                ..Changes::default()
+            };
+            Decision::Commit(changes, ())
+        };
+        let behind = Priority::Background { max_delay: MAX_DELAY };
+        self.store.commit_with(behind, Reads::default(), decide).await?;
+        Ok(())
+    }
+}

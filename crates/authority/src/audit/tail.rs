@@ -1,0 +1,220 @@
+//! Following the audit trail as it grows.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tessera_policy::Permission;
+use tessera_store::{AuditEntry, AuditHead, AuditLink, AuditQuery};
+use tokio::{
+    sync::watch as signal,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use crate::{
+    Authority,
+    audit::{error::AuditError, filter::AuditFilter},
+    credential::{authenticate::Principal, error::AuthenticateError},
+    error::Unavailable,
+};
+
+/// Records read at once.
+const STEP: usize = 256;
+/// How often it is asked again whether the caller may read them.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One reader of the trail, which reads as it has room and holds nobody up.
+pub struct AuditTail {
+    authority: Arc<Authority>,
+    principal: Principal,
+    filter: AuditFilter,
+    head: signal::Receiver<AuditHead>,
+    draining: signal::Receiver<bool>,
+    checks: Interval,
+    position: u64,
+    with_digests: bool,
+    /// The last record that is wanted; none: all that are yet to come.
+    end: Option<AuditHead>,
+    batch: VecDeque<Tailed>,
+}
+
+/// Which part of the trail is followed.
+#[derive(Clone, Debug, Default)]
+pub struct TailStart {
+    /// Which records.
+    pub filter: AuditFilter,
+    /// After this position; none: those that are yet to come.
+    pub after: Option<u64>,
+    /// Whether it ends with the record that is the last now.
+    pub stops_at_end: bool,
+    /// Whether a record that is not shown is a digest in its place, so that the links can be checked.
+    pub with_digests: bool,
+}
+
+/// Which part of the trail a tail reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailBegin {
+    /// Everything after this position,
+    pub after: u64,
+    /// up to this one; none: without an end.
+    pub through: Option<u64>,
+    /// A checkpoint of just that, which is not recorded: with it, whoever keeps what is read can tell that the first and
+    /// the last record are what was written, too.
+    pub checkpoint: Option<String>,
+}
+
+/// The next of a tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tailed {
+    /// A record.
+    Record(Box<AuditEntry>),
+    /// What is left of a record that is not shown.
+    Digest(AuditDigest),
+}
+
+/// What is left of a record that is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditDigest {
+    /// Where it is.
+    pub position: u64,
+    /// The link of the record before it.
+    pub previous: AuditLink,
+    /// The SHA-256 of its bytes.
+    pub digest: [u8; 32],
+}
+
+/// Why a tail ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuditTailEnd {
+    /// What let the caller in works no more.
+    #[error(transparent)]
+    Refused(#[from] AuthenticateError),
+    /// Policy no longer permits it, or the trail can't be read.
+    #[error(transparent)]
+    Failed(#[from] AuditError),
+}
+
+impl Authority {
+    /// Begins to follow the records of the caller's realm.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
+    pub fn tail_audit(
+        self: &Arc<Self>,
+        principal: Principal,
+        start: TailStart,
+    ) -> Result<AuditTail, AuditError> {
+        self.require(&principal, &Permission::ReadAudit)?;
+        if *self.draining.borrow() {
+            return Err(Unavailable::Draining.into());
+        }
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(AuditTail {
+            head: self.store.audit_head(),
+            draining: self.draining.subscribe(),
+            checks,
+            position: start.after.unwrap_or_else(|| self.audit_position()),
+            with_digests: start.with_digests,
+            end: start.stops_at_end.then(|| *self.store.audit_head().borrow()),
+            batch: VecDeque::new(),
+            authority: Arc::clone(self),
+            principal,
+            filter: start.filter,
+        })
+    }
+}
+
+impl AuditTail {
+    /// Which part of the trail follows.
+    ///
+    /// # Errors
+    /// Fails where the trail can't be read.
+    pub async fn begin(&mut self) -> Result<TailBegin, AuditError> {
+        let Some(end) = self.end.filter(|end| end.position > self.position) else {
+            return Ok(TailBegin {
+                after: self.position,
+                through: self.end.map(|end| end.position),
+                checkpoint: None,
+            });
+        };
+        // Those before the first that is there were too old to be kept.
+        let first = self.authority.store.audit(self.position, 1).await?;
+        if let Some((position, _)) = first.first() {
+            self.position = position.saturating_sub(1);
+        }
+        Ok(TailBegin {
+            after: self.position,
+            through: Some(end.position),
+            checkpoint: self.authority.signed_checkpoint(Some(self.position), &end),
+        })
+    }
+
+    /// The next record; none at the end.
+    ///
+    /// # Errors
+    /// Fails once, at the end.
+    pub async fn next(&mut self) -> Result<Option<Tailed>, AuditTailEnd> {
+        loop {
+            if let Some(entry) = self.batch.pop_front() {
+                return Ok(Some(entry));
+            }
+            if self.end.is_some_and(|end| self.position >= end.position) {
+                return Ok(None);
+            }
+            self.turn().await?;
+            let last = self.head.borrow_and_update().position;
+            let last = self.end.map_or(last, |end| end.position.min(last));
+            if self.position < last {
+                self.read(last).await?;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), AuditTailEnd> {
+        let is_behind = self.position < self.head.borrow().position;
+        let draining = async {
+            // An error means that the authority is gone, which comes to the same.
+            drop(self.draining.wait_for(|is_draining| *is_draining).await);
+        };
+        tokio::select! {
+            biased;
+            () = draining => Err(AuditError::from(Unavailable::Draining).into()),
+            _ = self.checks.tick() => self.check().await,
+            () = std::future::ready(()), if is_behind => Ok(()),
+            changed = self.head.changed() => changed
+                .map_err(|_| AuditError::from(Unavailable::Draining).into()),
+        }
+    }
+
+    /// A stream outlives the call that began it: what let the caller in is asked again.
+    async fn check(&self) -> Result<(), AuditTailEnd> {
+        self.authority.still_works(&self.principal).await?;
+        let allowed = self.authority.require(&self.principal, &Permission::ReadAudit);
+        Ok(allowed.map_err(AuditError::from)?)
+    }
+
+    async fn read(&mut self, last: u64) -> Result<(), AuditTailEnd> {
+        let query = AuditQuery {
+            through: last,
+            ..self.filter.query(self.position, STEP)
+        };
+        let page = self.authority.store.audit_page(query).await;
+        let page = page.map_err(AuditError::from)?;
+        self.position = page.through;
+        let entries = page.entries.into_iter();
+        self.batch = entries.filter_map(|entry| self.shown(entry)).collect();
+        Ok(())
+    }
+
+    fn shown(&self, entry: AuditEntry) -> Option<Tailed> {
+        if self.filter.takes(self.principal.realm_name(), &entry.record) {
+            return Some(Tailed::Record(Box::new(entry)));
+        }
+        self.with_digests.then(|| {
+            Tailed::Digest(AuditDigest {
+                position: entry.position,
+                previous: entry.previous,
+                digest: entry.digest(),
+            })
+        })
+    }
+}

@@ -1,0 +1,305 @@
+//! Checking that the audit trail is what was written: each record follows the one before it, and what was signed is
+//! what is there.
+//!
+//! The same check is made of a running authority's trail and of an export.
+
+use tessera_core::{AuditAction, Timestamp};
+use tessera_policy::Permission;
+use tessera_store::{AuditEntry, AuditHead, AuditLink, AuditQuery, StoreError};
+use tessera_token::{Checkpoint, CheckpointPublicKey};
+
+use crate::{
+    Authority,
+    audit::{error::AuditError, tail::AuditDigest},
+    credential::authenticate::Principal,
+    error::Unavailable,
+};
+
+/// Records read at once.
+const STEP: usize = 1024;
+
+/// Reads a trail from its first record to its last, and says where it is not what it should be.
+#[derive(Debug)]
+pub struct TrailCheck {
+    keys: Vec<CheckpointPublicKey>,
+    report: TrailReport,
+    /// The link of the record before, which the next one must name.
+    link: Option<AuditLink>,
+}
+
+/// What a trail is that was read without a fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrailReport {
+    /// Records that were read.
+    pub records: u64,
+    /// Records of which only the digest was there.
+    pub hidden: u64,
+    /// The position of the first. Those before it were too old to be kept, or are missing: the trail itself can't tell.
+    pub first: u64,
+    /// Its time.
+    pub first_at: Option<Timestamp>,
+    /// The position of the last.
+    pub last: u64,
+    /// Its time.
+    pub last_at: Option<Timestamp>,
+    /// The link of the last.
+    pub link: AuditLink,
+    /// Checkpoints whose signature is right.
+    pub signed: u64,
+    /// Checkpoints by a key that is not known here.
+    pub unknown: u64,
+    /// Everything up to this position is covered by a signature that was checked; 0: nothing.
+    pub signed_through: u64,
+}
+
+/// Where a trail is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrailFault {
+    /// Records are missing, or were moved.
+    #[error("records are missing or moved: {found} follows {after}")]
+    Missing {
+        /// The last one before.
+        after: u64,
+        /// The one that follows it.
+        found: u64,
+    },
+    /// A record, or the one before it, is not what was written.
+    #[error(
+        "record {before} or record {position} was changed, or another record stood between them: {position} does not follow {before}"
+    )]
+    Broken {
+        /// The record before.
+        before: u64,
+        /// The record that does not follow it.
+        position: u64,
+    },
+    /// A checkpoint says that the trail was another.
+    #[error("the checkpoint at record {position} was signed for other records than those before it")]
+    SignedOther {
+        /// Where the checkpoint is.
+        position: u64,
+    },
+    /// A checkpoint names a key that is known, which did not sign it.
+    #[error("the signature of the checkpoint at record {position} is wrong")]
+    SignatureWrong {
+        /// Where the checkpoint is.
+        position: u64,
+    },
+    /// A checkpoint that was given apart is of another part of the trail.
+    #[error("records are missing, or there are more: what was signed begins after record {after}")]
+    OtherPart {
+        /// The record after which that begins.
+        after: u64,
+    },
+    /// The trail ends before its end.
+    #[error("the trail ends with record {last} and should go on to record {expected}")]
+    CutOff {
+        /// The last record.
+        last: u64,
+        /// The one that should be.
+        expected: u64,
+    },
+    /// The last record is not what was written.
+    #[error("record {position}, the last, is not what was written")]
+    LastBroken {
+        /// The record.
+        position: u64,
+    },
+    /// The data can't be read.
+    #[error("the trail can't be read after record {after}: {problem}")]
+    Unreadable {
+        /// The last record that was read.
+        after: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl TrailCheck {
+    /// Begins a check in which these keys may have signed.
+    #[must_use]
+    pub fn new(keys: Vec<CheckpointPublicKey>) -> Self {
+        Self {
+            keys,
+            report: TrailReport::default(),
+            link: None,
+        }
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// See [`TrailFault`].
+    pub fn take(&mut self, entry: &AuditEntry) -> Result<(), TrailFault> {
+        self.follow(entry.position, entry.previous)?;
+        if let AuditAction::Checkpoint { token, .. } = &entry.record.action {
+            let before = AuditHead {
+                position: entry.position.saturating_sub(1),
+                link: entry.previous,
+            };
+            self.checkpoint(entry.position, before, token)?;
+        }
+        self.report.first_at.get_or_insert(entry.record.at);
+        self.report.last_at = Some(entry.record.at);
+        self.report.records += 1;
+        self.note(entry.position, entry.link());
+        Ok(())
+    }
+
+    /// Takes the digest of the next record, which itself may not be seen.
+    ///
+    /// # Errors
+    /// See [`TrailFault`].
+    pub fn take_digest(&mut self, digest: &AuditDigest) -> Result<(), TrailFault> {
+        self.follow(digest.position, digest.previous)?;
+        let link = digest.previous.follow(digest.position, &digest.digest);
+        self.report.hidden += 1;
+        self.note(digest.position, link);
+        Ok(())
+    }
+
+    fn follow(&mut self, position: u64, previous: AuditLink) -> Result<(), TrailFault> {
+        let before = self.report.last;
+        match self.link {
+            Some(_) if position != before.saturating_add(1) => {
+                return Err(TrailFault::Missing {
+                    after: before,
+                    found: position,
+                });
+            }
+            Some(link) if link != previous => return Err(TrailFault::Broken { before, position }),
+            // Nothing is before the first record.
+            None if position == 1 && previous != AuditLink::BEGIN => {
+                return Err(TrailFault::Broken { before: 0, position });
+            }
+            Some(_) => {}
+            None => self.report.first = position,
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, position: u64, link: AuditLink) {
+        self.link = Some(link);
+        self.report.last = position;
+        self.report.link = link;
+    }
+
+    /// Each realm has a record of the same checkpoint: all but the first lie behind what it covers.
+    fn checkpoint(&mut self, position: u64, before: AuditHead, token: &str) -> Result<(), TrailFault> {
+        let named = Checkpoint::key_id_of(token);
+        let Some(key) = self.keys.iter().find(|key| Some(key.id()) == named.as_ref()) else {
+            self.report.unknown += 1;
+            return Ok(());
+        };
+        let signed = key.verify(token).ok_or(TrailFault::SignatureWrong { position })?;
+        let is_there = signed.position == before.position && signed.link == before.link.to_string();
+        let was_there = signed.position < before.position
+            && (signed.position <= self.report.signed_through || signed.position < self.report.first);
+        if !is_there && !was_there {
+            return Err(TrailFault::SignedOther { position });
+        }
+        self.report.signed_through = self.report.signed_through.max(signed.position);
+        self.report.signed += 1;
+        Ok(())
+    }
+
+    /// Takes a checkpoint that was given apart from the trail: of just what was read.
+    ///
+    /// # Errors
+    /// See [`TrailFault`].
+    pub fn take_checkpoint(&mut self, token: &str) -> Result<(), TrailFault> {
+        let named = Checkpoint::key_id_of(token);
+        let key = self.keys.iter().find(|key| Some(key.id()) == named.as_ref());
+        let after = key
+            .and_then(|key| key.verify(token))
+            .and_then(|signed| signed.after);
+        if let Some(after) = after.filter(|after| after.saturating_add(1) != self.report.first) {
+            return Err(TrailFault::OtherPart { after });
+        }
+        let end = AuditHead {
+            position: self.report.last,
+            link: self.report.link,
+        };
+        self.checkpoint(end.position, end, token)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn report(&self) -> &TrailReport {
+        &self.report
+    }
+
+    /// What was read, all of it; `head` is what the last record should be, where that is known.
+    ///
+    /// # Errors
+    /// See [`TrailFault`].
+    pub fn finish(self, head: Option<AuditHead>) -> Result<TrailReport, TrailFault> {
+        let last = self.report.last;
+        match head {
+            Some(head) if head.position > last => Err(TrailFault::CutOff {
+                last,
+                expected: head.position,
+            }),
+            Some(head) if head.position == last && last > 0 && head.link != self.report.link => {
+                Err(TrailFault::LastBroken { position: last })
+            }
+            _ => Ok(self.report),
+        }
+    }
+}
+
+impl Authority {
+    /// The public key that signs checkpoints now, `k4.public.…`.
+    #[must_use]
+    pub fn checkpoint_key(&self) -> String {
+        self.server_keys.current().checkpoints().public().to_string()
+    }
+
+    /// Reads the whole trail, of all realms, and checks it; `progress` is told how far it is.
+    ///
+    /// # Errors
+    /// Refuses a caller that may not read the trail. What is wrong with the trail is the answer.
+    pub async fn verify_audit(
+        &self,
+        principal: &Principal,
+        mut progress: impl FnMut(&TrailReport, u64),
+    ) -> Result<Result<TrailReport, TrailFault>, AuditError> {
+        self.require(principal, &Permission::ReadAudit)?;
+        let entered = self.heavy.enter(principal).await?;
+        let head = *self.store.audit_head().borrow();
+        let mut check = TrailCheck::new(self.server_keys.checkpoint_keys().cloned().collect());
+        let mut after = 0;
+        while after < head.position {
+            let query = AuditQuery {
+                through: head.position,
+                ..AuditQuery::after(after, STEP)
+            };
+            let page = match self.store.audit_page(query).await {
+                Ok(page) => page,
+                Err(StoreError::Damaged { detail }) => {
+                    return Ok(Err(TrailFault::Unreadable {
+                        after,
+                        problem: detail,
+                    }));
+                }
+                Err(error) => return Err(Unavailable::from(error).into()),
+            };
+            after = page.through;
+            let checked = entered.run(move |_| {
+                for entry in &page.entries {
+                    check.take(entry)?;
+                }
+                Ok(check)
+            });
+            match checked.await? {
+                Ok(so_far) => check = so_far,
+                Err(fault) => return Ok(Err(fault)),
+            }
+            progress(check.report(), head.position);
+        }
+        Ok(check.finish(Some(head)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
