@@ -15,8 +15,9 @@ use tessera_proto::v1::{
 
 use crate::support::{Authority, access, copy_directory, refresh, root, stderr, stdout, viewer};
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "ApiKeyService",
+    "AuditService",
     "KeyService",
     "PolicyService",
     "RevocationService",

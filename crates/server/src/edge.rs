@@ -235,9 +235,27 @@ impl Edge {
         answer: impl Future<Output = Result<Res, ApiError>>,
     ) -> Result<Res, ApiError> {
         let answer = answer.await;
+        if let Err(error) = &answer {
+            self.note_refused(exchange, error).await;
+        }
         let outcome = answer.as_ref().map(|_| ()).map_err(Failed::from);
         self.observe(exchange, outcome);
         answer
+    }
+
+    /// The same error, once it is in the audit trail that policy does not permit the call: for streams, which are not
+    /// observed as calls are.
+    pub(crate) async fn refused(&self, exchange: &Exchange, error: ApiError) -> ApiError {
+        self.note_refused(exchange, &error).await;
+        error
+    }
+
+    /// What policy does not permit a client is in the audit trail.
+    async fn note_refused(&self, exchange: &Exchange, error: &ApiError) {
+        if let (Some(principal), Some(required)) = (exchange.principal(), error.missing_permission()) {
+            let call = exchange.route.name;
+            self.authority.note_call_refused(principal, call, required).await;
+        }
     }
 
     /// Counts and logs how an exchange was answered, once.

@@ -69,6 +69,16 @@ impl ApiError {
         &self.metadata
     }
 
+    /// The permission that the caller lacked, where that is all that is wrong. What policy decided about a token is
+    /// recorded with the decision.
+    pub(crate) fn missing_permission(&self) -> Option<&str> {
+        let value = |wanted| self.metadata.iter().find(|(name, _)| *name == wanted);
+        let is_refused = self.reason == ErrorReason::CallNotAllowed && value("decision_id").is_none();
+        value("required")
+            .filter(|_| is_refused)
+            .map(|(_, required)| required.as_str())
+    }
+
     /// When to try again.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -2,6 +2,7 @@
 //! failure.
 
 mod api_key;
+mod audit;
 pub(crate) mod body;
 mod call;
 pub(crate) mod code;

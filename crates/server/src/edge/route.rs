@@ -167,7 +167,7 @@ const FORWARD_AUTH: &str = "/forward-auth";
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);
 
-static ROUTES: [(&str, Route); 40] = [
+static ROUTES: [(&str, Route); 43] = [
     (
         "/tessera.v1.TokenService/Issue",
         Route::client("Issue", NAMES).writes(3),
@@ -314,6 +314,31 @@ static ROUTES: [(&str, Route); 40] = [
             .costs(50)
             .writes(2)
             .administers(),
+    ),
+    (
+        "/tessera.v1.AuditService/ListAuditRecords",
+        Route::client("ListAuditRecords", SMALL)
+            .costs(20)
+            .works_long()
+            .administers(),
+    ),
+    (
+        "/tessera.v1.AuditService/TailAuditRecords",
+        Route {
+            answers_with_stream: true,
+            work: Work::Watch,
+            ..Route::client("TailAuditRecords", SMALL).costs(20).administers()
+        },
+    ),
+    (
+        "/tessera.v1.AuditService/VerifyAudit",
+        Route {
+            answers_with_stream: true,
+            ..Route::client("VerifyAudit", SMALL)
+                .costs(500)
+                .works_long()
+                .administers()
+        },
     ),
     (
         "/tessera.v1.KeyService/ListKeys",

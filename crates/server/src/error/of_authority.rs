@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tessera_authority::{
-    ApiKeyError, ApplyError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError, IssueError,
-    RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge, Unavailable, WatchEnd,
-    WatchError,
+    ApiKeyError, ApplyError, AuditError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError,
+    IssueError, RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge, Unavailable,
+    WatchEnd, WatchError,
 };
 use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
@@ -276,6 +276,16 @@ impl From<SessionError> for ApiError {
             SessionError::NotAllowed(error) => not_allowed(&error),
             SessionError::PageTokenInvalid => ApiError::invalid_field("page_token", error.to_string()),
             SessionError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::NotAllowed(error) => not_allowed(&error),
+            AuditError::PageTokenInvalid => ApiError::invalid_field("page_token", error.to_string()),
+            AuditError::Unavailable(error) => error.into(),
         }
     }
 }

@@ -8,6 +8,7 @@ use tessera_proto::v1;
 use crate::{error::ApiError, fields::Fields};
 
 pub(crate) mod api_key;
+pub(crate) mod audit;
 pub(crate) mod key;
 pub(crate) mod policy;
 pub(crate) mod revocation;

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tessera_authority::{Principal, SubscriberMessage, WatchMessage, Watcher};
+use tessera_authority::{SubscriberMessage, WatchMessage, Watcher};
 use tessera_proto::{
     WatchFrame,
     framed::revocation_service_server::RevocationService,
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{call::call, convert::revocation as convert, frames::Frames};
 use crate::{
-    edge::{Edge, exchange},
+    edge::{Edge, Exchange, exchange},
     error::ApiError,
 };
 
@@ -51,15 +51,9 @@ impl RevocationService for Revocations {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let principal = exchange(request.extensions())?.principal().cloned();
-        let principal = principal.ok_or_else(ApiError::no_credential)?;
+        let exchange = exchange(request.extensions())?;
         let stream = request.into_inner();
-        let frames = frames(
-            Arc::clone(&self.edge),
-            Arc::clone(&self.frames),
-            principal,
-            stream,
-        );
+        let frames = frames(Arc::clone(&self.edge), Arc::clone(&self.frames), exchange, stream);
         // The stream answers at once and reads the start within: a client may wait for the headers first.
         Ok(Response::new(Box::pin(frames)))
     }
@@ -120,15 +114,19 @@ impl RevocationService for Revocations {
 fn frames(
     edge: Arc<Edge>,
     frames: Arc<Frames>,
-    principal: Principal,
+    exchange: Arc<Exchange>,
     mut stream: Streaming<WatchRequest>,
 ) -> impl Stream<Item = Result<WatchFrame, Status>> + Send {
     async_stream::try_stream! {
+        let principal = exchange.principal().cloned().ok_or_else(ApiError::no_credential)?;
         let _watching = Watching::begin(edge.metrics.watchers());
         let Some(start) = first_message(&mut stream).await? else { return };
         let (inbox, messages) = mpsc::channel(16);
         let watcher = edge.authority.watch(principal, convert::watch_start(start)?, messages);
-        let mut watcher = watcher.await.map_err(ApiError::from)?;
+        let mut watcher = match watcher.await {
+            Ok(watcher) => watcher,
+            Err(error) => Err(edge.refused(&exchange, error.into()).await)?,
+        };
         let (fault, mut faulty) = oneshot::channel();
         let _listening = Listening(tokio::spawn(listen(stream, inbox, fault)));
         loop {

@@ -7,9 +7,10 @@ use tessera_proto::{
     framed::revocation_service_server::RevocationServiceServer,
     upstream::envoy::service::auth::v3::authorization_server::AuthorizationServer,
     v1::{
-        api_key_service_server::ApiKeyServiceServer, key_service_server::KeyServiceServer,
-        policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
-        signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
+        api_key_service_server::ApiKeyServiceServer, audit_service_server::AuditServiceServer,
+        key_service_server::KeyServiceServer, policy_service_server::PolicyServiceServer,
+        session_service_server::SessionServiceServer, signing_key_service_server::SigningKeyServiceServer,
+        token_service_server::TokenServiceServer,
     },
 };
 use tonic::{server::NamedService, service::Routes};
@@ -17,8 +18,8 @@ use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::Healt
 use tonic_reflection::server::Builder;
 
 use super::{
-    api_key::ApiKeys, ext_authz::ExternalAuthorization, health::Healths, key::Keys, policy::Policies,
-    revocation::Revocations, session::Sessions, signing_key::SigningKeys, token::Tokens,
+    api_key::ApiKeys, audit::Audits, ext_authz::ExternalAuthorization, health::Healths, key::Keys,
+    policy::Policies, revocation::Revocations, session::Sessions, signing_key::SigningKeys, token::Tokens,
 };
 use crate::edge::Edge;
 
@@ -32,6 +33,7 @@ pub(crate) fn routes(
     let revocations = RevocationServiceServer::new(Revocations::new(Arc::clone(edge)));
     let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
     let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
+    let audits = AuditServiceServer::new(Audits(Arc::clone(edge)));
     let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
     let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
     let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
@@ -40,6 +42,7 @@ pub(crate) fn routes(
         .add_service(revocations.max_decoding_message_size(usize::MAX))
         .add_service(keys.max_decoding_message_size(usize::MAX))
         .add_service(api_keys.max_decoding_message_size(usize::MAX))
+        .add_service(audits.max_decoding_message_size(usize::MAX))
         .add_service(policies.max_decoding_message_size(usize::MAX))
         .add_service(sessions.max_decoding_message_size(usize::MAX))
         .add_service(signing_keys.max_decoding_message_size(usize::MAX))
@@ -83,6 +86,7 @@ impl Health {
             RevocationServiceServer::<Revocations>::NAME,
             KeyServiceServer::<Keys>::NAME,
             ApiKeyServiceServer::<ApiKeys>::NAME,
+            AuditServiceServer::<Audits>::NAME,
             PolicyServiceServer::<Policies>::NAME,
             SessionServiceServer::<Sessions>::NAME,
             SigningKeyServiceServer::<SigningKeys>::NAME,

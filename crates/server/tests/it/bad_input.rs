@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tessera_server::Limits;
-use tessera_store::{MemoryStore, PageRequest, StoreReader};
+use tessera_store::{MemoryStore, PageRequest, Store, StoreReader};
 use tessera_testkit::{
     soon,
     world::{Client, Setup, World, realm},
@@ -64,7 +64,8 @@ impl Target {
         let sessions = sessions(self.store.as_ref()).await;
         let realm = realm("production");
         let keys = self.store.api_keys(&realm, first(1000)).await.unwrap();
-        let audited = self.store.audit(0, 1000).await.unwrap();
+        let store: Arc<dyn Store> = Arc::clone(&self.store) as _;
+        let audited = store.audit(0, 1000).await.unwrap();
         let committed = self.store.log().committed();
         format!("{sessions:#?}\n{keys:#?}\n{audited:#?}\n{committed:?}")
     }

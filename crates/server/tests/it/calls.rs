@@ -5,10 +5,10 @@ use std::time::Duration;
 use tessera_proto::v1::{
     ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, EnableClientRequest,
     EvictSubscriberRequest, ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest,
-    IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest, ListKeysRequest,
-    ListSessionsRequest, ListSigningKeysRequest, ListSubscribersRequest, PlanRequest, RefreshRequest,
-    ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest, RollApiKeyRequest,
-    RotateSigningKeyRequest, WatchRequest,
+    IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest, ListAuditRecordsRequest,
+    ListKeysRequest, ListSessionsRequest, ListSigningKeysRequest, ListSubscribersRequest, PlanRequest,
+    RefreshRequest, ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest,
+    RollApiKeyRequest, RotateSigningKeyRequest, TailAuditRecordsRequest, VerifyAuditRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
 use tessera_testkit::{
@@ -22,6 +22,7 @@ use tonic_health::pb::{
 
 /// Calls every RPC that needs a credential, with an empty message.
 async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {
+    let mut audits = client.audits();
     let (mut tokens, mut sessions, mut keys, mut policies, mut revocations, mut signing_keys) = (
         client.tokens(),
         client.sessions(),
@@ -62,6 +63,9 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         revocations.evict_subscriber(EvictSubscriberRequest::default()),
         signing_keys.list_signing_keys(ListSigningKeysRequest::default()),
         signing_keys.rotate_signing_key(RotateSigningKeyRequest::default()),
+        audits.list_audit_records(ListAuditRecordsRequest::default()),
+        audits.tail_audit_records(TailAuditRecordsRequest::default()),
+        audits.verify_audit(VerifyAuditRequest::default()),
     ]
 }
 
@@ -148,7 +152,7 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
     for (rpc, result) in call_everything(&admin).await {
         match rpc {
             "introspect" | "list_api_keys" | "list_signing_keys" | "list_subscribers" | "watch" | "plan"
-            | "reload" | "get_status" => {
+            | "list_audit_records" | "tail_audit_records" | "verify_audit" | "reload" | "get_status" => {
                 assert!(result.is_ok(), "{rpc}");
             }
             "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),

@@ -3,9 +3,10 @@
 use tessera_proto::v1::{
     IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest, RefreshResponse,
     RevokeRequest, RevokeResponse, TokenSet, api_key_service_client::ApiKeyServiceClient,
-    policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
-    revoke_request::Target, session_service_client::SessionServiceClient,
-    signing_key_service_client::SigningKeyServiceClient, token_service_client::TokenServiceClient,
+    audit_service_client::AuditServiceClient, policy_service_client::PolicyServiceClient,
+    revocation_service_client::RevocationServiceClient, revoke_request::Target,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -83,6 +84,12 @@ impl Client {
     #[must_use]
     pub fn signing_keys(&self) -> SigningKeyServiceClient<InterceptedService<Channel, Bearer>> {
         SigningKeyServiceClient::new(self.channel.clone())
+    }
+
+    /// `AuditService`.
+    #[must_use]
+    pub fn audits(&self) -> AuditServiceClient<InterceptedService<Channel, Bearer>> {
+        AuditServiceClient::new(self.channel.clone())
     }
 
     /// `PolicyService`.

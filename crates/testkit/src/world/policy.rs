@@ -33,6 +33,7 @@ p, client:admin, *, tessera/api-keys/*, *, allow
 p, client:admin, *, tessera/sessions, *, allow
 p, client:admin, *, tessera/keys, *, allow
 p, client:admin, *, tessera/realm, revoke, allow
+p, client:admin, *, tessera/audit, read, allow
 p, client:admin, *, tessera/policies, *, allow
 ";
 
