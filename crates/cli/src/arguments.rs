@@ -7,9 +7,11 @@ use tessera_core::{Audience, ClientName, Seconds};
 
 use crate::confirm::Consent;
 
+mod audit;
 mod connection;
 mod policy;
 
+pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use connection::{Connection, Output};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 
@@ -85,6 +87,11 @@ pub(crate) enum Command {
     Key {
         #[command(subcommand)]
         command: Key,
+    },
+    /// Read, follow, export and check the audit trail.
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
     },
     /// Make, list, roll and revoke API keys.
     Apikey {

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod apikey;
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod init;

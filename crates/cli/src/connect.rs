@@ -9,10 +9,10 @@ use std::{
 };
 
 use tessera_proto::v1::{
-    api_key_service_client::ApiKeyServiceClient, key_service_client::KeyServiceClient,
-    policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
-    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
-    token_service_client::TokenServiceClient,
+    api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
+    key_service_client::KeyServiceClient, policy_service_client::PolicyServiceClient,
+    revocation_service_client::RevocationServiceClient, session_service_client::SessionServiceClient,
+    signing_key_service_client::SigningKeyServiceClient, token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -66,6 +66,15 @@ impl Connection {
 
     pub(crate) async fn signing_keys(&self) -> Result<SigningKeyServiceClient<Authorized>, Failure> {
         Ok(SigningKeyServiceClient::new(self.authorized(true).await?))
+    }
+
+    pub(crate) async fn audits(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
+        Ok(AuditServiceClient::new(self.authorized(true).await?))
+    }
+
+    /// A stream has no deadline.
+    pub(crate) async fn audit_streams(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
+        Ok(AuditServiceClient::new(self.authorized(false).await?))
     }
 
     /// A stream has no deadline.

@@ -88,6 +88,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         }
         Command::Key { command } => command::key::run(command, connection, &output).await?,
         Command::Watch(watch) => command::watch::run(watch, connection, &output).await?,
+        Command::Audit { command } => command::audit::run(command, connection, &output).await?,
         Command::Apikey { command } => command::apikey::run(command, connection, &output).await?,
         Command::Session { command } => command::session::run(command, connection, &output).await?,
         Command::Policy(policy) => return command::policy::run(policy, connection, output).await,

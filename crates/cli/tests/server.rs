@@ -23,7 +23,7 @@ use crate::support::{Authority, policies, tessera, text};
 fn status_describes_the_policy_in_force() {
     let authority = Authority::dev();
     let said = authority.run(0, &["policy", "status"]);
-    for part in ["18 rules, compiled", "directory", "policies", "by start: applied"] {
+    for part in ["19 rules, compiled", "directory", "policies", "by start: applied"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let status = authority.json(0, &["policy", "status"]);

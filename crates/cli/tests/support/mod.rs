@@ -21,6 +21,7 @@ use serde_json::Value;
 /// What `client:dev` needs for these tests.
 pub(crate) const ADMIN: &str = "\
 p, client:dev, *, tessera/policies, *, allow
+p, client:dev, *, tessera/audit, read, allow
 p, client:dev, *, tessera/tokens, introspect, allow
 p, client:dev, *, tessera/revocations, watch, allow
 p, client:dev, *, tessera/revocations, require, allow

@@ -1,0 +1,201 @@
+//! `tessera audit export`: the trail as lines of JSON, which can be checked without an authority.
+//!
+//! The first line says what follows: the realm, the positions, and the key that signs checkpoints. So an export that
+//! was cut off is told from one that is whole.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tessera_authority::{AuditDigest, AuditLine};
+use tessera_proto::v1::{self, TailAuditRecordsRequest, tail_audit_records_response::Message};
+use tessera_store::AuditLink;
+
+use crate::{
+    arguments::{Connection, Output},
+    command::audit::record::{entry, link},
+    failure::Failure,
+    terminal::Progress,
+};
+
+/// The format of exports.
+pub(super) const FORMAT: u32 = 1;
+
+/// The first line of an export.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub(super) tessera_audit_export: u32,
+    pub(super) realm: String,
+    pub(super) after_position: u64,
+    pub(super) through_position: u64,
+    pub(super) checkpoint_key: String,
+    pub(super) checkpoint: String,
+}
+
+/// A record of another realm.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DigestLine {
+    position: u64,
+    digest: String,
+    previous_link: String,
+}
+
+impl DigestLine {
+    fn of(digest: &v1::AuditDigest) -> Result<Self, Failure> {
+        let text = |bytes: &[u8]| {
+            let link = link(bytes).map(|link| link.to_string());
+            link.ok_or_else(|| Failure::cannot_run("the authority answered a digest of another length"))
+        };
+        Ok(Self {
+            position: digest.position,
+            digest: text(&digest.digest)?,
+            previous_link: text(&digest.previous_link)?,
+        })
+    }
+
+    pub(super) fn digest(&self) -> Option<AuditDigest> {
+        Some(AuditDigest {
+            position: self.position,
+            previous: AuditLink::parse(&self.previous_link)?,
+            digest: AuditLink::parse(&self.digest)?.0,
+        })
+    }
+}
+
+pub(super) async fn run(
+    path: &Path,
+    after: u64,
+    connection: &Connection,
+    output: &Output,
+) -> Result<(), Failure> {
+    let request = TailAuditRecordsRequest {
+        filter: None,
+        after_position: Some(after),
+        stop_at_end: true,
+        with_digests: true,
+    };
+    let mut client = connection.audit_streams().await?;
+    let mut stream = client.tail_audit_records(request).await?.into_inner();
+    let mut to = Target::open(path)?;
+    let mut progress = Progress::new("records");
+    let (mut records, mut through) = (0_u64, 0);
+    while let Some(message) = stream.message().await? {
+        match message.message {
+            Some(Message::Begin(begin)) => {
+                through = begin.through_position;
+                progress.of(through.saturating_sub(after));
+                to.line(&Header {
+                    tessera_audit_export: FORMAT,
+                    realm: begin.realm,
+                    after_position: begin.after_position,
+                    through_position: through,
+                    checkpoint_key: begin.checkpoint_key,
+                    checkpoint: begin.checkpoint,
+                })?;
+            }
+            Some(Message::Record(record)) => {
+                to.line(&AuditLine::of(&entry(record)?))?;
+                records += 1;
+                progress.step();
+            }
+            Some(Message::Digest(digest)) => {
+                to.line(&DigestLine::of(&digest)?)?;
+                progress.step();
+            }
+            None => {}
+        }
+    }
+    progress.end();
+    if !to.finish()? {
+        return Ok(());
+    }
+    let document = json!({ "file": path, "records": records, "through_position": through });
+    output.print(&document, || {
+        format!(
+            "{records} records up to position {through} are in {}. The next export goes on with --after {through}",
+            path.display()
+        )
+    })
+}
+
+/// Where an export goes: a file that is there only once it is whole, or stdout.
+enum Target {
+    Stdout(io::BufWriter<io::Stdout>),
+    File {
+        file: io::BufWriter<File>,
+        partial: PathBuf,
+        path: PathBuf,
+    },
+}
+
+impl Target {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout(io::BufWriter::new(io::stdout())));
+        }
+        if path.exists() {
+            return Err(Failure::cannot_run(format!(
+                "{} exists already: choose another file",
+                path.display()
+            )));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&partial);
+        let file = opened.map_err(|error| unwritten(&partial, &error))?;
+        Ok(Self::File {
+            file: io::BufWriter::new(file),
+            partial,
+            path: path.to_owned(),
+        })
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(line).map_err(Failure::cannot_run)?;
+        match self {
+            Self::Stdout(stdout) => {
+                writeln!(stdout, "{text}").map_err(|error| unwritten(Path::new("stdout"), &error))
+            }
+            Self::File { file, partial, .. } => {
+                writeln!(file, "{text}").map_err(|error| unwritten(partial, &error))
+            }
+        }
+    }
+
+    /// Whether it is a file, which is whole and durable now.
+    fn finish(self) -> Result<bool, Failure> {
+        match self {
+            Self::Stdout(mut stdout) => {
+                stdout
+                    .flush()
+                    .map_err(|error| unwritten(Path::new("stdout"), &error))?;
+                Ok(false)
+            }
+            Self::File { file, partial, path } => {
+                let synced = file.into_inner().map_err(io::IntoInnerError::into_error);
+                synced
+                    .and_then(|file| file.sync_all())
+                    .and_then(|()| fs::rename(&partial, &path))
+                    .map_err(|error| unwritten(&path, &error))?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::cannot_run(format!("{} can't be written: {error}", path.display()))
+}

@@ -1,0 +1,231 @@
+//! `tessera audit verify`: of the authority's own trail, or of an export.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+use tessera_authority::{AuditLine, TrailCheck, TrailReport};
+use tessera_proto::v1::{VerifyAuditRequest, VerifyAuditResponse};
+use tessera_token::CheckpointPublicKey;
+
+use crate::{
+    arguments::{Connection, Output},
+    command::audit::export::{DigestLine, FORMAT, Header},
+    failure::Failure,
+    json::time,
+    output::table,
+    terminal::Progress,
+};
+
+/// No line of an export is as long.
+const LINE_MAX: u64 = 4 * 1024 * 1024;
+
+/// Asks the authority to read its trail.
+pub(super) async fn of_authority(connection: &Connection, output: &Output) -> Result<(), Failure> {
+    let mut client = connection.audit_streams().await?;
+    let mut stream = client.verify_audit(VerifyAuditRequest {}).await?.into_inner();
+    let mut progress = Progress::new("records");
+    let mut last = None;
+    while let Some(message) = stream.message().await? {
+        progress.of(message.end_position.saturating_sub(message.first_position));
+        progress.at(message.records);
+        last = Some(message).filter(|message| message.is_done);
+    }
+    progress.end();
+    let Some(done) = last else {
+        return Err(Failure::cannot_run(
+            "the authority ended the check without a result",
+        ));
+    };
+    if !done.fault.is_empty() {
+        return Err(Failure::refused(format!(
+            "the audit trail is not what was written: {}",
+            done.fault
+        )));
+    }
+    output.print(&document(&done), || {
+        table(&[
+            ("records", done.records.to_string()),
+            ("from", at(done.first_position, time(done.first_time.as_ref()))),
+            ("to", at(done.last_position, time(done.last_time.as_ref()))),
+            (
+                "signed",
+                signed(
+                    done.signed_through,
+                    done.signed_checkpoints,
+                    done.unknown_checkpoints,
+                ),
+            ),
+            ("key", done.checkpoint_key.clone()),
+        ])
+    })
+}
+
+fn document(done: &VerifyAuditResponse) -> Value {
+    json!({
+        "records": done.records,
+        "first_position": done.first_position,
+        "first_time": time(done.first_time.as_ref()),
+        "last_position": done.last_position,
+        "last_time": time(done.last_time.as_ref()),
+        "signed_through": done.signed_through,
+        "signed_checkpoints": done.signed_checkpoints,
+        "unknown_checkpoints": done.unknown_checkpoints,
+        "checkpoint_key": done.checkpoint_key,
+    })
+}
+
+fn at(position: u64, time: Option<String>) -> String {
+    format!("position {position}, {}", time.unwrap_or_else(|| "-".to_owned()))
+}
+
+fn signed(through: u64, right: u64, unknown: u64) -> String {
+    let covered = match through {
+        0 => "nothing yet".to_owned(),
+        through => format!("up to position {through}, by {right} checkpoints"),
+    };
+    match unknown {
+        0 => covered,
+        unknown => format!("{covered}; {unknown} more are of other keys"),
+    }
+}
+
+/// Reads an export.
+pub(super) fn of_file(path: &Path, key: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let file = File::open(path)
+        .map_err(|error| Failure::cannot_run(format!("{} can't be read: {error}", path.display())))?;
+    let mut lines = Lines {
+        reader: BufReader::new(file),
+        path,
+        number: 0,
+    };
+    let header = lines.header()?;
+    let key =
+        CheckpointPublicKey::parse(key.unwrap_or(&header.checkpoint_key)).map_err(Failure::cannot_run)?;
+    let report = check(&mut lines, &header, key.clone())?;
+    let document = json!({
+        "realm": header.realm,
+        "records": report.records,
+        "digests": report.hidden,
+        "first_position": report.first,
+        "last_position": report.last,
+        "signed_through": report.signed_through,
+        "signed_checkpoints": report.signed,
+        "unknown_checkpoints": report.unknown,
+        "checkpoint_key": key.to_string(),
+    });
+    output.print(&document, || {
+        table(&[
+            ("realm", header.realm.clone()),
+            (
+                "records",
+                format!("{}, and {} of other realms", report.records, report.hidden),
+            ),
+            (
+                "from",
+                at(
+                    report.first,
+                    report.first_at.map(tessera_core::Timestamp::to_rfc3339),
+                ),
+            ),
+            (
+                "to",
+                at(
+                    report.last,
+                    report.last_at.map(tessera_core::Timestamp::to_rfc3339),
+                ),
+            ),
+            (
+                "signed",
+                signed(report.signed_through, report.signed, report.unknown),
+            ),
+            ("key", key.to_string()),
+        ])
+    })
+}
+
+fn check(lines: &mut Lines<'_>, header: &Header, key: CheckpointPublicKey) -> Result<TrailReport, Failure> {
+    let mut check = TrailCheck::new(vec![key]);
+    while let Some(line) = lines.next()? {
+        if let Ok(record) = serde_json::from_str::<AuditLine>(&line) {
+            let entry = record.entry().map_err(|error| lines.fault(error))?;
+            check.take(&entry).map_err(|fault| lines.fault(fault))?;
+        } else {
+            let digest = serde_json::from_str::<DigestLine>(&line).ok();
+            let digest = digest.and_then(|line| line.digest());
+            let digest = digest.ok_or_else(|| lines.fault("this is no line of an export"))?;
+            check.take_digest(&digest).map_err(|fault| lines.fault(fault))?;
+        }
+        let expected = header.after_position.saturating_add(1);
+        if check.report().first != expected {
+            return Err(lines.fault(format!(
+                "the export should begin with record {expected}: records are missing"
+            )));
+        }
+    }
+    let last = check.report().last;
+    if last != header.through_position && header.through_position > header.after_position {
+        return Err(Failure::refused(format!(
+            "the export was cut off, or added to: it ends with record {} and should end with {}. Export it again",
+            last, header.through_position
+        )));
+    }
+    if last > 0 && !header.checkpoint.is_empty() {
+        check
+            .take_checkpoint(&header.checkpoint)
+            .map_err(|fault| lines.fault(fault))?;
+    }
+    check.finish(None).map_err(|fault| lines.fault(fault))
+}
+
+/// The lines of an export, counted.
+struct Lines<'a> {
+    reader: BufReader<File>,
+    path: &'a Path,
+    number: u64,
+}
+
+impl Lines<'_> {
+    fn header(&mut self) -> Result<Header, Failure> {
+        let line = self.next()?.unwrap_or_default();
+        let header: Option<Header> = serde_json::from_str(&line).ok();
+        match header {
+            Some(header) if header.tessera_audit_export == FORMAT => Ok(header),
+            Some(header) => Err(Failure::cannot_run(format!(
+                "{} is an export of format {}, and this command reads format {FORMAT}: update `tessera`",
+                self.path.display(),
+                header.tessera_audit_export
+            ))),
+            None => Err(Failure::cannot_run(format!(
+                "{} is no export of an audit trail: `tessera audit export` makes one",
+                self.path.display()
+            ))),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<String>, Failure> {
+        use std::io::Read;
+        let mut line = Vec::new();
+        let read = self.reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| {
+            Failure::cannot_run(format!("{} can't be read: {error}", self.path.display()))
+        })?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if line.pop() != Some(b'\n') {
+            return Err(self.fault("the line was cut off: export it again"));
+        }
+        String::from_utf8(line)
+            .map(Some)
+            .map_err(|_| self.fault("this is no text"))
+    }
+
+    fn fault(&self, fault: impl std::fmt::Display) -> Failure {
+        Failure::refused(format!("{}:{}: {fault}", self.path.display(), self.number))
+    }
+}
