@@ -47,6 +47,7 @@ pub use audit::{
     filter::AuditFilter,
     line::{AuditLine, AuditLineActor},
     list::AuditOrder,
+    sink::SinkState,
     tail::{AuditDigest, AuditTail, AuditTailEnd, TailBegin, TailStart, Tailed},
     verify::{TrailCheck, TrailFault, TrailReport},
 };
@@ -93,7 +94,7 @@ pub use signing_key::{
 
 use crate::{
     access::verified::VerifiedTokens,
-    audit::refusal::Refusals,
+    audit::{refusal::Refusals, sink::Sinks},
     credential::disabled::DisabledClients,
     log::subscribers::Subscribers,
     operation::rollback::RollbackDetection,
@@ -124,6 +125,7 @@ pub struct Authority {
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ServerKeys,
     refusals: Refusals,
+    sinks: Sinks,
     disabled: DisabledClients,
     keys: ArcSwap<KeySet>,
     token_bytes_max: usize,

@@ -17,7 +17,7 @@ use tokio::sync::watch as signal;
 use crate::{
     Authority,
     access::verified::VerifiedTokens,
-    audit::refusal::Refusals,
+    audit::{refusal::Refusals, sink::Sinks},
     credential::disabled::DisabledClients,
     error::{SetupError, Unavailable},
     log::subscribers::{StalenessBound, Subscribers},
@@ -113,6 +113,7 @@ impl Authority {
         let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         let authority = Arc::new(Self {
             refusals: Refusals::default(),
+            sinks: Sinks::new(settings.audit_sinks),
             disabled: DisabledClients::new(settings.disabled_clients),
             store,
             policy: ArcSwap::from_pointee(policy),

@@ -13,6 +13,7 @@ use tessera_core::{Realm, RealmName, secret};
 use tessera_server::{HttpOptions, Limits};
 
 mod address;
+mod audit;
 mod bounded;
 mod realm;
 mod server;
@@ -22,6 +23,7 @@ use crate::telemetry::LogFormat;
 use bounded::{path, paths};
 
 pub use address::{Origin, PublicUrl};
+pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAddress};
 pub use bounded::{Count, Time};
 pub use realm::RealmConfig;
 pub use server::ServerConfig;
@@ -60,6 +62,9 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The authority's own secret.
     pub keys: KeysConfig,
+    /// The audit trail beside the data.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -207,6 +212,7 @@ impl Config {
             paths.extend([&mut tls.certificate, &mut tls.private_key]);
             paths.extend(&mut tls.client_ca);
         }
+        paths.extend(self.audit.sinks.values_mut().flat_map(SinkConfig::paths));
         for path in paths {
             *path = base.join(&*path);
         }

@@ -5,6 +5,7 @@
 //! where files are; the server and the authority know neither.
 #![forbid(unsafe_code)]
 
+mod audit_sink;
 mod blocking;
 mod certificate_watcher;
 mod check;

@@ -6,7 +6,7 @@ use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_server::{Listeners, ServeError, ServeOptions};
 
-use crate::{certificate_watcher, policy_watcher};
+use crate::{audit_sink, certificate_watcher, config::AuditConfig, policy_watcher};
 
 /// How to serve, and what to do beside.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct RunOptions {
     pub server: ServeOptions,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
+    /// Where audit records go besides the trail.
+    pub audit: AuditConfig,
     /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
     /// `PolicyService` do it.
     pub policy_watch: bool,
@@ -25,6 +27,7 @@ impl Default for RunOptions {
         Self {
             server: ServeOptions::default(),
             audit_retention: Seconds::days(90),
+            audit: AuditConfig::default(),
             policy_watch: true,
         }
     }
@@ -55,15 +58,17 @@ pub async fn run(
     let RunOptions {
         server,
         audit_retention,
+        audit,
         policy_watch,
     } = options;
     let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
     let watching = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
     let watching = tokio::spawn(watching);
+    let sinks = tokio::spawn(audit_sink::keep(Arc::clone(&authority), audit));
     let tls = server.tls.clone();
     let certificates = tls.map(|tls| tokio::spawn(certificate_watcher::keep(tls, policy_watcher::hangup())));
     let served = tessera_server::serve(listeners, Arc::clone(&authority), server, shutdown).await;
-    for task in [Some(purging), Some(watching), certificates]
+    for task in [Some(purging), Some(watching), Some(sinks), certificates]
         .into_iter()
         .flatten()
     {

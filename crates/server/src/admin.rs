@@ -97,10 +97,11 @@ async fn readyz(State((authority, _, tls)): State<Shared>) -> (StatusCode, Strin
         return (StatusCode::SERVICE_UNAVAILABLE, why);
     }
     let (policy, clock) = (policy_lines(&authority.policy_status()), clock_line(&authority));
+    let sinks = sink_lines(&authority);
     let tls = tls
         .map(|tls| tls_lines(&tls, authority.now()))
         .unwrap_or_default();
-    (StatusCode::OK, format!("ready\n{policy}{clock}{tls}"))
+    (StatusCode::OK, format!("ready\n{policy}{clock}{tls}{sinks}"))
 }
 
 fn why_not_ready(authority: &Authority) -> String {
@@ -132,6 +133,17 @@ fn places(diagnostics: &[Diagnostic]) -> String {
         0 => format!("{code} at {file}:{line}:{column}"),
         more => format!("{code} at {file}:{line}:{column}, and {more} more"),
     }
+}
+
+/// The sinks of the audit trail that take nothing.
+fn sink_lines(authority: &Authority) -> String {
+    let failing = authority.audit_sinks().into_iter();
+    let lines = failing.filter_map(|sink| {
+        let since = sink.failing_since?.to_rfc3339();
+        let (name, after) = (sink.name, sink.position);
+        Some(format!("warning: audit records after {after} can't be delivered to sink {name} since {since}; see the log\n"))
+    });
+    lines.collect()
 }
 
 /// What an operator must know of the machine's clock.

@@ -47,6 +47,7 @@ macro_rules! suite {
             a_visitor_that_panics_harms_nobody_else,
             policies_are_kept_whole,
             the_last_staleness_bound_of_a_realm_is_kept,
+            the_position_of_an_audit_sink_is_kept,
             a_purge_removes_policies_that_were_replaced,
             an_index_follows_a_session_that_changes,
             a_name_that_begins_like_another_is_another,

@@ -450,6 +450,15 @@ pub async fn the_last_staleness_bound_of_a_realm_is_kept(store: &Shared) {
     assert_eq!(settings(store).await.staleness_bounds, BTreeMap::from(kept));
 }
 
+pub async fn the_position_of_an_audit_sink_is_kept(store: &Shared) {
+    assert_eq!(settings(store).await.audit_sinks, BTreeMap::new());
+    for (name, position) in [("siem", 5), ("file", 7), ("siem", 9)] {
+        set(store, SettingChange::AuditSink(name.to_owned(), position)).await;
+    }
+    let kept = [("siem".to_owned(), 9), ("file".to_owned(), 7)];
+    assert_eq!(settings(store).await.audit_sinks, BTreeMap::from(kept));
+}
+
 pub async fn a_purge_removes_policies_that_were_replaced(store: &Shared) {
     for (number, second) in [(1, 10), (2, 20), (1, 30), (3, 40)] {
         reconcile(store, number, second).await;

@@ -424,6 +424,9 @@ impl Group<'_> {
                 self.replaced(&revision, None)?;
                 self.put(key, &revision)
             }
+            SettingChange::AuditSink(name, position) => {
+                self.put(rows::audit_sink_key(&name), &(&name, position))
+            }
             SettingChange::StalenessBound(realm, bound) => {
                 self.put(rows::staleness_bound_key(&realm), &(&realm, bound))
             }

@@ -183,11 +183,15 @@ pub(super) fn policy_files(db: &Db, revision: &PolicyRevision) -> Result<Option<
 /// What is kept once for the whole store.
 pub(super) fn settings(db: &Db) -> Result<Settings, StoreError> {
     let bounds = db.scan_prefix([Table::StalenessBound as u8]).values();
+    let sinks = db.scan_prefix([Table::AuditSink as u8]).values();
     let disabled = db.scan_prefix([Table::ClientDisabled as u8]).values();
     Ok(Settings {
         policy_reconciled: row(db, "the reconciled policy", &rows::policy_reconciled_key())?,
         staleness_bounds: bounds
             .map(|value| rows::decode("a staleness bound", &value.map_err(failed)?))
+            .collect::<Result<_, _>>()?,
+        audit_sinks: sinks
+            .map(|value| rows::decode("the position of a sink", &value.map_err(failed)?))
             .collect::<Result<_, _>>()?,
         disabled_clients: disabled
             .map(|value| rows::decode("a disabled client", &value.map_err(failed)?))

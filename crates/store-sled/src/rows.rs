@@ -29,6 +29,7 @@ pub(super) enum Table {
     ApiKeyByRealm = b'A',
     ClientDisabled = b'd',
     Audit = b't',
+    AuditSink = b'h',
     Cutoff = b'u',
     CutoffExpiry = b'v',
     Event = b'e',
@@ -53,12 +54,13 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::ApiKey,
         Self::ApiKeyByMaker,
         Self::ApiKeyByRealm,
         Self::ClientDisabled,
         Self::Audit,
+        Self::AuditSink,
         Self::Cutoff,
         Self::CutoffExpiry,
         Self::Event,
@@ -258,6 +260,10 @@ pub(super) fn policy_in_force_key() -> Vec<u8> {
 
 pub(super) fn policy_reconciled_key() -> Vec<u8> {
     vec![Table::PolicyReconciled as u8]
+}
+
+pub(super) fn audit_sink_key(name: &str) -> Vec<u8> {
+    key(Table::AuditSink, &[name], &[])
 }
 
 pub(super) fn staleness_bound_key(realm: &RealmName) -> Vec<u8> {

@@ -58,6 +58,8 @@ pub struct Settings {
     /// How long the required verifiers of each realm may go on answering by what they know. A realm that never had any
     /// is not named.
     pub staleness_bounds: BTreeMap<RealmName, Duration>,
+    /// Up to which position the audit trail was delivered to each sink.
+    pub audit_sinks: BTreeMap<String, u64>,
     /// The clients that are disabled.
     pub disabled_clients: Vec<(RealmName, ClientName)>,
 }

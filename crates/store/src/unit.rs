@@ -297,6 +297,8 @@ pub enum SettingChange {
     PolicyReconciled(PolicyRevision, Timestamp),
     /// How long a realm's required verifiers may go on answering by what they know.
     StalenessBound(RealmName, Duration),
+    /// Everything in the audit trail up to a position was delivered to the sink with this name.
+    AuditSink(String, u64),
     /// The authority serves.
     Alive {
         /// The time.

@@ -117,6 +117,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
         &[
             "",
             "audit/refusal",
+            "audit/sink",
             "credential/authenticate",
             "log/subscribers",
             "operation/timekeeping",

@@ -52,6 +52,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
             http: config.http(),
         },
         audit_retention: config.store.audit_retention.seconds(),
+        audit: config.audit.clone(),
         policy_watch: config.policy.watch,
     };
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;

@@ -36,6 +36,7 @@ pub(super) struct Tables {
     policy: Option<PolicyRevision>,
     policy_reconciled: Option<PolicyRevision>,
     staleness_bounds: BTreeMap<RealmName, Duration>,
+    audit_sinks: BTreeMap<String, u64>,
     pub(super) events: BTreeMap<Sequence, Arc<Event>>,
     /// How long the events that end sessions count, by their realm and target.
     pub(super) cutoffs: HashMap<(RealmName, u8, String), Timestamp>,
@@ -89,6 +90,7 @@ impl Tables {
             settings: reads.settings.then(|| Settings {
                 policy_reconciled: self.policy_reconciled.clone(),
                 staleness_bounds: self.staleness_bounds.clone(),
+                audit_sinks: self.audit_sinks.clone(),
                 disabled_clients: self.disabled.iter().cloned().collect(),
             }),
         }
@@ -190,6 +192,9 @@ impl Tables {
                 }
                 self.replaced(&revision, None);
                 self.policy_reconciled = Some(revision);
+            }
+            SettingChange::AuditSink(name, position) => {
+                self.audit_sinks.insert(name, position);
             }
             SettingChange::StalenessBound(realm, bound) => {
                 self.staleness_bounds.insert(realm, bound);

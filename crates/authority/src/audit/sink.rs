@@ -1,0 +1,104 @@
+//! Sinks of the audit trail, as the authority sees them: how far each is. Whoever delivers asks for what follows, and
+//! says when it has arrived: at least once, since what a crash keeps it from saying is delivered again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use parking_lot::Mutex;
+use tessera_core::Timestamp;
+use tessera_store::{AuditHead, AuditPage, AuditQuery, Changes, Decision, Priority, Reads, SettingChange};
+use tokio::sync::watch;
+
+use crate::{Authority, error::Unavailable};
+
+/// How long a position may wait for the next commit of others.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// One sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkState {
+    /// Its name.
+    pub name: String,
+    /// Everything up to this position was delivered.
+    pub position: u64,
+    /// Since when delivering fails; none while it does not.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// The sinks by name. Those that are not configured any more keep their positions, for when they come back.
+pub(crate) struct Sinks {
+    kept: Mutex<BTreeMap<String, u64>>,
+    states: Mutex<BTreeMap<String, SinkState>>,
+}
+
+impl Sinks {
+    pub(crate) fn new(kept: BTreeMap<String, u64>) -> Self {
+        Self {
+            kept: Mutex::new(kept),
+            states: Mutex::default(),
+        }
+    }
+}
+
+impl Authority {
+    /// Begins to deliver to a sink: the position up to which it has everything; 0 for a new one.
+    pub fn begin_audit_sink(&self, name: &str) -> u64 {
+        let position = self.sinks.kept.lock().get(name).copied().unwrap_or(0);
+        let state = SinkState {
+            name: name.to_owned(),
+            position,
+            failing_since: None,
+        };
+        self.sinks.states.lock().insert(name.to_owned(), state);
+        position
+    }
+
+    /// Records of all realms after a position, for a sink.
+    ///
+    /// # Errors
+    /// Fails where the trail can't be read.
+    pub async fn audit_after(&self, position: u64, limit: usize) -> Result<AuditPage, Unavailable> {
+        Ok(self.store.audit_page(AuditQuery::after(position, limit)).await?)
+    }
+
+    /// The last record; the receiver is woken when there is another one.
+    #[must_use]
+    pub fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.store.audit_head()
+    }
+
+    /// A sink has everything up to `position`.
+    ///
+    /// # Errors
+    /// Fails where that can't be kept: after a restart it is delivered again.
+    pub async fn audit_delivered(&self, name: &str, position: u64) -> Result<(), Unavailable> {
+        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+            state.position = position;
+            state.failing_since = None;
+        }
+        let setting = SettingChange::AuditSink(name.to_owned(), position);
+        let decide = move |_: &tessera_store::Snapshot| {
+            let changes = Changes {
+                settings: vec![setting.clone()],
+                ..Changes::default()
+            };
+            Decision::Commit(changes, ())
+        };
+        let behind = Priority::Background { max_delay: MAX_DELAY };
+        self.store.commit_with(behind, Reads::default(), decide).await?;
+        Ok(())
+    }
+
+    /// Delivering to a sink failed.
+    pub fn audit_not_delivered(&self, name: &str) {
+        let now = self.clock.now();
+        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+            state.failing_since.get_or_insert(now);
+        }
+    }
+
+    /// The sinks that are delivered to.
+    #[must_use]
+    pub fn audit_sinks(&self) -> Vec<SinkState> {
+        self.sinks.states.lock().values().cloned().collect()
+    }
+}

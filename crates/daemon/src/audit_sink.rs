@@ -1,0 +1,172 @@
+//! Audit records on their way to other systems.
+//!
+//! Each sink has a task of its own, which reads the trail from its own position, as watchers read the log: nothing is
+//! kept for a sink but that position, no call waits for one, and one that hangs holds up nobody. A batch that can't be
+//! delivered is tried again until it is; the position is kept once the sink has the batch. So each record arrives at
+//! least once, in order.
+
+mod file;
+mod format;
+mod http;
+mod ocsf;
+mod syslog;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tessera_authority::Authority;
+use tessera_store::AuditEntry;
+
+use self::{file::FileSink, http::HttpSink, syslog::SyslogSink};
+use crate::config::{AuditConfig, SinkConfig, SinkName};
+
+/// Records of one batch.
+const BATCH: usize = 256;
+/// How long one batch may take. A sink that takes longer is tried anew.
+const TIME_MAX: Duration = Duration::from_secs(30);
+/// How long to wait after a failure: at first, and at most.
+const WAIT_FIRST: Duration = Duration::from_millis(500);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Delivers to all sinks for as long as it is polled.
+pub(crate) async fn keep(authority: Arc<Authority>, config: AuditConfig) {
+    let mut sinks = tokio::task::JoinSet::new();
+    for (name, config) in config.sinks {
+        sinks.spawn(Delivery::new(Arc::clone(&authority), name, config).run());
+    }
+    while sinks.join_next().await.is_some() {}
+    // None is configured, or none is left while the process ends.
+    std::future::pending::<()>().await;
+}
+
+/// Where records go.
+enum Sink {
+    File(FileSink),
+    Syslog(SyslogSink),
+    Http(HttpSink),
+}
+
+impl Sink {
+    fn new(config: SinkConfig) -> Self {
+        match config {
+            SinkConfig::File { path, format } => Self::File(FileSink::new(path, format)),
+            SinkConfig::Syslog { address, format } => Self::Syslog(SyslogSink::new(address, format)),
+            SinkConfig::Http {
+                url,
+                token_file,
+                format,
+            } => Self::Http(HttpSink::new(url, token_file, format)),
+        }
+    }
+
+    async fn deliver(&mut self, entries: &[AuditEntry]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.deliver(entries).await,
+            Self::Syslog(syslog) => syslog.deliver(entries).await,
+            Self::Http(http) => http.deliver(entries).await,
+        }
+    }
+}
+
+struct Delivery {
+    authority: Arc<Authority>,
+    name: SinkName,
+    sink: Sink,
+    /// Why the last batch was not delivered, as the log has it.
+    problem: Option<String>,
+}
+
+impl Delivery {
+    fn new(authority: Arc<Authority>, name: SinkName, config: SinkConfig) -> Self {
+        Self {
+            authority,
+            name,
+            sink: Sink::new(config),
+            problem: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut position = self.authority.begin_audit_sink(self.name.as_str());
+        let mut head = self.authority.audit_head();
+        loop {
+            let last = head.borrow_and_update().position;
+            if position >= last {
+                if head.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            position = self.next(position).await;
+        }
+    }
+
+    /// Delivers what follows, and answers how far it came.
+    async fn next(&mut self, position: u64) -> u64 {
+        let mut wait = WAIT_FIRST;
+        loop {
+            match self.batch(position).await {
+                Ok(delivered) => {
+                    self.delivered(delivered).await;
+                    return delivered;
+                }
+                Err(problem) => self.failed(problem, position),
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(WAIT_MAX);
+        }
+    }
+
+    async fn batch(&mut self, position: u64) -> Result<u64, String> {
+        let page = self.authority.audit_after(position, BATCH).await;
+        let page = page.map_err(|error| error.to_string())?;
+        if let Some(first) = page
+            .entries
+            .first()
+            .filter(|first| first.position > position.saturating_add(1))
+        {
+            tracing::warn!(
+                sink = self.name.as_str(),
+                after = position,
+                before = first.position,
+                "audit records were too old to be kept before they were delivered"
+            );
+        }
+        if !page.entries.is_empty() {
+            let delivered = tokio::time::timeout(TIME_MAX, self.sink.deliver(&page.entries)).await;
+            delivered
+                .map_err(|_| format!("no answer within {} s", TIME_MAX.as_secs()))?
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(page.through)
+    }
+
+    async fn delivered(&mut self, position: u64) {
+        if self.problem.take().is_some() {
+            tracing::info!(
+                sink = self.name.as_str(),
+                position,
+                "audit records are delivered again"
+            );
+        }
+        if let Err(error) = self.authority.audit_delivered(self.name.as_str(), position).await {
+            tracing::warn!(sink = self.name.as_str(), %error, "how far the sink is can't be kept");
+        }
+    }
+
+    /// The log has it once, until it is another problem or none.
+    fn failed(&mut self, problem: String, position: u64) {
+        self.authority.audit_not_delivered(self.name.as_str());
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::error!(
+                sink = self.name.as_str(),
+                after = position,
+                problem,
+                "audit records can't be delivered; they are kept, and tried again"
+            );
+            self.problem = Some(problem);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

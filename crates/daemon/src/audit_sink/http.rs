@@ -1,0 +1,161 @@
+//! Records in the body of a POST: lines of JSON. An answer of 2xx means that all of them arrived.
+
+use std::{
+    fmt::Write as _,
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tessera_store::AuditEntry;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+
+use super::format::lines;
+use crate::config::{SinkFormat, SinkUrl};
+
+/// How much of an answer is read.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Where to.
+pub(super) struct HttpSink {
+    uri: Uri,
+    token_file: Option<PathBuf>,
+    format: SinkFormat,
+}
+
+/// A batch was not taken. What the receiver said is not repeated: it is not ours to show.
+#[derive(Debug, thiserror::Error)]
+enum HttpError {
+    /// It answered something else than 2xx.
+    #[error("the receiver answered {0}")]
+    Status(StatusCode),
+    /// The file with the token can't be used.
+    #[error("the token in {0} can't be sent: {1}")]
+    Token(PathBuf, String),
+    /// There is no TLS.
+    #[error("TLS can't be used: {0}")]
+    Tls(String),
+}
+
+impl HttpSink {
+    pub(super) fn new(url: SinkUrl, token_file: Option<PathBuf>, format: SinkFormat) -> Self {
+        Self {
+            uri: url.0,
+            token_file,
+            format,
+        }
+    }
+
+    pub(super) async fn deliver(&self, entries: &[AuditEntry]) -> io::Result<()> {
+        let request = self.request(lines(entries, self.format)?).await?;
+        let host = self.uri.host().unwrap_or_default();
+        let is_tls = self.uri.scheme_str() == Some("https");
+        let port = self.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        // An IPv6 address has brackets in a URL.
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let stream = TcpStream::connect((name.as_str(), port)).await?;
+        if !is_tls {
+            return send(stream, request).await;
+        }
+        let server = ServerName::try_from(name).map_err(|error| tls(&error))?;
+        let stream = TlsConnector::from(client_config()?)
+            .connect(server, stream)
+            .await?;
+        send(stream, request).await
+    }
+
+    async fn request(&self, body: Vec<u8>) -> io::Result<Request<Full<Bytes>>> {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/x-ndjson")
+            .header(header::USER_AGENT, concat!("tessera/", env!("CARGO_PKG_VERSION")));
+        let request = match self.token().await? {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        };
+        request.body(Full::from(body)).map_err(io::Error::other)
+    }
+
+    /// Read each time, so that a new token needs no restart.
+    async fn token(&self) -> io::Result<Option<HeaderValue>> {
+        let Some(path) = &self.token_file else {
+            return Ok(None);
+        };
+        let problem = |problem: String| io::Error::other(HttpError::Token(path.clone(), problem));
+        let text = tokio::fs::read_to_string(path).await;
+        let text = zeroize::Zeroizing::new(text.map_err(|error| problem(error.to_string()))?);
+        let mut bearer = zeroize::Zeroizing::new(String::new());
+        // Writing to a string does not fail.
+        let _ = write!(bearer, "Bearer {}", text.trim());
+        let value = HeaderValue::from_str(&bearer);
+        let mut value = value.map_err(|_| problem("it has characters that no header has".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let exchange = async {
+        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = answer.status();
+        let body = http_body_util::Limited::new(answer.into_body(), ANSWER_MAX);
+        // It is read so that the receiver can end; what it says does not count.
+        let _ = body.collect().await;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(HttpError::Status(status)))
+        }
+    };
+    tokio::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        // What came of the exchange is known then.
+        _ = connection => exchange.await,
+    }
+}
+
+/// The system's roots.
+fn client_config() -> io::Result<Arc<ClientConfig>> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(Arc::clone(config));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(tls(&"this machine trusts no certificate authority"));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+}
+
+fn tls(problem: &impl ToString) -> io::Error {
+    io::Error::other(HttpError::Tls(problem.to_string()))
+}
