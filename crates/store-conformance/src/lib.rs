@@ -10,6 +10,7 @@
     reason = "tests: their names say what they check"
 )]
 
+pub mod backup;
 pub mod equivalence;
 pub mod fixture;
 pub mod suite;

@@ -70,6 +70,27 @@ pub(super) enum Old {
 }
 
 impl Place {
+    /// The position of the first record that is in a file; none where none is.
+    pub(super) fn first_kept(&self) -> Option<u64> {
+        (self.first <= self.through).then_some(self.first)
+    }
+
+    /// The same place where the records before `first` are not kept.
+    pub(super) fn kept_from(self, first: u64) -> Self {
+        if first > self.through {
+            // Nobody expects its files: the next purge removes them.
+            return Self {
+                first: self.through.saturating_add(1),
+                len: 0,
+                ..self
+            };
+        }
+        Self {
+            first: first.max(self.first),
+            ..self
+        }
+    }
+
     fn takes(&self, chunk: &Chunk) -> bool {
         (1..FILE_MAX).contains(&self.len) && self.day == day_of(chunk.first_at)
     }

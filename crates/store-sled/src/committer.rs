@@ -1,13 +1,18 @@
 //! The one thread that writes. It takes all units that wait, runs them one after the other, and makes
 //! what they wrote durable together: one sync serves them all.
 
-use std::{iter, mem, sync::Arc, thread};
+use std::{
+    iter, mem,
+    sync::{Arc, Weak},
+    thread,
+};
 
 use tessera_store::{Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     archiving::Archived,
+    backup::{Noted, Turn},
     disk::Disk,
     group::{Group, State},
     purge::Purge,
@@ -34,6 +39,8 @@ pub(super) enum Work {
     },
     /// Let those in the background go without others.
     Background,
+    /// Something for a backup, between two groups.
+    Backup(Turn),
     Close {
         answer: Answer<()>,
     },
@@ -61,6 +68,8 @@ struct Committer {
     disk: Disk,
     shared: Arc<Shared>,
     state: State,
+    /// Where a backup that is being made wants changed keys noted.
+    noted: Weak<Noted>,
 }
 
 /// Starts the writer. It ends after [`Work::Close`], or when nobody can send it work any more.
@@ -70,7 +79,12 @@ pub(super) fn start(
     state: State,
     waiting: Waiting,
 ) -> std::io::Result<thread::JoinHandle<()>> {
-    let committer = Committer { disk, shared, state };
+    let committer = Committer {
+        disk,
+        shared,
+        state,
+        noted: Weak::new(),
+    };
     thread::Builder::new()
         .name("tessera-store".to_owned())
         .spawn(move || committer.serve(waiting))
@@ -85,29 +99,23 @@ impl Committer {
         let mut closing = None;
         while closing.is_none() {
             let Some(first) = work.blocking_recv() else { break };
-            let mut group = Vec::new();
-            let mut next = Some(first);
-            while let Some(item) = next {
-                match item {
-                    Work::Close { answer } => {
-                        closing = Some(answer);
-                        break;
-                    }
-                    item => group.push(item),
-                }
-                next = if group.len() < GROUP_MAX {
-                    work.try_recv().ok()
-                } else {
-                    None
-                };
-            }
+            let (mut group, between) = gather(first, &mut work);
             let is_awaited = group.iter().any(|work| !matches!(work, Work::Background));
             group.extend(iter::from_fn(|| background.try_recv().ok()));
-            self.shared.set_awaited(is_awaited);
-            self.shared.set_committing(true);
-            self.commit(group);
-            self.shared.set_committing(false);
-            self.shared.set_awaited(false);
+            if !group.is_empty() {
+                self.shared.set_awaited(is_awaited);
+                self.shared.set_committing(true);
+                self.commit(group);
+                self.shared.set_committing(false);
+                self.shared.set_awaited(false);
+            }
+            match between {
+                Some(Between::Close(answer)) => closing = Some(answer),
+                Some(Between::Backup(turn)) => {
+                    turn.run(self.disk.db(), &self.shared, &self.state, &mut self.noted);
+                }
+                None => {}
+            }
         }
         // Whoever still waits, or sends later, is answered that the store is closed.
         drop((work, background));
@@ -150,7 +158,12 @@ impl Committer {
         self.shared.log.raise_floor(finished.state.meta.floor);
         self.shared.set_archive(finished.state.meta.archive);
         let mut finished = finished;
+        let noted = self.noted.upgrade();
+        let keys = noted.as_ref().map(|_| Noted::keys_of(&finished.rows));
         self.disk.commit(mem::take(&mut finished.rows))?;
+        if let (Some(noted), Some(keys)) = (noted, keys) {
+            noted.note(keys);
+        }
         self.state = self.shared.publish(finished);
         Ok(())
     }
@@ -167,6 +180,31 @@ impl Committer {
     }
 }
 
+/// What is done once a group is.
+enum Between {
+    Close(Answer<()>),
+    Backup(Turn),
+}
+
+/// Takes what waits, up to what is for itself.
+fn gather(first: Work, waiting: &mut mpsc::Receiver<Work>) -> (Vec<Work>, Option<Between>) {
+    let mut group = Vec::new();
+    let mut next = Some(first);
+    while let Some(item) = next {
+        match item {
+            Work::Close { answer } => return (group, Some(Between::Close(answer))),
+            Work::Backup(turn) => return (group, Some(Between::Backup(turn))),
+            item => group.push(item),
+        }
+        next = if group.len() < GROUP_MAX {
+            waiting.try_recv().ok()
+        } else {
+            None
+        };
+    }
+    (group, None)
+}
+
 /// Does one thing over what was done before it. A failure is one of the database.
 fn run(work: Work, group: &mut Group<'_>) -> Result<Option<Pending>, StoreError> {
     Ok(match work {
@@ -176,8 +214,8 @@ fn run(work: Work, group: &mut Group<'_>) -> Result<Option<Pending>, StoreError>
             archived.run(group)?;
             Some(Pending::Archived(answer))
         }
-        // `serve` keeps the latter.
-        Work::Background | Work::Close { .. } => None,
+        // `serve` keeps the latter two.
+        Work::Background | Work::Close { .. } | Work::Backup(_) => None,
     })
 }
 

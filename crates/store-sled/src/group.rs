@@ -21,6 +21,8 @@ use super::{
     rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
 };
 
+mod restore;
+
 /// The largest part of a policy's files.
 const POLICY_PART_BYTES: usize = 32 * 1024;
 
@@ -339,8 +341,17 @@ impl Group<'_> {
             .for_each(|key| self.put_empty(key));
     }
 
+    /// Removes a session, but for its place in the expiry index.
+    pub(super) fn remove_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        rows::index_keys(session)
+            .into_iter()
+            .for_each(|key| self.remove(key));
+        self.remove(rows::session_key(session.id));
+        self.count_session(session, false)
+    }
+
     /// Counts a session that is new, or is one no more.
-    pub(super) fn count_session(&mut self, session: &Session, is_new: bool) -> Result<(), StoreError> {
+    fn count_session(&mut self, session: &Session, is_new: bool) -> Result<(), StoreError> {
         let key = rows::session_count_key(&session.realm, &session.client);
         let before: u64 = self.row("a number of sessions", &key)?.unwrap_or(0);
         let after = if is_new {
@@ -438,6 +449,7 @@ impl Group<'_> {
                 self.state.times.note_start(now, settled);
                 Ok(())
             }
+            SettingChange::BackedUp(backup) => self.put(rows::last_backup_key(), &backup),
         }
     }
 

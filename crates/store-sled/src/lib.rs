@@ -4,6 +4,7 @@
 mod archive;
 mod archiving;
 mod aside;
+mod backup;
 mod checked;
 mod committer;
 mod directory;
@@ -13,6 +14,7 @@ mod group;
 mod open;
 mod purge;
 mod read;
+mod restore;
 mod rows;
 mod scan;
 mod seal;
@@ -34,16 +36,15 @@ use tessera_core::{
     ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, EventBatch, Log, Page, PageRequest, Placed, PolicyFiles, Priority,
-    PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth,
-    StoreReader, StoredSession, UnitOfWork,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page,
+    PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
+    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 
-pub use self::error::OpenError;
 use self::{
     archiving::Archiver,
     committer::{Answer, Waiting, Work},
@@ -53,6 +54,7 @@ use self::{
     purge::Purge,
     shared::Shared,
 };
+pub use self::{error::OpenError, restore::SledRestore};
 
 /// How many units may wait for the writer; whoever comes later waits for a place.
 const WAITING_MAX: usize = 4096;
@@ -82,6 +84,8 @@ pub struct SledStore {
     background: mpsc::Sender<Work>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
     archiver: Archiver,
+    /// Held while a backup is made.
+    backing_up: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for SledOptions {
@@ -150,6 +154,7 @@ impl SledStore {
             background,
             writer: Arc::new(Mutex::new(Some(writer))),
             archiver,
+            backing_up: Arc::default(),
         })
     }
 
@@ -332,6 +337,14 @@ impl Store for SledStore {
             Err(error) => return Err(error),
         }
         Ok(total)
+    }
+
+    async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
+        let alone = Arc::clone(&self.backing_up).try_lock_owned();
+        let alone = alone.map_err(|_| BackupError::Busy)?;
+        let writer = self.work.as_ref().ok_or(StoreError::Closed)?.downgrade();
+        let archive = self.archiver.archive().clone();
+        backup::start(Arc::clone(&self.shared), archive, writer, visit, alone).await
     }
 
     fn health(&self) -> StoreHealth {

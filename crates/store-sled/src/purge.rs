@@ -107,11 +107,7 @@ impl Step<'_, '_> {
                 },
             );
         }
-        rows::index_keys(&row.session)
-            .into_iter()
-            .for_each(|key| self.group.remove(key));
-        self.group.remove(rows::session_key(id));
-        self.group.count_session(&row.session, false)?;
+        self.group.remove_session(&row.session)?;
         self.report.sessions += 1;
         Ok(())
     }

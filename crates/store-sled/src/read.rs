@@ -10,8 +10,8 @@ use tessera_core::{
 };
 
 use tessera_store::{
-    ClientState, Page, PageRequest, PolicyFiles, Reads, SessionIndex, Settings, Snapshot, StoreError,
-    StoredSession,
+    AuditEntry, AuditQuery, ClientState, Page, PageRequest, PolicyFiles, Reads, SessionIndex, Settings,
+    Snapshot, StoreError, StoredSession,
 };
 
 use super::{
@@ -196,6 +196,7 @@ pub(super) fn settings(db: &Db) -> Result<Settings, StoreError> {
         disabled_clients: disabled
             .map(|value| rows::decode("a disabled client", &value.map_err(failed)?))
             .collect::<Result<_, _>>()?,
+        last_backup: row(db, "the last backup", &rows::last_backup_key())?,
     })
 }
 
@@ -283,6 +284,18 @@ pub(super) fn audit(db: &Db, looking: &mut Looking) -> Result<(), StoreError> {
         looking.pass(*wanted.end());
     }
     Ok(())
+}
+
+/// Up to `limit` audit records that are in the rows, after a position and up to another one.
+pub(super) fn audit_entries(
+    db: &Db,
+    after: u64,
+    through: u64,
+    limit: usize,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    let mut looking = Looking::at(&AuditQuery::after(after, limit), through);
+    audit(db, &mut looking)?;
+    Ok(looking.page().entries)
 }
 
 pub(super) fn row<T: DeserializeOwned>(db: &Db, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {

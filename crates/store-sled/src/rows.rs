@@ -33,6 +33,7 @@ pub(super) enum Table {
     Cutoff = b'u',
     CutoffExpiry = b'v',
     Event = b'e',
+    LastBackup = b'j',
     Session = b'f',
     SessionByCredential = b'k',
     SessionByLabel = b'b',
@@ -54,7 +55,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 27] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::ApiKey,
         Self::ApiKeyByMaker,
         Self::ApiKeyByRealm,
@@ -64,6 +65,7 @@ impl Table {
         Self::Cutoff,
         Self::CutoffExpiry,
         Self::Event,
+        Self::LastBackup,
         Self::Session,
         Self::SessionByCredential,
         Self::SessionByLabel,
@@ -266,6 +268,10 @@ pub(super) fn audit_sink_key(name: &str) -> Vec<u8> {
     key(Table::AuditSink, &[name], &[])
 }
 
+pub(super) fn last_backup_key() -> Vec<u8> {
+    vec![Table::LastBackup as u8]
+}
+
 pub(super) fn staleness_bound_key(realm: &RealmName) -> Vec<u8> {
     key(Table::StalenessBound, &[realm.as_str()], &[])
 }
@@ -297,10 +303,15 @@ pub(super) fn cutoff_expiry_key(until: Timestamp, row: &[u8]) -> Vec<u8> {
 /// ends no sessions.
 pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
     let (kind, target) = cutoff_target(&event.body)?;
+    Some(cutoff_key_of(kind, &event.realm, target))
+}
+
+/// The key of the cutoff of a target.
+pub(super) fn cutoff_key_of(kind: u8, realm: &RealmName, target: &str) -> Vec<u8> {
     let mut key = vec![Table::Cutoff as u8, kind];
-    push_name(&mut key, event.realm.as_str());
+    push_name(&mut key, realm.as_str());
     push_name(&mut key, target);
-    Some(key)
+    key
 }
 
 /// What the keys of an index begin with; the session's id follows.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 use tessera_store::Store;
-use tessera_store_conformance::{Opened, equivalence};
-use tessera_store_sled::{SledOptions, SledStore};
+use tessera_store_conformance::{Opened, backup::Backup, equivalence};
+use tessera_store_sled::{SledOptions, SledRestore, SledStore};
 
 fn open_in(directory: &TempDir) -> Arc<dyn Store> {
     let options = SledOptions {
@@ -25,6 +25,40 @@ fn opened() -> Opened {
 }
 
 tessera_store_conformance::suite!(opened());
+
+/// So that audit records are in files, too.
+fn with_few_audit_rows() -> SledOptions {
+    SledOptions {
+        cache_capacity_bytes: 1 << 20,
+        audit_rows_max: 64,
+    }
+}
+
+fn opened_with_few_audit_rows() -> Opened {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(&directory.path().join("data"), with_few_audit_rows()).unwrap();
+    Opened {
+        store: Arc::new(store),
+        kept: Box::new(directory),
+    }
+}
+
+fn restored((records, end): Backup) -> Opened {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("data");
+    let mut restore = SledRestore::begin(&path, &with_few_audit_rows()).unwrap();
+    for record in records {
+        restore.add(record).unwrap();
+    }
+    restore.finish(end).unwrap();
+    let store = SledStore::open(&path, with_few_audit_rows()).unwrap();
+    Opened {
+        store: Arc::new(store),
+        kept: Box::new(directory),
+    }
+}
+
+tessera_store_conformance::backups!(opened_with_few_audit_rows(), restored);
 
 fn compare(cases: u32, steps_max: usize) {
     let directory = Mutex::new(TempDir::new().unwrap());

@@ -35,6 +35,37 @@ pub struct AuditEntry {
     pub record: AuditRecord,
 }
 
+/// What is kept of a record: all that the entry follows from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditBytes {
+    /// Where it is.
+    pub position: u64,
+    /// The link of the record before it.
+    pub previous: AuditLink,
+    /// Its bytes.
+    pub encoded: Vec<u8>,
+}
+
+impl AuditBytes {
+    /// The entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the bytes are no record.
+    pub fn entry(self) -> Result<AuditEntry, StoreError> {
+        AuditEntry::decode(self.position, self.previous, self.encoded)
+    }
+}
+
+impl From<AuditEntry> for AuditBytes {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            position: entry.position,
+            previous: entry.previous,
+            encoded: entry.encoded,
+        }
+    }
+}
+
 /// The last record of the trail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditHead {

@@ -11,6 +11,7 @@
 
 mod audit;
 pub mod backend;
+mod backup;
 mod caught;
 mod error;
 mod log;
@@ -21,14 +22,15 @@ mod store;
 mod times;
 mod unit;
 
-pub use audit::{AuditEntry, AuditHead, AuditLink, AuditPage, AuditQuery};
+pub use audit::{AuditBytes, AuditEntry, AuditHead, AuditLink, AuditPage, AuditQuery};
+pub use backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor, CutoffKey};
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
-    EventBatch, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord, Settings,
-    StoreHealth,
+    EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord,
+    Settings, StoreHealth,
 };
 pub use store::{SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};

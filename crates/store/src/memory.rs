@@ -1,11 +1,16 @@
 //! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
 //! for plainness: indexes are scans, and one lock guards all.
 
+mod backup;
 mod purge;
 mod sessions;
 mod tables;
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
@@ -17,6 +22,7 @@ use tokio::sync::watch;
 use self::tables::Tables;
 use crate::{
     audit::{AuditHead, AuditPage, AuditQuery},
+    backup::{BackupEnd, BackupError, BackupVisitor},
     caught::caught,
     error::StoreError,
     log::{Log, LogStart},
@@ -211,6 +217,19 @@ impl Store for MemoryStore {
         self.log.publish(Vec::new(), &tables.times, tables.purged);
         self.log.forget_expired(before.horizon);
         Ok(report)
+    }
+
+    /// All of it is taken at once.
+    async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
+        let (records, end) = self.look(|tables| tables.records(&self.log))?;
+        let show = move || records.into_iter().try_for_each(visit);
+        match tokio::task::spawn_blocking(show).await {
+            Ok(ControlFlow::Continue(())) => Ok(end),
+            Ok(ControlFlow::Break(())) => Err(BackupError::BrokenOff),
+            Err(error) => Err(BackupError::Store(StoreError::Failed {
+                detail: error.to_string(),
+            })),
+        }
     }
 
     fn health(&self) -> StoreHealth {

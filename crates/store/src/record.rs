@@ -62,6 +62,17 @@ pub struct Settings {
     pub audit_sinks: BTreeMap<String, u64>,
     /// The clients that are disabled.
     pub disabled_clients: Vec<(RealmName, ClientName)>,
+    /// The last backup; none before the first.
+    pub last_backup: Option<LastBackup>,
+}
+
+/// A backup that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastBackup {
+    /// When.
+    pub at: Timestamp,
+    /// The position of the log that it has.
+    pub position: Sequence,
 }
 
 /// Events read from the log.

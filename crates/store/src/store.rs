@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     audit::{AuditHead, AuditPage, AuditQuery},
+    backup::{BackupEnd, BackupError, BackupVisitor},
     error::StoreError,
     log::Log,
     page::{Page, PageRequest, SessionIndex},
@@ -86,6 +87,14 @@ pub trait Store: StoreReader {
     /// first that still matters, so that the log stays gapless; those that matter for days to come stay behind
     /// below the floor, where only [`events_below_floor`](StoreReader::events_below_floor) has them.
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError>;
+
+    /// Shows everything that is kept to `visit`, while others go on writing, and answers of which one position that is:
+    /// see [`BackupRecord`](crate::BackupRecord). The visitor is called on a thread of its own, and may block. One
+    /// backup is made at a time.
+    ///
+    /// # Errors
+    /// See [`BackupError`].
+    async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError>;
 
     /// How the store is.
     fn health(&self) -> StoreHealth;

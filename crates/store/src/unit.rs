@@ -12,7 +12,7 @@ use tessera_core::{
 
 use crate::{
     audit::AuditHead,
-    record::{NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
+    record::{LastBackup, NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
     times::Times,
 };
 
@@ -313,6 +313,8 @@ pub enum SettingChange {
         /// The settled time.
         settled: Timestamp,
     },
+    /// A backup was made.
+    BackedUp(LastBackup),
 }
 
 /// What a pure function makes of a snapshot.

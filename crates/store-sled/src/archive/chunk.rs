@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use sled::Db;
 use tessera_core::Timestamp;
 
-use tessera_store::{AuditQuery, StoreError};
+use tessera_store::{AuditEntry, AuditQuery, StoreError};
 
 use crate::{
     error::failed,
@@ -69,27 +69,57 @@ impl Chunk {
             let (key, value) = row.map_err(failed)?;
             let position = rows::number_in(&key)?;
             let at = rows::audit_entry(position, &value)?.record.at;
-            let chunk = chunk.get_or_insert_with(|| Self {
-                first: position,
-                last: position,
-                first_at: at,
-                earliest: at,
-                latest: at,
-                rows: Vec::new(),
-            });
-            let is_full = !chunk.rows.is_empty() && chunk.rows.len() + value.len() > BYTES_MAX;
-            let is_next = position == chunk.last || position == chunk.last.saturating_add(1);
-            if is_full || !is_next {
+            let chunk = chunk.get_or_insert_with(|| Self::empty(position, at));
+            if !chunk.takes(position, &value) {
                 break;
             }
-            chunk.last = position;
-            chunk.earliest = chunk.earliest.min(at);
-            chunk.latest = chunk.latest.max(at);
-            let length = u32::try_from(value.len()).map_err(failed)?;
-            chunk.rows.extend_from_slice(&length.to_be_bytes());
-            chunk.rows.extend_from_slice(&value);
+            chunk.push(position, at, &value)?;
         }
         Ok(chunk)
+    }
+
+    /// Records of a backup that follow each other, the oldest of them that go together; none where there is none.
+    pub(crate) fn of(entries: &[AuditEntry]) -> Result<Option<Self>, StoreError> {
+        let Some(first) = entries.first() else {
+            return Ok(None);
+        };
+        let mut chunk = Self::empty(first.position, first.record.at);
+        for entry in entries.iter().take(RECORDS_MAX) {
+            let row = rows::audit_value(entry.previous, &entry.encoded);
+            if !chunk.takes(entry.position, &row) {
+                break;
+            }
+            chunk.push(entry.position, entry.record.at, &row)?;
+        }
+        Ok(Some(chunk))
+    }
+
+    /// One that begins with this record.
+    fn empty(first: u64, at: Timestamp) -> Self {
+        Self {
+            first,
+            last: first,
+            first_at: at,
+            earliest: at,
+            latest: at,
+            rows: Vec::new(),
+        }
+    }
+
+    fn takes(&self, position: u64, row: &[u8]) -> bool {
+        let is_full = !self.rows.is_empty() && self.rows.len() + row.len() > BYTES_MAX;
+        let is_next = position == self.last || position == self.last.saturating_add(1);
+        !is_full && is_next
+    }
+
+    fn push(&mut self, position: u64, at: Timestamp, row: &[u8]) -> Result<(), StoreError> {
+        self.last = position;
+        self.earliest = self.earliest.min(at);
+        self.latest = self.latest.max(at);
+        let length = u32::try_from(row.len()).map_err(failed)?;
+        self.rows.extend_from_slice(&length.to_be_bytes());
+        self.rows.extend_from_slice(row);
+        Ok(())
     }
 
     /// The bytes of it behind the chunk that ends with the record `after` and has the hash `previous`, and its own

@@ -75,7 +75,7 @@ impl Tables {
         report.events = events.len();
         report.records = requests.len() + audit.len() + policies.len();
         let floor = events.last().copied().unwrap_or_default();
-        self.cutoffs.retain(|_, until| *until >= horizon);
+        self.cutoffs.retain(|_, (until, _)| *until >= horizon);
         for id in sessions {
             self.remove_session(id);
         }

@@ -13,12 +13,13 @@ use tessera_core::{
 
 use crate::{
     audit::{AuditEntry, AuditHead},
+    backup::CutoffKey,
     error::StoreError,
     log::{
         Log,
-        cutoff::{cutoff_target, cutoff_until, placed, remembered},
+        cutoff::{cutoff_until, placed, remembered},
     },
-    record::{NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
+    record::{LastBackup, NewEvent, PolicyFiles, RequestKey, RequestRecord, Settings},
     times::Times,
     unit::{Changes, ClientState, Reads, SettingChange, Snapshot, StoredSession},
 };
@@ -29,17 +30,18 @@ pub(super) struct Tables {
     /// How many of them each client has.
     pub(super) session_counts: HashMap<(RealmName, ClientName), u64>,
     pub(super) api_keys: BTreeMap<ApiKeyId, ApiKey>,
-    disabled: BTreeSet<(RealmName, ClientName)>,
+    pub(super) disabled: BTreeSet<(RealmName, ClientName)>,
     pub(super) signing_keys: HashMap<KeyId, SigningKey>,
     pub(super) requests: HashMap<RequestKey, RequestRecord>,
     pub(super) policies: HashMap<PolicyRevision, KeptPolicy>,
-    policy: Option<PolicyRevision>,
-    policy_reconciled: Option<PolicyRevision>,
-    staleness_bounds: BTreeMap<RealmName, Duration>,
-    audit_sinks: BTreeMap<String, u64>,
+    pub(super) policy: Option<PolicyRevision>,
+    pub(super) policy_reconciled: Option<PolicyRevision>,
+    pub(super) staleness_bounds: BTreeMap<RealmName, Duration>,
+    pub(super) audit_sinks: BTreeMap<String, u64>,
+    pub(super) last_backup: Option<LastBackup>,
     pub(super) events: BTreeMap<Sequence, Arc<Event>>,
-    /// How long the events that end sessions count, by their realm and target.
-    pub(super) cutoffs: HashMap<(RealmName, u8, String), Timestamp>,
+    /// The events that end sessions, and how long each counts.
+    pub(super) cutoffs: BTreeMap<CutoffKey, (Timestamp, Arc<Event>)>,
     pub(super) audit: BTreeMap<u64, AuditEntry>,
     pub(super) audit_head: AuditHead,
     pub(super) last: Sequence,
@@ -92,6 +94,7 @@ impl Tables {
                 staleness_bounds: self.staleness_bounds.clone(),
                 audit_sinks: self.audit_sinks.clone(),
                 disabled_clients: self.disabled.iter().cloned().collect(),
+                last_backup: self.last_backup,
             }),
         }
     }
@@ -201,6 +204,7 @@ impl Tables {
             }
             SettingChange::Alive { now, settled } => self.times.note_alive(now, settled),
             SettingChange::Started { now, settled } => self.times.note_start(now, settled),
+            SettingChange::BackedUp(backup) => self.last_backup = Some(backup),
         }
     }
 
@@ -215,15 +219,13 @@ impl Tables {
         let lead = self.times.lead_millis(event.occurred_at);
         let event = remembered(event, lead);
         self.last = self.last.next();
-        let placed = placed(event.clone(), self.last);
+        let placed = Arc::new(placed(event.clone(), self.last));
         let mut until = placed.relevant_until;
-        if let Some((kind, target)) = cutoff_target(&placed.body) {
-            let key = (placed.realm.clone(), kind, target.to_owned());
-            until = cutoff_until(&event, self.cutoffs.get(&key).copied());
-            self.cutoffs.insert(key, until);
+        if let Some(key) = CutoffKey::of(&placed) {
+            until = cutoff_until(&event, self.cutoffs.get(&key).map(|(until, _)| *until));
+            self.cutoffs.insert(key, (until, Arc::clone(&placed)));
         }
         log.fold(&placed, until);
-        let placed = Arc::new(placed);
         self.events.insert(self.last, Arc::clone(&placed));
         placed
     }
