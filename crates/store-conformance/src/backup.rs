@@ -188,7 +188,9 @@ fn unit(writer: u32, number: u32) -> Changes {
         0 => changes.sessions.push(Arc::new(new)),
         1 => changes.sessions.push(Arc::new(rotated(&old, at(5)))),
         2 => changes.requests.push(request(number)),
-        3 => changes.clients.push(client(number % 2 == 0, "client:shop")),
+        3 => changes
+            .clients
+            .push(client(number.is_multiple_of(2), "client:shop")),
         _ => changes
             .api_keys
             .push(api_key(u64::from(10 + number), "production")),

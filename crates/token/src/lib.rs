@@ -6,12 +6,14 @@
 //!   derives a successor's secret.
 //! - [`api_key`]: API keys (`tsk_…`).
 //! - [`checkpoint`]: signed statements about the audit trail.
+//! - [`backup_key`]: what encrypts backups.
 //!
 //! Nothing here reads a clock: time is an argument.
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod api_key;
+pub mod backup_key;
 pub mod checkpoint;
 mod key_id;
 pub mod keyring;
@@ -23,6 +25,7 @@ mod wire;
 
 pub use access::{Expectation, VerifyError};
 pub use api_key::ApiKeySecret;
+pub use backup_key::{BackupKey, ChunkIndex, ChunkKey};
 pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey};
 pub use keyring::{Keyring, VerifyingKey};
 pub use refresh::{RefreshSecret, RefreshToken};

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tessera_authority::{Applied, ApplyError, Authority, Trigger};
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, EventBatch, Log, MemoryStore, Page, PageRequest, Placed, PolicyFiles,
-    PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth,
-    StoreReader, StoredSession, UnitOfWork,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, MemoryStore,
+    Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor,
+    Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -202,6 +202,10 @@ impl Store for Fragile {
 
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
         self.store.purge(before, limit).await
+    }
+
+    async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
+        self.store.back_up(visit).await
     }
 
     fn health(&self) -> StoreHealth {

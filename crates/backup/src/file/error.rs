@@ -1,0 +1,57 @@
+//! Why a file can't be read as a backup. Each message is a sentence that says what to do.
+
+use std::io;
+
+use super::FORMAT;
+use crate::content::ContentError;
+
+/// A file can't be read as a backup, or none can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The operating system refused something.
+    #[error("the backup can't be read or written: {0}")]
+    Io(#[from] io::Error),
+    /// It does not begin like one.
+    #[error("the file is no backup of Tessera: name one that `tessera backup create` made")]
+    NoBackup,
+    /// A newer version made it.
+    #[error(
+        "the backup has format {found}, and this version reads up to {FORMAT}: use the version that made it, or a newer one"
+    )]
+    NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// Another backup key made it.
+    #[error(
+        "the backup was made with the backup key {made_with}, and the one at hand is {given}: name the file of the right one with --key-file or in TESSERA_BACKUP_KEY"
+    )]
+    OtherKey {
+        /// The id of the key that it was made with.
+        made_with: String,
+        /// The id of the key at hand.
+        given: String,
+    },
+    /// It ends too early.
+    #[error(
+        "the backup is cut off after {bytes} bytes: copy it again from where it was made, or use another backup"
+    )]
+    CutOff {
+        /// How many bytes there are.
+        bytes: u64,
+    },
+    /// A part of it is not what was written.
+    #[error(
+        "the backup is not what was written, at byte {at}: it was damaged or changed, or put together from several; copy it again from where it was made, or use another backup"
+    )]
+    Changed {
+        /// Where the part begins.
+        at: u64,
+    },
+    /// What it says can't be understood, though nobody changed it.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// It can't be encrypted.
+    #[error("the backup can't be encrypted: {0}")]
+    Encryption(&'static str),
+}
