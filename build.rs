@@ -7,9 +7,10 @@ use std::{
 
 use tonic_build::manual::{Method, Service};
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "tessera/v1/api_key_service.proto",
     "tessera/v1/audit_service.proto",
+    "tessera/v1/backup_service.proto",
     "tessera/v1/error_reason.proto",
     "tessera/v1/key_service.proto",
     "tessera/v1/policy_service.proto",

@@ -71,7 +71,10 @@ pub use log::{
     watch::Watcher,
 };
 pub use open::Options;
-pub use operation::restore::{Restored, Restoring, end_everything};
+pub use operation::{
+    backup::{BackupError, BackupPart, BackupState, BackupStream, MadeBackup},
+    restore::{Restored, Restoring, end_everything},
+};
 pub use page::{LIST_BYTES_MAX, LIST_SIZE_DEFAULT, LIST_SIZE_MAX, Listed};
 pub use policy::{
     apply::Applied,
@@ -97,7 +100,7 @@ use crate::{
     audit::{refusal::Refusals, sink::Sinks},
     credential::disabled::DisabledClients,
     log::subscribers::Subscribers,
-    operation::rollback::RollbackDetection,
+    operation::{backup::Backups, rollback::RollbackDetection},
     policy::{heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::{KeySet, KeyTurn},
@@ -139,6 +142,7 @@ pub struct Authority {
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
     rollback: RollbackDetection,
+    backups: Backups,
     /// How often what is dead was removed.
     purges: AtomicU64,
 }

@@ -21,7 +21,7 @@ use crate::{
     credential::disabled::DisabledClients,
     error::{SetupError, Unavailable},
     log::subscribers::{StalenessBound, Subscribers},
-    operation::{rollback::RollbackDetection, timekeeping::setting},
+    operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
     policy::{apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::KeySet,
@@ -137,6 +137,7 @@ impl Authority {
             clock,
             draining: signal::Sender::new(false),
             rollback: RollbackDetection::default(),
+            backups: Backups::new(settings.last_backup),
             purges: AtomicU64::default(),
         });
         authority.start_policy().await?;

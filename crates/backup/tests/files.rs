@@ -13,7 +13,7 @@ use tessera_backup::{
     BackupHead, BackupTail, BackupWriter, ContentError, FileError, Item, Made, encode, read,
 };
 use tessera_core::{ApiKeyId, LogId, RealmName, Sequence, Timestamp};
-use tessera_store::{BackupEnd, BackupRecord, Times};
+use tessera_store::{AuditHead, AuditLink, BackupEnd, BackupRecord, Times};
 use tessera_token::BackupKey;
 
 fn head() -> BackupHead {
@@ -37,7 +37,10 @@ fn tail(records: u64) -> BackupTail {
             last: Sequence(9),
             floor: Sequence(1),
             audit_first: 1,
-            audit_last: 4,
+            audit_head: AuditHead {
+                position: 4,
+                link: AuditLink([9; 32]),
+            },
             policy: None,
             policy_reconciled: None,
             purged: None,

@@ -8,10 +8,12 @@ use tessera_core::{Audience, ClientName, Seconds};
 use crate::confirm::Consent;
 
 mod audit;
+mod backup;
 mod connection;
 mod policy;
 
 pub(crate) use audit::{Audit, Filter, When};
+pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 
@@ -61,6 +63,11 @@ pub(crate) enum Command {
     /// every realm in it ends, every signing key is revoked and replaced, and the revocation log starts
     /// again. API keys are those of the copy, and are listed: one that was revoked since works again.
     Restore(Restore),
+    /// Make, verify and restore backups.
+    Backup {
+        #[command(subcommand)]
+        command: Backup,
+    },
     /// Look after the data directory of a stopped authority.
     Store {
         #[command(subcommand)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod apikey;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod init;

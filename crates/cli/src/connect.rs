@@ -10,9 +10,10 @@ use std::{
 
 use tessera_proto::v1::{
     api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
-    key_service_client::KeyServiceClient, policy_service_client::PolicyServiceClient,
-    revocation_service_client::RevocationServiceClient, session_service_client::SessionServiceClient,
-    signing_key_service_client::SigningKeyServiceClient, token_service_client::TokenServiceClient,
+    backup_service_client::BackupServiceClient, key_service_client::KeyServiceClient,
+    policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
+    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -75,6 +76,11 @@ impl Connection {
     /// A stream has no deadline.
     pub(crate) async fn audit_streams(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
         Ok(AuditServiceClient::new(self.authorized(false).await?))
+    }
+
+    /// A backup takes as long as it takes.
+    pub(crate) async fn backups(&self) -> Result<BackupServiceClient<Authorized>, Failure> {
+        Ok(BackupServiceClient::new(self.authorized(false).await?))
     }
 
     /// A stream has no deadline.

@@ -209,6 +209,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "TOO_MANY_SESSIONS" => "`tessera policy plan` shows whom it touches; --max-sessions allows more",
         "POLICY_REFUSED" => "fix the files: `tessera policy check` shows where; the policy in force stays",
         "CURSOR_EXPIRED" | "CURSOR_INVALID" => "begin with `--from snapshot`",
+        "BACKUP_RUNNING" => "`tessera_backup_running` on /metrics says when it is done",
         "RATE_LIMITED" | "OVERLOADED" | "NOT_FRESH_ENOUGH" => "try again in a moment",
         "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",
         _ => return None,

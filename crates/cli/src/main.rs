@@ -80,6 +80,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Config { command } => command::config::run(&command, &output).await?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Restore(restore) => command::restore::run(&restore, &output).await?,
+        Command::Backup { command } => command::backup::run(command, connection, &output).await?,
         Command::Store { command } => command::store::run(&command, &output).await?,
         Command::Token { command } => return command::token::run(command, connection, &output).await,
         Command::Revoke(revoke) => command::revoke::run(revoke, connection, &output).await?,

@@ -14,6 +14,7 @@ use crate::{
     id::{ApiKeyId, DecisionId, KeyId, PolicyRevision, RequestId, SessionId, TokenId},
     name::{Audience, ClientName, RealmName, RoleName, Subject},
     scope::ScopeSet,
+    sequence::Sequence,
     time::Timestamp,
 };
 
@@ -200,5 +201,10 @@ pub enum AuditAction {
         position: u64,
         /// The statement, a PASETO.
         token: String,
+    },
+    /// A backup was made, and given to the actor.
+    BackedUp {
+        /// The position of the log that it has.
+        position: Sequence,
     },
 }

@@ -3,10 +3,62 @@
 use std::{io, path::PathBuf};
 
 use tessera_authority::SetupError;
+use tessera_backup::FileError;
 use tessera_policy::PolicyError;
 use tessera_server::TlsError;
 use tessera_store_sled::OpenError;
 use tessera_token::{KeyError, NoEntropy};
+
+/// A backup can't be read or restored. Each message is a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupProblem {
+    /// The backup key can't be used.
+    #[error("the backup key {place} can't be used: {problem}")]
+    Key {
+        /// The file or the variable.
+        place: String,
+        /// Why; never the key.
+        problem: String,
+    },
+    /// It is no whole backup, or not one of this key.
+    #[error("`{path}`: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: FileError,
+    },
+    /// The server key that sealed what is in it is not at hand.
+    #[error(
+        "the server key {missing} is missing, and the backup needs it: its signing keys were sealed with it. Put that key into `{file}`, or name it in [keys] previous; {at_hand}. The backup is of the authority that issues as {issuers}"
+    )]
+    ServerKeyMissing {
+        /// The ids of those that it was made with, and that are not at hand.
+        missing: String,
+        /// Where the server key is to be.
+        file: PathBuf,
+        /// Which ones are at hand.
+        at_hand: String,
+        /// The issuers that the backup names.
+        issuers: String,
+    },
+    /// There is something where it would be restored.
+    #[error(
+        "`{path}` is not empty, and a backup is restored into a new data directory: move it away first, or name another in [store] path"
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A restore before was cut off.
+    #[error(
+        "`{path}` is there, from a restore that was cut off, or that is going on: see that none is, and remove it"
+    )]
+    CutOff {
+        /// The directory.
+        path: PathBuf,
+    },
+}
 
 /// The authority can't be launched. Each message says where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +144,9 @@ pub enum LaunchError {
         /// The place.
         path: PathBuf,
     },
+    /// A backup can't be restored.
+    #[error(transparent)]
+    Backup(#[from] BackupProblem),
     /// The certificate or its key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),

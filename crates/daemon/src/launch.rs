@@ -2,14 +2,11 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use tessera_authority::{Authority, Options, Restored, Restoring, SetupError, end_everything};
-use tessera_core::{
-    Clock, KeyStatus, LEEWAY_MAX, Realm, Seconds, SigningKey, SteadyClock, SystemClock, SystemUptime,
-};
+use tessera_authority::{Authority, Options, SetupError};
+use tessera_core::{Clock, LEEWAY_MAX, Realm, Seconds, SteadyClock, SystemClock, SystemUptime};
 use tessera_policy::Policy;
 use tessera_store::Store;
 use tessera_store_sled::{SledOptions, SledStore};
-use tessera_token::{ServerKeys, SigningKeyPair};
 
 use crate::{
     blocking::blocking,
@@ -56,47 +53,6 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
         staleness_bound_max: config.server.staleness_bound_max.get(),
     });
     Ok(authority.await?)
-}
-
-/// Begins anew with the data directory of `config`, which was restored from a copy: see [`end_everything`].
-///
-/// # Errors
-/// See [`LaunchError`]: nothing is changed where it fails.
-pub async fn restore(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
-    check_clock()?;
-    check_place(config)?;
-    let (path, options) = (config.store.path.clone(), store_options(config));
-    if !path.join("seal").exists() {
-        // Opening would make an empty one.
-        let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
-        return Err(LaunchError::File { path, source });
-    }
-    let server_keys = server_keys(config)?;
-    let store = blocking(move || SledStore::open_restored(&path, options)).await?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let realms = config.realms();
-    let now = clock(store.as_ref(), &realms).now();
-    // One that can't open what the copy holds would leave an authority behind that does not start.
-    let keys = store.signing_keys().await.map_err(SetupError::from)?;
-    check_keys(&keys, &server_keys)?;
-    let restoring = Restoring {
-        realms: &realms,
-        server_keys: &server_keys,
-        revoke_api_keys,
-        now,
-    };
-    let restored = end_everything(&store, &restoring).await;
-    let witness = witness(config).filter(|_| restored.is_ok());
-    let noted = witness.map_or(Ok(()), |witness| {
-        let path = witness.path().to_owned();
-        let written = witness.write(store.as_ref());
-        written.map_err(|source| LaunchError::File { path, source })
-    });
-    let closed = store.close().await;
-    let restored = restored?;
-    closed.map_err(SetupError::from)?;
-    noted?;
-    Ok(restored)
 }
 
 /// Begins an empty data directory where there was one before.
@@ -217,18 +173,10 @@ pub(crate) fn has_data(data: &Path) -> bool {
 }
 
 /// The witness of `config`: beside the key file, unless the key comes from the environment.
-fn witness(config: &Config) -> Option<Witness> {
+pub(crate) fn witness(config: &Config) -> Option<Witness> {
     server_key_in_environment()
         .is_none()
         .then(|| Witness::beside(&config.keys.file))
-}
-
-/// Whether the server keys open the signing keys of the copy.
-fn check_keys(keys: &[SigningKey], server_keys: &ServerKeys) -> Result<(), SetupError> {
-    for key in keys.iter().filter(|key| key.status == KeyStatus::Active) {
-        SigningKeyPair::unseal(key, server_keys).map_err(SetupError::WrongServerKey)?;
-    }
-    Ok(())
 }
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
@@ -253,7 +201,7 @@ pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
     ))
 }
 
-fn store_options(config: &Config) -> SledOptions {
+pub(crate) fn store_options(config: &Config) -> SledOptions {
     SledOptions {
         cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
         ..SledOptions::default()

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod audit_sink;
+pub mod backup_key;
 mod blocking;
 mod certificate_watcher;
 mod check;
@@ -13,6 +14,7 @@ pub mod config;
 mod error;
 pub mod launch;
 mod policy_watcher;
+pub mod restore;
 mod run;
 mod server_key;
 mod surroundings;
@@ -21,6 +23,6 @@ mod witness;
 
 pub use check::check;
 pub use config::{Config, ConfigError};
-pub use error::LaunchError;
+pub use error::{BackupProblem, LaunchError};
 pub use run::{RunError, RunOptions, run};
 pub use server_key::{SERVER_KEY_VARIABLE, server_key_beside};

@@ -37,6 +37,12 @@ pub(crate) fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> 
     (!text.trim().is_empty()).then_some(text)
 }
 
+/// The server keys that are there, without making one; none where there is none.
+pub(crate) fn server_keys_at_hand(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
+    let has_key = server_key_in_environment().is_some() || config.keys.file.exists();
+    has_key.then(|| server_keys(config)).transpose()
+}
+
 /// The server keys of an authority that is to be served.
 pub(crate) fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
     server_keys_for(config, &config.store.path, false)

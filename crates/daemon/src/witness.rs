@@ -36,7 +36,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn of(store: &dyn Store) -> Option<Self> {
+    pub(crate) fn of(store: &dyn Store) -> Option<Self> {
         Some(Self::new(store.log().id(), store.health().group?))
     }
 

@@ -18,7 +18,7 @@ pub(crate) const API_KEYS: &str = "tessera/api-keys/";
 const API_KEY_ACTIONS: [&str; 2] = ["create", "revoke"];
 
 /// The resources without a name in them, with their actions.
-pub(crate) const FIXED: [(&str, &[&str]); 9] = [
+pub(crate) const FIXED: [(&str, &[&str]); 10] = [
     ("tessera/tokens", &["introspect"]),
     ("tessera/revocations", &["watch", "require"]),
     ("tessera/subscribers", &["read", "evict"]),
@@ -28,6 +28,7 @@ pub(crate) const FIXED: [(&str, &[&str]); 9] = [
     ("tessera/realm", &["revoke"]),
     ("tessera/audit", &["read"]),
     ("tessera/policies", &["read", "apply"]),
+    ("tessera/backup", &["create"]),
 ];
 
 /// The first character that no resource has.

@@ -53,6 +53,8 @@ pub enum Permission {
     ReadPolicies,
     /// Put another policy in force.
     ApplyPolicies,
+    /// Make backups, of all realms.
+    CreateBackup,
 }
 
 impl Permission {
@@ -92,7 +94,7 @@ impl Permission {
     }
 
     /// Those without a name in them.
-    pub const FIXED: [Self; 17] = [
+    pub const FIXED: [Self; 18] = [
         Self::Introspect,
         Self::Watch,
         Self::RequireWatch,
@@ -110,6 +112,7 @@ impl Permission {
         Self::ReadAudit,
         Self::ReadPolicies,
         Self::ApplyPolicies,
+        Self::CreateBackup,
     ];
 
     /// The resource and the action.
@@ -136,6 +139,7 @@ impl Permission {
             Self::ReadAudit => ("tessera/audit", "read"),
             Self::ReadPolicies => ("tessera/policies", "read"),
             Self::ApplyPolicies => ("tessera/policies", "apply"),
+            Self::CreateBackup => ("tessera/backup", "create"),
         };
         (resource.to_owned(), action)
     }

@@ -3,6 +3,7 @@
 
 mod api_key;
 mod audit;
+mod backup;
 pub(crate) mod body;
 mod call;
 pub(crate) mod code;

@@ -183,6 +183,11 @@ impl ServerKeys {
         self.all().map(|key| key.checkpoints.public())
     }
 
+    /// The ids of all keys, the current one first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.all().map(ServerKey::id)
+    }
+
     /// The key with this id.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<&ServerKey> {

@@ -62,6 +62,8 @@ pub struct AuditLine {
     pub required: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_position: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub checkpoint: String,
     pub encoded: String,
@@ -132,6 +134,7 @@ impl AuditLine {
             call: text(facts.call.as_ref()),
             required: text(facts.required.as_ref()),
             times: facts.times,
+            log_position: facts.log_position,
             checkpoint: text(facts.checkpoint.as_ref()),
             ..Self::default()
         }

@@ -179,6 +179,7 @@ fn what(line: &AuditLine) -> String {
         ("narrowed", count(line.narrowed_sessions)),
         ("policy", line.policy_revision.chars().take(12).collect()),
         ("decision", line.decision_id.clone()),
+        ("position", count(line.log_position)),
         ("reason", line.reason.clone()),
     ];
     let of_target = |name: &str| {

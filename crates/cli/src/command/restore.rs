@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tessera_authority::Restored;
 use tessera_core::{ApiKey, KeyId};
-use tessera_daemon::{Config, launch, telemetry};
+use tessera_daemon::{Config, restore, telemetry};
 
 use crate::{
     arguments::{Output, Restore},
@@ -22,16 +22,27 @@ pub(crate) async fn run(arguments: &Restore, output: &Output) -> Result<(), Fail
     arguments.consent.ask(&format!(
         "This ends every session and token of every realm in the copy, replaces all signing keys{api_keys}."
     ))?;
-    let restored = launch::restore(&config, arguments.revoke_api_keys)
+    let restored = restore::restore_copy(&config, arguments.revoke_api_keys)
         .await
         .map_err(Failure::cannot_run)?;
-    let document = json!({
-        "sessions_ended": sessions(&restored),
-        "signing_keys_revoked": ids(restored.signing_keys.iter().map(|key| &key.id)),
-        "api_keys": restored.api_keys.iter().map(api_key).collect::<Vec<_>>(),
-        "api_keys_revoked": arguments.revoke_api_keys,
-    });
+    let document = Value::Object(document(&restored, arguments.revoke_api_keys));
     output.print(&document, || text(&restored, arguments.revoke_api_keys))
+}
+
+/// What came of it, for a program.
+pub(super) fn document(restored: &Restored, are_revoked: bool) -> Map<String, Value> {
+    let signing_keys = ids(restored.signing_keys.iter().map(|key| &key.id));
+    let api_keys: Vec<_> = restored.api_keys.iter().map(api_key).collect();
+    let members = [
+        ("sessions_ended", Value::Object(sessions(restored))),
+        ("signing_keys_revoked", json!(signing_keys)),
+        ("api_keys", json!(api_keys)),
+        ("api_keys_revoked", json!(are_revoked)),
+    ];
+    members
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn sessions(restored: &Restored) -> Map<String, Value> {
@@ -54,7 +65,8 @@ fn api_key(key: &ApiKey) -> Value {
     })
 }
 
-fn text(restored: &Restored, are_revoked: bool) -> String {
+/// The same for people.
+pub(super) fn text(restored: &Restored, are_revoked: bool) -> String {
     let counts: Vec<_> = restored
         .sessions
         .iter()

@@ -43,6 +43,8 @@ pub enum AuditKind {
     CredentialRefused,
     /// [`AuditAction::Checkpoint`].
     Checkpoint,
+    /// [`AuditAction::BackedUp`].
+    BackedUp,
 }
 
 /// Whether what was asked for was done.
@@ -101,13 +103,15 @@ pub struct AuditFacts<'a> {
     pub required: Option<&'a str>,
     /// How often it happened since the record before of its kind.
     pub times: Option<u64>,
+    /// The position of the revocation log that a backup has.
+    pub log_position: Option<u64>,
     /// The signed statement about the trail so far, a PASETO.
     pub checkpoint: Option<&'a str>,
 }
 
 impl AuditKind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Issued,
         Self::Refreshed,
         Self::Reused,
@@ -124,6 +128,7 @@ impl AuditKind {
         Self::CallRefused,
         Self::CredentialRefused,
         Self::Checkpoint,
+        Self::BackedUp,
     ];
 
     /// The name, as lists and exports have it.
@@ -146,6 +151,7 @@ impl AuditKind {
             Self::CallRefused => "call_refused",
             Self::CredentialRefused => "credential_refused",
             Self::Checkpoint => "checkpoint",
+            Self::BackedUp => "backed_up",
         }
     }
 
@@ -173,7 +179,8 @@ impl AuditKind {
             | Self::SigningKeyActivated
             | Self::PolicyApplied
             | Self::SessionsReconciled
-            | Self::Checkpoint => AuditOutcome::Done,
+            | Self::Checkpoint
+            | Self::BackedUp => AuditOutcome::Done,
         }
     }
 }
@@ -221,6 +228,7 @@ impl AuditAction {
             Self::CallRefused { .. } => AuditKind::CallRefused,
             Self::CredentialRefused { .. } => AuditKind::CredentialRefused,
             Self::Checkpoint { .. } => AuditKind::Checkpoint,
+            Self::BackedUp { .. } => AuditKind::BackedUp,
         }
     }
 
@@ -353,6 +361,7 @@ impl AuditAction {
                 (facts.api_key, facts.client, facts.times) = (Some(api_key), Some(client), Some(*times));
             }
             Self::Checkpoint { token, .. } => facts.checkpoint = Some(token),
+            Self::BackedUp { position } => facts.log_position = Some(position.0),
         }
         facts
     }

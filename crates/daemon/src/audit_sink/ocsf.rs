@@ -55,6 +55,7 @@ impl Class {
             AuditKind::ClientDisabled => Self::account_change((5, "Disable")),
             AuditKind::SigningKeyCreated => Self::api_activity((1, "Create")),
             AuditKind::CallRefused => Self::api_activity((99, "Other")),
+            AuditKind::BackedUp => Self::api_activity((2, "Read")),
             AuditKind::SigningKeyActivated
             | AuditKind::PolicyApplied
             | AuditKind::SessionsReconciled

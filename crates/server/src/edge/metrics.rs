@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
+use tessera_authority::{AttemptOutcome, Authority, BackupState, PolicyStatus};
 use tessera_core::Timestamp;
 
 use super::outcome::Failed;
@@ -40,12 +40,22 @@ pub(crate) struct Metrics {
     committed: Gauge<u64, AtomicU64>,
     policy: PolicyMetrics,
     machine: MachineMetrics,
+    backups: BackupMetrics,
     tls: Option<TlsMetrics>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RevisionLabel {
     revision: String,
+}
+
+/// What is seen of backups.
+#[derive(Default)]
+struct BackupMetrics {
+    timestamp: Gauge<i64>,
+    sequence: Gauge<u64, AtomicU64>,
+    running: Gauge,
+    failed: Counter<u64, AtomicU64>,
 }
 
 /// What is seen of the machine: its clock and its disk.
@@ -104,6 +114,7 @@ impl Metrics {
         );
         let policy = PolicyMetrics::register(&mut registry);
         let machine = MachineMetrics::register(&mut registry);
+        let backups = BackupMetrics::register(&mut registry);
         let tls = has_tls.then(|| TlsMetrics::register(&mut registry));
         Self {
             registry,
@@ -115,6 +126,7 @@ impl Metrics {
             committed,
             policy,
             machine,
+            backups,
             tls,
         }
     }
@@ -152,6 +164,7 @@ impl Metrics {
 
     pub(crate) fn set_machine(&self, authority: &Authority) {
         self.machine.set(authority);
+        self.backups.set(&authority.backup_state());
     }
 
     pub(crate) fn set_tls(&self, expires_at: Option<Timestamp>, is_last_change_refused: bool) {
@@ -189,6 +202,42 @@ impl TlsMetrics {
             self.not_after.set(at.as_seconds());
         }
         self.is_refused.set(i64::from(is_last_change_refused));
+    }
+}
+
+impl BackupMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "last_backup_timestamp_seconds",
+            "When the last backup was made, as Unix time; 0 where none ever was",
+            metrics.timestamp.clone(),
+        );
+        registry.register(
+            "last_backup_sequence",
+            "Last event of the revocation log that the last backup has",
+            metrics.sequence.clone(),
+        );
+        registry.register(
+            "backup_running",
+            "1 while a backup is being made",
+            metrics.running.clone(),
+        );
+        registry.register(
+            "backups_failed",
+            "Backups since the start that were not finished",
+            metrics.failed.clone(),
+        );
+        metrics
+    }
+
+    fn set(&self, state: &BackupState) {
+        if let Some(last) = state.last {
+            self.timestamp.set(last.at.as_seconds());
+            self.sequence.set(last.position.0);
+        }
+        self.running.set(state.is_running.into());
+        self.failed.inner().store(state.failed, Ordering::Relaxed);
     }
 }
 

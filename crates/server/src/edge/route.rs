@@ -167,7 +167,7 @@ const FORWARD_AUTH: &str = "/forward-auth";
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);
 
-static ROUTES: [(&str, Route); 43] = [
+static ROUTES: [(&str, Route); 44] = [
     (
         "/tessera.v1.TokenService/Issue",
         Route::client("Issue", NAMES).writes(3),
@@ -337,6 +337,17 @@ static ROUTES: [(&str, Route); 43] = [
             ..Route::client("VerifyAudit", SMALL)
                 .costs(500)
                 .works_long()
+                .administers()
+        },
+    ),
+    (
+        "/tessera.v1.BackupService/CreateBackup",
+        Route {
+            answers_with_stream: true,
+            work: Work::Watch,
+            ..Route::client("CreateBackup", SMALL)
+                .costs(50)
+                .writes(2)
                 .administers()
         },
     ),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tessera_authority::{
-    ApiKeyError, ApplyError, AuditError, AuthenticateError, CallNotAllowed, ExplainError, IntrospectError,
-    IssueError, RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge, Unavailable,
-    WatchEnd, WatchError,
+    ApiKeyError, ApplyError, AuditError, AuthenticateError, BackupError, CallNotAllowed, ExplainError,
+    IntrospectError, IssueError, RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge,
+    Unavailable, WatchEnd, WatchError,
 };
 use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
@@ -256,6 +256,21 @@ impl From<RevokeError> for ApiError {
         match error {
             RevokeError::NotAllowed(error) => not_allowed(&error),
             RevokeError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::NotAllowed(error) => not_allowed(&error),
+            BackupError::Running => Draft::new(error.to_string())
+                .retry_after(Duration::from_secs(10))
+                .error(Code::ResourceExhausted, ErrorReason::BackupRunning),
+            BackupError::Overtaken => Draft::new(error.to_string())
+                .retry_after(Duration::from_secs(60))
+                .error(Code::Unavailable, ErrorReason::Overloaded),
+            BackupError::Unavailable(error) => error.into(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{error::ApiError, fields::Fields};
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod key;
 pub(crate) mod policy;
 pub(crate) mod revocation;

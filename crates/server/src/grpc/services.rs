@@ -8,9 +8,9 @@ use tessera_proto::{
     upstream::envoy::service::auth::v3::authorization_server::AuthorizationServer,
     v1::{
         api_key_service_server::ApiKeyServiceServer, audit_service_server::AuditServiceServer,
-        key_service_server::KeyServiceServer, policy_service_server::PolicyServiceServer,
-        session_service_server::SessionServiceServer, signing_key_service_server::SigningKeyServiceServer,
-        token_service_server::TokenServiceServer,
+        backup_service_server::BackupServiceServer, key_service_server::KeyServiceServer,
+        policy_service_server::PolicyServiceServer, session_service_server::SessionServiceServer,
+        signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
     },
 };
 use tonic::{server::NamedService, service::Routes};
@@ -18,8 +18,9 @@ use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::Healt
 use tonic_reflection::server::Builder;
 
 use super::{
-    api_key::ApiKeys, audit::Audits, ext_authz::ExternalAuthorization, health::Healths, key::Keys,
-    policy::Policies, revocation::Revocations, session::Sessions, signing_key::SigningKeys, token::Tokens,
+    api_key::ApiKeys, audit::Audits, backup::Backups, ext_authz::ExternalAuthorization, health::Healths,
+    key::Keys, policy::Policies, revocation::Revocations, session::Sessions, signing_key::SigningKeys,
+    token::Tokens,
 };
 use crate::edge::Edge;
 
@@ -37,6 +38,7 @@ pub(crate) fn routes(
     let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
     let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
     let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
+    let backups = BackupServiceServer::new(Backups(Arc::clone(edge)));
     let routes = Routes::default()
         .add_service(tokens.max_decoding_message_size(usize::MAX))
         .add_service(revocations.max_decoding_message_size(usize::MAX))
@@ -46,6 +48,7 @@ pub(crate) fn routes(
         .add_service(policies.max_decoding_message_size(usize::MAX))
         .add_service(sessions.max_decoding_message_size(usize::MAX))
         .add_service(signing_keys.max_decoding_message_size(usize::MAX))
+        .add_service(backups.max_decoding_message_size(usize::MAX))
         .add_service(HealthServer::new(Healths::of(&health.reporter)))
         .add_service(reflection(proxies).build_v1()?)
         .add_service(reflection(proxies).build_v1alpha()?);
@@ -90,6 +93,7 @@ impl Health {
             PolicyServiceServer::<Policies>::NAME,
             SessionServiceServer::<Sessions>::NAME,
             SigningKeyServiceServer::<SigningKeys>::NAME,
+            BackupServiceServer::<Backups>::NAME,
         ];
         if proxies {
             services.push(AuthorizationServer::<ExternalAuthorization>::NAME);

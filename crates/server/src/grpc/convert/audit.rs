@@ -13,7 +13,7 @@ use super::timestamp;
 use crate::{error::ApiError, fields::Fields};
 
 /// Each kind of record with its name on the wire.
-const KINDS: [(AuditKind, v1::AuditAction); 16] = [
+const KINDS: [(AuditKind, v1::AuditAction); 17] = [
     (AuditKind::Issued, v1::AuditAction::Issued),
     (AuditKind::Refreshed, v1::AuditAction::Refreshed),
     (AuditKind::Reused, v1::AuditAction::RefreshTokenReused),
@@ -33,6 +33,7 @@ const KINDS: [(AuditKind, v1::AuditAction); 16] = [
     (AuditKind::CallRefused, v1::AuditAction::CallRefused),
     (AuditKind::CredentialRefused, v1::AuditAction::CredentialRefused),
     (AuditKind::Checkpoint, v1::AuditAction::Checkpoint),
+    (AuditKind::BackedUp, v1::AuditAction::BackedUp),
 ];
 
 /// Which records are listed, in which order, and how many a page.
@@ -247,6 +248,7 @@ fn facts(facts: &AuditFacts<'_>) -> v1::AuditRecord {
         call: text(facts.call.as_ref()),
         required: text(facts.required.as_ref()),
         times: facts.times.unwrap_or(0),
+        log_position: facts.log_position.unwrap_or(0),
         checkpoint: text(facts.checkpoint.as_ref()),
         ..v1::AuditRecord::default()
     }

@@ -1,0 +1,82 @@
+//! What can be typed about backups.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::confirm::Consent;
+
+#[derive(Subcommand)]
+pub(crate) enum Backup {
+    /// Make a backup of an authority that goes on serving, of all realms.
+    ///
+    /// The file has all that was committed up to one position of the log, encrypted with the backup key. To restore it
+    /// takes the server key, too, which is not in it: keep copies of both, apart from the backups. The file appears
+    /// once it is whole; until then it is FILE.partial.
+    Create(CreateBackup),
+    /// Read a whole backup, and say what it is. Exit code 2 if it is not whole, or not of this key.
+    Verify {
+        /// The backup.
+        #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        #[command(flatten)]
+        key: BackupKeyFile,
+    },
+    /// Make a new data directory of a backup, while no authority runs on it.
+    ///
+    /// The backup does not know what was issued and revoked after it was made. So every session and token of every realm
+    /// in it ends, every signing key is revoked and replaced, and the revocation log starts again. API keys are those
+    /// of the backup, and are listed: one that was revoked since works again.
+    Restore(RestoreBackup),
+    /// Make a backup key.
+    Key {
+        #[command(subcommand)]
+        command: BackupKey,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateBackup {
+    /// The file, which must not be there yet.
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) key: BackupKeyFile,
+    /// Replace the file where there is one, once the new one is whole.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreBackup {
+    /// The backup.
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) key: BackupKeyFile,
+    /// The configuration that names the data directory, which must be empty or not there, its realms and the server key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Revoke the API keys of the backup, too: each service then needs a new one.
+    #[arg(long)]
+    pub(crate) revoke_api_keys: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Args)]
+pub(crate) struct BackupKeyFile {
+    /// The file of the backup key; the variable may also have the key itself.
+    #[arg(long, env = "TESSERA_BACKUP_KEY", hide_env_values = true, value_name = "FILE")]
+    pub(crate) key_file: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BackupKey {
+    /// Make a key file that only its owner can read.
+    New {
+        /// The file, which must not be there yet.
+        #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,87 @@
+//! A file that appears whole or not at all.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::create::is_there;
+use crate::failure::Failure;
+
+/// `FILE.partial`, which only its owner can read. Dropped, it goes, unless it became FILE.
+pub(super) struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    pub(super) fn beside(file: &Path) -> Result<Self, Failure> {
+        let mut name = OsString::from(file);
+        name.push(".partial");
+        let path = PathBuf::from(name);
+        // Of a command that was killed. It is never written to: it may be a link to something else.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&path, &error)),
+            _ => {}
+        }
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let file = opened.map_err(|error| unusable(&path, &error))?;
+        Ok(Self { path, file })
+    }
+
+    /// A handle for writing.
+    pub(super) fn file(&self) -> Result<File, Failure> {
+        self.file
+            .try_clone()
+            .map_err(|error| unusable(&self.path, &error))
+    }
+
+    /// Gives it the name `file`, durably. A file of that name is replaced only if that was asked for.
+    pub(super) fn becomes(self, file: &Path, overwrite: bool) -> Result<(), Failure> {
+        self.file
+            .sync_all()
+            .map_err(|error| unusable(&self.path, &error))?;
+        let named = if overwrite {
+            fs::rename(&self.path, file)
+        } else {
+            // Unlike a rename, a link replaces nothing.
+            fs::hard_link(&self.path, file).or_else(|error| self.rename_where_nothing_is(file, error))
+        };
+        named.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => is_there(file),
+            _ => unusable(file, &error),
+        })?;
+        let parent = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let synced = File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|error| unusable(parent, &error))
+    }
+
+    /// Not every file system has links.
+    fn rename_where_nothing_is(&self, file: &Path, error: io::Error) -> io::Result<()> {
+        if error.kind() == io::ErrorKind::AlreadyExists || file.symlink_metadata().is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(&self.path, file)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Where it was renamed there is none.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
+}

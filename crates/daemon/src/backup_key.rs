@@ -1,0 +1,68 @@
+//! The backup key: where it is read, and where one is made.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use tessera_token::BackupKey;
+use zeroize::Zeroizing;
+
+use crate::error::{BackupProblem, LaunchError};
+
+/// What every backup key begins with.
+const BEGIN: &str = "k4.local.";
+
+/// Reads the key that `given` is, or the file that it names.
+///
+/// # Errors
+/// Fails where there is no key.
+pub fn read(given: &str) -> Result<BackupKey, LaunchError> {
+    let text = given.trim();
+    if text.starts_with(BEGIN) {
+        return parse(text, "that was given".to_owned());
+    }
+    let path = Path::new(text);
+    let place = format!("in `{}`", path.display());
+    let unread = |error: io::Error| BackupProblem::Key {
+        place: place.clone(),
+        problem: format!("{error}; `tessera backup key new FILE` makes one"),
+    };
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(unread)?);
+    let mode = fs::metadata(path).map_err(unread)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        tracing::warn!(path = %path.display(), "the backup key can be read by everybody on this machine: chmod 600");
+    }
+    parse(&text, place)
+}
+
+/// Makes a key file that only its owner can read, where there is no file yet.
+///
+/// # Errors
+/// Fails where it can't be made.
+pub fn make(path: &Path) -> Result<BackupKey, LaunchError> {
+    let file_error = |source| LaunchError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let key = BackupKey::generate()?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error)?;
+    writeln!(file, "{}", *key.to_paserk()).map_err(file_error)?;
+    file.sync_all().map_err(file_error)?;
+    Ok(key)
+}
+
+fn parse(text: &str, place: String) -> Result<BackupKey, LaunchError> {
+    let key = BackupKey::parse(text).map_err(|error| BackupProblem::Key {
+        place,
+        problem: error.to_string(),
+    })?;
+    Ok(key)
+}

@@ -1,0 +1,348 @@
+//! Beginning anew with an older state: a data directory that was copied, or one that is made of a backup.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, BufReader},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tessera_authority::{Restored, Restoring, SetupError, end_everything};
+use tessera_backup::{BackupHead, FileError, Item, Made};
+use tessera_core::{KeyStatus, SigningKey};
+use tessera_store::{BackupRecord, Store, StoreError};
+use tessera_store_sled::{SledOptions, SledRestore, SledStore};
+use tessera_token::{BackupKey, ServerKeys, SigningKeyPair};
+
+use crate::{
+    blocking::blocking,
+    config::Config,
+    error::{BackupProblem, LaunchError},
+    launch::{clock, store_options, witness},
+    server_key::{server_keys, server_keys_at_hand},
+    surroundings::{check_clock, check_place},
+    witness::Seen,
+};
+
+/// How a directory that a backup is restored into is called until it is whole, behind the name of the right one.
+const UNFINISHED: &str = ".restoring";
+
+/// A backup that was restored.
+#[derive(Debug)]
+pub struct RestoredBackup {
+    /// What it was.
+    pub made: Made,
+    /// What came of it.
+    pub restored: Restored,
+}
+
+/// Begins anew with the data directory of `config`, which was restored from a copy: see [`end_everything`].
+///
+/// # Errors
+/// See [`LaunchError`]: nothing is changed where it fails.
+pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
+    check_clock()?;
+    check_place(config)?;
+    let path = config.store.path.clone();
+    if !path.join("seal").exists() {
+        // Opening would make an empty one.
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
+        return Err(LaunchError::File { path, source });
+    }
+    let server_keys = server_keys(config)?;
+    let (restored, seen) = begin_anew(config, &path, &server_keys, revoke_api_keys).await?;
+    note(config, seen)?;
+    Ok(restored)
+}
+
+/// Reads a whole backup, and changes nothing.
+///
+/// # Errors
+/// See [`BackupProblem`].
+pub async fn verify_backup(file: &Path, key: BackupKey) -> Result<Made, LaunchError> {
+    let path = file.to_owned();
+    let read = blocking(move || {
+        let from = open(&path)?;
+        let read = tessera_backup::read(from, &key, |_| Ok::<_, FileError>(()));
+        read.map_err(|source| BackupProblem::File { path, source })
+    });
+    Ok(read.await?)
+}
+
+/// Makes the data directory of `config` of a backup, and begins anew with it: see [`end_everything`]. The directory
+/// appears once that is done.
+///
+/// # Errors
+/// See [`LaunchError`]: there is no data directory where it fails.
+pub async fn restore_backup(
+    config: &Config,
+    file: &Path,
+    key: BackupKey,
+    revoke_api_keys: bool,
+) -> Result<RestoredBackup, LaunchError> {
+    check_clock()?;
+    check_place(config)?;
+    let path = config.store.path.clone();
+    check_empty(&path)?;
+    let unfinished = Unfinished::at(&path)?;
+    let at_hand = server_keys_at_hand(config)?;
+    let ids = at_hand
+        .as_ref()
+        .map(|keys| keys.ids().map(str::to_owned).collect());
+    let reading = Reading {
+        file: file.to_owned(),
+        key,
+        into: unfinished.0.clone(),
+        options: store_options(config),
+        key_file: config.keys.file.clone(),
+        at_hand: ids.unwrap_or_default(),
+    };
+    let key_file = reading.key_file.clone();
+    let made = blocking(move || reading.read()).await?;
+    let missing = || server_key_missing(&made.head, &ids_of(at_hand.as_ref()), &key_file);
+    let server_keys = at_hand.as_ref().ok_or_else(missing)?;
+    let anew = begin_anew(config, &unfinished.0, server_keys, revoke_api_keys).await;
+    let (restored, seen) = match anew {
+        Err(LaunchError::Setup(SetupError::WrongServerKey(_))) => return Err(missing().into()),
+        anew => anew?,
+    };
+    unfinished.becomes(&path)?;
+    note(config, seen)?;
+    Ok(RestoredBackup { made, restored })
+}
+
+/// Ends everything in a directory, as one commit of a log of its own. Answers what the directory is from then on.
+async fn begin_anew(
+    config: &Config,
+    path: &Path,
+    server_keys: &ServerKeys,
+    revoke_api_keys: bool,
+) -> Result<(Restored, Option<Seen>), LaunchError> {
+    let (path, options) = (path.to_owned(), store_options(config));
+    let store = blocking(move || SledStore::open_restored(&path, options)).await?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let realms = config.realms();
+    let now = clock(store.as_ref(), &realms).now();
+    let restored = async {
+        // One that can't open what the copy holds would leave an authority behind that does not start.
+        check_keys(&store.signing_keys().await?, server_keys)?;
+        let restoring = Restoring {
+            realms: &realms,
+            server_keys,
+            revoke_api_keys,
+            now,
+        };
+        end_everything(&store, &restoring).await
+    };
+    let restored = restored.await;
+    let seen = Seen::of(store.as_ref());
+    let closed = store.close().await;
+    let restored = restored?;
+    closed.map_err(SetupError::from)?;
+    Ok((restored, seen))
+}
+
+/// Writes down outside the directory what it is.
+fn note(config: &Config, seen: Option<Seen>) -> Result<(), LaunchError> {
+    let (Some(witness), Some(seen)) = (witness(config), seen) else {
+        return Ok(());
+    };
+    let written = witness.write_seen(&seen, ".new");
+    written.map_err(|source| LaunchError::File {
+        path: witness.path().to_owned(),
+        source,
+    })
+}
+
+/// Whether the server keys open the signing keys of the copy.
+fn check_keys(keys: &[SigningKey], server_keys: &ServerKeys) -> Result<(), SetupError> {
+    for key in keys.iter().filter(|key| key.status == KeyStatus::Active) {
+        SigningKeyPair::unseal(key, server_keys).map_err(SetupError::WrongServerKey)?;
+    }
+    Ok(())
+}
+
+/// Reading a backup into a directory.
+struct Reading {
+    file: PathBuf,
+    key: BackupKey,
+    into: PathBuf,
+    options: SledOptions,
+    key_file: PathBuf,
+    /// The ids of the server keys at hand.
+    at_hand: Vec<String>,
+}
+
+/// Why that fails.
+enum ReadError {
+    File(FileError),
+    Launch(LaunchError),
+}
+
+impl From<FileError> for ReadError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Launch(SetupError::from(error).into())
+    }
+}
+
+impl Reading {
+    fn read(self) -> Result<Made, LaunchError> {
+        let from = open(&self.file)?;
+        let mut restore = None;
+        let read = tessera_backup::read(from, &self.key, |item| match item {
+            Item::Head(head) => {
+                self.check_server_keys(&head).map_err(ReadError::Launch)?;
+                let begun = SledRestore::begin(&self.into, &self.options);
+                restore = Some(begun.map_err(|error| ReadError::Launch(error.into()))?);
+                Ok(())
+            }
+            Item::Record(record) => add(restore.as_mut(), record),
+            // Only what follows it says that all of it is as it was written.
+            Item::Tail(_) => Ok(()),
+        });
+        let made = read.map_err(|error| match error {
+            ReadError::File(source) => LaunchError::from(BackupProblem::File {
+                path: self.file.clone(),
+                source,
+            }),
+            ReadError::Launch(error) => error,
+        })?;
+        if let Some(restore) = restore {
+            let finished = restore.finish(made.tail.end.clone());
+            finished.map_err(SetupError::from)?;
+        }
+        Ok(made)
+    }
+
+    /// Fails before anything is written where none of the backup's server keys is at hand.
+    fn check_server_keys(&self, head: &BackupHead) -> Result<(), LaunchError> {
+        if head.server_keys.iter().any(|id| self.at_hand.contains(id)) {
+            return Ok(());
+        }
+        Err(server_key_missing(head, &self.at_hand, &self.key_file).into())
+    }
+}
+
+fn add(restore: Option<&mut SledRestore>, record: BackupRecord) -> Result<(), ReadError> {
+    match restore {
+        Some(restore) => Ok(restore.add(record)?),
+        None => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, BackupProblem> {
+    let opened = File::open(path).map_err(|source| BackupProblem::File {
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
+    Ok(BufReader::with_capacity(256 * 1024, opened))
+}
+
+fn ids_of(keys: Option<&ServerKeys>) -> Vec<String> {
+    let ids = keys.map(|keys| keys.ids().map(str::to_owned).collect());
+    ids.unwrap_or_default()
+}
+
+fn server_key_missing(head: &BackupHead, at_hand: &[String], file: &Path) -> BackupProblem {
+    let missing = head.server_keys.iter().filter(|id| !at_hand.contains(id));
+    let missing: Vec<_> = missing.map(String::as_str).collect();
+    let issuers = head.realms.iter().map(|(_, issuer)| issuer.as_str());
+    BackupProblem::ServerKeyMissing {
+        missing: missing.join(", "),
+        file: file.to_owned(),
+        at_hand: match at_hand {
+            [] => "none is at hand".to_owned(),
+            ids => format!("at hand is {}", ids.join(", ")),
+        },
+        issuers: issuers.collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Nothing that is there is touched.
+fn check_empty(path: &Path) -> Result<(), LaunchError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|source| LaunchError::File {
+            path: path.to_owned(),
+            source,
+        })?,
+    };
+    if entries.count() == 0 {
+        return Ok(());
+    }
+    Err(BackupProblem::NotEmpty {
+        path: path.to_owned(),
+    }
+    .into())
+}
+
+/// The directory in which a backup is restored. Dropped, it goes, unless it became the data directory.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Makes it, which nobody else has made: else two would write into one.
+    fn at(data: &Path) -> Result<Self, LaunchError> {
+        let mut name = OsString::from(data);
+        name.push(UNFINISHED);
+        let path = PathBuf::from(name);
+        let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let made = parent
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::DirBuilder::new().mode(0o700).create(&path));
+        match made {
+            Ok(()) => Ok(Self(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(BackupProblem::CutOff { path }.into())
+            }
+            Err(source) => Err(LaunchError::File { path, source }),
+        }
+    }
+
+    /// Gives it the name of the data directory, durably. An empty directory of that name is replaced.
+    fn becomes(self, path: &Path) -> Result<(), LaunchError> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let renamed = fs::rename(&self.0, path)
+            .and_then(|()| File::open(parent))
+            .and_then(|parent| parent.sync_all());
+        renamed.map_err(|source| {
+            let mounted = matches!(
+                source.kind(),
+                io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
+            );
+            let source = if mounted {
+                io::Error::new(
+                    source.kind(),
+                    "it is where a file system is mounted: name a directory within it in [store] path",
+                )
+            } else {
+                source
+            };
+            LaunchError::File {
+                path: path.to_owned(),
+                source,
+            }
+        })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Where it was renamed, or never made, there is none.
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.0.display(), %error, "remove this: it is of no use");
+        }
+    }
+}
