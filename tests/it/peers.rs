@@ -15,9 +15,10 @@ use tessera_proto::v1::{
 
 use crate::support::{Authority, access, copy_directory, refresh, root, stderr, stdout, viewer};
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "ApiKeyService",
     "AuditService",
+    "BackupService",
     "KeyService",
     "PolicyService",
     "RevocationService",

@@ -11,7 +11,7 @@ use super::tree;
 use crate::support::root;
 
 /// Which crates of ours a crate is built from, tests aside. Data flows one way: a crate is below those that name it.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("core", &[]),
     ("proto", &[]),
     ("token", &["core"]),
@@ -19,7 +19,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("store", &["core"]),
     ("store-sled", &["core", "store"]),
     ("store-conformance", &["core", "store"]),
-    ("authority", &["core", "token", "policy", "store"]),
+    ("backup", &["core", "token", "store"]),
+    ("authority", &["core", "token", "policy", "store", "backup"]),
     // It serves an authority, and knows neither which store that has nor where its files are.
     (
         "server",
@@ -33,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "policy",
             "store",
             "store-sled",
+            "backup",
             "authority",
             "server",
         ],
@@ -44,6 +46,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "token",
             "policy",
             "store",
+            "backup",
             "authority",
             "server",
             "daemon",

@@ -28,7 +28,10 @@ const AUTHORITY: Rooms = Rooms {
         ("access", &["credential", "error", "issuance"]),
         ("policy", &["credential", "error", "issuance", "log"]),
         ("audit", &["credential", "error", "page"]),
-        ("operation", &["error", "log", "session", "signing_key"]),
+        (
+            "operation",
+            &["credential", "error", "log", "session", "signing_key"],
+        ),
         (
             "open",
             &[

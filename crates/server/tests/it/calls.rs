@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tessera_proto::v1::{
-    ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, EnableClientRequest,
-    EvictSubscriberRequest, ExplainRequest, GetApiKeyRequest, GetSessionRequest, GetStatusRequest,
-    IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest, ListAuditRecordsRequest,
-    ListKeysRequest, ListSessionsRequest, ListSigningKeysRequest, ListSubscribersRequest, PlanRequest,
-    RefreshRequest, ReloadRequest, RevokeApiKeyRequest, RevokeRequest, RevokeSessionRequest,
-    RollApiKeyRequest, RotateSigningKeyRequest, TailAuditRecordsRequest, VerifyAuditRequest, WatchRequest,
+    ApplyRequest, AwaitPropagationRequest, CheckRequest, CreateApiKeyRequest, CreateBackupRequest,
+    EnableClientRequest, EvictSubscriberRequest, ExplainRequest, GetApiKeyRequest, GetSessionRequest,
+    GetStatusRequest, IntrospectManyRequest, IntrospectRequest, IssueRequest, ListApiKeysRequest,
+    ListAuditRecordsRequest, ListKeysRequest, ListSessionsRequest, ListSigningKeysRequest,
+    ListSubscribersRequest, PlanRequest, RefreshRequest, ReloadRequest, RevokeApiKeyRequest, RevokeRequest,
+    RevokeSessionRequest, RollApiKeyRequest, RotateSigningKeyRequest, TailAuditRecordsRequest,
+    VerifyAuditRequest, WatchRequest,
 };
 use tessera_server::{ClientLimits, Limits};
 use tessera_testkit::{
@@ -23,13 +24,14 @@ use tonic_health::pb::{
 /// Calls every RPC that needs a credential, with an empty message.
 async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Status>)> {
     let mut audits = client.audits();
-    let (mut tokens, mut sessions, mut keys, mut policies, mut revocations, mut signing_keys) = (
+    let (mut tokens, mut sessions, mut keys, mut policies, mut revocations, mut signing_keys, mut backups) = (
         client.tokens(),
         client.sessions(),
         client.api_keys(),
         client.policies(),
         client.revocations(),
         client.signing_keys(),
+        client.backups(),
     );
     macro_rules! results {
         ($($client:ident . $method:ident ( $message:expr )),* $(,)?) => {
@@ -66,6 +68,7 @@ async fn call_everything(client: &Client) -> Vec<(&'static str, Result<(), Statu
         audits.list_audit_records(ListAuditRecordsRequest::default()),
         audits.tail_audit_records(TailAuditRecordsRequest::default()),
         audits.verify_audit(VerifyAuditRequest::default()),
+        backups.create_backup(CreateBackupRequest::default()),
     ]
 }
 
@@ -152,7 +155,8 @@ async fn an_empty_message_never_gets_further_than_its_fields() {
     for (rpc, result) in call_everything(&admin).await {
         match rpc {
             "introspect" | "list_api_keys" | "list_signing_keys" | "list_subscribers" | "watch" | "plan"
-            | "list_audit_records" | "tail_audit_records" | "verify_audit" | "reload" | "get_status" => {
+            | "list_audit_records" | "tail_audit_records" | "verify_audit" | "reload" | "get_status"
+            | "create_backup" => {
                 assert!(result.is_ok(), "{rpc}");
             }
             "issue" => assert_eq!(reason(&result.unwrap_err()), "InvalidArgument / FIELD_INVALID"),

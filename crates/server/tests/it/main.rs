@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod audit;
+mod backups;
 mod bad_input;
 mod calls;
 mod endpoints;

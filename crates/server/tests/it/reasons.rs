@@ -3,8 +3,9 @@
 
 use tessera_proto::v1::ErrorReason;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("api_keys.rs"),
+    include_str!("backups.rs"),
     include_str!("calls.rs"),
     include_str!("sessions.rs"),
     include_str!("hostile.rs"),

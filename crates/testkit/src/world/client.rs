@@ -3,10 +3,10 @@
 use tessera_proto::v1::{
     IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest, RefreshResponse,
     RevokeRequest, RevokeResponse, TokenSet, api_key_service_client::ApiKeyServiceClient,
-    audit_service_client::AuditServiceClient, policy_service_client::PolicyServiceClient,
-    revocation_service_client::RevocationServiceClient, revoke_request::Target,
-    session_service_client::SessionServiceClient, signing_key_service_client::SigningKeyServiceClient,
-    token_service_client::TokenServiceClient,
+    audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
+    policy_service_client::PolicyServiceClient, revocation_service_client::RevocationServiceClient,
+    revoke_request::Target, session_service_client::SessionServiceClient,
+    signing_key_service_client::SigningKeyServiceClient, token_service_client::TokenServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -90,6 +90,12 @@ impl Client {
     #[must_use]
     pub fn audits(&self) -> AuditServiceClient<InterceptedService<Channel, Bearer>> {
         AuditServiceClient::new(self.channel.clone())
+    }
+
+    /// `BackupService`.
+    #[must_use]
+    pub fn backups(&self) -> BackupServiceClient<InterceptedService<Channel, Bearer>> {
+        BackupServiceClient::new(self.channel.clone())
     }
 
     /// `PolicyService`.

@@ -35,6 +35,7 @@ p, client:admin, *, tessera/keys, *, allow
 p, client:admin, *, tessera/realm, revoke, allow
 p, client:admin, *, tessera/audit, read, allow
 p, client:admin, *, tessera/policies, *, allow
+p, client:admin, *, tessera/backup, create, allow
 ";
 
 const CATALOGUE: &str = r#"
