@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     archiving::Archived,
-    backup::{Noted, Turn},
+    backup::turn::{Noted, Turn},
     disk::Disk,
     group::{Group, State},
     purge::Purge,

@@ -123,6 +123,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
             "audit/sink",
             "credential/authenticate",
             "log/subscribers",
+            "operation/backup",
             "operation/timekeeping",
             "policy/",
             "signing_key/",

@@ -1,6 +1,7 @@
 //! `tessera backup`: make, verify and restore backups.
 
 mod create;
+mod key;
 mod partial;
 mod progress;
 
@@ -9,8 +10,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tessera_backup::Made;
 use tessera_daemon::{Config, backup_key, restore, telemetry};
-use tessera_token::BackupKey;
 
+use self::key::read_key;
 use crate::{
     arguments::{self, Backup, BackupKeyFile, Connection, Output, RestoreBackup},
     command::restore as restoring,
@@ -75,18 +76,6 @@ fn new_key(file: &Path, output: &Output) -> Result<(), Failure> {
             file.display()
         )
     })
-}
-
-/// The backup key that was given; logs its warnings.
-fn read_key(given: &BackupKeyFile) -> Result<BackupKey, Failure> {
-    // A variable that is empty is as if it were not set.
-    let given = given.key_file.as_deref().map(str::trim);
-    let Some(given) = given.filter(|given| !given.is_empty()) else {
-        return Err(Failure::cannot_run(
-            "no backup key: name its file with --key-file or in TESSERA_BACKUP_KEY (`tessera backup key new FILE` makes one)",
-        ));
-    };
-    backup_key::read(given).map_err(Failure::cannot_run)
 }
 
 fn described(made: &Made) -> Value {

@@ -9,7 +9,11 @@ use tessera_proto::v1::{self, CreateBackupRequest, CreateBackupResponse, create_
 use tessera_token::{BackupKey, ServerKey};
 use tonic::Streaming;
 
-use super::{partial::Partial, progress::Progress, read_key};
+use super::{
+    key::read_key,
+    partial::{Partial, is_there},
+    progress::Progress,
+};
 use crate::{
     arguments::{Connection, CreateBackup, Output},
     command::shutdown,
@@ -99,13 +103,6 @@ fn check_key(key: &BackupKey, backup: &v1::Backup) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-pub(super) fn is_there(file: &Path) -> Failure {
-    Failure::cannot_run(format!(
-        "`{}` is there already: name another file, or replace it with --overwrite",
-        file.display()
-    ))
 }
 
 fn text(file: &Path, backup: &v1::Backup, bytes: u64, key: &BackupKey) -> String {

@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::create::is_there;
 use crate::failure::Failure;
 
 /// `FILE.partial`, which only its owner can read. Dropped, it goes, unless it became FILE.
@@ -84,4 +83,12 @@ impl Drop for Partial {
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
+}
+
+/// A file is not replaced without being told.
+pub(super) fn is_there(file: &Path) -> Failure {
+    Failure::cannot_run(format!(
+        "`{}` is there already: name another file, or replace it with --overwrite",
+        file.display()
+    ))
 }
