@@ -11,6 +11,7 @@
 
 mod api_reference;
 mod architecture;
+mod backups;
 mod cases;
 mod clocks;
 mod command_line;

@@ -286,6 +286,7 @@ pub fn tessera() -> Command {
         "TESSERA_API_KEY",
         "TESSERA_CA",
         "TESSERA_SERVER_KEY",
+        "TESSERA_BACKUP_KEY",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

@@ -44,6 +44,7 @@ pub(crate) fn tessera() -> Command {
         "TESSERA_CLIENT_CERT",
         "TESSERA_CLIENT_KEY",
         "TESSERA_SERVER_KEY",
+        "TESSERA_BACKUP_KEY",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

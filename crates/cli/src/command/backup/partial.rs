@@ -51,7 +51,7 @@ impl Partial {
             fs::rename(&self.path, file)
         } else {
             // Unlike a rename, a link replaces nothing.
-            fs::hard_link(&self.path, file).or_else(|error| self.rename_where_nothing_is(file, error))
+            fs::hard_link(&self.path, file).or_else(|error| self.rename_where_nothing_is(file, &error))
         };
         named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => is_there(file),
@@ -66,7 +66,7 @@ impl Partial {
     }
 
     /// Not every file system has links.
-    fn rename_where_nothing_is(&self, file: &Path, error: io::Error) -> io::Result<()> {
+    fn rename_where_nothing_is(&self, file: &Path, error: &io::Error) -> io::Result<()> {
         if error.kind() == io::ErrorKind::AlreadyExists || file.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }

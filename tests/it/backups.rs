@@ -1,0 +1,497 @@
+//! Backups by the real binary: made while others write, verified, restored, and served.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Output,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+use tessera_backup::{FileError, Item, Made};
+use tessera_core::SessionState;
+use tessera_proto::v1::revoke_request::Target;
+use tessera_store::BackupRecord;
+use tessera_token::BackupKey;
+
+use crate::{
+    serving::{Place, serve},
+    support::{Authority, Client, access, json, reason, refresh, soon, stderr, stdout, tessera, viewer},
+};
+
+const WORKERS: usize = 4;
+/// How many calls each worker has made at least before a backup begins, and more before the next does.
+const CALLS: usize = 25;
+const BACKUPS: usize = 3;
+
+/// An authority with a backup key beside it.
+struct Site {
+    place: Place,
+    api_key: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let place = Place::new();
+        let api_key = place.first_key("production")["secret"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let made = tessera()
+            .args(["backup", "key", "new"])
+            .arg(place.path("backup.key"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
+        Self { place, api_key }
+    }
+
+    fn serve(&self) -> Authority {
+        serve(&self.place.config(), &self.place.address)
+    }
+
+    /// A command about backups with everything it needs.
+    fn backup(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = tessera();
+        command
+            .current_dir(self.place.path(""))
+            .env("TESSERA_ADDR", &self.place.address)
+            .env("TESSERA_API_KEY", &self.api_key)
+            .env("TESSERA_BACKUP_KEY", "backup.key")
+            .arg("backup")
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.backup(arguments).output().unwrap()
+    }
+
+    fn read(&self, file: &str) -> (Made, Vec<BackupRecord>) {
+        let text = fs::read_to_string(self.place.path("backup.key")).unwrap();
+        let key = BackupKey::parse(&text).unwrap();
+        let mut records = Vec::new();
+        let file = File::open(self.place.path(file)).unwrap();
+        let made = tessera_backup::read(file, &key, |item| {
+            if let Item::Record(record) = item {
+                records.push(record);
+            }
+            Ok::<_, FileError>(())
+        });
+        (made.unwrap(), records)
+    }
+
+    /// Stops serving the data, and restores a backup in its place. Gives what the command printed.
+    fn restore(&self, file: &str, more: &[&str]) -> Value {
+        fs::remove_dir_all(self.place.path("data")).unwrap();
+        let arguments = [&["restore", file, "--config", "tessera.toml"], more].concat();
+        json(&mut self.backup(&arguments))
+    }
+}
+
+/// What a worker knows of one of its sessions: only what was acknowledged.
+#[derive(Clone)]
+struct Known {
+    session: String,
+    /// How many backups were done when it was asked for.
+    begun_after: usize,
+    generation: u64,
+    /// Where the log has its end.
+    revoked_at: Option<u64>,
+    access: String,
+    refresh: String,
+}
+
+type Ledger = Arc<Mutex<Vec<Known>>>;
+
+/// What all workers look at.
+#[derive(Clone, Default)]
+struct Shared {
+    calls: Arc<AtomicUsize>,
+    backups: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// The position in a cursor: behind a version and the log.
+fn sequence_of(cursor: &str) -> u64 {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
+    u64::from_be_bytes(bytes[17..25].try_into().unwrap())
+}
+
+/// Issues, refreshes and revokes, and writes down what was acknowledged, until it is told to stop.
+async fn work(client: Client, ledger: Ledger, shared: Shared) {
+    let mut turn = 0;
+    while !shared.is_over.load(Ordering::SeqCst) {
+        let begun_after = shared.backups.load(Ordering::SeqCst);
+        let issued = client.issue(viewer("user:ann")).await.unwrap();
+        let place = {
+            let mut ledger = ledger.lock().unwrap();
+            ledger.push(Known {
+                session: issued.session_id.clone(),
+                begun_after,
+                generation: 1,
+                revoked_at: None,
+                access: access(issued.tokens.as_ref()),
+                refresh: refresh(issued.tokens.as_ref()),
+            });
+            ledger.len() - 1
+        };
+        let token = ledger.lock().unwrap()[place].refresh.clone();
+        let refreshed = client.refresh(&token).await.unwrap();
+        {
+            let known = &mut ledger.lock().unwrap()[place];
+            known.generation = refreshed.generation;
+            known.refresh = refresh(refreshed.tokens.as_ref());
+        }
+        turn += 1;
+        if turn % 2 == 0 {
+            let revoked = client.revoke(Target::SessionId(issued.session_id)).await.unwrap();
+            ledger.lock().unwrap()[place].revoked_at = Some(sequence_of(&revoked.cursor));
+        }
+        shared.calls.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A backup, with what was acknowledged before it began.
+struct Taken {
+    file: String,
+    sequence: u64,
+    before: Vec<Vec<Known>>,
+}
+
+async fn take(site: &Arc<Site>, number: usize, ledgers: &[Ledger], shared: &Shared) -> Taken {
+    let due = shared.calls.load(Ordering::SeqCst) + CALLS * WORKERS;
+    soon("the workers work", async {
+        while shared.calls.load(Ordering::SeqCst) < due {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let before = ledgers
+        .iter()
+        .map(|ledger| ledger.lock().unwrap().clone())
+        .collect();
+    let (file, creating) = (format!("backup-{number}"), Arc::clone(site));
+    let name = file.clone();
+    let create = move || json(&mut creating.backup(&["create", &name]));
+    let made = tokio::task::spawn_blocking(create).await.unwrap();
+    shared.backups.fetch_add(1, Ordering::SeqCst);
+    Taken {
+        file,
+        sequence: made["sequence"].as_u64().unwrap(),
+        before,
+    }
+}
+
+/// What a backup has of each session: its generation and whether it was ended by itself.
+fn sessions(records: Vec<BackupRecord>) -> HashMap<String, (u64, bool)> {
+    let mut sessions = HashMap::new();
+    for record in records {
+        match record {
+            BackupRecord::Session(session) => {
+                let state = (session.generation(), session.state != SessionState::Active);
+                sessions.insert(session.id.to_string(), state);
+            }
+            BackupRecord::NoSession(id) => drop(sessions.remove(&id.to_string())),
+            _ => {}
+        }
+    }
+    sessions
+}
+
+/// Compares a backup with what the workers know now, after all.
+fn check(site: &Site, taken: &Taken, number: usize, ledgers: &[Ledger]) {
+    let (made, records) = site.read(&taken.file);
+    assert_eq!(made.tail.end.last.0, taken.sequence);
+    let has = sessions(records);
+    for known in taken.before.iter().flatten() {
+        let (generation, is_revoked) = has[&known.session];
+        assert!(generation >= known.generation, "{}", known.session);
+        assert!(is_revoked || known.revoked_at.is_none(), "{}", known.session);
+    }
+    for ledger in ledgers {
+        let ledger = ledger.lock().unwrap();
+        let there: Vec<_> = ledger
+            .iter()
+            .map(|known| has.contains_key(&known.session))
+            .collect();
+        let first_missing = there.iter().position(|is_there| !is_there).unwrap_or(there.len());
+        assert!(
+            there[first_missing..].iter().all(|is_there| !is_there),
+            "what a worker did is in it up to one moment"
+        );
+        for (known, is_there) in ledger.iter().zip(there) {
+            assert!(!is_there || known.begun_after <= number, "{}", known.session);
+            if let Some(at) = known.revoked_at {
+                let is_revoked = has.get(&known.session).is_some_and(|(_, is_revoked)| *is_revoked);
+                assert_eq!(is_revoked, at <= taken.sequence, "{} at {at}", known.session);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_what_was_acknowledged_before_its_position_and_nothing_after() {
+    let site = Arc::new(Site::new());
+    let authority = site.serve();
+    let shared = Shared::default();
+    let client = authority.with_key(&site.api_key).await;
+    let ledgers: Vec<_> = (0..WORKERS).map(|_| Ledger::default()).collect();
+    let workers: Vec<_> = ledgers
+        .iter()
+        .map(|ledger| tokio::spawn(work(client.clone(), Arc::clone(ledger), shared.clone())))
+        .collect();
+    let mut taken = Vec::new();
+    for number in 0..BACKUPS {
+        taken.push(take(&site, number, &ledgers, &shared).await);
+    }
+    shared.is_over.store(true, Ordering::SeqCst);
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    assert!(authority.stop().success());
+    for (number, taken) in taken.iter().enumerate() {
+        check(&site, taken, number, &ledgers);
+    }
+
+    let last = taken.last().unwrap();
+    let live = sessions(site.read(&last.file).1);
+    let live = live.values().filter(|(_, is_revoked)| !is_revoked).count();
+    let restored = site.restore(&last.file, &[]);
+    assert_eq!(restored["sessions_ended"]["production"], live);
+    let authority = site.serve();
+    let client = authority.with_key(&site.api_key).await;
+    for known in last.before.iter().map(|known| known.last().unwrap()) {
+        assert!(!client.introspect(&known.access).await.active);
+        let refused = client.refresh(&known.refresh).await.unwrap_err();
+        assert!(
+            ["SESSION_REVOKED", "REFRESH_TOKEN_AHEAD"].contains(&reason(&refused).as_str()),
+            "{refused}"
+        );
+    }
+    // What was issued after the backup is unknown.
+    let after = ledgers[0].lock().unwrap().last().unwrap().clone();
+    assert!(!client.introspect(&after.access).await.active);
+    client.refresh(&after.refresh).await.unwrap_err();
+    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
+    client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
+    assert!(authority.stop().success());
+}
+
+fn refused(output: &Output, parts: &[&str]) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_is_never_replaced_unasked_and_appears_whole() {
+    let site = Site::new();
+    let path = |name: &str| -> PathBuf { site.place.path(name) };
+    refused(&site.run(&["create", "one"]), &["no authority answers"]);
+    let authority = site.serve();
+    let made = site.run(&["create", "one"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    for part in [
+        "To restore it takes both keys",
+        "server key  k4.lid.",
+        "backup key  k4.lid.",
+    ] {
+        assert!(stdout(&made).contains(part), "{}", stdout(&made));
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path("one")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let before = fs::read(path("one")).unwrap();
+    refused(
+        &site.run(&["create", "one"]),
+        &["is there already", "--overwrite"],
+    );
+    assert_eq!(fs::read(path("one")).unwrap(), before);
+    assert!(site.run(&["create", "one", "--overwrite"]).status.success());
+    assert_ne!(fs::read(path("one")).unwrap(), before);
+    // Left by a command that was killed; and it may be a link to something else.
+    fs::write(path("precious"), "precious").unwrap();
+    std::os::unix::fs::symlink("precious", path("two.partial")).unwrap();
+    assert!(site.run(&["create", "two"]).status.success());
+    assert_eq!(fs::read(path("precious")).unwrap(), b"precious");
+    refused(
+        &site.run(&["create", "three", "--key-file", "server.key"]),
+        &["this is the server key"],
+    );
+    let mut without = site.backup(&["create", "three"]);
+    refused(
+        &without.env("TESSERA_BACKUP_KEY", "").output().unwrap(),
+        &["no backup key"],
+    );
+    refused(&site.run(&["key", "new", "backup.key"]), &["backup.key"]);
+    assert!(authority.stop().success());
+    let there = names(&path(""));
+    let left = there
+        .iter()
+        .filter(|name| name.contains("three") || name.contains("partial"));
+    assert_eq!(left.count(), 0, "{there:?}");
+    assert!(site.run(&["verify", "one"]).status.success());
+}
+
+#[test]
+fn each_bad_backup_is_told_by_itself_and_restores_nothing() {
+    let site = Site::new();
+    let authority = site.serve();
+    let verified = json(&mut site.backup(&["create", "good"]));
+    assert!(authority.stop().success());
+    assert_eq!(
+        json(&mut site.backup(&["verify", "good"]))["sequence"],
+        verified["sequence"]
+    );
+    fs::remove_dir_all(site.place.path("data")).unwrap();
+    let good = fs::read(site.place.path("good")).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut newer = good.clone();
+    newer[11] = 2;
+    let bad: [(&str, Vec<u8>, &str); 8] = [
+        ("empty", Vec::new(), "is no backup of Tessera"),
+        ("text", b"not a backup at all".to_vec(), "is no backup of Tessera"),
+        ("cut", good[..good.len() / 2].to_vec(), "is cut off after"),
+        ("shorter", good[..good.len() - 1].to_vec(), "is cut off after"),
+        ("longer", [&good[..], b"x"].concat(), "is not what was written"),
+        ("flipped", flipped(good.len() / 2), "is not what was written"),
+        ("hash", flipped(good.len() - 1), "is not what was written"),
+        ("newer", newer, "has format 2, and this version reads up to 1"),
+    ];
+    let before = names(&site.place.path(""));
+    for (name, bytes, said) in &bad {
+        fs::write(site.place.path("bad"), bytes).unwrap();
+        refused(&site.run(&["verify", "bad"]), &["`bad`", said]);
+        let output = site.run(&["restore", "bad", "--config", "tessera.toml"]);
+        refused(&output, &["`bad`", said]);
+        fs::remove_file(site.place.path("bad")).unwrap();
+        assert_eq!(names(&site.place.path("")), before, "{name} leaves something");
+    }
+    let other = site.run(&["key", "new", "other.key"]);
+    assert!(other.status.success());
+    refused(
+        &site.run(&["verify", "good", "--key-file", "other.key"]),
+        &[
+            "was made with the backup key k4.lid.",
+            "and the one at hand is k4.lid.",
+        ],
+    );
+    refused(&site.run(&["verify", "nowhere"]), &["`nowhere`"]);
+}
+
+#[test]
+fn a_backup_is_restored_only_with_its_server_key_and_into_nothing() {
+    let site = Site::new();
+    let authority = site.serve();
+    let made = json(&mut site.backup(&["create", "good"]));
+    let server_key = made["server_key_ids"][0].as_str().unwrap();
+    assert!(authority.stop().success());
+    let restore = || site.run(&["restore", "good", "--config", "tessera.toml"]);
+    refused(&restore(), &["is not empty", "move it away first"]);
+    fs::rename(site.place.path("data"), site.place.path("before")).unwrap();
+    let key = site.place.path("server.key");
+    fs::rename(&key, site.place.path("kept.key")).unwrap();
+    refused(
+        &restore(),
+        &[server_key, "is missing", "none is at hand", "https://"],
+    );
+    assert!(!key.exists(), "no key is made where one is missing");
+    let another = Site::new();
+    fs::copy(another.place.path("server.key"), &key).unwrap();
+    refused(&restore(), &[server_key, "is missing", "at hand is k4.lid."]);
+    fs::rename(site.place.path("kept.key"), &key).unwrap();
+    let cut_off = site.place.path("data.restoring");
+    fs::create_dir(&cut_off).unwrap();
+    refused(&restore(), &["data.restoring", "remove it"]);
+    fs::remove_dir(&cut_off).unwrap();
+    assert!(!site.place.path("data").exists());
+    // An empty directory is as good as none.
+    fs::create_dir(site.place.path("data")).unwrap();
+    let restored = restore();
+    assert!(restored.status.success(), "{}", stderr(&restored));
+    for part in ["revoked and replaced", "revoke again", "is not in it"] {
+        assert!(stdout(&restored).contains(part), "{}", stdout(&restored));
+    }
+    assert!(site.serve().stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_revoked_is_not_revived_and_api_keys_end_if_asked() {
+    let site = Site::new();
+    let authority = site.serve();
+    let client = authority.with_key(&site.api_key).await;
+    let before = client.issue(viewer("user:ann")).await.unwrap();
+    let made = site.run(&["create", "good"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    client
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    let after = client.issue(viewer("user:eve")).await.unwrap();
+    let rotated = |args: &[&str]| {
+        let mut command = tessera();
+        command.env("TESSERA_ADDR", &site.place.address);
+        json(command.env("TESSERA_API_KEY", &site.api_key).args(args))
+    };
+    let keys = rotated(&["key", "list"]);
+    assert!(authority.stop().success());
+    let restored = site.restore("good", &["--revoke-api-keys"]);
+    assert_eq!(restored["api_keys_revoked"], true);
+    let made_anew = json(
+        tessera()
+            .args(["apikey", "create", "dev", "--realm", "production", "--config"])
+            .arg(site.place.config()),
+    );
+    let authority = site.serve();
+    let old = authority.with_key(&site.api_key).await;
+    let refused = old.issue(viewer("user:ann")).await.unwrap_err();
+    assert_eq!(reason(&refused), "CLIENT_AUTH_FAILED");
+    let client = authority.with_key(made_anew["secret"].as_str().unwrap()).await;
+    for issued in [&before, &after] {
+        assert!(!client.introspect(&access(issued.tokens.as_ref())).await.active);
+        client
+            .refresh(&refresh(issued.tokens.as_ref()))
+            .await
+            .unwrap_err();
+    }
+    let mut command = tessera();
+    command.env("TESSERA_ADDR", &site.place.address);
+    let listed = json(
+        command
+            .env("TESSERA_API_KEY", made_anew["secret"].as_str().unwrap())
+            .args(["key", "list"]),
+    );
+    let active = |keys: &Value| {
+        let keys = keys["keys"].as_array().unwrap().clone();
+        let active = keys.into_iter().filter(|key| key["status"] == "active");
+        active.map(|key| key["kid"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (active(&keys).len(), active(&listed).len()),
+        (1, 1),
+        "{keys} {listed}"
+    );
+    assert_ne!(active(&keys), active(&listed));
+    assert!(authority.stop().success());
+}
