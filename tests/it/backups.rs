@@ -30,13 +30,13 @@ const CALLS: usize = 25;
 const BACKUPS: usize = 3;
 
 /// An authority with a backup key beside it.
-struct Site {
+pub(crate) struct Site {
     place: Place,
-    api_key: String,
+    pub(crate) api_key: String,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Place::new();
         let api_key = place.first_key("production")["secret"]
             .as_str()
@@ -51,7 +51,7 @@ impl Site {
         Self { place, api_key }
     }
 
-    fn serve(&self) -> Authority {
+    pub(crate) fn serve(&self) -> Authority {
         serve(&self.place.config(), &self.place.address)
     }
 
@@ -66,6 +66,11 @@ impl Site {
             .arg("backup")
             .args(arguments);
         command
+    }
+
+    /// Makes a backup, and gives what the command printed.
+    pub(crate) fn create(&self, file: &str) -> Value {
+        json(&mut self.backup(&["create", file]))
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -178,7 +183,7 @@ async fn take(site: &Arc<Site>, number: usize, ledgers: &[Ledger], shared: &Shar
         .collect();
     let (file, creating) = (format!("backup-{number}"), Arc::clone(site));
     let name = file.clone();
-    let create = move || json(&mut creating.backup(&["create", &name]));
+    let create = move || creating.create(&name);
     let made = tokio::task::spawn_blocking(create).await.unwrap();
     shared.backups.fetch_add(1, Ordering::SeqCst);
     Taken {

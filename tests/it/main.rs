@@ -11,6 +11,7 @@
 
 mod api_reference;
 mod architecture;
+mod backup_figures;
 mod backups;
 mod cases;
 mod clocks;

@@ -2,7 +2,7 @@
 //! stopped again.
 //!
 //! The lines of its `sh` blocks are run in order. What is under "First start" needs no authority, what is under
-//! "Backups" and after it needs one that is stopped, and what is between them one that serves.
+//! "Restoring" and after it needs one that is stopped, and what is between them one that serves.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ impl Page {
     fn read() -> Self {
         let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
         let (first_start, rest) = page.split_once("\n## While it runs\n").unwrap();
-        let (while_it_runs, stopped) = rest.split_once("\n## Backups\n").unwrap();
+        let (while_it_runs, stopped) = rest.split_once("\n## Restoring\n").unwrap();
         let page = Self {
             first_start: steps(first_start),
             while_it_runs: steps(while_it_runs),
