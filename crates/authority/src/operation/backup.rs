@@ -121,9 +121,10 @@ impl BackupStream {
             drop(self.draining.wait_for(|draining| *draining).await);
         };
         tokio::select! {
+            // A backup may take longer than a server that stops has.
             biased;
-            part = self.parts.recv() => part,
             () = drained => Some(Err(Unavailable::Draining.into())),
+            part = self.parts.recv() => part,
         }
     }
 }
