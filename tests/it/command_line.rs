@@ -126,6 +126,9 @@ fn api_keys_are_made_rolled_revoked_and_listed() {
         ),
         (Some("rolled"), Some(id))
     );
+    let shown = run(&["apikey", "show", id]);
+    assert_eq!(shown["api_key"]["made_by"], "client:dev");
+    assert_eq!(shown["descendants"][0]["replaces_id"], id);
     run(&["apikey", "revoke", id]);
     let listed = run(&["apikey", "list"]);
     let status = listed["api_keys"]

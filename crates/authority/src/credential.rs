@@ -6,4 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod disabled;
 pub(crate) mod end;
 pub(crate) mod error;
+pub(crate) mod lifetime;
+pub(crate) mod list;
+pub(crate) mod purge;
 pub(crate) mod revoke;

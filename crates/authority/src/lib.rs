@@ -52,9 +52,10 @@ pub use audit::{
     verify::{TrailCheck, TrailFault, TrailReport},
 };
 pub use credential::{
-    api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RolledApiKey},
+    api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
     authenticate::Principal,
     error::{ApiKeyError, AuthenticateError},
+    list::Descendants,
 };
 pub use error::{CallNotAllowed, SetupError, Unavailable};
 pub use issuance::{

@@ -66,6 +66,8 @@ pub(crate) fn api_key(number: u64) -> ApiKey {
         expires_at: None,
         revoked_at: None,
         successor: None,
+        replaces: None,
+        made_by: None,
         made_with: None,
         rolls: Vec::new(),
     }

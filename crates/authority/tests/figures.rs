@@ -254,6 +254,7 @@ async fn a_change_of_policy_with_a_million_sessions() {
         .create_operator_api_key(
             &RealmName::parse("production").unwrap(),
             ClientName::parse("client:app").unwrap(),
+            None,
         )
         .await
         .unwrap();

@@ -7,11 +7,13 @@ use tessera_core::{Audience, ClientName, Seconds};
 
 use crate::confirm::Consent;
 
+mod apikey;
 mod audit;
 mod backup;
 mod connection;
 mod policy;
 
+pub(crate) use apikey::{ApiKey, CreateApiKey, RevokeApiKey, RollApiKey};
 pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
@@ -394,55 +396,6 @@ pub(crate) enum Key {
         at_once: bool,
         #[command(flatten)]
         consent: Consent,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum ApiKey {
-    /// Make a key for a client, and show it once.
-    Create {
-        /// The client's name, with or without `client:`.
-        name: String,
-        /// The realm; must be the caller's, or one of the configuration.
-        #[arg(long, value_name = "REALM")]
-        realm: Option<String>,
-        /// How long it works.
-        #[arg(long, value_name = "TIME")]
-        expires: Option<Seconds>,
-        /// Write to the data directory of a stopped authority instead of calling one: for the first key.
-        #[arg(long, value_name = "FILE", requires = "realm", conflicts_with = "expires")]
-        config: Option<PathBuf>,
-    },
-    /// List the realm's keys.
-    List,
-    /// Replace a key; the old one works for a while.
-    Roll {
-        /// The key's id.
-        id: String,
-        /// How long the old key works.
-        #[arg(long, default_value = "24h", value_name = "TIME")]
-        overlap: Seconds,
-    },
-    /// End a key and its successors, and the sessions that they began.
-    Revoke {
-        /// The key's id.
-        id: String,
-        /// End also the keys that were made with it and its successors, and with those.
-        #[arg(long)]
-        with_made_keys: bool,
-        /// Only say what would end.
-        #[arg(long)]
-        validate_only: bool,
-        /// Why, for the audit record.
-        #[arg(long, default_value = "", value_name = "TEXT")]
-        reason: String,
-        #[command(flatten)]
-        consent: Consent,
-    },
-    /// Let the keys of a client work again that `tessera revoke --client … --disable` disabled.
-    Enable {
-        /// The client's name, with or without `client:`.
-        name: String,
     },
 }
 

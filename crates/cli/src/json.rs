@@ -101,13 +101,19 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
         "id": key.id,
         "client": key.client,
         "realm": key.realm,
-        "status": enum_name(key.status().as_str_name(), "API_KEY_STATUS_"),
+        "status": api_key_status(key),
         "create_time": time(key.create_time.as_ref()),
         "expire_time": time(key.expire_time.as_ref()),
         "revoke_time": time(key.revoke_time.as_ref()),
         "successor_id": key.successor_id,
+        "replaces_id": key.replaces_id,
+        "made_by": key.made_by,
         "made_with_id": key.made_with_id,
     })
+}
+
+pub(crate) fn api_key_status(key: &v1::ApiKey) -> String {
+    enum_name(key.status().as_str_name(), "API_KEY_STATUS_")
 }
 
 pub(crate) fn session(session: &v1::Session) -> Value {

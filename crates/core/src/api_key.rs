@@ -28,6 +28,10 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
+    /// The key that it replaced, if another was rolled to it.
+    pub replaces: Option<ApiKeyId>,
+    /// The client whose key it was made with; none where the operator made it.
+    pub made_by: Option<ClientName>,
     /// The key by which it was made: whose holder made it, or rolled the one that it replaces; none where the
     /// operator did.
     pub made_with: Option<ApiKeyId>,

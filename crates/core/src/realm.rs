@@ -84,6 +84,10 @@ pub struct RealmLimits {
     /// How many sessions the store keeps for each client. Ended ones count until no verifier could accept a token
     /// of theirs.
     pub sessions_per_client_max: u64,
+    /// Life of a new API key where its maker names none. None: the longest, or until it is revoked.
+    pub api_key_ttl_default: Option<Seconds>,
+    /// The longest life of a new API key. None: any, and a key may work until it is revoked.
+    pub api_key_ttl_max: Option<Seconds>,
 }
 
 impl RealmLimits {
@@ -101,6 +105,8 @@ impl Default for RealmLimits {
             grace: Seconds(10),
             grace_replays_max: 20,
             sessions_per_client_max: 1_000_000,
+            api_key_ttl_default: None,
+            api_key_ttl_max: None,
         }
     }
 }

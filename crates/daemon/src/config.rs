@@ -311,6 +311,27 @@ mod tests {
     }
 
     #[test]
+    fn lives_of_api_keys_have_bounds() {
+        let limits = "[realms.production]";
+        let refused = |to: &str| {
+            let with = EXAMPLE.replacen(limits, &format!("{limits}\n{to}"), 1);
+            read(&with).unwrap_err()
+        };
+        for to in ["api_key_ttl_max = \"0s\"", "api_key_ttl_default = \"4000d\""] {
+            let said = refused(to);
+            assert!(
+                said.contains("from 1m to 3650d") && said.contains("line"),
+                "{said}"
+            );
+        }
+        let swapped = refused("api_key_ttl_default = \"90d\"\napi_key_ttl_max = \"30d\"");
+        assert!(
+            swapped.contains("must not be longer than `api_key_ttl_max`"),
+            "{swapped}"
+        );
+    }
+
+    #[test]
     fn origins_that_browsers_send_are_taken() {
         let origins = [
             "https://app.example.org",

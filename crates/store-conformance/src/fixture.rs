@@ -86,6 +86,8 @@ pub fn api_key(number: u64, realm_name: &str) -> ApiKey {
         expires_at: None,
         revoked_at: None,
         successor: None,
+        replaces: None,
+        made_by: None,
         made_with: None,
         rolls: Vec::new(),
     }

@@ -57,6 +57,7 @@ async fn a_session_goes_on_without_the_key_that_began_it() {
     let roll = RollApiKeyRequest {
         id: old.id,
         overlap: seconds(0),
+        ..RollApiKeyRequest::default()
     };
     let rolled = keys.roll_api_key(roll).await.unwrap().into_inner();
 

@@ -1,10 +1,10 @@
-//! Making, showing and rolling API keys.
+//! Making and rolling API keys.
 
 use tessera_core::{
     ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
 };
 use tessera_policy::Permission;
-use tessera_store::{Changes, ClientChange, PageRequest, Reads, SessionIndex, Snapshot};
+use tessera_store::{Changes, ClientChange, Reads, Snapshot};
 use tessera_token::ApiKeySecret;
 
 use crate::{
@@ -13,20 +13,16 @@ use crate::{
         authenticate::Principal,
         commit::{CreateCommit, RollCommit},
         error::ApiKeyError,
+        lifetime::{end_of_new, end_of_successor, is_longer},
     },
-    error::{CallNotAllowed, Unavailable},
-    page::{Listed, page_request},
+    error::CallNotAllowed,
 };
 
-/// The shortest life of a new API key.
-const TTL_MIN: Seconds = Seconds::MINUTE;
 /// How long the old key works after a roll unless the caller says.
 const OVERLAP_DEFAULT: Seconds = Seconds::DAY;
 const OVERLAP_MAX: Seconds = Seconds::days(30);
 /// How often a key and its successors can be rolled within an hour.
 pub const ROLLS_MAX: usize = 5;
-/// How long a key that does not work any more is listed.
-const DEAD_KEYS_KEPT: Seconds = Seconds::days(30);
 
 /// For whom, and for how long.
 #[derive(Clone, Debug)]
@@ -35,7 +31,18 @@ pub struct CreateApiKey {
     pub client: ClientName,
     /// Must be the caller's realm; none: that.
     pub realm: Option<RealmName>,
-    /// How long it works; none: until it is revoked.
+    /// How long it works; none: as the realm says.
+    pub ttl: Option<Seconds>,
+}
+
+/// Which key to replace, and how long either works.
+#[derive(Clone, Debug)]
+pub struct RollApiKey {
+    /// The key.
+    pub id: ApiKeyId,
+    /// How long it works on; none: 24 hours.
+    pub overlap: Option<Seconds>,
+    /// How long its successor works; none: as long as the key would have.
     pub ttl: Option<Seconds>,
 }
 
@@ -77,64 +84,42 @@ impl Authority {
                 .not_allowed("an API key of that realm".to_owned())
                 .into());
         }
-        if request.ttl.is_some_and(|ttl| ttl < TTL_MIN) {
-            return Err(ApiKeyError::Field {
-                field: "ttl",
-                problem: format!("must be at least {TTL_MIN}"),
-            });
-        }
-        let expires_at = request.ttl.map(|ttl| self.clock.now().plus(ttl));
-        let new = self.new_api_key(principal, request.client, expires_at)?;
+        let now = self.clock.now();
+        let new = self.new_api_key(principal, request.client, now)?;
+        let new = NewApiKey {
+            record: ApiKey {
+                expires_at: end_of_new(&principal.realm().limits, request.ttl, now)?,
+                ..new.record
+            },
+            ..new
+        };
         self.store_new_api_key(new, Some(principal)).await
     }
 
-    /// Makes a key for the operator of the authority, who needs no key to do so.
+    /// Makes a key for the operator of the authority, who needs no key to do so. It ends as one would that a client
+    /// makes: the operator can always make another.
     ///
     /// # Errors
-    /// Fails where the realm is not served or the store can't be written.
+    /// Fails where the realm is not served, where it allows no key that works so long, or where the store can't be
+    /// written.
     pub async fn create_operator_api_key(
         &self,
         realm: &RealmName,
         client: ClientName,
+        ttl: Option<Seconds>,
     ) -> Result<NewApiKey, ApiKeyError> {
         let realm = self.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
         let secret = ApiKeySecret::generate(realm.kind)?;
-        let record = record_of(&secret, realm.name.clone(), client, self.clock.now());
+        let now = self.clock.now();
+        let record = ApiKey {
+            expires_at: end_of_new(&realm.limits, ttl, now)?,
+            ..record_of(&secret, realm.name.clone(), client, now)
+        };
         self.store_new_api_key(NewApiKey { secret, record }, None).await
     }
 
-    /// Describes a key.
-    ///
-    /// # Errors
-    /// [`ApiKeyError::NotFound`] where there is none in the realm.
-    pub async fn api_key(&self, principal: &Principal, id: &ApiKeyId) -> Result<ApiKey, ApiKeyError> {
-        self.require(principal, &Permission::ReadApiKeys)?;
-        self.api_key_of_realm(principal, id).await
-    }
-
-    /// The keys of the realm.
-    ///
-    /// # Errors
-    /// See [`ApiKeyError`].
-    pub async fn api_keys(
-        &self,
-        principal: &Principal,
-        page_size: usize,
-        page_token: &str,
-    ) -> Result<Listed<ApiKey>, ApiKeyError> {
-        self.require(principal, &Permission::ReadApiKeys)?;
-        let request = page_request(page_size, page_token, |text| ApiKeyId::parse(text).ok())
-            .ok_or(ApiKeyError::PageTokenInvalid)?;
-        let page = self.store.api_keys(principal.realm_name(), request).await?;
-        let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
-        Ok(Listed {
-            items: page.items,
-            next_page_token,
-        })
-    }
-
-    /// Makes a successor, and lets the old key work for `overlap` (none: 24 hours). The successor works for no
-    /// longer than the old key would have.
+    /// Makes a successor, and lets the old key work for the overlap. The successor works for no longer than the old
+    /// key would have, unless who may create keys of the client says so.
     ///
     /// # Errors
     /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled, and one can be rolled
@@ -142,39 +127,62 @@ impl Authority {
     pub async fn roll_api_key(
         &self,
         principal: &Principal,
-        id: &ApiKeyId,
-        overlap: Option<Seconds>,
+        request: RollApiKey,
     ) -> Result<RolledApiKey, ApiKeyError> {
-        let overlap = overlap.unwrap_or(OVERLAP_DEFAULT);
+        let overlap = request.overlap.unwrap_or(OVERLAP_DEFAULT);
         if overlap > OVERLAP_MAX {
             return Err(ApiKeyError::Field {
                 field: "overlap",
                 problem: format!("must be at most {OVERLAP_MAX}"),
             });
         }
-        let old = self.api_key_of_realm(principal, id).await?;
-        if id != principal.api_key() {
+        let old = self.api_key_of_realm(principal, &request.id).await?;
+        if old.id != *principal.api_key() {
             // It makes a key, and it can end one at once.
             self.require_create(principal, &old.client)?;
             self.require_revoke(principal, &old.client)?;
         }
         let now = self.clock.now();
-        let mut new = self.new_api_key(principal, old.client, old.expires_at)?;
-        new.record.rolls = rolled_again(&old.rolls, now)?;
+        let new = self.successor_of(principal, &old, &request, now)?;
         let roll = RollCommit {
-            id: id.clone(),
+            id: old.id.clone(),
             successor: new.record.clone(),
             overlap,
             actor: principal.actor(),
             now,
         };
-        let reads = maker_reads(Some(principal), &new.record).api_key(id.clone());
+        let reads = maker_reads(Some(principal), &new.record).api_key(old.id);
         let decide = move |state: &Snapshot| roll.decide(state);
         let (rolled, _) = self.store.commit(reads, decide).await?;
         Ok(RolledApiKey {
             new,
             previous: rolled?,
         })
+    }
+
+    fn successor_of(
+        &self,
+        principal: &Principal,
+        old: &ApiKey,
+        request: &RollApiKey,
+        now: Timestamp,
+    ) -> Result<NewApiKey, ApiKeyError> {
+        let limits = &principal.realm().limits;
+        let expires_at = match request.ttl {
+            None => end_of_successor(limits, old.expires_at, now),
+            ttl => end_of_new(limits, ttl, now)?,
+        };
+        if is_longer(expires_at, old.expires_at) {
+            self.require_create(principal, &old.client)?;
+        }
+        let new = self.new_api_key(principal, old.client.clone(), now)?;
+        let record = ApiKey {
+            expires_at,
+            replaces: Some(old.id.clone()),
+            rolls: rolled_again(&old.rolls, now)?,
+            ..new.record
+        };
+        Ok(NewApiKey { record, ..new })
     }
 
     /// Refuses a client that may not make API keys of `client`.
@@ -200,47 +208,6 @@ impl Authority {
             return Ok(());
         }
         self.require(principal, &Permission::RevokeApiKeysOf(client.clone()))
-    }
-
-    /// Removes API keys that have been dead for long and that no session needs. `horizon` is a time that has
-    /// passed for certain.
-    pub(crate) async fn purge_api_keys(&self, horizon: Timestamp) -> Result<usize, Unavailable> {
-        let mut purged = 0;
-        for realm in self.realms.keys() {
-            let mut after = None;
-            loop {
-                let page = self
-                    .store
-                    .api_keys(realm, PageRequest { after, limit: 100 })
-                    .await?;
-                for key in page.items {
-                    let dead_since = key.dead_since(horizon);
-                    let is_old = dead_since.is_some_and(|since| since.plus(DEAD_KEYS_KEPT) < horizon);
-                    if is_old && !self.has_sessions_of(&key).await? {
-                        let removed = Changes {
-                            removed_api_keys: vec![key],
-                            ..Changes::default()
-                        };
-                        self.store.write(removed).await?;
-                        purged += 1;
-                    }
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(purged)
-    }
-
-    async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {
-        let index = SessionIndex::Credential(key.realm.clone(), key.id.clone().into());
-        let one = PageRequest {
-            after: None,
-            limit: 1,
-        };
-        Ok(!self.store.sessions(index, one).await?.items.is_empty())
     }
 
     /// Lets the keys of a disabled client work again.
@@ -274,7 +241,11 @@ impl Authority {
         Ok(())
     }
 
-    async fn api_key_of_realm(&self, principal: &Principal, id: &ApiKeyId) -> Result<ApiKey, ApiKeyError> {
+    pub(crate) async fn api_key_of_realm(
+        &self,
+        principal: &Principal,
+        id: &ApiKeyId,
+    ) -> Result<ApiKey, ApiKeyError> {
         let key = self.store.api_key(id).await?;
         key.filter(|key| key.realm == *principal.realm_name())
             .ok_or(ApiKeyError::NotFound)
@@ -284,14 +255,14 @@ impl Authority {
         &self,
         principal: &Principal,
         client: ClientName,
-        expires_at: Option<Timestamp>,
+        now: Timestamp,
     ) -> Result<NewApiKey, ApiKeyError> {
         let secret = ApiKeySecret::generate(principal.realm().kind)?;
         let realm = principal.realm_name().clone();
         let record = ApiKey {
-            expires_at,
+            made_by: Some(principal.client().clone()),
             made_with: Some(principal.api_key().clone()),
-            ..record_of(&secret, realm, client, self.clock.now())
+            ..record_of(&secret, realm, client, now)
         };
         Ok(NewApiKey { secret, record })
     }
@@ -346,6 +317,8 @@ fn record_of(secret: &ApiKeySecret, realm: RealmName, client: ClientName, now: T
         expires_at: None,
         revoked_at: None,
         successor: None,
+        replaces: None,
+        made_by: None,
         made_with: None,
         rolls: Vec::new(),
     }

@@ -169,7 +169,9 @@ async fn api_keys(
             None => false,
         };
         if !still_works {
-            let new = authority.create_operator_api_key(realm, client.clone()).await;
+            let new = authority
+                .create_operator_api_key(realm, client.clone(), None)
+                .await;
             shown.insert(
                 realm.clone(),
                 new.map_err(Failure::cannot_run)?.secret.expose().to_owned(),

@@ -66,7 +66,9 @@ async fn first_keys(
 ) -> Result<Vec<(RealmName, String)>, Failure> {
     let mut keys = Vec::new();
     for realm in config.realms.keys() {
-        let made = authority.create_operator_api_key(realm, operator.clone()).await;
+        let made = authority
+            .create_operator_api_key(realm, operator.clone(), None)
+            .await;
         let made = made.map_err(Failure::cannot_run)?;
         keys.push((realm.clone(), made.secret.expose().to_owned()));
     }

@@ -8,6 +8,9 @@ use super::bounded::{Count, Time};
 /// A realm for trying out leaves the disk to the others.
 const SANDBOX_SESSIONS_PER_CLIENT_MAX: u64 = 100_000;
 
+/// A life of an API key: one that ends sooner could not be handed out, and one that ends later never would.
+type ApiKeyTime = Time<60, { 3650 * 86_400 }>;
+
 /// `[realms.<name>]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +34,10 @@ pub struct RealmConfig {
     pub grace_replays_max: Option<Count<1, 255>>,
     /// How many sessions are kept for each client.
     pub sessions_per_client_max: Option<Count<1, { u32::MAX }>>,
+    /// Life of a new API key where its maker names none.
+    pub api_key_ttl_default: Option<ApiKeyTime>,
+    /// The longest life of a new API key.
+    pub api_key_ttl_max: Option<ApiKeyTime>,
     /// What a change of policy does to live sessions whose scopes it takes: `narrow`, `revoke` or `expire`.
     #[serde(default)]
     pub on_policy_loss: OnPolicyLoss,
@@ -65,6 +72,8 @@ impl RealmConfig {
                 },
                 |max| max.number().into(),
             ),
+            api_key_ttl_default: self.api_key_ttl_default.map(Time::seconds),
+            api_key_ttl_max: self.api_key_ttl_max.map(Time::seconds),
         }
     }
 
@@ -78,6 +87,11 @@ impl RealmConfig {
             .is_some_and(|ttl| ttl.seconds() > limits.access_ttl_max)
         {
             return Err("`access_ttl` must not be longer than `access_ttl_max`".to_owned());
+        }
+        if let (Some(default), Some(max)) = (limits.api_key_ttl_default, limits.api_key_ttl_max)
+            && default > max
+        {
+            return Err("`api_key_ttl_default` must not be longer than `api_key_ttl_max`".to_owned());
         }
         Ok(())
     }

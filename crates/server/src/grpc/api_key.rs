@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tessera_authority::Descendants;
 use tessera_core::Timestamp;
 use tessera_proto::v1::{
     CreateApiKeyRequest, CreateApiKeyResponse, EnableClientRequest, EnableClientResponse, GetApiKeyRequest,
@@ -12,6 +13,9 @@ use tonic::{Request, Response, Status};
 
 use super::{call::call, convert};
 use crate::edge::Edge;
+
+/// What a call takes more that describes what came of a key: as much as a listing.
+const DESCENDANTS_COST: u32 = 20;
 
 /// The service.
 pub(crate) struct ApiKeys(pub(crate) Arc<Edge>);
@@ -45,9 +49,19 @@ impl ApiKeyService for ApiKeys {
     ) -> Result<Response<GetApiKeyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let id = convert::api_key::api_key_id(&wire.id)?;
-            let key = self.0.authority.api_key(&caller.principal, &id).await?;
+            let (authority, now) = (&self.0.authority, self.now());
+            let key = authority.api_key(&caller.principal, &id).await?;
+            let descendants = if wire.with_descendants {
+                caller.spend(DESCENDANTS_COST).await?;
+                authority.api_key_descendants(&caller.principal, &id).await?
+            } else {
+                Descendants::default()
+            };
+            let described = descendants.keys.iter();
             Ok(GetApiKeyResponse {
-                api_key: Some(convert::api_key::api_key(&key, self.now())),
+                api_key: Some(convert::api_key::api_key(&key, now)),
+                descendants: described.map(|key| convert::api_key::api_key(key, now)).collect(),
+                has_more_descendants: descendants.has_more,
             })
         })
         .await
@@ -82,12 +96,10 @@ impl ApiKeyService for ApiKeys {
         request: Request<RollApiKeyRequest>,
     ) -> Result<Response<RollApiKeyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let (id, overlap) = convert::api_key::roll_api_key(&wire)?;
-            let rolled = self
-                .0
-                .authority
-                .roll_api_key(&caller.principal, &id, overlap)
-                .await?;
+            let request = convert::api_key::roll_api_key(&wire)?;
+            let id = request.id.clone();
+            let authority = &self.0.authority;
+            let rolled = authority.roll_api_key(&caller.principal, request).await?;
             let target = format!("API key {id}, to {}", rolled.new.record.id);
             caller.changed("API key rolled", &target);
             let now = self.now();

@@ -1,8 +1,10 @@
 //! API keys: made, shown once, rolled, expired, revoked.
 
+use std::collections::BTreeSet;
+
 use tessera_core::{Clock, RealmLimits, Seconds};
 use tessera_proto::v1::{
-    ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
+    ApiKey, ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
     ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
 };
 use tessera_server::Limits;
@@ -62,12 +64,7 @@ async fn a_key_expires() {
     let refused = other.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
     let id = made.api_key.unwrap().id;
-    let got = admin
-        .api_keys()
-        .get_api_key(GetApiKeyRequest { id })
-        .await
-        .unwrap()
-        .into_inner();
+    let got = admin.api_keys().get_api_key(get(&id)).await.unwrap().into_inner();
     assert_eq!(got.api_key.unwrap().status(), ApiKeyStatus::Expired);
 }
 
@@ -76,10 +73,7 @@ async fn a_rolled_key_works_for_the_overlap() {
     let world = World::start().await;
     let app = world.client("production", "app").await;
     let id = app.api_key["tsk_production_".len()..][..16].to_owned();
-    let roll = RollApiKeyRequest {
-        id: id.clone(),
-        overlap: seconds(100),
-    };
+    let roll = roll(&id, 100);
     // A client rolls its own key without any permission.
     let rolled = app
         .api_keys()
@@ -129,12 +123,7 @@ async fn keys_are_administered_by_those_who_may_and_in_their_realm() {
     };
     let refused = admin.api_keys().create_api_key(elsewhere).await.unwrap_err();
     assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
-    let id = of_sandbox.clone();
-    let refused = admin
-        .api_keys()
-        .get_api_key(GetApiKeyRequest { id })
-        .await
-        .unwrap_err();
+    let refused = admin.api_keys().get_api_key(get(&of_sandbox)).await.unwrap_err();
     assert_eq!(reason(&refused), "NotFound / NOT_FOUND");
     let request = RevokeApiKeyRequest {
         id: of_sandbox,
@@ -180,10 +169,7 @@ async fn wrong_fields_are_named() {
             [field]
         );
     }
-    let too_long = RollApiKeyRequest {
-        id: "0123456789abcdef".to_owned(),
-        overlap: seconds(31 * 86_400),
-    };
+    let too_long = roll("0123456789abcdef", 31 * 86_400);
     assert_eq!(
         fields(&admin.api_keys().roll_api_key(too_long).await.unwrap_err()),
         ["overlap"]
@@ -201,7 +187,7 @@ async fn lists_come_in_pages() {
             .await
             .unwrap();
     }
-    let (mut seen, mut page_token) = (std::collections::BTreeSet::new(), String::new());
+    let (mut seen, mut page_token) = (BTreeSet::new(), String::new());
     loop {
         let request = ListApiKeysRequest {
             page_size: 3,
@@ -248,6 +234,14 @@ fn roll(id: &str, overlap: i64) -> RollApiKeyRequest {
     RollApiKeyRequest {
         id: id.to_owned(),
         overlap: seconds(overlap),
+        ttl: None,
+    }
+}
+
+fn get(id: &str) -> GetApiKeyRequest {
+    GetApiKeyRequest {
+        id: id.to_owned(),
+        with_descendants: false,
     }
 }
 
@@ -621,10 +615,143 @@ async fn a_key_that_is_dead_for_long_is_forgotten_unless_a_session_needs_it() {
         .purge(world.clock.now(), Seconds::days(90))
         .await
         .unwrap();
-    let get = |id: &str| {
-        let (mut keys, id) = (admin.api_keys(), id.to_owned());
-        async move { keys.get_api_key(GetApiKeyRequest { id }).await }
+    let gone = admin.api_keys().get_api_key(get(&ids[0])).await.unwrap_err();
+    assert_eq!(reason(&gone), "NotFound / NOT_FOUND");
+    admin.api_keys().get_api_key(get(&ids[1])).await.unwrap();
+}
+
+async fn with_ttls(default: Option<u32>, max: Option<u32>) -> World {
+    World::with(Setup {
+        limits: RealmLimits {
+            api_key_ttl_default: default.map(Seconds),
+            api_key_ttl_max: max.map(Seconds),
+            ..RealmLimits::default()
+        },
+        ..Setup::default()
+    })
+    .await
+}
+
+fn life(key: &ApiKey) -> Option<i64> {
+    let end = key.expire_time.as_ref()?;
+    Some(end.seconds - key.create_time.as_ref().unwrap().seconds)
+}
+
+#[tokio::test]
+async fn the_realm_says_how_long_keys_work() {
+    for (default, max, expected) in [
+        (None, None, None),
+        (Some(600), None, Some(600)),
+        (None, Some(900), Some(900)),
+        (Some(600), Some(900), Some(600)),
+    ] {
+        let world = with_ttls(default, max).await;
+        let admin = world.client("production", "admin").await;
+        let own = admin.api_keys().get_api_key(get(&id_of(&admin.api_key))).await;
+        let made = admin.api_keys().create_api_key(create("other")).await.unwrap();
+        for key in [own.unwrap().into_inner().api_key, made.into_inner().api_key] {
+            assert_eq!(life(&key.unwrap()), expected, "{default:?} {max:?}");
+        }
+    }
+    let world = with_ttls(Some(600), Some(900)).await;
+    let admin = world.client("production", "admin").await;
+    let lasting = |ttl| CreateApiKeyRequest {
+        ttl: seconds(ttl),
+        ..create("other")
     };
-    assert_eq!(reason(&get(&ids[0]).await.unwrap_err()), "NotFound / NOT_FOUND");
-    get(&ids[1]).await.unwrap();
+    let made = admin.api_keys().create_api_key(lasting(900)).await.unwrap();
+    assert_eq!(life(&made.into_inner().api_key.unwrap()), Some(900));
+    let refused = admin.api_keys().create_api_key(lasting(901)).await.unwrap_err();
+    assert_eq!(fields(&refused), ["ttl"]);
+    assert!(
+        refused.message().contains("at most 15m, the `api_key_ttl_max`"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_successor_works_longer_only_where_its_maker_may_create_keys() {
+    let world = with_ttls(Some(600), Some(900)).await;
+    let (admin, app) = (
+        world.client("production", "admin").await,
+        world.client("production", "app").await,
+    );
+    let lasting = |id: &str, ttl| RollApiKeyRequest {
+        ttl: seconds(ttl),
+        ..roll(id, 100)
+    };
+    let id = id_of(&app.api_key);
+    let refused = app.api_keys().roll_api_key(lasting(&id, 601)).await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
+    assert!(
+        refused.message().contains("tessera/api-keys/client:app:create"),
+        "{refused}"
+    );
+    let refused = app.api_keys().roll_api_key(lasting(&id, 901)).await.unwrap_err();
+    assert_eq!(fields(&refused), ["ttl"]);
+    let shorter = app
+        .api_keys()
+        .roll_api_key(lasting(&id, 300))
+        .await
+        .unwrap()
+        .into_inner();
+    let shorter = shorter.api_key.unwrap();
+    assert_eq!(life(&shorter), Some(300));
+    world.clock.advance(Seconds(60));
+    let longer = admin.api_keys().roll_api_key(lasting(&shorter.id, 900)).await;
+    assert_eq!(life(&longer.unwrap().into_inner().api_key.unwrap()), Some(900));
+}
+
+#[tokio::test]
+async fn a_key_says_what_it_came_of_and_what_came_of_it() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let made = admin
+        .api_keys()
+        .create_api_key(create("admin"))
+        .await
+        .unwrap()
+        .into_inner();
+    let maker = world.with_key(&made.secret);
+    let child = maker
+        .api_keys()
+        .create_api_key(create("shop"))
+        .await
+        .unwrap()
+        .into_inner();
+    let child = child.api_key.unwrap();
+    let rolled = maker
+        .api_keys()
+        .roll_api_key(roll(&id_of(&maker.api_key), 100))
+        .await;
+    let rolled = rolled.unwrap().into_inner().api_key.unwrap();
+    let replaced = admin.api_keys().roll_api_key(roll(&child.id, 100)).await;
+    let replaced = replaced.unwrap().into_inner().api_key.unwrap();
+    assert_eq!(
+        (child.made_by.as_str(), child.replaces_id.as_str()),
+        ("client:admin", "")
+    );
+    assert_eq!(replaced.replaces_id, child.id);
+    assert_eq!(rolled.replaces_id, id_of(&maker.api_key));
+
+    let request = GetApiKeyRequest {
+        with_descendants: true,
+        ..get(&id_of(&maker.api_key))
+    };
+    let got = admin.api_keys().get_api_key(request).await.unwrap().into_inner();
+    let came: BTreeSet<_> = got.descendants.iter().map(|key| key.id.clone()).collect();
+    assert_eq!(came, BTreeSet::from([child.id, rolled.id, replaced.id.clone()]));
+    assert_eq!(
+        got.descendants.last().map(|key| &key.id),
+        Some(&replaced.id),
+        "nearest first"
+    );
+    assert!(!got.has_more_descendants);
+    let own = admin
+        .api_keys()
+        .get_api_key(get(&id_of(&admin.api_key)))
+        .await
+        .unwrap();
+    let own = own.into_inner();
+    assert!(own.descendants.is_empty() && own.api_key.unwrap().made_by.is_empty());
 }

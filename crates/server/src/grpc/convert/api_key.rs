@@ -1,7 +1,7 @@
 //! `ApiKeyService` from the wire and back.
 
-use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget};
-use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Seconds, Timestamp};
+use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget, RollApiKey};
+use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Timestamp};
 use tessera_proto::v1;
 
 use super::{revoke_one, seconds, timestamp};
@@ -21,12 +21,12 @@ pub(crate) fn create_api_key(wire: &v1::CreateApiKeyRequest) -> Result<CreateApi
     fields.finish(client.map(|client| CreateApiKey { client, realm, ttl }))
 }
 
-/// The id of the key, and how long it overlaps.
-pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<(ApiKeyId, Option<Seconds>), ApiError> {
+pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<RollApiKey, ApiError> {
     let mut fields = Fields::default();
     let id = fields.required("id", &wire.id, ApiKeyId::parse);
     let overlap = seconds(&mut fields, "overlap", wire.overlap.as_ref());
-    fields.finish(id.map(|id| (id, overlap)))
+    let ttl = seconds(&mut fields, "ttl", wire.ttl.as_ref());
+    fields.finish(id.map(|id| RollApiKey { id, overlap, ttl }))
 }
 
 /// A request to revoke an API key.
@@ -68,13 +68,13 @@ pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {
         create_time: Some(timestamp(key.created_at)),
         expire_time: key.expires_at.map(timestamp),
         revoke_time: key.revoked_at.map(timestamp),
-        successor_id: key
-            .successor
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string),
-        made_with_id: key
-            .made_with
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string),
+        successor_id: text(key.successor.as_ref()),
+        made_with_id: text(key.made_with.as_ref()),
+        made_by: text(key.made_by.as_ref()),
+        replaces_id: text(key.replaces.as_ref()),
     }
+}
+
+fn text(name: Option<&impl ToString>) -> String {
+    name.map_or_else(String::new, ToString::to_string)
 }

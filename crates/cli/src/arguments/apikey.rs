@@ -1,0 +1,75 @@
+//! The arguments of `tessera apikey …`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tessera_core::Seconds;
+
+use crate::confirm::Consent;
+
+#[derive(Subcommand)]
+pub(crate) enum ApiKey {
+    /// Make a key for a client, and show it once.
+    Create(CreateApiKey),
+    /// List the realm's keys.
+    List,
+    /// Show a key, who made it, and what came of it: its successors, and the keys that were made with it.
+    Show {
+        /// The key's id.
+        id: String,
+    },
+    /// Replace a key; the old one works for a while.
+    Roll(RollApiKey),
+    /// End a key and its successors, and the sessions that they began.
+    Revoke(RevokeApiKey),
+    /// Let the keys of a client work again that `tessera revoke --client … --disable` disabled.
+    Enable {
+        /// The client's name, with or without `client:`.
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateApiKey {
+    /// The client's name, with or without `client:`.
+    pub(crate) name: String,
+    /// The realm; must be the caller's, or one of the configuration.
+    #[arg(long, value_name = "REALM")]
+    pub(crate) realm: Option<String>,
+    /// How long it works; else as the realm says, or until it is revoked.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<Seconds>,
+    /// Write to the data directory of a stopped authority instead of calling one: for the first key.
+    #[arg(long, value_name = "FILE", requires = "realm")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct RollApiKey {
+    /// The key's id.
+    pub(crate) id: String,
+    /// How long the old key works.
+    #[arg(long, default_value = "24h", value_name = "TIME")]
+    pub(crate) overlap: Seconds,
+    /// How long the new key works; else as long as the old one would have. Longer takes the permission to create
+    /// keys of the client.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<Seconds>,
+}
+
+#[derive(Args)]
+pub(crate) struct RevokeApiKey {
+    /// The key's id.
+    pub(crate) id: String,
+    /// End also the keys that were made with it and its successors, and with those.
+    #[arg(long)]
+    pub(crate) with_made_keys: bool,
+    /// Only say what would end.
+    #[arg(long)]
+    pub(crate) validate_only: bool,
+    /// Why, for the audit record.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
