@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and has no users"
 )]
 
+mod api_keys;
 mod api_reference;
 mod architecture;
 mod backup_figures;

@@ -8,5 +8,7 @@ pub(crate) mod end;
 pub(crate) mod error;
 pub(crate) mod lifetime;
 pub(crate) mod list;
+pub(crate) mod note_use;
 pub(crate) mod purge;
 pub(crate) mod revoke;
+pub(crate) mod used;

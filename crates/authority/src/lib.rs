@@ -33,7 +33,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, CursorTag, FilterDigest, Realm, RealmName, Sequence, Timestamp};
 use tessera_policy::Policy;
-use tessera_store::{Store, StoreError};
+use tessera_store::{Priority, Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
@@ -99,7 +99,7 @@ pub use signing_key::{
 use crate::{
     access::verified::VerifiedTokens,
     audit::{refusal::Refusals, sink::Sinks},
-    credential::disabled::DisabledClients,
+    credential::{disabled::DisabledClients, used::UsedApiKeys},
     log::subscribers::Subscribers,
     operation::{backup::Backups, rollback::RollbackDetection},
     policy::{heavy::Heavy, history::PolicyHistory},
@@ -131,6 +131,7 @@ pub struct Authority {
     refusals: Refusals,
     sinks: Sinks,
     disabled: DisabledClients,
+    used_api_keys: UsedApiKeys,
     keys: ArcSwap<KeySet>,
     token_bytes_max: usize,
     verified: VerifiedTokens,
@@ -206,8 +207,9 @@ impl Authority {
     /// # Errors
     /// Fails where the store can't be written any more.
     pub async fn close(&self) -> Result<(), Unavailable> {
-        // What it says is only ever too early without this.
         drop(self.flush_refusals(true).await);
+        // What they say is only ever too early without these.
+        drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
         Ok(self.store.close().await?)
     }

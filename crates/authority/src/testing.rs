@@ -65,6 +65,7 @@ pub(crate) fn api_key(number: u64) -> ApiKey {
         created_at: at(-100),
         expires_at: None,
         revoked_at: None,
+        last_used_on: None,
         successor: None,
         replaces: None,
         made_by: None,

@@ -105,6 +105,7 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
         "create_time": time(key.create_time.as_ref()),
         "expire_time": time(key.expire_time.as_ref()),
         "revoke_time": time(key.revoke_time.as_ref()),
+        "last_use_time": time(key.last_use_time.as_ref()),
         "successor_id": key.successor_id,
         "replaces_id": key.replaces_id,
         "made_by": key.made_by,
@@ -114,6 +115,13 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
 
 pub(crate) fn api_key_status(key: &v1::ApiKey) -> String {
     enum_name(key.status().as_str_name(), "API_KEY_STATUS_")
+}
+
+/// The day on which a key was last used, for people.
+pub(crate) fn last_used(key: &v1::ApiKey) -> String {
+    let day = time(key.last_use_time.as_ref());
+    let day = day.as_deref().and_then(|time| time.split('T').next());
+    day.unwrap_or("never").to_owned()
 }
 
 pub(crate) fn session(session: &v1::Session) -> Value {

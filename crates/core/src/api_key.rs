@@ -26,6 +26,9 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// The day on which a call was last let in with it, as its first moment; none where none was. It is written a little
+    /// later than the call.
+    pub last_used_on: Option<Timestamp>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
     /// The key that it replaced, if another was rolled to it.

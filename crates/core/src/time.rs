@@ -74,6 +74,12 @@ impl Timestamp {
         Self(self.as_seconds() * 1000)
     }
 
+    /// The first moment of its day, in UTC.
+    #[must_use]
+    pub fn floor_to_day(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(i64::from(Seconds::DAY.0) * 1000))
+    }
+
     /// This point moved on by `length`.
     #[must_use]
     pub fn plus(self, length: Seconds) -> Self {
@@ -196,6 +202,13 @@ impl fmt::Display for Seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight() {
+        let time = Timestamp::parse_rfc3339("2026-11-24T23:59:59Z").unwrap();
+        assert_eq!(time.floor_to_day().to_rfc3339(), "2026-11-24T00:00:00Z");
+        assert_eq!(time.floor_to_day().floor_to_day(), time.floor_to_day());
+    }
 
     #[test]
     fn rfc3339_round_trips_in_whole_seconds() {

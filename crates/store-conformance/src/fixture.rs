@@ -85,6 +85,7 @@ pub fn api_key(number: u64, realm_name: &str) -> ApiKey {
         created_at: at(0),
         expires_at: None,
         revoked_at: None,
+        last_used_on: None,
         successor: None,
         replaces: None,
         made_by: None,

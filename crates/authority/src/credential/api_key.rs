@@ -248,6 +248,7 @@ impl Authority {
     ) -> Result<ApiKey, ApiKeyError> {
         let key = self.store.api_key(id).await?;
         key.filter(|key| key.realm == *principal.realm_name())
+            .map(|key| self.used_api_keys.completed(key))
             .ok_or(ApiKeyError::NotFound)
     }
 
@@ -316,6 +317,7 @@ fn record_of(secret: &ApiKeySecret, realm: RealmName, client: ClientName, now: T
         created_at: now,
         expires_at: None,
         revoked_at: None,
+        last_used_on: None,
         successor: None,
         replaces: None,
         made_by: None,

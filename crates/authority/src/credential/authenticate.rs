@@ -54,6 +54,7 @@ impl Authority {
             self.note_credential_refused(&record, None).await;
             return Err(AuthenticateError::Refused);
         }
+        self.used_api_keys.note(&record, self.clock.now());
         Ok(Principal {
             identity: Identity {
                 realm: Arc::clone(realm),

@@ -57,7 +57,8 @@ impl Authority {
             descendants.has_more = new.len() > left;
             let named = new.into_iter().take(left);
             level = self.store.read(Reads::default().api_keys(named)).await?.api_keys;
-            descendants.keys.extend(level.iter().cloned());
+            let completed = level.iter().map(|key| self.used_api_keys.completed(key.clone()));
+            descendants.keys.extend(completed);
             if descendants.has_more {
                 break;
             }
@@ -81,7 +82,11 @@ impl Authority {
         let page = self.store.api_keys(principal.realm_name(), request).await?;
         let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
         Ok(Listed {
-            items: page.items,
+            items: page
+                .items
+                .into_iter()
+                .map(|key| self.used_api_keys.completed(key))
+                .collect(),
             next_page_token,
         })
     }

@@ -21,12 +21,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const API_KEYS_EACH: u64 = 720;
 
 impl Authority {
-    /// Keeps the time, and removes what is dead, for as long as it is polled. Audit records are kept for
+    /// Keeps the time, notes which API keys are used, and removes what is dead, for as long as it is polled. Audit records are kept for
     /// `audit_retention`.
     pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
         tokio::join!(
             Arc::clone(&self).keep_time(),
             Arc::clone(&self).keep_signing_audit(),
+            Arc::clone(&self).keep_noting_use(),
             self.keep_purging(audit_retention)
         );
     }

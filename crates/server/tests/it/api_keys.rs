@@ -1,13 +1,14 @@
 //! API keys: made, shown once, rolled, expired, revoked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use tessera_core::{Clock, RealmLimits, Seconds};
+use tessera_core::{ApiKeyId, Clock, RealmLimits, Seconds, Timestamp};
 use tessera_proto::v1::{
     ApiKey, ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
     ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
 };
 use tessera_server::Limits;
+use tessera_store::{MemoryStore, Priority, Store};
 use tessera_testkit::world::{Setup, World, fields, per_second, reason, seconds};
 
 fn create(name: &str) -> CreateApiKeyRequest {
@@ -754,4 +755,66 @@ async fn a_key_says_what_it_came_of_and_what_came_of_it() {
         .unwrap();
     let own = own.into_inner();
     assert!(own.descendants.is_empty() && own.api_key.unwrap().made_by.is_empty());
+}
+
+/// The day on which a key was last used, as the store has it.
+async fn used_on(store: &Arc<dyn Store>, id: &str) -> Option<Timestamp> {
+    let key = store.api_key(&ApiKeyId::parse(id).unwrap()).await.unwrap();
+    key.unwrap().last_used_on
+}
+
+#[tokio::test]
+async fn the_day_of_the_last_use_is_known_at_once_and_written_behind_the_calls() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let world = World::with(Setup {
+        store: store.clone(),
+        ..Setup::default()
+    })
+    .await;
+    let (admin, app) = (
+        world.client("production", "admin").await,
+        world.client("production", "app").await,
+    );
+    let id = id_of(&app.api_key);
+    let shown = async || {
+        let got = admin.api_keys().get_api_key(get(&id)).await.unwrap();
+        let used = got.into_inner().api_key.unwrap().last_use_time;
+        used.map(|time| time.seconds)
+    };
+    assert_eq!(shown().await, None);
+    let today = world.clock.now().floor_to_day();
+    let refused = world.with_key(&app.api_key.replace("_production_", "_sandbox_"));
+    refused.issue(IssueRequest::default()).await.unwrap_err();
+    assert_eq!(shown().await, None, "a call that is refused uses nothing");
+    app.issue(IssueRequest::default()).await.unwrap();
+    assert_eq!(
+        (shown().await, used_on(&store, &id).await),
+        (Some(today.as_seconds()), None)
+    );
+    let listed = admin
+        .api_keys()
+        .list_api_keys(ListApiKeysRequest::default())
+        .await
+        .unwrap();
+    let listed = listed.into_inner().api_keys.into_iter().find(|key| key.id == id);
+    assert_eq!(listed.unwrap().last_use_time.unwrap().seconds, today.as_seconds());
+    let write = || world.authority.write_used_api_keys(Priority::Foreground);
+    write().await.unwrap();
+    assert_eq!(
+        (shown().await, used_on(&store, &id).await),
+        (Some(today.as_seconds()), Some(today))
+    );
+    // The next day, and no second time on one day: a revocation keeps the day.
+    world.clock.advance(Seconds::DAY);
+    let tomorrow = today.plus(Seconds::DAY);
+    app.issue(IssueRequest::default()).await.unwrap();
+    admin.api_keys().revoke_api_key(revoke(&id)).await.unwrap();
+    write().await.unwrap();
+    let key = store
+        .api_key(&ApiKeyId::parse(&id).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(key.revoked_at.is_some());
+    assert_eq!(key.last_used_on, Some(tomorrow));
 }

@@ -33,18 +33,19 @@ pub(super) async fn run(connection: &Connection, output: &Output) -> Result<(), 
         true => "no API keys".to_owned(),
         false => {
             let rows: Vec<_> = keys.iter().map(row).collect();
-            columns(["ID", "STATUS", "CLIENT", "CREATED", "ENDS"], &rows)
+            columns(["ID", "STATUS", "CLIENT", "CREATED", "USED", "ENDS"], &rows)
         }
     })
 }
 
-fn row(key: &ApiKey) -> [String; 5] {
+fn row(key: &ApiKey) -> [String; 6] {
     let end = key.revoke_time.as_ref().or(key.expire_time.as_ref());
     [
         key.id.clone(),
         json::api_key_status(key),
         key.client.clone(),
         json::time(key.create_time.as_ref()).unwrap_or_default(),
+        json::last_used(key),
         json::time(end).unwrap_or_else(|| "never".to_owned()),
     ]
 }

@@ -54,6 +54,7 @@ fn described(key: &ApiKey) -> Vec<String> {
         ("client", key.client.clone()),
         ("created", time(key.create_time.as_ref(), "")),
         ("made by", maker(key)),
+        ("last used", json::last_used(key)),
         ("ends", time(key.expire_time.as_ref(), "never")),
     ];
     let others = [

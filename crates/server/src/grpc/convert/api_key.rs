@@ -68,6 +68,7 @@ pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {
         create_time: Some(timestamp(key.created_at)),
         expire_time: key.expires_at.map(timestamp),
         revoke_time: key.revoked_at.map(timestamp),
+        last_use_time: key.last_used_on.map(timestamp),
         successor_id: text(key.successor.as_ref()),
         made_with_id: text(key.made_with.as_ref()),
         made_by: text(key.made_by.as_ref()),
