@@ -44,3 +44,21 @@ async fn a_use_is_not_forgotten_at_a_stop() {
         "{key}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_to_look_at_are_listed() {
+    let place = Place::new();
+    let key = place.first_key("production");
+    let _authority = serve(&place.config(), &place.address);
+    let create = ["apikey", "create", "shop", "--expires", "7d"];
+    let made = json(with_key(&place, &key).args(create));
+    let id = &made["api_key"]["id"];
+    let expiring = list(&place, &key, &["--expiring", "14d"]);
+    assert_eq!(expiring.iter().map(|key| &key["id"]).collect::<Vec<_>>(), [id]);
+    assert!(list(&place, &key, &["--expiring", "6d"]).is_empty());
+    assert!(list(&place, &key, &["--stale", "90d"]).is_empty());
+    let stale = list(&place, &key, &["--stale", "0s", "--expiring", "14d"]);
+    assert_eq!(stale.iter().map(|key| &key["id"]).collect::<Vec<_>>(), [id]);
+    let shown = json(with_key(&place, &key).args(["apikey", "show", id.as_str().unwrap()]));
+    assert_eq!(shown["api_key"]["made_with_id"], key["api_key"]["id"]);
+}

@@ -5,6 +5,7 @@ pub(crate) mod authenticate;
 pub(crate) mod commit;
 pub(crate) mod disabled;
 pub(crate) mod end;
+pub(crate) mod ending;
 pub(crate) mod error;
 pub(crate) mod lifetime;
 pub(crate) mod list;

@@ -54,8 +54,9 @@ pub use audit::{
 pub use credential::{
     api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
     authenticate::Principal,
+    ending::EndingApiKeys,
     error::{ApiKeyError, AuthenticateError},
-    list::Descendants,
+    list::{Descendants, ListApiKeys},
 };
 pub use error::{CallNotAllowed, SetupError, Unavailable};
 pub use issuance::{
@@ -132,6 +133,7 @@ pub struct Authority {
     sinks: Sinks,
     disabled: DisabledClients,
     used_api_keys: UsedApiKeys,
+    ending_api_keys: ArcSwap<Vec<EndingApiKeys>>,
     keys: ArcSwap<KeySet>,
     token_bytes_max: usize,
     verified: VerifiedTokens,

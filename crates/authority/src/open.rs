@@ -116,6 +116,7 @@ impl Authority {
             sinks: Sinks::new(settings.audit_sinks),
             disabled: DisabledClients::new(settings.disabled_clients),
             used_api_keys: UsedApiKeys::default(),
+            ending_api_keys: ArcSwap::default(),
             store,
             policy: ArcSwap::from_pointee(policy),
             policy_swapped: signal::Sender::new(()),

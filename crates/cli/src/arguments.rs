@@ -13,7 +13,7 @@ mod backup;
 mod connection;
 mod policy;
 
-pub(crate) use apikey::{ApiKey, CreateApiKey, RevokeApiKey, RollApiKey};
+pub(crate) use apikey::{ApiKey, CreateApiKey, ListApiKeys, RevokeApiKey, RollApiKey};
 pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};

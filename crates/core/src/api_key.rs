@@ -6,7 +6,7 @@ use crate::{
     id::ApiKeyId,
     name::{ClientName, RealmName},
     secret_hash::SecretHash,
-    time::Timestamp,
+    time::{Seconds, Timestamp},
 };
 
 /// An API key: its description and the hash of its secret.
@@ -80,9 +80,139 @@ impl ApiKey {
         }
     }
 
+    /// Whether it works at `now`, and has let no call in for so long, or none since it was made.
+    #[must_use]
+    pub fn is_unused_for(&self, time: Seconds, now: Timestamp) -> bool {
+        // It may have been used until the day's end.
+        let last_use = self.last_used_on.map(|day| day.plus(Seconds::DAY));
+        self.works(now) && last_use.unwrap_or(self.created_at).plus(time) <= now
+    }
+
+    /// Whether it works at `now`, ends within such a time, and has no successor that works on.
+    #[must_use]
+    pub fn ends_within(&self, time: Seconds, now: Timestamp) -> bool {
+        let is_soon = self.expires_at.is_some_and(|end| end <= now.plus(time));
+        is_soon && self.status(now) == ApiKeyStatus::Active
+    }
+
     /// Whether a call with this key is let in at `now`.
     #[must_use]
     pub fn works(&self, now: Timestamp) -> bool {
         matches!(self.status(now), ApiKeyStatus::Active | ApiKeyStatus::Rolled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_046_400 + 7200;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(NOW + seconds)
+    }
+
+    fn key() -> ApiKey {
+        ApiKey {
+            id: ApiKeyId::parse("0123456789abcdef").unwrap(),
+            realm: RealmName::parse("production").unwrap(),
+            client: ClientName::parse("client:app").unwrap(),
+            secret_hash: SecretHash::from_bytes([1; 32]),
+            created_at: at(-100 * 86_400),
+            expires_at: None,
+            revoked_at: None,
+            last_used_on: None,
+            successor: None,
+            replaces: None,
+            made_by: None,
+            made_with: None,
+            rolls: Vec::new(),
+        }
+    }
+
+    fn successor() -> Option<ApiKeyId> {
+        ApiKeyId::parse("1123456789abcdef").ok()
+    }
+
+    #[test]
+    fn keys_that_nobody_uses_as_a_table() {
+        let used = |days: i64| ApiKey {
+            last_used_on: Some(at(-days * 86_400).floor_to_day()),
+            ..key()
+        };
+        let cases = [
+            ("never used, and old", key(), true),
+            (
+                "never used, and new",
+                ApiKey {
+                    created_at: at(-60),
+                    ..key()
+                },
+                false,
+            ),
+            ("used since", used(30), false),
+            ("used on the last day that counts", used(90), false),
+            ("used before", used(91), true),
+            (
+                "revoked",
+                ApiKey {
+                    revoked_at: Some(at(-1)),
+                    ..used(91)
+                },
+                false,
+            ),
+            (
+                "expired",
+                ApiKey {
+                    expires_at: Some(at(0)),
+                    ..used(91)
+                },
+                false,
+            ),
+            (
+                "rolled, and still working",
+                ApiKey {
+                    successor: successor(),
+                    ..used(91)
+                },
+                true,
+            ),
+        ];
+        for (name, key, expected) in cases {
+            assert_eq!(key.is_unused_for(Seconds::days(90), at(0)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_that_end_soon_as_a_table() {
+        let ends = |seconds: i64| ApiKey {
+            expires_at: Some(at(seconds)),
+            ..key()
+        };
+        let cases = [
+            ("never", key(), false),
+            ("within the time", ends(86_400), true),
+            ("later", ends(86_401), false),
+            ("ended", ends(0), false),
+            (
+                "revoked",
+                ApiKey {
+                    revoked_at: Some(at(-1)),
+                    ..ends(60)
+                },
+                false,
+            ),
+            (
+                "replaced already",
+                ApiKey {
+                    successor: successor(),
+                    ..ends(60)
+                },
+                false,
+            ),
+        ];
+        for (name, key, expected) in cases {
+            assert_eq!(key.ends_within(Seconds::DAY, at(0)), expected, "{name}");
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use tessera_core::{ApiKey, ApiKeyId};
+use tessera_core::{ApiKey, ApiKeyId, Seconds, Timestamp};
 use tessera_policy::Permission;
-use tessera_store::Reads;
+use tessera_store::{PageRequest, Reads};
 
 use crate::{
     Authority,
@@ -14,6 +14,23 @@ use crate::{
 
 /// How many keys that came of one are described.
 const DESCENDANTS_MAX: usize = 500;
+
+/// How many keys are looked at in one step for those that are asked for, and in how many steps for one page.
+const SCAN: usize = 500;
+const SCANS_MAX: usize = 20;
+
+/// A page of API keys.
+#[derive(Clone, Debug, Default)]
+pub struct ListApiKeys {
+    /// How many; 0: as many as a page usually has.
+    pub page_size: usize,
+    /// Where the page before ended; empty: the first page.
+    pub page_token: String,
+    /// Only keys that nobody has used for so long.
+    pub unused_for: Option<Seconds>,
+    /// Only keys that end within so long.
+    pub ends_within: Option<Seconds>,
+}
 
 /// What came of an API key.
 #[derive(Debug, Default)]
@@ -66,28 +83,65 @@ impl Authority {
         Ok(descendants)
     }
 
-    /// The keys of the realm.
+    /// The keys of the realm, or those that are asked for. A page of those may be short, or empty, and not be the last.
     ///
     /// # Errors
     /// See [`ApiKeyError`].
     pub async fn api_keys(
         &self,
         principal: &Principal,
-        page_size: usize,
-        page_token: &str,
+        request: &ListApiKeys,
     ) -> Result<Listed<ApiKey>, ApiKeyError> {
         self.require(principal, &Permission::ReadApiKeys)?;
-        let request = page_request(page_size, page_token, |text| ApiKeyId::parse(text).ok())
+        let parse = |text: &str| ApiKeyId::parse(text).ok();
+        let PageRequest { mut after, limit } = page_request(request.page_size, &request.page_token, parse)
             .ok_or(ApiKeyError::PageTokenInvalid)?;
-        let page = self.store.api_keys(principal.realm_name(), request).await?;
-        let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
-        Ok(Listed {
-            items: page
+        let now = self.clock.now();
+        let mut items = Vec::new();
+        for _ in 0..SCANS_MAX {
+            let scan = PageRequest {
+                after,
+                limit: if request.asks_for_some() { SCAN } else { limit },
+            };
+            let page = self.store.api_keys(principal.realm_name(), scan).await?;
+            let mut scanned = page
                 .items
                 .into_iter()
-                .map(|key| self.used_api_keys.completed(key))
-                .collect(),
-            next_page_token,
-        })
+                .map(|key| self.used_api_keys.completed(key));
+            while let Some(key) = scanned.next() {
+                if !request.has(&key, now) {
+                    continue;
+                }
+                items.push(key);
+                if items.len() == limit {
+                    let is_last = scanned.len() == 0 && page.next.is_none();
+                    let last = items.last().filter(|_| !is_last).map(|key| key.id.to_string());
+                    return Ok(listed(items, last));
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(listed(items, after.map(|id| id.to_string())))
+    }
+}
+
+fn listed(items: Vec<ApiKey>, next: Option<String>) -> Listed<ApiKey> {
+    Listed {
+        items,
+        next_page_token: next.unwrap_or_default(),
+    }
+}
+
+impl ListApiKeys {
+    fn asks_for_some(&self) -> bool {
+        self.unused_for.is_some() || self.ends_within.is_some()
+    }
+
+    fn has(&self, key: &ApiKey, now: Timestamp) -> bool {
+        self.unused_for.is_none_or(|time| key.is_unused_for(time, now))
+            && self.ends_within.is_none_or(|time| key.ends_within(time, now))
     }
 }

@@ -1,7 +1,7 @@
 //! Removing API keys that nothing needs any more.
 
-use tessera_core::{ApiKey, Seconds, Timestamp};
-use tessera_store::{Changes, PageRequest, SessionIndex};
+use tessera_core::{ApiKey, RealmName, Seconds, Timestamp};
+use tessera_store::{Changes, PageRequest, Reads, SessionIndex};
 
 use crate::{Authority, error::Unavailable};
 
@@ -9,36 +9,54 @@ use crate::{Authority, error::Unavailable};
 const DEAD_KEYS_KEPT: Seconds = Seconds::days(30);
 
 impl Authority {
-    /// Removes API keys that have been dead for long and that no session needs. `horizon` is a time that has
-    /// passed for certain.
+    /// Removes API keys that have been dead for long, that no session needs, and of which no key came that is still
+    /// there: who revokes a key ends what came of it. `horizon` is a time that has passed for certain.
     pub(crate) async fn purge_api_keys(&self, horizon: Timestamp) -> Result<usize, Unavailable> {
         let mut purged = 0;
-        for realm in self.realms.keys() {
-            let mut after = None;
-            loop {
-                let page = self
-                    .store
-                    .api_keys(realm, PageRequest { after, limit: 100 })
-                    .await?;
-                for key in page.items {
-                    let dead_since = key.dead_since(horizon);
-                    let is_old = dead_since.is_some_and(|since| since.plus(DEAD_KEYS_KEPT) < horizon);
-                    if is_old && !self.has_sessions_of(&key).await? {
-                        let removed = Changes {
-                            removed_api_keys: vec![key],
-                            ..Changes::default()
-                        };
-                        self.store.write(removed).await?;
-                        purged += 1;
-                    }
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
+        loop {
+            let mut removed = 0;
+            for realm in self.realms.keys() {
+                removed += self.purge_api_keys_of(realm, horizon).await?;
+            }
+            if removed == 0 {
+                return Ok(purged);
+            }
+            // What they came of may be needed no more.
+            purged += removed;
+        }
+    }
+
+    async fn purge_api_keys_of(&self, realm: &RealmName, horizon: Timestamp) -> Result<usize, Unavailable> {
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let page = PageRequest { after, limit: 100 };
+            let page = self.store.api_keys(realm, page).await?;
+            for key in page.items {
+                let dead_since = key.dead_since(horizon);
+                let is_old = dead_since.is_some_and(|since| since.plus(DEAD_KEYS_KEPT) < horizon);
+                if is_old && !self.is_needed(&key).await? {
+                    let changes = Changes {
+                        removed_api_keys: vec![key],
+                        ..Changes::default()
+                    };
+                    self.store.write(changes).await?;
+                    removed += 1;
                 }
             }
+            after = page.next;
+            if after.is_none() {
+                return Ok(removed);
+            }
         }
-        Ok(purged)
+    }
+
+    async fn is_needed(&self, key: &ApiKey) -> Result<bool, Unavailable> {
+        let reads = Reads::default()
+            .made_with([key.id.clone()])
+            .api_keys(key.successor.clone());
+        let state = self.store.read(reads).await?;
+        let has_children = !state.api_keys.is_empty() || state.made.iter().any(|(_, made)| !made.is_empty());
+        Ok(has_children || self.has_sessions_of(key).await?)
     }
 
     async fn has_sessions_of(&self, key: &ApiKey) -> Result<bool, Unavailable> {

@@ -28,6 +28,7 @@ impl Authority {
             Arc::clone(&self).keep_time(),
             Arc::clone(&self).keep_signing_audit(),
             Arc::clone(&self).keep_noting_use(),
+            Arc::clone(&self).keep_counting_ending_api_keys(),
             self.keep_purging(audit_retention)
         );
     }

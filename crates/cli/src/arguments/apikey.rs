@@ -11,8 +11,8 @@ use crate::confirm::Consent;
 pub(crate) enum ApiKey {
     /// Make a key for a client, and show it once.
     Create(CreateApiKey),
-    /// List the realm's keys.
-    List,
+    /// List the realm's keys, or those to look at.
+    List(ListApiKeys),
     /// Show a key, who made it, and what came of it: its successors, and the keys that were made with it.
     Show {
         /// The key's id.
@@ -42,6 +42,16 @@ pub(crate) struct CreateApiKey {
     /// Write to the data directory of a stopped authority instead of calling one: for the first key.
     #[arg(long, value_name = "FILE", requires = "realm")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ListApiKeys {
+    /// Only keys that work and that nobody has used for so long.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) stale: Option<Seconds>,
+    /// Only keys that work, end within so long, and have no successor. With --stale: those for which both are true.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expiring: Option<Seconds>,
 }
 
 #[derive(Args)]

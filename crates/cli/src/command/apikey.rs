@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         ApiKey::Create(create) => create::run(create, connection, output).await,
-        ApiKey::List => list::run(connection, output).await,
+        ApiKey::List(list) => list::run(&list, connection, output).await,
         ApiKey::Show { id } => show::run(id, connection, output).await,
         ApiKey::Roll(roll) => roll::run(roll, connection, output).await,
         ApiKey::Revoke(revoke) => revoke::run(revoke, connection, output).await,

@@ -11,7 +11,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tessera_authority::{AttemptOutcome, Authority, BackupState, PolicyStatus};
+use tessera_authority::{AttemptOutcome, Authority, BackupState, EndingApiKeys, PolicyStatus};
 use tessera_core::Timestamp;
 
 use super::outcome::Failed;
@@ -41,7 +41,20 @@ pub(crate) struct Metrics {
     policy: PolicyMetrics,
     machine: MachineMetrics,
     backups: BackupMetrics,
+    api_keys: ApiKeyMetrics,
     tls: Option<TlsMetrics>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabels {
+    realm: String,
+    within: String,
+}
+
+/// What is counted of API keys.
+#[derive(Default)]
+struct ApiKeyMetrics {
+    ending: Family<EndingLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +128,7 @@ impl Metrics {
         let policy = PolicyMetrics::register(&mut registry);
         let machine = MachineMetrics::register(&mut registry);
         let backups = BackupMetrics::register(&mut registry);
+        let api_keys = ApiKeyMetrics::register(&mut registry);
         let tls = has_tls.then(|| TlsMetrics::register(&mut registry));
         Self {
             registry,
@@ -127,6 +141,7 @@ impl Metrics {
             policy,
             machine,
             backups,
+            api_keys,
             tls,
         }
     }
@@ -165,6 +180,10 @@ impl Metrics {
     pub(crate) fn set_machine(&self, authority: &Authority) {
         self.machine.set(authority);
         self.backups.set(&authority.backup_state());
+    }
+
+    pub(crate) fn set_api_keys(&self, authority: &Authority) {
+        self.api_keys.set(&authority.ending_api_keys());
     }
 
     pub(crate) fn set_tls(&self, expires_at: Option<Timestamp>, is_last_change_refused: bool) {
@@ -238,6 +257,29 @@ impl BackupMetrics {
         }
         self.running.set(state.is_running.into());
         self.failed.inner().store(state.failed, Ordering::Relaxed);
+    }
+}
+
+impl ApiKeyMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "api_keys_ending",
+            "API keys that work, end within the time, and have no successor",
+            metrics.ending.clone(),
+        );
+        metrics
+    }
+
+    fn set(&self, counts: &[EndingApiKeys]) {
+        for count in counts {
+            let labels = EndingLabels {
+                realm: count.realm.to_string(),
+                within: count.within.to_string(),
+            };
+            let keys = i64::try_from(count.keys).unwrap_or(i64::MAX);
+            self.ending.get_or_create(&labels).set(keys);
+        }
     }
 }
 

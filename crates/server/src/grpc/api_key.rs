@@ -72,12 +72,9 @@ impl ApiKeyService for ApiKeys {
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let page_size = convert::api_key::page_size(wire.page_size)?;
-            let listed = self
-                .0
-                .authority
-                .api_keys(&caller.principal, page_size, &wire.page_token)
-                .await?;
+            let request = convert::api_key::list_api_keys(wire)?;
+            let authority = &self.0.authority;
+            let listed = authority.api_keys(&caller.principal, &request).await?;
             let now = self.now();
             Ok(ListApiKeysResponse {
                 api_keys: listed

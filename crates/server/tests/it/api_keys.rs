@@ -9,7 +9,7 @@ use tessera_proto::v1::{
 };
 use tessera_server::Limits;
 use tessera_store::{MemoryStore, Priority, Store};
-use tessera_testkit::world::{Setup, World, fields, per_second, reason, seconds};
+use tessera_testkit::world::{Client, Setup, World, fields, per_second, reason, seconds};
 
 fn create(name: &str) -> CreateApiKeyRequest {
     CreateApiKeyRequest {
@@ -193,6 +193,7 @@ async fn lists_come_in_pages() {
         let request = ListApiKeysRequest {
             page_size: 3,
             page_token,
+            ..ListApiKeysRequest::default()
         };
         let page = admin
             .api_keys()
@@ -210,7 +211,7 @@ async fn lists_come_in_pages() {
     assert_eq!(seen.len(), 7);
     let wrong = ListApiKeysRequest {
         page_size: 501,
-        page_token: String::new(),
+        ..ListApiKeysRequest::default()
     };
     assert_eq!(
         fields(&admin.api_keys().list_api_keys(wrong).await.unwrap_err()),
@@ -219,6 +220,7 @@ async fn lists_come_in_pages() {
     let wrong = ListApiKeysRequest {
         page_size: 3,
         page_token: "x".to_owned(),
+        ..ListApiKeysRequest::default()
     };
     assert_eq!(
         fields(&admin.api_keys().list_api_keys(wrong).await.unwrap_err()),
@@ -817,4 +819,145 @@ async fn the_day_of_the_last_use_is_known_at_once_and_written_behind_the_calls()
         .unwrap();
     assert!(key.revoked_at.is_some());
     assert_eq!(key.last_used_on, Some(tomorrow));
+}
+
+/// The clients of the keys that a request lists, page by page.
+async fn listed(admin: &Client, request: &ListApiKeysRequest) -> (Vec<String>, usize) {
+    let (mut clients, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = ListApiKeysRequest {
+            page_token,
+            ..request.clone()
+        };
+        let page = admin
+            .api_keys()
+            .list_api_keys(request)
+            .await
+            .unwrap()
+            .into_inner();
+        pages += 1;
+        clients.extend(page.api_keys.into_iter().map(|key| key.client));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            clients.sort();
+            return (clients, pages);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_to_look_at_are_listed_in_full_pages() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let mut secrets = Vec::new();
+    for number in 0..10 {
+        let days = if number % 2 == 0 { 101 } else { 365 };
+        let request = CreateApiKeyRequest {
+            ttl: seconds(days * 86_400),
+            ..create(&format!("c{number}"))
+        };
+        let made = admin.api_keys().create_api_key(request).await.unwrap();
+        secrets.push(made.into_inner().secret);
+    }
+    world.clock.advance(Seconds::days(95));
+    let admin = world.client("production", "admin").await;
+    for secret in &secrets[..6] {
+        // It is let in, and may have nothing.
+        let denied = world.with_key(secret).issue(IssueRequest::default()).await;
+        assert_eq!(reason(&denied.unwrap_err()), "PermissionDenied / SCOPE_DENIED");
+    }
+    let asked = |unused_days: Option<i64>, days: Option<i64>| ListApiKeysRequest {
+        page_size: 2,
+        unused_for: unused_days.and_then(|days| seconds(days * 86_400)),
+        ends_within: days.and_then(|days| seconds(days * 86_400)),
+        ..ListApiKeysRequest::default()
+    };
+    // The administrator's first key, too: its last use is of the day on which it made the others.
+    let stale = ["client:admin", "client:c6", "client:c7", "client:c8", "client:c9"];
+    assert_eq!(
+        listed(&admin, &asked(Some(90), None)).await,
+        (stale.map(str::to_owned).to_vec(), 3)
+    );
+    let ending = ["client:c0", "client:c2", "client:c4", "client:c6", "client:c8"];
+    assert_eq!(
+        listed(&admin, &asked(None, Some(7))).await,
+        (ending.map(str::to_owned).to_vec(), 3)
+    );
+    let both = ["client:c6", "client:c8"];
+    assert_eq!(listed(&admin, &asked(Some(90), Some(7))).await.0, both);
+    assert!(listed(&admin, &asked(None, Some(5))).await.0.is_empty());
+
+    world.authority.count_ending_api_keys().await.unwrap();
+    let counts = world.authority.ending_api_keys();
+    let counted = |realm: &str| -> Vec<_> {
+        let of = counts.iter().filter(|count| count.realm.as_str() == realm);
+        of.map(|count| (count.within.to_string(), count.keys)).collect()
+    };
+    let within = |keys: [usize; 3]| {
+        ["1d", "7d", "30d"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(keys)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counted("production"), within([0, 5, 5]));
+    assert_eq!(counted("sandbox"), within([0, 0, 0]));
+}
+
+#[tokio::test]
+async fn a_dead_key_is_kept_while_a_key_that_came_of_it_is() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let lasting = |name: &str, days: i64| CreateApiKeyRequest {
+        ttl: seconds(days * 86_400),
+        ..create(name)
+    };
+    let maker = admin
+        .api_keys()
+        .create_api_key(lasting("admin", 10))
+        .await
+        .unwrap()
+        .into_inner();
+    let maker = world.with_key(&maker.secret);
+    let child = maker
+        .api_keys()
+        .create_api_key(lasting("shop", 60))
+        .await
+        .unwrap()
+        .into_inner();
+    let rolled = admin
+        .api_keys()
+        .create_api_key(lasting("other", 60))
+        .await
+        .unwrap()
+        .into_inner();
+    let rolled = rolled.api_key.unwrap().id;
+    let successor = admin
+        .api_keys()
+        .roll_api_key(roll(&rolled, 0))
+        .await
+        .unwrap()
+        .into_inner();
+    let all = [
+        id_of(&maker.api_key),
+        child.api_key.unwrap().id,
+        rolled,
+        successor.api_key.unwrap().id,
+    ];
+    let left = async |days: u32| {
+        world.clock.advance(Seconds::days(days));
+        let (now, audit) = (world.clock.now(), Seconds::days(90));
+        // As many as there are between two looks at API keys.
+        for _ in 0..720 {
+            world.authority.purge(now, audit).await.unwrap();
+        }
+        let mut left = Vec::new();
+        for id in &all {
+            left.push(admin.api_keys().get_api_key(get(id)).await.is_ok());
+        }
+        left
+    };
+    // The maker and the key that was rolled have been dead for long; what came of them works.
+    assert_eq!(left(50).await, [true, true, true, true]);
+    assert_eq!(left(45).await, [false, false, false, false]);
 }

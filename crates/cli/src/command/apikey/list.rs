@@ -4,13 +4,14 @@ use serde_json::json;
 use tessera_proto::v1::{ApiKey, ListApiKeysRequest};
 
 use crate::{
-    arguments::{Connection, Output},
+    arguments::{Connection, ListApiKeys, Output},
+    command::duration,
     failure::Failure,
     json,
     output::columns,
 };
 
-pub(super) async fn run(connection: &Connection, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(list: &ListApiKeys, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let mut client = connection.api_keys().await?;
     let mut keys = Vec::new();
     let mut page_token = String::new();
@@ -19,6 +20,8 @@ pub(super) async fn run(connection: &Connection, output: &Output) -> Result<(), 
             .list_api_keys(ListApiKeysRequest {
                 page_size: 500,
                 page_token,
+                unused_for: list.stale.map(duration),
+                ends_within: list.expiring.map(duration),
             })
             .await?
             .into_inner();

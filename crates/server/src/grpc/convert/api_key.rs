@@ -1,6 +1,6 @@
 //! `ApiKeyService` from the wire and back.
 
-use tessera_authority::{CreateApiKey, RevokeRequest, RevokeTarget, RollApiKey};
+use tessera_authority::{CreateApiKey, ListApiKeys, RevokeRequest, RevokeTarget, RollApiKey};
 use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Timestamp};
 use tessera_proto::v1;
 
@@ -46,11 +46,17 @@ pub(crate) fn client_name(text: &str) -> Result<ClientName, ApiError> {
     fields.finish(client)
 }
 
-/// The size of a page.
-pub(crate) fn page_size(size: u32) -> Result<usize, ApiError> {
+pub(crate) fn list_api_keys(wire: v1::ListApiKeysRequest) -> Result<ListApiKeys, ApiError> {
     let mut fields = Fields::default();
-    let size = fields.page_size(size);
-    fields.finish(Some(size))
+    let page_size = fields.page_size(wire.page_size);
+    let unused_for = seconds(&mut fields, "unused_for", wire.unused_for.as_ref());
+    let ends_within = seconds(&mut fields, "ends_within", wire.ends_within.as_ref());
+    fields.finish(Some(ListApiKeys {
+        page_size,
+        page_token: wire.page_token,
+        unused_for,
+        ends_within,
+    }))
 }
 
 pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {

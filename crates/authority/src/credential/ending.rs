@@ -1,0 +1,85 @@
+//! How many API keys are about to end.
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_core::{ApiKey, RealmName, Seconds, Timestamp};
+use tessera_store::PageRequest;
+use tokio::time::Instant;
+
+use crate::{Authority, error::Unavailable};
+
+/// The times for which keys are counted, shortest first.
+const WITHIN: [Seconds; 3] = [Seconds::DAY, Seconds::days(7), Seconds::days(30)];
+/// How often they are counted, at most.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How many times longer than a count took nothing is counted: of many keys, less often.
+const REST: u32 = 200;
+const STEP: usize = 500;
+
+/// How many keys of a realm end soon, and have no successor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndingApiKeys {
+    /// The realm.
+    pub realm: RealmName,
+    /// How soon.
+    pub within: Seconds,
+    /// How many.
+    pub keys: usize,
+}
+
+impl Authority {
+    /// How many keys of each realm end soon, as they were counted last.
+    #[must_use]
+    pub fn ending_api_keys(&self) -> Arc<Vec<EndingApiKeys>> {
+        self.ending_api_keys.load_full()
+    }
+
+    /// Counts the keys that end soon, for as long as it is polled.
+    pub(crate) async fn keep_counting_ending_api_keys(self: Arc<Self>) {
+        loop {
+            let began = Instant::now();
+            if let Err(error) = self.count_ending_api_keys().await {
+                tracing::debug!(%error, "the API keys that end soon can't be counted");
+            }
+            tokio::time::sleep(INTERVAL.max(began.elapsed() * REST)).await;
+        }
+    }
+
+    /// Counts the keys that end soon.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn count_ending_api_keys(&self) -> Result<(), Unavailable> {
+        let mut counts = Vec::new();
+        for realm in self.realms.keys() {
+            let (mut counted, mut after) = ([0; WITHIN.len()], None);
+            loop {
+                let page = PageRequest { after, limit: STEP };
+                let page = self.store.api_keys(realm, page).await?;
+                count(&page.items, self.clock.now(), &mut counted);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            counts.extend(
+                WITHIN
+                    .into_iter()
+                    .zip(counted)
+                    .map(|(within, keys)| EndingApiKeys {
+                        realm: realm.clone(),
+                        within,
+                        keys,
+                    }),
+            );
+        }
+        self.ending_api_keys.store(Arc::new(counts));
+        Ok(())
+    }
+}
+
+fn count(keys: &[ApiKey], now: Timestamp, counted: &mut [usize; WITHIN.len()]) {
+    for (within, count) in WITHIN.into_iter().zip(counted) {
+        *count += keys.iter().filter(|key| key.ends_within(within, now)).count();
+    }
+}
