@@ -52,7 +52,7 @@ pub use audit::{
     verify::{TrailCheck, TrailFault, TrailReport},
 };
 pub use credential::{
-    api_key::{CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
+    api_key::{ApiKeyTerms, CreateApiKey, NewApiKey, ROLLS_MAX, RollApiKey, RolledApiKey},
     authenticate::Principal,
     ending::EndingApiKeys,
     error::{ApiKeyError, AuthenticateError},

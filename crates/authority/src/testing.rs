@@ -66,6 +66,7 @@ pub(crate) fn api_key(number: u64) -> ApiKey {
         expires_at: None,
         revoked_at: None,
         last_used_on: None,
+        allow_from: Vec::new(),
         successor: None,
         replaces: None,
         made_by: None,

@@ -19,7 +19,7 @@ use std::{
 
 use tempfile::TempDir;
 use tessera_authority::{
-    Authority, IssueRequest, Options, PresentedToken, Principal, RefreshRequest, Trigger,
+    ApiKeyTerms, Authority, IssueRequest, Options, PresentedToken, Principal, RefreshRequest, Trigger,
 };
 use tessera_core::{
     Audience, ClientName, OnPolicyLoss, PolicyRevision, Realm, RealmKind, RealmLimits, RealmName,
@@ -254,11 +254,14 @@ async fn a_change_of_policy_with_a_million_sessions() {
         .create_operator_api_key(
             &RealmName::parse("production").unwrap(),
             ClientName::parse("client:app").unwrap(),
-            None,
+            ApiKeyTerms::default(),
         )
         .await
         .unwrap();
-    let principal = authority.authenticate(key.secret.expose()).await.unwrap();
+    let principal = authority
+        .authenticate(key.secret.expose(), [127, 0, 0, 1].into())
+        .await
+        .unwrap();
     let began = Instant::now();
     fill(&store, principal.api_key(), authority.now()).await;
     println!("{SESSIONS} sessions of {KINDS} kinds in {:.1?}", began.elapsed());

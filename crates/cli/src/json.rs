@@ -106,6 +106,7 @@ pub(crate) fn api_key(key: &v1::ApiKey) -> Value {
         "expire_time": time(key.expire_time.as_ref()),
         "revoke_time": time(key.revoke_time.as_ref()),
         "last_use_time": time(key.last_use_time.as_ref()),
+        "allow_from": key.allow_from,
         "successor_id": key.successor_id,
         "replaces_id": key.replaces_id,
         "made_by": key.made_by,

@@ -1,8 +1,11 @@
 //! What the store keeps of an API key.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    address_range::AddressRange,
     id::ApiKeyId,
     name::{ClientName, RealmName},
     secret_hash::SecretHash,
@@ -29,6 +32,8 @@ pub struct ApiKey {
     /// The day on which a call was last let in with it, as its first moment; none where none was. It is written a little
     /// later than the call.
     pub last_used_on: Option<Timestamp>,
+    /// From where calls with it are let in; empty: from anywhere.
+    pub allow_from: Vec<AddressRange>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
     /// The key that it replaced, if another was rolled to it.
@@ -41,6 +46,9 @@ pub struct ApiKey {
     /// When this key and those that it replaces were rolled, the last few times.
     pub rolls: Vec<Timestamp>,
 }
+
+/// How many ranges of addresses a key may be used from.
+pub const ALLOW_FROM_MAX: usize = 32;
 
 /// Whether an API key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +86,20 @@ impl ApiKey {
             (Some(revoked_at), Some(expired_at)) => Some(revoked_at.min(expired_at)),
             (revoked_at, expired_at) => revoked_at.or(expired_at),
         }
+    }
+
+    /// Whether a call from `address` may use it.
+    #[must_use]
+    pub fn allows_from(&self, address: IpAddr) -> bool {
+        self.allow_from.is_empty() || self.allow_from.iter().any(|range| range.contains(address))
+    }
+
+    /// Whether a key that may be used from `ranges` could be used from where this one can't.
+    #[must_use]
+    pub fn is_widened_by(&self, ranges: &[AddressRange]) -> bool {
+        let is_allowed =
+            |range: &AddressRange| self.allow_from.iter().any(|allowed| range.is_within(allowed));
+        !self.allow_from.is_empty() && (ranges.is_empty() || !ranges.iter().all(is_allowed))
     }
 
     /// Whether it works at `now`, and has let no call in for so long, or none since it was made.
@@ -122,6 +144,7 @@ mod tests {
             expires_at: None,
             revoked_at: None,
             last_used_on: None,
+            allow_from: Vec::new(),
             successor: None,
             replaces: None,
             made_by: None,
@@ -213,6 +236,43 @@ mod tests {
         ];
         for (name, key, expected) in cases {
             assert_eq!(key.ends_within(Seconds::DAY, at(0)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn addresses_as_a_table() {
+        let of = |texts: &[&str]| -> Vec<AddressRange> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let from = |texts: &[&str]| ApiKey {
+            allow_from: of(texts),
+            ..key()
+        };
+        let both = ["10.0.0.0/8", "2001:db8::/32"];
+        for (ranges, address, expected) in [
+            (&[][..], "192.0.2.1", true),
+            (&both, "10.1.2.3", true),
+            (&both, "::ffff:10.1.2.3", true),
+            (&both, "2001:db8::1", true),
+            (&both, "192.0.2.1", false),
+            (&both, "::ffff:192.0.2.1", false),
+            (&both, "::1", false),
+        ] {
+            let allows = from(ranges).allows_from(address.parse().unwrap());
+            assert_eq!(allows, expected, "{ranges:?} {address}");
+        }
+        for (ranges, wider, expected) in [
+            (&[][..], &["10.0.0.0/8"][..], false),
+            (&[], &[], false),
+            (&both, &[], true),
+            (&both, &["10.1.0.0/16"], false),
+            (&both, &["10.1.0.0/16", "192.0.2.1"], true),
+        ] {
+            assert_eq!(
+                from(ranges).is_widened_by(&of(wider)),
+                expected,
+                "{ranges:?} {wider:?}"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Start with [`session`], the state machine of refresh tokens, and [`event`], the revocation log.
 #![forbid(unsafe_code)]
 
+mod address_range;
 pub mod api_key;
 pub mod audit;
 pub mod challenge;
@@ -32,6 +33,7 @@ pub mod signing_key;
 mod subject;
 pub mod time;
 
+pub use address_range::{AddressRange, AddressRangeError};
 pub use api_key::{ApiKey, ApiKeyStatus};
 pub use audit::{AuditAction, AuditFacts, AuditKind, AuditOutcome, AuditRecord};
 pub use claims::{AccessClaims, NBF_BACKDATE};

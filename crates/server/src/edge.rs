@@ -3,10 +3,10 @@
 //! `gate` decides from the head of a request whether its body is read; `Edge` then serves the call within
 //! its time, counts it and logs it. One place, so that no RPC and no endpoint can forget one of them.
 
-mod address;
 mod answer_body;
 mod authorization;
 mod bytes;
+mod caller;
 mod clients;
 mod exchange;
 mod gate;
@@ -34,7 +34,6 @@ use tessera_authority::{AuthenticateError, Authority, Principal, RevokeRequest, 
 use tessera_policy::Permission;
 use tokio::sync::OwnedSemaphorePermit;
 
-pub use address::{AddressRange, AddressRangeError};
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
@@ -171,7 +170,7 @@ impl Edge {
         let refused = match credential {
             Some(credential) => {
                 self.refusals.admit(address, credential)?;
-                match self.authority.authenticate(credential).await {
+                match self.authority.authenticate(credential, address).await {
                     Ok(principal) => {
                         self.refusals.accepted(credential);
                         return Ok(principal);
@@ -184,7 +183,7 @@ impl Edge {
                 return Err(ApiError::no_credential());
             }
         };
-        if matches!(refused, AuthenticateError::Refused) {
+        if !matches!(refused, AuthenticateError::Unavailable(_)) {
             self.refusals.refused(address)?;
         }
         Err(refused.into())

@@ -86,6 +86,7 @@ pub fn api_key(number: u64, realm_name: &str) -> ApiKey {
         expires_at: None,
         revoked_at: None,
         last_used_on: None,
+        allow_from: Vec::new(),
         successor: None,
         replaces: None,
         made_by: None,

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -259,7 +260,10 @@ impl TestAuthority {
         let refused = |error: &dyn fmt::Display| -> ! {
             panic!("{} can't replace the signing key: {error}", self.settings.client)
         };
-        let operator = self.authority.authenticate(self.api_key.expose()).await;
+        let operator = self
+            .authority
+            .authenticate(self.api_key.expose(), Ipv4Addr::LOCALHOST.into())
+            .await;
         let operator = operator.unwrap_or_else(|error| refused(&error));
         let rotated = self.authority.rotate_signing_key(&operator, false).await;
         let new = rotated.unwrap_or_else(|error| refused(&error)).id;

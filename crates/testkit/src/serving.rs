@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
-use tessera_authority::{Authority, KeyRotation, Options};
+use tessera_authority::{ApiKeyTerms, Authority, KeyRotation, Options};
 use tessera_client::ApiKey;
 use tessera_core::{
     ClientName, Clock, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, limits::TOKEN_BYTES_DEFAULT,
@@ -78,7 +78,9 @@ async fn bind(listen: &str) -> TcpListener {
 
 /// A new API key, as an operator makes it.
 pub(crate) async fn new_api_key(authority: &Authority, realm: &RealmName, client: ClientName) -> ApiKey {
-    let created = authority.create_operator_api_key(realm, client, None).await;
+    let created = authority
+        .create_operator_api_key(realm, client, ApiKeyTerms::default())
+        .await;
     let created = created.unwrap_or_else(|error| panic!("no API key: {error}"));
     ApiKey::parse(created.secret.expose()).expect("an API key that was just made")
 }

@@ -1,7 +1,8 @@
 //! Making and rolling API keys.
 
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
+    AddressRange, ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp,
+    audit::Actor,
 };
 use tessera_policy::Permission;
 use tessera_store::{Changes, ClientChange, Reads, Snapshot};
@@ -31,8 +32,17 @@ pub struct CreateApiKey {
     pub client: ClientName,
     /// Must be the caller's realm; none: that.
     pub realm: Option<RealmName>,
-    /// How long it works; none: as the realm says.
+    /// How long and from where it works.
+    pub terms: ApiKeyTerms,
+}
+
+/// How long and from where a new key works.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeyTerms {
+    /// How long; none: as the realm says, or, of a successor, as long as the key that it replaces would have.
     pub ttl: Option<Seconds>,
+    /// From where; empty: from anywhere, or, of a successor, from where the key that it replaces does.
+    pub allow_from: Vec<AddressRange>,
 }
 
 /// Which key to replace, and how long either works.
@@ -42,8 +52,8 @@ pub struct RollApiKey {
     pub id: ApiKeyId,
     /// How long it works on; none: 24 hours.
     pub overlap: Option<Seconds>,
-    /// How long its successor works; none: as long as the key would have.
-    pub ttl: Option<Seconds>,
+    /// How long and from where its successor works.
+    pub terms: ApiKeyTerms,
 }
 
 /// A new key, shown once.
@@ -88,7 +98,8 @@ impl Authority {
         let new = self.new_api_key(principal, request.client, now)?;
         let new = NewApiKey {
             record: ApiKey {
-                expires_at: end_of_new(&principal.realm().limits, request.ttl, now)?,
+                expires_at: end_of_new(&principal.realm().limits, request.terms.ttl, now)?,
+                allow_from: request.terms.allow_from,
                 ..new.record
             },
             ..new
@@ -106,20 +117,21 @@ impl Authority {
         &self,
         realm: &RealmName,
         client: ClientName,
-        ttl: Option<Seconds>,
+        terms: ApiKeyTerms,
     ) -> Result<NewApiKey, ApiKeyError> {
         let realm = self.realms.get(realm).ok_or(ApiKeyError::NotFound)?;
         let secret = ApiKeySecret::generate(realm.kind)?;
         let now = self.clock.now();
         let record = ApiKey {
-            expires_at: end_of_new(&realm.limits, ttl, now)?,
+            expires_at: end_of_new(&realm.limits, terms.ttl, now)?,
+            allow_from: terms.allow_from,
             ..record_of(&secret, realm.name.clone(), client, now)
         };
         self.store_new_api_key(NewApiKey { secret, record }, None).await
     }
 
     /// Makes a successor, and lets the old key work for the overlap. The successor works for no longer than the old
-    /// key would have, unless who may create keys of the client says so.
+    /// key would have, and from nowhere else, unless who may create keys of the client says so.
     ///
     /// # Errors
     /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled, and one can be rolled
@@ -168,16 +180,23 @@ impl Authority {
         now: Timestamp,
     ) -> Result<NewApiKey, ApiKeyError> {
         let limits = &principal.realm().limits;
-        let expires_at = match request.ttl {
+        let ApiKeyTerms { ttl, allow_from } = &request.terms;
+        let expires_at = match *ttl {
             None => end_of_successor(limits, old.expires_at, now),
             ttl => end_of_new(limits, ttl, now)?,
         };
-        if is_longer(expires_at, old.expires_at) {
+        let allow_from = if allow_from.is_empty() {
+            &old.allow_from
+        } else {
+            allow_from
+        };
+        if is_longer(expires_at, old.expires_at) || old.is_widened_by(allow_from) {
             self.require_create(principal, &old.client)?;
         }
         let new = self.new_api_key(principal, old.client.clone(), now)?;
         let record = ApiKey {
             expires_at,
+            allow_from: allow_from.clone(),
             replaces: Some(old.id.clone()),
             rolls: rolled_again(&old.rolls, now)?,
             ..new.record
@@ -318,6 +337,7 @@ fn record_of(secret: &ApiKeySecret, realm: RealmName, client: ClientName, now: T
         expires_at: None,
         revoked_at: None,
         last_used_on: None,
+        allow_from: Vec::new(),
         successor: None,
         replaces: None,
         made_by: None,

@@ -1,6 +1,6 @@
 //! Who calls: an API key becomes a [`Principal`].
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tessera_core::{ApiKeyId, ClientName, Realm, RealmName, Session, audit::Actor};
 use tessera_store::StoreError;
@@ -34,11 +34,12 @@ impl Authority {
             .ok_or(AuthenticateError::Refused)
     }
 
-    /// Lets a client in by its API key.
+    /// Lets a client in by its API key, which shows it from the address `from`.
     ///
     /// # Errors
-    /// [`AuthenticateError::Refused`] for whatever reason: those without a valid credential learn nothing.
-    pub async fn authenticate(&self, credential: &str) -> Result<Principal, AuthenticateError> {
+    /// [`AuthenticateError::Refused`] for whatever reason: those without a valid credential learn nothing. Who has one
+    /// that may not be used from there is told so.
+    pub async fn authenticate(&self, credential: &str, from: IpAddr) -> Result<Principal, AuthenticateError> {
         let credential = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
         let record = self
             .store
@@ -51,8 +52,15 @@ impl Authority {
             && realm.kind == credential.kind()
             && !self.disabled.has(&record.realm, &record.client);
         if !is_accepted {
-            self.note_credential_refused(&record, None).await;
+            self.note_credential_refused(&record, Some(from)).await;
             return Err(AuthenticateError::Refused);
+        }
+        if !record.allows_from(from) {
+            return Err(AuthenticateError::AddressNotAllowed {
+                api_key: record.id,
+                client: record.client,
+                address: from,
+            });
         }
         self.used_api_keys.note(&record, self.clock.now());
         Ok(Principal {

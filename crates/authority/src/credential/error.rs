@@ -1,6 +1,8 @@
 //! What can go wrong with credentials.
 
-use tessera_core::Seconds;
+use std::net::IpAddr;
+
+use tessera_core::{ApiKeyId, ClientName, Seconds};
 
 use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
 
@@ -10,6 +12,16 @@ pub enum AuthenticateError {
     /// Missing, malformed, unknown, expired, revoked, or of another realm.
     #[error("the API key is not accepted")]
     Refused,
+    /// It is right, and may not be used from this address.
+    #[error("the API key {api_key} of {client} may not be used from {address}")]
+    AddressNotAllowed {
+        /// The key.
+        api_key: ApiKeyId,
+        /// Its client.
+        client: ClientName,
+        /// The address of the caller.
+        address: IpAddr,
+    },
     /// It can't be checked now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tessera_core::Seconds;
+use tessera_core::{AddressRange, Seconds};
 
 use crate::confirm::Consent;
 
@@ -39,6 +39,10 @@ pub(crate) struct CreateApiKey {
     /// How long it works; else as the realm says, or until it is revoked.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<Seconds>,
+    /// From where it works: an address or a range of them, such as 10.0.0.0/8 or 2001:db8::/32. Can be given several times;
+    /// without it, from anywhere.
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) allow_from: Vec<AddressRange>,
     /// Write to the data directory of a stopped authority instead of calling one: for the first key.
     #[arg(long, value_name = "FILE", requires = "realm")]
     pub(crate) config: Option<PathBuf>,
@@ -65,6 +69,10 @@ pub(crate) struct RollApiKey {
     /// keys of the client.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<Seconds>,
+    /// From where the new key works, as of a new key; else from where the old one does. From elsewhere takes the permission
+    /// to create keys of the client.
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) allow_from: Vec<AddressRange>,
 }
 
 #[derive(Args)]

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::Write,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde_json::{Value, json};
-use tessera_authority::{Authority, Options};
+use tessera_authority::{ApiKeyTerms, Authority, Options};
 use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 use tessera_daemon::{RunOptions, launch, telemetry};
 use tessera_policy::{Permission, Policy};
@@ -165,12 +165,15 @@ async fn api_keys(
     let client = ClientName::parse(CLIENT).map_err(Failure::cannot_run)?;
     for realm in authority.realms().keys() {
         let still_works = match shown.get(realm) {
-            Some(key) => authority.authenticate(key).await.is_ok(),
+            Some(key) => authority
+                .authenticate(key, Ipv4Addr::LOCALHOST.into())
+                .await
+                .is_ok(),
             None => false,
         };
         if !still_works {
             let new = authority
-                .create_operator_api_key(realm, client.clone(), None)
+                .create_operator_api_key(realm, client.clone(), ApiKeyTerms::default())
                 .await;
             shown.insert(
                 realm.clone(),

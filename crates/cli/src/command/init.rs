@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tessera_authority::Authority;
+use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, RealmName};
 use tessera_daemon::{Config, launch, telemetry};
 
@@ -67,7 +67,7 @@ async fn first_keys(
     let mut keys = Vec::new();
     for realm in config.realms.keys() {
         let made = authority
-            .create_operator_api_key(realm, operator.clone(), None)
+            .create_operator_api_key(realm, operator.clone(), ApiKeyTerms::default())
             .await;
         let made = made.map_err(Failure::cannot_run)?;
         keys.push((realm.clone(), made.secret.expose().to_owned()));

@@ -4,8 +4,11 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_authority::Options;
-use tessera_core::limits::{TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
-use tessera_server::{AddressRange, ClientLimits, HttpOptions, Limits, TlsConfig};
+use tessera_core::{
+    AddressRange,
+    limits::{TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN},
+};
+use tessera_server::{ClientLimits, HttpOptions, Limits, TlsConfig};
 
 use super::{
     address::{Origin, PublicUrl},

@@ -75,7 +75,7 @@ impl Edge {
     }
 
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
-        super::address::caller(peer.address().ip(), headers, &self.limits.trusted_proxies)
+        super::caller::caller(peer.address().ip(), headers, &self.limits.trusted_proxies)
     }
 
     /// Finds out who calls, where the head says it, and takes the call's places.

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::address::AddressRange;
+use tessera_core::AddressRange;
 
 /// How much is served at once, and how much one caller may take of it. `tessera.example.toml` says why each
 /// has its default.

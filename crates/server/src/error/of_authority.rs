@@ -139,6 +139,9 @@ impl From<AuthenticateError> for ApiError {
                 ErrorReason::ClientAuthFailed,
                 "the API key is not accepted",
             ),
+            AuthenticateError::AddressNotAllowed { address, .. } => Draft::new(error.to_string())
+                .metadata("address", address.to_string())
+                .error(Code::PermissionDenied, ErrorReason::AddressNotAllowed),
             AuthenticateError::Unavailable(error) => error.into(),
         }
     }

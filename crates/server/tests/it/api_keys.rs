@@ -237,7 +237,7 @@ fn roll(id: &str, overlap: i64) -> RollApiKeyRequest {
     RollApiKeyRequest {
         id: id.to_owned(),
         overlap: seconds(overlap),
-        ttl: None,
+        ..RollApiKeyRequest::default()
     }
 }
 

@@ -3,7 +3,8 @@
 
 use tessera_proto::v1::ErrorReason;
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
+    include_str!("addresses.rs"),
     include_str!("api_keys.rs"),
     include_str!("backups.rs"),
     include_str!("calls.rs"),

@@ -367,7 +367,11 @@ async fn what_ends_nothing_is_no_change() {
     let world = World::start().await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
-    let principal = world.authority.authenticate(&app.api_key).await.unwrap();
+    let principal = world
+        .authority
+        .authenticate(&app.api_key, [127, 0, 0, 1].into())
+        .await
+        .unwrap();
     let is_change = async |target: RevokeTarget| {
         let request = RevokeRequest {
             request_id: None,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tessera_core::{ClientName, RealmName};
+use tessera_authority::ApiKeyTerms;
+use tessera_core::{ClientName, RealmName, api_key::ALLOW_FROM_MAX};
 use tessera_daemon::{Config, launch, telemetry};
 use tessera_proto::v1::CreateApiKeyRequest;
 
@@ -26,6 +27,7 @@ pub(super) async fn run(
         name: create.name,
         realm: create.realm.unwrap_or_default(),
         ttl: create.expires.map(duration),
+        allow_from: create.allow_from.iter().map(ToString::to_string).collect(),
     };
     let made = connection.api_keys().await?.create_api_key(request).await?;
     let made = made.into_inner();
@@ -37,6 +39,14 @@ pub(super) async fn run(
 async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Result<(), Failure> {
     let client = ClientName::from_short(&create.name).map_err(Failure::cannot_run)?;
     let realm = RealmName::parse(create.realm.as_deref().unwrap_or_default()).map_err(Failure::cannot_run)?;
+    if create.allow_from.len() > ALLOW_FROM_MAX {
+        let problem = format!("--allow-from can be given {ALLOW_FROM_MAX} times at most");
+        return Err(Failure::cannot_run(problem));
+    }
+    let terms = ApiKeyTerms {
+        ttl: create.expires,
+        allow_from: create.allow_from.clone(),
+    };
     let config = Config::read(config).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "warn");
     if !config.realms.contains_key(&realm) {
@@ -46,7 +56,7 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
     }
     let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
     let new = authority
-        .create_operator_api_key(&realm, client, create.expires)
+        .create_operator_api_key(&realm, client, terms)
         .await
         .map_err(Failure::cannot_run)?;
     authority.close().await.map_err(Failure::cannot_run)?;

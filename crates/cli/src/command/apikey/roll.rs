@@ -15,6 +15,7 @@ pub(super) async fn run(roll: RollApiKey, connection: &Connection, output: &Outp
         id: roll.id,
         overlap: Some(duration(roll.overlap)),
         ttl: roll.expires.map(duration),
+        allow_from: roll.allow_from.iter().map(ToString::to_string).collect(),
     };
     let rolled = connection
         .api_keys()

@@ -59,6 +59,7 @@ fn described(key: &ApiKey) -> Vec<String> {
     ];
     let others = [
         ("revoked", time(key.revoke_time.as_ref(), "")),
+        ("from", key.allow_from.join(" ")),
         ("replaces", key.replaces_id.clone()),
         ("successor", key.successor_id.clone()),
     ];

@@ -1,7 +1,10 @@
 //! `ApiKeyService` from the wire and back.
 
-use tessera_authority::{CreateApiKey, ListApiKeys, RevokeRequest, RevokeTarget, RollApiKey};
-use tessera_core::{ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Timestamp};
+use prost_types::Duration as WireDuration;
+use tessera_authority::{ApiKeyTerms, CreateApiKey, ListApiKeys, RevokeRequest, RevokeTarget, RollApiKey};
+use tessera_core::{
+    AddressRange, ApiKey, ApiKeyId, ApiKeyStatus, ClientName, RealmName, Timestamp, api_key::ALLOW_FROM_MAX,
+};
 use tessera_proto::v1;
 
 use super::{revoke_one, seconds, timestamp};
@@ -17,16 +20,37 @@ pub(crate) fn create_api_key(wire: &v1::CreateApiKeyRequest) -> Result<CreateApi
     let mut fields = Fields::default();
     let client = fields.required("name", &wire.name, ClientName::from_short);
     let realm = fields.optional("realm", &wire.realm, RealmName::parse);
-    let ttl = seconds(&mut fields, "ttl", wire.ttl.as_ref());
-    fields.finish(client.map(|client| CreateApiKey { client, realm, ttl }))
+    let terms = terms(&mut fields, wire.ttl.as_ref(), &wire.allow_from);
+    fields.finish(client.map(|client| CreateApiKey { client, realm, terms }))
 }
 
 pub(crate) fn roll_api_key(wire: &v1::RollApiKeyRequest) -> Result<RollApiKey, ApiError> {
     let mut fields = Fields::default();
     let id = fields.required("id", &wire.id, ApiKeyId::parse);
     let overlap = seconds(&mut fields, "overlap", wire.overlap.as_ref());
-    let ttl = seconds(&mut fields, "ttl", wire.ttl.as_ref());
-    fields.finish(id.map(|id| RollApiKey { id, overlap, ttl }))
+    let terms = terms(&mut fields, wire.ttl.as_ref(), &wire.allow_from);
+    fields.finish(id.map(|id| RollApiKey { id, overlap, terms }))
+}
+
+fn terms(fields: &mut Fields, ttl: Option<&WireDuration>, allow_from: &[String]) -> ApiKeyTerms {
+    let ttl = seconds(fields, "ttl", ttl);
+    if allow_from.len() > ALLOW_FROM_MAX {
+        let many = allow_from.len();
+        let problem = format!("has {many} entries; at most {ALLOW_FROM_MAX} are allowed");
+        fields.reject("allow_from", problem);
+        return ApiKeyTerms::default();
+    }
+    let mut ranges = Vec::new();
+    for (index, text) in allow_from.iter().enumerate() {
+        match text.parse::<AddressRange>() {
+            Ok(range) => ranges.push(range),
+            Err(error) => fields.reject(format!("allow_from[{index}]"), error),
+        }
+    }
+    ApiKeyTerms {
+        ttl,
+        allow_from: ranges,
+    }
 }
 
 /// A request to revoke an API key.
@@ -75,6 +99,7 @@ pub(crate) fn api_key(key: &ApiKey, now: Timestamp) -> v1::ApiKey {
         expire_time: key.expires_at.map(timestamp),
         revoke_time: key.revoked_at.map(timestamp),
         last_use_time: key.last_used_on.map(timestamp),
+        allow_from: key.allow_from.iter().map(ToString::to_string).collect(),
         successor_id: text(key.successor.as_ref()),
         made_with_id: text(key.made_with.as_ref()),
         made_by: text(key.made_by.as_ref()),

@@ -170,7 +170,9 @@ fn in_words_of_oauth(error: &ApiError) -> (StatusCode, &'static str) {
     use ErrorReason as Reason;
     match (error.code(), error.reason()) {
         (_, Reason::FieldInvalid) => (StatusCode::BAD_REQUEST, of_fields(error)),
-        (_, Reason::ClientAuthFailed) => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        (_, Reason::ClientAuthFailed | Reason::AddressNotAllowed) => {
+            (StatusCode::UNAUTHORIZED, "invalid_client")
+        }
         (Code::Unauthenticated, _) | (_, Reason::ClientMismatch) => {
             (StatusCode::BAD_REQUEST, "invalid_grant")
         }

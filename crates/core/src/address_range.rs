@@ -1,11 +1,12 @@
-//! Who calls: the other end of the connection, or whom a trusted proxy calls for.
+//! Ranges of addresses of callers.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 
 /// Addresses that share their first bits, such as `10.0.0.0/8` or `2001:db8::/32`; or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AddressRange {
     first: IpAddr,
     bits: u8,
@@ -38,6 +39,36 @@ impl AddressRange {
     }
 }
 
+impl AddressRange {
+    /// Whether every address of the range is in `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.bits >= other.bits && other.contains(self.first)
+    }
+
+    /// IPv4 addresses written as IPv6 ones are IPv4 addresses.
+    fn canonical(first: IpAddr, bits: u8) -> (IpAddr, u8) {
+        match (first.to_canonical(), bits.checked_sub(96)) {
+            (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (mapped.into(), bits),
+            _ => (first, bits),
+        }
+    }
+}
+
+impl TryFrom<String> for AddressRange {
+    type Error = AddressRangeError;
+
+    fn try_from(text: String) -> Result<Self, AddressRangeError> {
+        text.parse()
+    }
+}
+
+impl From<AddressRange> for String {
+    fn from(range: AddressRange) -> Self {
+        range.to_string()
+    }
+}
+
 impl FromStr for AddressRange {
     type Err = AddressRangeError;
 
@@ -58,6 +89,7 @@ impl FromStr for AddressRange {
         if bits > longest || !is_plain {
             return Err(AddressRangeError);
         }
+        let (first, bits) = Self::canonical(first, bits);
         Ok(Self { first, bits })
     }
 }
@@ -66,30 +98,6 @@ impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first, self.bits)
     }
-}
-
-/// Who calls over a connection from `peer`. Each trusted proxy has added, at the end of `x-forwarded-for`,
-/// whom it was called by: the last one that is not such a proxy is the caller. What comes before that, the
-/// caller wrote.
-pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[AddressRange]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(address));
-    let mut caller = peer.to_canonical();
-    let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let mut entries = lines
-        .iter()
-        .rev()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.rsplit(','));
-    while is_trusted(caller) {
-        match entries
-            .next()
-            .and_then(|entry| entry.trim().parse::<IpAddr>().ok())
-        {
-            Some(address) => caller = address.to_canonical(),
-            None => break,
-        }
-    }
-    caller
 }
 
 #[cfg(test)]
@@ -111,6 +119,8 @@ mod tests {
         assert!(!range("10.0.0.0/8").contains(address("11.0.0.0")));
         assert!(range("0.0.0.0/0").contains(address("192.0.2.1")));
         assert!(!range("0.0.0.0/0").contains(address("2001:db8::1")));
+        assert!(range("::ffff:10.0.0.0/104").contains(address("10.255.0.1")));
+        assert!(!range("::ffff:10.0.0.0/104").contains(address("11.0.0.0")));
         assert!(range("192.0.2.1").contains(address("192.0.2.1")));
         assert!(range("2001:db8::/32").contains(address("2001:db8:1::1")));
         for wrong in [
@@ -126,25 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_say_who_calls() {
-        let headers = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append("x-forwarded-for", line.parse().unwrap());
-            }
-            headers
-        };
-        let trusted = [range("10.0.0.0/8")];
-        let proxy = address("10.0.0.1");
-        let of = |peer, lines: &[&str]| caller(peer, &headers(lines), &trusted);
-        assert_eq!(of(address("192.0.2.9"), &["192.0.2.1"]), address("192.0.2.9"));
-        assert_eq!(of(proxy, &["192.0.2.1"]), address("192.0.2.1"));
-        assert_eq!(
-            of(proxy, &["198.51.100.7, 192.0.2.1, 10.0.0.2"]),
-            address("192.0.2.1")
-        );
-        assert_eq!(of(proxy, &["198.51.100.7", "192.0.2.1"]), address("192.0.2.1"));
-        assert_eq!(of(proxy, &["192.0.2.1, nonsense"]), proxy);
-        assert_eq!(of(proxy, &[]), proxy);
+    fn a_range_is_within_another_as_a_table() {
+        for (one, other, expected) in [
+            ("10.1.0.0/16", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "10.1.0.0/16", false),
+            ("11.0.0.0/16", "10.0.0.0/8", false),
+            ("10.0.0.1", "10.0.0.0/8", true),
+            ("2001:db8::/48", "2001:db8::/32", true),
+            ("2001:db8::/48", "0.0.0.0/0", false),
+            ("0.0.0.0/0", "::/0", false),
+        ] {
+            assert_eq!(range(one).is_within(&range(other)), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_written_as_it_is_read() {
+        for text in ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32", "0.0.0.0/0", "::/0"] {
+            assert_eq!(range(text).to_string(), text);
+        }
     }
 }
