@@ -29,6 +29,7 @@ mod proxies;
 mod sdk;
 mod secret_files;
 mod secrets;
+mod server_keys;
 mod serving;
 mod standing_disk;
 mod support;

@@ -61,6 +61,16 @@ pub enum SetupError {
         "the signing keys in the data directory were sealed by another server key: configure the key that made this directory, or name it among the previous keys"
     )]
     WrongServerKey(#[source] KeyError),
+    /// A server key is not configured that sealed signing keys.
+    #[error(
+        "{signing_keys} of the signing keys in the data directory were sealed by another server key, {id}: configure that one, or name it among the previous keys"
+    )]
+    ServerKeyMissing {
+        /// Its id.
+        id: String,
+        /// How many need it.
+        signing_keys: usize,
+    },
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -26,7 +26,10 @@ mod testing;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -94,7 +97,11 @@ pub use session::{
     revoke::{RevokeRequest, RevokeTarget, Revoked},
 };
 pub use signing_key::{
-    error::SigningKeyError, key_set::PublishedKey, rotate::SigningKeyState, schedule::KeyRotation,
+    error::SigningKeyError,
+    key_set::PublishedKey,
+    rotate::SigningKeyState,
+    schedule::KeyRotation,
+    server_key::{PreviousServerKey, ServerKeyStatus},
 };
 
 use crate::{
@@ -128,7 +135,8 @@ pub struct Authority {
     /// The places for what takes long with policies.
     heavy: Arc<Heavy>,
     realms: BTreeMap<RealmName, Arc<Realm>>,
-    server_keys: ServerKeys,
+    server_keys: ArcSwap<ServerKeys>,
+    server_keys_refused: AtomicBool,
     refusals: Refusals,
     sinks: Sinks,
     disabled: DisabledClients,
@@ -244,7 +252,7 @@ impl Authority {
     }
 
     fn cursor_of(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
-        self.server_keys.authenticate_cursor(Cursor {
+        self.server_keys.load().authenticate_cursor(Cursor {
             log: self.store.log().id(),
             sequence,
             filter,
@@ -255,7 +263,7 @@ impl Authority {
     /// A cursor that this authority gave, of the log that it has now; none for anything else.
     fn given_cursor(&self, text: &str) -> Option<Cursor> {
         let cursor = Cursor::parse(text).ok()?;
-        let is_given = cursor.log == self.store.log().id() && self.server_keys.gave_cursor(&cursor);
+        let is_given = cursor.log == self.store.log().id() && self.server_keys.load().gave_cursor(&cursor);
         is_given.then_some(cursor)
     }
 

@@ -3,12 +3,17 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tessera_core::{ApiKeyId, Clock, Realm, RealmName, SigningKey, audit::Actor, limits::TOKEN_BYTES_MAX};
+use tessera_core::{
+    ApiKeyId, Clock, Realm, RealmName, SigningKey, Timestamp, audit::Actor, limits::TOKEN_BYTES_MAX,
+};
 use tessera_policy::Policy;
 use tessera_store::{Changes, PageRequest, Reads, SettingChange, Store, StoreError};
 use tessera_token::ServerKeys;
@@ -28,6 +33,7 @@ use crate::{
         lifecycle::{has_active_key, make_key},
         rotate::Published,
         schedule::KeyRotation,
+        server_key::{check_sealed, reseal},
     },
 };
 
@@ -105,11 +111,13 @@ impl Authority {
         let (now, settled) = (clock.now(), clock.settled());
         let records = store.signing_keys().await?;
         // Before anything is written: a wrong server key must not leave new signing keys behind.
+        check_sealed(&records, &realms, &server_keys)?;
         KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         store
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
         let records = with_active_keys(records, &store, &realms, &server_keys, clock.as_ref()).await?;
+        let records = resealed(records, &store, &server_keys, clock.now()).await?;
         let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
         let authority = Arc::new(Self {
             refusals: Refusals::default(),
@@ -125,7 +133,8 @@ impl Authority {
             policy_changes: Arc::default(),
             heavy: Heavy::new(),
             realms,
-            server_keys,
+            server_keys: ArcSwap::from_pointee(server_keys),
+            server_keys_refused: AtomicBool::default(),
             keys: ArcSwap::from_pointee(keys),
             // Longer ones nobody would read.
             token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
@@ -185,6 +194,30 @@ impl Authority {
             }
         }
     }
+}
+
+/// The signing keys, each sealed by the current server key, in one commit.
+async fn resealed(
+    mut records: Vec<SigningKey>,
+    store: &Arc<dyn Store>,
+    server_keys: &ServerKeys,
+    now: Timestamp,
+) -> Result<Vec<SigningKey>, SetupError> {
+    let changed = reseal(&records, server_keys, now);
+    if changed.is_empty() {
+        return Ok(records);
+    }
+    let changes = Changes {
+        signing_keys: changed.clone(),
+        ..Changes::default()
+    };
+    store.write(changes).await?;
+    for key in changed {
+        if let Some(record) = records.iter_mut().find(|record| record.id == key.id) {
+            *record = key;
+        }
+    }
+    Ok(records)
 }
 
 /// The signing keys, with a new one for each realm that has none. What a key may sign from now on may live longer than

@@ -6,3 +6,4 @@ pub(crate) mod lifecycle;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod schedule;
+pub(crate) mod server_key;

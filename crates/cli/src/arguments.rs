@@ -12,12 +12,14 @@ mod audit;
 mod backup;
 mod connection;
 mod policy;
+mod serverkey;
 
 pub(crate) use apikey::{ApiKey, CreateApiKey, ListApiKeys, RevokeApiKey, RollApiKey};
 pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
+pub(crate) use serverkey::ServerKey;
 
 /// A token authority: role-scoped PASETO tokens, rotating refresh tokens, instant revocation.
 #[derive(Parser)]
@@ -56,6 +58,11 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Make server keys, and see what each is needed for.
+    Serverkey {
+        #[command(subcommand)]
+        command: ServerKey,
     },
     /// Run an authority with a configuration.
     Serve(Serve),

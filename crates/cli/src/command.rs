@@ -11,6 +11,7 @@ pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod serve;
+pub(crate) mod serverkey;
 pub(crate) mod session;
 pub(crate) mod shutdown;
 pub(crate) mod store;

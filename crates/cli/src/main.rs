@@ -78,6 +78,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Dev(dev) => command::dev::run(dev).await?,
         Command::Init(init) => command::init::run(&init, &output).await?,
         Command::Config { command } => command::config::run(&command, &output).await?,
+        Command::Serverkey { command } => command::serverkey::run(&command, &output)?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Restore(restore) => command::restore::run(&restore, &output).await?,
         Command::Backup { command } => command::backup::run(command, connection, &output).await?,

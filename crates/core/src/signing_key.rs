@@ -32,6 +32,10 @@ pub struct SigningKey {
     pub public: String,
     /// The secret half, encrypted with the authority's key: useless without it.
     pub sealed_secret: String,
+    /// The id of the server key that sealed it.
+    pub sealed_with: String,
+    /// When that was.
+    pub sealed_at: Timestamp,
     /// What it is used for.
     pub status: KeyStatus,
     /// When verifiers could see it first.

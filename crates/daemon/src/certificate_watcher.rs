@@ -31,7 +31,8 @@ pub(crate) async fn keep(tls: Tls, mut hangup: Option<Signal>) {
     }
 }
 
-async fn hung_up(hangup: &mut Option<Signal>) {
+/// Ready at the next SIGHUP.
+pub(crate) async fn hung_up(hangup: &mut Option<Signal>) {
     if let Some(signal) = hangup
         && signal.recv().await.is_some()
     {

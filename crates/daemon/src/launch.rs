@@ -176,7 +176,7 @@ pub(crate) fn has_data(data: &Path) -> bool {
 pub(crate) fn witness(config: &Config) -> Option<Witness> {
     server_key_in_environment()
         .is_none()
-        .then(|| Witness::beside(&config.keys.file))
+        .then(|| Witness::beside_any(&config.keys.file, &config.keys.previous))
 }
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.

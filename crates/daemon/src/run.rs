@@ -1,12 +1,12 @@
 //! Serving an authority with the tasks around it, until told to stop.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_server::{Listeners, ServeError, ServeOptions};
 
-use crate::{audit_sink, certificate_watcher, config::AuditConfig, policy_watcher};
+use crate::{audit_sink, certificate_watcher, config::AuditConfig, policy_watcher, server_key_watcher};
 
 /// How to serve, and what to do beside.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct RunOptions {
     /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
     /// `PolicyService` do it.
     pub policy_watch: bool,
+    /// The configuration file whose `[keys]` the server keys follow; none: they stay.
+    pub server_keys: Option<PathBuf>,
 }
 
 impl Default for RunOptions {
@@ -29,6 +31,7 @@ impl Default for RunOptions {
             audit_retention: Seconds::days(90),
             audit: AuditConfig::default(),
             policy_watch: true,
+            server_keys: None,
         }
     }
 }
@@ -60,6 +63,7 @@ pub async fn run(
         audit_retention,
         audit,
         policy_watch,
+        server_keys,
     } = options;
     let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
     let watching = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
@@ -67,10 +71,20 @@ pub async fn run(
     let sinks = tokio::spawn(audit_sink::keep(Arc::clone(&authority), audit));
     let tls = server.tls.clone();
     let certificates = tls.map(|tls| tokio::spawn(certificate_watcher::keep(tls, policy_watcher::hangup())));
+    let server_keys = server_keys.map(|config| {
+        let followed = server_key_watcher::keep(Arc::clone(&authority), config, policy_watcher::hangup());
+        tokio::spawn(followed)
+    });
     let served = tessera_server::serve(listeners, Arc::clone(&authority), server, shutdown).await;
-    for task in [Some(purging), Some(watching), Some(sinks), certificates]
-        .into_iter()
-        .flatten()
+    for task in [
+        Some(purging),
+        Some(watching),
+        Some(sinks),
+        certificates,
+        server_keys,
+    ]
+    .into_iter()
+    .flatten()
     {
         task.abort();
     }

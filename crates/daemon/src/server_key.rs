@@ -55,13 +55,7 @@ pub(crate) fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Res
         None if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
         None => server_key_beside(data, &config.keys.file)?,
     };
-    let previous = config
-        .keys
-        .previous
-        .iter()
-        .map(|path| read_key(path))
-        .collect::<Result<_, _>>()?;
-    Ok(ServerKeys::new(current, previous))
+    Ok(ServerKeys::new(current, previous_keys(config)?))
 }
 
 /// The server key in the environment, if there is one.
@@ -91,6 +85,28 @@ pub(crate) fn read_key(path: &Path) -> Result<ServerKey, LaunchError> {
         place: format!("in `{}`", path.display()),
         source,
     })
+}
+
+/// Makes a key file that only its owner can read, and that is on the disk before anything needs it. Answers the id of
+/// the key.
+///
+/// # Errors
+/// Fails where there is a file already, or none can be written.
+pub fn new_server_key(path: &Path) -> Result<String, LaunchError> {
+    Ok(make_key(path)?.id().to_owned())
+}
+
+/// The server keys that a configuration names now; nothing is made.
+pub(crate) fn read_server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
+    let current = match server_key_from_environment()? {
+        Some(key) => key,
+        None => read_key(&config.keys.file)?,
+    };
+    Ok(ServerKeys::new(current, previous_keys(config)?))
+}
+
+fn previous_keys(config: &Config) -> Result<Vec<ServerKey>, LaunchError> {
+    config.keys.previous.iter().map(|path| read_key(path)).collect()
 }
 
 /// Makes a key file that only its owner can read, and that is on the disk before anything needs it.

@@ -26,6 +26,8 @@ const TITLE: &str = "tessera witness 1";
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     path: PathBuf,
+    /// Those beside earlier server keys: a key that took their place has none at first.
+    earlier: Vec<PathBuf>,
 }
 
 /// What it says.
@@ -61,9 +63,18 @@ impl Seen {
 impl Witness {
     /// The one beside a server key.
     pub(crate) fn beside(key: &Path) -> Self {
-        let mut path = OsString::from(key);
-        path.push(".witness");
-        Self { path: path.into() }
+        Self {
+            path: path_beside(key),
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The one beside the current server key, which may have been written beside an earlier one last.
+    pub(crate) fn beside_any(key: &Path, earlier: &[PathBuf]) -> Self {
+        Self {
+            path: path_beside(key),
+            earlier: earlier.iter().map(|key| path_beside(key)).collect(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -75,14 +86,15 @@ impl Witness {
     /// # Errors
     /// Fails where it can't be read, or is no witness.
     pub(crate) fn read(&self) -> io::Result<Option<Seen>> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => match Seen::parse(&text) {
-                Some(seen) => Ok(Some(seen)),
-                None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no witness")),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let mut seen = read(&self.path)?;
+        for path in &self.earlier {
+            let Ok(Some(other)) = read(path) else { continue };
+            let is_later = |seen: &Seen| seen.log == other.log && seen.group < other.group;
+            if seen.as_ref().is_none_or(is_later) {
+                seen = Some(other);
+            }
         }
+        Ok(seen)
     }
 
     /// Whether the store is older than what was seen, or is another.
@@ -115,10 +127,13 @@ impl Witness {
 
     /// Removes it: the next directory is the first.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
+        for path in std::iter::once(&self.path).chain(&self.earlier) {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Writes it now and then, until the store is gone. Where it can't be written, that is said once, and once
@@ -163,6 +178,23 @@ impl Witness {
     }
 }
 
+fn path_beside(key: &Path) -> PathBuf {
+    let mut path = OsString::from(key);
+    path.push(".witness");
+    path.into()
+}
+
+fn read(path: &Path) -> io::Result<Option<Seen>> {
+    match fs::read_to_string(path) {
+        Ok(text) => match Seen::parse(&text) {
+            Some(seen) => Ok(Some(seen)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no witness")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tessera_core::{ClientName, RealmName};
@@ -204,6 +236,30 @@ mod tests {
             tokio::time::sleep(INTERVAL).await;
         }
         store.close().await.unwrap();
+    }
+
+    #[test]
+    fn the_last_one_counts_wherever_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (new, old) = (directory.path().join("new.key"), directory.path().join("old.key"));
+        let seen = |log: &str, group| Seen {
+            log: log.to_owned(),
+            group,
+        };
+        let witness = Witness::beside_any(&new, std::slice::from_ref(&old));
+        assert_eq!(witness.read().unwrap(), None);
+        let write = |key: &Path, of: &Seen| Witness::beside(key).write_seen(of, ".new").unwrap();
+        write(&old, &seen("0a", 7));
+        assert_eq!(witness.read().unwrap(), Some(seen("0a", 7)));
+        write(&new, &seen("0a", 6));
+        assert_eq!(witness.read().unwrap(), Some(seen("0a", 7)));
+        write(&new, &seen("0a", 8));
+        assert_eq!(witness.read().unwrap(), Some(seen("0a", 8)));
+        // A restored directory began another log.
+        write(&new, &seen("0b", 1));
+        assert_eq!(witness.read().unwrap(), Some(seen("0b", 1)));
+        witness.remove().unwrap();
+        assert_eq!(witness.read().unwrap(), None);
     }
 
     #[test]

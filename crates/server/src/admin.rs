@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::State, http::StatusCode, routing::get};
+use axum::{Json, Router, body::Body, extract::State, http::StatusCode, routing::get};
 use http::{Request, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
+use serde_json::{Value, json};
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tessera_core::{Seconds, Timestamp};
 use tessera_policy::Diagnostic;
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
+        .route("/server-keys", get(server_keys))
         .route(
             "/metrics",
             get(|State((_, metrics, _)): State<Shared>| async move {
@@ -101,7 +103,36 @@ async fn readyz(State((authority, _, tls)): State<Shared>) -> (StatusCode, Strin
     let tls = tls
         .map(|tls| tls_lines(&tls, authority.now()))
         .unwrap_or_default();
-    (StatusCode::OK, format!("ready\n{policy}{clock}{tls}{sinks}"))
+    let keys = server_key_line(&authority);
+    (
+        StatusCode::OK,
+        format!("ready\n{policy}{clock}{tls}{sinks}{keys}"),
+    )
+}
+
+/// What each server key is needed for: ids, counts and times.
+async fn server_keys(State((authority, _, _)): State<Shared>) -> Json<Value> {
+    let status = authority.server_key_status();
+    let previous = status.previous.iter().map(|key| {
+        json!({
+            "id": key.id,
+            "signing_keys": key.signing_keys,
+            "refresh_tokens_until": key.refresh_tokens_until.to_rfc3339(),
+        })
+    });
+    Json(json!({
+        "current": { "id": status.current, "signing_keys": status.signing_keys },
+        "previous": previous.collect::<Vec<_>>(),
+        "last_change_refused": status.is_last_change_refused,
+    }))
+}
+
+/// What an operator must know of the server keys.
+fn server_key_line(authority: &Authority) -> &'static str {
+    if authority.server_key_status().is_last_change_refused {
+        return "warning: the server keys of [keys] have changed and can't be used, those of before stay; see the log\n";
+    }
+    ""
 }
 
 fn why_not_ready(authority: &Authority) -> String {

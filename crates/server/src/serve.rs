@@ -187,7 +187,7 @@ async fn housekeeping(edge: Arc<Edge>, health: Health, tls: Option<Tls>) {
         edge.metrics.set_committed(edge.authority.position().sequence.0);
         edge.metrics.set_policy(&edge.authority.policy_status());
         edge.metrics.set_machine(&edge.authority);
-        edge.metrics.set_api_keys(&edge.authority);
+        edge.metrics.set_keys(&edge.authority);
         if let Some(tls) = &tls {
             edge.metrics
                 .set_tls(tls.expires_at(), tls.is_last_change_refused());

@@ -148,6 +148,8 @@ fn client(is_disabled: bool, name: &str) -> ClientChange {
 
 fn signing_key() -> SigningKey {
     SigningKey {
+        sealed_with: "k4.lid.x".to_owned(),
+        sealed_at: at(0),
         id: KeyId::parse(&format!("k4.pid.{}", "A".repeat(44))).unwrap(),
         realm: realm("production"),
         public: "public".to_owned(),

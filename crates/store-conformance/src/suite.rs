@@ -1005,6 +1005,8 @@ pub async fn signing_keys_are_listed_oldest_first(store: &Shared) {
         realm: realm("production"),
         public: "k4.public.x".to_owned(),
         sealed_secret: "sealed".to_owned(),
+        sealed_with: "k4.lid.x".to_owned(),
+        sealed_at: at(second),
         status: KeyStatus::Published,
         published_at: at(second),
         not_before: at(second),

@@ -37,7 +37,7 @@ pub struct RefreshToken {
     pub generation: u64,
     /// Its secret.
     pub secret: RefreshSecret,
-    /// The server key that encrypted it, and so derives its successor.
+    /// The server key that encrypts it, and so derives its successor.
     key_id: String,
 }
 
@@ -87,14 +87,15 @@ impl RefreshSecret {
 }
 
 impl RefreshToken {
-    /// The first token of a session, made with the current server key.
+    /// The first token of a session, made with the server key that derived its secret, so that who asks again for it gets
+    /// the same; else with the current one.
     #[must_use]
-    pub fn first(session: SessionId, secret: RefreshSecret, keys: &ServerKeys) -> Self {
+    pub fn first(session: SessionId, secret: RefreshSecret, key: &ServerKey) -> Self {
         Self {
             session,
             generation: 1,
             secret,
-            key_id: keys.current().id().to_owned(),
+            key_id: key.id().to_owned(),
         }
     }
 
@@ -139,7 +140,7 @@ impl RefreshToken {
         })
     }
 
-    /// The token as the client gets it, encrypted with the current server key: the same text each time.
+    /// The token as the client gets it, encrypted with the server key that made it: the same text each time.
     #[must_use]
     pub fn seal(&self, keys: &ServerKeys) -> Option<Zeroizing<String>> {
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.0.as_slice()));
@@ -149,7 +150,7 @@ impl RefreshToken {
             secret: &secret,
         };
         let message = Zeroizing::new(serde_json::to_vec(&payload).ok()?);
-        let key = keys.current();
+        let key = keys.by_id(&self.key_id)?;
         let paseto = key.encrypt(&message, wire::footer(key.id()).as_bytes(), IMPLICIT)?;
         Some(Zeroizing::new(format!("{PREFIX}{paseto}")))
     }

@@ -37,7 +37,7 @@ pub struct ServerKeys {
     previous: Vec<ServerKey>,
 }
 
-const EXPECTED: &str = "a PASERK `k4.local.…` of 32 bytes, as `tessera serve` makes it";
+const EXPECTED: &str = "a PASERK `k4.local.…` of 32 bytes, as `tessera serverkey new` makes it";
 
 impl ServerKey {
     /// A new random key.
@@ -198,7 +198,14 @@ impl ServerKeys {
         self.all().find_map(|key| key.unseal(sealed, purpose))
     }
 
-    fn all(&self) -> impl Iterator<Item = &ServerKey> {
+    /// The earlier keys.
+    #[must_use]
+    pub fn previous(&self) -> &[ServerKey] {
+        &self.previous
+    }
+
+    /// The current key, then the earlier ones.
+    pub fn all(&self) -> impl Iterator<Item = &ServerKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }
 }

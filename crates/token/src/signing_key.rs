@@ -75,12 +75,35 @@ impl SigningKeyPair {
                 .current()
                 .seal(secret.as_bytes(), &purpose(realm))
                 .ok_or(error)?,
+            sealed_with: keys.current().id().to_owned(),
+            sealed_at: now,
             status: KeyStatus::Active,
             published_at: now.floor_to_second(),
             not_before: now.floor_to_second(),
             not_after: None,
             token_ttl_max,
         })
+    }
+
+    /// The record of a key that an earlier server key sealed, sealed by the current one; none where it is.
+    ///
+    /// # Errors
+    /// Fails where none of `keys` sealed it.
+    pub fn reseal(
+        record: &SigningKey,
+        keys: &ServerKeys,
+        now: Timestamp,
+    ) -> Result<Option<SigningKey>, KeyError> {
+        if record.sealed_with == keys.current().id() {
+            return Ok(None);
+        }
+        let sealed = Self::unseal(record, keys)?.to_record(&record.realm, record.token_ttl_max, keys, now)?;
+        Ok(Some(SigningKey {
+            sealed_secret: sealed.sealed_secret,
+            sealed_with: sealed.sealed_with,
+            sealed_at: now,
+            ..record.clone()
+        }))
     }
 
     /// The PASERK id of the public half, `k4.pid.…`.

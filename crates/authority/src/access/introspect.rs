@@ -151,7 +151,7 @@ impl Authority {
         token: &str,
         as_of: Cursor,
     ) -> Result<Option<Introspection>, Unavailable> {
-        let Some(token) = RefreshToken::open(token, &self.server_keys) else {
+        let Some(token) = RefreshToken::open(token, &self.server_keys.load()) else {
             return Ok(None);
         };
         let Some(stored) = self.store.session(token.session).await? else {

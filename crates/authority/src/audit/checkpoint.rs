@@ -54,7 +54,7 @@ impl Authority {
             after,
             ..Checkpoint::new(log, head.position, link, now)
         };
-        self.server_keys.current().checkpoints().sign(&checkpoint)
+        self.server_keys.load().current().checkpoints().sign(&checkpoint)
     }
 
     /// Decided within the commit: what is signed is what the record follows.

@@ -252,7 +252,12 @@ impl Authority {
     /// The public key that signs checkpoints now, `k4.public.…`.
     #[must_use]
     pub fn checkpoint_key(&self) -> String {
-        self.server_keys.current().checkpoints().public().to_string()
+        self.server_keys
+            .load()
+            .current()
+            .checkpoints()
+            .public()
+            .to_string()
     }
 
     /// Reads the whole trail, of all realms, and checks it; `progress` is told how far it is.
@@ -267,7 +272,7 @@ impl Authority {
         self.require(principal, &Permission::ReadAudit)?;
         let entered = self.heavy.enter(principal).await?;
         let head = *self.store.audit_head().borrow();
-        let mut check = TrailCheck::new(self.server_keys.checkpoint_keys().cloned().collect());
+        let mut check = TrailCheck::new(self.server_keys.load().checkpoint_keys().cloned().collect());
         let mut after = 0;
         while after < head.position {
             let query = AuditQuery {

@@ -166,7 +166,7 @@ impl Authority {
     ) -> Result<Issued, IssueError> {
         let (session, policy) = (committed.session.id, committed.policy.clone());
         tracing::debug!(%decision, %policy, %session, "issued");
-        let refresh = self.first_refresh_token(principal, request, &committed.session, secret)?;
+        let refresh = self.first_refresh_token(principal, request, &committed.session, secret);
         let tokens = self.mint(principal.realm(), committed, refresh.as_ref())?;
         Ok(Issued {
             tokens,
@@ -225,16 +225,12 @@ impl Authority {
         let Some(request_id) = request.request_id else {
             return Ok(Some(RefreshSecret::generate()?));
         };
-        RefreshSecret::for_request(
-            principal.credential(),
-            self.server_keys.current(),
-            session,
-            request_id,
-        )
-        .map(Some)
-        .ok_or(IssueError::Unavailable(Unavailable::Defect(
-            "a first secret can't be derived",
-        )))
+        let keys = self.server_keys.load();
+        RefreshSecret::for_request(principal.credential(), keys.current(), session, request_id)
+            .map(Some)
+            .ok_or(IssueError::Unavailable(Unavailable::Defect(
+                "a first secret can't be derived",
+            )))
     }
 
     /// The refresh token of the committed session, which an earlier request with the same id may have made.
@@ -244,12 +240,20 @@ impl Authority {
         request: &IssueRequest,
         session: &Session,
         secret: Option<RefreshSecret>,
-    ) -> Result<Option<RefreshToken>, IssueError> {
-        let secret = match request.request_id {
-            Some(_) => self.first_secret(principal, request, session.id)?,
-            None => secret,
+    ) -> Option<RefreshToken> {
+        let keys = self.server_keys.load();
+        let secret = match (request.request_id, &session.family) {
+            // An earlier server key may have derived it.
+            (Some(id), Some(family)) => keys
+                .all()
+                .filter_map(|key| {
+                    let secret = RefreshSecret::for_request(principal.credential(), key, session.id, id)?;
+                    Some((secret, key))
+                })
+                .find(|(secret, _)| secret.hash() == family.current),
+            _ => secret.map(|secret| (secret, keys.current())),
         };
-        Ok(secret.map(|secret| RefreshToken::first(session.id, secret, &self.server_keys)))
+        secret.map(|(secret, key)| RefreshToken::first(session.id, secret, key))
     }
 }
 

@@ -105,7 +105,8 @@ impl Authority {
     }
 
     fn opened(&self, request: &RefreshRequest) -> Result<RefreshToken, RefreshError> {
-        RefreshToken::open(request.refresh_token.expose(), &self.server_keys).ok_or(RefreshError::Invalid)
+        RefreshToken::open(request.refresh_token.expose(), &self.server_keys.load())
+            .ok_or(RefreshError::Invalid)
     }
 
     /// None where another policy was put in force before the commit: nothing happened.
@@ -123,7 +124,9 @@ impl Authority {
         if session.realm != identity.realm().name {
             return Err(RefreshError::Invalid);
         }
-        let successor = token.successor(&self.server_keys).ok_or(RefreshError::Invalid)?;
+        let successor = token
+            .successor(&self.server_keys.load())
+            .ok_or(RefreshError::Invalid)?;
         let mut commit =
             RefreshCommit::new(identity, request, &token, &successor, session, self.clock.now())?;
         let decision = commit.decision;

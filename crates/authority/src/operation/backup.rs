@@ -169,7 +169,7 @@ impl Authority {
             made_by: env!("CARGO_PKG_VERSION").to_owned(),
             log: self.store.log().id(),
             begun_at: self.now(),
-            server_keys: self.server_keys.ids().map(str::to_owned).collect(),
+            server_keys: self.server_keys.load().ids().map(str::to_owned).collect(),
             realms: realms
                 .map(|realm| (realm.name.clone(), realm.issuer.clone()))
                 .collect(),

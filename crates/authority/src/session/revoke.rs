@@ -139,7 +139,7 @@ impl Authority {
         };
         match &request.target {
             RevokeTarget::Token(token) if token.expose().starts_with(refresh::PREFIX) => {
-                match RefreshToken::open(token.expose(), &self.server_keys) {
+                match RefreshToken::open(token.expose(), &self.server_keys.load()) {
                     Some(token) => operation.session(token.session).await,
                     None => Ok(operation.nothing()),
                 }

@@ -20,7 +20,10 @@ impl From<SetupError> for SigningKeyError {
         match error {
             SetupError::Store(error) => error.into(),
             SetupError::Entropy(error) => Self::Unavailable(error.into()),
-            SetupError::WrongServerKey(_) | SetupError::NoRealm | SetupError::RealmUnknown { .. } => {
+            SetupError::WrongServerKey(_)
+            | SetupError::ServerKeyMissing { .. }
+            | SetupError::NoRealm
+            | SetupError::RealmUnknown { .. } => {
                 Self::Unavailable(Unavailable::Defect("a new signing key can't be sealed"))
             }
         }

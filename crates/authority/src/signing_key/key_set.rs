@@ -154,7 +154,7 @@ impl Authority {
     /// Reads the keys again after a change was committed.
     async fn reload_keys(&self) -> Result<(), Unavailable> {
         let records = self.store.signing_keys().await?;
-        let keys = KeySet::open(records, &self.realms, &self.server_keys)
+        let keys = KeySet::open(records, &self.realms, &self.server_keys.load())
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;
         self.keys.store(Arc::new(keys));
         Ok(())

@@ -30,7 +30,11 @@ impl RevokeOperation<'_> {
             return Ok(Revoked::of(matched, None));
         }
         let replacement = if old.status == KeyStatus::Active {
-            let key = new_key(self.principal.realm(), &self.authority.server_keys, self.now);
+            let key = new_key(
+                self.principal.realm(),
+                &self.authority.server_keys.load(),
+                self.now,
+            );
             Some(key.map_err(|_| Unavailable::Defect("a new signing key can't be made"))?)
         } else {
             None

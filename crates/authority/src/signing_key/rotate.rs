@@ -118,7 +118,7 @@ impl Authority {
         actor: &Actor,
     ) -> Result<KeyId, SigningKeyError> {
         let now = self.clock.now();
-        let mut key = new_key(realm, &self.server_keys, now)?;
+        let mut key = new_key(realm, &self.server_keys.load(), now)?;
         let until = now.plus(key.token_ttl_max);
         let mut changes = Changes::default();
         if at_once {

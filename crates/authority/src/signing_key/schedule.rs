@@ -104,6 +104,8 @@ mod tests {
             realm: RealmName::parse("production").unwrap(),
             public: String::new(),
             sealed_secret: String::new(),
+            sealed_with: String::new(),
+            sealed_at: at(0),
             status,
             published_at: at(not_before - 600),
             not_before: at(not_before),

@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         audit_retention: config.store.audit_retention.seconds(),
         audit: config.audit.clone(),
         policy_watch: config.policy.watch,
+        server_keys: Some(arguments.config.clone()),
     };
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     launch::note_end(&config, &authority);

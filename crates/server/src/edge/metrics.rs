@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
     policy: PolicyMetrics,
     machine: MachineMetrics,
     backups: BackupMetrics,
-    api_keys: ApiKeyMetrics,
+    keys: KeyMetrics,
     tls: Option<TlsMetrics>,
 }
 
@@ -51,10 +51,11 @@ struct EndingLabels {
     within: String,
 }
 
-/// What is counted of API keys.
+/// What is counted of API keys, and seen of server keys.
 #[derive(Default)]
-struct ApiKeyMetrics {
+struct KeyMetrics {
     ending: Family<EndingLabels, Gauge>,
+    server_keys_refused: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -128,7 +129,7 @@ impl Metrics {
         let policy = PolicyMetrics::register(&mut registry);
         let machine = MachineMetrics::register(&mut registry);
         let backups = BackupMetrics::register(&mut registry);
-        let api_keys = ApiKeyMetrics::register(&mut registry);
+        let keys = KeyMetrics::register(&mut registry);
         let tls = has_tls.then(|| TlsMetrics::register(&mut registry));
         Self {
             registry,
@@ -141,7 +142,7 @@ impl Metrics {
             policy,
             machine,
             backups,
-            api_keys,
+            keys,
             tls,
         }
     }
@@ -182,8 +183,10 @@ impl Metrics {
         self.backups.set(&authority.backup_state());
     }
 
-    pub(crate) fn set_api_keys(&self, authority: &Authority) {
-        self.api_keys.set(&authority.ending_api_keys());
+    pub(crate) fn set_keys(&self, authority: &Authority) {
+        self.keys.set(&authority.ending_api_keys());
+        let is_refused = authority.server_key_status().is_last_change_refused;
+        self.keys.server_keys_refused.set(is_refused.into());
     }
 
     pub(crate) fn set_tls(&self, expires_at: Option<Timestamp>, is_last_change_refused: bool) {
@@ -260,13 +263,18 @@ impl BackupMetrics {
     }
 }
 
-impl ApiKeyMetrics {
+impl KeyMetrics {
     fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "api_keys_ending",
             "API keys that work, end within the time, and have no successor",
             metrics.ending.clone(),
+        );
+        registry.register(
+            "server_keys_last_change_refused",
+            "1 where the server keys of [keys] have changed and can't be used",
+            metrics.server_keys_refused.clone(),
         );
         metrics
     }

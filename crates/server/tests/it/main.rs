@@ -28,6 +28,7 @@ mod proxies;
 mod reasons;
 mod restored;
 mod revoking;
+mod server_keys;
 mod sessions;
 mod signing_keys;
 mod stores;

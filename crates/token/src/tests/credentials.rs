@@ -361,7 +361,11 @@ proptest! {
 
 fn first(world: &World) -> RefreshToken {
     let session = SessionId::generate(now(), [9; 10]);
-    RefreshToken::first(session, RefreshSecret::generate().unwrap(), &world.server_keys)
+    RefreshToken::first(
+        session,
+        RefreshSecret::generate().unwrap(),
+        world.server_keys.current(),
+    )
 }
 
 #[test]
@@ -396,7 +400,7 @@ fn the_ratchet_needs_the_server_key_and_survives_its_rotation() {
     let token = RefreshToken::first(
         SessionId::generate(now(), [9; 10]),
         RefreshSecret::generate().unwrap(),
-        &before,
+        before.current(),
     );
     let text = token.seal(&before).unwrap();
     let expected = token.successor(&before).unwrap().secret.hash();

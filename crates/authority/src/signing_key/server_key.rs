@@ -1,0 +1,279 @@
+//! The server keys, which seal the signing keys: what needs which, and how one takes another's place.
+//!
+//! The signing keys are all that is kept sealed. Refresh tokens, in the hands of clients, are encrypted with the server
+//! key of their time, and each Refresh replaces one by one of the current key: so an earlier key is needed until the last
+//! of its tokens has gone idle.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tessera_core::{KeyStatus, Realm, RealmName, Seconds, SigningKey, Timestamp};
+use tessera_store::{Changes, StoreError};
+use tessera_token::{ServerKey, ServerKeys, SigningKeyPair};
+
+use crate::{
+    Authority,
+    error::{SetupError, Unavailable},
+};
+
+/// What the server keys are needed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerKeyStatus {
+    /// The id of the current one.
+    pub current: String,
+    /// How many signing keys it sealed.
+    pub signing_keys: usize,
+    /// The earlier ones.
+    pub previous: Vec<PreviousServerKey>,
+    /// Whether the files could not be used when they last changed.
+    pub is_last_change_refused: bool,
+}
+
+/// What an earlier server key is needed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousServerKey {
+    /// Its id.
+    pub id: String,
+    /// How many signing keys it sealed. None are left once the current one has sealed them.
+    pub signing_keys: usize,
+    /// Until when a refresh token that it encrypted may be used.
+    pub refresh_tokens_until: Timestamp,
+}
+
+impl Authority {
+    /// What the server keys are needed for.
+    #[must_use]
+    pub fn server_key_status(&self) -> ServerKeyStatus {
+        let (server_keys, keys) = (self.server_keys.load(), self.keys.load());
+        let sealed_with = |id: &str| keys.records().filter(|key| key.sealed_with == id).count();
+        let current = server_keys.current().id();
+        let since = keys.records().filter(|key| key.sealed_with == current);
+        let since = since.map(|key| key.sealed_at).min();
+        let idle = self.realms.values().map(|realm| realm.limits.idle_ttl).max();
+        let until = since
+            .unwrap_or_else(|| self.clock.now())
+            .plus(idle.unwrap_or(Seconds::DAY));
+        ServerKeyStatus {
+            current: current.to_owned(),
+            signing_keys: sealed_with(current),
+            previous: server_keys
+                .previous()
+                .iter()
+                .map(|key| PreviousServerKey {
+                    id: key.id().to_owned(),
+                    signing_keys: sealed_with(key.id()),
+                    refresh_tokens_until: until,
+                })
+                .collect(),
+            is_last_change_refused: self.server_keys_refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether these server keys are those in use, in this order.
+    #[must_use]
+    pub fn has_server_keys(&self, keys: &ServerKeys) -> bool {
+        let in_use = self.server_keys.load();
+        in_use.all().map(ServerKey::id).eq(keys.all().map(ServerKey::id))
+    }
+
+    /// The files of the server keys changed, and can't be used; or they can again.
+    pub fn note_server_keys_refused(&self, is_refused: bool) {
+        self.server_keys_refused.store(is_refused, Ordering::Relaxed);
+    }
+
+    /// Uses other server keys from now on, and seals with the current one what an earlier one sealed. Answers how many
+    /// signing keys that were.
+    ///
+    /// # Errors
+    /// Fails where a server key is missing that is needed, or the store can't be written: those of before stay in use.
+    pub async fn replace_server_keys(&self, keys: ServerKeys) -> Result<usize, SetupError> {
+        let mut turn = self.turn_to_change_keys().await.map_err(unavailable)?;
+        let records = self.store.signing_keys().await?;
+        check_sealed(&records, &self.realms, &keys)?;
+        let signing_keys = reseal(&records, &keys, self.clock.now());
+        let resealed = signing_keys.len();
+        let before = self.server_keys.swap(Arc::new(keys));
+        let changes = Changes {
+            signing_keys,
+            ..Changes::default()
+        };
+        if let Err(error) = self.commit_keys(&mut turn, changes).await {
+            self.server_keys.store(before);
+            return Err(unavailable(error));
+        }
+        Ok(resealed)
+    }
+}
+
+fn unavailable(error: Unavailable) -> SetupError {
+    match error {
+        Unavailable::Store(error) => SetupError::Store(error),
+        error => SetupError::Store(StoreError::Failed {
+            detail: error.to_string(),
+        }),
+    }
+}
+
+/// Refuses server keys that lack one which sealed a signing key that signs, or will.
+pub(crate) fn check_sealed(
+    records: &[SigningKey],
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: &ServerKeys,
+) -> Result<(), SetupError> {
+    let signs = |key: &SigningKey| {
+        matches!(key.status, KeyStatus::Active | KeyStatus::Published) && realms.contains_key(&key.realm)
+    };
+    let lacks = |key: &SigningKey| server_keys.by_id(&key.sealed_with).is_none();
+    let missing: Vec<_> = records.iter().filter(|key| signs(key) && lacks(key)).collect();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    let of_first = missing.iter().filter(|key| key.sealed_with == first.sealed_with);
+    Err(SetupError::ServerKeyMissing {
+        id: first.sealed_with.clone(),
+        signing_keys: of_first.count(),
+    })
+}
+
+/// The records that the current server key did not seal, sealed by it. What no configured key opens stays as it is: it is
+/// of a realm that is not served, or signs no more.
+pub(crate) fn reseal(records: &[SigningKey], server_keys: &ServerKeys, now: Timestamp) -> Vec<SigningKey> {
+    let resealed = records
+        .iter()
+        .map(|key| SigningKeyPair::reseal(key, server_keys, now));
+    resealed.filter_map(Result::ok).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::testing::{at, realm};
+
+    /// Server keys 1 to 3.
+    fn key(number: usize) -> ServerKey {
+        static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+            let new = || ServerKey::generate().unwrap().to_paserk().to_string();
+            (0..3).map(|_| new()).collect()
+        });
+        ServerKey::parse(&KEYS[number - 1]).unwrap()
+    }
+
+    fn keys(current: usize, previous: &[usize]) -> ServerKeys {
+        ServerKeys::new(key(current), previous.iter().map(|number| key(*number)).collect())
+    }
+
+    fn sealed(by: usize, status: KeyStatus) -> SigningKey {
+        let pair = SigningKeyPair::generate().unwrap();
+        let record = pair
+            .to_record(&realm().name, Seconds::HOUR, &keys(by, &[]), at(0))
+            .unwrap();
+        SigningKey { status, ..record }
+    }
+
+    #[test]
+    fn which_server_keys_are_needed_as_a_table() {
+        let realms = BTreeMap::from([(realm().name, Arc::new(realm()))]);
+        let of_another_realm = SigningKey {
+            realm: RealmName::parse("gone").unwrap(),
+            ..sealed(1, KeyStatus::Active)
+        };
+        let cases = [
+            ("none is sealed", vec![], keys(2, &[]), None),
+            (
+                "by the current one",
+                vec![sealed(2, KeyStatus::Active)],
+                keys(2, &[]),
+                None,
+            ),
+            (
+                "by an earlier one",
+                vec![sealed(1, KeyStatus::Active)],
+                keys(2, &[1]),
+                None,
+            ),
+            (
+                "by one that is gone",
+                vec![sealed(1, KeyStatus::Active)],
+                keys(2, &[3]),
+                Some(1),
+            ),
+            (
+                "one that signs later",
+                vec![sealed(1, KeyStatus::Published)],
+                keys(2, &[]),
+                Some(1),
+            ),
+            (
+                "one that signs no more",
+                vec![sealed(1, KeyStatus::Retired)],
+                keys(2, &[]),
+                None,
+            ),
+            (
+                "one that is revoked",
+                vec![sealed(1, KeyStatus::Revoked)],
+                keys(2, &[]),
+                None,
+            ),
+            (
+                "of a realm that is not served",
+                vec![of_another_realm],
+                keys(2, &[]),
+                None,
+            ),
+            (
+                "two of three",
+                vec![
+                    sealed(1, KeyStatus::Active),
+                    sealed(2, KeyStatus::Active),
+                    sealed(1, KeyStatus::Published),
+                ],
+                keys(2, &[]),
+                Some(2),
+            ),
+        ];
+        for (name, records, keys, expected) in cases {
+            let missing = match check_sealed(&records, &realms, &keys) {
+                Err(SetupError::ServerKeyMissing { id, signing_keys }) => {
+                    assert_eq!(id, key(1).id(), "{name}");
+                    Some(signing_keys)
+                }
+                Err(error) => panic!("{name}: {error}"),
+                Ok(()) => None,
+            };
+            assert_eq!(missing, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_key_sealed_is_sealed_anew_and_is_otherwise_the_same() {
+        let records = [
+            sealed(1, KeyStatus::Active),
+            sealed(2, KeyStatus::Active),
+            sealed(1, KeyStatus::Retired),
+            sealed(3, KeyStatus::Active),
+        ];
+        let resealed = reseal(&records, &keys(2, &[1]), at(60));
+        let ids: Vec<_> = resealed.iter().map(|key| &key.id).collect();
+        assert_eq!(ids, [&records[0].id, &records[2].id]);
+        for (before, after) in [(&records[0], &resealed[0]), (&records[2], &resealed[1])] {
+            assert_eq!(
+                (after.sealed_with.as_str(), after.sealed_at),
+                (key(2).id(), at(60))
+            );
+            SigningKeyPair::unseal(after, &keys(2, &[])).unwrap();
+            let same = SigningKey {
+                sealed_secret: before.sealed_secret.clone(),
+                sealed_with: before.sealed_with.clone(),
+                sealed_at: before.sealed_at,
+                ..after.clone()
+            };
+            assert_eq!(same, *before);
+        }
+        assert!(reseal(&resealed, &keys(2, &[]), at(61)).is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! A server key takes another's place, with the binary.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{
+    serving::{Place, free_port, serve},
+    support::{Authority, Client, access, json, refresh, soon, stderr, tessera, viewer},
+};
+
+fn status(place: &Place) -> Value {
+    json(
+        tessera()
+            .args(["serverkey", "status", "--config"])
+            .arg(place.config()),
+    )
+}
+
+fn new_key(place: &Place, name: &str) -> String {
+    let made = json(tessera().args(["serverkey", "new"]).arg(place.path(name)));
+    made["id"].as_str().unwrap().to_owned()
+}
+
+fn start(place: &Place) -> Authority {
+    serve(&place.config(), &place.address)
+}
+
+async fn until(place: &Place, what: &str, happened: impl Fn(&Value) -> bool) {
+    soon(what, async {
+        while !happened(&status(place)) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_new_key_is_in_a_file_of_its_owner_and_is_not_printed() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("new.key");
+    let run = || tessera().args(["serverkey", "new"]).arg(&file).output().unwrap();
+    let made = run();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let key = fs::read_to_string(&file).unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&made.stdout), stderr(&made));
+    assert!(said.contains("k4.lid.") && !said.contains(key.trim()), "{said}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!run().status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_key_is_replaced_while_the_authority_serves() {
+    let place = Place::new();
+    let admin = format!("admin_listen = \"127.0.0.1:{}\"", free_port());
+    place.edit("tessera.toml", "admin_listen = \"127.0.0.1:0\"", &admin);
+    let made = place.first_key("production");
+    let secret = made["secret"].as_str().unwrap();
+    let authority = start(&place);
+    let client = Client::connect(&place.address, secret).await;
+    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let before = status(&place)["current"]["id"].as_str().unwrap().to_owned();
+
+    // The key before is not named: nothing changes, and the status says so.
+    let new = new_key(&place, "second.key");
+    place.edit("tessera.toml", "file = \"server.key\"", "file = \"second.key\"");
+    authority.signal("HUP");
+    until(&place, "a refusal", |status| {
+        status["last_change_refused"] == true
+    })
+    .await;
+    assert_eq!(status(&place)["current"]["id"], before);
+    client.issue(viewer("user:bob")).await.unwrap();
+
+    place.edit("tessera.toml", "previous = []", "previous = [\"server.key\"]");
+    authority.signal("HUP");
+    until(&place, "the new key", |status| status["current"]["id"] == new).await;
+    let told = status(&place);
+    assert_eq!(
+        (&told["current"]["signing_keys"], &told["last_change_refused"]),
+        (&2.into(), &false.into())
+    );
+    assert_eq!(
+        (&told["previous"][0]["id"], &told["previous"][0]["signing_keys"]),
+        (&before.into(), &0.into())
+    );
+    let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
+
+    // A crash leaves a directory that starts, with the new key alone, too, and its witness.
+    authority.kill();
+    place.edit("tessera.toml", "previous = [\"server.key\"]", "previous = []");
+    assert!(place.path("second.key.witness").exists());
+    fs::remove_file(place.path("server.key")).unwrap();
+    let authority = start(&place);
+    let client = Client::connect(&place.address, secret).await;
+    assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
+    client.refresh(&refresh(refreshed.tokens.as_ref())).await.unwrap();
+    // A file that is no key any more changes nothing.
+    fs::write(place.path("second.key"), "k4.local.short").unwrap();
+    authority.signal("HUP");
+    until(&place, "a refusal", |status| {
+        status["last_change_refused"] == true
+    })
+    .await;
+    client.issue(viewer("user:ann")).await.unwrap();
+}
+
+/// As when the files were swapped while the authority was stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_seals_anew_and_knows_the_last_state_by_the_key_before() {
+    let place = Place::new();
+    place.first_key("production");
+    assert!(start(&place).stop().success());
+    new_key(&place, "second.key");
+    place.edit("tessera.toml", "file = \"server.key\"", "file = \"second.key\"");
+    place.edit("tessera.toml", "previous = []", "previous = [\"server.key\"]");
+    let copy = place.path("copy");
+    crate::support::copy_directory(&place.path("data"), &copy);
+    assert!(start(&place).stop().success());
+    // The witness is beside the new key now; an older copy is noticed.
+    fs::remove_dir_all(place.path("data")).unwrap();
+    crate::support::copy_directory(&copy, &place.path("data"));
+    let refused = tessera()
+        .args(["serve", "--config"])
+        .arg(place.config())
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&refused).contains("tessera restore"),
+        "{}",
+        stderr(&refused)
+    );
+}
