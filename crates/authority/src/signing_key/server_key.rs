@@ -175,6 +175,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn which_server_keys_are_needed_as_a_table() {
         let realms = BTreeMap::from([(realm().name, Arc::new(realm()))]);
         let of_another_realm = SigningKey {
