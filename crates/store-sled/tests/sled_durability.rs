@@ -410,7 +410,7 @@ fn a_newer_format_is_refused() {
             refused,
             OpenError::NewerFormat {
                 found: 7,
-                known: 5,
+                known: 6,
                 ..
             }
         ),
