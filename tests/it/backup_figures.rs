@@ -117,7 +117,7 @@ async fn refreshes_beside_backups() {
     let length = Duration::from_secs(60 * knob("TESSERA_BACKUP_MINUTES", 10));
     let every = Duration::from_secs(knob("TESSERA_BACKUP_EVERY_SECONDS", 60));
     let sessions: usize = knob("TESSERA_BACKUP_SESSIONS", 200_000);
-    let site = Arc::new(Site::new());
+    let site = Arc::new(Site::for_much());
     let authority = site.serve();
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -30,12 +30,12 @@ use super::{
     shared::Shared,
 };
 
-/// How many rows are read at once.
-const PAGE: usize = 64;
+/// How many rows are read at once: for so long whoever wants the core waits.
+const PAGE: usize = 32;
 /// How many times what it took to read them others are given at most, where they go on writing.
-const GIVEN: u32 = 8;
+const GIVEN: u32 = 20;
 /// How many audit records are read at once.
-const AUDIT_PAGE: usize = 512;
+const AUDIT_PAGE: usize = 128;
 /// From how many noted keys on their rows are shown before other pages are.
 const NOTED_MANY: usize = 4096;
 /// How many rows the writer reads in its turn, at first; each takes microseconds.
@@ -156,7 +156,8 @@ impl Copying {
             if self.audit_shown >= committed {
                 return Ok(());
             }
-            self.shared.give_way(took);
+            self.shared.give_way(took * GIVEN);
+            thread::yield_now();
             // Else what changes meanwhile would only be noted.
             if self.noted.len()? >= NOTED_MANY {
                 self.show_noted()?;
