@@ -73,6 +73,23 @@ impl Options {
     pub const STALENESS_BOUND_MAX: Duration = Duration::from_secs(60);
 }
 
+/// The realms by name, each of which the policy must know.
+fn by_name(realms: Vec<Realm>, policy: &Policy) -> Result<BTreeMap<RealmName, Arc<Realm>>, SetupError> {
+    if realms.is_empty() {
+        return Err(SetupError::NoRealm);
+    }
+    let realms: BTreeMap<_, _> = realms
+        .into_iter()
+        .map(|realm| (realm.name.clone(), Arc::new(realm)))
+        .collect();
+    match realm_unknown(policy, &realms) {
+        Some(unknown) => Err(SetupError::RealmUnknown {
+            realm: unknown.clone(),
+        }),
+        None => Ok(realms),
+    }
+}
+
 impl Authority {
     /// Opens an authority: makes the signing keys that are missing, and says in the log which policy is in
     /// force.
@@ -93,18 +110,7 @@ impl Authority {
             watch_stall_max,
             staleness_bound_max,
         } = options;
-        if realms.is_empty() {
-            return Err(SetupError::NoRealm);
-        }
-        let realms: BTreeMap<_, _> = realms
-            .into_iter()
-            .map(|realm| (realm.name.clone(), Arc::new(realm)))
-            .collect();
-        if let Some(unknown) = realm_unknown(&policy, &realms) {
-            return Err(SetupError::RealmUnknown {
-                realm: unknown.clone(),
-            });
-        }
+        let realms = by_name(realms, &policy)?;
         let settings = store.read(Reads::default().settings()).await?.settings;
         let settings = settings.unwrap_or_default();
         // Before the first commit, which is a sign of life.

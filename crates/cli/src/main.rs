@@ -11,6 +11,8 @@ mod draw;
 mod failure;
 mod json;
 mod output;
+mod partial;
+mod progress;
 mod terminal;
 
 use std::process::ExitCode;

@@ -4,8 +4,7 @@ use std::{
     borrow::Cow,
     env,
     ffi::OsStr,
-    io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    io::{self, IsTerminal},
 };
 
 /// Colours, where a person looks.
@@ -124,67 +123,6 @@ pub(crate) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
         count => format!("{count} {thing}s"),
     }
 }
-
-/// How far work is that takes long, on a terminal's stderr, from its third second on.
-pub(crate) struct Progress {
-    things: &'static str,
-    began: Instant,
-    told: Instant,
-    done: u64,
-    of: u64,
-    is_shown: bool,
-    is_terminal: bool,
-}
-
-impl Progress {
-    pub(crate) fn new(things: &'static str) -> Self {
-        let now = Instant::now();
-        Self {
-            things,
-            began: now,
-            told: now,
-            done: 0,
-            of: 0,
-            is_shown: false,
-            is_terminal: io::stderr().is_terminal(),
-        }
-    }
-
-    /// How much there is to do.
-    pub(crate) fn of(&mut self, of: u64) {
-        self.of = of;
-    }
-
-    /// One more is done.
-    pub(crate) fn step(&mut self) {
-        self.at(self.done.saturating_add(1));
-    }
-
-    /// So many are done.
-    pub(crate) fn at(&mut self, done: u64) {
-        self.done = done;
-        let is_due = self.began.elapsed() > PROGRESS_AFTER && self.told.elapsed() > PROGRESS_EACH;
-        if self.is_terminal && is_due {
-            self.told = Instant::now();
-            self.is_shown = true;
-            let (things, of) = (self.things, self.of.max(done));
-            let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r{done} of {of} {things}").and_then(|()| stderr.flush());
-        }
-    }
-
-    /// The line goes once the work is done.
-    pub(crate) fn end(self) {
-        if self.is_shown {
-            let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
-        }
-    }
-}
-
-/// Work that takes no longer shows nothing.
-const PROGRESS_AFTER: Duration = Duration::from_secs(2);
-const PROGRESS_EACH: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,8 @@ pub(crate) struct Identity {
     realm: Arc<Realm>,
     client: ClientName,
     api_key: ApiKeyId,
+    /// Where it calls from; none where it is let in by what it holds.
+    address: Option<IpAddr>,
 }
 
 impl Authority {
@@ -56,6 +58,7 @@ impl Authority {
             return Err(AuthenticateError::Refused);
         }
         if !record.allows_from(from) {
+            self.note_credential_refused(&record, Some(from)).await;
             return Err(AuthenticateError::AddressNotAllowed {
                 api_key: record.id,
                 client: record.client,
@@ -68,6 +71,7 @@ impl Authority {
                 realm: Arc::clone(realm),
                 client: record.client,
                 api_key: record.id,
+                address: Some(from),
             },
             credential,
         })
@@ -88,6 +92,7 @@ impl Authority {
             realm: Arc::clone(realm),
             client: session.client.clone(),
             api_key: api_key.clone(),
+            address: None,
         }))
     }
 }
@@ -146,6 +151,7 @@ impl Identity {
             realm: Arc::new(realm),
             client,
             api_key,
+            address: None,
         }
     }
 
@@ -161,7 +167,7 @@ impl Identity {
         Actor::Client {
             client: self.client.clone(),
             credential: self.api_key.clone().into(),
-            address: None,
+            address: self.address,
         }
     }
 }

@@ -36,9 +36,12 @@ pub(crate) enum Audit {
     /// Records of other realms are digests in it, so `tessera audit verify FILE` can check each link. It ends with the
     /// record that is the last when it begins.
     Export {
-        /// The file, or `-` for stdout. One that exists is not overwritten.
+        /// The file, or `-` for stdout.
         #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
+        /// Replace FILE if it is there.
+        #[arg(long)]
+        overwrite: bool,
         /// Begin after the record at this position: the last of an earlier export.
         #[arg(long, default_value_t = 0, value_name = "POSITION")]
         after: u64,

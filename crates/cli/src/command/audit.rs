@@ -36,7 +36,11 @@ pub(crate) async fn run(command: Audit, connection: &Connection, output: &Output
             list(filter, order, limit, connection, output).await
         }
         Audit::Tail { filter, after } => tail(wire_filter(filter, None)?, after, connection, output).await,
-        Audit::Export { file, after } => export::run(&file, after, connection, output).await,
+        Audit::Export {
+            file,
+            overwrite,
+            after,
+        } => export::run(&file, overwrite, after, connection, output).await,
         Audit::Verify { file: None, .. } => verify::of_authority(connection, output).await,
         Audit::Verify {
             file: Some(file),

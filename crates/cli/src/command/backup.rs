@@ -2,8 +2,6 @@
 
 mod create;
 mod key;
-mod partial;
-mod progress;
 
 use std::path::Path;
 

@@ -10,7 +10,7 @@ use tessera_proto::v1::{
 };
 use tessera_testkit::{
     soon,
-    world::{Client, World, reason},
+    world::{Client, World, reason, strings, viewer},
 };
 
 async fn list(client: &Client, filter: AuditFilter, order: AuditOrder, page_size: u32) -> Vec<AuditRecord> {
@@ -85,7 +85,11 @@ async fn what_was_done_is_found_by_who_what_and_when() {
         panic!("{records:?}")
     };
     assert_eq!(issued.session_id, ann.session_id);
-    assert_eq!(issued.actor.as_ref().unwrap().client, "client:app");
+    let actor = issued.actor.clone().unwrap();
+    assert_eq!(
+        (actor.client.as_str(), actor.address.as_str()),
+        ("client:app", "127.0.0.1")
+    );
     assert_eq!(revoked.actor.as_ref().unwrap().client, "client:admin");
     assert_eq!(
         (revoked.target.as_str(), revoked.reason.as_str()),
@@ -219,6 +223,50 @@ async fn refused_calls_are_recorded_and_counted() {
     .await;
     let last = found(&admin, refused).await.pop().unwrap();
     assert_eq!((last.call.as_str(), last.times), ("Reload", 4));
+}
+
+/// A key whose secret is wrong, one that was revoked, and one from another address; a key that nobody has is not recorded.
+#[tokio::test]
+async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let made = async |allow_from: &[&str]| {
+        let request = CreateApiKeyRequest {
+            name: "shop".to_owned(),
+            allow_from: strings(allow_from),
+            ..CreateApiKeyRequest::default()
+        };
+        admin
+            .api_keys()
+            .create_api_key(request)
+            .await
+            .unwrap()
+            .into_inner()
+    };
+    let (revoked, elsewhere) = (made(&[]).await, made(&["192.0.2.0/24"]).await);
+    let id = revoked.api_key.unwrap().id;
+    admin.revoke(Target::ApiKeyId(id.clone())).await.unwrap();
+    for _ in 0..3 {
+        for key in [&revoked.secret, &elsewhere.secret, "tsk_production_none"] {
+            let client = world.with_key(key);
+            client.issue(viewer("user:ann")).await.unwrap_err();
+        }
+    }
+    let records = found(&admin, of(&[AuditAction::CredentialRefused])).await;
+    let keys: Vec<_> = records.iter().map(|record| record.api_key_id.clone()).collect();
+    assert_eq!(
+        keys,
+        [id, elsewhere.api_key.unwrap().id],
+        "each once, more are counted"
+    );
+    for record in &records {
+        let actor = record.actor.clone().unwrap();
+        assert_eq!((actor.client.as_str(), actor.address.as_str()), ("", "127.0.0.1"));
+        assert_eq!(
+            (record.client.as_str(), record.outcome()),
+            ("client:shop", AuditOutcome::Refused)
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,9 @@
 //! was cut off is told from one that is whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,8 @@ use crate::{
     arguments::{Connection, Output},
     command::audit::record::{entry, link},
     failure::Failure,
-    terminal::Progress,
+    partial::{Partial, is_there},
+    progress::Progress,
 };
 
 /// The format of exports.
@@ -71,6 +71,7 @@ impl DigestLine {
 
 pub(super) async fn run(
     path: &Path,
+    overwrite: bool,
     after: u64,
     connection: &Connection,
     output: &Output,
@@ -83,14 +84,13 @@ pub(super) async fn run(
     };
     let mut client = connection.audit_streams().await?;
     let mut stream = client.tail_audit_records(request).await?.into_inner();
-    let mut to = Target::open(path)?;
-    let mut progress = Progress::new("records");
+    let mut to = Target::open(path, overwrite)?;
+    let mut progress = Progress::begin();
     let (mut records, mut through) = (0_u64, 0);
     while let Some(message) = stream.message().await? {
         match message.message {
             Some(Message::Begin(begin)) => {
                 through = begin.through_position;
-                progress.of(through.saturating_sub(after));
                 to.line(&Header {
                     tessera_audit_export: FORMAT,
                     realm: begin.realm,
@@ -103,17 +103,16 @@ pub(super) async fn run(
             Some(Message::Record(record)) => {
                 to.line(&AuditLine::of(&entry(record)?))?;
                 records += 1;
-                progress.step();
+                progress.show(|| format!("{records} records of {through} positions"));
             }
             Some(Message::Digest(digest)) => {
                 to.line(&DigestLine::of(&digest)?)?;
-                progress.step();
             }
             None => {}
         }
     }
-    progress.end();
-    if !to.finish()? {
+    drop(progress);
+    if !to.finish(path, overwrite)? {
         return Ok(());
     }
     let document = json!({ "file": path, "records": records, "through_position": through });
@@ -128,74 +127,46 @@ pub(super) async fn run(
 /// Where an export goes: a file that is there only once it is whole, or stdout.
 enum Target {
     Stdout(io::BufWriter<io::Stdout>),
-    File {
-        file: io::BufWriter<File>,
-        partial: PathBuf,
-        path: PathBuf,
-    },
+    File(io::BufWriter<File>, Partial),
 }
 
 impl Target {
-    fn open(path: &Path) -> Result<Self, Failure> {
+    fn open(path: &Path, overwrite: bool) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Ok(Self::Stdout(io::BufWriter::new(io::stdout())));
         }
-        if path.exists() {
-            return Err(Failure::cannot_run(format!(
-                "{} exists already: choose another file",
-                path.display()
-            )));
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(is_there(path));
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let opened = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&partial);
-        let file = opened.map_err(|error| unwritten(&partial, &error))?;
-        Ok(Self::File {
-            file: io::BufWriter::new(file),
-            partial,
-            path: path.to_owned(),
-        })
+        let partial = Partial::beside(path)?;
+        Ok(Self::File(io::BufWriter::new(partial.file()?), partial))
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(line).map_err(Failure::cannot_run)?;
-        match self {
-            Self::Stdout(stdout) => {
-                writeln!(stdout, "{text}").map_err(|error| unwritten(Path::new("stdout"), &error))
-            }
-            Self::File { file, partial, .. } => {
-                writeln!(file, "{text}").map_err(|error| unwritten(partial, &error))
-            }
-        }
+        let written = match self {
+            Self::Stdout(stdout) => writeln!(stdout, "{text}"),
+            Self::File(file, _) => writeln!(file, "{text}"),
+        };
+        written.map_err(|error| unwritten(&error))
     }
 
     /// Whether it is a file, which is whole and durable now.
-    fn finish(self) -> Result<bool, Failure> {
+    fn finish(self, path: &Path, overwrite: bool) -> Result<bool, Failure> {
         match self {
             Self::Stdout(mut stdout) => {
-                stdout
-                    .flush()
-                    .map_err(|error| unwritten(Path::new("stdout"), &error))?;
+                stdout.flush().map_err(|error| unwritten(&error))?;
                 Ok(false)
             }
-            Self::File { file, partial, path } => {
-                let synced = file.into_inner().map_err(io::IntoInnerError::into_error);
-                synced
-                    .and_then(|file| file.sync_all())
-                    .and_then(|()| fs::rename(&partial, &path))
-                    .map_err(|error| unwritten(&path, &error))?;
+            Self::File(mut file, partial) => {
+                file.flush().map_err(|error| unwritten(&error))?;
+                partial.becomes(path, overwrite)?;
                 Ok(true)
             }
         }
     }
 }
 
-fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::cannot_run(format!("{} can't be written: {error}", path.display()))
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::cannot_run(format!("the export can't be written: {error}"))
 }

@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     json::time,
     output::table,
-    terminal::Progress,
+    progress::Progress,
 };
 
 /// No line of an export is as long.
@@ -27,14 +27,16 @@ const LINE_MAX: u64 = 4 * 1024 * 1024;
 pub(super) async fn of_authority(connection: &Connection, output: &Output) -> Result<(), Failure> {
     let mut client = connection.audit_streams().await?;
     let mut stream = client.verify_audit(VerifyAuditRequest {}).await?.into_inner();
-    let mut progress = Progress::new("records");
+    let mut progress = Progress::begin();
     let mut last = None;
     while let Some(message) = stream.message().await? {
-        progress.of(message.end_position.saturating_sub(message.first_position));
-        progress.at(message.records);
+        progress.show(|| {
+            let (last, end) = (message.last_position, message.end_position);
+            format!("{} records, at position {last} of {end}", message.records)
+        });
         last = Some(message).filter(|message| message.is_done);
     }
-    progress.end();
+    drop(progress);
     let Some(done) = last else {
         return Err(Failure::cannot_run(
             "the authority ended the check without a result",

@@ -9,16 +9,14 @@ use tessera_proto::v1::{self, CreateBackupRequest, CreateBackupResponse, create_
 use tessera_token::{BackupKey, ServerKey};
 use tonic::Streaming;
 
-use super::{
-    key::read_key,
-    partial::{Partial, is_there},
-    progress::Progress,
-};
+use super::key::read_key;
 use crate::{
     arguments::{Connection, CreateBackup, Output},
     command::shutdown,
     failure::Failure,
     output::table,
+    partial::{Partial, is_there},
+    progress::Progress,
 };
 
 pub(super) async fn run(
@@ -70,7 +68,13 @@ async fn create(
             Part::Content(content) => {
                 // A piece takes less than a millisecond.
                 writer.write(&content.data).map_err(unwritten)?;
-                progress.show(content.records, writer.bytes());
+                progress.show(|| {
+                    format!(
+                        "{} records, {} MiB",
+                        content.records,
+                        writer.bytes() / (1024 * 1024)
+                    )
+                });
             }
             Part::Backup(backup) => break backup,
         }

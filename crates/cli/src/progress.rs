@@ -1,4 +1,4 @@
-//! How far a backup is, for a person who waits.
+//! How far work is, for a person who waits.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -9,15 +9,15 @@ use std::{
 const AFTER: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A line on a terminal that says how far it is. Dropped, it goes.
-pub(super) struct Progress {
+/// A line on a terminal's stderr that says how far it is. Dropped, it goes.
+pub(crate) struct Progress {
     is_terminal: bool,
     next_at: Instant,
     is_shown: bool,
 }
 
 impl Progress {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
             is_terminal: io::stderr().is_terminal(),
             next_at: Instant::now() + AFTER,
@@ -25,14 +25,15 @@ impl Progress {
         }
     }
 
-    pub(super) fn show(&mut self, records: u64, bytes: u64) {
+    /// Shows the line, if it is time for one.
+    pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
         let now = Instant::now();
         if !self.is_terminal || now < self.next_at {
             return;
         }
         self.next_at = now + INTERVAL;
         self.is_shown = true;
-        write(&format!("\r{records} records, {} MiB", bytes / (1024 * 1024)));
+        write(&format!("\r{}", line()));
     }
 }
 

@@ -11,13 +11,13 @@ use std::{
 use crate::failure::Failure;
 
 /// `FILE.partial`, which only its owner can read. Dropped, it goes, unless it became FILE.
-pub(super) struct Partial {
+pub(crate) struct Partial {
     path: PathBuf,
     file: File,
 }
 
 impl Partial {
-    pub(super) fn beside(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn beside(file: &Path) -> Result<Self, Failure> {
         let mut name = OsString::from(file);
         name.push(".partial");
         let path = PathBuf::from(name);
@@ -36,14 +36,14 @@ impl Partial {
     }
 
     /// A handle for writing.
-    pub(super) fn file(&self) -> Result<File, Failure> {
+    pub(crate) fn file(&self) -> Result<File, Failure> {
         self.file
             .try_clone()
             .map_err(|error| unusable(&self.path, &error))
     }
 
     /// Gives it the name `file`, durably. A file of that name is replaced only if that was asked for.
-    pub(super) fn becomes(self, file: &Path, overwrite: bool) -> Result<(), Failure> {
+    pub(crate) fn becomes(self, file: &Path, overwrite: bool) -> Result<(), Failure> {
         self.file
             .sync_all()
             .map_err(|error| unusable(&self.path, &error))?;
@@ -86,7 +86,7 @@ fn unusable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// A file is not replaced without being told.
-pub(super) fn is_there(file: &Path) -> Failure {
+pub(crate) fn is_there(file: &Path) -> Failure {
     Failure::cannot_run(format!(
         "`{}` is there already: name another file, or replace it with --overwrite",
         file.display()
