@@ -73,6 +73,14 @@ impl Site {
         serve(&self.place.config(), &self.place.address)
     }
 
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.place.path(name)
+    }
+
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        self.place.edit("tessera.toml", from, to);
+    }
+
     /// A command about backups with everything it needs.
     fn backup(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = tessera();
@@ -110,7 +118,7 @@ impl Site {
     }
 
     /// Stops serving the data, and restores a backup in its place. Gives what the command printed.
-    fn restore(&self, file: &str, more: &[&str]) -> Value {
+    pub(crate) fn restore(&self, file: &str, more: &[&str]) -> Value {
         fs::remove_dir_all(self.place.path("data")).unwrap();
         let arguments = [&["restore", file, "--config", "tessera.toml"], more].concat();
         json(&mut self.backup(&arguments))

@@ -34,3 +34,4 @@ mod serving;
 mod standing_disk;
 mod support;
 mod tour;
+mod year;
