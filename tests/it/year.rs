@@ -225,7 +225,7 @@ impl Year {
         let verified = self.json(&["audit", "verify"]);
         assert_eq!(verified["records"], verified["last_position"]);
         let changes = [
-            ("signing_key_activated", rounds),
+            ("signing_key_created", rounds),
             ("api_key_rolled", rounds.min(ROLLS)),
             ("policy_applied", rounds),
             ("backed_up", rounds),

@@ -207,4 +207,13 @@ pub enum AuditAction {
         /// The position of the log that it has.
         position: Sequence,
     },
+    /// A client presented a refresh token of another client's session, which stays as it was.
+    WrongClient {
+        /// The session.
+        session: SessionId,
+        /// Its client.
+        client: ClientName,
+        /// How often it happened since the record before.
+        times: u64,
+    },
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use serde::{Serialize, de::DeserializeOwned};
 use sled::Db;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditRecord, Event, PolicyRevision, RevokeReason, Sequence, Session, SessionId,
-    Timestamp,
+    ApiKey, ApiKeyId, Event, PolicyRevision, RevokeReason, Sequence, Session, SessionId, Timestamp,
 };
 use tessera_store::{
-    AuditEntry, Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey,
-    RequestRecord, SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
+    Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey, RequestRecord,
+    SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
     backend::{Step, caught, cutoff_until, placed, remembered},
 };
 
@@ -21,6 +20,7 @@ use super::{
     rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
 };
 
+mod audit;
 mod restore;
 
 /// The largest part of a policy's files.
@@ -124,22 +124,6 @@ impl<'a> Group<'a> {
                 .map(|bytes| rows::decode(what, bytes))
                 .transpose(),
             None => read::row(self.db, what, key),
-        }
-    }
-
-    /// The audit record whose row has this key.
-    pub(super) fn audit_entry(&self, key: &[u8]) -> Result<Option<AuditEntry>, StoreError> {
-        let position = rows::number_in(key)?;
-        let entry = |value: &[u8]| rows::audit_entry(position, value);
-        match self.rows.get(key) {
-            Some(value) => value.as_deref().map(entry).transpose(),
-            None => self
-                .db
-                .get(key)
-                .map_err(failed)?
-                .as_deref()
-                .map(entry)
-                .transpose(),
         }
     }
 
@@ -464,15 +448,6 @@ impl Group<'_> {
             Some(row) => self.put(key, &PolicyRow { replaced_at, ..row }),
             None => Ok(()),
         }
-    }
-
-    fn put_audit(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
-        self.state.times.note(record.at);
-        let (head, encoded) = self.state.meta.audit.append(record)?;
-        let value = rows::audit_value(self.state.meta.audit.link, &encoded);
-        self.rows.insert(rows::audit_key(head.position), Some(value));
-        self.state.meta.audit = head;
-        Ok(())
     }
 
     fn append(&mut self, event: NewEvent) -> Result<Sequence, StoreError> {

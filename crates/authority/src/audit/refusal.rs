@@ -7,11 +7,16 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use parking_lot::Mutex;
 use tessera_core::{
-    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp, audit::Actor,
+    ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Session, SessionId,
+    Timestamp, audit::Actor,
 };
 use tessera_store::{Changes, Decision, Priority, Reads};
 
-use crate::{Authority, credential::authenticate::Principal, error::Unavailable};
+use crate::{
+    Authority,
+    credential::authenticate::{Identity, Principal},
+    error::Unavailable,
+};
 
 /// How long refusals of one kind are counted before they are recorded.
 const WINDOW: Seconds = Seconds::MINUTE;
@@ -25,6 +30,7 @@ const MAX_DELAY: Duration = Duration::from_millis(100);
 enum Kind {
     Call(RealmName, ClientName, &'static str),
     Credential(ApiKeyId),
+    Session(ApiKeyId, SessionId),
 }
 
 struct Counted {
@@ -83,8 +89,9 @@ impl Refusals {
 
 fn with_times(record: &AuditRecord, count: u64) -> AuditRecord {
     let mut record = record.clone();
-    if let AuditAction::CallRefused { times, .. } | AuditAction::CredentialRefused { times, .. } =
-        &mut record.action
+    if let AuditAction::CallRefused { times, .. }
+    | AuditAction::CredentialRefused { times, .. }
+    | AuditAction::WrongClient { times, .. } = &mut record.action
     {
         *times = count;
     }
@@ -124,6 +131,23 @@ impl Authority {
             },
         };
         let kind = Kind::Credential(key.id.clone());
+        self.record_refusal(self.refusals.note(kind, record)).await;
+    }
+
+    /// Notes that a client presented a refresh token of another one's session.
+    pub(crate) async fn note_wrong_client(&self, identity: &Identity, session: &Session) {
+        let record = AuditRecord {
+            at: self.clock.now(),
+            realm: session.realm.clone(),
+            actor: identity.actor(),
+            request: None,
+            action: AuditAction::WrongClient {
+                session: session.id,
+                client: session.client.clone(),
+                times: 1,
+            },
+        };
+        let kind = Kind::Session(identity.api_key().clone(), session.id);
         self.record_refusal(self.refusals.note(kind, record)).await;
     }
 

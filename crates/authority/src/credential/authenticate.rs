@@ -163,6 +163,10 @@ impl Identity {
         &self.client
     }
 
+    pub(crate) fn api_key(&self) -> &ApiKeyId {
+        &self.api_key
+    }
+
     pub(crate) fn actor(&self) -> Actor {
         Actor::Client {
             client: self.client.clone(),

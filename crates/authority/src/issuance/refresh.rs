@@ -131,7 +131,7 @@ impl Authority {
             RefreshCommit::new(identity, request, &token, &successor, session, self.clock.now())?;
         let decision = commit.decision;
         commit.grant = match commit.verdict(session, &state.times) {
-            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, session)),
+            Verdict::Refuse(refusal) => return Err(self.refuse(refusal, identity, session).await),
             // A thief's scopes are of no interest.
             Verdict::Reuse => commit.grant,
             Verdict::Rotate | Verdict::Replay => {
@@ -237,7 +237,10 @@ impl Authority {
         })
     }
 
-    fn refuse(&self, refusal: Refusal, session: &Session) -> RefreshError {
+    async fn refuse(&self, refusal: Refusal, identity: &Identity, session: &Session) -> RefreshError {
+        if refusal == Refusal::WrongClient {
+            self.note_wrong_client(identity, session).await;
+        }
         if refusal == Refusal::Ahead {
             tracing::error!(session = %session.id, "a refresh token is ahead of its session");
             self.rollback.note("a refresh token");

@@ -45,6 +45,8 @@ pub enum AuditKind {
     Checkpoint,
     /// [`AuditAction::BackedUp`].
     BackedUp,
+    /// [`AuditAction::WrongClient`].
+    WrongClient,
 }
 
 /// Whether what was asked for was done.
@@ -111,7 +113,7 @@ pub struct AuditFacts<'a> {
 
 impl AuditKind {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Issued,
         Self::Refreshed,
         Self::Reused,
@@ -129,6 +131,7 @@ impl AuditKind {
         Self::CredentialRefused,
         Self::Checkpoint,
         Self::BackedUp,
+        Self::WrongClient,
     ];
 
     /// The name, as lists and exports have it.
@@ -152,6 +155,7 @@ impl AuditKind {
             Self::CredentialRefused => "credential_refused",
             Self::Checkpoint => "checkpoint",
             Self::BackedUp => "backed_up",
+            Self::WrongClient => "wrong_client",
         }
     }
 
@@ -165,7 +169,7 @@ impl AuditKind {
     #[must_use]
     pub fn outcome(self) -> AuditOutcome {
         match self {
-            Self::Reused | Self::Denied | Self::CallRefused | Self::CredentialRefused => {
+            Self::Reused | Self::Denied | Self::CallRefused | Self::CredentialRefused | Self::WrongClient => {
                 AuditOutcome::Refused
             }
             Self::Issued
@@ -229,6 +233,7 @@ impl AuditAction {
             Self::CredentialRefused { .. } => AuditKind::CredentialRefused,
             Self::Checkpoint { .. } => AuditKind::Checkpoint,
             Self::BackedUp { .. } => AuditKind::BackedUp,
+            Self::WrongClient { .. } => AuditKind::WrongClient,
         }
     }
 
@@ -361,6 +366,11 @@ impl AuditAction {
                 (facts.api_key, facts.client, facts.times) = (Some(api_key), Some(client), Some(*times));
             }
             Self::Checkpoint { token, .. } => facts.checkpoint = Some(token),
+            Self::WrongClient {
+                session,
+                client,
+                times,
+            } => (facts.session, facts.client, facts.times) = (Some(*session), Some(client), Some(*times)),
             Self::BackedUp { position } => facts.log_position = Some(position.0),
         }
         facts

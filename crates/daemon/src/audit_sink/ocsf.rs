@@ -44,7 +44,7 @@ impl Class {
 
     fn of(kind: AuditKind) -> Self {
         match kind {
-            AuditKind::Issued | AuditKind::Denied | AuditKind::CredentialRefused => {
+            AuditKind::Issued | AuditKind::Denied | AuditKind::CredentialRefused | AuditKind::WrongClient => {
                 Self::authentication((1, "Logon"))
             }
             AuditKind::Refreshed => Self::authentication((4, "Service Ticket Request")),
@@ -67,7 +67,7 @@ impl Class {
 /// How severe: a stolen token is high, what was refused low, the rest informational.
 fn severity(kind: AuditKind) -> (u32, &'static str) {
     match (kind, kind.outcome()) {
-        (AuditKind::Reused, _) => (4, "High"),
+        (AuditKind::Reused | AuditKind::WrongClient, _) => (4, "High"),
         (_, AuditOutcome::Refused) => (2, "Low"),
         (_, AuditOutcome::Done) => (1, "Informational"),
     }

@@ -10,7 +10,7 @@ use tessera_proto::v1::{
 };
 use tessera_testkit::{
     soon,
-    world::{Client, World, reason, strings, viewer},
+    world::{Client, World, reason, refresh_token, strings, viewer},
 };
 
 async fn list(client: &Client, filter: AuditFilter, order: AuditOrder, page_size: u32) -> Vec<AuditRecord> {
@@ -267,6 +267,30 @@ async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
             ("client:shop", AuditOutcome::Refused)
         );
     }
+}
+
+/// Whoever shows a refresh token of another client's session is recorded, and the session goes on.
+#[tokio::test]
+async fn a_refresh_token_in_the_wrong_hands_is_recorded() {
+    let world = World::start().await;
+    let (app, other, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "other").await,
+        world.client("production", "admin").await,
+    );
+    let issued = app.issue_for("user:ann").await;
+    let token = refresh_token(issued.tokens.as_ref());
+    for _ in 0..3 {
+        other.refresh(&token).await.unwrap_err();
+    }
+    let records = found(&admin, of(&[AuditAction::WrongClient])).await;
+    let [record] = records.as_slice() else {
+        panic!("{records:?}")
+    };
+    assert_eq!(record.session_id, issued.session_id);
+    assert_eq!(record.client, "client:app");
+    assert_eq!(record.actor.clone().unwrap().client, "client:other");
+    app.refresh(&token).await.unwrap();
 }
 
 #[tokio::test]

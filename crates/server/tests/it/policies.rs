@@ -443,13 +443,13 @@ async fn checklist_36_a_policy_that_is_refused_changes_nothing_and_says_why() {
     world.policy.add("p, role:viewr, *, videos, read, allow");
     let refused = reload(&admin).await.unwrap_err();
     assert_eq!(reason(&refused), "FailedPrecondition / POLICY_REFUSED");
-    assert!(refused.message().contains("policy.csv:25:4: P037"), "{refused}");
+    assert!(refused.message().contains("policy.csv:26:4: P037"), "{refused}");
     let after = status(&admin).await;
     assert_eq!(after.policy_revision, before.policy_revision);
     assert_eq!(after.attempt_outcome(), ReloadOutcome::Refused);
     assert_eq!(after.attempt_trigger, "call");
     let found = &after.diagnostics[0];
-    assert_eq!((found.code.as_str(), found.line, found.column), ("P037", 25, 4));
+    assert_eq!((found.code.as_str(), found.line, found.column), ("P037", 26, 4));
     assert!(found.help.contains("role:viewer"), "{found:?}");
     session(
         &world.client("production", "app").await,

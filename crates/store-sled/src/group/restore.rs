@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use tessera_core::{Event, PolicyRevision, SessionId, Timestamp};
 use tessera_store::{
-    AuditEntry, BackupEnd, BackupRecord, ClientChange, CutoffKey, PolicyFiles, RequestKey, RequestRecord,
-    StoreError,
+    BackupEnd, BackupRecord, ClientChange, CutoffKey, PolicyFiles, RequestKey, RequestRecord, StoreError,
 };
 
 use super::Group;
@@ -98,12 +97,6 @@ impl Group<'_> {
         self.state.times = end.times;
         self.state.policy = end.policy;
         Ok(())
-    }
-
-    /// Writes an audit record as it was.
-    pub(crate) fn put_audit_entry(&mut self, entry: &AuditEntry) {
-        let value = rows::audit_value(entry.previous, &entry.encoded);
-        self.rows.insert(rows::audit_key(entry.position), Some(value));
     }
 
     fn restore_no_session(&mut self, id: SessionId) -> Result<(), StoreError> {

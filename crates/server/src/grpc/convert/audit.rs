@@ -13,7 +13,7 @@ use super::timestamp;
 use crate::{error::ApiError, fields::Fields};
 
 /// Each kind of record with its name on the wire.
-const KINDS: [(AuditKind, v1::AuditAction); 17] = [
+const KINDS: [(AuditKind, v1::AuditAction); 18] = [
     (AuditKind::Issued, v1::AuditAction::Issued),
     (AuditKind::Refreshed, v1::AuditAction::Refreshed),
     (AuditKind::Reused, v1::AuditAction::RefreshTokenReused),
@@ -34,6 +34,7 @@ const KINDS: [(AuditKind, v1::AuditAction); 17] = [
     (AuditKind::CredentialRefused, v1::AuditAction::CredentialRefused),
     (AuditKind::Checkpoint, v1::AuditAction::Checkpoint),
     (AuditKind::BackedUp, v1::AuditAction::BackedUp),
+    (AuditKind::WrongClient, v1::AuditAction::WrongClient),
 ];
 
 /// Which records are listed, in which order, and how many a page.
