@@ -131,9 +131,11 @@ async fn refreshes_beside_backups() {
         "{sessions} sessions; as fast as it goes {} refreshes/s, then {rate:.0}/s for {length:?}",
         most.quiet.len() / 10
     );
-    let backing_up = tokio::spawn(back_up(Arc::clone(&site), Arc::clone(&is_made), every));
+    let until = Instant::now() + length;
+    let backing_up = tokio::spawn(back_up(Arc::clone(&site), Arc::clone(&is_made), every, until));
     let mut took = calls(&clients, Some(rate), length, &is_made).await;
-    backing_up.abort();
+    // One that is under way when the calls end is finished: the authority is stopped after it.
+    backing_up.await.unwrap();
     let quiet = print("quiet", &mut took.quiet);
     let during = print("during", &mut took.during);
     println!(
@@ -144,9 +146,12 @@ async fn refreshes_beside_backups() {
 }
 
 /// Makes a backup every so often, the first after half of that.
-async fn back_up(site: Arc<Site>, is_made: Arc<AtomicBool>, every: Duration) {
+async fn back_up(site: Arc<Site>, is_made: Arc<AtomicBool>, every: Duration, until: Instant) {
     sleep(every / 2).await;
     for number in 0.. {
+        if Instant::now() >= until {
+            return;
+        }
         let (name, creating) = (format!("figure-{number}"), Arc::clone(&site));
         is_made.store(true, Ordering::SeqCst);
         let began = Instant::now();
