@@ -1,33 +1,73 @@
 //! Documents lead to files that exist.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::support::root;
 
-#[test]
-fn documents_link_to_files_that_exist() {
-    let mut documents = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+/// The documents for people, those of `docs` among them.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+        .map(|name| root().join(name))
+        .to_vec();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         documents.push(entry.unwrap().path());
     }
-    for document in documents
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "md"))
-    {
+    documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    documents
+}
+
+/// What a document links to in the repository.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let links = text
+        .match_indices("](")
+        .filter_map(|(at, _)| text[at + 2..].split(')').next());
+    let files = links.filter_map(|link| link.split('#').next());
+    files.filter(|file| !file.is_empty() && !file.contains("://"))
+}
+
+/// The links of a document that lead nowhere.
+fn dead<'a>(document: &Path, text: &'a str) -> Vec<&'a str> {
+    let directory = document.parent().unwrap();
+    links(text)
+        .filter(|link| !directory.join(link).exists())
+        .collect()
+}
+
+#[test]
+fn documents_link_to_files_that_exist() {
+    for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        for (at, _) in text.match_indices("](") {
-            let link = text[at + 2..]
-                .split(')')
-                .next()
-                .unwrap()
-                .split('#')
-                .next()
-                .unwrap();
-            if link.is_empty() || link.contains("://") {
-                continue;
-            }
-            let target = document.parent().unwrap().join(link);
-            assert!(target.exists(), "{}: {link}", document.display());
-        }
+        let dead = dead(&document, &text);
+        assert!(dead.is_empty(), "{}: {dead:?}", document.display());
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_seen() {
+    let text = "[a](README.md) [b](docs/gone.md#x) [c](https://example.org/gone) [d](#below)";
+    assert_eq!(dead(&root().join("a.md"), text), ["docs/gone.md"]);
+}
+
+/// Each threat has a defence, and names a test that is there.
+#[test]
+fn each_threat_names_a_test() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, table) = text
+        .split_once("| threat | defence | test |\n|---|---|---|\n")
+        .unwrap();
+    let rows: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 20, "{} threats", rows.len());
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [threat, defence, test] = cells[..] else {
+            panic!("{row}");
+        };
+        assert!(
+            !threat.is_empty() && !defence.is_empty() && links(test).count() > 0,
+            "{row}"
+        );
     }
 }

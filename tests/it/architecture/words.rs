@@ -133,6 +133,7 @@ fn documents() -> Vec<std::path::PathBuf> {
         "README.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "SECURITY.md",
         "tessera.example.toml",
     ] {
         found.push(root().join(name));
