@@ -10,7 +10,10 @@ use crate::{
     config::{Config, KeysConfig},
     error::LaunchError,
     launch::has_data,
-    server_key::{SERVER_KEY_VARIABLE, read_key, server_key_from_environment},
+    server_key::{
+        SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, read_key, server_key_file_in_environment,
+        server_key_from_environment, server_key_in_environment,
+    },
     surroundings::{check_clock, check_place},
 };
 
@@ -59,7 +62,11 @@ fn check_keys(keys: &KeysConfig, data: &Path) -> Result<Vec<String>, LaunchError
         read_key(path)?;
     }
     if server_key_from_environment()?.is_some() {
-        notes.push(format!("the server key is that of {SERVER_KEY_VARIABLE}"));
+        let from = match server_key_file_in_environment().filter(|_| server_key_in_environment().is_none()) {
+            Some(path) => format!("in `{}`, as {SERVER_KEY_FILE_VARIABLE} says", path.display()),
+            None => format!("that of {SERVER_KEY_VARIABLE}"),
+        };
+        notes.push(format!("the server key is {from}"));
         return Ok(notes);
     }
     let file = &keys.file;

@@ -20,7 +20,7 @@ mod server;
 
 use crate::telemetry::LogFormat;
 
-use bounded::{path, paths};
+use bounded::{optional_path, path, paths};
 
 pub use address::{Origin, PublicUrl};
 pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAddress};
@@ -105,9 +105,12 @@ pub struct PolicyConfig {
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
     /// The file with the server key (PASERK `k4.local.…`). It is made at the first start. The
-    /// environment's `TESSERA_SERVER_KEY` takes precedence.
+    /// environment's `TESSERA_SERVER_KEY` takes precedence, and then the file that its `TESSERA_SERVER_KEY_FILE` names.
     #[serde(deserialize_with = "path")]
     pub file: PathBuf,
+    /// The file that tells whether the data directory is the last one; none: beside `file`.
+    #[serde(default, deserialize_with = "optional_path")]
+    pub witness: Option<PathBuf>,
     /// Files with earlier server keys, which still open what they made.
     #[serde(default, deserialize_with = "paths")]
     pub previous: Vec<PathBuf>,
@@ -208,6 +211,7 @@ impl Config {
     fn resolve(&mut self, base: &Path) {
         let mut paths = vec![&mut self.store.path, &mut self.policy.path, &mut self.keys.file];
         paths.extend(&mut self.keys.previous);
+        paths.extend(&mut self.keys.witness);
         if let Some(tls) = &mut self.server.tls {
             paths.extend([&mut tls.certificate, &mut tls.private_key]);
             paths.extend(&mut tls.client_ca);

@@ -172,8 +172,11 @@ pub(crate) fn has_data(data: &Path) -> bool {
         .any(|name| data.join(name).exists())
 }
 
-/// The witness of `config`: beside the key file, unless the key comes from the environment.
+/// The witness of `config`: where it says, or beside the key file, unless the key itself is in the environment.
 pub(crate) fn witness(config: &Config) -> Option<Witness> {
+    if let Some(path) = &config.keys.witness {
+        return Some(Witness::at(path));
+    }
     server_key_in_environment()
         .is_none()
         .then(|| Witness::beside_any(&config.keys.file, &config.keys.previous))

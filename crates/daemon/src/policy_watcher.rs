@@ -16,6 +16,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use crate::ServiceManager;
+
 /// A directory that changes is read once it has been quiet for this long: an editor, a checkout or a symlink
 /// swap is several events, and the first of them comes too early.
 const QUIET: Duration = Duration::from_millis(100);
@@ -32,23 +34,40 @@ pub(crate) fn hangup() -> Option<Signal> {
 }
 
 /// Reloads the policy until it is dropped. Where `watches` is false, only SIGHUP does it.
-pub(crate) async fn keep(authority: Arc<Authority>, watches: bool, hangup: Option<Signal>) {
+pub(crate) async fn keep(
+    authority: Arc<Authority>,
+    watches: bool,
+    hangup: Option<Signal>,
+    service_manager: ServiceManager,
+) {
     match authority.policy_directory().filter(|_| watches).cloned() {
         Some(directory) => {
             let mut watcher = PolicyWatcher::new(&authority, &directory);
-            tokio::join!(watcher.run(), reload_on_hangup(&authority, hangup));
+            tokio::join!(
+                watcher.run(),
+                reload_on_hangup(&authority, hangup, &service_manager)
+            );
         }
-        None => reload_on_hangup(&authority, hangup).await,
+        None => reload_on_hangup(&authority, hangup, &service_manager).await,
     }
 }
 
 /// Reloads at each SIGHUP.
-async fn reload_on_hangup(authority: &Arc<Authority>, hangup: Option<Signal>) {
+async fn reload_on_hangup(
+    authority: &Arc<Authority>,
+    hangup: Option<Signal>,
+    service_manager: &ServiceManager,
+) {
     let Some(mut hangup) = hangup else { return };
     while hangup.recv().await.is_some() {
         tracing::info!("SIGHUP: reading the policy");
-        // What came of it is in the log, the metrics and the status.
-        let _ = authority.reload(Trigger::Signal).await;
+        service_manager.reloading();
+        // Why it is refused is in the log, the metrics and the status.
+        let reloaded = authority.reload(Trigger::Signal).await;
+        service_manager.ready(match reloaded {
+            Ok(_) => "serving",
+            Err(_) => "serving; the policy directory is refused, and the policy before it stays in force",
+        });
     }
 }
 

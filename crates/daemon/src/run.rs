@@ -6,7 +6,9 @@ use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
 use tessera_server::{Listeners, ServeError, ServeOptions};
 
-use crate::{audit_sink, certificate_watcher, config::AuditConfig, policy_watcher, server_key_watcher};
+use crate::{
+    ServiceManager, audit_sink, certificate_watcher, config::AuditConfig, policy_watcher, server_key_watcher,
+};
 
 /// How to serve, and what to do beside.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct RunOptions {
     pub policy_watch: bool,
     /// The configuration file whose `[keys]` the server keys follow; none: they stay.
     pub server_keys: Option<PathBuf>,
+    /// Whom to tell that it serves, reloads and stops.
+    pub service_manager: ServiceManager,
 }
 
 impl Default for RunOptions {
@@ -32,6 +36,7 @@ impl Default for RunOptions {
             audit: AuditConfig::default(),
             policy_watch: true,
             server_keys: None,
+            service_manager: ServiceManager::default(),
         }
     }
 }
@@ -64,9 +69,15 @@ pub async fn run(
         audit,
         policy_watch,
         server_keys,
+        service_manager,
     } = options;
     let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
-    let watching = policy_watcher::keep(Arc::clone(&authority), policy_watch, policy_watcher::hangup());
+    let watching = policy_watcher::keep(
+        Arc::clone(&authority),
+        policy_watch,
+        policy_watcher::hangup(),
+        service_manager.clone(),
+    );
     let watching = tokio::spawn(watching);
     let sinks = tokio::spawn(audit_sink::keep(Arc::clone(&authority), audit));
     let tls = server.tls.clone();
@@ -75,17 +86,16 @@ pub async fn run(
         let followed = server_key_watcher::keep(Arc::clone(&authority), config, policy_watcher::hangup());
         tokio::spawn(followed)
     });
+    let watchdog = tokio::spawn(service_manager.clone().keep_watchdog());
+    // The sockets are bound, and SIGHUP no longer ends the process.
+    service_manager.ready("serving");
+    let shutdown = async move {
+        shutdown.await;
+        service_manager.stopping();
+    };
     let served = tessera_server::serve(listeners, Arc::clone(&authority), server, shutdown).await;
-    for task in [
-        Some(purging),
-        Some(watching),
-        Some(sinks),
-        certificates,
-        server_keys,
-    ]
-    .into_iter()
-    .flatten()
-    {
+    let tasks = [purging, watching, sinks, watchdog];
+    for task in tasks.into_iter().chain(certificates).chain(server_keys) {
         task.abort();
     }
     served?;

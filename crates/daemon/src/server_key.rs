@@ -4,15 +4,18 @@ use std::{
     env, fs,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tessera_token::{ServerKey, ServerKeys};
 
 use crate::{config::Config, error::LaunchError};
 
-/// The variable that takes precedence over the key file.
+/// The variable with the server key, which takes precedence over every file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
+/// The variable that names a file with the server key, to be read instead of `[keys] file`: where a service manager or a
+/// container puts secrets. It is never made.
+pub const SERVER_KEY_FILE_VARIABLE: &str = "TESSERA_SERVER_KEY_FILE";
 
 /// The server key of a data directory that brings its own: `tessera dev --data-dir`.
 ///
@@ -39,8 +42,16 @@ pub(crate) fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> 
 
 /// The server keys that are there, without making one; none where there is none.
 pub(crate) fn server_keys_at_hand(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
-    let has_key = server_key_in_environment().is_some() || config.keys.file.exists();
+    let has_key = server_key_in_environment().is_some()
+        || server_key_file_in_environment().is_some()
+        || config.keys.file.exists();
     has_key.then(|| server_keys(config)).transpose()
+}
+
+/// The file that the environment names; a variable that is empty is as if it were not set.
+pub(crate) fn server_key_file_in_environment() -> Option<PathBuf> {
+    let path = env::var_os(SERVER_KEY_FILE_VARIABLE)?;
+    (!path.is_empty()).then(|| path.into())
 }
 
 /// The server keys of an authority that is to be served.
@@ -58,10 +69,11 @@ pub(crate) fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Res
     Ok(ServerKeys::new(current, previous_keys(config)?))
 }
 
-/// The server key in the environment, if there is one.
+/// The server key that the environment has or names, if it does.
 pub(crate) fn server_key_from_environment() -> Result<Option<ServerKey>, LaunchError> {
     let Some(text) = server_key_in_environment() else {
-        return Ok(None);
+        let file = server_key_file_in_environment();
+        return file.map(|path| read_key(&path)).transpose();
     };
     let key = ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
         place: format!("in {SERVER_KEY_VARIABLE}"),

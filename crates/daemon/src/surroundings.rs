@@ -30,10 +30,28 @@ pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     } else if data.starts_with(&policy) {
         "within the directory of the policy"
     } else {
-        return Ok(());
+        return check_witness(config);
     };
     Err(LaunchError::Place {
         path: path.clone(),
         what,
     })
+}
+
+/// What tells an older copy must not be copied with it.
+fn check_witness(config: &Config) -> Result<(), LaunchError> {
+    let Some(witness) = &config.keys.witness else {
+        return Ok(());
+    };
+    // The file may not be there yet; its directory is.
+    let directory = witness.parent().unwrap_or(Path::new("."));
+    let is_within = match (fs::canonicalize(directory), fs::canonicalize(&config.store.path)) {
+        (Ok(directory), Ok(data)) => directory.starts_with(data),
+        _ => witness.starts_with(&config.store.path),
+    };
+    if is_within {
+        let path = witness.clone();
+        return Err(LaunchError::WitnessPlace { path });
+    }
+    Ok(())
 }

@@ -61,6 +61,14 @@ impl Seen {
 }
 
 impl Witness {
+    /// The one at a path.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            earlier: Vec::new(),
+        }
+    }
+
     /// The one beside a server key.
     pub(crate) fn beside(key: &Path) -> Self {
         Self {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use tessera_authority::Authority;
-use tessera_daemon::{Config, RunOptions, launch, telemetry};
+use tessera_daemon::{Config, RunOptions, ServiceManager, launch, telemetry};
 use tessera_server::{Listeners, ServeOptions, Starting, Tls};
 use tokio::net::TcpListener;
 
@@ -55,6 +55,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         audit: config.audit.clone(),
         policy_watch: config.policy.watch,
         server_keys: Some(arguments.config.clone()),
+        service_manager: ServiceManager::from_environment(),
     };
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     launch::note_end(&config, &authority);
