@@ -30,6 +30,7 @@ mod sdk;
 mod secret_files;
 mod secrets;
 mod server_keys;
+mod service;
 mod serving;
 mod standing_disk;
 mod support;

@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// The same with a command that is changed before.
-    fn serve_as(&self, change: impl FnOnce(&mut Command)) -> Authority {
+    pub(crate) fn serve_as(&self, change: impl FnOnce(&mut Command)) -> Authority {
         self.start(std::io::sink(), change)
     }
 

@@ -296,6 +296,9 @@ pub fn tessera() -> Command {
         "TESSERA_CA",
         "TESSERA_SERVER_KEY",
         "TESSERA_BACKUP_KEY",
+        "TESSERA_SERVER_KEY_FILE",
+        "TESSERA_ADMIN_ADDR",
+        "NOTIFY_SOCKET",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

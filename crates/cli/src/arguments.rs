@@ -11,6 +11,7 @@ mod apikey;
 mod audit;
 mod backup;
 mod connection;
+mod health;
 mod policy;
 mod serverkey;
 
@@ -18,6 +19,7 @@ pub(crate) use apikey::{ApiKey, CreateApiKey, ListApiKeys, RevokeApiKey, RollApi
 pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
+pub(crate) use health::Health;
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 pub(crate) use serverkey::ServerKey;
 
@@ -66,6 +68,10 @@ pub(crate) enum Command {
     },
     /// Run an authority with a configuration.
     Serve(Serve),
+    /// Say whether an authority is ready: exit code 0 if it is, 1 if it is not, 2 if that can't be told.
+    ///
+    /// It asks the admin socket, as a probe does, and prints what is wrong.
+    Health(Health),
     /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
@@ -126,6 +132,13 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a directory: `tessera.1`, and one for each command.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -164,6 +177,12 @@ pub(crate) struct Init {
     /// What tokens name as their issuer: an https URL; the name of the realm is added.
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Option<String>,
+    /// Where the state is; without it, in `data` of that directory.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) data: Option<String>,
+    /// Where gRPC is to be served.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The client that administers, and has the first API keys.
     #[arg(long, default_value = "operator", value_name = "NAME")]
     pub(crate) operator: String,

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod policy;
@@ -19,6 +20,8 @@ pub(crate) mod subscribers;
 pub(crate) mod token;
 pub(crate) mod watch;
 
+use std::path::Path;
+
 use clap::CommandFactory;
 use tessera_core::Seconds;
 
@@ -30,6 +33,14 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "tessera", &mut script);
     print_line(&String::from_utf8_lossy(&script))
+}
+
+/// Writes the manual pages.
+pub(crate) fn man(directory: &Path) -> Result<(), Failure> {
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), directory));
+    written
+        .map_err(|error| Failure::cannot_run(format!("`{}` can't be written: {error}", directory.display())))
 }
 
 /// A length of time as the wire has it.

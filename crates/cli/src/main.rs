@@ -82,6 +82,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Config { command } => command::config::run(&command, &output).await?,
         Command::Serverkey { command } => command::serverkey::run(&command, &output)?,
         Command::Serve(serve) => command::serve::run(&serve).await?,
+        Command::Health(health) => return command::health::run(&health, connection, &output).await,
         Command::Restore(restore) => command::restore::run(&restore, &output).await?,
         Command::Backup { command } => command::backup::run(command, connection, &output).await?,
         Command::Store { command } => command::store::run(&command, &output).await?,
@@ -97,6 +98,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Session { command } => command::session::run(command, connection, &output).await?,
         Command::Policy(policy) => return command::policy::run(policy, connection, output).await,
         Command::Completions { shell } => command::completions(shell)?,
+        Command::Man { directory } => command::man(&directory)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -35,16 +35,14 @@ const FILES: [(&str, &str); 5] = [
 ];
 const OPERATOR: &str = "client:OPERATOR";
 const ISSUER: &str = "https://auth.example.org";
+const DATA: &str = "path = \"data\"";
+const LISTEN: &str = "\nlisten = \"127.0.0.1:7600\"";
 
 /// Writes the files, and makes the server key, the data directory and an API key for each realm.
 pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure> {
     let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
-    let issuer = arguments
-        .issuer
-        .as_deref()
-        .map(|issuer| issuer.trim_end_matches('/'));
     ensure_empty(&arguments.directory)?;
-    write_files(&arguments.directory, &operator, issuer)?;
+    write_files(arguments, &operator)?;
     let path = arguments.directory.join("tessera.toml");
     let config = Config::read(&path).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "error");
@@ -56,7 +54,9 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
         "config": path,
         "api_keys": keys.iter().map(|(realm, secret)| (realm.to_string(), json!(secret))).collect::<serde_json::Map<String, Value>>(),
     });
-    output.print(&document, || told(&path, &keys, &operator, issuer.is_none()))
+    output.print(&document, || {
+        told(&path, &keys, &operator, arguments.issuer.is_none())
+    })
 }
 
 async fn first_keys(
@@ -90,14 +90,13 @@ fn ensure_empty(directory: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn write_files(directory: &Path, operator: &ClientName, issuer: Option<&str>) -> Result<(), Failure> {
+fn write_files(arguments: &Init, operator: &ClientName) -> Result<(), Failure> {
     for (name, text) in FILES {
-        let path: PathBuf = directory.join(name);
-        let text = text.replace(OPERATOR, operator.as_str());
-        let text = match issuer {
-            Some(issuer) => text.replace(ISSUER, issuer),
-            None => text,
-        };
+        let path: PathBuf = arguments.directory.join(name);
+        let mut text = text.replace(OPERATOR, operator.as_str());
+        for (default, given) in given(arguments)? {
+            text = text.replace(default, &given);
+        }
         let written = path
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
@@ -105,6 +104,24 @@ fn write_files(directory: &Path, operator: &ClientName, issuer: Option<&str>) ->
         written.map_err(|error| unusable(&path, &error))?;
     }
     Ok(())
+}
+
+/// What is given, with what it is given for.
+fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut given = Vec::new();
+    if let Some(issuer) = &arguments.issuer {
+        given.push((ISSUER, issuer.trim_end_matches('/').to_owned()));
+    }
+    if let Some(listen) = arguments.listen {
+        given.push((LISTEN, format!("\nlisten = \"{listen}\"")));
+    }
+    if let Some(data) = &arguments.data {
+        // It is relative to this directory, and not to the configuration.
+        let path = std::path::absolute(data).map_err(|error| unusable(Path::new(data), &error))?;
+        // A text of JSON is one of TOML.
+        given.push((DATA, format!("path = {}", json!(path))));
+    }
+    Ok(given)
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {
