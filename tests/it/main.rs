@@ -18,6 +18,7 @@ mod cases;
 mod clocks;
 mod command_line;
 mod contract;
+mod deploy;
 mod durability;
 mod endpoints;
 mod hostile_text;
