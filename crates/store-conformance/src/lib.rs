@@ -67,6 +67,7 @@ macro_rules! suite {
             clients_are_disabled_and_enabled,
             signing_keys_are_listed_oldest_first,
             the_sessions_of_a_client_are_counted,
+            each_group_that_is_durable_is_told,
             audit_records_are_in_the_commit_of_what_they_record,
             each_audit_record_is_linked_to_those_before_it,
             a_part_of_the_audit_trail_is_looked_at,

@@ -1045,6 +1045,10 @@ pub async fn the_sessions_of_a_client_are_counted(store: &Shared) {
     async fn count(store: &Shared) -> u64 {
         client_state(store, "production", "client:cms").await.sessions
     }
+    async fn count_of(store: &Shared, realm: &str) -> u64 {
+        let realm = realm.parse().unwrap();
+        store.session_count(&realm).await.unwrap()
+    }
     assert_eq!(count(store).await, 0);
     let (one, two) = (session(1), session(2));
     let sessions = [one.clone(), two, rotated(&one, at(5))].map(Arc::new);
@@ -1063,6 +1067,9 @@ pub async fn the_sessions_of_a_client_are_counted(store: &Shared) {
     };
     put(store, &other).await;
     assert_eq!(count(store).await, 2, "another client's does not count");
+    assert_eq!(count_of(store, "production").await, 3, "in the realm it does");
+    assert_eq!(count_of(store, "prod").await, 0);
+    assert_eq!(count_of(store, "sandbox").await, 0);
     put(store, &rotated(&session(1), at(9))).await;
     put(store, &session(2).revoked(RevokeReason::Requested, at(50))).await;
     assert_eq!(count(store).await, 2, "ended ones count until they are removed");
@@ -1070,6 +1077,22 @@ pub async fn the_sessions_of_a_client_are_counted(store: &Shared) {
     assert_eq!(count(store).await, 1);
     while purge_before(store, at(5000), at(0), 1).await.more {}
     assert_eq!(count(store).await, 0);
+}
+
+pub async fn each_group_that_is_durable_is_told(store: &Shared) {
+    type Told = Arc<Mutex<Vec<(usize, bool, usize)>>>;
+    let told = Told::default();
+    let seen = Arc::clone(&told);
+    store.observe_commits(Arc::new(move |group| {
+        let is_within = group.synced <= group.took;
+        let events = group.events.len();
+        seen.lock().unwrap().push((group.units, is_within, events));
+    }));
+    put(store, &session(1)).await;
+    let decide = |_: &Snapshot| Decision::Abort(());
+    store.commit(Reads::default(), decide).await.unwrap();
+    append(store, &subject_revoked("user:bob", 50, 500)).await;
+    assert_eq!(*told.lock().unwrap(), [(1, true, 0), (1, true, 1)]);
 }
 
 pub async fn audit_records_are_in_the_commit_of_what_they_record(store: &Shared) {

@@ -5,9 +5,10 @@ use std::{
     iter, mem,
     sync::{Arc, Weak},
     thread,
+    time::Instant,
 };
 
-use tessera_store::{Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
+use tessera_store::{CommittedGroup, Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -143,6 +144,8 @@ impl Committer {
     }
 
     fn run_group(&mut self, work: Vec<Work>, pending: &mut Vec<Pending>) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let units = work.iter().filter(|work| matches!(work, Work::Unit { .. })).count();
         let finished = {
             let mut group = Group::new(self.disk.db(), &self.shared.log, self.state.clone());
             for item in work {
@@ -160,11 +163,20 @@ impl Committer {
         let mut finished = finished;
         let noted = self.noted.upgrade();
         let keys = noted.as_ref().map(|_| Noted::keys_of(&finished.rows));
+        let writing = Instant::now();
         self.disk.commit(mem::take(&mut finished.rows))?;
+        let synced = writing.elapsed();
         if let (Some(noted), Some(keys)) = (noted, keys) {
             noted.note(keys);
         }
+        let events = finished.events.clone();
         self.state = self.shared.publish(finished);
+        self.shared.observed(&CommittedGroup {
+            units,
+            took: began.elapsed(),
+            synced,
+            events: &events,
+        });
         Ok(())
     }
 

@@ -36,7 +36,7 @@ use tessera_core::{
     ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log, Page,
     PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
     SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
@@ -231,6 +231,11 @@ impl StoreReader for SledStore {
             .await
     }
 
+    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
+        let realm = realm.clone();
+        self.read_apart(move |db, _| read::session_count(db, &realm)).await
+    }
+
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         walk::start(Arc::clone(&self.shared), visit).await
     }
@@ -347,11 +352,16 @@ impl Store for SledStore {
         backup::start(Arc::clone(&self.shared), archive, writer, visit, alone).await
     }
 
+    fn observe_commits(&self, observer: CommitObserver) {
+        self.shared.observe_commits(observer);
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth {
             takes_writes: self.shared.is_healthy(),
             committing_for: self.shared.committing_for(),
             group: Some(self.shared.group()),
+            waiting: self.work.as_ref().map_or(0, |work| work.max_capacity() - work.capacity()),
         }
     }
 

@@ -71,6 +71,16 @@ pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapsh
     Ok(snapshot)
 }
 
+/// How many sessions of a realm there are, by the counts of its clients.
+pub(super) fn session_count(db: &Db, realm: &RealmName) -> Result<u64, StoreError> {
+    let mut sessions: u64 = 0;
+    for count in db.scan_prefix(rows::session_count_prefix(realm)).values() {
+        let count: u64 = rows::decode("a number of sessions", &count.map_err(failed)?)?;
+        sessions = sessions.saturating_add(count);
+    }
+    Ok(sessions)
+}
+
 /// The keys that begin with `prefix`.
 pub(super) fn keys_of(db: &Db, prefix: &[u8]) -> Result<BTreeSet<Vec<u8>>, StoreError> {
     let keys = db.scan_prefix(prefix).keys();

@@ -211,6 +211,11 @@ pub(super) fn session_count_key(realm: &RealmName, client: &ClientName) -> Vec<u
     key(Table::SessionCount, &[realm.as_str()], client.as_str().as_bytes())
 }
 
+/// What the keys of those numbers begin with in a realm.
+pub(super) fn session_count_prefix(realm: &RealmName) -> Vec<u8> {
+    key(Table::SessionCount, &[realm.as_str()], &[])
+}
+
 pub(super) fn api_key_by_maker_key(maker: &ApiKeyId, id: &ApiKeyId) -> Vec<u8> {
     key(Table::ApiKeyByMaker, &[maker.as_str()], id.as_str().as_bytes())
 }

@@ -29,7 +29,7 @@ pub use log::Log;
 pub use memory::MemoryStore;
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
-    EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord,
+    CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord,
     Settings, StoreHealth,
 };
 pub use store::{SessionVisitor, Store, StoreReader};

@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ use crate::{
     error::StoreError,
     log::{Log, LogStart},
     page::{Page, PageRequest, SessionIndex},
-    record::{EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
+    record::{CommitObserver, CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     store::{SessionVisitor, Store, StoreReader},
     unit::{Placed, Reads, Snapshot, Step, StoredSession, UnitOfWork},
 };
@@ -38,6 +39,7 @@ pub struct MemoryStore {
     tables: Mutex<Option<Tables>>,
     log: Log,
     audit_head: watch::Sender<AuditHead>,
+    observer: Mutex<Option<CommitObserver>>,
 }
 
 impl MemoryStore {
@@ -53,6 +55,7 @@ impl MemoryStore {
             tables: Mutex::new(Some(Tables::default())),
             log: Log::new(LogStart::empty(LogId::from_bytes(id))),
             audit_head: watch::Sender::new(AuditHead::EMPTY),
+            observer: Mutex::default(),
         }
     }
 
@@ -60,11 +63,25 @@ impl MemoryStore {
         self.tables.lock()
     }
 
+    /// A unit is a group of its own, and there is no disk.
+    fn observe(&self, events: &[Arc<Event>], began: Instant) {
+        let observer = self.observer.lock().clone();
+        if let Some(observer) = observer {
+            observer(&CommittedGroup {
+                units: 1,
+                took: began.elapsed(),
+                synced: Duration::ZERO,
+                events,
+            });
+        }
+    }
+
     fn look<T>(&self, act: impl FnOnce(&Tables) -> T) -> Result<T, StoreError> {
         self.tables().as_ref().map(act).ok_or(StoreError::Closed)
     }
 
     fn run(&self, tables: &mut Tables, work: &mut UnitOfWork) -> Result<Placed, StoreError> {
+        let began = Instant::now();
         loop {
             match work.decide(&tables.snapshot(work.reads(), &self.log)) {
                 Step::Abort => return Ok(Placed::default()),
@@ -73,6 +90,7 @@ impl MemoryStore {
                     let before = tables.last;
                     let events = tables.apply(changes, &self.log)?;
                     let placed = Placed::between(before, tables.last);
+                    self.observe(&events, began);
                     self.log.publish(events, &tables.times, tables.purged);
                     self.audit_head.send_replace(tables.audit_head);
                     return Ok(placed);
@@ -109,6 +127,14 @@ impl StoreReader for MemoryStore {
                     .collect(),
                 next: found.next,
             }
+        })
+    }
+
+    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
+        self.look(|tables| {
+            let counts = tables.session_counts.iter();
+            let of_realm = counts.filter(|((of, _), _)| of == realm);
+            of_realm.map(|(_, sessions)| sessions).sum()
         })
     }
 
@@ -230,6 +256,10 @@ impl Store for MemoryStore {
                 detail: error.to_string(),
             })),
         }
+    }
+
+    fn observe_commits(&self, observer: CommitObserver) {
+        *self.observer.lock() = Some(observer);
     }
 
     fn health(&self) -> StoreHealth {

@@ -107,6 +107,22 @@ pub struct PurgeReport {
     pub more: bool,
 }
 
+/// A group of units that was made durable together, for whoever measures the store.
+#[derive(Clone, Copy, Debug)]
+pub struct CommittedGroup<'a> {
+    /// How many units it had, those that wrote nothing included.
+    pub units: usize,
+    /// How long it took, from its first decision until it was durable.
+    pub took: Duration,
+    /// How much of that was writing to the disk and waiting for it.
+    pub synced: Duration,
+    /// The events that it appended to the log.
+    pub events: &'a [Arc<Event>],
+}
+
+/// Is told of each group that was made durable. It is called by the writer, which waits for it.
+pub type CommitObserver = Arc<dyn Fn(&CommittedGroup<'_>) + Send + Sync>;
+
 /// How a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
@@ -117,4 +133,6 @@ pub struct StoreHealth {
     pub committing_for: Option<Duration>,
     /// The number of the last group of writes that is durable, which only grows; none where nothing is kept.
     pub group: Option<u64>,
+    /// How many units wait for the writer.
+    pub waiting: usize,
 }

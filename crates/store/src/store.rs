@@ -15,7 +15,7 @@ use crate::{
     error::StoreError,
     log::Log,
     page::{Page, PageRequest, SessionIndex},
-    record::{EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
+    record::{CommitObserver, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
 };
 
@@ -35,6 +35,10 @@ pub trait StoreReader: Send + Sync + 'static {
         index: SessionIndex,
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError>;
+
+    /// How many sessions of a realm there are, those that ended and are not removed yet included. It reads a number for
+    /// each client, and no session.
+    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError>;
 
     /// Shows all sessions of all realms to `visit`, in the order of their ids, until it breaks off. It is
     /// called on a thread of its own, which gives way to those that answer calls, and may block.
@@ -95,6 +99,9 @@ pub trait Store: StoreReader {
     /// # Errors
     /// See [`BackupError`].
     async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError>;
+
+    /// Tells `observer` of each group that is durable from now on, instead of the one before.
+    fn observe_commits(&self, observer: CommitObserver);
 
     /// How the store is.
     fn health(&self) -> StoreHealth;

@@ -38,6 +38,7 @@ impl MemoryStore {
             tables: Mutex::new(Some(tables)),
             log: Log::new(start),
             audit_head: watch::Sender::new(audit_head),
+            observer: Mutex::default(),
         }
     }
 }

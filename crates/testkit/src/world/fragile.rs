@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tessera_authority::{Applied, ApplyError, Authority, Trigger};
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, MemoryStore,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log, MemoryStore,
     Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor,
     Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
@@ -141,6 +141,10 @@ impl StoreReader for Fragile {
         self.store.sessions(index, page).await
     }
 
+    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
+        self.store.session_count(realm).await
+    }
+
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
         self.store.walk_sessions(visit).await
     }
@@ -208,11 +212,16 @@ impl Store for Fragile {
         self.store.back_up(visit).await
     }
 
+    fn observe_commits(&self, observer: CommitObserver) {
+        self.store.observe_commits(observer);
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth {
             takes_writes: !self.is_broken.load(Ordering::SeqCst),
             committing_for: *self.committing_for.lock(),
             group: None,
+            waiting: 0,
         }
     }
 
