@@ -124,6 +124,7 @@ impl World {
             ("GetStatus of a sandbox", format!("{by_sandbox:?}")),
             ("/readyz", get(&admin, "/readyz")),
             ("/metrics", get(&admin, "/metrics")),
+            ("/status", get(&admin, "/status")),
         ] {
             self.assert_clean(&format!("{what} at {place}"), &text);
         }

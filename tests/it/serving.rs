@@ -221,9 +221,26 @@ fn metrics_have_the_type_of_what_they_are() {
     let text = String::from_utf8(output.stdout).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(
+        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
+    assert!(body.contains("# TYPE tessera_calls_total counter\n"), "{body}");
+    assert!(!body.contains("# EOF"), "{body}");
+    let output = Command::new("curl")
+        .args(["--silent", "--fail", "--include", "--header"])
+        .args([
+            "accept: application/openmetrics-text;version=1.0.0",
+            &format!("{admin}/metrics"),
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
         head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{head}"
     );
+    assert!(body.contains("# TYPE tessera_calls counter\n"), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
 }
 

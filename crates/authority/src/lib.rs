@@ -36,7 +36,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tessera_core::{Clock, Cursor, CursorTag, FilterDigest, Realm, RealmName, Sequence, Timestamp};
 use tessera_policy::Policy;
-use tessera_store::{Priority, Store, StoreError};
+use tessera_store::{CommitObserver, Priority, Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
@@ -65,7 +65,7 @@ pub use error::{CallNotAllowed, SetupError, Unavailable};
 pub use issuance::{
     error::{IssueError, RefreshError, TokenTooLarge},
     issue::{IssueRequest, Issued},
-    refresh::{RefreshRequest, Refreshed},
+    refresh::{RefreshRequest, Refreshed, outcome::RefreshOutcome},
     tokens::{PresentedToken, TokenSet},
 };
 pub use log::{
@@ -108,6 +108,7 @@ use crate::{
     access::verified::VerifiedTokens,
     audit::{refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
+    issuance::refresh::outcome::RefreshCounts,
     log::subscribers::Subscribers,
     operation::{backup::Backups, rollback::RollbackDetection},
     policy::{heavy::Heavy, history::PolicyHistory},
@@ -138,6 +139,7 @@ pub struct Authority {
     server_keys: ArcSwap<ServerKeys>,
     server_keys_refused: AtomicBool,
     refusals: Refusals,
+    refreshes: RefreshCounts,
     sinks: Sinks,
     disabled: DisabledClients,
     used_api_keys: UsedApiKeys,
@@ -205,6 +207,25 @@ impl Authority {
     #[must_use]
     pub fn commit_waiting(&self) -> Duration {
         self.store.health().committing_for.unwrap_or_default()
+    }
+
+    /// How many units of work wait for the store's writer.
+    #[must_use]
+    pub fn waiting_units(&self) -> usize {
+        self.store.health().waiting
+    }
+
+    /// Tells `observer` of each group of units that is durable from now on.
+    pub fn observe_commits(&self, observer: CommitObserver) {
+        self.store.observe_commits(observer);
+    }
+
+    /// How many sessions of a realm are kept, those that ended and are not removed yet included.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn session_count(&self, realm: &RealmName) -> Result<u64, Unavailable> {
+        Ok(self.store.session_count(realm).await?)
     }
 
     /// Ends every watch with its cursor. New watches are refused from now on.

@@ -25,6 +25,7 @@ use crate::{
     audit::{refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
+    issuance::refresh::outcome::RefreshCounts,
     log::subscribers::{StalenessBound, Subscribers},
     operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
     policy::{apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
@@ -115,18 +116,14 @@ impl Authority {
         let settings = settings.unwrap_or_default();
         // Before the first commit, which is a sign of life.
         let (now, settled) = (clock.now(), clock.settled());
-        let records = store.signing_keys().await?;
-        // Before anything is written: a wrong server key must not leave new signing keys behind.
-        check_sealed(&records, &realms, &server_keys)?;
-        KeySet::open(records.clone(), &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        let records = openable_keys(&store, &realms, &server_keys).await?;
         store
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
-        let records = with_active_keys(records, &store, &realms, &server_keys, clock.as_ref()).await?;
-        let records = resealed(records, &store, &server_keys, clock.now()).await?;
-        let keys = KeySet::open(records, &realms, &server_keys).map_err(SetupError::WrongServerKey)?;
+        let keys = keys_in_use(records, &store, &realms, &server_keys, clock.as_ref()).await?;
         let authority = Arc::new(Self {
             refusals: Refusals::default(),
+            refreshes: RefreshCounts::of(realms.keys()),
             sinks: Sinks::new(settings.audit_sinks),
             disabled: DisabledClients::new(settings.disabled_clients),
             used_api_keys: UsedApiKeys::default(),
@@ -200,6 +197,32 @@ impl Authority {
             }
         }
     }
+}
+
+/// The signing keys, which these server keys open. It is asked before anything is written: a wrong server key must not
+/// leave new signing keys behind.
+async fn openable_keys(
+    store: &Arc<dyn Store>,
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: &ServerKeys,
+) -> Result<Vec<SigningKey>, SetupError> {
+    let records = store.signing_keys().await?;
+    check_sealed(&records, realms, server_keys)?;
+    KeySet::open(records.clone(), realms, server_keys).map_err(SetupError::WrongServerKey)?;
+    Ok(records)
+}
+
+/// The keys to serve with: one that signs for each realm, all sealed by the current server key.
+async fn keys_in_use(
+    records: Vec<SigningKey>,
+    store: &Arc<dyn Store>,
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: &ServerKeys,
+    clock: &dyn Clock,
+) -> Result<KeySet, SetupError> {
+    let records = with_active_keys(records, store, realms, server_keys, clock).await?;
+    let records = resealed(records, store, server_keys, clock.now()).await?;
+    KeySet::open(records, realms, server_keys).map_err(SetupError::WrongServerKey)
 }
 
 /// The signing keys, each sealed by the current server key, in one commit.

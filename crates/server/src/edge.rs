@@ -38,7 +38,7 @@ pub(crate) use answer_body::AnswerBody;
 pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
 pub use limits::{ClientLimits, Limits};
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Metrics, TextFormat, TlsSeen};
 pub(crate) use outcome::Failed;
 pub(crate) use peer::{Ending, Peer};
 pub(crate) use refusals::network_of;
@@ -262,8 +262,7 @@ impl Edge {
         if !exchange.observe_once() {
             return;
         }
-        self.metrics
-            .count_call(exchange.route.name, outcome, exchange.took());
+        self.metrics.count_call(exchange.route, outcome, exchange.took());
         self.log.answered(exchange, outcome);
     }
 }

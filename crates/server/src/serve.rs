@@ -65,14 +65,14 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let ServeOptions { limits, tls, http } = options;
-    let metrics = Arc::new(Metrics::new(tls.is_some()));
+    let metrics = Arc::new(Metrics::new(&authority, tls.is_some()));
     let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
     let health = Health::new(http.proxies);
     let grpc = services::routes(&edge, &health, http.proxies)?;
     let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
     health.set(ServingStatus::Serving).await;
 
-    let housekeeping_task = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone(), tls.clone()));
+    let housekeeping_task = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
     let admin = listeners.admin.map(|listener| {
         tokio::spawn(admin::serve(
             listener,
@@ -179,19 +179,10 @@ async fn store_failure(authority: Arc<Authority>) {
 }
 
 /// Keeps what others look at up to date.
-async fn housekeeping(edge: Arc<Edge>, health: Health, tls: Option<Tls>) {
+async fn housekeeping(edge: Arc<Edge>, health: Health) {
     let mut was_ready = true;
     loop {
         let is_ready = edge.authority.is_ready();
-        edge.metrics.set_ready(is_ready);
-        edge.metrics.set_committed(edge.authority.position().sequence.0);
-        edge.metrics.set_policy(&edge.authority.policy_status());
-        edge.metrics.set_machine(&edge.authority);
-        edge.metrics.set_keys(&edge.authority);
-        if let Some(tls) = &tls {
-            edge.metrics
-                .set_tls(tls.expires_at(), tls.is_last_change_refused());
-        }
         edge.housekeeping();
         if was_ready && !is_ready {
             let commit_waiting = edge.authority.commit_waiting();

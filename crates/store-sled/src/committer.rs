@@ -145,7 +145,10 @@ impl Committer {
 
     fn run_group(&mut self, work: Vec<Work>, pending: &mut Vec<Pending>) -> Result<(), StoreError> {
         let began = Instant::now();
-        let units = work.iter().filter(|work| matches!(work, Work::Unit { .. })).count();
+        let units = work
+            .iter()
+            .filter(|work| matches!(work, Work::Unit { .. }))
+            .count();
         let finished = {
             let mut group = Group::new(self.disk.db(), &self.shared.log, self.state.clone());
             for item in work {

@@ -36,8 +36,8 @@ use tessera_core::{
     ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log, Page,
-    PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
+    Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
     SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
@@ -233,7 +233,8 @@ impl StoreReader for SledStore {
 
     async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
         let realm = realm.clone();
-        self.read_apart(move |db, _| read::session_count(db, &realm)).await
+        self.read_apart(move |db, _| read::session_count(db, &realm))
+            .await
     }
 
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
@@ -361,7 +362,10 @@ impl Store for SledStore {
             takes_writes: self.shared.is_healthy(),
             committing_for: self.shared.committing_for(),
             group: Some(self.shared.group()),
-            waiting: self.work.as_ref().map_or(0, |work| work.max_capacity() - work.capacity()),
+            waiting: self
+                .work
+                .as_ref()
+                .map_or(0, |work| work.max_capacity() - work.capacity()),
         }
     }
 

@@ -29,8 +29,8 @@ pub use log::Log;
 pub use memory::MemoryStore;
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
-    CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport, RequestKey, RequestRecord,
-    Settings, StoreHealth,
+    CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,
+    RequestKey, RequestRecord, Settings, StoreHealth,
 };
 pub use store::{SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};

@@ -28,7 +28,9 @@ use crate::{
     error::StoreError,
     log::{Log, LogStart},
     page::{Page, PageRequest, SessionIndex},
-    record::{CommitObserver, CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
+    record::{
+        CommitObserver, CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth,
+    },
     store::{SessionVisitor, Store, StoreReader},
     unit::{Placed, Reads, Snapshot, Step, StoredSession, UnitOfWork},
 };

@@ -97,7 +97,11 @@ const SERVER: Rooms = Rooms {
             "grpc",
             "an answer that is ended early ends as its RPC does",
         ),
-        ("edge/metrics", "grpc", "calls are counted by the names of codes"),
+        (
+            "edge/metrics/calls",
+            "grpc",
+            "calls are counted by the names of codes",
+        ),
         (
             "edge/outcome",
             "grpc",

@@ -69,7 +69,7 @@ const EXCEPT: [(&str, &str, &str); 12] = [
     ),
     (
         "family",
-        "crates/server/src/edge/metrics.rs",
+        "crates/server/src/edge/metrics",
         "a family of metrics, as Prometheus says it",
     ),
     ("family", "docs/api.md", "a session's refresh family"),

@@ -4,16 +4,20 @@
 //! one atomic read-decide-write that asks the session again, and nothing is answered before that is durable.
 
 mod commit;
+pub(crate) mod outcome;
 
 use tessera_core::{
-    Audience, DecisionId, PolicyRevision, Refreshable, Refusal, RequestId, Scope, ScopeSet, Session,
-    SessionId, Verdict,
+    Audience, DecisionId, PolicyRevision, RealmName, Refreshable, Refusal, RequestId, Scope, ScopeSet,
+    Session, SessionId, Verdict,
 };
 use tessera_policy::Policy;
 use tessera_store::{Reads, Snapshot};
 use tessera_token::RefreshToken;
 
-use self::commit::{Outcome, RefreshCommit};
+use self::{
+    commit::{Outcome, RefreshCommit},
+    outcome::RefreshOutcome,
+};
 use crate::{
     Authority,
     credential::authenticate::{Identity, Principal},
@@ -89,7 +93,28 @@ impl Authority {
         }
     }
 
+    /// How often refreshing ended how since the start, for each realm.
+    #[must_use]
+    pub fn refresh_counts(&self) -> Vec<(RealmName, RefreshOutcome, u64)> {
+        self.refreshes.all()
+    }
+
+    /// Spends the token, and counts how that ended.
     async fn refresh_as(
+        &self,
+        identity: &Identity,
+        request: &RefreshRequest,
+    ) -> Result<Refreshed, RefreshError> {
+        let result = self.refresh_until_decided(identity, request).await;
+        let outcome = match &result {
+            Ok(refreshed) => RefreshOutcome::of_success(refreshed.replayed),
+            Err(error) => RefreshOutcome::of(error),
+        };
+        self.refreshes.count(&identity.realm().name, outcome);
+        result
+    }
+
+    async fn refresh_until_decided(
         &self,
         identity: &Identity,
         request: &RefreshRequest,

@@ -1,6 +1,6 @@
 //! Subscribers as operators see them: who is required, how far each is, and how one is sent away.
 
-use tessera_core::{ClientName, Sequence, SubscriberName};
+use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 
 use crate::{
@@ -22,6 +22,12 @@ impl Authority {
         self.require(principal, &Permission::ReadSubscribers)?;
         let listed = self.subscribers.list(principal.realm_name());
         Ok((listed, self.committed()))
+    }
+
+    /// The required subscribers of all realms, for the operator of this process.
+    #[must_use]
+    pub fn required_subscribers(&self) -> Vec<(RealmName, SubscriberState)> {
+        self.subscribers.all()
     }
 
     /// Ends the streams of a required subscriber, which may not come back as one for ten minutes. Until its

@@ -75,6 +75,8 @@ pub struct SubscriberState {
     pub acknowledged: Sequence,
     /// How long it has been silent.
     pub silent_for: Duration,
+    /// How long ago it acknowledged something, or began.
+    pub acknowledged_before: Duration,
     /// How long it goes on answering by what it knows.
     pub bound: Duration,
     /// Whether its stream is open.
@@ -107,6 +109,7 @@ struct Streams {
 
 struct Subscriber {
     acknowledged: Sequence,
+    acknowledged_at: Instant,
     heard_at: Instant,
     bound: StalenessBound,
     /// Of its membership, which goes with the stream.
@@ -169,6 +172,7 @@ impl Subscribers {
         };
         let subscriber = Subscriber {
             acknowledged,
+            acknowledged_at: now,
             heard_at: now,
             bound,
             stream: Arc::downgrade(&member.stream),
@@ -181,19 +185,27 @@ impl Subscribers {
 
     /// The required subscribers of a realm.
     pub(crate) fn list(&self, realm: &RealmName) -> Vec<SubscriberState> {
+        let of_realm = self.all().into_iter().filter(|(of, _)| of == realm);
+        of_realm.map(|(_, state)| state).collect()
+    }
+
+    /// The required subscribers of all realms.
+    pub(crate) fn all(&self) -> Vec<(RealmName, SubscriberState)> {
         let now = Instant::now();
         let known = self.lock();
-        let streams = known.streams.iter().filter(|((of, _), _)| of.realm == *realm);
-        streams
-            .map(|((of, _), subscriber)| SubscriberState {
+        let states = known.streams.iter().map(|((of, _), subscriber)| {
+            let state = SubscriberState {
                 client: of.client.clone(),
                 name: of.name.clone(),
                 acknowledged: subscriber.acknowledged,
                 silent_for: now.saturating_duration_since(subscriber.heard_at),
+                acknowledged_before: now.saturating_duration_since(subscriber.acknowledged_at),
                 bound: subscriber.bound.0,
                 is_open: subscriber.is_open(),
-            })
-            .collect()
+            };
+            (of.realm.clone(), state)
+        });
+        states.collect()
     }
 
     /// Ends the streams of a name, which may not come back for a while. Until their bound has passed they are
@@ -215,6 +227,7 @@ impl Subscribers {
             subscriber.heard_at = Instant::now();
             if let Some(sequence) = acknowledged {
                 subscriber.acknowledged = subscriber.acknowledged.max(sequence);
+                subscriber.acknowledged_at = Instant::now();
             }
         }
         // Who only said that it is there is waited for later, which those who wait find by themselves.

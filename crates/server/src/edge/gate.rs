@@ -37,9 +37,10 @@ impl Edge {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         let route = Route::of(request.uri().path());
+        let method = request.method().clone();
         if let Some(response) = no_call(&request) {
             let exchange = self.begin(route, &peer, request.headers(), None);
-            return Ok(self.answer(Arc::new(exchange), response));
+            return Ok(self.answer(Arc::new(exchange), &method, response));
         }
         let stranger = match route.caller {
             Caller::Client => None,
@@ -60,7 +61,7 @@ impl Edge {
         }
         let request = self.opened(request, &exchange);
         let Ok(response) = router.oneshot(request).await;
-        Ok(self.answer(exchange, response))
+        Ok(self.answer(exchange, &method, response))
     }
 
     fn begin(
@@ -127,13 +128,22 @@ impl Edge {
             Shape::Http => refusal::refused(request.uri().path(), error),
             Shape::Unary | Shape::Stream => status::response(error),
         };
-        self.answer(exchange, response)
+        self.answer(exchange, request.method(), response)
     }
 
-    fn answer(&self, exchange: Arc<Exchange>, response: Response<Body>) -> Response<AnswerBody> {
+    fn answer(
+        &self,
+        exchange: Arc<Exchange>,
+        method: &Method,
+        response: Response<Body>,
+    ) -> Response<AnswerBody> {
         let mut response = response;
         status::bound(response.headers_mut());
         self.observe_unserved(&exchange, &response);
+        if exchange.route.shape == Shape::Http {
+            let (status, took) = (response.status(), exchange.took());
+            self.metrics.count_request(exchange.route, method, status, took);
+        }
         if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
             response.headers_mut().entry("x-request-id").or_insert(id);
         }

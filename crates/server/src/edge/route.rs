@@ -43,8 +43,10 @@ pub(crate) enum Work {
 }
 
 /// How requests to one path are served.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
+    /// The path, as the table has it.
+    pub(crate) path: &'static str,
     /// The name in metrics and logs.
     pub(crate) name: &'static str,
     pub(crate) caller: Caller,
@@ -67,14 +69,18 @@ pub(crate) struct Route {
 impl Route {
     /// How requests to `path` are served.
     pub(crate) fn of(path: &str) -> &'static Self {
-        static BY_PATH: LazyLock<HashMap<&'static str, &'static Route>> =
-            LazyLock::new(|| ROUTES.iter().map(|(path, route)| (*path, route)).collect());
+        static BY_PATH: LazyLock<HashMap<&'static str, Route>> = LazyLock::new(|| {
+            let routes = ROUTES.iter();
+            routes
+                .map(|(path, route)| (*path, Route { path, ..*route }))
+                .collect()
+        });
         // What follows is the path that a proxy asks about.
         let path = match path.strip_prefix(FORWARD_AUTH) {
             Some(called) if called.starts_with('/') => FORWARD_AUTH,
             _ => path,
         };
-        BY_PATH.get(path).copied().unwrap_or(&OTHER)
+        BY_PATH.get(path).unwrap_or(&OTHER)
     }
 
     /// Whether `path` is of a gRPC service that is served, though the service may have no such method.
@@ -88,6 +94,7 @@ impl Route {
 
     const fn client(name: &'static str, message_bytes_max: usize) -> Self {
         Self {
+            path: OTHER_PATH,
             name,
             caller: Caller::Client,
             shape: Shape::Unary,
@@ -163,6 +170,9 @@ const BODY: usize = 64 * 1024;
 
 /// Where proxies ask.
 const FORWARD_AUTH: &str = "/forward-auth";
+
+/// The path of what is not in the table, which callers choose.
+const OTHER_PATH: &str = "other";
 
 /// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);

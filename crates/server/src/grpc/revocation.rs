@@ -1,6 +1,10 @@
 //! `tessera.v1.RevocationService`.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tessera_authority::{SubscriberMessage, WatchMessage, Watcher};
@@ -63,11 +67,14 @@ impl RevocationService for Revocations {
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
         call(&self.edge, request, async |caller, wire| {
+            let began = Instant::now();
             let propagated = self
                 .edge
                 .authority
                 .await_propagation(&caller.principal, &wire.cursor)
                 .await?;
+            let realm = caller.principal.realm_name();
+            self.edge.metrics.count_fence(realm, began.elapsed());
             Ok(AwaitPropagationResponse {
                 acknowledged: propagated.acknowledged,
                 failed_closed: propagated.failed_closed,

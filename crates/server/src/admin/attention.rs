@@ -1,0 +1,235 @@
+//! What an operator has to look at, with what to do: warnings, which `/readyz` shows, too, and what is due.
+
+use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
+use tessera_core::{Seconds, Timestamp};
+use tessera_policy::Diagnostic;
+
+use crate::listen::Tls;
+
+/// How long before a certificate expires it is warned of: what is renewed on time has more left.
+const EXPIRES_SOON: Seconds = Seconds::days(7);
+/// How old the last backup may be.
+const BACKUP_AGE_MAX: Seconds = Seconds::days(2);
+/// Keys that end within this, and have no successor, are to be rolled.
+const KEYS_END_SOON: Seconds = Seconds::days(7);
+/// For how long a required verifier may be behind and acknowledge nothing.
+const BEHIND_MAX_SECONDS: u64 = 10;
+
+/// Something to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attention {
+    /// Its kind, such as `policy_refused`.
+    pub(super) code: &'static str,
+    /// What is wrong, or due. Nothing of files' content.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) todo: String,
+}
+
+impl Attention {
+    fn new(code: &'static str, message: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            todo: todo.into(),
+        }
+    }
+}
+
+/// Why no requests can be served; none where they can.
+pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
+    if authority.is_ready() {
+        return None;
+    }
+    if !authority.takes_writes() {
+        return Some("the store failed, or is closed".to_owned());
+    }
+    if authority.was_rolled_back() {
+        return Some(
+            "the data directory is older than what it gave: stop, and run `tessera restore`".to_owned(),
+        );
+    }
+    Some(match authority.commit_waiting().as_secs() {
+        0 => "the server is stopping".to_owned(),
+        seconds => format!("a commit has waited for the disk for {seconds} s, or the server is stopping"),
+    })
+}
+
+/// What is wrong, and keeps nobody from being served.
+pub(super) fn warnings(authority: &Authority, tls: Option<&Tls>) -> Vec<Attention> {
+    let mut found = of_policy(&authority.policy_status());
+    found.extend(of_clock(authority));
+    found.extend(tls.into_iter().flat_map(|tls| of_tls(tls, authority.now())));
+    found.extend(of_sinks(authority));
+    found.extend(of_server_keys(authority));
+    found
+}
+
+/// Everything to look at.
+pub(super) fn all(authority: &Authority, tls: Option<&Tls>) -> Vec<Attention> {
+    let not_ready = why_not_ready(authority)
+        .map(|why| Attention::new("not_ready", why, "see the log of the authority, and its disk"));
+    let mut found: Vec<_> = not_ready.into_iter().collect();
+    found.extend(warnings(authority, tls));
+    found.extend(of_verifiers(authority));
+    found.extend(of_api_keys(authority));
+    found.extend(of_backups(authority));
+    found
+}
+
+fn of_policy(status: &PolicyStatus) -> Vec<Attention> {
+    let mut found = Vec::new();
+    if let AttemptOutcome::Refused { diagnostics, .. } = &status.last_attempt.outcome {
+        let place = places(diagnostics);
+        found.push(Attention::new(
+            "policy_refused",
+            format!("the last change of policy was refused, this one stays: {place}"),
+            "fix the files: `tessera policy check` shows where",
+        ));
+    }
+    if !status.is_reconciled {
+        found.push(Attention::new(
+            "policy_not_reconciled",
+            "not every live session is updated to the policy",
+            "apply the policy again (`tessera policy reload`), or restart",
+        ));
+    }
+    if !status.is_compiled {
+        found.push(Attention::new(
+            "policy_not_compiled",
+            "casbin itself answers, which is slow: the model is not the compiled one",
+            "see docs/casbin.md for what is compiled",
+        ));
+    }
+    found
+}
+
+/// Where the first finding is, and of which kind. Whoever asks may not read the files, so nothing out of them.
+fn places(diagnostics: &[Diagnostic]) -> String {
+    let Some(first) = diagnostics.first() else {
+        return "see the log".to_owned();
+    };
+    let Diagnostic {
+        code,
+        file,
+        line,
+        column,
+        ..
+    } = first;
+    match diagnostics.len() - 1 {
+        0 => format!("{code} at {file}:{line}:{column}"),
+        more => format!("{code} at {file}:{line}:{column}, and {more} more"),
+    }
+}
+
+fn of_clock(authority: &Authority) -> Option<Attention> {
+    let state = authority.clock_state();
+    state.is_stepped.then(|| {
+        let message = format!(
+            "the machine's clock stepped by {} s; nothing is removed until it is right, or believed",
+            state.offset_millis / 1000
+        );
+        Attention::new(
+            "clock_stepped",
+            message,
+            "set the clock; if it is right now, restart",
+        )
+    })
+}
+
+/// Nobody is served better by an authority that is not ready.
+fn of_tls(tls: &Tls, now: Timestamp) -> Vec<Attention> {
+    let mut found = Vec::new();
+    if tls.is_last_change_refused() {
+        found.push(Attention::new(
+            "certificate_refused",
+            "the files of [server.tls] have changed and can't be used, the certificate before stays; see the log",
+            "replace certificate and key by two that belong together",
+        ));
+    }
+    if let Some(expires_at) = tls.expires_at().filter(|at| *at < now.plus(EXPIRES_SOON)) {
+        let when = expires_at.to_rfc3339();
+        found.push(Attention::new(
+            "certificate_expires",
+            format!("the certificate of [server.tls] expires at {when}"),
+            "renew it",
+        ));
+    }
+    found
+}
+
+/// The sinks of the audit trail that take nothing.
+fn of_sinks(authority: &Authority) -> Vec<Attention> {
+    let failing = authority.audit_sinks().into_iter().filter_map(|sink| {
+        let since = sink.failing_since?.to_rfc3339();
+        let (name, after) = (sink.name, sink.position);
+        Some(Attention::new(
+            "audit_sink_failing",
+            format!(
+                "audit records after {after} can't be delivered to sink {name} since {since}; see the log"
+            ),
+            "repair the receiver before `audit_retention` is over",
+        ))
+    });
+    failing.collect()
+}
+
+fn of_server_keys(authority: &Authority) -> Option<Attention> {
+    let is_refused = authority.server_key_status().is_last_change_refused;
+    is_refused.then(|| {
+        Attention::new(
+            "server_keys_refused",
+            "the server keys of [keys] have changed and can't be used, those of before stay; see the log",
+            "fix [keys] of the configuration, or the files that it names",
+        )
+    })
+}
+
+/// Those that are behind and say nothing of it, and go on accepting.
+fn of_verifiers(authority: &Authority) -> Vec<Attention> {
+    let committed = authority.position().sequence;
+    let behind = authority.required_subscribers().into_iter().filter(|(_, state)| {
+        let goes_on = state.silent_for <= state.bound;
+        goes_on && state.acknowledged < committed && state.acknowledged_before.as_secs() >= BEHIND_MAX_SECONDS
+    });
+    let found = behind.map(|(realm, state)| {
+        let (client, name) = (state.client, state.name);
+        let events = committed.0.saturating_sub(state.acknowledged.0);
+        let seconds = state.acknowledged_before.as_secs();
+        Attention::new(
+            "verifier_behind",
+            format!("verifier {name} of {client} ({realm}) is {events} events behind for {seconds} s"),
+            format!("look at it, or `tessera subscribers evict {client} {name}`"),
+        )
+    });
+    found.collect()
+}
+
+fn of_api_keys(authority: &Authority) -> Vec<Attention> {
+    let counts = authority.ending_api_keys();
+    let ending = counts
+        .iter()
+        .filter(|count| count.within == KEYS_END_SOON && count.keys > 0);
+    let found = ending.map(|count| {
+        let (keys, realm, within) = (count.keys, &count.realm, count.within);
+        Attention::new(
+            "api_keys_ending",
+            format!("{keys} API keys of {realm} end within {within} and have no successor"),
+            format!("`tessera apikey list --expiring {within}`, then `tessera apikey roll`"),
+        )
+    });
+    found.collect()
+}
+
+fn of_backups(authority: &Authority) -> Option<Attention> {
+    let state = authority.backup_state();
+    let message = match state.last {
+        None => "no backup was ever made".to_owned(),
+        Some(last) if last.at.plus(BACKUP_AGE_MAX) < authority.now() => {
+            format!("the last backup is of {}", last.at.to_rfc3339())
+        }
+        Some(_) => return None,
+    };
+    let todo = "`tessera backup create`, each day";
+    (!state.is_running).then(|| Attention::new("backup_due", message, todo))
+}
