@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod connection;
 mod health;
+mod operator;
 mod policy;
 mod serverkey;
 
@@ -20,6 +21,7 @@ pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
 pub(crate) use health::Health;
+pub(crate) use operator::{Doctor, Status, Top};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 pub(crate) use serverkey::ServerKey;
 
@@ -72,6 +74,15 @@ pub(crate) enum Command {
     ///
     /// It asks the admin socket, as a probe does, and prints what is wrong.
     Health(Health),
+    /// Show how an authority is on one screen, and what to do next: exit code 1 where something needs doing.
+    ///
+    /// It asks the admin socket. Where that can't be reached, it asks the authority itself, with an API key, which
+    /// knows less: the policy, the keys, the verifiers and API keys of one realm.
+    Status(Status),
+    /// Show calls, commits and verifiers of an authority live, from its metrics.
+    Top(Top),
+    /// Look at an installation without changing it: exit code 1 for warnings, 2 where a start would fail.
+    Doctor(Doctor),
     /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of

@@ -79,6 +79,12 @@ impl Failure {
         }
     }
 
+    /// The same failure, after what was tried before.
+    pub(crate) fn after(mut self, tried: &str) -> Self {
+        self.message = format!("{}\n  {tried}", self.message);
+        self
+    }
+
     /// The same failure, with what is wrong with the connection if there was none and that can be told.
     pub(crate) async fn diagnosed(mut self, connection: &Connection) -> Self {
         if self.is_of_connection

@@ -56,7 +56,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     Ok(notes)
 }
 
-fn check_keys(keys: &KeysConfig, data: &Path) -> Result<Vec<String>, LaunchError> {
+pub(crate) fn check_keys(keys: &KeysConfig, data: &Path) -> Result<Vec<String>, LaunchError> {
     let mut notes = Vec::new();
     for path in &keys.previous {
         read_key(path)?;

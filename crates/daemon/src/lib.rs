@@ -5,12 +5,14 @@
 //! where files are; the server and the authority know neither.
 #![forbid(unsafe_code)]
 
+mod admin_socket;
 mod audit_sink;
 pub mod backup_key;
 mod blocking;
 mod certificate_watcher;
 mod check;
 pub mod config;
+mod doctor;
 mod error;
 pub mod launch;
 mod policy_watcher;
@@ -23,8 +25,10 @@ mod surroundings;
 pub mod telemetry;
 mod witness;
 
+pub use admin_socket::{admin_address, ask_admin, ask_admin_for_json};
 pub use check::check;
 pub use config::{Config, ConfigError};
+pub use doctor::{Finding, Level, examine};
 pub use error::{BackupProblem, LaunchError};
 pub use run::{RunError, RunOptions, run};
 pub use server_key::{SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, new_server_key, server_key_beside};

@@ -1,0 +1,51 @@
+//! What can be typed by those who run an authority.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Where an authority has its admin socket by default.
+const ADMIN_ADDRESS: &str = "http://127.0.0.1:7601";
+
+/// An address; a variable that is empty is as if it were not set.
+#[expect(clippy::unnecessary_wraps, reason = "as a parser of arguments is called")]
+fn address(text: &str) -> Result<String, std::convert::Infallible> {
+    let text = text.trim();
+    Ok(if text.is_empty() { ADMIN_ADDRESS } else { text }.to_owned())
+}
+
+#[derive(Args)]
+pub(crate) struct AdminSocket {
+    /// The admin socket of the authority.
+    #[arg(
+        long,
+        env = "TESSERA_ADMIN_ADDR",
+        hide_env_values = true,
+        default_value = ADMIN_ADDRESS,
+        value_parser = address,
+        value_name = "URL"
+    )]
+    pub(crate) admin_addr: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) admin: AdminSocket,
+}
+
+#[derive(Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) admin: AdminSocket,
+    /// Show it once, of the time since the start.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "tessera.toml")]
+    pub(crate) config: PathBuf,
+}

@@ -1,0 +1,115 @@
+//! Whether an installation is as it should be: what a start would refuse, and what would stop an authority later.
+//! Nothing is changed.
+
+mod data;
+mod files;
+mod finding;
+mod machine;
+
+use std::path::Path;
+
+use serde_json::Value;
+use tessera_core::{Clock, Seconds, SystemClock};
+use tessera_policy::Policy;
+use tessera_server::Tls;
+
+pub use self::finding::{Finding, Level};
+use crate::{
+    admin_socket::ask_admin_for_json, blocking::blocking, check::check_keys, config::Config, launch::has_data,
+};
+
+/// A certificate that ends sooner is to be renewed.
+const CERTIFICATE_ENDS_SOON: Seconds = Seconds::days(14);
+
+/// Looks at everything that the configuration at `path` names.
+pub async fn examine(path: &Path) -> Vec<Finding> {
+    let config = match Config::read(path) {
+        Ok(config) => config,
+        Err(error) => return vec![Finding::fail("configuration", error, "fix it")],
+    };
+    let mut found = vec![Finding::ok(
+        "configuration",
+        format!("`{}` is well-formed", path.display()),
+    )];
+    found.push(policy(&config).await);
+    found.extend(certificate(&config));
+    found.extend(keys(&config));
+    found.extend(files::check(&config));
+    found.extend(machine::check_data_place(&config));
+    found.push(machine::check_disk(&config));
+    found.push(machine::check_files(&config));
+    found.push(machine::check_time(&config));
+    found.extend(machine::check_roots(&config));
+    let status = running(&config).await;
+    found.extend(machine::check_sockets(&config, status.is_some()));
+    match status {
+        Some(status) => found.extend(data::check_running(&config, &status)),
+        None => found.extend(data::check_stopped(&config).await),
+    }
+    found
+}
+
+/// What the authority that is running with this configuration says of itself; none where there is none.
+async fn running(config: &Config) -> Option<Value> {
+    let address = config.server.admin_listen.filter(|address| address.port() != 0)?;
+    let asked = blocking(move || ask_admin_for_json(address, "/status")).await;
+    asked.ok()
+}
+
+async fn policy(config: &Config) -> Finding {
+    let path = config.policy.path.clone();
+    match blocking(move || Policy::load(&path)).await {
+        Ok(policy) if policy.warnings().is_empty() => Finding::ok(
+            "policy",
+            format!("{} rules, and their tests pass", policy.rule_count()),
+        ),
+        Ok(policy) => {
+            let message = format!("{} warnings", policy.warnings().len());
+            Finding::warn("policy", message, "`tessera policy check` shows them")
+        }
+        Err(error) => {
+            let message = error.to_string();
+            let first = message.lines().next().unwrap_or_default();
+            Finding::fail("policy", first, "`tessera policy check` shows all of it")
+        }
+    }
+}
+
+fn certificate(config: &Config) -> Option<Finding> {
+    let check = "certificate";
+    let Some(tls) = &config.server.tls else {
+        let listen = config.server.listen;
+        let todo = "set [server.tls], or let a proxy end TLS";
+        let is_here = listen.ip().is_loopback();
+        return (!is_here).then(|| Finding::warn(check, format!("{listen} is plaintext"), todo));
+    };
+    let tls = match Tls::read(tls) {
+        Ok(tls) => tls,
+        Err(error) => return Some(Finding::fail(check, error, "replace certificate and key")),
+    };
+    let Some(expires_at) = tls.expires_at() else {
+        return Some(Finding::ok(check, "it can be used"));
+    };
+    let (now, when) = (SystemClock.now(), expires_at.to_rfc3339());
+    Some(if expires_at <= now {
+        Finding::fail(check, format!("it expired at {when}"), "renew it")
+    } else if expires_at < now.plus(CERTIFICATE_ENDS_SOON) {
+        Finding::warn(check, format!("it expires at {when}"), "renew it")
+    } else {
+        match tls.notes().first() {
+            Some(note) => Finding::warn(check, note, "docs/operations.md, TLS"),
+            None => Finding::ok(check, format!("it is good until {when}")),
+        }
+    })
+}
+
+/// Files that can't be read as keys. What they are worth to the data is another check.
+fn keys(config: &Config) -> Option<Finding> {
+    let error = check_keys(&config.keys, &config.store.path).err()?;
+    let todo = if has_data(&config.store.path) {
+        "restore the file: without it the data can't be used"
+    } else {
+        "name another file, or remove it: the first start makes one"
+    };
+    Some(Finding::fail("server key", error, todo))
+}

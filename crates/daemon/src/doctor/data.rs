@@ -1,0 +1,207 @@
+//! What the data says: which server key it needs, whether it is the last state, and when it was backed up. A running
+//! authority is asked; of one that is stopped, a copy is opened, so that nothing changes.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use tessera_core::{Clock, KeyStatus, Seconds, SystemClock, Timestamp};
+use tessera_store::{Reads, Store, StoreError, StoreReader};
+use tessera_store_sled::SledStore;
+use tessera_token::ServerKeys;
+
+use super::{finding::Finding, machine::size_of};
+use crate::{
+    blocking::blocking,
+    config::Config,
+    launch::{has_data, store_options, witness},
+    server_key::read_server_keys,
+    witness::Witness,
+};
+
+/// Larger ones are not copied.
+const ROWS_MAX: u64 = 512 * 1024 * 1024;
+/// How old the last backup may be.
+const BACKUP_AGE_MAX: Seconds = Seconds::days(2);
+const DAMAGED: &str = "restore a backup: see Restoring";
+
+/// What `/status` of the running authority says.
+pub(super) fn check_running(config: &Config, status: &Value) -> Vec<Finding> {
+    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
+    let served = text("/server_key/id").unwrap_or_default();
+    let ours = read_server_keys(config).ok();
+    let is_ours = ours.is_some_and(|keys| keys.current().id() == served);
+    let key = if is_ours {
+        Finding::ok("server key", format!("{served} is in use"))
+    } else {
+        let message = format!("the authority uses {served}, which is not the key of this configuration");
+        Finding::warn(
+            "server key",
+            message,
+            "see `tessera serverkey status` and the log",
+        )
+    };
+    let at = text("/backup/last_at").and_then(Timestamp::parse_rfc3339);
+    vec![key, backup(at)]
+}
+
+/// What the data of a stopped authority says.
+pub(super) async fn check_stopped(config: &Config) -> Vec<Finding> {
+    let data = &config.store.path;
+    if !has_data(data) {
+        let message = format!(
+            "there is no data at `{}` yet: the first start makes it",
+            data.display()
+        );
+        return vec![Finding::ok("data", message)];
+    }
+    if is_in_use(data) {
+        let message =
+            "another process has the data open, and answers on no admin socket of this configuration";
+        return vec![Finding::warn(
+            "data",
+            message,
+            "set `admin_listen`, or stop that process",
+        )];
+    }
+    let bytes = size_of(&data.join("rows"));
+    if bytes > ROWS_MAX {
+        let message = format!(
+            "the rows take {} MiB: they are not opened for this",
+            bytes / (1024 * 1024)
+        );
+        return vec![Finding::warn("data", message, "a start checks all of them")];
+    }
+    match opened(config).await {
+        Ok(found) => found,
+        Err(problem) => vec![Finding::fail("data", problem, DAMAGED)],
+    }
+}
+
+fn is_in_use(data: &Path) -> bool {
+    let lock = fs::File::open(data.join("lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
+
+async fn opened(config: &Config) -> Result<Vec<Finding>, String> {
+    let (data, options) = (config.store.path.clone(), store_options(config));
+    let copied = blocking(move || Copied::of(&data)).await;
+    let copy = copied.map_err(|error| format!("the data can't be copied: {error}"))?;
+    let path = copy.0.clone();
+    let store = blocking(move || SledStore::open(&path, options)).await;
+    // What the error says of the copy is true of the data.
+    let store = store.map_err(|error| {
+        error
+            .to_string()
+            .replace(&copy.0.display().to_string(), "the data")
+    })?;
+    let found = look(config, &store).await.map_err(|error| error.to_string());
+    drop(store.close().await);
+    found
+}
+
+async fn look(config: &Config, store: &SledStore) -> Result<Vec<Finding>, StoreError> {
+    let settings = store.read(Reads::default().settings()).await?.settings;
+    let last = settings.and_then(|settings| settings.last_backup);
+    let needed: Vec<_> = store
+        .signing_keys()
+        .await?
+        .into_iter()
+        .filter(|key| matches!(key.status, KeyStatus::Active | KeyStatus::Published))
+        .map(|key| key.sealed_with)
+        .collect();
+    let mut found = vec![server_key(read_server_keys(config).ok().as_ref(), &needed)];
+    if let Some(witness) = witness(config) {
+        found.push(last_state(&witness, store));
+    }
+    found.push(backup(last.map(|last| last.at)));
+    Ok(found)
+}
+
+fn server_key(keys: Option<&ServerKeys>, needed: &[String]) -> Finding {
+    let Some(keys) = keys else {
+        return Finding::fail("server key", "it can't be read", "restore its file");
+    };
+    match needed.iter().find(|id| keys.by_id(id).is_none()) {
+        Some(id) => Finding::fail(
+            "server key",
+            format!("signing keys are sealed by {id}, which is not configured"),
+            "configure that key, or name it in [keys] previous",
+        ),
+        None => Finding::ok("server key", "it opens the signing keys of the data"),
+    }
+}
+
+fn last_state(witness: &Witness, store: &SledStore) -> Finding {
+    let path = witness.path().display();
+    match witness.read() {
+        Err(error) => Finding::fail(
+            "witness",
+            format!("`{path}` can't be read: {error}"),
+            "see When it refuses to start",
+        ),
+        Ok(None) => Finding::warn(
+            "witness",
+            format!("there is no `{path}`: nothing tells an older copy"),
+            "start the authority once",
+        ),
+        Ok(Some(seen)) if Witness::contradicts(&seen, store) => Finding::fail(
+            "witness",
+            "the data is older than what was served last",
+            "`tessera restore`, or mount the right directory",
+        ),
+        Ok(Some(_)) => Finding::ok("witness", "the data is what was served last"),
+    }
+}
+
+fn backup(last: Option<Timestamp>) -> Finding {
+    let todo = "`tessera backup create`, each day";
+    match last {
+        None => Finding::warn("backup", "none was ever made", todo),
+        Some(at) if at.plus(BACKUP_AGE_MAX) < SystemClock.now() => {
+            Finding::warn("backup", format!("the last one is of {}", at.to_rfc3339()), todo)
+        }
+        Some(at) => Finding::ok("backup", format!("the last one is of {}", at.to_rfc3339())),
+    }
+}
+
+/// A copy of what a start reads, for this user only, which goes when it is dropped.
+struct Copied(PathBuf);
+
+impl Copied {
+    fn of(data: &Path) -> io::Result<Self> {
+        let to = std::env::temp_dir().join(format!("tessera-doctor-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&to)?;
+        let copy = Self(to);
+        copy_into(data, &copy.0, &["audit"])?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // What is left is in a directory of temporary files, and only for this user.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy_into(from: &Path, to: &Path, without: &[&str]) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if without.iter().any(|other| *other == name) {
+            continue;
+        }
+        let target = to.join(&name);
+        if entry.file_type()?.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(&target)?;
+            copy_into(&entry.path(), &target, &[])?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

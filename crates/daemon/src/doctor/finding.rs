@@ -1,0 +1,65 @@
+//! What a check found.
+
+use std::fmt::Display;
+
+/// How well something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and should be looked at.
+    Warn,
+    /// An authority would not start, or not be safe.
+    Fail,
+}
+
+impl Level {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One line of the examination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How well it is.
+    pub level: Level,
+    /// What was looked at, such as `policy`.
+    pub check: &'static str,
+    /// What was found. Nothing secret.
+    pub message: String,
+    /// What to do; none where it is well.
+    pub todo: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(check: &'static str, message: impl Display) -> Self {
+        Self {
+            level: Level::Ok,
+            check,
+            message: message.to_string(),
+            todo: None,
+        }
+    }
+
+    pub(super) fn warn(check: &'static str, message: impl Display, todo: impl Display) -> Self {
+        Self {
+            level: Level::Warn,
+            todo: Some(todo.to_string()),
+            ..Self::ok(check, message)
+        }
+    }
+
+    pub(super) fn fail(check: &'static str, message: impl Display, todo: impl Display) -> Self {
+        Self {
+            level: Level::Fail,
+            ..Self::warn(check, message, todo)
+        }
+    }
+}
