@@ -23,6 +23,7 @@ mod durability;
 mod endpoints;
 mod hostile_text;
 mod main_job;
+mod monitoring;
 mod offline;
 mod operations;
 mod peers;

@@ -224,7 +224,10 @@ fn metrics_have_the_type_of_what_they_are() {
         head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
         "{head}"
     );
-    assert!(body.contains("# TYPE tessera_calls_total counter\n"), "{body}");
+    assert!(
+        body.contains("# TYPE tessera_clock_steps_total counter\n"),
+        "{body}"
+    );
     assert!(!body.contains("# EOF"), "{body}");
     let output = Command::new("curl")
         .args(["--silent", "--fail", "--include", "--header"])
@@ -240,7 +243,7 @@ fn metrics_have_the_type_of_what_they_are() {
         head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{head}"
     );
-    assert!(body.contains("# TYPE tessera_calls counter\n"), "{body}");
+    assert!(body.contains("# TYPE tessera_clock_steps counter\n"), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
 }
 
