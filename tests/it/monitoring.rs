@@ -69,10 +69,7 @@ async fn metrics_of_a_busy_one() -> String {
         .await
         .unwrap();
     let cursor = if cursor.is_empty() { revoked.cursor } else { cursor };
-    let request = AwaitPropagationRequest {
-        cursor,
-        ..AwaitPropagationRequest::default()
-    };
+    let request = AwaitPropagationRequest { cursor };
     sandbox.revocations().await_propagation(request).await.unwrap();
     let keys = format!("{}/keys", authority.address);
     assert!(

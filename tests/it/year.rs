@@ -68,7 +68,7 @@ impl Year {
         let before = self.freezes.load(Ordering::SeqCst);
         let (address, token) = (self.videos.clone(), token.to_owned());
         let asked = tokio::task::spawn_blocking(move || status_of(&address, &token));
-        let status = if before % 2 == 0 {
+        let status = if before.is_multiple_of(2) {
             asked.await.unwrap()
         } else {
             return None;
