@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::{Command, Output},
     thread,
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -38,8 +39,9 @@ impl Manager {
 
     /// Waits for a state that begins so, past others.
     fn wait_for(&self, state: &str) {
-        let mut buffer = [0; 4096];
-        loop {
+        // The watchdog's datagrams go on where the one that is waited for does not come.
+        let (mut buffer, deadline) = ([0; 4096], Instant::now() + PATIENCE);
+        while Instant::now() < deadline {
             let length = self
                 .socket
                 .recv(&mut buffer)
@@ -48,6 +50,7 @@ impl Manager {
                 return;
             }
         }
+        panic!("{state}: it never came");
     }
 }
 
