@@ -218,7 +218,7 @@ mod tests {
         let now = Samples::read(
             "tessera_calls_total{rpc=\"Issue\",code=\"OK\",reason=\"\"} 14\n\
              tessera_calls_total{rpc=\"Issue\",code=\"NOT_FOUND\",reason=\"A\"} 2\n\
-             tessera_call_duration_seconds_sum{rpc=\"Issue\"} 0.6\n\
+             tessera_call_duration_seconds_sum{rpc=\"Issue\"} 0.75\n\
              tessera_call_duration_seconds_count{rpc=\"Issue\"} 6\n\
              tessera_subscriber_lag_events{subscriber=\"a, \\\"b\\\"\"} 3\n",
         );
@@ -232,7 +232,7 @@ mod tests {
         );
         assert_eq!(
             (&method["errors_per_second"], &method["mean_ms"]),
-            (&json!(1.0), &json!(100.0))
+            (&json!(1.0), &json!(125.0))
         );
     }
 }
