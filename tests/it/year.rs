@@ -227,7 +227,8 @@ impl Year {
         let changes = [
             ("signing_key_created", rounds),
             ("api_key_rolled", rounds.min(ROLLS)),
-            ("policy_applied", rounds),
+            // One at the start is the operator's.
+            ("policy_applied", rounds + 1),
             ("backed_up", rounds),
             ("revoked", rounds),
         ];
@@ -236,7 +237,9 @@ impl Year {
             let records = found["records"].as_array().unwrap();
             let by_client = records.iter().filter(|record| {
                 let actor = &record["actor"];
-                actor["client"].is_string() && actor["address"] == "127.0.0.1"
+                // The watcher of the policy directory may be there before the command.
+                let is_watchers = action == "policy_applied" && actor["operator"] == true;
+                is_watchers || (actor["client"].is_string() && actor["address"] == "127.0.0.1")
             });
             assert!(by_client.count() >= least, "{action}: {records:?}");
         }
