@@ -1,7 +1,8 @@
 //! What is refused without a decision: calls that policy does not permit, and credentials that are not accepted.
 //!
 //! Whoever is refused chooses how often. So the first refusal of a kind is recorded at once, and those that follow
-//! within a minute are counted, and recorded together.
+//! within a minute are counted, and recorded together. A stranger waits for no record: how long the answer takes would
+//! tell which API keys there are. Theirs are written within seconds.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -45,6 +46,8 @@ struct Counted {
 #[derive(Default)]
 pub(crate) struct Refusals {
     counted: Mutex<HashMap<Kind, Counted>>,
+    /// Records that nobody waits for, and that are not written yet: bounded as the kinds are.
+    waiting: Mutex<Vec<AuditRecord>>,
 }
 
 impl Refusals {
@@ -68,9 +71,9 @@ impl Refusals {
         Some(record)
     }
 
-    /// The records of what was counted for a minute.
+    /// The records that wait, and those of what was counted for a minute.
     fn due(&self, now: Timestamp) -> Vec<AuditRecord> {
-        let mut due = Vec::new();
+        let mut due = std::mem::take(&mut *self.waiting.lock());
         self.counted.lock().retain(|_, counted| {
             if now < counted.since.plus(WINDOW) {
                 return true;
@@ -118,7 +121,7 @@ impl Authority {
     }
 
     /// Notes that a credential was refused that names an API key.
-    pub(crate) async fn note_credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
+    pub(crate) fn note_credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
         let record = AuditRecord {
             at: self.clock.now(),
             realm: key.realm.clone(),
@@ -131,7 +134,8 @@ impl Authority {
             },
         };
         let kind = Kind::Credential(key.id.clone());
-        self.record_refusal(self.refusals.note(kind, record)).await;
+        let first = self.refusals.note(kind, record);
+        self.refusals.waiting.lock().extend(first);
     }
 
     /// Notes that a client presented a refresh token of another one's session.
@@ -158,7 +162,7 @@ impl Authority {
         }
     }
 
-    /// Records what was counted; with `all`, what was counted for less than a minute, too.
+    /// Records what waits, and what was counted; with `all`, what was counted for less than a minute, too.
     /// [`run_purging`](Self::run_purging) does it every few seconds, and [`close`](Self::close).
     ///
     /// # Errors
@@ -169,7 +173,14 @@ impl Authority {
         if due.is_empty() {
             return Ok(());
         }
-        self.write_refusals(due).await
+        let written = self.write_refusals(due.clone()).await;
+        if written.is_err() {
+            // For the next time.
+            let mut waiting = self.refusals.waiting.lock();
+            waiting.extend(due);
+            waiting.truncate(KINDS_MAX);
+        }
+        written
     }
 
     async fn write_refusals(&self, records: Vec<AuditRecord>) -> Result<(), Unavailable> {

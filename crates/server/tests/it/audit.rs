@@ -252,7 +252,13 @@ async fn refused_credentials_are_recorded_with_the_key_and_the_address() {
             client.issue(viewer("user:ann")).await.unwrap_err();
         }
     }
-    let records = found(&admin, of(&[AuditAction::CredentialRefused])).await;
+    let credentials = of(&[AuditAction::CredentialRefused]);
+    assert!(
+        found(&admin, credentials.clone()).await.is_empty(),
+        "a stranger waits for none"
+    );
+    world.authority.flush_refusals(false).await.unwrap();
+    let records = found(&admin, credentials).await;
     let keys: Vec<_> = records.iter().map(|record| record.api_key_id.clone()).collect();
     assert_eq!(
         keys,
