@@ -75,6 +75,15 @@ fn what_happened_is_listed_exported_and_checked() {
     assert_eq!(lines(&next).len(), 2);
 }
 
+/// The same lines with another header.
+fn edited_header(lines: &[String], edit: impl FnOnce(&mut Value)) -> Vec<String> {
+    let mut header: Value = serde_json::from_str(&lines[0]).unwrap();
+    edit(&mut header);
+    let mut lines = lines.to_vec();
+    lines[0] = header.to_string();
+    lines
+}
+
 /// One way each, at every line: the check ends with code 1 and the line.
 #[test]
 fn an_export_that_was_tampered_with_is_refused() {
@@ -128,11 +137,19 @@ fn an_export_that_was_tampered_with_is_refused() {
     }
     let other = "k4.public.Hrnbu7wEfAP9cGBOAHHwmH4Wsot1ciXBHwBBXQ4gsaI";
     fs::write(&spoiled, whole.join("\n") + "\n").unwrap();
-    let checked = text(&verify(&spoiled, &["--key", other]).stdout);
+    let checked = verify(&spoiled, &["--key", other]);
+    assert_eq!(checked.status.code(), Some(1));
     assert!(
-        checked.contains("nothing yet; 1 more are of other keys"),
-        "{checked}"
+        text(&checked.stderr).contains("not signed by this key"),
+        "{}",
+        text(&checked.stderr)
     );
+    let unsigned = edited_header(&whole, |header| header["checkpoint"] = "".into());
+    refused("unsigned", &unsigned);
+    let shorter = edited_header(&whole[..whole.len() - 1], |header| {
+        header["through_position"] = (header["through_position"].as_u64().unwrap() - 1).into();
+    });
+    refused("a shorter one that says so", &shorter);
     fs::write(&spoiled, "{}\n").unwrap();
     let checked = verify(&spoiled, &[]);
     assert_eq!(checked.status.code(), Some(2));

@@ -91,6 +91,11 @@ pub enum TrailFault {
         /// The record after which that begins.
         after: u64,
     },
+    /// A checkpoint that was given apart is not signed by a key that is known.
+    #[error(
+        "the export is not signed by this key: use the key of the authority that made it, or one kept from then"
+    )]
+    SignedByOther,
     /// The trail ends before its end.
     #[error("the trail ends with record {last} and should go on to record {expected}")]
     CutOff {
@@ -186,40 +191,47 @@ impl TrailCheck {
 
     /// Each realm has a record of the same checkpoint: all but the first lie behind what it covers.
     fn checkpoint(&mut self, position: u64, before: AuditHead, token: &str) -> Result<(), TrailFault> {
-        let named = Checkpoint::key_id_of(token);
-        let Some(key) = self.keys.iter().find(|key| Some(key.id()) == named.as_ref()) else {
+        let Some(signed) = self.signed(position, token)? else {
             self.report.unknown += 1;
             return Ok(());
         };
-        let signed = key.verify(token).ok_or(TrailFault::SignatureWrong { position })?;
         let is_there = signed.position == before.position && signed.link == before.link.to_string();
         let was_there = signed.position < before.position
             && (signed.position <= self.report.signed_through || signed.position < self.report.first);
-        if !is_there && !was_there {
+        if is_there {
+            self.report.signed_through = signed.position;
+        } else if !was_there {
             return Err(TrailFault::SignedOther { position });
         }
-        self.report.signed_through = self.report.signed_through.max(signed.position);
         self.report.signed += 1;
         Ok(())
+    }
+
+    /// What a checkpoint says; none where it names a key that is not known here.
+    fn signed(&self, position: u64, token: &str) -> Result<Option<Checkpoint>, TrailFault> {
+        let named = Checkpoint::key_id_of(token);
+        let key = self.keys.iter().find(|key| Some(key.id()) == named.as_ref());
+        key.map(|key| key.verify(token).ok_or(TrailFault::SignatureWrong { position }))
+            .transpose()
     }
 
     /// Takes a checkpoint that was given apart from the trail: of just what was read.
     ///
     /// # Errors
-    /// See [`TrailFault`].
+    /// See [`TrailFault`]; one that none of the keys signed is a fault here.
     pub fn take_checkpoint(&mut self, token: &str) -> Result<(), TrailFault> {
-        let named = Checkpoint::key_id_of(token);
-        let key = self.keys.iter().find(|key| Some(key.id()) == named.as_ref());
-        let after = key
-            .and_then(|key| key.verify(token))
-            .and_then(|signed| signed.after);
-        if let Some(after) = after.filter(|after| after.saturating_add(1) != self.report.first) {
-            return Err(TrailFault::OtherPart { after });
-        }
         let end = AuditHead {
             position: self.report.last,
             link: self.report.link,
         };
+        let signed = self.signed(end.position, token)?;
+        let signed = signed.ok_or(TrailFault::SignedByOther)?;
+        if let Some(after) = signed
+            .after
+            .filter(|after| after.saturating_add(1) != self.report.first)
+        {
+            return Err(TrailFault::OtherPart { after });
+        }
         self.checkpoint(end.position, end, token)
     }
 

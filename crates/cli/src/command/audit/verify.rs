@@ -175,7 +175,7 @@ fn check(lines: &mut Lines<'_>, header: &Header, key: CheckpointPublicKey) -> Re
             last, header.through_position
         )));
     }
-    if last > 0 && !header.checkpoint.is_empty() {
+    if last > 0 {
         check
             .take_checkpoint(&header.checkpoint)
             .map_err(|fault| lines.fault(fault))?;
