@@ -15,6 +15,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use tessera_authority::Authority;
 use tessera_store::AuditEntry;
+use tokio::time::Instant;
 
 use self::{file::FileSink, http::HttpSink, syslog::SyslogSink};
 use crate::config::{AuditConfig, SinkConfig, SinkName};
@@ -23,6 +24,8 @@ use crate::config::{AuditConfig, SinkConfig, SinkName};
 const BATCH: usize = 256;
 /// How long one batch may take. A sink that takes longer is tried anew.
 const TIME_MAX: Duration = Duration::from_secs(30);
+/// How often it is kept how far a sink is, where there is more to deliver: what a crash forgets is delivered again.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait after a failure: at first, and at most.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -88,6 +91,7 @@ impl Delivery {
     async fn run(mut self) {
         let mut position = self.authority.begin_audit_sink(self.name.as_str());
         let mut head = self.authority.audit_head();
+        let mut kept_at = Instant::now();
         loop {
             let last = head.borrow_and_update().position;
             if position >= last {
@@ -97,6 +101,10 @@ impl Delivery {
                 continue;
             }
             position = self.next(position).await;
+            if position >= last || kept_at.elapsed() >= KEEP_INTERVAL {
+                self.keep(position).await;
+                kept_at = Instant::now();
+            }
         }
     }
 
@@ -106,7 +114,7 @@ impl Delivery {
         loop {
             match self.batch(position).await {
                 Ok(delivered) => {
-                    self.delivered(delivered).await;
+                    self.delivered(delivered);
                     return delivered;
                 }
                 Err(problem) => self.failed(problem, position),
@@ -140,7 +148,7 @@ impl Delivery {
         Ok(page.through)
     }
 
-    async fn delivered(&mut self, position: u64) {
+    fn delivered(&mut self, position: u64) {
         if self.problem.take().is_some() {
             tracing::info!(
                 sink = self.name.as_str(),
@@ -148,7 +156,13 @@ impl Delivery {
                 "audit records are delivered again"
             );
         }
-        if let Err(error) = self.authority.audit_delivered(self.name.as_str(), position).await {
+        self.authority.audit_delivered(self.name.as_str(), position);
+    }
+
+    /// Keeps how far the sink is.
+    async fn keep(&self, position: u64) {
+        let kept = self.authority.keep_audit_position(self.name.as_str(), position);
+        if let Err(error) = kept.await {
             tracing::warn!(sink = self.name.as_str(), %error, "how far the sink is can't be kept");
         }
     }

@@ -16,6 +16,8 @@ use crate::{
 
 /// Records looked at between two chances for others.
 const STEP: usize = 512;
+/// Positions that are passed over at once, going back.
+const WINDOW_MAX: u64 = 64 * STEP as u64;
 /// Records that one call looks at.
 const SCAN_MAX: usize = 20_000;
 
@@ -104,15 +106,26 @@ impl AuditList<'_> {
         let Some(first) = self.first(through).await? else {
             return Ok((self.found, None));
         };
-        let mut scanned = 0;
+        let (mut scanned, mut window) = (0, STEP as u64);
         while through >= first && scanned < SCAN_MAX {
-            let after = through.saturating_sub(STEP as u64).max(first.saturating_sub(1));
+            let after = through.saturating_sub(window).max(first.saturating_sub(1));
             let page = self.page(AuditQuery {
                 through,
                 ..self.filter.query(after, STEP)
             });
             let page = page.await?;
             scanned += STEP;
+            if page.through < through {
+                // More than one step of the wanted times: the newest of them are wanted first.
+                window = STEP as u64;
+                continue;
+            }
+            // Where nothing is of the wanted times, chunks are passed over: many cost little.
+            window = if page.entries.is_empty() {
+                window.saturating_mul(2).min(WINDOW_MAX)
+            } else {
+                STEP as u64
+            };
             for entry in page.entries.into_iter().rev() {
                 let position = entry.position;
                 if self.is_full_with(entry) {

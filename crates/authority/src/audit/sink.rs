@@ -66,15 +66,20 @@ impl Authority {
         self.store.audit_head()
     }
 
-    /// A sink has everything up to `position`.
-    ///
-    /// # Errors
-    /// Fails where that can't be kept: after a restart it is delivered again.
-    pub async fn audit_delivered(&self, name: &str, position: u64) -> Result<(), Unavailable> {
+    /// A sink has everything up to `position`: known at once, and kept by
+    /// [`keep_audit_position`](Self::keep_audit_position).
+    pub fn audit_delivered(&self, name: &str, position: u64) {
         if let Some(state) = self.sinks.states.lock().get_mut(name) {
             state.position = position;
             state.failing_since = None;
         }
+    }
+
+    /// Keeps with the data that a sink has everything up to `position`.
+    ///
+    /// # Errors
+    /// Fails where that can't be kept: after a restart it is delivered again.
+    pub async fn keep_audit_position(&self, name: &str, position: u64) -> Result<(), Unavailable> {
         let setting = SettingChange::AuditSink(name.to_owned(), position);
         let decide = move |_: &tessera_store::Snapshot| {
             let changes = Changes {

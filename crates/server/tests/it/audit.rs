@@ -143,6 +143,35 @@ async fn pages_of_both_orders_have_each_record_once() {
     assert_eq!(oldest.len(), 23);
 }
 
+/// Going back over more records of later times than are read at once.
+#[tokio::test]
+async fn the_newest_of_long_ago_are_found_behind_many_that_are_newer() {
+    let world = World::start().await;
+    let (app, admin) = (
+        world.client("production", "app").await,
+        world.client("production", "admin").await,
+    );
+    for _ in 0..600 {
+        app.issue_for("user:ann").await;
+    }
+    let then = world.clock.now().as_seconds();
+    world.clock.advance(Seconds::HOUR);
+    for _ in 0..620 {
+        app.issue_for("user:ann").await;
+    }
+    let filter = AuditFilter {
+        until: Some(prost_types::Timestamp {
+            seconds: then,
+            nanos: 0,
+        }),
+        ..of(&[AuditAction::Issued])
+    };
+    let oldest = positions(&list(&admin, filter.clone(), AuditOrder::OldestFirst, 450).await);
+    let newest = positions(&list(&admin, filter, AuditOrder::NewestFirst, 450).await);
+    assert_eq!(oldest.len(), 600);
+    assert!(newest.iter().rev().eq(&oldest), "{newest:?}");
+}
+
 #[tokio::test]
 async fn nobody_sees_another_realm_or_without_permission() {
     let world = World::start().await;
