@@ -1,10 +1,11 @@
 //! `AuditService` from the wire and back.
 
 use prost_types::Timestamp as WireTimestamp;
-use tessera_authority::{AuditFilter, AuditOrder, TailBegin, TailStart, Tailed, TrailFault, TrailReport};
+use tessera_authority::{
+    AuditFilter, AuditLine, AuditOrder, TailBegin, TailStart, Tailed, TrailFault, TrailReport,
+};
 use tessera_core::{
-    ApiKeyId, AuditFacts, AuditKind, AuditOutcome, AuditRecord, ClientName, DecisionId, RealmName, SessionId,
-    Subject, Timestamp, audit::Actor,
+    ApiKeyId, AuditKind, AuditOutcome, ClientName, DecisionId, RealmName, SessionId, Subject, Timestamp,
 };
 use tessera_proto::v1::{self, tail_audit_records_response::Message};
 use tessera_store::AuditEntry;
@@ -170,93 +171,57 @@ fn outcome(fields: &mut Fields, wire: i32) -> Option<AuditOutcome> {
     }
 }
 
+/// What a record says is said once, by its line; the wire has its times and kinds as types.
 pub(crate) fn record(entry: AuditEntry) -> v1::AuditRecord {
-    let AuditEntry {
-        position,
-        previous,
-        encoded,
-        record,
-    } = entry;
-    let kind = record.action.kind();
+    let line = AuditLine::of(&entry);
+    let kind = entry.record.action.kind();
     let action = KINDS.iter().find(|(known, _)| *known == kind);
     let outcome = match kind.outcome() {
         AuditOutcome::Done => v1::AuditOutcome::Done,
         AuditOutcome::Refused => v1::AuditOutcome::Refused,
     };
     v1::AuditRecord {
-        position,
-        time: Some(timestamp(record.at)),
-        realm: record.realm.to_string(),
-        actor: Some(actor(&record)),
+        position: entry.position,
+        time: Some(timestamp(entry.record.at)),
+        realm: line.realm,
+        actor: Some(v1::AuditActor {
+            client: line.actor.client,
+            api_key_id: line.actor.api_key_id,
+            address: line.actor.address,
+            operator: line.actor.operator,
+        }),
         action: action
             .map_or(v1::AuditAction::Unspecified, |(_, action)| *action)
             .into(),
         outcome: outcome.into(),
-        request_id: text(record.request.as_ref()),
-        encoded,
-        previous_link: previous.0.to_vec(),
-        ..facts(&record.action.facts())
+        request_id: line.request_id,
+        session_id: line.session_id,
+        token_id: line.token_id,
+        subject: line.subject,
+        audience: line.audience,
+        roles: line.roles,
+        scopes: line.scopes,
+        denied_scopes: line.denied_scopes,
+        decision_id: line.decision_id,
+        policy_revision: line.policy_revision,
+        generation: line.generation.unwrap_or(0),
+        is_replay: line.is_replay,
+        client: line.client,
+        api_key_id: line.api_key_id,
+        successor_id: line.successor_id,
+        kid: line.kid,
+        target: line.target,
+        ended_sessions: line.ended_sessions.unwrap_or(0),
+        narrowed_sessions: line.narrowed_sessions.unwrap_or(0),
+        reason: line.reason,
+        call: line.call,
+        required: line.required,
+        times: line.times.unwrap_or(0),
+        log_position: line.log_position.unwrap_or(0),
+        checkpoint: line.checkpoint,
+        encoded: entry.encoded,
+        previous_link: entry.previous.0.to_vec(),
     }
-}
-
-fn actor(record: &AuditRecord) -> v1::AuditActor {
-    match &record.actor {
-        Actor::Client {
-            client,
-            credential,
-            address,
-        } => v1::AuditActor {
-            client: client.to_string(),
-            api_key_id: text(credential.api_key()),
-            address: text(address.as_ref()),
-            operator: false,
-        },
-        Actor::Operator => v1::AuditActor {
-            operator: true,
-            ..v1::AuditActor::default()
-        },
-        Actor::Stranger { address } => v1::AuditActor {
-            address: text(address.as_ref()),
-            ..v1::AuditActor::default()
-        },
-    }
-}
-
-fn facts(facts: &AuditFacts<'_>) -> v1::AuditRecord {
-    let scopes = |set: Option<&tessera_core::ScopeSet>| {
-        set.map_or_else(Vec::new, |set| set.iter().map(ToString::to_string).collect())
-    };
-    v1::AuditRecord {
-        session_id: text(facts.session.as_ref()),
-        token_id: text(facts.token.as_ref()),
-        subject: text(facts.subject),
-        audience: text(facts.audience),
-        roles: facts.roles.iter().map(ToString::to_string).collect(),
-        scopes: scopes(facts.scopes),
-        denied_scopes: scopes(facts.denied),
-        decision_id: text(facts.decision.as_ref()),
-        policy_revision: text(facts.policy),
-        generation: facts.generation.unwrap_or(0),
-        is_replay: facts.is_replay,
-        client: text(facts.client),
-        api_key_id: text(facts.api_key),
-        successor_id: text(facts.successor),
-        kid: text(facts.key),
-        target: text(facts.target),
-        ended_sessions: facts.ended.unwrap_or(0),
-        narrowed_sessions: facts.narrowed.unwrap_or(0),
-        reason: text(facts.reason.as_ref()),
-        call: text(facts.call.as_ref()),
-        required: text(facts.required.as_ref()),
-        times: facts.times.unwrap_or(0),
-        log_position: facts.log_position.unwrap_or(0),
-        checkpoint: text(facts.checkpoint.as_ref()),
-        ..v1::AuditRecord::default()
-    }
-}
-
-fn text(value: Option<&impl ToString>) -> String {
-    value.map_or_else(String::new, ToString::to_string)
 }
 
 /// How far a check is.
