@@ -4,14 +4,9 @@
 //! reads a claim, then time, issuer, realm and audience. Revocation is asked elsewhere
 //! ([`Revocations`](tessera_core::Revocations)).
 
-use pasetors::{
-    Public,
-    token::UntrustedToken,
-    version4::{PublicToken, V4},
-};
 use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp, limits::TOKEN_BYTES_MAX};
 
-use crate::{Keyring, SigningKeyPair, VerifyingKey, wire};
+use crate::{Keyring, SigningKeyPair, VerifyingKey, public::Untrusted, wire};
 
 /// What a verifier expects of a token beyond its signature.
 #[derive(Clone, Copy, Debug)]
@@ -61,20 +56,13 @@ pub struct Verified {
 /// How many bytes the token has that [`sign`] makes of these. None where they can't be written.
 #[must_use]
 pub fn size(claims: &AccessClaims, key: &SigningKeyPair) -> Option<usize> {
-    const SIGNATURE_BYTES: usize = 64;
-    let message = wire::encode_claims(claims)?.len() + SIGNATURE_BYTES;
-    Some(PublicToken::HEADER.len() + base64_len(message) + ".".len() + base64_len(key.footer().len()))
-}
-
-/// How many characters `bytes` bytes take in Base64 without padding.
-fn base64_len(bytes: usize) -> usize {
-    (bytes * 4).div_ceil(3)
+    Some(key.signer().size(wire::encode_claims(claims)?.len()))
 }
 
 /// Signs `claims`. None where they can't be written, which no claims made from a session are.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKeyPair) -> Option<String> {
-    key.sign(&wire::encode_claims(claims)?)
+    key.signer().sign(&wire::encode_claims(claims)?)
 }
 
 /// Verifies `token` at `now`.
@@ -98,19 +86,29 @@ pub fn verify(
 /// # Errors
 /// Fails with [`VerifyError::Invalid`].
 pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, VerifyError> {
-    if token.len() > TOKEN_BYTES_MAX || !token.starts_with(PublicToken::HEADER) {
+    if token.len() > TOKEN_BYTES_MAX {
         return Err(VerifyError::Invalid);
     }
-    let untrusted = UntrustedToken::<Public, V4>::try_from(token).map_err(|_| VerifyError::Invalid)?;
-    let id = wire::signing_key_id_of(untrusted.untrusted_footer()).ok_or(VerifyError::Invalid)?;
+    let untrusted = Untrusted::parse(token).ok_or(VerifyError::Invalid)?;
+    let id = wire::signing_key_id_of(untrusted.footer()).ok_or(VerifyError::Invalid)?;
     let key = keyring.get(&id).ok_or(VerifyError::Invalid)?;
-    let trusted =
-        PublicToken::verify(key.public(), &untrusted, None, None).map_err(|_| VerifyError::Invalid)?;
-    let claims = wire::decode_claims(trusted.payload()).ok_or(VerifyError::Invalid)?;
+    let payload = untrusted.verify(key.public()).ok_or(VerifyError::Invalid)?;
+    let claims = wire::decode_claims(payload).ok_or(VerifyError::Invalid)?;
     if claims.issuer != key.issuer() || claims.realm != *key.realm() {
         return Err(VerifyError::Invalid);
     }
     Ok(Verified {
+        claims,
+        key: key.clone(),
+    })
+}
+
+/// What verifying the token that was signed with these claims gives, without verifying it. None where `key` is not of
+/// their realm and issuer.
+#[must_use]
+pub fn signed(claims: AccessClaims, key: &VerifyingKey) -> Option<Verified> {
+    let is_of_key = claims.issuer == key.issuer() && claims.realm == *key.realm();
+    is_of_key.then(|| Verified {
         claims,
         key: key.clone(),
     })
@@ -123,9 +121,9 @@ pub fn unverified_claims(token: &str) -> Option<(KeyId, AccessClaims)> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
-    let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;
-    let id = wire::signing_key_id_of(untrusted.untrusted_footer())?;
-    let payload = std::str::from_utf8(untrusted.untrusted_payload()).ok()?;
+    let untrusted = Untrusted::parse(token)?;
+    let id = wire::signing_key_id_of(untrusted.footer())?;
+    let payload = std::str::from_utf8(untrusted.message()).ok()?;
     Some((id, wire::decode_claims(payload)?))
 }
 

@@ -18,6 +18,7 @@ pub mod checkpoint;
 mod key_id;
 pub mod keyring;
 mod local;
+mod public;
 pub mod refresh;
 pub mod server_key;
 pub mod signing_key;

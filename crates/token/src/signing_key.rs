@@ -6,16 +6,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pasetors::{
     keys::{AsymmetricKeyPair, AsymmetricPublicKey, AsymmetricSecretKey, Generate},
     paserk::FormatAsPaserk,
-    version4::{PublicToken, V4},
+    version4::V4,
 };
 use tessera_core::{KeyId, KeyStatus, RealmName, Seconds, SigningKey, Timestamp};
 
-use crate::{KeyError, NoEntropy, ServerKeys, key_id::public_key_id, wire};
+use crate::{KeyError, NoEntropy, ServerKeys, key_id::public_key_id, public::Signer, wire};
 
 /// An Ed25519 key that signs the access tokens of one realm.
 pub struct SigningKeyPair {
     id: KeyId,
-    footer: String,
+    signer: Signer,
     secret: AsymmetricSecretKey<V4>,
     public: AsymmetricPublicKey<V4>,
 }
@@ -112,22 +112,18 @@ impl SigningKeyPair {
         &self.id
     }
 
-    /// What tokens that it signs end with: it names this key.
-    pub(crate) fn footer(&self) -> &str {
-        &self.footer
-    }
-
-    /// Signs `message`; the footer names this key, and there is no implicit assertion.
-    pub(crate) fn sign(&self, message: &[u8]) -> Option<String> {
-        PublicToken::sign(&self.secret, message, Some(self.footer.as_bytes()), None).ok()
+    /// What signs its tokens, whose footer names it.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     fn new(secret: AsymmetricSecretKey<V4>, public: AsymmetricPublicKey<V4>) -> Result<Self, KeyError> {
-        let id = public_key_id(&public).ok_or(KeyError {
+        let error = KeyError {
             expected: "an Ed25519 key",
-        })?;
+        };
+        let id = public_key_id(&public).ok_or(error)?;
         Ok(Self {
-            footer: wire::footer(id.as_str()),
+            signer: Signer::new(&secret, wire::footer(id.as_str())).ok_or(error)?,
             id,
             secret,
             public,

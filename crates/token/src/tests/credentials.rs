@@ -66,6 +66,33 @@ fn the_largest_token_that_the_limits_allow_is_read() {
 }
 
 #[test]
+fn what_was_signed_is_known_as_it_would_be_verified() {
+    let world = world();
+    let token = access::sign(&claims(), &world.signer).unwrap();
+    let key = world.keyring.get(world.signer.id()).unwrap();
+    let (known, verified) = (
+        access::signed(claims(), key).unwrap(),
+        access::verify_signature(&token, &world.keyring).unwrap(),
+    );
+    assert_eq!(known.claims(), verified.claims());
+    assert_eq!(known.key_id(), verified.key_id());
+    // A key of another realm or issuer signs nothing of these.
+    let foreign = [
+        AccessClaims {
+            realm: RealmName::parse("sandbox").unwrap(),
+            ..claims()
+        },
+        AccessClaims {
+            issuer: "https://other.example.org".to_owned(),
+            ..claims()
+        },
+    ];
+    for claims in foreign {
+        assert!(access::signed(claims, key).is_none());
+    }
+}
+
+#[test]
 fn the_size_of_a_token_is_known_before_it_is_signed() {
     let signer = SigningKeyPair::generate().unwrap();
     let subjects = (1..8).map(|bytes| AccessClaims {

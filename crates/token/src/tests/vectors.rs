@@ -9,6 +9,8 @@ use pasetors::{
 };
 use serde_json::Value;
 
+use crate::public::{Signer, Untrusted};
+
 use crate::{ServerKey, VerifyingKey, local};
 
 fn vectors(text: &str) -> Vec<Value> {
@@ -108,6 +110,7 @@ fn v4_public_signs_and_verifies_as_the_vectors_do() {
             Some(text(vector, "implicit-assertion").as_bytes()),
         );
         assert_eq!(made.unwrap(), text(vector, "token"), "{}", vector["name"]);
+        assert_ours(vector, &key);
         assert_eq!(
             verify(vector).as_deref(),
             Some(text(vector, "payload")),
@@ -115,6 +118,21 @@ fn v4_public_signs_and_verifies_as_the_vectors_do() {
             vector["name"]
         );
     }
+}
+
+/// Access tokens have a footer, and no implicit assertion.
+fn assert_ours(vector: &Value, key: &AsymmetricSecretKey<V4>) {
+    let (payload, footer) = (text(vector, "payload"), text(vector, "footer"));
+    if footer.is_empty() || !text(vector, "implicit-assertion").is_empty() {
+        return;
+    }
+    let made = Signer::new(key, footer.to_owned())
+        .unwrap()
+        .sign(payload.as_bytes());
+    assert_eq!(made.unwrap(), text(vector, "token"), "{}", vector["name"]);
+    let public = AsymmetricPublicKey::<V4>::try_from(key).unwrap();
+    let read = Untrusted::parse(text(vector, "token")).unwrap();
+    assert_eq!(read.verify(&public), Some(payload), "{}", vector["name"]);
 }
 
 #[test]
