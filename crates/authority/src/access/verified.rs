@@ -1,9 +1,9 @@
-//! Tokens whose signature was verified before.
+//! Tokens whose signature was verified before, or made here.
 //!
 //! The cache spares the signature, which never changes its mind; time, audience and revocation are asked
 //! on every hit. An entry that turns out to be revoked or expired is dropped there and then.
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tessera_core::limits::TOKEN_BYTES_MAX;
@@ -12,8 +12,16 @@ use tessera_token::{Keyring, VerifyError, access, access::Verified};
 /// What a token of an ordinary length takes of the cache: one place. Longer ones take as many as fit into them.
 const PLACE_BYTES: usize = 1024;
 
-/// A bounded cache, by the hash of the whole token.
-pub(crate) struct VerifiedTokens(Cache<[u8; 32], Kept>);
+/// What part of the places are for tokens that were minted and not presented yet.
+const MINTED_PART: u64 = 4;
+
+/// Bounded caches, by the hash of the whole token.
+pub(crate) struct VerifiedTokens {
+    /// Those that were presented. What is asked often stays, however many others are presented once.
+    presented: Cache<[u8; 32], Kept>,
+    /// Those that were minted and not presented yet. The newest push out the oldest, and never what was presented.
+    minted: Cache<[u8; 32], Kept>,
+}
 
 #[derive(Clone)]
 struct Kept {
@@ -24,36 +32,143 @@ struct Kept {
 impl VerifiedTokens {
     /// Keeps at most `capacity` tokens of an ordinary length, about 1.5 KiB each.
     pub(crate) fn new(capacity: u64) -> Self {
-        let cache = Cache::builder().max_capacity(capacity);
-        Self(cache.weigher(|_, kept: &Kept| kept.places).build())
+        let minted = capacity / MINTED_PART;
+        let cache = |capacity| {
+            Cache::builder()
+                .max_capacity(capacity)
+                .weigher(|_, kept: &Kept| kept.places)
+        };
+        Self {
+            presented: cache(capacity - minted).build(),
+            minted: cache(minted).eviction_policy(EvictionPolicy::lru()).build(),
+        }
+    }
+
+    /// Notes a token that was signed here: it needs no verifying.
+    pub(crate) fn note_minted(&self, token: &str, verified: Verified) {
+        self.minted.insert(Self::hash(token), Kept::new(token, verified));
     }
 
     /// The content of `token`, its signature verified now or before.
     pub(crate) fn verify(&self, token: &str, keyring: &Keyring) -> Result<Arc<Verified>, VerifyError> {
         let hash = Self::hash(token);
-        if let Some(kept) = self.0.get(&hash) {
+        if let Some(kept) = self.presented.get(&hash) {
             return Ok(kept.verified);
         }
-        let verified = Arc::new(access::verify_signature(token, keyring)?);
-        let kept = Kept {
-            verified: Arc::clone(&verified),
-            places: u32::try_from(token.len().div_ceil(PLACE_BYTES)).unwrap_or(u32::MAX),
+        let kept = match self.minted.remove(&hash) {
+            Some(kept) => kept,
+            None => Kept::new(token, access::verify_signature(token, keyring)?),
         };
-        self.0.insert(hash, kept);
+        let verified = Arc::clone(&kept.verified);
+        self.presented.insert(hash, kept);
         Ok(verified)
     }
 
-    /// Whether the signature of `token` was verified before.
+    /// Whether the signature of `token` need not be verified any more.
     pub(crate) fn has(&self, token: &str) -> bool {
-        token.len() <= TOKEN_BYTES_MAX && self.0.contains_key(&Self::hash(token))
+        if token.len() > TOKEN_BYTES_MAX {
+            return false;
+        }
+        let hash = Self::hash(token);
+        self.presented.contains_key(&hash) || self.minted.contains_key(&hash)
     }
 
     /// Drops a token that is not valid any more.
     pub(crate) fn forget(&self, token: &str) {
-        self.0.invalidate(&Self::hash(token));
+        let hash = Self::hash(token);
+        self.presented.invalidate(&hash);
+        self.minted.invalidate(&hash);
     }
 
     fn hash(token: &str) -> [u8; 32] {
         Sha256::digest(token.as_bytes()).into()
+    }
+}
+
+impl Kept {
+    fn new(token: &str, verified: Verified) -> Self {
+        Self {
+            verified: Arc::new(verified),
+            places: u32::try_from(token.len().div_ceil(PLACE_BYTES)).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_core::{AccessClaims, Seconds, Sequence};
+    use tessera_token::{ServerKey, ServerKeys, SigningKeyPair};
+
+    use super::*;
+    use crate::testing::{at, client, realm, revision, scopes, token_id};
+
+    /// The key that signed it is not in the keyring: nothing verifies.
+    const NO_KEYS: fn() -> Keyring = Keyring::default;
+
+    fn minted() -> Verified {
+        let (realm, signer) = (realm(), SigningKeyPair::generate().unwrap());
+        let server_keys = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
+        let record = signer.to_record(&realm.name, Seconds::DAY, &server_keys, at(0));
+        let keys = Keyring::from_records([&record.unwrap()], |_| Some(realm.issuer.clone())).unwrap();
+        let claims = AccessClaims {
+            issuer: realm.issuer,
+            subject: tessera_core::Subject::parse("user:1").unwrap(),
+            audience: tessera_core::Audience::parse("api").unwrap(),
+            token_id: token_id(),
+            issued_at: at(0),
+            not_before: at(0),
+            expires_at: at(300),
+            scopes: scopes("videos:read"),
+            roles: Vec::new(),
+            realm: realm.name,
+            client: client("client:app"),
+            session: tessera_core::SessionId::from_bytes([1; 16]),
+            generation: 1,
+            rev: Sequence(0),
+            policy: revision(1),
+            labels: Vec::new(),
+        };
+        access::signed(claims, keys.get(signer.id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_minted_token_needs_no_key_to_be_known_and_stays_known_once_presented() {
+        let tokens = VerifiedTokens::new(16);
+        assert!(tokens.verify("one", &NO_KEYS()).is_err());
+        tokens.note_minted("one", minted());
+        assert!(tokens.has("one") && !tokens.has("another"));
+        for _ in 0..2 {
+            assert!(tokens.verify("one", &NO_KEYS()).is_ok());
+            assert!(tokens.has("one"));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_forgotten_wherever_it_was() {
+        let tokens = VerifiedTokens::new(16);
+        for token in ["minted", "presented"] {
+            tokens.note_minted(token, minted());
+        }
+        assert!(tokens.verify("presented", &NO_KEYS()).is_ok());
+        for token in ["minted", "presented"] {
+            tokens.forget(token);
+            assert!(!tokens.has(token), "{token}");
+            assert!(tokens.verify(token, &NO_KEYS()).is_err(), "{token}");
+        }
+    }
+
+    #[test]
+    fn minting_pushes_out_the_oldest_that_were_minted_and_nothing_that_was_presented() {
+        let tokens = VerifiedTokens::new(16);
+        tokens.note_minted("presented", minted());
+        assert!(tokens.verify("presented", &NO_KEYS()).is_ok());
+        let verified = minted();
+        for number in 0..64 {
+            tokens.note_minted(&format!("minted {number}"), verified.clone());
+            tokens.minted.run_pending_tasks();
+        }
+        assert!(tokens.has("presented") && tokens.has("minted 63"));
+        assert!(!tokens.has("minted 0"));
+        assert!(tokens.minted.weighted_size() <= 4);
     }
 }
