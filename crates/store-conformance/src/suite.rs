@@ -61,7 +61,7 @@ pub async fn a_unit_is_committed_as_a_whole(store: &Shared) {
     );
     assert_eq!(
         store.api_key(&api_key_id(1)).await.unwrap(),
-        Some(api_key(1, "production"))
+        Some(Arc::new(api_key(1, "production")))
     );
     assert_eq!(store.audit(0, 10).await.unwrap(), [(1, audit_record(0, one.id))]);
     assert_eq!(store.log().committed(), Sequence(2));
@@ -882,10 +882,13 @@ pub async fn api_keys_are_listed_by_realm(store: &Shared) {
     let decide = |state: &Snapshot| Decision::Abort(state.api_key(&api_key_id(1)).cloned());
     let (before, _) = store.commit(reads, decide).await.unwrap();
     assert_eq!(before, Some(api_key(1, "production")));
+    // Read before the change and after it: a backend that keeps what was read must not give it again.
+    let read = store.api_key(&api_key_id(1)).await.unwrap();
+    assert_eq!(read.as_deref(), before.as_ref());
     put_api_key(store, revoked.clone()).await;
     assert_eq!(
         store.api_key(&api_key_id(1)).await.unwrap(),
-        Some(revoked.clone())
+        Some(Arc::new(revoked.clone()))
     );
     let page = async |realm_name, after, limit| {
         store

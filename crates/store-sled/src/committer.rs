@@ -17,6 +17,7 @@ use super::{
     disk::Disk,
     group::{Group, State},
     purge::Purge,
+    rows::Table,
     shared::Shared,
 };
 
@@ -166,9 +167,13 @@ impl Committer {
         let mut finished = finished;
         let noted = self.noted.upgrade();
         let keys = noted.as_ref().map(|_| Noted::keys_of(&finished.rows));
+        let changes_api_keys = finished.rows.keys().any(|key| Table::ApiKey.has(key));
         let writing = Instant::now();
         self.disk.commit(mem::take(&mut finished.rows))?;
         let synced = writing.elapsed();
+        if changes_api_keys {
+            self.shared.api_keys.clear();
+        }
         if let (Some(noted), Some(keys)) = (noted, keys) {
             noted.note(keys);
         }

@@ -1,6 +1,7 @@
 //! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
 #![forbid(unsafe_code)]
 
+mod api_keys;
 mod archive;
 mod archiving;
 mod aside;
@@ -220,6 +221,11 @@ impl StoreReader for SledStore {
     // On the caller's thread: it takes microseconds, and the cache has most.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
         self.shared.read(|db| read::snapshot(db, &self.shared, &reads))
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
+        let shared = &self.shared;
+        shared.read(|db| shared.api_keys.get(id, || read::api_key(db, id)))
     }
 
     async fn sessions(

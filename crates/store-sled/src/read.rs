@@ -133,7 +133,7 @@ fn session(db: &Db, id: SessionId) -> Result<Option<Session>, StoreError> {
     Ok(row.map(|row| row.session))
 }
 
-fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+pub(super) fn api_key(db: &Db, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
     row(db, "an API key", &rows::api_key_key(id))
 }
 

@@ -55,6 +55,11 @@ pub(super) enum Table {
 }
 
 impl Table {
+    /// Whether a row with this key is of it.
+    pub(super) fn has(self, key: &[u8]) -> bool {
+        key.first() == Some(&(self as u8))
+    }
+
     pub(super) const ALL: [Self; 28] = [
         Self::ApiKey,
         Self::ApiKeyByMaker,

@@ -12,6 +12,7 @@ use tessera_store::{AuditHead, CommitObserver, CommittedGroup, Log, StoreError, 
 use tokio::sync::watch;
 
 use super::{
+    api_keys::ApiKeys,
     archive::Place,
     group::{Finished, State},
     rows::Meta,
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     group: AtomicU64,
     no_longer_awaited: Condvar,
     observer: RwLock<Option<CommitObserver>>,
+    pub(super) api_keys: ApiKeys,
     pub(super) log: Log,
 }
 
@@ -48,6 +50,7 @@ impl Shared {
             group: AtomicU64::new(meta.group),
             no_longer_awaited: Condvar::new(),
             observer: RwLock::new(None),
+            api_keys: ApiKeys::default(),
             log,
         }
     }

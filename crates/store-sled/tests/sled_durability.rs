@@ -115,7 +115,7 @@ async fn answers(store: &Shared) -> Result<Answers, StoreError> {
         floor,
         through,
         audit,
-        api_key,
+        api_key: api_key.map(Arc::unwrap_or_clone),
     })
 }
 

@@ -29,6 +29,12 @@ pub trait StoreReader: Send + Sync + 'static {
     /// just committed: whoever decides by what he reads decides within a unit of work.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError>;
 
+    /// An API key. Each call of a client asks for one, so backends keep those decoded that were asked for lately.
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
+        let snapshot = self.read(Reads::default().api_key(id.clone())).await?;
+        Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
+    }
+
     /// One page of the sessions in an index, in the order of their ids (oldest first).
     async fn sessions(
         &self,
@@ -174,14 +180,5 @@ impl dyn Store {
     pub async fn session(&self, id: SessionId) -> Result<Option<StoredSession>, StoreError> {
         let snapshot = self.read(Reads::default().session(id)).await?;
         Ok(snapshot.sessions.into_iter().next())
-    }
-
-    /// An API key.
-    ///
-    /// # Errors
-    /// Fails where the store can't be read.
-    pub async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        let snapshot = self.read(Reads::default().api_key(id.clone())).await?;
-        Ok(snapshot.api_keys.into_iter().next())
     }
 }

@@ -1,5 +1,7 @@
 //! Making and rolling API keys.
 
+use std::sync::Arc;
+
 use tessera_core::{
     AddressRange, ApiKey, ApiKeyId, AuditAction, AuditRecord, ClientName, RealmName, Seconds, Timestamp,
     audit::Actor,
@@ -267,7 +269,7 @@ impl Authority {
     ) -> Result<ApiKey, ApiKeyError> {
         let key = self.store.api_key(id).await?;
         key.filter(|key| key.realm == *principal.realm_name())
-            .map(|key| self.used_api_keys.completed(key))
+            .map(|key| self.used_api_keys.completed(Arc::unwrap_or_clone(key)))
             .ok_or(ApiKeyError::NotFound)
     }
 

@@ -60,8 +60,8 @@ impl Authority {
         if !record.allows_from(from) {
             self.note_credential_refused(&record, Some(from));
             return Err(AuthenticateError::AddressNotAllowed {
-                api_key: record.id,
-                client: record.client,
+                api_key: record.id.clone(),
+                client: record.client.clone(),
                 address: from,
             });
         }
@@ -69,8 +69,8 @@ impl Authority {
         Ok(Principal {
             identity: Identity {
                 realm: Arc::clone(realm),
-                client: record.client,
-                api_key: record.id,
+                client: record.client.clone(),
+                api_key: record.id.clone(),
                 address: Some(from),
             },
             credential,
