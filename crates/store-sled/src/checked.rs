@@ -12,6 +12,7 @@ use sled::Db;
 
 use super::{
     directory::Directory,
+    rows::SEAL_KEY,
     scan,
     seal::{Seal, SealError, SealFile},
     state_hash::StateHash,
@@ -24,6 +25,8 @@ use crate::error::OpenError;
 pub(super) struct Opened<F> {
     pub(super) db: Db,
     pub(super) state: StateHash,
+    /// The last group in them.
+    pub(super) group: u64,
     /// What was seen in them.
     pub(super) found: F,
 }
@@ -57,9 +60,14 @@ pub(super) fn open_seal(directory: &Directory) -> Result<(SealFile, Seal), OpenE
     Ok((file, seal))
 }
 
-fn check(directory: &Directory, seal: &Seal, found: StateHash) -> Result<(), OpenError> {
+/// The last group that is in the rows, whose hash is `found` and which have the seal `own`.
+fn check(directory: &Directory, seal: &Seal, found: StateHash, own: Option<&Seal>) -> Result<u64, OpenError> {
     if found == seal.before || found == seal.after {
-        return Ok(());
+        return Ok(seal.group);
+    }
+    // The seal was lost of a group that was never acknowledged, and the group itself was not.
+    if let Some(own) = own.filter(|own| own.follows(seal) && own.after == found) {
+        return Ok(own.group);
     }
     Err(directory.damaged(format!(
         "the rows are not those that were last committed: the seal of group {} is over {} rows, found are {} rows with another content",
@@ -110,7 +118,9 @@ fn open_copies<F>(
         let is_last = tries == TRIES;
         match opened {
             // Rows without the last group are right only where that was never acknowledged.
-            Ok(opened) if opened.state != seal.after && !is_last => close(&directory.data_file(), opened.db),
+            Ok(opened) if opened.state == seal.before && opened.state != seal.after && !is_last => {
+                close(&directory.data_file(), opened.db)
+            }
             Err(error) if !is_last => {
                 tracing::warn!(%error, "opening the rows failed: it is tried once more, with another copy of them");
             }
@@ -127,14 +137,26 @@ fn open_once<F: Default>(
     visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<Opened<F>, OpenError> {
     let db = open_sled(directory, cache_capacity_bytes)?;
-    let mut found = F::default();
-    let scanned = caught(|| scan::scan(&db, |key, value| visit(&mut found, key, value)));
+    let (mut found, mut own) = (F::default(), None);
+    let scanned = caught(|| {
+        scan::scan(&db, |key, value| {
+            if key == SEAL_KEY {
+                own = Seal::from_row(value);
+            }
+            visit(&mut found, key, value)
+        })
+    });
     let scanned = scanned.unwrap_or_else(|panic| Err(StoreError::Failed { detail: panic }));
     let state = scanned
         .map_err(|error| directory.damaged(format!("the rows can't be read ({error})")))
-        .and_then(|state| check(directory, seal, state).map(|()| state));
+        .and_then(|state| Ok((state, check(directory, seal, state, own.as_ref())?)));
     match state {
-        Ok(state) => Ok(Opened { db, state, found }),
+        Ok((state, group)) => Ok(Opened {
+            db,
+            state,
+            group,
+            found,
+        }),
         Err(error) => {
             close(&directory.data_file(), db);
             Err(error)

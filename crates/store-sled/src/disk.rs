@@ -12,6 +12,7 @@ use sled::{Batch, Db};
 use super::{
     checked,
     directory::Directory,
+    rows,
     seal::{Seal, SealFile},
     state_hash::StateHash,
 };
@@ -50,7 +51,7 @@ impl Disk {
             // What a process that was killed had written may still be on its way to the disk; from here
             // on it counts as committed.
             directory.keep_copy()?;
-            seal_file.settle_everywhere(seal.group, opened.state)?;
+            seal_file.settle_everywhere(opened.group, opened.state)?;
             Ok(data_file)
         };
         let data_file = match sync() {
@@ -67,7 +68,7 @@ impl Disk {
             data_file,
             seal: seal_file,
             state: opened.state,
-            group: seal.group,
+            group: opened.group,
             directory,
         };
         Ok((disk, opened.found))
@@ -122,18 +123,25 @@ impl Disk {
             }
         }
         let group = self.next_group();
-        self.seal
-            .begin(&Seal {
-                group,
-                before: self.state,
-                after,
-            })
-            .map_err(failed)?;
-        self.db.apply_batch(batch).map_err(failed)?;
-        self.db.flush().map_err(failed)?;
-        self.data_file.sync_data().map_err(failed)?;
+        let seal = Seal {
+            group,
+            before: self.state,
+            after,
+        };
+        batch.insert(rows::SEAL_KEY, seal.to_row());
+        self.seal.begin(&seal).map_err(failed)?;
+        let written = self.write(batch);
+        // Whatever became of the rows: the next one to ask shall not have the answer of this group.
+        let begun = self.seal.begun().map_err(failed);
+        written.and(begun)?;
         (self.state, self.group) = (after, group);
         self.seal.settle(group, after).map_err(failed)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.db.apply_batch(batch).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        self.data_file.sync_data().map_err(failed)
     }
 
     /// Leaves everything on the disk as it must be found, and releases the lock of the directory.

@@ -21,6 +21,7 @@ mod scan;
 mod seal;
 mod shared;
 mod state_hash;
+mod syncing;
 mod walk;
 
 use std::{

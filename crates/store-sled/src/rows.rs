@@ -47,6 +47,7 @@ pub(super) enum Table {
     PolicyPart = b'o',
     PolicyInForce = b'i',
     PolicyReconciled = b'z',
+    Seal = b'Z',
     Request = b'q',
     RequestExpiry = b'y',
     SigningKey = b'g',
@@ -60,7 +61,7 @@ impl Table {
         key.first() == Some(&(self as u8))
     }
 
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::ApiKey,
         Self::ApiKeyByMaker,
         Self::ApiKeyByRealm,
@@ -84,6 +85,7 @@ impl Table {
         Self::PolicyPart,
         Self::PolicyInForce,
         Self::PolicyReconciled,
+        Self::Seal,
         Self::Request,
         Self::RequestExpiry,
         Self::SigningKey,
@@ -186,6 +188,9 @@ pub(super) fn audit_entry(position: u64, value: &[u8]) -> Result<AuditEntry, Sto
 pub(super) fn meta_key() -> Vec<u8> {
     vec![Table::Meta as u8]
 }
+
+/// The seal of the group that wrote last. The hash over all rows does not count it: it is in it.
+pub(super) const SEAL_KEY: &[u8] = &[Table::Seal as u8];
 
 pub(super) fn times_key() -> Vec<u8> {
     vec![Table::Times as u8]

@@ -5,22 +5,27 @@ use std::{num::NonZero, ops::Bound, thread};
 use parking_lot::Mutex;
 use sled::Db;
 
-use super::{error::failed, rows::Table, state_hash::StateHash};
+use super::{
+    error::failed,
+    rows::{SEAL_KEY, Table},
+    state_hash::StateHash,
+};
 use tessera_store::StoreError;
 
 /// The tables whose rows are shown to the visitor, each in the order of its keys.
-pub(super) const VISITED: [Table; 5] = [
+pub(super) const VISITED: [Table; 6] = [
     Table::Meta,
     Table::Event,
     Table::Cutoff,
     Table::PolicyInForce,
+    Table::Seal,
     Table::Times,
 ];
 
 /// Keys from the first byte, up to but without the second; none: to the end.
 type Part = (u8, Option<u8>);
 
-/// Hashes all rows, and shows those of the tables in [`VISITED`] to `visit`.
+/// Hashes all rows but the one with the seal, and shows those of the tables in [`VISITED`] to `visit`.
 pub(super) fn scan(
     db: &Db,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
@@ -82,7 +87,9 @@ fn hash_part(
     let mut state = StateHash::EMPTY;
     for row in db.range((begin, end)) {
         let (key, value) = row.map_err(failed)?;
-        state.add(&key, &value);
+        if *key != *SEAL_KEY {
+            state.add(&key, &value);
+        }
         visit(&key, &value)?;
     }
     Ok(state)

@@ -10,12 +10,12 @@
 //! | block | what |
 //! |---|---|
 //! | 0 | magic, format version, checksum; written once |
-//! | 1, 2 | the group in flight: even groups in the one, odd in the other; synced before the group is applied |
+//! | 1, 2 | the group in flight: even groups in the one, odd in the other; synced before it is acknowledged |
 //! | 3 | the state settled after a group; not synced, because a group in flight follows that is |
 //!
 //! The newest valid slot counts. Where a crash tears the slots that were being written, which are at
 //! most that of the next group and the settled one, the slot of the group before is whole, and it allows
-//! the state that the group left behind.
+//! the state that the group left behind, and the one that follows it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,10 +26,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{directory::sync_directory, state_hash::StateHash};
+use super::{directory::sync_directory, state_hash::StateHash, syncing::Syncing};
 
 /// The newest format of a data directory that this version knows.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
 const MAGIC: &[u8; 8] = b"TSRSEAL\n";
 const BLOCK: u64 = 4096;
@@ -62,6 +62,7 @@ pub(super) enum SealError {
 #[derive(Debug)]
 pub(super) struct SealFile {
     file: File,
+    syncing: Syncing,
 }
 
 impl Seal {
@@ -72,6 +73,31 @@ impl Seal {
             before: state,
             after: state,
         }
+    }
+
+    /// The seal as the rows of its group have it.
+    pub(super) fn to_row(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SLOT_BODY_LEN);
+        bytes.extend_from_slice(&self.group.to_be_bytes());
+        self.before.write_to(&mut bytes);
+        self.after.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Reads what [`Seal::to_row`] wrote; none where it is anything else.
+    pub(super) fn from_row(bytes: &[u8]) -> Option<Self> {
+        let (group, states) = bytes.split_first_chunk::<8>()?;
+        let (before, after) = states.split_first_chunk::<{ StateHash::LEN }>()?;
+        Some(Self {
+            group: u64::from_be_bytes(*group),
+            before: StateHash::read_from(before),
+            after: StateHash::read_from(after.try_into().ok()?),
+        })
+    }
+
+    /// Whether it is that of the group which follows `earlier` directly.
+    pub(super) fn follows(&self, earlier: &Self) -> bool {
+        Some(self.group) == earlier.group.checked_add(1) && self.before == earlier.after
     }
 
     fn is_settled(&self) -> bool {
@@ -99,7 +125,7 @@ impl SealFile {
             .open(&unfinished)?;
         file.write_all(&header_bytes())?;
         file.set_len(BLOCK * (SLOTS + 1))?;
-        let seal = Self { file };
+        let seal = Self::over(file)?;
         seal.settle_everywhere(0, StateHash::EMPTY)?;
         std::fs::rename(&unfinished, path)?;
         sync_directory(path.parent().unwrap_or(Path::new(".")))
@@ -122,13 +148,23 @@ impl SealFile {
             .filter_map(|slot| read_slot(&bytes, slot))
             .max_by_key(|seal| (seal.group, seal.is_settled()))
             .ok_or_else(|| SealError::Damaged("the seal has no valid entry".to_owned()))?;
-        Ok((Self { file }, newest))
+        Ok((Self::over(file).map_err(SealError::Io)?, newest))
     }
 
-    /// Writes the seal of a group that is about to be applied, durably.
-    pub(super) fn begin(&self, seal: &Seal) -> io::Result<()> {
+    fn over(file: File) -> io::Result<Self> {
+        let syncing = Syncing::of(file.try_clone()?)?;
+        Ok(Self { file, syncing })
+    }
+
+    /// Writes the seal of a group that is about to be applied, and begins to sync it.
+    pub(super) fn begin(&mut self, seal: &Seal) -> io::Result<()> {
         self.write(seal, seal.slot())?;
-        self.file.sync_data()
+        self.syncing.begin()
+    }
+
+    /// Waits until the seal of the group is durable.
+    pub(super) fn begun(&mut self) -> io::Result<()> {
+        self.syncing.wait()
     }
 
     /// Writes that a group is applied and durable. Not synced: should it be lost, the seal of the group
@@ -183,10 +219,7 @@ fn check_header(bytes: &[u8]) -> Result<(), SealError> {
 }
 
 fn slot_bytes(seal: &Seal, slot: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(SLOT_LEN);
-    bytes.extend_from_slice(&seal.group.to_be_bytes());
-    seal.before.write_to(&mut bytes);
-    seal.after.write_to(&mut bytes);
+    let mut bytes = seal.to_row();
     let sum = slot_checksum(&bytes, slot);
     bytes.extend_from_slice(&sum);
     bytes
@@ -199,13 +232,7 @@ fn read_slot(file: &[u8], slot: u64) -> Option<Seal> {
     if slot_checksum(body, slot) != *sum {
         return None;
     }
-    let (group, states) = body.split_first_chunk::<8>()?;
-    let (before, after) = states.split_first_chunk::<{ StateHash::LEN }>()?;
-    Some(Seal {
-        group: u64::from_be_bytes(*group),
-        before: StateHash::read_from(before),
-        after: StateHash::read_from(after.first_chunk()?),
-    })
+    Seal::from_row(body)
 }
 
 /// The slot's number is part of it, so that a block that lands in the wrong place is not valid there.

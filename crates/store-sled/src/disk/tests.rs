@@ -23,16 +23,16 @@ fn begun() -> (TempDir, Disk) {
 }
 
 /// What the seal says of a group that puts a row, without applying it.
-fn begin(disk: &Disk, key: &[u8], value: &[u8]) {
+fn begin(disk: &mut Disk, key: &[u8], value: &[u8]) {
     let mut after = disk.state;
     after.add(key, value);
-    disk.seal
-        .begin(&Seal {
-            group: disk.next_group(),
-            before: disk.state,
-            after,
-        })
-        .unwrap();
+    let seal = Seal {
+        group: disk.next_group(),
+        before: disk.state,
+        after,
+    };
+    disk.seal.begin(&seal).unwrap();
+    disk.seal.begun().unwrap();
 }
 
 fn apply(disk: &Disk, key: &[u8], value: &[u8]) {
@@ -40,6 +40,11 @@ fn apply(disk: &Disk, key: &[u8], value: &[u8]) {
     batch.insert(key, value);
     disk.db.apply_batch(batch).unwrap();
     disk.db.flush().unwrap();
+}
+
+/// How many rows there are beside the seal's.
+fn rows_of(disk: &Disk) -> usize {
+    disk.db().len() - 1
 }
 
 fn detail_of(result: Result<Disk, OpenError>) -> String {
@@ -52,30 +57,30 @@ fn detail_of(result: Result<Disk, OpenError>) -> String {
 
 #[test]
 fn a_crash_before_the_group_is_applied_leaves_the_state_before() {
-    let (directory, disk) = begun();
-    begin(&disk, b"f2", b"two");
+    let (directory, mut disk) = begun();
+    begin(&mut disk, b"f2", b"two");
     disk.abandon();
     let mut disk = open(directory.path()).unwrap();
     assert_eq!(disk.db().get(b"f2").unwrap(), None);
     // That group was never acknowledged, so from now on it must not come back.
     disk.commit(put(b"f3", b"three")).unwrap();
     disk.close().unwrap();
-    assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+    assert_eq!(rows_of(&open(directory.path()).unwrap()), 2);
 }
 
 #[test]
 fn a_crash_after_the_group_is_applied_leaves_the_state_after() {
-    let (directory, disk) = begun();
-    begin(&disk, b"f2", b"two");
+    let (directory, mut disk) = begun();
+    begin(&mut disk, b"f2", b"two");
     apply(&disk, b"f2", b"two");
     disk.abandon();
-    assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+    assert_eq!(rows_of(&open(directory.path()).unwrap()), 2);
 }
 
 #[test]
 fn any_other_state_is_refused() {
-    let (directory, disk) = begun();
-    begin(&disk, b"f2", b"two");
+    let (directory, mut disk) = begun();
+    begin(&mut disk, b"f2", b"two");
     apply(&disk, b"f2", b"another");
     disk.abandon();
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
@@ -109,6 +114,55 @@ fn a_rollback_of_the_last_group_is_noticed_although_the_store_was_not_closed() {
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
 }
 
+/// A store with `groups` more groups than its seal is of.
+fn ahead_of_its_seal(groups: u8) -> (TempDir, Disk) {
+    let (directory, mut disk) = begun();
+    let seal = fs::read(directory.path().join("seal")).unwrap();
+    for number in 0..groups {
+        disk.commit(put(b"f2", &[number])).unwrap();
+    }
+    fs::write(directory.path().join("seal"), seal).unwrap();
+    (directory, disk)
+}
+
+#[test]
+fn a_crash_that_loses_the_seal_of_the_last_group_leaves_the_state_after_it() {
+    let (directory, disk) = ahead_of_its_seal(1);
+    disk.abandon();
+    let mut disk = open(directory.path()).unwrap();
+    assert_eq!(disk.group, 2);
+    assert_eq!(disk.db().get(b"f2").unwrap().as_deref(), Some(&[0][..]));
+    disk.commit(put(b"f3", b"three")).unwrap();
+    disk.abandon();
+    assert_eq!(open(directory.path()).unwrap().group, 3);
+}
+
+#[test]
+fn no_crash_loses_the_seals_of_two_groups() {
+    let (directory, disk) = ahead_of_its_seal(2);
+    disk.abandon();
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+}
+
+#[test]
+fn rows_that_are_not_what_their_own_seal_says_are_refused() {
+    let (directory, disk) = ahead_of_its_seal(1);
+    apply(&disk, b"f2", b"another");
+    disk.abandon();
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+}
+
+#[test]
+fn a_seal_in_the_rows_does_not_excuse_rows_of_an_earlier_group() {
+    let (directory, mut disk) = begun();
+    let own = disk.db().get(rows::SEAL_KEY).unwrap().unwrap();
+    disk.commit(put(b"f1", b"spent")).unwrap();
+    apply(&disk, b"f1", b"one");
+    apply(&disk, rows::SEAL_KEY, &own);
+    disk.abandon();
+    assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
+}
+
 /// A write of the seal that the crash tore: garbage in a slot.
 fn tear(path: &Path, slot: u64) {
     let file = fs::OpenOptions::new()
@@ -126,11 +180,11 @@ fn a_torn_seal_falls_back_to_the_state_before() {
         let (directory, mut disk) = begun();
         disk.commit(put(b"f2", b"two")).unwrap();
         assert_eq!(disk.group, 2);
-        begin(&disk, b"f3", b"three");
+        begin(&mut disk, b"f3", b"three");
         torn.iter().for_each(|slot| tear(directory.path(), *slot));
         disk.abandon();
         let disk = open(directory.path()).unwrap_or_else(|error| panic!("{torn:?}: {error}"));
-        assert_eq!(disk.db().len(), 2, "{torn:?}");
+        assert_eq!(rows_of(&disk), 2, "{torn:?}");
     }
 }
 
@@ -151,7 +205,7 @@ fn after_closing_every_slot_allows_one_state_only() {
         torn.iter().for_each(|slot| tear(directory.path(), *slot));
         let (_, seal) = SealFile::open(&directory.path().join("seal")).unwrap();
         assert_eq!(seal.before, seal.after, "{torn:?}");
-        assert_eq!(open(directory.path()).unwrap().db().len(), 2);
+        assert_eq!(rows_of(&open(directory.path()).unwrap()), 2);
     }
 }
 
@@ -161,5 +215,5 @@ fn a_group_that_changes_nothing_is_committed_all_the_same() {
     disk.commit(put(b"f1", b"one")).unwrap();
     disk.commit(RowChanges::from([(b"none".to_vec(), None)])).unwrap();
     disk.close().unwrap();
-    assert_eq!(open(directory.path()).unwrap().db().len(), 1);
+    assert_eq!(rows_of(&open(directory.path()).unwrap()), 1);
 }
