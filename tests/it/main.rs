@@ -37,4 +37,5 @@ mod serving;
 mod standing_disk;
 mod support;
 mod tour;
+mod traces;
 mod year;

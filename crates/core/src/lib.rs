@@ -30,6 +30,7 @@ mod secret_hash;
 mod sequence;
 pub mod session;
 pub mod signing_key;
+mod spans;
 mod subject;
 pub mod time;
 
@@ -55,4 +56,5 @@ pub use secret_hash::SecretHash;
 pub use sequence::Sequence;
 pub use session::{Condition, PolicyEffect, Refreshable, Session, SessionState};
 pub use signing_key::{KeyStatus, SigningKey};
+pub use spans::SPANS;
 pub use time::{Seconds, Timestamp};

@@ -17,6 +17,7 @@ mod audit;
 mod bounded;
 mod realm;
 mod server;
+mod telemetry;
 
 use crate::telemetry::LogFormat;
 
@@ -27,6 +28,7 @@ pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAd
 pub use bounded::{Count, Time};
 pub use realm::RealmConfig;
 pub use server::ServerConfig;
+pub use telemetry::{CollectorUrl, Ratio, TelemetryConfig};
 
 /// The configuration file can't be used. The message says where, and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+    /// Traces.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
     /// The realms, by name.
     pub realms: BTreeMap<RealmName, RealmConfig>,
 }
@@ -216,6 +221,7 @@ impl Config {
             paths.extend([&mut tls.certificate, &mut tls.private_key]);
             paths.extend(&mut tls.client_ca);
         }
+        paths.extend(self.telemetry.paths());
         paths.extend(self.audit.sinks.values_mut().flat_map(SinkConfig::paths));
         for path in paths {
             *path = base.join(&*path);

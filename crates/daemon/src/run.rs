@@ -1,6 +1,6 @@
 //! Serving an authority with the tasks around it, until told to stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tessera_authority::{Authority, Unavailable};
 use tessera_core::Seconds;
@@ -8,7 +8,11 @@ use tessera_server::{Listeners, ServeError, ServeOptions};
 
 use crate::{
     ServiceManager, audit_sink, certificate_watcher, config::AuditConfig, policy_watcher, server_key_watcher,
+    telemetry::Traces,
 };
+
+/// How long the end waits for the collector of traces, at most.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How to serve, and what to do beside.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct RunOptions {
     pub policy_watch: bool,
     /// The configuration file whose `[keys]` the server keys follow; none: they stay.
     pub server_keys: Option<PathBuf>,
+    /// Traces to send before the end; none: nothing is traced.
+    pub traces: Option<Traces>,
     /// Whom to tell that it serves, reloads and stops.
     pub service_manager: ServiceManager,
 }
@@ -36,6 +42,7 @@ impl Default for RunOptions {
             audit: AuditConfig::default(),
             policy_watch: true,
             server_keys: None,
+            traces: None,
             service_manager: ServiceManager::default(),
         }
     }
@@ -69,8 +76,12 @@ pub async fn run(
         audit,
         policy_watch,
         server_keys,
+        traces,
         service_manager,
     } = options;
+    let mut server = server;
+    server.traces = traces.as_ref().map(Traces::of_calls);
+    let finish_time_max = server.limits.drain_time_max;
     let purging = tokio::spawn(Arc::clone(&authority).run_purging(audit_retention));
     let watching = policy_watcher::keep(
         Arc::clone(&authority),
@@ -98,8 +109,22 @@ pub async fn run(
     for task in tasks.into_iter().chain(certificates).chain(server_keys) {
         task.abort();
     }
-    served?;
-    authority.close().await.map_err(RunError::Close)?;
+    // Beside the end of the store, which waits for no collector.
+    let finished = finish(traces, finish_time_max);
+    if let Err(error) = served {
+        finished.await;
+        return Err(error.into());
+    }
+    let (closed, ()) = tokio::join!(authority.close(), finished);
+    closed.map_err(RunError::Close)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sends the spans that wait, for no longer than `longest`.
+async fn finish(traces: Option<Traces>, longest: Duration) {
+    if let Some(traces) = traces {
+        // It fails where the runtime ends, which is the end of everything.
+        let _ = tokio::task::spawn_blocking(move || traces.finish(longest.min(FINISH_TIME_MAX))).await;
+    }
 }

@@ -1,4 +1,6 @@
-//! Logs: lines for people on a terminal, JSON elsewhere if so set. `RUST_LOG` chooses what is logged.
+//! Logs and traces.
+//!
+//! Logs are lines for people on a terminal, JSON elsewhere if so set. `RUST_LOG` chooses what is logged.
 //!
 //! Every value is escaped, cut, and cleared of what has the shape of a secret, in one place: who calls may
 //! have written it. So nobody makes a line of their own, or fills the log with one.
@@ -6,6 +8,7 @@
 mod format;
 mod line;
 mod queue;
+mod traces;
 
 use std::{
     io::{self, IsTerminal},
@@ -15,12 +18,21 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry, registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+use tessera_core::SPANS;
 
 use line::Lines;
 use queue::Queue;
 
+use crate::config::TelemetryConfig;
+
 pub use format::LogFormat;
+pub use traces::Traces;
 
 /// How long the end of a process waits for its last lines.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
@@ -31,23 +43,55 @@ static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 /// Sends logs to stderr, panics included. Call it once, before anything is logged; `default_filter` holds unless
 /// `RUST_LOG` is set.
 pub fn init(format: LogFormat, default_filter: &str) {
+    subscribe(format, default_filter, None);
+}
+
+/// The same, and sends traces to where `traced` and the environment say, if they do. It is called within a runtime.
+///
+/// What is wrong with the environment of traces is logged, and nothing is traced: it holds up no authority.
+pub fn init_traced(format: LogFormat, default_filter: &str, traced: &TelemetryConfig) -> Option<Traces> {
+    let (traces, problem) = match Traces::start(traced) {
+        Ok(traces) => (traces, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    subscribe(format, default_filter, traces.as_ref());
+    if let Some(problem) = problem {
+        tracing::error!(problem, "nothing is traced");
+    }
+    traces
+}
+
+fn subscribe(format: LogFormat, default_filter: &str, traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let lines = Lines {
-        format,
-        is_colored: io::stderr().is_terminal(),
+    // Spans are for traces: where there are none, none is made.
+    let filter = match format!("{SPANS}=off").parse() {
+        Ok(no_spans) => filter.add_directive(no_spans),
+        Err(_) => filter,
     };
     let Ok(queue) = Queue::start(io::stderr()) else {
         // No thread can be made: nothing will be served, and why is told otherwise.
         return;
     };
-    let queue = QUEUE.get_or_init(|| queue);
+    let queue = Arc::clone(QUEUE.get_or_init(|| queue));
     // A second initialization fails; the first one stays, which is what its caller wanted.
-    let _ = fmt()
-        .with_env_filter(filter)
-        .with_writer(queue::Lines(Arc::clone(queue)))
-        .event_format(lines)
-        .try_init();
+    let _ = match traces {
+        None => registry().with(filter).with(lines(format, queue)).try_init(),
+        Some(traces) => registry()
+            .with(lines(format, queue).with_filter(filter))
+            .with(traces.layer())
+            .try_init(),
+    };
     panic::set_hook(Box::new(log_panic));
+}
+
+fn lines<S>(format: LogFormat, queue: Arc<Queue>) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let is_colored = io::stderr().is_terminal();
+    fmt::layer()
+        .with_writer(queue::Lines(queue))
+        .event_format(Lines { format, is_colored })
 }
 
 /// Waits, not for long, until what was logged is written: before a process ends, or writes to stderr itself.

@@ -21,6 +21,7 @@ mod request_body;
 mod route;
 mod sampler;
 mod strangers;
+mod trace;
 
 use std::{
     future::Future,
@@ -39,12 +40,16 @@ pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
 pub use limits::{ClientLimits, Limits};
 pub(crate) use metrics::{Metrics, TextFormat, TlsSeen};
+pub use metrics::{SpanCounts, SpanOutcome};
 pub(crate) use outcome::Failed;
 pub(crate) use peer::{Ending, Peer};
 pub(crate) use refusals::network_of;
 pub(crate) use request_body::{BodyError, RequestBody};
+pub use trace::Traces;
 
-use self::{bytes::ByteBudget, clients::Clients, pace::Pace, refusals::Refusals, strangers::Strangers};
+use self::{
+    bytes::ByteBudget, clients::Clients, pace::Pace, refusals::Refusals, strangers::Strangers, trace::Tracing,
+};
 use crate::error::ApiError;
 
 /// Bytes of requests on one connection that are read and not yet decoded: a few of the longest.
@@ -65,6 +70,8 @@ pub(crate) struct Edge {
     request_bytes: Arc<ByteBudget>,
     answer_bytes: Arc<ByteBudget>,
     log: log::CallLog,
+    /// None where nobody collects traces.
+    tracing: Option<Tracing>,
 }
 
 /// An authenticated call.
@@ -76,7 +83,12 @@ pub(crate) struct Caller {
 }
 
 impl Edge {
-    pub(crate) fn new(authority: Arc<Authority>, metrics: Arc<Metrics>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        metrics: Arc<Metrics>,
+        limits: &Limits,
+        traces: Option<Traces>,
+    ) -> Self {
         let realms = authority.realms().values().map(AsRef::as_ref);
         Self {
             clients: Clients::new(limits, realms),
@@ -89,6 +101,7 @@ impl Edge {
             request_bytes: ByteBudget::new(limits.request_bytes_max),
             answer_bytes: ByteBudget::new(limits.answer_bytes_max),
             log: log::CallLog::default(),
+            tracing: traces.map(Tracing::new),
             limits: limits.clone(),
         }
     }
@@ -144,6 +157,9 @@ impl Edge {
         let principal = self.identify(exchange, credential).await?;
         let client = self.clients.of(&principal);
         exchange.authenticated(principal.clone(), Arc::clone(&client));
+        if let Some(tracing) = &self.tracing {
+            tracing.begin(exchange);
+        }
         if let Some(stranger) = exchange.stranger() {
             // It showed its key in the body. From here on its client's bounds hold.
             stranger.becomes_known();
@@ -225,6 +241,9 @@ impl Edge {
         self.clients.forget_idle(Instant::now());
         self.refusals.forget_idle();
         self.pace.forget_idle();
+        if let Some(tracing) = &self.tracing {
+            tracing.forget_idle();
+        }
         self.log.report_left_out();
     }
 
@@ -263,6 +282,9 @@ impl Edge {
             return;
         }
         self.metrics.count_call(exchange.route, outcome, exchange.took());
+        if let Some(tracing) = &self.tracing {
+            tracing.answered(exchange, outcome);
+        }
         self.log.answered(exchange, outcome);
     }
 }

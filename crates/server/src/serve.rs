@@ -9,7 +9,7 @@ use tonic_health::ServingStatus;
 
 use crate::{
     admin,
-    edge::{AnswerBody, Edge, Limits, Metrics, Peer},
+    edge::{AnswerBody, Edge, Limits, Metrics, Peer, Traces},
     grpc::services::{self, Health},
     http::{self as endpoints, HttpOptions},
     listen::{Serve, Serving, Socket, SocketLimits, Tls, descriptors},
@@ -36,6 +36,8 @@ pub struct ServeOptions {
     pub tls: Option<Tls>,
     /// The HTTP endpoints.
     pub http: HttpOptions,
+    /// How calls are traced; none: they are not.
+    pub traces: Option<Traces>,
 }
 
 /// Serving failed.
@@ -64,9 +66,14 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let ServeOptions { limits, tls, http } = options;
-    let metrics = Arc::new(Metrics::new(&authority, tls.is_some()));
-    let edge = Arc::new(Edge::new(Arc::clone(&authority), Arc::clone(&metrics), &limits));
+    let ServeOptions {
+        limits,
+        tls,
+        http,
+        traces,
+    } = options;
+    let edge = edge(&authority, tls.is_some(), &limits, traces);
+    let metrics = Arc::clone(&edge.metrics);
     let health = Health::new(http.proxies);
     let grpc = services::routes(&edge, &health, http.proxies)?;
     let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
@@ -88,10 +95,7 @@ pub async fn serve(
         limits: socket_limits(&limits),
         open: metrics.connections().clone(),
     };
-    let service = Public {
-        edge: Arc::clone(&edge),
-        router,
-    };
+    let service = Public { edge, router };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = tokio::spawn(public.serve(service, async {
         // A dropped sender means the same.
@@ -115,6 +119,13 @@ pub async fn serve(
         return Err(ServeError::StoreFailed);
     }
     Ok(())
+}
+
+/// What every call passes, with what counts it.
+fn edge(authority: &Arc<Authority>, has_tls: bool, limits: &Limits, traces: Option<Traces>) -> Arc<Edge> {
+    let spans = traces.as_ref().map(|traces| &traces.counts);
+    let metrics = Arc::new(Metrics::new(authority, has_tls, spans));
+    Arc::new(Edge::new(Arc::clone(authority), metrics, limits, traces))
 }
 
 /// Lets calls under way finish, and cuts them off where they take too long.

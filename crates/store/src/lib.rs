@@ -13,6 +13,7 @@ mod audit;
 pub mod backend;
 mod backup;
 mod caught;
+mod commit_span;
 mod error;
 mod log;
 mod memory;

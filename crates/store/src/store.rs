@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::{
     audit::{AuditHead, AuditPage, AuditQuery},
     backup::{BackupEnd, BackupError, BackupVisitor},
+    commit_span::CommitSpan,
     error::StoreError,
     log::Log,
     page::{Page, PageRequest, SessionIndex},
@@ -141,12 +142,12 @@ impl dyn Store {
         reads: Reads,
         decide: impl FnMut(&Snapshot) -> Decision<T> + Send + 'static,
     ) -> Result<(T, Placed), StoreError> {
+        let span = CommitSpan::begin();
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
         let keep = move |value| *slot.lock() = Some(value);
-        let placed = self
-            .transact(UnitOfWork::new(reads, priority, decide, keep))
-            .await?;
+        let unit = UnitOfWork::new(reads, priority, span.noting_when_decided(decide), keep);
+        let placed = span.around(self.transact(unit)).await?;
         let value = answer.lock().take().ok_or_else(|| StoreError::Failed {
             detail: "a decision reads more without end".to_owned(),
         })?;

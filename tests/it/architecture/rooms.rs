@@ -103,6 +103,11 @@ const SERVER: Rooms = Rooms {
             "calls are counted by the names of codes",
         ),
         (
+            "edge/trace/spans",
+            "grpc",
+            "a span has the name of the code that answered",
+        ),
+        (
             "edge/outcome",
             "grpc",
             "what tonic itself answers is counted, too",

@@ -1,7 +1,7 @@
 //! What policy decides for one request.
 
 use tessera_core::{
-    AccessClaims, ClientName, PolicyRevision, RealmName, RoleName, Scope, ScopeSet, Session, Subject,
+    AccessClaims, ClientName, PolicyRevision, RealmName, RoleName, SPANS, Scope, ScopeSet, Session, Subject,
 };
 use tessera_policy::{Explanation, Permission, Policy, Question, Stopped, Work};
 
@@ -108,6 +108,13 @@ impl<'a> Bearer<'a> {
     /// The scopes out of `asked` that policy grants now. A client that may no longer speak for this
     /// bearer is granted nothing.
     pub(crate) fn grant(&self, policy: &Policy, asked: &ScopeSet) -> Grant {
+        let span = tracing::info_span!(
+            target: SPANS,
+            "policy decision",
+            "tessera.scopes.asked" = asked.len(),
+            "tessera.scopes.granted" = tracing::field::Empty,
+        )
+        .entered();
         let revision = policy.revision().clone();
         if let Err(refused) = self.check(policy) {
             let denied = asked
@@ -121,6 +128,7 @@ impl<'a> Bearer<'a> {
             };
         }
         let decided = policy.grant(self.realm, self.subject, self.roles, asked);
+        span.record("tessera.scopes.granted", decided.granted.len());
         Grant {
             granted: decided.granted,
             denied: decided.denied,

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use tessera_core::{
-    AccessClaims, NBF_BACKDATE, PolicyRevision, Realm, ScopeSet, Seconds, Sequence, Session, Timestamp,
-    TokenId,
+    AccessClaims, NBF_BACKDATE, PolicyRevision, Realm, SPANS, ScopeSet, Seconds, Sequence, Session,
+    Timestamp, TokenId,
 };
 use tessera_token::{RefreshToken, access};
 use zeroize::Zeroizing;
@@ -122,6 +122,7 @@ impl Authority {
         committed: Committed,
         refresh: Option<&RefreshToken>,
     ) -> Result<TokenSet, Unavailable> {
+        let _span = tracing::info_span!(target: SPANS, "sign tokens").entered();
         let keys = self.keys.load();
         let signer = keys.signer(&realm.name).ok_or(NO_SIGNER)?;
         let refresh_token = match refresh {

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority, Options};
 use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
-use tessera_daemon::{RunOptions, launch, telemetry};
+use tessera_daemon::{RunOptions, config::TelemetryConfig, launch, telemetry};
 use tessera_policy::{Permission, Policy};
 use tessera_server::{ClientLimits, Listeners};
 use tessera_store::{MemoryStore, Store};
@@ -33,8 +33,11 @@ const CLIENT: &str = "client:dev";
 type ShownKeys = BTreeMap<RealmName, String>;
 
 pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
-    telemetry::init(telemetry::LogFormat::Text, "warn");
-    let mut options = RunOptions::default();
+    let traces = telemetry::init_traced(telemetry::LogFormat::Text, "warn", &TelemetryConfig::default());
+    let mut options = RunOptions {
+        traces,
+        ..RunOptions::default()
+    };
     let mut shutdown = Box::pin(shutdown::requested_within(&options.server.limits)?);
     let public = listen("--listen", arguments.listen).await?;
     let admin = listen("--admin-listen", arguments.admin_listen).await?;

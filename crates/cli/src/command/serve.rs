@@ -11,7 +11,7 @@ use crate::{arguments::Serve, command::shutdown, failure::Failure};
 
 pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let config = Config::read(&arguments.config).map_err(Failure::cannot_run)?;
-    telemetry::init(config.log.format, "info");
+    let traces = telemetry::init_traced(config.log.format, "info", &config.telemetry);
     let limits = config.limits();
     let mut shutdown = Box::pin(shutdown::requested_within(&limits)?);
     let tls = config
@@ -50,11 +50,13 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
             limits,
             tls,
             http: config.http(),
+            traces: None,
         },
         audit_retention: config.store.audit_retention.seconds(),
         audit: config.audit.clone(),
         policy_watch: config.policy.watch,
         server_keys: Some(arguments.config.clone()),
+        traces,
         service_manager: ServiceManager::from_environment(),
     };
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;

@@ -1,11 +1,6 @@
 //! Records in the body of a POST: lines of JSON. An answer of 2xx means that all of them arrived.
 
-use std::{
-    fmt::Write as _,
-    io,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt::Write as _, io, path::PathBuf};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -16,13 +11,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::format::lines;
-use crate::config::{SinkFormat, SinkUrl};
+use crate::{
+    config::{SinkFormat, SinkUrl},
+    outgoing_tls,
+};
 
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 64 * 1024;
@@ -43,9 +38,6 @@ enum HttpError {
     /// The file with the token can't be used.
     #[error("the token in {0} can't be sent: {1}")]
     Token(PathBuf, String),
-    /// There is no TLS.
-    #[error("TLS can't be used: {0}")]
-    Tls(String),
 }
 
 impl HttpSink {
@@ -68,8 +60,8 @@ impl HttpSink {
         if !is_tls {
             return send(stream, request).await;
         }
-        let server = ServerName::try_from(name).map_err(|error| tls(&error))?;
-        let stream = TlsConnector::from(client_config()?)
+        let server = ServerName::try_from(name).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(outgoing_tls::config(None)?)
             .connect(server, stream)
             .await?;
         send(stream, request).await
@@ -135,27 +127,4 @@ where
         // What came of the exchange is known then.
         _ = connection => exchange.await,
     }
-}
-
-/// The system's roots.
-fn client_config() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(tls(&"this machine trusts no certificate authority"));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| tls(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
-}
-
-fn tls(problem: &impl ToString) -> io::Error {
-    io::Error::other(HttpError::Tls(problem.to_string()))
 }

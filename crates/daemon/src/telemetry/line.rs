@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::format::LogFormat;
+use super::{format::LogFormat, traces::current_trace_id};
 
 /// The longest value that is written whole, in characters as they are written.
 const VALUE_CHARACTERS_MAX: usize = 400;
@@ -45,6 +45,9 @@ where
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if let Some(id) = current_trace_id() {
+            fields.push("trace_id", id.into());
+        }
         let level = *event.metadata().level();
         match self.format {
             LogFormat::Text => self.text(&mut writer, &time, level, &fields),
@@ -100,10 +103,13 @@ impl Fields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
-            (name, value) if self.others.iter().all(|(other, _)| *other != name) => {
-                self.others.push((name, value));
-            }
-            _ => {}
+            (name, value) => self.push(name, value),
+        }
+    }
+
+    fn push(&mut self, name: &'static str, value: Value) {
+        if self.others.iter().all(|(other, _)| *other != name) {
+            self.others.push((name, value));
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use opentelemetry::{Context, trace::TraceContextExt as _};
 use parking_lot::{Mutex, MutexGuard};
 use tessera_authority::Principal;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use super::{
     peer::{OpenExchange, Peer},
     route::Route,
     strangers::Stranger,
+    trace::call::CallTrace,
 };
 use crate::error::ApiError;
 
@@ -47,6 +49,8 @@ pub(crate) struct Exchange {
     answer_bytes: Mutex<TakenBytes>,
     /// Whether it was counted and logged.
     is_observed: AtomicBool,
+    /// None where nobody collects traces.
+    pub(super) trace: Option<CallTrace>,
     _open: OpenExchange,
 }
 
@@ -58,6 +62,7 @@ impl Exchange {
         headers: &HeaderMap,
         time_max: Duration,
         stranger: Option<Stranger>,
+        trace: Option<CallTrace>,
     ) -> Self {
         Self {
             route,
@@ -71,6 +76,7 @@ impl Exchange {
             places: Mutex::default(),
             answer_bytes: Mutex::default(),
             is_observed: AtomicBool::new(false),
+            trace,
             _open: peer.begin_exchange(),
         }
     }
@@ -128,6 +134,18 @@ impl Exchange {
         }
         *lock(&self.answer_bytes) = taken;
         Ok(())
+    }
+
+    /// Its trace, once it has one.
+    pub(super) fn trace_context(&self) -> Option<&Context> {
+        self.trace.as_ref()?.context()
+    }
+
+    /// The id of its trace.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let span = self.trace_context()?.span();
+        let context = span.span_context();
+        context.is_valid().then(|| context.trace_id().to_string())
     }
 
     /// Whether it was counted and logged before; from now on it was.

@@ -18,6 +18,7 @@ use super::{
     peer::Peer,
     request_body::RequestBody,
     route::{Caller, Route, Shape},
+    trace,
 };
 use crate::{
     error::ApiError,
@@ -56,11 +57,12 @@ impl Edge {
         if route.is_open {
             self.pace.keep(&exchange).await;
         }
-        if let Err(error) = self.enter(&exchange, request.headers()).await {
+        let entered = trace::within(&exchange, self.enter(&exchange, request.headers())).await;
+        if let Err(error) = entered {
             return Ok(self.refuse(exchange, &request, &error));
         }
         let request = self.opened(request, &exchange);
-        let Ok(response) = router.oneshot(request).await;
+        let Ok(response) = trace::within(&exchange, router.oneshot(request)).await;
         Ok(self.answer(exchange, &method, response))
     }
 
@@ -72,7 +74,17 @@ impl Edge {
         stranger: Option<super::strangers::Stranger>,
     ) -> Exchange {
         let address = self.caller(peer, headers);
-        Exchange::begin(route, peer, address, headers, self.limits.call_time_max, stranger)
+        let trace = self.tracing.as_ref().map(|tracing| {
+            let ip = peer.address().ip().to_canonical();
+            let mut trusted = self.limits.trusted_proxies.iter();
+            tracing.read(headers, trusted.any(|range| range.contains(ip)).then_some(ip))
+        });
+        let time_max = self.limits.call_time_max;
+        let exchange = Exchange::begin(route, peer, address, headers, time_max, stranger, trace);
+        if let Some(tracing) = self.tracing.as_ref().filter(|_| route.caller == Caller::Anyone) {
+            tracing.begin_early(&exchange);
+        }
+        exchange
     }
 
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
@@ -146,6 +158,9 @@ impl Edge {
         }
         if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
             response.headers_mut().entry("x-request-id").or_insert(id);
+        }
+        if let Some(tracing) = &self.tracing {
+            tracing.end(&exchange, method, response.status());
         }
         let is_stream = exchange.route.answers_with_stream;
         response.map(|body| AnswerBody::new(body, exchange, is_stream))

@@ -38,7 +38,13 @@ impl CallLog {
         let request_id = exchange.request_id();
         let took = exchange.took();
         let Err(failed) = outcome else {
-            tracing::debug!(rpc, request_id, ?took, "call served");
+            tracing::debug!(
+                rpc,
+                request_id,
+                trace_id = exchange.trace_id(),
+                ?took,
+                "call served"
+            );
             return;
         };
         if !tracing::enabled!(tracing::Level::INFO) || !self.admits(exchange) {
@@ -56,6 +62,7 @@ impl CallLog {
             api_key = who.api_key,
             address = %exchange.address,
             request_id,
+            trace_id = exchange.trace_id(),
             ?took,
             "call refused"
         );
@@ -92,6 +99,7 @@ pub(super) fn changed(exchange: &Exchange, change: &str, target: &str) {
         api_key = who.api_key,
         address = %exchange.address,
         request_id = exchange.request_id(),
+        trace_id = exchange.trace_id(),
         "changed"
     );
 }

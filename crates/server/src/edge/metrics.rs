@@ -13,6 +13,7 @@ mod process;
 mod realm;
 mod register;
 mod sessions;
+mod spans;
 mod store;
 mod text;
 mod tls;
@@ -29,6 +30,8 @@ use prometheus_client::{
 use tessera_authority::Authority;
 use tessera_core::RealmName;
 
+pub(super) use self::calls::known_method;
+pub use self::spans::{SpanCounts, SpanOutcome};
 use self::{
     audit::AuditMetrics, backups::BackupMetrics, calls::CallMetrics, keys::KeyMetrics,
     machine::MachineMetrics, policy::PolicyMetrics, process::ProcessMetrics, sessions::SessionMetrics,
@@ -63,7 +66,7 @@ struct VersionLabel {
 
 impl Metrics {
     /// The metrics of `authority`, which are counted from now on.
-    pub(crate) fn new(authority: &Authority, has_tls: bool) -> Self {
+    pub(crate) fn new(authority: &Authority, has_tls: bool, spans: Option<&SpanCounts>) -> Self {
         let mut registry = Registry::default();
         let calls = CallMetrics::register(&mut registry);
         let process = ProcessMetrics::register(&mut registry);
@@ -74,6 +77,9 @@ impl Metrics {
             version: env!("CARGO_PKG_VERSION"),
         };
         version.get_or_create(&label).set(1);
+        if let Some(spans) = spans {
+            spans.register(ours);
+        }
         let metrics = Self {
             ready: register::new(ours, "ready", "1 where requests can be served"),
             store: StoreMetrics::register(ours),

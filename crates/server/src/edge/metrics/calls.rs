@@ -153,7 +153,7 @@ impl MethodLabels {
 }
 
 /// The caller chooses the method: one that is not known has the name that OpenTelemetry gives to all of these.
-fn known_method(method: &Method) -> &'static str {
+pub(in crate::edge) fn known_method(method: &Method) -> &'static str {
     let known = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
     ];

@@ -1,0 +1,156 @@
+//! A collector of OpenTelemetry, spoken to over gRPC.
+//!
+//! What is secret or ends is read when it is needed, so that it can be replaced while the authority serves: headers for
+//! each request, certificate authorities for each connection.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use zeroize::Zeroizing;
+
+use crate::{config::CollectorUrl, outgoing_tls};
+
+/// How long a connection may take to be made.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Where a collector is, and what it is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Collector {
+    pub(crate) url: CollectorUrl,
+    pub(crate) headers_file: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// The file with the headers can't be used. Its content is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("the headers in `{path}` can't be sent: {problem}")]
+struct HeadersError {
+    path: PathBuf,
+    problem: String,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Collector {
+    /// Requests to it, each of which has this time. It connects when the first one is made, and again where a connection
+    /// has ended.
+    pub(crate) fn channel(&self, time_max: Duration) -> Channel {
+        let host = match self.url.host() {
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        // TLS is ours: the transport's own is made once, and this one for each connection.
+        let address = format!("http://{host}:{}", self.url.port());
+        let address = Uri::try_from(address).unwrap_or_else(|_| self.url.uri().clone());
+        let endpoint = Endpoint::from(address)
+            .origin(self.url.uri().clone())
+            .timeout(time_max)
+            .connect_timeout(CONNECT_TIME_MAX)
+            .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")));
+        let collector = self.clone();
+        let connect = tower::service_fn(move |_: Uri| {
+            let collector = collector.clone();
+            async move { collector.connect().await.map(TokioIo::new) }
+        });
+        match endpoint {
+            Ok(endpoint) => endpoint.connect_with_connector_lazy(connect),
+            // The name of the program is a header value.
+            Err(_) => Endpoint::from(self.url.uri().clone()).connect_with_connector_lazy(connect),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let host = self.url.host().to_owned();
+        let stream = TcpStream::connect((host.as_str(), self.url.port())).await?;
+        stream.set_nodelay(true)?;
+        if !self.url.is_tls() {
+            return Ok(Box::new(stream));
+        }
+        let server = ServerName::try_from(host).map_err(io::Error::other)?;
+        let config = outgoing_tls::config(self.ca.as_deref())?;
+        let mut config = (*config).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(server, stream)
+            .await?;
+        Ok(Box::new(stream))
+    }
+
+    /// What each request has now. It reads a file.
+    pub(crate) fn headers(&self) -> io::Result<MetadataMap> {
+        match &self.headers_file {
+            Some(path) => headers(path),
+            None => Ok(MetadataMap::new()),
+        }
+    }
+}
+
+fn headers(path: &Path) -> io::Result<MetadataMap> {
+    let problem = |problem: String| {
+        let path = path.to_owned();
+        io::Error::other(HeadersError { path, problem })
+    };
+    let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+    let text = Zeroizing::new(text);
+    let mut headers = http::HeaderMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let header = line.split_once(':').and_then(|(name, value)| {
+            let name: HeaderName = name.trim().to_ascii_lowercase().parse().ok()?;
+            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        });
+        let (name, value) =
+            header.ok_or_else(|| problem(format!("line {} is not `name: value`", index + 1)))?;
+        headers.append(name, value);
+    }
+    Ok(MetadataMap::from_headers(headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_lines_and_what_is_wrong_is_named_by_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("headers");
+        fs::write(
+            &path,
+            "# of the collector\n\nAuthorization: Bearer x:y\nx-tenant: shop\n",
+        )
+        .unwrap();
+        let read = headers(&path).unwrap();
+        assert_eq!(read.get("authorization").unwrap(), "Bearer x:y");
+        assert_eq!(read.get("x-tenant").unwrap(), "shop");
+        assert!(!format!("{read:?}").contains("x:y"), "{read:?}");
+        fs::write(&path, "x-tenant: shop\nsecret-token\n").unwrap();
+        let said = headers(&path).unwrap_err().to_string();
+        assert!(
+            said.contains("line 2") && !said.contains("secret-token"),
+            "{said}"
+        );
+        let missing = headers(&directory.path().join("none")).unwrap_err().to_string();
+        assert!(missing.contains("none"), "{missing}");
+    }
+}

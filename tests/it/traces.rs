@@ -1,0 +1,235 @@
+//! Traces, as a collector receives them from the real binary.
+
+use std::{collections::BTreeMap, pin::Pin};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{AnyValue, any_value::Value},
+    trace::v1::Span,
+};
+use prost::Message;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::support::{Authority, PATIENCE, access, refresh, soon, viewer};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// A collector that hands on what it is sent.
+struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
+
+impl TraceService for Collector {
+    fn export<'a, 'b>(
+        &'a self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<ExportTraceServiceResponse>, Status>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let _ = self.0.send(request.into_inner());
+        Box::pin(async { Ok(Response::new(ExportTraceServiceResponse::default())) })
+    }
+}
+
+/// What a collector received.
+struct Received {
+    requests: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
+    all: Vec<ExportTraceServiceRequest>,
+}
+
+impl Received {
+    fn spans(&self) -> impl Iterator<Item = &Span> {
+        let resources = self.all.iter().flat_map(|request| &request.resource_spans);
+        let scopes = resources.flat_map(|resource| &resource.scope_spans);
+        scopes.flat_map(|scope| &scope.spans)
+    }
+
+    /// Waits for a span.
+    async fn span(&mut self, what: &str, is_it: impl Fn(&Span) -> bool) -> Span {
+        soon(what, async {
+            loop {
+                if let Some(span) = self.spans().find(|span| is_it(span)) {
+                    return span.clone();
+                }
+                self.all.push(self.requests.recv().await.unwrap());
+            }
+        })
+        .await
+    }
+}
+
+async fn collector() -> (String, Received) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, requests) = mpsc::unbounded_channel();
+    let served = Server::builder()
+        .add_service(TraceServiceServer::new(Collector(sender)))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(served);
+    let received = Received {
+        requests,
+        all: Vec::new(),
+    };
+    (url, received)
+}
+
+fn traced(endpoint: &str) -> Authority {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+    ];
+    Authority::start_dev_with(&[], &variables).unwrap()
+}
+
+fn attributes(span: &Span) -> BTreeMap<String, String> {
+    let pairs = span.attributes.iter().map(|pair| {
+        let value = pair.value.clone().and_then(|AnyValue { value }| value);
+        let text = match value {
+            Some(Value::StringValue(text)) => text,
+            Some(Value::IntValue(number)) => number.to_string(),
+            Some(Value::DoubleValue(_)) => "a number".to_owned(),
+            other => format!("{other:?}"),
+        };
+        (pair.key.clone(), text)
+    });
+    pairs.collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn with_trace<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let parent = format!("00-{TRACE}-{PARENT}-01").parse().unwrap();
+    request.metadata_mut().insert("traceparent", parent);
+    request
+}
+
+const ISSUE: &str = "tessera.v1.TokenService/Issue";
+
+#[tokio::test]
+async fn a_call_goes_on_with_the_trace_of_its_client_and_says_nothing_secret() {
+    let (endpoint, mut received) = collector().await;
+    let authority = traced(&endpoint);
+    let client = authority.client("production").await;
+    let issued = client
+        .tokens()
+        .issue(with_trace(viewer("user:canary-ann")))
+        .await
+        .unwrap()
+        .into_inner();
+    let tokens = issued.tokens.as_ref();
+    let call = received.span("the call", |span| span.name == ISSUE).await;
+    assert_eq!(hex(&call.trace_id), TRACE);
+    assert_eq!(hex(&call.parent_span_id), PARENT);
+    assert_eq!(call.kind, 2, "a server's");
+    let said = attributes(&call);
+    for (name, value) in [
+        ("rpc.system.name", "grpc"),
+        ("rpc.method", ISSUE),
+        ("rpc.response.status_code", "OK"),
+        ("tessera.realm", "production"),
+    ] {
+        assert_eq!(
+            said.get(name).map(String::as_str),
+            Some(value),
+            "{name}: {said:?}"
+        );
+    }
+    for (name, said) in [
+        ("policy decision", "tessera.scopes.granted"),
+        ("store commit", "tessera.commit.waited_seconds"),
+        ("sign tokens", ""),
+    ] {
+        let part = received.span(name, |span| span.name == name).await;
+        assert_eq!(part.parent_span_id, call.span_id, "{name}");
+        assert!(
+            said.is_empty() || attributes(&part).contains_key(said),
+            "{name}: {part:?}"
+        );
+        assert!(part.end_time_unix_nano <= call.end_time_unix_nano, "{name}");
+    }
+
+    client.refresh(&refresh(tokens)).await.unwrap();
+    client.introspect(&access(tokens)).await;
+    client.refresh("tsr_canary").await.unwrap_err();
+    let name = "tessera.v1.TokenService/Refresh";
+    let is_refused = |span: &Span| span.name == name && attributes(span).contains_key("error.type");
+    let refused = received.span("a refusal", is_refused).await;
+    assert_eq!(attributes(&refused)["tessera.reason"], "REFRESH_TOKEN_INVALID");
+    let text = received
+        .all
+        .iter()
+        .map(|request| String::from_utf8_lossy(&request.encode_to_vec()).into_owned());
+    let text = text.collect::<String>();
+    assert!(text.contains("deployment.environment.name") && text.contains("service.version"));
+    let key = authority.api_key("production");
+    for secret in [
+        "canary",
+        &key,
+        &access(tokens),
+        &refresh(tokens),
+        &issued.session_id,
+    ] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_puts_nothing_into_the_trace_of_another() {
+    let (endpoint, mut received) = collector().await;
+    let authority = traced(&endpoint);
+    let stranger = authority.with_key("tsk_production_none").await;
+    let refused = stranger.tokens().issue(with_trace(viewer("user:ann"))).await;
+    refused.unwrap_err();
+    let call = received.span("the call", |span| span.name == ISSUE).await;
+    assert_ne!(hex(&call.trace_id), TRACE);
+    assert!(call.parent_span_id.is_empty(), "{call:?}");
+    let [link] = &call.links[..] else {
+        panic!("{call:?}")
+    };
+    assert_eq!(hex(&link.trace_id), TRACE);
+    assert_eq!(attributes(&call)["rpc.response.status_code"], "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn what_waits_is_sent_before_the_end() {
+    let (endpoint, mut received) = collector().await;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+    ];
+    let authority = Authority::start_dev_with(&[], &variables).unwrap();
+    let client = authority.client("production").await;
+    client.issue(viewer("user:ann")).await.unwrap();
+    drop(client);
+    let ended = tokio::task::spawn_blocking(|| authority.stop()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    received.span("the call", |span| span.name == ISSUE).await;
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_holds_nothing_up() {
+    // It takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let authority = traced(&endpoint);
+    let client = authority.client("production").await;
+    for _ in 0..20 {
+        soon("an answer", client.issue(viewer("user:ann"))).await.unwrap();
+    }
+    drop(client);
+    let began = std::time::Instant::now();
+    let ended = tokio::task::spawn_blocking(|| authority.stop()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    assert!(began.elapsed() < PATIENCE);
+    drop(listener);
+}
