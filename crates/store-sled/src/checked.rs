@@ -119,7 +119,7 @@ fn open_copies<F>(
         match opened {
             // Rows without the last group are right only where that was never acknowledged.
             Ok(opened) if opened.state == seal.before && opened.state != seal.after && !is_last => {
-                close(&directory.data_file(), opened.db)
+                close(&directory.data_file(), opened.db);
             }
             Err(error) if !is_last => {
                 tracing::warn!(%error, "opening the rows failed: it is tried once more, with another copy of them");

@@ -76,7 +76,7 @@ impl Seal {
     }
 
     /// The seal as the rows of its group have it.
-    pub(super) fn to_row(&self) -> Vec<u8> {
+    pub(super) fn to_row(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SLOT_BODY_LEN);
         bytes.extend_from_slice(&self.group.to_be_bytes());
         self.before.write_to(&mut bytes);
