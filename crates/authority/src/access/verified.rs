@@ -12,8 +12,8 @@ use tessera_token::{Keyring, VerifyError, access, access::Verified};
 /// What a token of an ordinary length takes of the cache: one place. Longer ones take as many as fit into them.
 const PLACE_BYTES: usize = 1024;
 
-/// What part of the places are for tokens that were minted and not presented yet.
-const MINTED_PART: u64 = 4;
+/// One of how many places is for tokens that were minted and not presented yet.
+const MINTED_PART: u64 = 2;
 
 /// Bounded caches, by the hash of the whole token.
 pub(crate) struct VerifiedTokens {
@@ -169,6 +169,6 @@ mod tests {
         }
         assert!(tokens.has("presented") && tokens.has("minted 63"));
         assert!(!tokens.has("minted 0"));
-        assert!(tokens.minted.weighted_size() <= 4);
+        assert!(tokens.minted.weighted_size() <= 8);
     }
 }
