@@ -1,15 +1,15 @@
 //! The rows on disk: opened and checked against the seal, then changed one group at a time.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io,
     path::{Path, PathBuf},
 };
 
-use sled::{Batch, Db};
+use sled::{Batch, Db, IVec};
 
 use super::{
+    changes::{Change, RowChanges},
     checked,
     directory::Directory,
     rows,
@@ -19,9 +19,6 @@ use super::{
 use tessera_store::{StoreError, backend::caught};
 
 use crate::error::{OpenError, failed};
-
-/// What a group of jobs writes: a value for each key, or none where the row goes.
-pub(super) type RowChanges = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The rows, locked and checked. Only the writer has it; readers have a `Db` of their own.
 pub(super) struct Disk {
@@ -106,8 +103,9 @@ impl Disk {
     fn commit_group(&mut self, changes: RowChanges) -> Result<(), StoreError> {
         let mut after = self.state;
         let mut batch = Batch::default();
-        for (key, value) in changes {
-            let old = self.db.get(&key).map_err(failed)?;
+        for (key, change) in changes {
+            let old = self.old(&key, &change)?;
+            let value = change.value;
             if old.as_deref() == value.as_deref() {
                 continue;
             }
@@ -136,6 +134,15 @@ impl Disk {
         written.and(begun)?;
         (self.state, self.group) = (after, group);
         self.seal.settle(group, after).map_err(failed)
+    }
+
+    /// The row before the group.
+    fn old(&self, key: &[u8], change: &Change) -> Result<Option<IVec>, StoreError> {
+        if change.is_new {
+            debug_assert_eq!(self.db.get(key).map_err(failed)?, None, "{key:?} is not new");
+            return Ok(None);
+        }
+        self.db.get(key).map_err(failed)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

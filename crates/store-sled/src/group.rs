@@ -14,7 +14,7 @@ use tessera_store::{
 };
 
 use super::{
-    disk::RowChanges,
+    changes::RowChanges,
     error::failed,
     read,
     rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
@@ -59,7 +59,7 @@ impl<'a> Group<'a> {
         Self {
             db,
             log,
-            rows: RowChanges::new(),
+            rows: RowChanges::default(),
             events: Vec::new(),
             times_before: state.times.clone(),
             state,
@@ -76,10 +76,10 @@ impl<'a> Group<'a> {
         self.state.meta.group = number;
         if self.state.times != self.times_before {
             let row = rows::encode(&self.state.times)?;
-            self.rows.insert(rows::times_key(), Some(row));
+            self.rows.put(rows::times_key(), row);
         }
         let row = rows::encode(&self.state.meta)?;
-        self.rows.insert(rows::meta_key(), Some(row));
+        self.rows.put(rows::meta_key(), row);
         Ok(Finished {
             rows: self.rows,
             events: self.events,
@@ -119,10 +119,7 @@ impl<'a> Group<'a> {
 
     pub(super) fn row<T: DeserializeOwned>(&self, what: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.rows.get(key) {
-            Some(value) => value
-                .as_deref()
-                .map(|bytes| rows::decode(what, bytes))
-                .transpose(),
+            Some(value) => value.map(|bytes| rows::decode(what, bytes)).transpose(),
             None => read::row(self.db, what, key),
         }
     }
@@ -135,16 +132,16 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn put<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
-        self.rows.insert(key, Some(rows::encode(row)?));
+        self.rows.put(key, rows::encode(row)?);
         Ok(())
     }
 
     pub(super) fn put_empty(&mut self, key: Vec<u8>) {
-        self.rows.insert(key, Some(Vec::new()));
+        self.rows.put(key, Vec::new());
     }
 
     pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.rows.insert(key, None);
+        self.rows.remove(key);
     }
 
     pub(super) fn session_row(&self, id: SessionId) -> Result<Option<SessionRow<Arc<Session>>>, StoreError> {
@@ -204,7 +201,7 @@ impl Group<'_> {
         let prefix = rows::api_key_by_maker_prefix(maker);
         let mut keys = read::keys_of(self.db, &prefix)?;
         keys.extend(self.rows.keys().filter(|key| key.starts_with(&prefix)).cloned());
-        let is_there = |key: &Vec<u8>| self.rows.get(key).is_none_or(Option::is_some);
+        let is_there = |key: &Vec<u8>| self.rows.get(key).is_none_or(|row| row.is_some());
         let ids = keys.iter().filter(|key| is_there(key));
         let made = ids.map(|key| self.row("an API key", &rows::api_key_key_in(key, prefix.len())));
         made.filter_map(Result::transpose).collect()
@@ -284,8 +281,7 @@ impl Group<'_> {
             Some(old) => self.replace_session(old, session, expiry)?,
             None => {
                 self.count_session(session, true)?;
-                self.put_empty(rows::session_expiry_key(expiry, session.id));
-                self.put_index_keys(session);
+                return self.put_new_session(session, expiry);
             }
         }
         let row = SessionRow {
@@ -293,6 +289,18 @@ impl Group<'_> {
             session: session.as_ref(),
         };
         self.put(rows::session_key(session.id), &row)
+    }
+
+    /// Writes a session that is not there, and so nothing that is kept beside it.
+    fn put_new_session(&mut self, session: &Session, expiry: Timestamp) -> Result<(), StoreError> {
+        self.rows
+            .put_new(rows::session_expiry_key(expiry, session.id), Vec::new());
+        for key in rows::index_keys(session) {
+            self.rows.put_new(key, Vec::new());
+        }
+        let row = rows::encode(&SessionRow { expiry, session })?;
+        self.rows.put_new(rows::session_key(session.id), row);
+        Ok(())
     }
 
     /// Moves what is kept beside a session, as far as it changes.

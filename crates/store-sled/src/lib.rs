@@ -6,6 +6,7 @@ mod archive;
 mod archiving;
 mod aside;
 mod backup;
+mod changes;
 mod checked;
 mod committer;
 mod directory;

@@ -12,8 +12,9 @@ use tessera_store::{
 use super::{
     SledOptions,
     archive::Archive,
+    changes::RowChanges,
     directory::Directory,
-    disk::{Disk, RowChanges},
+    disk::Disk,
     error::OpenError,
     rows::{self, CutoffRow, Meta, Table},
     shared::Shared,
@@ -140,8 +141,12 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
         group: disk.next_group(),
         purged: None,
     };
-    let write =
-        |disk: &mut Disk| disk.commit(RowChanges::from([(rows::meta_key(), Some(rows::encode(&meta)?))]));
+    let write = |disk: &mut Disk| {
+        disk.commit(RowChanges::from_iter([(
+            rows::meta_key(),
+            Some(rows::encode(&meta)?),
+        )]))
+    };
     write(disk).map_err(|error| OpenError::Io {
         path: disk.path().to_owned(),
         source: std::io::Error::other(error),

@@ -11,7 +11,7 @@ use tessera_store::{AuditEntry, BackupEnd, BackupError, BackupRecord, StoreError
 use tokio::sync::oneshot;
 
 use super::record::{self, is_copied};
-use crate::{archive::Place, disk::RowChanges, group::State, read, rows, shared::Shared};
+use crate::{archive::Place, changes::RowChanges, group::State, read, rows, shared::Shared};
 
 /// How many keys are noted at most, some 100 bytes each. Where there are more, writing is faster than reading.
 const NOTED_MAX: usize = 128 * 1024;

@@ -11,7 +11,7 @@ fn open(path: &Path) -> Result<Disk, OpenError> {
 }
 
 fn put(key: &[u8], value: &[u8]) -> RowChanges {
-    RowChanges::from([(key.to_vec(), Some(value.to_vec()))])
+    RowChanges::from_iter([(key.to_vec(), Some(value.to_vec()))])
 }
 
 /// A directory with one group of one row, and the store still open.
@@ -213,7 +213,8 @@ fn after_closing_every_slot_allows_one_state_only() {
 fn a_group_that_changes_nothing_is_committed_all_the_same() {
     let (directory, mut disk) = begun();
     disk.commit(put(b"f1", b"one")).unwrap();
-    disk.commit(RowChanges::from([(b"none".to_vec(), None)])).unwrap();
+    disk.commit(RowChanges::from_iter([(b"none".to_vec(), None)]))
+        .unwrap();
     disk.close().unwrap();
     assert_eq!(rows_of(&open(directory.path()).unwrap()), 1);
 }

@@ -12,7 +12,7 @@ impl Group<'_> {
         let position = rows::number_in(key)?;
         let entry = |value: &[u8]| rows::audit_entry(position, value);
         match self.rows.get(key) {
-            Some(value) => value.as_deref().map(entry).transpose(),
+            Some(value) => value.map(entry).transpose(),
             None => self
                 .db
                 .get(key)
@@ -28,7 +28,7 @@ impl Group<'_> {
         self.state.times.note(record.at);
         let (head, encoded) = self.state.meta.audit.append(record)?;
         let value = rows::audit_value(self.state.meta.audit.link, &encoded);
-        self.rows.insert(rows::audit_key(head.position), Some(value));
+        self.rows.put_new(rows::audit_key(head.position), value);
         self.state.meta.audit = head;
         Ok(())
     }
@@ -36,6 +36,6 @@ impl Group<'_> {
     /// Writes an audit record as it was.
     pub(crate) fn put_audit_entry(&mut self, entry: &AuditEntry) {
         let value = rows::audit_value(entry.previous, &entry.encoded);
-        self.rows.insert(rows::audit_key(entry.position), Some(value));
+        self.rows.put(rows::audit_key(entry.position), value);
     }
 }

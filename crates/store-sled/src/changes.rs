@@ -1,0 +1,107 @@
+//! What a group writes, row by row.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+/// A value for each key, or none where the row goes.
+#[derive(Default)]
+pub(super) struct RowChanges(HashMap<Vec<u8>, Change>);
+
+/// What becomes of one row.
+pub(super) struct Change {
+    /// Its value; none where it goes.
+    pub(super) value: Option<Vec<u8>>,
+    /// Whether it is known that there was no such row before the group, so that nobody needs to look.
+    pub(super) is_new: bool,
+}
+
+impl RowChanges {
+    /// What the group makes of a row: none where it has not touched it, an inner none where it removes it.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.0.get(key).map(|change| change.value.as_deref())
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.set(key, Some(value));
+    }
+
+    /// Writes a row that was not there before the group. Whoever calls it knows that from the key: it names a session or a
+    /// position that is new.
+    pub(super) fn put_new(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        match self.0.entry(key) {
+            // The group removed it before, or wrote it: then that is not known.
+            Entry::Occupied(mut touched) => touched.get_mut().value = Some(value),
+            Entry::Vacant(untouched) => {
+                untouched.insert(Change {
+                    value: Some(value),
+                    is_new: true,
+                });
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.set(key, None);
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.0.keys()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        match self.0.entry(key) {
+            Entry::Occupied(mut touched) => touched.get_mut().value = value,
+            Entry::Vacant(untouched) => {
+                untouched.insert(Change { value, is_new: false });
+            }
+        }
+    }
+}
+
+impl IntoIterator for RowChanges {
+    type Item = (Vec<u8>, Change);
+    type IntoIter = std::collections::hash_map::IntoIter<Vec<u8>, Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for RowChanges {
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>>(rows: I) -> Self {
+        let change = |(key, value)| (key, Change { value, is_new: false });
+        Self(rows.into_iter().map(change).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(changes: RowChanges) -> (Option<Vec<u8>>, bool) {
+        let (_, change) = changes.into_iter().next().unwrap();
+        (change.value, change.is_new)
+    }
+
+    #[test]
+    fn a_row_is_new_only_where_the_group_had_not_touched_it() {
+        let key = || b"key".to_vec();
+        let mut changes = RowChanges::default();
+        changes.put_new(key(), b"1".to_vec());
+        changes.put(key(), b"2".to_vec());
+        assert_eq!(change(changes), (Some(b"2".to_vec()), true));
+
+        let mut changes = RowChanges::default();
+        changes.remove(key());
+        changes.put_new(key(), b"1".to_vec());
+        assert_eq!(change(changes), (Some(b"1".to_vec()), false));
+
+        let mut changes = RowChanges::default();
+        changes.put_new(key(), b"1".to_vec());
+        changes.remove(key());
+        assert_eq!(change(changes), (None, true));
+    }
+}
