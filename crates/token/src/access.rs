@@ -4,6 +4,8 @@
 //! reads a claim, then time, issuer, realm and audience. Revocation is asked elsewhere
 //! ([`Revocations`](tessera_core::Revocations)).
 
+use std::sync::Arc;
+
 use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp, limits::TOKEN_BYTES_MAX};
 
 use crate::{Keyring, SigningKeyPair, VerifyingKey, public::Untrusted, wire};
@@ -50,7 +52,7 @@ pub enum VerifyError {
 #[derive(Clone, Debug)]
 pub struct Verified {
     claims: AccessClaims,
-    key: VerifyingKey,
+    key: Arc<VerifyingKey>,
 }
 
 /// How many bytes the token has that [`sign`] makes of these. None where they can't be written.
@@ -91,7 +93,7 @@ pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, Veri
     }
     let untrusted = Untrusted::parse(token).ok_or(VerifyError::Invalid)?;
     let id = wire::signing_key_id_of(untrusted.footer()).ok_or(VerifyError::Invalid)?;
-    let key = keyring.get(&id).ok_or(VerifyError::Invalid)?;
+    let key = keyring.shared(&id).ok_or(VerifyError::Invalid)?;
     let payload = untrusted.verify(key.public()).ok_or(VerifyError::Invalid)?;
     let claims = wire::decode_claims(payload).ok_or(VerifyError::Invalid)?;
     if claims.issuer != key.issuer() || claims.realm != *key.realm() {
@@ -99,19 +101,17 @@ pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, Veri
     }
     Ok(Verified {
         claims,
-        key: key.clone(),
+        key: Arc::clone(key),
     })
 }
 
-/// What verifying the token that was signed with these claims gives, without verifying it. None where `key` is not of
-/// their realm and issuer.
+/// What verifying the token gives that `signer` signs with these claims, without verifying it. None where the keyring has
+/// no key of it for their realm and issuer.
 #[must_use]
-pub fn signed(claims: AccessClaims, key: &VerifyingKey) -> Option<Verified> {
+pub fn signed(claims: AccessClaims, keyring: &Keyring, signer: &SigningKeyPair) -> Option<Verified> {
+    let key = Arc::clone(keyring.shared(signer.id())?);
     let is_of_key = claims.issuer == key.issuer() && claims.realm == *key.realm();
-    is_of_key.then(|| Verified {
-        claims,
-        key: key.clone(),
-    })
+    is_of_key.then_some(Verified { claims, key })
 }
 
 /// What a token says, **unverified**: for people who look at their own token. None where it has not the

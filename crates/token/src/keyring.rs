@@ -1,6 +1,6 @@
 //! The keys that verify access tokens: a fixed map, parsed once.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use pasetors::{keys::AsymmetricPublicKey, version4::V4};
 use tessera_core::{KeyId, KeyStatus, RealmName, SigningKey, Timestamp};
@@ -11,7 +11,7 @@ use crate::{KeyError, key_id::public_key_id};
 /// another one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keyring {
-    keys: HashMap<KeyId, VerifyingKey>,
+    keys: HashMap<KeyId, Arc<VerifyingKey>>,
 }
 
 /// The public half of a signing key, and whose tokens it verifies.
@@ -108,12 +108,17 @@ impl Keyring {
 
     /// Adds a key.
     pub fn insert(&mut self, key: VerifyingKey) {
-        self.keys.insert(key.id.clone(), key);
+        self.keys.insert(key.id.clone(), Arc::new(key));
     }
 
     /// The key with this id.
     #[must_use]
     pub fn get(&self, id: &KeyId) -> Option<&VerifyingKey> {
+        self.shared(id).map(Arc::as_ref)
+    }
+
+    /// The same, for those who keep it beside each token that it verified.
+    pub(crate) fn shared(&self, id: &KeyId) -> Option<&Arc<VerifyingKey>> {
         self.keys.get(id)
     }
 

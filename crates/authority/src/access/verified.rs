@@ -128,7 +128,7 @@ mod tests {
             policy: revision(1),
             labels: Vec::new(),
         };
-        access::signed(claims, keys.get(signer.id()).unwrap()).unwrap()
+        access::signed(claims, &keys, &signer).unwrap()
     }
 
     #[test]

@@ -149,8 +149,7 @@ impl Authority {
             scopes: claims.scopes.clone(),
         };
         // Whoever asks about it soon is spared the signature.
-        let key = keys.keyring().get(signer.id());
-        if let Some(verified) = key.and_then(|key| access::signed(claims, key)) {
+        if let Some(verified) = access::signed(claims, keys.keyring(), signer) {
             self.verified.note_minted(&tokens.access_token, verified);
         }
         Ok(tokens)

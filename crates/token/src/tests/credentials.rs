@@ -69,13 +69,14 @@ fn the_largest_token_that_the_limits_allow_is_read() {
 fn what_was_signed_is_known_as_it_would_be_verified() {
     let world = world();
     let token = access::sign(&claims(), &world.signer).unwrap();
-    let key = world.keyring.get(world.signer.id()).unwrap();
     let (known, verified) = (
-        access::signed(claims(), key).unwrap(),
+        access::signed(claims(), &world.keyring, &world.signer).unwrap(),
         access::verify_signature(&token, &world.keyring).unwrap(),
     );
     assert_eq!(known.claims(), verified.claims());
     assert_eq!(known.key_id(), verified.key_id());
+    let other = SigningKeyPair::generate().unwrap();
+    assert!(access::signed(claims(), &world.keyring, &other).is_none());
     // A key of another realm or issuer signs nothing of these.
     let foreign = [
         AccessClaims {
@@ -88,7 +89,7 @@ fn what_was_signed_is_known_as_it_would_be_verified() {
         },
     ];
     for claims in foreign {
-        assert!(access::signed(claims, key).is_none());
+        assert!(access::signed(claims, &world.keyring, &world.signer).is_none());
     }
 }
 
