@@ -17,7 +17,7 @@ pub(super) fn caller(propagator: &dyn TextMapPropagator, head: &HeaderMap) -> Co
         return Context::new();
     }
     let head = Head {
-        parent: only(head, "traceparent"),
+        parent: parent(head),
         state: state(head),
     };
     propagator.extract_with_context(&Context::new(), &head)
@@ -53,9 +53,9 @@ impl Extractor for Head {
     }
 }
 
-/// A header that is there once; more than one say nothing.
-fn only(head: &HeaderMap, name: &str) -> Option<String> {
-    let mut values = head.get_all(name).iter();
+/// The `traceparent` that is there once and whole; more than one say nothing.
+fn parent(head: &HeaderMap) -> Option<String> {
+    let mut values = head.get_all("traceparent").iter();
     let value = values.next()?.to_str().ok()?;
     let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     // A version, a trace, a span and flags; a later version adds more.
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn only_one_whole_traceparent_is_read() {
-        let read = |values: &[&str]| only(&head("traceparent", values), "traceparent").is_some();
+        let read = |values: &[&str]| parent(&head("traceparent", values)).is_some();
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert!(read(&[good]));
         assert!(read(&[
