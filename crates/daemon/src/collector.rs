@@ -50,29 +50,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 impl Collector {
     /// Requests to it, each of which has this time. It connects when the first one is made, and again where a connection
     /// has ended.
-    pub(crate) fn channel(&self, time_max: Duration) -> Channel {
-        let host = match self.url.host() {
-            host if host.contains(':') => format!("[{host}]"),
-            host => host.to_owned(),
-        };
-        // TLS is ours: the transport's own is made once, and this one for each connection.
-        let address = format!("http://{host}:{}", self.url.port());
-        let address = Uri::try_from(address).unwrap_or_else(|_| self.url.uri().clone());
-        let endpoint = Endpoint::from(address)
-            .origin(self.url.uri().clone())
-            .timeout(time_max)
-            .connect_timeout(CONNECT_TIME_MAX)
-            .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")));
+    ///
+    /// # Errors
+    /// Fails where the URL is none that the transport takes.
+    pub(crate) fn channel(&self, time_max: Duration) -> Result<Channel, tonic::transport::Error> {
         let collector = self.clone();
         let connect = tower::service_fn(move |_: Uri| {
             let collector = collector.clone();
             async move { collector.connect().await.map(TokioIo::new) }
         });
-        match endpoint {
-            Ok(endpoint) => endpoint.connect_with_connector_lazy(connect),
-            // The name of the program is a header value.
-            Err(_) => Endpoint::from(self.url.uri().clone()).connect_with_connector_lazy(connect),
-        }
+        // The transport must not begin TLS of its own, which is made once: ours is made for each connection.
+        let endpoint = Endpoint::from_static("http://collector")
+            .origin(self.url.uri().clone())
+            .timeout(time_max)
+            .connect_timeout(CONNECT_TIME_MAX)
+            .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")))?;
+        Ok(endpoint.connect_with_connector_lazy(connect))
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {

@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub(super) service_name: String,
     /// Whether the environment says which calls are traced.
     pub(super) has_sampler: bool,
+    /// Whether the environment has headers, which the library reads.
+    pub(super) has_headers: bool,
 }
 
 /// Variables by their names.
@@ -84,6 +86,7 @@ impl Settings {
             time_max: time_max(environment)?,
             service_name: service_name(config, environment),
             has_sampler: has_sampler(environment)?,
+            has_headers: environment.of_exporter("HEADERS").is_some(),
         }))
     }
 }
@@ -186,12 +189,13 @@ mod tests {
         assert_eq!(of_file.collector.url.host(), "file");
         assert_eq!(of_file.service_name, "of the file");
         assert_eq!(of_file.collector.ca.unwrap(), PathBuf::from("file.pem"));
-        assert!(!of_file.has_sampler);
+        assert!(!of_file.has_sampler && !of_file.has_headers);
         let variables = [
             ENDPOINT,
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces:2"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "250"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer x"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name=attribute"),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
@@ -201,8 +205,8 @@ mod tests {
         assert_eq!(of_environment.collector.ca.unwrap(), PathBuf::from("/ca.pem"));
         assert_eq!(of_environment.time_max, Duration::from_millis(250));
         assert_eq!(of_environment.service_name, "attribute");
-        assert!(of_environment.has_sampler);
-        let named = settings(config, &[variables[4], ("OTEL_SERVICE_NAME", "name")]);
+        assert!(of_environment.has_sampler && of_environment.has_headers);
+        let named = settings(config, &[variables[5], ("OTEL_SERVICE_NAME", "name")]);
         assert_eq!(named.unwrap().unwrap().service_name, "name");
     }
 

@@ -117,11 +117,14 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(settings: &Settings, counts: SpanCounts, waiting: Waiting) -> Result<Self, String> {
         let collector = settings.collector.clone();
-        if !collector.url.is_tls() && !collector.url.is_loopback() && collector.headers_file.is_some() {
+        let has_headers = collector.headers_file.is_some() || settings.has_headers;
+        if !collector.url.is_tls() && !collector.url.is_loopback() && has_headers {
             tracing::warn!(
                 "the headers for the collector of traces can be read on the way: its URL is not `https`"
             );
         }
+        let channel = collector.channel(settings.time_max);
+        let channel = channel.map_err(|error| error.to_string())?;
         let headers = Arc::<Mutex<MetadataMap>>::default();
         let of_the_moment = Arc::clone(&headers);
         let add = move |mut request: Request<()>| -> Result<Request<()>, Status> {
@@ -139,7 +142,7 @@ impl Exporter {
         };
         let sent = OtlpExporter::builder()
             .with_tonic()
-            .with_channel(collector.channel(settings.time_max))
+            .with_channel(channel)
             .with_interceptor(add)
             .with_timeout(settings.time_max)
             .build()
