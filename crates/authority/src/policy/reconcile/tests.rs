@@ -28,24 +28,34 @@ fn with(session: Session, ended: Option<RevokeReason>) -> Snapshot {
     }
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn the_table() {
-    use OnPolicyLoss::{Expire, Narrow, Revoke};
-    let all = "videos:read videos:write";
-    let had_lost = |lost: &str| Session {
+type Case = (
+    &'static str,
+    &'static str,
+    OnPolicyLoss,
+    Session,
+    Option<RevokeReason>,
+    &'static str,
+);
+
+fn check<const N: usize>(cases: [Case; N]) {
+    for (name, lost, on_loss, session, ended, expected) in cases {
+        let changes = commit(lost, on_loss).decide(&with(session, ended));
+        assert_eq!(counted(&changes), expected, "{name}");
+    }
+}
+
+fn had_lost(lost: &str) -> Session {
+    Session {
         lost: scopes(lost),
         ..session(1)
-    };
-    let dead = Session {
-        idle_until: at(-7200),
-        ..session(1)
-    };
-    let elsewhere = Session {
-        realm: RealmName::parse("elsewhere").unwrap(),
-        ..session(1)
-    };
-    let cases = [
+    }
+}
+
+#[test]
+fn the_table_of_losses() {
+    use OnPolicyLoss::{Expire, Narrow, Revoke};
+    let all = "videos:read videos:write";
+    check([
         (
             "loses one",
             "videos:read",
@@ -96,6 +106,22 @@ fn the_table() {
             "1 session, 1 event",
         ),
         ("loses nothing", "", Narrow, session(1), None, ""),
+    ]);
+}
+
+#[test]
+fn the_table_of_sessions_that_are_passed_over() {
+    use OnPolicyLoss::Narrow;
+    let all = "videos:read videos:write";
+    let dead = Session {
+        idle_until: at(-7200),
+        ..session(1)
+    };
+    let elsewhere = Session {
+        realm: RealmName::parse("elsewhere").unwrap(),
+        ..session(1)
+    };
+    check([
         (
             "was revoked meanwhile",
             all,
@@ -121,11 +147,7 @@ fn the_table() {
             None,
             "",
         ),
-    ];
-    for (name, lost, on_loss, session, ended, expected) in cases {
-        let changes = commit(lost, on_loss).decide(&with(session, ended));
-        assert_eq!(counted(&changes), expected, "{name}");
-    }
+    ]);
 }
 
 #[test]

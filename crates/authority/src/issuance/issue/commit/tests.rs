@@ -61,9 +61,55 @@ fn with_client(is_disabled: bool, sessions: u64) -> Snapshot {
     }
 }
 
+type Case = (&'static str, IssueCommit, Snapshot, &'static str);
+
+fn check<const N: usize>(cases: [Case; N]) {
+    for (name, commit, state, expected) in cases {
+        assert_eq!(line(&commit.decide(&state)), expected, "{name}");
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn the_table() {
+fn the_table_of_new_sessions() {
+    let last_place = with_client(false, 9);
+    let expired_record = Snapshot {
+        request: Some(RequestRecord {
+            digest: [7; 32],
+            session: session_id(1),
+            expires_at: at(0),
+        }),
+        ..state()
+    };
+    check([
+        (
+            "a new session",
+            commit(),
+            state(),
+            "commit Made: 1 session, 1 audit",
+        ),
+        (
+            "with a request id",
+            repeated(1),
+            state(),
+            "commit Made: 1 session, 1 request, 1 audit",
+        ),
+        (
+            "the last session it may have",
+            commit(),
+            last_place,
+            "commit Made: 1 session, 1 audit",
+        ),
+        (
+            "the record is over",
+            repeated(1),
+            expired_record,
+            "commit Made: 1 session, 1 request, 1 audit",
+        ),
+    ]);
+}
+
+#[test]
+fn the_table_of_what_is_not_made() {
     let other_policy = Snapshot {
         policy: Some(revision(2)),
         ..state()
@@ -83,56 +129,7 @@ fn the_table() {
         policy: None,
         ..state()
     };
-    let expired_record = Snapshot {
-        request: Some(RequestRecord {
-            digest: [7; 32],
-            session: session_id(1),
-            expires_at: at(0),
-        }),
-        ..state()
-    };
-    let unread = Snapshot {
-        sessions: Vec::new(),
-        ..made_before(session(1), None)
-    };
-    let gone = Snapshot {
-        missing_sessions: vec![session_id(1)],
-        ..unread.clone()
-    };
-    let refreshed = Session {
-        family: session(1).family.map(|family| family.rotated(secret(2), at(-1))),
-        ..session(1)
-    };
-    let revoked = session(1).revoked(RevokeReason::Requested, at(-1));
-    let idle = Session {
-        idle_until: at(0),
-        ..session(1)
-    };
-    let lost = Session {
-        lost: scopes("videos:read"),
-        ..session(1)
-    };
-    let narrower = IssueCommit {
-        session: Session {
-            scopes: scopes("audio:read"),
-            ..session(9)
-        },
-        ..repeated(1)
-    };
-    let last_place = with_client(false, 9);
-    let cases = [
-        (
-            "a new session",
-            commit(),
-            state(),
-            "commit Made: 1 session, 1 audit",
-        ),
-        (
-            "with a request id",
-            repeated(1),
-            state(),
-            "commit Made: 1 session, 1 request, 1 audit",
-        ),
+    check([
         (
             "decided by another policy",
             commit(),
@@ -154,17 +151,29 @@ fn the_table() {
             "abort CredentialEnded",
         ),
         (
-            "the last session it may have",
-            commit(),
-            last_place,
-            "commit Made: 1 session, 1 audit",
-        ),
-        (
             "one too many",
             commit(),
             with_client(false, 10),
             "abort SessionsUsed",
         ),
+    ]);
+}
+
+#[test]
+fn the_table_of_repeated_requests() {
+    let unread = Snapshot {
+        sessions: Vec::new(),
+        ..made_before(session(1), None)
+    };
+    let gone = Snapshot {
+        missing_sessions: vec![session_id(1)],
+        ..unread.clone()
+    };
+    let lost = Session {
+        lost: scopes("videos:read"),
+        ..session(1)
+    };
+    check([
         (
             "one too many, repeated",
             repeated(1),
@@ -173,12 +182,6 @@ fn the_table() {
                 ..made_before(session(1), None)
             },
             "commit Repeated: 1 audit",
-        ),
-        (
-            "the record is over",
-            repeated(1),
-            expired_record,
-            "commit Made: 1 session, 1 request, 1 audit",
         ),
         (
             "another request",
@@ -200,6 +203,28 @@ fn the_table() {
             made_before(lost, None),
             "commit Repeated: 1 session, 1 audit",
         ),
+    ]);
+}
+
+#[test]
+fn the_table_of_requests_repeated_too_late() {
+    let refreshed = Session {
+        family: session(1).family.map(|family| family.rotated(secret(2), at(-1))),
+        ..session(1)
+    };
+    let revoked = session(1).revoked(RevokeReason::Requested, at(-1));
+    let idle = Session {
+        idle_until: at(0),
+        ..session(1)
+    };
+    let narrower = IssueCommit {
+        session: Session {
+            scopes: scopes("audio:read"),
+            ..session(9)
+        },
+        ..repeated(1)
+    };
+    check([
         (
             "refreshed since",
             repeated(1),
@@ -230,10 +255,7 @@ fn the_table() {
             made_before(session(1), None),
             "abort Ended",
         ),
-    ];
-    for (name, commit, state, expected) in cases {
-        assert_eq!(line(&commit.decide(&state)), expected, "{name}");
-    }
+    ]);
 }
 
 #[test]

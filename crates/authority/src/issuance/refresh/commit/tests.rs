@@ -69,45 +69,28 @@ fn granted_nothing(commit: RefreshCommit) -> RefreshCommit {
     }
 }
 
+fn wrong_secret(generation: u8) -> RefreshCommit {
+    RefreshCommit {
+        secret: secret(99),
+        ..commit(generation)
+    }
+}
+
+type Case = (&'static str, RefreshCommit, Snapshot, &'static str);
+
+fn check<const N: usize>(cases: [Case; N]) {
+    for (name, commit, state, expected) in cases {
+        assert_eq!(line(&commit.decide(&state, &revision(1))), expected, "{name}");
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn the_table() {
+fn the_table_of_rotations() {
     let other_policy = Snapshot {
         policy: Some(revision(2)),
         ..at_generation(1, 0)
     };
-    let wrong_secret = |generation| RefreshCommit {
-        secret: secret(99),
-        ..commit(generation)
-    };
-    let other_ratchet = RefreshCommit {
-        successor: secret(50),
-        ..commit(1)
-    };
-    let idle = with(Session {
-        idle_until: at(0),
-        ..session(1)
-    });
-    let over = with(Session {
-        absolute_until: at(0),
-        ..session(1)
-    });
-    let revoked = with(session(1).revoked(RevokeReason::Requested, at(-1)));
-    let without_family = with(Session {
-        family: None,
-        ..session(1)
-    });
-    let away = Snapshot {
-        times: Times {
-            outages: vec![Outage {
-                from: at(-110),
-                to: at(-5),
-            }],
-            ..Times::default()
-        },
-        ..at_generation(2, 112)
-    };
-    let cases = [
+    check([
         (
             "the next generation",
             commit(1),
@@ -133,6 +116,37 @@ fn the_table() {
             at_generation(1, 0),
             "abort Invalid",
         ),
+        (
+            "ahead of the store",
+            commit(3),
+            at_generation(2, 0),
+            "abort Ahead",
+        ),
+        (
+            "granted nothing and not spent",
+            granted_nothing(commit(1)),
+            at_generation(1, 0),
+            "abort Unavailable",
+        ),
+    ]);
+}
+
+#[test]
+fn the_table_of_sessions_that_are_over() {
+    let idle = with(Session {
+        idle_until: at(0),
+        ..session(1)
+    });
+    let over = with(Session {
+        absolute_until: at(0),
+        ..session(1)
+    });
+    let revoked = with(session(1).revoked(RevokeReason::Requested, at(-1)));
+    let without_family = with(Session {
+        family: None,
+        ..session(1)
+    });
+    check([
         (
             "by another client",
             by_another(commit(1)),
@@ -166,12 +180,26 @@ fn the_table() {
             without_family,
             "abort Invalid",
         ),
-        (
-            "ahead of the store",
-            commit(3),
-            at_generation(2, 0),
-            "abort Ahead",
-        ),
+    ]);
+}
+
+#[test]
+fn the_table_of_retries() {
+    let other_ratchet = RefreshCommit {
+        successor: secret(50),
+        ..commit(1)
+    };
+    let away = Snapshot {
+        times: Times {
+            outages: vec![Outage {
+                from: at(-110),
+                to: at(-5),
+            }],
+            ..Times::default()
+        },
+        ..at_generation(2, 112)
+    };
+    check([
         (
             "a retry together with the first",
             commit(1),
@@ -197,6 +225,18 @@ fn the_table() {
             "abort Invalid",
         ),
         (
+            "the time that the authority was away does not count",
+            commit(1),
+            away,
+            "commit Replayed: 1 session, 1 audit",
+        ),
+    ]);
+}
+
+#[test]
+fn the_table_of_spent_tokens() {
+    check([
+        (
             "a spent token",
             commit(1),
             at_generation(2, 11),
@@ -214,22 +254,7 @@ fn the_table() {
             at_generation(3, 0),
             "commit Reused: 1 session, 1 event, 1 audit",
         ),
-        (
-            "the time that the authority was away does not count",
-            commit(1),
-            away,
-            "commit Replayed: 1 session, 1 audit",
-        ),
-        (
-            "granted nothing and not spent",
-            granted_nothing(commit(1)),
-            at_generation(1, 0),
-            "abort Unavailable",
-        ),
-    ];
-    for (name, commit, state, expected) in cases {
-        assert_eq!(line(&commit.decide(&state, &revision(1))), expected, "{name}");
-    }
+    ]);
 }
 
 #[test]
