@@ -6,7 +6,7 @@ use tessera_authority::Trigger;
 use tessera_core::Seconds;
 use tessera_proto::v1::{
     Ack, AwaitPropagationRequest, Checkpoint, EventKind, EvictSubscriberRequest, ListSubscribersRequest,
-    Ping, RevocationEvent, Subscriber, WatchFilter, WatchRequest, WatchResponse, WatchStart,
+    Ping, RevocationEvent, RevokeResponse, Subscriber, WatchFilter, WatchRequest, WatchResponse, WatchStart,
     revoke_request::Target, watch_request, watch_response::Message, watch_start::From,
 };
 use tessera_server::Limits;
@@ -111,18 +111,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     watch.until_echo().await;
 
     // A change of policy is one event in each realm, so this part has gaps.
-    for (subject, scopes) in [
-        ("user:ann", vec!["videos:read", "videos/v1:play"]),
-        ("user:bob", vec!["videos/v1:play"]),
-    ] {
-        let request = tessera_proto::v1::IssueRequest {
-            scopes: strings(&scopes),
-            ..tessera_testkit::world::viewer(subject)
-        };
-        app.issue(request).await.unwrap();
-    }
-    world.policy.take("p, role:viewer, *, videos/*, play");
-    world.authority.reload(Trigger::Call).await.unwrap();
+    end_by_policy(&world, &app).await;
     let (by_policy, began) = watch.until_echo().await;
     let mut heard: Vec<_> = by_policy
         .iter()
@@ -131,33 +120,7 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     // Sessions are walked in the order of their ids, which is random within a millisecond.
     heard.sort();
 
-    let one = app.issue_for("user:ann").await;
-    app.revoke(Target::Token(access_token(one.tokens.as_ref())))
-        .await
-        .unwrap();
-    let spent = refresh_token(one.tokens.as_ref());
-    app.refresh(&spent).await.unwrap();
-    world.clock.advance(Seconds(11));
-    app.refresh(&spent).await.unwrap_err();
-    app.revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
-        .await
-        .unwrap();
-    admin
-        .revoke(Target::Subject("user:ann".to_owned()))
-        .await
-        .unwrap();
-    admin
-        .revoke(Target::Client("client:app".to_owned()))
-        .await
-        .unwrap();
-    admin.revoke(Target::Label("stream:1".to_owned())).await.unwrap();
-    admin.revoke(Target::WholeRealm(true)).await.unwrap();
-    let doomed = world.client("production", "app").await;
-    doomed.issue_for("user:bob").await;
-    let id = doomed.api_key["tsk_production_".len()..][..16].to_owned();
-    admin.revoke(Target::ApiKeyId(id)).await.unwrap();
-    let kid = world.authority.published_keys(None)[0].id.to_string();
-    let revoked = admin.revoke(Target::KeyId(kid)).await.unwrap();
+    let revoked = end_by_each_call(&world, &app, &admin).await;
 
     let mut sequence = began.through_sequence;
     loop {
@@ -191,6 +154,53 @@ async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     let kinds = (1..).map_while(|number| EventKind::try_from(number).ok());
     let silent = kinds.filter(|kind| !heard.iter().any(|(heard, _)| heard == kind));
     assert_eq!(silent.collect::<Vec<_>>(), [EventKind::KeyRetired]);
+}
+
+/// A change of policy that ends one session, and takes a scope from another.
+async fn end_by_policy(world: &World, app: &Client) {
+    for (subject, scopes) in [
+        ("user:ann", vec!["videos:read", "videos/v1:play"]),
+        ("user:bob", vec!["videos/v1:play"]),
+    ] {
+        let request = tessera_proto::v1::IssueRequest {
+            scopes: strings(&scopes),
+            ..tessera_testkit::world::viewer(subject)
+        };
+        app.issue(request).await.unwrap();
+    }
+    world.policy.take("p, role:viewer, *, videos/*, play");
+    world.authority.reload(Trigger::Call).await.unwrap();
+}
+
+/// Everything that calls can end, one after the other; answers how the last of them was answered.
+async fn end_by_each_call(world: &World, app: &Client, admin: &Client) -> RevokeResponse {
+    let one = app.issue_for("user:ann").await;
+    app.revoke(Target::Token(access_token(one.tokens.as_ref())))
+        .await
+        .unwrap();
+    let spent = refresh_token(one.tokens.as_ref());
+    app.refresh(&spent).await.unwrap();
+    world.clock.advance(Seconds(11));
+    app.refresh(&spent).await.unwrap_err();
+    app.revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Subject("user:ann".to_owned()))
+        .await
+        .unwrap();
+    admin
+        .revoke(Target::Client("client:app".to_owned()))
+        .await
+        .unwrap();
+    admin.revoke(Target::Label("stream:1".to_owned())).await.unwrap();
+    admin.revoke(Target::WholeRealm(true)).await.unwrap();
+    let doomed = world.client("production", "app").await;
+    doomed.issue_for("user:bob").await;
+    let id = doomed.api_key["tsk_production_".len()..][..16].to_owned();
+    admin.revoke(Target::ApiKeyId(id)).await.unwrap();
+    let kid = world.authority.published_keys(None)[0].id.to_string();
+    admin.revoke(Target::KeyId(kid)).await.unwrap()
 }
 
 #[tokio::test]
