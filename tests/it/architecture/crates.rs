@@ -73,9 +73,10 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Who alone may name a library.
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 13] = [
     ("sled", &["store-sled"]),
     ("casbin", &["policy"]),
+    ("aws-lc-rs", &["token"]),
     ("pasetors", &["token"]),
     ("orion", &["token"]),
     ("ed25519-compact", &["token"]),

@@ -67,6 +67,35 @@ fn tokens_and_verdicts_are_those_of_pasetors_a_million_times() {
     compare(1_000_000);
 }
 
+/// `cargo test --release -p tessera-token --lib -- --ignored --nocapture beside_pasetors`.
+#[test]
+#[ignore = "says something in release builds only"]
+fn signing_and_verifying_beside_pasetors() {
+    let (key, message) = (pair(), "m".repeat(400));
+    let signer = Signer::new(&key.secret, "{}".to_owned()).unwrap();
+    let token = signer.sign(message.as_bytes()).unwrap();
+    let micros = |mut call: Box<dyn FnMut() -> bool + '_>| {
+        let mut rounds = [0.0; 9];
+        for round in &mut rounds {
+            let began = std::time::Instant::now();
+            assert!((0..1000).all(|_| call()));
+            *round = began.elapsed().as_secs_f64() * 1e3;
+        }
+        rounds.sort_by(f64::total_cmp);
+        rounds[4]
+    };
+    let (of_key, of_token) = (&key, &token);
+    println!(
+        "signing {:.1} µs, pasetors {:.1}; verifying {:.1} µs, pasetors {:.1}",
+        micros(Box::new(|| signer.sign(message.as_bytes()).is_some())),
+        micros(Box::new(|| {
+            PublicToken::sign(&of_key.secret, message.as_bytes(), Some(b"{}"), None).is_ok()
+        })),
+        micros(Box::new(|| ours(of_token, &of_key.public).is_some())),
+        micros(Box::new(|| reference(of_token, &of_key.public).is_some())),
+    );
+}
+
 #[test]
 fn halves_that_do_not_belong_together_are_no_key() {
     let (one, other) = (pair(), pair());
