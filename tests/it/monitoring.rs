@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What the admin socket answers with.
-fn admin(address: &str, path: &str) -> String {
+pub(crate) fn admin(address: &str, path: &str) -> String {
     let output = Command::new("curl")
         .args(["--silent", "--fail", &format!("{address}{path}")])
         .output()

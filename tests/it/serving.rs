@@ -101,7 +101,12 @@ impl Place {
         self.start(std::io::sink(), change)
     }
 
-    fn start(&self, into: impl Write + Send + 'static, change: impl FnOnce(&mut Command)) -> Authority {
+    /// The same, and its log goes to `into`.
+    pub(crate) fn start(
+        &self,
+        into: impl Write + Send + 'static,
+        change: impl FnOnce(&mut Command),
+    ) -> Authority {
         start(&self.config(), &self.address, into, change)
     }
 }

@@ -1,6 +1,6 @@
 //! Traces, as a collector receives them from the real binary.
 
-use std::{collections::BTreeMap, pin::Pin};
+use std::{collections::BTreeMap, fs, path::Path, pin::Pin};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -13,15 +13,24 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
-use crate::support::{Authority, PATIENCE, access, refresh, soon, viewer};
+use crate::{
+    serving::Place,
+    support::{Authority, Client, PATIENCE, access, refresh, soon, viewer},
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// A collector that hands on what it is sent.
-struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
+/// A collector that hands on what it is sent, with the headers.
+struct Collector(mpsc::UnboundedSender<Export>);
+
+type Export = (MetadataMap, ExportTraceServiceRequest);
 
 impl TraceService for Collector {
     fn export<'a, 'b>(
@@ -32,20 +41,21 @@ impl TraceService for Collector {
         'a: 'b,
         Self: 'b,
     {
-        let _ = self.0.send(request.into_inner());
+        let (headers, _, request) = request.into_parts();
+        let _ = self.0.send((headers, request));
         Box::pin(async { Ok(Response::new(ExportTraceServiceResponse::default())) })
     }
 }
 
 /// What a collector received.
 struct Received {
-    requests: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
-    all: Vec<ExportTraceServiceRequest>,
+    requests: mpsc::UnboundedReceiver<Export>,
+    all: Vec<Export>,
 }
 
 impl Received {
     fn spans(&self) -> impl Iterator<Item = &Span> {
-        let resources = self.all.iter().flat_map(|request| &request.resource_spans);
+        let resources = self.all.iter().flat_map(|(_, request)| &request.resource_spans);
         let scopes = resources.flat_map(|resource| &resource.scope_spans);
         scopes.flat_map(|scope| &scope.spans)
     }
@@ -65,10 +75,15 @@ impl Received {
 }
 
 async fn collector() -> (String, Received) {
+    let (port, received) = collector_of(Server::builder()).await;
+    (format!("http://127.0.0.1:{port}"), received)
+}
+
+async fn collector_of(mut server: Server) -> (u16, Received) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let port = listener.local_addr().unwrap().port();
     let (sender, requests) = mpsc::unbounded_channel();
-    let served = Server::builder()
+    let served = server
         .add_service(TraceServiceServer::new(Collector(sender)))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(served);
@@ -76,7 +91,7 @@ async fn collector() -> (String, Received) {
         requests,
         all: Vec::new(),
     };
-    (url, received)
+    (port, received)
 }
 
 fn traced(endpoint: &str) -> Authority {
@@ -168,7 +183,7 @@ async fn a_call_goes_on_with_the_trace_of_its_client_and_says_nothing_secret() {
     let text = received
         .all
         .iter()
-        .map(|request| String::from_utf8_lossy(&request.encode_to_vec()).into_owned());
+        .map(|(_, request)| String::from_utf8_lossy(&request.encode_to_vec()).into_owned());
     let text = text.collect::<String>();
     assert!(text.contains("deployment.environment.name") && text.contains("service.version"));
     let key = authority.api_key("production");
@@ -200,6 +215,148 @@ async fn a_stranger_puts_nothing_into_the_trace_of_another() {
     assert_eq!(attributes(&call)["rpc.response.status_code"], "UNAUTHENTICATED");
 }
 
+/// An installation that traces to `endpoint`, with more settings.
+fn traced_place(endpoint: &str, settings: &str) -> Place {
+    let place = Place::new();
+    place.edit(
+        "tessera.toml",
+        "[telemetry]\n",
+        &format!("[telemetry]\nendpoint = \"{endpoint}\"\n{settings}\n"),
+    );
+    place
+}
+
+/// The authority of an installation, and a client of it.
+async fn serve(place: &Place, log: &Path) -> (Authority, Client) {
+    let key = place.first_key("production");
+    let authority = place.start(fs::File::create(log).unwrap(), |command| {
+        command
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .env("RUST_LOG", "info,tessera_server=debug");
+    });
+    let client = authority.with_key(key["secret"].as_str().unwrap()).await;
+    (authority, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_over_tls_is_shown_the_headers_of_the_moment() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = ServerTlsConfig::new().identity(identity);
+    let (port, mut received) = collector_of(Server::builder().tls_config(tls).unwrap()).await;
+    let place = traced_place(
+        &format!("https://localhost:{port}"),
+        "headers_file = \"collector.headers\"\nca = \"collector.pem\"",
+    );
+    fs::write(place.path("collector.pem"), made.cert.pem()).unwrap();
+    let show = |tenant: &str| fs::write(place.path("collector.headers"), format!("x-tenant: {tenant}\n"));
+    show("one").unwrap();
+    let (_authority, client) = serve(&place, &place.path("log")).await;
+    for tenant in ["one", "two"] {
+        show(tenant).unwrap();
+        let is_shown = |(headers, _): &Export| headers.get("x-tenant").is_some_and(|it| it == tenant);
+        soon("the header", async {
+            while !received.all.iter().any(is_shown) {
+                client.issue(viewer("user:ann")).await.unwrap();
+                received.all.push(received.requests.recv().await.unwrap());
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_whose_collector_nobody_vouches_for_says_so_and_serves() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = ServerTlsConfig::new().identity(identity);
+    let (port, mut received) = collector_of(Server::builder().tls_config(tls).unwrap()).await;
+    let place = traced_place(&format!("https://localhost:{port}"), "ca = \"collector.pem\"");
+    fs::write(place.path("collector.pem"), other.cert.pem()).unwrap();
+    let (authority, client) = serve(&place, &place.path("log")).await;
+    client.issue(viewer("user:ann")).await.unwrap();
+    let log = place.path("log");
+    soon("a line in the log", async {
+        while !fs::read_to_string(&log)
+            .unwrap()
+            .contains("the collector does not take spans")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    assert!(authority.stop().success());
+    assert!(received.requests.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_with_its_trace_as_often_as_the_rate_allows_and_lines_say_the_trace() {
+    let (endpoint, mut received) = collector().await;
+    let place = traced_place(&endpoint, "");
+    place.edit("tessera.toml", "calls_per_second = 100", "calls_per_second = 1");
+    let log = place.path("log");
+    let (authority, client) = serve(&place, &log).await;
+    for _ in 0..10 {
+        let call = client.tokens().issue(with_trace(viewer("user:ann"))).await;
+        call.unwrap();
+    }
+    // Five at once, and perhaps one more where ten calls take a second.
+    let own = received.span("a trace of its own", |span| {
+        span.name == ISSUE && hex(&span.trace_id) != TRACE
+    });
+    let own = own.await;
+    assert_eq!(hex(&own.links[0].trace_id), TRACE);
+    let within = received
+        .spans()
+        .filter(|span| span.name == ISSUE && hex(&span.trace_id) == TRACE);
+    assert!(within.count() >= 5);
+    drop(client);
+    assert!(authority.stop().success());
+    let log = fs::read_to_string(log).unwrap();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("call served") && line.contains(TRACE));
+    assert!(lines.count() >= 5, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_is_taken_at_its_word_and_an_endpoint_has_its_names() {
+    let (endpoint, mut received) = collector().await;
+    let place = traced_place(&endpoint, "");
+    place.edit(
+        "tessera.toml",
+        "trusted_proxies = []",
+        "trusted_proxies = [\"127.0.0.1/32\"]",
+    );
+    let (authority, _) = serve(&place, &place.path("log")).await;
+    let stranger = authority.with_key("tsk_production_none").await;
+    let refused = stranger.tokens().issue(with_trace(viewer("user:ann"))).await;
+    refused.unwrap_err();
+    let call = received.span("the call", |span| span.name == ISSUE).await;
+    assert_eq!(
+        (hex(&call.trace_id).as_str(), hex(&call.parent_span_id).as_str()),
+        (TRACE, PARENT)
+    );
+    crate::monitoring::admin(&place.address, "/keys");
+    let call = received
+        .span("the endpoint", |span| span.name == "GET /keys")
+        .await;
+    let said = attributes(&call);
+    for (name, value) in [
+        ("http.route", "/keys"),
+        ("http.request.method", "GET"),
+        ("http.response.status_code", "200"),
+    ] {
+        assert_eq!(
+            said.get(name).map(String::as_str),
+            Some(value),
+            "{name}: {said:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_waits_is_sent_before_the_end() {
     let (endpoint, mut received) = collector().await;
@@ -221,7 +378,13 @@ async fn a_collector_that_hangs_holds_nothing_up() {
     // It takes connections, and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let authority = traced(&endpoint);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        // So it is not this that ends the waiting.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
+    ];
+    let authority = Authority::start_dev_with(&[], &variables).unwrap();
     let client = authority.client("production").await;
     for _ in 0..20 {
         soon("an answer", client.issue(viewer("user:ann"))).await.unwrap();

@@ -234,6 +234,30 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_line_within_a_call_says_the_trace_of_the_call() {
+        use opentelemetry::{
+            Context,
+            trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
+        };
+        let of_the_call = SpanContext::new(
+            TraceId::from(0x4bf9),
+            SpanId::from(7),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::default(),
+        );
+        let within = || {
+            let _call = Context::new()
+                .with_remote_span_context(of_the_call.clone())
+                .attach();
+            tracing::warn!("said");
+        };
+        let said = format!(r#""trace_id":"{:032x}""#, 0x4bf9);
+        assert!(line(LogFormat::Json, within).contains(&said));
+        assert!(!line(LogFormat::Json, || tracing::warn!("said")).contains("trace_id"));
+    }
+
+    #[test]
     fn long_values_are_cut() {
         let cleaned = clean(&"ü".repeat(100_000));
         assert!(cleaned.chars().count() < VALUE_CHARACTERS_MAX + 10);
