@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tessera_core::Sequence;
+use tessera_core::{Sequence, SessionId};
 use tessera_store::{
     Changes, Decision, PageRequest, Priority, PurgeBefore, Reads, SessionIndex, SettingChange, Snapshot,
     StoreError,
@@ -208,10 +208,16 @@ pub async fn a_store_that_is_closed_answers_so(store: &Shared) {
     for caller in waiting {
         caller.await.unwrap();
     }
+    each_call_is_refused(store, one.id).await;
+    assert!(!store.health().takes_writes);
+}
+
+/// Checks that a closed store answers every call with [`StoreError::Closed`].
+async fn each_call_is_refused(store: &Shared, session: SessionId) {
     let closed =
         |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Closed)), "{result:?}");
     closed(store.write(Changes::default()).await.map(drop));
-    closed(store.session(one.id).await.map(drop));
+    closed(store.session(session).await.map(drop));
     closed(store.api_key(&api_key_id(1)).await.map(drop));
     closed(store.signing_keys().await.map(drop));
     closed(store.events(Sequence(0), 1).await.map(drop));
@@ -247,5 +253,4 @@ pub async fn a_store_that_is_closed_answers_so(store: &Shared) {
             .map(drop),
     );
     closed(store.close().await);
-    assert!(!store.health().takes_writes);
 }
