@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tessera_core::{
     ApiKeyId, ClientName, Event, KeyId, LogId, PolicyRevision, RealmName, Sequence, Session, SessionId,
     Timestamp,
@@ -145,27 +145,7 @@ pub(super) struct PolicyRow {
 
 // === values ===
 
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(value, vec![ROW_VERSION]).map_err(|error| StoreError::Failed {
-        detail: format!("a row can't be written: {error}"),
-    })
-}
-
-/// Reads a value; `what` names the row in the error.
-pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    let damaged = |problem: String| StoreError::Damaged {
-        detail: format!("the row of {what} {problem}"),
-    };
-    match bytes.split_first() {
-        Some((&ROW_VERSION, body)) => match postcard::take_from_bytes(body) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => Err(damaged("is too long".to_owned())),
-            Err(error) => Err(damaged(format!("can't be read: {error}"))),
-        },
-        Some((version, _)) => Err(damaged(format!("has the unknown version {version}"))),
-        None => Err(damaged("is empty".to_owned())),
-    }
-}
+pub(super) use tessera_store::backend::{decode, encode};
 
 /// The value of an audit record: the link before it, then its bytes.
 pub(super) fn audit_value(previous: AuditLink, encoded: &[u8]) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 pub use crate::{
     caught::caught,
+    encoding::{decode, encode},
     log::{
         LogStart,
         cutoff::{FAR, LEFT_MAX, cutoff_target, cutoff_until, placed, remembered},

@@ -18,6 +18,19 @@ pub enum StoreError {
     /// The store failed before, or is closed.
     #[error("the store is closed")]
     Closed,
+    /// The backend can't be reached, or can't prove that it is current. Whether the work was done is not known; it
+    /// can be tried again, and the store takes writes again once its backend is back.
+    #[error("the store is away: {detail}")]
+    Unavailable {
+        /// For the log, not for callers.
+        detail: String,
+    },
+    /// The backend has less than it acknowledged, or another log. Nothing is answered until the store is reopened.
+    #[error("the store went back (STORE_WENT_BACK): {detail}")]
+    WentBack {
+        /// For the log, not for callers.
+        detail: String,
+    },
     /// The events asked for are no longer kept.
     #[error("the log no longer has the events after that position")]
     EventsForgotten,

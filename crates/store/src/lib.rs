@@ -14,6 +14,7 @@ pub mod backend;
 mod backup;
 mod caught;
 mod commit_span;
+mod encoding;
 mod error;
 mod log;
 mod memory;

@@ -36,6 +36,15 @@ pub trait StoreReader: Send + Sync + 'static {
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
     }
 
+    /// Brings the [log](Self::log) to everything that was committed when this was called, whoever committed it. A backend
+    /// that one process writes to is always there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where the backend can't prove that it is current.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// One page of the sessions in an index, in the order of their ids (oldest first).
     async fn sessions(
         &self,
