@@ -364,19 +364,26 @@ pub async fn a_backup_of_an_empty_store_is_one(store: &Shared, restore: &Restore
 /// that makes a store of a backup.
 #[macro_export]
 macro_rules! backups {
-    ($open:expr, $restore:expr) => {
-        $crate::backups!($open, $restore;
+    (each #[$attribute:meta]; $open:expr, $restore:expr) => {
+        $crate::backups!(@all [#[$attribute]] $open, $restore;
             a_backup_is_one_position,
             a_backup_beside_a_purge_is_one_position,
             a_backup_can_be_broken_off,
             a_backup_of_an_empty_store_is_one,
         );
     };
-    ($open:expr, $restore:expr; $($check:ident),* $(,)?) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    (@all $attributes:tt $open:expr, $restore:expr; $($check:ident),* $(,)?) => {
+        $($crate::backups!(@one $attributes $open, $restore, $check);)*
+    };
+    ($open:expr, $restore:expr) => {
+        $crate::backups!(each #[cfg(test)]; $open, $restore);
+    };
+    (@one [$($attributes:tt)*] $open:expr, $restore:expr, $check:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attributes)*
         async fn $check() {
             let opened: $crate::Opened = $open;
             $crate::backup::$check(&opened.store, &$restore).await;
-        })*
+        }
     };
 }

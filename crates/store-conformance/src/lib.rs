@@ -27,11 +27,12 @@ pub struct Opened {
     pub kept: Box<dyn Any + Send + Sync>,
 }
 
-/// Makes one test of each check. The argument is an expression that opens an empty store: [`Opened`].
+/// Makes one test of each check. The argument is an expression that opens an empty store: [`Opened`]. Attributes are
+/// those of each test: `suite!(each #[ignore]; opened())`.
 #[macro_export]
 macro_rules! suite {
-    ($open:expr) => {
-        $crate::suite!($open;
+    (each #[$attribute:meta]; $open:expr) => {
+        $crate::suite!(@all [#[$attribute]] $open;
             a_unit_that_is_aborted_leaves_nothing,
             a_unit_is_committed_as_a_whole,
             a_decision_that_panics_leaves_nothing_and_the_store_lives_on,
@@ -82,11 +83,18 @@ macro_rules! suite {
             a_store_that_is_closed_answers_so,
         );
     };
-    ($open:expr; $($check:ident),* $(,)?) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    (@all $attributes:tt $open:expr; $($check:ident),* $(,)?) => {
+        $($crate::suite!(@one $attributes $open, $check);)*
+    };
+    ($open:expr) => {
+        $crate::suite!(each #[cfg(test)]; $open);
+    };
+    (@one [$($attributes:tt)*] $open:expr, $check:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attributes)*
         async fn $check() {
             let opened: $crate::Opened = $open;
             $crate::suite::$check(&opened.store).await;
-        })*
+        }
     };
 }

@@ -11,13 +11,14 @@ use super::tree;
 use crate::support::root;
 
 /// Which crates of ours a crate is built from, tests aside. Data flows one way: a crate is below those that name it.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("core", &[]),
     ("proto", &[]),
     ("token", &["core"]),
     ("policy", &["core"]),
     ("store", &["core"]),
     ("store-sled", &["core", "store"]),
+    ("store-postgres", &["core", "store"]),
     ("store-conformance", &["core", "store"]),
     ("backup", &["core", "token", "store"]),
     ("authority", &["core", "token", "policy", "store", "backup"]),
@@ -73,8 +74,9 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Who alone may name a library.
-const ONLY: [(&str, &[&str]); 13] = [
+const ONLY: [(&str, &[&str]); 14] = [
     ("sled", &["store-sled"]),
+    ("tokio-postgres", &["store-postgres"]),
     ("casbin", &["policy"]),
     ("aws-lc-rs", &["token"]),
     ("pasetors", &["token"]),

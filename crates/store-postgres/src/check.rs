@@ -1,0 +1,100 @@
+//! What is checked of a database before it is used.
+
+use deadpool_postgres::ClientWrapper;
+
+use crate::{
+    connect::{Connection, Connector},
+    error::OpenError,
+    options::{Durability, PostgresOptions},
+    state::number,
+};
+
+/// The oldest version of PostgreSQL.
+const VERSION_MIN: i32 = 150_000;
+/// A lock that no store takes.
+const LOCK: i64 = 0x7465_7373_6572_61ff;
+
+/// Refuses a server that can't be used, whatever the schema is.
+pub(crate) async fn server(client: &ClientWrapper) -> Result<(), OpenError> {
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+        pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
+    let row = client.query_one(sql, &[]).await?;
+    let (version, name): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    if version < VERSION_MIN {
+        return Err(OpenError::OldServer { found: name });
+    }
+    if row.try_get(2)? {
+        return Err(OpenError::ReadOnly);
+    }
+    Ok(())
+}
+
+/// Refuses a server that loses what it acknowledges, and says what it does not lose.
+pub(crate) async fn durability(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
+    let sql = "SELECT current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
+        current_setting('synchronous_standby_names')";
+    let row = client.query_one(sql, &[]).await?;
+    let (fsync, pages, standbys): (bool, bool, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let wanted = options.durability;
+    let refuse = |problem: &str| {
+        Err(OpenError::Durability {
+            wanted: wanted.as_str(),
+            problem: problem.to_owned(),
+        })
+    };
+    let survives = match wanted {
+        Durability::Managed => "what the provider of the database says",
+        _ if !fsync => return refuse("`fsync` is off, so a crash of the server loses what was acknowledged"),
+        _ if !pages => {
+            return refuse(
+                "`full_page_writes` is off, so a crash of the server can damage what was acknowledged",
+            );
+        }
+        Durability::Quorum if standbys.is_empty() => {
+            return refuse(
+                "`synchronous_standby_names` is empty, so no standby has what was acknowledged when the primary is lost",
+            );
+        }
+        Durability::Quorum => "the loss of the primary: a synchronous standby has it",
+        Durability::Local if standbys.is_empty() => "a crash of the server, and not the loss of its disk",
+        Durability::Local => "a crash of the server, and the loss of its disk: a synchronous standby has it",
+    };
+    tracing::info!(
+        durability = wanted.as_str(),
+        fsync,
+        full_page_writes = pages,
+        synchronous_standby_names = standbys,
+        "an acknowledged answer survives {survives}"
+    );
+    Ok(())
+}
+
+/// Proves with a second connection that the lock which orders all writes keeps others out.
+pub(crate) async fn lock(first: &Connection, connector: &Connector, key: u64) -> Result<(), OpenError> {
+    let key = number(key & 0x7fff_ffff_ffff_ff00) ^ LOCK;
+    let second = connector.open().await?;
+    first.client.batch_execute("BEGIN").await?;
+    let proved = prove(first, &second, key).await;
+    first.client.batch_execute("ROLLBACK").await?;
+    if proved? { Ok(()) } else { Err(OpenError::NoLock) }
+}
+
+async fn prove(first: &Connection, second: &Connection, key: i64) -> Result<bool, OpenError> {
+    let mut attempts = 0;
+    // Another node may be at the same.
+    let took = loop {
+        if try_lock(&first.client, key).await? || attempts == 50 {
+            break attempts < 50;
+        }
+        attempts += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    Ok(took && !try_lock(&second.client, key).await?)
+}
+
+async fn try_lock(client: &ClientWrapper, key: i64) -> Result<bool, OpenError> {
+    let row = client
+        .query_one("SELECT pg_try_advisory_xact_lock($1)", &[&key])
+        .await?;
+    Ok(row.try_get(0)?)
+}

@@ -1,0 +1,194 @@
+//! The writers. Each takes all units that wait, runs them as one transaction under the lock that orders all nodes' writes,
+//! and answers once that is committed. Two writers take turns: one gathers and waits for the lock while the other commits.
+
+mod attempt;
+
+use std::{
+    iter,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tessera_store::{Placed, StoreError, UnitOfWork};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::sleep,
+};
+
+use self::attempt::{Answers, Attempt, Doubt, attempt, resolve};
+use crate::{connect::Connection, error::Failure, node::Node, wanted::Wanted};
+
+/// How many units one group has at most.
+const GROUP_MAX: usize = 1024;
+/// How long a writer waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Something for a writer to do.
+pub(crate) enum Work {
+    Unit(Box<Waiting>),
+    /// Let those in the background go without others.
+    Background,
+}
+
+/// A unit, and who waits for it.
+pub(crate) struct Waiting {
+    pub(crate) unit: UnitOfWork,
+    pub(crate) answer: oneshot::Sender<Result<Placed, StoreError>>,
+    /// After this nobody waits for it any more.
+    pub(crate) deadline: Instant,
+}
+
+/// What waits for the writers.
+pub(crate) struct Queue {
+    pub(crate) work: mpsc::Receiver<Work>,
+    /// Units that go with those of others, and never by themselves.
+    pub(crate) background: mpsc::Receiver<Waiting>,
+}
+
+/// One of the writers.
+pub(crate) struct Writer {
+    pub(crate) number: usize,
+    pub(crate) node: Arc<Node>,
+    pub(crate) queue: Arc<Mutex<Queue>>,
+    pub(crate) connection: Option<Connection>,
+}
+
+impl Queue {
+    /// The next group; none once nobody can send more.
+    async fn next(&mut self) -> Option<Vec<Waiting>> {
+        let mut group = Vec::new();
+        let mut next = Some(self.work.recv().await?);
+        while let Some(work) = next {
+            if let Work::Unit(waiting) = work {
+                group.push(*waiting);
+            }
+            next = if group.len() < GROUP_MAX {
+                self.work.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        group.extend(iter::from_fn(|| self.background.try_recv().ok()));
+        Some(group)
+    }
+}
+
+impl Writer {
+    /// Commits groups until nobody can send more.
+    pub(crate) async fn serve(mut self) {
+        loop {
+            // Not held while the group commits: the other writer gathers meanwhile.
+            let next = self.queue.lock().await.next().await;
+            let Some(mut group) = next else { return };
+            group.retain(|waiting| !waiting.answer.is_closed());
+            if !group.is_empty() {
+                self.node.set_committing(self.number, true);
+                self.commit(group).await;
+                self.node.set_committing(self.number, false);
+            }
+        }
+    }
+
+    /// Commits a group, and answers each of its units.
+    async fn commit(&mut self, mut group: Vec<Waiting>) {
+        match self.committed(&mut group).await {
+            Ok(answers) => {
+                for (waiting, answer) in group.into_iter().zip(answers) {
+                    // That nobody listens any more is no concern.
+                    let _ = waiting.answer.send(answer);
+                }
+            }
+            // One of them writes what the database refuses: the others are not to fail with it.
+            Err(Failure::Refused { .. }) if group.len() > 1 => {
+                for waiting in group {
+                    Box::pin(self.commit(vec![waiting])).await;
+                }
+            }
+            Err(failure) => {
+                let error = StoreError::from(failure);
+                tracing::warn!(%error, units = group.len(), "a group was not committed");
+                for waiting in group {
+                    let _ = waiting.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Tries until the group is committed, or can't be, or nobody waits for it any more.
+    async fn committed(&mut self, group: &mut [Waiting]) -> Result<Answers, Failure> {
+        let deadline = group.iter().map(|waiting| waiting.deadline).max();
+        let mut tries = Tries::default();
+        loop {
+            let failure = match self.try_once(group, &mut tries).await {
+                Ok(Some(answers)) => return Ok(answers),
+                Ok(None) => continue,
+                Err(failure) => failure,
+            };
+            // Whatever its transaction is, it ends with its connection.
+            self.connection = None;
+            self.node.ensure_open()?;
+            let is_late = deadline.is_none_or(|deadline| deadline <= Instant::now());
+            if is_late || !failure.is_passing() {
+                return Err(failure);
+            }
+            tracing::warn!(%failure, is_in_doubt = tries.doubt.is_some(), "a group is tried again");
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Tries once, or finds out what became of the try before. Answers none where the next try may succeed at once.
+    async fn try_once(
+        &mut self,
+        group: &mut [Waiting],
+        tries: &mut Tries,
+    ) -> Result<Option<Answers>, Failure> {
+        let node = Arc::clone(&self.node);
+        let connection = self.connection().await?;
+        if let Some(doubt) = tries.doubt.take() {
+            return match resolve(&node, connection, &doubt).await {
+                Ok(true) => Ok(Some(doubt.answers)),
+                Ok(false) => Ok(None),
+                Err(failure) => {
+                    tries.doubt = Some(doubt);
+                    Err(failure)
+                }
+            };
+        }
+        let units = group.iter_mut().map(|waiting| &mut waiting.unit).collect();
+        match attempt(&node, connection, units, &tries.load).await? {
+            Attempt::Committed(answers) => Ok(Some(answers)),
+            Attempt::InDoubt(doubt, failure) => {
+                tries.doubt = Some(doubt);
+                Err(failure)
+            }
+            Attempt::Duplicate(_, failure) if tries.has_loaded => Err(failure),
+            Attempt::Duplicate(sessions, _) => {
+                // A session that nobody looked at is there already: the same again, with those loaded.
+                tries.has_loaded = true;
+                tries.load.sessions.extend(sessions);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The writer's connection, made anew where there is none.
+    async fn connection(&mut self) -> Result<&Connection, Failure> {
+        let current = self.connection.take();
+        let current = current.filter(|connection| !connection.client.is_closed());
+        let connection = match current {
+            Some(connection) => connection,
+            None => self.node.connector.open().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+/// What is known of the tries at a group before.
+#[derive(Default)]
+struct Tries {
+    /// The one before may be committed.
+    doubt: Option<Doubt>,
+    /// What is loaded besides what the units name.
+    load: Wanted,
+    has_loaded: bool,
+}

@@ -1,0 +1,187 @@
+//! One try at a group: two round trips, or one where nothing is written.
+
+use std::{sync::Arc, time::Instant};
+
+use tessera_core::SessionId;
+use tessera_store::{CommittedGroup, Placed, StoreError, UnitOfWork};
+use uuid::Uuid;
+
+use crate::{
+    connect::{Connection, Query, all, pipeline},
+    error::Failure,
+    group::{Group, Ran, write::Finished},
+    node::{Kept, Node},
+    schema::random_id,
+    state::{State, get, number},
+    transaction::{COMMIT, Outcome, TOUCH, opened, opening, outcome},
+    wanted::{Wanted, queries},
+};
+
+const MARKER: &str = "SELECT id FROM commit_group WHERE number = $1";
+
+/// What each unit of a group is answered.
+pub(super) type Answers = Vec<Result<Placed, StoreError>>;
+
+/// How one try ended.
+pub(super) enum Attempt {
+    /// It is committed, and durable.
+    Committed(Answers),
+    /// Nobody knows whether it is.
+    InDoubt(Doubt, Failure),
+    /// One of these sessions is there already.
+    Duplicate(Vec<SessionId>, Failure),
+}
+
+/// A group whose commit was sent, and not answered as it must be.
+pub(super) struct Doubt {
+    number: u64,
+    id: Uuid,
+    /// What its units are answered if it is committed.
+    pub(super) answers: Answers,
+}
+
+/// A group that was sent.
+struct Written {
+    doubt: Doubt,
+    state: State,
+    events: Vec<Kept>,
+    inserted: Vec<SessionId>,
+}
+
+/// Runs the group as one transaction.
+pub(super) async fn attempt(
+    node: &Node,
+    connection: &Connection,
+    mut units: Vec<&mut UnitOfWork>,
+    load: &Wanted,
+) -> Result<Attempt, Failure> {
+    let began = Instant::now();
+    connection.take_warning();
+    let mut wanted = load.clone();
+    {
+        let nothing = Group::new(node, node.state());
+        units
+            .iter()
+            .for_each(|unit| wanted.add(nothing.wanted(unit.reads())));
+    }
+    let mut group = begin(node, connection, wanted).await?;
+    let answers = decide(&mut group, &mut units, connection).await?;
+    if group.writes_nothing() {
+        all(&connection.client, vec![Query::new(COMMIT)]).await?;
+        node.ensure_current()?;
+        return Ok(Attempt::Committed(answers));
+    }
+    let id = random_id()?;
+    let inserted = group.inserted().collect();
+    let Finished {
+        mut queries,
+        state,
+        events,
+    } = group.finish(id)?;
+    let doubt = Doubt {
+        number: state.number,
+        id,
+        answers,
+    };
+    let written = Written {
+        doubt,
+        state,
+        events,
+        inserted,
+    };
+    queries.push(Query::new(COMMIT));
+    let writing = Instant::now();
+    let results = pipeline(&connection.client, queries).await?;
+    Ok(match outcome(results, connection.take_warning()) {
+        Outcome::Committed => {
+            node.note_fresh(began);
+            Attempt::Committed(finish(node, written, units.len(), began, writing)?)
+        }
+        Outcome::RolledBack(failure) if failure.is_duplicate() => {
+            Attempt::Duplicate(written.inserted, failure)
+        }
+        Outcome::RolledBack(failure) => return Err(failure),
+        Outcome::InDoubt(failure) => Attempt::InDoubt(written.doubt, failure),
+    })
+}
+
+/// Finds out whether a group was committed: whoever holds the lock sees everything that is.
+pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt) -> Result<bool, Failure> {
+    let began = Instant::now();
+    connection.take_warning();
+    let before = node.state();
+    let mut trip = opening(node, &before);
+    trip.push(Query::new(MARKER).value(number(doubt.number)));
+    let answers = all(&connection.client, trip).await?;
+    let (found, events, mut rest) = opened(answers)?;
+    node.apply(&before, &found, events)?;
+    let marker = rest.pop().unwrap_or_default();
+    let id: Option<Uuid> = marker.first().map(|row| get(row, 0)).transpose()?;
+    // Commits are replicated in order: once this one is durable, the one in doubt is.
+    let touch = Query::new(TOUCH).value(node.id).value(number(found.state.last.0));
+    let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
+    match outcome(results, connection.take_warning()) {
+        Outcome::Committed => node.note_fresh(began),
+        Outcome::RolledBack(failure) | Outcome::InDoubt(failure) => return Err(failure),
+    }
+    let is_there = id == Some(doubt.id);
+    tracing::warn!(group = doubt.number, is_there, "what became of a group is known");
+    Ok(is_there)
+}
+
+/// The first trip: takes the lock, takes over what other nodes committed, and reads what the units name.
+async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> Result<Group<'a>, Failure> {
+    let before = node.state();
+    let mut group = Group::new(node, before.clone());
+    let mut trip = opening(node, &before);
+    trip.extend(queries(&wanted));
+    let (found, events, rest) = opened(all(&connection.client, trip).await?)?;
+    node.apply(&before, &found, events)?;
+    group.begin_at(found.state);
+    group.take(&wanted, rest)?;
+    Ok(group)
+}
+
+/// Asks each unit in turn what it does. One that wants more costs a trip, for all that come after it, too.
+async fn decide(
+    group: &mut Group<'_>,
+    units: &mut [&mut UnitOfWork],
+    connection: &Connection,
+) -> Result<Answers, Failure> {
+    let mut answers = Vec::with_capacity(units.len());
+    for unit in units {
+        let answer = loop {
+            match group.run(unit) {
+                Ran::Done(answer) => break answer,
+                Ran::Needs(wanted) => {
+                    let rows = all(&connection.client, queries(&wanted)).await?;
+                    group.take(&wanted, rows)?;
+                }
+            }
+        };
+        answers.push(answer);
+    }
+    Ok(answers)
+}
+
+/// Shows what is durable now.
+fn finish(
+    node: &Node,
+    written: Written,
+    units: usize,
+    began: Instant,
+    writing: Instant,
+) -> Result<Answers, Failure> {
+    let Written {
+        doubt, state, events, ..
+    } = written;
+    let shown: Vec<_> = events.iter().map(|kept| Arc::clone(&kept.event)).collect();
+    node.apply_own(&state, events)?;
+    node.observed(&CommittedGroup {
+        units,
+        took: began.elapsed(),
+        synced: writing.elapsed(),
+        events: &shown,
+    });
+    Ok(doubt.answers)
+}

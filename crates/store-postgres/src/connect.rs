@@ -1,0 +1,283 @@
+//! Connections: with TLS, the settings of a session, and whoever reads what the server says besides answers.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use deadpool_postgres::{ClientWrapper, Connect};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tokio_postgres::{
+    AsyncMessage, Client, Config as PgConfig, Row,
+    config::{Host, SslMode, TargetSessionAttrs},
+    types::ToSql,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use crate::{
+    error::{Failure, OpenError},
+    options::PostgresOptions,
+};
+
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one round trip may take. A server that is frozen answers nothing, and closes nothing.
+const TRIP_MAX: Duration = Duration::from_secs(8);
+
+/// Makes connections.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    config: PgConfig,
+    tls: MakeRustlsConnect,
+    session: Arc<str>,
+    /// Connections live on the runtime that opened the store, whoever needs one first.
+    runtime: Handle,
+    /// Woken by each notification of another node.
+    pub(crate) notified: Arc<Notify>,
+}
+
+/// A connection for writing.
+pub(crate) struct Connection {
+    pub(crate) client: ClientWrapper,
+    warned: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Whether the server has warned since this was asked last: of a commit that it did not make durable.
+    pub(crate) fn take_warning(&self) -> bool {
+        self.warned.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
+        options.check()?;
+        // What the parser says could have a part of the password.
+        let mut config: PgConfig = options.url().parse().map_err(|_| OpenError::Setting {
+            setting: "url",
+            problem: "is no connection string of PostgreSQL".to_owned(),
+        })?;
+        let is_remote = config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_)));
+        if is_remote && config.get_ssl_mode() == SslMode::Prefer {
+            config.ssl_mode(SslMode::Require);
+        }
+        config
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(Duration::from_secs(5))
+            .keepalives_idle(Duration::from_secs(5))
+            .keepalives_interval(Duration::from_secs(2))
+            .keepalives_retries(3);
+        if config.get_application_name().is_none() {
+            config.application_name("tessera");
+        }
+        Ok(Self {
+            config,
+            tls: tls(options)?,
+            session: session_settings(&options.schema).into(),
+            runtime: Handle::current(),
+            notified: Arc::default(),
+        })
+    }
+
+    /// Makes a connection.
+    pub(crate) async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
+        let warned = Arc::new(AtomicBool::new(false));
+        let (client, driver) = self.start(Arc::clone(&warned)).await?;
+        Ok(Connection {
+            client: ClientWrapper::new(client, driver),
+            warned,
+        })
+    }
+
+    async fn start(
+        &self,
+        warned: Arc<AtomicBool>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let mut starting = JoinSet::new();
+        starting.spawn_on(self.clone().start_here(Arc::clone(&warned)), &self.runtime);
+        match starting.join_next().await {
+            Some(Ok(started)) => started,
+            // That runtime is at its end.
+            _ => self.clone().start_here(warned).await,
+        }
+    }
+
+    async fn start_here(
+        self,
+        warned: Arc<AtomicBool>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let (client, mut connection) = self.config.connect(self.tls).await?;
+        let notified = Arc::clone(&self.notified);
+        let driver = tokio::spawn(async move {
+            loop {
+                match poll_fn(|cx| connection.poll_message(cx)).await {
+                    // Told before the answer of the statement that it is about.
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        if notice.severity() == "WARNING" || notice.code().code().starts_with("01") {
+                            tracing::warn!(
+                                code = notice.code().code(),
+                                "the database warns: {}",
+                                notice.message()
+                            );
+                            warned.store(true, Ordering::SeqCst);
+                        }
+                    }
+                    Some(Ok(AsyncMessage::Notification(_))) => notified.notify_one(),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return,
+                }
+            }
+        });
+        client.batch_execute(&self.session).await?;
+        Ok((client, driver))
+    }
+}
+
+impl Connect for Connector {
+    fn connect(
+        &self,
+        _: &PgConfig,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
+    {
+        Box::pin(self.start(Arc::default()))
+    }
+}
+
+/// What each session is told, whatever the server's own settings are.
+fn session_settings(schema: &str) -> String {
+    format!(
+        "SET search_path = {schema}, pg_temp; SET synchronous_commit = on; SET jit = off; \
+         SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '2s'; \
+         SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET client_min_messages = 'warning'; \
+         SET timezone = 'UTC'; SET bytea_output = 'hex'"
+    )
+}
+
+fn tls(options: &PostgresOptions) -> Result<MakeRustlsConnect, OpenError> {
+    let mut roots = RootCertStore::empty();
+    let setting = |problem: String| OpenError::Setting {
+        setting: "roots",
+        problem,
+    };
+    match &options.roots {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|error| setting(format!("can't be read: {error}")))?;
+                let added = roots.add(certificate);
+                added.map_err(|error| setting(format!("has no certificate that can be used: {error}")))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setting(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// A value of a statement.
+pub(crate) type Value = Box<dyn ToSql + Sync + Send>;
+
+/// A statement with its values.
+pub(crate) struct Query {
+    pub(crate) sql: &'static str,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Query {
+    pub(crate) fn new(sql: &'static str) -> Self {
+        Self {
+            sql,
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn value(mut self, value: impl ToSql + Sync + Send + 'static) -> Self {
+        self.values.push(Box::new(value));
+        self
+    }
+}
+
+type Answers = Vec<Result<Vec<Row>, Failure>>;
+
+/// Sends all statements at once, and answers what each gave: one round trip. Statements are prepared the first time, which
+/// takes a trip of its own, before any of these is sent: where that fails, none was.
+pub(crate) async fn pipeline(client: &ClientWrapper, queries: Vec<Query>) -> Result<Answers, Failure> {
+    let late = |_| Failure::Away(format!("no answer within {} s", TRIP_MAX.as_secs()));
+    let mut prepared = Vec::with_capacity(queries.len());
+    for query in queries {
+        let preparing = timeout(TRIP_MAX, client.prepare_cached(query.sql));
+        prepared.push((preparing.await.map_err(late)??, query.values));
+    }
+    let running = prepared.iter().map(|(statement, values)| {
+        let values: Vec<&(dyn ToSql + Sync)> = values
+            .iter()
+            .map(|value| value.as_ref() as &(dyn ToSql + Sync))
+            .collect();
+        async move { client.query(statement, &values).await.map_err(Failure::from) }
+    });
+    let answered = timeout(TRIP_MAX, in_order(running)).await;
+    Ok(answered.unwrap_or_else(|elapsed| vec![Err(late(elapsed))]))
+}
+
+/// Runs statements at once, of which none may fail.
+pub(crate) async fn all(client: &ClientWrapper, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, Failure> {
+    let answers = pipeline(client, queries).await?;
+    answers.into_iter().collect()
+}
+
+/// Waits for all. Each is polled first in its turn, and so sent in its turn. Where one can't be sent, those behind it are
+/// not: a `COMMIT` among them would commit without it.
+async fn in_order<T>(
+    running: impl Iterator<Item = impl Future<Output = Result<T, Failure>>>,
+) -> Vec<Result<T, Failure>> {
+    let mut running: Vec<_> = running.map(|future| (Box::pin(future), None)).collect();
+    let mut is_sent = false;
+    poll_fn(|cx| {
+        let mut is_done = true;
+        let mut unsent = None;
+        for (future, answer) in &mut running {
+            if answer.is_some() {
+                continue;
+            }
+            if let Some(failure) = &unsent {
+                *answer = Some(Err(Failure::clone(failure)));
+                continue;
+            }
+            match Pin::new(future).poll(cx) {
+                Poll::Ready(found) => {
+                    if !is_sent {
+                        unsent = found.as_ref().err().cloned();
+                    }
+                    *answer = Some(found);
+                }
+                Poll::Pending => is_done = false,
+            }
+        }
+        is_sent = true;
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, answer)| answer).collect()
+}

@@ -1,0 +1,225 @@
+//! What can go wrong with the database, and what that means.
+
+use std::fmt;
+
+use tessera_store::StoreError;
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+/// A store can't be opened. Each message says what to do about it, and none has the connection's password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting can't be used.
+    #[error("the setting `{setting}` {problem}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database can't be reached, or refuses.
+    #[error(
+        "the database can't be used: {detail}. Check that it runs, and that the address, user and password are right"
+    )]
+    Away {
+        /// What it said.
+        detail: String,
+    },
+    /// The database only reads.
+    #[error(
+        "the database is read-only (a standby, or `default_transaction_read_only`): name the primary, or all hosts, so that the one that writes is found"
+    )]
+    ReadOnly,
+    /// The server is too old.
+    #[error("the server is PostgreSQL {found}, and version 15 or later is needed: upgrade it")]
+    OldServer {
+        /// Its version.
+        found: String,
+    },
+    /// The schema has tables that are not ours.
+    #[error("the schema `{schema}` has tables that are not Tessera's: choose another schema or database")]
+    Foreign {
+        /// The schema.
+        schema: String,
+    },
+    /// There is no schema of ours, and none may be made.
+    #[error(
+        "the schema `{schema}` is at version {found}, and this version needs {known}: migrate it, or set migrate = \"auto\""
+    )]
+    OlderSchema {
+        /// The schema.
+        schema: String,
+        /// Its version; 0 where there is none.
+        found: i32,
+        /// What is needed.
+        known: i32,
+    },
+    /// The schema was made by a newer version.
+    #[error(
+        "the schema `{schema}` is at version {found}, and this version knows up to {known}: use the version that made it, or a newer one"
+    )]
+    NewerSchema {
+        /// The schema.
+        schema: String,
+        /// Its version.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
+    /// A migration was changed after it had been applied.
+    #[error(
+        "migration {version} of the schema `{schema}` is not the one that this version has: use the version that made it, or a newer one"
+    )]
+    OtherMigration {
+        /// The schema.
+        schema: String,
+        /// The migration.
+        version: i32,
+    },
+    /// There is something where a backup is to be restored.
+    #[error("the schema `{schema}` is not empty: restore into another schema or database")]
+    NotEmpty {
+        /// The schema.
+        schema: String,
+    },
+    /// The database loses what it acknowledges.
+    #[error("durability = \"{wanted}\" is set, and {problem}: change the database, or the setting")]
+    Durability {
+        /// What is asked for.
+        wanted: &'static str,
+        /// What does not match.
+        problem: String,
+    },
+    /// The lock that orders all writes is none here.
+    #[error(
+        "a second connection got the lock of the first: this is no PostgreSQL, or a pooler is before it that shares connections between transactions; connect directly"
+    )]
+    NoLock,
+    /// What is kept does not fit together.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<tokio_postgres::Error> for OpenError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let detail = describe(&error);
+        // The library has no other name for it.
+        if detail.contains("does not allow writes") {
+            return Self::ReadOnly;
+        }
+        Self::Away { detail }
+    }
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away(detail) | Failure::Refused { detail, .. } => Self::Away { detail },
+            Failure::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// A statement failed.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The connection is gone. What was sent may have been done.
+    Away(String),
+    /// The server refused a statement: its transaction is void.
+    Refused { code: SqlState, detail: String },
+    /// What was read, or is to be written, is not right.
+    Store(StoreError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(detail) | Self::Refused { detail, .. } => f.write_str(detail),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let detail = describe(&error);
+        match error.as_db_error() {
+            Some(refused) if !is_fatal(refused) => Self::Refused {
+                code: refused.code().clone(),
+                detail,
+            },
+            Some(_) => Self::Away(detail),
+            // The value of a column is not of the type that was asked for: the schema is another.
+            None if !error.is_closed() && is_conversion(&error) => {
+                Self::Store(StoreError::Damaged { detail })
+            }
+            None => Self::Away(detail),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away(detail) => Self::Unavailable { detail },
+            Failure::Refused { code, detail } if is_passing(&code) => Self::Unavailable { detail },
+            Failure::Refused { detail, .. } => Self::Failed { detail },
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the same may succeed a moment later, on this connection or another.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Refused { code, .. } => is_passing(code),
+            Self::Store(_) => false,
+        }
+    }
+
+    /// Whether a row was there already that was taken for a new one.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == SqlState::UNIQUE_VIOLATION)
+    }
+}
+
+/// Locks that were not given in time, deadlocks, a lack of resources, a shutdown, a standby: conditions, not defects.
+fn is_passing(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    matches!(class, "08" | "40" | "53" | "55" | "57" | "58") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+fn is_fatal(error: &DbError) -> bool {
+    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+fn is_conversion(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    text.starts_with("error deserializing") || text.starts_with("error serializing")
+}
+
+/// What an error says, without what it was about: a detail of the server can have the values of a row.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(refused) => format!("{} ({})", refused.message(), refused.code().code()),
+        None => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text = format!("{text}: {cause_text}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a node does by itself: it follows what other nodes commit, proves that it is current, and makes room.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tessera_store::StoreError;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    connect::{Connection, Query, all},
+    error::Failure,
+    node::{Node, events_after, kept},
+    partition,
+    state::{Found, State, number},
+    transaction::TOUCH,
+};
+
+/// How often a node looks for what others committed, where nobody tells it.
+const POLL: Duration = Duration::from_millis(250);
+/// How often a node commits something, so that it knows that its commits succeed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often a node looks whether there are partitions for what comes.
+const ROOM: Duration = Duration::from_secs(20);
+/// How long a node is listed after it was last seen.
+const NODES_KEPT: &str = "1 day";
+
+/// Whoever waits until everything is applied here that was committed when it asked.
+pub(crate) type Looking = oneshot::Sender<Result<(), StoreError>>;
+
+/// Follows the log until nobody can ask any more. One look is under way at a time: all that waited when it was begun share
+/// it.
+pub(crate) async fn follow(node: Arc<Node>, mut asked: mpsc::Receiver<Looking>) {
+    let mut connection = None;
+    let mut tick = interval(POLL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut waiting = Vec::new();
+        tokio::select! {
+            looking = asked.recv() => match looking {
+                Some(looking) => waiting.push(looking),
+                None => return,
+            },
+            () = node.connector.notified.notified() => {}
+            _ = tick.tick() => {}
+        }
+        while let Ok(looking) = asked.try_recv() {
+            waiting.push(looking);
+        }
+        let looked = look(&node, &mut connection).await;
+        if let Err(error) = &looked {
+            connection = None;
+            tracing::debug!(%error, "the log can't be followed");
+        }
+        for looking in waiting {
+            let _ = looking.send(looked.clone());
+        }
+    }
+}
+
+async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), StoreError> {
+    node.ensure_open()?;
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(listening(node).await?),
+    };
+    let before = node.state();
+    let trip = vec![State::read(before.number), events_after(before.last.0)];
+    let answers = all(&connection.client, trip).await?;
+    let [state, events] = answers.as_slice() else {
+        return Ok(());
+    };
+    // The events may be of a moment later than the state: those behind it come with the next look.
+    let found = Found::of(state)?;
+    let mut events = kept(events)?;
+    events.retain(|kept| kept.event.sequence <= found.state.last);
+    node.apply(&before, &found, events)?;
+    node.ensure_current()
+}
+
+/// A connection on which other nodes tell that there are events. Where it can't listen, as behind a pooler, looking often
+/// is enough.
+async fn listening(node: &Node) -> Result<Connection, Failure> {
+    let connection = node.connector.open().await?;
+    let listen = format!("LISTEN {}", node.channel());
+    if let Err(error) = connection.client.batch_execute(&listen).await {
+        tracing::warn!(%error, "other nodes can't wake this one: it looks every 250 ms");
+    }
+    Ok(connection)
+}
+
+/// Commits a row of this node each second in which it has committed nothing else, until the store is closed.
+pub(crate) async fn beat(node: Arc<Node>) {
+    let mut connection = None;
+    let mut tick = interval(HEARTBEAT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if node.ensure_open().is_err() {
+            return;
+        }
+        // As long as a commit may take until it no longer helps: a new connection may find another primary.
+        let beaten = tokio::time::timeout(crate::node::FRESH_FOR, heartbeat(&node, &mut connection)).await;
+        let failure = match beaten {
+            Ok(Ok(())) => continue,
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::Away("a heartbeat was not committed in time".to_owned()),
+        };
+        connection = None;
+        tracing::warn!(%failure, "the database does not commit");
+    }
+}
+
+/// Says that this node is there, and notes that a commit which began now succeeded.
+pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) -> Result<(), Failure> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(node.connector.open().await?),
+    };
+    connection.take_warning();
+    let began = Instant::now();
+    let touch = Query::new(TOUCH)
+        .value(node.id)
+        .value(number(node.state().last.0));
+    all(&connection.client, vec![touch]).await?;
+    if connection.take_warning() {
+        return Err(Failure::Away("a heartbeat may be on no standby".to_owned()));
+    }
+    node.note_fresh(began);
+    Ok(())
+}
+
+/// Makes partitions before they are needed, and forgets nodes that are gone, until the store is closed.
+pub(crate) async fn make_room(node: Arc<Node>) {
+    let mut tick = interval(ROOM);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if node.ensure_open().is_err() {
+            return;
+        }
+        if let Err(error) = room(&node).await {
+            tracing::warn!(%error, "no partition was made; there are enough for now");
+        }
+    }
+}
+
+async fn room(node: &Node) -> Result<(), StoreError> {
+    let connection = node.connector.open().await.map_err(Failure::from)?;
+    let state = node.state();
+    for (table, last) in [
+        (partition::COMMIT_GROUP, state.number),
+        (partition::AUDIT, state.audit.position),
+    ] {
+        partition::make_room(&connection.client, table, last).await?;
+    }
+    let gone = format!("DELETE FROM node WHERE seen < clock_timestamp() - interval '{NODES_KEPT}'");
+    let forgotten = connection.client.batch_execute(&gone).await;
+    Ok(forgotten.map_err(Failure::from)?)
+}

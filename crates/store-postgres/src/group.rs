@@ -1,0 +1,373 @@
+//! What the units of one group see and write: over the rows of the database, what those before them wrote.
+
+mod load;
+pub(crate) mod write;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tessera_core::{
+    ApiKey, ApiKeyId, AuditRecord, ClientName, KeyId, PolicyRevision, RealmName, Revocations, RevokeReason,
+    Session, SessionId, SigningKey, Timestamp,
+};
+use tessera_store::{
+    AuditBytes, Changes, ClientState, CutoffKey, NewEvent, Placed, PolicyFiles, Reads, RequestKey,
+    RequestRecord, SettingChange, Settings, Snapshot, StoreError, StoredSession, UnitOfWork,
+    backend::{Step, caught, cutoff_until, placed, remembered},
+};
+
+use crate::{
+    node::{Kept, Node},
+    state::State,
+    wanted::{Client, Wanted},
+};
+
+/// What is known of the rows that units name, with what was written over them.
+pub(crate) struct Group<'a> {
+    node: &'a Node,
+    before: State,
+    pub(crate) state: State,
+    /// What the events of this group revoke: nothing of it counts outside before it is committed.
+    pending: Revocations,
+    sessions: HashMap<SessionId, Option<Arc<Session>>>,
+    /// Of the credentials of sessions, whether each is revoked.
+    is_key_revoked: HashMap<ApiKeyId, bool>,
+    api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
+    makers: BTreeSet<ApiKeyId>,
+    clients: HashMap<Client, ClientState>,
+    requests: HashMap<RequestKey, Option<RequestRecord>>,
+    settings: Option<Settings>,
+    writes: Writes,
+}
+
+/// What a group writes. Of one thing, the last state.
+#[derive(Default)]
+struct Writes {
+    is_any: bool,
+    inserted: BTreeSet<SessionId>,
+    updated: BTreeSet<SessionId>,
+    relabelled: BTreeSet<SessionId>,
+    /// How many sessions more each client has.
+    counts: BTreeMap<Client, i64>,
+    disabled: BTreeMap<Client, bool>,
+    api_keys: BTreeSet<ApiKeyId>,
+    signing_keys: BTreeMap<KeyId, Option<SigningKey>>,
+    requests: BTreeMap<(RealmName, ClientName, [u8; 16]), (RequestKey, RequestRecord)>,
+    policies: Vec<PolicyChange>,
+    bounds: BTreeMap<RealmName, i64>,
+    sinks: BTreeMap<String, u64>,
+    last_backup: Option<Vec<u8>>,
+    audit: Vec<(AuditBytes, Timestamp)>,
+    events: Vec<Kept>,
+    cutoffs: HashMap<CutoffKey, (Timestamp, usize)>,
+}
+
+/// In the order in which they were decided.
+enum PolicyChange {
+    Kept(PolicyRevision, PolicyFiles),
+    Reconciled(PolicyRevision, Timestamp),
+}
+
+/// What became of a unit.
+pub(crate) enum Ran {
+    /// It decided; or its decision failed, which concerns nobody else.
+    Done(Result<Placed, StoreError>),
+    /// It names what is not loaded.
+    Needs(Wanted),
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(node: &'a Node, state: State) -> Self {
+        Self {
+            node,
+            before: state.clone(),
+            state,
+            pending: Revocations::default(),
+            sessions: HashMap::new(),
+            is_key_revoked: HashMap::new(),
+            api_keys: HashMap::new(),
+            makers: BTreeSet::new(),
+            clients: HashMap::new(),
+            requests: HashMap::new(),
+            settings: None,
+            writes: Writes::default(),
+        }
+    }
+
+    /// Takes the state that was found for the one before it.
+    pub(crate) fn begin_at(&mut self, state: State) {
+        self.before = state.clone();
+        self.state = state;
+    }
+
+    pub(crate) fn writes_nothing(&self) -> bool {
+        !self.writes.is_any && self.state == self.before
+    }
+
+    /// The sessions that are written as new ones.
+    pub(crate) fn inserted(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.writes.inserted.iter().copied()
+    }
+
+    /// Decides, and takes over what that changes.
+    pub(crate) fn run(&mut self, unit: &mut UnitOfWork) -> Ran {
+        loop {
+            let wanted = self.wanted(unit.reads());
+            if !wanted.is_empty() {
+                return Ran::Needs(wanted);
+            }
+            let snapshot = self.snapshot(unit.reads());
+            return Ran::Done(match caught(|| unit.decide(&snapshot)) {
+                Ok(Step::Commit(changes)) => self.apply(changes),
+                Ok(Step::Abort) => Ok(Placed::default()),
+                Ok(Step::ReadMore) => continue,
+                Err(panic) => Err(StoreError::Failed {
+                    detail: format!("a decision {panic}"),
+                }),
+            });
+        }
+    }
+
+    /// What the reads name, once it is loaded.
+    pub(crate) fn snapshot(&self, reads: &Reads) -> Snapshot {
+        let mut snapshot = Snapshot {
+            head: self.state.last,
+            audit_head: self.state.audit,
+            policy: self.state.policy.clone(),
+            times: self.state.times.clone(),
+            ..Snapshot::default()
+        };
+        for id in reads.session_ids() {
+            match self.sessions.get(id).and_then(Option::as_ref) {
+                Some(session) => snapshot.sessions.push(self.stored(session)),
+                None => snapshot.missing_sessions.push(*id),
+            }
+        }
+        let api_keys = reads.api_key_ids().iter().filter_map(|id| self.api_keys.get(id));
+        snapshot.api_keys = api_keys.flatten().cloned().collect();
+        for maker in reads.maker_ids() {
+            snapshot.made.push((maker.clone(), self.made_with(maker)));
+        }
+        for (realm, client) in reads.client_names() {
+            let owner = (realm.clone(), client.clone());
+            let state = self.client(&owner);
+            snapshot.clients.push((owner.0, owner.1, state));
+        }
+        let request = reads.request_key().and_then(|key| self.requests.get(key));
+        snapshot.request = request.cloned().flatten();
+        if reads.has_settings() {
+            snapshot.settings.clone_from(&self.settings);
+        }
+        snapshot
+    }
+
+    pub(crate) fn stored(&self, session: &Arc<Session>) -> StoredSession {
+        let committed = self.node.log.ended_with_others(session);
+        let pending = self.pending.revokes_session(session);
+        // The wider reason, as one set of both would say.
+        let ended = [committed, pending].into_iter().flatten().min_by_key(breadth);
+        let by_key = || {
+            let id = session.credential.api_key()?;
+            self.is_revoked(id)?.then_some(RevokeReason::ApiKey)
+        };
+        StoredSession {
+            session: Arc::clone(session),
+            ended: ended.or_else(by_key),
+        }
+    }
+
+    /// Whether an API key is revoked; none where that is not loaded.
+    fn is_revoked(&self, id: &ApiKeyId) -> Option<bool> {
+        match self.api_keys.get(id) {
+            Some(key) => Some(key.as_ref().is_some_and(|key| key.revoked_at.is_some())),
+            None => self.is_key_revoked.get(id).copied(),
+        }
+    }
+
+    fn made_with(&self, maker: &ApiKeyId) -> Vec<ApiKey> {
+        let keys = self.api_keys.values().flatten();
+        let mut made: Vec<_> = keys
+            .filter(|key| key.made_with.as_ref() == Some(maker))
+            .cloned()
+            .collect();
+        made.sort_by(|one, other| one.id.cmp(&other.id));
+        made
+    }
+
+    fn client(&self, owner: &Client) -> ClientState {
+        let loaded = self.clients.get(owner).copied().unwrap_or_default();
+        let more = self.writes.counts.get(owner).copied().unwrap_or_default();
+        ClientState {
+            is_disabled: self
+                .writes
+                .disabled
+                .get(owner)
+                .copied()
+                .unwrap_or(loaded.is_disabled),
+            sessions: loaded.sessions.saturating_add_signed(more),
+        }
+    }
+}
+
+/// The order in which reasons are looked for.
+fn breadth(reason: &RevokeReason) -> u8 {
+    match reason {
+        RevokeReason::Realm => 0,
+        RevokeReason::Subject => 1,
+        RevokeReason::Client => 2,
+        RevokeReason::Label => 3,
+        RevokeReason::Requested | RevokeReason::Reuse | RevokeReason::ApiKey | RevokeReason::Policy => 4,
+    }
+}
+
+/// What a unit writes.
+impl Group<'_> {
+    fn apply(&mut self, changes: Changes) -> Result<Placed, StoreError> {
+        // What can fail comes first: a unit that fails leaves nothing.
+        self.append_audit(&changes.audit)?;
+        self.writes.is_any |= changes != Changes::default();
+        for (revision, files) in changes.policies {
+            self.writes.policies.push(PolicyChange::Kept(revision, files));
+        }
+        for setting in changes.settings {
+            self.set(setting)?;
+        }
+        for session in &changes.sessions {
+            self.put_session(session);
+        }
+        for key in changes.api_keys {
+            self.writes.api_keys.insert(key.id.clone());
+            self.api_keys.insert(key.id.clone(), Some(key));
+        }
+        for key in changes.removed_api_keys {
+            self.writes.api_keys.insert(key.id.clone());
+            self.api_keys.insert(key.id, None);
+        }
+        for change in changes.clients {
+            self.put_client((change.realm, change.client), change.is_disabled);
+        }
+        for key in changes.signing_keys {
+            self.writes.signing_keys.insert(key.id.clone(), Some(key));
+        }
+        for id in changes.removed_signing_keys {
+            self.writes.signing_keys.insert(id, None);
+        }
+        for (key, record) in changes.requests {
+            let name = (key.realm.clone(), key.client.clone(), *key.request.as_bytes());
+            self.requests.insert(key.clone(), Some(record.clone()));
+            self.writes.requests.insert(name, (key, record));
+        }
+        let before = self.state.last;
+        for event in changes.events {
+            self.append(event);
+        }
+        Ok(Placed::between(before, self.state.last))
+    }
+
+    /// A session that was not looked at is taken for a new one: where it is none, the insert fails, and the group is run again
+    /// with it loaded.
+    fn put_session(&mut self, session: &Arc<Session>) {
+        let id = session.id;
+        let owner = (session.realm.clone(), session.client.clone());
+        let old = self.sessions.insert(id, Some(Arc::clone(session))).flatten();
+        match old {
+            None => {
+                self.writes.inserted.insert(id);
+                *self.writes.counts.entry(owner).or_default() += 1;
+            }
+            Some(old) => {
+                let old_owner = (old.realm.clone(), old.client.clone());
+                if old_owner != owner {
+                    *self.writes.counts.entry(owner).or_default() += 1;
+                    *self.writes.counts.entry(old_owner).or_default() -= 1;
+                }
+                if !self.writes.inserted.contains(&id) {
+                    self.writes.updated.insert(id);
+                    if old.realm != session.realm || old.labels != session.labels {
+                        self.writes.relabelled.insert(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn put_client(&mut self, owner: Client, is_disabled: bool) {
+        if let Some(settings) = &mut self.settings {
+            settings.disabled_clients.retain(|client| *client != owner);
+            if is_disabled {
+                settings.disabled_clients.push(owner.clone());
+                settings.disabled_clients.sort();
+            }
+        }
+        self.writes.disabled.insert(owner, is_disabled);
+    }
+
+    fn set(&mut self, setting: SettingChange) -> Result<(), StoreError> {
+        let mut unread = Settings::default();
+        let settings = self.settings.as_mut().unwrap_or(&mut unread);
+        match setting {
+            SettingChange::PolicyInForce(revision) => self.state.policy = Some(revision),
+            SettingChange::PolicyReconciled(revision, now) => {
+                settings.policy_reconciled = Some(revision.clone());
+                self.writes.policies.push(PolicyChange::Reconciled(revision, now));
+            }
+            SettingChange::AuditSink(name, position) => {
+                settings.audit_sinks.insert(name.clone(), position);
+                self.writes.sinks.insert(name, position);
+            }
+            SettingChange::StalenessBound(realm, bound) => {
+                settings.staleness_bounds.insert(realm.clone(), bound);
+                let millis = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+                self.writes.bounds.insert(realm, millis);
+            }
+            SettingChange::Alive { now, settled } => self.state.times.note_alive(now, settled),
+            SettingChange::Started { now, settled } => self.state.times.note_start(now, settled),
+            SettingChange::BackedUp(backup) => {
+                settings.last_backup = Some(backup);
+                self.writes.last_backup = Some(tessera_store::backend::encode(&backup)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn append_audit(&mut self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        let mut head = self.state.audit;
+        let mut entries = Vec::with_capacity(records.len());
+        for record in records {
+            let (next, encoded) = head.append(record)?;
+            let bytes = AuditBytes {
+                position: next.position,
+                previous: head.link,
+                encoded,
+            };
+            entries.push((bytes, record.at));
+            head = next;
+        }
+        records.iter().for_each(|record| self.state.times.note(record.at));
+        self.state.audit = head;
+        self.writes.audit.extend(entries);
+        Ok(())
+    }
+
+    fn append(&mut self, event: NewEvent) {
+        let lead = self.state.times.lead_millis(event.occurred_at);
+        let event = remembered(event, lead);
+        let sequence = self.state.last.next();
+        let placed = Arc::new(placed(event.clone(), sequence));
+        let mut counts_until = placed.relevant_until;
+        if let Some(key) = CutoffKey::of(&placed) {
+            let earlier = self.writes.cutoffs.get(&key).map(|(until, _)| *until);
+            counts_until = cutoff_until(&event, earlier.or_else(|| self.node.cutoff(&key)));
+            let at = self.writes.events.len();
+            self.writes.cutoffs.insert(key, (counts_until, at));
+        }
+        self.pending.apply_until(&placed, counts_until);
+        self.writes.events.push(Kept {
+            event: placed,
+            counts_until,
+        });
+        self.state.last = sequence;
+    }
+}

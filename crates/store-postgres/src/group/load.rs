@@ -1,0 +1,124 @@
+//! Loading what units name.
+
+use std::sync::Arc;
+
+use tessera_core::{ApiKey, Session};
+use tessera_store::{ClientState, Reads, RequestRecord, StoreError, backend::decode};
+use tokio_postgres::Row;
+
+use super::Group;
+use crate::{
+    state::{get, unsigned},
+    wanted::{Wanted, client_in, request_in, settings},
+};
+
+impl Group<'_> {
+    /// What of the reads is not loaded.
+    pub(crate) fn wanted(&self, reads: &Reads) -> Wanted {
+        let mut wanted = Wanted {
+            settings: reads.has_settings() && self.settings.is_none(),
+            ..Wanted::default()
+        };
+        for id in reads.session_ids() {
+            match self.sessions.get(id) {
+                None => drop(wanted.sessions.insert(*id)),
+                Some(None) => {}
+                Some(Some(session)) => {
+                    let key = session.credential.api_key();
+                    let key = key.filter(|key| self.is_revoked(key).is_none());
+                    wanted.api_keys.extend(key.cloned());
+                }
+            }
+        }
+        let api_keys = reads.api_key_ids().iter();
+        let api_keys = api_keys.filter(|id| !self.api_keys.contains_key(*id));
+        wanted.api_keys.extend(api_keys.cloned());
+        let makers = reads.maker_ids().iter();
+        let makers = makers.filter(|id| !self.makers.contains(*id));
+        wanted.makers.extend(makers.cloned());
+        let clients = reads.client_names().iter();
+        let clients = clients.filter(|client| !self.clients.contains_key(*client));
+        wanted.clients.extend(clients.cloned());
+        let request = reads.request_key();
+        let request = request.filter(|key| !self.requests.contains_key(*key));
+        wanted.requests.extend(request.cloned());
+        wanted
+    }
+
+    /// Takes over what the statements of [`queries`] found. What the group wrote counts more.
+    pub(crate) fn take(&mut self, wanted: &Wanted, answers: Vec<Vec<Row>>) -> Result<(), StoreError> {
+        let mut answers = answers.into_iter();
+        let mut next = |is_asked: bool| {
+            let rows = is_asked.then(|| answers.next());
+            rows.flatten().unwrap_or_default()
+        };
+        self.take_sessions(wanted, &next(!wanted.sessions.is_empty()))?;
+        self.take_api_keys(&next(!wanted.api_keys.is_empty()))?;
+        for id in &wanted.api_keys {
+            self.api_keys.entry(id.clone()).or_insert(None);
+        }
+        self.take_api_keys(&next(!wanted.makers.is_empty()))?;
+        self.makers.extend(wanted.makers.iter().cloned());
+        self.take_clients(wanted, &next(!wanted.clients.is_empty()))?;
+        self.take_requests(wanted, &next(!wanted.requests.is_empty()))?;
+        if wanted.settings {
+            self.settings = Some(settings(&next(true))?);
+        }
+        Ok(())
+    }
+
+    fn take_sessions(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            self.take_session(row)?;
+        }
+        for id in &wanted.sessions {
+            self.sessions.entry(*id).or_insert(None);
+        }
+        Ok(())
+    }
+
+    /// Takes over a session and whether its credential is revoked, and answers the session.
+    pub(crate) fn take_session(&mut self, row: &Row) -> Result<Option<Arc<Session>>, StoreError> {
+        let session: Session = decode("a session", get(row, 0)?)?;
+        if let Some(key) = session.credential.api_key() {
+            self.is_key_revoked.insert(key.clone(), get(row, 1)?);
+        }
+        let taken = self.sessions.entry(session.id);
+        Ok(taken.or_insert_with(|| Some(Arc::new(session))).clone())
+    }
+
+    fn take_api_keys(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let key: ApiKey = decode("an API key", get(row, 0)?)?;
+            self.api_keys.entry(key.id.clone()).or_insert(Some(key));
+        }
+        Ok(())
+    }
+
+    fn take_clients(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let client = client_in(get(row, 0)?, get(row, 1)?)?;
+            let state = ClientState {
+                sessions: unsigned(get(row, 2)?)?,
+                is_disabled: get(row, 3)?,
+            };
+            self.clients.insert(client, state);
+        }
+        for client in &wanted.clients {
+            self.clients.entry(client.clone()).or_default();
+        }
+        Ok(())
+    }
+
+    fn take_requests(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
+        for row in rows {
+            let key = request_in(row)?;
+            let record: RequestRecord = decode("a request", get(row, 3)?)?;
+            self.requests.entry(key).or_insert(Some(record));
+        }
+        for key in &wanted.requests {
+            self.requests.entry(key.clone()).or_insert(None);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The store on PostgreSQL: equal nodes, one order, one transaction for all that wait.
+//!
+//! Each node gathers the units that wait, and runs them as one transaction of two round trips, under an advisory lock that is
+//! held until the transaction is committed. So all nodes' groups are one after the other: the log has no gap, a token's
+//! position in it is exact, and nobody decides by what another has changed. There is no leader.
+//!
+//! `docs/postgres.md` says what is kept where, and what happens when something breaks.
+#![forbid(unsafe_code)]
+
+mod backup;
+mod check;
+mod committer;
+mod connect;
+mod error;
+mod follower;
+mod group;
+mod node;
+mod open;
+mod options;
+mod partition;
+mod purge;
+mod read;
+mod restore;
+mod schema;
+mod state;
+mod statements;
+mod transaction;
+mod wanted;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
+use tessera_store::{
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
+    Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
+    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
+
+use self::{
+    committer::{Queue, Waiting, Work, Writer},
+    follower::Looking,
+    node::{Node, WRITERS},
+};
+pub use self::{
+    error::OpenError,
+    options::{Durability, Migrate, PostgresOptions},
+    restore::PostgresRestore,
+};
+
+/// How many units may wait for the writers; whoever comes later waits for a place.
+const WAITING_MAX: usize = 4096;
+/// How many units may go with those of others at once.
+const BACKGROUND_MAX: usize = 8;
+/// How many may wait at once until this node is current.
+const LOOKING_MAX: usize = 4096;
+
+/// A node of a store in a database that other nodes use, too.
+///
+/// Its connections live on the runtime that opened it. Dropping it without [`Store::close`] finishes what was accepted.
+pub struct PostgresStore {
+    node: Arc<Node>,
+    /// None once it is closed.
+    senders: Mutex<Option<Senders>>,
+    writers: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+    looking: mpsc::Sender<Looking>,
+    /// They end with the store.
+    _keeping: JoinSet<()>,
+    /// Held while a backup is made.
+    backing_up: Arc<tokio::sync::Mutex<()>>,
+    commit_timeout: Duration,
+}
+
+#[derive(Clone)]
+struct Senders {
+    work: mpsc::Sender<Work>,
+    background: mpsc::Sender<Waiting>,
+}
+
+impl PostgresStore {
+    /// Opens the store, or makes one in an empty database. Call it on the runtime that shall drive its connections.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: each says what to do.
+    pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
+        let node = open::open(&options).await?;
+        let (work, for_work) = mpsc::channel(WAITING_MAX);
+        let (background, for_background) = mpsc::channel(BACKGROUND_MAX);
+        let (looking, for_looking) = mpsc::channel(LOOKING_MAX);
+        let queue = Arc::new(tokio::sync::Mutex::new(Queue {
+            work: for_work,
+            background: for_background,
+        }));
+        let writers = (0..WRITERS).map(|number| {
+            let writer = Writer {
+                number,
+                node: Arc::clone(&node),
+                queue: Arc::clone(&queue),
+                connection: None,
+            };
+            tokio::spawn(writer.serve())
+        });
+        let writers = writers.collect::<Vec<_>>();
+        let mut keeping = JoinSet::new();
+        keeping.spawn(follower::follow(Arc::clone(&node), for_looking));
+        keeping.spawn(follower::beat(Arc::clone(&node)));
+        keeping.spawn(follower::make_room(Arc::clone(&node)));
+        Ok(Self {
+            node,
+            senders: Mutex::new(Some(Senders { work, background })),
+            writers: tokio::sync::Mutex::new(writers),
+            looking,
+            _keeping: keeping,
+            backing_up: Arc::default(),
+            commit_timeout: options.commit_timeout,
+        })
+    }
+
+    fn senders(&self) -> Result<Senders, StoreError> {
+        self.senders.lock().clone().ok_or(StoreError::Closed)
+    }
+
+    fn waiting(&self, unit: UnitOfWork) -> (Waiting, oneshot::Receiver<Result<Placed, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + self.commit_timeout;
+        let waiting = Waiting {
+            unit,
+            answer,
+            deadline,
+        };
+        (waiting, answered)
+    }
+
+    /// Hands over a unit that goes with those of others, and by itself once `max_delay` is over.
+    async fn transact_behind(&self, unit: UnitOfWork, max_delay: Duration) -> Result<Placed, StoreError> {
+        let senders = self.senders()?;
+        let (waiting, mut answered) = self.waiting(unit);
+        let sent = senders.background.send(waiting).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        let result = tokio::select! {
+            biased;
+            result = &mut answered => result,
+            () = sleep(max_delay) => {
+                let nudged = senders.work.send(Work::Background).await;
+                nudged.map_err(|_| StoreError::Closed)?;
+                drop(senders);
+                answered.await
+            }
+        };
+        result.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[async_trait]
+impl StoreReader for PostgresStore {
+    async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
+        read::snapshot(&self.node, &reads).await
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let (looking, looked) = oneshot::channel();
+        let sent = self.looking.send(looking).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        looked.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn sessions(
+        &self,
+        index: SessionIndex,
+        page: PageRequest<SessionId>,
+    ) -> Result<Page<StoredSession, SessionId>, StoreError> {
+        read::sessions(&self.node, &index, &page).await
+    }
+
+    async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError> {
+        read::session_count(&self.node, realm).await
+    }
+
+    async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError> {
+        read::walk(&self.node, visit).await
+    }
+
+    async fn api_keys(
+        &self,
+        realm: &RealmName,
+        page: PageRequest<ApiKeyId>,
+    ) -> Result<Page<ApiKey, ApiKeyId>, StoreError> {
+        read::api_keys(&self.node, realm, &page).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        read::signing_keys(&self.node).await
+    }
+
+    async fn policy_files(&self, revision: &PolicyRevision) -> Result<Option<PolicyFiles>, StoreError> {
+        read::policy_files(&self.node, revision).await
+    }
+
+    async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
+        self.node.ensure_open()?;
+        let log = &self.node.log;
+        let committed = log.committed();
+        if after < log.floor() {
+            return Err(StoreError::EventsForgotten);
+        }
+        let events = if after >= committed || limit == 0 {
+            Vec::new()
+        } else {
+            match log.recent_after(after, committed, limit) {
+                Some(events) => events,
+                None => read::events(&self.node, after, committed, limit).await?,
+            }
+        };
+        Ok(EventBatch { events, committed })
+    }
+
+    async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError> {
+        read::events_below_floor(&self.node).await
+    }
+
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        read::audit_page(&self.node, &query).await
+    }
+
+    fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.node.audit_head()
+    }
+
+    fn log(&self) -> &Log {
+        &self.node.log
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn transact(&self, unit: UnitOfWork) -> Result<Placed, StoreError> {
+        if let Priority::Background { max_delay } = unit.priority() {
+            return self.transact_behind(unit, max_delay).await;
+        }
+        self.node.ensure_open()?;
+        let senders = self.senders()?;
+        let (waiting, answered) = self.waiting(unit);
+        let sent = senders.work.send(Work::Unit(Box::new(waiting))).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        drop(senders);
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
+        self.senders()?;
+        purge::purge(&self.node, before, limit).await
+    }
+
+    async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
+        let alone = Arc::clone(&self.backing_up).try_lock_owned();
+        let _alone = alone.map_err(|_| BackupError::Busy)?;
+        backup::back_up(&self.node, visit).await
+    }
+
+    fn observe_commits(&self, observer: CommitObserver) {
+        self.node.observe_commits(observer);
+    }
+
+    fn health(&self) -> StoreHealth {
+        let senders = self.senders.lock();
+        let waiting = senders
+            .as_ref()
+            .map(|senders| senders.work.max_capacity() - senders.work.capacity());
+        StoreHealth {
+            takes_writes: waiting.is_some() && self.node.ensure_current().is_ok(),
+            committing_for: self.node.committing_for(),
+            group: Some(self.node.state().number),
+            waiting: waiting.unwrap_or_default(),
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let mut writers = self.writers.lock().await;
+        drop(self.senders.lock().take().ok_or(StoreError::Closed)?);
+        for writer in writers.drain(..) {
+            writer.await.map_err(|error| read::failed(&error))?;
+        }
+        self.node.close();
+        Ok(())
+    }
+}

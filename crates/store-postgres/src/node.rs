@@ -1,0 +1,320 @@
+//! What a node knows: how far it has applied the log, and whether it may answer.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::{Pool, PoolError};
+use parking_lot::{Mutex, RwLock};
+use tessera_core::{Event, LogId, Timestamp};
+use tessera_store::{
+    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError,
+    backend::{caught, decode},
+};
+use tokio::sync::watch;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    connect::{Connector, Query},
+    error::Failure,
+    state::{Found, State, damaged, get, number},
+};
+
+/// Answers count for so long after the last commit that succeeded began: a primary that is cut off from its standbys can
+/// commit none, and none is promoted sooner.
+pub(crate) const FRESH_FOR: Duration = Duration::from_secs(3);
+
+/// How many connections write in turn, so that the lock is taken over without a trip in between.
+pub(crate) const WRITERS: usize = 2;
+
+/// An event as it is kept: with how long what it ends counts.
+pub(crate) struct Kept {
+    pub(crate) event: Arc<Event>,
+    pub(crate) counts_until: Timestamp,
+}
+
+/// What the committer, the follower and the readers share.
+pub(crate) struct Node {
+    pub(crate) id: Uuid,
+    pub(crate) log: Log,
+    pub(crate) connector: Connector,
+    pub(crate) pool: Pool,
+    known: Mutex<Known>,
+    audit_head: watch::Sender<AuditHead>,
+    fresh: Mutex<Option<Instant>>,
+    is_open: AtomicBool,
+    went_back: Mutex<Option<String>>,
+    observer: RwLock<Option<CommitObserver>>,
+    /// Since when each writer has been at its group.
+    committing: Mutex<[Option<Instant>; WRITERS]>,
+}
+
+struct Known {
+    state: State,
+    /// How long the events that end sessions count.
+    cutoffs: HashMap<CutoffKey, Timestamp>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        connector: Connector,
+        pool: Pool,
+        id: Uuid,
+        log: Log,
+        state: State,
+        cutoffs: HashMap<CutoffKey, Timestamp>,
+    ) -> Self {
+        Self {
+            id,
+            log,
+            connector,
+            pool,
+            audit_head: watch::Sender::new(state.audit),
+            known: Mutex::new(Known { state, cutoffs }),
+            fresh: Mutex::default(),
+            is_open: AtomicBool::new(true),
+            went_back: Mutex::default(),
+            observer: RwLock::default(),
+            committing: Mutex::default(),
+        }
+    }
+
+    /// The last group that is applied here.
+    pub(crate) fn state(&self) -> State {
+        self.known.lock().state.clone()
+    }
+
+    pub(crate) fn cutoff(&self, key: &CutoffKey) -> Option<Timestamp> {
+        self.known.lock().cutoffs.get(key).copied()
+    }
+
+    /// The channel on which nodes tell that there are events.
+    pub(crate) fn channel(&self) -> String {
+        let id = self.log.id().to_string().replace('-', "_");
+        format!("tessera_{id}")
+    }
+
+    /// What the lock that orders all writes is called.
+    pub(crate) fn lock_key(&self) -> i64 {
+        number(lock_key(self.log.id()))
+    }
+
+    pub(crate) fn audit_head(&self) -> watch::Receiver<AuditHead> {
+        self.audit_head.subscribe()
+    }
+
+    /// Checks that what was found follows on `before`, which was applied here when the database was asked, and applies it.
+    /// What was found a moment ago, and is applied already, changes nothing.
+    pub(crate) fn apply(&self, before: &State, found: &Found, events: Vec<Kept>) -> Result<(), StoreError> {
+        self.check(before, found)?;
+        self.apply_own(&found.state, events)
+    }
+
+    /// The same of a group of this node.
+    pub(crate) fn apply_own(&self, state: &State, events: Vec<Kept>) -> Result<(), StoreError> {
+        let mut known = self.known.lock();
+        if state.number <= known.state.number {
+            return Ok(());
+        }
+        if known.state.last < state.floor && known.state.last < state.last {
+            // What ended sessions may be among the events that are gone.
+            return Err(self.go_back(format!(
+                "this node was away for too long: the log no longer has the events after {}",
+                known.state.last.0
+            )));
+        }
+        self.log.raise_floor(state.floor);
+        let mut last = known.state.last;
+        let mut new = Vec::new();
+        for Kept { event, counts_until } in events {
+            if event.sequence <= last {
+                continue;
+            }
+            if event.sequence != last.next() {
+                return Err(damaged(&format!("the log has no event {}", last.next().0)));
+            }
+            last = event.sequence;
+            if let Some(key) = CutoffKey::of(&event) {
+                known.cutoffs.insert(key, counts_until);
+            }
+            self.log.fold(&event, counts_until);
+            new.push(event);
+        }
+        if last != state.last {
+            return Err(damaged(&format!(
+                "the log ends at {}, and not at {}",
+                last.0, state.last.0
+            )));
+        }
+        if let Some(horizon) = state.purged.filter(|purged| known.state.purged < Some(*purged)) {
+            known.cutoffs.retain(|_, until| *until >= horizon);
+            self.log.forget_expired(horizon);
+        }
+        known.state = state.clone();
+        // Within the lock: events are shown in their order.
+        self.log.publish(new, &state.times, state.purged);
+        drop(known);
+        self.audit_head.send_if_modified(|head| {
+            let has_grown = head.position < state.audit.position;
+            if has_grown {
+                *head = state.audit;
+            }
+            has_grown
+        });
+        Ok(())
+    }
+
+    /// A database that has less than this node saw, or something else, has lost what was acknowledged.
+    fn check(&self, state: &State, found: &Found) -> Result<(), StoreError> {
+        let detail = if found.log != self.log.id() {
+            format!(
+                "the database has the log {}, and this node the log {}",
+                found.log,
+                self.log.id()
+            )
+        } else if found.state.number < state.number || found.state.last < state.last {
+            format!(
+                "the database is at event {} of group {}, and this node has seen event {} of group {}",
+                found.state.last.0, found.state.number, state.last.0, state.number
+            )
+        } else if found.known.is_some_and(|id| id != state.id) {
+            format!(
+                "group {} of the database is not the one that this node has seen",
+                state.number
+            )
+        } else if found.known.is_none() && found.oldest > state.number {
+            format!(
+                "this node was away for too long: group {} is no longer kept",
+                state.number
+            )
+        } else {
+            return Ok(());
+        };
+        Err(self.go_back(detail))
+    }
+
+    fn go_back(&self, detail: String) -> StoreError {
+        let mut went_back = self.went_back.lock();
+        if went_back.is_none() {
+            tracing::error!(
+                reason = "STORE_WENT_BACK",
+                "{detail}: a failover lost commits, or a copy was restored. This node answers nothing until it is started anew"
+            );
+        }
+        went_back.get_or_insert_with(|| detail.clone());
+        StoreError::WentBack { detail }
+    }
+
+    /// Forgets what no longer counts.
+    pub(crate) fn forget_expired(&self, horizon: Timestamp) {
+        self.known.lock().cutoffs.retain(|_, until| *until >= horizon);
+        self.log.forget_expired(horizon);
+    }
+
+    /// Notes that a commit which began then succeeded.
+    pub(crate) fn note_fresh(&self, began: Instant) {
+        let mut fresh = self.fresh.lock();
+        *fresh = (*fresh).max(Some(began));
+    }
+
+    /// Whether what is read now is what the primary has.
+    fn is_fresh(&self) -> bool {
+        self.fresh.lock().is_some_and(|began| began.elapsed() < FRESH_FOR)
+    }
+
+    /// Refuses to answer where that may not be what the primary has.
+    pub(crate) fn ensure_current(&self) -> Result<(), StoreError> {
+        self.ensure_open()?;
+        if self.is_fresh() {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            detail: "no commit succeeded for 3 seconds: this may be no longer the primary's state".to_owned(),
+        })
+    }
+
+    pub(crate) fn ensure_open(&self) -> Result<(), StoreError> {
+        if !self.is_open.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        match &*self.went_back.lock() {
+            Some(detail) => Err(StoreError::WentBack {
+                detail: detail.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A connection for reading.
+    pub(crate) async fn reader(&self) -> Result<deadpool_postgres::Client, StoreError> {
+        self.ensure_open()?;
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => Failure::from(error).into(),
+            PoolError::Closed => StoreError::Closed,
+            error => StoreError::Unavailable {
+                detail: error.to_string(),
+            },
+        })
+    }
+
+    /// Answers whether it was open until now.
+    pub(crate) fn close(&self) -> bool {
+        self.pool.close();
+        self.is_open.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes that a writer begins with a group, or is done with it.
+    pub(crate) fn set_committing(&self, writer: usize, is_committing: bool) {
+        if let Some(since) = self.committing.lock().get_mut(writer) {
+            *since = is_committing.then(Instant::now);
+        }
+    }
+
+    /// For how long the oldest group that a writer is at has been.
+    pub(crate) fn committing_for(&self) -> Option<Duration> {
+        let oldest = self.committing.lock().iter().flatten().min().copied();
+        oldest.map(|since| since.elapsed())
+    }
+
+    pub(crate) fn observe_commits(&self, observer: CommitObserver) {
+        *self.observer.write() = Some(observer);
+    }
+
+    /// Tells whoever observes of a group that is durable. A panic of theirs is not the store's.
+    pub(crate) fn observed(&self, group: &CommittedGroup<'_>) {
+        let observer = self.observer.read().clone();
+        if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
+            tracing::error!(%panic, "whoever observes commits failed");
+        }
+    }
+}
+
+/// A number of the log's name.
+pub(crate) fn lock_key(log: LogId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *log.as_bytes();
+    u64::from_be_bytes([a & 0x7f, b, c, d, e, f, g, h])
+}
+
+/// The events after `after`.
+pub(crate) fn events_after(after: u64) -> Query {
+    Query::new("SELECT body, counts_until FROM event WHERE seq > $1 ORDER BY seq").value(number(after))
+}
+
+/// What `events_after` found.
+pub(crate) fn kept(rows: &[Row]) -> Result<Vec<Kept>, StoreError> {
+    let kept = rows.iter().map(|row| {
+        let body: &[u8] = get(row, 0)?;
+        let event: Event = decode("an event", body)?;
+        Ok(Kept {
+            event: Arc::new(event),
+            counts_until: Timestamp::from_millis(get(row, 1)?),
+        })
+    });
+    kept.collect()
+}

@@ -1,0 +1,116 @@
+//! How a store is reached, and what is expected of it.
+
+use std::{fmt, time::Duration};
+
+use zeroize::Zeroizing;
+
+use crate::error::OpenError;
+
+/// What an acknowledged answer must survive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of the primary with its disk: a synchronous standby has it.
+    Quorum,
+    /// A crash of the server: its disk has it.
+    #[default]
+    Local,
+    /// What the provider of the database promises. Nothing is checked.
+    Managed,
+}
+
+impl Durability {
+    /// The name in settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Local => "local",
+            Self::Managed => "managed",
+        }
+    }
+}
+
+/// What a start does where the schema is older than this version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrate {
+    /// Brings it up to date.
+    #[default]
+    Auto,
+    /// Refuses.
+    Refuse,
+}
+
+/// How a [`PostgresStore`](crate::PostgresStore) uses its database.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    url: Zeroizing<String>,
+    /// The schema that has the tables.
+    pub schema: String,
+    /// What an acknowledged answer must survive.
+    pub durability: Durability,
+    /// What happens where the schema is older.
+    pub migrate: Migrate,
+    /// The certificates that the server's is checked against, as PEM; those of the system where there are none.
+    pub roots: Option<Vec<u8>>,
+    /// How many connections are used for reading at most.
+    pub readers: usize,
+    /// For how long a unit of work is tried again while the database is away.
+    pub commit_timeout: Duration,
+}
+
+impl PostgresOptions {
+    /// Options for a connection string: `postgresql://user:password@host1,host2/database?…`, or `host=… user=…`.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: Zeroizing::new(url.to_owned()),
+            schema: "tessera".to_owned(),
+            durability: Durability::default(),
+            migrate: Migrate::default(),
+            roots: None,
+            readers: 8,
+            commit_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// The connection string.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Checks what needs no database.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let of = |setting, problem: &str| OpenError::Setting {
+            setting,
+            problem: problem.to_owned(),
+        };
+        let mut letters = self.schema.bytes();
+        let is_name = letters.next().is_some_and(|first| first.is_ascii_lowercase())
+            && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && self.schema.len() <= 40
+            && !self.schema.starts_with("pg_");
+        if !is_name {
+            return Err(of(
+                "schema",
+                "is no name of up to 40 lower-case letters, digits and underscores",
+            ));
+        }
+        if self.readers == 0 {
+            return Err(of("readers", "is 0"));
+        }
+        Ok(())
+    }
+}
+
+/// Without the connection string, which has a password.
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("durability", &self.durability)
+            .field("migrate", &self.migrate)
+            .field("readers", &self.readers)
+            .field("commit_timeout", &self.commit_timeout)
+            .finish_non_exhaustive()
+    }
+}

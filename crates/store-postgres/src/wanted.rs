@@ -1,0 +1,160 @@
+//! What units name, and the statements that find it for all of them at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tessera_core::{ApiKeyId, ClientName, PolicyRevision, RealmName, RequestId, SessionId};
+use tessera_store::{RequestKey, Settings, StoreError, backend::decode};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    connect::Query,
+    state::{damaged, get, unsigned},
+};
+
+/// A client, by its names.
+pub(crate) type Client = (RealmName, ClientName);
+
+/// What is to be loaded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) sessions: BTreeSet<SessionId>,
+    pub(crate) api_keys: BTreeSet<ApiKeyId>,
+    pub(crate) makers: BTreeSet<ApiKeyId>,
+    pub(crate) clients: BTreeSet<Client>,
+    pub(crate) requests: Vec<RequestKey>,
+    pub(crate) settings: bool,
+}
+
+impl Wanted {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+            && self.api_keys.is_empty()
+            && self.makers.is_empty()
+            && self.clients.is_empty()
+            && self.requests.is_empty()
+            && !self.settings
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.sessions.extend(more.sessions);
+        self.api_keys.extend(more.api_keys);
+        self.makers.extend(more.makers);
+        self.clients.extend(more.clients);
+        for request in more.requests {
+            if !self.requests.contains(&request) {
+                self.requests.push(request);
+            }
+        }
+        self.settings |= more.settings;
+    }
+}
+
+const SESSIONS: &str = "SELECT s.body, coalesce(k.revoked, false) FROM session s \
+    LEFT JOIN api_key k ON k.id = CASE WHEN starts_with(s.credential, 'api_key:') THEN substr(s.credential, 9) END \
+    WHERE s.id = ANY($1)";
+const API_KEYS: &str = "SELECT body FROM api_key WHERE id = ANY($1)";
+const MADE: &str = "SELECT body FROM api_key WHERE made_with = ANY($1)";
+const CLIENTS: &str = "SELECT c.realm, c.client, c.sessions, c.disabled FROM client c \
+    JOIN unnest($1::text[], $2::text[]) AS n (realm, client) ON c.realm = n.realm AND c.client = n.client";
+const REQUESTS: &str = "SELECT r.realm, r.client, r.id, r.body FROM request r \
+    JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS n (realm, client, id) \
+    ON r.realm = n.realm AND r.client = n.client AND r.id = n.id";
+pub(crate) const SETTINGS: &str = "SELECT 'setting', name, body, 0::bigint FROM setting \
+    UNION ALL SELECT 'bound', realm, NULL, millis FROM staleness_bound \
+    UNION ALL SELECT 'sink', name, NULL, position FROM audit_sink \
+    UNION ALL SELECT 'disabled', realm || chr(1) || client, NULL, 0 FROM client WHERE disabled";
+
+/// The statements that find what is wanted.
+pub(crate) fn queries(wanted: &Wanted) -> Vec<Query> {
+    let mut queries = Vec::new();
+    let names = |ids: &BTreeSet<ApiKeyId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+    if !wanted.sessions.is_empty() {
+        let ids = wanted.sessions.iter().map(|id| uuid_of(*id));
+        queries.push(Query::new(SESSIONS).value(ids.collect::<Vec<_>>()));
+    }
+    if !wanted.api_keys.is_empty() {
+        queries.push(Query::new(API_KEYS).value(names(&wanted.api_keys)));
+    }
+    if !wanted.makers.is_empty() {
+        queries.push(Query::new(MADE).value(names(&wanted.makers)));
+    }
+    if !wanted.clients.is_empty() {
+        let clients = wanted.clients.iter();
+        let (realms, clients): (Vec<_>, Vec<_>) = clients
+            .map(|(realm, client)| (realm.as_str().to_owned(), client.as_str().to_owned()))
+            .unzip();
+        queries.push(Query::new(CLIENTS).value(realms).value(clients));
+    }
+    if !wanted.requests.is_empty() {
+        let (mut realms, mut clients, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for key in &wanted.requests {
+            realms.push(key.realm.as_str().to_owned());
+            clients.push(key.client.as_str().to_owned());
+            ids.push(Uuid::from_bytes(*key.request.as_bytes()));
+        }
+        queries.push(Query::new(REQUESTS).value(realms).value(clients).value(ids));
+    }
+    if wanted.settings {
+        queries.push(Query::new(SETTINGS));
+    }
+    queries
+}
+
+pub(crate) fn settings(rows: &[Row]) -> Result<Settings, StoreError> {
+    let mut settings = Settings::default();
+    let (mut bounds, mut sinks) = (BTreeMap::new(), BTreeMap::new());
+    for row in rows {
+        let (kind, name): (&str, String) = (get(row, 0)?, get(row, 1)?);
+        let number: i64 = get(row, 3)?;
+        match (kind, name.as_str()) {
+            ("bound", _) => {
+                let realm = RealmName::parse(&name).map_err(|_| damaged("a bound has no realm"))?;
+                bounds.insert(realm, Duration::from_millis(unsigned(number)?));
+            }
+            ("sink", _) => drop(sinks.insert(name, unsigned(number)?)),
+            ("disabled", _) => {
+                let (realm, client) = name.split_once('\u{1}').unwrap_or_default();
+                settings.disabled_clients.push(client_in(realm, client)?);
+            }
+            (_, "policy_reconciled") => settings.policy_reconciled = Some(revision_in(get(row, 2)?)?),
+            (_, "last_backup") => settings.last_backup = Some(decode("the last backup", get(row, 2)?)?),
+            // A newer version beside this one may keep more.
+            _ => {}
+        }
+    }
+    settings.disabled_clients.sort();
+    settings.staleness_bounds = bounds;
+    settings.audit_sinks = sinks;
+    Ok(settings)
+}
+
+pub(crate) fn revision_in(text: &[u8]) -> Result<PolicyRevision, StoreError> {
+    let revision = std::str::from_utf8(text).ok();
+    let revision = revision.and_then(|text| PolicyRevision::parse(text).ok());
+    revision.ok_or_else(|| damaged("a row has no revision of a policy"))
+}
+
+pub(crate) fn client_in(realm: &str, client: &str) -> Result<Client, StoreError> {
+    let realm = RealmName::parse(realm).map_err(|_| damaged("a row has no realm"))?;
+    let client = ClientName::parse(client).map_err(|_| damaged("a row has no client"))?;
+    Ok((realm, client))
+}
+
+/// The key of a request in the first three columns.
+pub(crate) fn request_in(row: &Row) -> Result<RequestKey, StoreError> {
+    let (realm, client) = client_in(get(row, 0)?, get(row, 1)?)?;
+    let id: Uuid = get(row, 2)?;
+    Ok(RequestKey {
+        realm,
+        client,
+        request: RequestId::from_bytes(*id.as_bytes()),
+    })
+}
+
+pub(crate) fn uuid_of(id: SessionId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}

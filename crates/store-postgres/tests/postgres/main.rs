@@ -1,0 +1,18 @@
+//! The store on PostgreSQL, with a PostgreSQL of its own that the tests start.
+//!
+//! They need `initdb` and `postgres` of version 15 or later, which they look for in `/usr/lib/postgresql`, or where
+//! `TESSERA_POSTGRES_BIN` says: `cargo test -p tessera-store-postgres -- --ignored`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod cluster;
+mod conformance;
+mod nodes;
+mod proxy;
+mod start;
+mod traps;

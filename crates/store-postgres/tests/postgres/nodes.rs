@@ -1,0 +1,211 @@
+//! Several nodes over one database.
+
+use std::{sync::Arc, time::Duration};
+
+use tessera_core::{RevokeReason, Sequence};
+use tessera_store::{
+    AuditQuery, Changes, PageRequest, Reads, SessionIndex, SettingChange, Store, StoreError,
+};
+use tessera_store_conformance::fixture::{
+    api_key, api_key_id, append, audit_record, events_after, put, realm, sequences, session, session_revoked,
+    subject_revoked, write,
+};
+use tokio::time::sleep;
+
+use super::cluster::{Server, open, shared};
+
+type Shared = Arc<dyn Store>;
+
+async fn two_nodes() -> (Shared, Shared) {
+    let options = shared().options();
+    (
+        Arc::new(open(options.clone()).await),
+        Arc::new(open(options).await),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn what_one_node_answered_each_other_node_knows() {
+    let (one, two) = two_nodes().await;
+    for number in 1..=20 {
+        put(&one, &session(number)).await;
+        let ended = append(&one, &session_revoked(&session(number), 900)).await;
+        two.catch_up().await.unwrap();
+        assert_eq!(two.log().committed(), ended);
+        let reads = Reads::default().session(session(number).id);
+        assert!(
+            two.read(reads)
+                .await
+                .unwrap()
+                .session(session(number).id)
+                .is_some()
+        );
+    }
+    append(&one, &subject_revoked(session(1).subject.as_str(), 900, 900)).await;
+    let stored = two.session(session(1).id).await.unwrap().unwrap();
+    assert_eq!(stored.ended, Some(RevokeReason::Subject));
+    let page = PageRequest {
+        after: None,
+        limit: 30,
+    };
+    let listed = two
+        .sessions(SessionIndex::Realm(realm("production")), page)
+        .await
+        .unwrap();
+    assert_eq!(listed.items.len(), 20);
+    assert!(
+        listed
+            .items
+            .iter()
+            .all(|stored| stored.ended == Some(RevokeReason::Subject))
+    );
+    let events = events_after(&two, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), (1..=21).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_node_is_woken_by_another() {
+    let (one, two) = two_nodes().await;
+    let (mut committed, mut audit) = (two.log().subscribe(), two.audit_head());
+    append(&one, &session_revoked(&session(1), 900)).await;
+    committed.changed().await.unwrap();
+    assert_eq!(*committed.borrow_and_update(), Sequence(1));
+    let recorded = Changes {
+        audit: vec![audit_record(0, session(1).id)],
+        ..Changes::default()
+    };
+    write(&one, recorded).await;
+    audit.changed().await.unwrap();
+    assert_eq!(audit.borrow_and_update().position, 1);
+    assert_eq!(
+        two.audit_page(AuditQuery::after(0, 9))
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn keys_and_the_policy_are_those_of_all_nodes() {
+    let (one, two) = two_nodes().await;
+    let policy = tessera_core::PolicyRevision::parse("8f31c2a08f31c2a0").unwrap();
+    let changes = Changes {
+        api_keys: vec![api_key(1, "production")],
+        settings: vec![SettingChange::PolicyInForce(policy.clone())],
+        policies: vec![(policy.clone(), vec![("policy.csv".to_owned(), vec![1])])],
+        ..Changes::default()
+    };
+    write(&one, changes).await;
+    assert!(two.api_key(&api_key_id(1)).await.unwrap().is_some());
+    let seen = two.read(Reads::default().settings()).await.unwrap();
+    assert_eq!(seen.policy_in_force(), Some(&policy));
+    assert!(two.policy_files(&policy).await.unwrap().is_some());
+    let removed = Changes {
+        removed_api_keys: vec![api_key(1, "production")],
+        ..Changes::default()
+    };
+    write(&two, removed).await;
+    assert!(one.api_key(&api_key_id(1)).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_went_back_is_not_served() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    let store: Shared = Arc::new(open(options).await);
+    for _ in 0..3 {
+        append(&store, &session_revoked(&session(1), 900)).await;
+    }
+    assert!(store.health().takes_writes);
+    shared().sql(&format!(
+        "DELETE FROM {schema}.commit_group WHERE number > 2; DELETE FROM {schema}.event WHERE seq > 2"
+    ));
+    let read = store.read(Reads::default().session(session(1).id)).await;
+    assert!(matches!(read, Err(StoreError::WentBack { .. })), "{read:?}");
+    let written = store.write(Changes::default()).await;
+    assert!(matches!(written, Err(StoreError::WentBack { .. })), "{written:?}");
+    assert!(matches!(store.catch_up().await, Err(StoreError::WentBack { .. })));
+    assert!(!store.health().takes_writes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn another_log_is_not_served() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    let store: Shared = Arc::new(open(options).await);
+    append(&store, &session_revoked(&session(1), 900)).await;
+    shared().sql(&format!("UPDATE {schema}.meta SET log_id = gen_random_uuid()"));
+    let caught_up = store.catch_up().await;
+    assert!(
+        matches!(caught_up, Err(StoreError::WentBack { .. })),
+        "{caught_up:?}"
+    );
+}
+
+/// A server that answers nothing any more may be no primary any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn nothing_is_answered_once_commits_do_not_succeed() {
+    let server = Server::start("");
+    let store: Shared = Arc::new(open(server.options()).await);
+    put(&store, &session(1)).await;
+    // Reading works, and no commit does.
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    while store.health().takes_writes {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let read = store.session(session(1).id).await;
+    assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
+    let caught_up = store.catch_up().await;
+    assert!(
+        matches!(caught_up, Err(StoreError::Unavailable { .. })),
+        "{caught_up:?}"
+    );
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("SELECT pg_reload_conf()");
+    while !store.health().takes_writes {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(store.session(session(1).id).await.unwrap().is_some());
+}
+
+/// The primary is lost with its disk, and its standby has all that was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_failover_loses_nothing_that_was_acknowledged() {
+    let primary = Server::start("");
+    let standby = primary.standby("other");
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
+    primary.sql("SELECT pg_reload_conf()");
+    let mut options = primary.both(&standby);
+    options.durability = tessera_store_postgres::Durability::Quorum;
+    let store: Shared = Arc::new(open(options).await);
+    let mut acknowledged = 0;
+    for number in 1..=40 {
+        if number == 20 {
+            primary.signal("KILL");
+            standby.promote();
+        }
+        let changes = Changes {
+            events: vec![session_revoked(&session(number), 900)],
+            ..Changes::default()
+        };
+        match store.write(changes).await {
+            Ok(placed) => {
+                acknowledged += 1;
+                assert_eq!(placed.last(), Some(Sequence(acknowledged)));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let events = events_after(&store, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), (1..=40).collect::<Vec<_>>());
+}

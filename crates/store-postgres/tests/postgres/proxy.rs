@@ -1,0 +1,118 @@
+//! A connection that breaks when it is told to.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::cluster::runtime;
+
+/// When the next connection is cut.
+#[derive(Clone, Copy)]
+pub(crate) enum Cut {
+    Never = 0,
+    /// Before an event reaches the server.
+    BeforeTheEvent = 1,
+    /// After the server has committed, before the client is told.
+    AfterTheCommit = 2,
+}
+
+/// Between clients and a server.
+pub(crate) struct Proxy {
+    directory: TempDir,
+    cut: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    /// Before the server that listens at `socket`.
+    pub(crate) fn before(socket: PathBuf) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join(".s.PGSQL.5432");
+        let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
+        let of_tasks = Arc::clone(&cut);
+        runtime().spawn(async move {
+            let listener = UnixListener::bind(path).unwrap();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(pass(client, server, Arc::clone(&of_tasks)));
+            }
+        });
+        Self { directory, cut }
+    }
+
+    /// How clients connect.
+    pub(crate) fn url(&self) -> String {
+        format!(
+            "host={} user=postgres dbname=postgres",
+            self.directory.path().display()
+        )
+    }
+
+    /// Cuts the next connection for which that comes true, once.
+    pub(crate) fn cutter(&self, cut: Cut) -> impl Fn() + Send + 'static {
+        let armed = Arc::clone(&self.cut);
+        move || armed.store(cut as u8, Ordering::SeqCst)
+    }
+
+    /// Whether it has cut what it was told to.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Never as u8
+    }
+}
+
+async fn pass(client: UnixStream, server: UnixStream, cut: Arc<AtomicU8>) {
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // What every event of the tests says, and what PostgreSQL says of a commit.
+    let requests = copy(
+        from_client,
+        to_server,
+        (Cut::BeforeTheEvent, b"asked for"),
+        Arc::clone(&cut),
+    );
+    let answers = copy(from_server, to_client, (Cut::AfterTheCommit, b"COMMIT\0"), cut);
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+    }
+}
+
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    (when, needle): (Cut, &[u8]),
+    cut: Arc<AtomicU8>,
+) {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let Ok(length @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
+        let bytes = &buffer[..length];
+        let is_it = bytes.windows(needle.len()).any(|window| window == needle);
+        let (armed, never) = (when as u8, Cut::Never as u8);
+        if is_it
+            && cut
+                .compare_exchange(armed, never, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        {
+            return;
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}

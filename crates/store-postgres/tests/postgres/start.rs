@@ -1,0 +1,139 @@
+//! What is refused at a start, and what is said.
+
+use tessera_store::Store;
+use tessera_store_postgres::{Durability, Migrate, OpenError, PostgresOptions, PostgresStore};
+
+use super::cluster::{Server, open, runtime, shared};
+
+async fn refused(options: PostgresOptions) -> OpenError {
+    match runtime().spawn(PostgresStore::open(options)).await.unwrap() {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn tables_of_others_are_left_alone() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    shared().sql(&format!(
+        "CREATE SCHEMA {schema}; CREATE TABLE {schema}.orders (id int)"
+    ));
+    let error = refused(options).await;
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    let tables = format!("SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'");
+    assert_eq!(shared().sql(&tables), "1");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_schema_is_made_once_and_only_where_that_is_wanted() {
+    let mut options = shared().options();
+    options.migrate = Migrate::Refuse;
+    let error = refused(options.clone()).await;
+    assert!(
+        matches!(error, OpenError::OlderSchema { found: 0, .. }),
+        "{error}"
+    );
+    options.migrate = Migrate::Auto;
+    let first = open(options.clone()).await;
+    options.migrate = Migrate::Refuse;
+    let second = open(options).await;
+    use tessera_store::StoreReader;
+    assert_eq!(first.log().id(), second.log().id());
+    first.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_schema_of_another_version_is_refused() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    open(options.clone()).await.close().await.unwrap();
+    shared().sql(&format!("UPDATE {schema}.migration SET digest = 'other'"));
+    let error = refused(options.clone()).await;
+    assert!(
+        matches!(error, OpenError::OtherMigration { version: 1, .. }),
+        "{error}"
+    );
+    shared().sql(&format!(
+        "INSERT INTO {schema}.migration (version, digest) VALUES (99, 'newer')"
+    ));
+    let error = refused(options).await;
+    assert!(matches!(error, OpenError::NewerSchema { .. }), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_only_reads_is_refused() {
+    shared().sql("CREATE DATABASE readonly");
+    shared().sql("ALTER DATABASE readonly SET default_transaction_read_only = on");
+    let error = refused(PostgresOptions::new(
+        &shared().url().replace("dbname=postgres", "dbname=readonly"),
+    ))
+    .await;
+    assert!(matches!(error, OpenError::ReadOnly), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_loses_what_it_acknowledged_is_refused() {
+    let mut options = shared().options();
+    options.durability = Durability::Quorum;
+    let error = refused(options).await;
+    assert!(error.to_string().contains("synchronous_standby_names"), "{error}");
+    let fast = Server::start("fsync = off");
+    let mut options = fast.options();
+    let error = refused(options.clone()).await;
+    assert!(error.to_string().contains("fsync"), "{error}");
+    options.durability = Durability::Managed;
+    open(options).await.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn what_cannot_be_reached_is_said_without_the_password() {
+    let wrong = [
+        "host=/nonexistent user=postgres password=canary-7f3a dbname=postgres".to_owned(),
+        "postgresql://postgres:canary-7f3a@127.0.0.1:1/postgres".to_owned(),
+        "postgresql://postgres:canary-7f3a@127.0.0.1:notaport/postgres".to_owned(),
+        shared()
+            .url()
+            .replace("dbname=postgres", "dbname=missing password=canary-7f3a"),
+        shared()
+            .url()
+            .replace("user=postgres", "user=nobody password=canary-7f3a"),
+    ];
+    for url in wrong {
+        let options = PostgresOptions::new(&url);
+        assert!(!format!("{options:?}").contains("canary"));
+        let error = refused(options).await;
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("canary"), "{text}");
+        assert!(
+            matches!(error, OpenError::Away { .. } | OpenError::Setting { .. }),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL"]
+async fn a_schema_with_a_name_that_is_none_is_refused() {
+    for name in ["", "Tessera", "a b", "x; DROP TABLE y", "pg_x", "1a"] {
+        let mut options = shared().options();
+        options.schema = name.to_owned();
+        let error = refused(options).await;
+        assert!(
+            matches!(
+                error,
+                OpenError::Setting {
+                    setting: "schema",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! What PostgreSQL does otherwise than one would think: each would lose or double something.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use tessera_core::Sequence;
+use tessera_store::{Changes, Decision, Reads, Snapshot, Store, StoreError};
+use tessera_store_conformance::fixture::{
+    append, at, events_after, put, rotated, sequences, session, session_revoked,
+};
+use tokio::time::sleep;
+
+use super::{
+    cluster::{Server, open, shared},
+    proxy::{Cut, Proxy},
+};
+
+fn appending() -> Changes {
+    Changes {
+        events: vec![session_revoked(&session(1), 900)],
+        ..Changes::default()
+    }
+}
+
+/// Waits until a statement of the administrator answers what is wanted.
+async fn until(server: &Server, statement: &str, wanted: impl Fn(&str) -> bool) -> String {
+    loop {
+        let found = server.sql(statement);
+        if wanted(&found) {
+            return found;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const WAIT_FOR_STANDBYS: &str = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query NOT LIKE '%node AS n%'";
+
+/// A commit that waits for a standby can be cancelled: then `COMMIT` succeeds, with a warning, the lock is free, and others
+/// see what may be lost. It is not answered before a later commit is on the standby, and counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
+    let server = Server::start("");
+    let options = server.options();
+    let (one, two) = (open(options.clone()).await, open(options).await);
+    let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("SELECT pg_reload_conf()");
+    let writing = Arc::clone(&one);
+    let writing = tokio::spawn(async move { writing.write(appending()).await });
+    let pid = until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty()).await;
+    // As long as it waits, no other node gets the lock.
+    let behind = Arc::clone(&two);
+    let behind = tokio::spawn(async move { behind.write(appending()).await });
+    let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
+    until(&server, locks, |count| count != "0").await;
+    for pid in pid.split_whitespace() {
+        server.sql(&format!("SELECT pg_cancel_backend({pid})"));
+    }
+    // It is visible now, and on no standby: a later commit waits again.
+    until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty() && pids != pid).await;
+    assert!(!writing.is_finished() && !behind.is_finished());
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("SELECT pg_reload_conf()");
+    let places = [writing.await.unwrap().unwrap(), behind.await.unwrap().unwrap()];
+    assert_ne!(places[0], places[1]);
+    let events = events_after(&one, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), [1, 2], "each counts once");
+}
+
+/// A `COMMIT` that was sent with the rest commits although a row that must be there was not changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn nothing_is_committed_where_a_row_is_not_written() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    let store: Arc<dyn Store> = Arc::new(open(options).await);
+    put(&store, &session(1)).await;
+    shared().sql(&format!(
+        "CREATE FUNCTION {schema}.skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER skip BEFORE UPDATE ON {schema}.session FOR EACH ROW EXECUTE FUNCTION {schema}.skip()"
+    ));
+    let decide = |state: &Snapshot| {
+        let old = state.session(session(1).id).unwrap();
+        let changes = Changes {
+            sessions: vec![Arc::new(rotated(&old.session, at(5)))],
+            ..appending()
+        };
+        Decision::Commit(changes, ())
+    };
+    let result = store
+        .commit(Reads::default().session(session(1).id), decide)
+        .await;
+    assert!(
+        matches!(&result, Err(StoreError::Failed { detail }) if detail.contains("session")),
+        "{result:?}"
+    );
+    assert!(events_after(&store, Sequence(0)).await.unwrap().is_empty());
+    // The store lives on.
+    assert_eq!(
+        append(&store, &session_revoked(&session(1), 900)).await,
+        Sequence(1)
+    );
+}
+
+/// Whoever is frozen with the lock keeps it until the server ends their session; what they wanted is done once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_node_that_is_frozen_with_the_lock_holds_others_up_for_two_seconds() {
+    let options = shared().options();
+    let one: Arc<dyn Store> = Arc::new(open(options.clone()).await);
+    let two: Arc<dyn Store> = Arc::new(open(options).await);
+    let (thaw, frozen) = mpsc::channel::<()>();
+    let (tell, has_lock) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let freezing = Arc::clone(&one);
+    let freezing = tokio::spawn(async move {
+        let decide = move |_: &Snapshot| {
+            if let Some(tell) = tell.take() {
+                tell.send(()).unwrap();
+                let _ = frozen.recv();
+            }
+            Decision::Commit(appending(), ())
+        };
+        freezing.commit(Reads::default(), decide).await
+    });
+    has_lock.await.unwrap();
+    assert_eq!(
+        append(&two, &session_revoked(&session(2), 900)).await,
+        Sequence(1)
+    );
+    assert!(!freezing.is_finished());
+    thaw.send(()).unwrap();
+    let ((), placed) = freezing.await.unwrap().unwrap();
+    assert_eq!(placed.last(), Some(Sequence(2)));
+}
+
+/// A statement that takes the lock and reads sees what was there before it got the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn two_nodes_lose_no_change_of_each_other() {
+    let options = shared().options();
+    let one: Arc<dyn Store> = Arc::new(open(options.clone()).await);
+    let two: Arc<dyn Store> = Arc::new(open(options).await);
+    put(&one, &session(1)).await;
+    let count = |state: &Snapshot| {
+        let old = state.session(session(1).id).unwrap();
+        let mut next = old.session.as_ref().clone();
+        next.rev = next.rev.next();
+        let changes = Changes {
+            sessions: vec![Arc::new(next)],
+            ..appending()
+        };
+        Decision::Commit(changes, ())
+    };
+    let mut callers = Vec::new();
+    for store in [&one, &two] {
+        for _ in 0..100 {
+            let store = Arc::clone(store);
+            callers.push(tokio::spawn(async move {
+                let reads = Reads::default().session(session(1).id);
+                store.commit(reads, count).await.unwrap().1.last().unwrap().0
+            }));
+        }
+    }
+    let mut places = Vec::new();
+    for caller in callers {
+        places.push(caller.await.unwrap());
+    }
+    places.sort_unstable();
+    assert_eq!(places, (1..=200).collect::<Vec<_>>());
+    for store in [&one, &two] {
+        let stored = store.session(session(1).id).await.unwrap().unwrap();
+        assert_eq!(
+            stored.session.rev,
+            session(1).rev.0.checked_add(200).map(Sequence).unwrap()
+        );
+    }
+}
+
+/// Old versions of a row that is changed by each commit stay where somebody reads an old state, and each look at it passes
+/// them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn an_old_snapshot_makes_no_commit_slower() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    let store: Arc<dyn Store> = Arc::new(open(options).await);
+    let mut reading = shared().psql();
+    let mut reading = reading
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = reading.stdin.take().unwrap();
+    let old = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM {schema}.event;\n");
+    std::io::Write::write_all(&mut input, old.as_bytes()).unwrap();
+    until(shared(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'psql'", |count| count == "1").await;
+    for _ in 0..500 {
+        append(&store, &session_revoked(&session(1), 900)).await;
+    }
+    let plan = shared().sql(&format!(
+        "SET search_path = {schema}; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) \
+         SELECT number, seq FROM commit_group ORDER BY number DESC LIMIT 1"
+    ));
+    drop(input);
+    reading.wait().unwrap();
+    let pages: u64 = plan
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"Shared Hit Blocks\": "))
+        .map(|pages| pages.trim_end_matches(',').parse::<u64>().unwrap())
+        .next()
+        .unwrap();
+    assert!(pages < 10, "{pages} pages were looked at: {plan}");
+}
+
+async fn through_a_cut(cut: Cut) {
+    let proxy = Proxy::before(shared().socket());
+    let mut options = tessera_store_postgres::PostgresOptions::new(&proxy.url());
+    options.schema = shared().options().schema;
+    let store: Arc<dyn Store> = Arc::new(open(options).await);
+    let arm = proxy.cutter(cut);
+    let is_armed = AtomicBool::new(false);
+    let decide = move |_: &Snapshot| {
+        if !is_armed.swap(true, Ordering::SeqCst) {
+            arm();
+        }
+        Decision::Commit(appending(), ())
+    };
+    let ((), placed) = store.commit(Reads::default(), decide).await.unwrap();
+    assert!(proxy.has_cut());
+    assert_eq!(placed.last(), Some(Sequence(1)));
+    let events = events_after(&store, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), [1], "it counts once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn what_was_committed_when_the_connection_broke_is_not_done_again() {
+    through_a_cut(Cut::AfterTheCommit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn what_was_not_committed_when_the_connection_broke_is_done() {
+    through_a_cut(Cut::BeforeTheEvent).await;
+}
