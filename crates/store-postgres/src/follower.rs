@@ -12,12 +12,12 @@ use tokio::{
 };
 
 use crate::{
-    connect::{Connection, Query, all},
+    connect::{Connection, all},
     error::Failure,
     node::{Node, events_after, kept},
     partition,
-    state::{Found, State, number},
-    transaction::TOUCH,
+    state::{Found, State},
+    transaction::touch,
 };
 
 /// How often a node looks for what others committed, where nobody tells it.
@@ -26,8 +26,9 @@ const POLL: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often a node looks whether there are partitions for what comes.
 const ROOM: Duration = Duration::from_secs(20);
-/// How long a node is listed after it was last seen.
-const NODES_KEPT: &str = "1 day";
+/// Nodes that were not seen for longer than any of their subscribers may go on answering.
+const FORGET: &str = "WITH gone AS (DELETE FROM node WHERE seen < clock_timestamp() - interval '1 day' RETURNING id) \
+    DELETE FROM staleness_bound b USING gone WHERE b.node = gone.id";
 
 /// Whoever waits until everything is applied here that was committed when it asked.
 pub(crate) type Looking = oneshot::Sender<Result<(), StoreError>>;
@@ -123,9 +124,7 @@ pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) 
     };
     connection.take_warning();
     let began = Instant::now();
-    let touch = Query::new(TOUCH)
-        .value(node.id)
-        .value(number(node.state().last.0));
+    let touch = touch(node, node.state().last);
     all(&connection.client, vec![touch]).await?;
     if connection.take_warning() {
         return Err(Failure::Away("a heartbeat may be on no standby".to_owned()));
@@ -158,7 +157,6 @@ async fn room(node: &Node) -> Result<(), StoreError> {
     ] {
         partition::make_room(&connection.client, table, last).await?;
     }
-    let gone = format!("DELETE FROM node WHERE seen < clock_timestamp() - interval '{NODES_KEPT}'");
-    let forgotten = connection.client.batch_execute(&gone).await;
+    let forgotten = connection.client.batch_execute(FORGET).await;
     Ok(forgotten.map_err(Failure::from)?)
 }

@@ -17,6 +17,7 @@ mod group;
 mod node;
 mod open;
 mod options;
+mod others;
 mod partition;
 mod purge;
 mod read;
@@ -28,6 +29,7 @@ mod transaction;
 mod wanted;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,9 +38,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
-    Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
-    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
+    Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver,
+    EventBatch, Log, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport,
+    Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
+    StoredSession, UnitOfWork,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -173,6 +176,14 @@ impl StoreReader for PostgresStore {
         looked.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
+        others::nodes(&self.node).await
+    }
+
     async fn sessions(
         &self,
         index: SessionIndex,
@@ -253,6 +264,14 @@ impl Store for PostgresStore {
         sent.map_err(|_| StoreError::Closed)?;
         drop(senders);
         answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn alone(&self) -> Result<Alone, StoreError> {
+        others::alone(&self.node).await
+    }
+
+    async fn tell_fences(&self, fences: BTreeMap<RealmName, Sequence>) -> Result<(), StoreError> {
+        others::tell(&self.node, fences).await
     }
 
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {

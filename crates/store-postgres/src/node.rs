@@ -13,7 +13,7 @@ use deadpool_postgres::{Pool, PoolError};
 use parking_lot::{Mutex, RwLock};
 use tessera_core::{Event, LogId, Timestamp};
 use tessera_store::{
-    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError,
+    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, OtherNode, StoreError,
     backend::{caught, decode},
 };
 use tokio::sync::watch;
@@ -26,9 +26,10 @@ use crate::{
     state::{Found, State, damaged, get, number},
 };
 
-/// Answers count for so long after the last commit that succeeded began: a primary that is cut off from its standbys can
-/// commit none, and none is promoted sooner.
-pub(crate) const FRESH_FOR: Duration = Duration::from_secs(3);
+/// Answers count for so long after the last heartbeat that was committed began: a primary that is cut off from its standbys
+/// can commit none, and none is promoted sooner. Other nodes see the heartbeats: they count on a node that is gone having
+/// answered nobody since.
+pub(crate) const FRESH_FOR: Duration = OtherNode::FRESH_FOR;
 
 /// How many connections write in turn, so that the lock is taken over without a trip in between.
 pub(crate) const WRITERS: usize = 2;
@@ -42,6 +43,7 @@ pub(crate) struct Kept {
 /// What the committer, the follower and the readers share.
 pub(crate) struct Node {
     pub(crate) id: Uuid,
+    pub(crate) name: String,
     pub(crate) log: Log,
     pub(crate) connector: Connector,
     pub(crate) pool: Pool,
@@ -65,13 +67,14 @@ impl Node {
     pub(crate) fn new(
         connector: Connector,
         pool: Pool,
-        id: Uuid,
+        (id, name): (Uuid, String),
         log: Log,
         state: State,
         cutoffs: HashMap<CutoffKey, Timestamp>,
     ) -> Self {
         Self {
             id,
+            name,
             log,
             connector,
             pool,
@@ -217,7 +220,7 @@ impl Node {
         self.log.forget_expired(horizon);
     }
 
-    /// Notes that a commit which began then succeeded.
+    /// Notes that a heartbeat which began then was committed.
     pub(crate) fn note_fresh(&self, began: Instant) {
         let mut fresh = self.fresh.lock();
         *fresh = (*fresh).max(Some(began));

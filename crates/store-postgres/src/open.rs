@@ -68,7 +68,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
     let node = Arc::new(Node::new(
         connector,
         pool,
-        random_id()?,
+        (random_id()?, options.node.clone()),
         log,
         found.state,
         cutoffs,

@@ -52,6 +52,8 @@ pub struct PostgresOptions {
     pub migrate: Migrate,
     /// The certificates that the server's is checked against, as PEM; those of the system where there are none.
     pub roots: Option<Vec<u8>>,
+    /// The name of this node, for people: by default the machine's, and the number of the process.
+    pub node: String,
     /// How many connections are used for reading at most.
     pub readers: usize,
     /// For how long a unit of work is tried again while the database is away.
@@ -68,6 +70,7 @@ impl PostgresOptions {
             durability: Durability::default(),
             migrate: Migrate::default(),
             roots: None,
+            node: name_of_node(),
             readers: 8,
             commit_timeout: Duration::from_secs(10),
         }
@@ -102,6 +105,11 @@ impl PostgresOptions {
     }
 }
 
+fn name_of_node() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", machine.trim(), std::process::id())
+}
+
 /// Without the connection string, which has a password.
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,6 +117,7 @@ impl fmt::Debug for PostgresOptions {
             .field("schema", &self.schema)
             .field("durability", &self.durability)
             .field("migrate", &self.migrate)
+            .field("node", &self.node)
             .field("readers", &self.readers)
             .field("commit_timeout", &self.commit_timeout)
             .finish_non_exhaustive()

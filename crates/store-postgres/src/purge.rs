@@ -1,6 +1,6 @@
 //! Removing what is dead, in steps short enough that writers hardly wait for them.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use tessera_core::{Seconds, Sequence, Timestamp};
 use tessera_store::{
@@ -93,7 +93,6 @@ async fn step(
     before: PurgeBefore,
     limit: usize,
 ) -> Result<PurgeReport, StoreError> {
-    let began = Instant::now();
     connection.take_warning();
     let known = node.state();
     let mut trip = opening(node, &known);
@@ -116,7 +115,6 @@ async fn step(
     let results = pipeline(&connection.client, trip).await?;
     match outcome(results, connection.take_warning()) {
         Outcome::Committed => {
-            node.note_fresh(began);
             node.apply_own(&state, Vec::new())?;
             Ok(report)
         }

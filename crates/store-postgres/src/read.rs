@@ -63,7 +63,7 @@ async fn answered(node: &Node, client: Client, trip: Vec<Query>) -> Result<Vec<V
 }
 
 /// Reads what is asked for, as it is now.
-async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreError> {
+pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreError> {
     let client = node.reader().await?;
     let answers = answered(node, client, vec![query]).await?;
     node.ensure_current()?;

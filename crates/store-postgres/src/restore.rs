@@ -122,6 +122,8 @@ impl PostgresRestore {
             Query::new("DELETE FROM audit WHERE position < $1").value(number(state.audit_first)),
             Query::new(COUNT_ALL),
             state.insert(Uuid::nil())?,
+            // Those whose bounds were restored may have been answered until now.
+            Query::new("INSERT INTO node (id, name, seq) VALUES ($1, 'restored', 0)").value(Uuid::nil()),
         ];
         if let Some(revision) = end.policy_reconciled {
             let set = Query::new(SET).value("policy_reconciled".to_owned());
@@ -234,7 +236,7 @@ impl Batch {
         }
         if !self.bounds.is_empty() {
             let (realms, millis): (Vec<_>, Vec<_>) = self.bounds.into_iter().unzip();
-            trip.push(Query::new(BOUND).value(realms).value(millis));
+            trip.push(Query::new(BOUND).value(Uuid::nil()).value(realms).value(millis));
         }
         Ok(trip)
     }

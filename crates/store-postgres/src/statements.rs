@@ -44,8 +44,9 @@ pub(crate) const REPLACE_POLICY: &str = "UPDATE policy SET replaced_at = CASE WH
     WHERE revision = $1 OR revision = (SELECT convert_from(body, 'UTF8') FROM setting WHERE name = 'policy_reconciled')";
 pub(crate) const SET: &str =
     "INSERT INTO setting (name, body) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET body = excluded.body";
-pub(crate) const BOUND: &str = "INSERT INTO staleness_bound (realm, millis) SELECT * FROM unnest($1::text[], $2::bigint[]) \
-    ON CONFLICT (realm) DO UPDATE SET millis = excluded.millis";
+pub(crate) const BOUND: &str = "INSERT INTO staleness_bound (node, realm, millis) \
+    SELECT $1, realm, millis FROM unnest($2::text[], $3::bigint[]) AS n (realm, millis) \
+    ON CONFLICT (node, realm) DO UPDATE SET millis = excluded.millis";
 pub(crate) const SINK: &str = "INSERT INTO audit_sink (name, position) SELECT * FROM unnest($1::text[], $2::bigint[]) \
     ON CONFLICT (name) DO UPDATE SET position = excluded.position";
 pub(crate) const AUDIT: &str = "INSERT INTO audit (position, at, previous, body) \

@@ -1,5 +1,6 @@
 //! A transaction that writes: how it begins, and how one knows whether it was committed.
 
+use tessera_core::Sequence;
 use tessera_store::StoreError;
 use tokio_postgres::Row;
 
@@ -7,14 +8,13 @@ use crate::{
     connect::Query,
     error::Failure,
     node::{Kept, Node, events_after, kept},
-    state::{Found, State},
+    state::{Found, State, number},
 };
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
 pub(crate) const COMMIT: &str = "COMMIT";
-/// A commit that writes nothing waits for no standby.
-pub(crate) const TOUCH: &str = "INSERT INTO node AS n (id, seq) VALUES ($1, $2) \
+const TOUCH: &str = "INSERT INTO node AS n (id, seq, name) VALUES ($1, $2, $3) \
     ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), seq = greatest(n.seq, excluded.seq)";
 
 /// The statements with which a transaction of a writer begins. The lock is a statement of its own: those behind it see what
@@ -69,4 +69,10 @@ pub(crate) fn outcome(results: Vec<Result<Vec<Row>, Failure>>, has_warned: bool)
         )),
         None => Outcome::Committed,
     }
+}
+
+/// Says that this node is there. A commit that writes nothing would wait for no standby.
+pub(crate) fn touch(node: &Node, last: Sequence) -> Query {
+    let touch = Query::new(TOUCH).value(node.id).value(number(last.0));
+    touch.value(node.name.clone())
 }

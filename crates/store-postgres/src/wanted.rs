@@ -64,7 +64,7 @@ const REQUESTS: &str = "SELECT r.realm, r.client, r.id, r.body FROM request r \
     JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS n (realm, client, id) \
     ON r.realm = n.realm AND r.client = n.client AND r.id = n.id";
 pub(crate) const SETTINGS: &str = "SELECT 'setting', name, body, 0::bigint FROM setting \
-    UNION ALL SELECT 'bound', realm, NULL, millis FROM staleness_bound \
+    UNION ALL SELECT 'bound', realm, NULL, max(millis) FROM staleness_bound GROUP BY realm \
     UNION ALL SELECT 'sink', name, NULL, position FROM audit_sink \
     UNION ALL SELECT 'disabled', realm || chr(1) || client, NULL, 0 FROM client WHERE disabled";
 

@@ -18,6 +18,7 @@ mod encoding;
 mod error;
 mod log;
 mod memory;
+mod node;
 mod page;
 mod record;
 mod store;
@@ -29,6 +30,7 @@ pub use backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor, CutoffKey}
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;
+pub use node::{Alone, NodeFence, OtherNode};
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,

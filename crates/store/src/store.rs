@@ -1,6 +1,6 @@
 //! The port that every backend implements.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use crate::{
     commit_span::CommitSpan,
     error::StoreError,
     log::Log,
+    node::{Alone, OtherNode},
     page::{Page, PageRequest, SessionIndex},
     record::{CommitObserver, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
@@ -36,6 +37,12 @@ pub trait StoreReader: Send + Sync + 'static {
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
     }
 
+    /// Whether other processes write to it, too: then more is committed than this one knows of, until it
+    /// [catches up](Self::catch_up).
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Brings the [log](Self::log) to everything that was committed when this was called, whoever committed it. A backend
     /// that one process writes to is always there.
     ///
@@ -43,6 +50,14 @@ pub trait StoreReader: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] where the backend can't prove that it is current.
     async fn catch_up(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// The processes that write to a shared store, or did lately, without this one.
+    ///
+    /// # Errors
+    /// Fails where the backend can't be read.
+    async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
+        Ok(Vec::new())
     }
 
     /// One page of the sessions in an index, in the order of their ids (oldest first).
@@ -102,6 +117,24 @@ pub trait Store: StoreReader {
     /// Reads, decides and writes as one serializable transaction, durable before it answers. Callers use
     /// [`commit`](trait.Store.html#method.commit), which returns the answer of the decision.
     async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError>;
+
+    /// Waits until no other process of a shared store is alone with it, and is until the answer is dropped. It keeps nobody
+    /// from [transactions](Self::transact).
+    ///
+    /// # Errors
+    /// Fails where the backend can't be reached.
+    async fn alone(&self) -> Result<Alone, StoreError> {
+        Ok(Alone::default())
+    }
+
+    /// Tells the other processes of a shared store up to which position of the log all required subscribers of this one
+    /// know of it, or refuse by themselves.
+    ///
+    /// # Errors
+    /// Fails where the backend can't be written.
+    async fn tell_fences(&self, _fences: BTreeMap<RealmName, Sequence>) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Removes what is dead, at most `limit` rows; call again while [`PurgeReport::more`]. Events go oldest first, up to the
     /// first that still matters, so that the log stays gapless; those that matter for days to come stay behind

@@ -13,7 +13,7 @@ use crate::{
     node::{Kept, Node},
     schema::random_id,
     state::{State, get, number},
-    transaction::{COMMIT, Outcome, TOUCH, opened, opening, outcome},
+    transaction::{COMMIT, Outcome, opened, opening, outcome, touch},
     wanted::{Wanted, queries},
 };
 
@@ -93,10 +93,7 @@ pub(super) async fn attempt(
     let writing = Instant::now();
     let results = pipeline(&connection.client, queries).await?;
     Ok(match outcome(results, connection.take_warning()) {
-        Outcome::Committed => {
-            node.note_fresh(began);
-            Attempt::Committed(finish(node, written, units.len(), began, writing)?)
-        }
+        Outcome::Committed => Attempt::Committed(finish(node, written, units.len(), began, writing)?),
         Outcome::RolledBack(failure) if failure.is_duplicate() => {
             Attempt::Duplicate(written.inserted, failure)
         }
@@ -118,7 +115,7 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     let marker = rest.pop().unwrap_or_default();
     let id: Option<Uuid> = marker.first().map(|row| get(row, 0)).transpose()?;
     // Commits are replicated in order: once this one is durable, the one in doubt is.
-    let touch = Query::new(TOUCH).value(node.id).value(number(found.state.last.0));
+    let touch = touch(node, found.state.last);
     let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
     match outcome(results, connection.take_warning()) {
         Outcome::Committed => node.note_fresh(began),

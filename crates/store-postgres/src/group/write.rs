@@ -131,7 +131,8 @@ impl Group<'_> {
             let bounds = self.writes.bounds.iter();
             let bounds = bounds.map(|(realm, millis)| (realm.as_str().to_owned(), *millis));
             let (realms, millis): (Vec<_>, Vec<_>) = bounds.unzip();
-            queries.push(Query::new(statements::BOUND).value(realms).value(millis));
+            let bound = Query::new(statements::BOUND).value(self.node.id);
+            queries.push(bound.value(realms).value(millis));
         }
         if !self.writes.sinks.is_empty() {
             let sinks = self.writes.sinks.iter();

@@ -111,10 +111,14 @@ CREATE TABLE setting (
     body bytea NOT NULL
 );
 
+-- Of the required subscribers of each node: how long one goes on answering by what it knows, and how far all are.
 CREATE TABLE staleness_bound (
-    realm text COLLATE "C" PRIMARY KEY,
-    millis bigint NOT NULL
-);
+    node uuid NOT NULL,
+    realm text COLLATE "C" NOT NULL,
+    millis bigint NOT NULL,
+    through bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (node, realm)
+) WITH (fillfactor = 50);
 
 CREATE TABLE audit_sink (
     name text COLLATE "C" PRIMARY KEY,
@@ -130,6 +134,7 @@ CREATE TABLE audit (
 
 CREATE TABLE node (
     id uuid PRIMARY KEY,
+    name text NOT NULL,
     seen timestamptz NOT NULL DEFAULT clock_timestamp(),
     seq bigint NOT NULL
 ) WITH (fillfactor = 50);

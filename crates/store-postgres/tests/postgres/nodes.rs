@@ -209,3 +209,56 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     let events = events_after(&store, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), (1..=40).collect::<Vec<_>>());
 }
+
+/// Whoever waits until all required subscribers know something asks for those of other nodes, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_node_knows_how_far_the_subscribers_of_another_are() {
+    let mut options = shared().options();
+    options.node = "one".to_owned();
+    let one: Shared = Arc::new(open(options.clone()).await);
+    options.node = "two".to_owned();
+    let two: Shared = Arc::new(open(options).await);
+    let others = one.other_nodes().await.unwrap();
+    assert_eq!(others.len(), 1);
+    assert_eq!((others[0].name.as_str(), others[0].realms.len()), ("two", 0));
+    let bound = Duration::from_secs(20);
+    let joined = Changes {
+        settings: vec![SettingChange::StalenessBound(realm("production"), bound)],
+        ..Changes::default()
+    };
+    write(&two, joined).await;
+    let ended = append(&one, &session_revoked(&session(1), 900)).await;
+    let reached = async || one.other_nodes().await.unwrap()[0].has_reached(&realm("production"), ended);
+    assert!(!reached().await);
+    two.tell_fences([(realm("production"), ended)].into())
+        .await
+        .unwrap();
+    assert!(reached().await);
+    // A node that starts anew counts on the longest bound of all.
+    let settings = one
+        .read(Reads::default().settings())
+        .await
+        .unwrap()
+        .settings
+        .unwrap();
+    assert_eq!(settings.staleness_bounds.get(&realm("production")), Some(&bound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn one_node_is_alone_at_a_time() {
+    let (one, two) = two_nodes().await;
+    let alone = one.alone().await.unwrap();
+    let other = Arc::clone(&two);
+    let waiting = tokio::spawn(async move { other.alone().await });
+    let locks = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%advisory_lock(%'";
+    while shared().sql(locks) == "0" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!waiting.is_finished());
+    // Others may write meanwhile.
+    append(&two, &session_revoked(&session(1), 900)).await;
+    drop(alone);
+    waiting.await.unwrap().unwrap();
+}
