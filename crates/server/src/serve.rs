@@ -183,7 +183,7 @@ impl Serve for Public {
 async fn store_failure(authority: Arc<Authority>) {
     loop {
         tokio::time::sleep(READINESS_INTERVAL).await;
-        if !authority.takes_writes() {
+        if authority.is_over() {
             return;
         }
     }

@@ -368,6 +368,7 @@ impl Store for SledStore {
     fn health(&self) -> StoreHealth {
         StoreHealth {
             takes_writes: self.shared.is_healthy(),
+            comes_back: false,
             committing_for: self.shared.committing_for(),
             group: Some(self.shared.group()),
             waiting: self

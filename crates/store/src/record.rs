@@ -126,8 +126,10 @@ pub type CommitObserver = Arc<dyn Fn(&CommittedGroup<'_>) + Send + Sync>;
 /// How a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// Whether writes are possible: false for ever after the first failure.
+    /// Whether writes are possible: false for ever after the first failure, unless it comes back.
     pub takes_writes: bool,
+    /// Whether a store that takes no writes may take them again without being reopened: its backend is away.
+    pub comes_back: bool,
     /// For how long the oldest commit that is under way has been; none while there is none. A disk that stands still
     /// makes it grow.
     pub committing_for: Option<Duration>,
@@ -135,4 +137,12 @@ pub struct StoreHealth {
     pub group: Option<u64>,
     /// How many units wait for the writer.
     pub waiting: usize,
+}
+
+impl StoreHealth {
+    /// Whether nothing will be written until it is reopened.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !self.takes_writes && !self.comes_back
+    }
 }

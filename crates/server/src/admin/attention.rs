@@ -42,7 +42,11 @@ pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
         return None;
     }
     if !authority.takes_writes() {
-        return Some("the store failed, or is closed".to_owned());
+        return Some(if authority.is_over() {
+            "the store failed, or is closed".to_owned()
+        } else {
+            "the database is away, or commits nothing: it is tried again".to_owned()
+        });
     }
     if authority.was_rolled_back() {
         return Some(

@@ -102,7 +102,7 @@ impl From<Unavailable> for ApiError {
         match &error {
             Unavailable::Store(error) => {
                 // The failure itself was logged; a thousand callers who meet its consequence add nothing.
-                if matches!(error, StoreError::Closed) {
+                if matches!(error, StoreError::Closed | StoreError::Unavailable { .. }) {
                     tracing::debug!(%error, "the store is not available");
                 } else {
                     tracing::error!(%error, "the store failed");

@@ -219,6 +219,7 @@ impl Store for Fragile {
     fn health(&self) -> StoreHealth {
         StoreHealth {
             takes_writes: !self.is_broken.load(Ordering::SeqCst),
+            comes_back: false,
             committing_for: *self.committing_for.lock(),
             group: None,
             waiting: 0,
