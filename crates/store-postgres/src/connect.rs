@@ -68,11 +68,7 @@ impl Connection {
 impl Connector {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self, OpenError> {
         options.check()?;
-        // What the parser says could have a part of the password.
-        let mut config: PgConfig = options.url().parse().map_err(|_| OpenError::Setting {
-            setting: "url",
-            problem: "is no connection string of PostgreSQL".to_owned(),
-        })?;
+        let mut config = options.config()?;
         let is_remote = config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(_)));
         if is_remote && config.get_ssl_mode() == SslMode::Prefer {
             config.ssl_mode(SslMode::Require);

@@ -128,6 +128,20 @@ impl PostgresStore {
         })
     }
 
+    /// Brings the schema up to date, whatever the options say of that. Answers its version before, 0 where there was none,
+    /// and now.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn migrate(options: PostgresOptions) -> Result<(i32, i32), OpenError> {
+        let connection = connect::Connector::new(&options)?.open().await?;
+        check::server(&connection.client).await?;
+        let mut options = options;
+        options.migrate = Migrate::Auto;
+        let before = schema::prepare(&connection.client, &options).await?;
+        Ok((before, schema::known()))
+    }
+
     fn senders(&self) -> Result<Senders, StoreError> {
         self.senders.lock().clone().ok_or(StoreError::Closed)
     }
@@ -296,6 +310,7 @@ impl Store for PostgresStore {
             .map(|senders| senders.work.max_capacity() - senders.work.capacity());
         StoreHealth {
             takes_writes: waiting.is_some() && self.node.ensure_current().is_ok(),
+            comes_back: waiting.is_some() && self.node.ensure_open().is_ok(),
             committing_for: self.node.committing_for(),
             group: Some(self.node.state().number),
             waiting: waiting.unwrap_or_default(),

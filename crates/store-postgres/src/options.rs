@@ -44,6 +44,7 @@ pub enum Migrate {
 #[derive(Clone)]
 pub struct PostgresOptions {
     url: Zeroizing<String>,
+    password: Option<Zeroizing<String>>,
     /// The schema that has the tables.
     pub schema: String,
     /// What an acknowledged answer must survive.
@@ -66,6 +67,7 @@ impl PostgresOptions {
     pub fn new(url: &str) -> Self {
         Self {
             url: Zeroizing::new(url.to_owned()),
+            password: None,
             schema: "tessera".to_owned(),
             durability: Durability::default(),
             migrate: Migrate::default(),
@@ -74,6 +76,33 @@ impl PostgresOptions {
             readers: 8,
             commit_timeout: Duration::from_secs(10),
         }
+    }
+
+    /// Connects with this password, whatever the connection string says.
+    pub fn set_password(&mut self, password: &str) {
+        self.password = Some(Zeroizing::new(password.to_owned()));
+    }
+
+    /// Whether the connection string has a password.
+    ///
+    /// # Errors
+    /// Fails where it is none.
+    pub fn has_password(&self) -> Result<bool, OpenError> {
+        Ok(self.config()?.get_password().is_some())
+    }
+
+    /// What the connection string says, with the password.
+    pub(crate) fn config(&self) -> Result<tokio_postgres::Config, OpenError> {
+        // What the parser says could have a part of the password.
+        let parsed: Result<tokio_postgres::Config, _> = self.url().parse();
+        let mut config = parsed.map_err(|_| OpenError::Setting {
+            setting: "url",
+            problem: "is no connection string of PostgreSQL".to_owned(),
+        })?;
+        if let Some(password) = &self.password {
+            config.password(password.as_bytes());
+        }
+        Ok(config)
     }
 
     /// The connection string.

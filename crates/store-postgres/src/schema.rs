@@ -27,17 +27,18 @@ pub(crate) fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
-/// Makes the schema what this version needs, or says why not.
-pub(crate) async fn prepare(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
+/// Makes the schema what this version needs, or says why not. Answers the version that it had; 0 where there was none.
+pub(crate) async fn prepare(client: &ClientWrapper, options: &PostgresOptions) -> Result<i32, OpenError> {
     client.batch_execute("BEGIN").await?;
     let prepared = within(client, options).await;
     let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await;
-    prepared?;
-    Ok(ended?)
+    let before = prepared?;
+    ended?;
+    Ok(before)
 }
 
-async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
+async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<i32, OpenError> {
     let schema = &options.schema;
     client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let found = applied(client, schema).await?;
@@ -58,7 +59,7 @@ async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<(),
         }
     }
     if version == known() {
-        return Ok(());
+        return Ok(version);
     }
     if options.migrate == Migrate::Refuse {
         return Err(OpenError::OlderSchema {
@@ -80,7 +81,7 @@ async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<(),
     if version == 0 {
         fill(client).await?;
     }
-    Ok(())
+    Ok(version)
 }
 
 /// The digests of the migrations that were applied; none where the schema is not there, or empty.

@@ -7,11 +7,11 @@ use tessera_store::Store;
 use tessera_store_conformance::{Opened, backup::Backup, equivalence};
 use tessera_store_postgres::{PostgresRestore, PostgresStore};
 
-use super::cluster::{open, runtime, shared};
+use super::cluster::{fresh, open, runtime, shared};
 
 async fn opened() -> Opened {
     Opened {
-        store: Arc::new(open(shared().options()).await),
+        store: Arc::new(open(fresh(shared())).await),
         kept: Box::new(()),
     }
 }
@@ -19,7 +19,7 @@ async fn opened() -> Opened {
 tessera_store_conformance::suite!(each #[ignore = "needs PostgreSQL"]; opened().await);
 
 fn restored((records, end): Backup) -> Opened {
-    let options = shared().options();
+    let options = fresh(shared());
     let restoring = thread::spawn(|| {
         runtime().block_on(async {
             let mut restore = PostgresRestore::begin(&options).await.unwrap();
@@ -39,10 +39,10 @@ fn restored((records, end): Backup) -> Opened {
 tessera_store_conformance::backups!(each #[ignore = "needs PostgreSQL"]; opened().await, restored);
 
 fn compare(cases: u32, steps_max: usize) {
-    let options = Mutex::new(shared().options());
+    let options = Mutex::new(fresh(shared()));
     equivalence::with_memory(cases, steps_max, &|is_new| -> Arc<dyn Store> {
         if is_new {
-            *options.lock() = shared().options();
+            *options.lock() = fresh(shared());
         }
         let options = options.lock().clone();
         let opening = thread::spawn(|| runtime().block_on(PostgresStore::open(options)));

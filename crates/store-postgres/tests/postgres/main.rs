@@ -14,5 +14,6 @@ mod cluster;
 mod conformance;
 mod nodes;
 mod proxy;
+mod server;
 mod start;
 mod traps;

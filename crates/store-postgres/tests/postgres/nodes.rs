@@ -12,12 +12,13 @@ use tessera_store_conformance::fixture::{
 };
 use tokio::time::sleep;
 
-use super::cluster::{Server, open, shared};
+use super::cluster::{both, fresh, open, shared};
+use super::server::Server;
 
 type Shared = Arc<dyn Store>;
 
 async fn two_nodes() -> (Shared, Shared) {
-    let options = shared().options();
+    let options = fresh(shared());
     (
         Arc::new(open(options.clone()).await),
         Arc::new(open(options).await),
@@ -116,7 +117,7 @@ async fn keys_and_the_policy_are_those_of_all_nodes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_database_that_went_back_is_not_served() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     let store: Shared = Arc::new(open(options).await);
     for _ in 0..3 {
@@ -137,7 +138,7 @@ async fn a_database_that_went_back_is_not_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn another_log_is_not_served() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     let store: Shared = Arc::new(open(options).await);
     append(&store, &session_revoked(&session(1), 900)).await;
@@ -154,7 +155,7 @@ async fn another_log_is_not_served() {
 #[ignore = "needs PostgreSQL"]
 async fn nothing_is_answered_once_commits_do_not_succeed() {
     let server = Server::start("");
-    let store: Shared = Arc::new(open(server.options()).await);
+    let store: Shared = Arc::new(open(fresh(&server)).await);
     put(&store, &session(1)).await;
     // Reading works, and no commit does.
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
@@ -185,7 +186,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     let standby = primary.standby("other");
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
     primary.sql("SELECT pg_reload_conf()");
-    let mut options = primary.both(&standby);
+    let mut options = both(&primary, &standby);
     options.durability = tessera_store_postgres::Durability::Quorum;
     let store: Shared = Arc::new(open(options).await);
     let mut acknowledged = 0;
@@ -214,7 +215,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_knows_how_far_the_subscribers_of_another_are() {
-    let mut options = shared().options();
+    let mut options = fresh(shared());
     options.node = "one".to_owned();
     let one: Shared = Arc::new(open(options.clone()).await);
     options.node = "two".to_owned();

@@ -3,7 +3,8 @@
 use tessera_store::Store;
 use tessera_store_postgres::{Durability, Migrate, OpenError, PostgresOptions, PostgresStore};
 
-use super::cluster::{Server, open, runtime, shared};
+use super::cluster::{fresh, open, runtime, shared};
+use super::server::Server;
 
 async fn refused(options: PostgresOptions) -> OpenError {
     match runtime().spawn(PostgresStore::open(options)).await.unwrap() {
@@ -15,7 +16,7 @@ async fn refused(options: PostgresOptions) -> OpenError {
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn tables_of_others_are_left_alone() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     shared().sql(&format!(
         "CREATE SCHEMA {schema}; CREATE TABLE {schema}.orders (id int)"
@@ -29,7 +30,7 @@ async fn tables_of_others_are_left_alone() {
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn a_schema_is_made_once_and_only_where_that_is_wanted() {
-    let mut options = shared().options();
+    let mut options = fresh(shared());
     options.migrate = Migrate::Refuse;
     let error = refused(options.clone()).await;
     assert!(
@@ -48,7 +49,7 @@ async fn a_schema_is_made_once_and_only_where_that_is_wanted() {
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn a_schema_of_another_version_is_refused() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     open(options.clone()).await.close().await.unwrap();
     shared().sql(&format!("UPDATE {schema}.migration SET digest = 'other'"));
@@ -79,12 +80,12 @@ async fn a_database_that_only_reads_is_refused() {
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
 async fn a_database_that_loses_what_it_acknowledged_is_refused() {
-    let mut options = shared().options();
+    let mut options = fresh(shared());
     options.durability = Durability::Quorum;
     let error = refused(options).await;
     assert!(error.to_string().contains("synchronous_standby_names"), "{error}");
     let fast = Server::start("fsync = off");
-    let mut options = fast.options();
+    let mut options = fresh(&fast);
     let error = refused(options.clone()).await;
     assert!(error.to_string().contains("fsync"), "{error}");
     options.durability = Durability::Managed;
@@ -122,7 +123,7 @@ async fn what_cannot_be_reached_is_said_without_the_password() {
 #[ignore = "needs PostgreSQL"]
 async fn a_schema_with_a_name_that_is_none_is_refused() {
     for name in ["", "Tessera", "a b", "x; DROP TABLE y", "pg_x", "1a"] {
-        let mut options = shared().options();
+        let mut options = fresh(shared());
         options.schema = name.to_owned();
         let error = refused(options).await;
         assert!(

@@ -17,8 +17,9 @@ use tessera_store_conformance::fixture::{
 use tokio::time::sleep;
 
 use super::{
-    cluster::{Server, open, shared},
+    cluster::{fresh, open, shared},
     proxy::{Cut, Proxy},
+    server::Server,
 };
 
 fn appending() -> Changes {
@@ -47,7 +48,7 @@ const WAIT_FOR_STANDBYS: &str = "SELECT string_agg(pid::text, ' ') FROM pg_stat_
 #[ignore = "needs PostgreSQL"]
 async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     let server = Server::start("");
-    let options = server.options();
+    let options = fresh(&server);
     let (one, two) = (open(options.clone()).await, open(options).await);
     let (one, two): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(one), Arc::new(two));
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
@@ -78,7 +79,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn nothing_is_committed_where_a_row_is_not_written() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     let store: Arc<dyn Store> = Arc::new(open(options).await);
     put(&store, &session(1)).await;
@@ -113,7 +114,7 @@ async fn nothing_is_committed_where_a_row_is_not_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_node_that_is_frozen_with_the_lock_holds_others_up_for_two_seconds() {
-    let options = shared().options();
+    let options = fresh(shared());
     let one: Arc<dyn Store> = Arc::new(open(options.clone()).await);
     let two: Arc<dyn Store> = Arc::new(open(options).await);
     let (thaw, frozen) = mpsc::channel::<()>();
@@ -145,7 +146,7 @@ async fn a_node_that_is_frozen_with_the_lock_holds_others_up_for_two_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn two_nodes_lose_no_change_of_each_other() {
-    let options = shared().options();
+    let options = fresh(shared());
     let one: Arc<dyn Store> = Arc::new(open(options.clone()).await);
     let two: Arc<dyn Store> = Arc::new(open(options).await);
     put(&one, &session(1)).await;
@@ -189,7 +190,7 @@ async fn two_nodes_lose_no_change_of_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn an_old_snapshot_makes_no_commit_slower() {
-    let options = shared().options();
+    let options = fresh(shared());
     let schema = options.schema.clone();
     let store: Arc<dyn Store> = Arc::new(open(options).await);
     let mut reading = shared().psql();
@@ -223,7 +224,7 @@ async fn an_old_snapshot_makes_no_commit_slower() {
 async fn through_a_cut(cut: Cut) {
     let proxy = Proxy::before(shared().socket());
     let mut options = tessera_store_postgres::PostgresOptions::new(&proxy.url());
-    options.schema = shared().options().schema;
+    options.schema = fresh(shared()).schema;
     let store: Arc<dyn Store> = Arc::new(open(options).await);
     let arm = proxy.cutter(cut);
     let is_armed = AtomicBool::new(false);
