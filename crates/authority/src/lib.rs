@@ -12,6 +12,7 @@ mod access;
 mod audit;
 mod credential;
 mod error;
+mod following;
 mod issuance;
 mod log;
 mod open;
@@ -108,6 +109,7 @@ use crate::{
     access::verified::VerifiedTokens,
     audit::{refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
+    following::Following,
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::Subscribers,
     operation::{backup::Backups, rollback::RollbackDetection},
@@ -157,6 +159,7 @@ pub struct Authority {
     draining: signal::Sender<bool>,
     rollback: RollbackDetection,
     backups: Backups,
+    following: Following,
     /// How often what is dead was removed.
     purges: AtomicU64,
 }
@@ -197,10 +200,16 @@ impl Authority {
     }
 
     /// Whether the store takes writes. One that failed never does again until it is opened anew; one that waits for
-    /// the disk does.
+    /// the disk does, and one whose database is away may again.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
         self.store.health().takes_writes
+    }
+
+    /// Whether the store takes no writes until it is opened anew: nothing is left to be served.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.store.health().is_over()
     }
 
     /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.

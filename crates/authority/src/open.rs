@@ -25,6 +25,7 @@ use crate::{
     audit::{refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
+    following::Following,
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::{StalenessBound, Subscribers},
     operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
@@ -112,15 +113,24 @@ impl Authority {
             staleness_bound_max,
         } = options;
         let realms = by_name(realms, &policy)?;
+        // What other nodes commit from here on is followed.
+        store.catch_up().await?;
+        let following = Following::from(store.log().committed());
         let settings = store.read(Reads::default().settings()).await?.settings;
-        let settings = settings.unwrap_or_default();
+        let mut settings = settings.unwrap_or_default();
+        if store.is_shared() {
+            // Each node answers for its own, those that are gone, too.
+            settings.staleness_bounds.clear();
+        }
         // Before the first commit, which is a sign of life.
         let (now, settled) = (clock.now(), clock.settled());
+        let alone = store.alone().await?;
         let records = openable_keys(&store, &realms, &server_keys).await?;
         store
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
         let keys = keys_in_use(records, &store, &realms, &server_keys, clock.as_ref()).await?;
+        drop(alone);
         let authority = Arc::new(Self {
             refusals: Refusals::default(),
             refreshes: RefreshCounts::of(realms.keys()),
@@ -152,17 +162,21 @@ impl Authority {
             draining: signal::Sender::new(false),
             rollback: RollbackDetection::default(),
             backups: Backups::new(settings.last_backup),
+            following,
             purges: AtomicU64::default(),
         });
         authority.start_policy().await?;
         authority.note_start().await?;
+        authority.begin_following();
         Ok(authority)
     }
 
     /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose
     /// application a crash cut off.
     async fn start_policy(&self) -> Result<(), StoreError> {
-        self.put_in_force(self.policy(), &Actor::Operator).await?;
+        if !self.has_followed_policy().await? {
+            self.put_in_force(self.policy(), &Actor::Operator).await?;
+        }
         if self.policy_reconciled().await?.as_ref() != Some(self.policy().revision()) {
             let impact = self.reconcile(&Actor::Operator).await?.total();
             if impact.narrowed + impact.ended > 0 {
@@ -175,6 +189,36 @@ impl Authority {
         }
         self.policy_history.reconciled();
         Ok(())
+    }
+
+    /// Whether a policy is in force that other nodes decide by, too, and that this one follows: its directory proposes only
+    /// what was not in force before.
+    async fn has_followed_policy(&self) -> Result<bool, StoreError> {
+        let in_force = self
+            .store
+            .read(Reads::default())
+            .await?
+            .policy_in_force()
+            .cloned();
+        let Some(in_force) = in_force.filter(|_| self.is_one_of_several()) else {
+            return Ok(false);
+        };
+        let own = self.policy().revision().clone();
+        if own == in_force {
+            return Ok(true);
+        }
+        if self.store.policy_files(&own).await?.is_none() {
+            return Ok(false);
+        }
+        tracing::warn!(
+            directory = %own,
+            %in_force,
+            "the policy directory has a policy that was replaced: the one in force stays. `tessera policy apply` puts the directory's in force"
+        );
+        let followed = self.follow_policy(&in_force).await;
+        followed.map(|()| true).map_err(|_| StoreError::Failed {
+            detail: format!("the policy in force, {in_force}, can't be used here: the log says why"),
+        })
     }
 
     /// Whether a realm has an API key that works, of any client.

@@ -43,7 +43,7 @@ pub(crate) async fn check(
 ) -> Result<Passed, Refusal> {
     let mut refusal = None;
     let checked = edge.endpoint(exchange, async {
-        let checked = decide(edge, question, token);
+        let checked = decide(edge, question, token).await;
         checked.map_err(|refused| {
             if edge.may_log(exchange) {
                 refused.log(exchange);
@@ -58,7 +58,7 @@ pub(crate) async fn check(
     checked.map_err(|error| refusal.unwrap_or(Refusal::Indeterminate(error)))
 }
 
-fn decide(
+async fn decide(
     edge: &Edge,
     question: Result<Question<'_>, Refusal>,
     token: Result<&str, Refusal>,
@@ -74,6 +74,7 @@ fn decide(
     }
     edge.authority
         .check_access(token, &requirement.wanted())
+        .await
         .map(Passed::As)
         .map_err(Refusal::from)
 }

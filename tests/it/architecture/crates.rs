@@ -34,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "token",
             "policy",
             "store",
+            "store-postgres",
             "store-sled",
             "backup",
             "authority",

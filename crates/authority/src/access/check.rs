@@ -44,7 +44,11 @@ impl Authority {
     ///
     /// # Errors
     /// See [`AccessError`].
-    pub fn check_access(&self, token: &str, wanted: &RequiredAccess<'_>) -> Result<AccessCheck, AccessError> {
+    pub async fn check_access(
+        &self,
+        token: &str,
+        wanted: &RequiredAccess<'_>,
+    ) -> Result<AccessCheck, AccessError> {
         // What another authority does on the same store from now on is not known here.
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
@@ -52,6 +56,7 @@ impl Authority {
         if !self.store.health().takes_writes {
             return Err(Unavailable::Store(tessera_store::StoreError::Closed).into());
         }
+        self.current().await?;
         let expected = Expectation {
             audience: Some(wanted.audience),
             realm: Some(&wanted.realm.name),

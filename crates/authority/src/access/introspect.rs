@@ -76,6 +76,7 @@ impl Authority {
         principal: &Principal,
         token: &str,
     ) -> Result<Option<Introspection>, Unavailable> {
+        self.current().await?;
         // Taken before the revocations are asked: what it says is then true up to here at least.
         let as_of = self.position();
         if token.starts_with(refresh::PREFIX) {

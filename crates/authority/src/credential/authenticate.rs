@@ -29,6 +29,7 @@ impl Authority {
     /// Whether the API key that let a client in still works.
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
         let record = self.store.api_key(principal.api_key()).await?;
+        self.followed().await?;
         let works = record.is_some_and(|record| record.works(self.clock.now()));
         let is_disabled = self.disabled.has(principal.realm_name(), principal.client());
         (works && !is_disabled)
@@ -48,6 +49,7 @@ impl Authority {
             .api_key(credential.id())
             .await?
             .ok_or(AuthenticateError::Refused)?;
+        self.followed().await?;
         let realm = self.realms.get(&record.realm).ok_or(AuthenticateError::Refused)?;
         let is_accepted = record.secret_hash == credential.hash()
             && record.works(self.clock.now())

@@ -18,6 +18,11 @@ impl DisabledClients {
         !clients.is_empty() && clients.contains(&(realm.clone(), client.clone()))
     }
 
+    /// Takes over what the store has.
+    pub(crate) fn replace(&self, clients: Vec<(RealmName, ClientName)>) {
+        *self.0.write() = clients.into_iter().collect();
+    }
+
     /// Answers whether it was enabled before.
     pub(crate) fn insert(&self, realm: &RealmName, client: &ClientName) -> bool {
         let mut clients = self.0.write();

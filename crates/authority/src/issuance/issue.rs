@@ -135,6 +135,7 @@ impl Authority {
         let Some(committed) = self.commit_issue(commit).await? else {
             return Ok(None);
         };
+        self.followed_through(committed.rev).await?;
         self.answer_issue(principal, request, committed, secret, grant, decision)
             .map(Some)
     }

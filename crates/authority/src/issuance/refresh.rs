@@ -172,6 +172,7 @@ impl Authority {
         let (session, generation) = (committed.session.id, committed.session.generation());
         let policy = committed.policy.clone();
         tracing::debug!(%decision, %policy, %session, "refreshed");
+        self.followed_through(committed.rev).await?;
         let tokens = self.mint(identity.realm(), committed, Some(&successor))?;
         Ok(Some(Refreshed {
             tokens,

@@ -236,6 +236,21 @@ impl Subscribers {
         }
     }
 
+    /// Up to which position all required subscribers of each realm know the log, or refuse by themselves; `through` where
+    /// there is none that accepts anything by less.
+    pub(crate) fn fences(&self, through: Sequence) -> BTreeMap<RealmName, Sequence> {
+        let now = Instant::now();
+        let known = self.lock();
+        let mut fences = BTreeMap::new();
+        for ((of, _), subscriber) in &known.streams {
+            let fence = fences.entry(of.realm.clone()).or_insert(through);
+            if !subscriber.has_failed_closed(now) {
+                *fence = (*fence).min(subscriber.acknowledged);
+            }
+        }
+        fences
+    }
+
     /// Keeps in the store how long the realm's required subscribers may go on answering, where that is
     /// not what the store has.
     pub(crate) async fn keep_bound(&self, store: &dyn Store, realm: &RealmName) -> Result<(), StoreError> {

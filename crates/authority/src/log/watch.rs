@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Authority,
-    credential::authenticate::Principal,
+    credential::{authenticate::Principal, error::AuthenticateError},
     error::Unavailable,
     log::{
         error::WatchError,
@@ -97,7 +97,7 @@ impl Authority {
         self.check_audiences(&start)?;
         let filter_digest = start.filter.digest();
         let position = match &start.at {
-            StartAt::Cursor(text) => self.resume_at(text, filter_digest)?,
+            StartAt::Cursor(text) => self.resume_at(text, filter_digest).await?,
             StartAt::Earliest => self.store.log().floor(),
             StartAt::Snapshot | StartAt::Latest => self.committed(),
         };
@@ -158,11 +158,11 @@ impl Authority {
         cursor: &str,
     ) -> Result<Propagated, WatchError> {
         self.require(principal, &Permission::Watch)?;
-        let cursor = self.own_cursor(cursor)?;
-        Ok(self
-            .subscribers
-            .wait_for(principal.realm_name(), cursor.sequence)
-            .await)
+        let cursor = self.own_cursor(cursor).await?;
+        let realm = principal.realm_name();
+        let propagated = self.subscribers.wait_for(realm, cursor.sequence).await;
+        self.others_reach(realm, cursor.sequence).await?;
+        Ok(propagated)
     }
 
     /// A subscriber whose audience is misspelled would refuse every token and never learn why. One that resumes
@@ -183,8 +183,8 @@ impl Authority {
         }
     }
 
-    fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
-        let cursor = self.own_cursor(text)?;
+    async fn resume_at(&self, text: &str, filter_digest: FilterDigest) -> Result<Sequence, WatchError> {
+        let cursor = self.own_cursor(text).await?;
         if cursor.filter != FilterDigest::NONE && cursor.filter != filter_digest {
             return Err(WatchError::CursorInvalid);
         }
@@ -195,8 +195,12 @@ impl Authority {
     }
 
     /// A cursor of this log, at a position that it has reached.
-    fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
+    async fn own_cursor(&self, text: &str) -> Result<Cursor, WatchError> {
         let cursor = self.given_cursor(text).ok_or(WatchError::CursorInvalid)?;
+        if cursor.sequence > self.committed() {
+            // Another node may have given it.
+            self.current().await?;
+        }
         if cursor.sequence > self.committed() {
             // This authority gave it, at a later state of the data.
             self.rollback.prove("a cursor");
@@ -263,7 +267,7 @@ impl Watcher {
             biased;
             () = evicted => Err(WatchEnd::Evicted(EVICTED_FOR)),
             () = drained(&mut self.draining) => Err(WatchEnd::Draining(self.cursor())),
-            message = self.inbox.recv(), if is_free && self.speaks => self.hear(message),
+            message = self.inbox.recv(), if is_free && self.speaks => self.hear(message).await,
             _ = self.ticks.tick(), if is_free => self.tick().await,
             () = std::future::ready(()), if is_behind => Ok(()),
             changed = self.committed.changed() => match changed {
@@ -277,16 +281,19 @@ impl Watcher {
         self.position < *self.committed.borrow()
     }
 
-    fn hear(&mut self, message: Option<SubscriberMessage>) -> Result<(), WatchEnd> {
+    async fn hear(&mut self, message: Option<SubscriberMessage>) -> Result<(), WatchEnd> {
         match message {
             None => self.speaks = false,
             Some(SubscriberMessage::Ping(nonce)) => {
                 self.heard(None);
-                self.owe_checkpoint(nonce);
+                self.owe_current_checkpoint(nonce).await;
             }
             Some(SubscriberMessage::Ack(cursor)) => {
-                let cursor = self.authority.own_cursor(&cursor);
-                let cursor = cursor.map_err(|_| WatchEnd::CursorInvalid)?;
+                let cursor = self.authority.own_cursor(&cursor).await;
+                let cursor = cursor.map_err(|error| match error {
+                    WatchError::Unavailable(error) => WatchEnd::Failed(error),
+                    _ => WatchEnd::CursorInvalid,
+                })?;
                 self.heard(Some(cursor.sequence));
             }
         }
@@ -295,12 +302,25 @@ impl Watcher {
 
     /// What let the subscriber in is asked again: a stream outlives the call that began it.
     async fn tick(&mut self) -> Result<(), WatchEnd> {
-        let still = self.authority.still_works(&self.principal).await;
-        still.map_err(WatchEnd::Refused)?;
+        match self.authority.still_works(&self.principal).await {
+            Ok(()) => {}
+            // The store comes back, or does not; without a checkpoint the subscriber knows how stale it is.
+            Err(AuthenticateError::Unavailable(_)) if self.authority.is_one_of_several() => return Ok(()),
+            Err(error) => return Err(WatchEnd::Refused(error)),
+        }
         let allowed = self.authority.require(&self.principal, &Permission::Watch);
         allowed.map_err(WatchEnd::NotAllowed)?;
         self.owe_checkpoint(Vec::new());
         Ok(())
+    }
+
+    /// What answers a subscriber is true of all that was committed before it asked. Where nobody knows what that is, it is
+    /// not answered, and finds out by itself.
+    async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>) {
+        match self.authority.current().await {
+            Ok(()) => self.owe_checkpoint(nonce),
+            Err(error) => tracing::debug!(%error, "a subscriber is not answered"),
+        }
     }
 
     fn owe_checkpoint(&mut self, nonce: Vec<u8>) {

@@ -1,9 +1,10 @@
 //! Reload: reading the policy directory again, and what came of it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tessera_core::{RealmKind, audit::Actor};
 use tessera_policy::{Permission, Policy, Work};
+use tessera_store::StoreError;
 
 use crate::{
     Authority,
@@ -63,7 +64,7 @@ impl Authority {
         let changed = tokio::spawn(async move {
             let _held = (alone, turn);
             let before = authority.policy();
-            let result = authority.make(&change, &actor).await;
+            let result = authority.make(trigger, &change, &actor).await;
             let is_another = !Arc::ptr_eq(&before, &authority.policy());
             let now = authority.clock.now();
             authority.policy_history.note(now, trigger, is_another, &result);
@@ -95,8 +96,21 @@ impl Authority {
         }
     }
 
-    async fn make(&self, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
+    async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
         let policy = self.read_directory().await?;
+        if trigger == Trigger::Change && self.was_replaced(&policy).await? {
+            tracing::warn!(
+                directory = %policy.revision(),
+                in_force = %self.policy().revision(),
+                "the policy directory has a policy that was replaced, and other nodes may have a later one: the one in force stays. `tessera policy apply` puts the directory's in force"
+            );
+            let revision = self.policy().revision().clone();
+            return Ok(Applied {
+                previous: revision.clone(),
+                policy: revision,
+                impact: BTreeMap::new(),
+            });
+        }
         if let Change::Planned { plan, sessions_max } = change {
             plan.check(self.policy().revision(), policy.revision())?;
             if let Some(max) = *sessions_max {
@@ -108,6 +122,16 @@ impl Authority {
             }
         }
         self.apply(policy, actor).await
+    }
+
+    /// Whether a policy was in force before, and is not now, where several nodes each have a directory: files that reach
+    /// one later than another must not bring into
+    /// force again what was replaced.
+    pub(crate) async fn was_replaced(&self, policy: &Policy) -> Result<bool, StoreError> {
+        if !self.is_one_of_several() || policy.revision() == self.policy().revision() {
+            return Ok(false);
+        }
+        Ok(self.store.policy_files(policy.revision()).await?.is_some())
     }
 
     pub(crate) async fn read_directory(&self) -> Result<Arc<Policy>, ApplyError> {

@@ -1,10 +1,14 @@
 //! Signing keys: those in use, and how they come and go.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 use tessera_core::{KeyId, KeyStatus, Realm, RealmName, SigningKey, Timestamp};
-use tessera_store::{Changes, Placed};
+use tessera_store::{Alone, Changes, Placed};
 use tessera_token::{KeyError, Keyring, ServerKeys, SigningKeyPair};
 use tokio::sync::MutexGuard;
 
@@ -23,6 +27,26 @@ pub(crate) struct KeySet {
 pub(crate) struct KeyTurn {
     /// Whether the last change may be committed without being used.
     is_cut_off: bool,
+}
+
+/// The turn of one caller among those of all nodes.
+pub(crate) struct OwnTurn<'a> {
+    turn: MutexGuard<'a, KeyTurn>,
+    _alone: Alone,
+}
+
+impl Deref for OwnTurn<'_> {
+    type Target = KeyTurn;
+
+    fn deref(&self) -> &KeyTurn {
+        &self.turn
+    }
+}
+
+impl DerefMut for OwnTurn<'_> {
+    fn deref_mut(&mut self) -> &mut KeyTurn {
+        &mut self.turn
+    }
 }
 
 /// A verifying key as it is published.
@@ -128,13 +152,14 @@ impl Authority {
     }
 
     /// The turn to change signing keys: two changes at once would both replace. Those in use are the store's.
-    pub(crate) async fn turn_to_change_keys(&self) -> Result<MutexGuard<'_, KeyTurn>, Unavailable> {
+    pub(crate) async fn turn_to_change_keys(&self) -> Result<OwnTurn<'_>, Unavailable> {
         let mut turn = self.key_changes.lock().await;
-        if turn.is_cut_off {
+        let alone = self.store.alone().await?;
+        if turn.is_cut_off || self.is_one_of_several() {
             self.reload_keys().await?;
             turn.is_cut_off = false;
         }
-        Ok(turn)
+        Ok(OwnTurn { turn, _alone: alone })
     }
 
     /// Commits a change of signing keys, and uses it. A caller who leaves in between takes the latter along: the next
@@ -152,7 +177,7 @@ impl Authority {
     }
 
     /// Reads the keys again after a change was committed.
-    async fn reload_keys(&self) -> Result<(), Unavailable> {
+    pub(crate) async fn reload_keys(&self) -> Result<(), Unavailable> {
         let records = self.store.signing_keys().await?;
         let keys = KeySet::open(records, &self.realms, &self.server_keys.load())
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;

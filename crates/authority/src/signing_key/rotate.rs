@@ -89,25 +89,37 @@ impl Authority {
     /// # Errors
     /// Fails where the store can't be written; the next call does it.
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
+        let steps = || self.realms.values().map(|realm| (realm, self.next_step(realm)));
+        if steps().all(|(_, step)| step == Step::Wait) {
+            return Ok(());
+        }
         let mut turn = self.turn_to_change_keys().await?;
-        for realm in self.realms.values() {
-            let step = {
-                let keys = self.keys.load();
-                let of_realm = keys.records().filter(|key| key.realm == realm.name);
-                self.key_rotation
-                    .next_step(of_realm, self.clock.now(), self.clock.settled())
-            };
+        for (realm, step) in steps() {
             match step {
                 Step::Wait => {}
                 Step::Publish => drop(self.publish(&mut turn, realm, false, &Actor::Operator).await?),
-                Step::Activate(id) if self.waits_for(&realm.name, &id).is_none() => {
-                    self.activate(&mut turn, &id, &Actor::Operator).await?;
+                Step::Activate(id) => {
+                    if !self.is_waited_for(&realm.name, &id).await? {
+                        self.activate(&mut turn, &id, &Actor::Operator).await?;
+                    }
                 }
-                Step::Activate(_) => {}
                 Step::Forget(ids) => self.forget_keys(&mut turn, ids).await?,
             }
         }
         Ok(())
+    }
+
+    fn next_step(&self, realm: &Realm) -> Step {
+        let keys = self.keys.load();
+        let of_realm = keys.records().filter(|key| key.realm == realm.name);
+        self.key_rotation
+            .next_step(of_realm, self.clock.now(), self.clock.settled())
+    }
+
+    /// Whether a required verifier may not have a published key yet, at this node or another.
+    async fn is_waited_for(&self, realm: &RealmName, id: &KeyId) -> Result<bool, Unavailable> {
+        let is_waited_for = self.waits_for(realm, id).is_some();
+        Ok(is_waited_for || self.others_are_behind(realm, self.published_at(id)).await?)
     }
 
     async fn publish(
@@ -218,13 +230,13 @@ impl Authority {
 
     /// The required verifiers that do not have the key yet; none where it may sign.
     fn waits_for(&self, realm: &RealmName, id: &KeyId) -> Option<Vec<SubscriberName>> {
-        // After a restart nobody knows where it was published: before this, at least.
-        let position = *self
-            .published
-            .lock()
-            .entry(id.clone())
-            .or_insert_with(|| self.committed());
-        self.subscribers.behind(realm, position)
+        self.subscribers.behind(realm, self.published_at(id))
+    }
+
+    /// Where a key was published. After a restart nobody knows: before this, at least.
+    fn published_at(&self, id: &KeyId) -> Sequence {
+        let mut published = self.published.lock();
+        *published.entry(id.clone()).or_insert_with(|| self.committed())
     }
 
     fn state_of(&self, key: &SigningKey) -> SigningKeyState {

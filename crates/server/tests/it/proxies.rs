@@ -698,19 +698,19 @@ async fn a_store_that_failed_vouches_for_nothing() {
     .await;
     let app = world.client("production", "app").await;
     let token = token(&app).await;
-    let judge = || {
+    let judge = async || {
         let realm = &world.authority.realms()[&tessera_testkit::world::realm("production")];
         let wanted = tessera_authority::RequiredAccess {
             realm,
             audience: &tessera_core::Audience::parse("api").unwrap(),
             scopes: &tessera_core::ScopeSet::default(),
         };
-        world.authority.check_access(&token, &wanted)
+        world.authority.check_access(&token, &wanted).await
     };
-    assert!(judge().is_ok());
+    assert!(judge().await.is_ok());
     // Not over the wire: the server, which ends by itself now, may be faster.
     store.break_now();
-    assert!(matches!(judge(), Err(AccessError::Unavailable(_))));
+    assert!(matches!(judge().await, Err(AccessError::Unavailable(_))));
 }
 
 /// What health says of the service that Envoy calls.

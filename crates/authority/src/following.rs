@@ -1,0 +1,256 @@
+//! Following what other nodes of a shared store do: their keys, their policy, their disabled clients, and how far their
+//! subscribers are.
+//!
+//! The store says what is committed, and who is revoked; what is kept here beside it, decoded, has to follow. Whoever
+//! decides by that waits until it has followed what was committed before the call.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tessera_core::{EventBody, PolicyRevision, RealmName, Sequence};
+use tessera_policy::Work;
+use tessera_store::{Reads, StoreError};
+use tokio::{sync::watch as signal, time::timeout};
+
+use crate::{
+    Authority,
+    error::Unavailable,
+    policy::{
+        error::ApplyError,
+        files::{from_memory, load},
+        heavy::OWN_BUDGET,
+    },
+};
+
+/// How often a node looks at what no event tells, and tells others how far its subscribers are.
+const TICK: Duration = Duration::from_millis(100);
+/// How many ticks lie between two looks at what no event tells.
+const LOOK_TICKS: u32 = 20;
+/// How long a call waits until what was committed before it is followed.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
+/// How many events are read at once.
+const READ_STEP: usize = 256;
+/// How often whoever waits for the subscribers of other nodes asks for them.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How far this node has followed the log.
+pub(crate) struct Following {
+    through: signal::Sender<Sequence>,
+    told: tokio::sync::Mutex<BTreeMap<RealmName, Sequence>>,
+}
+
+/// What some events make necessary.
+#[derive(Default)]
+struct Changed {
+    keys: bool,
+    policy: bool,
+    clients: bool,
+}
+
+impl Following {
+    /// Everything up to `through` is in what was read.
+    pub(crate) fn from(through: Sequence) -> Self {
+        Self {
+            through: signal::Sender::new(through),
+            told: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Changed {
+    fn note(&mut self, body: &EventBody) {
+        match body {
+            EventBody::KeyPublished { .. }
+            | EventBody::KeyActivated { .. }
+            | EventBody::KeyRevoked { .. } => {
+                self.keys = true;
+            }
+            EventBody::PolicyApplied { .. } => self.policy = true,
+            EventBody::ClientRevoked { .. } => self.clients = true,
+            EventBody::TokenRevoked { .. }
+            | EventBody::SessionRevoked { .. }
+            | EventBody::SubjectRevoked { .. }
+            | EventBody::LabelRevoked { .. }
+            | EventBody::RealmRevoked
+            | EventBody::ApiKeyRevoked { .. }
+            | EventBody::ScopesNarrowed { .. } => {}
+        }
+    }
+}
+
+impl Authority {
+    /// Whether other nodes write to the store, too.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Brings what is decided by to everything that any node committed before this call.
+    pub(crate) async fn current(&self) -> Result<(), Unavailable> {
+        if self.is_one_of_several() {
+            self.store.catch_up().await?;
+        }
+        self.followed().await
+    }
+
+    /// Waits until everything is followed that this node knows to be committed.
+    pub(crate) async fn followed(&self) -> Result<(), Unavailable> {
+        self.followed_through(self.committed()).await
+    }
+
+    /// Waits until keys, policy and clients are those of a position of the log, or of a later one.
+    pub(crate) async fn followed_through(&self, position: Sequence) -> Result<(), Unavailable> {
+        if !self.is_one_of_several() || *self.following.through.borrow() >= position {
+            return Ok(());
+        }
+        let mut through = self.following.through.subscribe();
+        let reached = through.wait_for(|through| *through >= position);
+        match timeout(FOLLOWED_WITHIN, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Unavailable::Store(StoreError::Unavailable {
+                detail: "what another node did is not followed yet".to_owned(),
+            })),
+        }
+    }
+
+    /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves.
+    pub(crate) async fn others_reach(
+        &self,
+        realm: &RealmName,
+        position: Sequence,
+    ) -> Result<(), Unavailable> {
+        while self.others_are_behind(realm, position).await? {
+            tokio::time::sleep(ASK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Whether a required subscriber of another node may accept what was revoked up to a position.
+    pub(crate) async fn others_are_behind(
+        &self,
+        realm: &RealmName,
+        position: Sequence,
+    ) -> Result<bool, Unavailable> {
+        let others = self.store.other_nodes().await?;
+        Ok(!others.iter().all(|other| other.has_reached(realm, position)))
+    }
+
+    /// Follows in a task of its own, until the authority is gone. Nothing where the store is this process's alone.
+    pub(crate) fn begin_following(self: &Arc<Self>) {
+        if self.is_one_of_several() {
+            tokio::spawn(follow(Arc::downgrade(self)));
+        }
+    }
+
+    /// Follows what is committed since the last time.
+    async fn follow_on(&self, looks_at_all: bool) -> Result<(), Unavailable> {
+        let mut through = *self.following.through.borrow();
+        let mut changed = Changed {
+            clients: looks_at_all,
+            ..Changed::default()
+        };
+        loop {
+            match self.store.events(through, READ_STEP).await {
+                Ok(batch) => {
+                    let Some(last) = batch.events.last() else { break };
+                    batch.events.iter().for_each(|event| changed.note(&event.body));
+                    through = last.sequence;
+                }
+                Err(StoreError::EventsForgotten) => {
+                    through = self.store.log().floor();
+                    changed = Changed {
+                        keys: true,
+                        policy: true,
+                        clients: true,
+                    };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if changed.keys {
+            self.reload_keys().await?;
+        }
+        if changed.policy || changed.clients {
+            let state = self.store.read(Reads::default().settings()).await?;
+            let settings = state.settings.clone().unwrap_or_default();
+            self.disabled.replace(settings.disabled_clients);
+            if let Some(revision) = state.policy_in_force() {
+                self.follow_policy(revision).await?;
+            }
+        }
+        self.following.through.send_replace(through);
+        Ok(())
+    }
+
+    /// Decides by the policy that is in force, whoever put it there.
+    pub(crate) async fn follow_policy(&self, revision: &PolicyRevision) -> Result<(), Unavailable> {
+        if self.policy.load().revision() == revision {
+            return Ok(());
+        }
+        let files = self.store.policy_files(revision).await?;
+        let loaded = match files {
+            Some(files) => load(move || from_memory(&files, &Work::within(OWN_BUDGET))).await,
+            // It was too large to be kept.
+            None => self.read_directory().await,
+        };
+        let followed = match loaded {
+            Ok(policy) if policy.revision() == revision => self.check_realms(&policy).map(|()| policy),
+            Ok(_) => Err(ApplyError::NoDirectory),
+            Err(error) => Err(error),
+        };
+        match followed {
+            Ok(policy) => {
+                self.policy.store(policy);
+                self.policy_swapped.send_replace(());
+                tracing::info!(policy = %revision, "follows the policy that another node put in force");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(
+                    policy = %revision,
+                    error = error.summary(),
+                    "the policy in force can't be used here: this node issues nothing until it can, or another is applied"
+                );
+                Err(Unavailable::PolicyChanging)
+            }
+        }
+    }
+
+    /// Tells the other nodes how far the required subscribers of this one are, where that has changed.
+    async fn tell_fences(&self) -> Result<(), Unavailable> {
+        let through = *self.following.through.borrow();
+        let fences = self.subscribers.fences(through);
+        let mut told = self.following.told.lock().await;
+        if *told != fences {
+            self.store.tell_fences(fences.clone()).await?;
+            *told = fences;
+        }
+        Ok(())
+    }
+}
+
+async fn follow(authority: Weak<Authority>) {
+    let mut ticks: u32 = 0;
+    loop {
+        let Some(authority) = authority.upgrade() else {
+            return;
+        };
+        let followed = async {
+            authority.follow_on(ticks.is_multiple_of(LOOK_TICKS)).await?;
+            authority.tell_fences().await
+        };
+        match followed.await {
+            Ok(()) => {}
+            Err(Unavailable::Store(StoreError::Closed)) => return,
+            Err(error) => tracing::debug!(%error, "other nodes are not followed"),
+        }
+        ticks = ticks.wrapping_add(1);
+        let mut committed = authority.store.log().subscribe();
+        let position = *authority.following.through.borrow();
+        drop(authority);
+        // Ready at once where something was committed meanwhile.
+        drop(timeout(TICK, committed.wait_for(|committed| *committed > position)).await);
+    }
+}
