@@ -24,9 +24,13 @@ mod endpoints;
 mod hostile_text;
 mod main_job;
 mod monitoring;
+mod nodes;
 mod offline;
 mod operations;
 mod peers;
+#[expect(dead_code, reason = "the tests of the store use all of it")]
+#[path = "../../crates/store-postgres/tests/postgres/server.rs"]
+mod postgres_server;
 mod proxies;
 mod sdk;
 mod secret_files;

@@ -122,7 +122,7 @@ pub(crate) fn serve(config: &Path, address: &str) -> Authority {
     start(config, address, std::io::sink(), |_| {})
 }
 
-fn start(
+pub(crate) fn start(
     config: &Path,
     address: &str,
     mut into: impl Write + Send + 'static,

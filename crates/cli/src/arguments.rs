@@ -191,6 +191,12 @@ pub(crate) struct Init {
     /// Where the state is; without it, in `data` of that directory.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) data: Option<String>,
+    /// Keep the state in this database, which several nodes may share: postgresql://user@host/database.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) postgres: Option<String>,
+    /// The file with the password of the database.
+    #[arg(long, value_name = "FILE", requires = "postgres")]
+    pub(crate) postgres_password_file: Option<String>,
     /// Where gRPC is to be served.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
@@ -238,6 +244,24 @@ pub(crate) enum Store {
         /// The configuration that names the data directory.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Bring the schema of a database up to date, where `migrate = "refuse"` keeps a start from doing it.
+    Migrate {
+        /// The configuration that names the database.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Copy everything from one store into another, which is empty: from a data directory into a database, or back.
+    ///
+    /// Sessions, keys, the log with its cursors and the audit trail with its links go along, so clients and verifiers notice
+    /// nothing. Stop all nodes before.
+    Copy {
+        /// The configuration whose [store] is read.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// The configuration whose [store] is written.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Begin an empty data directory where there was one: its sessions, API keys and signing keys are gone.
     Init {

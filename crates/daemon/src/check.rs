@@ -8,8 +8,9 @@ use tessera_server::Tls;
 use crate::{
     blocking::blocking,
     config::{Config, KeysConfig},
+    data_directory::has_data,
+    database,
     error::LaunchError,
-    launch::has_data,
     server_key::{
         SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, read_key, server_key_file_in_environment,
         server_key_from_environment, server_key_in_environment,
@@ -42,7 +43,9 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     })?;
     notes.extend(policy.warnings().iter().map(ToString::to_string));
     notes.extend(check_keys(&config.keys, &config.store.path)?);
-    if !has_data(&config.store.path) {
+    if config.store.is_shared() {
+        database::options(config)?;
+    } else if !has_data(&config.store.path) {
         notes.push(format!(
             "there is no data directory at `{}` yet: the first start makes it",
             config.store.path.display()

@@ -17,6 +17,7 @@ mod audit;
 mod bounded;
 mod realm;
 mod server;
+mod store;
 mod telemetry;
 
 use crate::telemetry::LogFormat;
@@ -28,6 +29,7 @@ pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAd
 pub use bounded::{Count, Time};
 pub use realm::RealmConfig;
 pub use server::ServerConfig;
+pub use store::{DurabilitySetting, Engine, MigrateSetting, PostgresConfig, PostgresUrl, StoreConfig};
 pub use telemetry::{CollectorUrl, Ratio, TelemetryConfig};
 
 /// The configuration file can't be used. The message says where, and what was expected.
@@ -75,21 +77,6 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The realms, by name.
     pub realms: BTreeMap<RealmName, RealmConfig>,
-}
-
-/// `[store]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    /// The data directory; it is made where it is missing.
-    #[serde(deserialize_with = "path")]
-    pub path: PathBuf,
-    /// Memory for cached pages, in MiB.
-    #[serde(default = "default_cache_mib")]
-    pub cache_mib: Count<1, 1_048_576>,
-    /// How long audit records are kept.
-    #[serde(default = "default_audit_retention")]
-    pub audit_retention: Time<3600, { 3650 * 86_400 }>,
 }
 
 /// `[policy]`.
@@ -196,6 +183,7 @@ impl Config {
         if self.realms.is_empty() {
             return Err("[realms]: at least one realm is needed".to_owned());
         }
+        self.store.check()?;
         for (name, realm) in &self.realms {
             realm
                 .check()
@@ -214,7 +202,8 @@ impl Config {
     }
 
     fn resolve(&mut self, base: &Path) {
-        let mut paths = vec![&mut self.store.path, &mut self.policy.path, &mut self.keys.file];
+        let mut paths = vec![&mut self.policy.path, &mut self.keys.file];
+        paths.extend(self.store.paths());
         paths.extend(&mut self.keys.previous);
         paths.extend(&mut self.keys.witness);
         if let Some(tls) = &mut self.server.tls {
@@ -233,10 +222,6 @@ fn yes() -> bool {
     true
 }
 
-fn default_cache_mib() -> Count<1, 1_048_576> {
-    Count::of(256)
-}
-
 /// Where a file is not TOML, and why, without a word of it.
 fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
     let before = error
@@ -250,10 +235,6 @@ fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
 
 fn default_publish_for() -> Time<0, { 30 * 86_400 }> {
     Time::of(Duration::from_secs(KeyRotation::default().publish_for.0.into()))
-}
-
-fn default_audit_retention() -> Time<3600, { 3650 * 86_400 }> {
-    Time::of(Duration::from_secs(90 * 86_400))
 }
 
 #[cfg(test)]

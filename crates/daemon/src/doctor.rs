@@ -15,7 +15,8 @@ use tessera_server::Tls;
 
 pub use self::finding::{Finding, Level};
 use crate::{
-    admin_socket::ask_admin_for_json, blocking::blocking, check::check_keys, config::Config, launch::has_data,
+    admin_socket::ask_admin_for_json, blocking::blocking, check::check_keys, config::Config,
+    data_directory::has_data,
 };
 
 /// A certificate that ends sooner is to be renewed.

@@ -66,6 +66,41 @@ pub enum LaunchError {
     /// The data directory can't be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The database can't be used.
+    #[error("[store.postgres]: {0}")]
+    Database(#[from] tessera_store_postgres::OpenError),
+    /// The database is not what this node has seen.
+    #[error(
+        "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or a copy of an older day was restored. Revocations and sessions since are not in it. Use the last one; or, where it is lost, remove that file at each node, and revoke everything with `tessera revoke --realm`"
+    )]
+    DatabaseWentBack {
+        /// What says so.
+        witness: PathBuf,
+    },
+    /// No database is named.
+    #[error(
+        "no database is named: set `url` in [store.postgres], or TESSERA_POSTGRES_URL in the environment"
+    )]
+    NoDatabase,
+    /// A store can't be copied.
+    #[error("the store can't be copied: {0}")]
+    Copy(tessera_store::BackupError),
+    /// This is not for a database.
+    #[error("`{command}` is for data directories: {instead}")]
+    NotForDatabase {
+        /// The command.
+        command: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// The server key is missing, and other nodes have it.
+    #[error(
+        "the server key `{key}` is missing: all nodes of an authority have the same. Copy it from another node, or make one for a new authority with `tessera serverkey new`"
+    )]
+    ServerKeyOfNodesMissing {
+        /// The key file.
+        key: PathBuf,
+    },
     /// The policy is wrong.
     #[error("the policy in `{path}` is refused:\n{source}")]
     Policy {

@@ -10,11 +10,13 @@ use tessera_store_sled::{SledOptions, SledStore};
 
 use crate::{
     blocking::blocking,
-    config::Config,
+    config::{Config, Engine},
+    data_directory::{has_data, store_options},
+    database,
     error::LaunchError,
-    server_key::{server_key_in_environment, server_keys, server_keys_for},
+    server_key::{server_keys, server_keys_for},
     surroundings::{check_clock, check_place},
-    witness::{Seen, Witness},
+    witness::{Seen, Witness, witness},
 };
 
 /// Opens everything that `config` names.
@@ -37,7 +39,10 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     })?;
     let server_keys = server_keys(config)?;
     let witness = witness(config);
-    let store = open_store(&config.store.path, witness, store_options(config)).await?;
+    let store = match config.store.engine {
+        Engine::Sled => open_store(&config.store.path, witness, store_options(config)).await?,
+        Engine::Postgres => open_database(config, witness).await?,
+    };
     let realms = config.realms();
     let authority = Authority::open(Options {
         clock: clock(store.as_ref(), &realms),
@@ -61,6 +66,12 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
 /// Fails where there is one.
 pub async fn init(config: &Config) -> Result<(), LaunchError> {
     check_place(config)?;
+    if config.store.is_shared() {
+        return Err(LaunchError::NotForDatabase {
+            command: "tessera store init",
+            instead: "name another schema or database in [store.postgres]",
+        });
+    }
     let path = config.store.path.clone();
     if has_data(&path) {
         return Err(LaunchError::NotEmpty { path });
@@ -88,6 +99,12 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
 /// See [`LaunchError`]: the directory is as it was where it fails.
 pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
     check_place(config)?;
+    if config.store.is_shared() {
+        return Err(LaunchError::NotForDatabase {
+            command: "tessera store compact",
+            instead: "PostgreSQL gives back space by itself (autovacuum)",
+        });
+    }
     let (path, options) = (config.store.path.clone(), store_options(config));
     if !has_data(&path) {
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
@@ -126,18 +143,38 @@ fn note_end_in(witness: &Witness, authority: &Authority) {
     }
 }
 
+/// Opens the store in the database, unless this node has seen a later state of it: a copy of an older day was restored, or
+/// a failover lost commits.
+async fn open_database(config: &Config, witness: Option<Witness>) -> Result<Arc<dyn Store>, LaunchError> {
+    let seen = read_witness(witness.as_ref())?;
+    let store = database::open(config).await?;
+    let Some(witness) = witness else {
+        return Ok(store);
+    };
+    if seen.is_some_and(|seen| Witness::contradicts(&seen, store.as_ref())) {
+        store.close().await.map_err(SetupError::from)?;
+        return Err(LaunchError::DatabaseWentBack {
+            witness: witness.path().to_owned(),
+        });
+    }
+    witness.start(&store);
+    Ok(store)
+}
+
+fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
+    let Some(witness) = witness else { return Ok(None) };
+    witness.read().map_err(|source| LaunchError::Witness {
+        witness: witness.path().to_owned(),
+        source,
+    })
+}
+
 async fn open_store(
     data: &Path,
     witness: Option<Witness>,
     options: SledOptions,
 ) -> Result<Arc<dyn Store>, LaunchError> {
-    let seen = match &witness {
-        Some(witness) => witness.read().map_err(|source| LaunchError::Witness {
-            witness: witness.path().to_owned(),
-            source,
-        })?,
-        None => None,
-    };
+    let seen = read_witness(witness.as_ref())?;
     let place = |witness: &Option<Witness>| {
         let witness = witness.as_ref().map_or(Path::new(""), Witness::path);
         (data.to_owned(), witness.to_owned())
@@ -165,23 +202,6 @@ async fn open_store(
     Ok(store)
 }
 
-/// Whether there is anything of a data directory.
-pub(crate) fn has_data(data: &Path) -> bool {
-    ["seal", "rows", "rows.before"]
-        .iter()
-        .any(|name| data.join(name).exists())
-}
-
-/// The witness of `config`: where it says, or beside the key file, unless the key itself is in the environment.
-pub(crate) fn witness(config: &Config) -> Option<Witness> {
-    if let Some(path) = &config.keys.witness {
-        return Some(Witness::at(path));
-    }
-    server_key_in_environment()
-        .is_none()
-        .then(|| Witness::beside_any(&config.keys.file, &config.keys.previous))
-}
-
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
 #[must_use]
 pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
@@ -202,11 +222,4 @@ pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
         mark,
         token_life,
     ))
-}
-
-pub(crate) fn store_options(config: &Config) -> SledOptions {
-    SledOptions {
-        cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
-        ..SledOptions::default()
-    }
 }

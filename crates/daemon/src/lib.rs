@@ -13,6 +13,8 @@ mod certificate_watcher;
 mod check;
 mod collector;
 pub mod config;
+mod data_directory;
+pub mod database;
 mod doctor;
 mod error;
 pub mod launch;

@@ -19,11 +19,12 @@ use tessera_token::{BackupKey, ServerKeys, SigningKeyPair};
 use crate::{
     blocking::blocking,
     config::Config,
+    data_directory::store_options,
     error::{BackupProblem, LaunchError},
-    launch::{clock, store_options, witness},
+    launch::clock,
     server_key::{server_keys, server_keys_at_hand},
     surroundings::{check_clock, check_place},
-    witness::Seen,
+    witness::{Seen, witness},
 };
 
 /// How a directory that a backup is restored into is called until it is whole, behind the name of the right one.
@@ -44,6 +45,7 @@ pub struct RestoredBackup {
 /// See [`LaunchError`]: nothing is changed where it fails.
 pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
     check_clock()?;
+    check_is_directory(config)?;
     check_place(config)?;
     let path = config.store.path.clone();
     if !path.join("seal").exists() {
@@ -55,6 +57,17 @@ pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Rest
     let (restored, seen) = begin_anew(config, &path, &server_keys, revoke_api_keys).await?;
     note(config, seen)?;
     Ok(restored)
+}
+
+/// What is restored ends every session first, which is done in a directory.
+fn check_is_directory(config: &Config) -> Result<(), LaunchError> {
+    if !config.store.is_shared() {
+        return Ok(());
+    }
+    Err(LaunchError::NotForDatabase {
+        command: "tessera restore",
+        instead: "restore with a configuration that names a new data directory in [store] path, then `tessera store copy` from there into an empty schema",
+    })
 }
 
 /// Reads a whole backup, and changes nothing.
@@ -83,6 +96,7 @@ pub async fn restore_backup(
     revoke_api_keys: bool,
 ) -> Result<RestoredBackup, LaunchError> {
     check_clock()?;
+    check_is_directory(config)?;
     check_place(config)?;
     let path = config.store.path.clone();
     check_empty(&path)?;

@@ -42,10 +42,15 @@ pub(crate) fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> 
 
 /// The server keys that are there, without making one; none where there is none.
 pub(crate) fn server_keys_at_hand(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
-    let has_key = server_key_in_environment().is_some()
+    is_server_key_at_hand(config)
+        .then(|| server_keys(config))
+        .transpose()
+}
+
+fn is_server_key_at_hand(config: &Config) -> bool {
+    server_key_in_environment().is_some()
         || server_key_file_in_environment().is_some()
-        || config.keys.file.exists();
-    has_key.then(|| server_keys(config)).transpose()
+        || config.keys.file.exists()
 }
 
 /// The file that the environment names; a variable that is empty is as if it were not set.
@@ -56,6 +61,15 @@ pub(crate) fn server_key_file_in_environment() -> Option<PathBuf> {
 
 /// The server keys of an authority that is to be served.
 pub(crate) fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
+    if config.store.is_shared() {
+        // None is made here: it would be another one than the other nodes'.
+        return if is_server_key_at_hand(config) {
+            read_server_keys(config)
+        } else {
+            let key = config.keys.file.clone();
+            Err(LaunchError::ServerKeyOfNodesMissing { key })
+        };
+    }
     server_keys_for(config, &config.store.path, false)
 }
 

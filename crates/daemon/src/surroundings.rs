@@ -18,6 +18,9 @@ pub(crate) fn check_clock() -> Result<(), LaunchError> {
 
 /// The data must not lie where something else is: all of it is opened, checked and closed to others.
 pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
+    if config.store.is_shared() {
+        return Ok(());
+    }
     let path = &config.store.path;
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (data, policy) = (real(path), real(&config.policy.path));

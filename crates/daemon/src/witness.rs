@@ -18,6 +18,8 @@ use std::{
 use tessera_core::LogId;
 use tessera_store::Store;
 
+use crate::{config::Config, server_key::server_key_in_environment};
+
 /// How often it is written while the authority serves.
 const INTERVAL: Duration = Duration::from_secs(1);
 const TITLE: &str = "tessera witness 1";
@@ -149,7 +151,7 @@ impl Witness {
     pub(crate) async fn keep(self, store: Weak<dyn Store>) {
         let (mut written, mut fails) = (None, false);
         loop {
-            let Some(store) = store.upgrade().filter(|store| store.health().takes_writes) else {
+            let Some(store) = store.upgrade().filter(|store| !store.health().is_over()) else {
                 return;
             };
             let group = store.health().group;
@@ -184,6 +186,16 @@ impl Witness {
     pub(crate) fn start(self, store: &Arc<dyn Store>) {
         tokio::spawn(self.keep(Arc::downgrade(store)));
     }
+}
+
+/// The witness of `config`: where it says, or beside the key file, unless the key itself is in the environment.
+pub(crate) fn witness(config: &Config) -> Option<Witness> {
+    if let Some(path) = &config.keys.witness {
+        return Some(Witness::at(path));
+    }
+    server_key_in_environment()
+        .is_none()
+        .then(|| Witness::beside_any(&config.keys.file, &config.keys.previous))
 }
 
 fn path_beside(key: &Path) -> PathBuf {

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, RealmName};
-use tessera_daemon::{Config, launch, telemetry};
+use tessera_daemon::{Config, launch, new_server_key, telemetry};
 
 use crate::{
     arguments::{Init, Output},
@@ -36,6 +36,9 @@ const FILES: [(&str, &str); 5] = [
 const OPERATOR: &str = "client:OPERATOR";
 const ISSUER: &str = "https://auth.example.org";
 const DATA: &str = "path = \"data\"";
+/// The head of the section, with the line that names the database.
+const POSTGRES: &str =
+    "\n# [store.postgres]\n# url = \"postgresql://tessera@db1.example.org,db2.example.org/tessera\"";
 const LISTEN: &str = "\nlisten = \"127.0.0.1:7600\"";
 
 /// Writes the files, and makes the server key, the data directory and an API key for each realm.
@@ -46,6 +49,9 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
     let path = arguments.directory.join("tessera.toml");
     let config = Config::read(&path).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "error");
+    if arguments.postgres.is_some() && !config.keys.file.exists() {
+        new_server_key(&config.keys.file).map_err(Failure::cannot_run)?;
+    }
     let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
     let made = first_keys(&authority, &config, &operator).await;
     authority.close().await.map_err(Failure::cannot_run)?;
@@ -120,6 +126,15 @@ fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
         let path = std::path::absolute(data).map_err(|error| unusable(Path::new(data), &error))?;
         // A text of JSON is one of TOML.
         given.push((DATA, format!("path = {}", json!(path))));
+    }
+    if let Some(url) = &arguments.postgres {
+        given.push((DATA, "engine = \"postgres\"".to_owned()));
+        let mut section = format!("\n[store.postgres]\nurl = {}", json!(url));
+        if let Some(file) = &arguments.postgres_password_file {
+            let path = std::path::absolute(file).map_err(|error| unusable(Path::new(file), &error))?;
+            section += &format!("\npassword_file = {}", json!(path));
+        }
+        given.push((POSTGRES, section));
     }
     Ok(given)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tessera_daemon::{Config, launch, telemetry};
+use tessera_daemon::{Config, database, launch, telemetry};
 
 use crate::{
     arguments::{Output, Store},
@@ -13,6 +13,8 @@ use crate::{
 pub(crate) async fn run(command: &Store, output: &Output) -> Result<(), Failure> {
     match command {
         Store::Compact { config } => compact(&read(config)?, output).await,
+        Store::Migrate { config } => migrate(&read(config)?, output).await,
+        Store::Copy { from, to } => copy(&read(from)?, &read(to)?, output).await,
         Store::Init { config, consent } => {
             let config = read(config)?;
             consent.ask(&format!(
@@ -32,6 +34,28 @@ fn read(path: &Path) -> Result<Config, Failure> {
     let config = Config::read(path).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "warn");
     Ok(config)
+}
+
+async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
+    let (before, now) = database::migrate(config).await.map_err(Failure::cannot_run)?;
+    output.print(&json!({ "version_before": before, "version": now }), || {
+        if before == now {
+            format!("the schema is at version {now} already\n")
+        } else {
+            format!("the schema was at version {before}, and is at version {now} now\n")
+        }
+    })
+}
+
+async fn copy(from: &Config, to: &Config, output: &Output) -> Result<(), Failure> {
+    let copied = database::copy(from, to).await.map_err(Failure::cannot_run)?;
+    let database::Copied { records, position } = copied;
+    output.print(&json!({ "records": records, "position": position }), || {
+        format!(
+            "{records} records, up to event {position} of the log. Serve with the other configuration from now on, and with \
+             the same server key\n"
+        )
+    })
 }
 
 async fn compact(config: &Config, output: &Output) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use tessera_core::{Clock, KeyStatus, Seconds, SystemClock, Timestamp};
-use tessera_store::{Reads, Store, StoreError, StoreReader};
+use tessera_store::{Reads, Store, StoreError};
 use tessera_store_sled::SledStore;
 use tessera_token::ServerKeys;
 
@@ -17,9 +17,10 @@ use super::{finding::Finding, machine::size_of};
 use crate::{
     blocking::blocking,
     config::Config,
-    launch::{has_data, store_options, witness},
+    data_directory::{has_data, store_options},
+    database,
     server_key::read_server_keys,
-    witness::Witness,
+    witness::{Witness, witness},
 };
 
 /// Larger ones are not copied.
@@ -50,6 +51,9 @@ pub(super) fn check_running(config: &Config, status: &Value) -> Vec<Finding> {
 
 /// What the data of a stopped authority says.
 pub(super) async fn check_stopped(config: &Config) -> Vec<Finding> {
+    if config.store.is_shared() {
+        return in_database(config).await;
+    }
     let data = &config.store.path;
     if !has_data(data) {
         let message = format!(
@@ -81,6 +85,23 @@ pub(super) async fn check_stopped(config: &Config) -> Vec<Finding> {
     }
 }
 
+/// What the database says. Other nodes may be serving it; nothing of it is changed but that this one was there.
+async fn in_database(config: &Config) -> Vec<Finding> {
+    let todo = "see docs/postgres.md";
+    let options = match database::options(config) {
+        Ok(options) => options,
+        Err(error) => return vec![Finding::fail("data", error, todo)],
+    };
+    match database::open_as_it_is(options).await {
+        Ok(store) => {
+            let found = look(config, store.as_ref()).await;
+            drop(store.close().await);
+            found.unwrap_or_else(|error| vec![Finding::fail("data", error, todo)])
+        }
+        Err(error) => vec![Finding::fail("data", error, todo)],
+    }
+}
+
 fn is_in_use(data: &Path) -> bool {
     let lock = fs::File::open(data.join("lock"));
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
@@ -103,7 +124,7 @@ async fn opened(config: &Config) -> Result<Vec<Finding>, String> {
     found
 }
 
-async fn look(config: &Config, store: &SledStore) -> Result<Vec<Finding>, StoreError> {
+async fn look(config: &Config, store: &dyn Store) -> Result<Vec<Finding>, StoreError> {
     let settings = store.read(Reads::default().settings()).await?.settings;
     let last = settings.and_then(|settings| settings.last_backup);
     let needed: Vec<_> = store
@@ -135,7 +156,7 @@ fn server_key(keys: Option<&ServerKeys>, needed: &[String]) -> Finding {
     }
 }
 
-fn last_state(witness: &Witness, store: &SledStore) -> Finding {
+fn last_state(witness: &Witness, store: &dyn Store) -> Finding {
     let path = witness.path().display();
     match witness.read() {
         Err(error) => Finding::fail(

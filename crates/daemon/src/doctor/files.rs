@@ -19,7 +19,13 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     }
     let previous = config.keys.previous.iter();
     found.extend(previous.flat_map(|file| secret("server key", file, 0o600)));
-    found.extend(secret("data directory", &config.store.path, 0o700));
+    match &config.store.postgres {
+        Some(postgres) if config.store.is_shared() => {
+            let password = postgres.password_file.iter();
+            found.extend(password.flat_map(|file| secret("password of the database", file, 0o600)));
+        }
+        _ => found.extend(secret("data directory", &config.store.path, 0o700)),
+    }
     if let Some(tls) = &config.server.tls {
         found.extend(secret("private key", &tls.private_key, 0o600));
     }

@@ -16,8 +16,8 @@ use tessera_core::{Clock, SystemClock, Timestamp};
 use super::finding::Finding;
 use crate::{
     config::{Config, SinkConfig},
-    launch::witness,
     surroundings::{check_clock, check_place},
+    witness::witness,
 };
 
 /// Files that the server keeps for the store, the policy and the admin socket.

@@ -1,0 +1,22 @@
+//! The data directory of sled.
+
+use std::path::Path;
+
+use tessera_store_sled::SledOptions;
+
+use crate::config::Config;
+
+/// Whether there is anything of a data directory.
+pub(crate) fn has_data(data: &Path) -> bool {
+    ["seal", "rows", "rows.before"]
+        .iter()
+        .any(|name| data.join(name).exists())
+}
+
+/// How the machine is used for it.
+pub(crate) fn store_options(config: &Config) -> SledOptions {
+    SledOptions {
+        cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,
+        ..SledOptions::default()
+    }
+}

@@ -1,0 +1,252 @@
+//! Two nodes over one PostgreSQL, with the real binary.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use tessera_proto::v1::{
+    AwaitPropagationRequest, GetStatusRequest, IssueRequest, policy_service_client::PolicyServiceClient,
+    revoke_request::Target,
+};
+
+use crate::{
+    postgres_server::Server,
+    serving::{free_port, start},
+    support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera},
+};
+
+/// A node: its directory, and where it is served.
+struct Node {
+    directory: tempfile::TempDir,
+    address: String,
+}
+
+impl Node {
+    fn at(directory: tempfile::TempDir) -> Self {
+        let (port, config) = (free_port(), directory.path().join("tessera.toml"));
+        let text = fs::read_to_string(&config).unwrap();
+        let listen = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
+        let text = text
+            .replace(listen, &format!("listen = \"127.0.0.1:{port}\""))
+            .replace(
+                "admin_listen = \"127.0.0.1:7601\"",
+                "admin_listen = \"127.0.0.1:0\"",
+            );
+        fs::write(&config, text).unwrap();
+        Self {
+            directory,
+            address: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    fn serve(&self) -> Authority {
+        start(
+            &self.directory.path().join("tessera.toml"),
+            &self.address,
+            std::io::sink(),
+            |_| (),
+        )
+    }
+
+    async fn client(&self, api_key: &str) -> Client {
+        Client::connect(&self.address, api_key).await
+    }
+}
+
+/// Two nodes of one authority, and the API key of its first client.
+fn two_nodes(server: &Server) -> (Node, Node, String) {
+    let first = tempfile::tempdir().unwrap();
+    let made = json(
+        tessera()
+            .arg("init")
+            .arg(first.path())
+            .args(["--postgres", &server.url()]),
+    );
+    let api_key = made["api_keys"]["production"].as_str().unwrap().to_owned();
+    let_the_operator_issue(first.path());
+    let second = tempfile::tempdir().unwrap();
+    copy_directory(first.path(), second.path());
+    (Node::at(first), Node::at(second), api_key)
+}
+
+/// What a reader of the starter policy asks for.
+fn reader(subject: &str) -> IssueRequest {
+    IssueRequest {
+        subject: subject.to_owned(),
+        roles: vec!["role:reader".to_owned()],
+        ..IssueRequest::default()
+    }
+}
+
+/// Lets the operator issue for others, too.
+fn let_the_operator_issue(directory: &Path) {
+    // The tests of the starter policy say that it must not.
+    fs::remove_dir_all(directory.join("policies/tests")).unwrap();
+    let path = directory.join("policies/policy.csv");
+    let text = fs::read_to_string(&path).unwrap();
+    let more = "p, role:operator, *, tessera/subjects/*, issue, allow\np, role:operator, *, tessera/roles/*, assert, allow\n";
+    fs::write(path, text + "\n" + more).unwrap();
+}
+
+async fn policy_in_force(client: &Client) -> String {
+    let mut policies = PolicyServiceClient::new(client.channel.clone());
+    let status = policies.get_status(GetStatusRequest::default()).await.unwrap();
+    status.into_inner().policy_revision
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn two_nodes_are_one_authority() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    let (serving, _other) = (one.serve(), two.serve());
+    let (here, there) = (one.client(&api_key).await, two.client(&api_key).await);
+    for number in 0..20 {
+        let issued = here.issue(reader(&format!("user:{number}"))).await.unwrap();
+        let token = access(issued.tokens.as_ref());
+        assert!(there.introspect(&token).await.active, "issued at the other node");
+        // What one node has answered, no other contradicts.
+        here.revoke(Target::Subject(format!("user:{number}")))
+            .await
+            .unwrap();
+        assert!(
+            !there.introspect(&token).await.active,
+            "revoked at the other node"
+        );
+        let again = there.refresh(&refresh(issued.tokens.as_ref())).await;
+        assert!(again.is_err());
+    }
+    // A key that one node made at once signs, and the other knows it.
+    let rotated = tessera()
+        .env("TESSERA_ADDR", &two.address)
+        .env("TESSERA_API_KEY", &api_key)
+        .args(["key", "rotate", "--at-once", "--yes"])
+        .output()
+        .unwrap();
+    assert!(rotated.status.success(), "{}", stderr(&rotated));
+    let issued = there.issue(reader("user:ann")).await.unwrap();
+    assert!(here.introspect(&access(issued.tokens.as_ref())).await.active);
+    let issued_here = here.issue(reader("user:ann")).await.unwrap();
+    assert!(
+        there
+            .introspect(&access(issued_here.tokens.as_ref()))
+            .await
+            .active
+    );
+    // Whoever waits for all verifiers waits for those of both.
+    let revoked = here
+        .revoke(Target::Subject("user:none".to_owned()))
+        .await
+        .unwrap();
+    let asked = AwaitPropagationRequest {
+        cursor: revoked.cursor,
+    };
+    soon("propagation", here.revocations().await_propagation(asked))
+        .await
+        .unwrap();
+    // One node is lost: the other goes on with its sessions.
+    serving.kill();
+    let refreshed = there
+        .refresh(&refresh(issued_here.tokens.as_ref()))
+        .await
+        .unwrap();
+    assert!(there.introspect(&access(refreshed.tokens.as_ref())).await.active);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn one_policy_is_in_force_whoever_proposes_it() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    let (_one, _two) = (one.serve(), two.serve());
+    let (here, there) = (one.client(&api_key).await, two.client(&api_key).await);
+    let before = policy_in_force(&here).await;
+    let policy = one.directory.path().join("policies/policy.csv");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, format!("{text}\n# changed\n")).unwrap();
+    let follows = async |client: &Client, expected: &dyn Fn(&str) -> bool| loop {
+        let found = policy_in_force(client).await;
+        if expected(&found) {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let changed = soon("the change", follows(&here, &|found| found != before)).await;
+    soon("the other node", follows(&there, &|found| found == changed)).await;
+    // Files that reach the other node late put nothing back.
+    let late = two.directory.path().join("policies/policy.csv");
+    fs::write(&late, format!("{text}\n# another\n")).unwrap();
+    let another = soon("the change", follows(&there, &|found| found != changed)).await;
+    soon("the other node", follows(&here, &|found| found == another)).await;
+    fs::write(&late, &text).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(policy_in_force(&there).await, another);
+    assert_eq!(policy_in_force(&here).await, another);
+}
+
+fn copy(from: &Path, to: &Path) -> Value {
+    json(
+        tessera()
+            .args(["store", "copy", "--from"])
+            .arg(from)
+            .arg("--to")
+            .arg(to),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn an_installation_moves_into_a_database_and_back() {
+    let server = Server::start("");
+    let place = tempfile::tempdir().unwrap();
+    let made = json(tessera().arg("init").arg(place.path()));
+    let api_key = made["api_keys"]["production"].as_str().unwrap().to_owned();
+    let_the_operator_issue(place.path());
+    let first = Node::at(place);
+    let serving = first.serve();
+    let issued = first
+        .client(&api_key)
+        .await
+        .issue(reader("user:ann"))
+        .await
+        .unwrap();
+    assert!(serving.stop().success());
+    let config = first.directory.path().join("tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let with_database = first.directory.path().join("database.toml");
+    let section = format!("[store.postgres]\nurl = \"{}\"\n\n[policy]", server.url());
+    let moved = text
+        .replace("path = \"data\"", "engine = \"postgres\"")
+        .replace("[policy]", &section);
+    fs::write(&with_database, moved).unwrap();
+    let copied = copy(&config, &with_database);
+    assert!(copied["records"].as_u64().unwrap() > 3, "{copied}");
+    let serving = start(&with_database, &first.address, std::io::sink(), |_| ());
+    let client = first.client(&api_key).await;
+    assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
+    let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
+    assert!(serving.stop().success());
+    // There is something there now.
+    let again = tessera()
+        .args(["store", "copy", "--from"])
+        .arg(&config)
+        .arg("--to")
+        .arg(&with_database)
+        .output()
+        .unwrap();
+    assert!(
+        !again.status.success() && stderr(&again).contains("not empty"),
+        "{}",
+        stderr(&again)
+    );
+    let back = first.directory.path().join("back.toml");
+    fs::write(&back, text.replace("path = \"data\"", "path = \"data-again\"")).unwrap();
+    copy(&with_database, &back);
+    // The witness of the database is of the same log.
+    let serving = start(&back, &first.address, std::io::sink(), |command| {
+        command.env("RUST_LOG", "info");
+    });
+    let client = first.client(&api_key).await;
+    assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
+    assert!(client.refresh(&refresh(refreshed.tokens.as_ref())).await.is_ok());
+    assert!(serving.stop().success());
+}
