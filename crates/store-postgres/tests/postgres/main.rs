@@ -12,6 +12,8 @@
 
 mod cluster;
 mod conformance;
+mod failovers;
+mod figures;
 mod nodes;
 mod proxy;
 mod server;

@@ -161,10 +161,22 @@ impl Server {
         }
     }
 
-    /// Sends a signal to the server: `KILL`, `STOP`, `CONT`.
-    pub(crate) fn signal(&self, signal: &str) {
+    /// The number of its first process.
+    pub(crate) fn process(&self) -> String {
         let pid = fs::read_to_string(self.directory.join("pid")).unwrap();
-        run(Command::new("kill").args([&format!("-{signal}"), pid.trim()]));
+        pid.trim().to_owned()
+    }
+
+    /// Sends a signal to the server: `KILL`, `STOP`, `CONT`. All of its processes are stopped, or go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process();
+        if signal != "KILL" {
+            let children = Command::new("pkill")
+                .args([&format!("-{signal}"), "-P", &process])
+                .status();
+            assert!(children.is_ok(), "pkill runs");
+        }
+        run(Command::new("kill").args([&format!("-{signal}"), &process]));
     }
 
     /// Makes a standby the primary.
