@@ -124,11 +124,14 @@ pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) 
     };
     connection.take_warning();
     let began = Instant::now();
-    let touch = touch(node, node.state().last);
+    let state = node.state();
+    let touch = touch(node, state.last);
     all(&connection.client, vec![touch]).await?;
     if connection.take_warning() {
         return Err(Failure::Away("a heartbeat may be on no standby".to_owned()));
     }
+    // Commits are replicated in order.
+    node.note_durable(state.number);
     node.note_fresh(began);
     Ok(())
 }

@@ -312,7 +312,7 @@ impl Store for PostgresStore {
             takes_writes: waiting.is_some() && self.node.ensure_current().is_ok(),
             comes_back: waiting.is_some() && self.node.ensure_open().is_ok(),
             committing_for: self.node.committing_for(),
-            group: Some(self.node.state().number),
+            group: Some(self.node.durable()),
             waiting: waiting.unwrap_or_default(),
         }
     }

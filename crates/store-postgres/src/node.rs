@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,6 +50,8 @@ pub(crate) struct Node {
     known: Mutex<Known>,
     audit_head: watch::Sender<AuditHead>,
     fresh: Mutex<Option<Instant>>,
+    /// The last group that is known to be durable. A later one may be seen that is not: its wait for a standby was cancelled.
+    durable: AtomicU64,
     is_open: AtomicBool,
     went_back: Mutex<Option<String>>,
     observer: RwLock<Option<CommitObserver>>,
@@ -81,6 +83,7 @@ impl Node {
             audit_head: watch::Sender::new(state.audit),
             known: Mutex::new(Known { state, cutoffs }),
             fresh: Mutex::default(),
+            durable: AtomicU64::default(),
             is_open: AtomicBool::new(true),
             went_back: Mutex::default(),
             observer: RwLock::default(),
@@ -202,6 +205,8 @@ impl Node {
         Err(self.go_back(detail))
     }
 
+    /// Nothing that was acknowledged is lost where the database has all that was known to be durable; but what was seen is
+    /// in memory, so this node is of no use either.
     fn go_back(&self, detail: String) -> StoreError {
         let mut went_back = self.went_back.lock();
         if went_back.is_none() {
@@ -218,6 +223,16 @@ impl Node {
     pub(crate) fn forget_expired(&self, horizon: Timestamp) {
         self.known.lock().cutoffs.retain(|_, until| *until >= horizon);
         self.log.forget_expired(horizon);
+    }
+
+    /// Notes that everything up to a group is durable.
+    pub(crate) fn note_durable(&self, number: u64) {
+        self.durable.fetch_max(number, Ordering::SeqCst);
+    }
+
+    /// The last group that is known to be durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::SeqCst)
     }
 
     /// Notes that a heartbeat which began then was committed.

@@ -115,6 +115,7 @@ async fn step(
     let results = pipeline(&connection.client, trip).await?;
     match outcome(results, connection.take_warning()) {
         Outcome::Committed => {
+            node.note_durable(state.number);
             node.apply_own(&state, Vec::new())?;
             Ok(report)
         }

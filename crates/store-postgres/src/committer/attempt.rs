@@ -118,7 +118,10 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     let touch = touch(node, found.state.last);
     let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
     match outcome(results, connection.take_warning()) {
-        Outcome::Committed => node.note_fresh(began),
+        Outcome::Committed => {
+            node.note_durable(found.state.number);
+            node.note_fresh(began);
+        }
         Outcome::RolledBack(failure) | Outcome::InDoubt(failure) => return Err(failure),
     }
     let is_there = id == Some(doubt.id);
@@ -173,6 +176,7 @@ fn finish(
         doubt, state, events, ..
     } = written;
     let shown: Vec<_> = events.iter().map(|kept| Arc::clone(&kept.event)).collect();
+    node.note_durable(state.number);
     node.apply_own(&state, events)?;
     node.observed(&CommittedGroup {
         units,
