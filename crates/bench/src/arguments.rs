@@ -18,6 +18,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Start the servers, measure in interleaved rounds, print medians.
     Run(Run),
+    /// Append runs that `run --json FILE` wrote to the history, and draw it.
+    History(History),
     /// Measure honest calls beside hostile callers, in each of eleven ways; fails where a bound is exceeded.
     Hostile(Hostile),
     /// Make the load of one hostile way until stdin ends; `hostile` starts it.
@@ -51,9 +53,16 @@ pub(crate) struct Run {
     /// Only these, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     pub(crate) only: Vec<Part>,
-    /// Print one JSON document instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Write the figures to this file, too, as one JSON document (docs/performance.md has its form); `-` is stdout,
+    /// without the table.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Measure this other `tessera`, too, such as that of the release before, in the same rounds.
+    #[arg(long, value_name = "BINARY")]
+    pub(crate) against: Option<PathBuf>,
+    /// The commit that the measured `tessera` was built from; without it, the one that is checked out.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) commit: Option<String>,
     /// Make the store's directory in this one, which must be on a real disk: where it is in memory,
     /// writing durably costs nothing. Without it, beside this program.
     #[arg(long, value_name = "DIR")]
@@ -61,6 +70,19 @@ pub(crate) struct Run {
     /// The `tessera` to measure; without it, the one beside this program.
     #[arg(long, value_name = "PATH")]
     pub(crate) tessera: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Documents of `run --json FILE`; without any, the history is only drawn.
+    #[arg(value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The history; made where it is missing.
+    #[arg(long, default_value = "docs/performance/history.json", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The drawing.
+    #[arg(long, default_value = "docs/performance/history.svg", value_name = "FILE")]
+    pub(crate) chart: PathBuf,
 }
 
 #[derive(Debug, Args)]

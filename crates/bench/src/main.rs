@@ -4,12 +4,15 @@
 
 mod arguments;
 mod caller;
+mod chart;
 mod drive;
 mod echo;
 mod failure;
 mod fanout;
 mod fsync;
+mod history;
 mod hostile;
+mod origin;
 mod parcel;
 mod process;
 mod refusal;
@@ -57,6 +60,7 @@ fn report(failure: &Failure) -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => measure(&arguments).await,
+        Command::History(arguments) => history::append(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments).await,
         Command::HostileLoad(arguments) => hostile::load(&arguments).await,
         Command::EchoServer => echo::server::serve().await,
@@ -79,11 +83,19 @@ async fn measure(arguments: &Run) -> Result<(), Failure> {
     // Whatever happened, and before the data is removed that they work on.
     stage.strike().await;
     let report = report?;
-    if arguments.json {
-        println!("{}", report.to_json());
-    } else {
-        println!("{}", report.to_table());
+    match &arguments.json {
+        Some(file) if file.as_os_str() == "-" => {
+            println!("{}", report.to_json());
+            return Ok(());
+        }
+        Some(file) => {
+            let text = format!("{:#}\n", report.to_json());
+            std::fs::write(file, text)
+                .map_err(|error| Failure::at(format!("writing `{}`", file.display()), error))?;
+        }
+        None => {}
     }
+    println!("{}", report.to_table());
     Ok(())
 }
 

@@ -2,12 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::{arguments::Run, statistics::Middle};
+use crate::{arguments::Run, origin::Origin, statistics::Middle};
+
+/// The name and the version of the document's form (docs/performance.md). The version changes where a reader of the
+/// one before would be misled.
+pub(crate) const FORMAT: &str = "tessera-bench";
+pub(crate) const VERSION: u64 = 1;
 
 /// All figures of one run.
 pub(crate) struct Report {
+    origin: Origin,
     setup: Value,
+    /// The version of the other `tessera`, where there is one.
+    against: Option<String>,
     lines: Vec<Line>,
+    remarks: Vec<String>,
 }
 
 /// One figure of Tessera's beside its baseline's, over all rounds.
@@ -19,7 +28,17 @@ pub(crate) struct Line {
     /// Of the ratios of the single rounds, where noise that both sides had cancels out. None where the
     /// baseline took less than the clock can tell.
     ratio: Option<Middle>,
+    /// The other `tessera`'s.
+    other: Option<Other>,
     goal: Option<Goal>,
+}
+
+/// What another `tessera` did in the same rounds.
+#[derive(Clone, Copy)]
+struct Other {
+    value: Middle,
+    /// Of Tessera's to it; none where it took less than the clock can tell.
+    ratio: Option<Middle>,
 }
 
 /// Which ratio is wanted.
@@ -30,12 +49,14 @@ pub(crate) enum Goal {
 }
 
 impl Report {
-    pub(crate) fn new(arguments: &Run) -> Self {
+    /// An empty report of a run, in which the `tessera` of the version `against` is measured, too.
+    pub(crate) fn new(arguments: &Run, against: Option<String>) -> Self {
         Self {
+            origin: Origin::find(arguments),
+            against,
             setup: json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "optimised": !cfg!(debug_assertions),
-                "processors": std::thread::available_parallelism().map_or(0, usize::from),
                 "rounds": arguments.rounds,
                 "seconds": arguments.seconds.as_secs_f64(),
                 "in_flight": arguments.in_flight,
@@ -43,7 +64,13 @@ impl Report {
                 "watchers": arguments.watchers,
             }),
             lines: Vec::new(),
+            remarks: Vec::new(),
         }
+    }
+
+    /// Notes what could not be measured as it was asked for.
+    pub(crate) fn remark(&mut self, remarks: impl IntoIterator<Item = String>) {
+        self.remarks.extend(remarks);
     }
 
     pub(crate) fn add(&mut self, lines: impl IntoIterator<Item = Line>) {
@@ -51,8 +78,24 @@ impl Report {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let lines: Vec<Value> = self.lines.iter().map(Line::to_json).collect();
-        json!({ "setup": self.setup, "figures": lines })
+        let lines: Vec<Value> = self.lines_by_weight().map(Line::to_json).collect();
+        json!({
+            "format": FORMAT,
+            "version": VERSION,
+            "commit": self.origin.commit,
+            "date": self.origin.date,
+            "machine": self.origin.machine,
+            "setup": self.setup,
+            "against": self.against,
+            "figures": lines,
+            "remarks": self.remarks,
+        })
+    }
+
+    /// The processor time first: a machine that others use, too, changes it least.
+    fn lines_by_weight(&self) -> impl Iterator<Item = &Line> {
+        let (first, then): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.is_of_cpu());
+        first.into_iter().chain(then)
     }
 
     /// A table that is as readable in a terminal as in a Markdown file.
@@ -66,22 +109,44 @@ impl Report {
             "least–greatest",
             "goal",
         ];
-        let mut rows = vec![head.map(str::to_owned)];
-        rows.extend(self.lines.iter().map(Line::cells));
-        let mut widths = [0; 7];
+        let mut rows = vec![Vec::from(head.map(str::to_owned))];
+        rows.extend(self.lines_by_weight().map(|line| Vec::from(line.cells())));
+        if let Some(against) = &self.against {
+            let others = self.lines_by_weight().map(Line::other_cells);
+            let head = [
+                against.clone(),
+                "ratio to it".to_owned(),
+                "least–greatest".to_owned(),
+            ];
+            for (row, cells) in rows.iter_mut().zip([head].into_iter().chain(others)) {
+                row.extend(cells);
+            }
+        }
+        let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
             }
         }
-        let rule = widths.map(|width| "-".repeat(width));
-        rows.insert(1, rule);
-        let rows: Vec<String> = rows.iter().map(|row| padded(row, &widths)).collect();
-        rows.join("\n")
+        rows.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+        let rows = rows.iter().map(|row| padded(row, &widths));
+        let remarks = self.remarks.iter().map(|remark| format!("note: {remark}"));
+        rows.chain(remarks).collect::<Vec<_>>().join("\n")
     }
 }
 
-fn padded(row: &[String; 7], widths: &[usize; 7]) -> String {
+/// Tessera's by the other's, of those rounds in which the other's can be told from nothing.
+fn ratio(rounds: &[(f64, f64)]) -> Option<Middle> {
+    let measurable = rounds.iter().filter(|(_, baseline)| *baseline > 0.0);
+    let ratios: Vec<f64> = measurable.map(|(tessera, baseline)| tessera / baseline).collect();
+    (!ratios.is_empty()).then(|| Middle::of(ratios.into_iter()))
+}
+
+fn range(middle: Middle) -> String {
+    format!("{}–{}", figure(middle.least), figure(middle.greatest))
+}
+
+fn padded(row: &[String], widths: &[usize]) -> String {
     let cells = row.iter().zip(widths);
     let cells: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
     format!("| {} |", cells.join(" | "))
@@ -95,16 +160,29 @@ impl Line {
         rounds: impl Iterator<Item = (f64, f64)>,
     ) -> Self {
         let rounds: Vec<_> = rounds.collect();
-        let measurable = rounds.iter().filter(|(_, baseline)| *baseline > 0.0);
-        let ratios: Vec<f64> = measurable.map(|(tessera, baseline)| tessera / baseline).collect();
         Self {
             what: what.into(),
             unit,
             tessera: Middle::of(rounds.iter().map(|(tessera, _)| *tessera)),
             baseline: Middle::of(rounds.iter().map(|(_, baseline)| *baseline)),
-            ratio: (!ratios.is_empty()).then(|| Middle::of(ratios.into_iter())),
+            ratio: ratio(&rounds),
+            other: None,
             goal: None,
         }
+    }
+
+    /// The same with what another `tessera` did beside Tessera in each round; nothing where there is no round.
+    pub(crate) fn with_other(self, rounds: impl Iterator<Item = (f64, f64)>) -> Self {
+        let rounds: Vec<_> = rounds.collect();
+        let other = (!rounds.is_empty()).then(|| Other {
+            value: Middle::of(rounds.iter().map(|(_, other)| *other)),
+            ratio: ratio(&rounds),
+        });
+        Self { other, ..self }
+    }
+
+    fn is_of_cpu(&self) -> bool {
+        self.unit.contains("CPU")
     }
 
     pub(crate) fn with_goal(self, goal: Goal) -> Self {
@@ -117,7 +195,6 @@ impl Line {
     fn cells(&self) -> [String; 7] {
         let none = || "–".to_owned();
         let ratio = self.ratio.map_or_else(none, |ratio| figure(ratio.median));
-        let range = |ratio: Middle| format!("{}–{}", figure(ratio.least), figure(ratio.greatest));
         let goal = self.goal.map(|goal| match self.is_reached() {
             None => goal.text(),
             Some(true) => format!("{} reached", goal.text()),
@@ -134,6 +211,16 @@ impl Line {
         ]
     }
 
+    fn other_cells(&self) -> [String; 3] {
+        let none = || "–".to_owned();
+        let ratio = self.other.and_then(|other| other.ratio);
+        [
+            self.other.map_or_else(none, |other| figure(other.value.median)),
+            ratio.map_or_else(none, |ratio| figure(ratio.median)),
+            ratio.map_or_else(none, range),
+        ]
+    }
+
     /// None where there is no goal, or nothing to say whether it is reached.
     fn is_reached(&self) -> Option<bool> {
         Some(self.goal?.allows(self.ratio?.median))
@@ -147,6 +234,8 @@ impl Line {
             "tessera": middle(self.tessera),
             "baseline": middle(self.baseline),
             "ratio": self.ratio.map(middle),
+            "other": self.other.map(|other| middle(other.value)),
+            "ratio_to_other": self.other.and_then(|other| other.ratio).map(middle),
             "goal": self.goal.map(Goal::text),
             "reached": self.is_reached(),
         })
@@ -206,13 +295,56 @@ mod tests {
             Line::of("a", "µs", [(1.0, 2.0)].into_iter()),
             Line::of("a long name", "calls/s", [(1234.5, 2.0)].into_iter()),
         ];
-        let report = Report {
+        let table = report(lines, None).to_table();
+        let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths.len(), 5);
+        assert!(widths[..4].iter().all(|width| *width == widths[0]));
+    }
+
+    fn report(lines: Vec<Line>, against: Option<&str>) -> Report {
+        Report {
+            origin: Origin {
+                commit: Some("abc".to_owned()),
+                date: None,
+                machine: Value::Null,
+            },
+            against: against.map(str::to_owned),
             setup: Value::Null,
             lines,
-        };
+            remarks: vec!["something".to_owned()],
+        }
+    }
+
+    #[test]
+    fn processor_time_comes_first() {
+        let line = |what, unit| Line::of(what, unit, [(1.0, 2.0)].into_iter());
+        let lines = vec![
+            line("a", "calls/s"),
+            line("a", "server CPU µs/call"),
+            line("b", "server CPU µs/call"),
+        ];
+        let document = report(lines, None).to_json();
+        let figures = document["figures"].as_array().unwrap();
+        let order: Vec<_> = figures
+            .iter()
+            .map(|figure| (figure["what"].as_str().unwrap(), figure["unit"].as_str().unwrap()))
+            .collect();
+        let cpu = "server CPU µs/call";
+        assert_eq!(order, [("a", cpu), ("b", cpu), ("a", "calls/s")]);
+    }
+
+    #[test]
+    fn another_binary_has_columns_of_its_own_where_it_was_measured() {
+        let compared = Line::of("a", "µs", [(1.0, 2.0), (3.0, 2.0)].into_iter())
+            .with_other([(1.0, 4.0), (3.0, 6.0)].into_iter());
+        let alone = Line::of("b", "µs", [(1.0, 2.0)].into_iter()).with_other([].into_iter());
+        let report = report(vec![compared, alone], Some("tessera 0.0.9"));
+        let document = report.to_json();
+        assert_eq!(document["figures"][0]["other"]["median"], 5.0);
+        assert_eq!(document["figures"][0]["ratio_to_other"]["median"], 0.375);
+        assert_eq!(document["figures"][1]["other"], Value::Null);
         let table = report.to_table();
-        let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
-        assert_eq!(widths.len(), 4);
-        assert!(widths.iter().all(|width| *width == widths[0]));
+        assert!(table.lines().next().unwrap().contains("tessera 0.0.9"), "{table}");
+        assert!(table.ends_with("\nnote: something"), "{table}");
     }
 }

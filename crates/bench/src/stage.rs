@@ -1,4 +1,4 @@
-//! Both servers, running and connected.
+//! The servers, running and connected.
 
 use std::{
     env,
@@ -25,15 +25,29 @@ use crate::{
 /// The realm that is measured, of those that `tessera dev` serves.
 pub(crate) const REALM: &str = "production";
 
+/// Without it, a server refuses what comes as fast as it is measured.
+const NO_RATE_LIMITS: &str = "--no-rate-limits";
+
 /// What a stream and a connection hold before their reader takes anything, in bytes (RFC 9113 §6.9.2).
 pub(crate) const NARROW_WINDOW: u32 = 65_535;
 
 /// What is measured, and what it is measured against.
 pub(crate) struct Stage {
     pub(crate) tessera: Target,
+    /// Another `tessera`, that it is compared with.
+    pub(crate) other: Option<Other>,
     pub(crate) echo: Target,
     /// Removed at the end, after the server that keeps its data there.
     directory: TempDir,
+}
+
+/// Another `tessera` than the one that is measured, such as the release before.
+pub(crate) struct Other {
+    pub(crate) target: Target,
+    /// What it says of itself.
+    pub(crate) version: String,
+    /// What it can't do.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// One server.
@@ -46,33 +60,23 @@ pub(crate) struct Target {
 }
 
 impl Stage {
-    /// Starts both servers and connects to them.
+    /// Starts the servers and connects to them.
     pub(crate) async fn set(arguments: &Run) -> Result<Self, Failure> {
         let program = env::current_exe().map_err(|error| Failure::at("finding this program", error))?;
         let tessera = find_tessera(arguments.tessera.as_deref(), &program)?;
         let directory = directory(arguments.data_dir.as_deref(), &program)?;
 
-        let mut command = Command::new(&tessera);
-        let free_port = "127.0.0.1:0";
-        command
-            .args([
-                "dev",
-                "--print-json",
-                "--no-rate-limits",
-                "--listen",
-                free_port,
-                "--admin-listen",
-                free_port,
-            ])
-            .arg("--data-dir")
-            .arg(directory.path().join("data"))
-            .stdin(Stdio::null());
-        let (tessera, ready) = process::start("tessera", command).await?;
-        let api_key = text(&ready, &["realms", REALM, "api_key"])?;
-        let authorization = format!("Bearer {api_key}")
-            .parse::<MetadataValue<Ascii>>()
-            .map_err(|error| Failure::at("reading the API key", error))?;
-        let tessera = Target::connect(tessera, &ready, &authorization, arguments).await?;
+        let (tessera, authorization) = Target::start(
+            &tessera,
+            &[NO_RATE_LIMITS],
+            &directory.path().join("data"),
+            arguments,
+        )
+        .await?;
+        let other = match &arguments.against {
+            Some(binary) => Some(Other::start(binary, &directory.path().join("other"), arguments).await?),
+            None => None,
+        };
 
         let mut command = Command::new(&program);
         // Held open by this process, and closed with it.
@@ -81,6 +85,7 @@ impl Stage {
         let echo = Target::connect(echo, &ready, &authorization, arguments).await?;
         Ok(Self {
             tessera,
+            other,
             echo,
             directory,
         })
@@ -91,14 +96,78 @@ impl Stage {
         self.directory.path()
     }
 
-    /// Ends both servers.
+    /// Ends the servers.
     pub(crate) async fn strike(&mut self) {
         self.tessera.process.kill().await;
+        if let Some(other) = &mut self.other {
+            other.target.process.kill().await;
+        }
         self.echo.process.kill().await;
     }
 }
 
+impl Other {
+    /// Starts it as far as it knows how: one that is older may not know every flag.
+    async fn start(binary: &Path, data: &Path, arguments: &Run) -> Result<Self, Failure> {
+        let mut remarks = Vec::new();
+        let target = match Target::start(binary, &[NO_RATE_LIMITS], data, arguments).await {
+            Ok((target, _)) => target,
+            Err(_) => {
+                remarks.push(format!(
+                    "the other tessera doesn't know `{NO_RATE_LIMITS}`: what it refuses for its rate limits fails"
+                ));
+                Target::start(binary, &[], data, arguments).await?.0
+            }
+        };
+        Ok(Self {
+            target,
+            version: version(binary).await?,
+            remarks,
+        })
+    }
+}
+
+/// What `tessera --version` prints.
+async fn version(binary: &Path) -> Result<String, Failure> {
+    let what = format!("asking `{}` for its version", binary.display());
+    let output = Command::new(binary).arg("--version").output().await;
+    let output = output.map_err(|error| Failure::at(&what, error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or("other").trim().to_owned())
+}
+
 impl Target {
+    /// Starts a `tessera` and connects to it.
+    async fn start(
+        binary: &Path,
+        flags: &[&str],
+        data: &Path,
+        arguments: &Run,
+    ) -> Result<(Self, MetadataValue<Ascii>), Failure> {
+        let mut command = Command::new(binary);
+        let free_port = "127.0.0.1:0";
+        command
+            .args([
+                "dev",
+                "--print-json",
+                "--listen",
+                free_port,
+                "--admin-listen",
+                free_port,
+            ])
+            .args(flags)
+            .arg("--data-dir")
+            .arg(data)
+            .stdin(Stdio::null());
+        let (process, ready) = process::start("tessera", command).await?;
+        let api_key = text(&ready, &["realms", REALM, "api_key"])?;
+        let authorization = format!("Bearer {api_key}")
+            .parse::<MetadataValue<Ascii>>()
+            .map_err(|error| Failure::at("reading the API key", error))?;
+        let target = Self::connect(process, &ready, &authorization, arguments).await?;
+        Ok((target, authorization))
+    }
+
     async fn connect(
         process: Process,
         ready: &Value,

@@ -52,13 +52,13 @@ impl Verb {
         }
     }
 
-    /// The wanted throughput, as a part of the echo's.
+    /// How many echoes' processor time a call may take.
     pub(crate) fn goal(self) -> Goal {
-        Goal::AtLeast(match self {
-            Self::Issue => 0.65,
-            Self::Refresh => 0.70,
-            Self::IntrospectHot => 0.95,
-            Self::IntrospectCold => 0.75,
+        Goal::AtMost(match self {
+            Self::Issue => 3.5,
+            Self::Refresh => 3.0,
+            Self::IntrospectHot => 1.1,
+            Self::IntrospectCold => 3.3,
         })
     }
 
