@@ -6,7 +6,7 @@ use tessera_authority::{Authority, Options, SetupError};
 use tessera_core::{Clock, LEEWAY_MAX, Realm, Seconds, SteadyClock, SystemClock, SystemUptime};
 use tessera_policy::Policy;
 use tessera_store::Store;
-use tessera_store_sled::{SledOptions, SledStore};
+use tessera_store_sled::{SledOptions, SledStore, StartProgress};
 
 use crate::{
     blocking::blocking,
@@ -19,11 +19,11 @@ use crate::{
     witness::{Seen, Witness, witness},
 };
 
-/// Opens everything that `config` names.
+/// Opens everything that `config` names, while `progress` says how far it is.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
+pub async fn open(config: &Config, progress: &StartProgress) -> Result<Arc<Authority>, LaunchError> {
     check_clock()?;
     check_place(config)?;
     let policy_path = config.policy.path.clone();
@@ -40,7 +40,7 @@ pub async fn open(config: &Config) -> Result<Arc<Authority>, LaunchError> {
     let server_keys = server_keys(config)?;
     let witness = witness(config);
     let store = match config.store.engine {
-        Engine::Sled => open_store(&config.store.path, witness, store_options(config)).await?,
+        Engine::Sled => open_store(&config.store.path, witness, store_options(config), progress).await?,
         Engine::Postgres => open_database(config, witness).await?,
     };
     let realms = config.realms();
@@ -85,7 +85,7 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
             source,
         })?;
     }
-    let store = open_store(&path, None, store_options(config)).await?;
+    let store = open_store(&path, None, store_options(config), &StartProgress::default()).await?;
     if let Some(witness) = witness {
         // Where it can't be written, the server says so at its start.
         drop(witness.write(store.as_ref()));
@@ -119,7 +119,8 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
 /// See [`LaunchError`].
 pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
     check_clock()?;
-    open_store(data, Some(Witness::beside(key)), SledOptions::default()).await
+    let witness = Some(Witness::beside(key));
+    open_store(data, witness, SledOptions::default(), &StartProgress::default()).await
 }
 
 /// Writes down what an authority that was closed left behind, beside the key of `config`.
@@ -173,6 +174,7 @@ async fn open_store(
     data: &Path,
     witness: Option<Witness>,
     options: SledOptions,
+    progress: &StartProgress,
 ) -> Result<Arc<dyn Store>, LaunchError> {
     let seen = read_witness(witness.as_ref())?;
     let place = |witness: &Option<Witness>| {
@@ -189,8 +191,9 @@ async fn open_store(
             "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was restored from one, stop, and run `tessera restore`"
         );
     }
-    let path = data.to_owned();
-    let store: Arc<dyn Store> = Arc::new(blocking(move || SledStore::open(&path, options)).await?);
+    let (path, progress) = (data.to_owned(), progress.clone());
+    let open = move || SledStore::open_with_progress(&path, options, &progress);
+    let store: Arc<dyn Store> = Arc::new(blocking(open).await?);
     if seen.is_some_and(|seen| Witness::contradicts(&seen, store.as_ref())) {
         store.close().await.map_err(SetupError::from)?;
         let (data, witness) = place(&witness);

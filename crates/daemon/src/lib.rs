@@ -37,3 +37,4 @@ pub use error::{BackupProblem, LaunchError};
 pub use run::{RunError, RunOptions, run};
 pub use server_key::{SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, new_server_key, server_key_beside};
 pub use service_manager::ServiceManager;
+pub use tessera_store_sled::StartProgress;

@@ -22,7 +22,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::directory::{Directory, sync_directory};
+use super::{
+    directory::{Directory, sync_directory},
+    progress::{StartProgress, Step},
+};
 
 /// Nobody but the owner may read the rows.
 const FILE_MODE: u32 = 0o600;
@@ -59,9 +62,16 @@ impl Directory {
     }
 
     /// Makes a copy of the rows that were set aside where sled opens them.
-    pub(super) fn copy_aside(&self) -> io::Result<()> {
+    pub(super) fn copy_aside(&self, progress: &StartProgress) -> io::Result<()> {
+        let bytes = directory_bytes(&self.rows_before())?;
+        progress.enter(Step::Copy { bytes });
         remove_directory(&self.rows())?;
-        copy_directory(&self.rows_before(), &self.rows())
+        copy_directory(&self.rows_before(), &self.rows(), progress)
+    }
+
+    /// Writes the copy to the disk, while sled reads it: [`keep_copy`](Self::keep_copy) has less to wait for then.
+    pub(super) fn sync_copy(&self) -> io::Result<()> {
+        sync_tree(&self.rows())
     }
 
     /// Restores the rows that were set aside, in place of what became of the copy.
@@ -122,15 +132,15 @@ fn remove_directory(path: &Path) -> io::Result<()> {
 
 /// Copies files and directories. What is neither is not sled's. Snapshots that sled did not finish are left out: it
 /// could not open beside them, and a snapshot only shortens opening.
-fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_directory(from: &Path, to: &Path, progress: &StartProgress) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy_directory(&entry.path(), &target)?;
+            copy_directory(&entry.path(), &target, progress)?;
         } else if kind.is_file() && !is_unfinished_snapshot(&entry.path()) {
-            fs::copy(entry.path(), target)?;
+            progress.add(fs::copy(entry.path(), target)?);
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use sled::Db;
 
 use super::{
     directory::Directory,
+    progress::{StartProgress, Step},
     rows::SEAL_KEY,
     scan,
     seal::{Seal, SealError, SealFile},
@@ -90,16 +91,17 @@ pub(super) fn open<F: Default>(
     directory: &Directory,
     seal: &Seal,
     cache_capacity_bytes: u64,
+    progress: &StartProgress,
     visit: &impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<Opened<F>, OpenError> {
-    let attempt = || open_once(directory, seal, cache_capacity_bytes, visit);
+    let attempt = || open_once(directory, seal, cache_capacity_bytes, progress, visit);
     if !directory.has_rows_directory() {
         return attempt();
     }
     let io_error = |error| directory.io_error(error);
     let _lock = lock_rows(directory)?;
     directory.set_aside().map_err(io_error)?;
-    let opened = open_copies(directory, seal, attempt);
+    let opened = open_copies(directory, seal, progress, attempt);
     if opened.is_err() {
         directory.restore().map_err(io_error)?;
     }
@@ -109,12 +111,15 @@ pub(super) fn open<F: Default>(
 fn open_copies<F>(
     directory: &Directory,
     seal: &Seal,
+    progress: &StartProgress,
     attempt: impl Fn() -> Result<Opened<F>, OpenError>,
 ) -> Result<Opened<F>, OpenError> {
     let mut tries = 1;
     loop {
-        let copied = directory.copy_aside().map_err(|error| directory.io_error(error));
-        let opened = copied.and_then(|()| attempt());
+        let copied = directory
+            .copy_aside(progress)
+            .map_err(|error| directory.io_error(error));
+        let opened = copied.and_then(|()| beside_sync(directory, &attempt));
         let is_last = tries == TRIES;
         match opened {
             // Rows without the last group are right only where that was never acknowledged.
@@ -130,16 +135,46 @@ fn open_copies<F>(
     }
 }
 
+/// Opens the copy while it is written to the disk. What the disk says to that is told only once, so it counts: a later
+/// sync may find nothing wrong.
+fn beside_sync<F>(
+    directory: &Directory,
+    attempt: impl FnOnce() -> Result<Opened<F>, OpenError>,
+) -> Result<Opened<F>, OpenError> {
+    thread::scope(|scope| {
+        let syncing = thread::Builder::new().name("store-copy".to_owned());
+        let syncing = syncing
+            .spawn_scoped(scope, || directory.sync_copy())
+            .map_err(|error| directory.io_error(error))?;
+        let opened = attempt()?;
+        let synced = syncing
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("syncing panicked")));
+        match synced {
+            Ok(()) => Ok(opened),
+            Err(error) => {
+                close(&directory.data_file(), opened.db);
+                Err(directory.io_error(error))
+            }
+        }
+    })
+}
+
 fn open_once<F: Default>(
     directory: &Directory,
     seal: &Seal,
     cache_capacity_bytes: u64,
+    progress: &StartProgress,
     visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<Opened<F>, OpenError> {
+    progress.enter(Step::Recovery);
     let db = open_sled(directory, cache_capacity_bytes)?;
+    progress.enter(Step::Check {
+        rows: seal.after.rows(),
+    });
     let (mut found, mut own) = (F::default(), None);
     let scanned = caught(|| {
-        scan::scan(&db, |key, value| {
+        scan::scan(&db, progress, |key, value| {
             if key == SEAL_KEY {
                 own = Seal::from_row(value);
             }

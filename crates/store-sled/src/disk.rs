@@ -12,6 +12,7 @@ use super::{
     changes::{Change, RowChanges},
     checked,
     directory::Directory,
+    progress::{StartProgress, Step},
     rows,
     seal::{Seal, SealFile},
     state_hash::StateHash,
@@ -38,11 +39,13 @@ impl Disk {
     pub(super) fn open<F: Default>(
         directory: Directory,
         cache_capacity_bytes: u64,
+        progress: &StartProgress,
         visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(Self, F), OpenError> {
         directory.take_back().map_err(|error| directory.io_error(error))?;
         let (seal_file, seal) = checked::open_seal(&directory)?;
-        let opened = checked::open(&directory, &seal, cache_capacity_bytes, &visit)?;
+        let opened = checked::open(&directory, &seal, cache_capacity_bytes, progress, &visit)?;
+        progress.enter(Step::Sync);
         let sync = || -> io::Result<File> {
             let data_file = File::open(directory.data_file())?;
             // What a process that was killed had written may still be on its way to the disk; from here

@@ -14,6 +14,7 @@ mod disk;
 mod error;
 mod group;
 mod open;
+mod progress;
 mod purge;
 mod read;
 mod restore;
@@ -57,7 +58,7 @@ use self::{
     purge::Purge,
     shared::Shared,
 };
-pub use self::{error::OpenError, restore::SledRestore};
+pub use self::{error::OpenError, progress::StartProgress, restore::SledRestore};
 
 /// How many units may wait for the writer; whoever comes later waits for a place.
 const WAITING_MAX: usize = 4096;
@@ -108,7 +109,20 @@ impl SledStore {
     /// See [`OpenError`]: each says what to do.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
-        Self::open_with(path, &options, WhichLog::Same)
+        Self::open_with(path, &options, WhichLog::Same, &StartProgress::default())
+    }
+
+    /// The same, while `progress` says how far it is.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open_with_progress(
+        path: &Path,
+        options: SledOptions,
+        progress: &StartProgress,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(path, &options, WhichLog::Same, progress)
     }
 
     /// Opens a directory that was restored from a copy, to begin another log: cursors of the one before are
@@ -119,7 +133,7 @@ impl SledStore {
     /// See [`OpenError`].
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open_restored(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
-        Self::open_with(path, &options, WhichLog::New)
+        Self::open_with(path, &options, WhichLog::New, &StartProgress::default())
     }
 
     /// Writes the live rows of the directory `path` anew, so that those which are gone take no space. No other
@@ -132,8 +146,13 @@ impl SledStore {
         open::compact(path, &options)
     }
 
-    fn open_with(path: &Path, options: &SledOptions, log: WhichLog) -> Result<Self, OpenError> {
-        let (disk, shared, meta) = open::open(path, options, log)?;
+    fn open_with(
+        path: &Path,
+        options: &SledOptions,
+        log: WhichLog,
+        progress: &StartProgress,
+    ) -> Result<Self, OpenError> {
+        let (disk, shared, meta) = progress.told(|| open::open(path, options, log, progress))?;
         let state = State {
             meta,
             times: shared.log.times(),

@@ -16,6 +16,7 @@ use super::{
     directory::Directory,
     disk::Disk,
     error::OpenError,
+    progress::StartProgress,
     rows::{self, CutoffRow, Meta, Table},
     shared::Shared,
 };
@@ -51,6 +52,7 @@ pub(super) fn open(
     path: &Path,
     options: &SledOptions,
     log: WhichLog,
+    progress: &StartProgress,
 ) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
     if options.cache_capacity_bytes < CACHE_MIN_BYTES {
         return Err(OpenError::Setting {
@@ -59,7 +61,7 @@ pub(super) fn open(
         });
     }
     let directory = Directory::lock(path)?;
-    let (mut disk, mut found) = Disk::open(directory, options.cache_capacity_bytes, Found::visit)?;
+    let (mut disk, mut found) = Disk::open(directory, options.cache_capacity_bytes, progress, Found::visit)?;
     let meta = match found.meta {
         Some(meta) => meta,
         None if disk.is_empty() => begin(&mut disk)?,
@@ -93,7 +95,10 @@ pub(super) fn open(
 /// Locks, opens, checks and compacts a data directory.
 pub(super) fn compact(path: &Path, options: &SledOptions) -> Result<(u64, u64), OpenError> {
     let directory = Directory::lock(path)?;
-    let (disk, ()) = Disk::open(directory, options.cache_capacity_bytes, |(), _, _| Ok(()))?;
+    let progress = StartProgress::default();
+    let (disk, ()) = Disk::open(directory, options.cache_capacity_bytes, &progress, |(), _, _| {
+        Ok(())
+    })?;
     disk.compact()
 }
 

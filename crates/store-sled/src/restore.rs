@@ -15,6 +15,7 @@ use super::{
     disk::Disk,
     error::{OpenError, failed},
     group::{Group, State},
+    progress::StartProgress,
     rows::Meta,
 };
 
@@ -43,7 +44,12 @@ impl SledRestore {
     /// See [`OpenError`].
     pub fn begin(path: &Path, options: &SledOptions) -> Result<Self, OpenError> {
         let directory = Directory::lock(path)?;
-        let (disk, ()) = Disk::open(directory, options.cache_capacity_bytes, |(), _, _| Ok(()))?;
+        let (disk, ()) = Disk::open(
+            directory,
+            options.cache_capacity_bytes,
+            &StartProgress::default(),
+            |(), _, _| Ok(()),
+        )?;
         let log = LogId::from_bytes([0; 16]);
         Ok(Self {
             archive: Archive::new(disk.audit_path()),

@@ -1,12 +1,20 @@
 //! Figures of the sled backend, each beside a baseline of the same run. Not checks: run with
 //! `cargo test --release -p tessera-store --test figures -- --ignored --nocapture`.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "figures for people"
+)]
 
 use std::{
     fs::File,
     io::Write,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +24,11 @@ use tessera_store::{Changes, Decision, Reads, Snapshot, Store};
 use tessera_store_conformance::fixture::{
     at, audit_record, purge_before, put, rotated, session, with_subject, write,
 };
-use tessera_store_sled::{SledOptions, SledStore};
+use tessera_store_sled::{SledOptions, SledStore, StartProgress};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CALLERS: u32 = 256;
 const ROUNDS: usize = 5;
@@ -149,29 +161,64 @@ fn durable_refreshes_beside_bare_syncs() {
     });
 }
 
+/// Opens the store, and says how long each step took.
+fn open_and_tell(path: &Path) -> Arc<dyn Store> {
+    let progress = StartProgress::default();
+    let is_open = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut steps: Vec<(String, Instant)> = Vec::new();
+            while !is_open.load(Ordering::SeqCst) {
+                let step = progress.to_string();
+                let step = step.split(',').next().unwrap().to_owned();
+                if steps.last().is_none_or(|(last, _)| *last != step) {
+                    steps.push((step, Instant::now()));
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            steps.push(("open".to_owned(), Instant::now()));
+            steps
+        });
+        let begin = Instant::now();
+        let store = SledStore::open_with_progress(path, SledOptions::default(), &progress);
+        println!("opened and checked in {:.2?}", begin.elapsed());
+        is_open.store(true, Ordering::SeqCst);
+        for pair in watching.join().unwrap().windows(2) {
+            println!("  {}: {:.2?}", pair[0].0, pair[1].1 - pair[0].1);
+        }
+        Arc::new(store.unwrap())
+    })
+}
+
+/// `SESSIONS` says how many, and `DATA` which directory is filled where it is not there, and kept.
 #[test]
 #[ignore = "a measurement"]
 fn opening_with_many_sessions() {
     let count = std::env::var("SESSIONS").map_or(200_000, |text| text.parse().unwrap());
-    let directory = TempDir::new_in(".").unwrap();
-    let store = open(directory.path());
-    runtime().block_on(async {
-        let begin = Instant::now();
-        fill(&store, count).await;
-        println!("filled with {count} sessions in {:.1?}", begin.elapsed());
-        store.close().await.unwrap();
-    });
-    println!("rows/db: {} MiB", size_of(directory.path()) >> 20);
+    let temporary = TempDir::new_in(".").unwrap();
+    let kept = std::env::var_os("DATA").map(PathBuf::from);
+    let path = kept.clone().unwrap_or_else(|| temporary.path().join("data"));
+    if !path.exists() {
+        let store = open(&path);
+        runtime().block_on(async {
+            let begin = Instant::now();
+            fill(&store, count).await;
+            println!("filled with {count} sessions in {:.1?}", begin.elapsed());
+            store.close().await.unwrap();
+        });
+    }
+    println!("rows/db: {} MiB", size_of(&path) >> 20);
     for _ in 0..3 {
-        let begin = Instant::now();
-        let store = open(directory.path());
-        println!("opened and checked in {:.2?}", begin.elapsed());
+        let store = open_and_tell(&path);
         let found = runtime().block_on(store.session(session(count).id)).unwrap();
         assert!(found.is_some());
         runtime().block_on(store.close()).unwrap();
     }
+    if kept.is_some() {
+        return;
+    }
     let begin = Instant::now();
-    let (before, after) = SledStore::compact(directory.path(), SledOptions::default()).unwrap();
+    let (before, after) = SledStore::compact(&path, SledOptions::default()).unwrap();
     println!(
         "compacted from {} to {} MiB in {:.2?}",
         before >> 20,

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, RealmName};
-use tessera_daemon::{Config, launch, new_server_key, telemetry};
+use tessera_daemon::{Config, StartProgress, launch, new_server_key, telemetry};
 
 use crate::{
     arguments::{Init, Output},
@@ -52,7 +52,9 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
     if arguments.postgres.is_some() && !config.keys.file.exists() {
         new_server_key(&config.keys.file).map_err(Failure::cannot_run)?;
     }
-    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    let authority = launch::open(&config, &StartProgress::default())
+        .await
+        .map_err(Failure::cannot_run)?;
     let made = first_keys(&authority, &config, &operator).await;
     authority.close().await.map_err(Failure::cannot_run)?;
     let keys = made?;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use tessera_authority::Authority;
-use tessera_daemon::{Config, RunOptions, ServiceManager, launch, telemetry};
+use tessera_daemon::{Config, RunOptions, ServiceManager, StartProgress, launch, telemetry};
 use tessera_server::{Listeners, ServeOptions, Starting, Tls};
 use tokio::net::TcpListener;
 
@@ -28,10 +28,18 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         tracing::warn!(listen = %config.server.listen, "plaintext on a public address: API keys can be read on the way; set [server.tls]");
     }
     let listeners = bind(&config).await?;
-    let starting = listeners.admin.as_ref().map(Starting::answer);
+    let progress = StartProgress::default();
+    let how_far = {
+        let progress = progress.clone();
+        move || progress.to_string()
+    };
+    let starting = listeners
+        .admin
+        .as_ref()
+        .map(|admin| Starting::answer(admin, how_far));
     let starting = starting.transpose().map_err(Failure::cannot_run)?;
     let authority = tokio::select! {
-        started = start(&config, &arguments.config) => started?,
+        started = start(&config, &arguments.config, &progress) => started?,
         () = &mut shutdown => {
             tracing::info!("stopped before it served");
             return Ok(());
@@ -65,8 +73,10 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
 }
 
 /// Opens the authority, and warns of a realm that nobody can call.
-async fn start(config: &Config, path: &Path) -> Result<Arc<Authority>, Failure> {
-    let authority = launch::open(config).await.map_err(Failure::cannot_run)?;
+async fn start(config: &Config, path: &Path, progress: &StartProgress) -> Result<Arc<Authority>, Failure> {
+    let authority = launch::open(config, progress)
+        .await
+        .map_err(Failure::cannot_run)?;
     for realm in authority.realms().keys() {
         if !authority
             .has_working_api_key(realm)

@@ -10,6 +10,7 @@ use super::Disk;
 use crate::{
     checked,
     error::{OpenError, failed},
+    progress::StartProgress,
     scan,
 };
 
@@ -40,7 +41,7 @@ impl Disk {
         let copied = caught(|| {
             let new = config.open().map_err(failed)?;
             copy_rows(&db, &new)?;
-            let found = scan::scan(&new, |_, _| Ok(()))?;
+            let found = scan::scan(&new, &StartProgress::default(), |_, _| Ok(()))?;
             Ok::<_, StoreError>((new, found))
         });
         let (new, found) = copied

@@ -7,7 +7,13 @@ use tempfile::TempDir;
 use super::*;
 
 fn open(path: &Path) -> Result<Disk, OpenError> {
-    Disk::open(Directory::lock(path)?, 1 << 20, |(), _, _| Ok(())).map(|(disk, ())| disk)
+    Disk::open(
+        Directory::lock(path)?,
+        1 << 20,
+        &StartProgress::default(),
+        |(), _, _| Ok(()),
+    )
+    .map(|(disk, ())| disk)
 }
 
 fn put(key: &[u8], value: &[u8]) -> RowChanges {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tessera_authority::ApiKeyTerms;
 use tessera_core::{ClientName, RealmName, api_key::ALLOW_FROM_MAX};
-use tessera_daemon::{Config, launch, telemetry};
+use tessera_daemon::{Config, StartProgress, launch, telemetry};
 use tessera_proto::v1::CreateApiKeyRequest;
 
 use crate::{
@@ -54,7 +54,9 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
             "realm `{realm}` is not in the configuration"
         )));
     }
-    let authority = launch::open(&config).await.map_err(Failure::cannot_run)?;
+    let authority = launch::open(&config, &StartProgress::default())
+        .await
+        .map_err(Failure::cannot_run)?;
     let new = authority
         .create_operator_api_key(&realm, client, terms)
         .await
