@@ -40,7 +40,8 @@ pub(super) const SECONDS: [f64; 12] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
 ];
 
-fn seconds() -> Histogram {
+/// A histogram of seconds.
+pub(super) fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
 
