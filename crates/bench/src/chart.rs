@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::report::field;
+
 /// The figure that is drawn.
 const UNIT: &str = "server CPU µs/call";
 
@@ -100,7 +102,7 @@ pub(crate) fn draw(runs: &[Value]) -> String {
 fn series(runs: &[Value]) -> Vec<Series<'_>> {
     let mut all: Vec<Series<'_>> = Vec::new();
     for (run, figure) in runs.iter().enumerate().flat_map(|(run, document)| {
-        let figures = document["figures"].as_array().into_iter().flatten();
+        let figures = field(document, "figures").as_array().into_iter().flatten();
         figures.map(move |figure| (run, figure))
     }) {
         let Some((name, point)) = point(run, figure) else {
@@ -121,17 +123,17 @@ fn series(runs: &[Value]) -> Vec<Series<'_>> {
 
 /// What is drawn of a figure; none where that is another figure.
 fn point(run: usize, figure: &Value) -> Option<(&str, Point)> {
-    if figure["unit"] != UNIT {
+    if *field(figure, "unit") != UNIT {
         return None;
     }
-    let ratio = |name: &str| figure["ratio"][name].as_f64();
+    let ratio = |name: &str| field(field(figure, "ratio"), name).as_f64();
     let point = Point {
         run,
         median: ratio("median")?,
         least: ratio("least")?,
         greatest: ratio("greatest")?,
     };
-    Some((figure["what"].as_str()?, point))
+    Some((field(figure, "what").as_str()?, point))
 }
 
 impl Scale {
@@ -161,13 +163,19 @@ fn axes(svg: &mut String, scale: &Scale, runs: &[Value]) {
     // From the newest: it is always named.
     for (run, document) in runs.iter().enumerate().rev().step_by(step) {
         let x = scale.x(run);
-        text(svg, (x, BOTTOM + 22.0), "", "middle", cut(&document["commit"], 8));
+        text(
+            svg,
+            (x, BOTTOM + 22.0),
+            "",
+            "middle",
+            cut(field(document, "commit"), 8),
+        );
         text(
             svg,
             (x, BOTTOM + 40.0),
             "soft",
             "middle",
-            cut(&document["date"], 10),
+            cut(field(document, "date"), 10),
         );
     }
     text(
@@ -204,8 +212,8 @@ fn draw_series(svg: &mut String, scale: &Scale, number: usize, series: &Series<'
             point.median,
             point.least,
             point.greatest,
-            cut(&run["commit"], 12),
-            cut(&run["date"], 20),
+            cut(field(run, "commit"), 12),
+            cut(field(run, "date"), 20),
         );
         add(
             svg,
@@ -221,7 +229,7 @@ fn draw_series(svg: &mut String, scale: &Scale, number: usize, series: &Series<'
 
 /// What the figures of a run depend on, apart from Tessera.
 fn machine(runs: &[Value], point: Point) -> Option<&Value> {
-    runs.get(point.run).map(|run| &run["machine"])
+    runs.get(point.run).map(|run| field(run, "machine"))
 }
 
 /// The calls beside their last points, apart from each other.

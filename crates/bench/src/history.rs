@@ -8,7 +8,7 @@ use crate::{
     arguments::History,
     chart,
     failure::Failure,
-    report::{FORMAT, VERSION},
+    report::{FORMAT, VERSION, field},
 };
 
 /// The name of the history's form, which has a version of its own.
@@ -28,7 +28,7 @@ pub(crate) fn append(arguments: &History) -> Result<(), Failure> {
         runs.push(run);
     }
     // Not the order in which they were given: a run of an older commit may be made later.
-    runs.sort_by(|one, other| one["date"].as_str().cmp(&other["date"].as_str()));
+    runs.sort_by(|one, other| field(one, "date").as_str().cmp(&field(other, "date").as_str()));
     let document = json!({ "format": HISTORY_FORMAT, "version": HISTORY_VERSION, "runs": runs });
     write(&arguments.file, &format!("{document:#}\n"))?;
     write(&arguments.chart, &chart::draw(&runs))?;
@@ -42,36 +42,38 @@ fn read_history(path: &Path) -> Result<Vec<Value>, Failure> {
         return Ok(Vec::new());
     }
     let history = read(path)?;
-    if history["format"] != HISTORY_FORMAT || history["version"] != HISTORY_VERSION {
+    if *field(&history, "format") != HISTORY_FORMAT || *field(&history, "version") != HISTORY_VERSION {
         return Err(Failure::at(
             format!("reading `{}`", path.display()),
             format!("it is no history of the form {HISTORY_VERSION}"),
         ));
     }
-    Ok(history["runs"].as_array().cloned().unwrap_or_default())
+    Ok(field(&history, "runs").as_array().cloned().unwrap_or_default())
 }
 
 /// Why a run is of no use to later readers.
 fn check(run: &Value) -> Result<(), String> {
-    if run["format"] != FORMAT || run["version"] != VERSION {
+    if *field(run, "format") != FORMAT || *field(run, "version") != VERSION {
         return Err(format!("it is no run of the form {VERSION}"));
     }
     for name in ["commit", "date"] {
-        if run[name].as_str().is_none_or(str::is_empty) {
+        if field(run, name).as_str().is_none_or(str::is_empty) {
             return Err(format!("its {name} is not known (see `run --commit`)"));
         }
     }
-    if run["setup"]["optimised"] != true {
+    if *field(field(run, "setup"), "optimised") != true {
         return Err("it was built without optimisation".to_owned());
     }
-    match run["figures"].as_array() {
+    match field(run, "figures").as_array() {
         Some(figures) if !figures.is_empty() => Ok(()),
         _ => Err("it has no figures".to_owned()),
     }
 }
 
 fn is_same(one: &Value, other: &Value) -> bool {
-    ["commit", "date"].iter().all(|name| one[name] == other[name])
+    ["commit", "date"]
+        .iter()
+        .all(|name| field(one, name) == field(other, name))
 }
 
 fn read(path: &Path) -> Result<Value, Failure> {

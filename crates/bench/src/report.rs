@@ -9,6 +9,11 @@ use crate::{arguments::Run, origin::Origin, statistics::Middle};
 pub(crate) const FORMAT: &str = "tessera-bench";
 pub(crate) const VERSION: u64 = 1;
 
+/// A field of such a document; null where it is missing.
+pub(crate) fn field<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document.get(name).unwrap_or(&Value::Null)
+}
+
 /// All figures of one run.
 pub(crate) struct Report {
     origin: Origin,

@@ -151,7 +151,7 @@ mod tests {
                 progress.enter(Step::Recovery);
                 was_told.recv().unwrap()
             },
-            tell.clone(),
+            tell,
         );
         assert!(
             ["opening", "recovering the rows"].contains(&result.as_str()),
