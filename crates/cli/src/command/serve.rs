@@ -1,6 +1,6 @@
 //! `tessera serve`: the real thing.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use tessera_authority::Authority;
 use tessera_daemon::{Config, RunOptions, ServiceManager, StartProgress, launch, telemetry};
@@ -29,14 +29,10 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     }
     let listeners = bind(&config).await?;
     let progress = StartProgress::default();
-    let how_far = {
-        let progress = progress.clone();
-        move || progress.to_string()
-    };
     let starting = listeners
         .admin
         .as_ref()
-        .map(|admin| Starting::answer(admin, how_far));
+        .map(|admin| answer(admin, progress.clone()));
     let starting = starting.transpose().map_err(Failure::cannot_run)?;
     let authority = tokio::select! {
         started = start(&config, &arguments.config, &progress) => started?,
@@ -70,6 +66,11 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
     let served = tessera_daemon::run(listeners, authority.clone(), options, shutdown).await;
     launch::note_end(&config, &authority);
     served.map_err(Failure::cannot_run)
+}
+
+/// Answers probes until the authority serves.
+fn answer(admin: &TcpListener, progress: StartProgress) -> io::Result<Starting> {
+    Starting::answer(admin, move || progress.to_string())
 }
 
 /// Opens the authority, and warns of a realm that nobody can call.
