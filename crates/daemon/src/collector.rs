@@ -68,6 +68,12 @@ impl Collector {
         Ok(endpoint.connect_with_connector_lazy(connect))
     }
 
+    /// Whether others can read the headers of requests on the way; `has_headers`: there are some beside those of the file.
+    pub(crate) fn shows_headers(&self, has_headers: bool) -> bool {
+        let has_headers = has_headers || self.headers_file.is_some();
+        has_headers && !self.url.is_tls() && !self.url.is_loopback()
+    }
+
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let host = self.url.host().to_owned();
         let stream = TcpStream::connect((host.as_str(), self.url.port())).await?;
@@ -123,6 +129,29 @@ fn headers(path: &Path) -> io::Result<MetadataMap> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_shown_where_they_leave_the_machine_in_plaintext() {
+        for (url, is_readable) in [
+            ("http://collector.example.org", true),
+            ("http://10.0.0.1:4317", true),
+            ("http://[2001:db8::1]", true),
+            ("https://collector.example.org", false),
+            ("http://localhost", false),
+            ("http://127.0.0.1", false),
+            ("http://[::1]", false),
+        ] {
+            let mut collector = Collector {
+                url: url.parse().unwrap(),
+                headers_file: Some("headers".into()),
+                ca: None,
+            };
+            assert_eq!(collector.shows_headers(false), is_readable, "{url}");
+            collector.headers_file = None;
+            assert!(!collector.shows_headers(false), "{url}");
+            assert_eq!(collector.shows_headers(true), is_readable, "{url}");
+        }
+    }
 
     #[test]
     fn headers_are_lines_and_what_is_wrong_is_named_by_its_line() {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -33,6 +34,12 @@ pub(crate) fn config(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     }
     let config = trusting(roots)?;
     Ok(Arc::clone(OF_THE_SYSTEM.get_or_init(|| config)))
+}
+
+/// Whether what is sent to this host in plaintext stays on this machine. The host has no brackets.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn of_file(path: &Path) -> io::Result<RootCertStore> {

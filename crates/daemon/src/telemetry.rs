@@ -58,6 +58,9 @@ pub fn init_traced(format: LogFormat, default_filter: &str, traced: &TelemetryCo
     if let Some(problem) = problem {
         tracing::error!(problem, "nothing is traced");
     }
+    if let Some(traces) = &traces {
+        traces.warn();
+    }
     traces
 }
 

@@ -6,6 +6,7 @@ use http::Uri;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::bounded::{Count, optional_path};
+use crate::outgoing_tls;
 
 /// `[telemetry]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -85,8 +86,7 @@ impl CollectorUrl {
 
     /// Whether what is sent there in plaintext stays on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        let address = self.host().parse::<std::net::IpAddr>();
-        self.host() == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        outgoing_tls::is_loopback(self.host())
     }
 }
 

@@ -36,6 +36,7 @@ pub struct Traces {
     counts: SpanCounts,
     waiting: Waiting,
     config: TelemetryConfig,
+    shows_headers: bool,
 }
 
 impl std::fmt::Debug for Traces {
@@ -76,7 +77,17 @@ impl Traces {
             counts,
             waiting,
             config: config.clone(),
+            shows_headers: settings.collector.shows_headers(settings.has_headers),
         })
+    }
+
+    /// Logs what is unsafe about the way to the collector: once there is a log, which is begun after the traces.
+    pub(super) fn warn(&self) {
+        if self.shows_headers {
+            tracing::warn!(
+                "the headers for the collector of traces can be read on the way: its URL is not `https`"
+            );
+        }
     }
 
     /// How the server traces calls.

@@ -117,12 +117,6 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(settings: &Settings, counts: SpanCounts, waiting: Waiting) -> Result<Self, String> {
         let collector = settings.collector.clone();
-        let has_headers = collector.headers_file.is_some() || settings.has_headers;
-        if !collector.url.is_tls() && !collector.url.is_loopback() && has_headers {
-            tracing::warn!(
-                "the headers for the collector of traces can be read on the way: its URL is not `https`"
-            );
-        }
         let channel = collector.channel(settings.time_max);
         let channel = channel.map_err(|error| error.to_string())?;
         let headers = Arc::<Mutex<MetadataMap>>::default();
