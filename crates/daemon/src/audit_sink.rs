@@ -9,6 +9,7 @@ mod file;
 mod format;
 mod http;
 mod ocsf;
+mod otlp;
 mod syslog;
 
 use std::{io, sync::Arc, time::Duration};
@@ -17,8 +18,12 @@ use tessera_authority::Authority;
 use tessera_store::AuditEntry;
 use tokio::time::Instant;
 
-use self::{file::FileSink, http::HttpSink, syslog::SyslogSink};
-use crate::config::{AuditConfig, SinkConfig, SinkName};
+use self::{file::FileSink, http::HttpSink, otlp::OtlpSink, syslog::SyslogSink};
+use crate::{
+    collector::Collector,
+    config::{AuditConfig, SinkConfig, SinkName, TelemetryConfig},
+    telemetry,
+};
 
 /// Records of one batch.
 const BATCH: usize = 256;
@@ -31,10 +36,11 @@ const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Delivers to all sinks for as long as it is polled.
-pub(crate) async fn keep(authority: Arc<Authority>, config: AuditConfig) {
+pub(crate) async fn keep(authority: Arc<Authority>, config: AuditConfig, telemetry: TelemetryConfig) {
     let mut sinks = tokio::task::JoinSet::new();
     for (name, config) in config.sinks {
-        sinks.spawn(Delivery::new(Arc::clone(&authority), name, config).run());
+        let sink = Sink::new(config, &telemetry);
+        sinks.spawn(Delivery::new(Arc::clone(&authority), name, sink).run());
     }
     while sinks.join_next().await.is_some() {}
     // None is configured, or none is left while the process ends.
@@ -46,10 +52,11 @@ enum Sink {
     File(FileSink),
     Syslog(SyslogSink),
     Http(HttpSink),
+    Otlp(OtlpSink),
 }
 
 impl Sink {
-    fn new(config: SinkConfig) -> Self {
+    fn new(config: SinkConfig, telemetry: &TelemetryConfig) -> Self {
         match config {
             SinkConfig::File { path, format } => Self::File(FileSink::new(path, format)),
             SinkConfig::Syslog { address, format } => Self::Syslog(SyslogSink::new(address, format)),
@@ -58,6 +65,19 @@ impl Sink {
                 token_file,
                 format,
             } => Self::Http(HttpSink::new(url, token_file, format)),
+            SinkConfig::Otlp {
+                endpoint,
+                headers_file,
+                ca,
+                format,
+            } => {
+                let collector = Collector {
+                    url: endpoint,
+                    headers_file,
+                    ca,
+                };
+                Self::Otlp(OtlpSink::new(collector, format, &telemetry::sender(telemetry)))
+            }
         }
     }
 
@@ -66,6 +86,24 @@ impl Sink {
             Self::File(file) => file.deliver(entries).await,
             Self::Syslog(syslog) => syslog.deliver(entries).await,
             Self::Http(http) => http.deliver(entries).await,
+            Self::Otlp(otlp) => otlp.deliver(entries).await,
+        }
+    }
+
+    /// How many records the receiver has rejected for good since it was asked.
+    fn take_rejected(&mut self) -> u64 {
+        match self {
+            Self::File(_) | Self::Syslog(_) | Self::Http(_) => 0,
+            Self::Otlp(otlp) => otlp.take_rejected(),
+        }
+    }
+
+    /// Whether others can read on the way what only the receiver should know.
+    fn shows_secrets(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Syslog(_) => false,
+            Self::Http(http) => http.shows_token(),
+            Self::Otlp(otlp) => otlp.shows_headers(),
         }
     }
 }
@@ -76,19 +114,28 @@ struct Delivery {
     sink: Sink,
     /// Why the last batch was not delivered, as the log has it.
     problem: Option<String>,
+    /// Whether some of the last batch were rejected.
+    is_rejecting: bool,
 }
 
 impl Delivery {
-    fn new(authority: Arc<Authority>, name: SinkName, config: SinkConfig) -> Self {
+    fn new(authority: Arc<Authority>, name: SinkName, sink: Sink) -> Self {
         Self {
             authority,
             name,
-            sink: Sink::new(config),
+            sink,
             problem: None,
+            is_rejecting: false,
         }
     }
 
     async fn run(mut self) {
+        if self.sink.shows_secrets() {
+            tracing::warn!(
+                sink = self.name.as_str(),
+                "the token or headers for the sink can be read on the way, and the records, too: its URL is not `https`"
+            );
+        }
         let mut position = self.authority.begin_audit_sink(self.name.as_str());
         let mut head = self.authority.audit_head();
         let mut kept_at = Instant::now();
@@ -112,7 +159,9 @@ impl Delivery {
     async fn next(&mut self, position: u64) -> u64 {
         let mut wait = WAIT_FIRST;
         loop {
-            match self.batch(position).await {
+            let result = self.batch(position).await;
+            self.note_rejected();
+            match result {
                 Ok(delivered) => {
                     self.delivered(delivered);
                     return delivered;
@@ -146,6 +195,22 @@ impl Delivery {
                 .map_err(|error| error.to_string())?;
         }
         Ok(page.through)
+    }
+
+    /// The log has it once, until a batch is taken whole; the metric has each.
+    fn note_rejected(&mut self) {
+        let records = self.sink.take_rejected();
+        if records > 0 {
+            self.authority.audit_rejected(self.name.as_str(), records);
+            if !self.is_rejecting {
+                tracing::warn!(
+                    sink = self.name.as_str(),
+                    records,
+                    "the sink rejects audit records, which it is not sent again; its own log says why"
+                );
+            }
+        }
+        self.is_rejecting = records > 0;
     }
 
     fn delivered(&mut self, position: u64) {

@@ -7,7 +7,9 @@ use tessera_core::Seconds;
 use tessera_server::{Listeners, ServeError, ServeOptions};
 
 use crate::{
-    ServiceManager, audit_sink, certificate_watcher, config::AuditConfig, policy_watcher, server_key_watcher,
+    ServiceManager, audit_sink, certificate_watcher,
+    config::{AuditConfig, TelemetryConfig},
+    policy_watcher, server_key_watcher,
     telemetry::Traces,
 };
 
@@ -23,6 +25,8 @@ pub struct RunOptions {
     pub audit_retention: Seconds,
     /// Where audit records go besides the trail.
     pub audit: AuditConfig,
+    /// Who this is to collectors of OpenTelemetry.
+    pub telemetry: TelemetryConfig,
     /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
     /// `PolicyService` do it.
     pub policy_watch: bool,
@@ -40,6 +44,7 @@ impl Default for RunOptions {
             server: ServeOptions::default(),
             audit_retention: Seconds::days(90),
             audit: AuditConfig::default(),
+            telemetry: TelemetryConfig::default(),
             policy_watch: true,
             server_keys: None,
             traces: None,
@@ -74,6 +79,7 @@ pub async fn run(
         server,
         audit_retention,
         audit,
+        telemetry,
         policy_watch,
         server_keys,
         traces,
@@ -90,7 +96,7 @@ pub async fn run(
         service_manager.clone(),
     );
     let watching = tokio::spawn(watching);
-    let sinks = tokio::spawn(audit_sink::keep(Arc::clone(&authority), audit));
+    let sinks = tokio::spawn(audit_sink::keep(Arc::clone(&authority), audit, telemetry));
     let tls = server.tls.clone();
     let certificates = tls.map(|tls| tokio::spawn(certificate_watcher::keep(tls, policy_watcher::hangup())));
     let server_keys = server_keys.map(|config| {

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry_sdk::Resource;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, fmt, layer::SubscriberExt as _, registry, registry::LookupSpan,
@@ -62,6 +63,11 @@ pub fn init_traced(format: LogFormat, default_filter: &str, traced: &TelemetryCo
         traces.warn();
     }
     traces
+}
+
+/// Who sends to a collector, the same for all that is sent.
+pub(crate) fn sender(config: &TelemetryConfig) -> Resource {
+    traces::sender(config)
 }
 
 fn subscribe(format: LogFormat, default_filter: &str, traces: Option<&Traces>) {

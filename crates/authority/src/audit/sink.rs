@@ -22,6 +22,8 @@ pub struct SinkState {
     pub position: u64,
     /// Since when delivering fails; none while it does not.
     pub failing_since: Option<Timestamp>,
+    /// Records that it rejected for good since the start.
+    pub rejected: u64,
 }
 
 /// The sinks by name. Those that are not configured any more keep their positions, for when they come back.
@@ -47,6 +49,7 @@ impl Authority {
             name: name.to_owned(),
             position,
             failing_since: None,
+            rejected: 0,
         };
         self.sinks.states.lock().insert(name.to_owned(), state);
         position
@@ -98,6 +101,13 @@ impl Authority {
         let now = self.clock.now();
         if let Some(state) = self.sinks.states.lock().get_mut(name) {
             state.failing_since.get_or_insert(now);
+        }
+    }
+
+    /// A sink rejected records for good: it is not sent them again.
+    pub fn audit_rejected(&self, name: &str, records: u64) {
+        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+            state.rejected = state.rejected.saturating_add(records);
         }
     }
 

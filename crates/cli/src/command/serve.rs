@@ -58,6 +58,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         },
         audit_retention: config.store.audit_retention.seconds(),
         audit: config.audit.clone(),
+        telemetry: config.telemetry.clone(),
         policy_watch: config.policy.watch,
         server_keys: Some(arguments.config.clone()),
         traces,

@@ -49,13 +49,23 @@ impl HttpSink {
         }
     }
 
+    /// Whether others can read the token on the way.
+    pub(super) fn shows_token(&self) -> bool {
+        let is_tls = self.uri.scheme_str() == Some("https");
+        self.token_file.is_some() && !is_tls && !outgoing_tls::is_loopback(self.host())
+    }
+
+    /// An IPv6 address has brackets in a URL only.
+    fn host(&self) -> &str {
+        let host = self.uri.host().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     pub(super) async fn deliver(&self, entries: &[AuditEntry]) -> io::Result<()> {
         let request = self.request(lines(entries, self.format)?).await?;
-        let host = self.uri.host().unwrap_or_default();
         let is_tls = self.uri.scheme_str() == Some("https");
         let port = self.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        // An IPv6 address has brackets in a URL.
-        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = self.host().to_owned();
         let stream = TcpStream::connect((name.as_str(), port)).await?;
         if !is_tls {
             return send(stream, request).await;

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod otlp;
+
 use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::Value;
@@ -56,7 +58,8 @@ async fn authority() -> Arc<Authority> {
 fn deliver(authority: &Arc<Authority>, config: SinkConfig) -> JoinHandle<()> {
     let sinks = toml::from_str::<AuditConfig>("[sinks.test]\nkind = 'file'\npath = 'x'").unwrap();
     let name = sinks.sinks.into_keys().next().unwrap();
-    tokio::spawn(Delivery::new(Arc::clone(authority), name, config).run())
+    let sink = Sink::new(config, &TelemetryConfig::default());
+    tokio::spawn(Delivery::new(Arc::clone(authority), name, sink).run())
 }
 
 /// Waits until the sink has everything.

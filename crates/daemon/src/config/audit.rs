@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use http::Uri;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::bounded::path;
+use super::{
+    bounded::{optional_path, path},
+    telemetry::CollectorUrl,
+};
 
 /// `[audit]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,8 +48,23 @@ pub enum SinkConfig {
         /// Where to.
         url: SinkUrl,
         /// A file with the token for the header `authorization: Bearer …`; it is read for each batch.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "optional_path")]
         token_file: Option<PathBuf>,
+        /// The form.
+        #[serde(default)]
+        format: SinkFormat,
+    },
+    /// Log records of OpenTelemetry (OTLP over gRPC).
+    Otlp {
+        /// The collector.
+        endpoint: CollectorUrl,
+        /// A file with a header of each request on each line, as `name: value`. It is read for each request.
+        #[serde(default, deserialize_with = "optional_path")]
+        headers_file: Option<PathBuf>,
+        /// The certificate authorities that the collector is trusted by; none: those of the system. It is read for each
+        /// connection.
+        #[serde(default, deserialize_with = "optional_path")]
+        ca: Option<PathBuf>,
         /// The form.
         #[serde(default)]
         format: SinkFormat,
@@ -89,12 +107,13 @@ impl SinkName {
 
 impl SinkConfig {
     pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        match self {
-            Self::File { path, .. } => Some(path),
-            Self::Http { token_file, .. } => token_file.as_mut(),
-            Self::Syslog { .. } => None,
-        }
-        .into_iter()
+        let paths = match self {
+            Self::File { path, .. } => [Some(path), None],
+            Self::Http { token_file, .. } => [token_file.as_mut(), None],
+            Self::Syslog { .. } => [None, None],
+            Self::Otlp { headers_file, ca, .. } => [headers_file.as_mut(), ca.as_mut()],
+        };
+        paths.into_iter().flatten()
     }
 }
 
@@ -162,6 +181,8 @@ mod tests {
             "kind = 'syslog'\naddress = 'tcp://logs.example.org:601'",
             "kind = 'syslog'\naddress = 'unix:/dev/log'",
             "kind = 'http'\nurl = 'https://siem.example.org/in?a=b'\ntoken_file = 'token'",
+            "kind = 'otlp'\nendpoint = 'https://collector.example.org:4317'",
+            "kind = 'otlp'\nendpoint = 'http://[::1]'\nheaders_file = 'h'\nca = 'c'\nformat = 'ocsf'",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
         }
@@ -176,9 +197,37 @@ mod tests {
                 "udp://HOST:PORT",
             ),
             ("kind = 'http'\nurl = 'ftp://a/b'", "expected a URL"),
+            (
+                "kind = 'http'\nurl = 'http://a/b'\ntoken_file = ''",
+                "expected a path",
+            ),
+            ("kind = 'otlp'", "endpoint"),
+            ("kind = 'otlp'\nendpoint = 'collector:4317'", "OTLP over gRPC"),
+            ("kind = 'otlp'\nendpoint = 'http://a/v1/logs'", "without a path"),
+            ("kind = 'otlp'\nendpoint = 'http://a'\nca = ''", "expected a path"),
+            (
+                "kind = 'otlp'\nendpoint = 'http://a'\ntoken_file = 'a'",
+                "unknown field",
+            ),
         ] {
             let said = parse(bad).unwrap_err();
             assert!(said.contains(why), "{bad}: {said}");
+        }
+    }
+
+    #[test]
+    fn every_file_of_a_sink_is_beneath_the_configuration() {
+        for (text, files) in [
+            ("kind = 'file'\npath = 'a'", 1),
+            ("kind = 'syslog'\naddress = 'udp://localhost:514'", 0),
+            ("kind = 'http'\nurl = 'http://a'\ntoken_file = 'b'", 1),
+            (
+                "kind = 'otlp'\nendpoint = 'http://a'\nheaders_file = 'b'\nca = 'c'",
+                2,
+            ),
+            ("kind = 'otlp'\nendpoint = 'http://a'\nca = 'c'", 1),
+        ] {
+            assert_eq!(parse(text).unwrap().paths().count(), files, "{text}");
         }
     }
 }

@@ -158,7 +158,12 @@ pub(super) fn current_trace_id() -> Option<String> {
     })
 }
 
-/// Who sends spans. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+/// Who sends, spans or something else, as the configuration and the environment say.
+pub(super) fn sender(config: &TelemetryConfig) -> Resource {
+    resource(&environment::service_name(config, &Environment::of_process()))
+}
+
+/// Who sends. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
 fn resource(service_name: &str) -> Resource {
     Resource::builder_empty()
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

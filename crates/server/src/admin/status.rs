@@ -127,6 +127,7 @@ fn sinks(authority: &Authority) -> Vec<Value> {
             "name": sink.name,
             "lag_records": head.saturating_sub(sink.position),
             "failing_since": sink.failing_since.map(Timestamp::to_rfc3339),
+            "rejected_records": sink.rejected,
         })
     });
     sinks.collect()

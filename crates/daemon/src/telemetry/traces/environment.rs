@@ -112,7 +112,7 @@ fn time_max(environment: &Environment) -> Result<Duration, String> {
         .ok_or_else(|| format!("{name}: expected milliseconds, such as 10000"))
 }
 
-fn service_name(config: &TelemetryConfig, environment: &Environment) -> String {
+pub(super) fn service_name(config: &TelemetryConfig, environment: &Environment) -> String {
     let attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     let mut attributes = attributes.split(',').filter_map(|pair| pair.split_once('='));
     let of_attributes = attributes.find(|(name, _)| name.trim() == "service.name");

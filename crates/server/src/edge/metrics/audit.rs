@@ -1,8 +1,10 @@
 //! Sinks of the audit trail: as many as are configured.
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use tessera_authority::Authority;
@@ -18,6 +20,7 @@ struct SinkLabel {
 pub(super) struct AuditMetrics {
     lag: Family<SinkLabel, Gauge>,
     failing: Family<SinkLabel, Gauge>,
+    rejected: Family<SinkLabel, Counter>,
 }
 
 impl AuditMetrics {
@@ -33,6 +36,11 @@ impl AuditMetrics {
                 "audit_sink_failing",
                 "1 where audit records can't be delivered to the sink",
             ),
+            rejected: register::new(
+                ours,
+                "audit_sink_rejected_records",
+                "Audit records that the sink rejected, and is not sent again",
+            ),
         }
     }
 
@@ -45,6 +53,8 @@ impl AuditMetrics {
             self.lag.get_or_create(&label).set(lag);
             let is_failing = sink.failing_since.is_some();
             self.failing.get_or_create(&label).set(is_failing.into());
+            let rejected = self.rejected.get_or_create(&label);
+            rejected.inner().store(sink.rejected, Ordering::Relaxed);
         }
     }
 }

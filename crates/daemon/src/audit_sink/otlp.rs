@@ -1,0 +1,201 @@
+//! Records as log records of OpenTelemetry (OTLP over gRPC). An answer means that the receiver has all of them but those
+//! that it rejects, which are counted: it would reject them again.
+
+use std::{error::Error as _, io, mem};
+
+use opentelemetry_proto::{
+    tonic::{
+        collector::logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
+        common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
+        resource::v1::Resource,
+    },
+    transform::common::tonic::ResourceAttributesWithSchema,
+};
+use prost::Message;
+use tessera_core::AuditOutcome;
+use tessera_store::AuditEntry;
+use tonic::{Extensions, Request, Status, transport::Channel};
+
+use super::{TIME_MAX, format::line};
+use crate::{collector::Collector, config::SinkFormat};
+
+/// Bytes of one request. Receivers refuse more than 4 MiB; the rest is for what a request has beside its records.
+const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes that a record has in a request beside its own, at most: the tag, and its length.
+const RECORD_BYTES: usize = 1 + 10;
+
+/// Where to, and how far it is.
+pub(super) struct OtlpSink {
+    collector: Collector,
+    resource: Resource,
+    format: SinkFormat,
+    /// Kept while the receiver answers; made anew after a failure, as it may be the connection that hangs.
+    channel: Option<Channel>,
+    /// The receiver has everything up to here: a batch that failed in the middle goes on from there.
+    through: u64,
+    /// Records that the receiver rejected, and nobody asked for yet.
+    rejected: u64,
+}
+
+/// A request was not taken. What the receiver said is not repeated: it is not ours to show.
+#[derive(Debug, thiserror::Error)]
+enum OtlpError {
+    /// It answered something else than OK.
+    #[error("the receiver answered {0:?}: {0}")]
+    Status(tonic::Code),
+    /// There was no answer.
+    #[error("no answer: {0}")]
+    Transport(String),
+}
+
+impl OtlpSink {
+    pub(super) fn new(
+        collector: Collector,
+        format: SinkFormat,
+        resource: &opentelemetry_sdk::Resource,
+    ) -> Self {
+        Self {
+            collector,
+            resource: Resource {
+                attributes: ResourceAttributesWithSchema::from(resource).attributes.0,
+                ..Resource::default()
+            },
+            format,
+            channel: None,
+            through: 0,
+            rejected: 0,
+        }
+    }
+
+    pub(super) async fn deliver(&mut self, entries: &[AuditEntry]) -> io::Result<()> {
+        let through = self.through;
+        let mut records = Vec::new();
+        let (mut bytes, mut last) = (0, through);
+        for entry in entries.iter().filter(|entry| entry.position > through) {
+            let record = record(entry, self.format)?;
+            let length = record.encoded_len().saturating_add(RECORD_BYTES);
+            if !records.is_empty() && bytes + length > REQUEST_BYTES_MAX {
+                self.send(mem::take(&mut records), last).await?;
+                bytes = 0;
+            }
+            bytes += length;
+            last = entry.position;
+            records.push(record);
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.send(records, last).await
+    }
+
+    /// Whether others can read the headers on the way.
+    pub(super) fn shows_headers(&self) -> bool {
+        self.collector.shows_headers(false)
+    }
+
+    /// How many records were rejected since it was asked.
+    pub(super) fn take_rejected(&mut self) -> u64 {
+        mem::take(&mut self.rejected)
+    }
+
+    /// Sends records, the last of which is at this position.
+    async fn send(&mut self, records: Vec<LogRecord>, last: u64) -> io::Result<()> {
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let request = self.request(records).await?;
+        // It is put back once there is an answer: not where this is given up in the middle.
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => self.collector.channel(TIME_MAX).map_err(io::Error::other)?,
+        };
+        let answer = LogsServiceClient::new(channel.clone()).export(request).await;
+        let answer = answer.map_err(|status| problem(&status))?.into_inner();
+        self.channel = Some(channel);
+        self.through = last;
+        let rejected = answer
+            .partial_success
+            .map_or(0, |partial| partial.rejected_log_records);
+        let rejected = u64::try_from(rejected).unwrap_or(0).min(count);
+        self.rejected = self.rejected.saturating_add(rejected);
+        Ok(())
+    }
+
+    async fn request(&self, log_records: Vec<LogRecord>) -> io::Result<Request<ExportLogsServiceRequest>> {
+        let collector = self.collector.clone();
+        let headers = tokio::task::spawn_blocking(move || collector.headers());
+        let headers = headers.await.map_err(io::Error::other)??;
+        let scope = InstrumentationScope {
+            name: "tessera".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let scope_logs = vec![ScopeLogs {
+            scope: Some(scope),
+            log_records,
+            ..ScopeLogs::default()
+        }];
+        let resource_logs = vec![ResourceLogs {
+            resource: Some(self.resource.clone()),
+            scope_logs,
+            ..ResourceLogs::default()
+        }];
+        let request = ExportLogsServiceRequest { resource_logs };
+        Ok(Request::from_parts(headers, Extensions::default(), request))
+    }
+}
+
+/// Why there was no answer, in our words; of an answer, its code.
+fn problem(status: &Status) -> io::Error {
+    let Some(mut cause) = status.source() else {
+        return io::Error::other(OtlpError::Status(status.code()));
+    };
+    // The innermost says what happened; those around it, that it did.
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    io::Error::other(OtlpError::Transport(cause.to_string()))
+}
+
+/// One record.
+fn record(entry: &AuditEntry, format: SinkFormat) -> io::Result<LogRecord> {
+    let kind = entry.record.action.kind();
+    let (severity, severity_text) = match kind.outcome() {
+        AuditOutcome::Done => (SeverityNumber::Info, "INFO"),
+        AuditOutcome::Refused => (SeverityNumber::Warn, "WARN"),
+    };
+    let milliseconds = u64::try_from(entry.record.at.as_millis()).unwrap_or(0);
+    let nanoseconds = milliseconds.saturating_mul(1_000_000);
+    let position = i64::try_from(entry.position).unwrap_or(i64::MAX);
+    Ok(LogRecord {
+        time_unix_nano: nanoseconds,
+        observed_time_unix_nano: nanoseconds,
+        severity_number: severity.into(),
+        severity_text: severity_text.to_owned(),
+        event_name: format!("tessera.audit.{}", kind.as_str()),
+        body: Some(text(line(entry, format)?)),
+        attributes: vec![
+            attribute(
+                "tessera.audit.position",
+                AnyValue {
+                    value: Some(any_value::Value::IntValue(position)),
+                },
+            ),
+            attribute("tessera.realm", text(entry.record.realm.to_string())),
+        ],
+        ..LogRecord::default()
+    })
+}
+
+fn text(text: String) -> AnyValue {
+    AnyValue {
+        value: Some(any_value::Value::StringValue(text)),
+    }
+}
+
+fn attribute(key: &str, value: AnyValue) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(value),
+        ..KeyValue::default()
+    }
+}
