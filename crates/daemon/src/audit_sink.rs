@@ -76,7 +76,12 @@ impl Sink {
                     headers_file,
                     ca,
                 };
-                Self::Otlp(OtlpSink::new(collector, format, &telemetry::sender(telemetry)))
+                Self::Otlp(OtlpSink::new(
+                    collector,
+                    TIME_MAX,
+                    format,
+                    &telemetry::sender(telemetry),
+                ))
             }
         }
     }

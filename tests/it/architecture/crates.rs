@@ -91,7 +91,8 @@ const ONLY: [(&str, &[&str]); 14] = [
         "tonic",
         &["proto", "server", "client", "cli", "bench", "testkit", "daemon"],
     ),
-    ("prost", &["proto", "bench"]),
+    // The daemon measures what it sends to collectors.
+    ("prost", &["proto", "bench", "daemon"]),
     ("axum", &["server", "examples"]),
 ];
 

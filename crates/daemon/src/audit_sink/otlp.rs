@@ -1,7 +1,7 @@
 //! Records as log records of OpenTelemetry (OTLP over gRPC). An answer means that the receiver has all of them but those
 //! that it rejects, which are counted: it would reject them again.
 
-use std::{error::Error as _, io, mem};
+use std::{error::Error as _, io, mem, time::Duration};
 
 use opentelemetry_proto::{
     tonic::{
@@ -17,7 +17,7 @@ use tessera_core::AuditOutcome;
 use tessera_store::AuditEntry;
 use tonic::{Extensions, Request, Status, transport::Channel};
 
-use super::{TIME_MAX, format::line};
+use super::format::line;
 use crate::{collector::Collector, config::SinkFormat};
 
 /// Bytes of one request. Receivers refuse more than 4 MiB; the rest is for what a request has beside its records.
@@ -32,6 +32,7 @@ pub(super) struct OtlpSink {
     format: SinkFormat,
     /// Kept while the receiver answers; made anew after a failure, as it may be the connection that hangs.
     channel: Option<Channel>,
+    time_max: Duration,
     /// The receiver has everything up to here: a batch that failed in the middle goes on from there.
     through: u64,
     /// Records that the receiver rejected, and nobody asked for yet.
@@ -52,6 +53,7 @@ enum OtlpError {
 impl OtlpSink {
     pub(super) fn new(
         collector: Collector,
+        time_max: Duration,
         format: SinkFormat,
         resource: &opentelemetry_sdk::Resource,
     ) -> Self {
@@ -63,6 +65,7 @@ impl OtlpSink {
             },
             format,
             channel: None,
+            time_max,
             through: 0,
             rejected: 0,
         }
@@ -103,10 +106,10 @@ impl OtlpSink {
     async fn send(&mut self, records: Vec<LogRecord>, last: u64) -> io::Result<()> {
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let request = self.request(records).await?;
-        // It is put back once there is an answer: not where this is given up in the middle.
+        // It is kept again once there is an answer: not where the wait for one is given up.
         let channel = match self.channel.take() {
             Some(channel) => channel,
-            None => self.collector.channel(TIME_MAX).map_err(io::Error::other)?,
+            None => self.collector.channel(self.time_max).map_err(io::Error::other)?,
         };
         let answer = LogsServiceClient::new(channel.clone()).export(request).await;
         let answer = answer.map_err(|status| problem(&status))?.into_inner();
