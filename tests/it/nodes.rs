@@ -18,6 +18,7 @@ use crate::{
 struct Node {
     directory: tempfile::TempDir,
     address: String,
+    admin: String,
 }
 
 impl Node {
@@ -25,16 +26,18 @@ impl Node {
         let (port, config) = (free_port(), directory.path().join("tessera.toml"));
         let text = fs::read_to_string(&config).unwrap();
         let listen = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
+        let admin = free_port();
         let text = text
             .replace(listen, &format!("listen = \"127.0.0.1:{port}\""))
             .replace(
                 "admin_listen = \"127.0.0.1:7601\"",
-                "admin_listen = \"127.0.0.1:0\"",
+                &format!("admin_listen = \"127.0.0.1:{admin}\""),
             );
         fs::write(&config, text).unwrap();
         Self {
             directory,
             address: format!("http://127.0.0.1:{port}"),
+            admin: format!("http://127.0.0.1:{admin}"),
         }
     }
 
@@ -85,6 +88,15 @@ fn let_the_operator_issue(directory: &Path) {
     let text = fs::read_to_string(&path).unwrap();
     let more = "p, role:operator, *, tessera/subjects/*, issue, allow\np, role:operator, *, tessera/roles/*, assert, allow\n";
     fs::write(path, text + "\n" + more).unwrap();
+}
+
+/// What a node says of itself, and of the other.
+fn status(node: &Node) -> Value {
+    let output = tessera()
+        .args(["status", "--json", "--admin-addr", &node.admin])
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 async fn policy_in_force(client: &Client) -> String {
@@ -143,6 +155,8 @@ async fn two_nodes_are_one_authority() {
     soon("propagation", here.revocations().await_propagation(asked))
         .await
         .unwrap();
+    let seen = status(&two);
+    assert_eq!(seen["other_nodes"][0]["answers"], true, "{seen}");
     // One node is lost: the other goes on with its sessions.
     serving.kill();
     let refreshed = there

@@ -12,7 +12,7 @@ use std::{
 
 use tessera_core::{EventBody, PolicyRevision, RealmName, Sequence};
 use tessera_policy::Work;
-use tessera_store::{Reads, StoreError};
+use tessera_store::{OtherNode, Reads, StoreError};
 use tokio::{sync::watch as signal, time::timeout};
 
 use crate::{
@@ -85,6 +85,14 @@ impl Authority {
     /// Whether other nodes write to the store, too.
     pub(crate) fn is_one_of_several(&self) -> bool {
         self.store.is_shared()
+    }
+
+    /// The other nodes of this authority, or those that were there within a day; none where there can be no other.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, Unavailable> {
+        Ok(self.store.other_nodes().await?)
     }
 
     /// Brings what is decided by to everything that any node committed before this call.

@@ -59,6 +59,7 @@ fn told(document: &Value) -> String {
         realms(document),
         keys(document),
         verifiers(document),
+        nodes(document),
         sinks(document),
     ] {
         if !section.is_empty() {
@@ -199,6 +200,31 @@ fn verifier(state: &Value) -> [String; 7] {
         seconds("staleness_bound_seconds"),
         stands.to_owned(),
     ]
+}
+
+/// The other nodes of an authority that has several.
+fn nodes(document: &Value) -> String {
+    let rows: Vec<_> = items(document, "other_nodes")
+        .iter()
+        .map(|node| {
+            let seen = node["seen_seconds_ago"].as_f64().unwrap_or_default();
+            let state = if node["answers"] == true {
+                "answers"
+            } else {
+                "gone"
+            };
+            [
+                text(node, "/name"),
+                state.to_owned(),
+                format!("{seen:.0}s ago"),
+                text(node, "/events_behind"),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    columns(["OTHER NODE", "STATE", "SEEN", "EVENTS BEHIND"], &rows)
 }
 
 fn sinks(document: &Value) -> String {

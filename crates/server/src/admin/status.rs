@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tessera_authority::{AttemptOutcome, Authority, PublishedKey};
 use tessera_core::{KeyStatus, RealmName, Timestamp};
+use tessera_store::OtherNode;
 
 use super::attention::{self, why_not_ready};
 use crate::listen::Tls;
@@ -30,6 +31,7 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
         "policy": policy(authority),
         "realms": realms,
         "verifiers": verifiers(authority),
+        "other_nodes": other_nodes(authority).await,
         "backup": backup(authority),
         "audit_sinks": sinks(authority),
         "server_key": server_key(authority),
@@ -108,6 +110,21 @@ fn verifiers(authority: &Authority) -> Vec<Value> {
         })
     });
     verifiers.collect()
+}
+
+/// Those that share the store; null where it can't be read.
+async fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
+    let committed = authority.position().sequence.0;
+    let nodes = authority.other_nodes().await.ok()?;
+    let nodes = nodes.into_iter().map(|node| {
+        json!({
+            "name": node.name,
+            "seen_seconds_ago": node.seen_before.as_secs_f64(),
+            "events_behind": committed.saturating_sub(node.applied.0),
+            "answers": node.seen_before < OtherNode::FRESH_FOR,
+        })
+    });
+    Some(nodes.collect())
 }
 
 fn backup(authority: &Authority) -> Value {
