@@ -162,6 +162,11 @@ impl Authority {
         Ok(OwnTurn { turn, _alone: alone })
     }
 
+    /// Whether a change may be committed without being used: its caller left in between. Not while another makes one.
+    pub(crate) fn has_unused_change_of_keys(&self) -> bool {
+        self.key_changes.try_lock().is_ok_and(|turn| turn.is_cut_off)
+    }
+
     /// Commits a change of signing keys, and uses it. A caller who leaves in between takes the latter along: the next
     /// turn does it, which is within a second.
     pub(crate) async fn commit_keys(

@@ -90,7 +90,8 @@ impl Authority {
     /// Fails where the store can't be written; the next call does it.
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
         let steps = || self.realms.values().map(|realm| (realm, self.next_step(realm)));
-        if steps().all(|(_, step)| step == Step::Wait) {
+        // A turn costs a shared store a connection.
+        if steps().all(|(_, step)| step == Step::Wait) && !self.has_unused_change_of_keys() {
             return Ok(());
         }
         let mut turn = self.turn_to_change_keys().await?;
