@@ -53,7 +53,7 @@ fn processor_time(server: &Server) -> f64 {
 }
 
 /// Calls `call` from many callers for a while. Answers calls a second, and the server's processor time of each in µs.
-async fn measure<F>(server: &Server, call: impl Fn(u32) -> F) -> (f64, f64)
+async fn measure<F>(server: &Server, call: impl Fn(u32) -> F + Clone + Send + 'static) -> (f64, f64)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -61,18 +61,12 @@ where
     let (before, began) = (processor_time(server), Instant::now());
     let mut callers = Vec::new();
     for caller in 0..CALLERS {
-        // Made before, so that the callers are alike.
-        let futures: Vec<_> = (0..40_000_u32)
-            .map(|turn| caller.wrapping_mul(7919).wrapping_add(turn.wrapping_mul(104_729)) % SESSIONS)
-            .map(&call)
-            .collect();
-        let (calls, is_over) = (Arc::clone(&calls), Arc::clone(&is_over));
+        let (call, calls, is_over) = (call.clone(), Arc::clone(&calls), Arc::clone(&is_over));
         callers.push(runtime().spawn(async move {
-            for future in futures {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                future.await;
+            let mut number = caller.wrapping_mul(7919);
+            while !is_over.load(Ordering::Relaxed) {
+                number = number.wrapping_add(104_729);
+                call(number % SESSIONS).await;
                 calls.fetch_add(1, Ordering::Relaxed);
             }
         }));
@@ -177,25 +171,28 @@ async fn figures() {
     }
     server.sql(&format!(
         "CREATE TABLE bare (id uuid PRIMARY KEY, body bytea NOT NULL) WITH (fillfactor = 75); \
-         INSERT INTO bare SELECT id, body FROM {schema}.session; VACUUM ANALYZE"
+         INSERT INTO bare SELECT id, body FROM {schema}.session; ANALYZE"
     ));
     let bare = Bare::start(&server).await;
     let two: Shared = Arc::new(open(options).await);
     println!("calls a second and the server's µs of each: bare | one node | two nodes");
     for _ in 0..ROUNDS {
-        let waiting = &bare.waiting;
-        let of_bare = measure(&server, |number| {
-            let (waiting, id) = (waiting.clone(), Uuid::from_bytes(*session(number).id.as_bytes()));
+        let waiting = bare.waiting.clone();
+        let of_bare = measure(&server, move |number| {
+            let waiting = waiting.clone();
             async move {
                 let (answer, answered) = oneshot::channel();
+                let id = Uuid::from_bytes(*session(number).id.as_bytes());
                 waiting.send((id, answer)).await.unwrap();
                 answered.await.unwrap();
             }
         })
         .await;
-        let of_one = measure(&server, |number| refresh(Arc::clone(&one), number)).await;
-        let of_two = measure(&server, |number| {
-            refresh(Arc::clone(if number % 2 == 0 { &one } else { &two }), number)
+        let nodes = [Arc::clone(&one), Arc::clone(&two)];
+        let alone = Arc::clone(&one);
+        let of_one = measure(&server, move |number| refresh(Arc::clone(&alone), number)).await;
+        let of_two = measure(&server, move |number| {
+            refresh(Arc::clone(&nodes[number as usize % 2]), number)
         })
         .await;
         println!(
