@@ -197,6 +197,33 @@ async fn one_policy_is_in_force_whoever_proposes_it() {
     assert_eq!(policy_in_force(&here).await, another);
 }
 
+/// A node that can't use the policy in force, because it serves a realm that this does not have, answers nothing, and says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_node_that_cannot_use_the_policy_in_force_is_not_ready() {
+    let server = Server::start("");
+    let (one, two, _) = two_nodes(&server);
+    let config = one.directory.path().join("tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let sandbox = text.split("[realms.sandbox]").nth(1).unwrap();
+    fs::write(&config, text.replace(&format!("[realms.sandbox]{sandbox}"), "")).unwrap();
+    let (_one, _two) = (one.serve(), two.serve());
+    assert_eq!(status(&two)["ready"], true);
+    let catalogue = one.directory.path().join("policies/catalogue.toml");
+    let text = fs::read_to_string(&catalogue).unwrap();
+    let realm = text.lines().find(|line| line.starts_with("sandbox = ")).unwrap();
+    fs::write(&catalogue, text.replace(realm, "")).unwrap();
+    let not_ready = async {
+        while status(&two)["ready"] == true {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    soon("the change", not_ready).await;
+    let why = status(&two)["why_not_ready"].clone();
+    assert!(why.as_str().unwrap().contains("followed"), "{why}");
+    assert_eq!(status(&one)["ready"], true);
+}
+
 fn copy(from: &Path, to: &Path) -> Value {
     json(
         tessera()

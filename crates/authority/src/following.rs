@@ -6,10 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tessera_core::{EventBody, PolicyRevision, RealmName, Sequence};
 use tessera_policy::Work;
 use tessera_store::{OtherNode, Reads, StoreError};
@@ -27,6 +31,8 @@ use crate::{
 
 /// How often a node looks at what no event tells, and tells others how far its subscribers are.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a node waits after it could not follow.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How many ticks lie between two looks at what no event tells.
 const LOOK_TICKS: u32 = 20;
 /// How long a call waits until what was committed before it is followed.
@@ -40,6 +46,10 @@ const ASK_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Following {
     through: signal::Sender<Sequence>,
     told: tokio::sync::Mutex<BTreeMap<RealmName, Sequence>>,
+    /// Whether the last look failed: the store is away, or the policy in force can't be used here.
+    is_stuck: AtomicBool,
+    /// The policy that can't be used here, where that was said.
+    unusable: Mutex<Option<PolicyRevision>>,
 }
 
 /// What some events make necessary.
@@ -56,6 +66,8 @@ impl Following {
         Self {
             through: signal::Sender::new(through),
             told: tokio::sync::Mutex::default(),
+            is_stuck: AtomicBool::default(),
+            unusable: Mutex::default(),
         }
     }
 }
@@ -93,6 +105,12 @@ impl Authority {
     /// Fails where the store can't be read.
     pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, Unavailable> {
         Ok(self.store.other_nodes().await?)
+    }
+
+    /// Whether this node can't follow what others did, and so answers nothing.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.following.is_stuck.load(Ordering::Relaxed)
     }
 
     /// Brings what is decided by to everything that any node committed before this call.
@@ -216,11 +234,14 @@ impl Authority {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(
-                    policy = %revision,
-                    error = error.summary(),
-                    "the policy in force can't be used here: this node issues nothing until it can, or another is applied"
-                );
+                let before = self.following.unusable.lock().replace(revision.clone());
+                if before.as_ref() != Some(revision) {
+                    tracing::error!(
+                        policy = %revision,
+                        error = error.summary(),
+                        "the policy in force can't be used here: this node answers nothing until it can, or another is applied"
+                    );
+                }
                 Err(Unavailable::PolicyChanging)
             }
         }
@@ -250,9 +271,15 @@ async fn follow(authority: Weak<Authority>) {
             authority.tell_fences().await
         };
         match followed.await {
-            Ok(()) => {}
+            Ok(()) => authority.following.is_stuck.store(false, Ordering::Relaxed),
             Err(Unavailable::Store(StoreError::Closed)) => return,
-            Err(error) => tracing::debug!(%error, "other nodes are not followed"),
+            Err(error) => {
+                tracing::debug!(%error, "other nodes are not followed");
+                authority.following.is_stuck.store(true, Ordering::Relaxed);
+                drop(authority);
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         }
         ticks = ticks.wrapping_add(1);
         let mut committed = authority.store.log().subscribe();

@@ -190,13 +190,14 @@ impl Authority {
     }
 
     /// Whether requests can be served: the store takes writes, the disk does not stand still, the data directory
-    /// is not older than what it gave, and nobody asked to stop.
+    /// is not older than what it gave, what other nodes did is followed, and nobody asked to stop.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.store.health().takes_writes
             && !*self.draining.borrow()
             && self.commit_waiting() < COMMIT_MAX
             && !self.rollback.is_proven()
+            && !self.is_stuck()
     }
 
     /// Whether the store takes writes. One that failed never does again until it is opened anew; one that waits for

@@ -53,6 +53,9 @@ pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
             "the data directory is older than what it gave: stop, and run `tessera restore`".to_owned(),
         );
     }
+    if authority.is_stuck() {
+        return Some("what another node did can't be followed: the log says why".to_owned());
+    }
     Some(match authority.commit_waiting().as_secs() {
         0 => "the server is stopping".to_owned(),
         seconds => format!("a commit has waited for the disk for {seconds} s, or the server is stopping"),
