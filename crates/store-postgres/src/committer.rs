@@ -99,7 +99,7 @@ impl Writer {
                 }
             }
             // One of them writes what the database refuses: the others are not to fail with it.
-            Err(Failure::Refused { .. }) if group.len() > 1 => {
+            Err(failure) if failure.is_of_one_unit() && group.len() > 1 => {
                 for waiting in group {
                     Box::pin(self.commit(vec![waiting])).await;
                 }

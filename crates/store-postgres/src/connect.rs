@@ -169,7 +169,7 @@ fn session_settings(schema: &str) -> String {
 fn tls(options: &PostgresOptions) -> Result<MakeRustlsConnect, OpenError> {
     let mut roots = RootCertStore::empty();
     let setting = |problem: String| OpenError::Setting {
-        setting: "roots",
+        setting: "ca",
         problem,
     };
     match &options.roots {
@@ -177,7 +177,10 @@ fn tls(options: &PostgresOptions) -> Result<MakeRustlsConnect, OpenError> {
             for certificate in CertificateDer::pem_slice_iter(pem) {
                 let certificate = certificate.map_err(|error| setting(format!("can't be read: {error}")))?;
                 let added = roots.add(certificate);
-                added.map_err(|error| setting(format!("has no certificate that can be used: {error}")))?;
+                added.map_err(|error| setting(format!("has a certificate that can't be used: {error}")))?;
+            }
+            if roots.is_empty() {
+                return Err(setting("has no certificate as PEM".to_owned()));
             }
         }
         None => {

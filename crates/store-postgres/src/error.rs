@@ -184,6 +184,12 @@ impl Failure {
         }
     }
 
+    /// Whether one unit of a group may be what the server refuses. Where it refuses all, as without a lock in time, each would
+    /// wait in vain by itself.
+    pub(crate) fn is_of_one_unit(&self) -> bool {
+        matches!(self, Self::Refused { .. }) && !self.is_passing()
+    }
+
     /// Whether a row was there already that was taken for a new one.
     pub(crate) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == SqlState::UNIQUE_VIOLATION)
@@ -220,6 +226,36 @@ fn describe(error: &tokio_postgres::Error) -> String {
                 source = cause.source();
             }
             text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_refuses_passes_or_is_of_one_unit() {
+        let refused = |code: SqlState| Failure::Refused {
+            code,
+            detail: String::new(),
+        };
+        let cases = [
+            (refused(SqlState::LOCK_NOT_AVAILABLE), true, false),
+            (refused(SqlState::TOO_MANY_CONNECTIONS), true, false),
+            (refused(SqlState::DISK_FULL), true, false),
+            (refused(SqlState::READ_ONLY_SQL_TRANSACTION), true, false),
+            (refused(SqlState::CHECK_VIOLATION), false, true),
+            (refused(SqlState::from_code("TS001")), false, true),
+            (Failure::Away(String::new()), true, false),
+            (Failure::Store(StoreError::Closed), false, false),
+        ];
+        for (failure, passes, is_of_one_unit) in cases {
+            assert_eq!(
+                (failure.is_passing(), failure.is_of_one_unit()),
+                (passes, is_of_one_unit),
+                "{failure:?}"
+            );
         }
     }
 }

@@ -8,14 +8,15 @@ use std::{
 use tessera_store::StoreError;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     connect::{Connection, all},
     error::Failure,
-    node::{Node, events_after, kept},
+    node::{FRESH_FOR, Node, events_after, kept},
     partition,
+    read::late,
     state::{Found, State},
     transaction::touch,
 };
@@ -52,7 +53,9 @@ pub(crate) async fn follow(node: Arc<Node>, mut asked: mpsc::Receiver<Looking>) 
         while let Ok(looking) = asked.try_recv() {
             waiting.push(looking);
         }
-        let looked = look(&node, &mut connection).await;
+        // Whoever asked is told in time that nobody knows.
+        let looking = timeout(FRESH_FOR, look(&node, &mut connection)).await;
+        let looked = looking.unwrap_or_else(|_| Err(late()));
         if let Err(error) = &looked {
             connection = None;
             tracing::debug!(%error, "the log can't be followed");
@@ -105,7 +108,7 @@ pub(crate) async fn beat(node: Arc<Node>) {
             return;
         }
         // As long as a commit may take until it no longer helps: a new connection may find another primary.
-        let beaten = tokio::time::timeout(crate::node::FRESH_FOR, heartbeat(&node, &mut connection)).await;
+        let beaten = timeout(FRESH_FOR, heartbeat(&node, &mut connection)).await;
         let failure = match beaten {
             Ok(Ok(())) => continue,
             Ok(Err(failure)) => failure,

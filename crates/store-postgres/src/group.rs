@@ -96,12 +96,6 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Takes the state that was found for the one before it.
-    pub(crate) fn begin_at(&mut self, state: State) {
-        self.before = state.clone();
-        self.state = state;
-    }
-
     pub(crate) fn writes_nothing(&self) -> bool {
         !self.writes.is_any && self.state == self.before
     }

@@ -119,7 +119,11 @@ impl Node {
     /// What was found a moment ago, and is applied already, changes nothing.
     pub(crate) fn apply(&self, before: &State, found: &Found, events: Vec<Kept>) -> Result<(), StoreError> {
         self.check(before, found)?;
-        self.apply_own(&found.state, events)
+        self.apply_own(&found.state, events).map_err(|error| match error {
+            // Nothing is answered by a log that has a gap.
+            StoreError::Damaged { detail } => self.go_back(detail),
+            error => error,
+        })
     }
 
     /// The same of a group of this node.

@@ -18,7 +18,7 @@ use crate::{
     node::{Node, lock_key},
     options::PostgresOptions,
     schema::{self, random_id},
-    state::{Found, State, get},
+    state::{Found, State, damaged, get},
     transaction::COMMIT,
 };
 
@@ -77,6 +77,26 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
     Ok(node)
 }
 
+/// The log has each event between its floor and its end; those below the floor that still matter may have any number.
+fn check_whole(state: &State, events: &[Arc<Event>]) -> Result<(), StoreError> {
+    let above = events.iter().filter(|event| event.sequence > state.floor);
+    let mut last = state.floor;
+    for event in above {
+        if event.sequence != last.next() {
+            break;
+        }
+        last = event.sequence;
+    }
+    if last == state.last {
+        return Ok(());
+    }
+    Err(damaged(&format!(
+        "the log has no event {}, and ends at {}",
+        last.next().0,
+        state.last.0
+    )))
+}
+
 type Cutoffs = HashMap<CutoffKey, Timestamp>;
 
 /// The log, with all that the events and the cutoffs revoke.
@@ -91,6 +111,7 @@ fn log(found: &Found, events: &[Row], cutoffs: &[Row]) -> Result<(Log, Cutoffs),
         }
         kept.push(Arc::new(event));
     }
+    check_whole(&found.state, &kept)?;
     let mut known = Cutoffs::new();
     for row in cutoffs {
         let until = Timestamp::from_millis(get(row, 0)?);

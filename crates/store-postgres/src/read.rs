@@ -20,7 +20,7 @@ use crate::{
     node::{FRESH_FOR, Node, events_after, kept},
     state::{Found, State, damaged, get, number, unsigned},
     transaction::COMMIT,
-    wanted::{queries, uuid_of},
+    wanted::{Wanted, queries, uuid_of},
 };
 
 /// What is read is of one state.
@@ -48,17 +48,23 @@ async fn within(node: &Node, asked: Vec<Query>) -> Result<(State, Vec<Vec<Row>>)
     Ok((found.state, answers.collect()))
 }
 
-/// Asks, for as long as an answer would count. A connection that does not answer in time is not used again.
+/// Asks, for as long as an answer would count. A connection that does not answer, or not as it must, is not used again: its
+/// transaction may be open, and the next reader would see an old state.
 async fn answered(node: &Node, client: Client, trip: Vec<Query>) -> Result<Vec<Vec<Row>>, StoreError> {
-    match timeout(FRESH_FOR, all(&client, trip)).await {
-        Ok(answers) => Ok(answers?),
-        Err(_) => {
-            drop(Client::take(client));
-            node.ensure_open()?;
-            Err(StoreError::Unavailable {
-                detail: format!("the database did not answer within {} s", FRESH_FOR.as_secs()),
-            })
-        }
+    let failure = match timeout(FRESH_FOR, all(&client, trip)).await {
+        Ok(Ok(answers)) => return Ok(answers),
+        Ok(Err(failure)) => failure.into(),
+        Err(_) => late(),
+    };
+    drop(Client::take(client));
+    node.ensure_open()?;
+    Err(failure)
+}
+
+/// There was no answer while it would have counted.
+pub(crate) fn late() -> StoreError {
+    StoreError::Unavailable {
+        detail: format!("the database did not answer within {} s", FRESH_FOR.as_secs()),
     }
 }
 
@@ -71,10 +77,9 @@ pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreErr
 }
 
 pub(crate) async fn snapshot(node: &Node, reads: &Reads) -> Result<Snapshot, StoreError> {
-    let mut group = Group::new(node, node.state());
-    let wanted = group.wanted(reads);
+    let wanted = Wanted::of(reads);
     let (state, answers) = within(node, queries(&wanted)).await?;
-    group.begin_at(state);
+    let mut group = Group::new(node, state);
     group.take(&wanted, answers)?;
     Ok(group.snapshot(reads))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tessera_core::{ApiKeyId, ClientName, PolicyRevision, RealmName, RequestId, SessionId};
-use tessera_store::{RequestKey, Settings, StoreError, backend::decode};
+use tessera_store::{Reads, RequestKey, Settings, StoreError, backend::decode};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -30,6 +30,18 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// All that reads name.
+    pub(crate) fn of(reads: &Reads) -> Self {
+        Self {
+            sessions: reads.session_ids().iter().copied().collect(),
+            api_keys: reads.api_key_ids().iter().cloned().collect(),
+            makers: reads.maker_ids().iter().cloned().collect(),
+            clients: reads.client_names().iter().cloned().collect(),
+            requests: reads.request_key().cloned().into_iter().collect(),
+            settings: reads.has_settings(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
             && self.api_keys.is_empty()

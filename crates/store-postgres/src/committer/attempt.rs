@@ -58,12 +58,7 @@ pub(super) async fn attempt(
     let began = Instant::now();
     connection.take_warning();
     let mut wanted = load.clone();
-    {
-        let nothing = Group::new(node, node.state());
-        units
-            .iter()
-            .for_each(|unit| wanted.add(nothing.wanted(unit.reads())));
-    }
+    units.iter().for_each(|unit| wanted.add(Wanted::of(unit.reads())));
     let mut group = begin(node, connection, wanted).await?;
     let answers = decide(&mut group, &mut units, connection).await?;
     if group.writes_nothing() {
@@ -132,12 +127,11 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
 /// The first trip: takes the lock, takes over what other nodes committed, and reads what the units name.
 async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> Result<Group<'a>, Failure> {
     let before = node.state();
-    let mut group = Group::new(node, before.clone());
     let mut trip = opening(node, &before);
     trip.extend(queries(&wanted));
     let (found, events, rest) = opened(all(&connection.client, trip).await?)?;
     node.apply(&before, &found, events)?;
-    group.begin_at(found.state);
+    let mut group = Group::new(node, found.state);
     group.take(&wanted, rest)?;
     Ok(group)
 }

@@ -25,8 +25,15 @@ log_min_messages = warning
 pub(crate) struct Server {
     directory: PathBuf,
     /// While this is open, it runs.
-    _running: ChildStdin,
-    _shell: Child,
+    running: Option<ChildStdin>,
+    shell: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.running = None;
+        let _ = self.shell.wait();
+    }
 }
 
 /// Where the programs are.
@@ -76,6 +83,14 @@ fn run(command: &mut Command) -> Output {
 /// A new directory of the server's user.
 fn directory() -> PathBuf {
     let made = run(unprivileged("mktemp").args(["-d", "-t", "tessera-postgres-XXXXXX"]));
+    PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
+}
+
+/// A file that only the server's user reads.
+pub(crate) fn private_file(text: &str) -> PathBuf {
+    let script =
+        "umask 077; file=$(mktemp -t tessera-postgres-XXXXXX); printf '%s' \"$1\" >\"$file\"; echo \"$file\"";
+    let made = run(unprivileged("sh").args(["-c", script, "sh", text]));
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
 
@@ -141,8 +156,8 @@ impl Server {
         let running = shell.stdin.take().unwrap();
         let server = Self {
             directory,
-            _running: running,
-            _shell: shell,
+            running: Some(running),
+            shell,
         };
         server.wait_until_ready();
         server

@@ -1,10 +1,13 @@
 //! What is refused at a start, and what is said.
 
-use tessera_store::Store;
+use std::sync::Arc;
+
+use tessera_store::{Store, StoreError};
+use tessera_store_conformance::fixture::{append, session, session_revoked};
 use tessera_store_postgres::{Durability, Migrate, OpenError, PostgresOptions, PostgresStore};
 
 use super::cluster::{fresh, open, runtime, shared};
-use super::server::Server;
+use super::server::{Server, private_file};
 
 async fn refused(options: PostgresOptions) -> OpenError {
     match runtime().spawn(PostgresStore::open(options)).await.unwrap() {
@@ -137,4 +140,62 @@ async fn a_schema_with_a_name_that_is_none_is_refused() {
             "{error}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_log_with_a_gap_is_refused_and_served_no_further() {
+    for (missing, is_refused) in [("seq = 2", true), ("seq = 3", true), ("seq = 4", false)] {
+        let options = fresh(shared());
+        let schema = options.schema.clone();
+        let store: Arc<dyn Store> = Arc::new(open(options.clone()).await);
+        for _ in 0..3 {
+            append(&store, &session_revoked(&session(1), 900)).await;
+        }
+        store.close().await.unwrap();
+        shared().sql(&format!("DELETE FROM {schema}.event WHERE {missing}"));
+        let opened = runtime().spawn(PostgresStore::open(options)).await.unwrap();
+        let is_damaged = matches!(&opened, Err(OpenError::Store(StoreError::Damaged { .. })));
+        assert_eq!(is_damaged, is_refused, "{missing}");
+    }
+    let options = fresh(shared());
+    let schema = options.schema.clone();
+    let store: Arc<dyn Store> = Arc::new(open(options).await);
+    append(&store, &session_revoked(&session(1), 900)).await;
+    // A group that says that there is an event, and there is none.
+    shared().sql(&format!(
+        "INSERT INTO {schema}.commit_group SELECT number + 1, gen_random_uuid(), node, at, seq + 1, floor, \
+         audit_position, audit_link, audit_first, purged, policy, times FROM {schema}.commit_group \
+         ORDER BY number DESC LIMIT 1"
+    ));
+    assert!(matches!(store.catch_up().await, Err(StoreError::WentBack { .. })));
+    assert!(store.health().is_over());
+}
+
+/// TLS is asked for where nothing else is said, and the certificate must be of an authority that is trusted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_server_elsewhere_is_reached_by_tls_alone() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.7".to_owned()]).unwrap();
+    let certificate = made.cert.pem();
+    let hba = "local all all trust\nhost all all 127.0.0.0/8 trust\n";
+    let files = [&certificate, &made.signing_key.serialize_pem(), hba].map(private_file);
+    let [crt, key, hba] = files.each_ref().map(|path| path.display());
+    let reachable = format!("listen_addresses = '127.0.0.7'\nhba_file = '{hba}'\n");
+    let url = "host=127.0.0.7 user=postgres dbname=postgres";
+    {
+        let _plain = Server::start(&reachable);
+        let error = refused(PostgresOptions::new(url)).await;
+        assert!(error.to_string().contains("TLS"), "{error}");
+    }
+    let tls = format!("{reachable}ssl = on\nssl_cert_file = '{crt}'\nssl_key_file = '{key}'\n");
+    let _server = Server::start(&tls);
+    let mut options = PostgresOptions::new(url);
+    let error = refused(options.clone()).await;
+    assert!(error.to_string().contains("certificate"), "{error}");
+    options.roots = Some(certificate.into_bytes());
+    open(options.clone()).await.close().await.unwrap();
+    options.roots = Some(b"no certificate".to_vec());
+    let error = refused(options).await;
+    assert!(matches!(error, OpenError::Setting { .. }), "{error}");
 }
