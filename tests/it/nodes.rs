@@ -264,6 +264,18 @@ async fn an_installation_moves_into_a_database_and_back() {
     let serving = start(&with_database, &first.address, std::io::sink(), |_| ());
     let client = first.client(&api_key).await;
     assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
+    let back = first.directory.path().join("back.toml");
+    fs::write(&back, text.replace("path = \"data\"", "path = \"data-again\"")).unwrap();
+    let served = tessera()
+        .args(["store", "copy", "--from"])
+        .arg(&with_database)
+        .arg("--to")
+        .arg(&back)
+        .output()
+        .unwrap();
+    assert!(!served.status.success());
+    assert!(stderr(&served).contains("stop all nodes"), "{}", stderr(&served));
+    assert!(!first.directory.path().join("data-again").exists());
     let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
     assert!(serving.stop().success());
     // There is something there now.
@@ -279,8 +291,6 @@ async fn an_installation_moves_into_a_database_and_back() {
         "{}",
         stderr(&again)
     );
-    let back = first.directory.path().join("back.toml");
-    fs::write(&back, text.replace("path = \"data\"", "path = \"data-again\"")).unwrap();
     copy(&with_database, &back);
     // The witness of the database is of the same log.
     let serving = start(&back, &first.address, std::io::sink(), |command| {
@@ -290,4 +300,25 @@ async fn an_installation_moves_into_a_database_and_back() {
     assert!(client.introspect(&access(refreshed.tokens.as_ref())).await.active);
     assert!(client.refresh(&refresh(refreshed.tokens.as_ref())).await.is_ok());
     assert!(serving.stop().success());
+}
+
+/// A password in the URL is refused before a file has it.
+#[test]
+fn no_password_is_written_into_a_configuration() {
+    let place = tempfile::tempdir().unwrap();
+    let url = "postgresql://tessera:canary-7f3a@127.0.0.1:1/tessera";
+    let output = tessera()
+        .arg("init")
+        .arg(place.path())
+        .args(["--postgres", url])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(
+        stderr(&output).contains("--postgres-password-file"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!stderr(&output).contains("canary"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }

@@ -4,7 +4,7 @@ use std::{env, ops::ControlFlow, path::Path, sync::Arc};
 
 use tessera_authority::SetupError;
 use tessera_core::LogId;
-use tessera_store::{BackupRecord, Store, StoreError};
+use tessera_store::{BackupRecord, OtherNode, Store, StoreError};
 use tessera_store_postgres::{Migrate, PostgresOptions, PostgresRestore, PostgresStore};
 use tessera_store_sled::{SledRestore, SledStore};
 use tokio::sync::mpsc;
@@ -96,6 +96,10 @@ pub async fn migrate(config: &Config) -> Result<(i32, i32), LaunchError> {
 /// See [`LaunchError`]: what is copied into stays empty where it fails.
 pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
     let source = source(from).await?;
+    if let Err(error) = check_unserved(source.as_ref()).await {
+        source.close().await.map_err(SetupError::from)?;
+        return Err(error);
+    }
     let (send, receive) = mpsc::channel(RECORDS_WAITING);
     let writing = match to.store.engine {
         Engine::Postgres => tokio::spawn(into_database(options(to)?, receive)),
@@ -133,6 +137,28 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
         }
         (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
     }
+}
+
+/// What another node commits meanwhile would not be in the copy.
+async fn check_unserved(source: &dyn Store) -> Result<(), LaunchError> {
+    if serving(source).await?.is_none() {
+        return Ok(());
+    }
+    // One that was stopped just now is seen no more then; one that serves is.
+    tokio::time::sleep(OtherNode::FRESH_FOR).await;
+    match serving(source).await? {
+        Some(node) => Err(LaunchError::Served { node }),
+        None => Ok(()),
+    }
+}
+
+/// The name of a node that was seen a moment ago.
+async fn serving(source: &dyn Store) -> Result<Option<String>, LaunchError> {
+    let others = source.other_nodes().await.map_err(SetupError::from)?;
+    let mut seen = others
+        .into_iter()
+        .filter(|node| node.seen_before < OtherNode::FRESH_FOR);
+    Ok(seen.next().map(|node| node.name))
 }
 
 /// The copy is the last state from now on: its groups are counted from the first again.
@@ -193,7 +219,16 @@ fn into_directory(
     options: &tessera_store_sled::SledOptions,
     mut records: mpsc::Receiver<Step>,
 ) -> Result<u64, LaunchError> {
-    let mut restore = SledRestore::begin(path, options)?;
+    let restore = SledRestore::begin(path, options)?;
+    let written = into(restore, &mut records);
+    if written.is_err() {
+        // It is of no use to anybody.
+        drop(std::fs::remove_dir_all(path));
+    }
+    written
+}
+
+fn into(mut restore: SledRestore, records: &mut mpsc::Receiver<Step>) -> Result<u64, LaunchError> {
     let mut count = 0;
     while let Some(step) = records.blocking_recv() {
         match step {
@@ -207,9 +242,6 @@ fn into_directory(
             }
         }
     }
-    // It is of no use to anybody.
-    drop(restore);
-    drop(std::fs::remove_dir_all(path));
     Err(cut_off())
 }
 

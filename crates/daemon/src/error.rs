@@ -82,6 +82,12 @@ pub enum LaunchError {
         "no database is named: set `url` in [store.postgres], or TESSERA_POSTGRES_URL in the environment"
     )]
     NoDatabase,
+    /// Another node serves what is to be copied.
+    #[error("the node `{node}` serves this store: stop all nodes before it is copied")]
+    Served {
+        /// Its name.
+        node: String,
+    },
     /// A store can't be copied.
     #[error("the store can't be copied: {0}")]
     Copy(tessera_store::BackupError),

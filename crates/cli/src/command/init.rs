@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, RealmName};
-use tessera_daemon::{Config, StartProgress, launch, new_server_key, telemetry};
+use tessera_daemon::{Config, StartProgress, config::PostgresUrl, launch, new_server_key, telemetry};
 
 use crate::{
     arguments::{Init, Output},
@@ -130,6 +130,10 @@ fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
         given.push((DATA, format!("path = {}", json!(path))));
     }
     if let Some(url) = &arguments.postgres {
+        // Before anything is written: a password must not get into the file.
+        PostgresUrl::parse(url).map_err(|problem| {
+            Failure::cannot_run(format!("--postgres: {problem}; here, `--postgres-password-file`"))
+        })?;
         given.push((DATA, "engine = \"postgres\"".to_owned()));
         let mut section = format!("\n[store.postgres]\nurl = {}", json!(url));
         if let Some(file) = &arguments.postgres_password_file {

@@ -76,18 +76,25 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
+impl PostgresUrl {
+    /// Reads a connection string.
+    ///
+    /// # Errors
+    /// Fails where it is none, or has a password, with what to do instead; the text is not in the answer.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        match PostgresOptions::new(text).has_password() {
+            Ok(false) => Ok(Self(text.to_owned())),
+            Ok(true) => Err(
+                "a password is in it: put that into a file, which `password_file` names, or all of it into the environment's TESSERA_POSTGRES_URL",
+            ),
+            Err(_) => Err("expected a connection string such as postgresql://tessera@db1,db2/tessera"),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for PostgresUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match PostgresOptions::new(&text).has_password() {
-            Ok(false) => Ok(Self(text)),
-            Ok(true) => Err(D::Error::custom(
-                "a password is in it: put that into a file, which `password_file` names, or all of it into the environment's TESSERA_POSTGRES_URL",
-            )),
-            Err(_) => Err(D::Error::custom(
-                "expected a connection string such as postgresql://tessera@db1,db2/tessera",
-            )),
-        }
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
