@@ -25,6 +25,7 @@ mod hostile_text;
 mod main_job;
 mod monitoring;
 mod nodes;
+mod nodes_together;
 mod offline;
 mod operations;
 mod peers;

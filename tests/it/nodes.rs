@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// A node: its directory, and where it is served.
-struct Node {
-    directory: tempfile::TempDir,
-    address: String,
-    admin: String,
+pub(crate) struct Node {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) address: String,
+    pub(crate) admin: String,
 }
 
 impl Node {
@@ -41,7 +41,7 @@ impl Node {
         }
     }
 
-    fn serve(&self) -> Authority {
+    pub(crate) fn serve(&self) -> Authority {
         start(
             &self.directory.path().join("tessera.toml"),
             &self.address,
@@ -50,13 +50,13 @@ impl Node {
         )
     }
 
-    async fn client(&self, api_key: &str) -> Client {
+    pub(crate) async fn client(&self, api_key: &str) -> Client {
         Client::connect(&self.address, api_key).await
     }
 }
 
 /// Two nodes of one authority, and the API key of its first client.
-fn two_nodes(server: &Server) -> (Node, Node, String) {
+pub(crate) fn two_nodes(server: &Server) -> (Node, Node, String) {
     let first = tempfile::tempdir().unwrap();
     let made = json(
         tessera()
@@ -72,7 +72,7 @@ fn two_nodes(server: &Server) -> (Node, Node, String) {
 }
 
 /// What a reader of the starter policy asks for.
-fn reader(subject: &str) -> IssueRequest {
+pub(crate) fn reader(subject: &str) -> IssueRequest {
     IssueRequest {
         subject: subject.to_owned(),
         roles: vec!["role:reader".to_owned()],
@@ -91,7 +91,7 @@ fn let_the_operator_issue(directory: &Path) {
 }
 
 /// What a node says of itself, and of the other.
-fn status(node: &Node) -> Value {
+pub(crate) fn status(node: &Node) -> Value {
     let output = tessera()
         .args(["status", "--json", "--admin-addr", &node.admin])
         .output()

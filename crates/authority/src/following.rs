@@ -1,22 +1,20 @@
-//! Following what other nodes of a shared store do: their keys, their policy, their disabled clients, and how far their
-//! subscribers are.
+//! Following what other nodes of a shared store do: their keys, their policy, their disabled clients.
 //!
 //! The store says what is committed, and who is revoked; what is kept here beside it, decoded, has to follow. Whoever
 //! decides by that waits until it has followed what was committed before the call.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tessera_core::{EventBody, PolicyRevision, RealmName, Sequence};
+use tessera_core::{EventBody, PolicyRevision, Sequence};
 use tessera_policy::Work;
-use tessera_store::{OtherNode, Reads, StoreError};
+use tessera_store::{Reads, StoreError};
 use tokio::{sync::watch as signal, time::timeout};
 
 use crate::{
@@ -33,19 +31,16 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// How long a node waits after it could not follow.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many ticks lie between two looks at what no event tells.
-const LOOK_TICKS: u32 = 20;
+/// How much time lies between two looks at what no event tells.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a call waits until what was committed before it is followed.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
 /// How many events are read at once.
 const READ_STEP: usize = 256;
-/// How often whoever waits for the subscribers of other nodes asks for them.
-const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How far this node has followed the log.
 pub(crate) struct Following {
     through: signal::Sender<Sequence>,
-    told: tokio::sync::Mutex<BTreeMap<RealmName, Sequence>>,
     /// Whether the last look failed: the store is away, or the policy in force can't be used here.
     is_stuck: AtomicBool,
     /// The policy that can't be used here, where that was said.
@@ -65,7 +60,6 @@ impl Following {
     pub(crate) fn from(through: Sequence) -> Self {
         Self {
             through: signal::Sender::new(through),
-            told: tokio::sync::Mutex::default(),
             is_stuck: AtomicBool::default(),
             unusable: Mutex::default(),
         }
@@ -94,23 +88,15 @@ impl Changed {
 }
 
 impl Authority {
-    /// Whether other nodes write to the store, too.
-    pub(crate) fn is_one_of_several(&self) -> bool {
-        self.store.is_shared()
-    }
-
-    /// The other nodes of this authority, or those that were there within a day; none where there can be no other.
-    ///
-    /// # Errors
-    /// Fails where the store can't be read.
-    pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, Unavailable> {
-        Ok(self.store.other_nodes().await?)
-    }
-
     /// Whether this node can't follow what others did, and so answers nothing.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.following.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// Up to where this node has followed the log.
+    pub(crate) fn followed_position(&self) -> Sequence {
+        *self.following.through.borrow()
     }
 
     /// Brings what is decided by to everything that any node committed before this call.
@@ -139,28 +125,6 @@ impl Authority {
                 detail: "what another node did is not followed yet".to_owned(),
             })),
         }
-    }
-
-    /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves.
-    pub(crate) async fn others_reach(
-        &self,
-        realm: &RealmName,
-        position: Sequence,
-    ) -> Result<(), Unavailable> {
-        while self.others_are_behind(realm, position).await? {
-            tokio::time::sleep(ASK_INTERVAL).await;
-        }
-        Ok(())
-    }
-
-    /// Whether a required subscriber of another node may accept what was revoked up to a position.
-    pub(crate) async fn others_are_behind(
-        &self,
-        realm: &RealmName,
-        position: Sequence,
-    ) -> Result<bool, Unavailable> {
-        let others = self.store.other_nodes().await?;
-        Ok(!others.iter().all(|other| other.has_reached(realm, position)))
     }
 
     /// Follows in a task of its own, until the authority is gone. Nothing where the store is this process's alone.
@@ -202,6 +166,7 @@ impl Authority {
             let state = self.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
             self.disabled.replace(settings.disabled_clients);
+            self.follow_sinks(settings.audit_sinks);
             if let Some(revision) = state.policy_in_force() {
                 self.follow_policy(revision).await?;
             }
@@ -246,32 +211,27 @@ impl Authority {
             }
         }
     }
-
-    /// Tells the other nodes how far the required subscribers of this one are, where that has changed.
-    async fn tell_fences(&self) -> Result<(), Unavailable> {
-        let through = *self.following.through.borrow();
-        let fences = self.subscribers.fences(through);
-        let mut told = self.following.told.lock().await;
-        if *told != fences {
-            self.store.tell_fences(fences.clone()).await?;
-            *told = fences;
-        }
-        Ok(())
-    }
 }
 
 async fn follow(authority: Weak<Authority>) {
-    let mut ticks: u32 = 0;
+    let mut looked_at: Option<Instant> = None;
     loop {
         let Some(authority) = authority.upgrade() else {
             return;
         };
+        let looks_at_all = looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
         let followed = async {
-            authority.follow_on(ticks.is_multiple_of(LOOK_TICKS)).await?;
-            authority.tell_fences().await
+            authority.follow_on(looks_at_all).await?;
+            authority.look_at_others().await?;
+            authority.tell_others(authority.followed_position()).await
         };
         match followed.await {
-            Ok(()) => authority.following.is_stuck.store(false, Ordering::Relaxed),
+            Ok(()) => {
+                if looks_at_all {
+                    looked_at = Some(Instant::now());
+                }
+                authority.following.is_stuck.store(false, Ordering::Relaxed);
+            }
             Err(Unavailable::Store(StoreError::Closed)) => return,
             Err(error) => {
                 tracing::debug!(%error, "other nodes are not followed");
@@ -281,7 +241,6 @@ async fn follow(authority: Weak<Authority>) {
                 continue;
             }
         }
-        ticks = ticks.wrapping_add(1);
         let mut committed = authority.store.log().subscribe();
         let position = *authority.following.through.borrow();
         drop(authority);

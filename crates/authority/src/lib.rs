@@ -17,6 +17,7 @@ mod issuance;
 mod log;
 mod open;
 mod operation;
+mod others;
 mod page;
 mod policy;
 mod session;
@@ -70,10 +71,11 @@ pub use issuance::{
     tokens::{PresentedToken, TokenSet},
 };
 pub use log::{
-    error::WatchError,
+    administer::ListedSubscriber,
+    error::{SubscriberError, WatchError},
     filter::WatchFilter,
     message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
-    subscribers::{Propagated, StalenessBound, SubscriberState},
+    subscribers::{Propagated, StalenessBound},
     watch::Watcher,
 };
 pub use open::Options;
@@ -113,6 +115,7 @@ use crate::{
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::Subscribers,
     operation::{backup::Backups, rollback::RollbackDetection},
+    others::Others,
     policy::{heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::{KeySet, KeyTurn},
@@ -160,6 +163,7 @@ pub struct Authority {
     rollback: RollbackDetection,
     backups: Backups,
     following: Following,
+    others: Others,
     /// How often what is dead was removed.
     purges: AtomicU64,
 }
@@ -252,6 +256,7 @@ impl Authority {
         // What they say is only ever too early without these.
         drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
+        self.tell_others_of_the_end().await;
         Ok(self.store.close().await?)
     }
 

@@ -29,6 +29,7 @@ use crate::{
     issuance::refresh::outcome::RefreshCounts,
     log::subscribers::{StalenessBound, Subscribers},
     operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
+    others::Others,
     policy::{apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::KeySet,
@@ -163,6 +164,7 @@ impl Authority {
             rollback: RollbackDetection::default(),
             backups: Backups::new(settings.last_backup),
             following,
+            others: Others::new(),
             purges: AtomicU64::default(),
         });
         authority.start_policy().await?;

@@ -21,7 +21,7 @@ pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
 pub(crate) use connection::{Connection, Output};
 pub(crate) use health::Health;
-pub(crate) use operator::{Doctor, Status, Top};
+pub(crate) use operator::{Doctor, Node, Status, Subscribers, Top};
 pub(crate) use policy::{About, Diff, Format, Policy, PolicyCommand};
 pub(crate) use serverkey::ServerKey;
 
@@ -79,6 +79,11 @@ pub(crate) enum Command {
     /// It asks the admin socket. Where that can't be reached, it asks the authority itself, with an API key, which
     /// knows less: the policy, the keys, the verifiers and API keys of one realm.
     Status(Status),
+    /// List the nodes of an authority that has several.
+    Node {
+        #[command(subcommand)]
+        command: Node,
+    },
     /// Show calls, commits and verifiers of an authority live, from its metrics.
     Top(Top),
     /// Look at an installation without changing it: exit code 1 for warnings, 2 where a start would fail.
@@ -425,21 +430,6 @@ pub(crate) struct Watch {
     /// Show checkpoints too.
     #[arg(long)]
     pub(crate) checkpoints: bool,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Subscribers {
-    /// List required subscribers: how far each is behind, and for how long it has been silent.
-    List,
-    /// End the streams of one; it may not come back as a required one for ten minutes.
-    Evict {
-        /// The client that it is, with or without `client:`.
-        client: String,
-        /// Its name for itself, as the list shows it.
-        name: String,
-        #[command(flatten)]
-        consent: Consent,
-    },
 }
 
 #[derive(Subcommand)]

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod restore;
 pub(crate) mod revoke;

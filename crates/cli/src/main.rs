@@ -84,6 +84,7 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Serve(serve) => command::serve::run(&serve).await?,
         Command::Health(health) => return command::health::run(&health, connection, &output).await,
         Command::Status(status) => return command::status::run(&status, connection, &output).await,
+        Command::Node { command } => command::node::run(&command, &output).await?,
         Command::Top(top) => command::top::run(&top, &output).await?,
         Command::Doctor(doctor) => return command::doctor::run(&doctor, &output).await,
         Command::Restore(restore) => command::restore::run(&restore, &output).await?,

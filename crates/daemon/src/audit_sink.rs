@@ -3,7 +3,7 @@
 //! Each sink has a task of its own, which reads the trail from its own position, as watchers read the log: nothing is
 //! kept for a sink but that position, no call waits for one, and one that hangs holds up nobody. A batch that can't be
 //! delivered is tried again until it is; the position is kept once the sink has the batch. So each record arrives at
-//! least once, in order.
+//! least once, in order. Where the authority has several nodes, the oldest of those that have a sink delivers to it.
 
 mod file;
 mod format;
@@ -14,8 +14,8 @@ mod syslog;
 
 use std::{io, sync::Arc, time::Duration};
 
-use tessera_authority::Authority;
-use tessera_store::AuditEntry;
+use tessera_authority::{Authority, Unavailable};
+use tessera_store::{AuditEntry, StoreError};
 use tokio::time::Instant;
 
 use self::{file::FileSink, http::HttpSink, otlp::OtlpSink, syslog::SyslogSink};
@@ -141,10 +141,17 @@ impl Delivery {
                 "the token or headers for the sink can be read on the way, and the records, too: its URL is not `https`"
             );
         }
-        let mut position = self.authority.begin_audit_sink(self.name.as_str());
+        self.authority.begin_audit_sink(self.name.as_str());
         let mut head = self.authority.audit_head();
         let mut kept_at = Instant::now();
+        let Some(mut position) = self.turn().await else {
+            return;
+        };
         loop {
+            if !self.is_its_turn() {
+                let Some(next) = self.turn().await else { return };
+                position = next;
+            }
             let last = head.borrow_and_update().position;
             if position >= last {
                 if head.changed().await.is_err() {
@@ -160,7 +167,35 @@ impl Delivery {
         }
     }
 
-    /// Delivers what follows, and answers how far it came.
+    /// Whether it is this node that delivers to the sink.
+    fn is_its_turn(&self) -> bool {
+        self.authority.delivers_to(self.name.as_str())
+    }
+
+    /// Waits until it is this node that delivers to the sink, and answers up to where the sink has everything; none once
+    /// the store is closed.
+    async fn turn(&self) -> Option<u64> {
+        let name = self.name.as_str();
+        if let Some(node) = self.authority.delivered_by(name) {
+            tracing::info!(
+                sink = name,
+                node,
+                "another node delivers to this sink of the audit trail"
+            );
+        }
+        loop {
+            match self.authority.turn_to_deliver_to(name).await {
+                Ok(position) => return Some(position),
+                Err(Unavailable::Store(StoreError::Closed)) => return None,
+                Err(error) => {
+                    tracing::debug!(sink = name, %error, "how far the sink is can't be read");
+                    tokio::time::sleep(WAIT_FIRST).await;
+                }
+            }
+        }
+    }
+
+    /// Delivers what follows, and answers how far it came; the same position where another node delivers by now.
     async fn next(&mut self, position: u64) -> u64 {
         let mut wait = WAIT_FIRST;
         loop {
@@ -172,6 +207,9 @@ impl Delivery {
                     return delivered;
                 }
                 Err(problem) => self.failed(problem, position),
+            }
+            if !self.is_its_turn() {
+                return position;
             }
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(WAIT_MAX);

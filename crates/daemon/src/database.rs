@@ -155,9 +155,7 @@ async fn check_unserved(source: &dyn Store) -> Result<(), LaunchError> {
 /// The name of a node that was seen a moment ago.
 async fn serving(source: &dyn Store) -> Result<Option<String>, LaunchError> {
     let others = source.other_nodes().await.map_err(SetupError::from)?;
-    let mut seen = others
-        .into_iter()
-        .filter(|node| node.seen_before < OtherNode::FRESH_FOR);
+    let mut seen = others.into_iter().filter(OtherNode::answers);
     Ok(seen.next().map(|node| node.name))
 }
 

@@ -39,14 +39,14 @@ use parking_lot::Mutex;
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
     Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver,
-    EventBatch, Log, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport,
-    Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
+    EventBatch, Log, NodeReport, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore,
+    PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
     StoredSession, UnitOfWork,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use self::{
@@ -64,6 +64,8 @@ pub use self::{
 const WAITING_MAX: usize = 4096;
 /// How many units may go with those of others at once.
 const BACKGROUND_MAX: usize = 8;
+/// How long a node that ends may take to say so.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many may wait at once until this node is current.
 const LOOKING_MAX: usize = 4096;
 
@@ -77,7 +79,7 @@ pub struct PostgresStore {
     writers: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     looking: mpsc::Sender<Looking>,
     /// They end with the store.
-    _keeping: JoinSet<()>,
+    keeping: tokio::sync::Mutex<JoinSet<()>>,
     /// Held while a backup is made.
     backing_up: Arc<tokio::sync::Mutex<()>>,
     commit_timeout: Duration,
@@ -122,7 +124,7 @@ impl PostgresStore {
             senders: Mutex::new(Some(Senders { work, background })),
             writers: tokio::sync::Mutex::new(writers),
             looking,
-            _keeping: keeping,
+            keeping: tokio::sync::Mutex::new(keeping),
             backing_up: Arc::default(),
             commit_timeout: options.commit_timeout,
         })
@@ -192,6 +194,10 @@ impl StoreReader for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn node_name(&self) -> Option<&str> {
+        Some(&self.node.name)
     }
 
     async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
@@ -284,8 +290,12 @@ impl Store for PostgresStore {
         others::alone(&self.node).await
     }
 
-    async fn tell_fences(&self, fences: BTreeMap<RealmName, Sequence>) -> Result<(), StoreError> {
-        others::tell(&self.node, fences).await
+    async fn tell_others(
+        &self,
+        fences: BTreeMap<RealmName, Sequence>,
+        report: NodeReport,
+    ) -> Result<(), StoreError> {
+        others::tell(&self.node, fences, &report).await
     }
 
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
@@ -322,6 +332,14 @@ impl Store for PostgresStore {
         drop(self.senders.lock().take().ok_or(StoreError::Closed)?);
         for writer in writers.drain(..) {
             writer.await.map_err(|error| read::failed(&error))?;
+        }
+        // Nothing says any more that this node is there.
+        self.keeping.lock().await.shutdown().await;
+        if !matches!(
+            timeout(LEAVE_TIME_MAX, others::leave(&self.node)).await,
+            Ok(Ok(()))
+        ) {
+            tracing::debug!("other nodes find out by themselves that this one has ended");
         }
         self.node.close();
         Ok(())

@@ -6,7 +6,8 @@ use std::{
 };
 
 use tessera_core::{RealmName, Sequence};
-use tessera_store::{Alone, NodeFence, OtherNode, StoreError};
+use tessera_store::{Alone, NodeFence, NodeReport, OtherNode, StoreError};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
@@ -17,10 +18,18 @@ use crate::{
     state::{damaged, get, number, unsigned},
 };
 
+/// One row for each node and realm, and the report in the first of a node.
 const NODES: &str = "SELECT n.id, n.name, (extract(epoch FROM clock_timestamp() - n.seen) * 1000)::bigint, n.seq, \
-    b.realm, b.millis, b.through FROM node n LEFT JOIN staleness_bound b ON b.node = n.id WHERE n.id <> $1 ORDER BY n.id";
-const TELL: &str = "UPDATE staleness_bound b SET through = n.through \
+    b.realm, b.millis, b.through, coalesce((n.started, n.id) < (SELECT m.started, m.id FROM node m WHERE m.id = $1), true), \
+    CASE WHEN b.realm IS NULL OR b.realm = min(b.realm) OVER (PARTITION BY n.id) THEN n.report END, \
+    (extract(epoch FROM clock_timestamp() - n.reported) * 1000)::bigint \
+    FROM node n LEFT JOIN staleness_bound b ON b.node = n.id WHERE n.id <> $1 ORDER BY n.id, b.realm";
+const TELL: &str = "WITH told AS (UPDATE node SET report = $4, reported = clock_timestamp() WHERE id = $1) \
+    UPDATE staleness_bound b SET through = n.through \
     FROM unnest($2::text[], $3::bigint[]) AS n (realm, through) WHERE b.node = $1 AND b.realm = n.realm";
+
+const LEAVE: &str =
+    "DELETE FROM node n WHERE n.id = $1 AND NOT EXISTS (SELECT FROM staleness_bound b WHERE b.node = n.id)";
 
 pub(crate) async fn nodes(node: &Node) -> Result<Vec<OtherNode>, StoreError> {
     let mut found: BTreeMap<Uuid, OtherNode> = BTreeMap::new();
@@ -29,10 +38,11 @@ pub(crate) async fn nodes(node: &Node) -> Result<Vec<OtherNode>, StoreError> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(OtherNode {
                 name: get(row, 1)?,
-                // The clock of a server may be set back.
-                seen_before: Duration::from_millis(unsigned(get::<i64>(row, 2)?.max(0))?),
+                seen_before: since(get(row, 2)?)?,
                 applied: Sequence(unsigned(get(row, 3)?)?),
+                is_older: get(row, 7)?,
                 realms: BTreeMap::new(),
+                report: report(row)?,
             }),
         };
         if let Some(realm) = get::<Option<&str>>(row, 4)? {
@@ -47,14 +57,45 @@ pub(crate) async fn nodes(node: &Node) -> Result<Vec<OtherNode>, StoreError> {
     Ok(found.into_values().collect())
 }
 
-pub(crate) async fn tell(node: &Node, fences: BTreeMap<RealmName, Sequence>) -> Result<(), StoreError> {
+/// The clock of a server may be set back.
+fn since(millis: i64) -> Result<Duration, StoreError> {
+    Ok(Duration::from_millis(unsigned(millis.max(0))?))
+}
+
+/// What a node said of itself. One of another version may say it otherwise, which is no reason not to wait for its verifiers.
+fn report(row: &Row) -> Result<NodeReport, StoreError> {
+    let report = get::<Option<&[u8]>>(row, 8)?.and_then(|text| serde_json::from_slice(text).ok());
+    let report: NodeReport = report.unwrap_or_default();
+    Ok(report.later(since(get::<Option<i64>>(row, 9)?.unwrap_or(0))?))
+}
+
+pub(crate) async fn tell(
+    node: &Node,
+    fences: BTreeMap<RealmName, Sequence>,
+    report: &NodeReport,
+) -> Result<(), StoreError> {
+    let report = serde_json::to_vec(report).map_err(|error| StoreError::Failed {
+        detail: format!("what this node says of itself can't be written: {error}"),
+    })?;
     let (realms, through): (Vec<_>, Vec<_>) = fences
         .into_iter()
         .map(|(realm, through)| (realm.as_str().to_owned(), number(through.0)))
         .unzip();
-    let told = Query::new(TELL).value(node.id).value(realms).value(through);
+    let told = Query::new(TELL)
+        .value(node.id)
+        .value(realms)
+        .value(through)
+        .value(report);
     let client = node.reader().await?;
     all(&client, vec![told]).await?;
+    Ok(())
+}
+
+/// Takes back that this node is there. One that had required subscribers stays known, since they may go on answering.
+pub(crate) async fn leave(node: &Node) -> Result<(), StoreError> {
+    let leave = Query::new(LEAVE).value(node.id);
+    let client = node.reader().await?;
+    all(&client, vec![leave]).await?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub use backup::{BackupEnd, BackupError, BackupRecord, BackupVisitor, CutoffKey}
 pub use error::StoreError;
 pub use log::Log;
 pub use memory::MemoryStore;
-pub use node::{Alone, NodeFence, OtherNode};
+pub use node::{Alone, NodeFence, NodeReport, OtherNode, SubscriberKey, SubscriberState};
 pub use page::{Page, PageRequest, SessionIndex};
 pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,

@@ -1,8 +1,14 @@
 //! Processes that share a store.
 
-use std::{any::Any, collections::BTreeMap, fmt, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
-use tessera_core::{RealmName, Sequence};
+use serde::{Deserialize, Serialize};
+use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 
 /// Another process that writes to a shared store, or did lately.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +20,54 @@ pub struct OtherNode {
     pub seen_before: Duration,
     /// How far it had applied the log then.
     pub applied: Sequence,
+    /// Whether it began before this process did.
+    pub is_older: bool,
     /// What it says of its required subscribers, by realm. A realm in which it never had any is not named.
     pub realms: BTreeMap<RealmName, NodeFence>,
+    /// What it says of itself besides. How long something lasts is as of now.
+    pub report: NodeReport,
+}
+
+/// What a process says of itself to the others, each second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeReport {
+    /// Its required subscribers.
+    pub subscribers: Vec<SubscriberState>,
+    /// The subscribers that were evicted there, and for how long each may not come back yet.
+    pub evicted: Vec<(SubscriberKey, Duration)>,
+    /// The sinks of the audit trail that it can deliver to.
+    pub sinks: BTreeSet<String>,
+    /// Whether it was stopped in order.
+    pub has_ended: bool,
+}
+
+/// A subscriber: each client has names of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SubscriberKey {
+    /// The realm.
+    pub realm: RealmName,
+    /// The client that it is.
+    pub client: ClientName,
+    /// Its name for itself.
+    pub name: SubscriberName,
+}
+
+/// One stream of a required subscriber, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberState {
+    /// Whose it is.
+    pub key: SubscriberKey,
+    /// The last position of the log that it has acknowledged.
+    pub acknowledged: Sequence,
+    /// How long it has been silent.
+    pub silent_for: Duration,
+    /// How long ago it acknowledged something, or began.
+    pub acknowledged_before: Duration,
+    /// How long it goes on answering by what it knows.
+    pub bound: Duration,
+    /// Whether its stream is open.
+    pub is_open: bool,
 }
 
 /// What a node says of its required subscribers in a realm.
@@ -31,6 +83,25 @@ impl OtherNode {
     /// For how long a node answers after it last proved that it is current.
     pub const FRESH_FOR: Duration = Duration::from_secs(3);
 
+    /// Whether it answers, as far as can be known.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        !self.report.has_ended && self.seen_before < Self::FRESH_FOR
+    }
+
+    /// Its required subscribers of a realm, as of now. Those of a node that is gone may have been answered until that was
+    /// no longer current.
+    pub fn subscribers(&self, realm: Option<&RealmName>) -> impl Iterator<Item = SubscriberState> {
+        let gone_for = (!self.answers()).then(|| self.seen_before.saturating_sub(Self::FRESH_FOR));
+        let of_realm = move |state: &&SubscriberState| realm.is_none_or(|realm| state.key.realm == *realm);
+        let states = self.report.subscribers.iter().filter(of_realm);
+        states.map(move |state| SubscriberState {
+            silent_for: gone_for.map_or(state.silent_for, |gone| state.silent_for.min(gone)),
+            is_open: state.is_open && gone_for.is_none(),
+            ..state.clone()
+        })
+    }
+
     /// Whether all its required subscribers in a realm have a position of the log, or refuse by themselves. Those of a node
     /// that is gone were answered last while that was current.
     #[must_use]
@@ -39,6 +110,33 @@ impl OtherNode {
             let over_after = Self::FRESH_FOR.saturating_add(fence.bound);
             fence.through >= position || self.seen_before > over_after
         })
+    }
+}
+
+impl NodeReport {
+    /// How many subscribers are told of at most.
+    pub const SUBSCRIBERS_MAX: usize = 4096;
+
+    /// The same, some time later.
+    #[must_use]
+    pub fn later(mut self, by: Duration) -> Self {
+        for state in &mut self.subscribers {
+            state.silent_for = state.silent_for.saturating_add(by);
+            state.acknowledged_before = state.acknowledged_before.saturating_add(by);
+        }
+        for (_, left) in &mut self.evicted {
+            *left = left.saturating_sub(by);
+        }
+        self.evicted.retain(|(_, left)| !left.is_zero());
+        self
+    }
+}
+
+impl SubscriberState {
+    /// Whether it was silent for longer than its bound, and so refuses by itself.
+    #[must_use]
+    pub fn has_failed_closed(&self) -> bool {
+        self.silent_for > self.bound
     }
 }
 
@@ -73,6 +171,8 @@ mod tests {
             name: "one".to_owned(),
             seen_before: Duration::from_secs(seen_before),
             applied: Sequence(9),
+            is_older: false,
+            report: NodeReport::default(),
             realms: BTreeMap::from([(realm.clone(), NodeFence { bound, through })]),
         };
         let cases = [
@@ -90,5 +190,54 @@ mod tests {
         }
         let other = RealmName::parse("sandbox").ok();
         assert!(other.is_some_and(|other| node(0).has_reached(&other, Sequence(8))));
+    }
+
+    #[test]
+    fn what_a_node_reports_is_of_now() {
+        let names = (
+            RealmName::parse("production"),
+            ClientName::parse("client:videos"),
+            SubscriberName::parse("one"),
+        );
+        let (Ok(realm), Ok(client), Ok(name)) = names else {
+            return;
+        };
+        let key = SubscriberKey { realm, client, name };
+        let seconds = Duration::from_secs;
+        let state = SubscriberState {
+            key: key.clone(),
+            acknowledged: Sequence(7),
+            silent_for: seconds(1),
+            acknowledged_before: seconds(2),
+            bound: seconds(5),
+            is_open: true,
+        };
+        let report = NodeReport {
+            subscribers: vec![state],
+            evicted: vec![(key, seconds(30))],
+            ..NodeReport::default()
+        };
+        let later = report.clone().later(seconds(10));
+        assert_eq!(later.subscribers[0].silent_for, seconds(11));
+        assert_eq!(later.subscribers[0].acknowledged_before, seconds(12));
+        assert_eq!(later.evicted[0].1, seconds(20));
+        assert!(report.clone().later(seconds(30)).evicted.is_empty());
+        let of = |seen_before, report: &NodeReport| {
+            let node = OtherNode {
+                name: "one".to_owned(),
+                seen_before: seconds(seen_before),
+                applied: Sequence(9),
+                is_older: false,
+                realms: BTreeMap::new(),
+                report: report.clone(),
+            };
+            let found = node.subscribers(None).next();
+            found.map(|state| (state.is_open, state.silent_for, state.has_failed_closed()))
+        };
+        assert_eq!(of(0, &report), Some((true, seconds(1), false)));
+        assert_eq!(of(2, &later), Some((true, seconds(11), true)));
+        // It may have been answered until the node was no longer current.
+        assert_eq!(of(8, &later), Some((false, seconds(5), false)));
+        assert_eq!(of(9, &later), Some((false, seconds(6), true)));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     commit_span::CommitSpan,
     error::StoreError,
     log::Log,
-    node::{Alone, OtherNode},
+    node::{Alone, NodeReport, OtherNode},
     page::{Page, PageRequest, SessionIndex},
     record::{CommitObserver, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
@@ -50,6 +50,11 @@ pub trait StoreReader: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] where the backend can't prove that it is current.
     async fn catch_up(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// What this process is called among those of a shared store; none where it is the only one.
+    fn node_name(&self) -> Option<&str> {
+        None
     }
 
     /// The processes that write to a shared store, or did lately, without this one.
@@ -127,12 +132,16 @@ pub trait Store: StoreReader {
         Ok(Alone::default())
     }
 
-    /// Tells the other processes of a shared store up to which position of the log all required subscribers of this one
-    /// know of it, or refuse by themselves.
+    /// Tells the other processes of a shared store what this one says of itself, and up to which position of the log all
+    /// its required subscribers know of it, or refuse by themselves. They see both, or neither.
     ///
     /// # Errors
     /// Fails where the backend can't be written.
-    async fn tell_fences(&self, _fences: BTreeMap<RealmName, Sequence>) -> Result<(), StoreError> {
+    async fn tell_others(
+        &self,
+        _fences: BTreeMap<RealmName, Sequence>,
+        _report: NodeReport,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -33,6 +33,7 @@ const AUTHORITY: Rooms = Rooms {
             &["credential", "error", "log", "session", "signing_key"],
         ),
         ("following", &["error", "policy"]),
+        ("others", &["error"]),
         (
             "open",
             &[
@@ -44,6 +45,7 @@ const AUTHORITY: Rooms = Rooms {
                 "issuance",
                 "log",
                 "operation",
+                "others",
                 "policy",
                 "session",
                 "signing_key",
@@ -137,6 +139,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
             "log/subscribers",
             "operation/backup",
             "operation/timekeeping",
+            "others",
             "policy/apply",
             "policy/heavy",
             "policy/history",

@@ -1,11 +1,16 @@
 //! Sinks of the audit trail, as the authority sees them: how far each is. Whoever delivers asks for what follows, and
 //! says when it has arrived: at least once, since what a crash keeps it from saying is delivered again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tessera_core::Timestamp;
-use tessera_store::{AuditHead, AuditPage, AuditQuery, Changes, Decision, Priority, Reads, SettingChange};
+use tessera_store::{
+    AuditHead, AuditPage, AuditQuery, Changes, Decision, Priority, Reads, SettingChange, Snapshot,
+};
 use tokio::sync::watch;
 
 use crate::{Authority, error::Unavailable};
@@ -39,11 +44,17 @@ impl Sinks {
             states: Mutex::default(),
         }
     }
+
+    /// Those that this process can deliver to.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.states.lock().keys().cloned().collect()
+    }
 }
 
 impl Authority {
-    /// Begins to deliver to a sink: the position up to which it has everything; 0 for a new one.
-    pub fn begin_audit_sink(&self, name: &str) -> u64 {
+    /// Says that this process can deliver to a sink. Where several nodes can,
+    /// [`turn_to_deliver_to`](Self::turn_to_deliver_to) says when it is this one that does.
+    pub fn begin_audit_sink(&self, name: &str) {
         let position = self.sinks.kept.lock().get(name).copied().unwrap_or(0);
         let state = SinkState {
             name: name.to_owned(),
@@ -52,7 +63,29 @@ impl Authority {
             rejected: 0,
         };
         self.sinks.states.lock().insert(name.to_owned(), state);
-        position
+    }
+
+    /// How far the sinks are that other nodes deliver to, as the store has it.
+    pub(crate) fn follow_sinks(&self, kept: BTreeMap<String, u64>) {
+        for (name, state) in self.sinks.states.lock().iter_mut() {
+            let position = kept.get(name).copied().unwrap_or(0);
+            if !self.delivers_to(name) && state.position < position {
+                state.position = position;
+                state.failing_since = None;
+            }
+        }
+        *self.sinks.kept.lock() = kept;
+    }
+
+    /// Up to which position a sink has everything, as the store has it now; 0 for a new one.
+    pub(crate) async fn kept_audit_position(&self, name: &str) -> Result<u64, Unavailable> {
+        let settings = self.store.read(Reads::default().settings()).await?.settings;
+        let kept = settings.and_then(|settings| settings.audit_sinks.get(name).copied());
+        let position = kept.unwrap_or(0);
+        if let Some(state) = self.sinks.states.lock().get_mut(name) {
+            state.position = position;
+        }
+        Ok(position)
     }
 
     /// Records of all realms after a position, for a sink.
@@ -78,21 +111,30 @@ impl Authority {
         }
     }
 
-    /// Keeps with the data that a sink has everything up to `position`.
+    /// Keeps with the data that a sink has everything up to `position`, unless it is known to have more: another node may
+    /// have delivered since.
     ///
     /// # Errors
     /// Fails where that can't be kept: after a restart it is delivered again.
     pub async fn keep_audit_position(&self, name: &str, position: u64) -> Result<(), Unavailable> {
-        let setting = SettingChange::AuditSink(name.to_owned(), position);
-        let decide = move |_: &tessera_store::Snapshot| {
+        let name = name.to_owned();
+        let decide = move |state: &Snapshot| {
+            let kept = state
+                .settings
+                .as_ref()
+                .and_then(|settings| settings.audit_sinks.get(&name));
+            if kept.is_some_and(|kept| *kept >= position) {
+                return Decision::Abort(());
+            }
             let changes = Changes {
-                settings: vec![setting.clone()],
+                settings: vec![SettingChange::AuditSink(name.clone(), position)],
                 ..Changes::default()
             };
             Decision::Commit(changes, ())
         };
         let behind = Priority::Background { max_delay: MAX_DELAY };
-        self.store.commit_with(behind, Reads::default(), decide).await?;
+        let reads = Reads::default().settings();
+        self.store.commit_with(behind, reads, decide).await?;
         Ok(())
     }
 

@@ -2,52 +2,101 @@
 
 use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
+use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
 use crate::{
-    Authority,
-    credential::authenticate::Principal,
-    error::CallNotAllowed,
-    log::subscribers::{OwnedName, SubscriberState},
+    Authority, credential::authenticate::Principal, error::Unavailable, log::error::SubscriberError,
 };
 
+/// One stream of a required subscriber, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSubscriber {
+    /// The node that it is connected to, or was; none where there is one only.
+    pub node: Option<String>,
+    /// How it is.
+    pub state: SubscriberState,
+}
+
 impl Authority {
-    /// The required subscribers of the caller's realm, with the position of the log that they are measured by.
+    /// The required subscribers of the caller's realm, at all nodes, with the position of the log that they are measured by.
     ///
     /// # Errors
-    /// Refuses those who may not read subscribers.
-    pub fn subscribers(
+    /// Refuses those who may not read subscribers; fails where other nodes can't be asked for theirs.
+    pub async fn subscribers(
         &self,
         principal: &Principal,
-    ) -> Result<(Vec<SubscriberState>, Sequence), CallNotAllowed> {
+    ) -> Result<(Vec<ListedSubscriber>, Sequence), SubscriberError> {
         self.require(principal, &Permission::ReadSubscribers)?;
-        let listed = self.subscribers.list(principal.realm_name());
+        let others = self.other_nodes().await?;
+        let listed = self.listed_subscribers(Some(principal.realm_name()), &others);
         Ok((listed, self.committed()))
     }
 
-    /// The required subscribers of all realms, for the operator of this process.
+    /// The required subscribers of all realms at this node, for its operator.
     #[must_use]
-    pub fn required_subscribers(&self) -> Vec<(RealmName, SubscriberState)> {
+    pub fn required_subscribers(&self) -> Vec<SubscriberState> {
         self.subscribers.all()
     }
 
-    /// Ends the streams of a required subscriber, which may not come back as one for ten minutes. Until its
-    /// bound has passed it is waited for, as it may go on answering for so long. Gives how many streams were
-    /// open.
+    /// The required subscribers of all realms at all nodes, for the operator of one.
     ///
     /// # Errors
-    /// Refuses those who may not evict subscribers.
-    pub fn evict_subscriber(
+    /// Fails where other nodes can't be asked for theirs.
+    pub async fn required_subscribers_of_all_nodes(&self) -> Result<Vec<ListedSubscriber>, Unavailable> {
+        let others = self.other_nodes().await?;
+        Ok(self.listed_subscribers(None, &others))
+    }
+
+    fn listed_subscribers(&self, realm: Option<&RealmName>, others: &[OtherNode]) -> Vec<ListedSubscriber> {
+        let of_realm = |state: &SubscriberState| realm.is_none_or(|realm| state.key.realm == *realm);
+        let here = self.subscribers.all().into_iter().filter(of_realm);
+        let node = self.node_name();
+        let here = here.map(|state| ListedSubscriber {
+            node: node.map(str::to_owned),
+            state,
+        });
+        let there = others.iter().flat_map(|other| {
+            other.subscribers(realm).map(|state| ListedSubscriber {
+                node: Some(other.name.clone()),
+                state,
+            })
+        });
+        let mut listed: Vec<_> = here.chain(there).collect();
+        listed.sort_by(|a, b| a.state.key.cmp(&b.state.key));
+        listed
+    }
+
+    /// The required subscribers of a realm at this node and at others.
+    pub(crate) fn states(&self, realm: &RealmName, others: &[OtherNode]) -> Vec<SubscriberState> {
+        let listed = self.listed_subscribers(Some(realm), others).into_iter();
+        listed.map(|listed| listed.state).collect()
+    }
+
+    /// Ends the streams of a required subscriber, at other nodes within two seconds; it may not come back as one for ten
+    /// minutes. Until its bound has passed it is waited for, as it may go on answering for so long. Gives how many streams
+    /// were open.
+    ///
+    /// # Errors
+    /// Refuses those who may not evict subscribers, and who evict too many; fails where other nodes can't be told.
+    pub async fn evict_subscriber(
         &self,
         principal: &Principal,
         client: ClientName,
         name: SubscriberName,
-    ) -> Result<usize, CallNotAllowed> {
+    ) -> Result<usize, SubscriberError> {
         self.require(principal, &Permission::EvictSubscribers)?;
-        let owned = OwnedName {
+        let key = SubscriberKey {
             realm: principal.realm_name().clone(),
             client,
             name,
         };
-        Ok(self.subscribers.evict(&owned))
+        let others = self.other_nodes().await?;
+        let theirs = others
+            .iter()
+            .flat_map(|other| other.subscribers(Some(&key.realm)));
+        let open_elsewhere = theirs.filter(|state| state.is_open && state.key == key).count();
+        let open_here = self.subscribers.evict(&key)?;
+        self.tell_others_at_once().await?;
+        Ok(open_here.saturating_add(open_elsewhere))
     }
 }

@@ -50,3 +50,24 @@ pub enum WatchError {
 }
 
 from_store!(WatchError);
+
+/// Subscribers can't be listed, or one can't be sent away.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SubscriberError {
+    /// The caller may not do this.
+    #[error(transparent)]
+    NotAllowed(#[from] CallNotAllowed),
+    /// So many are evicted that no more are remembered.
+    #[error("at most {max} subscribers of a realm can be evicted at once")]
+    TooManyEvicted {
+        /// How many.
+        max: usize,
+        /// When the first of them may come back.
+        until_free: Duration,
+    },
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+from_store!(SubscriberError);

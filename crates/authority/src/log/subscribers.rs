@@ -15,14 +15,17 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
-use tessera_store::{SettingChange, Store, StoreError};
+use tessera_core::{RealmName, Sequence, SubscriberName};
+use tessera_store::{SettingChange, Store, StoreError, SubscriberKey, SubscriberState};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
-use crate::{log::error::WatchError, operation::timekeeping::setting};
+use crate::{
+    log::error::{SubscriberError, WatchError},
+    operation::timekeeping::setting,
+};
 
 /// How long a subscriber goes on answering without a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,37 +54,12 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// How long an evicted subscriber may not come back as a required one.
 pub(crate) const EVICTED_FOR: Duration = Duration::from_secs(600);
+/// How many of a realm may be evicted at once.
+const EVICTED_MAX: usize = 256;
 /// From this many streams on, waiting calls look less often.
 const MANY_STREAMS: usize = 64;
 /// How often they look then.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-
-/// The name of a subscriber: each client has names of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OwnedName {
-    pub(crate) realm: RealmName,
-    pub(crate) client: ClientName,
-    pub(crate) name: SubscriberName,
-}
-
-/// One stream of a required subscriber, as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriberState {
-    /// The client that it is.
-    pub client: ClientName,
-    /// Its name for itself.
-    pub name: SubscriberName,
-    /// The last position of the log that it has acknowledged.
-    pub acknowledged: Sequence,
-    /// How long it has been silent.
-    pub silent_for: Duration,
-    /// How long ago it acknowledged something, or began.
-    pub acknowledged_before: Duration,
-    /// How long it goes on answering by what it knows.
-    pub bound: Duration,
-    /// Whether its stream is open.
-    pub is_open: bool,
-}
 
 /// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
 /// of one name are one process that reconnected or two that accept tokens, nobody here can know.
@@ -101,10 +79,9 @@ struct EarlierRuns {
 
 #[derive(Default)]
 struct Streams {
-    streams: BTreeMap<(OwnedName, u64), Subscriber>,
+    streams: BTreeMap<(SubscriberKey, u64), Subscriber>,
     joined: u64,
-    /// Those that may not come back before this.
-    evicted: BTreeMap<OwnedName, Instant>,
+    evicted: BTreeMap<SubscriberKey, Eviction>,
 }
 
 struct Subscriber {
@@ -116,10 +93,18 @@ struct Subscriber {
     stream: Weak<Notify>,
 }
 
+/// A subscriber that was sent away.
+struct Eviction {
+    /// It may not come back before this.
+    until: Instant,
+    /// Whether an administrator called this node, and no other.
+    is_of_this_node: bool,
+}
+
 /// A subscriber's place among the required ones, held by its stream.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    name: OwnedName,
+    name: SubscriberKey,
     number: u64,
     /// Woken when it is evicted.
     stream: Arc<Notify>,
@@ -143,16 +128,16 @@ impl Subscribers {
     /// [`keep_bound`](Self::keep_bound).
     pub(crate) fn join(
         &self,
-        name: OwnedName,
+        name: SubscriberKey,
         acknowledged: Sequence,
         bound: StalenessBound,
     ) -> Result<Membership, WatchError> {
         let now = Instant::now();
         let mut known = self.lock();
-        known.evicted.retain(|_, until| now < *until);
-        if let Some(until) = known.evicted.get(&name) {
+        known.forget_evicted(now);
+        if let Some(eviction) = known.evicted.get(&name) {
             return Err(WatchError::Evicted {
-                until_free: until.saturating_duration_since(now),
+                until_free: eviction.until.saturating_duration_since(now),
             });
         }
         // An earlier stream of the name that refuses by itself, and will not reconnect, is followed by
@@ -183,42 +168,70 @@ impl Subscribers {
         Ok(member)
     }
 
-    /// The required subscribers of a realm.
-    pub(crate) fn list(&self, realm: &RealmName) -> Vec<SubscriberState> {
-        let of_realm = self.all().into_iter().filter(|(of, _)| of == realm);
-        of_realm.map(|(_, state)| state).collect()
-    }
-
     /// The required subscribers of all realms.
-    pub(crate) fn all(&self) -> Vec<(RealmName, SubscriberState)> {
+    pub(crate) fn all(&self) -> Vec<SubscriberState> {
         let now = Instant::now();
         let known = self.lock();
-        let states = known.streams.iter().map(|((of, _), subscriber)| {
-            let state = SubscriberState {
-                client: of.client.clone(),
-                name: of.name.clone(),
-                acknowledged: subscriber.acknowledged,
-                silent_for: now.saturating_duration_since(subscriber.heard_at),
-                acknowledged_before: now.saturating_duration_since(subscriber.acknowledged_at),
-                bound: subscriber.bound.0,
-                is_open: subscriber.is_open(),
-            };
-            (of.realm.clone(), state)
+        let states = known.streams.iter().map(|((of, _), subscriber)| SubscriberState {
+            key: of.clone(),
+            acknowledged: subscriber.acknowledged,
+            silent_for: now.saturating_duration_since(subscriber.heard_at),
+            acknowledged_before: now.saturating_duration_since(subscriber.acknowledged_at),
+            bound: subscriber.bound.0,
+            is_open: subscriber.is_open(),
         });
         states.collect()
     }
 
     /// Ends the streams of a name, which may not come back for a while. Until their bound has passed they are
     /// waited for: they may go on answering for so long. Gives how many streams were open.
-    pub(crate) fn evict(&self, name: &OwnedName) -> usize {
+    pub(crate) fn evict(&self, name: &SubscriberKey) -> Result<usize, SubscriberError> {
+        let now = Instant::now();
         let mut known = self.lock();
-        known.evicted.insert(name.clone(), Instant::now() + EVICTED_FOR);
-        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
-        let open = known
-            .streams
-            .range(of_name)
-            .filter_map(|(_, subscriber)| subscriber.stream.upgrade());
-        open.map(|stream| stream.notify_one()).count()
+        known.forget_evicted(now);
+        let of_realm = known
+            .evicted
+            .iter()
+            .filter(|(of, _)| of.realm == name.realm && *of != name);
+        let ends: Vec<_> = of_realm.map(|(_, eviction)| eviction.until).collect();
+        if let Some(first) = ends.iter().min().filter(|_| ends.len() >= EVICTED_MAX) {
+            return Err(SubscriberError::TooManyEvicted {
+                max: EVICTED_MAX,
+                until_free: first.saturating_duration_since(now),
+            });
+        }
+        let eviction = Eviction {
+            until: now + EVICTED_FOR,
+            is_of_this_node: true,
+        };
+        known.evicted.insert(name.clone(), eviction);
+        Ok(known.end_streams(name))
+    }
+
+    /// Ends the streams of a name that was evicted at another node, where it may not come back for `left`.
+    pub(crate) fn keep_away(&self, name: &SubscriberKey, left: Duration) {
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.forget_evicted(now);
+        let until = now + left.min(EVICTED_FOR);
+        let eviction = known.evicted.entry(name.clone()).or_insert(Eviction {
+            until,
+            is_of_this_node: false,
+        });
+        eviction.until = eviction.until.max(until);
+        known.end_streams(name);
+    }
+
+    /// Those that were evicted at this node, and for how long each may not come back yet.
+    pub(crate) fn evicted_here(&self) -> Vec<(SubscriberKey, Duration)> {
+        let now = Instant::now();
+        let known = self.lock();
+        let here = known
+            .evicted
+            .iter()
+            .filter(|(_, eviction)| eviction.is_of_this_node);
+        let left = here.map(|(name, eviction)| (name.clone(), eviction.until.saturating_duration_since(now)));
+        left.filter(|(_, left)| !left.is_zero()).collect()
     }
 
     /// The subscriber sent a message, perhaps an acknowledgement.
@@ -348,13 +361,28 @@ impl Subscribers {
     }
 }
 
+impl Streams {
+    /// Those that may come back.
+    fn forget_evicted(&mut self, now: Instant) {
+        self.evicted.retain(|_, eviction| now < eviction.until);
+    }
+
+    /// Gives how many were open.
+    fn end_streams(&self, name: &SubscriberKey) -> usize {
+        let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        let streams = self.streams.range(of_name);
+        let open = streams.filter_map(|(_, subscriber)| subscriber.stream.upgrade());
+        open.map(|stream| stream.notify_one()).count()
+    }
+}
+
 impl Membership {
     /// Ready when an administrator evicts it.
     pub(crate) async fn evicted(&self) {
         self.stream.notified().await;
     }
 
-    fn key(&self) -> (OwnedName, u64) {
+    fn key(&self) -> (SubscriberKey, u64) {
         (self.name.clone(), self.number)
     }
 }
@@ -391,6 +419,7 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
+    use tessera_core::ClientName;
     use tessera_store::{MemoryStore, Reads};
 
     use super::*;
@@ -412,8 +441,8 @@ mod tests {
         subscribers.join(owned(name), Sequence(0), bound).unwrap()
     }
 
-    fn owned(name: &str) -> OwnedName {
-        OwnedName {
+    fn owned(name: &str) -> SubscriberKey {
+        SubscriberKey {
             realm: realm(),
             client: ClientName::parse("client:videos").unwrap(),
             name: SubscriberName::parse(name).unwrap(),
@@ -540,7 +569,7 @@ mod tests {
         for _ in 0..STREAMS_PER_NAME_MAX {
             join(&subscribers, "one");
         }
-        let other = OwnedName {
+        let other = SubscriberKey {
             client: ClientName::parse("client:other").unwrap(),
             ..owned("one")
         };
@@ -554,8 +583,8 @@ mod tests {
     async fn an_evicted_subscriber_is_told_and_stays_away() {
         let subscribers = none_earlier();
         let member = join(&subscribers, "one");
-        assert_eq!(subscribers.list(&realm()).len(), 1);
-        assert_eq!(subscribers.evict(&owned("one")), 1);
+        assert_eq!(subscribers.all().len(), 1);
+        assert_eq!(subscribers.evict(&owned("one")).unwrap(), 1);
         member.evicted().await;
         drop(member);
         let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
@@ -565,6 +594,43 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_secs(5));
         tokio::time::advance(EVICTED_FOR).await;
         again().unwrap();
+    }
+
+    /// One that was evicted at another node is sent away here, and is not told of by this one.
+    #[tokio::test(start_paused = true)]
+    async fn evictions_count_at_each_node() {
+        let subscribers = none_earlier();
+        let member = join(&subscribers, "one");
+        subscribers.keep_away(&owned("one"), Duration::from_secs(30));
+        member.evicted().await;
+        let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
+        assert!(matches!(again(), Err(WatchError::Evicted { .. })));
+        assert_eq!(subscribers.evicted_here(), []);
+        // What the other node said a moment ago shortens nothing, and ends nothing later than it did.
+        subscribers.evict(&owned("one")).unwrap();
+        subscribers.keep_away(&owned("one"), Duration::from_secs(20));
+        assert_eq!(subscribers.evicted_here(), [(owned("one"), EVICTED_FOR)]);
+        tokio::time::advance(EVICTED_FOR).await;
+        again().unwrap();
+        assert_eq!(subscribers.evicted_here(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_evicted_at_once_than_are_remembered() {
+        let subscribers = none_earlier();
+        for number in 0..EVICTED_MAX {
+            subscribers.evict(&owned(&format!("n{number}"))).unwrap();
+        }
+        subscribers.evict(&owned("n0")).unwrap();
+        let refused = subscribers.evict(&owned("another"));
+        assert!(matches!(refused, Err(SubscriberError::TooManyEvicted { .. })));
+        let elsewhere = SubscriberKey {
+            realm: RealmName::parse("sandbox").unwrap(),
+            ..owned("another")
+        };
+        subscribers.evict(&elsewhere).unwrap();
+        tokio::time::advance(EVICTED_FOR).await;
+        subscribers.evict(&owned("another")).unwrap();
     }
 
     /// Who they were nobody knows; but not for longer than their bound do they accept anything.

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration, vec};
 
 use tessera_core::{Cursor, Event, FilterDigest, Sequence, Timestamp};
 use tessera_policy::Permission;
-use tessera_store::StoreError;
+use tessera_store::{StoreError, SubscriberKey};
 use tokio::{
     sync::{mpsc, watch as signal},
     time::{Instant, Interval, MissedTickBehavior, interval},
@@ -22,7 +22,7 @@ use crate::{
         error::WatchError,
         filter::WatchFilter,
         message::{StartAt, SubscriberMessage, WatchEnd, WatchMessage, WatchStart},
-        subscribers::{EVICTED_FOR, Membership, OwnedName, Propagated},
+        subscribers::{EVICTED_FOR, Membership, Propagated},
     },
 };
 
@@ -109,7 +109,7 @@ impl Authority {
         let required = start.subscriber.filter(|_| start.required);
         let member = required
             .map(|name| {
-                let owned = OwnedName {
+                let owned = SubscriberKey {
                     realm: realm.clone(),
                     client: principal.client().clone(),
                     name,
@@ -161,8 +161,14 @@ impl Authority {
         let cursor = self.own_cursor(cursor).await?;
         let realm = principal.realm_name();
         let propagated = self.subscribers.wait_for(realm, cursor.sequence).await;
-        self.others_reach(realm, cursor.sequence).await?;
-        Ok(propagated)
+        let others = self.others_reach(realm, cursor.sequence).await?;
+        if others.is_empty() {
+            return Ok(propagated);
+        }
+        Ok(Propagated::at_all_nodes(
+            &self.states(realm, &others),
+            cursor.sequence,
+        ))
     }
 
     /// A subscriber whose audience is misspelled would refuse every token and never learn why. One that resumes

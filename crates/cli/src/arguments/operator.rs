@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+
+use super::Consent;
 
 /// Where an authority has its admin socket by default.
 const ADMIN_ADDRESS: &str = "http://127.0.0.1:7601";
@@ -32,6 +34,32 @@ pub(crate) struct AdminSocket {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) admin: AdminSocket,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Node {
+    /// List the nodes: whether each answers, when it was seen, and how far it is behind.
+    ///
+    /// It asks the admin socket of one. A node that was not stopped in order is listed for a day.
+    List {
+        #[command(flatten)]
+        admin: AdminSocket,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Subscribers {
+    /// List required subscribers: how far each is behind, and for how long it has been silent.
+    List,
+    /// End the streams of one; it may not come back as a required one for ten minutes.
+    Evict {
+        /// The client that it is, with or without `client:`.
+        client: String,
+        /// Its name for itself, as the list shows it.
+        name: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
 
 #[derive(Args)]

@@ -172,13 +172,27 @@ fn keys(document: &Value) -> String {
 }
 
 fn verifiers(document: &Value) -> String {
-    let rows: Vec<_> = items(document, "verifiers").iter().map(verifier).collect();
-    if rows.is_empty() {
+    let verifiers = items(document, "verifiers");
+    if verifiers.is_empty() {
         return "no required verifiers\n".to_owned();
     }
+    if verifiers.iter().all(|state| state["node"].is_null()) {
+        let rows: Vec<_> = verifiers.iter().map(verifier).collect();
+        return columns(
+            ["REALM", "VERIFIER", "NAME", "BEHIND", "SILENT", "BOUND", "STATE"],
+            &rows,
+        );
+    }
+    let rows = verifiers.iter().map(|state| {
+        let [realm, client, name, behind, silent, bound, connected] = verifier(state);
+        let node = text(state, "/node");
+        [realm, client, name, node, behind, silent, bound, connected]
+    });
     columns(
-        ["REALM", "VERIFIER", "NAME", "BEHIND", "SILENT", "BOUND", "STATE"],
-        &rows,
+        [
+            "REALM", "VERIFIER", "NAME", "NODE", "BEHIND", "SILENT", "BOUND", "STATE",
+        ],
+        &rows.collect::<Vec<_>>(),
     )
 }
 
@@ -204,42 +218,58 @@ fn verifier(state: &Value) -> [String; 7] {
 
 /// The other nodes of an authority that has several.
 fn nodes(document: &Value) -> String {
-    let rows: Vec<_> = items(document, "other_nodes")
-        .iter()
-        .map(|node| {
-            let seen = node["seen_seconds_ago"].as_f64().unwrap_or_default();
-            let state = if node["answers"] == true {
-                "answers"
-            } else {
-                "gone"
-            };
-            [
-                text(node, "/name"),
-                state.to_owned(),
-                format!("{seen:.0}s ago"),
-                text(node, "/events_behind"),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
+    let others = items(document, "other_nodes");
+    if others.is_empty() {
         return String::new();
     }
-    columns(["OTHER NODE", "STATE", "SEEN", "EVENTS BEHIND"], &rows)
+    let rows: Vec<_> = others.iter().map(node_row).collect();
+    columns(
+        ["OTHER NODE", "STATE", "SEEN", "EVENTS BEHIND", "VERIFIERS"],
+        &rows,
+    )
+}
+
+/// One of the other nodes.
+pub(super) fn node_row(node: &Value) -> [String; 5] {
+    let seen = node["seen_seconds_ago"].as_f64().unwrap_or_default();
+    let state = match (node["answers"] == true, node["ended"] == true) {
+        (true, _) => "answers",
+        (false, true) => "stopped",
+        (false, false) => "gone",
+    };
+    [
+        text(node, "/name"),
+        state.to_owned(),
+        format!("{seen:.0}s ago"),
+        text(node, "/events_behind"),
+        text(node, "/verifiers"),
+    ]
 }
 
 fn sinks(document: &Value) -> String {
-    let rows: Vec<_> = items(document, "audit_sinks")
-        .iter()
-        .map(|sink| {
-            [
-                text(sink, "/name"),
-                text(sink, "/lag_records"),
-                text(sink, "/failing_since"),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
+    let sinks = items(document, "audit_sinks");
+    if sinks.is_empty() {
         return String::new();
     }
-    columns(["AUDIT SINK", "RECORDS BEHIND", "FAILING SINCE"], &rows)
+    let row = |sink: &Value| {
+        let by = text(sink, "/delivered_by");
+        [
+            text(sink, "/name"),
+            text(sink, "/lag_records"),
+            text(sink, "/failing_since"),
+            if by.is_empty() { "this node".to_owned() } else { by },
+        ]
+    };
+    let rows: Vec<_> = sinks.iter().map(row).collect();
+    if document["node"].is_null() {
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|[name, lag, since, _]| [name, lag, since])
+            .collect();
+        return columns(["AUDIT SINK", "RECORDS BEHIND", "FAILING SINCE"], &rows);
+    }
+    columns(
+        ["AUDIT SINK", "RECORDS BEHIND", "FAILING SINCE", "DELIVERED BY"],
+        &rows,
+    )
 }

@@ -53,6 +53,7 @@ fn described(subscriber: &Subscriber) -> Value {
         "staleness_bound_seconds": seconds(subscriber.staleness_bound.as_ref()),
         "connected": subscriber.connected,
         "failed_closed": subscriber.failed_closed,
+        "node": subscriber.node,
     })
 }
 
@@ -60,8 +61,27 @@ fn table(subscribers: &[Subscriber]) -> String {
     if subscribers.is_empty() {
         return "no required subscribers".to_owned();
     }
-    let rows: Vec<_> = subscribers.iter().map(row).collect();
-    columns(["CLIENT", "NAME", "BEHIND", "SILENT", "BOUND", "STATE"], &rows)
+    if subscribers.iter().all(|subscriber| subscriber.node.is_empty()) {
+        let rows: Vec<_> = subscribers.iter().map(row).collect();
+        return columns(["CLIENT", "NAME", "BEHIND", "SILENT", "BOUND", "STATE"], &rows);
+    }
+    let rows = subscribers.iter().map(|subscriber| {
+        let [client, name, behind, silent, bound, state] = row(subscriber);
+        [
+            client,
+            name,
+            visible(&subscriber.node).into_owned(),
+            behind,
+            silent,
+            bound,
+            state,
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    columns(
+        ["CLIENT", "NAME", "NODE", "BEHIND", "SILENT", "BOUND", "STATE"],
+        &rows,
+    )
 }
 
 fn row(subscriber: &Subscriber) -> [String; 6] {

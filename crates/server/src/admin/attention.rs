@@ -3,6 +3,7 @@
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tessera_core::{Seconds, Timestamp};
 use tessera_policy::Diagnostic;
+use tessera_store::SubscriberKey;
 
 use crate::listen::Tls;
 
@@ -195,12 +196,13 @@ fn of_server_keys(authority: &Authority) -> Option<Attention> {
 /// Those that are behind and say nothing of it, and go on accepting.
 fn of_verifiers(authority: &Authority) -> Vec<Attention> {
     let committed = authority.position().sequence;
-    let behind = authority.required_subscribers().into_iter().filter(|(_, state)| {
-        let goes_on = state.silent_for <= state.bound;
-        goes_on && state.acknowledged < committed && state.acknowledged_before.as_secs() >= BEHIND_MAX_SECONDS
+    let behind = authority.required_subscribers().into_iter().filter(|state| {
+        !state.has_failed_closed()
+            && state.acknowledged < committed
+            && state.acknowledged_before.as_secs() >= BEHIND_MAX_SECONDS
     });
-    let found = behind.map(|(realm, state)| {
-        let (client, name) = (state.client, state.name);
+    let found = behind.map(|state| {
+        let SubscriberKey { realm, client, name } = state.key;
         let events = committed.0.saturating_sub(state.acknowledged.0);
         let seconds = state.acknowledged_before.as_secs();
         Attention::new(

@@ -1,9 +1,8 @@
 //! `/status`: what an operator looks at first, as one document.
 
 use serde_json::{Value, json};
-use tessera_authority::{AttemptOutcome, Authority, PublishedKey};
+use tessera_authority::{AttemptOutcome, Authority, ListedSubscriber, PublishedKey};
 use tessera_core::{KeyStatus, RealmName, Timestamp};
-use tessera_store::OtherNode;
 
 use super::attention::{self, why_not_ready};
 use crate::listen::Tls;
@@ -30,7 +29,8 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
         "log_sequence": authority.position().sequence.0,
         "policy": policy(authority),
         "realms": realms,
-        "verifiers": verifiers(authority),
+        "node": authority.node_name(),
+        "verifiers": verifiers(authority).await,
         "other_nodes": other_nodes(authority).await,
         "backup": backup(authority),
         "audit_sinks": sinks(authority),
@@ -93,23 +93,25 @@ fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
         .into()
 }
 
-fn verifiers(authority: &Authority) -> Vec<Value> {
+/// Those of all nodes; null where the store can't be read.
+async fn verifiers(authority: &Authority) -> Option<Vec<Value>> {
     let committed = authority.position().sequence.0;
-    let states = authority.required_subscribers().into_iter();
-    let verifiers = states.map(|(realm, state)| {
+    let listed = authority.required_subscribers_of_all_nodes().await.ok()?;
+    let verifiers = listed.into_iter().map(|ListedSubscriber { node, state }| {
         json!({
-            "realm": realm.as_str(),
-            "client": state.client.as_str(),
-            "name": state.name.to_string(),
+            "realm": state.key.realm.as_str(),
+            "client": state.key.client.as_str(),
+            "name": state.key.name.to_string(),
+            "node": node,
             "events_behind": committed.saturating_sub(state.acknowledged.0),
             "acknowledged_seconds_ago": state.acknowledged_before.as_secs_f64(),
             "silent_for_seconds": state.silent_for.as_secs_f64(),
             "staleness_bound_seconds": state.bound.as_secs_f64(),
             "connected": state.is_open,
-            "failed_closed": state.silent_for > state.bound,
+            "failed_closed": state.has_failed_closed(),
         })
     });
-    verifiers.collect()
+    Some(verifiers.collect())
 }
 
 /// Those that share the store; null where it can't be read.
@@ -121,7 +123,9 @@ async fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
             "name": node.name,
             "seen_seconds_ago": node.seen_before.as_secs_f64(),
             "events_behind": committed.saturating_sub(node.applied.0),
-            "answers": node.seen_before < OtherNode::FRESH_FOR,
+            "answers": node.answers(),
+            "ended": node.report.has_ended,
+            "verifiers": node.report.subscribers.iter().filter(|state| state.is_open).count(),
         })
     });
     Some(nodes.collect())
@@ -141,6 +145,8 @@ fn sinks(authority: &Authority) -> Vec<Value> {
     let head = authority.audit_head().borrow().position;
     let sinks = authority.audit_sinks().into_iter().map(|sink| {
         json!({
+            // None where it is this one.
+            "delivered_by": authority.delivered_by(&sink.name),
             "name": sink.name,
             "lag_records": head.saturating_sub(sink.position),
             "failing_since": sink.failing_since.map(Timestamp::to_rfc3339),

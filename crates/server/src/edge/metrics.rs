@@ -8,6 +8,7 @@ mod backups;
 mod calls;
 mod keys;
 mod machine;
+mod nodes;
 mod policy;
 mod process;
 mod realm;
@@ -34,8 +35,8 @@ pub(super) use self::calls::known_method;
 pub use self::spans::{SpanCounts, SpanOutcome};
 use self::{
     audit::AuditMetrics, backups::BackupMetrics, calls::CallMetrics, keys::KeyMetrics,
-    machine::MachineMetrics, policy::PolicyMetrics, process::ProcessMetrics, sessions::SessionMetrics,
-    store::StoreMetrics, tls::TlsMetrics, verifiers::VerifierMetrics,
+    machine::MachineMetrics, nodes::NodeMetrics, policy::PolicyMetrics, process::ProcessMetrics,
+    sessions::SessionMetrics, store::StoreMetrics, tls::TlsMetrics, verifiers::VerifierMetrics,
 };
 pub(crate) use self::{text::TextFormat, tls::TlsSeen};
 use super::{outcome::Failed, route::Route};
@@ -48,6 +49,7 @@ pub(crate) struct Metrics {
     store: StoreMetrics,
     sessions: SessionMetrics,
     verifiers: VerifierMetrics,
+    nodes: NodeMetrics,
     policy: PolicyMetrics,
     machine: MachineMetrics,
     backups: BackupMetrics,
@@ -85,6 +87,7 @@ impl Metrics {
             store: StoreMetrics::register(ours),
             sessions: SessionMetrics::register(ours),
             verifiers: VerifierMetrics::register(ours),
+            nodes: NodeMetrics::register(ours),
             policy: PolicyMetrics::register(ours),
             machine: MachineMetrics::register(ours),
             backups: BackupMetrics::register(ours),
@@ -140,6 +143,7 @@ impl Metrics {
         self.store.set(authority);
         self.sessions.set(authority).await;
         self.verifiers.set(authority);
+        self.nodes.set(authority);
         self.policy.set(&authority.policy_status());
         self.machine.set(authority);
         self.backups.set(&authority.backup_state());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tessera_authority::{
     ApiKeyError, ApplyError, AuditError, AuthenticateError, BackupError, CallNotAllowed, ExplainError,
-    IntrospectError, IssueError, RefreshError, RevokeError, SessionError, SigningKeyError, TokenTooLarge,
-    Unavailable, WatchEnd, WatchError,
+    IntrospectError, IssueError, RefreshError, RevokeError, SessionError, SigningKeyError, SubscriberError,
+    TokenTooLarge, Unavailable, WatchEnd, WatchError,
 };
 use tessera_core::{Cursor, DecisionId, PolicyRevision, Scope};
 use tessera_proto::v1::ErrorReason;
@@ -343,6 +343,18 @@ impl From<WatchError> for ApiError {
             WatchError::BoundTooLong { .. } => ApiError::invalid_field("staleness_bound", error.to_string()),
             WatchError::NameCrowded { until_free } => ApiError::limited(error.to_string(), until_free),
             WatchError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<SubscriberError> for ApiError {
+    fn from(error: SubscriberError) -> Self {
+        match error {
+            SubscriberError::NotAllowed(error) => not_allowed(&error),
+            SubscriberError::TooManyEvicted { until_free, .. } => {
+                ApiError::limited(error.to_string(), until_free)
+            }
+            SubscriberError::Unavailable(error) => error.into(),
         }
     }
 }

@@ -88,8 +88,8 @@ impl RevocationService for Revocations {
         request: Request<v1::ListSubscribersRequest>,
     ) -> Result<Response<v1::ListSubscribersResponse>, Status> {
         call(&self.edge, request, async |caller, _| {
-            let (listed, committed) = self.edge.authority.subscribers(&caller.principal)?;
-            let subscribers = listed.iter().map(|state| convert::subscriber(state, committed));
+            let (listed, committed) = self.edge.authority.subscribers(&caller.principal).await?;
+            let subscribers = listed.iter().map(|listed| convert::subscriber(listed, committed));
             Ok(v1::ListSubscribersResponse {
                 subscribers: subscribers.collect(),
             })
@@ -107,7 +107,8 @@ impl RevocationService for Revocations {
             let streams = self
                 .edge
                 .authority
-                .evict_subscriber(&caller.principal, client, name)?;
+                .evict_subscriber(&caller.principal, client, name)
+                .await?;
             caller.changed("subscriber evicted", &target);
             Ok(v1::EvictSubscriberResponse {
                 streams: u32::try_from(streams).unwrap_or(u32::MAX),

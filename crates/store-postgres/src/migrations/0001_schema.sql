@@ -136,7 +136,11 @@ CREATE TABLE node (
     id uuid PRIMARY KEY,
     name text NOT NULL,
     seen timestamptz NOT NULL DEFAULT clock_timestamp(),
-    seq bigint NOT NULL
+    seq bigint NOT NULL,
+    started timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- What it says of itself each second, as JSON: its required subscribers, whom it evicted, its sinks.
+    report bytea,
+    reported timestamptz
 ) WITH (fillfactor = 50);
 
 -- A statement that found other than it must fails its transaction: a pipelined COMMIT would commit all the same.

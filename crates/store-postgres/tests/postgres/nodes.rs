@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tessera_core::{RevokeReason, Sequence};
+use tessera_core::{RevokeReason, Sequence, SubscriberName};
 use tessera_store::{
-    AuditQuery, Changes, PageRequest, Reads, SessionIndex, SettingChange, Store, StoreError,
+    AuditQuery, Changes, NodeReport, PageRequest, Reads, SessionIndex, SettingChange, Store, StoreError,
+    SubscriberKey, SubscriberState,
 };
 use tessera_store_conformance::fixture::{
     api_key, api_key_id, append, audit_record, events_after, put, realm, sequences, session, session_revoked,
@@ -216,6 +217,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
 #[ignore = "needs PostgreSQL"]
 async fn a_node_knows_how_far_the_subscribers_of_another_are() {
     let mut options = fresh(shared());
+    let schema = options.schema.clone();
     options.node = "one".to_owned();
     let one: Shared = Arc::new(open(options.clone()).await);
     options.node = "two".to_owned();
@@ -232,9 +234,38 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
     let ended = append(&one, &session_revoked(&session(1), 900)).await;
     let reached = async || one.other_nodes().await.unwrap()[0].has_reached(&realm("production"), ended);
     assert!(!reached().await);
-    two.tell_fences([(realm("production"), ended)].into())
+    let report = NodeReport {
+        subscribers: vec![SubscriberState {
+            key: SubscriberKey {
+                realm: realm("production"),
+                client: session(1).client,
+                name: SubscriberName::parse("gateway").unwrap(),
+            },
+            acknowledged: ended,
+            silent_for: Duration::from_secs(1),
+            acknowledged_before: Duration::from_secs(1),
+            bound,
+            is_open: true,
+        }],
+        sinks: ["archive".to_owned()].into(),
+        ..NodeReport::default()
+    };
+    two.tell_others([(realm("production"), ended)].into(), report.clone())
         .await
         .unwrap();
+    assert!(reached().await);
+    let other = one.other_nodes().await.unwrap().remove(0);
+    assert_eq!(other.report.sinks, report.sinks);
+    let told = &other.report.subscribers[0];
+    assert_eq!((&told.key, told.is_open), (&report.subscribers[0].key, true));
+    assert!(told.silent_for >= Duration::from_secs(1), "as of now");
+    assert_eq!((one.node_name(), two.node_name()), (Some("one"), Some("two")));
+    assert!(!other.is_older && two.other_nodes().await.unwrap()[0].is_older);
+    // One of a later version may say it otherwise: its verifiers are waited for all the same.
+    shared().sql(&format!(
+        "UPDATE {schema}.node SET report = 'else' WHERE name = 'two'"
+    ));
+    assert_eq!(one.other_nodes().await.unwrap()[0].report, NodeReport::default());
     assert!(reached().await);
     // A node that starts anew counts on the longest bound of all.
     let settings = one
@@ -244,6 +275,25 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
         .settings
         .unwrap();
     assert_eq!(settings.staleness_bounds.get(&realm("production")), Some(&bound));
+}
+
+/// A node that ends in order is no longer listed, unless its subscribers may go on answering.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_node_that_ends_leaves() {
+    let (one, two) = two_nodes().await;
+    assert_eq!(one.other_nodes().await.unwrap().len(), 1);
+    two.close().await.unwrap();
+    assert_eq!(one.other_nodes().await.unwrap(), []);
+    let (one, two) = two_nodes().await;
+    let bound = SettingChange::StalenessBound(realm("production"), Duration::from_secs(20));
+    let joined = Changes {
+        settings: vec![bound],
+        ..Changes::default()
+    };
+    write(&two, joined).await;
+    two.close().await.unwrap();
+    assert_eq!(one.other_nodes().await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

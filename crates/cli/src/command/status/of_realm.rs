@@ -109,6 +109,7 @@ fn verifier(state: &Subscriber, realm: &str) -> Value {
         "staleness_bound_seconds": seconds(state.staleness_bound.as_ref()),
         "connected": state.connected,
         "failed_closed": state.failed_closed,
+        "node": (!state.node.is_empty()).then_some(&state.node),
     })
 }
 

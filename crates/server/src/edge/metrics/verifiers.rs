@@ -7,8 +7,9 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tessera_authority::{Authority, SubscriberState};
+use tessera_authority::Authority;
 use tessera_core::RealmName;
+use tessera_store::{SubscriberKey, SubscriberState};
 
 use super::{realm::RealmLabel, register};
 
@@ -76,9 +77,9 @@ impl VerifierMetrics {
             authority.realms().keys().map(|realm| (realm, 0)).collect();
         let mut behind: BTreeMap<SubscriberLabels, Behind> = BTreeMap::new();
         let states = authority.required_subscribers();
-        for (realm, state) in &states {
-            *counts.entry(realm).or_default() += 1;
-            let (labels, now) = (SubscriberLabels::of(realm, state), Behind::of(state, committed));
+        for state in &states {
+            *counts.entry(&state.key.realm).or_default() += 1;
+            let (labels, now) = (SubscriberLabels::of(&state.key), Behind::of(state, committed));
             let worst = behind.entry(labels).or_default();
             worst.events = worst.events.max(now.events);
             worst.for_seconds = worst.for_seconds.max(now.for_seconds);
@@ -98,11 +99,11 @@ impl VerifierMetrics {
 }
 
 impl SubscriberLabels {
-    fn of(realm: &RealmName, state: &SubscriberState) -> Self {
+    fn of(key: &SubscriberKey) -> Self {
         Self {
-            realm: realm.to_string(),
-            client: state.client.to_string(),
-            subscriber: state.name.to_string(),
+            realm: key.realm.to_string(),
+            client: key.client.to_string(),
+            subscriber: key.name.to_string(),
         }
     }
 }

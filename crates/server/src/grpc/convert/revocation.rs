@@ -1,7 +1,7 @@
 //! `RevocationService` from the wire and back.
 
 use tessera_authority::{
-    StalenessBound, StartAt, SubscriberMessage, SubscriberState, WatchFilter, WatchMessage, WatchStart,
+    ListedSubscriber, StalenessBound, StartAt, SubscriberMessage, WatchFilter, WatchMessage, WatchStart,
 };
 use tessera_core::{
     Audience, ClientName, Cursor, Event, EventBody, EventKind, EventTarget, Sequence, SubscriberName,
@@ -129,15 +129,17 @@ pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMes
 // === responses ===
 
 /// One stream of a subscriber, measured by the place of the log that is committed now.
-pub(crate) fn subscriber(state: &SubscriberState, committed: Sequence) -> v1::Subscriber {
+pub(crate) fn subscriber(listed: &ListedSubscriber, committed: Sequence) -> v1::Subscriber {
+    let ListedSubscriber { node, state } = listed;
     v1::Subscriber {
-        client: state.client.to_string(),
-        name: state.name.to_string(),
+        client: state.key.client.to_string(),
+        name: state.key.name.to_string(),
         events_behind: committed.0.saturating_sub(state.acknowledged.0),
         silent_for: state.silent_for.try_into().ok(),
         staleness_bound: state.bound.try_into().ok(),
         connected: state.is_open,
-        failed_closed: state.silent_for > state.bound,
+        failed_closed: state.has_failed_closed(),
+        node: node.clone().unwrap_or_default(),
     }
 }
 

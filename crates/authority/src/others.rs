@@ -1,0 +1,230 @@
+//! The other nodes of a shared store: who they are, what they say of themselves, and what only one of all does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tessera_core::{RealmName, Sequence};
+use tessera_store::{NodeReport, OtherNode, StoreError};
+use tokio::sync::watch as signal;
+
+use crate::{Authority, error::Unavailable};
+
+/// How often a node looks at the others, and tells them of itself.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often whoever waits for the subscribers of other nodes asks for them.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is known of the other nodes.
+pub(crate) struct Others {
+    seen: Mutex<Option<Seen>>,
+    looked: signal::Sender<()>,
+    is_ending: AtomicBool,
+    told: tokio::sync::Mutex<Told>,
+}
+
+struct Seen {
+    at: Instant,
+    nodes: Arc<Vec<OtherNode>>,
+}
+
+/// What the others know of this node.
+#[derive(Default)]
+struct Told {
+    fences: BTreeMap<RealmName, Sequence>,
+    report: NodeReport,
+    at: Option<Instant>,
+}
+
+impl Others {
+    pub(crate) fn new() -> Self {
+        Self {
+            seen: Mutex::default(),
+            looked: signal::Sender::new(()),
+            is_ending: AtomicBool::default(),
+            told: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The other nodes as they were a moment ago; none where that is not known.
+    fn lately(&self) -> Option<Arc<Vec<OtherNode>>> {
+        let seen = self.seen.lock();
+        let lately = seen
+            .as_ref()
+            .filter(|seen| seen.at.elapsed() < OtherNode::FRESH_FOR);
+        lately.map(|seen| Arc::clone(&seen.nodes))
+    }
+
+    fn is_looking_due(&self) -> bool {
+        let seen = self.seen.lock();
+        seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= INTERVAL)
+    }
+}
+
+impl Authority {
+    /// Whether other nodes write to the store, too.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// What this node is called; none where it is the only one that there can be.
+    #[must_use]
+    pub fn node_name(&self) -> Option<&str> {
+        self.store.node_name()
+    }
+
+    /// The other nodes of this authority, or those that were there within a day; none where there can be no other.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, Unavailable> {
+        Ok(self.store.other_nodes().await?)
+    }
+
+    /// The same as they were a moment ago; none where they can't be asked now.
+    #[must_use]
+    pub fn other_nodes_lately(&self) -> Option<Arc<Vec<OtherNode>>> {
+        if self.is_one_of_several() {
+            self.others.lately()
+        } else {
+            Some(Arc::default())
+        }
+    }
+
+    /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves, and gives the
+    /// nodes as they were then.
+    pub(crate) async fn others_reach(
+        &self,
+        realm: &RealmName,
+        position: Sequence,
+    ) -> Result<Vec<OtherNode>, Unavailable> {
+        loop {
+            let others = self.other_nodes().await?;
+            if others.iter().all(|other| other.has_reached(realm, position)) {
+                return Ok(others);
+            }
+            tokio::time::sleep(ASK_INTERVAL).await;
+        }
+    }
+
+    /// Whether a required subscriber of another node may accept what was revoked up to a position.
+    pub(crate) async fn others_are_behind(
+        &self,
+        realm: &RealmName,
+        position: Sequence,
+    ) -> Result<bool, Unavailable> {
+        let others = self.other_nodes().await?;
+        Ok(!others.iter().all(|other| other.has_reached(realm, position)))
+    }
+
+    /// Looks at the other nodes each second, and does what they ask of all: whoever was evicted at one is evicted here.
+    pub(crate) async fn look_at_others(&self) -> Result<(), Unavailable> {
+        if !self.others.is_looking_due() {
+            return Ok(());
+        }
+        let at = Instant::now();
+        let nodes = self.other_nodes().await?;
+        let evicted = nodes.iter().flat_map(|node| &node.report.evicted);
+        evicted.for_each(|(key, left)| self.subscribers.keep_away(key, *left));
+        *self.others.seen.lock() = Some(Seen {
+            at,
+            nodes: Arc::new(nodes),
+        });
+        self.others.looked.send_replace(());
+        Ok(())
+    }
+
+    /// Tells the other nodes what this one says of itself now, and no later.
+    pub(crate) async fn tell_others_at_once(&self) -> Result<(), Unavailable> {
+        if self.is_one_of_several() {
+            self.others.told.lock().await.at = None;
+            self.tell_others(self.followed_position()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the other nodes that this one ends: others deliver to its sinks, and nobody looks for it.
+    pub(crate) async fn tell_others_of_the_end(&self) {
+        self.others.is_ending.store(true, Ordering::Relaxed);
+        // Without, they find out within seconds.
+        drop(self.tell_others_at_once().await);
+    }
+
+    /// Tells the other nodes how far the required subscribers of this one are at `through`, where that has changed, and
+    /// each second what it says of itself.
+    pub(crate) async fn tell_others(&self, through: Sequence) -> Result<(), Unavailable> {
+        let mut told = self.others.told.lock().await;
+        let fences = self.subscribers.fences(through);
+        let is_due = told.at.is_none_or(|at| at.elapsed() >= INTERVAL);
+        if told.fences == fences && !is_due {
+            return Ok(());
+        }
+        let report = self.report();
+        if told.fences == fences && told.report == report {
+            return Ok(());
+        }
+        self.store.tell_others(fences.clone(), report.clone()).await?;
+        *told = Told {
+            fences,
+            report,
+            at: Some(Instant::now()),
+        };
+        Ok(())
+    }
+
+    fn report(&self) -> NodeReport {
+        let mut subscribers = self.subscribers.all();
+        subscribers.truncate(NodeReport::SUBSCRIBERS_MAX);
+        let has_ended = self.others.is_ending.load(Ordering::Relaxed);
+        NodeReport {
+            subscribers,
+            evicted: self.subscribers.evicted_here(),
+            sinks: if has_ended {
+                BTreeSet::new()
+            } else {
+                self.sinks.names()
+            },
+            has_ended,
+        }
+    }
+
+    /// Whether it is this node that delivers to a sink of the audit trail: the oldest of those that answer and have it.
+    #[must_use]
+    pub fn delivers_to(&self, sink: &str) -> bool {
+        let others = self.other_nodes_lately();
+        others.is_some_and(|others| !others.iter().any(|other| delivers(other, sink)))
+    }
+
+    /// Waits until it is this node that delivers to a sink, and gives the position up to which the sink has everything.
+    ///
+    /// # Errors
+    /// Fails where the store can't be read.
+    pub async fn turn_to_deliver_to(&self, sink: &str) -> Result<u64, Unavailable> {
+        let mut looked = self.others.looked.subscribe();
+        while !self.delivers_to(sink) {
+            if looked.changed().await.is_err() {
+                return Err(StoreError::Closed.into());
+            }
+        }
+        self.kept_audit_position(sink).await
+    }
+
+    /// The other node that delivers to a sink, where it is another.
+    #[must_use]
+    pub fn delivered_by(&self, sink: &str) -> Option<String> {
+        let others = self.other_nodes_lately()?;
+        let older = others.iter().find(|other| delivers(other, sink));
+        older.map(|other| other.name.clone())
+    }
+}
+
+/// Whether a node comes before this one where one of those that have a sink delivers to it.
+fn delivers(other: &OtherNode, sink: &str) -> bool {
+    other.is_older && other.answers() && other.report.sinks.contains(sink)
+}

@@ -1,0 +1,53 @@
+//! `tessera node …`.
+
+use serde_json::{Value, json};
+use tessera_daemon::{admin_address, ask_admin_for_json};
+
+use super::status::node_row;
+use crate::{
+    arguments::{Node, Output},
+    failure::Failure,
+    output::columns,
+};
+
+pub(crate) async fn run(command: &Node, output: &Output) -> Result<(), Failure> {
+    let Node::List { admin } = command;
+    let address = &admin.admin_addr;
+    let asked = admin_address(address).and_then(|address| ask_admin_for_json(address, "/status"));
+    let status = asked.map_err(|error| {
+        Failure::cannot_run(format!("the admin socket {address} does not answer: {error}"))
+    })?;
+    let Some(others) = status.get("other_nodes").and_then(Value::as_array) else {
+        return Err(Failure::cannot_run(
+            "the node that was asked can't read the database, and does not know the others: its log says why",
+        ));
+    };
+    let nodes: Vec<Value> = std::iter::once(itself(&status))
+        .chain(others.iter().cloned())
+        .collect();
+    output.print(&json!({ "nodes": nodes }), || told(&status, &nodes))
+}
+
+/// The node that was asked, as it would be told of by another.
+fn itself(status: &Value) -> Value {
+    let verifiers = status["verifiers"].as_array().map_or(&[][..], Vec::as_slice);
+    let here = verifiers
+        .iter()
+        .filter(|verifier| verifier["node"] == status["node"] && verifier["connected"] == true);
+    json!({
+        "name": status["node"],
+        "seen_seconds_ago": 0.0,
+        "events_behind": 0,
+        "answers": status["ready"],
+        "ended": false,
+        "verifiers": here.count(),
+    })
+}
+
+fn told(status: &Value, nodes: &[Value]) -> String {
+    if status["node"].is_null() {
+        return "one node: its store is a directory, which it shares with nobody".to_owned();
+    }
+    let rows: Vec<_> = nodes.iter().map(node_row).collect();
+    columns(["NODE", "STATE", "SEEN", "EVENTS BEHIND", "VERIFIERS"], &rows)
+}

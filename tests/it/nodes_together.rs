@@ -1,0 +1,235 @@
+//! What two nodes tell each other of themselves: their subscribers, whom they evicted, and the sinks that one delivers to.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use serde_json::Value;
+use tessera_proto::v1::{
+    Ack, AwaitPropagationRequest, AwaitPropagationResponse, EvictSubscriberRequest, ListSubscribersRequest,
+    Subscriber, WatchRequest, WatchResponse, WatchStart, revoke_request::Target, watch_request::Message,
+    watch_response, watch_start::From,
+};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::{
+    nodes::{Node, reader, status, two_nodes},
+    postgres_server::Server,
+    support::{Client, json, reason, soon, tessera},
+};
+
+/// A required subscriber, which acknowledges what it is told to.
+struct Verifier {
+    say: mpsc::Sender<WatchRequest>,
+    hear: Streaming<WatchResponse>,
+}
+
+impl Verifier {
+    async fn begin(client: &Client, name: &str) -> Self {
+        let (say, requests) = mpsc::channel(8);
+        let start = Message::Start(WatchStart {
+            from: Some(From::Latest(true)),
+            subscriber: name.to_owned(),
+            required: true,
+            staleness_bound: Some(Duration::from_secs(2).try_into().unwrap()),
+            ..WatchStart::default()
+        });
+        let start = WatchRequest { message: Some(start) };
+        say.send(start).await.unwrap();
+        let watching = client.revocations().watch(ReceiverStream::new(requests)).await;
+        let mut verifier = Self {
+            say,
+            hear: watching.unwrap().into_inner(),
+        };
+        verifier.checkpoint().await.unwrap();
+        verifier
+    }
+
+    /// The next checkpoint, as a cursor; or how the stream ends.
+    async fn checkpoint(&mut self) -> Result<String, tonic::Status> {
+        loop {
+            let next = soon("a message", self.hear.message()).await?.unwrap();
+            if let Some(watch_response::Message::Checkpoint(checkpoint)) = next.message {
+                return Ok(checkpoint.through);
+            }
+        }
+    }
+
+    async fn acknowledge(&self, cursor: &str) {
+        let ack = Message::Ack(Ack {
+            cursor: cursor.to_owned(),
+        });
+        self.say.send(WatchRequest { message: Some(ack) }).await.unwrap();
+    }
+}
+
+async fn listed(client: &Client) -> Vec<Subscriber> {
+    let listed = client
+        .revocations()
+        .list_subscribers(ListSubscribersRequest {})
+        .await;
+    listed.unwrap().into_inner().subscribers
+}
+
+/// Waits until the list of a node is as expected.
+async fn until(client: &Client, what: &str, expected: impl Fn(&[Subscriber]) -> bool) -> Vec<Subscriber> {
+    let looking = async {
+        loop {
+            let found = listed(client).await;
+            if expected(&found) {
+                return found;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(what, looking).await
+}
+
+async fn propagated(client: &Client, cursor: &str) -> AwaitPropagationResponse {
+    let asked = AwaitPropagationRequest {
+        cursor: cursor.to_owned(),
+    };
+    let mut revocations = client.revocations();
+    soon("propagation", revocations.await_propagation(asked))
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+fn node_list(node: &Node) -> Vec<Value> {
+    let listed = json(tessera().args(["node", "list", "--admin-addr", &node.admin]));
+    listed["nodes"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn each_node_answers_for_the_subscribers_of_all() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    let (_one, serving_two) = (one.serve(), two.serve());
+    let (here, there) = (one.client(&api_key).await, two.client(&api_key).await);
+    let near = Verifier::begin(&here, "near").await;
+    let mut far = Verifier::begin(&there, "far").await;
+    let both = until(&here, "both are listed", |found| found.len() == 2).await;
+    let names: BTreeSet<_> = both.iter().map(|one| one.node.as_str()).collect();
+    assert_eq!(names.len(), 2, "{both:?}");
+    assert!(
+        both.iter().all(|one| one.connected && !one.failed_closed),
+        "{both:?}"
+    );
+    // Those who acknowledge are counted, wherever they are.
+    let revoked = here
+        .revoke(Target::Subject("user:none".to_owned()))
+        .await
+        .unwrap();
+    near.acknowledge(&revoked.cursor).await;
+    far.acknowledge(&revoked.cursor).await;
+    assert_eq!(propagated(&here, &revoked.cursor).await.acknowledged, 2);
+    assert_eq!(propagated(&there, &revoked.cursor).await.acknowledged, 2);
+    let verifiers = status(&one)["verifiers"].clone();
+    assert_eq!(verifiers.as_array().map(Vec::len), Some(2), "{verifiers}");
+    let nodes = node_list(&one);
+    assert_eq!(nodes.len(), 2);
+    assert!(
+        nodes
+            .iter()
+            .all(|node| node["answers"] == true && node["verifiers"] == 1),
+        "{nodes:?}"
+    );
+    // Evicted at one node, it is sent away at the other.
+    let evict = EvictSubscriberRequest {
+        client: both[0].client.trim_start_matches("client:").to_owned(),
+        name: "far".to_owned(),
+    };
+    let evicted = here
+        .revocations()
+        .evict_subscriber(evict)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(evicted.streams, 1);
+    let end = async {
+        loop {
+            if let Err(end) = far.checkpoint().await {
+                return end;
+            }
+        }
+    };
+    let end = soon("the end", end).await;
+    assert!(reason(&end).contains("SUBSCRIBER_EVICTED"), "{end}");
+    // It went, and is waited for until its bound has passed.
+    let revoked = here
+        .revoke(Target::Subject("user:none".to_owned()))
+        .await
+        .unwrap();
+    near.acknowledge(&revoked.cursor).await;
+    let after = propagated(&here, &revoked.cursor).await;
+    assert_eq!((after.acknowledged, after.failed_closed), (1, 1));
+    // Stopped in order, a node is said to be.
+    assert!(serving_two.stop().success());
+    let stopped = || {
+        node_list(&one)
+            .iter()
+            .any(|node| node["ended"] == true && node["answers"] == false)
+    };
+    assert!(stopped(), "{:?}", node_list(&one));
+}
+
+/// Adds a sink that writes a file of the node's own directory.
+fn add_sink(node: &Node) -> std::path::PathBuf {
+    let config = node.directory.path().join("tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let file = node.directory.path().join("archive.jsonl");
+    let sink = format!(
+        "\n[audit.sinks.archive]\nkind = \"file\"\npath = \"{}\"\n",
+        file.display()
+    );
+    fs::write(&config, text + &sink).unwrap();
+    file
+}
+
+/// The positions of the records in a file.
+fn positions(file: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records
+        .map(|record| record["position"].as_u64().unwrap())
+        .collect()
+}
+
+/// Issues at a node, and waits until a file has the record of it.
+async fn issued_is_delivered(client: &Client, file: &Path) {
+    let session = client.issue(reader("user:ann")).await.unwrap().session_id;
+    let looking = async {
+        while !fs::read_to_string(file).unwrap_or_default().contains(&session) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("the record is delivered", looking).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn one_node_delivers_to_a_sink_and_another_goes_on() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    let (first, second) = (add_sink(&one), add_sink(&two));
+    let serving_one = one.serve();
+    issued_is_delivered(&one.client(&api_key).await, &first).await;
+    let _two = two.serve();
+    let there = two.client(&api_key).await;
+    for _ in 0..5 {
+        issued_is_delivered(&there, &first).await;
+    }
+    assert_eq!(positions(&second), Vec::<u64>::new(), "the older one delivers");
+    let by = status(&two)["audit_sinks"][0]["delivered_by"].clone();
+    assert_eq!(by, status(&one)["node"], "{by}");
+    serving_one.kill();
+    issued_is_delivered(&there, &second).await;
+    let all: BTreeSet<u64> = positions(&first).into_iter().chain(positions(&second)).collect();
+    let last = all.last().copied().unwrap();
+    assert_eq!(all, (1..=last).collect(), "each record is in one of both");
+    assert_eq!(status(&two)["audit_sinks"][0]["delivered_by"], Value::Null);
+}
