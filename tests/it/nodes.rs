@@ -99,7 +99,7 @@ pub(crate) fn status(node: &Node) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-async fn policy_in_force(client: &Client) -> String {
+pub(crate) async fn policy_in_force(client: &Client) -> String {
     let mut policies = PolicyServiceClient::new(client.channel.clone());
     let status = policies.get_status(GetStatusRequest::default()).await.unwrap();
     status.into_inner().policy_revision

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::{
-    nodes::{Node, reader, status, two_nodes},
+    nodes::{Node, policy_in_force, reader, status, two_nodes},
     postgres_server::Server,
     support::{Client, json, reason, soon, tessera},
 };
@@ -232,4 +232,45 @@ async fn one_node_delivers_to_a_sink_and_another_goes_on() {
     let last = all.last().copied().unwrap();
     assert_eq!(all, (1..=last).collect(), "each record is in one of both");
     assert_eq!(status(&two)["audit_sinks"][0]["delivered_by"], Value::Null);
+}
+
+/// Its node died in between, and does not start again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn what_one_node_left_unreconciled_another_reconciles() {
+    let server = Server::start("");
+    let (one, two, api_key) = two_nodes(&server);
+    let serving_one = one.serve();
+    let here = one.client(&api_key).await;
+    let before = policy_in_force(&here).await;
+    let policy = one.directory.path().join("policies/policy.csv");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text + "\n# changed\n").unwrap();
+    let reconciled = || {
+        let found = "SELECT convert_from(body, 'UTF8') FROM tessera.setting WHERE name = 'policy_reconciled'";
+        server.sql(found)
+    };
+    let until_reconciled = async |what: &str| {
+        let looking = async {
+            while reconciled() == before {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        soon(what, looking).await;
+    };
+    until_reconciled("the change").await;
+    let in_force = reconciled();
+    let _two = two.serve();
+    serving_one.kill();
+    server.sql(&format!(
+        "UPDATE tessera.setting SET body = convert_to('{before}', 'UTF8') WHERE name = 'policy_reconciled'"
+    ));
+    until_reconciled("the other node goes on").await;
+    assert_eq!(reconciled(), in_force);
+    let said = async {
+        while status(&two)["policy"]["reconciled"] != true {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("the node says so", said).await;
 }

@@ -167,6 +167,7 @@ impl Authority {
             let settings = state.settings.clone().unwrap_or_default();
             self.disabled.replace(settings.disabled_clients);
             self.follow_sinks(settings.audit_sinks);
+            self.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
                 self.follow_policy(revision).await?;
             }
@@ -195,6 +196,7 @@ impl Authority {
             Ok(policy) => {
                 self.policy.store(policy);
                 self.policy_swapped.send_replace(());
+                self.policy_history.followed(self.clock.now());
                 tracing::info!(policy = %revision, "follows the policy that another node put in force");
                 Ok(())
             }
@@ -231,6 +233,7 @@ async fn follow(authority: Weak<Authority>) {
                     looked_at = Some(Instant::now());
                 }
                 authority.following.is_stuck.store(false, Ordering::Relaxed);
+                authority.take_over_reconciling();
             }
             Err(Unavailable::Store(StoreError::Closed)) => return,
             Err(error) => {

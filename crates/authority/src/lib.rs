@@ -116,7 +116,7 @@ use crate::{
     log::subscribers::Subscribers,
     operation::{backup::Backups, rollback::RollbackDetection},
     others::Others,
-    policy::{heavy::Heavy, history::PolicyHistory},
+    policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::{KeySet, KeyTurn},
         rotate::Published,
@@ -136,6 +136,7 @@ pub struct Authority {
     policy_swapped: signal::Sender<()>,
     policy_directory: Option<PathBuf>,
     policy_history: PolicyHistory,
+    reconciling: Reconciling,
     /// Held from reading a policy until live sessions are reconciled with it: changes come one after the other.
     policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The places for what takes long with policies.

@@ -30,7 +30,7 @@ use crate::{
     log::subscribers::{StalenessBound, Subscribers},
     operation::{backup::Backups, rollback::RollbackDetection, timekeeping::setting},
     others::Others,
-    policy::{apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
+    policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
     signing_key::{
         key_set::KeySet,
         lifecycle::{has_active_key, make_key},
@@ -144,6 +144,7 @@ impl Authority {
             policy_swapped: signal::Sender::new(()),
             policy_directory,
             policy_history: PolicyHistory::new(clock.now()),
+            reconciling: Reconciling::default(),
             policy_changes: Arc::default(),
             heavy: Heavy::new(),
             realms,
@@ -177,7 +178,7 @@ impl Authority {
     /// application a crash cut off.
     async fn start_policy(&self) -> Result<(), StoreError> {
         if !self.has_followed_policy().await? {
-            self.put_in_force(self.policy(), &Actor::Operator).await?;
+            self.put_in_force(self.policy(), &Actor::Operator, None).await?;
         }
         if self.policy_reconciled().await?.as_ref() != Some(self.policy().revision()) {
             let impact = self.reconcile(&Actor::Operator).await?.total();

@@ -190,6 +190,7 @@ impl Authority {
             } else {
                 self.sinks.names()
             },
+            is_changing_policy: self.is_changing_policy(),
             has_ended,
         }
     }

@@ -1,5 +1,6 @@
 //! The policy in force, changes of it, and what they do to live sessions.
 
+pub(crate) mod abandoned;
 pub(crate) mod apply;
 pub(crate) mod change;
 pub(crate) mod error;

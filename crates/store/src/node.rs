@@ -38,6 +38,8 @@ pub struct NodeReport {
     pub evicted: Vec<(SubscriberKey, Duration)>,
     /// The sinks of the audit trail that it can deliver to.
     pub sinks: BTreeSet<String>,
+    /// Whether it puts a policy in force, or reconciles live sessions with one.
+    pub is_changing_policy: bool,
     /// Whether it was stopped in order.
     pub has_ended: bool,
 }

@@ -140,6 +140,7 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
             "operation/backup",
             "operation/timekeeping",
             "others",
+            "policy/abandoned",
             "policy/apply",
             "policy/heavy",
             "policy/history",

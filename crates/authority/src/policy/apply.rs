@@ -11,10 +11,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tessera_core::{AuditAction, AuditRecord, PolicyRevision, Realm, RealmName, audit::Actor};
 use tessera_policy::Policy;
-use tessera_store::{Changes, PolicyFiles, Reads, SettingChange, StoreError};
+use tessera_store::{Changes, Decision, PolicyFiles, Reads, SettingChange, Snapshot, StoreError};
 
 use crate::{
     Authority,
+    error::Unavailable,
     log::event::policy_applied,
     policy::{
         error::ApplyError,
@@ -67,7 +68,9 @@ impl Authority {
                 impact: BTreeMap::new(),
             });
         }
-        self.put_in_force(policy, actor).await?;
+        if !self.put_in_force(policy, actor, Some(&previous)).await? {
+            return Err(Unavailable::PolicyChanging.into());
+        }
         let impact = self.reconcile(actor).await?;
         tracing::info!(
             policy = %revision,
@@ -91,8 +94,14 @@ impl Authority {
         }
     }
 
-    /// Says in the store which policy is in force, and from then on decides by it.
-    pub(crate) async fn put_in_force(&self, policy: Arc<Policy>, actor: &Actor) -> Result<(), StoreError> {
+    /// Says in the store which policy is in force, and from then on decides by it. Where `instead_of` is no longer in force
+    /// it changes nothing, and answers so: another node was first.
+    pub(crate) async fn put_in_force(
+        &self,
+        policy: Arc<Policy>,
+        actor: &Actor,
+        instead_of: Option<&PolicyRevision>,
+    ) -> Result<bool, StoreError> {
         if !policy.is_compiled() {
             tracing::warn!(
                 policy = %policy.revision(),
@@ -124,12 +133,19 @@ impl Authority {
             events: events.collect(),
             ..Changes::default()
         };
-        self.store.write(changes).await?;
+        let instead_of = instead_of.cloned();
+        let decide = move |state: &Snapshot| match &instead_of {
+            Some(before) if state.policy_in_force() != Some(before) => Decision::Abort(false),
+            _ => Decision::Commit(changes.clone(), true),
+        };
+        if !self.store.commit(Reads::default(), decide).await?.0 {
+            return Ok(false);
+        }
         if self.policy.load().revision() != revision {
             self.policy.store(policy);
         }
         self.policy_swapped.send_replace(());
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until another policy is in force here than `before`: the store has one already.
@@ -169,7 +185,21 @@ impl Authority {
             settings: vec![SettingChange::PolicyReconciled(revision.clone(), now)],
             ..Changes::default()
         };
-        self.store.write(changes).await?;
+        let decide = move |state: &Snapshot| {
+            if state.policy_in_force() == Some(&revision) {
+                Decision::Commit(changes.clone(), true)
+            } else {
+                Decision::Abort(false)
+            }
+        };
+        if self.store.commit(Reads::default(), decide).await?.0 {
+            self.note_reconciled(Some(policy.revision().clone()));
+        } else {
+            tracing::info!(
+                policy = %policy.revision(),
+                "another node put another policy in force, and reconciles live sessions with that"
+            );
+        }
         Ok(reconciled)
     }
 }

@@ -112,7 +112,19 @@ impl PolicyHistory {
 
     /// Live sessions are reconciled with the policy of the start.
     pub(crate) fn reconciled(&self) {
-        self.lock().is_reconciled = true;
+        self.set_reconciled(true);
+    }
+
+    /// Whether live sessions are reconciled with the policy in force, by whichever node.
+    pub(crate) fn set_reconciled(&self, is_reconciled: bool) {
+        self.lock().is_reconciled = is_reconciled;
+    }
+
+    /// Another node put another policy in force.
+    pub(crate) fn followed(&self, now: Timestamp) {
+        let mut history = self.lock();
+        history.since = now;
+        history.is_reconciled = false;
     }
 
     /// Notes how an attempt ended, and whether another policy is in force since: one that could not be written

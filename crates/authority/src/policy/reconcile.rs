@@ -42,7 +42,9 @@ impl Authority {
         let writing = async move {
             let mut touched = Vec::new();
             while receiver.recv_many(&mut touched, WRITE_STEP).await > 0 {
-                self.change(policy, mem::take(&mut touched)).await?;
+                if !self.change(policy, mem::take(&mut touched)).await? {
+                    break;
+                }
             }
             Ok(())
         };
@@ -65,8 +67,9 @@ impl Authority {
         Ok(mem::take(&mut walk.lock().reconciled))
     }
 
+    /// Answers whether the policy is still in force; another node may have put another in its place, and reconciles with that.
     /// Where few are touched, writing waits for a call that has to write, too.
-    async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<(), StoreError> {
+    async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<bool, StoreError> {
         let priority = if touched.len() < WRITE_STEP {
             Priority::Background { max_delay: DELAY_MAX }
         } else {
@@ -79,9 +82,9 @@ impl Authority {
             now: self.clock.now(),
             touched,
         };
-        let decide = move |state: &Snapshot| Decision::Commit(commit.decide(state), ());
-        self.store.commit_with(priority, reads, decide).await?;
-        Ok(())
+        let decide = move |state: &Snapshot| commit.decide(state);
+        let (is_in_force, _) = self.store.commit_with(priority, reads, decide).await?;
+        Ok(is_in_force)
     }
 }
 
@@ -167,8 +170,15 @@ struct ReconcileCommit {
 }
 
 impl ReconcileCommit {
-    /// Asks the sessions again, which may have been refreshed or revoked meanwhile.
-    fn decide(&self, state: &Snapshot) -> Changes {
+    /// Answers whether the policy is in force. Asks the sessions again, which may have been refreshed or revoked meanwhile.
+    fn decide(&self, state: &Snapshot) -> Decision<bool> {
+        if state.policy_in_force() != Some(&self.policy) {
+            return Decision::Abort(false);
+        }
+        Decision::Commit(self.changes(state), true)
+    }
+
+    fn changes(&self, state: &Snapshot) -> Changes {
         let mut changes = Changes::default();
         for touched in &self.touched {
             if let Some(stored) = state.session(touched.id) {

@@ -97,6 +97,8 @@ impl Authority {
     }
 
     async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
+        // What another node put in force is what this replaces.
+        self.current().await?;
         let policy = self.read_directory().await?;
         if trigger == Trigger::Change && self.was_replaced(&policy).await? {
             tracing::warn!(

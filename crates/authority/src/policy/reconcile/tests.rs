@@ -39,7 +39,7 @@ type Case = (
 
 fn check<const N: usize>(cases: [Case; N]) {
     for (name, lost, on_loss, session, ended, expected) in cases {
-        let changes = commit(lost, on_loss).decide(&with(session, ended));
+        let changes = commit(lost, on_loss).changes(&with(session, ended));
         assert_eq!(counted(&changes), expected, "{name}");
     }
 }
@@ -152,8 +152,21 @@ fn the_table_of_sessions_that_are_passed_over() {
 
 #[test]
 fn a_session_that_is_gone_is_passed_over() {
-    let changes = commit("videos:read", OnPolicyLoss::Narrow).decide(&state());
+    let changes = commit("videos:read", OnPolicyLoss::Narrow).changes(&state());
     assert_eq!(changes, Changes::default());
+}
+
+/// Another node may have put another in force, and reconciles with that: what this one takes or gives back is over.
+#[test]
+fn a_policy_that_is_no_longer_in_force_changes_no_session() {
+    let commit = commit("videos:read", OnPolicyLoss::Narrow);
+    let mut state = with(session(1), None);
+    state.policy = Some(commit.policy.clone());
+    assert!(matches!(commit.decide(&state), Decision::Commit(changes, true) if !changes.sessions.is_empty()));
+    for in_force in [None, Some(revision(1))] {
+        state.policy = in_force;
+        assert!(matches!(commit.decide(&state), Decision::Abort(false)));
+    }
 }
 
 #[test]
@@ -167,7 +180,7 @@ fn only_what_is_lost_anew_is_told() {
         scopes: scopes("videos:read videos:write audio:read"),
         ..had_lost
     };
-    let changes = commit(both, OnPolicyLoss::Narrow).decide(&with(kept, None));
+    let changes = commit(both, OnPolicyLoss::Narrow).changes(&with(kept, None));
     assert_eq!(changes.sessions[0].lost, scopes(both));
     assert!(matches!(
         &changes.events[0].body,
@@ -177,7 +190,7 @@ fn only_what_is_lost_anew_is_told() {
 
 #[test]
 fn a_session_that_is_left_with_nothing_ends_by_policy() {
-    let changes = commit("videos:read videos:write", OnPolicyLoss::Narrow).decide(&with(session(1), None));
+    let changes = commit("videos:read videos:write", OnPolicyLoss::Narrow).changes(&with(session(1), None));
     assert!(matches!(
         &changes.events[0].body,
         EventBody::SessionRevoked {

@@ -1,0 +1,79 @@
+//! Reconciling that another node began, and did not end: it died, and its next start may be far.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tessera_core::{PolicyRevision, audit::Actor};
+use tessera_store::OtherNode;
+
+use crate::Authority;
+
+/// For how long nobody must be at it. Each node tells the others within a second or two that it is.
+const ABANDONED_AFTER: Duration = Duration::from_secs(5);
+
+/// What is known of reconciling, whichever node does it.
+#[derive(Default)]
+pub(crate) struct Reconciling {
+    /// The policy that live sessions are reconciled with, as the store had it last.
+    with: Mutex<Option<PolicyRevision>>,
+    /// Since when they are not reconciled with the one in force, and nobody is at it.
+    abandoned_since: Mutex<Option<Instant>>,
+}
+
+impl Authority {
+    /// Notes with which policy live sessions are reconciled.
+    pub(crate) fn note_reconciled(&self, with: Option<PolicyRevision>) {
+        *self.reconciling.with.lock() = with;
+    }
+
+    /// Whether a policy is being put in force here, or live sessions are being reconciled with it.
+    pub(crate) fn is_changing_policy(&self) -> bool {
+        self.policy_changes.try_lock().is_err()
+    }
+
+    /// Reconciles live sessions with the policy in force where that was left undone and this is the oldest of the nodes.
+    pub(crate) fn take_over_reconciling(self: &Arc<Self>) {
+        let Ok(alone) = Arc::clone(&self.policy_changes).try_lock_owned() else {
+            *self.reconciling.abandoned_since.lock() = None;
+            return;
+        };
+        let is_reconciled = self.reconciling.with.lock().as_ref() == Some(self.policy().revision());
+        self.policy_history.set_reconciled(is_reconciled);
+        if is_reconciled || self.is_somebody_at_it() {
+            *self.reconciling.abandoned_since.lock() = None;
+            return;
+        }
+        let since = *self
+            .reconciling
+            .abandoned_since
+            .lock()
+            .get_or_insert_with(Instant::now);
+        if since.elapsed() < ABANDONED_AFTER {
+            return;
+        }
+        let authority = Arc::clone(self);
+        tokio::spawn(async move {
+            let _alone = alone;
+            match authority.reconcile(&Actor::Operator).await {
+                Ok(reconciled) => tracing::warn!(
+                    policy = %authority.policy().revision(),
+                    narrowed = reconciled.total().narrowed,
+                    ended = reconciled.total().ended,
+                    "another node left live sessions unreconciled with the policy; they are now"
+                ),
+                Err(error) => tracing::warn!(%error, "live sessions can't be reconciled with the policy"),
+            }
+        });
+    }
+
+    /// Whether another node does it, or comes before this one.
+    fn is_somebody_at_it(&self) -> bool {
+        let does = |other: &OtherNode| other.answers() && (other.is_older || other.report.is_changing_policy);
+        // Where nobody knows of others, this one can't know that it is the one.
+        self.other_nodes_lately()
+            .is_none_or(|others| others.iter().any(does))
+    }
+}
