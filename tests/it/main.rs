@@ -24,6 +24,7 @@ mod endpoints;
 mod hostile_text;
 mod main_job;
 mod monitoring;
+mod node_failures;
 mod nodes;
 mod nodes_together;
 mod offline;
@@ -32,6 +33,8 @@ mod peers;
 #[expect(dead_code, reason = "the tests of the store use all of it")]
 #[path = "../../crates/store-postgres/tests/postgres/server.rs"]
 mod postgres_server;
+#[path = "../../crates/store-postgres/tests/postgres/servers.rs"]
+mod postgres_servers;
 mod proxies;
 mod sdk;
 mod secret_files;
@@ -44,3 +47,5 @@ mod support;
 mod tour;
 mod traces;
 mod year;
+
+use postgres_server as server;

@@ -22,7 +22,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn at(directory: tempfile::TempDir) -> Self {
+    pub(crate) fn at(directory: tempfile::TempDir) -> Self {
         let (port, config) = (free_port(), directory.path().join("tessera.toml"));
         let text = fs::read_to_string(&config).unwrap();
         let listen = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
@@ -81,7 +81,7 @@ pub(crate) fn reader(subject: &str) -> IssueRequest {
 }
 
 /// Lets the operator issue for others, too.
-fn let_the_operator_issue(directory: &Path) {
+pub(crate) fn let_the_operator_issue(directory: &Path) {
     // The tests of the starter policy say that it must not.
     fs::remove_dir_all(directory.join("policies/tests")).unwrap();
     let path = directory.join("policies/policy.csv");

@@ -22,94 +22,13 @@ use tokio::time::sleep;
 
 use super::{
     cluster::{open, runtime},
-    server::Server,
+    servers::Servers,
 };
 
 type Shared = Arc<dyn Store>;
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
 const SESSIONS: u32 = 24;
 const CLIENTS: u32 = 6;
-
-/// Three servers. The first that is not a standby writes.
-struct Servers {
-    of: BTreeMap<&'static str, Server>,
-    primary: &'static str,
-    hosts: String,
-}
-
-impl Servers {
-    fn start() -> Self {
-        let primary = Server::start("");
-        primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (a, b, c)'");
-        let mut servers = Self {
-            of: BTreeMap::from([("a", primary)]),
-            primary: "a",
-            hosts: String::new(),
-        };
-        for name in ["b", "c"] {
-            let standby = servers.primary().standby(name);
-            servers.of.insert(name, standby);
-        }
-        servers.primary().sql("SELECT pg_reload_conf()");
-        servers
-    }
-
-    fn primary(&self) -> &Server {
-        &self.of[self.primary]
-    }
-
-    fn standbys(&self) -> impl Iterator<Item = &Server> {
-        let others = self.of.iter().filter(|(name, _)| **name != self.primary);
-        others.map(|(_, server)| server)
-    }
-
-    /// How nodes find whichever writes. Servers that are made later have other sockets, to which those names lead.
-    fn url(&mut self, names: &std::path::Path) -> String {
-        for (name, server) in &self.of {
-            link(server, &names.join(name));
-        }
-        let hosts: Vec<_> = NAMES
-            .iter()
-            .map(|name| names.join(name).display().to_string())
-            .collect();
-        self.hosts = hosts.join(",");
-        format!("host={} user=postgres dbname=postgres", self.hosts)
-    }
-
-    /// The primary is lost with its disk. The standby that has most takes its place, and a new one is made.
-    fn fail_over(&mut self, names: &std::path::Path) {
-        let lost = self.primary;
-        self.primary().signal("KILL");
-        self.of.remove(lost);
-        let received = |server: &Server| -> u64 {
-            let found = server.sql("SELECT (pg_last_wal_receive_lsn() - '0/0')::bigint");
-            found.parse().unwrap_or_default()
-        };
-        let next = self.of.iter().max_by_key(|(_, server)| received(server));
-        let next = *next.expect("a standby").0;
-        self.of[next].promote();
-        self.primary = next;
-        for (name, server) in &self.of {
-            if *name != next {
-                server.sql(&format!(
-                    "ALTER SYSTEM SET primary_conninfo = '{} application_name={name}'",
-                    self.primary().url()
-                ));
-                server.sql("SELECT pg_reload_conf()");
-            }
-        }
-        let again = self.primary().standby(lost);
-        link(&again, &names.join(lost));
-        self.of.insert(lost, again);
-    }
-}
-
-/// Makes a name of a directory lead to a server.
-fn link(server: &Server, name: &std::path::Path) {
-    let _ = std::fs::remove_file(name);
-    std::os::unix::fs::symlink(server.socket().parent().unwrap(), name).unwrap();
-}
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -185,46 +104,6 @@ async fn revoke(nodes: &[Shared], number: u32, ledger: &Ledger) {
     }
 }
 
-/// What happens to the servers between two failovers.
-async fn disturb(servers: &Servers, turn: u32) {
-    match turn % 4 {
-        0 => drop(servers.primary().sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tessera' AND random() < 0.3",
-        )),
-        1 => {
-            for _ in 0..20 {
-                servers
-                    .primary()
-                    .sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
-                sleep(Duration::from_millis(20)).await;
-            }
-        }
-        2 => {
-            servers.primary().signal("STOP");
-            sleep(Duration::from_millis(500)).await;
-            servers.primary().signal("CONT");
-        }
-        _ => {
-            // The primary is cut off from its standbys, and lost with what they do not have: `COMMIT` said that it
-            // succeeded.
-            for server in servers.standbys() {
-                server.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
-                server.sql("SELECT pg_reload_conf()");
-            }
-            while servers.primary().sql("SELECT count(*) FROM pg_stat_replication") != "0" {
-                sleep(Duration::from_millis(20)).await;
-            }
-            sleep(Duration::from_millis(300)).await;
-            for _ in 0..5 {
-                servers
-                    .primary()
-                    .sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
 async fn node(url: &str, schema: &str) -> Shared {
     let mut options = PostgresOptions::new(url);
     options.schema = schema.to_owned();
@@ -274,7 +153,7 @@ async fn survive(failovers: u32) {
     let clients: Vec<_> = clients.collect();
     for turn in 0..failovers {
         sleep(Duration::from_millis(300)).await;
-        disturb(&servers, turn).await;
+        servers.disturb(turn).await;
         let before = ledger.rotations.lock().len();
         servers.fail_over(names.path());
         let began = Instant::now();

@@ -17,5 +17,6 @@ mod figures;
 mod nodes;
 mod proxy;
 mod server;
+mod servers;
 mod start;
 mod traps;

@@ -1,0 +1,397 @@
+//! Three nodes with the real binary over three PostgreSQL servers, and everything that breaks: the primary is lost with its
+//! disk, frozen, cut off from its standbys; waits are cancelled and sessions ended; nodes are killed, frozen and stopped. Clients
+//! of every verb call all nodes meanwhile, and a ledger outside knows what was acknowledged.
+//!
+//! The short form runs beside the other tests that need PostgreSQL; the long one:
+//! `TESSERA_NODE_FAILURES=200 cargo test -p tessera-proto --test it -- --ignored --nocapture nothing_is_lost_by_many`.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{Write, stderr},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tessera_proto::v1::{IntrospectRequest, RefreshResponse, TokenSet, revoke_request::Target};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Status};
+
+use crate::{
+    nodes::{Node, let_the_operator_issue, reader},
+    postgres_servers::Servers,
+    support::{Authority, Client, copy_directory, json, reason, tessera},
+};
+
+const NODES: usize = 3;
+const CHAINS: u32 = 6;
+/// How long a client waits for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
+/// How long a client waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How long nothing may be acknowledged after something broke.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What was acknowledged, and what must not be.
+#[derive(Default)]
+struct Ledger {
+    rotations: AtomicU64,
+    /// The refresh tokens of sessions that were revoked.
+    revoked: Mutex<Vec<String>>,
+    not_answered: AtomicU64,
+    restarts: AtomicU32,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Ledger {
+    fn fault(&self, what: String) {
+        let _ = writeln!(stderr(), "fault: {what}");
+        self.faults.lock().push(what);
+    }
+}
+
+/// A node and its process, which is started again whenever it has ended.
+struct Supervised {
+    node: Node,
+    process: Mutex<Option<Authority>>,
+}
+
+impl Supervised {
+    fn start(&self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.node.directory.path().join("log"))
+            .unwrap();
+        let child = tessera()
+            .args(["serve", "--config"])
+            .arg(self.node.directory.path().join("tessera.toml"))
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        *self.process.lock() = Some(Authority::adopt(child, self.node.address.clone()));
+    }
+
+    /// Answers whether it had ended.
+    fn start_where_it_has_ended(&self) -> bool {
+        let has_ended = self.process.lock().as_mut().is_none_or(Authority::has_ended);
+        if has_ended {
+            self.start();
+        }
+        has_ended
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(process) = &*self.process.lock() {
+            process.signal(name);
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.node.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// All that a client needs.
+struct World {
+    nodes: Vec<Supervised>,
+    clients: Vec<Client>,
+    ledger: Ledger,
+    is_over: AtomicBool,
+}
+
+impl World {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// The answer; none where nobody knows, or it is refused for now.
+    async fn asked<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Option<Result<T, Status>> {
+        let answer = match timeout(ANSWER_MAX, call).await {
+            Ok(Err(status)) if is_passing(&status) => None,
+            Ok(answer) => Some(answer),
+            Err(_) => None,
+        };
+        if answer.is_none() {
+            self.ledger.not_answered.fetch_add(1, Ordering::Relaxed);
+            sleep(PAUSE).await;
+        }
+        answer
+    }
+}
+
+fn is_passing(status: &Status) -> bool {
+    // What a connection that broke is told, tonic says as `Unknown` or `Cancelled`.
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::Unknown | Code::Cancelled
+    )
+}
+
+/// A number that another follows.
+fn next(number: &mut u32) -> usize {
+    *number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+    (*number >> 8) as usize
+}
+
+/// Begins a session at any node.
+async fn begin(world: &World, seed: &mut u32, subject: &str) -> Option<(String, TokenSet)> {
+    while !world.is_over() {
+        let client = &world.clients[next(seed) % NODES];
+        match world.asked(client.issue(reader(subject))).await {
+            Some(Ok(issued)) => return Some((issued.session_id, issued.tokens.unwrap())),
+            Some(Err(status)) => world.ledger.fault(format!("Issue: {status}")),
+            None => {}
+        }
+    }
+    None
+}
+
+/// Rotates one session again and again, at any node. Only this client has its tokens, so none is ever refused.
+async fn rotate(world: Arc<World>, number: u32) {
+    let mut seed = number;
+    let subject = format!("user:chain-{number}");
+    let Some((_, tokens)) = begin(&world, &mut seed, &subject).await else {
+        return;
+    };
+    let (mut token, mut generation) = (tokens.refresh_token, 1);
+    loop {
+        let client = &world.clients[next(&mut seed) % NODES];
+        match world.asked(client.refresh(&token)).await {
+            Some(Ok(RefreshResponse {
+                tokens: Some(tokens),
+                generation: now,
+                ..
+            })) => {
+                if now != generation + 1 {
+                    world
+                        .ledger
+                        .fault(format!("{subject}: after {generation} comes {now}"));
+                }
+                (token, generation) = (tokens.refresh_token, now);
+                world.ledger.rotations.fetch_add(1, Ordering::Relaxed);
+                if world.is_over() {
+                    return;
+                }
+            }
+            Some(Ok(_)) => world.ledger.fault(format!("{subject}: no tokens")),
+            Some(Err(status)) => {
+                world.ledger.fault(format!("{subject}: {status}"));
+                return;
+            }
+            None => {}
+        }
+    }
+}
+
+/// Ends sessions. Whoever asks another node after that was answered is told so, or gets no answer.
+async fn revoke(world: Arc<World>) {
+    let mut seed = 77;
+    let mut number = 0;
+    while !world.is_over() {
+        number += 1;
+        let subject = format!("user:once-{number}");
+        let Some((session, tokens)) = begin(&world, &mut seed, &subject).await else {
+            return;
+        };
+        let here = next(&mut seed) % NODES;
+        let revoked = world.clients[here].revoke(Target::SessionId(session));
+        match world.asked(revoked).await {
+            Some(Ok(_)) => world.ledger.revoked.lock().push(tokens.refresh_token.clone()),
+            Some(Err(status)) => {
+                world.ledger.fault(format!("Revoke: {status}"));
+                continue;
+            }
+            None => continue,
+        }
+        for there in 0..NODES {
+            let introspected = introspect(&world.clients[there], &tokens.access_token);
+            if let Some(Ok(true)) = world.asked(introspected).await {
+                world.ledger.fault(format!(
+                    "{subject} was revoked at node {here}, and is active at node {there}"
+                ));
+            }
+        }
+    }
+}
+
+async fn introspect(client: &Client, token: &str) -> Result<bool, Status> {
+    let request = IntrospectRequest {
+        token: token.to_owned(),
+        ..IntrospectRequest::default()
+    };
+    Ok(client.tokens().introspect(request).await?.into_inner().active)
+}
+
+/// What breaks in a turn.
+async fn break_something(world: &World, servers: &mut Servers, names: &std::path::Path, turn: u32) {
+    let node = &world.nodes[(turn / 8) as usize % NODES];
+    match turn % 8 {
+        0 => servers.fail_over(names),
+        1 => node.signal("KILL"),
+        2 => {
+            // For longer than it may answer without a heartbeat, and than the server lets it hold the lock.
+            node.signal("STOP");
+            sleep(Duration::from_secs(5)).await;
+            node.signal("CONT");
+        }
+        // Its sessions are ended; waits are cancelled; it is frozen; it is cut off from its standbys.
+        quarter @ 3..=5 => servers.disturb(quarter - 3).await,
+        6 => {
+            servers.disturb(3).await;
+            servers.fail_over(names);
+        }
+        _ => node.signal("TERM"),
+    }
+}
+
+/// Waits until clients are answered again, and starts nodes that have ended.
+async fn recover(world: &World, turn: u32) {
+    let before = world.ledger.rotations.load(Ordering::Relaxed);
+    let began = Instant::now();
+    while world.ledger.rotations.load(Ordering::Relaxed) < before + u64::from(CHAINS) {
+        for node in &world.nodes {
+            if node.start_where_it_has_ended() {
+                world.ledger.restarts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if began.elapsed() > STALL_MAX {
+            let logs: Vec<_> = world.nodes.iter().map(Supervised::log).collect();
+            panic!(
+                "turn {turn}: nothing is acknowledged any more\n{}",
+                logs.join("\n---\n")
+            );
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Three nodes that are configured, and the API key of their first client.
+fn three_nodes(url: &str) -> (Vec<Node>, String) {
+    let first = tempfile::tempdir().unwrap();
+    let mut init = tessera();
+    let made = json(init.arg("init").arg(first.path()).args(["--postgres", url]));
+    let api_key = made["api_keys"]["production"].as_str().unwrap().to_owned();
+    let_the_operator_issue(first.path());
+    let config = first.path().join("tessera.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text
+        .replace(
+            "[store.postgres]\n",
+            "[store.postgres]\ndurability = \"quorum\"\n",
+        )
+        .replace("grace = \"10s\"", "grace = \"60s\"")
+        .replace("grace_replays_max = 20", "grace_replays_max = 255");
+    fs::write(&config, text).unwrap();
+    let mut nodes = Vec::new();
+    for _ in 1..NODES {
+        let other = tempfile::tempdir().unwrap();
+        copy_directory(first.path(), other.path());
+        nodes.push(Node::at(other));
+    }
+    nodes.push(Node::at(first));
+    (nodes, api_key)
+}
+
+async fn survive(turns: u32) {
+    let names = tempfile::tempdir().unwrap();
+    let mut servers = Servers::start();
+    let (nodes, api_key) = three_nodes(&servers.url(names.path()));
+    let mut clients = Vec::new();
+    for node in &nodes {
+        clients.push(node.client(&api_key).await);
+    }
+    let supervised = nodes.into_iter().map(|node| Supervised {
+        node,
+        process: Mutex::default(),
+    });
+    let world = Arc::new(World {
+        nodes: supervised.collect(),
+        clients,
+        ledger: Ledger::default(),
+        is_over: AtomicBool::default(),
+    });
+    let mut callers = vec![tokio::spawn(revoke(Arc::clone(&world)))];
+    callers.extend((0..CHAINS).map(|number| tokio::spawn(rotate(Arc::clone(&world), number))));
+    recover(&world, 0).await;
+    for turn in 0..turns {
+        let _ = writeln!(
+            stderr(),
+            "turn {turn}: {} rotations",
+            world.ledger.rotations.load(Ordering::Relaxed)
+        );
+        break_something(&world, &mut servers, names.path(), turn).await;
+        recover(&world, turn).await;
+        if !world.ledger.faults.lock().is_empty() {
+            break;
+        }
+    }
+    world.is_over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        timeout(STALL_MAX, caller)
+            .await
+            .expect("clients are answered")
+            .unwrap();
+    }
+    check(&world, &servers).await;
+    let ledger = &world.ledger;
+    let _ = writeln!(
+        stderr(),
+        "{turns} turns: {} rotations and {} revocations acknowledged, {} calls not answered, {} starts",
+        ledger.rotations.load(Ordering::Relaxed),
+        ledger.revoked.lock().len(),
+        ledger.not_answered.load(Ordering::Relaxed),
+        ledger.restarts.load(Ordering::Relaxed),
+    );
+}
+
+/// Compares what is kept with what was acknowledged.
+async fn check(world: &World, servers: &Servers) {
+    let revoked = world.ledger.revoked.lock().clone();
+    let mut seed = 1;
+    for (number, token) in revoked.iter().enumerate() {
+        let answer = loop {
+            let client = &world.clients[next(&mut seed) % NODES];
+            if let Some(answer) = world.asked(client.refresh(token)).await {
+                break answer;
+            }
+        };
+        match answer {
+            Ok(_) => world.ledger.fault(format!("revoked session {number} goes on")),
+            Err(status)
+                if status.code() == Code::Unauthenticated || status.code() == Code::PermissionDenied => {}
+            Err(status) => world
+                .ledger
+                .fault(format!("revoked session {number}: {}", reason(&status))),
+        }
+    }
+    let gaps = "SELECT max(seq) - min(seq) + 1 - count(*) FROM tessera.event";
+    assert_eq!(servers.primary().sql(gaps), "0", "the log has no gap");
+    let faults = world.ledger.faults.lock().clone();
+    assert_eq!(faults, Vec::<String>::new());
+    assert!(!revoked.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn nothing_is_lost_whatever_breaks() {
+    survive(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: TESSERA_NODE_FAILURES=200, needs PostgreSQL"]
+async fn nothing_is_lost_by_many_failures() {
+    let turns = env::var("TESSERA_NODE_FAILURES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    if let Some(turns) = turns {
+        survive(turns).await;
+    }
+}
