@@ -44,16 +44,17 @@ pub(crate) async fn back_up(node: &Node, visit: BackupVisitor) -> Result<BackupE
     node.ensure_current()?;
     let connection = node.connector.open().await.map_err(store)?;
     connection.client.batch_execute(PATIENT).await.map_err(store)?;
-    let before = node.state();
+    let before = node.before();
     let trip = vec![
         Query::new(BEGIN),
-        State::read(before.number),
+        State::read(before.state.number, node.id),
         Query::new(SETTINGS),
     ];
     let answers = all(&connection.client, trip).await.map_err(store)?;
     let mut answers = answers.into_iter().skip(1);
     let found = Found::of(&answers.next().unwrap_or_default())?;
     let settings = wanted::settings(&answers.next().unwrap_or_default())?;
+    node.ensure_primary(found.beat)?;
     let mut showing = Showing {
         connection: &connection,
         visit: Some(visit),

@@ -72,8 +72,11 @@ async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), St
         Some(connection) => connection,
         None => connection.insert(listening(node).await?),
     };
-    let before = node.state();
-    let trip = vec![State::read(before.number), events_after(before.last.0)];
+    let before = node.before();
+    let trip = vec![
+        State::read(before.state.number, node.id),
+        events_after(before.state.last.0),
+    ];
     let answers = all(&connection.client, trip).await?;
     let [state, events] = answers.as_slice() else {
         return Ok(());
@@ -83,7 +86,7 @@ async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), St
     let mut events = kept(events)?;
     events.retain(|kept| kept.event.sequence <= found.state.last);
     node.apply(&before, &found, events)?;
-    node.ensure_current()
+    node.ensure_primary(found.beat)
 }
 
 /// A connection on which other nodes tell that there are events. Where it can't listen, as behind a pooler, looking often
@@ -128,14 +131,15 @@ pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) 
     connection.take_warning();
     let began = Instant::now();
     let state = node.state();
-    let touch = touch(node, state.last);
+    let beat = node.next_beat();
+    let touch = touch(node, state.last, beat);
     all(&connection.client, vec![touch]).await?;
     if connection.take_warning() {
         return Err(Failure::Away("a heartbeat may be on no standby".to_owned()));
     }
     // Commits are replicated in order.
     node.note_durable(state.number);
-    node.note_fresh(began);
+    node.beats.note(beat, began);
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod beats;
 mod check;
 mod committer;
 mod connect;

@@ -21,9 +21,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
+    beats::Beats,
     connect::{Connector, Query},
     error::Failure,
-    state::{Found, State, damaged, get, number},
+    state::{Found, State, damaged, get, number, unsigned},
 };
 
 /// Answers count for so long after the last heartbeat that was committed began: a primary that is cut off from its standbys
@@ -49,7 +50,8 @@ pub(crate) struct Node {
     pub(crate) pool: Pool,
     known: Mutex<Known>,
     audit_head: watch::Sender<AuditHead>,
-    fresh: Mutex<Option<Instant>>,
+    pub(crate) beats: Beats,
+    beat: AtomicU64,
     /// The last group that is known to be durable. A later one may be seen that is not: its wait for a standby was cancelled.
     durable: AtomicU64,
     is_open: AtomicBool,
@@ -82,7 +84,8 @@ impl Node {
             pool,
             audit_head: watch::Sender::new(state.audit),
             known: Mutex::new(Known { state, cutoffs }),
-            fresh: Mutex::default(),
+            beats: Beats::default(),
+            beat: AtomicU64::default(),
             durable: AtomicU64::default(),
             is_open: AtomicBool::new(true),
             went_back: Mutex::default(),
@@ -94,6 +97,19 @@ impl Node {
     /// The last group that is applied here.
     pub(crate) fn state(&self) -> State {
         self.known.lock().state.clone()
+    }
+
+    /// What is known before a trip to the database.
+    pub(crate) fn before(&self) -> Before {
+        Before {
+            beat: self.beats.last(),
+            state: self.state(),
+        }
+    }
+
+    /// The number of the next heartbeat.
+    pub(crate) fn next_beat(&self) -> u64 {
+        self.beat.fetch_add(1, Ordering::SeqCst).saturating_add(1)
     }
 
     pub(crate) fn cutoff(&self, key: &CutoffKey) -> Option<Timestamp> {
@@ -117,8 +133,14 @@ impl Node {
 
     /// Checks that what was found follows on `before`, which was applied here when the database was asked, and applies it.
     /// What was found a moment ago, and is applied already, changes nothing.
-    pub(crate) fn apply(&self, before: &State, found: &Found, events: Vec<Kept>) -> Result<(), StoreError> {
-        self.check(before, found)?;
+    ///
+    /// # Errors
+    /// The server must have the last heartbeat of this node: one that was replaced and runs on has not.
+    pub(crate) fn apply(&self, before: &Before, found: &Found, events: Vec<Kept>) -> Result<(), StoreError> {
+        if found.beat < before.beat {
+            return Err(replaced());
+        }
+        self.check(&before.state, found)?;
         self.apply_own(&found.state, events).map_err(|error| match error {
             // Nothing is answered by a log that has a gap.
             StoreError::Damaged { detail } => self.go_back(detail),
@@ -239,26 +261,29 @@ impl Node {
         self.durable.load(Ordering::SeqCst)
     }
 
-    /// Notes that a heartbeat which began then was committed.
-    pub(crate) fn note_fresh(&self, began: Instant) {
-        let mut fresh = self.fresh.lock();
-        *fresh = (*fresh).max(Some(began));
+    /// Refuses to answer by what was read on a server that has the heartbeat `seen`, unless that is the primary.
+    pub(crate) fn ensure_primary(&self, seen: u64) -> Result<(), StoreError> {
+        self.ensure_current()?;
+        if self.beats.prove(seen, Instant::now()) {
+            return Ok(());
+        }
+        Err(replaced())
     }
 
-    /// Whether what is read now is what the primary has.
-    fn is_fresh(&self) -> bool {
-        self.fresh.lock().is_some_and(|began| began.elapsed() < FRESH_FOR)
-    }
-
-    /// Refuses to answer where that may not be what the primary has.
+    /// Fails where no server is known to be the primary.
     pub(crate) fn ensure_current(&self) -> Result<(), StoreError> {
         self.ensure_open()?;
-        if self.is_fresh() {
+        if self.beats.are_fresh(Instant::now()) {
             return Ok(());
         }
         Err(StoreError::Unavailable {
             detail: "no commit succeeded for 3 seconds: this may be no longer the primary's state".to_owned(),
         })
+    }
+
+    /// Asks for the last heartbeat of this node that the server has.
+    pub(crate) fn ask_beat(&self) -> Query {
+        Query::new("SELECT beat FROM node WHERE id = $1").value(self.id)
     }
 
     pub(crate) fn ensure_open(&self) -> Result<(), StoreError> {
@@ -314,6 +339,26 @@ impl Node {
         if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
             tracing::error!(%panic, "whoever observes commits failed");
         }
+    }
+}
+
+/// What was known before a trip to the database.
+pub(crate) struct Before {
+    pub(crate) state: State,
+    /// The last heartbeat that was committed.
+    beat: u64,
+}
+
+/// The last heartbeat in what `ask_beat` answered.
+pub(crate) fn beat_in(rows: &[Row]) -> Result<u64, StoreError> {
+    let beat = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
+    unsigned(beat.unwrap_or_default())
+}
+
+/// A server has not what was committed at another.
+fn replaced() -> StoreError {
+    StoreError::Unavailable {
+        detail: "a connection leads to a server that is not the primary any more".to_owned(),
     }
 }
 

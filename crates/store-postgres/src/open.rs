@@ -9,6 +9,7 @@ use tessera_store::{
     backend::{LogStart, cutoff_target, decode},
 };
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::{
     check,
@@ -35,7 +36,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
     schema::prepare(&first.client, options).await?;
     let trip = vec![
         Query::new(BEGIN),
-        State::read(0),
+        State::read(0, Uuid::nil()),
         Query::new(EVENTS),
         Query::new(CUTOFFS),
         Query::new(COMMIT),

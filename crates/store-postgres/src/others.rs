@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     connect::{Query, all},
     error::Failure,
-    node::Node,
+    node::{Node, beat_in},
     read::rows,
     state::{damaged, get, number, unsigned},
 };
@@ -106,5 +106,7 @@ pub(crate) async fn alone(node: &Node) -> Result<Alone, StoreError> {
     // The lock of those who write is another.
     let lock = Query::new("SELECT pg_advisory_lock($1)").value(node.lock_key() ^ 1);
     all(&connection.client, vec![lock]).await?;
+    let seen = all(&connection.client, vec![node.ask_beat()]).await?;
+    node.ensure_primary(beat_in(seen.first().map(Vec::as_slice).unwrap_or_default())?)?;
     Ok(Alone::holding(connection))
 }

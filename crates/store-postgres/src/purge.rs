@@ -94,8 +94,8 @@ async fn step(
     limit: usize,
 ) -> Result<PurgeReport, StoreError> {
     connection.take_warning();
-    let known = node.state();
-    let mut trip = opening(node, &known);
+    let known = node.before();
+    let mut trip = opening(node, &known.state);
     trip.extend(candidates(before, limit));
     let (found, events, rows) = opened(all(&connection.client, trip).await?)?;
     node.apply(&known, &found, events)?;

@@ -17,7 +17,7 @@ use tokio_postgres::Row;
 use crate::{
     connect::{Query, all},
     group::Group,
-    node::{FRESH_FOR, Node, events_after, kept},
+    node::{FRESH_FOR, Node, beat_in, events_after, kept},
     state::{Found, State, damaged, get, number, unsigned},
     transaction::COMMIT,
     wanted::{Wanted, queries, uuid_of},
@@ -31,34 +31,44 @@ const WALK: usize = 500;
 /// Reads within one state, and brings the log to it. All is sent at once: whoever gives up leaves no transaction behind.
 async fn within(node: &Node, asked: Vec<Query>) -> Result<(State, Vec<Vec<Row>>), StoreError> {
     let client = node.reader().await?;
-    let before = node.state();
+    let before = node.before();
     let mut trip = vec![
         Query::new(BEGIN),
-        State::read(before.number),
-        events_after(before.last.0),
+        State::read(before.state.number, node.id),
+        events_after(before.state.last.0),
     ];
     trip.extend(asked);
     trip.push(Query::new(COMMIT));
-    let answers = answered(node, client, trip).await?;
-    let mut answers = answers.into_iter().skip(1);
-    let found = Found::of(&answers.next().unwrap_or_default())?;
-    let events = kept(&answers.next().unwrap_or_default())?;
-    node.apply(&before, &found, events)?;
-    node.ensure_current()?;
-    Ok((found.state, answers.collect()))
+    answered(node, client, trip, |answers| {
+        let mut answers = answers.into_iter().skip(1);
+        let found = Found::of(&answers.next().unwrap_or_default())?;
+        let events = kept(&answers.next().unwrap_or_default())?;
+        node.apply(&before, &found, events)?;
+        node.ensure_primary(found.beat)?;
+        Ok((found.state, answers.collect()))
+    })
+    .await
 }
 
-/// Asks, for as long as an answer would count. A connection that does not answer, or not as it must, is not used again: its
-/// transaction may be open, and the next reader would see an old state.
-async fn answered(node: &Node, client: Client, trip: Vec<Query>) -> Result<Vec<Vec<Row>>, StoreError> {
-    let failure = match timeout(FRESH_FOR, all(&client, trip)).await {
-        Ok(Ok(answers)) => return Ok(answers),
-        Ok(Err(failure)) => failure.into(),
-        Err(_) => late(),
+/// Asks, for as long as an answer would count, and takes what was answered. A connection that does not answer, or not as it
+/// must, is not used again: its transaction may be open, or its server no longer the primary, and the next reader would see an
+/// old state.
+async fn answered<T>(
+    node: &Node,
+    client: Client,
+    trip: Vec<Query>,
+    take: impl FnOnce(Vec<Vec<Row>>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let result = match timeout(FRESH_FOR, all(&client, trip)).await {
+        Ok(Ok(answers)) => take(answers),
+        Ok(Err(failure)) => Err(failure.into()),
+        Err(_) => Err(late()),
     };
-    drop(Client::take(client));
-    node.ensure_open()?;
-    Err(failure)
+    if result.is_err() {
+        drop(Client::take(client));
+        node.ensure_open()?;
+    }
+    result
 }
 
 /// There was no answer while it would have counted.
@@ -71,9 +81,12 @@ pub(crate) fn late() -> StoreError {
 /// Reads what is asked for, as it is now.
 pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreError> {
     let client = node.reader().await?;
-    let answers = answered(node, client, vec![query]).await?;
-    node.ensure_current()?;
-    Ok(answers.into_iter().next().unwrap_or_default())
+    answered(node, client, vec![query, node.ask_beat()], |mut answers| {
+        let seen = answers.pop().unwrap_or_default();
+        node.ensure_primary(beat_in(&seen)?)?;
+        Ok(answers.pop().unwrap_or_default())
+    })
+    .await
 }
 
 pub(crate) async fn snapshot(node: &Node, reads: &Reads) -> Result<Snapshot, StoreError> {

@@ -123,7 +123,8 @@ impl PostgresRestore {
             Query::new(COUNT_ALL),
             state.insert(Uuid::nil())?,
             // Those whose bounds were restored may have been answered until now.
-            Query::new("INSERT INTO node (id, name, seq) VALUES ($1, 'restored', 0)").value(Uuid::nil()),
+            Query::new("INSERT INTO node (id, name, seq, beat) VALUES ($1, 'restored', 0, 0)")
+                .value(Uuid::nil()),
         ];
         if let Some(revision) = end.policy_reconciled {
             let set = Query::new(SET).value("policy_reconciled".to_owned());

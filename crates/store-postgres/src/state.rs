@@ -41,11 +41,13 @@ pub(crate) struct Found {
     pub(crate) known: Option<Uuid>,
     /// The oldest group that is kept.
     pub(crate) oldest: u64,
+    /// The last heartbeat of this node that the server has.
+    pub(crate) beat: u64,
 }
 
 const READ: &str = "SELECT g.number, g.id, g.seq, g.floor, g.audit_position, g.audit_link, g.audit_first, g.purged, \
     g.policy, g.times, m.log_id, (SELECT k.id FROM commit_group k WHERE k.number = $1), \
-    (SELECT min(o.number) FROM commit_group o) \
+    (SELECT min(o.number) FROM commit_group o), (SELECT n.beat FROM node n WHERE n.id = $2) \
     FROM commit_group g CROSS JOIN meta m ORDER BY g.number DESC LIMIT 1";
 
 const INSERT: &str = "INSERT INTO commit_group \
@@ -68,9 +70,9 @@ impl State {
         }
     }
 
-    /// Asks for the newest, and for the id of the group `known`.
-    pub(crate) fn read(known: u64) -> Query {
-        Query::new(READ).value(number(known))
+    /// Asks for the newest, for the id of the group `known`, and for the last heartbeat of `node`.
+    pub(crate) fn read(known: u64, node: Uuid) -> Query {
+        Query::new(READ).value(number(known)).value(node)
     }
 
     /// Writes it as the group of `node`.
@@ -103,6 +105,7 @@ impl Found {
         let times: Vec<u8> = get(row, 9)?;
         let log: Uuid = get(row, 10)?;
         let oldest: Option<i64> = get(row, 12)?;
+        let beat: Option<i64> = get(row, 13)?;
         let state = State {
             number: unsigned(get(row, 0)?)?,
             id: get(row, 1)?,
@@ -122,6 +125,7 @@ impl Found {
             log: LogId::from_bytes(*log.as_bytes()),
             known: get(row, 11)?,
             oldest: unsigned(oldest.unwrap_or_default())?,
+            beat: unsigned(beat.unwrap_or_default())?,
         })
     }
 }

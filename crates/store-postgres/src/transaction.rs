@@ -14,8 +14,9 @@ use crate::{
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
 pub(crate) const COMMIT: &str = "COMMIT";
-const TOUCH: &str = "INSERT INTO node AS n (id, seq, name) VALUES ($1, $2, $3) \
-    ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), seq = greatest(n.seq, excluded.seq)";
+const TOUCH: &str = "INSERT INTO node AS n (id, seq, name, beat) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), seq = greatest(n.seq, excluded.seq), \
+    beat = greatest(n.beat, excluded.beat)";
 
 /// The statements with which a transaction of a writer begins. The lock is a statement of its own: those behind it see what
 /// was committed before it was given.
@@ -23,7 +24,7 @@ pub(crate) fn opening(node: &Node, before: &State) -> Vec<Query> {
     vec![
         Query::new(BEGIN),
         Query::new(LOCK).value(node.lock_key()),
-        State::read(before.number),
+        State::read(before.number, node.id),
         events_after(before.last.0),
     ]
 }
@@ -71,8 +72,8 @@ pub(crate) fn outcome(results: Vec<Result<Vec<Row>, Failure>>, has_warned: bool)
     }
 }
 
-/// Says that this node is there. A commit that writes nothing would wait for no standby.
-pub(crate) fn touch(node: &Node, last: Sequence) -> Query {
+/// Says that this node is there, with the heartbeat `beat`. A commit that writes nothing would wait for no standby.
+pub(crate) fn touch(node: &Node, last: Sequence, beat: u64) -> Query {
     let touch = Query::new(TOUCH).value(node.id).value(number(last.0));
-    touch.value(node.name.clone())
+    touch.value(node.name.clone()).value(number(beat))
 }

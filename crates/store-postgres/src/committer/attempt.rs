@@ -10,7 +10,7 @@ use crate::{
     connect::{Connection, Query, all, pipeline},
     error::Failure,
     group::{Group, Ran, write::Finished},
-    node::{Kept, Node},
+    node::{Kept, Node, beat_in},
     schema::random_id,
     state::{State, get, number},
     transaction::{COMMIT, Outcome, opened, opening, outcome, touch},
@@ -62,8 +62,9 @@ pub(super) async fn attempt(
     let mut group = begin(node, connection, wanted).await?;
     let answers = decide(&mut group, &mut units, connection).await?;
     if group.writes_nothing() {
-        all(&connection.client, vec![Query::new(COMMIT)]).await?;
-        node.ensure_current()?;
+        // What was decided counts where the server that was read is the primary.
+        let seen = all(&connection.client, vec![node.ask_beat(), Query::new(COMMIT)]).await?;
+        node.ensure_primary(beat_in(seen.first().map(Vec::as_slice).unwrap_or_default())?)?;
         return Ok(Attempt::Committed(answers));
     }
     let id = random_id()?;
@@ -101,8 +102,8 @@ pub(super) async fn attempt(
 pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt) -> Result<bool, Failure> {
     let began = Instant::now();
     connection.take_warning();
-    let before = node.state();
-    let mut trip = opening(node, &before);
+    let before = node.before();
+    let mut trip = opening(node, &before.state);
     trip.push(Query::new(MARKER).value(number(doubt.number)));
     let answers = all(&connection.client, trip).await?;
     let (found, events, mut rest) = opened(answers)?;
@@ -110,12 +111,13 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     let marker = rest.pop().unwrap_or_default();
     let id: Option<Uuid> = marker.first().map(|row| get(row, 0)).transpose()?;
     // Commits are replicated in order: once this one is durable, the one in doubt is.
-    let touch = touch(node, found.state.last);
+    let beat = node.next_beat();
+    let touch = touch(node, found.state.last, beat);
     let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
     match outcome(results, connection.take_warning()) {
         Outcome::Committed => {
             node.note_durable(found.state.number);
-            node.note_fresh(began);
+            node.beats.note(beat, began);
         }
         Outcome::RolledBack(failure) | Outcome::InDoubt(failure) => return Err(failure),
     }
@@ -126,8 +128,8 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
 
 /// The first trip: takes the lock, takes over what other nodes committed, and reads what the units name.
 async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> Result<Group<'a>, Failure> {
-    let before = node.state();
-    let mut trip = opening(node, &before);
+    let before = node.before();
+    let mut trip = opening(node, &before.state);
     trip.extend(queries(&wanted));
     let (found, events, rest) = opened(all(&connection.client, trip).await?)?;
     node.apply(&before, &found, events)?;

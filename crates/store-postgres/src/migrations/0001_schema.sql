@@ -138,6 +138,8 @@ CREATE TABLE node (
     seen timestamptz NOT NULL DEFAULT clock_timestamp(),
     seq bigint NOT NULL,
     started timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Its heartbeats are numbered: a server that has not the last one is no longer the primary.
+    beat bigint NOT NULL,
     -- What it says of itself each second, as JSON: its required subscribers, whom it evicted, its sinks.
     report bytea,
     reported timestamptz

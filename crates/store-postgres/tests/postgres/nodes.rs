@@ -1,6 +1,9 @@
 //! Several nodes over one database.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tessera_core::{RevokeReason, Sequence, SubscriberName};
 use tessera_store::{
@@ -210,6 +213,53 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     }
     let events = events_after(&store, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), (1..=40).collect::<Vec<_>>());
+}
+
+/// It runs on, cut off from its standbys, when another takes its place. A heartbeat that the other one committed proves nothing
+/// of what a connection to the first one reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_primary_that_was_replaced_and_runs_on_answers_nobody() {
+    let primary = Server::start("");
+    let standby = primary.standby("other");
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
+    primary.sql("SELECT pg_reload_conf()");
+    // Whoever connects anew tries the standby first, which will be the other primary.
+    let options = both(&standby, &primary);
+    let mut elsewhere = fresh(&standby);
+    elsewhere.schema = options.schema.clone();
+    let store: Shared = Arc::new(open(options).await);
+    put(&store, &session(1)).await;
+    standby.sql("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
+    standby.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+    standby.sql("SELECT pg_reload_conf()");
+    while primary.sql("SELECT count(*) FROM pg_stat_replication") != "0" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    // None is promoted sooner than what a node answers by is over.
+    while store.session(session(1).id).await.is_ok() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    standby.promote();
+    let other: Shared = Arc::new(open(elsewhere).await);
+    append(&other, &subject_revoked(session(1).subject.as_str(), 900, 900)).await;
+    let began = Instant::now();
+    loop {
+        match store.session(session(1).id).await {
+            Ok(found) => {
+                assert!(
+                    found.unwrap().ended.is_some(),
+                    "it was revoked at the other primary"
+                );
+                break;
+            }
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "it answers nothing any more"
+        );
+    }
 }
 
 /// Whoever waits until all required subscribers know something asks for those of other nodes, too.

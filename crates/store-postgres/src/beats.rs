@@ -1,0 +1,93 @@
+//! The heartbeats of a node: what proves that a server is the primary.
+//!
+//! A primary that is cut off from its standbys can commit nothing, and none of them takes its place sooner than
+//! [`FRESH_FOR`] after. It may run on all the same, with connections that read the past. So heartbeats are numbered, and
+//! whoever reads reads the last one, too: an answer counts for so long after the heartbeat *that the same server has* began.
+
+use std::{collections::VecDeque, time::Instant};
+
+use parking_lot::Mutex;
+
+use crate::node::FRESH_FOR;
+
+/// How many are remembered: one is made each second, and none counts for longer than three.
+const REMEMBERED: usize = 16;
+
+/// The heartbeats that were committed.
+#[derive(Default)]
+pub(crate) struct Beats(Mutex<VecDeque<Beat>>);
+
+#[derive(Clone, Copy)]
+struct Beat {
+    number: u64,
+    began: Instant,
+}
+
+impl Beats {
+    /// A heartbeat that began then was committed.
+    pub(crate) fn note(&self, number: u64, began: Instant) {
+        let mut known = self.0.lock();
+        if known.back().is_none_or(|last| last.number < number) {
+            known.push_back(Beat { number, began });
+        }
+        if known.len() > REMEMBERED {
+            known.pop_front();
+        }
+    }
+
+    /// The number of the last one.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.lock().back().map_or(0, |last| last.number)
+    }
+
+    /// Whether a server on which the heartbeat `seen` is to be seen is the primary now. That one need not be known to be
+    /// committed; the last before it that is counts.
+    pub(crate) fn prove(&self, seen: u64, now: Instant) -> bool {
+        let known = self.0.lock();
+        let proof = known.iter().rev().find(|beat| beat.number <= seen);
+        proof.is_some_and(|beat| now.saturating_duration_since(beat.began) < FRESH_FOR)
+    }
+
+    /// Whether any server is known to be the primary now.
+    pub(crate) fn are_fresh(&self, now: Instant) -> bool {
+        self.prove(u64::MAX, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_what_a_heartbeat_proves() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let beats = Beats::default();
+        assert!(!beats.are_fresh(at(0)), "none was committed");
+        beats.note(1, at(0));
+        beats.note(2, at(1000));
+        // One that was answered late is none that others follow.
+        beats.note(1, at(5000));
+        assert_eq!(beats.last(), 2);
+        let cases = [
+            ("the last one", 2, 3999, true),
+            ("it is too long ago", 2, 4000, false),
+            ("the one before", 1, 2999, true),
+            ("the one before is too long ago", 1, 3000, false),
+            ("one that is on its way", 3, 3999, true),
+            ("a server that has none", 0, 0, false),
+        ];
+        for (name, seen, now, expected) in cases {
+            assert_eq!(beats.prove(seen, at(now)), expected, "{name}");
+        }
+        for number in 3..100 {
+            beats.note(number, at(1000 * number));
+        }
+        assert!(
+            beats.prove(98, at(98_000)) && !beats.prove(2, at(2000)),
+            "old ones are forgotten"
+        );
+    }
+}
