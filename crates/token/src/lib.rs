@@ -7,6 +7,7 @@
 //! - [`api_key`]: API keys (`tsk_…`).
 //! - [`checkpoint`]: signed statements about the audit trail.
 //! - [`backup_key`]: what encrypts backups.
+//! - [`sealing_key`]: what seals a server key at rest, where no HSM does.
 //!
 //! Nothing here reads a clock: time is an argument.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod keyring;
 mod local;
 mod public;
 pub mod refresh;
+pub mod sealing_key;
 pub mod server_key;
 pub mod signing_key;
 mod wire;
@@ -30,6 +32,7 @@ pub use backup_key::{BackupKey, ChunkIndex, ChunkKey};
 pub use checkpoint::{Checkpoint, CheckpointKey, CheckpointPublicKey};
 pub use keyring::{Keyring, VerifyingKey};
 pub use refresh::{RefreshSecret, RefreshToken};
+pub use sealing_key::SealingKey;
 pub use server_key::{ServerKey, ServerKeys};
 pub use signing_key::SigningKeyPair;
 
