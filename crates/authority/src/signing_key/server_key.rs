@@ -11,7 +11,7 @@ use std::{
 
 use tessera_core::{KeyStatus, Realm, RealmName, Seconds, SigningKey, Timestamp};
 use tessera_store::{Changes, StoreError};
-use tessera_token::{ServerKey, ServerKeys, SigningKeyPair};
+use tessera_token::{ServerKeys, SigningKeyPair};
 
 use crate::{
     Authority,
@@ -74,8 +74,12 @@ impl Authority {
     /// Whether these server keys are those in use, in this order.
     #[must_use]
     pub fn has_server_keys(&self, keys: &ServerKeys) -> bool {
-        let in_use = self.server_keys.load();
-        in_use.all().map(ServerKey::id).eq(keys.all().map(ServerKey::id))
+        self.has_server_keys_of(keys.ids())
+    }
+
+    /// The same for the ids of keys, the current one first.
+    pub fn has_server_keys_of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> bool {
+        self.server_keys.load().ids().eq(ids)
     }
 
     /// The files of the server keys changed, and can't be used; or they can again.
@@ -149,6 +153,8 @@ pub(crate) fn reseal(records: &[SigningKey], server_keys: &ServerKeys, now: Time
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
+
+    use tessera_token::ServerKey;
 
     use super::*;
     use crate::testing::{at, realm};
