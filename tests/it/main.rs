@@ -22,6 +22,7 @@ mod deploy;
 mod durability;
 mod endpoints;
 mod hostile_text;
+mod hsm;
 mod main_job;
 mod monitoring;
 mod node_failures;

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, error::Error, fmt::Display, process::ExitCode};
 
 use serde_json::{Value, json};
+use tessera_daemon::LaunchError;
 use tessera_policy::Permission;
 use tessera_server::code_name;
 use tonic::{Code, Status};
@@ -47,6 +48,17 @@ impl Failure {
             decision: None,
             rule: None,
             refused: None,
+        }
+    }
+
+    /// The authority can't be launched: exit code 2, or 4 where a PIN was refused. Whoever runs the command again by itself
+    /// must not do so then: a token locks itself after a few wrong ones.
+    pub(crate) fn launch(error: &LaunchError) -> Self {
+        let failure = Self::cannot_run(error);
+        if error.is_of_pin() {
+            failure.with_code(4)
+        } else {
+            failure
         }
     }
 

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(run(arguments));
     // A blocking read of stdin must not keep a finished command alive.
     runtime.shutdown_background();
+    tessera_daemon::let_sealer_rest();
     // Errors come after what was logged.
     telemetry::flush();
     match outcome {

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use tessera_policy::Policy;
 use tessera_server::Tls;
+use tessera_token::ServerKeys;
 
 use crate::{
     blocking::blocking,
@@ -12,8 +13,8 @@ use crate::{
     database,
     error::LaunchError,
     server_key::{
-        SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, read_key, server_key_file_in_environment,
-        server_key_from_environment, server_key_in_environment,
+        KeyPlaces, SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, server_key_file_in_environment,
+        server_key_in_environment,
     },
     surroundings::{check_clock, check_place},
 };
@@ -42,7 +43,13 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
         source,
     })?;
     notes.extend(policy.warnings().iter().map(ToString::to_string));
-    notes.extend(check_keys(&config.keys, &config.store.path)?);
+    let (keys, places, data) = (
+        config.keys.clone(),
+        KeyPlaces::of(config),
+        config.store.path.clone(),
+    );
+    let (_, of_keys) = blocking(move || check_keys(&keys, &places, &data)).await?;
+    notes.extend(of_keys);
     if config.store.is_shared() {
         database::options(config)?;
     } else if !has_data(&config.store.path) {
@@ -59,43 +66,42 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     Ok(notes)
 }
 
-pub(crate) fn check_keys(keys: &KeysConfig, data: &Path) -> Result<Vec<String>, LaunchError> {
-    let mut notes = Vec::new();
-    for path in &keys.previous {
-        read_key(path)?;
-    }
-    if server_key_from_environment()?.is_some() {
-        let from = match server_key_file_in_environment().filter(|_| server_key_in_environment().is_none()) {
-            Some(path) => format!("in `{}`, as {SERVER_KEY_FILE_VARIABLE} says", path.display()),
-            None => format!("that of {SERVER_KEY_VARIABLE}"),
-        };
-        notes.push(format!("the server key is {from}"));
-        return Ok(notes);
-    }
+/// Reads the keys, and answers them with what is worth knowing; no keys where a start would make one.
+pub(crate) fn check_keys(
+    keys: &KeysConfig,
+    places: &KeyPlaces,
+    data: &Path,
+) -> Result<(Option<ServerKeys>, Vec<String>), LaunchError> {
     let file = &keys.file;
-    match fs::metadata(file) {
-        Ok(found) => {
-            read_key(file)?;
-            if found.permissions().mode() & 0o077 != 0 {
-                notes.push(format!("others can read `{}`: chmod 600", file.display()));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && has_data(data) => {
-            return Err(LaunchError::ServerKeyMissing {
-                key: file.clone(),
-                data: data.to_owned(),
-            });
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    if places.is_at_hand() {
+        let opened = places.read()?;
+        let mut notes = Vec::new();
+        let named = server_key_file_in_environment();
+        if server_key_in_environment().is_some() {
+            notes.push(format!("the server key is that of {SERVER_KEY_VARIABLE}"));
+        } else if let Some(path) = named {
+            let path = path.display();
             notes.push(format!(
-                "there is no `{}` yet: the first start makes it",
-                file.display()
+                "the server key is in `{path}`, as {SERVER_KEY_FILE_VARIABLE} says"
             ));
+        } else if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+            notes.push(format!("others can read `{}`: chmod 600", file.display()));
         }
-        Err(source) => {
-            let path = file.clone();
-            return Err(LaunchError::File { path, source });
+        return Ok((Some(opened), notes));
+    }
+    places.check_previous()?;
+    match fs::metadata(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LaunchError::File {
+            path: file.clone(),
+            source: error,
+        }),
+        _ if has_data(data) => Err(LaunchError::ServerKeyMissing {
+            key: file.clone(),
+            data: data.to_owned(),
+        }),
+        _ => {
+            let note = format!("there is no `{}` yet: the first start makes it", file.display());
+            Ok((None, vec![note]))
         }
     }
-    Ok(notes)
 }

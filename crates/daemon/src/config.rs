@@ -16,6 +16,7 @@ mod address;
 mod audit;
 mod bounded;
 mod realm;
+mod sealer;
 mod server;
 mod store;
 mod telemetry;
@@ -28,6 +29,7 @@ pub use address::{Origin, PublicUrl};
 pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAddress};
 pub use bounded::{Count, Time};
 pub use realm::RealmConfig;
+pub use sealer::{Label, Pkcs11Config, SealerConfig};
 pub use server::ServerConfig;
 pub use store::{DurabilitySetting, Engine, MigrateSetting, PostgresConfig, PostgresUrl, StoreConfig};
 pub use telemetry::{CollectorUrl, Ratio, TelemetryConfig};
@@ -93,10 +95,10 @@ pub struct PolicyConfig {
 }
 
 /// `[keys]`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
-    /// The file with the server key (PASERK `k4.local.…`). It is made at the first start. The
+    /// The file with the server key (PASERK `k4.local.…`, or sealed). It is made at the first start. The
     /// environment's `TESSERA_SERVER_KEY` takes precedence, and then the file that its `TESSERA_SERVER_KEY_FILE` names.
     #[serde(deserialize_with = "path")]
     pub file: PathBuf,
@@ -106,6 +108,9 @@ pub struct KeysConfig {
     /// Files with earlier server keys, which still open what they made.
     #[serde(default, deserialize_with = "paths")]
     pub previous: Vec<PathBuf>,
+    /// What seals all of these at rest; none: nothing.
+    #[serde(default)]
+    pub sealer: Option<SealerConfig>,
     /// How long a signing key signs before it is replaced; none: until `tessera key rotate`.
     #[serde(default)]
     pub rotate_every: Option<Time<3600, { 3650 * 86_400 }>>,
@@ -206,6 +211,7 @@ impl Config {
         paths.extend(self.store.paths());
         paths.extend(&mut self.keys.previous);
         paths.extend(&mut self.keys.witness);
+        paths.extend(self.keys.sealer.iter_mut().flat_map(SealerConfig::paths));
         if let Some(tls) = &mut self.server.tls {
             paths.extend([&mut tls.certificate, &mut tls.private_key]);
             paths.extend(&mut tls.client_ca);

@@ -12,11 +12,17 @@ use serde_json::Value;
 use tessera_core::{Clock, Seconds, SystemClock};
 use tessera_policy::Policy;
 use tessera_server::Tls;
+use tessera_token::ServerKeys;
 
 pub use self::finding::{Finding, Level};
 use crate::{
-    admin_socket::ask_admin_for_json, blocking::blocking, check::check_keys, config::Config,
+    admin_socket::ask_admin_for_json,
+    blocking::blocking,
+    check::check_keys,
+    config::{Config, SealerConfig},
     data_directory::has_data,
+    error::LaunchError,
+    server_key::KeyPlaces,
 };
 
 /// A certificate that ends sooner is to be renewed.
@@ -34,7 +40,10 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     )];
     found.push(policy(&config).await);
     found.extend(certificate(&config));
-    found.extend(keys(&config));
+    // Once: a wrong PIN takes one of the few tries that a token allows.
+    let keys = keys(&config).await;
+    found.extend(of_keys(&config, &keys));
+    let keys = keys.ok().flatten();
     found.extend(files::check(&config));
     found.extend(machine::check_data_place(&config));
     found.push(machine::check_disk(&config));
@@ -44,8 +53,8 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     let status = running(&config).await;
     found.extend(machine::check_sockets(&config, status.is_some()));
     match status {
-        Some(status) => found.extend(data::check_running(&config, &status)),
-        None => found.extend(data::check_stopped(&config).await),
+        Some(status) => found.extend(data::check_running(keys.as_ref(), &status)),
+        None => found.extend(data::check_stopped(&config, keys.as_ref()).await),
     }
     found
 }
@@ -104,13 +113,38 @@ fn certificate(config: &Config) -> Option<Finding> {
     })
 }
 
-/// Files that can't be read as keys. What they are worth to the data is another check.
-fn keys(config: &Config) -> Option<Finding> {
-    let error = check_keys(&config.keys, &config.store.path).err()?;
-    let todo = if has_data(&config.store.path) {
-        "restore the file: without it the data can't be used"
-    } else {
-        "name another file, or remove it: the first start makes one"
-    };
-    Some(Finding::fail("server key", error, todo))
+/// The server keys; none where there are none yet.
+async fn keys(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
+    let (keys, places, data) = (
+        config.keys.clone(),
+        KeyPlaces::of(config),
+        config.store.path.clone(),
+    );
+    let checked = blocking(move || check_keys(&keys, &places, &data)).await?;
+    Ok(checked.0)
+}
+
+/// Files that can't be read as keys, and what seals them. What they are worth to the data is another check.
+fn of_keys(config: &Config, keys: &Result<Option<ServerKeys>, LaunchError>) -> Option<Finding> {
+    match (keys, &config.keys.sealer) {
+        (Ok(Some(_)), Some(sealer)) => {
+            let by = match sealer {
+                SealerConfig::File { path } => format!("the sealing key in `{}`", path.display()),
+                SealerConfig::Environment {} => "the sealing key of the environment".to_owned(),
+                SealerConfig::Pkcs11(hsm) => format!("the key `{}` of the token `{}`", hsm.key, hsm.token),
+            };
+            Some(Finding::ok("sealer", format!("{by} opens the server keys")))
+        }
+        (Ok(_), _) => None,
+        (Err(error), sealer) => {
+            let todo = if sealer.is_some() {
+                "docs/operations.md, The server key in an HSM"
+            } else if has_data(&config.store.path) {
+                "restore the file: without it the data can't be used"
+            } else {
+                "name another file, or remove it: the first start makes one"
+            };
+            Some(Finding::fail("server key", error, todo))
+        }
+    }
 }

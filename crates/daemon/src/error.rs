@@ -7,7 +7,9 @@ use tessera_backup::FileError;
 use tessera_policy::PolicyError;
 use tessera_server::TlsError;
 use tessera_store_sled::OpenError;
-use tessera_token::{KeyError, NoEntropy};
+use tessera_token::NoEntropy;
+
+use crate::{key_file::KeyTextError, sealer::SealerError};
 
 /// A backup can't be read or restored. Each message is a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +123,36 @@ pub enum LaunchError {
         /// The file or the variable.
         place: String,
         /// Why; never the key.
-        source: KeyError,
+        source: KeyTextError,
+    },
+    /// What seals the server keys can't be used.
+    #[error("[keys.sealer]: {0}")]
+    Sealer(#[from] SealerError),
+    /// A server key is sealed, and nothing is configured that opens it.
+    #[error(
+        "the server key {place} is sealed by {by}, and the configuration has no [keys.sealer]: set it; or, to have the key as it is, run `tessera serverkey reseal` with the configuration before as `--from`"
+    )]
+    NoSealer {
+        /// The file or the variable.
+        place: String,
+        /// What sealed it.
+        by: String,
+    },
+    /// A server key is not sealed, and it is to be.
+    #[error(
+        "the server key {place} is not sealed, and [keys.sealer] is set: run `tessera serverkey reseal` with this configuration, or take [keys.sealer] out of it"
+    )]
+    NotSealed {
+        /// The file or the variable.
+        place: String,
+    },
+    /// What was written is not what is to be kept.
+    #[error(
+        "`{path}` was written, and what was read again is another key: the file before is still in its place. Try another disk"
+    )]
+    ReadBack {
+        /// The unfinished file.
+        path: PathBuf,
     },
     /// The key file is gone, and the data directory needs it.
     #[error(
@@ -213,4 +244,19 @@ pub enum LaunchError {
     /// The operating system gives no random numbers.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+}
+
+impl LaunchError {
+    /// Whether the PIN of a token was wrong: another try by itself would bring the token nearer to being locked.
+    #[must_use]
+    pub fn is_of_pin(&self) -> bool {
+        match self {
+            Self::Sealer(error)
+            | Self::ServerKey {
+                source: KeyTextError::Sealer(error),
+                ..
+            } => error.is_of_pin(),
+            _ => false,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
     data_directory::{has_data, store_options},
     database,
     error::LaunchError,
-    server_key::{server_keys, server_keys_for},
+    server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
     witness::{Seen, Witness, witness},
 };
@@ -37,7 +37,8 @@ pub async fn open(config: &Config, progress: &StartProgress) -> Result<Arc<Autho
         path: policy_path,
         source,
     })?;
-    let server_keys = server_keys(config)?;
+    let places = KeyPlaces::of(config);
+    let server_keys = blocking(move || places.for_start()).await?;
     let witness = witness(config);
     let store = match config.store.engine {
         Engine::Sled => open_store(&config.store.path, witness, store_options(config), progress).await?,
@@ -77,7 +78,8 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
         return Err(LaunchError::NotEmpty { path });
     }
     // It brings its key: made now, or the one that the directory before had.
-    server_keys_for(config, &path, true)?;
+    let places = KeyPlaces::of(config);
+    blocking(move || places.for_data(true)).await?;
     let witness = witness(config);
     if let Some(witness) = &witness {
         witness.remove().map_err(|source| LaunchError::File {

@@ -22,7 +22,7 @@ use crate::{
     data_directory::store_options,
     error::{BackupProblem, LaunchError},
     launch::clock,
-    server_key::{server_keys, server_keys_at_hand},
+    server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
     witness::{Seen, witness},
 };
@@ -53,7 +53,8 @@ pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Rest
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
         return Err(LaunchError::File { path, source });
     }
-    let server_keys = server_keys(config)?;
+    let places = KeyPlaces::of(config);
+    let server_keys = blocking(move || places.for_start()).await?;
     let (restored, seen) = begin_anew(config, &path, &server_keys, revoke_api_keys).await?;
     note(config, seen)?;
     Ok(restored)
@@ -101,7 +102,8 @@ pub async fn restore_backup(
     let path = config.store.path.clone();
     check_empty(&path)?;
     let unfinished = Unfinished::at(&path)?;
-    let at_hand = server_keys_at_hand(config)?;
+    let places = KeyPlaces::of(config);
+    let at_hand = blocking(move || places.at_hand()).await?;
     let ids = at_hand
         .as_ref()
         .map(|keys| keys.ids().map(str::to_owned).collect());

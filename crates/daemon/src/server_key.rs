@@ -8,8 +8,14 @@ use std::{
 };
 
 use tessera_token::{ServerKey, ServerKeys};
+use zeroize::Zeroizing;
 
-use crate::{config::Config, error::LaunchError};
+use crate::{
+    config::{Config, KeysConfig, SealerConfig},
+    error::LaunchError,
+    key_file::{KeyText, KeyTextError, SealedKey},
+    sealer::{secret_of, with_sealer},
+};
 
 /// The variable with the server key, which takes precedence over every file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
@@ -17,40 +23,31 @@ pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
 /// container puts secrets. It is never made.
 pub const SERVER_KEY_FILE_VARIABLE: &str = "TESSERA_SERVER_KEY_FILE";
 
-/// The server key of a data directory that brings its own: `tessera dev --data-dir`.
+/// The server key of a data directory that brings its own, which nothing seals: `tessera dev --data-dir`.
 ///
 /// # Errors
 /// See [`LaunchError`].
 pub fn server_key_beside(data: &Path, file: &Path) -> Result<ServerKey, LaunchError> {
-    if file.exists() {
-        return read_key(file);
+    if !file.exists() {
+        if data.join("seal").exists() {
+            return Err(LaunchError::ServerKeyMissing {
+                key: file.to_owned(),
+                data: data.to_owned(),
+            });
+        }
+        make_key(file, None)?;
     }
-    if data.join("seal").exists() {
-        return Err(LaunchError::ServerKeyMissing {
-            key: file.to_owned(),
-            data: data.to_owned(),
-        });
+    let kept = Kept::in_file(file)?;
+    match kept.parse()? {
+        KeyText::Plain(key) => Ok(*key),
+        KeyText::Sealed(sealed) => Err(kept.no_sealer(sealed.by)),
     }
-    make_key(file)
 }
 
 /// The variable with the server key; one that is empty is as if it were not set.
-pub(crate) fn server_key_in_environment() -> Option<zeroize::Zeroizing<String>> {
-    let text = zeroize::Zeroizing::new(env::var_os(SERVER_KEY_VARIABLE)?.to_string_lossy().into_owned());
+pub(crate) fn server_key_in_environment() -> Option<Zeroizing<String>> {
+    let text = Zeroizing::new(env::var_os(SERVER_KEY_VARIABLE)?.to_string_lossy().into_owned());
     (!text.trim().is_empty()).then_some(text)
-}
-
-/// The server keys that are there, without making one; none where there is none.
-pub(crate) fn server_keys_at_hand(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
-    is_server_key_at_hand(config)
-        .then(|| server_keys(config))
-        .transpose()
-}
-
-fn is_server_key_at_hand(config: &Config) -> bool {
-    server_key_in_environment().is_some()
-        || server_key_file_in_environment().is_some()
-        || config.keys.file.exists()
 }
 
 /// The file that the environment names; a variable that is empty is as if it were not set.
@@ -59,89 +56,238 @@ pub(crate) fn server_key_file_in_environment() -> Option<PathBuf> {
     (!path.is_empty()).then(|| path.into())
 }
 
-/// The server keys of an authority that is to be served.
-pub(crate) fn server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
-    if config.store.is_shared() {
+/// Makes a key file that only its owner can read, and that is on the disk before anything needs it; sealed, where there is a
+/// sealer. Answers the id of the key.
+///
+/// # Errors
+/// Fails where there is a file already, or none can be written, or the sealer can't be used.
+pub fn new_server_key(path: &Path, sealer: Option<&SealerConfig>) -> Result<String, LaunchError> {
+    make_key(path, sealer)
+}
+
+/// Where the server keys of a configuration are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyPlaces {
+    keys: KeysConfig,
+    data: PathBuf,
+    /// Whether other nodes have the same keys.
+    is_shared: bool,
+}
+
+impl KeyPlaces {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            keys: config.keys.clone(),
+            data: config.store.path.clone(),
+            is_shared: config.store.is_shared(),
+        }
+    }
+
+    /// The server keys of an authority that is to be served. A key is made where none is and none was.
+    pub(crate) fn for_start(&self) -> Result<ServerKeys, LaunchError> {
+        if !self.is_shared {
+            return self.for_data(false);
+        }
         // None is made here: it would be another one than the other nodes'.
-        return if is_server_key_at_hand(config) {
-            read_server_keys(config)
-        } else {
-            let key = config.keys.file.clone();
-            Err(LaunchError::ServerKeyOfNodesMissing { key })
+        self.at_hand()?
+            .ok_or_else(|| LaunchError::ServerKeyOfNodesMissing {
+                key: self.keys.file.clone(),
+            })
+    }
+
+    /// The server keys; a new one is made where none is and none was, or where the data begins anew.
+    pub(crate) fn for_data(&self, is_new: bool) -> Result<ServerKeys, LaunchError> {
+        if !self.is_at_hand() {
+            if !is_new && self.data.join("seal").exists() {
+                return Err(LaunchError::ServerKeyMissing {
+                    key: self.keys.file.clone(),
+                    data: self.data.clone(),
+                });
+            }
+            make_key(&self.keys.file, self.keys.sealer.as_ref())?;
+        }
+        self.read()
+    }
+
+    /// The server keys that are there, without making one; none where there is none.
+    pub(crate) fn at_hand(&self) -> Result<Option<ServerKeys>, LaunchError> {
+        self.is_at_hand().then(|| self.read()).transpose()
+    }
+
+    /// Whether there is a current key.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        server_key_in_environment().is_some()
+            || server_key_file_in_environment().is_some()
+            || self.keys.file.exists()
+    }
+
+    /// The server keys that the configuration names now; nothing is made.
+    pub(crate) fn read(&self) -> Result<ServerKeys, LaunchError> {
+        self.kept()?.open()
+    }
+
+    /// The same, as they are kept.
+    pub(crate) fn kept(&self) -> Result<KeptKeys, LaunchError> {
+        let current = match server_key_in_environment() {
+            Some(text) => Kept {
+                place: format!("in {SERVER_KEY_VARIABLE}"),
+                text,
+            },
+            None => Kept::in_file(&server_key_file_in_environment().unwrap_or(self.keys.file.clone()))?,
         };
+        let mut kept = vec![current];
+        for path in &self.keys.previous {
+            kept.push(Kept::in_file(path)?);
+        }
+        Ok(KeptKeys {
+            kept,
+            sealer: self.keys.sealer.clone(),
+        })
     }
-    server_keys_for(config, &config.store.path, false)
-}
 
-/// The server keys; a new one is made where none is and none was, or where the data begins anew.
-pub(crate) fn server_keys_for(config: &Config, data: &Path, is_new: bool) -> Result<ServerKeys, LaunchError> {
-    let current = match server_key_from_environment()? {
-        Some(key) => key,
-        None if is_new && !config.keys.file.exists() => make_key(&config.keys.file)?,
-        None => server_key_beside(data, &config.keys.file)?,
-    };
-    Ok(ServerKeys::new(current, previous_keys(config)?))
-}
-
-/// The server key that the environment has or names, if it does.
-pub(crate) fn server_key_from_environment() -> Result<Option<ServerKey>, LaunchError> {
-    let Some(text) = server_key_in_environment() else {
-        let file = server_key_file_in_environment();
-        return file.map(|path| read_key(&path)).transpose();
-    };
-    let key = ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
-        place: format!("in {SERVER_KEY_VARIABLE}"),
-        source,
-    })?;
-    Ok(Some(key))
-}
-
-/// Reads a key file.
-pub(crate) fn read_key(path: &Path) -> Result<ServerKey, LaunchError> {
-    let file_error = |source| LaunchError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
-    let mode = fs::metadata(path).map_err(file_error)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        tracing::warn!(path = %path.display(), "the server key can be read by everybody on this machine: chmod 600");
+    /// The earlier keys alone, where there is no current one yet.
+    pub(crate) fn check_previous(&self) -> Result<(), LaunchError> {
+        let kept: Result<Vec<_>, _> = self
+            .keys
+            .previous
+            .iter()
+            .map(|path| Kept::in_file(path))
+            .collect();
+        open_all(kept?, self.keys.sealer.as_ref()).map(drop)
     }
-    ServerKey::parse(&text).map_err(|source| LaunchError::ServerKey {
-        place: format!("in `{}`", path.display()),
+}
+
+/// Server keys as they are kept: as they are, or sealed.
+pub(crate) struct KeptKeys {
+    /// The current one first.
+    kept: Vec<Kept>,
+    sealer: Option<SealerConfig>,
+}
+
+impl KeptKeys {
+    /// Opens them.
+    pub(crate) fn open(self) -> Result<ServerKeys, LaunchError> {
+        let mut keys = open_all(self.kept, self.sealer.as_ref())?.into_iter();
+        // There is one for each that is kept.
+        let current = keys
+            .next()
+            .ok_or(LaunchError::Entropy(tessera_token::NoEntropy))?;
+        Ok(ServerKeys::new(current, keys.collect()))
+    }
+
+    /// The ids of the keys where all are sealed, the current one first. What seals them is not asked.
+    pub(crate) fn sealed_ids(&self) -> Option<Vec<String>> {
+        let id = |kept: &Kept| match kept.parse().ok()? {
+            KeyText::Sealed(sealed) => Some(sealed.id),
+            KeyText::Plain(_) => None,
+        };
+        self.kept.iter().map(id).collect()
+    }
+
+    /// All that decides what opening them answers, the HSM aside: to be compared, and never shown.
+    pub(crate) fn inputs(&self) -> Zeroizing<String> {
+        let mut inputs = Zeroizing::new(format!("{:?}", self.sealer));
+        if let Some(secret) = self.sealer.as_ref().and_then(secret_of) {
+            inputs.push_str(&secret);
+        }
+        for kept in &self.kept {
+            inputs.push_str(&kept.text);
+        }
+        inputs
+    }
+}
+
+/// A key file, or the variable that is in its place.
+pub(crate) struct Kept {
+    /// Such as `in server.key`.
+    pub(crate) place: String,
+    text: Zeroizing<String>,
+}
+
+impl Kept {
+    pub(crate) fn in_file(path: &Path) -> Result<Self, LaunchError> {
+        let file_error = |source| LaunchError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
+        let mode = fs::metadata(path).map_err(file_error)?.permissions().mode();
+        if mode & 0o007 != 0 {
+            tracing::warn!(path = %path.display(), "the server key can be read by everybody on this machine: chmod 600");
+        }
+        Ok(Self {
+            place: format!("in `{}`", path.display()),
+            text,
+        })
+    }
+
+    pub(crate) fn parse(&self) -> Result<KeyText, LaunchError> {
+        KeyText::parse(&self.text).map_err(|source| unusable(&self.place, source))
+    }
+
+    pub(crate) fn no_sealer(&self, by: String) -> LaunchError {
+        LaunchError::NoSealer {
+            place: self.place.clone(),
+            by,
+        }
+    }
+}
+
+/// A key that is kept can't be used.
+pub(crate) fn unusable(place: &str, source: KeyTextError) -> LaunchError {
+    LaunchError::ServerKey {
+        place: place.to_owned(),
         source,
+    }
+}
+
+/// Opens all of them, in one session of the sealer. With a sealer none may be as it is: whoever believes that the HSM protects
+/// the keys is to be right.
+fn open_all(kept: Vec<Kept>, sealer: Option<&SealerConfig>) -> Result<Vec<ServerKey>, LaunchError> {
+    let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+    for kept in kept {
+        match (kept.parse()?, sealer) {
+            (KeyText::Plain(key), None) => plain.push(*key),
+            (KeyText::Sealed(key), Some(_)) => sealed.push((kept.place, key)),
+            (KeyText::Sealed(key), None) => return Err(kept.no_sealer(key.by)),
+            (KeyText::Plain(_), Some(_)) => return Err(LaunchError::NotSealed { place: kept.place }),
+        }
+    }
+    let Some(sealer) = sealer.filter(|_| !sealed.is_empty()) else {
+        return Ok(plain);
+    };
+    with_sealer(sealer, move |sealer| {
+        let opened = sealed
+            .iter()
+            .map(|(place, key)| key.open(sealer).map_err(|source| unusable(place, source)));
+        opened.collect()
     })
 }
 
-/// Makes a key file that only its owner can read, and that is on the disk before anything needs it. Answers the id of
-/// the key.
-///
-/// # Errors
-/// Fails where there is a file already, or none can be written.
-pub fn new_server_key(path: &Path) -> Result<String, LaunchError> {
-    Ok(make_key(path)?.id().to_owned())
-}
-
-/// The server keys that a configuration names now; nothing is made.
-pub(crate) fn read_server_keys(config: &Config) -> Result<ServerKeys, LaunchError> {
-    let current = match server_key_from_environment()? {
-        Some(key) => key,
-        None => read_key(&config.keys.file)?,
+fn make_key(path: &Path, sealer: Option<&SealerConfig>) -> Result<String, LaunchError> {
+    let key = ServerKey::generate()?;
+    let id = key.id().to_owned();
+    let text = match sealer {
+        None => Zeroizing::new(format!("{}\n", *key.to_paserk())),
+        Some(sealer) => {
+            let place = format!("for `{}`", path.display());
+            let sealed = with_sealer(sealer, move |sealer| {
+                SealedKey::seal(&key, sealer).map_err(|source| unusable(&place, source))
+            })?;
+            Zeroizing::new(sealed.to_string())
+        }
     };
-    Ok(ServerKeys::new(current, previous_keys(config)?))
+    write_new(path, &text)?;
+    tracing::info!(path = %path.display(), id, "made a new server key: keep a copy of it, apart from the data");
+    Ok(id)
 }
 
-fn previous_keys(config: &Config) -> Result<Vec<ServerKey>, LaunchError> {
-    config.keys.previous.iter().map(|path| read_key(path)).collect()
-}
-
-/// Makes a key file that only its owner can read, and that is on the disk before anything needs it.
-fn make_key(path: &Path) -> Result<ServerKey, LaunchError> {
+/// Writes a secret into a new file that only its owner can read, and that is on the disk then.
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
     let file_error = |source| LaunchError::File {
         path: path.to_owned(),
         source,
     };
-    let key = ServerKey::generate()?;
     if let Some(directory) = path
         .parent()
         .filter(|directory| !directory.as_os_str().is_empty())
@@ -154,8 +300,6 @@ fn make_key(path: &Path) -> Result<ServerKey, LaunchError> {
         .mode(0o600)
         .open(path)
         .map_err(file_error)?;
-    writeln!(file, "{}", *key.to_paserk()).map_err(file_error)?;
-    file.sync_all().map_err(file_error)?;
-    tracing::info!(path = %path.display(), id = key.id(), "made a new server key: keep a copy of it, apart from the data");
-    Ok(key)
+    file.write_all(text.as_bytes()).map_err(file_error)?;
+    file.sync_all().map_err(file_error)
 }

@@ -8,10 +8,10 @@ use tokio::{
     signal::unix::Signal,
     time::{MissedTickBehavior, interval},
 };
+use zeroize::Zeroizing;
 
 use crate::{
-    blocking::blocking, certificate_watcher::hung_up, config::Config, launch::note_end,
-    server_key::read_server_keys,
+    blocking::blocking, certificate_watcher::hung_up, config::Config, launch::note_end, server_key::KeyPlaces,
 };
 
 /// How often the files are looked at.
@@ -25,6 +25,7 @@ pub(crate) async fn keep(authority: Arc<Authority>, config: PathBuf, mut hangup:
         authority,
         config,
         refused: None,
+        tried: None,
     };
     loop {
         let is_asked = tokio::select! {
@@ -40,13 +41,31 @@ struct ServerKeyWatcher {
     config: PathBuf,
     /// Why the files were refused when they were last looked at.
     refused: Option<String>,
+    /// The sealed keys that were opened last. What seals them is not asked again for the same.
+    tried: Option<Tried>,
+}
+
+/// What came of opening sealed keys.
+struct Tried {
+    /// All that decides it: see `KeptKeys::inputs`.
+    inputs: Zeroizing<String>,
+    /// Why they did not open.
+    refused: Option<String>,
+}
+
+/// What came of a look.
+enum Looked {
+    /// The server keys are those that are in use.
+    InUse,
+    /// They took the place of those before; how many signing keys were sealed anew.
+    Replaced(usize),
 }
 
 impl ServerKeyWatcher {
     async fn look(&mut self, is_asked: bool) {
-        match self.replace().await {
-            Ok(resealed) => {
-                if let Some(resealed) = resealed {
+        match self.replace(is_asked).await {
+            Ok(looked) => {
+                if let Looked::Replaced(resealed) = looked {
                     let key = self.authority.server_key_status().current;
                     tracing::info!(server_key = %key, signing_keys_sealed_anew = resealed, "the server keys are replaced");
                 } else if self.refused.is_some() || is_asked {
@@ -64,20 +83,37 @@ impl ServerKeyWatcher {
         self.authority.note_server_keys_refused(self.refused.is_some());
     }
 
-    /// How many signing keys were sealed anew; none where the server keys are the same.
-    async fn replace(&self) -> Result<Option<usize>, String> {
+    async fn replace(&mut self, is_asked: bool) -> Result<Looked, String> {
         let path = self.config.clone();
         let read = move || {
             let config = Config::read(&path).map_err(|error| error.to_string())?;
-            let keys = read_server_keys(&config).map_err(|error| error.to_string())?;
-            Ok::<_, String>((config, keys))
+            let kept = KeyPlaces::of(&config).kept().map_err(|error| error.to_string())?;
+            Ok::<_, String>((config, kept))
         };
-        let (config, keys) = blocking(read).await?;
+        let (config, kept) = blocking(read).await?;
+        let sealed = kept.sealed_ids().map(|ids| (ids, kept.inputs()));
+        if let Some((ids, inputs)) = sealed.as_ref().filter(|_| !is_asked) {
+            self.note_first(ids, inputs);
+            let tried = self.tried.as_ref().filter(|tried| tried.inputs == *inputs);
+            if let Some(tried) = tried {
+                return tried.refused.clone().map_or(Ok(Looked::InUse), Err);
+            }
+        }
+        let opened = blocking(move || kept.open().map_err(|error| error.to_string())).await;
+        self.tried = sealed.map(|(_, inputs)| Tried {
+            inputs,
+            refused: opened.as_ref().err().cloned(),
+        });
+        let keys = opened?;
         if self.authority.has_server_keys(&keys) {
-            return Ok(None);
+            return Ok(Looked::InUse);
         }
         let replaced = self.authority.replace_server_keys(keys).await;
-        let replaced = replaced.map_err(|error| error.to_string())?;
+        let replaced = replaced.map_err(|error| {
+            // It may be only now.
+            self.tried = None;
+            error.to_string()
+        })?;
         // The next start looks for it beside the key that is the current one now.
         let authority = Arc::clone(&self.authority);
         blocking(move || {
@@ -85,6 +121,18 @@ impl ServerKeyWatcher {
             Ok::<_, String>(())
         })
         .await?;
-        Ok(Some(replaced))
+        Ok(Looked::Replaced(replaced))
+    }
+
+    /// The first look finds what it was started with. An HSM is asked where something changes, and not every ten seconds: it may
+    /// be away, and a wrong PIN is not to be tried again by itself.
+    fn note_first(&mut self, ids: &[String], inputs: &Zeroizing<String>) {
+        let ids = ids.iter().map(String::as_str);
+        if self.tried.is_none() && self.authority.has_server_keys_of(ids) {
+            self.tried = Some(Tried {
+                inputs: inputs.clone(),
+                refused: None,
+            });
+        }
     }
 }

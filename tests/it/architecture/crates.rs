@@ -75,9 +75,10 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 ];
 
 /// Who alone may name a library.
-const ONLY: [(&str, &[&str]); 14] = [
+const ONLY: [(&str, &[&str]); 15] = [
     ("sled", &["store-sled"]),
     ("tokio-postgres", &["store-postgres"]),
+    ("cryptoki", &["daemon"]),
     ("casbin", &["policy"]),
     ("aws-lc-rs", &["token"]),
     ("pasetors", &["token"]),

@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
     let config = Config::read(&path).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "error");
     if arguments.postgres.is_some() && !config.keys.file.exists() {
-        new_server_key(&config.keys.file).map_err(Failure::cannot_run)?;
+        new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
     }
     let authority = launch::open(&config, &StartProgress::default())
         .await

@@ -78,7 +78,7 @@ fn answer(admin: &TcpListener, progress: StartProgress) -> io::Result<Starting> 
 async fn start(config: &Config, path: &Path, progress: &StartProgress) -> Result<Arc<Authority>, Failure> {
     let authority = launch::open(config, progress)
         .await
-        .map_err(Failure::cannot_run)?;
+        .map_err(|error| Failure::launch(&error))?;
     for realm in authority.realms().keys() {
         if !authority
             .has_working_api_key(realm)

@@ -19,7 +19,6 @@ use crate::{
     config::Config,
     data_directory::{has_data, store_options},
     database,
-    server_key::read_server_keys,
     witness::{Witness, witness},
 };
 
@@ -30,11 +29,10 @@ const BACKUP_AGE_MAX: Seconds = Seconds::days(2);
 const DAMAGED: &str = "restore a backup: see Restoring";
 
 /// What `/status` of the running authority says.
-pub(super) fn check_running(config: &Config, status: &Value) -> Vec<Finding> {
+pub(super) fn check_running(keys: Option<&ServerKeys>, status: &Value) -> Vec<Finding> {
     let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
     let served = text("/server_key/id").unwrap_or_default();
-    let ours = read_server_keys(config).ok();
-    let is_ours = ours.is_some_and(|keys| keys.current().id() == served);
+    let is_ours = keys.is_some_and(|keys| keys.current().id() == served);
     let key = if is_ours {
         Finding::ok("server key", format!("{served} is in use"))
     } else {
@@ -50,9 +48,9 @@ pub(super) fn check_running(config: &Config, status: &Value) -> Vec<Finding> {
 }
 
 /// What the data of a stopped authority says.
-pub(super) async fn check_stopped(config: &Config) -> Vec<Finding> {
+pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) -> Vec<Finding> {
     if config.store.is_shared() {
-        return in_database(config).await;
+        return in_database(config, keys).await;
     }
     let data = &config.store.path;
     if !has_data(data) {
@@ -79,14 +77,14 @@ pub(super) async fn check_stopped(config: &Config) -> Vec<Finding> {
         );
         return vec![Finding::warn("data", message, "a start checks all of them")];
     }
-    match opened(config).await {
+    match opened(config, keys).await {
         Ok(found) => found,
         Err(problem) => vec![Finding::fail("data", problem, DAMAGED)],
     }
 }
 
 /// What the database says. Other nodes may be serving it; nothing of it is changed but that this one was there.
-async fn in_database(config: &Config) -> Vec<Finding> {
+async fn in_database(config: &Config, keys: Option<&ServerKeys>) -> Vec<Finding> {
     let todo = "see docs/postgres.md";
     let options = match database::options(config) {
         Ok(options) => options,
@@ -94,7 +92,7 @@ async fn in_database(config: &Config) -> Vec<Finding> {
     };
     match database::open_as_it_is(options).await {
         Ok(store) => {
-            let found = look(config, store.as_ref()).await;
+            let found = look(config, keys, store.as_ref()).await;
             drop(store.close().await);
             found.unwrap_or_else(|error| vec![Finding::fail("data", error, todo)])
         }
@@ -107,7 +105,7 @@ fn is_in_use(data: &Path) -> bool {
     lock.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
 }
 
-async fn opened(config: &Config) -> Result<Vec<Finding>, String> {
+async fn opened(config: &Config, keys: Option<&ServerKeys>) -> Result<Vec<Finding>, String> {
     let (data, options) = (config.store.path.clone(), store_options(config));
     let copied = blocking(move || Copied::of(&data)).await;
     let copy = copied.map_err(|error| format!("the data can't be copied: {error}"))?;
@@ -119,12 +117,18 @@ async fn opened(config: &Config) -> Result<Vec<Finding>, String> {
             .to_string()
             .replace(&copy.0.display().to_string(), "the data")
     })?;
-    let found = look(config, &store).await.map_err(|error| error.to_string());
+    let found = look(config, keys, &store)
+        .await
+        .map_err(|error| error.to_string());
     drop(store.close().await);
     found
 }
 
-async fn look(config: &Config, store: &dyn Store) -> Result<Vec<Finding>, StoreError> {
+async fn look(
+    config: &Config,
+    keys: Option<&ServerKeys>,
+    store: &dyn Store,
+) -> Result<Vec<Finding>, StoreError> {
     let settings = store.read(Reads::default().settings()).await?.settings;
     let last = settings.and_then(|settings| settings.last_backup);
     let needed: Vec<_> = store
@@ -134,7 +138,7 @@ async fn look(config: &Config, store: &dyn Store) -> Result<Vec<Finding>, StoreE
         .filter(|key| matches!(key.status, KeyStatus::Active | KeyStatus::Published))
         .map(|key| key.sealed_with)
         .collect();
-    let mut found = vec![server_key(read_server_keys(config).ok().as_ref(), &needed)];
+    let mut found = vec![server_key(keys, &needed)];
     if let Some(witness) = witness(config) {
         found.push(last_state(&witness, store));
     }
@@ -144,7 +148,7 @@ async fn look(config: &Config, store: &dyn Store) -> Result<Vec<Finding>, StoreE
 
 fn server_key(keys: Option<&ServerKeys>, needed: &[String]) -> Finding {
     let Some(keys) = keys else {
-        return Finding::fail("server key", "it can't be read", "restore its file");
+        return Finding::fail("server key", "it can't be read", "see above, or restore its file");
     };
     match needed.iter().find(|id| keys.by_id(id).is_none()) {
         Some(id) => Finding::fail(

@@ -9,7 +9,10 @@ use std::{
 use rustix::process::geteuid;
 
 use super::finding::Finding;
-use crate::{config::Config, server_key::server_key_in_environment};
+use crate::{
+    config::{Config, SealerConfig},
+    server_key::server_key_in_environment,
+};
 
 /// Modes and owners of what is secret.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -19,6 +22,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     }
     let previous = config.keys.previous.iter();
     found.extend(previous.flat_map(|file| secret("server key", file, 0o600)));
+    let of_sealer = config.keys.sealer.iter().flat_map(SealerConfig::secret_files);
+    found.extend(of_sealer.flat_map(|file| secret("secret of the sealer", file, 0o600)));
     match &config.store.postgres {
         Some(postgres) if config.store.is_shared() => {
             let password = postgres.password_file.iter();

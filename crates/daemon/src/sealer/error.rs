@@ -1,0 +1,198 @@
+//! Why a sealer can't be used.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use tessera_token::{KeyError, NoEntropy};
+
+/// What seals the server key can't be used. Each message says what to do, and none has a key or a PIN.
+#[derive(Debug, thiserror::Error)]
+pub enum SealerError {
+    /// A file that the sealer needs can't be read.
+    #[error("`{path}` can't be read: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The sealing key is no key.
+    #[error("the sealing key {place} can't be used: {source}")]
+    SealingKey {
+        /// The file or the variable.
+        place: String,
+        /// Why; never the key.
+        source: KeyError,
+    },
+    /// There is no sealing key.
+    #[error("no sealing key: set {0} in the environment, or another `kind`")]
+    NoSealingKey(&'static str),
+    /// The module can't be loaded.
+    #[error(
+        "the PKCS#11 module `{module}` can't be loaded: {problem}. Set `module` to the library that came with the HSM; this binary must be linked dynamically, as the released ones are"
+    )]
+    Module {
+        /// The library.
+        module: PathBuf,
+        /// What the operating system said.
+        problem: String,
+    },
+    /// The library is for something else.
+    #[error("`{module}` is no PKCS#11 module: set `module` to the library that came with the HSM")]
+    NoModule {
+        /// The library.
+        module: PathBuf,
+    },
+    /// The HSM does not answer.
+    #[error(
+        "the HSM has not answered within {} s: see that it is connected and switched on, and that its own service runs; then try again, or set a longer `answer_time_max`",
+        time.as_secs()
+    )]
+    Silent {
+        /// How long it was waited for.
+        time: Duration,
+    },
+    /// No token has that label.
+    #[error("no token `{wanted}` is there: plug it in, or set `token` to one of these: {there}")]
+    NoToken {
+        /// The label, with the serial number where one is given.
+        wanted: String,
+        /// Those that are there.
+        there: String,
+    },
+    /// There are tokens, and none is initialized.
+    #[error(
+        "no token `{wanted}` is there, and those that are have not been initialized: initialize one with the tool of the HSM"
+    )]
+    NotInitialized {
+        /// The label.
+        wanted: String,
+    },
+    /// Several tokens have that label.
+    #[error(
+        "several tokens have the label `{label}`: set `serial`, too, to one of their serial numbers: {serials}"
+    )]
+    AmbiguousToken {
+        /// The label.
+        label: String,
+        /// The serial numbers.
+        serials: String,
+    },
+    /// No PIN is given.
+    #[error(
+        "there is no PIN: name its file in `pin_file`, or set TESSERA_PKCS11_PIN_FILE or TESSERA_PKCS11_PIN in the environment"
+    )]
+    NoPin,
+    /// The PIN is wrong.
+    #[error(
+        "the token `{token}` refuses the PIN, which was tried once: put the right one in its place before you try again. After a few wrong ones a token locks itself"
+    )]
+    PinRefused {
+        /// The token.
+        token: String,
+    },
+    /// The PIN was wrong before.
+    #[error(
+        "the token `{token}` has refused this PIN before, and it is not tried again: put the right one in its place; or, where the token's PIN is another since, restart"
+    )]
+    PinRefusedBefore {
+        /// The token.
+        token: String,
+    },
+    /// Another wrong PIN would lock the token.
+    #[error(
+        "the next wrong PIN locks the token `{token}`, so none is tried: log in once with the tool of the HSM, which sets the count of wrong ones back, and put the PIN that works in its place"
+    )]
+    PinLastTry {
+        /// The token.
+        token: String,
+    },
+    /// The token is locked.
+    #[error(
+        "the PIN of the token `{token}` is locked, after too many wrong ones: unlock it as its security officer, with the tool of the HSM"
+    )]
+    PinLocked {
+        /// The token.
+        token: String,
+    },
+    /// The token has no PIN of a user, or an old one.
+    #[error("the PIN of the token `{token}` must be set first: {why}. The tool of the HSM does it")]
+    PinUnset {
+        /// The token.
+        token: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// No key has that label.
+    #[error(
+        "the token `{token}` has no AES key `{wanted}`: make it there, or set `key` to one of these: {there}"
+    )]
+    NoKey {
+        /// The token.
+        token: String,
+        /// The label.
+        wanted: String,
+        /// Those that are there.
+        there: String,
+    },
+    /// Several keys have that label.
+    #[error(
+        "{count} keys of the token `{token}` have the label `{key}`: give the one that is meant a label of its own"
+    )]
+    AmbiguousKey {
+        /// The token.
+        token: String,
+        /// The label.
+        key: String,
+        /// How many.
+        count: usize,
+    },
+    /// The key may not be used for this.
+    #[error(
+        "the key `{key}` may not {what}: make one in the HSM that is an AES key and may encrypt and decrypt (CKA_ENCRYPT, CKA_DECRYPT)"
+    )]
+    KeyMayNot {
+        /// The label.
+        key: String,
+        /// What for.
+        what: &'static str,
+    },
+    /// The HSM knows no AES-GCM.
+    #[error("the HSM has no AES-GCM (CKM_AES_GCM) for the key `{key}`, which is needed: use another HSM")]
+    NoMechanism {
+        /// The label.
+        key: String,
+    },
+    /// The key does not open it.
+    #[error(
+        "{key} does not open it{said}: it was sealed by another key with this name, or was changed. Put that key back, or restore a copy of the file"
+    )]
+    DoesNotOpen {
+        /// The key.
+        key: String,
+        /// What the HSM said.
+        said: String,
+    },
+    /// The HSM is gone, or fails.
+    #[error("the HSM can't be used: {said}. See that it is connected and well, then try again")]
+    Hsm {
+        /// The call, and what it answered.
+        said: String,
+    },
+    /// The operating system gives no random numbers.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+}
+
+impl SealerError {
+    /// Whether a PIN was wrong, so that another try by itself would do harm.
+    #[must_use]
+    pub fn is_of_pin(&self) -> bool {
+        matches!(
+            self,
+            Self::PinRefused { .. }
+                | Self::PinRefusedBefore { .. }
+                | Self::PinLastTry { .. }
+                | Self::PinLocked { .. }
+        )
+    }
+}
