@@ -133,3 +133,54 @@ async fn a_start_seals_anew_and_knows_the_last_state_by_the_key_before() {
         stderr(&refused)
     );
 }
+
+/// A sealing key may move from a file into the environment: it is the same key.
+#[test]
+fn a_key_is_sealed_by_one_that_is_in_a_file_or_in_the_environment() {
+    let place = Place::new();
+    let sealing = place.path("sealing.key");
+    let made = tessera()
+        .args(["serverkey", "new-sealing-key"])
+        .arg(&sealing)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let plain = fs::read_to_string(place.config()).unwrap();
+    let configure = |section: &str| {
+        fs::write(place.config(), format!("{plain}\n[keys.sealer]\n{section}\n")).unwrap();
+    };
+    configure("kind = \"file\"\npath = \"sealing.key\"");
+    // The first start makes a key, and it is sealed.
+    assert!(start(&place).stop().success());
+    let sealed = fs::read_to_string(place.path("server.key")).unwrap();
+    assert!(sealed.starts_with("tessera sealed server key 1\n"), "{sealed}");
+
+    configure("kind = \"environment\"");
+    let secret = fs::read_to_string(&sealing).unwrap();
+    let other = "k4.local.cGFzc3dvcmQgY2FuYXJ5IHBhc3N3b3JkIGNhbmFyeSE";
+    for (key, code, said) in [
+        (secret.as_str(), 0, "can be served"),
+        (
+            "",
+            1,
+            "no sealing key: set TESSERA_SEALING_KEY in the environment",
+        ),
+        (
+            "canary",
+            1,
+            "the sealing key in TESSERA_SEALING_KEY can't be used",
+        ),
+        (other, 1, "it is sealed by key k4.lid."),
+    ] {
+        let checked = tessera()
+            .args(["config", "check", "--config"])
+            .arg(place.config())
+            .env("TESSERA_SEALING_KEY", key)
+            .output()
+            .unwrap();
+        let told = format!("{}{}", String::from_utf8_lossy(&checked.stdout), stderr(&checked));
+        assert_eq!(checked.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{said}: {told}");
+        assert!(key.is_empty() || !told.contains(key.trim()), "{told}");
+    }
+}
