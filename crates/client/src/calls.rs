@@ -1,6 +1,6 @@
 //! Typed calls, each with a deadline, retried only where a retry is safe.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tessera_proto::v1::{
     AwaitPropagationRequest, AwaitPropagationResponse, IntrospectManyRequest, IntrospectManyResponse,
@@ -13,9 +13,10 @@ use tonic::{Code, Request, Response, Status, service::interceptor::InterceptedSe
 use uuid::Uuid;
 
 use crate::{
-    connection::{Authorized, Connection, ConnectionError},
+    addresses::{Addresses, Round},
+    connection::{Authorized, CONNECT_TIMEOUT, Connection, ConnectionError, Credential, Node},
     diagnosis::Plaintext,
-    error::CallError,
+    error::{CallError, reason_of},
     retry::Backoff,
 };
 
@@ -44,18 +45,25 @@ impl Default for ClientOptions {
     }
 }
 
-/// Calls an authority. Cheap to clone; clones share a connection, which is made when it is needed.
+/// Calls an authority. Cheap to clone; clones share a connection to each address, which is made when it is needed.
 ///
 /// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
-/// authority asks; nothing else is. A call that ends at its deadline says what made the last retry necessary,
-/// and DEADLINE_EXCEEDED where nothing ever answered.
+/// authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
+/// each was tried. A call that ends at its deadline says what made the last retry necessary,
+/// and DEADLINE_EXCEEDED where nothing ever answered; the next call then begins at another address.
 #[derive(Clone)]
 pub struct Client {
+    addresses: Addresses,
+    services: Arc<[Services]>,
+    options: ClientOptions,
+}
+
+/// The services at one address.
+struct Services {
     tokens: TokenServiceClient<Authorized>,
     revocations: RevocationServiceClient<Authorized>,
     keys: KeyServiceClient<Channel>,
     plaintext: Option<Plaintext>,
-    options: ClientOptions,
 }
 
 /// An answer, with when its request was sent.
@@ -78,13 +86,13 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn with_options(connection: &Connection, options: ClientOptions) -> Result<Self, ConnectionError> {
-        let channel = connection.endpoint()?.connect_lazy();
-        let authorized = InterceptedService::new(channel.clone(), connection.credential()?);
+        let addresses = connection.addresses().clone();
+        let credential = connection.credential()?;
+        let nodes = connection.nodes(connect_timeout(&addresses, options.deadline))?;
+        let services = nodes.into_iter().map(|node| Services::new(node, &credential));
         Ok(Self {
-            tokens: TokenServiceClient::new(authorized.clone()),
-            revocations: RevocationServiceClient::new(authorized),
-            keys: KeyServiceClient::new(channel),
-            plaintext: connection.plaintext(),
+            addresses,
+            services: services.collect(),
             options,
         })
     }
@@ -111,8 +119,11 @@ impl Client {
     /// # Errors
     /// See [`CallError`]; an inactive token is no error.
     pub async fn introspect(&self, request: IntrospectRequest) -> Result<IntrospectResponse, CallError> {
-        let call = |request, mut to: TokenServiceClient<_>| async move { to.introspect(request).await };
-        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+        let call = |request, to: &Services| {
+            let mut to = to.tokens.clone();
+            async move { to.introspect(request).await }
+        };
+        self.retried(request, call).await.map(|a| a.answer)
     }
 
     /// Asks the same of up to 100 tokens; results stand in the order of the tokens.
@@ -123,8 +134,11 @@ impl Client {
         &self,
         request: IntrospectManyRequest,
     ) -> Result<IntrospectManyResponse, CallError> {
-        let call = |request, mut to: TokenServiceClient<_>| async move { to.introspect_many(request).await };
-        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+        let call = |request, to: &Services| {
+            let mut to = to.tokens.clone();
+            async move { to.introspect_many(request).await }
+        };
+        self.retried(request, call).await.map(|a| a.answer)
     }
 
     /// Ends a token, a session, or everything of a subject, client, API key, label, key or realm.
@@ -132,8 +146,11 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub async fn revoke(&self, request: RevokeRequest) -> Result<RevokeResponse, CallError> {
-        let call = |request, mut to: TokenServiceClient<_>| async move { to.revoke(request).await };
-        self.retried(request, &self.tokens, call).await.map(|a| a.answer)
+        let call = |request, to: &Services| {
+            let mut to = to.tokens.clone();
+            async move { to.revoke(request).await }
+        };
+        self.retried(request, call).await.map(|a| a.answer)
     }
 
     /// Answers when every required subscriber has the place of `cursor`, or refuses by itself.
@@ -144,11 +161,11 @@ impl Client {
         let request = AwaitPropagationRequest {
             cursor: cursor.to_owned(),
         };
-        let call =
-            |request, mut to: RevocationServiceClient<_>| async move { to.await_propagation(request).await };
-        self.retried(request, &self.revocations, call)
-            .await
-            .map(|a| a.answer)
+        let call = |request, to: &Services| {
+            let mut to = to.revocations.clone();
+            async move { to.await_propagation(request).await }
+        };
+        self.retried(request, call).await.map(|a| a.answer)
     }
 
     /// All verifying keys of a realm.
@@ -164,8 +181,11 @@ impl Client {
                 page_size: KEYS_PAGE,
                 page_token,
             };
-            let call = |request, mut to: KeyServiceClient<_>| async move { to.list_keys(request).await };
-            let page = self.retried(request, &self.keys, call).await?.answer;
+            let call = |request, to: &Services| {
+                let mut to = to.keys.clone();
+                async move { to.list_keys(request).await }
+            };
+            let page = self.retried(request, call).await?.answer;
             keys.extend(page.keys);
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -182,75 +202,132 @@ impl Client {
         if request.request_id.is_empty() {
             request.request_id = Uuid::new_v4().to_string();
         }
-        let call = |request, mut to: TokenServiceClient<_>| async move { to.issue(request).await };
-        self.retried(request, &self.tokens, call).await
+        let call = |request, to: &Services| {
+            let mut to = to.tokens.clone();
+            async move { to.issue(request).await }
+        };
+        self.retried(request, call).await
     }
 
     pub(crate) async fn refresh_timed(
         &self,
         request: RefreshRequest,
     ) -> Result<Answered<RefreshResponse>, CallError> {
-        let call = |request, mut to: TokenServiceClient<_>| async move { to.refresh(request).await };
-        self.retried(request, &self.tokens, call).await
+        let call = |request, to: &Services| {
+            let mut to = to.tokens.clone();
+            async move { to.refresh(request).await }
+        };
+        self.retried(request, call).await
     }
 
     /// One call, with its retries.
-    async fn retried<R: Clone, S: Clone, A, F>(
+    async fn retried<R: Clone, A, F>(
         &self,
         message: R,
-        service: &S,
-        call: impl Fn(Request<R>, S) -> F,
+        call: impl Fn(Request<R>, &Services) -> F,
     ) -> Result<Answered<A>, CallError>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        match self.attempted(message, service, call).await {
-            Ok(answered) => Ok(answered),
-            Err(error) => Err(error.diagnosed(self.plaintext.as_ref()).await),
-        }
+        let mut round = Round::new(&self.addresses);
+        let (error, at) = match self.attempted(message, &mut round, call).await {
+            Ok(answered) => {
+                round.worked();
+                return Ok(answered);
+            }
+            Err(failed) => failed,
+        };
+        let services = self.services.get(at);
+        let error = error
+            .diagnosed(services.and_then(|services| services.plaintext.as_ref()))
+            .await;
+        Err(match self.addresses.are_several() {
+            true => error.at(self.addresses.get(at)),
+            false => error,
+        })
     }
 
-    async fn attempted<R: Clone, S: Clone, A, F>(
+    /// The answer; or the error, and at which address it was.
+    async fn attempted<R: Clone, A, F>(
         &self,
         message: R,
-        service: &S,
-        call: impl Fn(Request<R>, S) -> F,
-    ) -> Result<Answered<A>, CallError>
+        round: &mut Round,
+        call: impl Fn(Request<R>, &Services) -> F,
+    ) -> Result<Answered<A>, (CallError, usize)>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let ends_at = Instant::now() + self.options.deadline;
         let mut backoff = Backoff::new(self.options.backoff, self.options.backoff_max);
-        let mut last = None;
+        let mut asked = Duration::ZERO;
+        let mut last: Option<(CallError, usize)> = None;
         loop {
-            let sent_at = Instant::now();
+            let (sent_at, at) = (Instant::now(), round.at());
             let mut request = Request::new(message.clone());
             request.set_timeout(ends_at.saturating_duration_since(sent_at));
-            let error = match timeout_at(ends_at, call(request, service.clone())).await {
+            let services = self.services.get(at);
+            let services = services.ok_or_else(|| (CallError::protocol("no address"), at))?;
+            let (error, is_answer) = match timeout_at(ends_at, call(request, services)).await {
                 Ok(Ok(response)) => {
                     return Ok(Answered {
                         answer: response.into_inner(),
                         sent_at,
                     });
                 }
-                Ok(Err(status)) => CallError::from(status),
-                Err(_) => CallError::deadline_exceeded(),
+                Ok(Err(status)) => {
+                    let is_answer = reason_of(&status).is_some();
+                    (CallError::from(status), is_answer)
+                }
+                Err(_) => (CallError::deadline_exceeded(), false),
             };
             if is_deadline(&error, ends_at) {
+                if !is_answer {
+                    // Nobody was there: it may be frozen.
+                    self.addresses.leave(at);
+                }
                 // A retry that was cut off says less than what made it necessary.
-                return Err(last.unwrap_or_else(CallError::deadline_exceeded));
+                return Err(last.unwrap_or_else(|| (CallError::deadline_exceeded(), at)));
             }
-            let wait = backoff.wait().max(error.retry_after().unwrap_or_default());
+            asked = asked.max(error.retry_after().unwrap_or_default());
+            // What else is retried is nothing that another node would answer otherwise.
+            let is_time_to_wait = !error.is_of_node() || round.leave();
+            let wait = match is_time_to_wait {
+                true => backoff.wait().max(std::mem::take(&mut asked)),
+                false => Duration::ZERO,
+            };
             if !error.is_retried() || Instant::now() + wait >= ends_at {
                 // The authority's own clock can cut off a retry a little before ours.
                 let is_cut_off = error.code() == Code::DeadlineExceeded;
-                return Err(last.filter(|_| is_cut_off).unwrap_or(error));
+                return Err(last.filter(|_| is_cut_off).unwrap_or((error, at)));
             }
-            tracing::debug!(%error, ?wait, "a call is tried again");
-            last = Some(error);
+            tracing::debug!(%error, address = self.addresses.get(at), ?wait, "a call is tried again");
+            last = Some((error, at));
             sleep(wait).await;
         }
     }
+}
+
+impl Services {
+    fn new(node: Node, credential: &Credential) -> Self {
+        let channel = node.endpoint.connect_lazy();
+        let authorized = InterceptedService::new(channel.clone(), credential.clone());
+        Self {
+            tokens: TokenServiceClient::new(authorized.clone()),
+            revocations: RevocationServiceClient::new(authorized),
+            keys: KeyServiceClient::new(channel),
+            plaintext: node.plaintext,
+        }
+    }
+}
+
+/// How long connecting may take: where there are several addresses, one that can't be reached leaves a call the time to try
+/// the others.
+fn connect_timeout(addresses: &Addresses, deadline: Duration) -> Duration {
+    if !addresses.are_several() {
+        return CONNECT_TIMEOUT;
+    }
+    let parts = u32::try_from(addresses.count() + 1).unwrap_or(u32::MAX);
+    CONNECT_TIMEOUT.min(deadline / parts)
 }
 
 /// Whether an attempt ended because the time was over. tonic's own timer calls that CANCELLED.

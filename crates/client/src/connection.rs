@@ -10,23 +10,35 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::diagnosis::Plaintext;
+use crate::{addresses::Addresses, diagnosis::Plaintext};
 
 /// A channel that sends the API key with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credential>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that connecting may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The address of an authority, and the API key to call it with.
+/// The address of an authority, or the addresses of its nodes, and the API key to call it with.
+///
+/// Where there are several, a verifier follows one, and calls go to one; when that does not answer, can't be reached or says
+/// UNAVAILABLE, they go on at the next. They are tried in an order by chance, so that many clients spread over the nodes.
+/// Clones, and all that is made of them, share which address worked last.
 #[derive(Clone)]
 pub struct Connection {
-    address: String,
+    addresses: Addresses,
     api_key: ApiKeySecret,
     ca_pem: Option<Vec<u8>>,
     /// The certificate of this service, and its key, as PEM.
     identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// How one address is reached.
+pub(crate) struct Node {
+    pub(crate) endpoint: Endpoint,
+    /// Where it leads, if that is without encryption.
+    pub(crate) plaintext: Option<Plaintext>,
 }
 
 /// The authority can't be reached as configured.
@@ -49,15 +61,30 @@ pub enum ConnectionError {
 }
 
 impl Connection {
-    /// An authority at `address` (`https://…`, or `http://…` without encryption), called with `api_key`.
+    /// An authority at `address` (`https://…`, or `http://…` without encryption), called with `api_key`. Several
+    /// addresses can have commas between them, as in a variable of the environment.
     #[must_use]
     pub fn new(address: impl Into<String>, api_key: ApiKeySecret) -> Self {
+        Self::to_any_of([address.into()], api_key)
+    }
+
+    /// An authority whose nodes are at these addresses, 16 at most: all with encryption, or none.
+    #[must_use]
+    pub fn to_any_of<A: Into<String>>(addresses: impl IntoIterator<Item = A>, api_key: ApiKeySecret) -> Self {
         Self {
-            address: address.into(),
+            addresses: Addresses::new(addresses),
             api_key,
             ca_pem: None,
             identity: None,
         }
+    }
+
+    /// Tries the addresses in the order in which they were given, instead of one by chance: where one of them is
+    /// near.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.addresses = self.addresses.in_order();
+        self
     }
 
     /// Trusts this certificate authority, in PEM, instead of what this system trusts.
@@ -74,47 +101,50 @@ impl Connection {
         self
     }
 
-    /// The address.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// The addresses.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
-    /// Where it leads, if that is without encryption.
-    pub(crate) fn plaintext(&self) -> Option<Plaintext> {
-        let uri: http::Uri = self.address.parse().ok()?;
-        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(80);
-        (uri.scheme_str() == Some("http")).then_some(Plaintext { host, port })
+    /// How each address is reached, in the order of [`Addresses`], where connecting may take so long; checks all.
+    pub(crate) fn nodes(&self, connect_timeout: Duration) -> Result<Vec<Node>, ConnectionError> {
+        self.addresses.check()?;
+        self.addresses
+            .iter()
+            .map(|address| self.node(address, connect_timeout))
+            .collect()
     }
 
-    /// Checks the address.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint, ConnectionError> {
+    fn node(&self, address: &str, connect_timeout: Duration) -> Result<Node, ConnectionError> {
         let wrong = |error: tonic::transport::Error| ConnectionError::Address {
-            address: self.address.clone(),
+            address: address.to_owned(),
             problem: error.to_string(),
         };
-        let endpoint = Endpoint::from_shared(self.address.clone())
+        let endpoint = Endpoint::from_shared(address.to_owned())
             .map_err(wrong)?
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        if self.address.starts_with("https://") {
-            return endpoint.tls_config(self.tls()?).map_err(|error| unusable(&error));
+        let plaintext = plaintext(address);
+        if address.starts_with("https://") {
+            let endpoint = endpoint
+                .tls_config(self.tls()?)
+                .map_err(|error| unusable(&error))?;
+            return Ok(Node { endpoint, plaintext });
         }
         if self.ca_pem.is_some() || self.identity.is_some() {
             return Err(ConnectionError::Certificate(format!(
-                "`{}` has no encryption, so certificates are of no use: use https://",
-                self.address
+                "`{address}` has no encryption, so certificates are of no use: use https://"
             )));
         }
         if !is_this_machine(endpoint.uri()) {
             tracing::warn!(
-                address = self.address,
+                address,
                 "the API key goes to another machine without encryption: use https://"
             );
         }
-        Ok(endpoint)
+        Ok(Node { endpoint, plaintext })
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, ConnectionError> {
@@ -141,6 +171,14 @@ impl Connection {
         header.set_sensitive(true);
         Ok(Credential(header))
     }
+}
+
+/// Where an address leads, if that is without encryption.
+fn plaintext(address: &str) -> Option<Plaintext> {
+    let uri: http::Uri = address.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().unwrap_or(80);
+    (uri.scheme_str() == Some("http")).then_some(Plaintext { host, port })
 }
 
 fn unusable(error: &tonic::transport::Error) -> ConnectionError {
@@ -189,7 +227,7 @@ fn is_this_machine(uri: &http::Uri) -> bool {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("address", &self.address)
+            .field("addresses", &format_args!("{}", self.addresses))
             .field("api_key", &self.api_key)
             .finish_non_exhaustive()
     }

@@ -85,7 +85,20 @@ impl CallError {
     /// Whether the same request is sent again: UNAVAILABLE, ABORTED, and an answer that was lost with its
     /// connection (which is UNAVAILABLE, though the transport has other names for it).
     pub(crate) fn is_retried(&self) -> bool {
-        matches!(self.code, Code::Unavailable | Code::Aborted) || self.is_connection_lost
+        self.code == Code::Aborted || self.is_of_node()
+    }
+
+    /// Whether another node may answer what this one did not: it said UNAVAILABLE, or there was no connection.
+    pub(crate) fn is_of_node(&self) -> bool {
+        self.code == Code::Unavailable || self.is_connection_lost
+    }
+
+    /// This error, with the address where it was, which an answer of the authority does not need.
+    pub(crate) fn at(mut self, address: &str) -> Self {
+        if self.is_connection_lost {
+            self.message = format!("{address}: {}", self.message);
+        }
+        self
     }
 
     /// This error, with what is wrong with the connection, where there was none and that can be told.

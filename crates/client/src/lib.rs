@@ -58,6 +58,7 @@
 //! The crate `tessera-testkit` is an authority to test such services with.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod calls;
 mod connection;
 mod diagnosis;

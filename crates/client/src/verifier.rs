@@ -5,7 +5,11 @@
 //! been applied. So a verifier knows how stale it may be without synchronized clocks, and refuses beyond
 //! its bound.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tessera_core::{
     AccessClaims, Audience, Clock, Cursor, LEEWAY_MAX, RealmName, Scope, Seconds, Sequence, SubscriberName,
@@ -17,7 +21,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     Client, ClientOptions,
-    connection::{Connection, ConnectionError},
+    connection::{CONNECT_TIMEOUT, Connection, ConnectionError},
 };
 
 mod decision;
@@ -73,13 +77,18 @@ pub struct VerifierStatus {
     pub entries: usize,
     /// Why it does not follow now, for a log; none while it does.
     pub problem: Option<String>,
+    /// The address that it follows, or tries now.
+    pub address: String,
+    /// Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its
+    /// place.
+    pub snapshots: u64,
 }
 
 /// A verifier is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the verifier is not ready{}: {address}: {problem}", if *.is_permanent { ", and waiting does not help" } else { "" })]
 pub struct NotReadyError {
-    /// The address of the authority.
+    /// The address where that was; all of them where none has answered yet.
     pub address: String,
     /// Why.
     pub problem: String,
@@ -206,10 +215,11 @@ impl Verifier {
     pub fn start(options: VerifierOptions) -> Result<Self, ConnectionError> {
         options.check()?;
         let client = Client::with_options(&options.connection, options.calls.clone())?;
-        let endpoint = options.connection.endpoint()?;
+        // A session gives up by itself, and earlier where another address is left to try.
+        let nodes = options.connection.nodes(CONNECT_TIMEOUT)?;
         let credential = options.connection.credential()?;
         let shared = Arc::new(Shared::new(options));
-        let following = tokio::spawn(follower::follow(Arc::clone(&shared), endpoint, credential));
+        let following = tokio::spawn(follower::follow(Arc::clone(&shared), nodes, credential));
         Ok(Self(Arc::new(Handle {
             shared,
             client,
@@ -242,7 +252,10 @@ impl Verifier {
     fn not_ready(&self) -> NotReadyError {
         let problem = self.0.shared.problem.borrow();
         NotReadyError {
-            address: self.0.shared.options.connection.address().to_owned(),
+            address: problem.as_ref().map_or_else(
+                || self.0.shared.options.connection.addresses().to_string(),
+                |problem| problem.address.clone(),
+            ),
             problem: problem
                 .as_ref()
                 .map_or_else(|| "no answer yet".to_owned(), |problem| problem.text.clone()),
@@ -337,7 +350,13 @@ impl Verifier {
                 .problem
                 .borrow()
                 .as_ref()
-                .map(|problem| problem.text.clone()),
+                .map(|problem| self.0.shared.told(problem)),
+            address: {
+                let addresses = self.0.shared.options.connection.addresses();
+                let at = self.0.shared.at.load(Ordering::Relaxed);
+                addresses.get(at).to_owned()
+            },
+            snapshots: known.snapshots,
         }
     }
 

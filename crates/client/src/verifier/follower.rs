@@ -1,37 +1,52 @@
 //! The task that follows the authority: one session after another.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tessera_core::Cursor;
-use tonic::transport::Endpoint;
 
-use super::{session::Session, view::Shared};
-use crate::{connection::Credential, diagnosis::Plaintext, problem_log::ProblemLog, retry::Backoff};
+use super::{
+    session::{End, Session},
+    view::{Problem, Shared},
+};
+use crate::{
+    addresses::Round,
+    connection::{Credential, Node},
+    diagnosis::Plaintext,
+    problem_log::ProblemLog,
+    retry::Backoff,
+};
 
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// The shortest silence that is one: less is a machine that is busy.
+const SILENCE_MIN: Duration = Duration::from_millis(200);
 
 /// What outlives a session.
 pub(super) struct Following {
     pub(super) shared: Arc<Shared>,
-    pub(super) endpoint: Endpoint,
+    /// In the order of the addresses.
+    nodes: Vec<Node>,
+    round: Round,
     pub(super) credential: Credential,
-    pub(super) plaintext: Option<Plaintext>,
     /// The cursor of the last thing applied; none: a snapshot is needed.
     pub(super) place: Option<String>,
     /// The key set that the keys were read for; none: they may have changed.
     pub(super) key_set: Option<String>,
     pub(super) backoff: Backoff,
     pub(super) problems: ProblemLog,
+    /// Which address was left, and why, until another one is known to last.
+    left: Option<(usize, String)>,
 }
 
 /// Follows until it is aborted.
-pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: Credential) {
-    let plaintext = shared.options.connection.plaintext();
+pub(super) async fn follow(shared: Arc<Shared>, nodes: Vec<Node>, credential: Credential) {
     let mut following = Following {
+        round: Round::new(shared.options.connection.addresses()),
         shared,
-        plaintext,
-        endpoint,
+        nodes,
         credential,
         place: None,
         key_set: None,
@@ -40,18 +55,16 @@ pub(super) async fn follow(shared: Arc<Shared>, endpoint: Endpoint, credential: 
             "following the revocations was interrupted",
             "the revocations are followed",
         ),
+        left: None,
     };
     loop {
+        following.shared.at.store(following.round.at(), Ordering::Relaxed);
         let end = match Session::open(&mut following).await {
             Ok(session) => session.run().await,
             Err(end) => end,
         };
-        if end.starts_again {
-            following.place = None;
-        }
-        following.problems.failed(&end.problem.text);
-        following.shared.problem.send_replace(Some(end.problem));
-        tokio::time::sleep(following.backoff.wait()).await;
+        let wait = following.after(end);
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -61,5 +74,187 @@ impl Following {
         self.place = Some(cursor.to_owned());
         // To go on from, a cursor is the authority's own affair. What can't be read is nobody's place.
         self.shared.place.send_replace(Cursor::parse(cursor).ok());
+    }
+
+    /// The address that is followed, or tried.
+    pub(super) fn node(&self) -> Option<&Node> {
+        self.nodes.get(self.round.at())
+    }
+
+    /// Where the address leads, if that is to be looked at: not while another address is left to try, for it takes time.
+    pub(super) fn plaintext(&self) -> Option<&Plaintext> {
+        let node = self.node().filter(|_| self.round.is_at_last())?;
+        node.plaintext.as_ref()
+    }
+
+    /// How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what is
+    /// known is stale anyway. Else so short that each of the others can be tried within the bound.
+    pub(super) fn silence_max(&self, has_answered: bool) -> Duration {
+        let addresses = self.shared.options.connection.addresses();
+        let bound = self.shared.options.bound;
+        let longest = if !addresses.are_several() || self.round.is_over() {
+            bound
+        } else if has_answered {
+            bound / 2
+        } else {
+            bound / u32::try_from(2 * addresses.count()).unwrap_or(u32::MAX)
+        };
+        longest.max(SILENCE_MIN)
+    }
+
+    pub(super) fn ping_interval(&self) -> Duration {
+        self.shared.options.bound / 4
+    }
+
+    /// A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer is
+    /// left as what never answers is, so that streams that end at once don't make this go round without a wait.
+    pub(super) fn answered(&mut self, age: Duration) {
+        self.backoff.reset();
+        self.problems.worked();
+        if age >= self.ping_interval() && self.round.worked() {
+            self.tell_of_move();
+        }
+    }
+
+    fn tell_of_move(&mut self) {
+        let Some((before, why)) = self.left.take() else {
+            return;
+        };
+        let (addresses, now) = (self.shared.options.connection.addresses(), self.round.at());
+        if now != before {
+            tracing::warn!(
+                address = addresses.get(now),
+                before = addresses.get(before),
+                why,
+                "the revocations are followed at another address"
+            );
+        }
+    }
+
+    /// Takes note of how a session ended. How long to wait before the next one.
+    fn after(&mut self, end: End) -> Duration {
+        let at = self.round.at();
+        if end.starts_again {
+            self.place = None;
+        }
+        let problem = Problem {
+            address: self.shared.options.connection.addresses().get(at).to_owned(),
+            ..end.problem
+        };
+        self.left.get_or_insert_with(|| (at, problem.text.clone()));
+        // A place that an authority does not have, it has nowhere. What waiting does not help, no other address does:
+        // it is tried, as there may be another authority here by mistake, but not at once.
+        let is_time_to_wait = end.is_about_place || self.round.leave() || problem.is_permanent;
+        self.problems.failed(self.shared.told(&problem));
+        self.shared.problem.send_replace(Some(problem));
+        match is_time_to_wait {
+            true => self.backoff.wait(),
+            false => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_token::ApiKeySecret;
+
+    use super::*;
+    use crate::{Connection, VerifierOptions};
+
+    fn following(addresses: &str) -> Following {
+        let api_key = ApiKeySecret::generate(tessera_core::RealmKind::Production).unwrap();
+        let connection = Connection::new(addresses, api_key).in_order();
+        let credential = connection.credential().unwrap();
+        let options = VerifierOptions::new(connection, "production", "api").unwrap();
+        let shared = Arc::new(Shared::new(options));
+        Following {
+            round: Round::new(shared.options.connection.addresses()),
+            shared,
+            nodes: Vec::new(),
+            credential,
+            place: Some("a place".to_owned()),
+            key_set: None,
+            backoff: Backoff::new(BACKOFF, BACKOFF_MAX),
+            problems: ProblemLog::new("", ""),
+            left: None,
+        }
+    }
+
+    const THREE: &str = "http://a:1,http://b:1,http://c:1";
+
+    #[test]
+    fn where_it_goes_on_and_whether_it_waits_is_a_table() {
+        let permanent = || End {
+            problem: Problem::permanent("permanent"),
+            ..End::resume("")
+        };
+        let no_such_place = || End {
+            is_about_place: true,
+            ..End::start_again("expired")
+        };
+        // How it ended; where it goes on, whether it waits before, and whether it keeps its place.
+        let table: [(End, usize, bool, bool); 7] = [
+            (End::resume("gone"), 1, false, true),
+            (End::start_again("not understood"), 2, false, false),
+            (End::resume("gone"), 0, true, true),
+            (permanent(), 1, true, true),
+            (End::resume("gone"), 2, false, true),
+            (no_such_place(), 2, true, false),
+            (End::resume("gone"), 0, true, true),
+        ];
+        let mut following = following(THREE);
+        for (step, (end, at, waits, keeps)) in table.into_iter().enumerate() {
+            following.place = Some("a place".to_owned());
+            let wait = following.after(end);
+            let found = (following.round.at(), !wait.is_zero(), following.place.is_some());
+            assert_eq!(found, (at, waits, keeps), "{step}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_after_each_answer_is_waited_for() {
+        let mut following = following(THREE);
+        let mut ended = |age: Duration| {
+            following.answered(age);
+            !following.after(End::resume("gone")).is_zero()
+        };
+        let young = Duration::from_millis(2499);
+        assert_eq!(
+            [young; 6].map(&mut ended),
+            [false, false, true, false, false, true]
+        );
+        // One that lasted has earned the whole round.
+        assert_eq!([Duration::from_millis(2500); 4].map(&mut ended), [false; 4]);
+    }
+
+    #[test]
+    fn how_long_nothing_may_come_is_a_table() {
+        let seconds = Duration::from_secs;
+        let mut one = following("http://a:1");
+        for has_answered in [false, true] {
+            assert_eq!(one.silence_max(has_answered), seconds(10));
+        }
+        let _ = one.after(End::resume("gone"));
+        assert_eq!(one.silence_max(false), seconds(10));
+        let mut two = following("http://a:1,http://b:1");
+        assert_eq!(
+            (two.silence_max(true), two.silence_max(false)),
+            (seconds(5), seconds(10) / 4)
+        );
+        // One that is frozen, and the other: within the bound.
+        assert!(two.silence_max(true) + two.silence_max(false) < seconds(10));
+        // Each was tried: one may just be slow.
+        let _ = two.after(End::resume("gone"));
+        assert_eq!(
+            (two.silence_max(true), two.silence_max(false)),
+            (seconds(5), seconds(10) / 4)
+        );
+        let _ = two.after(End::resume("gone"));
+        assert_eq!(
+            (two.silence_max(true), two.silence_max(false)),
+            (seconds(10), seconds(10))
+        );
+        two.answered(seconds(3));
+        assert_eq!(two.silence_max(true), seconds(5));
     }
 }

@@ -37,14 +37,25 @@ pub(super) struct End {
     /// The next one begins with a snapshot, where this one goes on otherwise; what is known stays in force until it is
     /// complete.
     pub(super) starts_again: bool,
+    /// The authority does not have the place that was asked for: the address is good.
+    pub(super) is_about_place: bool,
 }
 
 impl End {
     /// The next one goes on where this one was.
-    fn resume(problem: &str) -> Self {
+    pub(super) fn resume(problem: &str) -> Self {
         Self {
             problem: Problem::passing(problem),
             starts_again: false,
+            is_about_place: false,
+        }
+    }
+
+    /// The next one begins with a snapshot.
+    pub(super) fn start_again(problem: &str) -> Self {
+        Self {
+            starts_again: true,
+            ..Self::resume(problem)
         }
     }
 
@@ -61,10 +72,11 @@ impl End {
         );
         Self {
             problem: Problem {
-                text: format!("{what}{error}"),
                 is_permanent: error.kind() != ErrorKind::Passing && !starts_again,
+                ..Problem::passing(&format!("{what}{error}"))
             },
             starts_again,
+            is_about_place: starts_again,
         }
     }
 }
@@ -82,6 +94,9 @@ pub(super) struct Session<'a> {
     snapshot: Snapshot,
     /// What is to be acknowledged.
     acknowledge: Option<String>,
+    opened_at: Instant,
+    /// Whether a ping was answered.
+    has_answered: bool,
     /// When something last came that shows that both directions work.
     progressed_at: Instant,
     keys_read_at: Option<Instant>,
@@ -103,7 +118,8 @@ enum Snapshot {
 impl<'a> Session<'a> {
     /// Connects anew: a connection that stalled would stall the next stream too.
     pub(super) async fn open(following: &'a mut Following) -> Result<Self, End> {
-        let channel = following.endpoint.connect_lazy();
+        let node = following.node().ok_or_else(|| End::resume("no address"))?;
+        let channel = node.endpoint.connect_lazy();
         let authorized = InterceptedService::new(channel.clone(), following.credential.clone());
         let (say, requests) = mpsc::channel(OUTBOX);
         let start = watch_request::Message::Start(following.start());
@@ -111,9 +127,9 @@ impl<'a> Session<'a> {
         let _ = say.try_send(request(start));
         let mut service = RevocationServiceClient::new(authorized);
         let opening = service.watch(ReceiverStream::new(requests));
-        let stream = match timeout(following.silence_max(), opening).await {
+        let stream = match timeout(following.silence_max(false), opening).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return Err(End::of("", status, following.plaintext.as_ref()).await),
+            Ok(Err(status)) => return Err(End::of("", status, following.plaintext()).await),
             Err(_) => return Err(End::resume("the authority does not answer")),
         };
         let snapshot = match following.place {
@@ -129,6 +145,8 @@ impl<'a> Session<'a> {
             ping_again: false,
             snapshot,
             acknowledge: None,
+            opened_at: Instant::now(),
+            has_answered: false,
             progressed_at: Instant::now(),
             keys_read_at: None,
         })
@@ -136,17 +154,17 @@ impl<'a> Session<'a> {
 
     /// Runs to the end of the stream.
     pub(super) async fn run(mut self) -> End {
-        let mut pings = interval(self.following.shared.options.bound / 4);
+        let mut pings = interval(self.following.ping_interval());
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = std::sync::Arc::clone(&self.following.shared);
         loop {
-            let gives_up_at = self.progressed_at + self.following.silence_max();
+            let gives_up_at = self.progressed_at + self.silence_max();
             let step = tokio::select! {
                 message = self.stream.message() => match message {
                     Ok(Some(WatchResponse { message: Some(message) })) => self.hear(message).await,
                     Ok(Some(_)) => Err(not_understood("a message")),
                     Ok(None) => Err(End::resume("the stream ended")),
-                    Err(status) => Err(End::of("", status, self.following.plaintext.as_ref()).await),
+                    Err(status) => Err(End::of("", status, self.following.plaintext()).await),
                 },
                 permit = self.say.clone().reserve_owned(), if self.acknowledge.is_some() => {
                     // Where it is closed, the stream is about to say why.
@@ -171,6 +189,11 @@ impl<'a> Session<'a> {
                 return end;
             }
         }
+    }
+
+    /// How long nothing may come.
+    fn silence_max(&self) -> Duration {
+        self.following.silence_max(self.has_answered)
     }
 
     // === what the authority says ===
@@ -269,8 +292,8 @@ impl<'a> Session<'a> {
                 self.ping();
             }
             self.progressed_at = Instant::now();
-            self.following.backoff.reset();
-            self.following.problems.worked();
+            self.has_answered = true;
+            self.following.answered(self.opened_at.elapsed());
             self.following
                 .shared
                 .problem
@@ -290,14 +313,11 @@ impl<'a> Session<'a> {
         if realm == expected.as_str() {
             return Ok(());
         }
+        let text =
+            format!("the API key is of the realm `{realm}`, but the tokens to verify are of `{expected}`");
         Err(End {
-            problem: Problem {
-                text: format!(
-                    "the API key is of the realm `{realm}`, but the tokens to verify are of `{expected}`"
-                ),
-                is_permanent: true,
-            },
-            starts_again: true,
+            problem: Problem::permanent(&text),
+            ..End::start_again("")
         })
     }
 
@@ -313,14 +333,12 @@ impl<'a> Session<'a> {
         match std::mem::replace(&mut self.snapshot, Snapshot::InForce) {
             Snapshot::Complete(revoked) => {
                 known.revoked = *revoked;
+                known.snapshots += 1;
                 // The authority left out what had stopped mattering by its own clock.
                 known.forgotten_through = server_time.minus(LEEWAY_MAX);
             }
             Snapshot::InForce if server_time < known.forgotten_through => {
-                return Err(End {
-                    problem: Problem::passing("the authority's clock went back"),
-                    starts_again: true,
-                });
+                return Err(End::start_again("the authority's clock went back"));
             }
             Snapshot::InForce => {}
             Snapshot::Awaited | Snapshot::Coming(..) => {
@@ -384,10 +402,10 @@ impl<'a> Session<'a> {
 
     async fn read_keys(&mut self) -> Result<(), End> {
         self.keys_read_at = Some(Instant::now());
-        let keys = match timeout(self.following.silence_max(), self.list_keys()).await {
+        let keys = match timeout(self.silence_max(), self.list_keys()).await {
             Ok(Ok(keys)) => keys,
             Ok(Err(status)) => {
-                return Err(End::of("keys: ", status, self.following.plaintext.as_ref()).await);
+                return Err(End::of("keys: ", status, self.following.plaintext()).await);
             }
             Err(_) => return Err(End::resume("keys: no answer")),
         };
@@ -441,11 +459,6 @@ impl Following {
             staleness_bound: prost_types::Duration::try_from(options.bound).ok(),
         }
     }
-
-    /// How long nothing may come: then what is known is stale anyway.
-    fn silence_max(&self) -> Duration {
-        self.shared.options.bound.max(Duration::from_millis(200))
-    }
 }
 
 fn request(message: watch_request::Message) -> WatchRequest {
@@ -456,19 +469,13 @@ fn request(message: watch_request::Message) -> WatchRequest {
 
 /// Passing over what is not understood would be to allow what may be revoked.
 fn not_understood(what: &str) -> End {
-    End {
-        problem: Problem::passing(&format!("not understood: {what}")),
-        starts_again: true,
-    }
+    End::start_again(&format!("not understood: {what}"))
 }
 
 fn no_key(realm: &RealmName) -> End {
     let text = format!("the authority has no key that verifies tokens of the realm `{realm}`");
     End {
-        problem: Problem {
-            text,
-            is_permanent: true,
-        },
-        starts_again: false,
+        problem: Problem::permanent(&text),
+        ..End::resume("")
     }
 }

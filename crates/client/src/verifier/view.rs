@@ -1,6 +1,9 @@
 //! What a verifier knows: keys, revocations, and since when it may have missed something.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
@@ -34,10 +37,14 @@ pub(super) struct Shared {
     /// Everything up to here is in force; none before the first checkpoint.
     pub(super) place: watch::Sender<Option<Cursor>>,
     pub(super) problem: watch::Sender<Option<Problem>>,
+    /// Which address is followed, or tried.
+    pub(super) at: AtomicUsize,
 }
 
 /// Why the authority can't be followed now.
 pub(super) struct Problem {
+    /// At which address.
+    pub(super) address: String,
     pub(super) text: String,
     /// Waiting does not help.
     pub(super) is_permanent: bool,
@@ -46,8 +53,16 @@ pub(super) struct Problem {
 impl Problem {
     pub(super) fn passing(text: &str) -> Self {
         Self {
+            address: String::new(),
             text: text.to_owned(),
             is_permanent: false,
+        }
+    }
+
+    pub(super) fn permanent(text: &str) -> Self {
+        Self {
+            is_permanent: true,
+            ..Self::passing(text)
         }
     }
 }
@@ -72,6 +87,8 @@ pub(super) struct Known {
     /// Revocations of tokens that expired before this may have been left out or forgotten, so no leeway
     /// reaches back beyond it.
     pub(super) forgotten_through: Timestamp,
+    /// How many snapshots were taken.
+    pub(super) snapshots: u64,
 }
 
 /// How far what is known reaches, in time and in the log.
@@ -118,12 +135,22 @@ impl Shared {
                 revoked: Revoked::default(),
                 fresh_as_of: None,
                 forgotten_through: Timestamp::EPOCH,
+                snapshots: 0,
             }),
             unknown_key: Notify::new(),
             ahead: Notify::new(),
             ready: watch::Sender::new(false),
             place: watch::Sender::new(None),
             problem: watch::Sender::new(None),
+            at: AtomicUsize::new(0),
+        }
+    }
+
+    /// A problem, with its address where there are several.
+    pub(super) fn told(&self, problem: &Problem) -> String {
+        match self.options.connection.addresses().are_several() {
+            true => format!("{}: {}", problem.address, problem.text),
+            false => problem.text.clone(),
         }
     }
 

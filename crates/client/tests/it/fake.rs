@@ -227,6 +227,7 @@ impl RevocationService for Gate {
         let (say, messages) = mpsc::channel(16);
         let script = self.0.script;
         let is_first = self.0.streams.fetch_add(1, Ordering::SeqCst) == 0;
+        self.fault()?;
         let revoked = self.0.revoked.lock().unwrap().clone();
         let (pinged, nonce) = watch::channel(Vec::new());
         let mut requests = request.into_inner();

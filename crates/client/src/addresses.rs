@@ -1,0 +1,286 @@
+//! The addresses of an authority's nodes, and which of them is next.
+//!
+//! tonic can balance calls over addresses (`Channel::balance_list`), but all that it looks at is whether a connection can be
+//! made. A node that answers UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know
+//! where it is, to say so. So each address has a channel of its own, and what is here chooses among them, for
+//! verifiers and for calls.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{connection::ConnectionError, retry::fraction};
+
+/// More are a mistake: an authority has a handful of nodes.
+const ADDRESSES_MAX: usize = 16;
+
+/// The addresses of one authority, in the order in which they are tried. Clones share which one is preferred, so that what
+/// one of them finds out spares the others an attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    given: Arc<[String]>,
+    tried: Arc<[String]>,
+    preferred: Arc<AtomicUsize>,
+}
+
+/// A way around the addresses of those who look for one that works.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    addresses: Addresses,
+    at: usize,
+    failed: usize,
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    /// These addresses, each of which may be several with commas between them, in an order by chance: so many clients
+    /// spread over the nodes, and over those that are left when one is gone.
+    pub(crate) fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
+        let mut given: Vec<String> = Vec::new();
+        for listed in addresses {
+            for address in listed.into().split(',').map(str::trim) {
+                if !given.iter().any(|other| is_same(other, address)) {
+                    given.push(address.to_owned());
+                }
+            }
+        }
+        let mut tried = given.clone();
+        shuffle(&mut tried);
+        Self {
+            given: given.into(),
+            tried: tried.into(),
+            preferred: Arc::default(),
+        }
+    }
+
+    /// The same in the order in which they were given.
+    pub(crate) fn in_order(self) -> Self {
+        Self {
+            tried: Arc::clone(&self.given),
+            ..self
+        }
+    }
+
+    /// How many there are, which of them can't be used together, and whether there is one at all.
+    pub(crate) fn check(&self) -> Result<(), ConnectionError> {
+        let problem = |problem: String| Err(ConnectionError::Option(problem));
+        if self.given.is_empty() {
+            return problem(
+                "no address: name at least one, such as https://auth.example.org:7600".to_owned(),
+            );
+        }
+        if self.given.len() > ADDRESSES_MAX {
+            let count = self.given.len();
+            return problem(format!("{count} addresses are more than {ADDRESSES_MAX}"));
+        }
+        let encrypted = self.given.iter().filter(|a| a.starts_with("https://")).count();
+        if encrypted != 0 && encrypted != self.given.len() {
+            return problem(format!(
+                "some of the addresses have encryption and some have not: use https:// for all of {self}"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.tried.iter().map(String::as_str)
+    }
+
+    pub(crate) fn are_several(&self) -> bool {
+        self.tried.len() > 1
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.tried.len().max(1)
+    }
+
+    pub(crate) fn get(&self, index: usize) -> &str {
+        self.tried.get(index).map_or("", String::as_str)
+    }
+
+    /// The address at `index` did not work: others need not try it first.
+    pub(crate) fn leave(&self, index: usize) {
+        // Where another one is preferred already, somebody was faster.
+        let _ =
+            self.preferred
+                .compare_exchange(index, self.after(index), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The address at `index` works.
+    pub(crate) fn prefer(&self, index: usize) {
+        self.preferred.store(index, Ordering::Relaxed);
+    }
+
+    fn after(&self, index: usize) -> usize {
+        (index + 1) % self.count()
+    }
+}
+
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.given.join(", "))
+    }
+}
+
+/// Whether two addresses are one; how they are written aside.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |address: &str| address.trim_end_matches('/').to_ascii_lowercase();
+    plain(one) == plain(other)
+}
+
+fn shuffle(addresses: &mut [String]) {
+    for last in (1..addresses.len()).rev() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "it is cut to a place of the list"
+        )]
+        let other = ((last + 1) as f64 * fraction()) as usize;
+        addresses.swap(last, other.min(last));
+    }
+}
+
+// === impl Round ===
+
+impl Round {
+    /// Begins at the address that worked last.
+    pub(crate) fn new(addresses: &Addresses) -> Self {
+        Self {
+            addresses: addresses.clone(),
+            at: addresses.preferred.load(Ordering::Relaxed) % addresses.count(),
+            failed: 0,
+        }
+    }
+
+    /// Which address it is at.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time to wait.
+    #[must_use]
+    pub(crate) fn leave(&mut self) -> bool {
+        self.addresses.leave(self.at);
+        self.at = self.addresses.after(self.at);
+        self.failed += 1;
+        self.failed.is_multiple_of(self.addresses.count())
+    }
+
+    /// Whether each address has failed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.failed >= self.addresses.count()
+    }
+
+    /// Whether no address is left in this round but the one that it is at.
+    pub(crate) fn is_at_last(&self) -> bool {
+        (self.failed + 1).is_multiple_of(self.addresses.count())
+    }
+
+    /// The address that it is at works. Whether one had failed before.
+    pub(crate) fn worked(&mut self) -> bool {
+        let had_failed = std::mem::take(&mut self.failed) > 0;
+        if had_failed {
+            self.addresses.prefer(self.at);
+        }
+        had_failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(addresses: &[&str]) -> Addresses {
+        Addresses::new(addresses.iter().copied()).in_order()
+    }
+
+    #[test]
+    fn what_can_be_given_is_a_table() {
+        let none = "no address: name at least one";
+        let mixed = "some of the addresses have encryption";
+        let many: Vec<_> = (0..=ADDRESSES_MAX).map(|n| format!("http://h{n}:1")).collect();
+        let just: Vec<_> = many.iter().take(ADDRESSES_MAX).map(String::as_str).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let table: [(&[&str], &str); 8] = [
+            (&["http://a:1"], ""),
+            (&["https://a:1", "https://b:1"], ""),
+            (&["http://a:1,http://b:1", "http://c:1"], ""),
+            (&[], none),
+            (&["https://a:1", "http://b:1"], mixed),
+            (&["https://a:1", "b:1"], mixed),
+            (&just, ""),
+            (&many, "17 addresses are more than 16"),
+        ];
+        for (given, expected) in table {
+            let problem = of(given).check().err().map(|error| error.to_string());
+            let problem = problem.unwrap_or_default();
+            assert_eq!(expected.is_empty(), problem.is_empty(), "{given:?}: {problem}");
+            assert!(problem.starts_with(expected), "{given:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_given_twice_is_tried_once() {
+        let addresses = of(&["http://a:1", "http://b:1 , HTTP://A:1/", "http://b:1"]);
+        assert_eq!(addresses.to_string(), "http://a:1, http://b:1");
+    }
+
+    #[test]
+    fn many_clients_spread_over_the_nodes_and_each_tries_all() {
+        let given = ["http://a:1", "http://b:1", "http://c:1"];
+        let mut first = std::collections::BTreeMap::<_, usize>::new();
+        for _ in 0..600 {
+            let addresses = Addresses::new(given);
+            let mut tried: Vec<_> = addresses.iter().collect();
+            *first.entry(tried.join(" ")).or_default() += 1;
+            tried.sort_unstable();
+            assert_eq!(tried, given);
+        }
+        // Each of the six orders, by chance: none is rare.
+        assert_eq!(first.len(), 6, "{first:?}");
+        assert!(first.values().all(|count| *count > 40), "{first:?}");
+        assert_eq!(of(&given).iter().collect::<Vec<_>>(), given);
+    }
+
+    #[test]
+    fn which_address_is_next_is_a_table() {
+        // For each count of addresses: where it is after each failure, and whether it waits there.
+        let table: [(usize, &[(usize, bool)]); 3] = [
+            (1, &[(0, true), (0, true), (0, true)]),
+            (2, &[(1, false), (0, true), (1, false), (0, true)]),
+            (3, &[(1, false), (2, false), (0, true), (1, false), (2, false)]),
+        ];
+        for (count, expected) in table {
+            let names: Vec<_> = (0..count).map(|n| format!("http://h{n}:1")).collect();
+            let mut round = Round::new(&Addresses::new(names).in_order());
+            for (step, (at, waits)) in expected.iter().enumerate() {
+                assert_eq!(round.is_over(), step >= count, "{count} {step}");
+                assert_eq!(round.is_at_last(), *waits, "{count} {step}");
+                assert_eq!((round.leave(), round.at()), (*waits, *at), "{count} {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_worked_last_is_tried_first() {
+        let addresses = of(&["http://a:1", "http://b:1", "http://c:1"]);
+        let mut round = Round::new(&addresses);
+        // What never failed prefers nothing: another one may have moved meanwhile.
+        let mut other = Round::new(&addresses);
+        assert!(!round.leave() && !round.leave());
+        assert_eq!(round.at(), 2);
+        assert!(!other.worked());
+        assert!(round.worked() && !round.is_over());
+        assert_eq!(Round::new(&addresses).at(), 2);
+        // One that comes late with an old failure moves nobody.
+        addresses.leave(0);
+        assert_eq!(Round::new(&addresses).at(), 2);
+        addresses.leave(2);
+        assert_eq!(Round::new(&addresses).at(), 0);
+        // A round that worked begins anew: it waits only when each has failed again.
+        assert!(!round.leave() && !round.leave() && round.leave());
+    }
+}
