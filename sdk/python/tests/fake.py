@@ -170,6 +170,9 @@ class Fake(RevocationServiceServicer, KeyServiceServicer, TokenServiceServicer):
         self.keys = [SigningKey()]
         self.key_reads = 0
         self.introspected = tokens_pb.IntrospectResponse()
+        #: How each Watch fails, if it does, and how many did.
+        self.refuses: grpc.StatusCode | None = None
+        self.refused = 0
         self._streams: queue.SimpleQueue[Stream] = queue.SimpleQueue()
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         add_RevocationServiceServicer_to_server(self, self._server)
@@ -177,7 +180,8 @@ class Fake(RevocationServiceServicer, KeyServiceServicer, TokenServiceServicer):
         add_TokenServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
-        self.connection = tessera.Connection(f"http://127.0.0.1:{port}", "tsk_production_fake")
+        self.address = f"http://127.0.0.1:{port}"
+        self.connection = tessera.Connection(self.address, "tsk_production_fake")
 
     def next_stream(self) -> Stream:
         """The next Watch that a verifier opens."""
@@ -187,6 +191,9 @@ class Fake(RevocationServiceServicer, KeyServiceServicer, TokenServiceServicer):
         self._server.stop(None)
 
     def Watch(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[pb.WatchResponse]:
+        if self.refuses is not None:
+            self.refused += 1
+            context.abort(self.refuses, "scripted")
         stream = Stream(request_iterator)
         self._streams.put(stream)
         while True:

@@ -171,6 +171,8 @@ class Gate(TokenServiceServicer):
 
     def __init__(self, authority: Authority) -> None:
         self.calls = {"issue": 0, "refresh": 0}
+        #: Those that the authority has answered, whether or not the answer was let through.
+        self.done = {"issue": 0, "refresh": 0}
         self.faults: list[grpc.StatusCode] = []
         self._is_open = threading.Event()
         self._is_open.set()
@@ -182,13 +184,18 @@ class Gate(TokenServiceServicer):
         add_TokenServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
-        self.connection = tessera.Connection(f"http://127.0.0.1:{port}", connection.api_key)
+        self.address = f"http://127.0.0.1:{port}"
+        self.connection = tessera.Connection(self.address, connection.api_key)
 
     def hold(self) -> None:
         self._is_open.clear()
 
     def release(self) -> None:
         self._is_open.set()
+
+    def lose(self) -> None:
+        """It is gone, with the answers that it holds back."""
+        self._server.stop(None).wait(PATIENCE)
 
     def close(self) -> None:
         self.release()
@@ -221,6 +228,8 @@ class Gate(TokenServiceServicer):
             details = [pair for pair in call.trailing_metadata() if pair[0] == "grpc-status-details-bin"]
             context.set_trailing_metadata(tuple(details))
             context.abort(call.code(), call.details())
+        with self._lock:
+            self.done[name] += 1
         self._is_open.wait(PATIENCE)
         return answer
 

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from tessera import forking
-from tessera.connection import Connection
+from tessera.addresses import Round
+from tessera.connection import CONNECT_TIMEOUT, Connection
 from tessera.errors import CallError, ClosedError, PassingError, call_error
 from tessera.retry import Backoff
 from tessera.v1 import key_service_pb2 as keys_pb
@@ -63,15 +64,18 @@ class _Services:
         self.keys: Any = KeyServiceStub(channel)
 
 
-class _Channel:
-    """The services of an authority, on a channel that is made when it is needed, closed before each fork, and made
-    anew after it: neither process can use one from before."""
+class _Channels:
+    """The services at each address of an authority, on channels that are made when they are needed, closed before each
+    fork, and made anew after it: neither process can use one from before."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, deadline: float) -> None:
         self._connection = connection
+        count = len(connection.addresses)
+        # Where there are several addresses, one that can't be reached leaves a call the time to try the others.
+        self._connect_timeout = CONNECT_TIMEOUT if count == 1 else min(CONNECT_TIMEOUT, deadline / (count + 1))
         self._condition = threading.Condition()
         # Guarded by the condition.
-        self._services: _Services | None = None
+        self._services: dict[str, _Services] = {}
         self._users = 0
         self._is_paused = False
         self.is_closed = False
@@ -79,15 +83,15 @@ class _Channel:
         self.forks = 0
 
     @contextmanager
-    def services(self) -> Iterator[_Services]:
-        """The services, for one call; waits while a fork is under way."""
+    def services(self, address: str) -> Iterator[_Services]:
+        """The services at an address, for one call; waits while a fork is under way."""
         with self._condition:
             self._condition.wait_for(lambda: not self._is_paused)
             if self.is_closed:
                 raise ClosedError("the client is closed")
-            if self._services is None:
-                self._services = _Services(self._connection.channel())
-            services = self._services
+            if address not in self._services:
+                self._services[address] = _Services(self._connection.channel(address, self._connect_timeout))
+            services = self._services[address]
             self._users += 1
         try:
             yield services
@@ -97,16 +101,16 @@ class _Channel:
                 self._condition.notify_all()
 
     def close(self) -> None:
-        """Closes the channel; calls that are under way end."""
+        """Closes the channels; calls that are under way end."""
         with self._condition:
             self.is_closed = True
-        self._close_channel()
+        self._close_channels()
 
     def pause(self) -> None:
         with self._condition:
             self._is_paused = True
             self.forks += 1
-        self._close_channel()
+        self._close_channels()
 
     def wait_paused(self, ends_at: float) -> bool:
         with self._condition:
@@ -116,14 +120,15 @@ class _Channel:
         if is_child:
             self._condition = threading.Condition()
             self._users = 0
+            self._connection.addresses.resume_in_child()
         with self._condition:
             self._is_paused = False
             self._condition.notify_all()
 
-    def _close_channel(self) -> None:
+    def _close_channels(self) -> None:
         with self._condition:
-            services, self._services = self._services, None
-        if services is not None:
+            closed, self._services = self._services, {}
+        for services in closed.values():
             services.channel.close()
 
 
@@ -131,15 +136,17 @@ class Client:
     """Calls an authority. Threads share it, and so do a process and what it forks.
 
     UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
-    authority asks; nothing else is. Every call raises `CallError`.
+    authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once
+    until each was tried; after a call that nobody answered until its deadline, the next one begins at another address.
+    Every call raises `CallError`.
     """
 
     def __init__(self, connection: Connection, options: ClientOptions = ClientOptions()) -> None:
         self.options = options
         self._connection = connection
         self._credential = connection.credential
-        self._channel = _Channel(connection)
-        forking.start(self._channel)
+        self._channels = _Channels(connection, options.deadline)
+        forking.start(self._channels)
 
     def issue(self, request: tokens_pb.IssueRequest) -> tokens_pb.IssueResponse:
         """Starts a session. Without a `request_id` it gets a random one, so that a retry whose first
@@ -181,7 +188,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection."""
-        self._channel.close()
+        self._channels.close()
 
     def issue_timed(self, request: tokens_pb.IssueRequest) -> Answered[tokens_pb.IssueResponse]:
         """As `issue`, with when the request was sent."""
@@ -198,34 +205,49 @@ class Client:
     def _retried(self, method: Callable[[_Services], Callable[..., Answer]], request: Request) -> Answered[Answer]:
         ends_at = time.monotonic() + self.options.deadline
         backoff = Backoff(self.options.backoff, self.options.backoff_max)
+        round = Round(self._connection.addresses)
+        asked = 0.0
         while True:
-            forks = self._channel.forks
-            sent_at = time.monotonic()
+            address, forks, sent_at = round.address, self._channels.forks, time.monotonic()
             try:
-                with self._channel.services() as services:
+                with self._channels.services(address) as services:
                     timeout = max(0.0, ends_at - sent_at)
                     answer = method(services)(request, timeout=timeout, metadata=self._credential)
+                round.worked()
                 return Answered(answer, sent_at)
             except grpc.RpcError as error:
                 failure = call_error(error)
             except ValueError:
                 # The channel was closed between the two.
-                if self._channel.forks == forks:
+                if self._channels.forks == forks:
                     raise ClosedError("the client is closed") from None
                 continue
-            if failure.code is grpc.StatusCode.CANCELLED and self._channel.forks != forks:
+            if failure.code is grpc.StatusCode.CANCELLED and self._channels.forks != forks:
                 # A fork ended it; every call here may be sent again.
                 continue
-            if failure.code is grpc.StatusCode.CANCELLED and self._channel.is_closed:
+            if failure.code is grpc.StatusCode.CANCELLED and self._channels.is_closed:
                 raise ClosedError("the client is closed")
-            wait = max(backoff.wait(), failure.retry_after or 0)
+            asked = max(asked, failure.retry_after or 0)
+            if self._is_time_to_wait(failure, round):
+                wait, asked = max(backoff.wait(), asked), 0.0
+            else:
+                wait = 0.0
             if not failure.is_retried or time.monotonic() + wait >= ends_at:
-                raise self._explained(failure) from None
-            _log.debug("a call is tried again in %.3f s: %s", wait, failure)
+                raise self._explained(failure, address) from None
+            _log.debug("a call to %s is tried again in %.3f s: %s", address, wait, failure)
             time.sleep(wait)
 
-    def _explained(self, failure: CallError) -> CallError:
-        return failure.explained(self._connection.diagnosis)
+    def _is_time_to_wait(self, failure: CallError, round: Round) -> bool:
+        """Goes on to the next address where that may help. Whether the next attempt is to wait."""
+        if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and failure.reason is None:
+            # Nobody was there: it may be frozen. The next call begins elsewhere.
+            self._connection.addresses.leave(round.at)
+        # What else is retried is nothing that another node would answer otherwise.
+        return failure.code is not grpc.StatusCode.UNAVAILABLE or round.leave()
+
+    def _explained(self, failure: CallError, address: str) -> CallError:
+        explained = failure.explained(lambda: self._connection.diagnosis(address))
+        return explained.at(address) if len(self._connection.addresses) > 1 else explained
 
 
 def all_keys(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import grpc
 
 from tessera import diagnosis, tls
+from tessera.addresses import Addresses, split
 from tessera.errors import ConfigurationError
 
+#: The longest that connecting may take, in seconds.
+CONNECT_TIMEOUT = 5.0
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # How long connecting may take.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Channels share connections otherwise, and one that stalled would stall the next channel too.
     ("grpc.use_local_subchannel_pool", 1),
@@ -38,24 +40,28 @@ def _is_this_machine(target: str) -> bool:
 class Connection:
     """The address of an authority (`https://…`, or `http://…` without encryption), and the API key to call it with.
 
+    Several addresses are those of its nodes, 16 at most: a list of them, or a text with commas between them. A verifier
+    follows one, and calls go to one; when that does not answer, can't be reached or says UNAVAILABLE, they go on at the next.
+    They are tried in an order by chance, so that many clients spread over the nodes, or `in_order`: where one is near. All
+    that is made of a connection shares which address worked last.
+
     An `https://` address is trusted by what this system trusts, or by `certificate_authority` instead. Where the
     authority wants a certificate of its clients, `client_certificate` and `client_key` are it. All are PEM."""
 
-    address: str
+    address: str | Sequence[str]
     api_key: str = field(repr=False)
     certificate_authority: bytes | None = field(default=None, repr=False)
     client_certificate: bytes | None = field(default=None, repr=False)
     client_key: bytes | None = field(default=None, repr=False)
+    in_order: bool = False
+    addresses: Addresses = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        scheme, separator, target = self.address.partition("://")
-        if scheme not in ("http", "https") or not separator or not target:
-            raise ConfigurationError(
-                f"`{self.address}` is not an address such as https://auth.example.org:7600"
-            )
+        # As in any frozen class.
+        object.__setattr__(self, "addresses", Addresses(self.address, self.in_order))
         if not self.api_key.startswith("tsk_") or not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("the API key is none: one begins with `tsk_`")
-        self._check_certificates(scheme)
+        self._check_certificates(self.addresses.scheme)
 
     def _check_certificates(self, scheme: str) -> None:
         if (self.client_certificate is None) != (self.client_key is None):
@@ -66,29 +72,30 @@ class Connection:
             tls.check_certificates(self.client_certificate, "the client certificate")
             tls.check_key(self.client_key)
         if scheme == "http" and (self.certificate_authority or self.client_certificate):
-            raise ConfigurationError(f"`{self.address}` has no encryption, so certificates are of no use: use https://")
+            raise ConfigurationError(f"`{self.addresses}` has no encryption, so certificates are of no use: use https://")
 
-    def channel(self) -> grpc.Channel:
-        """A new connection, made when it is needed."""
-        scheme, target = self._target
+    def channel(self, address: str | None = None, connect_timeout: float = CONNECT_TIMEOUT) -> grpc.Channel:
+        """A new connection to one of the addresses (None: the first that is tried), made when it is needed."""
+        scheme, target = split(address or self.addresses.tried[0])
+        options = [*_OPTIONS, ("grpc.min_reconnect_backoff_ms", round(connect_timeout * 1000))]
         if scheme == "http":
             if not _is_this_machine(target):
                 warnings.warn(
                     f"the API key goes to {target} without encryption: use https://", stacklevel=3
                 )
-            return grpc.insecure_channel(target, _OPTIONS)
+            return grpc.insecure_channel(target, options)
         credentials = grpc.ssl_channel_credentials(self._roots, self.client_key, self.client_certificate)
-        return grpc.secure_channel(target, credentials, _OPTIONS)
+        return grpc.secure_channel(target, credentials, options)
 
     @property
     def credential(self) -> tuple[tuple[str, str], ...]:
         """The metadata that carries the API key."""
         return (("authorization", f"Bearer {self.api_key}"),)
 
-    def diagnosis(self) -> str | None:
-        """Why the authority can't be connected to, in words for those who run the service; None where it is not clear.
+    def diagnosis(self, address: str) -> str | None:
+        """Why an address can't be connected to, in words for those who run the service; None where it is not clear.
         It connects once more, and takes a second at most for each step."""
-        scheme, target = self._target
+        scheme, target = split(address)
         url = urlsplit(f"//{target}")
         host, port = url.hostname or "", url.port or (443 if scheme == "https" else 80)
         if scheme == "http":
@@ -99,8 +106,3 @@ class Connection:
     @property
     def _roots(self) -> bytes | None:
         return self.certificate_authority or tls.system_roots()
-
-    @property
-    def _target(self) -> tuple[str, str]:
-        scheme, _, target = self.address.partition("://")
-        return scheme, target.rstrip("/")

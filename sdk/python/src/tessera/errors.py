@@ -82,6 +82,12 @@ class CallError(TesseraError):
         why = diagnosis()
         return type(self)(self.code, None, f"{why} ({self.message})", self.retry_after) if why else self
 
+    def at(self, address: str) -> CallError:
+        """This error, with the address where it was, which an answer of the authority does not need."""
+        if self.reason is not None or self.code is not grpc.StatusCode.UNAVAILABLE:
+            return self
+        return type(self)(self.code, None, f"{address}: {self.message}", self.retry_after)
+
     @property
     def asks_for_another_place(self) -> bool:
         """Whether the revocation log can't be followed from the cursor that was given."""

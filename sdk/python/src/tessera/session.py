@@ -7,18 +7,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from tessera import cursor, wire
 from tessera.calls import all_keys
-from tessera.connection import Connection
-from tessera.errors import CallError, ConfigurationError, PermanentError, call_error
-from tessera.problems import ProblemLog
-from tessera.retry import Backoff
+from tessera.errors import CallError, ConfigurationError, call_error
+from tessera.following import End, Following
 from tessera.revocations import Revocations
 from tessera.v1 import key_service_pb2 as keys_pb
 from tessera.v1 import revocation_service_pb2 as pb
@@ -32,68 +29,6 @@ _INBOX = 1024
 _NONCE_LENGTH = 16
 #: How often an unknown key may make the keys be read again, in seconds.
 _REREAD_INTERVAL = 10.0
-_BACKOFF = 0.05
-_BACKOFF_MAX = 5.0
-
-
-class End(Exception):
-    """Why a session ended, in words for a log. The next one goes on where this one was, or `starts_again`
-    with a snapshot; what is known stays in force until that is complete. Where it `is_permanent`, waiting does not
-    help."""
-
-    def __init__(self, problem: str, starts_again: bool = False, is_permanent: bool = False) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.starts_again = starts_again
-        self.is_permanent = is_permanent
-
-    @classmethod
-    def of(cls, failure: CallError, what: str = "") -> End:
-        """The end by a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go
-        on."""
-        is_permanent = isinstance(failure, PermanentError) and not failure.asks_for_another_place
-        return cls(f"{what}{failure}", failure.asks_for_another_place, is_permanent)
-
-
-@dataclass
-class Following:
-    """What outlives a session."""
-
-    view: View
-    connection: Connection
-    subscriber: str
-    required: bool
-    #: The cursor of the last thing applied; None: a snapshot is needed.
-    place: str | None = None
-    #: The key set that the keys were read for; None: they may have changed.
-    key_set: str | None = None
-    keys_read_at: float | None = None
-    backoff: Backoff = field(default_factory=lambda: Backoff(_BACKOFF, _BACKOFF_MAX))
-    problems: ProblemLog = field(
-        default_factory=lambda: ProblemLog("following the revocations was interrupted", "the revocations are followed")
-    )
-
-    @property
-    def patience(self) -> float:
-        """How long nothing may come: then what is known is stale anyway."""
-        return max(self.view.options.bound, 0.2)
-
-    def start(self) -> pb.WatchRequest:
-        """The first message."""
-        options = self.view.options
-        bound = Duration()
-        bound.FromMilliseconds(round(options.bound * 1000))
-        start = pb.WatchStart(
-            filter=pb.WatchFilter(audiences=[options.audience]),
-            subscriber=self.subscriber,
-            required=self.required,
-            staleness_bound=bound,
-        )
-        if self.place is None:
-            start.snapshot = True
-        else:
-            start.cursor = self.place
-        return pb.WatchRequest(start=start)
 
 
 @dataclass
@@ -124,7 +59,7 @@ class Session:
     def __init__(self, following: Following) -> None:
         self._following = following
         self._view = following.view
-        self._channel = following.connection.channel()
+        self._channel = following.connection.channel(following.round.address)
         self._inbox: queue.Queue[Any] = queue.Queue(_INBOX)
         self._outbox: queue.SimpleQueue[pb.WatchRequest | None] = queue.SimpleQueue()
         self._outbox.put(following.start())
@@ -139,13 +74,15 @@ class Session:
         self._pings_at = 0.0
         self._acknowledge: str | None = None
         #: When something last came that shows that both directions work.
-        self._progressed_at = time.monotonic()
+        self._opened_at = self._progressed_at = time.monotonic()
+        #: Whether a ping was answered.
+        self._has_answered = False
 
     def run(self) -> End:
         """Runs to the end of the stream."""
         reading = threading.Thread(
             target=_read,
-            args=(self._call, self._inbox, self._following.connection.diagnosis),
+            args=(self._call, self._inbox, self._following.diagnosis),
             name="tessera-watch",
             daemon=True,
         )
@@ -191,7 +128,7 @@ class Session:
     def _step(self) -> None:
         if time.monotonic() >= self._pings_at:
             self._send_ping()
-        gives_up_at = self._progressed_at + self._following.patience
+        gives_up_at = self._progressed_at + self._following.patience(self._has_answered)
         wait = min(self._pings_at, gives_up_at) - time.monotonic()
         try:
             item = self._inbox.get(timeout=max(0.0, wait))
@@ -289,8 +226,8 @@ class Session:
                 self._pings_again = False
                 self._send_ping()
             self._progressed_at = time.monotonic()
-            self._following.backoff.reset()
-            self._following.problems.worked()
+            self._has_answered = True
+            self._following.answered(self._progressed_at - self._opened_at)
             self._view.follow()
 
     def _echoed(self, nonce: bytes) -> float | None:
@@ -311,6 +248,7 @@ class Session:
             if snapshot is not None:
                 # The authority left out what no token was alive for by its own clock.
                 known.revoked, known.forgotten_through, known.through = snapshot.revoked, server_time, 0
+                known.snapshots += 1
                 self._snapshot, self._is_awaiting_snapshot = None, False
             elif server_time + leeway < known.forgotten_through:
                 raise End("the authority's clock went back", starts_again=True)
@@ -350,7 +288,7 @@ class Session:
 
     def _send_ping(self) -> None:
         """One ping at a time, so that what is remembered stays bounded."""
-        self._pings_at = time.monotonic() + self._view.options.bound / 4
+        self._pings_at = time.monotonic() + self._following.ping_interval
         if self._ping is None:
             self._ping = _Ping(secrets.token_bytes(_NONCE_LENGTH), time.monotonic())
             self._outbox.put(pb.WatchRequest(ping=pb.Ping(nonce=self._ping.nonce)))
@@ -381,7 +319,7 @@ class Session:
     def _read_keys(self) -> None:
         self._following.keys_read_at = time.monotonic()
         options = self._view.options
-        gives_up_at = time.monotonic() + self._following.patience
+        gives_up_at = time.monotonic() + self._following.patience(self._has_answered)
         service = KeyServiceStub(self._channel)
 
         def page(request: keys_pb.ListKeysRequest) -> keys_pb.ListKeysResponse:

@@ -25,7 +25,8 @@ from tessera.connection import Connection
 from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
 from tessera.cursor import parse as parse_cursor
 from tessera.errors import CallError, ClosedError, ConfigurationError, NotReadyError, OtherLogError
-from tessera.session import Following, Session
+from tessera.following import Following
+from tessera.session import Session
 from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
 
@@ -53,6 +54,11 @@ class VerifierStatus:
     entries: int
     #: Why it does not follow now, for a log; None while it does.
     problem: str | None
+    #: The address that it follows, or tries now.
+    address: str
+    #: Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its
+    #: place.
+    snapshots: int
 
 
 class Verifier:
@@ -86,9 +92,8 @@ class Verifier:
         with; staleness never comes from there.
         """
         _check(realm, audience, staleness_bound, leeway, subscriber, required)
-        options = Options(
-            realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock, connection.address
-        )
+        addresses = connection.addresses.given
+        options = Options(realm, audience, staleness_bound, timedelta(seconds=leeway), cache_capacity, clock, addresses)
         self._view = View(options)
         self._client = Client(connection, calls)
         follower = _Follower(Following(self._view, connection, subscriber, required))
@@ -104,8 +109,7 @@ class Verifier:
         with view.heard:
             view.heard.wait_for(lambda: view.is_ready or view.is_permanent, timeout)
             if not view.is_ready:
-                address = view.options.address
-                raise NotReadyError(f"{address}: {view.problem or 'no answer yet'}", view.is_permanent)
+                raise NotReadyError(f"{view.problem_at}: {view.problem or 'no answer yet'}", view.is_permanent)
 
     def wait_ready(self, timeout: float | None = 30.0) -> bool:
         """As `ready`, with False instead of an error."""
@@ -176,8 +180,10 @@ class Verifier:
         view = self._view
         with view.lock:
             known = view.known
-            through, entries = known.through, len(known.revoked)
-        return VerifierStatus(view.is_ready, self.is_fresh, view.behind, through, entries, view.problem)
+            through, entries, snapshots = known.through, len(known.revoked), known.snapshots
+        return VerifierStatus(
+            view.is_ready, self.is_fresh, view.behind, through, entries, view.told, view.at, snapshots
+        )
 
     def _introspect(self, token: str, required_scope: str | None) -> Decision | None:
         """Asks the authority; None where it does not answer."""
@@ -235,6 +241,7 @@ class _Follower:
     def resume(self, is_child: bool) -> None:
         if is_child:
             self._following.view.resume_in_child()
+            self._following.resume_in_child()
             self._following.subscriber = _name_in_child(self._subscriber)
         if not self._is_stopped:
             self._interrupted = threading.Event()
@@ -256,11 +263,7 @@ class _Follower:
             self._session = None
             if interrupted.is_set():
                 return
-            if end.starts_again:
-                self._following.place = None
-            self._following.problems.failed(end.problem)
-            self._following.view.fail(end.problem, end.is_permanent)
-            interrupted.wait(self._following.backoff.wait())
+            interrupted.wait(self._following.after(end))
 
 
 def _end(follower: _Follower, client: Client) -> None:

@@ -35,8 +35,8 @@ class Options:
     leeway: timedelta
     cache_capacity: int
     clock: Callable[[], datetime]
-    #: Of the authority, for texts.
-    address: str = ""
+    #: Those of the authority, for texts.
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Known:
     through: int = 0
     #: Which log that is.
     log: bytes | None = None
+    #: How many snapshots were taken.
+    snapshots: int = 0
 
     def forget_before(self, horizon: datetime) -> None:
         """Forgets what no token can be alive for that this verifier would accept."""
@@ -83,6 +85,10 @@ class View:
         #: Why it does not follow now, and whether waiting helps.
         self.problem: str | None = None
         self.is_permanent = False
+        #: The address where that was.
+        self.problem_at = ", ".join(options.addresses)
+        #: The address that is followed, or tried.
+        self.at = ""
         #: Asks the follower to read the keys again.
         self.on_unknown_key: Callable[[], None] = lambda: None
         #: Asks the follower to ask the authority how far the log has come.
@@ -100,10 +106,10 @@ class View:
         self.heard = threading.Condition(self.lock)
         self._keys.resume_in_child()
 
-    def fail(self, problem: str, is_permanent: bool) -> None:
+    def fail(self, address: str, problem: str, is_permanent: bool) -> None:
         """The authority can't be followed now."""
         with self.lock:
-            self.problem, self.is_permanent = problem, is_permanent
+            self.problem_at, self.problem, self.is_permanent = address, problem, is_permanent
             self.heard.notify_all()
 
     def follow(self) -> None:
@@ -111,6 +117,12 @@ class View:
         with self.lock:
             self.problem, self.is_permanent, self.is_ready = None, False, True
             self.heard.notify_all()
+
+    @property
+    def told(self) -> str | None:
+        """The problem, with its address where there are several."""
+        has_one = len(self.options.addresses) < 2
+        return self.problem if has_one or self.problem is None else f"{self.problem_at}: {self.problem}"
 
     def put_keys(self, ring: dict[str, VerifyingKey]) -> None:
         """Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a

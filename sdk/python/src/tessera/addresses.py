@@ -1,0 +1,135 @@
+"""The addresses of an authority's nodes, and which of them is next.
+
+gRPC can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`), but it takes no names there,
+knows one name for the certificates of all, and leaves an address only where no connection can be made. A node that answers
+UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know where it is, to say so. So each
+address has a channel of its own, and what is here chooses among them, for verifiers and for calls.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from tessera.errors import ConfigurationError
+
+#: More are a mistake: an authority has a handful of nodes.
+_ADDRESSES_MAX = 16
+_EXAMPLE = "https://auth.example.org:7600"
+
+
+class Addresses:
+    """The addresses of one authority, in the order in which they are tried: by chance, unless `in_order`. So many clients
+    spread over the nodes, and over those that are left when one is gone. All that is made of one connection shares which one
+    is preferred, so that what one finds out spares the others an attempt."""
+
+    def __init__(self, address: str | Iterable[str], in_order: bool = False) -> None:
+        listed = [address] if isinstance(address, str) else list(address)
+        given: dict[str, str] = {}
+        for one in (part.strip() for text in listed for part in text.split(",")):
+            # How they are written aside.
+            given.setdefault(one.rstrip("/").lower(), one)
+        self.given = tuple(given.values())
+        _check(self.given)
+        #: In the order in which they are tried.
+        self.tried = self.given if in_order else tuple(random.sample(self.given, len(self.given)))
+        self._in_order = in_order
+        # Threads change it without a lock, which a fork could leave locked: at worst an address is tried in vain.
+        self._preferred = 0
+
+    def __str__(self) -> str:
+        return ", ".join(self.given)
+
+    def __len__(self) -> int:
+        return len(self.tried)
+
+    @property
+    def scheme(self) -> str:
+        """That of all of them."""
+        return split(self.given[0])[0]
+
+    @property
+    def preferred(self) -> int:
+        """The place of the address that worked last."""
+        return self._preferred
+
+    def leave(self, at: int) -> None:
+        """The address at this place did not work: others need not try it first."""
+        # Where another one is preferred already, somebody was faster.
+        if self._preferred == at:
+            self._preferred = self.after(at)
+
+    def prefer(self, at: int) -> None:
+        """The address at this place works."""
+        self._preferred = at
+
+    def after(self, at: int) -> int:
+        """The next place."""
+        return (at + 1) % len(self.tried)
+
+    def resume_in_child(self) -> None:
+        """After a fork: what was forked spreads over the nodes, too."""
+        if not self._in_order:
+            self._preferred = random.randrange(len(self.tried))
+
+
+class Round:
+    """A way around the addresses of who looks for one that works; it begins at the one that worked last."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        #: At which place it is.
+        self.at = addresses.preferred
+        self._failed = 0
+
+    @property
+    def address(self) -> str:
+        """The address that it is at."""
+        return self._addresses.tried[self.at]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether each address has failed."""
+        return self._failed >= len(self._addresses)
+
+    @property
+    def is_at_last(self) -> bool:
+        """Whether no address is left in this round but the one that it is at."""
+        return (self._failed + 1) % len(self._addresses) == 0
+
+    def leave(self) -> bool:
+        """Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time
+        to wait."""
+        self._addresses.leave(self.at)
+        self.at = self._addresses.after(self.at)
+        self._failed += 1
+        return self._failed % len(self._addresses) == 0
+
+    def worked(self) -> bool:
+        """The address that it is at works. Whether one had failed before."""
+        had_failed = self._failed > 0
+        self._failed = 0
+        if had_failed:
+            self._addresses.prefer(self.at)
+        return had_failed
+
+
+def split(address: str) -> tuple[str, str]:
+    """The scheme of an address, and what gRPC connects to."""
+    scheme, _, target = address.partition("://")
+    return scheme, target.rstrip("/")
+
+
+def _check(given: tuple[str, ...]) -> None:
+    if not given:
+        raise ConfigurationError(f"no address: name at least one, such as {_EXAMPLE}")
+    if len(given) > _ADDRESSES_MAX:
+        raise ConfigurationError(f"{len(given)} addresses are more than {_ADDRESSES_MAX}")
+    for address in given:
+        scheme, target = split(address)
+        if scheme not in ("http", "https") or not target:
+            raise ConfigurationError(f"`{address}` is not an address such as {_EXAMPLE}")
+    if len({split(address)[0] for address in given}) > 1:
+        raise ConfigurationError(
+            "some of the addresses have encryption and some have not: use https:// for all of " + ", ".join(given)
+        )
