@@ -2,8 +2,17 @@
 
 import { randomUUID } from 'node:crypto'
 
-import { type CallOptions, Metadata, type ServiceError, status } from '@grpc/grpc-js'
+import {
+  type CallOptions,
+  type Client as ServiceClient,
+  type ClientUnaryCall,
+  Metadata,
+  type ServiceError,
+  connectivityState,
+  status,
+} from '@grpc/grpc-js'
 
+import { Round } from './addresses.js'
 import type { Connection } from './connection.js'
 import { type CallError, PassingError, callError } from './errors.js'
 import type { AwaitPropagationResponse__Output as Propagation } from './generated/tessera/v1/AwaitPropagationResponse.js'
@@ -24,6 +33,8 @@ import { Backoff, sleep } from './retry.js'
 const KEYS_PAGE = 500
 /** More pages than any realm has: a server that never ends its list is not followed for ever. */
 const KEY_PAGES_MAX = 100
+/** The longest that connecting may take where there is another address to try. */
+const CONNECT_MAX_MS = 5_000
 
 /** How a `Client` calls. */
 export interface ClientOptions {
@@ -47,27 +58,45 @@ type Method<Q, A> = (
   metadata: Metadata,
   options: CallOptions,
   callback: (error: ServiceError | null, answer?: A) => void,
-) => unknown
+) => ClientUnaryCall
+
+/** That method at one address. */
+type At<Q, A> = (services: Services) => Method<Q, A>
+
+/** The services at one address, on one connection. */
+class Services {
+  readonly tokens
+  readonly revocations
+  readonly keys
+
+  constructor(
+    connection: Connection,
+    readonly address: string,
+  ) {
+    this.tokens = connection.client(v1.TokenService, undefined, address)
+    this.revocations = connection.client(v1.RevocationService, this.tokens)
+    this.keys = connection.client(v1.KeyService, this.tokens)
+  }
+}
 
 /**
  * Calls an authority.
  *
  * UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
- * authority asks; nothing else is. Every call rejects with a `CallError`.
+ * authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
+ * each was tried; after a call that nobody answered until its deadline, the next one begins at another address. Every call
+ * rejects with a `CallError`.
  */
 export class Client {
   readonly #connection: Connection
   readonly #options: Required<ClientOptions>
-  readonly #tokens
-  readonly #revocations
-  readonly #keys
+  /** In the order in which the addresses are tried. */
+  readonly #services: readonly Services[]
 
   constructor(connection: Connection, options: ClientOptions = {}) {
     this.#connection = connection
     this.#options = { deadlineMs: 10_000, backoffMs: 50, backoffMaxMs: 2_000, ...options }
-    this.#tokens = connection.client(v1.TokenService)
-    this.#revocations = connection.client(v1.RevocationService, this.#tokens)
-    this.#keys = connection.client(v1.KeyService, this.#tokens)
+    this.#services = connection.addresses.tried.map((address) => new Services(connection, address))
   }
 
   /**
@@ -85,78 +114,130 @@ export class Client {
 
   /** Asks what a token says, and whether it is active; an inactive token is no error. */
   async introspect(request: IntrospectRequest): Promise<IntrospectResponse> {
-    const method: Method<IntrospectRequest, IntrospectResponse> = this.#tokens.introspect.bind(this.#tokens)
+    const method: At<IntrospectRequest, IntrospectResponse> = ({ tokens }) => tokens.introspect.bind(tokens)
     return (await this.#retried(method, request)).answer
   }
 
   /** Ends a token, a session, or everything of a subject, client, API key, label, key or realm. */
   async revoke(request: RevokeRequest): Promise<RevokeResponse> {
-    const method: Method<RevokeRequest, RevokeResponse> = this.#tokens.revoke.bind(this.#tokens)
+    const method: At<RevokeRequest, RevokeResponse> = ({ tokens }) => tokens.revoke.bind(tokens)
     return (await this.#retried(method, request)).answer
   }
 
   /** Answers when every required subscriber has the place of `cursor`, or refuses by itself. */
   async awaitPropagation(cursor: string): Promise<Propagation> {
-    const service = this.#revocations
-    const method: Method<{ cursor: string }, Propagation> = service.awaitPropagation.bind(service)
+    const method: At<{ cursor: string }, Propagation> = ({ revocations }) =>
+      revocations.awaitPropagation.bind(revocations)
     return (await this.#retried(method, { cursor })).answer
   }
 
   /** All verifying keys of a realm. */
   async listKeys(realm: string): Promise<VerifyingKey[]> {
-    const method: Method<ListKeysRequest, ListKeysResponse> = this.#keys.listKeys.bind(this.#keys)
+    const method: At<ListKeysRequest, ListKeysResponse> = ({ keys }) => keys.listKeys.bind(keys)
     return allKeys(async (request) => (await this.#retried(method, request)).answer, realm)
   }
 
-  /** Closes the connection. */
+  /** Closes the connections. */
   close(): void {
-    this.#tokens.close()
+    this.#services.forEach(({ tokens }) => tokens.close())
   }
 
   /** As `issue`, with when the request was sent. */
   async issueTimed(request: IssueRequest): Promise<Answered<IssueResponse>> {
-    const method: Method<IssueRequest, IssueResponse> = this.#tokens.issue.bind(this.#tokens)
+    const method: At<IssueRequest, IssueResponse> = ({ tokens }) => tokens.issue.bind(tokens)
     return this.#retried(method, { ...request, requestId: request.requestId || randomUUID() })
   }
 
   /** As `refresh`, with when the request was sent. */
   async refreshTimed(request: RefreshRequest): Promise<Answered<RefreshResponse>> {
-    const method: Method<RefreshRequest, RefreshResponse> = this.#tokens.refresh.bind(this.#tokens)
+    const method: At<RefreshRequest, RefreshResponse> = ({ tokens }) => tokens.refresh.bind(tokens)
     return this.#retried(method, request)
   }
 
-  async #retried<Q, A>(method: Method<Q, A>, request: Q): Promise<Answered<A>> {
+  async #retried<Q, A>(method: At<Q, A>, request: Q): Promise<Answered<A>> {
     const { deadlineMs, backoffMs, backoffMaxMs } = this.#options
     const endsAt = performance.now() + deadlineMs
     const backoff = new Backoff(backoffMs, backoffMaxMs)
+    const round = new Round(this.#connection.addresses)
+    let askedMs = 0
     for (;;) {
       const sentAt = performance.now()
+      const services = this.#services[round.at]!
       try {
-        return { answer: await call(method, request, this.#connection.credential(), endsAt - sentAt), sentAt }
+        const answer = await this.#call(services, method(services), request, endsAt - sentAt)
+        round.worked()
+        return { answer, sentAt }
       } catch (error) {
         const failure = error as CallError
-        const waitMs = Math.max(backoff.waitMs(), failure.retryAfterMs ?? 0)
+        askedMs = Math.max(askedMs, failure.retryAfterMs ?? 0)
+        const waits = this.#isTimeToWait(failure, round)
+        const waitMs = waits ? Math.max(backoff.waitMs(), askedMs) : 0
+        askedMs = waits ? 0 : askedMs
         if (!failure.isRetried || performance.now() + waitMs >= endsAt) {
-          throw await failure.explained((details) => this.#connection.diagnosis(details))
+          throw await this.#explained(failure, services.address)
         }
         await sleep(waitMs)
       }
     }
   }
+
+  /** Goes on to the next address where that may help. Whether the next attempt is to wait. */
+  #isTimeToWait(failure: CallError, round: Round): boolean {
+    if (failure.code === status.DEADLINE_EXCEEDED && failure.reason === undefined) {
+      // Nobody was there: it may be frozen. The next call begins elsewhere.
+      this.#connection.addresses.leave(round.at)
+    }
+    // What else is retried is nothing that another node would answer otherwise.
+    return failure.code !== status.UNAVAILABLE || round.leave()
+  }
+
+  /**
+   * One call to one address. grpc-js connects for as long as it takes: where there are several addresses, one that can't be
+   * reached leaves the time to try the others.
+   */
+  #call<Q, A>(services: Services, method: Method<Q, A>, request: Q, timeoutMs: number): Promise<A> {
+    const count = this.#services.length
+    const connectMs = Math.min(CONNECT_MAX_MS, this.#options.deadlineMs / (count + 1))
+    const connecting = count > 1 ? { client: services.tokens, connectMs } : undefined
+    return call(method, request, this.#connection.credential(), timeoutMs, connecting)
+  }
+
+  async #explained(failure: CallError, address: string): Promise<CallError> {
+    const explained = await failure.explained((details) => this.#connection.diagnosis(address, details))
+    return this.#services.length > 1 ? explained.at(address) : explained
+  }
 }
 
-/** One call; rejects with a `CallError`. */
-export function call<Q, A>(method: Method<Q, A>, request: Q, metadata: Metadata, timeoutMs: number): Promise<A> {
+/** One call; rejects with a `CallError`. Where a client is still `connecting` after a time, it has failed. */
+export function call<Q, A>(
+  method: Method<Q, A>,
+  request: Q,
+  metadata: Metadata,
+  timeoutMs: number,
+  connecting?: { client: ServiceClient; connectMs: number },
+): Promise<A> {
   return new Promise((resolve, reject) => {
     const deadline = Date.now() + timeoutMs
+    let timer: NodeJS.Timeout | undefined
     try {
-      method(request, metadata, { deadline }, (error, answer) => {
+      const sent = method(request, metadata, { deadline }, (error, answer) => {
+        clearTimeout(timer)
         if (error !== null || answer === undefined) {
           reject(error === null ? protocolError('no answer') : callError(error))
         } else {
           resolve(answer)
         }
       })
+      if (connecting !== undefined) {
+        const { client, connectMs } = connecting
+        timer = setTimeout(() => {
+          if (client.getChannel().getConnectivityState(false) !== connectivityState.READY) {
+            // It was not sent.
+            reject(new PassingError(status.UNAVAILABLE, undefined, `no connection within ${Math.round(connectMs)} ms`))
+            sent.cancel()
+          }
+        }, connectMs)
+      }
     } catch (error) {
       // A request that can't be written, or a client that was closed.
       reject(protocolError((error as Error).message))

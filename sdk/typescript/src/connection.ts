@@ -2,6 +2,7 @@
 
 import { type Client, type ClientOptions, type ChannelCredentials, Metadata, credentials } from '@grpc/grpc-js'
 
+import { Addresses } from './addresses.js'
 import { ConfigurationError } from './errors.js'
 import { checkCertificate, checkKey, diagnose, systemRoots } from './tls.js'
 
@@ -16,8 +17,12 @@ const OPTIONS: ClientOptions = {
 
 /** How to connect. */
 export interface ConnectionOptions {
-  /** `https://…`, or `http://…` without encryption. */
-  address: string
+  /**
+   * `https://…`, or `http://…` without encryption. Several are those of the authority's nodes, 16 at most: a list of them,
+   * or a text with commas between them. A verifier follows one, and calls go to one; when that does not answer, can't be
+   * reached or says UNAVAILABLE, they go on at the next.
+   */
+  address: string | readonly string[]
   /** `tsk_…` */
   apiKey: string
   /** What an `https://` address is trusted by, as PEM. Unset: what this system trusts. */
@@ -25,6 +30,11 @@ export interface ConnectionOptions {
   /** The certificate of this service as PEM, where the authority wants one of its clients, and its key. */
   clientCertificate?: Buffer
   clientKey?: Buffer
+  /**
+   * Whether several addresses are tried in the order in which they were given: where one is near. Unset: in one by chance, so
+   * that many clients spread over the nodes.
+   */
+  inOrder?: boolean
 }
 
 /** Constructs the client of a service. */
@@ -35,40 +45,47 @@ function isThisMachine(address: string): boolean {
   return host === 'localhost' || host === '[::1]' || /^127(\.\d+){3}$/.test(host)
 }
 
-/** The address of an authority, and the API key to call it with. Nothing that prints it shows the key. */
+/**
+ * The address of an authority, or the addresses of its nodes, and the API key to call it with. Nothing that prints it shows
+ * the key. All that is made of a connection shares which address worked last.
+ */
 export class Connection {
-  readonly address: string
+  readonly addresses: Addresses
   readonly #apiKey: string
   readonly #credentials: ChannelCredentials
 
   constructor(options: ConnectionOptions) {
-    const [, scheme] = /^(https?):\/\/[^/]+\/?$/.exec(options.address) ?? []
-    if (scheme === undefined) {
-      throw new ConfigurationError(
-        `\`${options.address}\` is not an address such as https://auth.example.org:7600`,
-      )
-    }
+    const addresses = new Addresses(options.address, options.inOrder)
     if (!/^tsk_[\x21-\x7e]+$/.test(options.apiKey)) {
       throw new ConfigurationError('the API key is none: one begins with `tsk_`')
     }
-    if (scheme === 'http' && !isThisMachine(options.address)) {
-      process.emitWarning(`the API key goes to ${options.address} without encryption: use https://`)
+    const open = addresses.areEncrypted ? [] : addresses.given.filter((address) => !isThisMachine(address))
+    if (open.length > 0) {
+      process.emitWarning(`the API key goes to ${open.join(', ')} without encryption: use https://`)
     }
-    this.address = options.address
+    this.addresses = addresses
     this.#apiKey = options.apiKey
-    this.#credentials = credentialsOf(scheme, options)
+    this.#credentials = credentialsOf(addresses, options)
   }
 
-  /** The client of a service, on that of another client or a connection of its own, made when it is needed. */
-  client<C>(service: ClientClass<C>, beside?: Client): C {
-    const target = this.address.replace(/^https?:\/\//, '').replace(/\/$/, '')
+  /** All addresses, as a text. */
+  get address(): string {
+    return String(this.addresses)
+  }
+
+  /**
+   * The client of a service at one of the addresses (the first that is tried, unless it is said), on the connection of another
+   * client, or one of its own, made when it is needed.
+   */
+  client<C>(service: ClientClass<C>, beside?: Client, address = this.addresses.tried[0] ?? ''): C {
+    const target = address.replace(/^https?:\/\//i, '').replace(/\/$/, '')
     const options = beside === undefined ? OPTIONS : { channelOverride: beside.getChannel() }
     return new service(target, this.#credentials, options)
   }
 
-  /** Why the authority can't be connected to, by what a call said; undefined where it is not clear. */
-  diagnosis(details: string): Promise<string | undefined> {
-    return diagnose(this.address, details)
+  /** Why an address can't be connected to, by what a call said; undefined where it is not clear. */
+  diagnosis(address: string, details: string): Promise<string | undefined> {
+    return diagnose(address, details)
   }
 
   /** The metadata that carries the API key. */
@@ -79,8 +96,8 @@ export class Connection {
   }
 }
 
-function credentialsOf(scheme: string, options: ConnectionOptions): ChannelCredentials {
-  const { address, certificateAuthority, clientCertificate, clientKey } = options
+function credentialsOf(addresses: Addresses, options: ConnectionOptions): ChannelCredentials {
+  const { certificateAuthority, clientCertificate, clientKey } = options
   if ((clientCertificate === undefined) !== (clientKey === undefined)) {
     throw new ConfigurationError('a client certificate needs its key, and a key its certificate')
   }
@@ -91,11 +108,11 @@ function credentialsOf(scheme: string, options: ConnectionOptions): ChannelCrede
     checkCertificate(clientCertificate, 'the client certificate')
     checkKey(clientKey)
   }
-  if (scheme === 'https') {
+  if (addresses.areEncrypted) {
     return credentials.createSsl(certificateAuthority ?? systemRoots(), clientKey ?? null, clientCertificate ?? null)
   }
   if (certificateAuthority !== undefined || clientCertificate !== undefined) {
-    throw new ConfigurationError(`\`${address}\` has no encryption, so certificates are of no use: use https://`)
+    throw new ConfigurationError(`\`${addresses}\` has no encryption, so certificates are of no use: use https://`)
   }
   return credentials.createInsecure()
 }

@@ -60,6 +60,13 @@ export class CallError extends TesseraError {
       : new PassingError(this.code, undefined, `${why} (${this.details})`, this.retryAfterMs)
   }
 
+  /** This error, with the address where it was, which an answer of the authority does not need. */
+  at(address: string): CallError {
+    return this.code !== status.UNAVAILABLE || this.reason !== undefined
+      ? this
+      : new PassingError(this.code, undefined, `${address}: ${this.details}`, this.retryAfterMs)
+  }
+
   /** Whether the same request may be sent again at once. */
   get isRetried(): boolean {
     return this.code === status.UNAVAILABLE || this.code === status.ABORTED

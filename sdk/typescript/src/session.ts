@@ -5,9 +5,9 @@ import { randomBytes } from 'node:crypto'
 import type { ClientDuplexStream } from '@grpc/grpc-js'
 
 import { allKeys, call } from './calls.js'
-import type { Connection } from './connection.js'
 import { parseCursor } from './cursor.js'
-import { CallError, PermanentError, callError, isServiceError } from './errors.js'
+import { CallError, callError, isServiceError } from './errors.js'
+import { End, type Following } from './following.js'
 import type { Checkpoint__Output as Checkpoint } from './generated/tessera/v1/Checkpoint.js'
 import type { ListKeysRequest } from './generated/tessera/v1/ListKeysRequest.js'
 import type { ListKeysResponse__Output as ListKeysResponse } from './generated/tessera/v1/ListKeysResponse.js'
@@ -15,78 +15,12 @@ import type { RevocationEvent__Output as RevocationEvent } from './generated/tes
 import type { SnapshotEnd__Output as SnapshotEnd } from './generated/tessera/v1/SnapshotEnd.js'
 import type { WatchRequest } from './generated/tessera/v1/WatchRequest.js'
 import type { WatchResponse__Output as WatchResponse } from './generated/tessera/v1/WatchResponse.js'
-import { ProblemLog } from './logger.js'
 import { v1 } from './proto.js'
-import { Backoff } from './retry.js'
 import { Revocations } from './revocations.js'
 import type { View } from './view.js'
 import { type Understood, keyring, moment, understand } from './wire.js'
 
 const NONCE_LENGTH = 16
-const BACKOFF_MS = 50
-const BACKOFF_MAX_MS = 5_000
-const ANOTHER_LOG: ReadonlySet<string | undefined> = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID'])
-
-/**
- * Why a session ended, in words for a log. The next one goes on where this one was, or `startsAgain` with a
- * snapshot; what is known stays in force until that is complete.
- */
-export class End extends Error {
-  constructor(
-    problem: string,
-    readonly startsAgain = false,
-    /** Waiting does not help. */
-    readonly isPermanent = false,
-  ) {
-    super(problem)
-  }
-
-  /** By a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go on. */
-  static of(failure: CallError, what = ''): End {
-    const startsAgain = ANOTHER_LOG.has(failure.reason)
-    return new End(`${what}${failure.message}`, startsAgain, failure instanceof PermanentError && !startsAgain)
-  }
-}
-
-/** What outlives a session. */
-export class Following {
-  /** The cursor of the last thing applied; undefined: a snapshot is needed. */
-  place: string | undefined
-  /** The key set that the keys were read for; undefined: they may have changed. */
-  keySet: string | undefined
-  keysReadAt = -Infinity
-  readonly backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
-  readonly problems = new ProblemLog('following the revocations was interrupted', 'the revocations are followed')
-
-  constructor(
-    readonly view: View,
-    readonly connection: Connection,
-    readonly subscriber: string,
-    readonly required: boolean,
-    /** How often an unknown key may make the keys be read again. */
-    readonly rereadIntervalMs: number,
-  ) {}
-
-  /** How long nothing may come: then what is known is stale anyway. */
-  get patienceMs(): number {
-    return Math.max(this.view.accepted.boundMs, 200)
-  }
-
-  /** The first message. */
-  start(): WatchRequest {
-    const { audience, boundMs } = this.view.accepted
-    const from = this.place === undefined ? { snapshot: true } : { cursor: this.place }
-    return {
-      start: {
-        ...from,
-        filter: { audiences: [audience] },
-        subscriber: this.subscriber,
-        required: this.required,
-        stalenessBound: { seconds: Math.floor(boundMs / 1000), nanos: Math.round((boundMs % 1000) * 1e6) },
-      },
-    }
-  }
-}
 
 /**
  * A snapshot on its way; once complete, with the events after it, it is in force from the next checkpoint, which
@@ -111,6 +45,9 @@ export class Session {
   #pingsAgain = false
   /** When something last came that shows that both directions work. */
   #progressedAt = performance.now()
+  readonly #openedAt = performance.now()
+  /** Whether a ping was answered. */
+  #hasAnswered = false
   #end: End | undefined
   #isStopped = false
   /** The reading of the keys that is under way, or was the last; it never fails. */
@@ -120,7 +57,7 @@ export class Session {
   constructor(following: Following) {
     this.#following = following
     this.#view = following.view
-    this.#watching = following.connection.client(v1.RevocationService)
+    this.#watching = following.connection.client(v1.RevocationService, undefined, following.round.address)
     this.#keys = following.connection.client(v1.KeyService, this.#watching)
     this.#stream = this.#watching.watch(following.connection.credential())
     // The loop over the stream sees errors; one that comes after it is nobody's.
@@ -133,7 +70,7 @@ export class Session {
   async run(): Promise<End> {
     const { boundMs } = this.#view.accepted
     this.#sendPing()
-    const pings = setInterval(() => this.#sendPing(), boundMs / 4)
+    const pings = setInterval(() => this.#sendPing(), this.#following.pingIntervalMs)
     const watchdog = setInterval(() => this.#giveUpWhenSilent(), Math.max(boundMs / 10, 50))
     this.#view.onUnknownKey = () => this.#readKeysAgain()
     this.#view.onAhead = () => {
@@ -168,11 +105,15 @@ export class Session {
     if (!isServiceError(error)) {
       return endOf(error)
     }
-    return End.of(await callError(error).explained((details) => this.#following.connection.diagnosis(details)))
+    return End.of(await callError(error).explained((details) => this.#following.diagnosis(details)))
+  }
+
+  get #patienceMs(): number {
+    return this.#following.patienceMs(this.#hasAnswered)
   }
 
   #giveUpWhenSilent(): void {
-    if (performance.now() >= this.#progressedAt + this.#following.patienceMs) {
+    if (performance.now() >= this.#progressedAt + this.#patienceMs) {
       this.stop(new End('the stream is silent'))
     }
   }
@@ -269,8 +210,8 @@ export class Session {
         this.#sendPing()
       }
       this.#progressedAt = performance.now()
-      this.#following.backoff.reset()
-      this.#following.problems.worked()
+      this.#hasAnswered = true
+      this.#following.answered(this.#progressedAt - this.#openedAt)
       this.#view.follow()
     }
   }
@@ -293,6 +234,7 @@ export class Session {
     }
     if (snapshot !== 'in force') {
       view.revoked = snapshot.revoked
+      view.snapshots += 1
       view.through = 0
       // The authority left out what no token was alive for by its own clock.
       view.forgottenThrough = serverTime
@@ -362,9 +304,9 @@ export class Session {
 
   async #listKeys(): Promise<void> {
     const { realm, leewayMs } = this.#view.accepted
-    const { patienceMs, connection } = this.#following
+    const { connection } = this.#following
     this.#following.keysReadAt = performance.now()
-    const givesUpAt = performance.now() + patienceMs
+    const givesUpAt = performance.now() + this.#patienceMs
     const page = (request: ListKeysRequest): Promise<ListKeysResponse> =>
       call(this.#keys.listKeys.bind(this.#keys), request, connection.credential(), givesUpAt - performance.now())
     const keys = await allKeys(page, realm)

@@ -16,7 +16,8 @@ import type { IntrospectResponse__Output as IntrospectResponse } from './generat
 import { log } from './logger.js'
 import { takeApart } from './paseto.js'
 import { sleep } from './retry.js'
-import { Following, Session } from './session.js'
+import { Following } from './following.js'
+import { Session } from './session.js'
 import { View } from './view.js'
 
 /**
@@ -70,6 +71,12 @@ export interface VerifierStatus {
   entries: number
   /** Why it does not follow now; undefined while it does. */
   problem: string | undefined
+  /** The address that it follows, or tries now. */
+  address: string
+  /**
+   * Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its place.
+   */
+  snapshots: number
 }
 
 /** Verifies access tokens. It follows the authority until it is closed. */
@@ -90,7 +97,7 @@ export class Verifier {
       leewayMs: options.leewayMs ?? 30_000,
       cacheCapacity: options.cacheCapacity ?? 10_000,
       clock: options.clock ?? Date.now,
-      address: connection.address,
+      addresses: connection.addresses.given,
     })
     check(this.#view, subscriber, required)
     this.#onProblem = options.onProblem ?? (() => {})
@@ -110,7 +117,7 @@ export class Verifier {
     await view.until(() => view.isReady || view.isPermanent, timeoutMs, this.#closed.signal)
     this.#checkOpen()
     if (!view.isReady) {
-      throw new NotReadyError(`${view.accepted.address}: ${view.problem ?? 'no answer yet'}`, view.isPermanent)
+      throw new NotReadyError(`${view.problemAt}: ${view.problem ?? 'no answer yet'}`, view.isPermanent)
     }
   }
 
@@ -174,9 +181,10 @@ export class Verifier {
 
   /** How it is doing. */
   get status(): VerifierStatus {
-    const { isReady, through, revoked, problem } = this.#view
+    const { isReady, through, revoked, told: problem, at: address, snapshots } = this.#view
     const { isFresh } = this
-    return { isReady, isFresh, behindMs: this.#view.behindMs(), through, entries: revoked.size, problem }
+    const behindMs = this.#view.behindMs()
+    return { isReady, isFresh, behindMs, through, entries: revoked.size, problem, address, snapshots }
   }
 
   /** Ends the following. */
@@ -201,13 +209,9 @@ export class Verifier {
       if (signal.aborted) {
         return
       }
-      if (end.startsAgain) {
-        following.place = undefined
-      }
-      following.problems.failed(end.message)
-      this.#view.fail(end.message, end.isPermanent)
-      this.#onProblem(end.message)
-      await sleep(following.backoff.waitMs(), signal)
+      const waitMs = following.after(end)
+      this.#onProblem(this.#view.told ?? '')
+      await sleep(waitMs, signal)
     }
   }
 

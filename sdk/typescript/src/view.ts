@@ -25,8 +25,8 @@ export interface Accepted {
   boundMs: number
   leewayMs: number
   cacheCapacity: number
-  /** Of the authority, for texts. */
-  address: string
+  /** Those of the authority, for texts. */
+  addresses: readonly string[]
   /** The time that tokens are compared with, in ms since the epoch. */
   clock: () => number
 }
@@ -45,6 +45,10 @@ export class View {
   /** Why it does not follow now, and whether waiting helps. */
   problem: string | undefined
   isPermanent = false
+  /** The address where that was. */
+  problemAt: string
+  /** The address that is followed, or tried. */
+  at = ''
   /** Asks the follower to read the keys again. */
   onUnknownKey: () => void = () => {}
   /** Asks the follower to ask the authority how far the log has come. */
@@ -62,10 +66,19 @@ export class View {
   /** The last event of the revocation log that has been applied, and which log that is. */
   through = 0
   log: string | undefined
+  /** How many snapshots were taken. */
+  snapshots = 0
   #keys: Keys
 
   constructor(readonly accepted: Accepted) {
     this.#keys = new Keys(new Map(), accepted.cacheCapacity)
+    this.problemAt = accepted.addresses.join(', ')
+  }
+
+  /** The problem, with its address where there are several. */
+  get told(): string | undefined {
+    const hasOne = this.accepted.addresses.length < 2
+    return hasOne || this.problem === undefined ? this.problem : `${this.problemAt}: ${this.problem}`
   }
 
   /**
@@ -85,7 +98,8 @@ export class View {
   }
 
   /** The authority can't be followed now. */
-  fail(problem: string, isPermanent: boolean): void {
+  fail(address: string, problem: string, isPermanent: boolean): void {
+    this.problemAt = address
     this.problem = problem
     this.isPermanent = isPermanent
     this.tell()

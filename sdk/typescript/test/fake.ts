@@ -173,6 +173,10 @@ export class Fake {
   #keyReadsNow = 0
   #keysHeld = Promise.resolve()
   introspected: IntrospectResponse = {}
+  /** How each Watch fails, if it does, and how many did. */
+  refuses: status | undefined
+  refused = 0
+  address!: string
   connection!: Connection
   readonly #streams: Stream[] = []
   readonly #server = new Server()
@@ -182,6 +186,11 @@ export class Fake {
     fake.#server.addService(v1.RevocationService.service, {
       awaitPropagation: () => {},
       watch: (call: ServerDuplexStream<WatchRequest, WatchResponse>) => {
+        if (fake.refuses !== undefined) {
+          fake.refused += 1
+          call.emit('error', Object.assign(new Error('scripted'), { code: fake.refuses, details: 'scripted' }))
+          return
+        }
         call.once('data', ({ start }: WatchRequest) => fake.#streams.push(new Stream(start!, call)))
       },
     })
@@ -192,8 +201,8 @@ export class Fake {
     fake.#server.addService(v1.TokenService.service, {
       introspect: (_: unknown, answer: (error: null, answer: object) => void) => answer(null, fake.introspected),
     })
-    const address = `http://127.0.0.1:${await listen(fake.#server)}`
-    fake.connection = new Connection({ address, apiKey: 'tsk_production_fake' })
+    fake.address = `http://127.0.0.1:${await listen(fake.#server)}`
+    fake.connection = new Connection({ address: fake.address, apiKey: 'tsk_production_fake' })
     return fake
   }
 

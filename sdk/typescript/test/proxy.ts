@@ -6,10 +6,15 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 export class Proxy {
   readonly #sockets = new Set<Socket>()
   readonly #server
+  #isSilent = false
 
   constructor(address: string) {
     const { hostname, port } = new URL(address)
     this.#server = createServer((near) => {
+      if (this.#isSilent) {
+        this.#sockets.add(near)
+        return
+      }
       const far = connect(Number(port), hostname)
       near.pipe(far).pipe(near)
       for (const socket of [near, far]) {
@@ -22,6 +27,11 @@ export class Proxy {
   async listen(): Promise<string> {
     await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve))
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** Connections from now on are accepted, and nothing is said on them. */
+  silence(): void {
+    this.#isSilent = true
   }
 
   /** Connections of now forward nothing more. */

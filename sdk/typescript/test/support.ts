@@ -203,6 +203,9 @@ export async function issue(client: Client, request: object = {}): Promise<{ tok
 /** A server before the authority: it counts calls, makes them fail, and holds answers back. */
 export class Gate {
   readonly calls = { issue: 0, refresh: 0 }
+  /** Those that the authority has answered, whether or not the answer was let through. */
+  readonly done = { issue: 0, refresh: 0 }
+  address!: string
   faults: status[] = []
   connection!: Connection
   readonly #server = new Server()
@@ -216,8 +219,8 @@ export class Gate {
       issue: gate.#pass('issue', tokens.issue.bind(tokens)),
       refresh: gate.#pass('refresh', tokens.refresh.bind(tokens)),
     })
-    const port = await listen(gate.#server)
-    gate.connection = authority.connection('production', `http://127.0.0.1:${port}`)
+    gate.address = `http://127.0.0.1:${await listen(gate.#server)}`
+    gate.connection = authority.connection('production', gate.address)
     return gate
   }
 
@@ -245,6 +248,7 @@ export class Gate {
       const credential = new Metadata()
       metadata.get('authorization').forEach((value) => credential.set('authorization', value))
       method(request, credential, {}, (error, answered) => {
+        this.done[name] += 1
         void this.#released.then(() => answer(passed(error), answered))
       })
     }

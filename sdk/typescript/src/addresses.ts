@@ -1,0 +1,156 @@
+/**
+ * The addresses of an authority's nodes, and which of them is next.
+ *
+ * grpc-js can choose among several addresses too (`ipv4:a,b` with `pick_first` or `round_robin`), but it takes no names
+ * there, knows one name for the certificates of all, and leaves an address only where no connection can be made. A node that
+ * answers UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know where it is, to say so. So
+ * each address has a channel of its own, and what is here chooses among them, for verifiers and for calls.
+ */
+
+import { ConfigurationError } from './errors.js'
+
+/** More are a mistake: an authority has a handful of nodes. */
+const ADDRESSES_MAX = 16
+const EXAMPLE = 'https://auth.example.org:7600'
+
+/**
+ * The addresses of one authority, in the order in which they are tried: by chance, unless `inOrder`. So many clients spread
+ * over the nodes, and over those that are left when one is gone. All that is made of one connection shares which one is
+ * preferred, so that what one finds out spares the others an attempt.
+ */
+export class Addresses {
+  readonly given: readonly string[]
+  /** In the order in which they are tried. */
+  readonly tried: readonly string[]
+  #preferred = 0
+
+  constructor(address: string | readonly string[], inOrder = false) {
+    const listed = [address].flat().flatMap((text) => text.split(','))
+    const given = new Map<string, string>()
+    for (const one of listed.map((text) => text.trim())) {
+      // How they are written aside.
+      const plain = one.replace(/\/+$/, '').toLowerCase()
+      given.set(plain, given.get(plain) ?? one)
+    }
+    this.given = [...given.values()]
+    check(this.given)
+    this.tried = inOrder ? this.given : shuffled(this.given)
+  }
+
+  toString(): string {
+    return this.given.join(', ')
+  }
+
+  get count(): number {
+    return this.tried.length
+  }
+
+  /** Whether they have encryption. */
+  get areEncrypted(): boolean {
+    return isEncrypted(this.tried[0] ?? '')
+  }
+
+  /** The place of the address that worked last. */
+  get preferred(): number {
+    return this.#preferred
+  }
+
+  /** The address at this place did not work: others need not try it first. */
+  leave(at: number): void {
+    // Where another one is preferred already, somebody was faster.
+    if (this.#preferred === at) {
+      this.#preferred = this.after(at)
+    }
+  }
+
+  /** The address at this place works. */
+  prefer(at: number): void {
+    this.#preferred = at
+  }
+
+  /** The next place. */
+  after(at: number): number {
+    return (at + 1) % this.count
+  }
+}
+
+/** A way around the addresses of who looks for one that works; it begins at the one that worked last. */
+export class Round {
+  readonly #addresses: Addresses
+  #at: number
+  #failed = 0
+
+  constructor(addresses: Addresses) {
+    this.#addresses = addresses
+    this.#at = addresses.preferred
+  }
+
+  /** At which place it is. */
+  get at(): number {
+    return this.#at
+  }
+
+  /** The address that it is at. */
+  get address(): string {
+    return this.#addresses.tried[this.#at] ?? ''
+  }
+
+  /** Whether each address has failed. */
+  get isOver(): boolean {
+    return this.#failed >= this.#addresses.count
+  }
+
+  /** Whether no address is left in this round but the one that it is at. */
+  get isAtLast(): boolean {
+    return (this.#failed + 1) % this.#addresses.count === 0
+  }
+
+  /**
+   * Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time to wait.
+   */
+  leave(): boolean {
+    this.#addresses.leave(this.#at)
+    this.#at = this.#addresses.after(this.#at)
+    this.#failed += 1
+    return this.#failed % this.#addresses.count === 0
+  }
+
+  /** The address that it is at works. Whether one had failed before. */
+  worked(): boolean {
+    const hadFailed = this.#failed > 0
+    this.#failed = 0
+    if (hadFailed) {
+      this.#addresses.prefer(this.#at)
+    }
+    return hadFailed
+  }
+}
+
+function isEncrypted(address: string): boolean {
+  return address.startsWith('https:')
+}
+
+function check(given: readonly string[]): void {
+  if (given.length === 0) {
+    throw new ConfigurationError(`no address: name at least one, such as ${EXAMPLE}`)
+  }
+  if (given.length > ADDRESSES_MAX) {
+    throw new ConfigurationError(`${given.length} addresses are more than ${ADDRESSES_MAX}`)
+  }
+  for (const address of given) {
+    if (!/^https?:\/\/[^/]+\/?$/.test(address)) {
+      throw new ConfigurationError(`\`${address}\` is not an address such as ${EXAMPLE}`)
+    }
+  }
+  if (new Set(given.map(isEncrypted)).size > 1) {
+    const all = given.join(', ')
+    throw new ConfigurationError(
+      `some of the addresses have encryption and some have not: use https:// for all of ${all}`,
+    )
+  }
+}
+
+function shuffled(given: readonly string[]): string[] {
+  const drawn = given.map((address) => ({ address, lot: Math.random() }))
+  return drawn.sort((one, other) => one.lot - other.lot).map(({ address }) => address)
+}

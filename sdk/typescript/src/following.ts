@@ -1,0 +1,138 @@
+/** What a verifier keeps from one stream of revocations to the next, and where that is opened. */
+
+import { Round } from './addresses.js'
+import type { Connection } from './connection.js'
+import { type CallError, PermanentError } from './errors.js'
+import type { WatchRequest } from './generated/tessera/v1/WatchRequest.js'
+import { ProblemLog, log } from './logger.js'
+import { Backoff } from './retry.js'
+import type { View } from './view.js'
+
+const BACKOFF_MS = 50
+const BACKOFF_MAX_MS = 5_000
+const ANOTHER_LOG: ReadonlySet<string | undefined> = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID'])
+
+/**
+ * Why a session ended, in words for a log. The next one goes on where this one was, or `startsAgain` with a
+ * snapshot; what is known stays in force until that is complete.
+ */
+export class End extends Error {
+  constructor(
+    problem: string,
+    readonly startsAgain = false,
+    /** Waiting does not help. */
+    readonly isPermanent = false,
+    /** The authority does not have the place that was asked for: the address is good. */
+    readonly isAboutPlace = false,
+  ) {
+    super(problem)
+  }
+
+  /** By a call that failed. Also after SLOW_CONSUMER and DRAINING, what was applied last is where to go on. */
+  static of(failure: CallError, what = ''): End {
+    const startsAgain = ANOTHER_LOG.has(failure.reason)
+    return new End(`${what}${failure.message}`, startsAgain, failure instanceof PermanentError && !startsAgain, startsAgain)
+  }
+}
+
+/** What outlives a session. */
+export class Following {
+  /** The cursor of the last thing applied; undefined: a snapshot is needed. */
+  place: string | undefined
+  /** The key set that the keys were read for; undefined: they may have changed. */
+  keySet: string | undefined
+  keysReadAt = -Infinity
+  readonly backoff = new Backoff(BACKOFF_MS, BACKOFF_MAX_MS)
+  readonly problems = new ProblemLog('following the revocations was interrupted', 'the revocations are followed')
+
+  readonly round: Round
+  /** Which address was left, and why, until another one is known to last. */
+  #left: { address: string; problem: string } | undefined
+
+  constructor(
+    readonly view: View,
+    readonly connection: Connection,
+    readonly subscriber: string,
+    readonly required: boolean,
+    /** How often an unknown key may make the keys be read again. */
+    readonly rereadIntervalMs: number,
+  ) {
+    this.round = new Round(connection.addresses)
+    this.view.at = this.round.address
+  }
+
+  /** How often to ping. */
+  get pingIntervalMs(): number {
+    return this.view.accepted.boundMs / 4
+  }
+
+  /**
+   * How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what is known
+   * is stale anyway. Else so short that each of the others can be tried within the bound: half of it for the one that is
+   * followed, and the rest for all others.
+   */
+  patienceMs(hasAnswered: boolean): number {
+    const { count } = this.connection.addresses
+    const { boundMs } = this.view.accepted
+    const parts = count === 1 || this.round.isOver ? 1 : hasAnswered ? 2 : 2 * (count - 1)
+    // Less is a machine that is busy.
+    return Math.max(boundMs / parts, 200)
+  }
+
+  /** Why the address can't be connected to; not while another one is left to try, for it takes time. */
+  async diagnosis(details: string): Promise<string | undefined> {
+    return this.round.isAtLast ? this.connection.diagnosis(this.round.address, details) : undefined
+  }
+
+  /**
+   * A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer is left as
+   * what never answers is, so that streams that end at once don't make this go round without a wait.
+   */
+  answered(ageMs: number): void {
+    this.backoff.reset()
+    this.problems.worked()
+    if (ageMs >= this.pingIntervalMs && this.round.worked()) {
+      this.#tellOfMove()
+    }
+  }
+
+  #tellOfMove(): void {
+    const [left, { address }] = [this.#left, this.round]
+    this.#left = undefined
+    if (left !== undefined && left.address !== address) {
+      const why = `${left.address} was left: ${left.problem}`
+      log().warn(`tessera: the revocations are followed at another address, ${address}: ${why}`)
+    }
+  }
+
+  /** Takes note of how a session ended. How long to wait before the next one. */
+  after(end: End): number {
+    const { address } = this.round
+    if (end.startsAgain) {
+      this.place = undefined
+    }
+    this.#left ??= { address, problem: end.message }
+    // A place that an authority does not have, it has nowhere. What waiting does not help, no other address does: it is
+    // tried, as there may be another authority here by mistake, but not at once.
+    const isTimeToWait = end.isAboutPlace || this.round.leave() || end.isPermanent
+    this.view.fail(address, end.message, end.isPermanent)
+    this.problems.failed(this.view.told ?? '')
+    this.view.at = this.round.address
+    return isTimeToWait ? this.backoff.waitMs() : 0
+  }
+
+  /** The first message. */
+  start(): WatchRequest {
+    const { audience, boundMs } = this.view.accepted
+    const from = this.place === undefined ? { snapshot: true } : { cursor: this.place }
+    return {
+      start: {
+        ...from,
+        filter: { audiences: [audience] },
+        subscriber: this.subscriber,
+        required: this.required,
+        stalenessBound: { seconds: Math.floor(boundMs / 1000), nanos: Math.round((boundMs % 1000) * 1e6) },
+      },
+    }
+  }
+}
