@@ -84,10 +84,11 @@ class Following:
 
     def patience(self, has_answered: bool) -> float:
         """How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what
-        is known is stale anyway. Else so short that each of the others can be tried within the bound."""
+        is known is stale anyway. Else so short that each of the others can be tried within the bound: half of it for the one
+        that is followed, and the rest for all others."""
         count, longest = len(self.connection.addresses), self.view.options.bound
         if count > 1 and not self.round.is_over:
-            longest /= 2 if has_answered else 2 * count
+            longest /= 2 if has_answered else 2 * (count - 1)
         # Less is a machine that is busy.
         return max(longest, 0.2)
 
