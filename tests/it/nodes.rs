@@ -14,6 +14,8 @@ use crate::{
     support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera},
 };
 
+mod loss;
+
 /// A node: its directory, and where it is served.
 pub(crate) struct Node {
     pub(crate) directory: tempfile::TempDir,

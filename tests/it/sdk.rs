@@ -21,14 +21,9 @@ use crate::{
 #[ignore = "needs peers: docs/peers.md"]
 fn the_python_sdk_passes_its_tests() {
     let Some(peers) = Peers::installed() else { return };
-    let sources = sources(&peers, "python");
+    let sources = installed_python(&peers);
     let package = sources.path().join("sdk/python");
     let installed = sources.path().join("installed");
-    let mut pip = peers.python();
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(["--no-build-isolation", "--no-deps", "--target"])
-        .args([&installed, &package]);
-    run(&mut pip, "");
     // Beside the messages, whose types are generated.
     let mut mypy = peers.python();
     mypy.args(["-m", "mypy", "--no-error-summary", "--cache-dir"])
@@ -48,10 +43,8 @@ fn the_python_sdk_passes_its_tests() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_typescript_sdk_passes_its_tests() {
     let Some(peers) = Peers::installed() else { return };
-    let sources = sources(&peers, "typescript");
+    let sources = built_typescript(&peers);
     let package = sources.path().join("sdk/typescript");
-    let mut build = peers.node();
-    run(build.arg("scripts/build.mjs").current_dir(&package), "");
     let mut tests: Vec<_> = fs::read_dir(package.join("dist/test"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -191,6 +184,26 @@ fn alone(language: &str) -> TempDir {
     let directory = TempDir::new().unwrap();
     copy_directory(&root().join("sdk").join(language), directory.path());
     directory
+}
+
+/// The Python SDK in `sdk/python`, and `installed` from there.
+pub(crate) fn installed_python(peers: &Peers) -> TempDir {
+    let sources = sources(peers, "python");
+    let mut pip = peers.python();
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(["--no-build-isolation", "--no-deps", "--target"])
+        .args(["installed", "sdk/python"].map(|name| sources.path().join(name)));
+    run(&mut pip, "");
+    sources
+}
+
+/// The TypeScript SDK in `sdk/typescript`, and what is built of it in its `dist`.
+pub(crate) fn built_typescript(peers: &Peers) -> TempDir {
+    let sources = sources(peers, "typescript");
+    let package = sources.path().join("sdk/typescript");
+    let mut build = peers.node();
+    run(build.arg("scripts/build.mjs").current_dir(&package), "");
+    sources
 }
 
 /// A copy of an SDK with what its tests take from the repository, so that building it leaves nothing there.

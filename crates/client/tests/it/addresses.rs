@@ -10,6 +10,7 @@ use tessera_testkit::{Proxy, soon, until};
 use tonic::Code;
 
 use crate::{
+    authorizing::Log,
     fake::gate,
     world::{World, access, viewer},
 };
@@ -62,6 +63,13 @@ async fn until_all_along(what: &str, verifier: &Verifier, good: &str, holds: imp
 
 #[tokio::test]
 async fn a_verifier_whose_node_freezes_moves_within_its_bound() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
     let world = World::start().await;
     let good = access(&world.issue(viewer("user:ann")).await).to_owned();
     let doomed = world.issue(viewer("user:bob")).await;
@@ -79,6 +87,21 @@ async fn a_verifier_whose_node_freezes_moves_within_its_bound() {
     assert!(frozen_at.elapsed() < BOUND, "{:?}", frozen_at.elapsed());
     let status = verifier.status();
     assert_eq!((status.address.as_str(), status.snapshots), (two.address(), 1));
+    // It says so when the other one has worked for a while.
+    let moved = || {
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = text.lines().find(|line| line.contains("another address"));
+        line.map(str::to_owned)
+    };
+    until_all_along("the log", &verifier, &good, || moved().is_some()).await;
+    let line = moved().unwrap();
+    for said in [
+        format!("address=\"{}\"", two.address()),
+        format!("before=\"{}\"", one.address()),
+        "why=\"the stream is silent\"".to_owned(),
+    ] {
+        assert!(line.contains(&said), "{line}");
+    }
     // It stays where it is when the first one is there again, and finds its way back from there.
     one.resume();
     two.stall();
