@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::{connection::ConnectionError, retry::fraction};
+use crate::retry::fraction;
 
 /// More are a mistake: an authority has a handful of nodes.
 const ADDRESSES_MAX: usize = 16;
@@ -63,21 +63,18 @@ impl Addresses {
         }
     }
 
-    /// How many there are, which of them can't be used together, and whether there is one at all.
-    pub(crate) fn check(&self) -> Result<(), ConnectionError> {
-        let problem = |problem: String| Err(ConnectionError::Option(problem));
+    /// Whether there are too few or too many, or some that can't be used together; the error says it in words.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.given.is_empty() {
-            return problem(
-                "no address: name at least one, such as https://auth.example.org:7600".to_owned(),
-            );
+            return Err("no address: name at least one, such as https://auth.example.org:7600".to_owned());
         }
         if self.given.len() > ADDRESSES_MAX {
             let count = self.given.len();
-            return problem(format!("{count} addresses are more than {ADDRESSES_MAX}"));
+            return Err(format!("{count} addresses are more than {ADDRESSES_MAX}"));
         }
         let encrypted = self.given.iter().filter(|a| a.starts_with("https://")).count();
         if encrypted != 0 && encrypted != self.given.len() {
-            return problem(format!(
+            return Err(format!(
                 "some of the addresses have encryption and some have not: use https:// for all of {self}"
             ));
         }
@@ -215,8 +212,7 @@ mod tests {
             (&many, "17 addresses are more than 16"),
         ];
         for (given, expected) in table {
-            let problem = of(given).check().err().map(|error| error.to_string());
-            let problem = problem.unwrap_or_default();
+            let problem = of(given).check().err().unwrap_or_default();
             assert_eq!(expected.is_empty(), problem.is_empty(), "{given:?}: {problem}");
             assert!(problem.starts_with(expected), "{given:?}: {problem}");
         }
