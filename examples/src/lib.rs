@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 /// What went wrong, for whoever started the service.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// The authority that `TESSERA_ADDR` and `TESSERA_API_KEY` name, as for `tessera` itself.
+/// The authority that `TESSERA_ADDR` and `TESSERA_API_KEY` name, as for `tessera` itself; here the addresses of several nodes
+/// may have commas between them.
 ///
 /// # Errors
 /// Fails where there is no API key, or it is none.
