@@ -157,7 +157,7 @@ impl From<Status> for CallError {
 }
 
 /// What the texts of transports mean for those who run a service; the first that fits.
-const MEANINGS: [(&str, &str); 9] = [
+const MEANINGS: [(&str, &str); 12] = [
     (
         "UnknownIssuer",
         "the server's certificate is not of an authority that is trusted here: see `certificate_authority`",
@@ -167,8 +167,20 @@ const MEANINGS: [(&str, &str); 9] = [
         "the server's certificate is a certificate authority's own: give the server one that is not (`CA:FALSE`)",
     ),
     ("NotValidForName", "the server's certificate is for another name"),
+    (
+        "not valid for name",
+        "the server's certificate is for another name",
+    ),
     ("Expired", "the server's certificate is out of its time"),
     ("NotValidYet", "the server's certificate is out of its time"),
+    (
+        "certificate expired",
+        "the server's certificate is out of its time",
+    ),
+    (
+        "certificate not valid yet",
+        "the server's certificate is out of its time",
+    ),
     (
         "CertificateRequired",
         "the authority wants a client certificate: see `client_certificate`",

@@ -69,6 +69,17 @@ class Tls(AuthorityCase):
             verifier.ready(3)
         self.assertIn("speaks TLS", str(refused.exception))
 
+    def test_of_several_addresses_one_with_a_wrong_certificate_is_left(self) -> None:
+        stranger = TlsServer(self.authority.address, Pem(), self.authority.directory)
+        self.addCleanup(stranger.close)
+        good, wrong = f"https://localhost:{self.serve()}", f"https://127.0.0.1:{stranger.port}"
+        api_key = self.authority.connection().api_key
+        options: dict[str, Any] = {"certificate_authority": self.root.certificate, "in_order": True}
+        for addresses in ([wrong, good], [good, wrong]):
+            self.assertEqual(self.ask(tessera.Connection(addresses, api_key, **options)), "1 keys")
+        said = self.ask(tessera.Connection([wrong, wrong.replace("127.0.0.1", "localhost")], api_key, **options))
+        self.assertIn(f":{stranger.port}: the server's certificate is not accepted: ", said)
+
     def test_what_the_system_trusts_is_trusted(self) -> None:
         file = self.authority.directory / "roots.pem"
         file.write_bytes(self.root.certificate)

@@ -72,6 +72,20 @@ it('asks each side who it is', { skip }, async () => {
   }
 })
 
+it('leaves one of several addresses whose certificate is wrong', { skip }, async () => {
+  // Each address is another name, which its certificate must be for.
+  const ports = [await serve(), await serve()].map((address) => address.replace('localhost:', ''))
+  const reached = (...names: string[]) => {
+    const address = names.map((name, index) => `https://${name}:${ports[index]}`)
+    const options = { certificateAuthority: read('root.pem'), inOrder: true }
+    return ask(new Connection({ address, apiKey: 'tsk_production_x', ...options }))
+  }
+  assert.equal(await reached('127.0.0.1', 'localhost'), '1 keys')
+  assert.equal(await reached('localhost', '127.0.0.1'), '1 keys')
+  const said = await reached('127.0.0.1', '127.0.0.1')
+  assert.match(said, /https:\/\/127\.0\.0\.1:\d+: the server's certificate is for another name/)
+})
+
 it('trusts what the system trusts', { skip }, async () => {
   process.env['SSL_CERT_FILE'] = join(directory!, 'root.pem')
   cleanups.then(() => delete process.env['SSL_CERT_FILE'])

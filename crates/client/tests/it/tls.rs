@@ -115,6 +115,31 @@ async fn each_side_is_asked_who_it_is() {
     }
 }
 
+/// Each address is another name, which its certificate must be for.
+#[tokio::test]
+async fn of_several_addresses_one_with_a_wrong_certificate_is_left() {
+    let made = Certificates::make();
+    let (one, two) = (
+        serve(Some(&made.server), None).await,
+        serve(Some(&made.server), None).await,
+    );
+    let reached = |first: &str, second: &str| {
+        let addresses = [
+            format!("https://{first}:{}", one.port()),
+            format!("https://{second}:{}", two.port()),
+        ];
+        let key = ApiKey::generate(tessera_core::RealmKind::Production).unwrap();
+        ask(Connection::to_any_of(addresses, key)
+            .in_order()
+            .certificate_authority(made.authority.certificate.clone()))
+    };
+    assert_eq!(reached("127.0.0.1", "localhost").await.0, Code::Unimplemented);
+    assert_eq!(reached("localhost", "127.0.0.1").await.0, Code::Unimplemented);
+    let (_, message) = reached("127.0.0.1", "127.0.0.1").await;
+    assert!(message.contains("https://127.0.0.1:"), "{message}");
+    assert!(message.contains("is for another name"), "{message}");
+}
+
 #[tokio::test]
 async fn certificates_that_cannot_be_used_are_refused_at_once() {
     let made = Certificates::make();
