@@ -18,6 +18,7 @@ async fn no_weather_makes_a_verifier_overrate_itself() {
         "{seen:?}"
     );
     assert!(seen.allowed_revoked > 0 && seen.restarts > 0, "{seen:?}");
+    assert!(seen.moves > 0, "{seen:?}");
 }
 
 /// The long form; a minute or so:
@@ -48,10 +49,14 @@ async fn the_storm_finds_a_verifier_without_a_bound() {
     );
 }
 
-/// As many storms at once, each around an authority of its own.
+/// As many storms at once, each around an authority of its own; each other one has two addresses.
 async fn storms(lanes: u64, rounds: usize, mode: Mode) -> Outcome {
     let running: Vec<_> = (1..=lanes)
-        .map(|lane| tokio::spawn(async move { Storm::gather(lane, mode).await.rage(rounds).await }))
+        .map(|lane| {
+            // The control needs a verifier that has nowhere to go.
+            let addresses = if mode == Mode::FailClosed { 2 - lane % 2 } else { 1 };
+            tokio::spawn(async move { Storm::gather(lane, addresses, mode).await.rage(rounds).await })
+        })
         .collect();
     let mut outcome = Outcome::default();
     for lane in running {

@@ -53,6 +53,8 @@ pub(crate) struct Seen {
     pub(crate) denied: usize,
     pub(crate) stale: usize,
     pub(crate) restarts: usize,
+    /// How often a round found the verifier at another address.
+    pub(crate) moves: usize,
     pub(crate) snapshots_forced: usize,
     pub(crate) longest_age_allowed: Duration,
 }
@@ -72,10 +74,13 @@ struct Token {
     expires_at: Timestamp,
 }
 
-/// An authority, a verifier of it, and a proxy between them.
+/// An authority, a verifier of it, and the proxies between them.
 pub(crate) struct Storm {
     world: World,
-    proxy: Proxy,
+    /// One for each address that the verifier has.
+    proxies: Vec<Proxy>,
+    /// Which of them it followed last.
+    followed: String,
     verifier: Verifier,
     mode: Mode,
     /// The verifier's clock.
@@ -90,17 +95,23 @@ pub(crate) struct Storm {
 }
 
 impl Storm {
-    pub(crate) async fn gather(seed: u64, mode: Mode) -> Self {
+    /// One whose verifier has so many addresses.
+    pub(crate) async fn gather(seed: u64, addresses: u64, mode: Mode) -> Self {
         let world = World::start().await;
-        let proxy = Proxy::to(&world.address).await;
+        let mut proxies = Vec::new();
+        for _ in 0..addresses {
+            proxies.push(Proxy::to(&world.address).await);
+        }
+        let addresses: Vec<_> = proxies.iter().map(Proxy::address).collect();
         let clock = Arc::new(ManualClock::new(world.clock.now()));
-        let options = world.options(BOUND, proxy.address()).await;
+        let options = world.options(BOUND, &addresses.join(",")).await;
         let shared = Arc::clone(&clock);
         let verifier = Verifier::start(options.clock(shared)).unwrap();
         soon("ready", verifier.ready(Duration::MAX)).await.unwrap();
         Self {
             world,
-            proxy,
+            followed: verifier.status().address,
+            proxies,
             verifier,
             mode,
             clock,
@@ -143,6 +154,9 @@ impl Storm {
         }
         let time = self.dice.millis(5, 50);
         self.look_for(time).await;
+        let followed = self.verifier.status().address;
+        self.outcome.seen.moves += usize::from(followed != self.followed);
+        self.followed = followed;
     }
 
     fn change_weather(&mut self) {
@@ -151,18 +165,20 @@ impl Storm {
             return;
         }
         self.lasts = self.dice.roll(6);
-        self.proxy.resume();
-        match self.dice.roll(8) {
-            0 => self.proxy.stall(),
-            1 => self.proxy.cut(),
-            2 => self.proxy.delay(self.dice.millis(10, 260)),
-            3 | 4 => self.proxy.disorder(self.dice.millis(20, 300)),
-            5 => {
-                // What is on its way on the old connections arrives while new ones are at work.
-                self.proxy.disorder(self.dice.millis(20, 300));
-                self.proxy.cut();
+        for proxy in &self.proxies {
+            proxy.resume();
+            match self.dice.roll(8) {
+                0 => proxy.stall(),
+                1 => proxy.cut(),
+                2 => proxy.delay(self.dice.millis(10, 260)),
+                3 | 4 => proxy.disorder(self.dice.millis(20, 300)),
+                5 => {
+                    // What is on its way on the old connections arrives while new ones are at work.
+                    proxy.disorder(self.dice.millis(20, 300));
+                    proxy.cut();
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
@@ -253,7 +269,7 @@ impl Storm {
 
     /// In the end every token is what it is.
     async fn calm_down(&mut self) {
-        self.proxy.resume();
+        self.proxies.iter().for_each(Proxy::resume);
         self.ahead = 0;
         self.set_clock();
         let now = self.clock.now();
@@ -294,6 +310,7 @@ impl Outcome {
         seen.denied += more.denied;
         seen.stale += more.stale;
         seen.restarts += more.restarts;
+        seen.moves += more.moves;
         seen.snapshots_forced += more.snapshots_forced;
         seen.longest_age_allowed = seen.longest_age_allowed.max(more.longest_age_allowed);
         self.violations.extend(other.violations);
