@@ -4,11 +4,18 @@
 //! [`FRESH_FOR`] after. It may run on all the same, with connections that read the past. So heartbeats are numbered, and
 //! whoever reads reads the last one, too: an answer counts for so long after the heartbeat *that the same server has* began.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
+use tessera_store::OtherNode;
 
-use crate::node::FRESH_FOR;
+/// Answers count for so long after the last heartbeat that was committed began: a primary that is cut off from its standbys
+/// can commit none, and none is promoted sooner. Other nodes see the heartbeats: they count on a node that is gone having
+/// answered nobody since.
+pub(crate) const FRESH_FOR: Duration = OtherNode::FRESH_FOR;
 
 /// How many are remembered: one is made each second, and none counts for longer than three.
 const REMEMBERED: usize = 16;

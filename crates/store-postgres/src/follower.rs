@@ -12,9 +12,10 @@ use tokio::{
 };
 
 use crate::{
+    beats::FRESH_FOR,
     connect::{Connection, all},
     error::Failure,
-    node::{FRESH_FOR, Node, events_after, kept},
+    node::{Node, events_after, kept},
     partition,
     read::late,
     state::{Found, State},

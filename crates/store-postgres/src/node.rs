@@ -13,7 +13,7 @@ use deadpool_postgres::{Pool, PoolError};
 use parking_lot::{Mutex, RwLock};
 use tessera_core::{Event, LogId, Timestamp};
 use tessera_store::{
-    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, OtherNode, StoreError,
+    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError,
     backend::{caught, decode},
 };
 use tokio::sync::watch;
@@ -26,11 +26,6 @@ use crate::{
     error::Failure,
     state::{Found, State, damaged, get, number, unsigned},
 };
-
-/// Answers count for so long after the last heartbeat that was committed began: a primary that is cut off from its standbys
-/// can commit none, and none is promoted sooner. Other nodes see the heartbeats: they count on a node that is gone having
-/// answered nobody since.
-pub(crate) const FRESH_FOR: Duration = OtherNode::FRESH_FOR;
 
 /// How many connections write in turn, so that the lock is taken over without a trip in between.
 pub(crate) const WRITERS: usize = 2;

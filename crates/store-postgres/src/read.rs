@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::{
+    beats::FRESH_FOR,
     connect::{Query, all},
     group::Group,
-    node::{FRESH_FOR, Node, beat_in, events_after, kept},
+    node::{Node, beat_in, events_after, kept},
     state::{Found, State, damaged, get, number, unsigned},
     transaction::COMMIT,
     wanted::{Wanted, queries, uuid_of},
