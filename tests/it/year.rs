@@ -273,12 +273,16 @@ fn position_of(line: &str) -> u64 {
 
 /// The status of a request with a token; none where there was no answer.
 fn status_of(address: &str, token: &str) -> Option<u16> {
+    get(address, "/videos", token)
+}
+
+fn get(address: &str, path: &str, token: &str) -> Option<u16> {
     let host = address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(
         stream,
-        "GET /videos HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
     )
     .ok()?;
     let mut answer = Vec::new();
@@ -328,6 +332,13 @@ async fn run(rounds: impl Fn(usize, Instant) -> bool) {
         freezes: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
     });
+    // It listens before it knows the keys.
+    soon("the verifier is ready", async {
+        while get(&year.videos, "/readyz", "") != Some(200) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
         workers.spawn(Arc::clone(&year).work());
