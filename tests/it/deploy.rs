@@ -166,7 +166,7 @@ fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() {
 #[ignore = "needs peers: docs/peers.md"]
 fn the_chart_is_rendered_as_its_golden_files_say() {
     let Some(helm) = helm() else { return };
-    for name in ["default", "everything", "maintenance"] {
+    for name in ["default", "everything", "maintenance", "nodes"] {
         let values = format!("deploy/helm/golden/{name}.values.yaml");
         let mut lint = Command::new(&helm);
         lint.args(["lint", "--strict", "deploy/helm/tessera", "--values", &values])
@@ -201,7 +201,7 @@ fn the_chart_is_rendered_as_its_golden_files_say() {
         );
     }
     // What must be given is asked for.
-    for missing in ["policy.configMap=", "serverKey.secret="] {
+    for missing in ["policy.configMap=", "serverKey.secret=", "nodes=2"] {
         let mut template = Command::new(&helm);
         template.args([
             "template",

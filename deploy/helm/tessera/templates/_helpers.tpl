@@ -41,6 +41,18 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{- /* Where the database is. */}}
+{{- define "tessera.environment" -}}
+{{- if .Values.postgres.secret }}
+env:
+  - name: TESSERA_POSTGRES_URL
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.postgres.secret }}
+        key: {{ .Values.postgres.key }}
+{{- end }}
+{{- end }}
+
 {{- define "tessera.mounts" -}}
 - name: data
   mountPath: /data
@@ -62,8 +74,12 @@ capabilities:
 
 {{- define "tessera.volumes" -}}
 - name: data
+  {{- if .Values.postgres.secret }}
+  emptyDir: {}
+  {{- else }}
   persistentVolumeClaim:
     claimName: {{ .Values.persistence.existingClaim | default (include "tessera.name" .) }}
+  {{- end }}
 - name: configuration
   configMap:
     name: {{ include "tessera.name" . }}
