@@ -1,12 +1,12 @@
 //! What two nodes tell each other of themselves: their subscribers, whom they evicted, and the sinks that one delivers to.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 use tessera_proto::v1::{
-    Ack, AwaitPropagationRequest, AwaitPropagationResponse, EvictSubscriberRequest, ListSubscribersRequest,
-    Subscriber, WatchRequest, WatchResponse, WatchStart, revoke_request::Target, watch_request::Message,
-    watch_response, watch_start::From,
+    Ack, AwaitPropagationRequest, AwaitPropagationResponse, EvictSubscriberRequest, IssueResponse,
+    ListSubscribersRequest, Subscriber, WatchRequest, WatchResponse, WatchStart, revoke_request::Target,
+    watch_request::Message, watch_response, watch_start::From,
 };
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +15,7 @@ use tonic::Streaming;
 use crate::{
     nodes::{Node, policy_in_force, reader, status, two_nodes},
     postgres_server::Server,
-    support::{Client, json, reason, soon, tessera},
+    support::{Client, access, json, reason, refresh, soon, stderr, tessera},
 };
 
 /// A required subscriber, which acknowledges what it is told to.
@@ -273,4 +273,141 @@ async fn what_one_node_left_unreconciled_another_reconciles() {
         }
     };
     soon("the node says so", said).await;
+}
+
+/// Runs a command that must succeed.
+fn done(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+}
+
+/// A node that serves, with a session and a backup of it.
+struct Copied {
+    node: Node,
+    api_key: String,
+    issued: IssueResponse,
+}
+
+impl Copied {
+    async fn make(server: &Server) -> Self {
+        let (node, _, api_key) = two_nodes(server);
+        let (key, file) = (
+            node.directory.path().join("backup.key"),
+            node.directory.path().join("backup"),
+        );
+        done(tessera().args(["backup", "key", "new"]).arg(&key));
+        let serving = node.serve();
+        let issued = node
+            .client(&api_key)
+            .await
+            .issue(reader("user:ann"))
+            .await
+            .unwrap();
+        let mut create = tessera();
+        create
+            .args(["backup", "create"])
+            .arg(&file)
+            .arg("--key-file")
+            .arg(&key);
+        done(
+            create
+                .env("TESSERA_ADDR", &node.address)
+                .env("TESSERA_API_KEY", &api_key),
+        );
+        assert!(serving.stop().success());
+        Self {
+            node,
+            api_key,
+            issued,
+        }
+    }
+
+    /// A command with the configuration.
+    fn tessera(&self, arguments: &[&str]) -> Command {
+        let mut command = tessera();
+        let directory = self.node.directory.path();
+        command
+            .current_dir(directory)
+            .args(arguments)
+            .args(["--config", "tessera.toml"]);
+        command
+    }
+
+    fn restore(&self) -> Command {
+        self.tessera(&["restore", "--yes"])
+    }
+
+    fn restore_backup(&self) -> Command {
+        self.tessera(&["backup", "restore", "backup", "--key-file", "backup.key", "--yes"])
+    }
+
+    /// Serves, and finds that what was issued before has ended.
+    async fn has_begun_anew(&self) {
+        let serving = self.node.serve();
+        let client = self.node.client(&self.api_key).await;
+        assert!(
+            !client
+                .introspect(&access(self.issued.tokens.as_ref()))
+                .await
+                .active
+        );
+        let again = client.refresh(&refresh(self.issued.tokens.as_ref())).await;
+        assert!(again.is_err());
+        client.issue(reader("user:ann")).await.unwrap();
+        assert!(serving.stop().success());
+    }
+}
+
+fn refused(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    stderr(&output)
+}
+
+/// What was revoked after a copy was made is alive in the copy: all of it ends before anybody serves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_was_restored_begins_anew() {
+    let server = Server::start("");
+    let copied = Copied::make(&server).await;
+    let serving = copied.node.serve();
+    let problem = refused(copied.restore());
+    assert!(problem.contains("stop all nodes"), "{problem}");
+    let client = copied.node.client(&copied.api_key).await;
+    let token = access(copied.issued.tokens.as_ref());
+    assert!(client.introspect(&token).await.active, "nothing was changed");
+    assert!(serving.stop().success());
+    // A copy that PostgreSQL made, as far as anybody can tell.
+    let log = "SELECT log_id FROM tessera.meta";
+    let before = server.sql(log);
+    done(&mut copied.restore());
+    assert_ne!(server.sql(log), before, "the log is another");
+    copied.has_begun_anew().await;
+    // One that was cut off is served by nobody, until it is done.
+    server.sql("INSERT INTO tessera.setting (name, body) VALUES ('restoring', '')");
+    let problem = refused(copied.tessera(&["serve"]));
+    assert!(problem.contains("run `tessera restore`"), "{problem}");
+    done(&mut copied.restore());
+    copied.has_begun_anew().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_backup_is_restored_into_an_empty_schema() {
+    let server = Server::start("");
+    let copied = Copied::make(&server).await;
+    let problem = refused(copied.restore_backup());
+    assert!(problem.contains("not empty"), "{problem}");
+    server.sql("DROP SCHEMA tessera CASCADE");
+    let file = copied.node.directory.path().join("backup");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let problem = refused(copied.restore_backup());
+    assert!(
+        problem.contains("cut off") || problem.contains("whole"),
+        "{problem}"
+    );
+    fs::write(&file, whole).unwrap();
+    done(&mut copied.restore_backup());
+    copied.has_begun_anew().await;
 }

@@ -48,6 +48,16 @@ impl Year {
         Client::connect(&self.address, &key).await
     }
 
+    /// It listens before it knows the keys.
+    async fn verifier_is_ready(&self) {
+        soon("the verifier is ready", async {
+            while get(&self.videos, "/readyz", "") != Some(200) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
     /// A command against the authority.
     fn tessera(&self, arguments: &[&str]) -> Command {
         let mut command = tessera();
@@ -332,13 +342,7 @@ async fn run(rounds: impl Fn(usize, Instant) -> bool) {
         freezes: AtomicUsize::new(0),
         calls: AtomicUsize::new(0),
     });
-    // It listens before it knows the keys.
-    soon("the verifier is ready", async {
-        while get(&year.videos, "/readyz", "") != Some(200) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    year.verifier_is_ready().await;
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
         workers.spawn(Arc::clone(&year).work());

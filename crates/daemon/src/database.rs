@@ -21,7 +21,7 @@ use crate::{
 /// The variable with the connection string, which takes precedence over `[store.postgres] url`, and may have a password.
 pub const POSTGRES_URL_VARIABLE: &str = "TESSERA_POSTGRES_URL";
 /// How many records wait between the store that is read and the one that is written.
-const RECORDS_WAITING: usize = 1024;
+pub(crate) const RECORDS_WAITING: usize = 1024;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
 }
 
 /// What another node commits meanwhile would not be in the copy.
-async fn check_unserved(source: &dyn Store) -> Result<(), LaunchError> {
+pub(crate) async fn check_unserved(source: &dyn Store) -> Result<(), LaunchError> {
     if serving(source).await?.is_none() {
         return Ok(());
     }
@@ -172,7 +172,7 @@ fn note_copy(to: &Config, log: LogId) -> Result<(), LaunchError> {
 }
 
 /// What goes from the one that reads to the one that writes.
-enum Step {
+pub(crate) enum Step {
     Record(Box<BackupRecord>),
     End(Box<tessera_store::BackupEnd>),
 }
@@ -191,7 +191,7 @@ async fn source(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
     }
 }
 
-async fn into_database(
+pub(crate) async fn into_database(
     options: PostgresOptions,
     mut records: mpsc::Receiver<Step>,
 ) -> Result<u64, LaunchError> {
@@ -248,7 +248,7 @@ fn cut_off() -> LaunchError {
     failed(&"the copy was cut off")
 }
 
-fn failed(error: &impl std::fmt::Display) -> LaunchError {
+pub(crate) fn failed(error: &impl std::fmt::Display) -> LaunchError {
     LaunchError::Setup(SetupError::Store(StoreError::Failed {
         detail: error.to_string(),
     }))

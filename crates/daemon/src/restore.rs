@@ -1,30 +1,32 @@
 //! Beginning anew with an older state: a data directory that was copied, or one that is made of a backup.
 
+mod anew;
+mod database;
+
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::{self, BufReader},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tessera_authority::{Restored, Restoring, SetupError, end_everything};
+use tessera_authority::{Restored, SetupError};
 use tessera_backup::{BackupHead, FileError, Item, Made};
-use tessera_core::{KeyStatus, SigningKey};
 use tessera_store::{BackupRecord, Store, StoreError};
 use tessera_store_sled::{SledOptions, SledRestore, SledStore};
-use tessera_token::{BackupKey, ServerKeys, SigningKeyPair};
+use tessera_token::{BackupKey, ServerKeys};
 
+use self::anew::{end_in, ids_of, note, open, server_key_missing};
 use crate::{
     blocking::blocking,
     config::Config,
     data_directory::store_options,
     error::{BackupProblem, LaunchError},
-    launch::clock,
     server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
-    witness::{Seen, witness},
+    witness::Seen,
 };
 
 /// How a directory that a backup is restored into is called until it is whole, behind the name of the right one.
@@ -39,14 +41,19 @@ pub struct RestoredBackup {
     pub restored: Restored,
 }
 
-/// Begins anew with the data directory of `config`, which was restored from a copy: see [`end_everything`].
+/// Begins anew with the data directory of `config`, or with its database, which was restored from a copy: see
+/// [`end_everything`](tessera_authority::end_everything).
 ///
 /// # Errors
 /// See [`LaunchError`]: nothing is changed where it fails.
 pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
     check_clock()?;
-    check_is_directory(config)?;
     check_place(config)?;
+    if config.store.is_shared() {
+        let places = KeyPlaces::of(config);
+        let server_keys = blocking(move || places.for_start()).await?;
+        return database::begin_anew(config, &server_keys, revoke_api_keys).await;
+    }
     let path = config.store.path.clone();
     if !path.join("seal").exists() {
         // Opening would make an empty one.
@@ -58,17 +65,6 @@ pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Rest
     let (restored, seen) = begin_anew(config, &path, &server_keys, revoke_api_keys).await?;
     note(config, seen)?;
     Ok(restored)
-}
-
-/// What is restored ends every session first, which is done in a directory.
-fn check_is_directory(config: &Config) -> Result<(), LaunchError> {
-    if !config.store.is_shared() {
-        return Ok(());
-    }
-    Err(LaunchError::NotForDatabase {
-        command: "tessera restore",
-        instead: "restore with a configuration that names a new data directory in [store] path, then `tessera store copy` from there into an empty schema",
-    })
 }
 
 /// Reads a whole backup, and changes nothing.
@@ -85,8 +81,8 @@ pub async fn verify_backup(file: &Path, key: BackupKey) -> Result<Made, LaunchEr
     Ok(read.await?)
 }
 
-/// Makes the data directory of `config` of a backup, and begins anew with it: see [`end_everything`]. The directory
-/// appears once that is done.
+/// Makes the data directory of `config` of a backup, or fills the empty schema of its database, and begins anew with it: see
+/// [`end_everything`](tessera_authority::end_everything). The directory appears once that is done, and nobody serves the schema before.
 ///
 /// # Errors
 /// See [`LaunchError`]: there is no data directory where it fails.
@@ -97,8 +93,11 @@ pub async fn restore_backup(
     revoke_api_keys: bool,
 ) -> Result<RestoredBackup, LaunchError> {
     check_clock()?;
-    check_is_directory(config)?;
     check_place(config)?;
+    if config.store.is_shared() {
+        let restored = database::restore_backup(config, file, key, revoke_api_keys).await;
+        return restored.map(|(made, restored)| RestoredBackup { made, restored });
+    }
     let path = config.store.path.clone();
     check_empty(&path)?;
     let unfinished = Unfinished::at(&path)?;
@@ -139,45 +138,12 @@ async fn begin_anew(
     let (path, options) = (path.to_owned(), store_options(config));
     let store = blocking(move || SledStore::open_restored(&path, options)).await?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let realms = config.realms();
-    let now = clock(store.as_ref(), &realms).now();
-    let restored = async {
-        // One that can't open what the copy holds would leave an authority behind that does not start.
-        check_keys(&store.signing_keys().await?, server_keys)?;
-        let restoring = Restoring {
-            realms: &realms,
-            server_keys,
-            revoke_api_keys,
-            now,
-        };
-        end_everything(&store, &restoring).await
-    };
-    let restored = restored.await;
+    let restored = end_in(&store, config, server_keys, revoke_api_keys).await;
     let seen = Seen::of(store.as_ref());
     let closed = store.close().await;
     let restored = restored?;
     closed.map_err(SetupError::from)?;
     Ok((restored, seen))
-}
-
-/// Writes down outside the directory what it is.
-fn note(config: &Config, seen: Option<Seen>) -> Result<(), LaunchError> {
-    let (Some(witness), Some(seen)) = (witness(config), seen) else {
-        return Ok(());
-    };
-    let written = witness.write_seen(&seen, ".new");
-    written.map_err(|source| LaunchError::File {
-        path: witness.path().to_owned(),
-        source,
-    })
-}
-
-/// Whether the server keys open the signing keys of the copy.
-fn check_keys(keys: &[SigningKey], server_keys: &ServerKeys) -> Result<(), SetupError> {
-    for key in keys.iter().filter(|key| key.status == KeyStatus::Active) {
-        SigningKeyPair::unseal(key, server_keys).map_err(SetupError::WrongServerKey)?;
-    }
-    Ok(())
 }
 
 /// Reading a backup into a directory.
@@ -251,34 +217,6 @@ fn add(restore: Option<&mut SledRestore>, record: BackupRecord) -> Result<(), Re
     match restore {
         Some(restore) => Ok(restore.add(record)?),
         None => Ok(()),
-    }
-}
-
-fn open(path: &Path) -> Result<BufReader<File>, BackupProblem> {
-    let opened = File::open(path).map_err(|source| BackupProblem::File {
-        path: path.to_owned(),
-        source: source.into(),
-    })?;
-    Ok(BufReader::with_capacity(256 * 1024, opened))
-}
-
-fn ids_of(keys: Option<&ServerKeys>) -> Vec<String> {
-    let ids = keys.map(|keys| keys.ids().map(str::to_owned).collect());
-    ids.unwrap_or_default()
-}
-
-fn server_key_missing(head: &BackupHead, at_hand: &[String], file: &Path) -> BackupProblem {
-    let missing = head.server_keys.iter().filter(|id| !at_hand.contains(id));
-    let missing: Vec<_> = missing.map(String::as_str).collect();
-    let issuers = head.realms.iter().map(|(_, issuer)| issuer.as_str());
-    BackupProblem::ServerKeyMissing {
-        missing: missing.join(", "),
-        file: file.to_owned(),
-        at_hand: match at_hand {
-            [] => "none is at hand".to_owned(),
-            ids => format!("at hand is {}", ids.join(", ")),
-        },
-        issuers: issuers.collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -3,6 +3,7 @@
 use deadpool_postgres::ClientWrapper;
 
 use crate::{
+    anew::IS_MARKED,
     connect::{Connection, Connector},
     error::OpenError,
     options::{Durability, PostgresOptions},
@@ -97,4 +98,15 @@ async fn try_lock(client: &ClientWrapper, key: i64) -> Result<bool, OpenError> {
         .query_one("SELECT pg_try_advisory_xact_lock($1)", &[&key])
         .await?;
     Ok(row.try_get(0)?)
+}
+
+/// Refuses a schema in which a restore was begun and not finished: what was revoked may be alive in it.
+pub(crate) async fn is_whole(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
+    let is_marked: bool = client.query_one(IS_MARKED, &[]).await?.try_get(0)?;
+    if is_marked && !options.restores {
+        return Err(OpenError::Restoring {
+            schema: options.schema.clone(),
+        });
+    }
+    Ok(())
 }

@@ -81,6 +81,14 @@ pub enum OpenError {
         /// The schema.
         schema: String,
     },
+    /// A restore was begun in it, and not finished.
+    #[error(
+        "a restore into the schema `{schema}` was begun and not finished, so what was revoked may be alive in it: run `tessera restore` with this configuration, or restore the backup into an empty schema"
+    )]
+    Restoring {
+        /// The schema.
+        schema: String,
+    },
     /// The database loses what it acknowledges.
     #[error("durability = \"{wanted}\" is set, and {problem}: change the database, or the setting")]
     Durability {

@@ -7,6 +7,7 @@
 //! `docs/postgres.md` says what is kept where, and what happens when something breaks.
 #![forbid(unsafe_code)]
 
+mod anew;
 mod backup;
 mod beats;
 mod check;
@@ -37,7 +38,9 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
+use tessera_core::{
+    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
+};
 use tessera_store::{
     Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver,
     EventBatch, Log, NodeReport, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore,
@@ -143,6 +146,24 @@ impl PostgresStore {
         options.migrate = Migrate::Auto;
         let before = schema::prepare(&connection.client, &options).await?;
         Ok((before, schema::known()))
+    }
+
+    /// Marks a schema that was restored from a copy: nobody serves it until [`begin_new_log`](Self::begin_new_log), which
+    /// whoever ended everything in it calls. Opening it takes [`PostgresOptions::restores`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn mark_restoring(options: &PostgresOptions) -> Result<(), OpenError> {
+        anew::mark(options).await
+    }
+
+    /// Begins a new log, far behind the one of the copy, in a schema that nobody has open, and takes the mark away. Answers
+    /// the log, and its first group.
+    ///
+    /// # Errors
+    /// See [`OpenError`]: the mark stays where it fails.
+    pub async fn begin_new_log(options: &PostgresOptions) -> Result<(LogId, u64), OpenError> {
+        anew::begin(options).await
     }
 
     fn senders(&self) -> Result<Senders, StoreError> {

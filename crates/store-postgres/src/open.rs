@@ -34,6 +34,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
     check::server(&first.client).await?;
     check::durability(&first.client, options).await?;
     schema::prepare(&first.client, options).await?;
+    check::is_whole(&first.client, options).await?;
     let trip = vec![
         Query::new(BEGIN),
         State::read(0, Uuid::nil()),

@@ -55,6 +55,8 @@ pub struct PostgresOptions {
     pub roots: Option<Vec<u8>>,
     /// The name of this node, for people: by default the machine's, and the number of the process.
     pub node: String,
+    /// Whether it is opened, or made of a backup, to end everything in it: others are refused until that is done.
+    pub restores: bool,
     /// How many connections are used for reading at most.
     pub readers: usize,
     /// For how long a unit of work is tried again while the database is away.
@@ -73,6 +75,7 @@ impl PostgresOptions {
             migrate: Migrate::default(),
             roots: None,
             node: name_of_node(),
+            restores: false,
             readers: 8,
             commit_timeout: Duration::from_secs(10),
         }

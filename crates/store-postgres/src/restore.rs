@@ -12,6 +12,7 @@ use tessera_store::{
 use uuid::Uuid;
 
 use crate::{
+    anew::MARK,
     check,
     connect::{Connection, Connector, Query, all},
     error::{Failure, OpenError},
@@ -38,6 +39,8 @@ const PUT_POLICY: &str = "INSERT INTO policy (revision, replaced_at, files) VALU
 pub struct PostgresRestore {
     connection: Connection,
     batch: Batch,
+    /// Whether everything must end before it is served.
+    is_marked: bool,
     /// The partition of the audit trail that there is for what comes.
     audit_partition: Option<u64>,
 }
@@ -81,6 +84,7 @@ impl PostgresRestore {
         Ok(Self {
             connection,
             batch: Batch::default(),
+            is_marked: options.restores,
             audit_partition: None,
         })
     }
@@ -126,6 +130,9 @@ impl PostgresRestore {
             Query::new("INSERT INTO node (id, name, seq, beat) VALUES ($1, 'restored', 0, 0)")
                 .value(Uuid::nil()),
         ];
+        if self.is_marked {
+            trip.push(Query::new(MARK));
+        }
         if let Some(revision) = end.policy_reconciled {
             let set = Query::new(SET).value("policy_reconciled".to_owned());
             trip.push(set.value(revision.as_str().as_bytes().to_vec()));

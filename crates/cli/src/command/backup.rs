@@ -46,9 +46,13 @@ async fn restore_into(arguments: &RestoreBackup, output: &Output) -> Result<(), 
     } else {
         ""
     };
+    let place = if config.store.is_shared() {
+        "the database".to_owned()
+    } else {
+        format!("`{}`", config.store.path.display())
+    };
     arguments.consent.ask(&format!(
-        "This makes `{}` of the backup, ends every session and token of every realm in it, and replaces all signing keys{api_keys}.",
-        config.store.path.display()
+        "This makes {place} of the backup, ends every session and token of every realm in it, and replaces all signing keys{api_keys}."
     ))?;
     let restored = restore::restore_backup(&config, &arguments.file, key, arguments.revoke_api_keys);
     let restored = restored.await.map_err(Failure::cannot_run)?;
