@@ -166,6 +166,11 @@ fn replace(
     text: &str,
     check: impl FnOnce(&Path) -> Result<(), LaunchError>,
 ) -> Result<(), LaunchError> {
+    // What a link leads to is what has the key.
+    let file = &fs::canonicalize(file).map_err(|source| LaunchError::File {
+        path: file.to_owned(),
+        source,
+    })?;
     let mut unfinished = OsString::from(file);
     unfinished.push(UNFINISHED);
     let unfinished = PathBuf::from(unfinished);
@@ -189,10 +194,11 @@ fn write(path: &Path, text: &str, like: &Path) -> Result<(), LaunchError> {
         path: like.to_owned(),
         source,
     })?;
+    // One that was left behind goes. Nobody else's is written to, whatever has its name by then.
+    drop(fs::remove_file(path));
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(file_error)?;

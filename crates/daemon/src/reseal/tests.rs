@@ -156,3 +156,31 @@ fn a_file_is_replaced_only_by_one_that_was_found_well() {
     replace(&path, "after", |_| Ok(())).unwrap();
     assert_eq!(files.text("server.key"), "after");
 }
+
+/// Whoever may write in the directory could put a link there before.
+#[test]
+fn a_link_in_the_place_of_the_unfinished_file_is_not_followed() {
+    let files = Files::new();
+    let one = files.sealer("one");
+    let path = files.path("server.key");
+    new_server_key(&path, None).unwrap();
+    fs::write(files.path("other"), "kept").unwrap();
+    let unfinished = files.path("server.key.resealing");
+    std::os::unix::fs::symlink(files.path("other"), &unfinished).unwrap();
+    reseal(&path, None, Some(&one)).unwrap();
+    assert_eq!(files.text("other"), "kept");
+}
+
+/// What is sealed is the key, and not the link that leads to it.
+#[test]
+fn a_key_behind_a_link_is_sealed_where_it_is() {
+    let files = Files::new();
+    let one = files.sealer("one");
+    let (path, link) = (files.path("real.key"), files.path("server.key"));
+    new_server_key(&path, None).unwrap();
+    let plain = files.text("real.key");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    reseal(&link, None, Some(&one)).unwrap();
+    assert_ne!(files.text("real.key"), plain);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
