@@ -34,9 +34,7 @@ impl Beats {
     /// A heartbeat that began then was committed.
     pub(crate) fn note(&self, number: u64, began: Instant) {
         let mut known = self.0.lock();
-        if known.back().is_none_or(|last| last.number < number) {
-            known.push_back(Beat { number, began });
-        }
+        known.push_back(Beat { number, began });
         if known.len() > REMEMBERED {
             known.pop_front();
         }
@@ -44,15 +42,22 @@ impl Beats {
 
     /// The number of the last one.
     pub(crate) fn last(&self) -> u64 {
-        self.0.lock().back().map_or(0, |last| last.number)
+        let known = self.0.lock();
+        known.iter().map(|beat| beat.number).max().unwrap_or(0)
+    }
+
+    /// How long ago the last one began; none was: no time.
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        let began = self.0.lock().iter().map(|beat| beat.began).max();
+        began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
     }
 
     /// Whether a server on which the heartbeat `seen` is to be seen is the primary now. That one need not be known to be
     /// committed; the last before it that is counts.
     pub(crate) fn prove(&self, seen: u64, now: Instant) -> bool {
         let known = self.0.lock();
-        let proof = known.iter().rev().find(|beat| beat.number <= seen);
-        proof.is_some_and(|beat| now.saturating_duration_since(beat.began) < FRESH_FOR)
+        let mut seen = known.iter().filter(|beat| beat.number <= seen);
+        seen.any(|beat| now.saturating_duration_since(beat.began) < FRESH_FOR)
     }
 
     /// Whether any server is known to be the primary now.
@@ -75,20 +80,21 @@ mod tests {
         assert!(!beats.are_fresh(at(0)), "none was committed");
         beats.note(1, at(0));
         beats.note(2, at(1000));
-        // One that was answered late is none that others follow.
-        beats.note(1, at(5000));
+        // One that was answered late proves what it says, and is not the last.
+        beats.note(1, at(10));
         assert_eq!(beats.last(), 2);
         let cases = [
             ("the last one", 2, 3999, true),
             ("it is too long ago", 2, 4000, false),
             ("the one before", 1, 2999, true),
-            ("the one before is too long ago", 1, 3000, false),
+            ("the one before is too long ago", 1, 3010, false),
             ("one that is on its way", 3, 3999, true),
             ("a server that has none", 0, 0, false),
         ];
         for (name, seen, now, expected) in cases {
             assert_eq!(beats.prove(seen, at(now)), expected, "{name}");
         }
+        assert_eq!(beats.silent_for(at(5000)), Duration::from_secs(4));
         for number in 3..100 {
             beats.note(number, at(1000 * number));
         }

@@ -26,6 +26,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(250);
 /// How often a node commits something, so that it knows that its commits succeed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A node that could say nothing for as long ends, before others forget it.
+const AWAY_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How often a node looks whether there are partitions for what comes.
 const ROOM: Duration = Duration::from_secs(20);
 /// Nodes that were not seen for longer than any of their subscribers may go on answering.
@@ -131,6 +133,10 @@ pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) 
     };
     connection.take_warning();
     let began = Instant::now();
+    if node.beats.silent_for(began) > AWAY_MAX {
+        // What it said of itself is forgotten by then.
+        return Err(node.was_away().into());
+    }
     let state = node.state();
     let beat = node.next_beat();
     let touch = touch(node, state.last, beat);

@@ -240,6 +240,11 @@ impl Node {
         StoreError::WentBack { detail }
     }
 
+    /// Ends the node: it said nothing of itself for so long that others forget it.
+    pub(crate) fn was_away(&self) -> StoreError {
+        self.go_back("this node committed nothing for half a day".to_owned())
+    }
+
     /// Forgets what no longer counts.
     pub(crate) fn forget_expired(&self, horizon: Timestamp) {
         self.known.lock().cutoffs.retain(|_, until| *until >= horizon);

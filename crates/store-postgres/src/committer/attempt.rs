@@ -100,7 +100,6 @@ pub(super) async fn attempt(
 
 /// Finds out whether a group was committed: whoever holds the lock sees everything that is.
 pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt) -> Result<bool, Failure> {
-    let began = Instant::now();
     connection.take_warning();
     let before = node.before();
     let mut trip = opening(node, &before.state);
@@ -111,13 +110,13 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     let marker = rest.pop().unwrap_or_default();
     let id: Option<Uuid> = marker.first().map(|row| get(row, 0)).transpose()?;
     // Commits are replicated in order: once this one is durable, the one in doubt is.
-    let beat = node.next_beat();
+    let (beat, beat_began) = (node.next_beat(), Instant::now());
     let touch = touch(node, found.state.last, beat);
     let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
     match outcome(results, connection.take_warning()) {
         Outcome::Committed => {
             node.note_durable(found.state.number);
-            node.beats.note(beat, began);
+            node.beats.note(beat, beat_began);
         }
         Outcome::RolledBack(failure) | Outcome::InDoubt(failure) => return Err(failure),
     }
