@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duratio
 use serde_json::Value;
 use tessera_proto::v1::{
     Ack, AwaitPropagationRequest, AwaitPropagationResponse, EvictSubscriberRequest, IssueResponse,
-    ListSubscribersRequest, Subscriber, WatchRequest, WatchResponse, WatchStart, revoke_request::Target,
-    watch_request::Message, watch_response, watch_start::From,
+    ListSubscribersRequest, Ping, Subscriber, WatchRequest, WatchResponse, WatchStart,
+    revoke_request::Target, watch_request::Message, watch_response, watch_start::From,
 };
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -85,6 +85,15 @@ async fn until(client: &Client, what: &str, expected: impl Fn(&[Subscriber]) -> 
     soon(what, looking).await
 }
 
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let looking = async {
+        while !is_so() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(what, looking).await;
+}
+
 async fn propagated(client: &Client, cursor: &str) -> AwaitPropagationResponse {
     let asked = AwaitPropagationRequest {
         cursor: cursor.to_owned(),
@@ -126,16 +135,16 @@ async fn each_node_answers_for_the_subscribers_of_all() {
     far.acknowledge(&revoked.cursor).await;
     assert_eq!(propagated(&here, &revoked.cursor).await.acknowledged, 2);
     assert_eq!(propagated(&there, &revoked.cursor).await.acknowledged, 2);
-    let verifiers = status(&one)["verifiers"].clone();
-    assert_eq!(verifiers.as_array().map(Vec::len), Some(2), "{verifiers}");
-    let nodes = node_list(&one);
-    assert_eq!(nodes.len(), 2);
-    assert!(
-        nodes
-            .iter()
-            .all(|node| node["answers"] == true && node["verifiers"] == 1),
-        "{nodes:?}"
-    );
+    eventually("the status has both", || {
+        status(&one)["verifiers"].as_array().map(Vec::len) == Some(2)
+    })
+    .await;
+    eventually("each node has one", || {
+        let nodes = node_list(&one);
+        let is_well = |node: &Value| node["answers"] == true && node["verifiers"] == 1;
+        nodes.len() == 2 && nodes.iter().all(is_well)
+    })
+    .await;
     // Evicted at one node, it is sent away at the other.
     let evict = EvictSubscriberRequest {
         client: both[0].client.trim_start_matches("client:").to_owned(),
@@ -167,12 +176,49 @@ async fn each_node_answers_for_the_subscribers_of_all() {
     assert_eq!((after.acknowledged, after.failed_closed), (1, 1));
     // Stopped in order, a node is said to be.
     assert!(serving_two.stop().success());
-    let stopped = || {
-        node_list(&one)
-            .iter()
-            .any(|node| node["ended"] == true && node["answers"] == false)
+    eventually("the node has stopped", || {
+        let is_stopped = |node: &Value| node["ended"] == true && node["answers"] == false;
+        node_list(&one).iter().any(is_stopped)
+    })
+    .await;
+}
+
+/// While the database does not answer, nobody knows what is current. Who asked then is answered later, without asking again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_ping_is_answered_once_it_can_be() {
+    let server = Server::start("");
+    let (one, _two, api_key) = two_nodes(&server);
+    let _one = one.serve();
+    let mut verifier = Verifier::begin(&one.client(&api_key).await, "patient").await;
+    server.signal("STOP");
+    let nonce = b"once".to_vec();
+    let ping = Message::Ping(Ping { nonce: nonce.clone() });
+    verifier
+        .say
+        .send(WatchRequest { message: Some(ping) })
+        .await
+        .unwrap();
+    let not_ready = async {
+        while status(&one)["store"]["takes_writes"] != false {
+            sleep(Duration::from_millis(50)).await;
+        }
     };
-    assert!(stopped(), "{:?}", node_list(&one));
+    soon("the node knows nothing any more", not_ready).await;
+    // What it asked the database for the ping has been given up by then.
+    sleep(Duration::from_secs(2)).await;
+    server.signal("CONT");
+    let answered = async {
+        loop {
+            let next = verifier.hear.message().await.unwrap().unwrap();
+            if let Some(watch_response::Message::Checkpoint(checkpoint)) = next.message
+                && checkpoint.nonce == nonce
+            {
+                return;
+            }
+        }
+    };
+    soon("the answer", answered).await;
 }
 
 /// Adds a sink that writes a file of the node's own directory.

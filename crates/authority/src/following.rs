@@ -222,12 +222,17 @@ async fn follow(authority: Weak<Authority>) {
             return;
         };
         let looks_at_all = looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
-        let followed = async {
-            authority.follow_on(looks_at_all).await?;
+        let followed = authority.follow_on(looks_at_all).await;
+        if let Err(error) = &followed {
+            tracing::debug!(%error, "other nodes are not followed");
+            authority.following.is_stuck.store(true, Ordering::Relaxed);
+        }
+        // Also where this one can't follow: others wait for its subscribers, and do what it doesn't.
+        let told = async {
             authority.look_at_others().await?;
             authority.tell_others(authority.followed_position()).await
         };
-        match followed.await {
+        match followed.and(told.await) {
             Ok(()) => {
                 if looks_at_all {
                     looked_at = Some(Instant::now());

@@ -12,7 +12,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tessera_core::{
-    ApiKeyId, Clock, Realm, RealmName, SigningKey, Timestamp, audit::Actor, limits::TOKEN_BYTES_MAX,
+    ApiKeyId, Clock, PolicyRevision, Realm, RealmName, SigningKey, Timestamp, audit::Actor,
+    limits::TOKEN_BYTES_MAX,
 };
 use tessera_policy::Policy;
 use tessera_store::{Changes, PageRequest, Reads, SettingChange, Store, StoreError};
@@ -177,8 +178,16 @@ impl Authority {
     /// Reconciles live sessions with a policy that was changed while the authority was stopped, or whose
     /// application a crash cut off.
     async fn start_policy(&self) -> Result<(), StoreError> {
-        if !self.has_followed_policy().await? {
-            self.put_in_force(self.policy(), &Actor::Operator, None).await?;
+        loop {
+            let in_force = self.in_force().await?;
+            let is_done = self.has_followed_policy(in_force.as_ref()).await?
+                || self
+                    .put_in_force(self.policy(), &Actor::Operator, in_force.as_ref())
+                    .await?;
+            // Else another node was first.
+            if is_done {
+                break;
+            }
         }
         if self.policy_reconciled().await?.as_ref() != Some(self.policy().revision()) {
             let impact = self.reconcile(&Actor::Operator).await?.total();
@@ -194,20 +203,20 @@ impl Authority {
         Ok(())
     }
 
+    /// The policy in force, as the store has it.
+    async fn in_force(&self) -> Result<Option<PolicyRevision>, StoreError> {
+        let state = self.store.read(Reads::default()).await?;
+        Ok(state.policy_in_force().cloned())
+    }
+
     /// Whether a policy is in force that other nodes decide by, too, and that this one follows: its directory proposes only
     /// what was not in force before.
-    async fn has_followed_policy(&self) -> Result<bool, StoreError> {
-        let in_force = self
-            .store
-            .read(Reads::default())
-            .await?
-            .policy_in_force()
-            .cloned();
+    async fn has_followed_policy(&self, in_force: Option<&PolicyRevision>) -> Result<bool, StoreError> {
         let Some(in_force) = in_force.filter(|_| self.is_one_of_several()) else {
             return Ok(false);
         };
         let own = self.policy().revision().clone();
-        if own == in_force {
+        if own == *in_force {
             return Ok(true);
         }
         if self.store.policy_files(&own).await?.is_none() {
@@ -218,7 +227,7 @@ impl Authority {
             %in_force,
             "the policy directory has a policy that was replaced: the one in force stays. `tessera policy apply` puts the directory's in force"
         );
-        let followed = self.follow_policy(&in_force).await;
+        let followed = self.follow_policy(in_force).await;
         followed.map(|()| true).map_err(|_| StoreError::Failed {
             detail: format!("the policy in force, {in_force}, can't be used here: the log says why"),
         })

@@ -162,19 +162,17 @@ impl Authority {
         let mut told = self.others.told.lock().await;
         let fences = self.subscribers.fences(through);
         let is_due = told.at.is_none_or(|at| at.elapsed() >= INTERVAL);
-        if told.fences == fences && !is_due {
+        let report = is_due.then(|| self.report());
+        let news = report.filter(|report| *report != told.report);
+        if told.fences == fences && news.is_none() {
             return Ok(());
         }
-        let report = self.report();
-        if told.fences == fences && told.report == report {
-            return Ok(());
+        self.store.tell_others(fences.clone(), news.clone()).await?;
+        told.fences = fences;
+        if let Some(report) = news {
+            told.report = report;
+            told.at = Some(Instant::now());
         }
-        self.store.tell_others(fences.clone(), report.clone()).await?;
-        *told = Told {
-            fences,
-            report,
-            at: Some(Instant::now()),
-        };
         Ok(())
     }
 
@@ -184,13 +182,14 @@ impl Authority {
         let has_ended = self.others.is_ending.load(Ordering::Relaxed);
         NodeReport {
             subscribers,
-            evicted: self.subscribers.evicted_here(),
+            evicted: self.subscribers.evicted(),
             sinks: if has_ended {
                 BTreeSet::new()
             } else {
                 self.sinks.names()
             },
             is_changing_policy: self.is_changing_policy(),
+            is_stuck: self.is_stuck(),
             has_ended,
         }
     }
@@ -227,5 +226,5 @@ impl Authority {
 
 /// Whether a node comes before this one where one of those that have a sink delivers to it.
 fn delivers(other: &OtherNode, sink: &str) -> bool {
-    other.is_older && other.answers() && other.report.sinks.contains(sink)
+    other.is_older && other.answers() && !other.report.is_stuck && other.report.sinks.contains(sink)
 }

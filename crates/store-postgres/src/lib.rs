@@ -315,9 +315,9 @@ impl Store for PostgresStore {
     async fn tell_others(
         &self,
         fences: BTreeMap<RealmName, Sequence>,
-        report: NodeReport,
+        report: Option<NodeReport>,
     ) -> Result<(), StoreError> {
-        others::tell(&self.node, fences, &report).await
+        others::tell(&self.node, fences, report.as_ref()).await
     }
 
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {

@@ -24,7 +24,8 @@ const NODES: &str = "SELECT n.id, n.name, (extract(epoch FROM clock_timestamp() 
     CASE WHEN b.realm IS NULL OR b.realm = min(b.realm) OVER (PARTITION BY n.id) THEN n.report END, \
     (extract(epoch FROM clock_timestamp() - n.reported) * 1000)::bigint \
     FROM node n LEFT JOIN staleness_bound b ON b.node = n.id WHERE n.id <> $1 ORDER BY n.id, b.realm";
-const TELL: &str = "WITH told AS (UPDATE node SET report = $4, reported = clock_timestamp() WHERE id = $1) \
+const TELL: &str = "WITH told AS (UPDATE node SET report = $4::bytea, reported = clock_timestamp() \
+    WHERE id = $1 AND $4::bytea IS NOT NULL) \
     UPDATE staleness_bound b SET through = n.through \
     FROM unnest($2::text[], $3::bigint[]) AS n (realm, through) WHERE b.node = $1 AND b.realm = n.realm";
 
@@ -72,11 +73,14 @@ fn report(row: &Row) -> Result<NodeReport, StoreError> {
 pub(crate) async fn tell(
     node: &Node,
     fences: BTreeMap<RealmName, Sequence>,
-    report: &NodeReport,
+    report: Option<&NodeReport>,
 ) -> Result<(), StoreError> {
-    let report = serde_json::to_vec(report).map_err(|error| StoreError::Failed {
-        detail: format!("what this node says of itself can't be written: {error}"),
-    })?;
+    let report = report
+        .map(serde_json::to_vec)
+        .transpose()
+        .map_err(|error| StoreError::Failed {
+            detail: format!("what this node says of itself can't be written: {error}"),
+        })?;
     let (realms, through): (Vec<_>, Vec<_>) = fences
         .into_iter()
         .map(|(realm, through)| (realm.as_str().to_owned(), number(through.0)))

@@ -40,6 +40,8 @@ pub struct NodeReport {
     pub sinks: BTreeSet<String>,
     /// Whether it puts a policy in force, or reconciles live sessions with one.
     pub is_changing_policy: bool,
+    /// Whether it can't follow the others, and so does nothing for them.
+    pub is_stuck: bool,
     /// Whether it was stopped in order.
     pub has_ended: bool,
 }

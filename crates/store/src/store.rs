@@ -133,14 +133,14 @@ pub trait Store: StoreReader {
     }
 
     /// Tells the other processes of a shared store what this one says of itself, and up to which position of the log all
-    /// its required subscribers know of it, or refuse by themselves. They see both, or neither.
+    /// its required subscribers know of it, or refuse by themselves. Without a report, the one before stays.
     ///
     /// # Errors
     /// Fails where the backend can't be written.
     async fn tell_others(
         &self,
         _fences: BTreeMap<RealmName, Sequence>,
-        _report: NodeReport,
+        _report: Option<NodeReport>,
     ) -> Result<(), StoreError> {
         Ok(())
     }

@@ -4,9 +4,7 @@ use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
 use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
-use crate::{
-    Authority, credential::authenticate::Principal, error::Unavailable, log::error::SubscriberError,
-};
+use crate::{Authority, credential::authenticate::Principal, log::error::SubscriberError};
 
 /// One stream of a required subscriber, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +36,12 @@ impl Authority {
         self.subscribers.all()
     }
 
-    /// The required subscribers of all realms at all nodes, for the operator of one.
-    ///
-    /// # Errors
-    /// Fails where other nodes can't be asked for theirs.
-    pub async fn required_subscribers_of_all_nodes(&self) -> Result<Vec<ListedSubscriber>, Unavailable> {
-        let others = self.other_nodes().await?;
-        Ok(self.listed_subscribers(None, &others))
+    /// The required subscribers of all realms at all nodes, for the operator of one; without those of other nodes where
+    /// nobody knows of them now.
+    #[must_use]
+    pub fn required_subscribers_of_all_nodes(&self) -> Vec<ListedSubscriber> {
+        let others = self.other_nodes_lately().unwrap_or_default();
+        self.listed_subscribers(None, &others)
     }
 
     fn listed_subscribers(&self, realm: Option<&RealmName>, others: &[OtherNode]) -> Vec<ListedSubscriber> {

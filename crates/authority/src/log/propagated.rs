@@ -22,7 +22,9 @@ impl Propagated {
         let mut subscribers: BTreeMap<&SubscriberKey, Streams> = BTreeMap::new();
         for state in states {
             let streams = subscribers.entry(&state.key).or_default();
-            match (state.acknowledged >= position, state.is_open) {
+            // Its report may be older than its node's word that all have it, or refuse by themselves.
+            let has_it = state.acknowledged >= position || state.is_open && !state.has_failed_closed();
+            match (has_it, state.is_open) {
                 (true, true) => streams.acknowledged_open += 1,
                 (true, false) => streams.has_acknowledged = true,
                 (false, true) => streams.silent_open += 1,
@@ -63,6 +65,14 @@ mod tests {
         }
     }
 
+    /// Heard a moment ago.
+    fn lately(name: &str, acknowledged: u64) -> SubscriberState {
+        SubscriberState {
+            silent_for: Duration::from_secs(1),
+            ..stream(name, acknowledged, true)
+        }
+    }
+
     /// Position 7.
     #[test]
     fn the_table() {
@@ -71,6 +81,7 @@ mod tests {
             |name, is_open| stream(name, 6, is_open),
         );
         let cases = [
+            ("its report is not of now", vec![lately("a", 6)], (1, 0)),
             ("nobody", vec![], (0, 0)),
             (
                 "one has it, one is silent",

@@ -9,7 +9,7 @@
 //! shut until it has passed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -54,6 +54,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// How long an evicted subscriber may not come back as a required one.
 pub(crate) const EVICTED_FOR: Duration = Duration::from_secs(600);
+/// By how much later another node must say that an eviction ends, to be believed.
+const EVICTION_SLACK: Duration = Duration::from_secs(5);
 /// How many of a realm may be evicted at once.
 const EVICTED_MAX: usize = 256;
 /// From this many streams on, waiting calls look less often.
@@ -81,7 +83,9 @@ struct EarlierRuns {
 struct Streams {
     streams: BTreeMap<(SubscriberKey, u64), Subscriber>,
     joined: u64,
-    evicted: BTreeMap<SubscriberKey, Eviction>,
+    evicted: BTreeMap<SubscriberKey, Instant>,
+    /// The realms that had any in this run: others ask how far those of each are, also once there is none.
+    realms: BTreeSet<RealmName>,
 }
 
 struct Subscriber {
@@ -91,14 +95,6 @@ struct Subscriber {
     bound: StalenessBound,
     /// Of its membership, which goes with the stream.
     stream: Weak<Notify>,
-}
-
-/// A subscriber that was sent away.
-struct Eviction {
-    /// It may not come back before this.
-    until: Instant,
-    /// Whether an administrator called this node, and no other.
-    is_of_this_node: bool,
 }
 
 /// A subscriber's place among the required ones, held by its stream.
@@ -135,9 +131,9 @@ impl Subscribers {
         let now = Instant::now();
         let mut known = self.lock();
         known.forget_evicted(now);
-        if let Some(eviction) = known.evicted.get(&name) {
+        if let Some(until) = known.evicted.get(&name) {
             return Err(WatchError::Evicted {
-                until_free: eviction.until.saturating_duration_since(now),
+                until_free: until.saturating_duration_since(now),
             });
         }
         // An earlier stream of the name that refuses by itself, and will not reconnect, is followed by
@@ -150,6 +146,7 @@ impl Subscribers {
             return Err(WatchError::NameCrowded { until_free: bound.0 });
         }
         known.joined += 1;
+        known.realms.insert(name.realm.clone());
         let member = Membership {
             name,
             number: known.joined,
@@ -193,18 +190,14 @@ impl Subscribers {
             .evicted
             .iter()
             .filter(|(of, _)| of.realm == name.realm && *of != name);
-        let ends: Vec<_> = of_realm.map(|(_, eviction)| eviction.until).collect();
+        let ends: Vec<_> = of_realm.map(|(_, until)| *until).collect();
         if let Some(first) = ends.iter().min().filter(|_| ends.len() >= EVICTED_MAX) {
             return Err(SubscriberError::TooManyEvicted {
                 max: EVICTED_MAX,
                 until_free: first.saturating_duration_since(now),
             });
         }
-        let eviction = Eviction {
-            until: now + EVICTED_FOR,
-            is_of_this_node: true,
-        };
-        known.evicted.insert(name.clone(), eviction);
+        known.evicted.insert(name.clone(), now + EVICTED_FOR);
         Ok(known.end_streams(name))
     }
 
@@ -214,23 +207,20 @@ impl Subscribers {
         let mut known = self.lock();
         known.forget_evicted(now);
         let until = now + left.min(EVICTED_FOR);
-        let eviction = known.evicted.entry(name.clone()).or_insert(Eviction {
-            until,
-            is_of_this_node: false,
-        });
-        eviction.until = eviction.until.max(until);
+        let kept = known.evicted.entry(name.clone()).or_insert(until);
+        // What goes to and fro between nodes takes its time on the way, and must not add up.
+        if until > *kept + EVICTION_SLACK {
+            *kept = until;
+        }
         known.end_streams(name);
     }
 
-    /// Those that were evicted at this node, and for how long each may not come back yet.
-    pub(crate) fn evicted_here(&self) -> Vec<(SubscriberKey, Duration)> {
+    /// Those that were evicted, and for how long each may not come back yet.
+    pub(crate) fn evicted(&self) -> Vec<(SubscriberKey, Duration)> {
         let now = Instant::now();
         let known = self.lock();
-        let here = known
-            .evicted
-            .iter()
-            .filter(|(_, eviction)| eviction.is_of_this_node);
-        let left = here.map(|(name, eviction)| (name.clone(), eviction.until.saturating_duration_since(now)));
+        let evicted = known.evicted.iter();
+        let left = evicted.map(|(name, until)| (name.clone(), until.saturating_duration_since(now)));
         left.filter(|(_, left)| !left.is_zero()).collect()
     }
 
@@ -254,7 +244,8 @@ impl Subscribers {
     pub(crate) fn fences(&self, through: Sequence) -> BTreeMap<RealmName, Sequence> {
         let now = Instant::now();
         let known = self.lock();
-        let mut fences = BTreeMap::new();
+        let realms = known.realms.iter().cloned();
+        let mut fences: BTreeMap<_, _> = realms.map(|realm| (realm, through)).collect();
         for ((of, _), subscriber) in &known.streams {
             let fence = fences.entry(of.realm.clone()).or_insert(through);
             if !subscriber.has_failed_closed(now) {
@@ -364,7 +355,7 @@ impl Subscribers {
 impl Streams {
     /// Those that may come back.
     fn forget_evicted(&mut self, now: Instant) {
-        self.evicted.retain(|_, eviction| now < eviction.until);
+        self.evicted.retain(|_, until| now < *until);
     }
 
     /// Gives how many were open.
@@ -596,7 +587,26 @@ mod tests {
         again().unwrap();
     }
 
-    /// One that was evicted at another node is sent away here, and is not told of by this one.
+    /// Other nodes ask for the fence of a realm whose subscribers have all gone.
+    #[tokio::test(start_paused = true)]
+    async fn a_realm_without_streams_holds_nobody_up() {
+        let subscribers = none_earlier();
+        let member = join(&subscribers, "one");
+        assert_eq!(
+            subscribers.fences(Sequence(9)),
+            BTreeMap::from([(realm(), Sequence(0))])
+        );
+        drop(member);
+        tokio::time::advance(FORGOTTEN_AFTER + Duration::from_secs(9)).await;
+        subscribers.wait_for(&realm(), Sequence(9)).await;
+        assert!(subscribers.lock().streams.is_empty());
+        assert_eq!(
+            subscribers.fences(Sequence(9)),
+            BTreeMap::from([(realm(), Sequence(9))])
+        );
+    }
+
+    /// One that was evicted at another node is sent away here, too.
     #[tokio::test(start_paused = true)]
     async fn evictions_count_at_each_node() {
         let subscribers = none_earlier();
@@ -605,14 +615,16 @@ mod tests {
         member.evicted().await;
         let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
         assert!(matches!(again(), Err(WatchError::Evicted { .. })));
-        assert_eq!(subscribers.evicted_here(), []);
-        // What the other node said a moment ago shortens nothing, and ends nothing later than it did.
+        assert_eq!(subscribers.evicted(), [(owned("one"), Duration::from_secs(30))]);
+        // What the other node said a moment ago shortens nothing, and what it says again makes it no longer.
+        subscribers.keep_away(&owned("one"), Duration::from_millis(30_010));
+        assert_eq!(subscribers.evicted(), [(owned("one"), Duration::from_secs(30))]);
         subscribers.evict(&owned("one")).unwrap();
         subscribers.keep_away(&owned("one"), Duration::from_secs(20));
-        assert_eq!(subscribers.evicted_here(), [(owned("one"), EVICTED_FOR)]);
+        assert_eq!(subscribers.evicted(), [(owned("one"), EVICTED_FOR)]);
         tokio::time::advance(EVICTED_FOR).await;
         again().unwrap();
-        assert_eq!(subscribers.evicted_here(), []);
+        assert_eq!(subscribers.evicted(), []);
     }
 
     #[tokio::test(start_paused = true)]

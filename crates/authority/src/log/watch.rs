@@ -29,6 +29,8 @@ use crate::{
 /// How many events a subscriber that took nothing for a while may be behind.
 const BEHIND_MAX: u64 = 1024;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long a ping may go unanswered, because nobody knows what is current: then the subscriber may find a node that does.
+const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 /// Events read from the log at once.
 const READ_STEP: usize = 256;
 
@@ -53,6 +55,8 @@ pub struct Watcher {
     snapshot: Option<Snapshot>,
     /// The checkpoint to send once everything is sent that was durable when it was asked for.
     owed: Option<Owed>,
+    /// The last ping that could not be answered, and since when none could.
+    unanswered: Option<(Vec<u8>, Instant)>,
     /// When the subscriber last took a message.
     taken_at: Instant,
 }
@@ -144,6 +148,7 @@ impl Authority {
             position,
             snapshot,
             owed: None,
+            unanswered: None,
             taken_at: Instant::now(),
         })
     }
@@ -292,7 +297,9 @@ impl Watcher {
             None => self.speaks = false,
             Some(SubscriberMessage::Ping(nonce)) => {
                 self.heard(None);
-                self.owe_current_checkpoint(nonce).await;
+                let before = self.unanswered.take();
+                let since = before.map_or_else(Instant::now, |(_, since)| since);
+                self.owe_current_checkpoint(nonce, since).await;
             }
             Some(SubscriberMessage::Ack(cursor)) => {
                 let cursor = self.authority.own_cursor(&cursor).await;
@@ -308,6 +315,13 @@ impl Watcher {
 
     /// What let the subscriber in is asked again: a stream outlives the call that began it.
     async fn tick(&mut self) -> Result<(), WatchEnd> {
+        if let Some((nonce, since)) = self.unanswered.take() {
+            self.owe_current_checkpoint(nonce, since).await;
+            if self.unanswered.is_some() && since.elapsed() >= UNANSWERED_MAX {
+                return Err(WatchEnd::Failed(not_current()));
+            }
+            return Ok(());
+        }
         match self.authority.still_works(&self.principal).await {
             Ok(()) => {}
             // The store comes back, or does not; without a checkpoint the subscriber knows how stale it is.
@@ -321,11 +335,14 @@ impl Watcher {
     }
 
     /// What answers a subscriber is true of all that was committed before it asked. Where nobody knows what that is, it is
-    /// not answered, and finds out by itself.
-    async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>) {
+    /// answered once somebody does.
+    async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>, since: Instant) {
         match self.authority.current().await {
             Ok(()) => self.owe_checkpoint(nonce),
-            Err(error) => tracing::debug!(%error, "a subscriber is not answered"),
+            Err(error) => {
+                tracing::debug!(%error, "a subscriber is not answered");
+                self.unanswered = Some((nonce, since));
+            }
         }
     }
 
@@ -423,6 +440,12 @@ fn shows(principal: &Principal, filter: &WatchFilter, event: &Event) -> bool {
 }
 
 /// Ready once the authority drains. The value is dropped within: it must not be held across an await.
+fn not_current() -> Unavailable {
+    Unavailable::Store(StoreError::Unavailable {
+        detail: "nobody knows here what is current".to_owned(),
+    })
+}
+
 async fn drained(draining: &mut signal::Receiver<bool>) {
     // An error means that the authority is gone, which comes to the same.
     drop(draining.wait_for(|draining| *draining).await);

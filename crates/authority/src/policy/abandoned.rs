@@ -54,6 +54,8 @@ impl Authority {
         if since.elapsed() < ABANDONED_AFTER {
             return;
         }
+        // Where it fails, it is tried again after as long.
+        *self.reconciling.abandoned_since.lock() = None;
         let authority = Arc::clone(self);
         tokio::spawn(async move {
             let _alone = alone;
@@ -71,7 +73,9 @@ impl Authority {
 
     /// Whether another node does it, or comes before this one.
     fn is_somebody_at_it(&self) -> bool {
-        let does = |other: &OtherNode| other.answers() && (other.is_older || other.report.is_changing_policy);
+        let does = |other: &OtherNode| {
+            other.answers() && !other.report.is_stuck && (other.is_older || other.report.is_changing_policy)
+        };
         // Where nobody knows of others, this one can't know that it is the one.
         self.other_nodes_lately()
             .is_none_or(|others| others.iter().any(does))

@@ -55,11 +55,15 @@ impl Applied {
 }
 
 impl Authority {
-    /// Puts a policy in force. Once this has answered, live sessions are reconciled with it. The caller holds
-    /// `policy_changes`.
-    pub(crate) async fn apply(&self, policy: Arc<Policy>, actor: &Actor) -> Result<Applied, ApplyError> {
+    /// Puts a policy in force instead of `previous`, which was in force when it was looked at. Once this has answered, live
+    /// sessions are reconciled with it. The caller holds `policy_changes`.
+    pub(crate) async fn apply(
+        &self,
+        policy: Arc<Policy>,
+        actor: &Actor,
+        previous: PolicyRevision,
+    ) -> Result<Applied, ApplyError> {
         self.check_realms(&policy)?;
-        let previous = self.policy().revision().clone();
         let revision = policy.revision().clone();
         if revision == previous && self.policy_reconciled().await?.as_ref() == Some(&revision) {
             return Ok(Applied {

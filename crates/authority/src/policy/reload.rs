@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use tessera_core::{RealmKind, audit::Actor};
+use tessera_core::{PolicyRevision, RealmKind, audit::Actor};
 use tessera_policy::{Permission, Policy, Work};
 use tessera_store::StoreError;
 
@@ -99,22 +99,22 @@ impl Authority {
     async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
         // What another node put in force is what this replaces.
         self.current().await?;
+        let in_force = self.policy().revision().clone();
         let policy = self.read_directory().await?;
-        if trigger == Trigger::Change && self.was_replaced(&policy).await? {
+        if trigger == Trigger::Change && self.was_replaced(&policy, &in_force).await? {
             tracing::warn!(
                 directory = %policy.revision(),
-                in_force = %self.policy().revision(),
+                %in_force,
                 "the policy directory has a policy that was replaced, and other nodes may have a later one: the one in force stays. `tessera policy apply` puts the directory's in force"
             );
-            let revision = self.policy().revision().clone();
             return Ok(Applied {
-                previous: revision.clone(),
-                policy: revision,
+                previous: in_force.clone(),
+                policy: in_force,
                 impact: BTreeMap::new(),
             });
         }
         if let Change::Planned { plan, sessions_max } = change {
-            plan.check(self.policy().revision(), policy.revision())?;
+            plan.check(&in_force, policy.revision())?;
             if let Some(max) = *sessions_max {
                 let impact = self.preview(&policy, None).await?.total();
                 let touched = impact.narrowed + impact.ended;
@@ -123,14 +123,14 @@ impl Authority {
                 }
             }
         }
-        self.apply(policy, actor).await
+        self.apply(policy, actor, in_force).await
     }
 
     /// Whether a policy was in force before, and is not now, where several nodes each have a directory: files that reach
     /// one later than another must not bring into
     /// force again what was replaced.
-    pub(crate) async fn was_replaced(&self, policy: &Policy) -> Result<bool, StoreError> {
-        if !self.is_one_of_several() || policy.revision() == self.policy().revision() {
+    async fn was_replaced(&self, policy: &Policy, in_force: &PolicyRevision) -> Result<bool, StoreError> {
+        if !self.is_one_of_several() || policy.revision() == in_force {
             return Ok(false);
         }
         Ok(self.store.policy_files(policy.revision()).await?.is_some())

@@ -1,20 +1,28 @@
 //! `/status`: what an operator looks at first, as one document.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tessera_authority::{AttemptOutcome, Authority, ListedSubscriber, PublishedKey};
 use tessera_core::{KeyStatus, RealmName, Timestamp};
 
+use tokio::time::timeout;
+
 use super::attention::{self, why_not_ready};
 use crate::listen::Tls;
+
+/// How long counting sessions may take.
+const COUNTING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The document. It has names, ids, counts and times, and nothing secret.
 pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value {
     let mut realms = Vec::new();
+    let mut counts = session_counts(authority).await.into_iter();
     for realm in authority.realms().keys() {
         realms.push(json!({
             "name": realm.as_str(),
             // None where the store can't be read.
-            "sessions": authority.session_count(realm).await.ok(),
+            "sessions": counts.next().flatten(),
             "signing_keys": signing_keys(authority, realm),
             "api_keys_ending": api_keys_ending(authority, realm),
         }));
@@ -30,8 +38,8 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
         "policy": policy(authority),
         "realms": realms,
         "node": authority.node_name(),
-        "verifiers": verifiers(authority).await,
-        "other_nodes": other_nodes(authority).await,
+        "verifiers": verifiers(authority),
+        "other_nodes": other_nodes(authority),
         "backup": backup(authority),
         "audit_sinks": sinks(authority),
         "server_key": server_key(authority),
@@ -40,6 +48,19 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
         "store": store(authority),
         "attention": found.collect::<Vec<_>>(),
     })
+}
+
+/// How many sessions each realm has, in the order of the realms; fewer where the store does not answer: whoever asks is in a
+/// hurry then.
+async fn session_counts(authority: &Authority) -> Vec<Option<u64>> {
+    let mut counts = Vec::new();
+    let counting = async {
+        for realm in authority.realms().keys() {
+            counts.push(authority.session_count(realm).await.ok());
+        }
+    };
+    drop(timeout(COUNTING_TIME_MAX, counting).await);
+    counts
 }
 
 fn policy(authority: &Authority) -> Value {
@@ -93,10 +114,10 @@ fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
         .into()
 }
 
-/// Those of all nodes; null where the store can't be read.
-async fn verifiers(authority: &Authority) -> Option<Vec<Value>> {
+/// Those of all nodes; of this one only, where the others are not known now.
+fn verifiers(authority: &Authority) -> Vec<Value> {
     let committed = authority.position().sequence.0;
-    let listed = authority.required_subscribers_of_all_nodes().await.ok()?;
+    let listed = authority.required_subscribers_of_all_nodes();
     let verifiers = listed.into_iter().map(|ListedSubscriber { node, state }| {
         json!({
             "realm": state.key.realm.as_str(),
@@ -111,14 +132,14 @@ async fn verifiers(authority: &Authority) -> Option<Vec<Value>> {
             "failed_closed": state.has_failed_closed(),
         })
     });
-    Some(verifiers.collect())
+    verifiers.collect()
 }
 
 /// Those that share the store; null where it can't be read.
-async fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
+fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
     let committed = authority.position().sequence.0;
-    let nodes = authority.other_nodes().await.ok()?;
-    let nodes = nodes.into_iter().map(|node| {
+    let nodes = authority.other_nodes_lately()?;
+    let nodes = nodes.iter().map(|node| {
         json!({
             "name": node.name,
             "seen_seconds_ago": node.seen_before.as_secs_f64(),

@@ -300,7 +300,7 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
         sinks: ["archive".to_owned()].into(),
         ..NodeReport::default()
     };
-    two.tell_others([(realm("production"), ended)].into(), report.clone())
+    two.tell_others([(realm("production"), ended)].into(), Some(report.clone()))
         .await
         .unwrap();
     assert!(reached().await);
