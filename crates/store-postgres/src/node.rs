@@ -223,7 +223,11 @@ impl Node {
         } else {
             return Ok(());
         };
-        Err(self.go_back(detail))
+        if self.beats.prove(found.beat, Instant::now()) {
+            return Err(self.go_back(detail));
+        }
+        // Another server may be the primary, of which another connection of this node knows already.
+        Err(replaced())
     }
 
     /// Nothing that was acknowledged is lost where the database has all that was known to be durable; but what was seen is
