@@ -8,15 +8,10 @@ use std::fmt;
 
 use hkdf::Hkdf;
 use orion::hazardous::aead::xchacha20poly1305::{Nonce, SecretKey, XChaCha20Poly1305};
-use pasetors::{
-    keys::SymmetricKey,
-    paserk::{FormatAsPaserk, Id},
-    version4::V4,
-};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{KeyError, NoEntropy, random};
+use crate::{KeyError, NoEntropy, local_secret::LocalSecret};
 
 /// How many bytes longer a chunk is once it is encrypted.
 pub const SEAL_BYTES: usize = 16;
@@ -25,7 +20,7 @@ const NONCE_BYTES: usize = 24;
 
 /// A backup key: 32 secret bytes, written as PASERK `k4.local.…`.
 pub struct BackupKey {
-    secret: Zeroizing<[u8; 32]>,
+    secret: LocalSecret,
     id: String,
 }
 
@@ -49,7 +44,7 @@ impl BackupKey {
     /// # Errors
     /// Fails where the operating system gives no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
-        Self::from_bytes(Zeroizing::new(random()?)).map_err(|_| NoEntropy)
+        Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
 
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
@@ -57,21 +52,13 @@ impl BackupKey {
     /// # Errors
     /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let error = KeyError { expected: EXPECTED };
-        let key = SymmetricKey::<V4>::try_from(text.trim()).map_err(|_| error)?;
-        let bytes = key.as_bytes().try_into().map_err(|_| error)?;
-        Self::from_bytes(Zeroizing::new(bytes))
+        Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
 
     /// The key as PASERK: a secret, for the key file only.
     #[must_use]
     pub fn to_paserk(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::new());
-        if let Ok(key) = SymmetricKey::<V4>::from(self.secret.as_slice()) {
-            // Writing to a string does not fail.
-            let _ = key.fmt(&mut *text);
-        }
-        text
+        self.secret.to_paserk()
     }
 
     /// Its PASERK id, `k4.lid.…`: not secret.
@@ -94,16 +81,8 @@ impl BackupKey {
         Ok(ChunkKey(key))
     }
 
-    fn from_bytes(secret: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
-        let weak = KeyError {
-            expected: "32 random bytes",
-        };
-        if secret.iter().all(|byte| Some(byte) == secret.first()) {
-            return Err(weak);
-        }
-        let key = SymmetricKey::<V4>::from(secret.as_slice()).map_err(|_| weak)?;
-        let mut id = String::new();
-        Id::from(&key).fmt(&mut id).map_err(|_| weak)?;
+    fn of(secret: LocalSecret) -> Result<Self, KeyError> {
+        let id = LocalSecret::id_of(secret.as_slice())?;
         Ok(Self { secret, id })
     }
 }

@@ -19,6 +19,7 @@ pub mod checkpoint;
 mod key_id;
 pub mod keyring;
 mod local;
+mod local_secret;
 mod public;
 pub mod refresh;
 pub mod sealing_key;

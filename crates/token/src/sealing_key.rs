@@ -6,19 +6,21 @@ use hkdf::Hkdf;
 use pasetors::{
     Local,
     keys::SymmetricKey,
-    paserk::{FormatAsPaserk, Id},
     token::UntrustedToken,
     version4::{LocalToken, V4},
 };
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{KeyError, NoEntropy, random};
+use crate::{
+    KeyError, NoEntropy,
+    local_secret::{LocalSecret, WEAK},
+};
 
 /// A sealing key: 32 secret bytes, written as PASERK `k4.local.…`. What it seals is PASETO `v4.local`, under a key that is
 /// derived for this purpose alone.
 pub struct SealingKey {
-    secret: Zeroizing<[u8; 32]>,
+    secret: LocalSecret,
     encryption: SymmetricKey<V4>,
     id: String,
 }
@@ -31,7 +33,7 @@ impl SealingKey {
     /// # Errors
     /// Fails where the operating system gives no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
-        Self::from_bytes(Zeroizing::new(random()?)).map_err(|_| NoEntropy)
+        Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
 
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
@@ -39,21 +41,13 @@ impl SealingKey {
     /// # Errors
     /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let error = KeyError { expected: EXPECTED };
-        let key = SymmetricKey::<V4>::try_from(text.trim()).map_err(|_| error)?;
-        let bytes = key.as_bytes().try_into().map_err(|_| error)?;
-        Self::from_bytes(Zeroizing::new(bytes))
+        Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
 
     /// The key as PASERK: a secret, for the key file only.
     #[must_use]
     pub fn to_paserk(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::new());
-        if let Ok(key) = SymmetricKey::<V4>::from(self.secret.as_slice()) {
-            // Writing to a string does not fail.
-            let _ = key.fmt(&mut *text);
-        }
-        text
+        self.secret.to_paserk()
     }
 
     /// Its PASERK id, `k4.lid.…`: not secret.
@@ -76,20 +70,13 @@ impl SealingKey {
         Some(Zeroizing::new(trusted.payload().to_owned()))
     }
 
-    fn from_bytes(secret: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
-        let weak = KeyError {
-            expected: "32 random bytes",
-        };
-        if secret.iter().all(|byte| Some(byte) == secret.first()) {
-            return Err(weak);
-        }
+    fn of(secret: LocalSecret) -> Result<Self, KeyError> {
+        let weak = KeyError { expected: WEAK };
         let mut derived = Zeroizing::new([0; 32]);
         Hkdf::<Sha256>::new(None, secret.as_slice())
             .expand(b"tessera server key sealing v1", derived.as_mut_slice())
             .map_err(|_| weak)?;
-        let key = SymmetricKey::<V4>::from(secret.as_slice()).map_err(|_| weak)?;
-        let mut id = String::new();
-        Id::from(&key).fmt(&mut id).map_err(|_| weak)?;
+        let id = LocalSecret::id_of(secret.as_slice())?;
         Ok(Self {
             encryption: SymmetricKey::from(derived.as_slice()).map_err(|_| weak)?,
             secret,

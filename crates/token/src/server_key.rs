@@ -6,7 +6,6 @@ use hkdf::Hkdf;
 use pasetors::{
     Local,
     keys::SymmetricKey,
-    paserk::{FormatAsPaserk, Id},
     token::UntrustedToken,
     version4::{LocalToken, V4},
 };
@@ -15,12 +14,15 @@ use subtle::ConstantTimeEq;
 use tessera_core::{Cursor, CursorTag};
 use zeroize::Zeroizing;
 
-use crate::{CheckpointKey, CheckpointPublicKey, KeyError, NoEntropy, local, random};
+use crate::{
+    CheckpointKey, CheckpointPublicKey, KeyError, NoEntropy, local,
+    local_secret::{LocalSecret, WEAK},
+};
 
 /// A server key: 32 secret bytes, written as PASERK `k4.local.…`. From it are derived the key that
 /// encrypts refresh tokens, the key of the ratchet, and the key that seals signing keys.
 pub struct ServerKey {
-    master: Zeroizing<[u8; 32]>,
+    master: LocalSecret,
     id: String,
     encryption: SymmetricKey<V4>,
     nonce: Zeroizing<[u8; 32]>,
@@ -45,7 +47,7 @@ impl ServerKey {
     /// # Errors
     /// Fails where the operating system gives no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
-        Self::from_bytes(Zeroizing::new(random()?)).map_err(|_| NoEntropy)
+        Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
 
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
@@ -53,23 +55,13 @@ impl ServerKey {
     /// # Errors
     /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let key = SymmetricKey::<V4>::try_from(text.trim()).map_err(|_| KeyError { expected: EXPECTED })?;
-        let bytes = key
-            .as_bytes()
-            .try_into()
-            .map_err(|_| KeyError { expected: EXPECTED })?;
-        Self::from_bytes(Zeroizing::new(bytes))
+        Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
 
     /// The key as PASERK: a secret, for the key file only.
     #[must_use]
     pub fn to_paserk(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::new());
-        if let Ok(key) = SymmetricKey::<V4>::from(self.master.as_slice()) {
-            // Writing to a string does not fail.
-            let _ = key.fmt(&mut *text);
-        }
-        text
+        self.master.to_paserk()
     }
 
     /// The PASERK id of the key that encrypts refresh tokens, `k4.lid.…`: not secret.
@@ -78,13 +70,8 @@ impl ServerKey {
         &self.id
     }
 
-    fn from_bytes(master: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
-        let weak = KeyError {
-            expected: "32 random bytes",
-        };
-        if master.iter().all(|byte| Some(byte) == master.first()) {
-            return Err(weak);
-        }
+    fn of(master: LocalSecret) -> Result<Self, KeyError> {
+        let weak = KeyError { expected: WEAK };
         let derive = |purpose: &str| -> Result<Zeroizing<[u8; 32]>, KeyError> {
             let mut derived = Zeroizing::new([0; 32]);
             Hkdf::<Sha256>::new(None, master.as_slice())
@@ -96,8 +83,7 @@ impl ServerKey {
             SymmetricKey::from(derive(purpose)?.as_slice()).map_err(|_| weak)
         };
         let encryption = symmetric("tessera refresh encryption v1")?;
-        let mut id = String::new();
-        Id::from(&encryption).fmt(&mut id).map_err(|_| weak)?;
+        let id = LocalSecret::id_of(encryption.as_bytes())?;
         Ok(Self {
             id,
             encryption,
