@@ -1,16 +1,14 @@
 //! The backup key: where it is read, and where one is made.
 
-use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use tessera_token::BackupKey;
 use zeroize::Zeroizing;
 
-use crate::error::{BackupProblem, LaunchError};
+use crate::{
+    error::{BackupProblem, LaunchError},
+    server_key::write_new,
+};
 
 /// What every backup key begins with.
 const BEGIN: &str = "k4.local.";
@@ -43,19 +41,8 @@ pub fn read(given: &str) -> Result<BackupKey, LaunchError> {
 /// # Errors
 /// Fails where it can't be made.
 pub fn make(path: &Path) -> Result<BackupKey, LaunchError> {
-    let file_error = |source| LaunchError::File {
-        path: path.to_owned(),
-        source,
-    };
     let key = BackupKey::generate()?;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error)?;
-    writeln!(file, "{}", *key.to_paserk()).map_err(file_error)?;
-    file.sync_all().map_err(file_error)?;
+    write_new(path, &Zeroizing::new(format!("{}\n", *key.to_paserk())))?;
     Ok(key)
 }
 

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::Write,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     error::LaunchError,
     key_file::{KeyText, KeyTextError, SealedKey},
     sealer::{SealerError, with_sealer},
-    server_key::{Kept, unusable, write_new},
+    server_key::{Kept, private_file, unusable, write_new},
 };
 
 /// How a file is called until it is read back, behind the name of the right one.
@@ -196,12 +196,7 @@ fn write(path: &Path, text: &str, like: &Path) -> Result<(), LaunchError> {
     })?;
     // One that was left behind goes. Nobody else's is written to, whatever has its name by then.
     drop(fs::remove_file(path));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error)?;
+    let mut file = private_file(path).map_err(file_error)?;
     let made = file.metadata().map_err(file_error)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
         .map_err(file_error)?;

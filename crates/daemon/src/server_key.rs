@@ -1,8 +1,9 @@
 //! The server key: where it is read, and where one is made.
 
 use std::{
-    env, fs,
-    io::Write,
+    env,
+    fs::{self, File},
+    io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -282,6 +283,15 @@ fn make_key(path: &Path, sealer: Option<&SealerConfig>) -> Result<String, Launch
     Ok(id)
 }
 
+/// A new file that only its owner can read, whatever is there already: that is not written to.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// Writes a secret into a new file that only its owner can read, and that is on the disk then.
 pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
     let file_error = |source| LaunchError::File {
@@ -294,12 +304,7 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
     {
         fs::create_dir_all(directory).map_err(file_error)?;
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error)?;
+    let mut file = private_file(path).map_err(file_error)?;
     file.write_all(text.as_bytes()).map_err(file_error)?;
     file.sync_all().map_err(file_error)
 }
