@@ -166,7 +166,7 @@ impl Authority {
             let state = self.store.read(Reads::default().settings()).await?;
             let settings = state.settings.clone().unwrap_or_default();
             self.disabled.replace(settings.disabled_clients);
-            self.follow_sinks(settings.audit_sinks);
+            self.follow_sinks(&settings.audit_sinks);
             self.note_reconciled(settings.policy_reconciled);
             if let Some(revision) = state.policy_in_force() {
                 self.follow_policy(revision).await?;
@@ -223,10 +223,8 @@ async fn follow(authority: Weak<Authority>) {
         };
         let looks_at_all = looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
         let followed = authority.follow_on(looks_at_all).await;
-        if let Err(error) = &followed {
-            tracing::debug!(%error, "other nodes are not followed");
-            authority.following.is_stuck.store(true, Ordering::Relaxed);
-        }
+        let is_stuck = followed.is_err();
+        authority.following.is_stuck.store(is_stuck, Ordering::Relaxed);
         // Also where this one can't follow: others wait for its subscribers, and do what it doesn't.
         let told = async {
             authority.look_at_others().await?;
@@ -237,13 +235,11 @@ async fn follow(authority: Weak<Authority>) {
                 if looks_at_all {
                     looked_at = Some(Instant::now());
                 }
-                authority.following.is_stuck.store(false, Ordering::Relaxed);
                 authority.take_over_reconciling();
             }
             Err(Unavailable::Store(StoreError::Closed)) => return,
             Err(error) => {
-                tracing::debug!(%error, "other nodes are not followed");
-                authority.following.is_stuck.store(true, Ordering::Relaxed);
+                tracing::debug!(%error, is_stuck, "other nodes are not followed, or not told");
                 drop(authority);
                 tokio::time::sleep(PAUSE).await;
                 continue;

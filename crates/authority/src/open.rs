@@ -16,7 +16,7 @@ use tessera_core::{
     limits::TOKEN_BYTES_MAX,
 };
 use tessera_policy::Policy;
-use tessera_store::{Changes, PageRequest, Reads, SettingChange, Store, StoreError};
+use tessera_store::{Changes, PageRequest, Reads, SettingChange, Settings, Store, StoreError};
 use tessera_token::ServerKeys;
 use tokio::sync::watch as signal;
 
@@ -94,6 +94,17 @@ fn by_name(realms: Vec<Realm>, policy: &Policy) -> Result<BTreeMap<RealmName, Ar
     }
 }
 
+/// What is kept once for all, without what each node answers for by itself.
+async fn settings_at_start(store: &dyn Store) -> Result<Settings, StoreError> {
+    let settings = store.read(Reads::default().settings()).await?.settings;
+    let mut settings = settings.unwrap_or_default();
+    if store.is_shared() {
+        // Those that are gone answer for their verifiers, too.
+        settings.staleness_bounds.clear();
+    }
+    Ok(settings)
+}
+
 impl Authority {
     /// Opens an authority: makes the signing keys that are missing, and says in the log which policy is in
     /// force.
@@ -118,12 +129,7 @@ impl Authority {
         // What other nodes commit from here on is followed.
         store.catch_up().await?;
         let following = Following::from(store.log().committed());
-        let settings = store.read(Reads::default().settings()).await?.settings;
-        let mut settings = settings.unwrap_or_default();
-        if store.is_shared() {
-            // Each node answers for its own, those that are gone, too.
-            settings.staleness_bounds.clear();
-        }
+        let settings = settings_at_start(store.as_ref()).await?;
         // Before the first commit, which is a sign of life.
         let (now, settled) = (clock.now(), clock.settled());
         let alone = store.alone().await?;

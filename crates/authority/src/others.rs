@@ -24,12 +24,15 @@ const ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// What is known of the other nodes.
 pub(crate) struct Others {
     seen: Mutex<Option<Seen>>,
+    /// Held while they are asked for: all that waited meanwhile share what is found.
+    asking: tokio::sync::Mutex<()>,
     looked: signal::Sender<()>,
     is_ending: AtomicBool,
     told: tokio::sync::Mutex<Told>,
 }
 
 struct Seen {
+    /// When they were asked for.
     at: Instant,
     nodes: Arc<Vec<OtherNode>>,
 }
@@ -46,24 +49,18 @@ impl Others {
     pub(crate) fn new() -> Self {
         Self {
             seen: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             looked: signal::Sender::new(()),
             is_ending: AtomicBool::default(),
             told: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The other nodes as they were a moment ago; none where that is not known.
-    fn lately(&self) -> Option<Arc<Vec<OtherNode>>> {
+    /// What was asked for less than `age` ago.
+    fn within(&self, age: Duration) -> Option<Arc<Vec<OtherNode>>> {
         let seen = self.seen.lock();
-        let lately = seen
-            .as_ref()
-            .filter(|seen| seen.at.elapsed() < OtherNode::FRESH_FOR);
+        let lately = seen.as_ref().filter(|seen| seen.at.elapsed() < age);
         lately.map(|seen| Arc::clone(&seen.nodes))
-    }
-
-    fn is_looking_due(&self) -> bool {
-        let seen = self.seen.lock();
-        seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= INTERVAL)
     }
 }
 
@@ -79,22 +76,41 @@ impl Authority {
         self.store.node_name()
     }
 
-    /// The other nodes of this authority, or those that were there within a day; none where there can be no other.
-    ///
-    /// # Errors
-    /// Fails where the store can't be read.
-    pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, Unavailable> {
-        Ok(self.store.other_nodes().await?)
-    }
-
-    /// The same as they were a moment ago; none where they can't be asked now.
+    /// The other nodes of this authority as they were a moment ago, those included that were there within a day; none where
+    /// they can't be asked now.
     #[must_use]
     pub fn other_nodes_lately(&self) -> Option<Arc<Vec<OtherNode>>> {
         if self.is_one_of_several() {
-            self.others.lately()
+            self.others.within(OtherNode::FRESH_FOR)
         } else {
             Some(Arc::default())
         }
+    }
+
+    /// The same as they were after this was called.
+    pub(crate) async fn other_nodes(&self) -> Result<Arc<Vec<OtherNode>>, Unavailable> {
+        self.other_nodes_since(Instant::now()).await
+    }
+
+    /// The same as they were at some time since `since`. Whoever was evicted at one of them is evicted here, too.
+    async fn other_nodes_since(&self, since: Instant) -> Result<Arc<Vec<OtherNode>>, Unavailable> {
+        if !self.is_one_of_several() {
+            return Ok(Arc::default());
+        }
+        let _asking = self.others.asking.lock().await;
+        if let Some(nodes) = self.others.within(since.elapsed()) {
+            return Ok(nodes);
+        }
+        let at = Instant::now();
+        let nodes = Arc::new(self.store.other_nodes().await?);
+        let evicted = nodes.iter().flat_map(|node| &node.report.evicted);
+        evicted.for_each(|(key, left)| self.subscribers.keep_away(key, *left));
+        *self.others.seen.lock() = Some(Seen {
+            at,
+            nodes: Arc::clone(&nodes),
+        });
+        self.others.looked.send_replace(());
+        Ok(nodes)
     }
 
     /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves, and gives the
@@ -103,7 +119,7 @@ impl Authority {
         &self,
         realm: &RealmName,
         position: Sequence,
-    ) -> Result<Vec<OtherNode>, Unavailable> {
+    ) -> Result<Arc<Vec<OtherNode>>, Unavailable> {
         loop {
             let others = self.other_nodes().await?;
             if others.iter().all(|other| other.has_reached(realm, position)) {
@@ -123,20 +139,11 @@ impl Authority {
         Ok(!others.iter().all(|other| other.has_reached(realm, position)))
     }
 
-    /// Looks at the other nodes each second, and does what they ask of all: whoever was evicted at one is evicted here.
+    /// Looks at the other nodes, where nobody did within a second.
     pub(crate) async fn look_at_others(&self) -> Result<(), Unavailable> {
-        if !self.others.is_looking_due() {
-            return Ok(());
+        if self.others.within(INTERVAL).is_none() {
+            self.other_nodes().await?;
         }
-        let at = Instant::now();
-        let nodes = self.other_nodes().await?;
-        let evicted = nodes.iter().flat_map(|node| &node.report.evicted);
-        evicted.for_each(|(key, left)| self.subscribers.keep_away(key, *left));
-        *self.others.seen.lock() = Some(Seen {
-            at,
-            nodes: Arc::new(nodes),
-        });
-        self.others.looked.send_replace(());
         Ok(())
     }
 
@@ -161,17 +168,19 @@ impl Authority {
     pub(crate) async fn tell_others(&self, through: Sequence) -> Result<(), Unavailable> {
         let mut told = self.others.told.lock().await;
         let fences = self.subscribers.fences(through);
-        let is_due = told.at.is_none_or(|at| at.elapsed() >= INTERVAL);
-        let report = is_due.then(|| self.report());
-        let news = report.filter(|report| *report != told.report);
-        if told.fences == fences && news.is_none() {
+        let report = if told.at.is_none_or(|at| at.elapsed() >= INTERVAL) {
+            told.at = Some(Instant::now());
+            Some(self.report()).filter(|report| *report != told.report)
+        } else {
+            None
+        };
+        if told.fences == fences && report.is_none() {
             return Ok(());
         }
-        self.store.tell_others(fences.clone(), news.clone()).await?;
+        self.store.tell_others(fences.clone(), report.clone()).await?;
         told.fences = fences;
-        if let Some(report) = news {
+        if let Some(report) = report {
             told.report = report;
-            told.at = Some(Instant::now());
         }
         Ok(())
     }
@@ -226,5 +235,5 @@ impl Authority {
 
 /// Whether a node comes before this one where one of those that have a sink delivers to it.
 fn delivers(other: &OtherNode, sink: &str) -> bool {
-    other.is_older && other.answers() && !other.report.is_stuck && other.report.sinks.contains(sink)
+    other.is_older && other.is_at_work() && other.report.sinks.contains(sink)
 }

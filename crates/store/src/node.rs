@@ -93,6 +93,12 @@ impl OtherNode {
         !self.report.has_ended && self.seen_before < Self::FRESH_FOR
     }
 
+    /// Whether it does for the others what one does for all.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        self.answers() && !self.report.is_stuck
+    }
+
     /// Its required subscribers of a realm, as of now. Those of a node that is gone may have been answered until that was
     /// no longer current.
     pub fn subscribers(&self, realm: Option<&RealmName>) -> impl Iterator<Item = SubscriberState> {

@@ -33,14 +33,15 @@ pub struct SinkState {
 
 /// The sinks by name. Those that are not configured any more keep their positions, for when they come back.
 pub(crate) struct Sinks {
-    kept: Mutex<BTreeMap<String, u64>>,
+    /// Where each was at the start.
+    kept: BTreeMap<String, u64>,
     states: Mutex<BTreeMap<String, SinkState>>,
 }
 
 impl Sinks {
     pub(crate) fn new(kept: BTreeMap<String, u64>) -> Self {
         Self {
-            kept: Mutex::new(kept),
+            kept,
             states: Mutex::default(),
         }
     }
@@ -55,7 +56,7 @@ impl Authority {
     /// Says that this process can deliver to a sink. Where several nodes can,
     /// [`turn_to_deliver_to`](Self::turn_to_deliver_to) says when it is this one that does.
     pub fn begin_audit_sink(&self, name: &str) {
-        let position = self.sinks.kept.lock().get(name).copied().unwrap_or(0);
+        let position = self.sinks.kept.get(name).copied().unwrap_or(0);
         let state = SinkState {
             name: name.to_owned(),
             position,
@@ -66,7 +67,7 @@ impl Authority {
     }
 
     /// How far the sinks are that other nodes deliver to, as the store has it.
-    pub(crate) fn follow_sinks(&self, kept: BTreeMap<String, u64>) {
+    pub(crate) fn follow_sinks(&self, kept: &BTreeMap<String, u64>) {
         for (name, state) in self.sinks.states.lock().iter_mut() {
             let position = kept.get(name).copied().unwrap_or(0);
             if !self.delivers_to(name) && state.position < position {
@@ -74,7 +75,6 @@ impl Authority {
                 state.failing_since = None;
             }
         }
-        *self.sinks.kept.lock() = kept;
     }
 
     /// Up to which position a sink has everything, as the store has it now; 0 for a new one.

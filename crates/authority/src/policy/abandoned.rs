@@ -73,9 +73,8 @@ impl Authority {
 
     /// Whether another node does it, or comes before this one.
     fn is_somebody_at_it(&self) -> bool {
-        let does = |other: &OtherNode| {
-            other.answers() && !other.report.is_stuck && (other.is_older || other.report.is_changing_policy)
-        };
+        let does =
+            |other: &OtherNode| other.is_at_work() && (other.is_older || other.report.is_changing_policy);
         // Where nobody knows of others, this one can't know that it is the one.
         self.other_nodes_lately()
             .is_none_or(|others| others.iter().any(does))
