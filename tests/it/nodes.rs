@@ -1,6 +1,6 @@
 //! Two nodes over one PostgreSQL, with the real binary.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use serde_json::Value;
 use tessera_proto::v1::{
@@ -44,12 +44,15 @@ impl Node {
     }
 
     pub(crate) fn serve(&self) -> Authority {
-        start(
-            &self.directory.path().join("tessera.toml"),
-            &self.address,
-            std::io::sink(),
-            |_| (),
-        )
+        self.serve_with("info", std::io::sink())
+    }
+
+    /// The same with a filter of the log, which goes to `into`.
+    pub(crate) fn serve_with(&self, filter: &str, into: impl Write + Send + 'static) -> Authority {
+        let config = self.directory.path().join("tessera.toml");
+        start(&config, &self.address, into, |command| {
+            command.env("RUST_LOG", filter);
+        })
     }
 
     pub(crate) async fn client(&self, api_key: &str) -> Client {
