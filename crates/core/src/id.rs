@@ -85,7 +85,20 @@ fn time_ordered(now: Timestamp, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
+/// The time that a time-ordered id begins with.
+fn time_of(id: Uuid) -> Timestamp {
+    let [a, b, c, d, e, f, ..] = *id.as_bytes();
+    let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
 impl SessionId {
+    /// When the session was begun, as the id has it.
+    #[must_use]
+    pub fn made_at(&self) -> Timestamp {
+        time_of(self.0)
+    }
+
     /// A new id, ordered by `now`, from 10 random bytes.
     #[must_use]
     pub fn generate(now: Timestamp, random: [u8; 10]) -> Self {
@@ -105,9 +118,7 @@ impl DecisionId {
     /// When the decision was made, as the id has it.
     #[must_use]
     pub fn made_at(&self) -> Timestamp {
-        let [a, b, c, d, e, f, ..] = *self.as_bytes();
-        let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+        time_of(self.0)
     }
 
     /// A new id, ordered by `now`, from 10 random bytes.
