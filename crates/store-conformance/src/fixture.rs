@@ -24,13 +24,14 @@ pub fn api_key_id(number: u64) -> ApiKeyId {
     ApiKeyId::parse(&format!("{number:016}")).unwrap()
 }
 
-/// Session `number`, begun at second `number`: idle for 100 s, absolute end after 1,000 s, tombstone 10 s.
+/// Session `number`, begun at second `number`: idle for 100 s, absolute end after 1,000 s, tombstone 10 s. The ids are a
+/// millisecond apart, so that a backend which keeps those together that are made together does so.
 pub fn session(number: u32) -> Session {
     let now = at(i64::from(number));
     let mut random = [0; 10];
     random[..4].copy_from_slice(&number.to_be_bytes());
     Session {
-        id: SessionId::generate(now, random),
+        id: SessionId::generate(at(0).plus_millis(i64::from(number)), random),
         realm: realm("production"),
         client: ClientName::parse("client:cms").unwrap(),
         credential: api_key_id(1).into(),
