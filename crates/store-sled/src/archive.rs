@@ -27,7 +27,7 @@ use tessera_core::Timestamp;
 
 use self::chunk::{HASH_LEN, Header};
 pub(super) use self::{chunk::Chunk, looking::Looking};
-use super::{directory::sync_directory, rows};
+use super::directory::sync_directory;
 use tessera_store::StoreError;
 
 /// A file that is larger gets no more chunks.
@@ -340,7 +340,7 @@ impl Reading<'_> {
         }
         for (position, row) in (header.first..).zip(header.rows(file, offset)?) {
             if position > self.looking.through && !self.looking.is_done() {
-                let entry = rows::audit_entry(position, &row).map_err(io::Error::other)?;
+                let entry = chunk::entry_of(position, &row).map_err(io::Error::other)?;
                 self.looking.look(entry);
             }
         }

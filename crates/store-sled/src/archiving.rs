@@ -24,8 +24,8 @@ pub(super) struct Archiver {
 /// What the writer does once a chunk is in a file, or before a file goes.
 pub(super) struct Archived {
     place: Place,
-    /// The records that leave the rows.
-    gone: Option<(u64, u64)>,
+    /// The last of the records that leave the rows.
+    gone_through: Option<u64>,
     file_to_remove: Option<u64>,
 }
 
@@ -70,8 +70,8 @@ impl Archived {
     }
 
     pub(super) fn run(&self, group: &mut Group<'_>) -> Result<(), StoreError> {
-        if let Some((first, last)) = self.gone {
-            (first..=last).for_each(|position| group.remove(rows::audit_key(position)));
+        if let Some(last) = self.gone_through {
+            group.remove_audit_through(last);
         }
         group.meta_mut().archive = Some(self.place);
         let meta = *group.meta_mut();
@@ -89,7 +89,7 @@ fn next(
     if let Old::File(file, place) = archive.oldest(before, place.as_ref()).map_err(unwritten)? {
         return Ok(Some(Archived {
             place,
-            gone: None,
+            gone_through: None,
             file_to_remove: Some(file),
         }));
     }
@@ -104,7 +104,7 @@ fn next(
     let place = archive.append(place.as_ref(), &chunk).map_err(unwritten)?;
     Ok(Some(Archived {
         place,
-        gone: Some((chunk.first, chunk.last)),
+        gone_through: Some(chunk.last),
         file_to_remove: None,
     }))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
+use sled::IVec;
+
 /// A value for each key, or none where the row goes.
 #[derive(Default)]
 pub(super) struct RowChanges(HashMap<Vec<u8>, Change>);
@@ -10,8 +12,19 @@ pub(super) struct RowChanges(HashMap<Vec<u8>, Change>);
 pub(super) struct Change {
     /// Its value; none where it goes.
     pub(super) value: Option<Vec<u8>>,
-    /// Whether it is known that there was no such row before the group, so that nobody needs to look.
-    pub(super) is_new: bool,
+    /// What is known of the row before the group.
+    pub(super) before: Before,
+}
+
+/// What is known of a row before the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nobody has looked.
+    Unread,
+    /// There was none.
+    Absent,
+    /// This was there.
+    Row(IVec),
 }
 
 impl RowChanges {
@@ -21,26 +34,22 @@ impl RowChanges {
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.set(key, Some(value));
+        self.set(key, Some(value), Before::Unread);
+    }
+
+    /// Writes a row over the one on the disk, where the caller has read that.
+    pub(super) fn put_over(&mut self, key: Vec<u8>, value: Vec<u8>, on_disk: Option<IVec>) {
+        self.set(key, Some(value), on_disk.map_or(Before::Unread, Before::Row));
     }
 
     /// Writes a row that was not there before the group. Whoever calls it knows that from the key: it names a session or a
     /// position that is new.
     pub(super) fn put_new(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        match self.0.entry(key) {
-            // The group removed it before, or wrote it: then that is not known.
-            Entry::Occupied(mut touched) => touched.get_mut().value = Some(value),
-            Entry::Vacant(untouched) => {
-                untouched.insert(Change {
-                    value: Some(value),
-                    is_new: true,
-                });
-            }
-        }
+        self.set(key, Some(value), Before::Absent);
     }
 
     pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.set(key, None);
+        self.set(key, None, Before::Unread);
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
@@ -51,11 +60,12 @@ impl RowChanges {
         self.0.is_empty()
     }
 
-    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>, before: Before) {
         match self.0.entry(key) {
+            // What was there before the group is what it was when the group touched it first.
             Entry::Occupied(mut touched) => touched.get_mut().value = value,
             Entry::Vacant(untouched) => {
-                untouched.insert(Change { value, is_new: false });
+                untouched.insert(Change { value, before });
             }
         }
     }
@@ -72,7 +82,11 @@ impl IntoIterator for RowChanges {
 
 impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for RowChanges {
     fn from_iter<I: IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>>(rows: I) -> Self {
-        let change = |(key, value)| (key, Change { value, is_new: false });
+        let before = Before::Unread;
+        let change = |(key, value)| {
+            let before = before.clone();
+            (key, Change { value, before })
+        };
         Self(rows.into_iter().map(change).collect())
     }
 }
@@ -81,9 +95,9 @@ impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for RowChanges {
 mod tests {
     use super::*;
 
-    fn change(changes: RowChanges) -> (Option<Vec<u8>>, bool) {
+    fn change(changes: RowChanges) -> (Option<Vec<u8>>, Before) {
         let (_, change) = changes.into_iter().next().unwrap();
-        (change.value, change.is_new)
+        (change.value, change.before)
     }
 
     #[test]
@@ -92,16 +106,22 @@ mod tests {
         let mut changes = RowChanges::default();
         changes.put_new(key(), b"1".to_vec());
         changes.put(key(), b"2".to_vec());
-        assert_eq!(change(changes), (Some(b"2".to_vec()), true));
+        assert_eq!(change(changes), (Some(b"2".to_vec()), Before::Absent));
 
         let mut changes = RowChanges::default();
         changes.remove(key());
         changes.put_new(key(), b"1".to_vec());
-        assert_eq!(change(changes), (Some(b"1".to_vec()), false));
+        assert_eq!(change(changes), (Some(b"1".to_vec()), Before::Unread));
 
         let mut changes = RowChanges::default();
         changes.put_new(key(), b"1".to_vec());
         changes.remove(key());
-        assert_eq!(change(changes), (None, true));
+        assert_eq!(change(changes), (None, Before::Absent));
+
+        let mut changes = RowChanges::default();
+        changes.put_over(key(), b"1".to_vec(), Some(IVec::from(b"0")));
+        changes.put(key(), b"2".to_vec());
+        let before = Before::Row(IVec::from(b"0"));
+        assert_eq!(change(changes), (Some(b"2".to_vec()), before));
     }
 }

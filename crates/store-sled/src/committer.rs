@@ -151,7 +151,12 @@ impl Committer {
             .filter(|work| matches!(work, Work::Unit { .. }))
             .count();
         let finished = {
-            let mut group = Group::new(self.disk.db(), &self.shared.log, self.state.clone());
+            let mut group = Group::new(
+                self.disk.db(),
+                &self.shared.log,
+                &self.shared.api_keys,
+                self.state.clone(),
+            );
             for item in work {
                 // A failure of the database ends the group; what was not run yet is dropped, which answers it.
                 let ran = caught(|| run(item, &mut group)).map_err(|detail| StoreError::Failed { detail });

@@ -9,7 +9,7 @@ use std::{
 use sled::{Batch, Db, IVec};
 
 use super::{
-    changes::{Change, RowChanges},
+    changes::{Before, Change, RowChanges},
     checked,
     directory::Directory,
     progress::{StartProgress, Step},
@@ -141,11 +141,13 @@ impl Disk {
 
     /// The row before the group.
     fn old(&self, key: &[u8], change: &Change) -> Result<Option<IVec>, StoreError> {
-        if change.is_new {
-            debug_assert_eq!(self.db.get(key).map_err(failed)?, None, "{key:?} is not new");
-            return Ok(None);
-        }
-        self.db.get(key).map_err(failed)
+        let known = match &change.before {
+            Before::Unread => return self.db.get(key).map_err(failed),
+            Before::Absent => None,
+            Before::Row(row) => Some(row.clone()),
+        };
+        debug_assert_eq!(self.db.get(key).map_err(failed)?, known, "{key:?}");
+        Ok(known)
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
-use sled::Db;
-use tessera_core::{
-    ApiKey, ApiKeyId, Event, PolicyRevision, RevokeReason, Sequence, Session, SessionId, Timestamp,
-};
+use sled::{Db, IVec};
+use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RevokeReason, Sequence, Session, Timestamp};
 use tessera_store::{
     Changes, ClientChange, ClientState, Log, NewEvent, Placed, PolicyFiles, Reads, RequestKey, RequestRecord,
     SettingChange, Snapshot, StoreError, StoredSession, Times, UnitOfWork,
@@ -14,14 +12,19 @@ use tessera_store::{
 };
 
 use super::{
+    api_keys::ApiKeys,
+    audit_rows::AuditChanges,
     changes::RowChanges,
     error::failed,
+    expiring_requests::RequestChanges,
+    lists::ListChanges,
     read,
     rows::{self, CutoffRow, Meta, PolicyRow, SessionRow},
 };
 
 mod audit;
 mod restore;
+mod session;
 
 /// The largest part of a policy's files.
 const POLICY_PART_BYTES: usize = 32 * 1024;
@@ -30,13 +33,24 @@ const POLICY_PART_BYTES: usize = 32 * 1024;
 pub(super) struct Group<'a> {
     db: &'a Db,
     log: &'a Log,
+    api_keys: &'a ApiKeys,
     rows: RowChanges,
+    lists: ListChanges,
+    requests: RequestChanges,
+    audit: AuditChanges,
     events: Vec<Arc<Event>>,
     state: State,
     /// The times before the group.
     times_before: Times,
     /// The sessions that the unit has read, which it may write next.
-    read: Vec<SessionRow<Arc<Session>>>,
+    read: Vec<ReadSession>,
+}
+
+/// A session as a unit found it.
+struct ReadSession {
+    row: SessionRow<Arc<Session>>,
+    /// The row on the disk; none where it was written by the group.
+    on_disk: Option<IVec>,
 }
 
 /// What the writer knows without reading, as the last group left it.
@@ -55,11 +69,15 @@ pub(super) struct Finished {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(db: &'a Db, log: &'a Log, state: State) -> Self {
+    pub(super) fn new(db: &'a Db, log: &'a Log, api_keys: &'a ApiKeys, state: State) -> Self {
         Self {
             db,
             log,
+            api_keys,
             rows: RowChanges::default(),
+            lists: ListChanges::default(),
+            requests: RequestChanges::default(),
+            audit: AuditChanges::default(),
             events: Vec::new(),
             times_before: state.times.clone(),
             state,
@@ -68,12 +86,15 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn writes_nothing(&self) -> bool {
-        self.rows.is_empty() && self.state.times == self.times_before
+        self.rows.is_empty() && self.audit.is_empty() && self.state.times == self.times_before
     }
 
     /// The group's writes, its events, and the row about the store as `number` leaves it.
     pub(super) fn finish(mut self, number: u64) -> Result<Finished, StoreError> {
         self.state.meta.group = number;
+        self.lists.write(self.db, &mut self.rows)?;
+        self.requests.write(number, &mut self.rows)?;
+        self.audit.write(self.db, &mut self.rows)?;
         if self.state.times != self.times_before {
             let row = rows::encode(&self.state.times)?;
             self.rows.put(rows::times_key(), row);
@@ -140,13 +161,13 @@ impl<'a> Group<'a> {
         self.rows.put(key, Vec::new());
     }
 
-    pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.rows.remove(key);
+    /// Names a request whose row has this key at a later time.
+    pub(super) fn expire_request(&mut self, at: Timestamp, row: Vec<u8>) {
+        self.requests.add(at, row);
     }
 
-    pub(super) fn session_row(&self, id: SessionId) -> Result<Option<SessionRow<Arc<Session>>>, StoreError> {
-        let row: Option<SessionRow<Session>> = self.row("a session", &rows::session_key(id))?;
-        Ok(row.map(SessionRow::shared))
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.rows.remove(key);
     }
 }
 
@@ -161,16 +182,18 @@ impl Group<'_> {
             ..Snapshot::default()
         };
         for id in reads.api_key_ids() {
-            snapshot.api_keys.extend(self.api_key(id)?);
+            snapshot
+                .api_keys
+                .extend(self.api_key(id)?.map(Arc::unwrap_or_clone));
         }
         for id in reads.session_ids() {
-            if self.read.iter().any(|row| row.session.id == *id) {
+            if self.read.iter().any(|read| read.row.session.id == *id) {
                 continue;
             }
-            match self.session_row(*id)? {
-                Some(row) => {
-                    snapshot.sessions.push(self.stored(&row.session)?);
-                    self.read.push(row);
+            match self.read_session(*id)? {
+                Some(read) => {
+                    snapshot.sessions.push(self.stored(&read.row.session)?);
+                    self.read.push(read);
                 }
                 None => snapshot.missing_sessions.push(*id),
             }
@@ -222,8 +245,14 @@ impl Group<'_> {
         })
     }
 
-    fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        self.row("an API key", &rows::api_key_key(id))
+    /// Those on the disk are kept decoded, until the group that changes one is done.
+    fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
+        match self.rows.get(&rows::api_key_key(id)) {
+            Some(value) => value
+                .map(|bytes| rows::decode("an API key", bytes).map(Arc::new))
+                .transpose(),
+            None => self.api_keys.get(id, || read::api_key(self.db, id)),
+        }
     }
 }
 
@@ -268,96 +297,6 @@ impl Group<'_> {
         Ok(Placed::between(before, self.state.meta.last))
     }
 
-    fn put_session(&mut self, session: &Arc<Session>) -> Result<(), StoreError> {
-        let removable_at = session.removable_at();
-        let old = match self.read.iter().position(|row| row.session.id == session.id) {
-            Some(at) => Some(self.read.swap_remove(at)),
-            None => self.session_row(session.id)?,
-        };
-        let expiry = old
-            .as_ref()
-            .map_or(removable_at, |old| old.expiry.min(removable_at));
-        match &old {
-            Some(old) => self.replace_session(old, session, expiry)?,
-            None => {
-                self.count_session(session, true)?;
-                return self.put_new_session(session, expiry);
-            }
-        }
-        let row = SessionRow {
-            expiry,
-            session: session.as_ref(),
-        };
-        self.put(rows::session_key(session.id), &row)
-    }
-
-    /// Writes a session that is not there, and so nothing that is kept beside it.
-    fn put_new_session(&mut self, session: &Session, expiry: Timestamp) -> Result<(), StoreError> {
-        self.rows
-            .put_new(rows::session_expiry_key(expiry, session.id), Vec::new());
-        for key in rows::index_keys(session) {
-            self.rows.put_new(key, Vec::new());
-        }
-        let row = rows::encode(&SessionRow { expiry, session })?;
-        self.rows.put_new(rows::session_key(session.id), row);
-        Ok(())
-    }
-
-    /// Moves what is kept beside a session, as far as it changes.
-    fn replace_session(
-        &mut self,
-        old: &SessionRow<Arc<Session>>,
-        session: &Session,
-        expiry: Timestamp,
-    ) -> Result<(), StoreError> {
-        if (&old.session.realm, &old.session.client) != (&session.realm, &session.client) {
-            self.count_session(session, true)?;
-            self.count_session(&old.session, false)?;
-        }
-        if old.expiry != expiry {
-            self.remove(rows::session_expiry_key(old.expiry, session.id));
-            self.put_empty(rows::session_expiry_key(expiry, session.id));
-        }
-        if !rows::same_index_keys(&old.session, session) {
-            rows::index_keys(&old.session)
-                .into_iter()
-                .for_each(|key| self.remove(key));
-            self.put_index_keys(session);
-        }
-        Ok(())
-    }
-
-    fn put_index_keys(&mut self, session: &Session) {
-        rows::index_keys(session)
-            .into_iter()
-            .for_each(|key| self.put_empty(key));
-    }
-
-    /// Removes a session, but for its place in the expiry index.
-    pub(super) fn remove_session(&mut self, session: &Session) -> Result<(), StoreError> {
-        rows::index_keys(session)
-            .into_iter()
-            .for_each(|key| self.remove(key));
-        self.remove(rows::session_key(session.id));
-        self.count_session(session, false)
-    }
-
-    /// Counts a session that is new, or is one no more.
-    fn count_session(&mut self, session: &Session, is_new: bool) -> Result<(), StoreError> {
-        let key = rows::session_count_key(&session.realm, &session.client);
-        let before: u64 = self.row("a number of sessions", &key)?.unwrap_or(0);
-        let after = if is_new {
-            before.saturating_add(1)
-        } else {
-            before.saturating_sub(1)
-        };
-        if after == 0 {
-            self.remove(key);
-            return Ok(());
-        }
-        self.put(key, &after)
-    }
-
     fn put_api_key(&mut self, key: &ApiKey) -> Result<(), StoreError> {
         if let Some(old) = self.api_key(&key.id)?
             && (&old.realm, &old.made_with) != (&key.realm, &key.made_with)
@@ -390,10 +329,7 @@ impl Group<'_> {
 
     fn put_request(&mut self, key: &RequestKey, record: &RequestRecord) -> Result<(), StoreError> {
         let row = rows::request_key(key);
-        if let Some(old) = self.row::<RequestRecord>("a request", &row)? {
-            self.remove(rows::request_expiry_key(old.expires_at, &row));
-        }
-        self.put_empty(rows::request_expiry_key(record.expires_at, &row));
+        self.requests.add(rows::bucket_of(record.expires_at), row.clone());
         self.put(row, record)
     }
 
@@ -487,3 +423,6 @@ impl Group<'_> {
         Ok(Some(until))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,16 @@ use sled::IVec;
 use tessera_core::{Event, Seconds, Sequence, SessionId, Timestamp};
 
 use tessera_store::{
-    PurgeBefore, PurgeReport, StoreError,
+    PurgeBefore, PurgeReport, RequestRecord, StoreError,
     backend::{FAR, LEFT_MAX},
 };
 
 use super::{
+    audit_rows,
     error::failed,
     group::Group,
-    rows::{self, PolicyRow, SessionRow, Table},
+    lists,
+    rows::{self, PolicyRow, Table},
 };
 
 /// How many rows one step looks at.
@@ -77,37 +79,38 @@ impl Step<'_, '_> {
     }
 
     fn sessions(&mut self) -> Result<(), StoreError> {
-        for key in self.keys(Table::SessionExpiry) {
-            let key = key?;
+        for row in self.rows(Table::SessionExpiry) {
+            let (key, others) = row?;
             let (at, _) = rows::time_in(&key)?;
-            if at >= self.purge.before.horizon || !self.take() {
+            if at >= self.purge.before.horizon {
                 break;
             }
-            self.session(rows::session_id_in(&key)?, at, &key)?;
+            for id in lists::ids_in(&key, &others)? {
+                if !self.take() {
+                    return Ok(());
+                }
+                self.session(id, at)?;
+            }
         }
         Ok(())
     }
 
     /// Removes a session, or moves it in the index to the time at which it can be removed: refreshes
     /// don't do that, so the index may know an earlier time.
-    fn session(&mut self, id: SessionId, at: Timestamp, key: &[u8]) -> Result<(), StoreError> {
+    fn session(&mut self, id: SessionId, at: Timestamp) -> Result<(), StoreError> {
         let Some(row) = self.group.session_row(id)?.filter(|row| row.expiry == at) else {
             // An earlier job of this group moved or removed it.
             return Ok(());
         };
-        let expiry = row.session.removable_at();
-        self.group.remove(key.to_vec());
-        if expiry >= self.purge.before.horizon {
-            self.group.put_empty(rows::session_expiry_key(expiry, id));
-            return self.group.put(
-                rows::session_key(id),
-                &SessionRow {
-                    expiry,
-                    session: row.session.as_ref(),
-                },
-            );
+        let removable_at = row.session.removable_at();
+        let horizon = self.purge.before.horizon;
+        if removable_at >= horizon {
+            let bucket = rows::bucket_of(removable_at);
+            // Under an earlier time this purge would find it again.
+            let expiry = if bucket < horizon { removable_at } else { bucket };
+            return self.group.move_expiry(&row, expiry);
         }
-        self.group.remove_session(&row.session)?;
+        self.group.remove_session(&row)?;
         self.report.sessions += 1;
         Ok(())
     }
@@ -139,19 +142,45 @@ impl Step<'_, '_> {
     }
 
     fn requests(&mut self) -> Result<(), StoreError> {
-        let removed = self.expired_rows(Table::RequestExpiry)?;
-        self.report.records += removed;
+        for key in self.keys(Table::RequestExpiry) {
+            let key = key?;
+            let (at, _) = rows::time_in(&key)?;
+            if at >= self.purge.before.horizon {
+                break;
+            }
+            // Where the row is gone, an earlier job of this group removed it.
+            let Some(requests) = self.group.row::<Vec<Vec<u8>>>("expiring requests", &key)? else {
+                continue;
+            };
+            for (seen, request) in requests.iter().enumerate() {
+                if !self.take() {
+                    let left = requests.get(seen..).unwrap_or_default();
+                    return self.group.put(key.to_vec(), &left);
+                }
+                self.request(request, at)?;
+            }
+            self.group.remove(key.to_vec());
+        }
         Ok(())
     }
 
-    fn cutoffs(&mut self) -> Result<(), StoreError> {
-        self.expired_rows(Table::CutoffExpiry).map(|_| ())
+    /// Removes a request that was named at a time. One that was made anew since is named at another.
+    fn request(&mut self, row: &[u8], at: Timestamp) -> Result<(), StoreError> {
+        let Some(record) = self.group.row::<RequestRecord>("a request", row)? else {
+            return Ok(());
+        };
+        if record.expires_at < self.purge.before.horizon {
+            self.group.remove(row.to_vec());
+            self.report.records += 1;
+        } else if rows::bucket_of(record.expires_at) == at {
+            self.group.expire_request(record.expires_at, row.to_vec());
+        }
+        Ok(())
     }
 
-    /// Removes the rows that an expiry index names, with their entries in it.
-    fn expired_rows(&mut self, index: Table) -> Result<usize, StoreError> {
-        let mut removed = 0;
-        for key in self.keys(index) {
+    /// Removes the cutoffs that their expiry index names, with their entries in it.
+    fn cutoffs(&mut self) -> Result<(), StoreError> {
+        for key in self.keys(Table::CutoffExpiry) {
             let key = key?;
             let (at, row) = rows::time_in(&key)?;
             if at >= self.purge.before.horizon || !self.take() {
@@ -161,22 +190,19 @@ impl Step<'_, '_> {
             if self.group.has_row(&key)? {
                 self.group.remove(row.to_vec());
                 self.group.remove(key.to_vec());
-                removed += 1;
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     fn audit(&mut self) -> Result<(), StoreError> {
-        for key in self.keys(Table::Audit) {
-            let key = key?;
-            let Some(entry) = self.group.audit_entry(&key)? else {
-                continue;
-            };
+        let first = self.group.audit_gone().saturating_add(1);
+        for entry in audit_rows::entries(self.group.db(), first, u64::MAX) {
+            let entry = entry?;
             if entry.record.at >= self.purge.before.audit || !self.take() {
                 break;
             }
-            self.group.remove(key.to_vec());
+            self.group.remove_audit_through(entry.position);
             self.report.records += 1;
         }
         Ok(())
@@ -216,6 +242,13 @@ impl Step<'_, '_> {
                 false
             }
         }
+    }
+
+    fn rows(&self, table: Table) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + use<> {
+        self.group
+            .db()
+            .scan_prefix([table as u8])
+            .map(|row| row.map_err(failed))
     }
 
     fn keys(&self, table: Table) -> impl Iterator<Item = Result<IVec, StoreError>> + use<> {

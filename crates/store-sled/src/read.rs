@@ -16,7 +16,9 @@ use tessera_store::{
 
 use super::{
     archive::Looking,
+    audit_rows,
     error::failed,
+    lists,
     rows::{self, PolicyRow, SessionRow, Table},
     shared::Shared,
 };
@@ -143,12 +145,10 @@ pub(super) fn sessions(
     index: &SessionIndex,
     page: &PageRequest<SessionId>,
 ) -> Result<Page<StoredSession, SessionId>, StoreError> {
-    let prefix = rows::index_prefix(index);
-    let after = page.after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
     let mut joined = Joined::new(db, shared);
-    let found = keys_after(db, &prefix, after).filter_map(|key| {
+    let found = lists::ids_after(db, &rows::list_of(index), page.after).filter_map(|id| {
         // Between reading the index and reading the session, the session may have been removed.
-        let session = key.and_then(|key| session(db, rows::session_id_in(&key)?));
+        let session = id.and_then(|id| session(db, id));
         session.transpose().map(|session| joined.stored(session?))
     });
     collect_page(found, page.limit, |stored| stored.session.id)
@@ -282,12 +282,11 @@ pub(super) fn audit(db: &Db, looking: &mut Looking) -> Result<(), StoreError> {
     let Some(wanted) = looking.wanted() else {
         return Ok(());
     };
-    for row in db.range(rows::audit_key(*wanted.start())..=rows::audit_key(*wanted.end())) {
+    for entry in audit_rows::entries(db, *wanted.start(), *wanted.end()) {
         if looking.is_done() {
             return Ok(());
         }
-        let (key, value) = row.map_err(failed)?;
-        looking.look(rows::audit_entry(rows::number_in(&key)?, &value)?);
+        looking.look(entry?);
     }
     // Those between the last one and the end were too old to be kept.
     if !looking.is_done() {

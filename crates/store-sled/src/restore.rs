@@ -10,6 +10,7 @@ use tessera_store::{
 
 use super::{
     SledOptions,
+    api_keys::ApiKeys,
     archive::{Archive, Chunk, Place},
     directory::Directory,
     disk::Disk,
@@ -28,6 +29,7 @@ pub struct SledRestore {
     disk: Disk,
     /// What a group asks; nothing here does.
     log: Log,
+    api_keys: ApiKeys,
     state: State,
     records: Vec<BackupRecord>,
     archive: Archive,
@@ -55,6 +57,7 @@ impl SledRestore {
             archive: Archive::new(disk.audit_path()),
             disk,
             log: Log::new(LogStart::empty(log)),
+            api_keys: ApiKeys::default(),
             state: State {
                 meta: Meta {
                     log_id: log,
@@ -102,7 +105,7 @@ impl SledRestore {
         let place = self.place.map(|place| place.kept_from(end.audit_first));
         self.write(move |group| {
             for entry in &audit {
-                group.put_audit_entry(entry);
+                group.put_audit_entry(entry)?;
             }
             group.restore_end(end, place)
         })?;
@@ -133,8 +136,9 @@ impl SledRestore {
         let records = mem::take(&mut self.records);
         let number = self.disk.next_group();
         let (db, log, state) = (self.disk.db(), &self.log, self.state.clone());
+        self.api_keys.clear();
         let write = || {
-            let mut group = Group::new(db, log, state);
+            let mut group = Group::new(db, log, &self.api_keys, state);
             records.into_iter().try_for_each(|record| group.restore(record))?;
             more(&mut group)?;
             group.finish(number)

@@ -1,5 +1,5 @@
 //! How rows are laid out: one tree, one prefix byte per table, keys that sort as they are read, and a
-//! version byte before each value.
+//! version byte before each value. What a group adds to an index is a row of its own: see [`lists`](super::lists).
 //!
 //! Names never contain a NUL, so a NUL after each keeps one name from being the prefix of another.
 
@@ -11,14 +11,9 @@ use tessera_core::{
     Timestamp,
 };
 
-use tessera_store::{
-    AuditEntry, AuditHead, AuditLink, RequestKey, SessionIndex, StoreError, backend::cutoff_target,
-};
+use tessera_store::{AuditHead, RequestKey, SessionIndex, StoreError, backend::cutoff_target};
 
 use super::archive::Place;
-
-/// The version of the rows' encoding, the first byte of each value.
-const ROW_VERSION: u8 = 1;
 
 /// The tables, each with the byte that its keys begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,22 +142,6 @@ pub(super) struct PolicyRow {
 
 pub(super) use tessera_store::backend::{decode, encode};
 
-/// The value of an audit record: the link before it, then its bytes.
-pub(super) fn audit_value(previous: AuditLink, encoded: &[u8]) -> Vec<u8> {
-    [&[ROW_VERSION], previous.0.as_slice(), encoded].concat()
-}
-
-/// The audit record at a position.
-pub(super) fn audit_entry(position: u64, value: &[u8]) -> Result<AuditEntry, StoreError> {
-    let parts = value
-        .strip_prefix(&[ROW_VERSION])
-        .and_then(|value| value.split_first_chunk::<32>());
-    let (previous, encoded) = parts.ok_or_else(|| StoreError::Damaged {
-        detail: format!("the row of the audit record {position} is too short, or of an unknown version"),
-    })?;
-    AuditEntry::decode(position, AuditLink(*previous), encoded.to_vec())
-}
-
 // === keys ===
 
 pub(super) fn meta_key() -> Vec<u8> {
@@ -180,8 +159,14 @@ pub(super) fn session_key(id: SessionId) -> Vec<u8> {
     key(Table::Session, &[], id.as_bytes())
 }
 
-pub(super) fn session_expiry_key(at: Timestamp, id: SessionId) -> Vec<u8> {
-    timed_key(Table::SessionExpiry, at, id.as_bytes())
+/// The list of the sessions that can't be removed before a time.
+pub(super) fn expiry_list(at: Timestamp) -> Vec<u8> {
+    timed_key(Table::SessionExpiry, at, &[])
+}
+
+/// The time under which an index has what expires then: those of one second are together.
+pub(super) fn bucket_of(at: Timestamp) -> Timestamp {
+    at.floor_to_second()
 }
 
 pub(super) fn api_key_key(id: &ApiKeyId) -> Vec<u8> {
@@ -284,9 +269,10 @@ pub(super) fn request_key(request: &RequestKey) -> Vec<u8> {
     key(Table::Request, &names, request.request.as_bytes())
 }
 
-/// `row` is the key of the request's own row.
-pub(super) fn request_expiry_key(at: Timestamp, row: &[u8]) -> Vec<u8> {
-    timed_key(Table::RequestExpiry, at, row)
+/// A part of the requests that a group names at a time.
+pub(super) fn request_expiry_key(at: Timestamp, group: u64, part: u32) -> Vec<u8> {
+    let tail = [group.to_be_bytes().as_slice(), &part.to_be_bytes()].concat();
+    timed_key(Table::RequestExpiry, at, &tail)
 }
 
 /// `row` is the key of the cutoff's own row.
@@ -309,8 +295,8 @@ pub(super) fn cutoff_key_of(kind: u8, realm: &RealmName, target: &str) -> Vec<u8
     key
 }
 
-/// What the keys of an index begin with; the session's id follows.
-pub(super) fn index_prefix(index: &SessionIndex) -> Vec<u8> {
+/// What the keys of an index begin with; see [`lists`](super::lists).
+pub(super) fn list_of(index: &SessionIndex) -> Vec<u8> {
     match index {
         SessionIndex::Subject(realm, subject) => {
             key(Table::SessionBySubject, &[realm.as_str(), subject.as_str()], &[])
@@ -329,31 +315,29 @@ pub(super) fn index_prefix(index: &SessionIndex) -> Vec<u8> {
     }
 }
 
-/// The keys under which the indexes have a session.
-pub(super) fn index_keys(session: &Session) -> BTreeSet<Vec<u8>> {
+/// The lists that have a session, each once.
+pub(super) fn lists_of(session: &Session) -> Vec<Vec<u8>> {
     let realm = session.realm.as_str();
-    let id = session.id.as_bytes();
-    let mut keys = BTreeSet::from([
-        key(Table::SessionBySubject, &[realm, session.subject.as_str()], id),
-        key(Table::SessionByClient, &[realm, session.client.as_str()], id),
+    let mut lists = vec![
+        key(Table::SessionBySubject, &[realm, session.subject.as_str()], &[]),
+        key(Table::SessionByClient, &[realm, session.client.as_str()], &[]),
         key(
             Table::SessionByCredential,
             &[realm, &session.credential.to_string()],
-            id,
+            &[],
         ),
-        key(Table::SessionByRealm, &[realm], id),
-    ]);
-    keys.extend(
-        session
-            .labels
-            .iter()
-            .map(|label| key(Table::SessionByLabel, &[realm, label.as_str()], id)),
-    );
-    keys
+        key(Table::SessionByRealm, &[realm], &[]),
+    ];
+    let labels: BTreeSet<_> = session.labels.iter().collect();
+    let labels = labels
+        .into_iter()
+        .map(|label| key(Table::SessionByLabel, &[realm, label.as_str()], &[]));
+    lists.extend(labels);
+    lists
 }
 
-/// Whether two states of a session have the same keys in the indexes.
-pub(super) fn same_index_keys(one: &Session, other: &Session) -> bool {
+/// Whether the same lists have two states of a session.
+pub(super) fn same_lists(one: &Session, other: &Session) -> bool {
     one.realm == other.realm
         && one.subject == other.subject
         && one.client == other.client
@@ -361,7 +345,7 @@ pub(super) fn same_index_keys(one: &Session, other: &Session) -> bool {
         && one.labels == other.labels
 }
 
-/// The first key behind all that begin with `prefix`, which must not end with 255: none of ours does,
+/// The first key behind all that begin with `prefix`, which must not end with 255: none of those that are read does,
 /// as each ends with a table's byte or a NUL.
 pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -371,7 +355,7 @@ pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The session's id at the end of an index key.
+/// The session's id at the end of a key.
 pub(super) fn session_id_in(key: &[u8]) -> Result<SessionId, StoreError> {
     key.last_chunk::<16>()
         .map(|bytes| SessionId::from_bytes(*bytes))

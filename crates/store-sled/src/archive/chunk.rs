@@ -11,7 +11,7 @@
 //! | 8 | the latest |
 //! | 4 | how many bytes of records follow |
 //! | 32 | the hash of the chunk before it |
-//! | | the records: each its length in 4 bytes and the row that it was |
+//! | | the records: of each the length in 4 bytes, a version, the link before it and its bytes |
 //! | 32 | the SHA-256 of all that |
 
 use std::{fs::File, io, os::unix::fs::FileExt};
@@ -20,15 +20,14 @@ use sha2::{Digest, Sha256};
 use sled::Db;
 use tessera_core::Timestamp;
 
-use tessera_store::{AuditEntry, AuditQuery, StoreError};
+use tessera_store::{AuditEntry, AuditLink, AuditQuery, StoreError};
 
-use crate::{
-    error::failed,
-    rows::{self, Table},
-};
+use crate::{audit_rows, error::failed};
 
 pub(super) const HASH_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"TSRAUD\0\x02";
+/// The version of a record in a chunk, its first byte.
+const RECORD_VERSION: u8 = 1;
 const HEADER_LEN: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + HASH_LEN;
 /// The most records of a chunk, and the most bytes unless its first record alone has more.
 const RECORDS_MAX: usize = 512;
@@ -64,34 +63,35 @@ impl Chunk {
     /// The oldest records in the rows, up to the position `through`; none where there is none.
     pub(crate) fn oldest(db: &Db, through: u64) -> Result<Option<Self>, StoreError> {
         let mut chunk: Option<Self> = None;
-        let oldest = db.range(vec![Table::Audit as u8]..=rows::audit_key(through));
-        for row in oldest.take(RECORDS_MAX) {
-            let (key, value) = row.map_err(failed)?;
-            let position = rows::number_in(&key)?;
-            let at = rows::audit_entry(position, &value)?.record.at;
-            let chunk = chunk.get_or_insert_with(|| Self::empty(position, at));
-            if !chunk.takes(position, &value) {
+        for entry in audit_rows::entries(db, 0, through).take(RECORDS_MAX) {
+            if !Self::add(&mut chunk, &entry?)? {
                 break;
             }
-            chunk.push(position, at, &value)?;
         }
         Ok(chunk)
     }
 
     /// Records of a backup that follow each other, the oldest of them that go together; none where there is none.
     pub(crate) fn of(entries: &[AuditEntry]) -> Result<Option<Self>, StoreError> {
-        let Some(first) = entries.first() else {
-            return Ok(None);
-        };
-        let mut chunk = Self::empty(first.position, first.record.at);
+        let mut chunk = None;
         for entry in entries.iter().take(RECORDS_MAX) {
-            let row = rows::audit_value(entry.previous, &entry.encoded);
-            if !chunk.takes(entry.position, &row) {
+            if !Self::add(&mut chunk, entry)? {
                 break;
             }
-            chunk.push(entry.position, entry.record.at, &row)?;
         }
-        Ok(Some(chunk))
+        Ok(chunk)
+    }
+
+    /// Adds a record, where it follows those that are there and there is room. Answers whether it did.
+    fn add(chunk: &mut Option<Self>, entry: &AuditEntry) -> Result<bool, StoreError> {
+        let (position, at) = (entry.position, entry.record.at);
+        let record = record_bytes(entry);
+        let chunk = chunk.get_or_insert_with(|| Self::empty(position, at));
+        let takes = chunk.takes(position, &record);
+        if takes {
+            chunk.push(position, at, &record)?;
+        }
+        Ok(takes)
     }
 
     /// One that begins with this record.
@@ -196,6 +196,22 @@ impl Header {
             Err(damaged(offset))
         }
     }
+}
+
+/// A record as a chunk has it: a version, the link before it, and its bytes.
+fn record_bytes(entry: &AuditEntry) -> Vec<u8> {
+    [&[RECORD_VERSION], entry.previous.0.as_slice(), &entry.encoded].concat()
+}
+
+/// What [`record_bytes`] made of the record at a position.
+pub(super) fn entry_of(position: u64, record: &[u8]) -> Result<AuditEntry, StoreError> {
+    let parts = record
+        .strip_prefix(&[RECORD_VERSION])
+        .and_then(|rest| rest.split_first_chunk::<32>());
+    let (previous, encoded) = parts.ok_or_else(|| StoreError::Damaged {
+        detail: format!("the audit record {position} is too short, or of an unknown version"),
+    })?;
+    AuditEntry::decode(position, AuditLink(*previous), encoded.to_vec())
 }
 
 fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {

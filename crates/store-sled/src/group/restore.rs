@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use tessera_core::{Event, PolicyRevision, SessionId, Timestamp};
-use tessera_store::{
-    BackupEnd, BackupRecord, ClientChange, CutoffKey, PolicyFiles, RequestKey, RequestRecord, StoreError,
-};
+use tessera_store::{BackupEnd, BackupRecord, ClientChange, CutoffKey, PolicyFiles, StoreError};
 
 use super::Group;
 use crate::{
@@ -24,7 +22,7 @@ impl Group<'_> {
             BackupRecord::NoSession(id) => self.restore_no_session(id),
             BackupRecord::ApiKey(key) => self.put_api_key(&key),
             BackupRecord::NoApiKey(id) => {
-                if let Some(key) = self.api_key(&id)? {
+                if let Some(key) = self.row("an API key", &rows::api_key_key(&id))? {
                     self.remove_api_key(&key);
                 }
                 Ok(())
@@ -44,7 +42,10 @@ impl Group<'_> {
                 Ok(())
             }
             BackupRecord::Request(key, record) => self.put_request(&key, &record),
-            BackupRecord::NoRequest(key) => self.restore_no_request(&key),
+            BackupRecord::NoRequest(key) => {
+                self.remove(rows::request_key(&key));
+                Ok(())
+            }
             BackupRecord::Policy {
                 revision,
                 files,
@@ -100,20 +101,10 @@ impl Group<'_> {
     }
 
     fn restore_no_session(&mut self, id: SessionId) -> Result<(), StoreError> {
-        if let Some(row) = self.session_row(id)? {
-            self.remove(rows::session_expiry_key(row.expiry, id));
-            self.remove_session(&row.session)?;
+        match self.session_row(id)? {
+            Some(row) => self.remove_session(&row),
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    fn restore_no_request(&mut self, key: &RequestKey) -> Result<(), StoreError> {
-        let row = rows::request_key(key);
-        if let Some(old) = self.row::<RequestRecord>("a request", &row)? {
-            self.remove(rows::request_expiry_key(old.expires_at, &row));
-            self.remove(row);
-        }
-        Ok(())
     }
 
     fn restore_policy(
