@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Authority, policies, tessera, text};
+use crate::support::{Authority, here, policies, tessera, text};
 
 #[test]
 fn status_describes_the_policy_in_force() {
@@ -179,6 +179,35 @@ fn a_plan_of_files_that_are_sent_is_shown_and_can_not_be_applied() {
             .run(2, &["policy", "plan", "nowhere"])
             .contains("no directory `nowhere`")
     );
+}
+
+#[test]
+fn a_plan_shows_changes_of_routes_as_diff_does() {
+    let authority = Authority::dev();
+    let routes = here().join("tests/policies/rerouted/routes.toml");
+    fs::copy(routes, authority.path("next/routes.toml")).unwrap();
+    let (plan, diff) = (["policy", "plan", "next"], ["policy", "diff", "policies", "next"]);
+    let block = |said: &str| {
+        let (_, rest) = said.split_once("\nroutes\n").unwrap_or_else(|| panic!("{said}"));
+        rest.split_once("\n\n").unwrap().0.to_owned()
+    };
+    let (planned, compared) = (authority.run(0, &plan), authority.run(2, &diff));
+    assert_eq!(block(&planned), block(&compared));
+    assert!(
+        block(&planned).contains("GET,HEAD *.example.org/reports/{id}"),
+        "{planned}"
+    );
+    for said in [&planned, &compared] {
+        assert!(
+            said.contains("; 5 changes of routes, 4 of them gains\n"),
+            "{said}"
+        );
+    }
+    let (planned, compared) = (authority.json(0, &plan), authority.json(2, &diff));
+    assert!(planned["routes"][0]["after"]["needs"].is_string(), "{planned}");
+    for member in ["routes", "routes_gained", "routes_left_out", "routes_lost"] {
+        assert_eq!(planned[member], compared[member], "{member}");
+    }
 }
 
 #[test]

@@ -24,7 +24,8 @@ use crate::{
 pub struct Plan {
     /// From which policy to which.
     pub id: PlanId,
-    /// Who gains and loses what.
+    /// Who gains and loses what, and which requests need more or less. Of routes, a client of a realm that is not a
+    /// production realm sees only those that name no other realm, where a production realm is served.
     pub diff: Diff,
     /// The impact on live sessions, by realm.
     pub impact: BTreeMap<RealmName, SessionImpact>,
@@ -57,9 +58,14 @@ impl Authority {
             to: new.revision().clone(),
         };
         let diff = entered.run(move |work| diff_within(&old, &new, work)).await?;
+        let mut diff = diff.map_err(|Stopped| Unavailable::OutOfTime)?;
+        if !self.speaks_for_all_realms(principal) {
+            let realm = principal.realm_name();
+            diff.routes.changes.retain(|change| change.names_only(realm));
+        }
         Ok(Plan {
             id,
-            diff: diff.map_err(|Stopped| Unavailable::OutOfTime)?,
+            diff,
             impact: impact.by_realm,
         })
     }

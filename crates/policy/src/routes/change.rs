@@ -76,6 +76,17 @@ impl RouteChange {
     pub fn is_gain(&self) -> bool {
         self.gains || self.is_gone
     }
+
+    /// Whether neither side names a realm other than this one.
+    #[must_use]
+    pub fn names_only(&self, realm: &RealmName) -> bool {
+        [&self.before, &self.after]
+            .into_iter()
+            .all(|demand| match demand {
+                Demand::Token { realm: named, .. } => named.as_ref().is_none_or(|named| named == realm),
+                Demand::Unsaid | Demand::Refused | Demand::Open => true,
+            })
+    }
 }
 
 impl RouteChanges {

@@ -2,19 +2,23 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
+use prost::Message;
 use tessera_authority::Trigger;
 use tessera_core::{AuditAction, EventBody, LEEWAY_MAX, OnPolicyLoss, Seconds, Sequence, SessionId};
 use tessera_policy::Policy;
 use tessera_proto::v1::{
     ApplyRequest, CheckRequest, ExplainRequest, ExplainResponse, GetSessionRequest, GetStatusRequest,
     GetStatusResponse, IssueRequest, IssueResponse, PlanRequest, PlanResponse, PolicyFile, Question,
-    ReloadOutcome, ReloadRequest, ReloadResponse, Session, explain_request::About,
+    ReloadOutcome, ReloadRequest, ReloadResponse, RouteDemand, Rule, Session, explain_request::About,
 };
 use tessera_store::{MemoryStore, Store, StoreReader};
 use tessera_store_sled::{SledOptions, SledStore};
 use tessera_testkit::{
     soon,
-    world::{Client, Fragile, Setup, World, access_token, reason, refresh_token, seconds, strings, viewer},
+    world::{
+        Client, Fragile, PolicyDirectory, Setup, World, access_token, reason, refresh_token, seconds,
+        strings, viewer,
+    },
 };
 use tessera_token::ServerKey;
 use tokio::sync::oneshot;
@@ -538,7 +542,7 @@ async fn a_swap_of_symbolic_links_is_noticed() {
             policy_watch: true,
             ..Setup::default()
         },
-        tessera_testkit::world::PolicyDirectory::at(&mounted),
+        PolicyDirectory::at(&mounted),
     )
     .await;
     let first = served.authority.policy().revision().to_string();
@@ -641,6 +645,94 @@ async fn files_that_are_sent_are_planned_and_never_applied() {
     let refused = admin.policies().plan(PlanRequest { files }).await.unwrap_err();
     assert_eq!(reason(&refused), "FailedPrecondition / POLICY_REFUSED");
     assert_eq!(status(&admin).await.policy_revision, same.current_revision);
+}
+
+/// The changes of routes in a plan of the policy directory: sign, call, and what it needs before and after.
+async fn planned_routes(client: &Client) -> (Vec<String>, [u64; 3]) {
+    let planned = plan(client, Vec::new()).await;
+    let demand = |demand: Option<&RouteDemand>| {
+        let demand = demand.unwrap();
+        let needs = format!("{:?}", demand.needs());
+        let texts = [&needs, &demand.scopes.join(" "), &demand.audience, &demand.realm];
+        texts.map(String::as_str).join(" ").trim_end().to_owned()
+    };
+    let routes = planned.routes.iter().map(|change| {
+        let marks = [
+            (change.gain, "gain "),
+            (change.loss, "loss "),
+            (change.gone, "gone "),
+        ];
+        let marks: String = marks
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, mark)| *mark)
+            .collect();
+        let line = |rule: Option<&Rule>| rule.map_or(0, |rule| rule.line);
+        let lines = [line(change.old_route.as_ref()), line(change.new_route.as_ref())];
+        let call = format!("{} {}{}", change.methods.join(","), change.host, change.path);
+        let (before, after) = (demand(change.before.as_ref()), demand(change.after.as_ref()));
+        format!("{marks}{} [{before}] [{after}] {lines:?}", call.trim_start())
+    });
+    let counts = [planned.routes_total, planned.routes_gained, planned.routes_lost];
+    (routes.collect(), counts)
+}
+
+#[tokio::test]
+async fn a_plan_says_which_requests_need_something_else() {
+    let directory = PolicyDirectory::new();
+    directory.write(
+        "routes.toml",
+        "[[route]]\npath = \"/health\"\nopen = true\n\n[[route]]\nhost = \"a.example.org\"\npath = \"/videos\"\n\
+         methods = [\"GET\"]\nscope = \"videos:read\"\naudience = \"api\"\n",
+    );
+    let world = World::in_directory(Setup::default(), directory).await;
+    let (admin, sandbox) = (
+        world.client("production", "admin").await,
+        world.client("sandbox", "admin").await,
+    );
+    assert_eq!(planned_routes(&admin).await, (Vec::new(), [0; 3]));
+    world.policy.write(
+        "routes.toml",
+        "[[route]]\npath = \"/health\"\nscope = \"any\"\n\n[[route]]\npath = \"/metrics\"\nscope = \"any\"\n\
+         realm = \"production\"\n",
+    );
+    let (routes, counts) = planned_routes(&admin).await;
+    assert_eq!(
+        routes,
+        [
+            "loss /health [Nothing] [Token] [1, 1]",
+            "gain /metrics [Refused] [Token   production] [0, 5]",
+            "gain loss gone GET a.example.org/videos [Token videos:read api] [Refused] [5, 0]",
+        ]
+    );
+    assert_eq!(counts, [3, 2, 2]);
+    // What is of another realm is counted, and not shown.
+    let (seen, counts) = planned_routes(&sandbox).await;
+    assert_eq!(seen, [routes[0].as_str(), routes[2].as_str()]);
+    assert_eq!(counts, [3, 2, 2]);
+
+    fs::remove_file(world.policy.path().join("routes.toml")).unwrap();
+    let (routes, _) = planned_routes(&admin).await;
+    assert!(routes[0].starts_with("gain loss"), "{routes:?}");
+    assert!(routes[0].contains("[Unsaid]"), "{routes:?}");
+}
+
+#[tokio::test]
+async fn a_plan_of_very_many_long_routes_is_an_answer_that_clients_take() {
+    let world = World::start().await;
+    let admin = world.client("production", "admin").await;
+    let long = "a".repeat(1000);
+    let routes = (0..1000).map(|number| format!("[[route]]\npath = \"/{long}/{number}\"\nscope = \"any\"\n"));
+    world.policy.write("routes.toml", &routes.collect::<String>());
+    let planned = plan(&admin, Vec::new()).await;
+    let bytes: usize = planned.routes.iter().map(Message::encoded_len).sum();
+    assert!((1_000_000..=1024 * 1024).contains(&bytes), "{bytes}");
+    assert!(planned.routes_total >= 1000, "{}", planned.routes_total);
+
+    let short = (0..1000).map(|number| format!("[[route]]\npath = \"/{number}\"\nscope = \"any\"\n"));
+    world.policy.write("routes.toml", &short.collect::<String>());
+    let planned = plan(&admin, Vec::new()).await;
+    assert_eq!((planned.routes.len(), planned.routes_total), (1000, 1001));
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Comparison {
 
     fn to_json(&self) -> Value {
         let diff = &self.diff;
-        json!({
+        let mut answer = json!({
             "old_revision": diff.old,
             "new_revision": diff.new,
             "gained": diff.gained,
@@ -66,13 +66,11 @@ impl Comparison {
             "changes": diff.changes.iter().map(change_json).collect::<Value>(),
             "changes_left_out": diff.left_out(),
             "catalogue": diff.catalogue.iter().map(catalogue_json).collect::<Value>(),
-            "routes": diff.routes.changes.iter().map(routes::change_json).collect::<Value>(),
-            "routes_gained": diff.routes.gained,
-            "routes_left_out": diff.routes.left_out(),
-            "routes_lost": diff.routes.lost,
             "unasked": diff.unasked,
             "sessions": self.plan.as_ref().and_then(|plan| plan.sessions.as_ref()).map(wire::effect),
-        })
+        });
+        routes::add_to(&mut answer, &diff.routes);
+        answer
     }
 
     fn text(&self, title: &str, old: &Policy, new: &Policy) -> String {

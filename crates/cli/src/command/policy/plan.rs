@@ -2,12 +2,12 @@
 
 use std::{path::Path, process::ExitCode};
 
-use tessera_policy::Sources;
+use tessera_policy::{RouteChanges, Sources};
 use tessera_proto::v1::{self, ChangeKind, PlanRequest, PlanResponse, PolicyFile};
 
 use super::{
     explain::{self, short},
-    is_refused, read, wire,
+    is_refused, read, routes, wire,
 };
 use crate::{
     arguments::{Connection, Output},
@@ -28,8 +28,9 @@ pub(super) async fn run(
         Some(directory) => Some(read(directory)?.map_err(|refused| is_refused(directory, refused))?),
     };
     let plan = ask(sources.as_ref(), connection).await?;
-    output.print(&wire::plan_response(&plan), || {
-        text(&plan, sources.is_none(), Paint::stdout())
+    let routes = routes::of_plan(&plan)?;
+    output.print(&wire::plan_response(&plan, &routes), || {
+        text(&plan, &routes, sources.is_none(), Paint::stdout())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -58,7 +59,7 @@ pub(super) async fn ask(sources: Option<&Sources>, connection: &Connection) -> R
     Ok(connection.policies().await?.plan(request).await?.into_inner())
 }
 
-fn text(plan: &PlanResponse, is_of_directory: bool, paint: Paint) -> String {
+fn text(plan: &PlanResponse, routes: &RouteChanges, is_of_directory: bool, paint: Paint) -> String {
     if plan.current_revision == plan.new_revision {
         return format!(
             "revision {} is in force already",
@@ -73,17 +74,17 @@ fn text(plan: &PlanResponse, is_of_directory: bool, paint: Paint) -> String {
     for change in &plan.changes {
         text += &line(change, paint);
     }
+    let of_routes = routes::changes(routes, paint);
+    if !of_routes.is_empty() {
+        text += &format!("{of_routes}\n");
+    }
     let shown = u64::try_from(plan.changes.len()).unwrap_or(u64::MAX);
-    text += &match plan.changes_total.saturating_sub(shown) {
-        0 => format!(
-            "{} in the realm of the API key\n",
-            counted(plan.changes_total, "change")
-        ),
-        more => format!(
-            "{}, {more} of them not shown\n",
-            counted(plan.changes_total, "change")
-        ),
+    let changes = counted(plan.changes_total, "change");
+    let changes = match plan.changes_total.saturating_sub(shown) {
+        0 => format!("{changes} in the realm of the API key"),
+        more => format!("{changes}, {more} of them not shown"),
     };
+    text += &format!("{changes}{}\n", routes::summary(routes));
     text += &format!(
         "sessions of that realm: {}\n",
         impact(plan.sessions.as_ref(), Tense::Future)

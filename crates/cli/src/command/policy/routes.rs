@@ -1,10 +1,72 @@
-//! What `tessera policy diff` says of routes.
+//! What `tessera policy diff` and `tessera policy plan` say of routes.
 
 use serde_json::{Value, json};
+use tessera_core::{Audience, NameError, RealmName};
 use tessera_policy::{Demand, RouteChange, RouteChanges, RuleAt};
+use tessera_proto::v1::{self, RouteNeeds};
 
 use super::wire;
-use crate::terminal::{Paint, counted, padded, visible, width};
+use crate::{
+    failure::Failure,
+    terminal::{Paint, counted, padded, visible, width},
+};
+
+// === from an authority ===
+
+/// The changes of routes in a plan of an authority.
+pub(super) fn of_plan(plan: &v1::PlanResponse) -> Result<RouteChanges, Failure> {
+    let changes: Option<Vec<_>> = plan.routes.iter().cloned().map(change).collect();
+    let changes = changes.ok_or_else(|| {
+        Failure::cannot_run(
+            "the authority's plan has a change of routes that this version can't read; use the version of the authority",
+        )
+    })?;
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(RouteChanges {
+        changes,
+        total: count(plan.routes_total),
+        gained: count(plan.routes_gained),
+        lost: count(plan.routes_lost),
+    })
+}
+
+fn change(sent: v1::RouteChange) -> Option<RouteChange> {
+    Some(RouteChange {
+        host: (!sent.host.is_empty()).then_some(sent.host),
+        methods: sent.methods,
+        path: sent.path,
+        before: demand_of(sent.before)?,
+        after: demand_of(sent.after)?,
+        old: sent.old_route.map(wire::rule_at),
+        new: sent.new_route.map(wire::rule_at),
+        gains: sent.gain,
+        loses: sent.loss,
+        is_gone: sent.gone,
+    })
+}
+
+fn demand_of(sent: Option<v1::RouteDemand>) -> Option<Demand> {
+    fn named<T>(text: &str, parse: impl Fn(&str) -> Result<T, NameError>) -> Option<Option<T>> {
+        match text {
+            "" => Some(None),
+            text => parse(text).ok().map(Some),
+        }
+    }
+    let sent = sent?;
+    match sent.needs() {
+        RouteNeeds::Unspecified => None,
+        RouteNeeds::Unsaid => Some(Demand::Unsaid),
+        RouteNeeds::Refused => Some(Demand::Refused),
+        RouteNeeds::Nothing => Some(Demand::Open),
+        RouteNeeds::Token => Some(Demand::Token {
+            audience: named(&sent.audience, Audience::parse)?,
+            realm: named(&sent.realm, RealmName::parse)?,
+            scopes: sent.scopes,
+        }),
+    }
+}
+
+// === for people ===
 
 /// The changes, one in a line; `!` is before what counts as a gain.
 pub(super) fn changes(routes: &RouteChanges, paint: Paint) -> String {
@@ -57,7 +119,24 @@ pub(super) fn summary(routes: &RouteChanges) -> String {
     }
 }
 
-pub(super) fn change_json(change: &RouteChange) -> Value {
+// === for programs ===
+
+/// Adds the changes to the JSON of a whole answer.
+pub(super) fn add_to(answer: &mut Value, routes: &RouteChanges) {
+    let Some(members) = answer.as_object_mut() else {
+        return;
+    };
+    let changes: Value = routes.changes.iter().map(change_json).collect();
+    let of_routes = [
+        ("routes", changes),
+        ("routes_gained", json!(routes.gained)),
+        ("routes_left_out", json!(routes.left_out())),
+        ("routes_lost", json!(routes.lost)),
+    ];
+    members.extend(of_routes.map(|(name, value)| (name.to_owned(), value)));
+}
+
+fn change_json(change: &RouteChange) -> Value {
     json!({
         "kind": kind(change),
         "host": change.host,

@@ -1,8 +1,10 @@
 //! Explanations in one shape, whether a directory or an authority gives them.
 
 use serde_json::{Value, json};
-use tessera_policy::{Explanation, Given, Miss, RoleStep, RuleAt, Verdict};
+use tessera_policy::{Explanation, Given, Miss, RoleStep, RouteChanges, RuleAt, Verdict};
 use tessera_proto::v1;
+
+use super::routes;
 
 use crate::json;
 
@@ -39,6 +41,15 @@ pub(super) fn explanation(explained: Explanation) -> v1::Explanation {
 
 fn rule(rule: RuleAt) -> v1::Rule {
     v1::Rule {
+        file: rule.file,
+        line: rule.line,
+        text: rule.text,
+    }
+}
+
+/// A rule from the wire.
+pub(super) fn rule_at(rule: v1::Rule) -> RuleAt {
+    RuleAt {
         file: rule.file,
         line: rule.line,
         text: rule.text,
@@ -116,15 +127,18 @@ fn miss_json(miss: &v1::Miss) -> Value {
     })
 }
 
-pub(super) fn plan_response(response: &v1::PlanResponse) -> Value {
-    json!({
+/// Routes look as those of `diff` do.
+pub(super) fn plan_response(response: &v1::PlanResponse, routes: &RouteChanges) -> Value {
+    let mut answer = json!({
         "plan": response.plan,
         "current_revision": response.current_revision,
         "new_revision": response.new_revision,
         "changes": response.changes.iter().map(change_json).collect::<Value>(),
         "changes_total": response.changes_total,
         "sessions": response.sessions.as_ref().map(effect),
-    })
+    });
+    routes::add_to(&mut answer, routes);
+    answer
 }
 
 fn change_json(change: &v1::PolicyChange) -> Value {

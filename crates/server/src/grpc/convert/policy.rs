@@ -8,15 +8,18 @@ use tessera_core::{
     limits::{ROLES_MAX, SCOPES_MAX},
 };
 use tessera_policy::{
-    Change, ChangeKind, Diagnostic, Explanation, Given, Grant, Miss, Permission, RoleStep, RuleAt, Verdict,
+    Change, ChangeKind, Demand, Diagnostic, Explanation, Given, Grant, Miss, Permission, RoleStep,
+    RouteChange, RuleAt, Verdict,
 };
-use tessera_proto::v1;
+use tessera_proto::{Message, v1};
 
 use super::{denied_scopes, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 const DIAGNOSTICS_MAX: usize = 100;
 const CHANGES_MAX: usize = 1000;
+/// Clients take answers of 4 MiB. Two lists of this size, and what else is in a plan, stay below.
+const CHANGES_BYTES_MAX: usize = 1024 * 1024;
 
 /// A question about a subject.
 pub(crate) struct About {
@@ -204,12 +207,13 @@ pub(crate) fn plan_response(plan: &Plan, principal: &Principal) -> v1::PlanRespo
     let ours = |change: &&Change| change.realm == *principal.realm_name();
     let (gains, losses) = (plan.diff.gains().filter(ours), plan.diff.losses().filter(ours));
     let changes: Vec<_> = gains.chain(losses).collect();
-    let changes_total = u64::try_from(changes.len() + plan.diff.left_out()).unwrap_or(u64::MAX);
+    let changes_total = count(changes.len() + plan.diff.left_out());
+    let routes = &plan.diff.routes;
     v1::PlanResponse {
         plan: plan.id.to_string(),
         current_revision: plan.id.from.to_string(),
         new_revision: plan.id.to.to_string(),
-        changes: changes.into_iter().take(CHANGES_MAX).map(policy_change).collect(),
+        changes: bounded(changes.into_iter().map(policy_change)),
         changes_total,
         sessions: Some(effect(
             plan.impact
@@ -217,7 +221,28 @@ pub(crate) fn plan_response(plan: &Plan, principal: &Principal) -> v1::PlanRespo
                 .copied()
                 .unwrap_or_default(),
         )),
+        routes: bounded(routes.changes.iter().map(route_change)),
+        routes_total: count(routes.total),
+        routes_gained: count(routes.gained),
+        routes_lost: count(routes.lost),
     }
+}
+
+/// The first of many messages, so that an answer with them is not too large.
+fn bounded<M: Message>(messages: impl Iterator<Item = M>) -> Vec<M> {
+    let mut left = CHANGES_BYTES_MAX;
+    let fits = |message: &M| match left.checked_sub(message.encoded_len()) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    messages.take(CHANGES_MAX).take_while(fits).collect()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 fn policy_change(change: &Change) -> v1::PolicyChange {
@@ -230,6 +255,43 @@ fn policy_change(change: &Change) -> v1::PolicyChange {
         }
         .into(),
         rule: change.rule.clone().map(rule),
+    }
+}
+
+fn route_change(change: &RouteChange) -> v1::RouteChange {
+    v1::RouteChange {
+        host: change.host.clone().unwrap_or_default(),
+        methods: change.methods.clone(),
+        path: change.path.clone(),
+        before: Some(route_demand(&change.before)),
+        after: Some(route_demand(&change.after)),
+        old_route: change.old.clone().map(rule),
+        new_route: change.new.clone().map(rule),
+        gain: change.is_gain(),
+        loss: change.loses,
+        gone: change.is_gone,
+    }
+}
+
+fn route_demand(demand: &Demand) -> v1::RouteDemand {
+    let needs = |needs: v1::RouteNeeds| v1::RouteDemand {
+        needs: needs.into(),
+        ..v1::RouteDemand::default()
+    };
+    match demand {
+        Demand::Unsaid => needs(v1::RouteNeeds::Unsaid),
+        Demand::Refused => needs(v1::RouteNeeds::Refused),
+        Demand::Open => needs(v1::RouteNeeds::Nothing),
+        Demand::Token {
+            scopes,
+            audience,
+            realm,
+        } => v1::RouteDemand {
+            scopes: scopes.clone(),
+            audience: audience.as_ref().map_or_else(String::new, ToString::to_string),
+            realm: realm.as_ref().map_or_else(String::new, ToString::to_string),
+            ..needs(v1::RouteNeeds::Token)
+        },
     }
 }
 
@@ -271,7 +333,7 @@ pub(crate) fn policy_status(status: PolicyStatus) -> v1::GetStatusResponse {
     v1::GetStatusResponse {
         policy_revision: status.policy.to_string(),
         apply_time: Some(timestamp(status.since)),
-        rules: u64::try_from(status.rules).unwrap_or(u64::MAX),
+        rules: count(status.rules),
         compiled: status.is_compiled,
         reconciled: status.is_reconciled,
         directory: status
@@ -281,7 +343,7 @@ pub(crate) fn policy_status(status: PolicyStatus) -> v1::GetStatusResponse {
         attempt_trigger: attempt.trigger.as_str().to_owned(),
         attempt_outcome: outcome.into(),
         attempt_problem: problem,
-        diagnostics_total: u64::try_from(diagnostics.len()).unwrap_or(u64::MAX),
+        diagnostics_total: count(diagnostics.len()),
         diagnostics: diagnostics
             .into_iter()
             .take(DIAGNOSTICS_MAX)
