@@ -49,8 +49,9 @@ impl Default for ClientOptions {
 ///
 /// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
 /// authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
-/// each was tried. A call that ends at its deadline says what made the last retry necessary,
-/// and DEADLINE_EXCEEDED where nothing ever answered; the next call then begins at another address.
+/// each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
+/// before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no time for
+/// a retry, the call ends at once with the last failure.
 #[derive(Clone)]
 pub struct Client {
     addresses: Addresses,
@@ -230,43 +231,52 @@ impl Client {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let mut round = Round::new(&self.addresses);
-        let (error, at) = match self.attempted(message, &mut round, call).await {
+        let failed = match self.attempted(message, &mut round, call).await {
             Ok(answered) => {
                 round.worked();
                 return Ok(answered);
             }
             Err(failed) => failed,
         };
+        let error = self.explained(failed.last).await;
+        Err(match failed.cause {
+            Some(cause) => error.after(&self.explained(cause).await),
+            None => error,
+        })
+    }
+
+    /// A failure, with what can be told of the connection.
+    async fn explained(&self, Failure { error, at }: Failure) -> CallError {
         let services = self.services.get(at);
         let error = error
             .diagnosed(services.and_then(|services| services.plaintext.as_ref()))
             .await;
-        Err(match self.addresses.are_several() {
+        match self.addresses.are_several() {
             true => error.at(self.addresses.get(at)),
             false => error,
-        })
+        }
     }
 
-    /// The answer; or the error, and at which address it was.
+    /// The answer, or how the call failed.
     async fn attempted<R: Clone, A, F>(
         &self,
         message: R,
         round: &mut Round,
         call: impl Fn(Request<R>, &Services) -> F,
-    ) -> Result<Answered<A>, (CallError, usize)>
+    ) -> Result<Answered<A>, Failed>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let ends_at = Instant::now() + self.options.deadline;
         let mut backoff = Backoff::new(self.options.backoff, self.options.backoff_max);
         let mut asked = Duration::ZERO;
-        let mut last: Option<(CallError, usize)> = None;
+        let mut before: Option<Failure> = None;
         loop {
             let (sent_at, at) = (Instant::now(), round.at());
             let mut request = Request::new(message.clone());
             request.set_timeout(ends_at.saturating_duration_since(sent_at));
             let services = self.services.get(at);
-            let services = services.ok_or_else(|| (CallError::protocol("no address"), at))?;
+            let services = services.ok_or_else(|| Failed::with(CallError::protocol("no address"), at))?;
             let (error, is_answer) = match timeout_at(ends_at, call(request, services)).await {
                 Ok(Ok(response)) => {
                     return Ok(Answered {
@@ -281,12 +291,15 @@ impl Client {
                 Err(_) => (CallError::deadline_exceeded(), false),
             };
             if is_deadline(&error, ends_at) {
-                if !is_answer {
-                    // Nobody was there: it may be frozen.
-                    self.addresses.leave(at);
-                }
-                // A retry that was cut off says less than what made it necessary.
-                return Err(last.unwrap_or_else(|| (CallError::deadline_exceeded(), at)));
+                let error = match is_answer {
+                    true => error,
+                    false => {
+                        // Nobody was there: it may be frozen.
+                        self.addresses.leave(at);
+                        CallError::deadline_exceeded()
+                    }
+                };
+                return Err(Failed::cut_off(error, at, before));
             }
             asked = asked.max(error.retry_after().unwrap_or_default());
             // What else is retried is nothing that another node would answer otherwise.
@@ -296,14 +309,36 @@ impl Client {
                 false => Duration::ZERO,
             };
             if !error.is_retried() || Instant::now() + wait >= ends_at {
-                // The authority's own clock can cut off a retry a little before ours.
-                let is_cut_off = error.code() == Code::DeadlineExceeded;
-                return Err(last.filter(|_| is_cut_off).unwrap_or((error, at)));
+                return Err(Failed::with(error, at));
             }
             tracing::debug!(%error, address = self.addresses.get(at), ?wait, "a call is tried again");
-            last = Some((error, at));
+            before = Some(Failure { error, at });
             sleep(wait).await;
         }
+    }
+}
+
+/// How an attempt failed, and the number of the address where it did.
+struct Failure {
+    error: CallError,
+    at: usize,
+}
+
+/// How a call failed.
+struct Failed {
+    last: Failure,
+    /// The failure before an attempt that the deadline cut off.
+    cause: Option<Failure>,
+}
+
+impl Failed {
+    fn with(error: CallError, at: usize) -> Self {
+        Self::cut_off(error, at, None)
+    }
+
+    fn cut_off(error: CallError, at: usize, cause: Option<Failure>) -> Self {
+        let last = Failure { error, at };
+        Self { last, cause }
     }
 }
 
@@ -330,9 +365,14 @@ fn connect_timeout(addresses: &Addresses, deadline: Duration) -> Duration {
     CONNECT_TIMEOUT.min(deadline / parts)
 }
 
-/// Whether an attempt ended because the time was over. tonic's own timer calls that CANCELLED.
+/// Whether an attempt ended because the time was over: by our clock, or by the other side's, which may be a little
+/// earlier. tonic's own timer calls that CANCELLED.
 fn is_deadline(error: &CallError, ends_at: Instant) -> bool {
-    matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled) && Instant::now() >= ends_at
+    match error.code() {
+        Code::DeadlineExceeded => true,
+        Code::Cancelled => Instant::now() >= ends_at,
+        _ => false,
+    }
 }
 
 impl std::fmt::Debug for Client {

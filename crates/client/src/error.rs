@@ -111,10 +111,16 @@ impl CallError {
         self
     }
 
+    /// This error, with how the attempt before failed.
+    pub(crate) fn after(mut self, cause: &Self) -> Self {
+        self.message = format!("{}; the attempt before failed: {cause}", self.message);
+        self
+    }
+
     pub(crate) fn deadline_exceeded() -> Self {
         Self {
             code: Code::DeadlineExceeded,
-            reason: Some(ErrorReason::DeadlineExceeded),
+            reason: None,
             message: "the deadline passed; the call may still have its effect".to_owned(),
             retry_after: None,
             is_connection_lost: false,

@@ -320,6 +320,29 @@ class Calling(AuthorityCase):
         self.assertEqual((refreshed.generation, refreshed.replayed), (2, True))
         self.assertEqual(self.revoke(subject="user:lost").matched, 1, "one session")
 
+    def test_a_call_that_its_deadline_cuts_off_says_how_the_attempt_before_failed(self) -> None:
+        """The same table is in the tests of the other SDKs."""
+        cut_off = "DEADLINE_EXCEEDED: the deadline passed; the call may still have its effect"
+        before = "; the attempt before failed: "
+        unavailable, aborted = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED
+        table: list[tuple[list[grpc.StatusCode], str]] = [
+            ([], cut_off),
+            ([unavailable], f"{cut_off}{before}UNAVAILABLE: scripted"),
+            ([unavailable, aborted], f"{cut_off}{before}ABORTED: scripted"),
+        ]
+        gate = self.gate()
+        client = tessera.Client(gate.connection)
+        self.addCleanup(client.close)
+        for faults, expected in table:
+            # As a timer on the way that is a little early, so that no load of the machine decides which attempt it ends.
+            gate.faults = [*faults, grpc.StatusCode.DEADLINE_EXCEEDED]
+            with self.assertRaises(tessera.PassingError) as failed:
+                client.issue(self.request())
+            error = failed.exception
+            self.assertEqual((error.code, error.reason), (grpc.StatusCode.DEADLINE_EXCEEDED, None))
+            self.assertEqual(str(error), expected)
+            self.assertEqual(gate.faults, [])
+
     def test_after_a_call_that_nobody_answered_the_next_begins_elsewhere(self) -> None:
         gate = self.gate()
         gate.hold()
@@ -330,6 +353,7 @@ class Calling(AuthorityCase):
         with self.assertRaises(tessera.PassingError) as failed:
             client.issue(self.request())
         self.assertIs(failed.exception.code, grpc.StatusCode.DEADLINE_EXCEEDED)
+        self.assertEqual(failed.exception.message, "the deadline passed; the call may still have its effect")
         # All that is made of the connection knows it.
         other = tessera.Client(connection, IMPATIENT)
         self.addCleanup(other.close)

@@ -84,8 +84,9 @@ class Services {
  *
  * UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
  * authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
- * each was tried; after a call that nobody answered until its deadline, the next one begins at another address. Every call
- * rejects with a `CallError`.
+ * each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
+ * before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no time for a
+ * retry, the call ends at once with the last failure. Every call rejects with a `CallError`.
  */
 export class Client {
   readonly #connection: Connection
@@ -160,6 +161,7 @@ export class Client {
     const backoff = new Backoff(backoffMs, backoffMaxMs)
     const round = new Round(this.#connection.addresses)
     let askedMs = 0
+    let before: { failure: CallError; address: string } | undefined
     for (;;) {
       const sentAt = performance.now()
       const services = this.#services[round.at]!
@@ -173,9 +175,13 @@ export class Client {
         const waits = this.#isTimeToWait(failure, round)
         const waitMs = waits ? Math.max(backoff.waitMs(), askedMs) : 0
         askedMs = waits ? 0 : askedMs
+        if (failure.isDeadline) {
+          throw failure.cutOff(before && (await this.#explained(before.failure, before.address)))
+        }
         if (!failure.isRetried || performance.now() + waitMs >= endsAt) {
           throw await this.#explained(failure, services.address)
         }
+        before = { failure, address: services.address }
         await sleep(waitMs)
       }
     }
@@ -183,7 +189,7 @@ export class Client {
 
   /** Goes on to the next address where that may help. Whether the next attempt is to wait. */
   #isTimeToWait(failure: CallError, round: Round): boolean {
-    if (failure.code === status.DEADLINE_EXCEEDED && failure.reason === undefined) {
+    if (failure.isDeadline && failure.reason === undefined) {
       // Nobody was there: it may be frozen. The next call begins elsewhere.
       this.#connection.addresses.leave(round.at)
     }

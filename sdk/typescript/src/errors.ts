@@ -67,6 +67,18 @@ export class CallError extends TesseraError {
       : new PassingError(this.code, undefined, `${address}: ${this.details}`, this.retryAfterMs)
   }
 
+  /** This error of an attempt that a deadline cut off, with how the attempt before failed. */
+  cutOff(before: CallError | undefined): CallError {
+    const own = this.reason === undefined ? 'the deadline passed; the call may still have its effect' : this.details
+    const details = before === undefined ? own : `${own}; the attempt before failed: ${before.message}`
+    return new PassingError(this.code, this.reason, details, this.retryAfterMs)
+  }
+
+  /** Whether the deadline passed before the call was answered. */
+  get isDeadline(): boolean {
+    return this.code === status.DEADLINE_EXCEEDED
+  }
+
   /** Whether the same request may be sent again at once. */
   get isRetried(): boolean {
     return this.code === status.UNAVAILABLE || this.code === status.ABORTED

@@ -15,6 +15,7 @@ import {
   ConfigurationError,
   Connection,
   NotReadyError,
+  PassingError,
   TokenSource,
   type Verifier,
   setLogger,
@@ -285,11 +286,15 @@ describe('a call', () => {
   }
 
   /** The code of the error of a call. */
-  async function codeOf(call: Promise<unknown>): Promise<status | undefined> {
+  async function errorOf(call: Promise<unknown>): Promise<CallError | undefined> {
     return call.then(
       () => undefined,
-      (error: unknown) => (error as CallError).code,
+      (error: unknown) => error as CallError,
     )
+  }
+
+  async function codeOf(call: Promise<unknown>): Promise<status | undefined> {
+    return (await errorOf(call))?.code
   }
 
   it('goes on at the next address without waiting', async () => {
@@ -351,6 +356,28 @@ describe('a call', () => {
     assert.deepEqual([refreshed.generation, refreshed.replayed], [2, true])
     const revoked = await client(authority.connection()).revoke({ subject })
     assert.equal(revoked.matched, 1, 'one session')
+  })
+
+  // The same table is in the tests of the other SDKs.
+  it('that its deadline cuts off says how the attempt before failed', async () => {
+    const cutOff = 'DEADLINE_EXCEEDED: the deadline passed; the call may still have its effect'
+    const before = '; the attempt before failed: '
+    const { UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED } = status
+    const table: [status[], string][] = [
+      [[], cutOff],
+      [[UNAVAILABLE], `${cutOff}${before}UNAVAILABLE: scripted`],
+      [[UNAVAILABLE, ABORTED], `${cutOff}${before}ABORTED: scripted`],
+    ]
+    const gate = await startGate()
+    const app = client(gate.connection, { backoffMs: 5, backoffMaxMs: 20 })
+    for (const [faults, expected] of table) {
+      // As a timer on the way that is a little early, so that no load of the machine decides which attempt it ends.
+      gate.faults = [...faults, DEADLINE_EXCEEDED]
+      const error = await errorOf(app.issue(VIEWER))
+      assert.ok(error instanceof PassingError, String(error))
+      assert.deepEqual([error.code, error.reason, error.message], [DEADLINE_EXCEEDED, undefined, expected])
+      assert.deepEqual(gate.faults, [])
+    }
   })
 
   it('that nobody answered makes the next one begin elsewhere', async () => {

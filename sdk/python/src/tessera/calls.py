@@ -137,8 +137,9 @@ class Client:
 
     UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
     authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once
-    until each was tried; after a call that nobody answered until its deadline, the next one begins at another address.
-    Every call raises `CallError`.
+    until each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the
+    attempt before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no
+    time for a retry, the call ends at once with the last failure. Every call raises `CallError`.
     """
 
     def __init__(self, connection: Connection, options: ClientOptions = ClientOptions()) -> None:
@@ -207,6 +208,7 @@ class Client:
         backoff = Backoff(self.options.backoff, self.options.backoff_max)
         round = Round(self._connection.addresses)
         asked = 0.0
+        before: tuple[CallError, str] | None = None
         while True:
             address, forks, sent_at = round.address, self._channels.forks, time.monotonic()
             try:
@@ -232,14 +234,17 @@ class Client:
                 wait, asked = max(backoff.wait(), asked), 0.0
             else:
                 wait = 0.0
+            if failure.is_deadline:
+                raise failure.cut_off(before and self._explained(*before)) from None
             if not failure.is_retried or time.monotonic() + wait >= ends_at:
                 raise self._explained(failure, address) from None
+            before = failure, address
             _log.debug("a call to %s is tried again in %.3f s: %s", address, wait, failure)
             time.sleep(wait)
 
     def _is_time_to_wait(self, failure: CallError, round: Round) -> bool:
         """Goes on to the next address where that may help. Whether the next attempt is to wait."""
-        if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and failure.reason is None:
+        if failure.is_deadline and failure.reason is None:
             # Nobody was there: it may be frozen. The next call begins elsewhere.
             self._connection.addresses.leave(round.at)
         # What else is retried is nothing that another node would answer otherwise.

@@ -88,6 +88,20 @@ class CallError(TesseraError):
             return self
         return type(self)(self.code, None, f"{address}: {self.message}", self.retry_after)
 
+    def cut_off(self, before: CallError | None) -> CallError:
+        """This error of an attempt that a deadline cut off, with how the attempt before failed."""
+        message = self.message
+        if self.reason is None:
+            message = "the deadline passed; the call may still have its effect"
+        if before is not None:
+            message = f"{message}; the attempt before failed: {before}"
+        return type(self)(self.code, self.reason, message, self.retry_after)
+
+    @property
+    def is_deadline(self) -> bool:
+        """Whether the deadline passed before the call was answered."""
+        return self.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
     @property
     def asks_for_another_place(self) -> bool:
         """Whether the revocation log can't be followed from the cursor that was given."""
