@@ -207,7 +207,7 @@ async fn one_policy_is_in_force_whoever_proposes_it() {
 #[ignore = "needs PostgreSQL"]
 async fn a_node_that_cannot_use_the_policy_in_force_is_not_ready() {
     let server = Server::start("");
-    let (one, two, _) = two_nodes(&server);
+    let (one, two, api_key) = two_nodes(&server);
     let config = one.directory.path().join("tessera.toml");
     let text = fs::read_to_string(&config).unwrap();
     let sandbox = text.split("[realms.sandbox]").nth(1).unwrap();
@@ -227,6 +227,17 @@ async fn a_node_that_cannot_use_the_policy_in_force_is_not_ready() {
     let why = status(&two)["why_not_ready"].clone();
     assert!(why.as_str().unwrap().contains("followed"), "{why}");
     assert_eq!(status(&one)["ready"], true);
+    // The command line passes it over.
+    for (addresses, works) in [
+        (two.address.clone(), false),
+        (format!("{},{}", two.address, one.address), true),
+    ] {
+        let mut issue = tessera();
+        issue.args(["token", "issue", "--subject", "user:ann", "--role", "role:reader"]);
+        issue.args(["--addr", &addresses]);
+        let issued = issue.env("TESSERA_API_KEY", &api_key).output().unwrap();
+        assert_eq!(issued.status.success(), works, "{addresses}: {}", stderr(&issued));
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> Value {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tessera_core::NodeAddresses;
 use tessera_proto::v1::{
     api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
     backup_service_client::BackupServiceClient, key_service_client::KeyServiceClient,
@@ -23,8 +24,15 @@ use tonic::{
 };
 
 pub(crate) use diagnosis::explained;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{arguments::Connection, failure::Failure, output::notice};
+
+/// How long one of several nodes may take to connect, and to say whether it is ready.
+const NODE_TIME_MAX: Duration = Duration::from_secs(5);
+const WHERE_IT_IS: &str = " (--addr or TESSERA_ADDR say where it is)";
 
 /// A channel that sends the API key with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credential>;
@@ -117,54 +125,117 @@ impl Connection {
         Ok(InterceptedService::new(self.channel().await?, credential))
     }
 
-    /// Says that an API key goes to another machine without encryption.
-    fn warn_of_plaintext(&self) {
-        let Some(rest) = self.addr.strip_prefix("http://") else {
-            return;
-        };
-        let host = rest.split(['/', '?']).next().unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        let host = host.trim_matches(['[', ']']);
-        let address = host.parse::<std::net::IpAddr>();
-        let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        if !is_here {
-            notice(&format!(
-                "warning: the API key goes to {host} without encryption: use https://"
-            ));
-        }
+    /// Where nodes of the authority are.
+    pub(crate) fn addresses(&self) -> NodeAddresses {
+        NodeAddresses::new([self.addr.as_str()])
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.timeout.0.into())
     }
 
     async fn channel(&self) -> Result<Channel, Failure> {
+        let addresses = self.addresses();
+        addresses.check().map_err(Failure::cannot_run)?;
+        match addresses.as_slice() {
+            [address] => {
+                warn_of_plaintext(address);
+                self.connected(address, self.time(), WHERE_IT_IS).await
+            }
+            several => self.first_ready(several).await,
+        }
+    }
+
+    /// A connection to the first node that is ready. Where none is, to the first that answers: it says why at the call.
+    async fn first_ready(&self, addresses: &[String]) -> Result<Channel, Failure> {
+        let (mut not_ready, mut problems) = (None, String::new());
+        for address in addresses {
+            match self.readiness(address).await {
+                Ok((channel, true)) => {
+                    warn_of_plaintext(address);
+                    return Ok(channel);
+                }
+                Ok((channel, false)) => {
+                    not_ready.get_or_insert((address, channel));
+                }
+                Err(problem) => problems += &format!("\n  {problem}"),
+            }
+        }
+        let Some((address, channel)) = not_ready else {
+            return Err(Failure::cannot_run(format!(
+                "none of the addresses works{WHERE_IT_IS}:{problems}"
+            )));
+        };
+        warn_of_plaintext(address);
+        Ok(channel)
+    }
+
+    /// A connection to one of several nodes, and whether that is ready; or why it does not answer.
+    async fn readiness(&self, address: &str) -> Result<(Channel, bool), String> {
+        let time = self.time().min(NODE_TIME_MAX);
+        let connected = self.connected(address, time, "").await;
+        let channel = connected.map_err(|failure| failure.message().to_owned())?;
+        let mut health = HealthClient::new(channel.clone());
+        let asked = tokio::time::timeout(time, health.check(HealthCheckRequest::default())).await;
+        match asked {
+            Ok(Ok(answer)) => Ok((channel, answer.into_inner().status() == ServingStatus::Serving)),
+            Ok(Err(status)) => {
+                let why = explained(&status);
+                let diagnosis = self.diagnosis_at(address, &why).await;
+                Err(format!("{address}: {}", diagnosis.unwrap_or(why)))
+            }
+            Err(_) => Err(format!(
+                "{address}: it does not answer within {} s",
+                time.as_secs()
+            )),
+        }
+    }
+
+    /// A connection to one address within this time; `hint` ends the message where nobody is there.
+    async fn connected(&self, address: &str, time: Duration, hint: &str) -> Result<Channel, Failure> {
         let wrong = |error: tonic::transport::Error| {
             Failure::cannot_run(format!(
-                "`{}` is not an address such as http://127.0.0.1:7600: {error}",
-                self.addr
+                "`{address}` is not an address such as http://127.0.0.1:7600: {error}"
             ))
         };
-        let mut endpoint = Endpoint::from_shared(self.addr.clone()).map_err(wrong)?;
+        let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
         endpoint = endpoint
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20));
-        if self.addr.starts_with("https://") {
+        if address.starts_with("https://") {
             endpoint = self.encrypted(endpoint)?;
         }
-        self.warn_of_plaintext();
         // The time for a TCP connection is bounded by itself; a handshake may stall after it.
-        let time = Duration::from_secs(self.timeout.0.into());
         let connected = tokio::time::timeout(time, endpoint.connect()).await;
         let connected = connected.map_err(|_| {
             Failure::cannot_run(format!(
-                "no authority answers at {}: the connection was not ready within {}",
-                self.addr, self.timeout
+                "no authority answers at {address}: the connection was not ready within {} s",
+                time.as_secs()
             ))
         })?;
         connected.map_err(|error| {
             Failure::no_connection(format!(
-                "no authority answers at {}: {} (--addr or TESSERA_ADDR say where it is)",
-                self.addr,
+                "no authority answers at {address}: {}{hint}",
                 explained(&error)
             ))
         })
+    }
+}
+
+/// Says that an API key goes to another machine without encryption.
+fn warn_of_plaintext(address: &str) {
+    let Some(rest) = address.strip_prefix("http://") else {
+        return;
+    };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if !is_here {
+        notice(&format!(
+            "warning: the API key goes to {host} without encryption: use https://"
+        ));
     }
 }
 

@@ -78,6 +78,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same failure with another exit code, where 2 has a meaning of its own.
     pub(crate) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }

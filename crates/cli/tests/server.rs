@@ -12,6 +12,7 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::TcpListener,
     process::{Command, Stdio},
 };
 
@@ -207,6 +208,36 @@ fn a_plan_shows_changes_of_routes_as_diff_does() {
     assert!(planned["routes"][0]["after"]["needs"].is_string(), "{planned}");
     for member in ["routes", "routes_gained", "routes_left_out", "routes_lost"] {
         assert_eq!(planned[member], compared[member], "{member}");
+    }
+}
+
+#[test]
+fn of_several_addresses_the_first_that_works_is_used() {
+    let authority = Authority::dev();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let (nobody, works) = ("http://127.0.0.1:1", authority.address());
+    let many: Vec<_> = (0..17).map(|number| format!("{works}/{number}")).collect();
+    let many = many.join(",");
+    for (addresses, code, expected) in [
+        (format!("{works},{nobody}"), 0, "rules"),
+        (format!("{nobody}, {works}"), 0, "rules"),
+        (format!("{silent},{works}"), 0, "rules"),
+        (format!("{nobody},{silent}"), 2, "none of the addresses works"),
+        (format!("{nobody},{silent}"), 2, "http://127.0.0.1:1: "),
+        (format!("{nobody},{silent}"), 2, "it does not answer within 1 s"),
+        (
+            format!("https://localhost:1,{works}"),
+            2,
+            "use https:// for all of",
+        ),
+        (many, 2, "17 addresses are more than 16"),
+    ] {
+        let said = authority.run(
+            code,
+            &["policy", "status", "--timeout", "1s", "--addr", &addresses],
+        );
+        assert!(said.contains(expected), "{addresses}: {said}");
     }
 }
 

@@ -10,16 +10,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::retry::fraction;
+use tessera_core::{NodeAddresses, NodeAddressesError};
 
-/// More are a mistake: an authority has a handful of nodes.
-const ADDRESSES_MAX: usize = 16;
+use crate::retry::fraction;
 
 /// The addresses of one authority, in the order in which they are tried. Clones share which one is preferred, so that what
 /// one of them finds out spares the others an attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
-    given: Arc<[String]>,
+    given: Arc<NodeAddresses>,
     tried: Arc<[String]>,
     preferred: Arc<AtomicUsize>,
 }
@@ -38,18 +37,11 @@ impl Addresses {
     /// These addresses, each of which may be several with commas between them, in an order by chance: so many clients
     /// spread over the nodes, and over those that are left when one is gone.
     pub(crate) fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
-        let mut given: Vec<String> = Vec::new();
-        for listed in addresses {
-            for address in listed.into().split(',').map(str::trim) {
-                if !given.iter().any(|other| is_same(other, address)) {
-                    given.push(address.to_owned());
-                }
-            }
-        }
-        let mut tried = given.clone();
+        let given = NodeAddresses::new(addresses);
+        let mut tried = given.as_slice().to_vec();
         shuffle(&mut tried);
         Self {
-            given: given.into(),
+            given: Arc::new(given),
             tried: tried.into(),
             preferred: Arc::default(),
         }
@@ -58,27 +50,14 @@ impl Addresses {
     /// The same in the order in which they were given.
     pub(crate) fn in_order(self) -> Self {
         Self {
-            tried: Arc::clone(&self.given),
+            tried: self.given.as_slice().into(),
             ..self
         }
     }
 
-    /// Whether there are too few or too many, or some that can't be used together; the error says it in words.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.given.is_empty() {
-            return Err("no address: name at least one, such as https://auth.example.org:7600".to_owned());
-        }
-        if self.given.len() > ADDRESSES_MAX {
-            let count = self.given.len();
-            return Err(format!("{count} addresses are more than {ADDRESSES_MAX}"));
-        }
-        let encrypted = self.given.iter().filter(|a| a.starts_with("https://")).count();
-        if encrypted != 0 && encrypted != self.given.len() {
-            return Err(format!(
-                "some of the addresses have encryption and some have not: use https:// for all of {self}"
-            ));
-        }
-        Ok(())
+    /// Whether they can be used together.
+    pub(crate) fn check(&self) -> Result<(), NodeAddressesError> {
+        self.given.check()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
@@ -117,14 +96,8 @@ impl Addresses {
 
 impl std::fmt::Display for Addresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.given.join(", "))
+        self.given.fmt(f)
     }
-}
-
-/// Whether two addresses are one; how they are written aside.
-fn is_same(one: &str, other: &str) -> bool {
-    let plain = |address: &str| address.trim_end_matches('/').to_ascii_lowercase();
-    plain(one) == plain(other)
 }
 
 fn shuffle(addresses: &mut [String]) {
@@ -192,36 +165,6 @@ mod tests {
 
     fn of(addresses: &[&str]) -> Addresses {
         Addresses::new(addresses.iter().copied()).in_order()
-    }
-
-    #[test]
-    fn what_can_be_given_is_a_table() {
-        let none = "no address: name at least one";
-        let mixed = "some of the addresses have encryption";
-        let many: Vec<_> = (0..=ADDRESSES_MAX).map(|n| format!("http://h{n}:1")).collect();
-        let just: Vec<_> = many.iter().take(ADDRESSES_MAX).map(String::as_str).collect();
-        let many: Vec<_> = many.iter().map(String::as_str).collect();
-        let table: [(&[&str], &str); 8] = [
-            (&["http://a:1"], ""),
-            (&["https://a:1", "https://b:1"], ""),
-            (&["http://a:1,http://b:1", "http://c:1"], ""),
-            (&[], none),
-            (&["https://a:1", "http://b:1"], mixed),
-            (&["https://a:1", "b:1"], mixed),
-            (&just, ""),
-            (&many, "17 addresses are more than 16"),
-        ];
-        for (given, expected) in table {
-            let problem = of(given).check().err().unwrap_or_default();
-            assert_eq!(expected.is_empty(), problem.is_empty(), "{given:?}: {problem}");
-            assert!(problem.starts_with(expected), "{given:?}: {problem}");
-        }
-    }
-
-    #[test]
-    fn an_address_that_is_given_twice_is_tried_once() {
-        let addresses = of(&["http://a:1", "http://b:1 , HTTP://A:1/", "http://b:1"]);
-        assert_eq!(addresses.to_string(), "http://a:1, http://b:1");
     }
 
     #[test]

@@ -108,7 +108,9 @@ impl Connection {
 
     /// How each address is reached, in the order of [`Addresses`], where connecting may take so long; checks all.
     pub(crate) fn nodes(&self, connect_timeout: Duration) -> Result<Vec<Node>, ConnectionError> {
-        self.addresses.check().map_err(ConnectionError::Option)?;
+        self.addresses
+            .check()
+            .map_err(|error| ConnectionError::Option(error.to_string()))?;
         self.addresses
             .iter()
             .map(|address| self.node(address, connect_timeout))

@@ -11,7 +11,7 @@ use tessera_core::Seconds;
 /// Where `tessera dev` listens.
 const ADDRESS: &str = "http://127.0.0.1:7600";
 
-/// An address; a variable that is empty is as if it were not set.
+/// An address, or several with commas; a variable that is empty is as if it were not set.
 #[expect(clippy::unnecessary_wraps, reason = "as a parser of arguments is called")]
 fn address(text: &str) -> Result<String, std::convert::Infallible> {
     let text = text.trim();
@@ -26,7 +26,10 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 /// How the authority is reached.
 #[derive(Args)]
 pub(crate) struct Connection {
-    /// The authority's address.
+    /// The authority's address, or those of its nodes with commas between them.
+    ///
+    /// Of several nodes the command uses the first that is ready, in this order. All addresses begin with https://, or none
+    /// does; there are at most 16.
     #[arg(
         long,
         global = true,

@@ -91,9 +91,20 @@ pub(crate) fn explained(error: &dyn Error) -> String {
 impl Connection {
     /// What is wrong where calls fail with `error`, as far as that can be told.
     pub(crate) async fn diagnosis(&self, error: &str) -> Option<String> {
-        match self.addr.strip_prefix("http://") {
+        for address in self.addresses().as_slice() {
+            let diagnosis = self.diagnosis_at(address, error).await;
+            if diagnosis.is_some() {
+                return diagnosis;
+            }
+        }
+        None
+    }
+
+    /// The same for one address.
+    pub(super) async fn diagnosis_at(&self, address: &str, error: &str) -> Option<String> {
+        match address.strip_prefix("http://") {
             Some(rest) => speaks_tls(rest).await,
-            None if !self.addr.starts_with("https://") => None,
+            None if !address.starts_with("https://") => None,
             // With TLS 1.3 a client is through before the server looks at its certificate, and the alert of the
             // server may be lost with the connection.
             None if is_closed(error) => Some(match self.client_cert {

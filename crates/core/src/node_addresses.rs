@@ -1,0 +1,107 @@
+//! The addresses of an authority's nodes, as clients are given them.
+
+use std::fmt;
+
+/// More are a mistake: an authority has a handful of nodes.
+const ADDRESSES_MAX: usize = 16;
+
+/// The addresses of one authority in the order in which they were given, each of them once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAddresses(Vec<String>);
+
+/// Addresses that can't be used together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeAddressesError {
+    /// There is none.
+    #[error("no address: name at least one, such as https://auth.example.org:7600")]
+    None,
+    /// There are more than 16.
+    #[error("{0} addresses are more than {ADDRESSES_MAX}")]
+    TooMany(usize),
+    /// An API key must not go without encryption where another address has it.
+    #[error("some of the addresses have encryption and some have not: use https:// for all of {0}")]
+    Mixed(NodeAddresses),
+}
+
+impl NodeAddresses {
+    /// These addresses; each text may have several, with commas between them.
+    pub fn new<A: Into<String>>(texts: impl IntoIterator<Item = A>) -> Self {
+        let mut given: Vec<String> = Vec::new();
+        for listed in texts {
+            for address in listed.into().split(',').map(str::trim) {
+                if !given.iter().any(|other| is_same(other, address)) {
+                    given.push(address.to_owned());
+                }
+            }
+        }
+        Self(given)
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether a client can use them together.
+    ///
+    /// # Errors
+    /// Fails where there is none, where there are more than 16, and where only some have encryption.
+    pub fn check(&self) -> Result<(), NodeAddressesError> {
+        let encrypted = self.0.iter().filter(|a| a.starts_with("https://")).count();
+        match self.0.len() {
+            0 => Err(NodeAddressesError::None),
+            count if count > ADDRESSES_MAX => Err(NodeAddressesError::TooMany(count)),
+            count if encrypted != 0 && encrypted != count => Err(NodeAddressesError::Mixed(self.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for NodeAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+/// Whether two addresses are one, however they are written.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |address: &str| address.trim_end_matches('/').to_ascii_lowercase();
+    plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_given_is_a_table() {
+        let none = "no address: name at least one";
+        let mixed = "some of the addresses have encryption";
+        let many: Vec<_> = (0..=ADDRESSES_MAX).map(|n| format!("http://h{n}:1")).collect();
+        let just: Vec<_> = many.iter().take(ADDRESSES_MAX).map(String::as_str).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let table: [(&[&str], &str); 8] = [
+            (&["http://a:1"], ""),
+            (&["https://a:1", "https://b:1"], ""),
+            (&["http://a:1,http://b:1", "http://c:1"], ""),
+            (&[], none),
+            (&["https://a:1", "http://b:1"], mixed),
+            (&["https://a:1", "b:1"], mixed),
+            (&just, ""),
+            (&many, "17 addresses are more than 16"),
+        ];
+        for (given, expected) in table {
+            let checked = NodeAddresses::new(given.iter().copied()).check();
+            let problem = checked.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(expected.is_empty(), problem.is_empty(), "{given:?}: {problem}");
+            assert!(problem.starts_with(expected), "{given:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_given_twice_is_there_once() {
+        let addresses = NodeAddresses::new(["http://a:1", "http://b:1 , HTTP://A:1/", "http://b:1"]);
+        assert_eq!(addresses.to_string(), "http://a:1, http://b:1");
+    }
+}
