@@ -75,7 +75,7 @@ pub use error::{CallError, ErrorKind};
 pub use layer::{
     AttachToken, AttachTokenLayer, Authorize, AuthorizeLayer, Claims, Requirement, Requirements,
 };
-pub use tessera_core::{AccessClaims, Scope};
+pub use tessera_core::{AccessClaims, Scope, ScopeTemplate};
 /// The messages of the wire.
 pub use tessera_proto::v1;
 /// An API key; its `Debug` shows only the part that names it.

@@ -54,7 +54,16 @@ impl ScopeTemplate {
         self.filled(|name| parameters.get(name))
     }
 
-    fn filled<'a>(&'a self, value: impl Fn(&str) -> Option<&'a str>) -> Result<Scope, NameError> {
+    /// The scope with these values of its parameters.
+    ///
+    /// # Errors
+    /// As [`ScopeTemplate::fill`].
+    pub fn fill_with(&self, parameters: &[(&str, &str)]) -> Result<Scope, NameError> {
+        let value = |name: &str| parameters.iter().find(|(known, _)| *known == name);
+        self.filled(|name| value(name).map(|(_, value)| *value))
+    }
+
+    fn filled<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> Result<Scope, NameError> {
         let segments = self.segments.iter().map(|segment| match segment {
             Part::Literal(text) => Some(text.as_str()),
             Part::Parameter(name) => value(name),

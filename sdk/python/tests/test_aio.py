@@ -14,6 +14,7 @@ import tessera
 from support import PATIENCE, Served, is_stale
 from tessera import grpc_aio, token_source
 from tessera.errors import call_error
+from test_hooks import READ_CASES
 
 ECHO = "/test.Echo/"
 
@@ -28,6 +29,11 @@ async def _subjects(request: Any, context: Any) -> AsyncIterator[bytes]:
 
 async def _written(request: Any, context: Any) -> None:
     await context.write(await _subject(request, context))
+
+
+async def _read(request: bytes, context: Any) -> bytes:
+    await grpc_aio.require_scope(context, "{kind}:read", kind=request.decode())
+    return await _subject(request, context)
 
 
 def _in_thread(request: Any, context: Any) -> bytes:
@@ -56,6 +62,8 @@ class Aio(Served):
         required: dict[str, str | tessera.Require | None] = {ECHO + name: "videos:read" for name in HANDLERS}
         required[ECHO + "Write"] = "videos:write"
         methods = {name: handler for name, (_, _, handler) in HANDLERS.items()}
+        required[ECHO + "Read"] = None
+        methods["Read"] = grpc.unary_unary_rpc_method_handler(_read)
         for name in ("Write", "Forgotten", "Open"):
             methods[name] = grpc.unary_unary_rpc_method_handler(_open if name == "Open" else _subject)
 
@@ -105,6 +113,22 @@ class Aio(Served):
                 await asyncio.to_thread(self.until, "stale", lambda: is_stale(self.verifier, self.token))
                 for name in HANDLERS:
                     self.assertIs(await self.ask(channel, name, self.token), grpc.StatusCode.UNAVAILABLE, name)
+
+        self.serve(test)
+
+    def test_a_handler_requires_a_scope_with_its_parameter_from_the_message(self) -> None:
+        async def test(address: str) -> None:
+            async with aio.insecure_channel(address) as channel:
+                method: Any = channel.unary_unary(ECHO + "Read")
+                for kind, expected in READ_CASES:
+                    reason = None
+                    try:
+                        await method(kind, metadata=(("authorization", f"Bearer {self.token}"),), timeout=PATIENCE)
+                    except grpc.RpcError as error:
+                        failure = call_error(error)
+                        self.assertIs(failure.code, grpc.StatusCode.PERMISSION_DENIED, kind)
+                        reason = failure.reason
+                    self.assertEqual(reason, expected, kind)
 
         self.serve(test)
 

@@ -36,6 +36,24 @@ def _open(request: Any, context: grpc.ServicerContext) -> bytes:
     return b"open"
 
 
+def _read(request: bytes, context: grpc.ServicerContext) -> bytes:
+    grpc_hooks.require_scope(context, "{kind}:read", kind=request.decode())
+    return _subject(request, context)
+
+
+#: What a handler answers that requires a scope with its parameter from the message.
+READ_CASES: list[tuple[bytes, str | None]] = [
+    (b"videos", None),
+    (b"films", "SCOPE_DENIED"),
+    # Of these no scope can be made, whatever the token has.
+    (b"a/b", "CALL_NOT_ALLOWED"),
+    (b"*", "CALL_NOT_ALLOWED"),
+    (b"..", "CALL_NOT_ALLOWED"),
+    (b"", "CALL_NOT_ALLOWED"),
+    (b"films:read videos", "CALL_NOT_ALLOWED"),
+]
+
+
 def _echo_server(interceptor: grpc_hooks.ServerInterceptor) -> tuple[grpc.Server, str]:
     methods: dict[str, Any] = {
         "UnaryUnary": grpc.unary_unary_rpc_method_handler(_subject),
@@ -46,6 +64,7 @@ def _echo_server(interceptor: grpc_hooks.ServerInterceptor) -> tuple[grpc.Server
         "Ask": grpc.unary_unary_rpc_method_handler(_subject),
         "Forgotten": grpc.unary_unary_rpc_method_handler(_subject),
         "Open": grpc.unary_unary_rpc_method_handler(_open),
+        "Read": grpc.unary_unary_rpc_method_handler(_read),
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), interceptors=[interceptor])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
@@ -70,6 +89,7 @@ class Grpc(Hooks):
         super().setUp()
         required: dict[str, str | tessera.Require | None] = {ECHO + kind: "videos:read" for kind in KINDS}
         required[ECHO + "Write"] = "videos:write"
+        required[ECHO + "Read"] = None
         required[ECHO + "Ask"] = tessera.Require("videos:read", tessera.FailOpen(EVER))
         interceptor = grpc_hooks.ServerInterceptor(self.verifier, required, public=[ECHO + "Open"])
         server, address = _echo_server(interceptor)
@@ -124,6 +144,19 @@ class Grpc(Hooks):
             echo(b"", metadata=(("authorization", f"Bearer {self.token}"),), timeout=PATIENCE)
         failure = call_error(stale.exception)
         self.assertEqual((failure.reason, failure.retry_after), ("NOT_FRESH_ENOUGH", 1.0))
+
+    def test_a_handler_requires_a_scope_with_its_parameter_from_the_message(self) -> None:
+        echo: Any = self.channel.unary_unary(ECHO + "Read")
+        for kind, expected in READ_CASES:
+            with self.subTest(kind=kind):
+                reason = None
+                try:
+                    echo(kind, metadata=(("authorization", f"Bearer {self.token}"),), timeout=PATIENCE)
+                except grpc.RpcError as error:
+                    failure = call_error(error)
+                    self.assertIs(failure.code, grpc.StatusCode.PERMISSION_DENIED)
+                    reason = failure.reason
+                self.assertEqual(reason, expected)
 
     def test_a_revoked_token_is_refused(self) -> None:
         self.revoke(subject="user:ann")

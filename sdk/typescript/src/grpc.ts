@@ -17,7 +17,16 @@ import type { Claims } from './claims.js'
 import type { Mode } from './decision.js'
 import { CallError } from './errors.js'
 import { log } from './logger.js'
-import { type Refusal, type Requirement, admit, isRefusal, logRefusal, statusOf, unlisted } from './refusal.js'
+import {
+  type Refusal,
+  type Requirement,
+  admit,
+  isRefusal,
+  logRefusal,
+  refusalOfScope,
+  statusOf,
+  unlisted,
+} from './refusal.js'
 import type { TokenSource } from './token-source.js'
 import type { Verifier } from './verifier.js'
 
@@ -54,6 +63,27 @@ export function claimsOfCall(call: object): Claims {
     throw new Error('the method is not protected')
   }
   return found
+}
+
+/**
+ * The status with which to refuse a call whose token lacks a scope with parameters from its message; undefined where the
+ * token has it: `const refused = lacksScope(call, 'videos/{id}:play', { id: call.request.film })`. A handler gives the
+ * status to its callback, or emits it as `error` where it answers with a stream.
+ *
+ * A call is admitted before its handler sees the message. So list the method with null (any good token), and ask this first
+ * in its handler. A value must be one segment of a resource: one that no scope can have, such as `a/b`, is refused too.
+ */
+export function lacksScope(
+  call: object,
+  scope: string,
+  parameters: Record<string, string>,
+): Partial<StatusObject> | undefined {
+  const refused = refusalOfScope(claimsOfCall(call), scope, parameters)
+  if (refused === undefined) {
+    return undefined
+  }
+  logRefusal(refused, scope)
+  return statusOf(refused)
 }
 
 /**

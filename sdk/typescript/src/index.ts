@@ -23,7 +23,7 @@ export {
   SignInError,
   TesseraError,
 } from './errors.js'
-export { type Protection, callCredentials, claimsOfCall, protectService, sendToken } from './grpc.js'
+export { type Protection, callCredentials, claimsOfCall, lacksScope, protectService, sendToken } from './grpc.js'
 export { fetchWithToken } from './fetch.js'
 export { type Middleware, claimsOf, requireToken } from './http.js'
 export { type Logger, setLogger } from './logger.js'

@@ -74,7 +74,7 @@ export function fill(scope: string, parameters: Record<string, unknown>): string
     const name = PARAMETER.exec(segment)?.[1]
     const value = name === undefined ? segment : Object.hasOwn(parameters, name) ? parameters[name] : undefined
     if (typeof value !== 'string' || !isValue(value)) {
-      throw new PathError(`no scope can have what the path says for ${segment}`)
+      throw new PathError(`no scope can have the value that is given for ${segment}`)
     }
     return value
   })

@@ -5,6 +5,7 @@ import { Metadata, type StatusObject, status } from '@grpc/grpc-js'
 import { type Claims } from './claims.js'
 import { type Deny, type Mode, type Stale, isAboutScope } from './decision.js'
 import { log } from './logger.js'
+import { fill, parametersOf } from './path-scope.js'
 import { writeStatusDetails } from './status-details.js'
 import type { Verifier } from './verifier.js'
 
@@ -91,6 +92,23 @@ export function unlisted(): Refusal {
 /** No scope can be made of the path; why is for the log only. */
 export function unclear(why: string): Refusal {
   return { ...unlisted(), why, level: 'info' }
+}
+
+/**
+ * The refusal of a token that lacks a scope with these parameters, if it does; a TypeError where the scope is none, or has
+ * a parameter that is not given.
+ */
+export function refusalOfScope(claims: Claims, scope: string, parameters: Record<string, string>): Refusal | undefined {
+  const missing = parametersOf(scope).filter((name) => !Object.hasOwn(parameters, name))
+  if (missing.length > 0) {
+    throw new TypeError(`no value is given for ${missing.join(', ')} of ${scope}`)
+  }
+  try {
+    const needed = fill(scope, parameters)
+    return claims.scopes.has(needed) ? undefined : noScope('scope_missing', needed)
+  } catch (error) {
+    return unclear((error as Error).message)
+  }
 }
 
 /** The one bearer token in the `authorization` headers of a request (RFC 6750 §2.1). */

@@ -29,6 +29,7 @@ import {
   claimsOf,
   claimsOfCall,
   fetchWithToken,
+  lacksScope,
   protectService,
   requireToken,
   sendToken,
@@ -171,6 +172,7 @@ function echo(): ServiceDefinition {
     Ask: method('Ask', false, false),
     Forgotten: method('Forgotten', false, false),
     Open: method('Open', false, false),
+    Read: method('Read', false, false),
   }
 }
 
@@ -185,12 +187,16 @@ async function serveGrpc(): Promise<string> {
   }
   const handlers = { Unary: unary, Writes: writes, Reads: unary, Both: writes, Write: unary, Ask: unary, Forgotten: unary }
   const open = (_: unknown, answer: Answer) => answer(null, 'open')
+  const reads = (call: ServerUnaryCall<string, string>, answer: Answer) => {
+    const refused = lacksScope(call, '{kind}:read', { kind: call.request })
+    return refused === undefined ? unary(call, answer) : answer(refused as ServiceError)
+  }
   const read = 'videos:read'
   const ask = { scope: read, mode: { failOpenMs: EVER_MS } }
-  const required = { Unary: read, Writes: read, Reads: read, Both: null, Write: 'videos:write', Ask: ask }
+  const required = { Unary: read, Writes: read, Reads: read, Both: null, Write: 'videos:write', Ask: ask, Read: null }
   const protection = { verifier, required, public: ['Open'] }
   const server = new Server()
-  server.addService(echo(), protectService(echo(), { ...handlers, Open: open }, protection))
+  server.addService(echo(), protectService(echo(), { ...handlers, Open: open, Read: reads }, protection))
   cleanups.then(() => server.forceShutdown())
   return `127.0.0.1:${await listen(server)}`
 }
@@ -216,6 +222,28 @@ function ask(service: GrpcClient, name: string, metadata: Metadata): Promise<str
 }
 
 const Echo = makeGenericClientConstructor({}, 'test.Echo')
+
+it('lets a handler require a scope with its parameter from the message', async () => {
+  const service = cleanups.add(new Echo(await serveGrpc(), credentials.createInsecure()))
+  const table: [string, string | undefined][] = [
+    ['videos', undefined],
+    ['films', 'SCOPE_DENIED'],
+    // Of these no scope can be made, whatever the token has.
+    ['a/b', 'CALL_NOT_ALLOWED'],
+    ['*', 'CALL_NOT_ALLOWED'],
+    ['..', 'CALL_NOT_ALLOWED'],
+    ['films:read videos', 'CALL_NOT_ALLOWED'],
+  ]
+  const metadata = new Metadata()
+  metadata.set('authorization', `Bearer ${token}`)
+  for (const [kind, expected] of table) {
+    const error = await new Promise<ServiceError | null>((resolve) =>
+      service.makeUnaryRequest('/test.Echo/Read', text.serialize, text.deserialize, kind, metadata, resolve),
+    )
+    assert.equal(error?.code, expected && status.PERMISSION_DENIED, kind)
+    assert.equal(error === null ? undefined : callError(error).reason, expected, kind)
+  }
+})
 
 it('guards gRPC: OK, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE', async () => {
   const service = cleanups.add(new Echo(await serveGrpc(), credentials.createInsecure()))

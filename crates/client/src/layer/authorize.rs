@@ -9,7 +9,8 @@ use std::{
 };
 
 use http::{Request, Response, request::Parts};
-use tessera_core::AccessClaims;
+use tessera_core::{AccessClaims, ScopeTemplate};
+use tonic::Status;
 use tower::{Layer, Service};
 
 use super::{bearer, is_grpc, refusal::Refusal, requirements::Requirements};
@@ -170,6 +171,51 @@ impl Guard {
             Decision::Deny(reason) => Err(Refusal::NoGoodToken(reason.to_string())),
             Decision::Stale { behind, .. } => Err(Refusal::Stale { behind }),
         }
+    }
+}
+
+impl Claims {
+    /// Whether the token has a scope whose parameters are in the message of a gRPC call; the status is the one with which
+    /// [`Authorize`] refuses a token that lacks a scope.
+    ///
+    /// A layer does not see the message. So list the method with [`Requirement::any_token`](crate::Requirement::any_token)
+    /// and call this first in its handler. A value must be one segment of a resource: one that no scope can have,
+    /// such as `a/b`, is refused with PERMISSION_DENIED / CALL_NOT_ALLOWED.
+    ///
+    /// ```
+    /// use tessera_client::{Claims, ScopeTemplate};
+    /// use tonic::{Request, Status};
+    ///
+    /// struct PlayRequest {
+    ///     film: String,
+    /// }
+    ///
+    /// struct Films {
+    ///     /// `ScopeTemplate::parse("videos/{id}:play")?`
+    ///     play: ScopeTemplate,
+    /// }
+    ///
+    /// impl Films {
+    ///     async fn play(&self, request: Request<PlayRequest>) -> Result<(), Status> {
+    ///         let claims = request.extensions().get::<Claims>();
+    ///         let claims = claims.ok_or_else(|| Status::internal("the method is not protected"))?;
+    ///         claims.require_scope(&self.play, &[("id", &request.get_ref().film)])?;
+    ///         // …
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Fails where the token lacks the scope, and where no scope can be made of the parameters.
+    pub fn require_scope(&self, scope: &ScopeTemplate, parameters: &[(&str, &str)]) -> Result<(), Status> {
+        let refusal = match scope.fill_with(parameters) {
+            Ok(needed) if self.scopes.contains(&needed) => return Ok(()),
+            Ok(needed) => Refusal::NoScope(needed),
+            Err(error) => Refusal::Unclear(error.to_string()),
+        };
+        refusal.log(scope.as_str());
+        Err(refusal.status())
     }
 }
 

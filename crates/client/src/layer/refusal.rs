@@ -56,7 +56,7 @@ impl Refusal {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         use ErrorReason as Reason;
         let (code, reason, message) = match self {
             Self::NoToken | Self::NoGoodToken(_) => (

@@ -575,3 +575,45 @@ async fn a_scope_has_its_parameter_from_the_path() {
     assert!(Requirement::scope_from_path("/videos/{name}", "videos/{id}:play").is_err());
     assert!(Requirement::scope_from_path("videos", "videos:read").is_err());
 }
+
+#[tokio::test]
+async fn a_handler_requires_a_scope_with_its_parameter_from_the_message() {
+    let world = World::start().await;
+    let request = IssueRequest {
+        scopes: vec!["videos/v1:play".to_owned(), "videos:read".to_owned()],
+        ..viewer("user:ann")
+    };
+    let issued = world.issue(request).await;
+    let verifier = world.verifier().await;
+    let (shop, open) = (Shop::default(), verifier.require(Requirement::open()));
+    let any = Requirements::every(Requirement::any_token());
+    let channel = shop.serve(open, verifier.require(any)).await;
+    for (film, expected) in [
+        ("v1", None),
+        ("v2", Some("SCOPE_DENIED")),
+        // Of these no scope can be made, whatever the token has.
+        ("a/b", Some("CALL_NOT_ALLOWED")),
+        ("*", Some("CALL_NOT_ALLOWED")),
+        ("..", Some("CALL_NOT_ALLOWED")),
+        ("v1:play videos/v1", Some("CALL_NOT_ALLOWED")),
+    ] {
+        let mut request = tonic::Request::new(AwaitPropagationRequest {
+            cursor: film.to_owned(),
+        });
+        let bearer = format!("Bearer {}", access(&issued)).parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        let called = RevocationServiceClient::new(channel.clone())
+            .await_propagation(request)
+            .await;
+        let refused = called.err().map(|status| {
+            assert_eq!(status.code(), Code::PermissionDenied, "{film}");
+            status.get_details_error_info().unwrap()
+        });
+        let reason = refused.as_ref().map(|info| info.reason.as_str());
+        assert_eq!(reason, expected, "{film}");
+        let scope = refused.and_then(|info| info.metadata.get("scope").cloned());
+        let needed = (film == "v2").then(|| "videos/v2:play".to_owned());
+        assert_eq!(scope, needed, "{film}");
+    }
+    assert_eq!(shop.calls(), 1);
+}

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Extension, Router, routing::get};
 use tessera_client::{
-    AuthorizeLayer, Claims, Requirement, Requirements, Verifier,
+    AuthorizeLayer, Claims, Requirement, Requirements, ScopeTemplate, Verifier,
     v1::{
         AwaitPropagationRequest, AwaitPropagationResponse, Checkpoint, ListKeysRequest, ListKeysResponse,
         VerifyingKey, WatchRequest, WatchResponse,
@@ -33,7 +33,7 @@ pub(crate) const STREAM: &str = "/tessera.v1.RevocationService/Watch";
 pub(crate) const NOBODY: &str = "nobody";
 
 /// Borrows two services of the contract: `ListKeys` answers with whom its claims name, `Watch` with that
-/// for each message it gets.
+/// for each message it gets; `AwaitPropagation` plays the film that its cursor names.
 #[derive(Clone, Default)]
 pub(crate) struct Shop {
     calls: Arc<AtomicUsize>,
@@ -132,7 +132,12 @@ impl RevocationService for Shop {
         &self,
         request: Request<AwaitPropagationRequest>,
     ) -> Result<Response<AwaitPropagationResponse>, Status> {
-        self.called(request.extensions().get::<Claims>());
+        let claims = request.extensions().get::<Claims>();
+        if let Some(claims) = claims.filter(|_| !request.get_ref().cursor.is_empty()) {
+            let play = ScopeTemplate::parse("videos/{id}:play").unwrap();
+            claims.require_scope(&play, &[("id", &request.get_ref().cursor)])?;
+        }
+        self.called(claims);
         Ok(Response::new(AwaitPropagationResponse::default()))
     }
 

@@ -18,7 +18,19 @@ from tessera.refusal import Refusal, Require
 from tessera.token_source import AccessToken, TokenSource
 from tessera.verifier import Verifier
 
-__all__ = ["ServerInterceptor", "claims_of", "client_interceptors"]
+__all__ = ["ServerInterceptor", "claims_of", "client_interceptors", "require_scope"]
+
+
+async def require_scope(context: Any, scope: str, **parameters: object) -> None:
+    """As `grpc_hooks.require_scope`, in a handler that is a coroutine."""
+    refused = refusal.of_scope(claims_of(context), scope, parameters)
+    if refused is not None:
+        await _abort(refused, scope, context)
+
+
+async def _abort(refused: Refusal, called: str, context: Any) -> None:
+    refused.log(called)
+    await context.abort(refused.code, refused.message, refused.details)
 
 
 class ServerInterceptor(aio.ServerInterceptor):
@@ -53,8 +65,7 @@ class _Guard:
     async def check(self, context: Any) -> None:
         admitted = await self._admit()
         if isinstance(admitted, Refusal):
-            admitted.log(self._method)
-            await context.abort(admitted.code, admitted.message, admitted.details)
+            await _abort(admitted, self._method, context)
         else:
             grpc_hooks.keep(admitted)
 

@@ -26,6 +26,19 @@ def claims_of(context: object = None) -> Claims:
     return _claims.get()
 
 
+def require_scope(context: grpc.ServicerContext, scope: str, **parameters: object) -> None:
+    """Ends the call unless its token has a scope whose parameters are in the message, such as
+    `require_scope(context, "videos/{id}:play", id=request.film)`.
+
+    An interceptor decides before the message is read. So list the method with None (any good token), and call this
+    first in its handler. A value must be one segment of a resource: one that no scope can have, such as `a/b`, is
+    refused too.
+    """
+    refused = refusal.of_scope(claims_of(context), scope, parameters)
+    if refused is not None:
+        abort(refused, scope, context)
+
+
 def keep(claims: Claims | None) -> None:
     """Leaves the claims for the handler of this call."""
     if claims is not None:

@@ -48,7 +48,7 @@ def fill(scope: str, parameters: Mapping[str, object]) -> str:
         parameter = _PARAMETER.fullmatch(segment)
         value = str(parameters.get(parameter[1], "")) if parameter else segment
         if not _is_value(value):
-            raise PathError(f"no scope can have what the path says for {segment}")
+            raise PathError(f"no scope can have the value that is given for {segment}")
         filled.append(value)
     return f"{'/'.join(filled)}:{action}"
 

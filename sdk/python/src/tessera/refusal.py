@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc
@@ -11,8 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from tessera.decision import Decision, Deny, FailClosed, Mode, Stale
-from tessera.path_scope import PathPattern, fill, parameters_of
+from tessera.claims import Claims
+from tessera.decision import Decision, Deny, DenyReason, FailClosed, Mode, Stale
+from tessera.path_scope import PathError, PathPattern, fill, parameters_of
 
 _log = logging.getLogger("tessera")
 #: When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
@@ -114,6 +116,19 @@ def unclear(why: str) -> Refusal:
     """No scope can be made of the path; why is for the log only."""
     code, message = grpc.StatusCode.PERMISSION_DENIED, "nobody may call this"
     return Refusal(why, logging.INFO, 403, "forbidden", {}, code, "CALL_NOT_ALLOWED", message)
+
+
+def of_scope(claims: Claims, scope: str, parameters: Mapping[str, object]) -> Refusal | None:
+    """The refusal of a token that lacks a scope with these parameters, if it does. ValueError where the scope is none, or
+    has a parameter that is not given."""
+    missing = parameters_of(scope) - parameters.keys()
+    if missing:
+        raise ValueError(f"no value is given for {', '.join(sorted(missing))} of {scope!r}")
+    try:
+        needed = fill(scope, parameters)
+    except PathError as error:
+        return unclear(str(error))
+    return None if needed in claims.scopes else _no_scope(Deny(DenyReason.SCOPE_MISSING), needed)
 
 
 def of(decision: Decision, required_scope: str | None) -> Refusal:
