@@ -39,6 +39,8 @@ async fn pyseto_verifies_our_tokens() {
     case.check(&seen);
     assert_eq!(seen["key_id"], case.key.kid);
     assert_eq!(seen["other_key"], "VerifyError");
+    assert_eq!(seen["iat_ahead"], "accepted");
+    assert_eq!(seen["nbf_ahead"], "VerifyError");
     let refused = json!({"claims": "VerifyError", "signature": "VerifyError", "footer": "VerifyError",
         "no_footer": "VerifyError", "refresh": "ValueError", "local": "ValueError"});
     assert_eq!(seen["forgeries"], refused);
@@ -53,6 +55,7 @@ async fn npm_paseto_verifies_our_tokens() {
     case.check(&seen);
     let invalid = "ERR_PASETO_INVALID_TOKEN";
     assert_eq!(seen["other_key"], invalid);
+    assert_eq!(seen["by_a_clock_on_time"], "accepted");
     assert_eq!(seen["by_a_late_clock"], "ERR_PASETO_CLAIM_VALIDATION");
     assert_eq!(seen["by_one_that_may_be_late"], "accepted");
     assert_eq!(seen["after_its_end"], "ERR_PASETO_CLAIM_VALIDATION");

@@ -44,8 +44,9 @@ const seen = {
   times: { iat: seconds(claims.iat), nbf: seconds(claims.nbf), exp: seconds(claims.exp) },
   footer: Buffer.from(footer).toString(),
   other_key: await outcome(await v4.ImportPublicKey(other_paserk), token),
-  // It refuses an `iat` that lies ahead, whatever `nbf` says, unless it is told how late its clock may be.
-  by_a_late_clock: await outcome(key, token, { now: new Date(Date.parse(claims.iat) - 1_000) }),
+  by_a_clock_on_time: await outcome(key, token, { now: new Date(Date.parse(claims.iat)) }),
+  // It refuses an `iat` that lies ahead by a millisecond, whatever `nbf` says, unless it is told how late its clock may be.
+  by_a_late_clock: await outcome(key, token, { now: new Date(Date.parse(claims.iat) - 1) }),
   by_one_that_may_be_late: await outcome(key, token, {
     now: new Date(Date.parse(claims.iat) - 9_000),
     clockTolerance: 10,
