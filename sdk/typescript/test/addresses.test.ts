@@ -23,7 +23,7 @@ import {
 import { View } from '../src/view.js'
 import { Fake, type Stream, revoked } from './fake.js'
 import { Proxy } from './proxy.js'
-import { Authority, Cleanups, Gate, VIEWER, allows, reason, startVerifier, until } from './support.js'
+import { Authority, Cleanups, Gate, VIEWER, allows, collectWarnings, reason, startVerifier, until } from './support.js'
 
 /** Nobody listens there. */
 const NOBODY = 'http://127.0.0.1:1'
@@ -33,16 +33,9 @@ const IMPATIENT: ClientOptions = { deadlineMs: 10_000, backoffMs: 60_000, backof
 const NAMES = Array.from({ length: 17 }, (_, number) => `http://h${number}:1`)
 
 const cleanups = new Cleanups()
-let warnings: string[]
 
-beforeEach(() => {
-  warnings = []
-  setLogger({ debug: () => {}, info: () => {}, warn: (message) => void warnings.push(message) })
-})
-afterEach(async () => {
-  await cleanups.run()
-  setLogger()
-})
+afterEach(() => cleanups.run())
+const warnings = collectWarnings()
 
 describe('addresses', () => {
   it('can be given as a table says', () => {

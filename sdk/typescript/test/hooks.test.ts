@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { after, afterEach, before, beforeEach, it } from 'node:test'
+import { afterEach, beforeEach, it } from 'node:test'
 
 import {
   Client as GrpcClient,
@@ -35,22 +35,13 @@ import {
   sendToken,
   setLogger,
 } from '../src/index.js'
-import { Authority, Cleanups, EVER_MS, VIEWER, isStale, issue, listen, readyVerifier, reason, until } from './support.js'
+import { Cleanups, EVER_MS, VIEWER, isStale, issue, listen, readyVerifier, reason, startForAll, until } from './support.js'
 
-let authority: Authority
-let client: Client
+const { authority, client } = await startForAll()
 let verifier: Verifier
 let token: string
 const cleanups = new Cleanups()
 
-before(async () => {
-  authority = await Authority.start()
-  client = new Client(authority.connection())
-})
-after(async () => {
-  client.close()
-  await authority.close()
-})
 beforeEach(async () => {
   verifier = cleanups.add(await readyVerifier(authority.connection(), { calls: { deadlineMs: 300 } }))
   token = (await issue(client)).token

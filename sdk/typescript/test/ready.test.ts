@@ -1,35 +1,19 @@
 /** What a verifier says when it does not work, and when it works again. */
 
 import assert from 'node:assert/strict'
-import { after, afterEach, before, beforeEach, it } from 'node:test'
+import { afterEach, it } from 'node:test'
 
 import { Client, ConfigurationError, Connection, NotReadyError, OtherLogError, Verifier, setLogger } from '../src/index.js'
 import { ProblemLog } from '../src/logger.js'
-import { Authority, Cleanups, isStale, issue, readyVerifier, reason, until } from './support.js'
+import { Authority, Cleanups, collectWarnings, isStale, issue, readyVerifier, reason, startForAll, until } from './support.js'
 
 const PATIENCE_MS = 20_000
 
-let authority: Authority
-let client: Client
-let warnings: string[]
+const { authority, client } = await startForAll()
 const cleanups = new Cleanups()
 
-before(async () => {
-  authority = await Authority.start()
-  client = new Client(authority.connection())
-})
-after(async () => {
-  client.close()
-  await authority.close()
-})
-beforeEach(() => {
-  warnings = []
-  setLogger({ debug: () => {}, info: () => {}, warn: (message) => void warnings.push(message) })
-})
-afterEach(async () => {
-  await cleanups.run()
-  setLogger()
-})
+afterEach(() => cleanups.run())
+const warnings = collectWarnings()
 
 /** Why a verifier does not become ready, of which it warns. */
 async function notReady(connection: Connection, audience = 'api', timeoutMs = PATIENCE_MS): Promise<NotReadyError> {

@@ -5,6 +5,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { after, afterEach, beforeEach } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -19,7 +20,7 @@ import {
 
 import { call } from '../src/calls.js'
 import { Client, Connection, type Decision, type TokenRequest } from '../src/index.js'
-import { Verifier, type VerifierOptions, v1 } from '../src/index.js'
+import { Verifier, type VerifierOptions, setLogger, v1 } from '../src/index.js'
 
 /** How long anything may take before a test gives up on it. */
 export const PATIENCE_MS = 20_000
@@ -192,6 +193,28 @@ export function reason(verifier: Verifier, token: string, scope?: string): strin
 
 export function reasonOf(decision: Decision): string | undefined {
   return decision.kind === 'deny' ? decision.reason : undefined
+}
+
+/** An authority for all tests of a file, and a client of it. */
+export async function startForAll(): Promise<{ authority: Authority; client: Client }> {
+  const authority = await Authority.start()
+  const client = new Client(authority.connection())
+  after(async () => {
+    client.close()
+    await authority.close()
+  })
+  return { authority, client }
+}
+
+/** The warnings of the test that runs. */
+export function collectWarnings(): string[] {
+  const warnings: string[] = []
+  beforeEach(() => {
+    warnings.length = 0
+    setLogger({ debug: () => {}, info: () => {}, warn: (message) => void warnings.push(message) })
+  })
+  afterEach(() => setLogger())
+  return warnings
 }
 
 /** A token of a viewer, and its session. */

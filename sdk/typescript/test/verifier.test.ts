@@ -17,22 +17,14 @@ import {
   readyVerifier,
   reason,
   reasonOf,
+  startForAll,
   startVerifier,
   until,
 } from './support.js'
 
-let authority: Authority
-let client: Client
+const { authority, client } = await startForAll()
 const cleanups = new Cleanups()
 
-before(async () => {
-  authority = await Authority.start()
-  client = new Client(authority.connection())
-})
-after(async () => {
-  client.close()
-  await authority.close()
-})
 afterEach(() => cleanups.run())
 
 /** The text with another character at a place. */

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tessera_core::{ApiKeyId, Clock, RealmLimits, Seconds, Timestamp};
 use tessera_proto::v1::{
-    ApiKey, ApiKeyStatus, CreateApiKeyRequest, EnableClientRequest, GetApiKeyRequest, IssueRequest,
-    ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
+    ApiKey, ApiKeyStatus, CreateApiKeyRequest, CreateApiKeyResponse, EnableClientRequest, GetApiKeyRequest,
+    IssueRequest, ListApiKeysRequest, RevokeApiKeyRequest, RollApiKeyRequest, revoke_request::Target,
 };
 use tessera_server::Limits;
 use tessera_store::{MemoryStore, Priority, Store};
@@ -18,16 +18,17 @@ fn create(name: &str) -> CreateApiKeyRequest {
     }
 }
 
+/// A new key that `admin` makes.
+async fn made(admin: &Client, request: CreateApiKeyRequest) -> CreateApiKeyResponse {
+    let made = admin.api_keys().create_api_key(request).await;
+    made.unwrap().into_inner()
+}
+
 #[tokio::test]
 async fn checklist_40_a_new_key_is_shown_once_and_works() {
     let world = World::start().await;
     let admin = world.client("production", "admin").await;
-    let made = admin
-        .api_keys()
-        .create_api_key(create("other"))
-        .await
-        .unwrap()
-        .into_inner();
+    let made = made(&admin, create("other")).await;
     let described = made.api_key.unwrap();
     assert_eq!(
         (described.client.as_str(), described.status()),
@@ -53,12 +54,7 @@ async fn a_key_expires() {
         ttl: seconds(60),
         ..create("other")
     };
-    let made = admin
-        .api_keys()
-        .create_api_key(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let made = made(&admin, request).await;
     let other = world.with_key(&made.secret);
     other.issue(IssueRequest::default()).await.unwrap();
     world.clock.advance(Seconds(60));
@@ -263,8 +259,7 @@ async fn a_successor_ends_when_its_predecessor_would_have() {
         ttl: seconds(60),
         ..create("other")
     };
-    let made = admin.api_keys().create_api_key(request).await.unwrap();
-    let made = made.into_inner();
+    let made = made(&admin, request).await;
     let end = made.api_key.unwrap().expire_time;
     let mut holder = world.with_key(&made.secret);
     for _ in 0..3 {
@@ -303,15 +298,13 @@ async fn rolls_are_bounded() {
 async fn revoking_a_key_ends_its_successors_and_names_what_it_made() {
     let world = World::start().await;
     let admin = world.client("production", "admin").await;
-    let first = admin.api_keys().create_api_key(create("admin")).await.unwrap();
-    let thief = world.with_key(&first.into_inner().secret);
+    let thief = world.with_key(&made(&admin, create("admin")).await.secret);
     let rolled = thief
         .api_keys()
         .roll_api_key(roll(&id_of(&thief.api_key), 1000))
         .await;
     let second = world.with_key(&rolled.unwrap().into_inner().secret);
-    let made = second.api_keys().create_api_key(create("other")).await.unwrap();
-    let made = world.with_key(&made.into_inner().secret);
+    let made = world.with_key(&made(&second, create("other")).await.secret);
     let session = second.issue_for("user:ann").await;
     let own = made.issue(IssueRequest::default()).await.unwrap();
 
@@ -413,8 +406,7 @@ async fn keys_that_are_made_while_their_maker_is_revoked_end_with_it_or_are_name
     .await;
     let admin = world.client("production", "admin").await;
     for round in 0..20 {
-        let thief = admin.api_keys().create_api_key(create("admin")).await.unwrap();
-        let thief = thief.into_inner().secret;
+        let thief = made(&admin, create("admin")).await.secret;
         let request = RevokeApiKeyRequest {
             with_made_keys: round % 2 == 0,
             ..revoke(&id_of(&thief))
@@ -458,8 +450,7 @@ async fn keys_that_are_made_while_their_maker_is_revoked_end_with_it_or_are_name
 async fn a_key_that_another_client_rolled_was_made_by_that_one() {
     let world = World::start().await;
     let admin = world.client("production", "admin").await;
-    let thief = admin.api_keys().create_api_key(create("admin")).await.unwrap();
-    let thief = world.with_key(&thief.into_inner().secret);
+    let thief = world.with_key(&made(&admin, create("admin")).await.secret);
     let app = world.client("production", "app").await;
     let rolled = thief
         .api_keys()
@@ -561,8 +552,7 @@ async fn a_disabled_client_has_no_key_that_works() {
     app.issue(IssueRequest::default()).await.unwrap();
     let revoked = admin.tokens().revoke(disable(false)).await.unwrap().into_inner();
     assert_eq!((preview.matched, revoked.matched), (1, 2));
-    let made = admin.api_keys().create_api_key(create("app")).await.unwrap();
-    let made = world.with_key(&made.into_inner().secret);
+    let made = world.with_key(&made(&admin, create("app")).await.secret);
     for client in [&app, &made] {
         let refused = client.issue(IssueRequest::default()).await.unwrap_err();
         assert_eq!(reason(&refused), "Unauthenticated / CLIENT_AUTH_FAILED");
@@ -604,8 +594,7 @@ async fn a_key_that_is_dead_for_long_is_forgotten_unless_a_session_needs_it() {
     };
     let mut ids = Vec::new();
     for uses in [false, true] {
-        let made = admin.api_keys().create_api_key(request.clone()).await.unwrap();
-        let made = made.into_inner();
+        let made = made(&admin, request.clone()).await;
         if uses {
             let issued = world.with_key(&made.secret).issue(IssueRequest::default()).await;
             issued.unwrap();
@@ -768,11 +757,7 @@ async fn used_on(store: &Arc<dyn Store>, id: &str) -> Option<Timestamp> {
 #[tokio::test]
 async fn the_day_of_the_last_use_is_known_at_once_and_written_behind_the_calls() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let (admin, app) = (
         world.client("production", "admin").await,
         world.client("production", "app").await,

@@ -60,10 +60,7 @@ fn of(actions: &[AuditAction]) -> AuditFilter {
 #[tokio::test]
 async fn what_was_done_is_found_by_who_what_and_when() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let ann = app.issue_for("user:ann").await;
     let began = world.clock.now().as_seconds();
     world.clock.advance(Seconds::HOUR);
@@ -125,10 +122,7 @@ async fn what_was_done_is_found_by_who_what_and_when() {
 #[tokio::test]
 async fn pages_of_both_orders_have_each_record_once() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     for _ in 0..23 {
         app.issue_for("user:ann").await;
     }
@@ -147,10 +141,7 @@ async fn pages_of_both_orders_have_each_record_once() {
 #[tokio::test]
 async fn the_newest_of_long_ago_are_found_behind_many_that_are_newer() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     for _ in 0..600 {
         app.issue_for("user:ann").await;
     }
@@ -213,10 +204,7 @@ async fn nobody_sees_another_realm_or_without_permission() {
 #[tokio::test]
 async fn refused_calls_are_recorded_and_counted() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     for _ in 0..5 {
         app.policies().reload(ReloadRequest::default()).await.unwrap_err();
     }
@@ -331,10 +319,7 @@ async fn a_refresh_token_in_the_wrong_hands_is_recorded() {
 #[tokio::test]
 async fn a_tail_begins_where_it_is_told_and_misses_nothing() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let before = app.issue_for("user:ann").await;
     let tail = async |request| {
         admin
@@ -420,10 +405,7 @@ async fn verify(admin: &Client) -> VerifyAuditResponse {
 #[tokio::test]
 async fn checkpoints_cover_what_was_before_them() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     app.issue_for("user:ann").await;
     let signed = world.authority.sign_audit().await.unwrap().unwrap();
     assert_eq!(

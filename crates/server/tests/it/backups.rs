@@ -8,7 +8,7 @@ use tessera_proto::v1::{Backup, CreateBackupRequest, CreateBackupResponse, creat
 use tessera_store::{BackupRecord, MemoryStore, Store};
 use tessera_testkit::{
     soon,
-    world::{Client, Fragile, Setup, World, reason},
+    world::{Client, Fragile, World, reason},
 };
 use tonic::{Status, Streaming};
 
@@ -33,22 +33,11 @@ async fn rest(mut parts: Streaming<CreateBackupResponse>) -> Result<(Vec<Item>, 
     Ok((items, backup))
 }
 
-async fn on(store: Arc<dyn Store>) -> World {
-    let setup = Setup {
-        store,
-        ..Setup::default()
-    };
-    World::with(setup).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_has_all_realms_and_is_told_of() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let world = on(Arc::clone(&store)).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let world = World::on(Arc::clone(&store)).await;
+    let (app, admin) = world.app_and_admin().await;
     let trial = world.client("sandbox", "app").await;
     app.issue_for("user:ann").await;
     trial.issue_for("user:bob").await;
@@ -102,7 +91,7 @@ async fn it_takes_a_permission_in_a_realm_that_speaks_for_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_is_made_at_a_time_and_who_leaves_ends_it() {
     let store = Fragile::new();
-    let world = on(store.clone()).await;
+    let world = World::on(store.clone()).await;
     let admin = world.client("production", "admin").await;
     let (waits, release) = store.hold_next();
     let first = begin(&admin).await.unwrap();
@@ -132,7 +121,7 @@ async fn one_is_made_at_a_time_and_who_leaves_ends_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_cannot_be_recorded_is_not_made() {
     let store = Fragile::new();
-    let world = on(store.clone()).await;
+    let world = World::on(store.clone()).await;
     let admin = world.client("production", "admin").await;
     let (waits, release) = store.hold_next();
     let parts = begin(&admin).await.unwrap();

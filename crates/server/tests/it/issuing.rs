@@ -348,10 +348,7 @@ async fn without_refresh_there_is_one_access_token_and_its_session() {
 #[tokio::test]
 async fn subjects_are_whatever_identity_systems_call_them() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     for (subject, header) in [
         ("spiffe://example.org/ns/prod/sa/videos", None),
         ("arn:aws:iam::123456789012:user/Ann", None),

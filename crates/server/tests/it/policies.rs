@@ -89,10 +89,7 @@ async fn seen_world(on_policy_loss: OnPolicyLoss) -> (World, Arc<dyn Store>) {
 #[tokio::test]
 async fn checklist_9_a_role_taken_away_narrows_exactly_the_sessions_that_lose_by_it() {
     let (world, store) = seen_world(OnPolicyLoss::Narrow).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let ann = session(
         &app,
         "user:ann",
@@ -142,10 +139,7 @@ async fn checklist_9_a_role_taken_away_narrows_exactly_the_sessions_that_lose_by
 #[tokio::test]
 async fn a_session_that_is_left_with_nothing_ends() {
     let (world, store) = seen_world(OnPolicyLoss::Narrow).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let ann = session(&app, "user:ann", &["videos/v1:play"]).await;
     let before = last(store.as_ref());
     world.policy.take(PLAY);
@@ -175,10 +169,7 @@ async fn a_session_that_is_left_with_nothing_ends() {
 #[tokio::test]
 async fn a_client_that_may_no_longer_assert_a_role_loses_the_sessions_it_began_with_it() {
     let (world, store) = seen_world(OnPolicyLoss::Narrow).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let (by_app, by_admin) = (app.issue_for("user:ann").await, admin.issue_for("user:ann").await);
     let before = last(store.as_ref());
     world.policy.take("p, client:app, *, tessera/roles/role:viewer");
@@ -199,10 +190,7 @@ async fn a_client_that_may_no_longer_assert_a_role_loses_the_sessions_it_began_w
 #[tokio::test]
 async fn a_realm_can_end_sessions_that_lose_a_scope_or_let_their_tokens_run_out() {
     let (world, store) = seen_world(OnPolicyLoss::Revoke).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
     let before = last(store.as_ref());
     world.policy.take(PLAY);
@@ -214,10 +202,7 @@ async fn a_realm_can_end_sessions_that_lose_a_scope_or_let_their_tokens_run_out(
     assert!(!app.introspect(&access_token(ann.tokens.as_ref())).await.active);
 
     let (world, store) = seen_world(OnPolicyLoss::Expire).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
     let before = last(store.as_ref());
     world.policy.take(PLAY);
@@ -254,11 +239,7 @@ async fn a_session_that_will_end_is_inactive_before_the_events_are_written() {
 #[tokio::test]
 async fn introspection_follows_before_the_events_are_written() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let ann = session(&app, "user:ann", &["videos:read", "videos/v1:play"]).await;
     world.policy.take(PLAY);
@@ -281,15 +262,8 @@ fn oneshot() -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
 #[tokio::test]
 async fn a_decision_of_the_policy_before_is_made_anew() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let world = World::on(store.clone()).await;
+    let (app, admin) = world.app_and_admin().await;
     let started = app.issue_for("user:bob").await;
     for is_refresh in [false, true] {
         world.policy.restore();
@@ -318,15 +292,8 @@ async fn a_decision_of_the_policy_before_is_made_anew() {
 #[tokio::test]
 async fn a_policy_that_never_stands_still_decides_nothing() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let world = World::on(store.clone()).await;
+    let (app, admin) = world.app_and_admin().await;
     let mut held = store.hold_next();
     let calling = tokio::spawn(async move { app.issue(viewer("user:ann")).await });
     // Each commit of the call finds another policy in force.
@@ -577,10 +544,7 @@ async fn apply(client: &Client, plan: &str, max_sessions: Option<u64>) -> Result
 #[tokio::test]
 async fn a_plan_says_what_applying_it_does_and_is_refused_once_it_is_out_of_date() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     for subject in ["user:ann", "user:bob"] {
         session(&app, subject, &["videos:read", "videos/v1:play"]).await;
     }
@@ -865,10 +829,7 @@ async fn explanations_name_the_rule_the_roles_and_the_nearest_misses() {
 #[tokio::test]
 async fn a_decision_is_explained_by_the_policy_that_made_it() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let issued = session(
         &app,
         "user:ann",

@@ -480,11 +480,7 @@ async fn a_scope_that_policy_takes_is_gone_at_once() {
 #[tokio::test]
 async fn policy_holds_before_its_events_are_written() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let question = Question::with(&token(&app).await);
     world.policy.take("p, role:viewer, *, videos, read");
@@ -626,11 +622,7 @@ async fn refused_tokens_of_its_users_are_not_held_against_a_proxy() {
 #[tokio::test]
 async fn an_authority_that_can_not_tell_says_so() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let question = Question::with(&token(&app).await);
     world.authority.drain();
@@ -691,11 +683,7 @@ async fn without_a_place_a_proxy_is_refused_at_once() {
 #[tokio::test]
 async fn a_store_that_failed_vouches_for_nothing() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let token = token(&app).await;
     let judge = async || {

@@ -38,10 +38,7 @@ fn id_of(api_key: &str) -> String {
 #[tokio::test]
 async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let bound = |subject: &str| IssueRequest {
         labels: strings(&["stream:1"]),
         ..viewer(subject)
@@ -139,10 +136,7 @@ async fn a_revoked_api_key_ends_what_it_began_and_not_its_clients_other_sessions
 #[tokio::test]
 async fn a_revoked_signing_key_is_replaced_and_its_tokens_end_while_sessions_go_on() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let before = app.issue_for("user:ann").await;
     let list = async || {
         let request = ListKeysRequest {
@@ -214,10 +208,7 @@ async fn checklist_30_a_client_cannot_revoke_anothers() {
 #[tokio::test]
 async fn checklist_29_revocation_is_idempotent_and_unknown_targets_match_nothing() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let issued = app.issue_for("user:ann").await;
     let access = access_token(issued.tokens.as_ref());
     let first = app.revoke(Target::Token(access.clone())).await.unwrap();
@@ -241,10 +232,7 @@ async fn checklist_29_revocation_is_idempotent_and_unknown_targets_match_nothing
 #[tokio::test]
 async fn validate_only_counts_and_ends_nothing() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let sessions = [
         app.issue_for("user:ann").await,
         app.issue_for("user:ann").await,
@@ -312,10 +300,7 @@ async fn a_session_that_went_idle_ends_by_each_target_that_it_belongs_to() {
     ];
     for aim in aims {
         let world = World::with(soon_idle()).await;
-        let (app, admin) = (
-            world.client("production", "app").await,
-            world.client("production", "admin").await,
-        );
+        let (app, admin) = world.app_and_admin().await;
         let bound = IssueRequest {
             labels: strings(&["stream:1"]),
             ..viewer("user:ann")

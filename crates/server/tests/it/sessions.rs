@@ -360,10 +360,7 @@ async fn a_clock_that_jumps_loses_no_session() {
 #[tokio::test]
 async fn a_session_says_what_it_is() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let issued = app.issue_for("user:ann").await;
     let get = async |client: &tessera_testkit::world::Client| {
         let request = tessera_proto::v1::GetSessionRequest {

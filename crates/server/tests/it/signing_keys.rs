@@ -11,7 +11,7 @@ use tonic::Status;
 
 use tessera_testkit::{
     soon,
-    world::{Client, Fragile, Setup, World, access_token, reason},
+    world::{Client, Fragile, World, access_token, reason},
 };
 
 async fn rotate(admin: &Client, activation: Activation) -> Result<SigningKey, Status> {
@@ -53,10 +53,7 @@ fn is_signed_by(token: &str, key: &SigningKey) -> bool {
 #[tokio::test]
 async fn a_key_is_published_signs_retires_and_is_forgotten() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let before = access_token(app.issue_for("user:ann").await.tokens.as_ref());
     let new = rotate(&admin, Activation::WhenKnown).await.unwrap();
     assert_eq!(statuses(&admin).await, [KeyStatus::Published, KeyStatus::Active]);
@@ -87,15 +84,8 @@ async fn a_key_is_published_signs_retires_and_is_forgotten() {
 #[tokio::test]
 async fn a_change_whose_caller_has_left_is_used_within_a_second() {
     let store = Fragile::new();
-    let setup = Setup {
-        store: store.clone(),
-        ..Setup::default()
-    };
-    let world = World::with(setup).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let world = World::on(store.clone()).await;
+    let (app, admin) = world.app_and_admin().await;
     let old = keys(&admin).await.remove(0);
     let (committed, _answer) = store.hold_next_answer();
     let revoking = tokio::spawn({
@@ -119,15 +109,8 @@ async fn a_change_whose_caller_has_left_is_used_within_a_second() {
 #[tokio::test]
 async fn a_client_is_disabled_although_the_caller_has_left() {
     let store = Fragile::new();
-    let setup = Setup {
-        store: store.clone(),
-        ..Setup::default()
-    };
-    let world = World::with(setup).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let world = World::on(store.clone()).await;
+    let (app, admin) = world.app_and_admin().await;
     let request = RevokeRequest {
         target: Some(Target::Client("client:app".to_owned())),
         disable_client: true,
@@ -144,10 +127,7 @@ async fn a_client_is_disabled_although_the_caller_has_left() {
 #[tokio::test]
 async fn at_once_it_signs_at_once() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let published = rotate(&admin, Activation::WhenKnown).await.unwrap();
     let active = rotate(&admin, Activation::AtOnce).await.unwrap();
     assert_eq!(
@@ -211,10 +191,7 @@ async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
 #[tokio::test]
 async fn a_key_is_the_callers_realms_and_needs_its_permission() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let refused = rotate(&app, Activation::AtOnce).await.unwrap_err();
     assert_eq!(reason(&refused), "PermissionDenied / CALL_NOT_ALLOWED");
     let mut client = app.signing_keys();

@@ -19,11 +19,7 @@ use tokio_stream::StreamExt;
 #[tokio::test]
 async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
     let store = Fragile::new();
-    let mut world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let mut world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
     store.break_now();
@@ -44,11 +40,7 @@ async fn a_store_that_fails_is_acknowledged_by_nobody_and_the_server_stops() {
 #[tokio::test]
 async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let app = world.client("production", "app").await;
     let issued = app.issue_for("user:ann").await;
     let session = SessionId::parse(&issued.session_id).unwrap();
@@ -70,10 +62,7 @@ async fn a_token_that_is_newer_than_the_store_revokes_nothing() {
 #[tokio::test]
 async fn a_cursor_that_is_older_than_the_log_starts_again_with_a_snapshot() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let old = app
         .revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
         .await
@@ -158,10 +147,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
         ..RealmLimits::default()
     };
     let world = World::with(setup(lowered)).await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     admin
         .revoke(Target::Subject("user:ann".to_owned()))
         .await
@@ -188,10 +174,7 @@ async fn a_revocation_is_kept_for_tokens_that_were_issued_under_higher_limits() 
 #[tokio::test]
 async fn a_revoked_subject_stays_revoked_although_its_event_was_purged() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let issued = app.issue_for("user:ann").await;
     admin
         .revoke(Target::Subject("user:ann".to_owned()))
@@ -284,11 +267,7 @@ async fn a_subscriber_that_does_not_read_is_ended_with_its_cursor_and_slows_nobo
 #[tokio::test]
 async fn a_disk_that_stands_still_turns_readiness_off_until_it_is_well() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     assert!(world.authority.is_ready());
     store.commit_for(Some(Duration::from_secs(4)));
     assert!(world.authority.is_ready());
@@ -302,11 +281,7 @@ async fn a_disk_that_stands_still_turns_readiness_off_until_it_is_well() {
 #[tokio::test]
 async fn a_disk_that_stands_still_for_a_while_does_not_end_serving() {
     let store = Fragile::new();
-    let world = World::with(Setup {
-        store: store.clone(),
-        ..Setup::default()
-    })
-    .await;
+    let world = World::on(store.clone()).await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(world.channel());
     let asked = tonic_health::pb::HealthCheckRequest::default();
     let mut states = soon("a stream", health.watch(asked)).await.unwrap().into_inner();

@@ -103,10 +103,7 @@ impl Watch {
 #[tokio::test]
 async fn every_path_that_ends_authority_is_heard_in_order_without_a_gap() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
     watch.until_echo().await;
 
@@ -206,10 +203,7 @@ async fn end_by_each_call(world: &World, app: &Client, admin: &Client) -> Revoke
 #[tokio::test]
 async fn a_ping_is_answered_after_everything_that_was_durable_before_it() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let mut watch = Watch::begin(&admin, start(From::Latest(true))).await;
     watch.until_echo().await;
     for _ in 0..20 {
@@ -250,10 +244,7 @@ async fn a_ping_is_answered_after_a_long_backlog() {
 #[tokio::test]
 async fn a_stream_resumes_after_its_cursor() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let end = async || {
         app.revoke(Target::SessionId(app.issue_for("user:ann").await.session_id))
             .await
@@ -270,10 +261,7 @@ async fn a_stream_resumes_after_its_cursor() {
 #[tokio::test]
 async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let session = app.issue_for("user:ann").await.session_id;
     app.revoke(Target::SessionId(session.clone())).await.unwrap();
     world.clock.advance(Seconds::days(2));
@@ -300,10 +288,7 @@ async fn a_snapshot_has_what_is_live_and_the_stream_goes_on_after_it() {
 #[tokio::test]
 async fn a_filter_hides_events_and_still_moves_checkpoints() {
     let world = World::start().await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let filter = WatchFilter {
         audiences: strings(&["player"]),
         clients: Vec::new(),
@@ -475,10 +460,7 @@ async fn the_fence_waits_for_required_subscribers() {
         ..Setup::default()
     })
     .await;
-    let (app, admin) = (
-        world.client("production", "app").await,
-        world.client("production", "admin").await,
-    );
+    let (app, admin) = world.app_and_admin().await;
     let required = WatchStart {
         subscriber: "verifier-1".to_owned(),
         required: true,

@@ -99,7 +99,19 @@ impl World {
         Self::in_directory(setup, PolicyDirectory::new()).await
     }
 
-    /// The same, with the policy of this directory.
+    /// A world as most tests want it, on this store.
+    ///
+    /// # Panics
+    /// Panics where it can't be started.
+    pub async fn on(store: Arc<dyn Store>) -> Self {
+        Self::with(Setup {
+            store,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    /// A world with the policy of this directory.
     ///
     /// # Panics
     /// Panics where it can't be started, or the policy is refused.
@@ -169,6 +181,17 @@ impl World {
         let client = ClientName::from_short(name).expect("a name");
         let key = serving::new_api_key(&self.authority, &realm(realm_name), client).await;
         self.with_key(key.expose())
+    }
+
+    /// `client:app` and `client:admin` of the production realm, each with a new API key.
+    ///
+    /// # Panics
+    /// As [`World::client`].
+    pub async fn app_and_admin(&self) -> (Client, Client) {
+        (
+            self.client("production", "app").await,
+            self.client("production", "admin").await,
+        )
     }
 
     /// A caller with this API key; empty for none.
