@@ -5,15 +5,16 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::Mutex,
 };
 
 use serde_json::Value;
+use tessera_proto::v1::IssueResponse;
 
 use crate::{
+    log::Log,
     serving::{Place, free_port},
-    support::{Authority, Client, access, refresh, root, soon, stderr, stdout, tessera, viewer},
+    support::{Authority, Client, access, refresh, root, stderr, stdout, tessera, viewer},
     tour::run_in,
 };
 
@@ -24,27 +25,6 @@ const PIN_FILE: &str = "pin_file = \"pin\"";
 /// How a sealed key file begins.
 const SEALED: &str = "tessera sealed server key 1\n";
 const IN_USE: &str = "the files of [keys] have the server keys that are in use";
-
-/// What is said, by whomever.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
 
 /// A machine with SoftHSM, whose tokens are a directory, and an authority.
 struct Machine {
@@ -219,6 +199,14 @@ impl Machine {
         self.place.start(self.log.clone(), |command| self.change(command))
     }
 
+    /// It serves; with a client, who has issued.
+    async fn started(&self, api_key: &str) -> (Authority, Client, IssueResponse) {
+        let authority = self.serve();
+        let client = Client::connect(&self.place.address, api_key).await;
+        let issued = client.issue(viewer("user:ann")).await.unwrap();
+        (authority, client, issued)
+    }
+
     /// How often the module was asked to log in.
     fn logins(&self) -> usize {
         let spied = fs::read_to_string(self.path("spied")).unwrap_or_default();
@@ -227,14 +215,9 @@ impl Machine {
 
     /// SIGHUP, and what the log says of the keys then.
     async fn hang_up(&self, authority: &Authority, expected: &str) {
-        let before = self.log.text().len();
+        let before = self.log.len();
         authority.signal("HUP");
-        soon(expected, async {
-            while !self.log.text()[before..].contains(expected) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        self.log.says(before, expected).await;
     }
 
     fn status(&self) -> Value {
@@ -298,9 +281,7 @@ async fn a_key_is_sealed_and_serves_as_before() {
     assert_eq!(machine.key_file("server.key"), sealed);
     machine.says(&["config", "check"], 0, "can be served");
 
-    let authority = machine.serve();
-    let client = Client::connect(&machine.place.address, secret).await;
-    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let (authority, _, issued) = machine.started(secret).await;
     assert!(authority.stop().success());
     let authority = machine.serve();
     let client = Client::connect(&machine.place.address, secret).await;
@@ -320,9 +301,7 @@ async fn a_token_that_is_pulled_out_stops_nothing() {
     let Some((machine, secret)) = Machine::sealed(SOFTHSM) else {
         return;
     };
-    let authority = machine.serve();
-    let client = Client::connect(&machine.place.address, &secret).await;
-    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let (authority, client, issued) = machine.started(&secret).await;
     fs::rename(machine.path("tokens"), machine.path("away")).unwrap();
     fs::create_dir(machine.path("tokens")).unwrap();
     machine
@@ -350,9 +329,7 @@ async fn a_key_is_sealed_by_another_and_by_none() {
     let Some((machine, secret)) = Machine::sealed(SOFTHSM) else {
         return;
     };
-    let authority = machine.serve();
-    let client = Client::connect(&machine.place.address, &secret).await;
-    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let (authority, client, issued) = machine.started(&secret).await;
     machine.configure(SOFTHSM, "tessera", "two", PIN_FILE);
     machine.reseal("is now sealed by pkcs11 token \"tessera\" key \"two\"");
     machine.hang_up(&authority, IN_USE).await;
@@ -390,10 +367,8 @@ async fn a_wrong_pin_is_tried_once_and_the_hsm_is_asked_only_where_it_is_needed(
         assert_eq!(now - logins, number, "{what}");
         logins = now;
     };
-    let authority = machine.serve();
-    let client = Client::connect(&machine.place.address, &secret).await;
     // It answers, so a signal ends it no more.
-    client.issue(viewer("user:ann")).await.unwrap();
+    let (authority, client, _) = machine.started(&secret).await;
     machine.hang_up(&authority, IN_USE).await;
     more(2, "the start and the signal, and no look of its own");
 
@@ -425,9 +400,7 @@ async fn a_sealed_key_takes_the_place_of_another() {
     let Some((machine, secret)) = Machine::sealed(SOFTHSM) else {
         return;
     };
-    let authority = machine.serve();
-    let client = Client::connect(&machine.place.address, &secret).await;
-    let issued = client.issue(viewer("user:ann")).await.unwrap();
+    let (authority, client, issued) = machine.started(&secret).await;
     let second = machine.path("second.key");
     machine.says(&["serverkey", "new", second.to_str().unwrap()], 0, "k4.lid.");
     assert!(
@@ -467,9 +440,7 @@ async fn an_authority_that_is_asking_the_hsm_stops_as_ever() {
         return;
     };
     for _ in 0..10 {
-        let authority = machine.serve();
-        let client = Client::connect(&machine.place.address, &secret).await;
-        client.issue(viewer("user:ann")).await.unwrap();
+        let (authority, ..) = machine.started(&secret).await;
         authority.signal("HUP");
         assert_eq!(authority.stop().code(), Some(0));
     }

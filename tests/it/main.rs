@@ -23,6 +23,7 @@ mod durability;
 mod endpoints;
 mod hostile_text;
 mod hsm;
+mod log;
 mod main_job;
 mod monitoring;
 mod node_failures;

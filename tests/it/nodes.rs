@@ -9,6 +9,7 @@ use tessera_proto::v1::{
 };
 
 use crate::{
+    log::Log,
     postgres_server::Server,
     serving::{free_port, start},
     support::{Authority, Client, access, copy_directory, json, refresh, soon, stderr, tessera},
@@ -176,7 +177,8 @@ async fn two_nodes_are_one_authority() {
 async fn one_policy_is_in_force_whoever_proposes_it() {
     let server = Server::start("");
     let (one, two, api_key) = two_nodes(&server);
-    let (_one, _two) = (one.serve(), two.serve());
+    let log = Log::default();
+    let (_one, _two) = (one.serve(), two.serve_with("info", log.clone()));
     let (here, there) = (one.client(&api_key).await, two.client(&api_key).await);
     let before = policy_in_force(&here).await;
     let policy = one.directory.path().join("policies/policy.csv");
@@ -196,8 +198,10 @@ async fn one_policy_is_in_force_whoever_proposes_it() {
     fs::write(&late, format!("{text}\n# another\n")).unwrap();
     let another = soon("the change", follows(&there, &|found| found != changed)).await;
     soon("the other node", follows(&here, &|found| found == another)).await;
+    let said = log.len();
     fs::write(&late, &text).unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    log.says(said, "the policy directory has a policy that was replaced")
+        .await;
     assert_eq!(policy_in_force(&there).await, another);
     assert_eq!(policy_in_force(&here).await, another);
 }

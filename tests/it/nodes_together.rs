@@ -1,12 +1,6 @@
 //! What two nodes tell each other of themselves: their subscribers, whom they evicted, and the sinks that one delivers to.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 use tessera_proto::v1::{
@@ -19,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::{
+    log::Log,
     nodes::{Node, policy_in_force, reader, status, two_nodes},
     postgres_server::Server,
     support::{Client, access, json, reason, refresh, soon, stderr, tessera},
@@ -195,8 +190,8 @@ async fn each_node_answers_for_the_subscribers_of_all() {
 async fn a_ping_is_answered_once_it_can_be() {
     let server = Server::start("");
     let (one, _two, api_key) = two_nodes(&server);
-    let log = one.directory.path().join("log");
-    let _one = one.serve_with("debug", File::create(&log).unwrap());
+    let log = Log::default();
+    let _one = one.serve_with("debug", log.clone());
     let mut verifier = Verifier::begin(&one.client(&api_key).await, "patient").await;
     server.signal("STOP");
     let nonce = b"once".to_vec();
@@ -206,12 +201,7 @@ async fn a_ping_is_answered_once_it_can_be() {
         .send(WatchRequest { message: Some(ping) })
         .await
         .unwrap();
-    eventually("the node gives up", || {
-        fs::read_to_string(&log)
-            .unwrap()
-            .contains("a subscriber is not answered")
-    })
-    .await;
+    log.says(0, "a subscriber is not answered").await;
     server.signal("CONT");
     let answered = async {
         loop {

@@ -5,7 +5,6 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
 };
 
 use tessera_proto::v1::{
@@ -13,6 +12,7 @@ use tessera_proto::v1::{
 };
 
 use crate::{
+    log::Log,
     serving::Place,
     support::{Client, access, refresh, tessera, viewer},
 };
@@ -149,21 +149,6 @@ fn kept(directory: &Path, into: &mut Vec<u8>) {
     }
 }
 
-/// Where the log goes.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_credential_is_in_the_log_or_in_what_is_kept() {
     let place = Place::new();
@@ -208,7 +193,7 @@ async fn no_credential_is_in_the_log_or_in_what_is_kept() {
         [&key, &successor, &forged, &first, &second, &token, &server_key].map(|secret| part(secret));
     let mut data = Vec::new();
     kept(&place.path("data"), &mut data);
-    let log = log.0.lock().unwrap().clone();
+    let log = log.bytes();
     assert!(data.len() > 1000 && log.len() > 1000);
     for secret in secrets {
         for (what, bytes) in [("the data directory", &data), ("the log", &log)] {

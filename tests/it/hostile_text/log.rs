@@ -1,11 +1,8 @@
-//! A server's log: collected, and checked line by line.
-
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
+//! A server's log, checked line by line.
 
 use serde_json::Value;
+
+pub(super) use crate::log::Log;
 
 /// The longest line, in bytes.
 const LINE_MAX: usize = 8 * 1024;
@@ -14,21 +11,6 @@ const OBEYED: [char; 12] = [
     '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202d}', '\u{202e}',
     '\u{2066}', '\u{2067}', '\u{2068}', '\u{feff}',
 ];
-
-/// Where a log goes.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -43,14 +25,9 @@ pub(super) struct Line {
 }
 
 impl Log {
-    pub(super) fn bytes(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-
     /// Its lines. Each must be one that the server made.
     pub(super) fn lines(&self, format: Format) -> Vec<Line> {
-        let bytes = self.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).expect("the log is UTF-8");
+        let text = String::from_utf8(self.bytes()).expect("the log is UTF-8");
         assert!(text.ends_with('\n'), "the log ends within a line");
         // Not `lines`, which takes a carriage return for a part of the end.
         let lines = text.trim_end_matches('\n').split('\n');
