@@ -1,11 +1,9 @@
 //! Text on a terminal: coloured for people, and never more than text.
 
-use std::{
-    borrow::Cow,
-    env,
-    ffi::OsStr,
-    io::{self, IsTerminal},
-};
+use std::{borrow::Cow, io};
+
+use anstream::{AutoStream, ColorChoice, stream::RawStream};
+use unicode_width::UnicodeWidthStr;
 
 /// Colours, where a person looks.
 #[derive(Clone, Copy)]
@@ -14,14 +12,14 @@ pub(crate) struct Paint {
 }
 
 impl Paint {
-    /// For stdout: only a terminal is coloured, and not against `NO_COLOR` (<https://no-color.org>).
+    /// For stdout: a terminal is coloured, as the environment says (`NO_COLOR`, `CLICOLOR`, `TERM`).
     pub(crate) fn stdout() -> Self {
-        Self::of(io::stdout().is_terminal())
+        Self::of(&io::stdout())
     }
 
     /// The same for stderr.
     pub(crate) fn stderr() -> Self {
-        Self::of(io::stderr().is_terminal())
+        Self::of(&io::stderr())
     }
 
     /// For tests: as in a file.
@@ -30,10 +28,9 @@ impl Paint {
         Self { is_on: false }
     }
 
-    fn of(is_terminal: bool) -> Self {
-        let (no_color, term) = (env::var_os("NO_COLOR"), env::var_os("TERM"));
+    fn of(stream: &impl RawStream) -> Self {
         Self {
-            is_on: is_terminal && is_wanted(no_color.as_deref(), term.as_deref()),
+            is_on: AutoStream::choice(stream) != ColorChoice::Never,
         }
     }
 
@@ -66,11 +63,6 @@ impl Paint {
     }
 }
 
-/// Whether a terminal with this environment is to be coloured.
-fn is_wanted(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
-    no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
-}
-
 /// A text with everything that a terminal would act on, or not show, written out: `<U+001B>`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
@@ -92,23 +84,9 @@ pub(crate) fn is_hidden(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// How many columns of a terminal a visible text takes, near enough for a line of carets.
+/// How many columns of a terminal a visible text takes.
 pub(crate) fn width(text: &str) -> usize {
-    text.chars()
-        .map(|character| match character {
-            '\u{300}'..='\u{36f}' => 0,
-            '\u{1100}'..='\u{115f}'
-            | '\u{2e80}'..='\u{a4cf}'
-            | '\u{ac00}'..='\u{d7a3}'
-            | '\u{f900}'..='\u{faff}'
-            | '\u{fe30}'..='\u{fe6f}'
-            | '\u{ff00}'..='\u{ff60}'
-            | '\u{ffe0}'..='\u{ffe6}'
-            | '\u{1f300}'..='\u{1faff}'
-            | '\u{20000}'..='\u{3fffd}' => 2,
-            _ => 1,
-        })
-        .sum()
+    text.width()
 }
 
 /// A text filled up with spaces to a width.
@@ -144,11 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_terminal_that_wants_it_is_coloured() {
-        let (set, empty) = (Some(OsStr::new("1")), Some(OsStr::new("")));
-        let (xterm, dumb) = (Some(OsStr::new("xterm")), Some(OsStr::new("dumb")));
-        assert!(is_wanted(None, xterm) && is_wanted(empty, None));
-        assert!(!is_wanted(set, xterm) && !is_wanted(None, dumb));
+    fn only_what_is_on_is_coloured() {
         assert_eq!(Paint { is_on: true }.bad("no"), "\x1b[31mno\x1b[0m");
         assert_eq!(Paint { is_on: false }.bad("no"), "no");
     }
