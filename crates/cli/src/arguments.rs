@@ -72,12 +72,12 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Say whether an authority is ready: exit code 0 if it is, 1 if it is not, 2 if that can't be told.
     ///
-    /// It asks the admin socket, as a probe does, and prints what is wrong.
+    /// It asks the admin socket, as a probe does, and prints problems.
     Health(Health),
-    /// Show how an authority is on one screen, and what to do next: exit code 1 where something needs doing.
+    /// Show the state of an authority on one screen, and what to do next. Exit code 1 if something needs doing.
     ///
-    /// It asks the admin socket. Where that can't be reached, it asks the authority itself, with an API key, which
-    /// knows less: the policy, the keys, the verifiers and API keys of one realm.
+    /// It asks the admin socket. If that can't be reached, it asks the authority itself with an API key. Then it shows only
+    /// the policy, and the keys, verifiers and API keys of one realm.
     Status(Status),
     /// List the nodes of an authority that has several.
     Node {
@@ -86,13 +86,14 @@ pub(crate) enum Command {
     },
     /// Show calls, commits and verifiers of an authority live, from its metrics.
     Top(Top),
-    /// Look at an installation without changing it: exit code 1 for warnings, 2 where a start would fail.
+    /// Check an installation without changing it. Exit code 1 for warnings, 2 if a start would fail.
     Doctor(Doctor),
     /// End all sessions and tokens, after a data directory was restored from a copy and before it is served.
     ///
     /// The copy does not know what was issued and revoked after it was made. So every session and token of
     /// every realm in it ends, every signing key is revoked and replaced, and the revocation log starts
-    /// again. API keys are those of the copy, and are listed: one that was revoked since works again.
+    /// again. API keys are those of the copy. The command lists them, because a key that was revoked after the copy
+    /// was made works again.
     Restore(Restore),
     /// Make, verify and restore backups.
     Backup {
@@ -159,10 +160,10 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Dev {
-    /// Where gRPC is served; port 0 takes a free one.
+    /// The address that serves gRPC; port 0 takes a free port.
     #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// Where probes and metrics are served.
+    /// The address that serves probes and metrics.
     #[arg(long, default_value = "127.0.0.1:7601", value_name = "ADDRESS")]
     pub(crate) admin_listen: SocketAddr,
     /// Keep the state here; without it, it is gone when the authority stops.
@@ -171,7 +172,7 @@ pub(crate) struct Dev {
     /// Policy files; without it, the example policy.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) policy: Option<PathBuf>,
-    /// Life of an access token where the caller names none.
+    /// Life of an access token if the caller names none.
     #[arg(long, default_value = "1h", value_name = "TIME")]
     pub(crate) access_ttl: Seconds,
     /// Print one line of JSON once it is ready, and nothing else on stdout.
@@ -190,7 +191,7 @@ pub(crate) struct Init {
     /// The directory, which must be empty or not there.
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) directory: PathBuf,
-    /// What tokens name as their issuer: an https URL; the name of the realm is added.
+    /// The issuer of tokens: an https URL, to which the name of the realm is added.
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Option<String>,
     /// Where the state is; without it, in `data` of that directory.
@@ -202,7 +203,7 @@ pub(crate) struct Init {
     /// The file with the password of the database.
     #[arg(long, value_name = "FILE", requires = "postgres")]
     pub(crate) postgres_password_file: Option<String>,
-    /// Where gRPC is to be served.
+    /// The address that serves gRPC.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
     /// The client that administers, and has the first API keys.
@@ -250,7 +251,7 @@ pub(crate) enum Store {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Bring the schema of a database up to date, where `migrate = "refuse"` keeps a start from doing it.
+    /// Bring the schema of a database up to date, if `migrate = "refuse"` keeps a start from doing it.
     Migrate {
         /// The configuration that names the database.
         #[arg(long, value_name = "FILE")]
@@ -308,7 +309,7 @@ pub(crate) enum Token {
         /// Why, for the audit record and the subscribers.
         #[arg(long, default_value = "", value_name = "TEXT")]
         reason: String,
-        /// Wait until every required verifier knows, or refuses by itself.
+        /// Wait until every required verifier knows, or refuses tokens because it is stale.
         #[arg(long)]
         wait: bool,
     },
@@ -338,7 +339,7 @@ fn audience(text: &str) -> Result<Audience, String> {
 
 #[derive(Args)]
 pub(crate) struct Issue {
-    /// Whom the token speaks for; without it, the client itself.
+    /// The subject that the token speaks for; without it, the client itself.
     #[arg(long, value_name = "SUBJECT")]
     pub(crate) subject: Option<String>,
     /// A role to assert for the subject; repeat it for several.
@@ -353,13 +354,13 @@ pub(crate) struct Issue {
     /// Life of each access token.
     #[arg(long, value_name = "TIME")]
     pub(crate) access_ttl: Option<Seconds>,
-    /// Life of the session, which no refresh outlives.
+    /// Life of the session, which a refresh can't extend.
     #[arg(long, value_name = "TIME")]
     pub(crate) session_ttl: Option<Seconds>,
     /// A label such as `stream:ls_42`; repeat it for several.
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
-    /// Fail unless every scope is granted.
+    /// Fail if not every scope is granted.
     #[arg(long)]
     pub(crate) require_all: bool,
     /// Give no refresh token.
@@ -380,7 +381,7 @@ pub(crate) struct Revoke {
     /// With --client: let none of its API keys work any more, until `tessera apikey enable`.
     #[arg(long, requires = "client")]
     pub(crate) disable: bool,
-    /// Wait until every required verifier knows, or refuses by itself.
+    /// Wait until every required verifier knows, or refuses tokens because it is stale.
     #[arg(long, conflicts_with = "validate_only")]
     pub(crate) wait: bool,
     /// Why, for the audit record and the subscribers.
@@ -418,10 +419,10 @@ pub(crate) struct RevokeTarget {
 
 #[derive(Args)]
 pub(crate) struct Watch {
-    /// Where to begin: `snapshot`, `latest`, `earliest` or a cursor.
+    /// The place to begin: `snapshot`, `latest`, `earliest` or a cursor.
     #[arg(long, default_value = "latest", value_name = "PLACE")]
     pub(crate) from: String,
-    /// Only what can concern tokens of this audience; repeat it for several.
+    /// Only events that can concern tokens of this audience; repeat it for several.
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub(crate) audiences: Vec<String>,
     /// Only this kind, such as `session_revoked`; repeat it for several.
@@ -438,9 +439,9 @@ pub(crate) enum Key {
     List,
     /// Publish a new signing key. It signs once verifiers have it; the one before retires then.
     ///
-    /// Nobody notices: each required verifier has acknowledged the key before it signs, and the others had the time of
-    /// `[keys] publish_for` to read it. A key that may be known to others is revoked instead: `tessera revoke
-    /// --key`.
+    /// No verifier refuses a token because of it: each required verifier has acknowledged the key before it signs, and the
+    /// other verifiers had the time of `[keys] publish_for` to read it. If others may know the old key, use `tessera revoke
+    /// --key` instead.
     Rotate {
         /// Let it sign now. Verifiers that do not have it yet refuse its tokens until they do.
         #[arg(long)]
@@ -452,7 +453,7 @@ pub(crate) enum Key {
 
 #[derive(Subcommand)]
 pub(crate) enum Session {
-    /// List sessions: those of a subject, a client or a label, or without a filter all of the API key's realm.
+    /// List the sessions of a subject, a client or a label, or without a filter all sessions of the API key's realm.
     List(ListSessions),
     /// Show one session.
     Show {

@@ -13,7 +13,7 @@ pub(crate) enum ApiKey {
     Create(CreateApiKey),
     /// List the realm's keys, or those to look at.
     List(ListApiKeys),
-    /// Show a key, who made it, and what came of it: its successors, and the keys that were made with it.
+    /// Show a key, who made it, its successors, and the keys that were made with it.
     Show {
         /// The key's id.
         id: String,
@@ -36,11 +36,11 @@ pub(crate) struct CreateApiKey {
     /// The realm; must be the caller's, or one of the configuration.
     #[arg(long, value_name = "REALM")]
     pub(crate) realm: Option<String>,
-    /// How long it works; else as the realm says, or until it is revoked.
+    /// How long it works; without it, as the realm says, or until it is revoked.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<Seconds>,
-    /// From where it works: an address or a range of them, such as 10.0.0.0/8 or 2001:db8::/32. Can be given several times;
-    /// without it, from anywhere.
+    /// An address from which it can be used, or a range such as 10.0.0.0/8 or 2001:db8::/32. Repeat it for several; without
+    /// it, the key works from anywhere.
     #[arg(long, value_name = "RANGE")]
     pub(crate) allow_from: Vec<AddressRange>,
     /// Write to the data directory of a stopped authority instead of calling one: for the first key.
@@ -50,10 +50,10 @@ pub(crate) struct CreateApiKey {
 
 #[derive(Args)]
 pub(crate) struct ListApiKeys {
-    /// Only keys that work and that nobody has used for so long.
+    /// Only keys that work and were not used for this time.
     #[arg(long, value_name = "TIME")]
     pub(crate) stale: Option<Seconds>,
-    /// Only keys that work, end within so long, and have no successor. With --stale: those for which both are true.
+    /// Only keys that work, end within this time, and have no successor. With --stale: keys for which both are true.
     #[arg(long, value_name = "TIME")]
     pub(crate) expiring: Option<Seconds>,
 }
@@ -65,12 +65,12 @@ pub(crate) struct RollApiKey {
     /// How long the old key works.
     #[arg(long, default_value = "24h", value_name = "TIME")]
     pub(crate) overlap: Seconds,
-    /// How long the new key works; else as long as the old one would have. Longer takes the permission to create
-    /// keys of the client.
+    /// How long the new key works; without it, as long as the old key would have. A longer life needs the permission to
+    /// create keys of the client.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<Seconds>,
-    /// From where the new key works, as of a new key; else from where the old one does. From elsewhere takes the permission
-    /// to create keys of the client.
+    /// An address or range from which the new key can be used; without it, the addresses of the old key. Other addresses
+    /// need the permission to create keys of the client.
     #[arg(long, value_name = "RANGE")]
     pub(crate) allow_from: Vec<AddressRange>,
 }

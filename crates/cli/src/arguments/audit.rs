@@ -9,7 +9,7 @@ use tessera_core::{AuditKind, Seconds, Timestamp};
 pub(crate) enum Audit {
     /// List records, the newest first.
     ///
-    /// There is no index by actor or subject: the records of the time that is asked for are read.
+    /// There is no index by actor or subject: the authority reads all records of the requested time.
     List {
         #[command(flatten)]
         filter: Filter,
@@ -46,7 +46,7 @@ pub(crate) enum Audit {
         #[arg(long, default_value_t = 0, value_name = "POSITION")]
         after: u64,
     },
-    /// Check that no record was changed, removed or inserted: exit code 1 where one was.
+    /// Check that no record was changed, removed or inserted. Exit code 1 if one was.
     ///
     /// Without FILE, the authority checks its own trail, of all realms. With FILE, an export is checked here, without
     /// an authority.
@@ -70,13 +70,13 @@ pub(crate) struct Filter {
     /// Only these actions; repeat it for several.
     #[arg(long = "action", value_name = "ACTION", value_parser = action)]
     pub(crate) actions: Vec<AuditKind>,
-    /// Only what was refused.
+    /// Only refused calls.
     #[arg(long)]
     pub(crate) refused: bool,
-    /// Only what this client did, or what was done to it.
+    /// Only actions of this client, or to it.
     #[arg(long, value_name = "CLIENT", value_parser = super::client)]
     pub(crate) client: Option<String>,
-    /// Only what was done with this API key, or to it.
+    /// Only actions with this API key, or to it.
     #[arg(long = "api-key-id", value_name = "ID")]
     pub(crate) key_id: Option<String>,
     /// Only about this subject.

@@ -10,9 +10,9 @@ use crate::confirm::Consent;
 pub(crate) enum Backup {
     /// Make a backup of an authority that goes on serving, of all realms.
     ///
-    /// The file has all that was committed up to one position of the log, encrypted with the backup key. To restore it
-    /// takes the server key, too, which is not in it: keep copies of both, apart from the backups. The file appears
-    /// once it is whole; until then it is FILE.partial.
+    /// The file has everything that was committed up to one position of the log, encrypted with the backup key. A restore
+    /// also needs the server key, which is not in the file. Keep copies of both keys in another place than the backups.
+    /// The file is FILE.partial until it is whole.
     Create(CreateBackup),
     /// Read a whole backup, and say what it is. Exit code 2 if it is not whole, or not of this key.
     Verify {
@@ -22,11 +22,11 @@ pub(crate) enum Backup {
         #[command(flatten)]
         key: BackupKeyFile,
     },
-    /// Make a new data directory of a backup, while no authority runs on it.
+    /// Make a new data directory from a backup, while no authority runs on it.
     ///
     /// The backup does not know what was issued and revoked after it was made. So every session and token of every realm
     /// in it ends, every signing key is revoked and replaced, and the revocation log starts again. API keys are those
-    /// of the backup, and are listed: one that was revoked since works again.
+    /// of the backup. The command lists them, because a key that was revoked after the backup was made works again.
     Restore(RestoreBackup),
     /// Make a backup key.
     Key {
@@ -42,7 +42,7 @@ pub(crate) struct CreateBackup {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) key: BackupKeyFile,
-    /// Replace the file where there is one, once the new one is whole.
+    /// Replace an existing file when the new one is whole.
     #[arg(long)]
     pub(crate) overwrite: bool,
 }

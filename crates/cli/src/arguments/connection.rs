@@ -41,7 +41,7 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) addr: String,
-    /// The API key; better set in the environment than typed.
+    /// The API key; set it in the environment instead, so that it is not in the history of the shell.
     #[arg(
         long,
         global = true,
@@ -51,7 +51,7 @@ pub(crate) struct Connection {
         help_heading = "Connection"
     )]
     pub(crate) api_key: Option<String>,
-    /// A PEM file with the certificate authority to trust instead of what this system trusts.
+    /// A PEM file with the certificate authority to trust, instead of those that this system trusts.
     #[arg(
         long,
         global = true,
@@ -98,7 +98,7 @@ pub(crate) struct Connection {
 /// How answers look.
 #[derive(Clone, Args)]
 pub(crate) struct Output {
-    /// Print exactly one JSON document (streams: one a line).
+    /// Print exactly one JSON document (streams: one on each line).
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
     /// Print one field of the JSON document and nothing else, such as `tokens.access_token`.

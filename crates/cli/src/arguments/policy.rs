@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 pub(crate) struct Policy {
     #[command(subcommand)]
     pub(crate) command: PolicyCommand,
-    /// How the answer looks; `json` is what `--json` says.
+    /// The format of the answer; `json` is the same as `--json`.
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) format: Option<Format>,
 }
@@ -26,33 +26,33 @@ pub(crate) enum Format {
 pub(crate) enum PolicyCommand {
     /// Read a policy as strictly as the authority does, and show every mistake.
     ///
-    /// Needs no authority. Exit code 0 where all is right, 1 where something is not, 2 where the directory can't
+    /// Needs no authority. Exit code 0 if all is right, 1 if something is wrong, 2 if the directory can't
     /// be looked at.
     #[command(after_help = "Example:\n  tessera policy check policies")]
     Check(Directory),
     /// Run a policy's own tests, and name the rules and routes that none of them covers.
     ///
-    /// Needs no authority. Exit code 0 where all tests pass, 1 where one fails, 2 where they could not run.
+    /// Needs no authority. Exit code 0 if all tests pass, 1 if one fails, 2 if they could not run.
     #[command(after_help = "Example:\n  tessera policy test policies --deny-uncovered")]
     Test {
         #[command(flatten)]
         directory: Directory,
-        /// Fail with exit code 1 where no test covers a rule or route.
+        /// Fail with exit code 1 if no test covers a rule or route.
         #[arg(long)]
         deny_uncovered: bool,
     },
     /// Say why a subject may have a scope, or may not.
     ///
-    /// Asks a directory, or with `--live` the authority. Exit code 0 for both answers, 2 where there is none.
+    /// Asks a directory, or with `--live` the authority. Exit code 0 for both answers, 2 if there is no answer.
     #[command(
         after_help = "Examples:\n  tessera policy explain user:ann videos:write --realm production --role \
                       role:viewer\n  tessera policy explain --decision 0198f2c3-5a1e-7c44-9d21-0b1f6a7e8c90"
     )]
     Explain {
-        /// Whom a token would speak for.
+        /// The subject that a token would speak for.
         #[arg(required_unless_present = "decision", value_name = "SUBJECT")]
         subject: Option<String>,
-        /// The scope, or what the authority does for a client, such as `tessera/tokens:introspect`.
+        /// The scope, or a permission of the authority, such as `tessera/tokens:introspect`.
         #[arg(required_unless_present = "decision", value_name = "SCOPE")]
         scope: Option<String>,
         #[command(flatten)]
@@ -67,16 +67,16 @@ pub(crate) enum PolicyCommand {
     },
     /// Say whether a subject may have a scope: `yes`, or `no` and why.
     ///
-    /// Asks a directory, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 where there is no answer.
+    /// Asks a directory, or with `--live` the authority. Exit code 0 for yes, 1 for no, 2 if there is no answer.
     #[command(
         after_help = "Example:\n  tessera policy can user:ann videos:read --realm production --role \
                       role:viewer"
     )]
     Can {
-        /// Whom a token would speak for.
+        /// The subject that a token would speak for.
         #[arg(value_name = "SUBJECT")]
         subject: String,
-        /// The scope, or what the authority does for a client, such as `tessera/tokens:introspect`.
+        /// The scope, or a permission of the authority, such as `tessera/tokens:introspect`.
         #[arg(value_name = "SCOPE")]
         scope: String,
         #[command(flatten)]
@@ -84,7 +84,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Compare two policies: who gains and who loses what, and which requests need more or less.
     ///
-    /// Exit code 0 where they allow the same, 2 where they do not, 1 where they can't be compared.
+    /// Exit code 0 if they allow the same, 2 if they do not, 1 if they can't be compared.
     #[command(
         after_help = "Examples:\n  tessera policy diff main/policies policies\n  tessera policy diff \
                       main/policies policies --fail-on-gain"
@@ -92,8 +92,8 @@ pub(crate) enum PolicyCommand {
     Diff(Diff),
     /// Format the rules of `*.csv` with the same spacing; comments and meaning do not change.
     ///
-    /// Needs no authority, and formats a policy that has mistakes, too. Exit code 0 where it is done, 1 where
-    /// `--check` found something, 2 where a file can't be read or written.
+    /// Needs no authority, and also formats a policy with mistakes. Exit code 0 if it is done, 1 if
+    /// `--check` found something, 2 if a file can't be read or written.
     #[command(after_help = "Example:\n  tessera policy fmt policies --check")]
     Fmt {
         #[command(flatten)]
@@ -104,25 +104,25 @@ pub(crate) enum PolicyCommand {
     },
     /// Show the policy in force, and the last attempt to change it.
     ///
-    /// Exit code 1 where the last attempt was refused.
+    /// Exit code 1 if the last attempt was refused.
     #[command(after_help = "Example:\n  tessera policy status")]
     Status,
-    /// Put in force what the authority's policy directory has.
+    /// Put the policy of the authority's policy directory in force.
     #[command(after_help = "Example:\n  tessera policy reload")]
     Reload,
-    /// Show what a change of policy would do, and do nothing.
+    /// Show what a change of policy would do, and change nothing.
     ///
-    /// Of the files in the authority's own policy directory, or with DIR of those.
+    /// Plans the files in the authority's own policy directory, or those in DIR.
     #[command(after_help = "Examples:\n  tessera policy plan\n  tessera policy plan policies")]
     Plan {
         /// A directory here whose files are sent.
         #[arg(value_name = "DIR", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
         directory: Option<PathBuf>,
-        /// The same, as other verbs have it.
+        /// The same as DIR.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         policy: Option<PathBuf>,
     },
-    /// Put in force what was planned, if the authority's policy directory still has it.
+    /// Put a planned policy in force, if the authority's policy directory still has it.
     #[command(
         after_help = "Example:\n  tessera policy apply \"$(tessera policy plan --field plan)\" \
                       --max-sessions 100"
@@ -142,7 +142,7 @@ pub(crate) struct Directory {
     /// The directory of the policy.
     #[arg(value_name = "DIR", default_value = "policies", conflicts_with = "policy", value_hint = ValueHint::DirPath)]
     directory: PathBuf,
-    /// The same, as other verbs have it.
+    /// The same as DIR.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     policy: Option<PathBuf>,
 }
@@ -156,10 +156,10 @@ impl Directory {
 /// What a question is about besides subject and scope, and who is asked.
 #[derive(Args)]
 pub(crate) struct About {
-    /// The realm; with `--live` it is the API key's, and this makes sure.
+    /// The realm; with `--live` it must be the realm of the API key.
     #[arg(long, value_name = "REALM")]
     pub(crate) realm: Option<String>,
-    /// A role that counts as if the subject had it; repeat it for several.
+    /// A role to assert for the subject; repeat it for several.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
     #[command(flatten)]
@@ -181,7 +181,7 @@ pub(crate) struct Diff {
     /// Ask the authority how many live sessions NEW would affect.
     #[arg(long)]
     pub(crate) server: bool,
-    /// Fail with exit code 1 where anybody gains anything, a route needs less, or one that needed a token is gone.
+    /// Fail with exit code 1 if anybody gains something, a route needs less, or a route that needed a token is gone.
     #[arg(long)]
     pub(crate) fail_on_gain: bool,
 }
