@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     archive::{Archive, Chunk, Looking, Old, Place},
+    audit_rows,
     error::failed,
     group::Group,
     read, rows,
@@ -98,7 +99,7 @@ fn next(
     if through <= place.map_or(0, |place| place.through) {
         return Ok(None);
     }
-    let Some(chunk) = shared.read(|db| Chunk::oldest(db, through))? else {
+    let Some(chunk) = shared.read(|db| Chunk::of(audit_rows::entries(db, 0, through)))? else {
         return Ok(None);
     };
     let place = archive.append(place.as_ref(), &chunk).map_err(unwritten)?;

@@ -119,7 +119,7 @@ impl SledRestore {
             return Ok(());
         }
         while self.audit.len() > self.audit_rows_max
-            && let Some(chunk) = Chunk::of(&self.audit)?
+            && let Some(chunk) = Chunk::of(self.audit.iter().map(Ok))?
         {
             self.place = Some(self.archive.append(self.place.as_ref(), &chunk).map_err(failed)?);
             let moved = self.audit.partition_point(|entry| entry.position <= chunk.last);

@@ -192,7 +192,6 @@ const CIRCLES: [(&str, &[&str], &str); 18] = [
         &["", "open"],
         "the store is in lib.rs, and is opened beside it",
     ),
-    ("store-sled", &["archive", "rows"], "an archived row is a row"),
     (
         "store-sled",
         &["group", "read", "shared"],

@@ -14,15 +14,14 @@
 //! | | the records: of each the length in 4 bytes, a version, the link before it and its bytes |
 //! | 32 | the SHA-256 of all that |
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{borrow::Borrow, fs::File, io, os::unix::fs::FileExt};
 
 use sha2::{Digest, Sha256};
-use sled::Db;
 use tessera_core::Timestamp;
 
 use tessera_store::{AuditEntry, AuditLink, AuditQuery, StoreError};
 
-use crate::{audit_rows, error::failed};
+use crate::error::failed;
 
 pub(super) const HASH_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"TSRAUD\0\x02";
@@ -60,22 +59,13 @@ pub(super) struct Header {
 }
 
 impl Chunk {
-    /// The oldest records in the rows, up to the position `through`; none where there is none.
-    pub(crate) fn oldest(db: &Db, through: u64) -> Result<Option<Self>, StoreError> {
-        let mut chunk: Option<Self> = None;
-        for entry in audit_rows::entries(db, 0, through).take(RECORDS_MAX) {
-            if !Self::add(&mut chunk, &entry?)? {
-                break;
-            }
-        }
-        Ok(chunk)
-    }
-
-    /// Records of a backup that follow each other, the oldest of them that go together; none where there is none.
-    pub(crate) fn of(entries: &[AuditEntry]) -> Result<Option<Self>, StoreError> {
+    /// The first of these records that go together; none where there is none.
+    pub(crate) fn of<E: Borrow<AuditEntry>>(
+        entries: impl IntoIterator<Item = Result<E, StoreError>>,
+    ) -> Result<Option<Self>, StoreError> {
         let mut chunk = None;
-        for entry in entries.iter().take(RECORDS_MAX) {
-            if !Self::add(&mut chunk, entry)? {
+        for entry in entries.into_iter().take(RECORDS_MAX) {
+            if !Self::add(&mut chunk, entry?.borrow())? {
                 break;
             }
         }

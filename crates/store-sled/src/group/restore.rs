@@ -37,15 +37,9 @@ impl Group<'_> {
                 is_disabled,
             }),
             BackupRecord::SigningKey(key) => self.put(rows::signing_key_key(&key.id), &key),
-            BackupRecord::NoSigningKey(id) => {
-                self.remove(rows::signing_key_key(&id));
-                Ok(())
-            }
+            BackupRecord::NoSigningKey(id) => self.restore_no_row(rows::signing_key_key(&id)),
             BackupRecord::Request(key, record) => self.put_request(&key, &record),
-            BackupRecord::NoRequest(key) => {
-                self.remove(rows::request_key(&key));
-                Ok(())
-            }
+            BackupRecord::NoRequest(key) => self.restore_no_row(rows::request_key(&key)),
             BackupRecord::Policy {
                 revision,
                 files,
@@ -53,10 +47,7 @@ impl Group<'_> {
             } => self.restore_policy(&revision, &files, replaced_at),
             BackupRecord::NoPolicy(revision) => self.restore_no_policy(&revision),
             BackupRecord::Event(event) => self.put(rows::event_key(event.sequence), &event),
-            BackupRecord::NoEvent(sequence) => {
-                self.remove(rows::event_key(sequence));
-                Ok(())
-            }
+            BackupRecord::NoEvent(sequence) => self.restore_no_row(rows::event_key(sequence)),
             BackupRecord::Cutoff { until, event } => {
                 let Some(key) = rows::cutoff_key(&event) else {
                     return Ok(());
@@ -97,6 +88,11 @@ impl Group<'_> {
         };
         self.state.times = end.times;
         self.state.policy = end.policy;
+        Ok(())
+    }
+
+    fn restore_no_row(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
+        self.remove(key);
         Ok(())
     }
 
