@@ -165,22 +165,20 @@ fn a_file_that_is_replaced_by_a_link_again_and_again_is_never_followed_outside()
         world.path().join("link"),
         directory.join("zz.csv"),
     );
-    let is_done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_done.load(Ordering::Relaxed) {
-                fs::write(&real, "# right\n").unwrap();
-                fs::rename(&real, &name).unwrap();
-                symlink("../data/server.key", &link).unwrap();
-                fs::rename(&link, &name).unwrap();
-            }
-        });
+    // From here on there always is one of the name.
+    fs::write(&name, "# right\n").unwrap();
+    let replace = |_| {
+        fs::write(&real, "# right\n").unwrap();
+        fs::rename(&real, &name).unwrap();
+        symlink("../data/server.key", &link).unwrap();
+        fs::rename(&link, &name).unwrap();
+    };
+    while_changing(replace, || {
         for _ in 0..20 {
             if let Ok(sources) = Sources::read(&directory) {
                 assert_eq!(sources.get("zz.csv"), Some(&b"# right\n"[..]));
             }
         }
-        is_done.store(true, Ordering::Relaxed);
     });
 }
 
