@@ -214,8 +214,16 @@ fn needs_key(rpc: &Rpc) -> bool {
 /// Calls under way, so many at once.
 struct Calls {
     places: Arc<Semaphore>,
-    running: JoinSet<Result<(), Status>>,
+    running: JoinSet<(bool, Result<(), Status>)>,
     channel: Channel,
+}
+
+/// How many calls were refused.
+#[derive(Default)]
+struct Refused {
+    all: usize,
+    /// Of those whose caller the server knows, for what they sent.
+    known: usize,
 }
 
 impl Calls {
@@ -228,27 +236,30 @@ impl Calls {
     }
 
     async fn call(&mut self, rpc: &Arc<Rpc>, headers: HeaderMap, message: Vec<u8>) {
+        let is_known = headers
+            .get("x-request-id")
+            .is_some_and(|id| id.as_bytes().starts_with(b"keyed"));
         let place = Arc::clone(&self.places).acquire_owned().await.unwrap();
         let (channel, rpc) = (self.channel.clone(), Arc::clone(rpc));
         self.running.spawn(async move {
             let answer = soon(&rpc.name, rpcs::call(channel, &rpc, headers, message)).await;
             drop(place);
-            answer
+            (is_known, answer)
         });
     }
 
-    /// Waits for all of them, and tells how many were refused for what the caller sent.
-    async fn refused(&mut self) -> usize {
-        let mut refused = 0;
-        while let Some(answer) = self.running.join_next().await {
-            if let Ok(Err(status)) = &answer {
-                assert_is_short(status);
-            }
-            refused += usize::from(
-                answer
-                    .unwrap()
-                    .is_err_and(|status| status.code() != Code::Unavailable),
-            );
+    /// Waits for all of them.
+    async fn refused(&mut self) -> Refused {
+        let mut refused = Refused::default();
+        while let Some(ended) = self.running.join_next().await {
+            let (is_known, answer) = ended.unwrap();
+            let Err(status) = answer else { continue };
+            assert_is_short(&status);
+            let code = status.code();
+            refused.all += usize::from(code != Code::Unavailable);
+            // A call that takes too long on a busy machine is not refused for what it says.
+            let is_late = matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
+            refused.known += usize::from(is_known && !is_late);
         }
         refused
     }
@@ -324,8 +335,9 @@ async fn every_field_of_every_rpc(format: Format) {
             }
         }
         let here = calls.refused().await;
-        refused += here;
-        if here > 0 && rpc.service.starts_with("tessera.") {
+        refused += here.all;
+        // Refusals of strangers share one allowance of lines; each of these clients has one of its own.
+        if here.known > 0 && rpc.service.starts_with("tessera.") {
             named.push(rpc.name.clone());
         }
     }
