@@ -14,11 +14,21 @@ use tessera_policy::Policy;
 use tessera_store::{MemoryStore, Store};
 use tessera_store_sled::{SledOptions, SledStore};
 use tessera_token::{ServerKey, ServerKeys};
+use tokio::task::JoinSet;
 
 /// What is counted: the name of the store, and the calls in their order.
 pub(super) const SETTINGS: [(&str, &[Which]); 3] = [
     ("memory", &[Which::Issue, Which::Refresh, Which::Known]),
-    ("sled", &[Which::Issue, Which::Refresh, Which::Known]),
+    (
+        "sled",
+        &[
+            Which::Issue,
+            Which::Refresh,
+            Which::Known,
+            Which::IssueTogether,
+            Which::RefreshTogether,
+        ],
+    ),
     // No verified token is kept: those that are would be others each time.
     (FORGETFUL, &[Which::Unknown]),
 ];
@@ -54,7 +64,14 @@ pub(super) enum Which {
     Known,
     /// Introspect of a token that this process did not see.
     Unknown,
+    /// Issue, by many callers at once: what a group of calls shares is shared.
+    IssueTogether,
+    /// Refresh, by many callers at once.
+    RefreshTogether,
 }
+
+/// How many callers there are at once.
+const TOGETHER: u64 = 50;
 
 impl Which {
     pub(super) fn name(self) -> &'static str {
@@ -63,6 +80,8 @@ impl Which {
             Self::Refresh => "refresh",
             Self::Known => "introspect-known",
             Self::Unknown => "introspect-unknown",
+            Self::IssueTogether => "issue-together",
+            Self::RefreshTogether => "refresh-together",
         }
     }
 
@@ -83,6 +102,7 @@ impl Clock for Still {
 }
 
 /// An authority with a client that may issue.
+#[derive(Clone)]
 struct Caller {
     authority: Arc<Authority>,
     secret: String,
@@ -142,6 +162,7 @@ impl Caller {
     /// Makes the calls of one part, after what they need.
     async fn count(&mut self, which: Which) {
         match which {
+            Which::IssueTogether | Which::RefreshTogether => self.count_together(which).await,
             Which::Issue => {
                 mark_of_instructions();
                 for _ in 0..which.times() {
@@ -182,6 +203,30 @@ impl Caller {
                 mark_of_instructions();
             }
         }
+    }
+
+    /// The same as one call after the other, but for the callers that wait for each other.
+    async fn count_together(&mut self, which: Which) {
+        let mut tokens = Vec::new();
+        for _ in 0..TOGETHER {
+            tokens.push(self.issue().await.1);
+        }
+        mark_of_instructions();
+        for _ in 0..which.times() / TOGETHER {
+            let mut calls = JoinSet::new();
+            for token in std::mem::take(&mut tokens) {
+                self.number += 1;
+                let mut caller = self.clone();
+                calls.spawn(async move {
+                    match which {
+                        Which::RefreshTogether => caller.refresh(token).await,
+                        _ => caller.issue().await.1,
+                    }
+                });
+            }
+            tokens = calls.join_all().await;
+        }
+        mark_of_instructions();
     }
 
     async fn principal(&self) -> tessera_authority::Principal {
