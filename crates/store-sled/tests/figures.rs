@@ -19,7 +19,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tessera_core::{Session, SessionId};
+use tessera_core::{Seconds, Session, SessionId};
 use tessera_store::{Changes, Decision, Reads, Snapshot, Store};
 use tessera_store_conformance::fixture::{
     at, audit_record, purge_before, put, rotated, session, with_subject, write,
@@ -49,13 +49,23 @@ fn size_of(path: &Path) -> u64 {
     std::fs::metadata(path.join("rows/db")).unwrap().len()
 }
 
+/// A session of one of 5,000 subjects; 2,000 are begun in a second.
+fn begun(number: u32) -> Session {
+    let now = at(i64::from(number / 2000));
+    Session {
+        created_at: now,
+        idle_until: now.plus(Seconds(100)),
+        absolute_until: now.plus(Seconds(1000)),
+        ..with_subject(number, &format!("user:{}", number % 5000))
+    }
+}
+
 /// Puts `count` sessions, 100 in a job.
 async fn fill(store: &Arc<dyn Store>, count: u32) {
     for first in (1..=count).step_by(100) {
         let numbers = first..(first + 100).min(count + 1);
-        let begun = numbers.map(|number| with_subject(number, &format!("user:{}", number % 5000)));
         let changes = Changes {
-            sessions: begun.map(Arc::new).collect(),
+            sessions: numbers.map(begun).map(Arc::new).collect(),
             ..Changes::default()
         };
         write(store, changes).await;
@@ -133,11 +143,7 @@ fn durable_refreshes_beside_bare_syncs() {
     let directory = TempDir::new_in(".").unwrap();
     let path = directory.path().join("data");
     let store = open(&path);
-    let sessions: Arc<Vec<_>> = Arc::new(
-        (1..=20_000)
-            .map(|number| with_subject(number, &format!("user:{}", number % 5000)))
-            .collect(),
-    );
+    let sessions: Arc<Vec<_>> = Arc::new((1..=20_000).map(begun).collect());
     runtime().block_on(async {
         fill(&store, 20_000).await;
         let (mut many, mut one, mut bare) = (Vec::new(), Vec::new(), Vec::new());
