@@ -22,6 +22,8 @@ pub(crate) enum Command {
     History(History),
     /// Measure honest calls beside hostile callers, in each of eleven ways; fails where a bound is exceeded.
     Hostile(Hostile),
+    /// Refresh the same sessions at the same rate for a long time; fails where memory grows.
+    Soak(Soak),
     /// Make the load of one hostile way until stdin ends; `hostile` starts it.
     #[command(hide = true)]
     HostileLoad(HostileLoad),
@@ -102,6 +104,28 @@ pub(crate) struct Hostile {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// For how long, in minutes.
+    #[arg(long, default_value = "60", value_name = "MINUTES", value_parser = minutes)]
+    pub(crate) minutes: Duration,
+    /// How often a line is printed, in seconds.
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) every: Duration,
+    /// How many sessions there are.
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = value_parser!(u32).range(32..=10_000_000))]
+    pub(crate) sessions: u32,
+    /// How many of them are refreshed in a second.
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub(crate) calls_per_second: u32,
+    /// Make the store's directory in this one; without it, beside this program.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The `tessera` to measure; without it, the one beside this program.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tessera: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct HostileLoad {
     /// What to do.
     #[arg(value_enum)]
@@ -149,6 +173,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .and_then(|s| Duration::try_from_secs_f64(s).ok());
     time.filter(|time| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(time))
         .ok_or_else(|| "must be a number between 0.1 and 60".to_owned())
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<f64>().ok();
+    let time = time.and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
+    time.filter(|time| (Duration::from_secs(4)..=Duration::from_secs(7 * 24 * 3600)).contains(time))
+        .ok_or_else(|| "must be a number between 0.1 and 10080".to_owned())
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ fn mib(bytes: u64) -> f64 {
 }
 
 /// Bytes of the files below a directory.
-fn size_of(directory: &Path) -> u64 {
+pub(crate) fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
     };

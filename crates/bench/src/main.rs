@@ -17,6 +17,7 @@ mod parcel;
 mod process;
 mod refusal;
 mod report;
+mod soak;
 mod stage;
 mod statistics;
 mod suite;
@@ -63,6 +64,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::History(arguments) => history::append(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments).await,
         Command::HostileLoad(arguments) => hostile::load(&arguments).await,
+        Command::Soak(arguments) => soak::run(&arguments).await,
         Command::EchoServer => echo::server::serve().await,
     }
 }

@@ -62,17 +62,32 @@ impl Process {
 
     /// The memory that it has used at most, in MiB.
     pub(crate) fn memory_mib(&self) -> Result<u64, Failure> {
-        let what = "reading a server's memory";
+        Ok(self.number("status", "VmHWM:")? / 1024)
+    }
+
+    /// The memory that it uses now, in MiB.
+    pub(crate) fn resident_mib(&self) -> Result<f64, Failure> {
+        let kib = u32::try_from(self.number("status", "VmRSS:")?).unwrap_or(u32::MAX);
+        Ok(f64::from(kib) / 1024.0)
+    }
+
+    /// How many bytes it has had written to disks so far.
+    pub(crate) fn written_bytes(&self) -> Result<u64, Failure> {
+        self.number("io", "write_bytes:")
+    }
+
+    /// The number behind a name in one of the files that the kernel keeps of it.
+    fn number(&self, file: &str, name: &str) -> Result<u64, Failure> {
+        let what = format!("reading `{file}` of a server");
         let id = self
             .child
             .id()
-            .ok_or_else(|| Failure::at(what, "the server has ended"))?;
-        let path = Path::new("/proc").join(id.to_string()).join("status");
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::at(what, error))?;
-        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().split(' ').next()?.parse::<u64>().ok());
-        kib.map(|kib| kib / 1024)
-            .ok_or_else(|| Failure::at(what, "`status` has another form"))
+            .ok_or_else(|| Failure::at(&what, "the server has ended"))?;
+        let path = Path::new("/proc").join(id.to_string()).join(file);
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::at(&what, error))?;
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = found.and_then(|found| found.trim().split(' ').next()?.parse().ok());
+        number.ok_or_else(|| Failure::at(&what, format!("it has no `{name}`")))
     }
 
     /// Ends it, and waits until it is gone.

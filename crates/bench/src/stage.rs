@@ -70,7 +70,7 @@ impl Stage {
             &tessera,
             &[NO_RATE_LIMITS],
             &directory.path().join("data"),
-            arguments,
+            arguments.connections,
         )
         .await?;
         let other = match &arguments.against {
@@ -82,7 +82,7 @@ impl Stage {
         // Held open by this process, and closed with it.
         command.arg("echo-server").stdin(Stdio::piped());
         let (echo, ready) = process::start("the echo server", command).await?;
-        let echo = Target::connect(echo, &ready, &authorization, arguments).await?;
+        let echo = Target::connect(echo, &ready, &authorization, arguments.connections).await?;
         Ok(Self {
             tessera,
             other,
@@ -110,13 +110,13 @@ impl Other {
     /// Starts it as far as it knows how: one that is older may not know every flag.
     async fn start(binary: &Path, data: &Path, arguments: &Run) -> Result<Self, Failure> {
         let mut remarks = Vec::new();
-        let target = match Target::start(binary, &[NO_RATE_LIMITS], data, arguments).await {
+        let target = match Target::start(binary, &[NO_RATE_LIMITS], data, arguments.connections).await {
             Ok((target, _)) => target,
             Err(_) => {
                 remarks.push(format!(
                     "the other tessera doesn't know `{NO_RATE_LIMITS}`: what it refuses for its rate limits fails"
                 ));
-                Target::start(binary, &[], data, arguments).await?.0
+                Target::start(binary, &[], data, arguments.connections).await?.0
             }
         };
         Ok(Self {
@@ -137,12 +137,17 @@ async fn version(binary: &Path) -> Result<String, Failure> {
 }
 
 impl Target {
+    /// Starts a `tessera` without rate limits, and connects to it.
+    pub(crate) async fn alone(binary: &Path, data: &Path, connections: u16) -> Result<Self, Failure> {
+        Ok(Self::start(binary, &[NO_RATE_LIMITS], data, connections).await?.0)
+    }
+
     /// Starts a `tessera` and connects to it.
     async fn start(
         binary: &Path,
         flags: &[&str],
         data: &Path,
-        arguments: &Run,
+        connections: u16,
     ) -> Result<(Self, MetadataValue<Ascii>), Failure> {
         let mut command = Command::new(binary);
         let free_port = "127.0.0.1:0";
@@ -164,7 +169,7 @@ impl Target {
         let authorization = format!("Bearer {api_key}")
             .parse::<MetadataValue<Ascii>>()
             .map_err(|error| Failure::at("reading the API key", error))?;
-        let target = Self::connect(process, &ready, &authorization, arguments).await?;
+        let target = Self::connect(process, &ready, &authorization, connections).await?;
         Ok((target, authorization))
     }
 
@@ -172,13 +177,13 @@ impl Target {
         process: Process,
         ready: &Value,
         authorization: &MetadataValue<Ascii>,
-        arguments: &Run,
+        connections: u16,
     ) -> Result<Self, Failure> {
         let url = text(ready, &["grpc"])?;
         let what = format!("connecting to {url}");
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::at(&what, error))?;
         let mut channels = Vec::new();
-        for _ in 0..arguments.connections {
+        for _ in 0..connections {
             let channel = endpoint.connect().await;
             channels.push(channel.map_err(|error| Failure::at(&what, error))?);
         }
