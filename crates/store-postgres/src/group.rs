@@ -20,6 +20,7 @@ use tessera_store::{
 
 use crate::{
     node::{Kept, Node},
+    place::Place,
     state::State,
     wanted::{Client, Wanted},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Group<'a> {
     /// What the events of this group revoke: nothing of it counts outside before it is committed.
     pending: Revocations,
     sessions: HashMap<SessionId, Option<Arc<Session>>>,
+    /// Where those are that were read.
+    places: HashMap<SessionId, Place>,
     /// Of the credentials of sessions, whether each is revoked.
     is_key_revoked: HashMap<ApiKeyId, bool>,
     api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
@@ -48,6 +51,8 @@ struct Writes {
     is_any: bool,
     inserted: BTreeSet<SessionId>,
     updated: BTreeSet<SessionId>,
+    /// Those of `updated` of which something has changed that is looked for.
+    moved: BTreeSet<SessionId>,
     relabelled: BTreeSet<SessionId>,
     /// How many sessions more each client has.
     counts: BTreeMap<Client, i64>,
@@ -86,6 +91,7 @@ impl<'a> Group<'a> {
             state,
             pending: Revocations::default(),
             sessions: HashMap::new(),
+            places: HashMap::new(),
             is_key_revoked: HashMap::new(),
             api_keys: HashMap::new(),
             makers: BTreeSet::new(),
@@ -264,27 +270,38 @@ impl Group<'_> {
     /// with it loaded.
     fn put_session(&mut self, session: &Arc<Session>) {
         let id = session.id;
-        let owner = (session.realm.clone(), session.client.clone());
         let old = self.sessions.insert(id, Some(Arc::clone(session))).flatten();
         match old {
             None => {
                 self.writes.inserted.insert(id);
-                *self.writes.counts.entry(owner).or_default() += 1;
+                self.count(session, 1);
             }
             Some(old) => {
-                let old_owner = (old.realm.clone(), old.client.clone());
-                if old_owner != owner {
-                    *self.writes.counts.entry(owner).or_default() += 1;
-                    *self.writes.counts.entry(old_owner).or_default() -= 1;
+                let has_other_owner = old.realm != session.realm || old.client != session.client;
+                if has_other_owner {
+                    self.count(session, 1);
+                    self.count(&old, -1);
                 }
                 if !self.writes.inserted.contains(&id) {
                     self.writes.updated.insert(id);
+                    if has_other_owner
+                        || old.subject != session.subject
+                        || old.credential != session.credential
+                        || !self.places.contains_key(&id)
+                    {
+                        self.writes.moved.insert(id);
+                    }
                     if old.realm != session.realm || old.labels != session.labels {
                         self.writes.relabelled.insert(id);
                     }
                 }
             }
         }
+    }
+
+    fn count(&mut self, session: &Session, more: i64) {
+        let owner = (session.realm.clone(), session.client.clone());
+        *self.writes.counts.entry(owner).or_default() += more;
     }
 
     fn put_client(&mut self, owner: Client, is_disabled: bool) {

@@ -21,6 +21,7 @@ mod open;
 mod options;
 mod others;
 mod partition;
+mod place;
 mod purge;
 mod read;
 mod restore;

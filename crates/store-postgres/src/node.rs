@@ -215,7 +215,7 @@ impl Node {
                 "group {} of the database is not the one that this node has seen",
                 state.number
             )
-        } else if found.known.is_none() && found.oldest > state.number {
+        } else if found.known.is_none() {
             format!(
                 "this node was away for too long: group {} is no longer kept",
                 state.number

@@ -39,15 +39,13 @@ pub(crate) struct Found {
     pub(crate) log: LogId,
     /// The id of the group with the number that was asked for, where that is kept.
     pub(crate) known: Option<Uuid>,
-    /// The oldest group that is kept.
-    pub(crate) oldest: u64,
     /// The last heartbeat of this node that the server has.
     pub(crate) beat: u64,
 }
 
 const READ: &str = "SELECT g.number, g.id, g.seq, g.floor, g.audit_position, g.audit_link, g.audit_first, g.purged, \
     g.policy, g.times, m.log_id, (SELECT k.id FROM commit_group k WHERE k.number = $1), \
-    (SELECT min(o.number) FROM commit_group o), (SELECT n.beat FROM node n WHERE n.id = $2) \
+    (SELECT n.beat FROM node n WHERE n.id = $2) \
     FROM commit_group g CROSS JOIN meta m ORDER BY g.number DESC LIMIT 1";
 
 const INSERT: &str = "INSERT INTO commit_group \
@@ -104,8 +102,7 @@ impl Found {
         let purged: Option<i64> = get(row, 7)?;
         let times: Vec<u8> = get(row, 9)?;
         let log: Uuid = get(row, 10)?;
-        let oldest: Option<i64> = get(row, 12)?;
-        let beat: Option<i64> = get(row, 13)?;
+        let beat: Option<i64> = get(row, 12)?;
         let state = State {
             number: unsigned(get(row, 0)?)?,
             id: get(row, 1)?,
@@ -124,7 +121,6 @@ impl Found {
             state,
             log: LogId::from_bytes(*log.as_bytes()),
             known: get(row, 11)?,
-            oldest: unsigned(oldest.unwrap_or_default())?,
             beat: unsigned(beat.unwrap_or_default())?,
         })
     }

@@ -4,11 +4,16 @@ use tessera_core::{ApiKey, ApiKeyId, Event, KeyId, Session, SessionId, SigningKe
 use tessera_store::{AuditBytes, CutoffKey, RequestKey, RequestRecord, StoreError, backend::encode};
 use uuid::Uuid;
 
-use crate::{connect::Query, state::number, wanted::uuid_of};
+use crate::{connect::Query, place::Place, state::number, wanted::uuid_of};
 
 pub(crate) const INSERT_SESSIONS: &str = "INSERT INTO session \
     (id, realm, subject, client, credential, removable_day, removable_at, body) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[])";
+/// Of what is looked for, a session that lives on changes at most the day.
+pub(crate) const KEEP_SESSIONS: &str = "WITH done AS (UPDATE session s SET removable_day = n.day, removable_at = n.at, \
+    body = n.body FROM unnest($1::tid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[]) \
+    AS n (place, id, day, at, body) WHERE s.ctid = n.place AND s.id = n.id RETURNING 1) \
+    SELECT expect(count(*), cardinality($2::uuid[]), 'session') FROM done";
 pub(crate) const UPDATE_SESSIONS: &str = "WITH done AS (UPDATE session s SET realm = n.realm, subject = n.subject, \
     client = n.client, credential = n.credential, removable_day = n.day, removable_at = n.at, body = n.body \
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[]) \
@@ -68,30 +73,38 @@ pub(crate) const PUT_SESSIONS: &str = "INSERT INTO session \
 
 /// Writes sessions by one of the statements for them.
 pub(crate) fn sessions(sql: &'static str, sessions: &[&Session]) -> Result<Query, StoreError> {
-    let (mut ids, mut realms, mut subjects, mut clients) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut credentials, mut days, mut removable, mut bodies) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut realms, mut subjects) = (Vec::new(), Vec::new());
+    let (mut clients, mut credentials) = (Vec::new(), Vec::new());
     for session in sessions {
-        let removable_at = session.removable_at().as_millis();
-        ids.push(uuid_of(session.id));
         realms.push(session.realm.as_str().to_owned());
         subjects.push(session.subject.as_str().to_owned());
         clients.push(session.client.as_str().to_owned());
         credentials.push(session.credential.to_string());
+    }
+    let query = Query::new(sql).value(ids(sessions)).value(realms).value(subjects);
+    kept(query.value(clients).value(credentials), sessions)
+}
+
+/// Writes sessions of which nothing has changed that is looked for, where they were read.
+pub(crate) fn keep_sessions(places: Vec<Place>, sessions: &[&Session]) -> Result<Query, StoreError> {
+    let query = Query::new(KEEP_SESSIONS).value(places);
+    kept(query.value(ids(sessions)), sessions)
+}
+
+fn ids(sessions: &[&Session]) -> Vec<Uuid> {
+    sessions.iter().map(|session| uuid_of(session.id)).collect()
+}
+
+/// What each writes of a session last.
+fn kept(query: Query, sessions: &[&Session]) -> Result<Query, StoreError> {
+    let (mut days, mut removable, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+    for session in sessions {
+        let removable_at = session.removable_at().as_millis();
         days.push(day_of(removable_at));
         removable.push(removable_at);
         bodies.push(encode(*session)?);
     }
-    let query = Query::new(sql)
-        .value(ids)
-        .value(realms)
-        .value(subjects)
-        .value(clients);
-    Ok(query
-        .value(credentials)
-        .value(days)
-        .value(removable)
-        .value(bodies))
+    Ok(query.value(days).value(removable).value(bodies))
 }
 
 /// Removes the labels of sessions.

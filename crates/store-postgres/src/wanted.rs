@@ -65,7 +65,7 @@ impl Wanted {
     }
 }
 
-const SESSIONS: &str = "SELECT s.body, coalesce(k.revoked, false) FROM session s \
+const SESSIONS: &str = "SELECT s.body, coalesce(k.revoked, false), s.ctid FROM session s \
     LEFT JOIN api_key k ON k.id = CASE WHEN starts_with(s.credential, 'api_key:') THEN substr(s.credential, 9) END \
     WHERE s.id = ANY($1)";
 const API_KEYS: &str = "SELECT body FROM api_key WHERE id = ANY($1)";

@@ -69,7 +69,9 @@ impl Group<'_> {
 
     fn take_sessions(&mut self, wanted: &Wanted, rows: &[Row]) -> Result<(), StoreError> {
         for row in rows {
-            self.take_session(row)?;
+            if let Some(session) = self.take_session(row)? {
+                self.places.insert(session.id, get(row, 2)?);
+            }
         }
         for id in &wanted.sessions {
             self.sessions.entry(*id).or_insert(None);

@@ -48,14 +48,21 @@ impl Group<'_> {
 
     fn write_sessions(&self, queries: &mut Vec<Query>) -> Result<(), StoreError> {
         let inserted = self.written(self.writes.inserted.iter().copied());
-        let updated = self.written(self.writes.updated.iter().copied());
+        let moved = self.written(self.writes.moved.iter().copied());
         for (sql, sessions) in [
             (statements::INSERT_SESSIONS, &inserted),
-            (statements::UPDATE_SESSIONS, &updated),
+            (statements::UPDATE_SESSIONS, &moved),
         ] {
             if !sessions.is_empty() {
                 queries.push(statements::sessions(sql, sessions)?);
             }
+        }
+        let kept = self.writes.updated.difference(&self.writes.moved);
+        let (places, kept): (Vec<_>, Vec<_>) = kept
+            .filter_map(|id| Some((*self.places.get(id)?, self.sessions.get(id)?.as_deref()?)))
+            .unzip();
+        if !kept.is_empty() {
+            queries.push(statements::keep_sessions(places, &kept)?);
         }
         let relabelled = self.written(self.writes.relabelled.iter().copied());
         if !relabelled.is_empty() {
