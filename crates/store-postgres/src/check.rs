@@ -6,7 +6,7 @@ use crate::{
     anew::IS_MARKED,
     connect::{Connection, Connector},
     error::OpenError,
-    options::{Durability, PostgresOptions},
+    options::PostgresOptions,
     state::number,
 };
 
@@ -27,46 +27,6 @@ pub(crate) async fn server(client: &ClientWrapper) -> Result<(), OpenError> {
     if row.try_get(2)? {
         return Err(OpenError::ReadOnly);
     }
-    Ok(())
-}
-
-/// Refuses a server that loses what it acknowledges, and says what it does not lose.
-pub(crate) async fn durability(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
-    let sql = "SELECT current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
-        current_setting('synchronous_standby_names')";
-    let row = client.query_one(sql, &[]).await?;
-    let (fsync, pages, standbys): (bool, bool, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let wanted = options.durability;
-    let refuse = |problem: &str| {
-        Err(OpenError::Durability {
-            wanted: wanted.as_str(),
-            problem: problem.to_owned(),
-        })
-    };
-    let survives = match wanted {
-        Durability::Managed => "what the provider of the database says",
-        _ if !fsync => return refuse("`fsync` is off, so a crash of the server loses what was acknowledged"),
-        _ if !pages => {
-            return refuse(
-                "`full_page_writes` is off, so a crash of the server can damage what was acknowledged",
-            );
-        }
-        Durability::Quorum if standbys.is_empty() => {
-            return refuse(
-                "`synchronous_standby_names` is empty, so no standby has what was acknowledged when the primary is lost",
-            );
-        }
-        Durability::Quorum => "the loss of the primary: a synchronous standby has it",
-        Durability::Local if standbys.is_empty() => "a crash of the server, and not the loss of its disk",
-        Durability::Local => "a crash of the server, and the loss of its disk: a synchronous standby has it",
-    };
-    tracing::info!(
-        durability = wanted.as_str(),
-        fsync,
-        full_page_writes = pages,
-        synchronous_standby_names = standbys,
-        "an acknowledged answer survives {survives}"
-    );
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Connect};
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_postgres::{
     AsyncMessage, Client, Config as PgConfig, Row,
-    config::{Host, SslMode, TargetSessionAttrs},
+    config::{Host, SslMode},
     types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -31,25 +32,28 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
+    durability::Survives,
     error::{Failure, OpenError},
-    options::PostgresOptions,
+    options::{Durability, PostgresOptions},
+    servers::Servers,
 };
 
-/// How long making a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one round trip may take. A server that is frozen answers nothing, and closes nothing.
-const TRIP_MAX: Duration = Duration::from_secs(8);
+pub(crate) const TRIP_MAX: Duration = Duration::from_secs(8);
 
 /// Makes connections.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    config: PgConfig,
+    servers: Arc<Servers>,
     tls: MakeRustlsConnect,
     session: Arc<str>,
     /// Connections live on the runtime that opened the store, whoever needs one first.
     runtime: Handle,
     /// Woken by each notification of another node.
     pub(crate) notified: Arc<Notify>,
+    durability: Durability,
+    /// What was said last of what an acknowledged answer survives.
+    said: Arc<Mutex<Option<Survives>>>,
 }
 
 /// A connection for writing.
@@ -73,29 +77,57 @@ impl Connector {
         if is_remote && config.get_ssl_mode() == SslMode::Prefer {
             config.ssl_mode(SslMode::Require);
         }
-        config
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(Duration::from_secs(5))
-            .keepalives_idle(Duration::from_secs(5))
-            .keepalives_interval(Duration::from_secs(2))
-            .keepalives_retries(3);
-        if config.get_application_name().is_none() {
-            config.application_name("tessera");
-        }
         Ok(Self {
-            config,
+            servers: Arc::new(Servers::of(&config)),
             tls: tls(options)?,
             session: session_settings(&options.schema).into(),
             runtime: Handle::current(),
             notified: Arc::default(),
+            durability: options.durability,
+            said: Arc::default(),
         })
     }
 
-    /// Makes a connection.
-    pub(crate) async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
+    /// Makes a connection to a server that does not lose what it acknowledges: after a failover it is another.
+    pub(crate) async fn open(&self) -> Result<Connection, Failure> {
+        let connection = self.open_any().await?;
+        match timeout(TRIP_MAX, self.check_durability(&connection)).await {
+            Ok(Ok(())) => Ok(connection),
+            Ok(Err(error)) => Err(Failure::Away(error.to_string())),
+            Err(_) => Err(silent(TRIP_MAX)),
+        }
+    }
+
+    /// Checks what an acknowledged answer survives, and says it where it is not what was said last.
+    pub(crate) async fn check_durability(&self, connection: &Connection) -> Result<(), OpenError> {
+        let survives = Survives::at(&connection.client, self.durability).await?;
+        let mut said = self.said.lock();
+        if said.as_ref() != Some(&survives) {
+            survives.say();
+            *said = Some(survives);
+        }
+        Ok(())
+    }
+
+    /// The next connection begins with another server, where there are several.
+    pub(crate) fn try_another(&self) {
+        self.servers.try_another();
+    }
+
+    /// How long making a connection may take.
+    pub(crate) fn time_max(&self) -> Duration {
+        self.servers.time_max()
+    }
+
+    /// Makes a connection to a server of which nothing is known.
+    pub(crate) async fn open_any(&self) -> Result<Connection, Failure> {
         let warned = Arc::new(AtomicBool::new(false));
-        let (client, driver) = self.start(Arc::clone(&warned)).await?;
+        let started = timeout(self.time_max(), self.start(Arc::clone(&warned))).await;
+        let (client, driver) = started.map_err(|_| {
+            self.try_another();
+            let seconds = self.time_max().as_secs();
+            Failure::Away(format!("no connection was made within {seconds} s"))
+        })??;
         Ok(Connection {
             client: ClientWrapper::new(client, driver),
             warned,
@@ -119,7 +151,7 @@ impl Connector {
         self,
         warned: Arc<AtomicBool>,
     ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        let (client, mut connection) = self.config.connect(self.tls).await?;
+        let (client, mut connection) = self.servers.connect(&self.tls).await?;
         let notified = Arc::clone(&self.notified);
         let driver = tokio::spawn(async move {
             loop {
@@ -154,6 +186,14 @@ impl Connect for Connector {
     {
         Box::pin(self.start(Arc::default()))
     }
+}
+
+/// A server took the connection, and answers nothing.
+pub(crate) fn silent(limit: Duration) -> Failure {
+    Failure::Away(format!(
+        "it took the connection, and did not answer within {} s",
+        limit.as_secs()
+    ))
 }
 
 /// What each session is told, whatever the server's own settings are.

@@ -109,7 +109,12 @@ pub enum OpenError {
 
 impl From<tokio_postgres::Error> for OpenError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let detail = describe(&error);
+        Self::away(describe(&error))
+    }
+}
+
+impl OpenError {
+    fn away(detail: String) -> Self {
         // The library has no other name for it.
         if detail.contains("does not allow writes") {
             return Self::ReadOnly;
@@ -121,7 +126,7 @@ impl From<tokio_postgres::Error> for OpenError {
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Away(detail) | Failure::Refused { detail, .. } => Self::Away { detail },
+            Failure::Away(detail) | Failure::Refused { detail, .. } => Self::away(detail),
             Failure::Store(error) => Self::Store(error),
         }
     }

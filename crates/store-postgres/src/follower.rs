@@ -121,6 +121,8 @@ pub(crate) async fn beat(node: Arc<Node>) {
             Err(_) => Failure::Away("a heartbeat was not committed in time".to_owned()),
         };
         connection = None;
+        // This server may be the primary no longer.
+        node.connector.try_another();
         tracing::warn!(%failure, "the database does not commit");
     }
 }
@@ -159,14 +161,16 @@ pub(crate) async fn make_room(node: Arc<Node>) {
         if node.ensure_open().is_err() {
             return;
         }
-        if let Err(error) = room(&node).await {
+        // A server that is frozen holds nobody up: another may be the primary by then.
+        let made = timeout(ROOM, room(&node)).await;
+        if let Err(error) = made.unwrap_or_else(|_| Err(late())) {
             tracing::warn!(%error, "no partition was made; there are enough for now");
         }
     }
 }
 
 async fn room(node: &Node) -> Result<(), StoreError> {
-    let connection = node.connector.open().await.map_err(Failure::from)?;
+    let connection = node.connector.open().await?;
     let state = node.state();
     for (table, last) in [
         (partition::COMMIT_GROUP, state.number),

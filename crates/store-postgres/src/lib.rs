@@ -13,6 +13,7 @@ mod beats;
 mod check;
 mod committer;
 mod connect;
+mod durability;
 mod error;
 mod follower;
 mod group;
@@ -26,6 +27,7 @@ mod purge;
 mod read;
 mod restore;
 mod schema;
+mod servers;
 mod state;
 mod statements;
 mod transaction;
@@ -141,11 +143,10 @@ impl PostgresStore {
     /// # Errors
     /// See [`OpenError`].
     pub async fn migrate(options: PostgresOptions) -> Result<(i32, i32), OpenError> {
-        let connection = connect::Connector::new(&options)?.open().await?;
-        check::server(&connection.client).await?;
         let mut options = options;
         options.migrate = Migrate::Auto;
-        let before = schema::prepare(&connection.client, &options).await?;
+        let connector = connect::Connector::new(&options)?;
+        let (_, before) = open::ready(&connector, &options).await?;
         Ok((before, schema::known()))
     }
 

@@ -1,6 +1,6 @@
 //! Opening: the server is checked, the schema made or refused, and what is revoked is read.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tessera_core::{Event, Revocations, Timestamp};
@@ -8,12 +8,13 @@ use tessera_store::{
     CutoffKey, Log, StoreError,
     backend::{LogStart, cutoff_target, decode},
 };
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
     check,
-    connect::{Connector, Query, all},
+    connect::{Connection, Connector, Query, TRIP_MAX, all, silent},
     error::OpenError,
     follower,
     node::{Node, lock_key},
@@ -23,6 +24,9 @@ use crate::{
     transaction::COMMIT,
 };
 
+/// How long making the schema, or bringing it up to date, may take.
+const MIGRATION_MAX: Duration = Duration::from_secs(60);
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const EVENTS: &str = "SELECT body FROM event ORDER BY seq";
 const CUTOFFS: &str = "SELECT until, body FROM cutoff";
@@ -30,11 +34,8 @@ const CUTOFFS: &str = "SELECT until, body FROM cutoff";
 /// The node, once it has proved that it can write.
 pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenError> {
     let connector = Connector::new(options)?;
-    let first = connector.open().await?;
-    check::server(&first.client).await?;
-    check::durability(&first.client, options).await?;
-    schema::prepare(&first.client, options).await?;
-    check::is_whole(&first.client, options).await?;
+    let first = ready(&connector, options).await?.0;
+    in_time(TRIP_MAX, check::is_whole(&first.client, options)).await?;
     let trip = vec![
         Query::new(BEGIN),
         State::read(0, Uuid::nil()),
@@ -49,7 +50,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
         });
     };
     let found = Found::of(state)?;
-    check::lock(&first, &connector, lock_key(found.log)).await?;
+    in_time(TRIP_MAX, check::lock(&first, &connector, lock_key(found.log))).await?;
     let (log, cutoffs) = log(&found, events, cutoffs)?;
     let manager = Manager::from_connect(
         tokio_postgres::Config::new(),
@@ -62,6 +63,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
         .max_size(options.readers)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(options.commit_timeout))
+        .create_timeout(Some(connector.time_max()))
         .build()
         .map_err(|error| OpenError::Setting {
             setting: "readers",
@@ -75,8 +77,31 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
         found.state,
         cutoffs,
     ));
-    follower::heartbeat(&node, &mut Some(first)).await?;
+    in_time(TRIP_MAX, follower::heartbeat(&node, &mut Some(first))).await?;
     Ok(node)
+}
+
+/// A connection to a server that can be used, whose schema is as this version needs it, and the version of that before.
+pub(crate) async fn ready(
+    connector: &Connector,
+    options: &PostgresOptions,
+) -> Result<(Connection, i32), OpenError> {
+    let connection = connector.open_any().await?;
+    in_time(TRIP_MAX, check::server(&connection.client)).await?;
+    in_time(TRIP_MAX, connector.check_durability(&connection)).await?;
+    let version = in_time(MIGRATION_MAX, schema::prepare(&connection.client, options)).await?;
+    Ok((connection, version))
+}
+
+/// A server that is frozen takes connections, and answers nothing.
+async fn in_time<T, E: Into<OpenError>>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, OpenError> {
+    match timeout(limit, step).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(silent(limit).into()),
+    }
 }
 
 /// The log has each event between its floor and its end; those below the floor that still matter may have any number.

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::{
     connect::{Query, all},
-    error::Failure,
     node::{Node, beat_in},
     read::rows,
     state::{damaged, get, number, unsigned},
@@ -106,7 +105,7 @@ pub(crate) async fn leave(node: &Node) -> Result<(), StoreError> {
 /// Holds a lock of the database for as long as its connection is open.
 pub(crate) async fn alone(node: &Node) -> Result<Alone, StoreError> {
     node.ensure_current()?;
-    let connection = node.connector.open().await.map_err(Failure::from)?;
+    let connection = node.connector.open().await?;
     // The lock of those who write is another.
     let lock = Query::new("SELECT pg_advisory_lock($1)").value(node.lock_key() ^ 1);
     all(&connection.client, vec![lock]).await?;

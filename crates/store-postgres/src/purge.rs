@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::{
     connect::{Connection, Query, all, pipeline},
-    error::Failure,
     node::Node,
     partition,
     schema::random_id,
@@ -46,7 +45,7 @@ const REMOVE_AUDIT: &str = "DELETE FROM audit WHERE position >= $1 AND position 
 /// Removes up to `limit` rows, on a connection of its own: whoever gives up rolls its transaction back.
 pub(crate) async fn purge(node: &Node, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
     node.ensure_open()?;
-    let connection = node.connector.open().await.map_err(Failure::from)?;
+    let connection = node.connector.open().await?;
     let mut total = PurgeReport::default();
     let mut left = limit;
     loop {

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use crate::{
     anew::MARK,
-    check,
     connect::{Connection, Connector, Query, all},
     error::{Failure, OpenError},
+    open,
     options::PostgresOptions,
     partition,
-    schema::{self, random_id},
+    schema::random_id,
     state::{State, number},
     statements::{self, BOUND, DISABLE, PUT_SESSIONS, SET},
     wanted::uuid_of,
@@ -67,10 +67,8 @@ impl PostgresRestore {
     /// # Errors
     /// See [`OpenError`].
     pub async fn begin(options: &PostgresOptions) -> Result<Self, OpenError> {
-        let connection = Connector::new(options)?.open().await?;
-        check::server(&connection.client).await?;
-        check::durability(&connection.client, options).await?;
-        schema::prepare(&connection.client, options).await?;
+        let connector = Connector::new(options)?;
+        let (connection, _) = open::ready(&connector, options).await?;
         // Whoever sends the records may take long over each.
         let patient = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN; \
             LOCK TABLE meta IN EXCLUSIVE MODE";

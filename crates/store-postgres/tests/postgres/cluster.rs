@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use tessera_store_postgres::{PostgresOptions, PostgresStore};
+use tessera_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 use tokio::runtime::Runtime;
 
 use super::server::Server;
@@ -49,4 +49,12 @@ pub(crate) fn runtime() -> &'static Runtime {
 pub(crate) async fn open(options: PostgresOptions) -> PostgresStore {
     let opening = runtime().spawn(PostgresStore::open(options));
     opening.await.unwrap().unwrap()
+}
+
+/// Why a store is not opened.
+pub(crate) async fn refused(options: PostgresOptions) -> OpenError {
+    match runtime().spawn(PostgresStore::open(options)).await.unwrap() {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
 }

@@ -190,9 +190,7 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     let standby = primary.standby("other");
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
     primary.sql("SELECT pg_reload_conf()");
-    let mut options = both(&primary, &standby);
-    options.durability = tessera_store_postgres::Durability::Quorum;
-    let store: Shared = Arc::new(open(options).await);
+    let store: Shared = Arc::new(open(both(&primary, &standby)).await);
     let mut acknowledged = 0;
     for number in 1..=40 {
         if number == 20 {
@@ -213,6 +211,39 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     }
     let events = events_after(&store, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), (1..=40).collect::<Vec<_>>());
+}
+
+/// Another server has other settings: what must survive the loss of a primary is answered by none that has no standby.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_failover_to_a_server_that_promises_less_is_waited_out() {
+    let primary = Server::start("");
+    let standby = primary.standby("other");
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'");
+    primary.sql("SELECT pg_reload_conf()");
+    let mut options = both(&primary, &standby);
+    options.durability = tessera_store_postgres::Durability::Quorum;
+    options.commit_timeout = Duration::from_secs(4);
+    let store: Shared = Arc::new(open(options).await);
+    append(&store, &session_revoked(&session(1), 900)).await;
+    primary.signal("KILL");
+    standby.promote();
+    let refused = store.write(Changes {
+        events: vec![session_revoked(&session(2), 900)],
+        ..Changes::default()
+    });
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Unavailable { detail } if detail.contains("synchronous_standby_names")),
+        "{refused}"
+    );
+    assert!(!store.health().takes_writes);
+    let _third = standby.standby("third");
+    standby.sql("ALTER SYSTEM SET synchronous_standby_names = 'third'");
+    standby.sql("SELECT pg_reload_conf()");
+    append(&store, &session_revoked(&session(3), 900)).await;
+    let events = events_after(&store, Sequence(0)).await.unwrap();
+    assert_eq!(sequences(&events), [1, 2], "what was refused is not there");
 }
 
 /// It runs on, cut off from its standbys, when another takes its place. A heartbeat that the other one committed proves nothing

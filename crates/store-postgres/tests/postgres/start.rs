@@ -6,15 +6,8 @@ use tessera_store::{Store, StoreError};
 use tessera_store_conformance::fixture::{append, session, session_revoked};
 use tessera_store_postgres::{Durability, Migrate, OpenError, PostgresOptions, PostgresStore};
 
-use super::cluster::{fresh, open, runtime, shared};
+use super::cluster::{fresh, open, refused, runtime, shared};
 use super::server::{Server, private_file};
-
-async fn refused(options: PostgresOptions) -> OpenError {
-    match runtime().spawn(PostgresStore::open(options)).await.unwrap() {
-        Ok(_) => panic!("it was opened"),
-        Err(error) => error,
-    }
-}
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL"]
