@@ -1,6 +1,7 @@
 //! What is checked of a database before it is used.
 
 use deadpool_postgres::ClientWrapper;
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::{
     anew::IS_MARKED,
@@ -15,8 +16,43 @@ const VERSION_MIN: i32 = 150_000;
 /// A lock that no store takes.
 const LOCK: i64 = 0x7465_7373_6572_61ff;
 
+/// How often it is looked whether a session keeps its connection: a pooler may give it the same by chance.
+const LOOKS: usize = 3;
+const PROCESS: &str = "SELECT pg_backend_pid()";
+
+/// Refuses a pooler that gives the connection of a session to others between its transactions. Nothing is prepared yet: that
+/// may fail there, or not.
+pub(crate) async fn session(first: &Connection, connector: &Connector) -> Result<(), OpenError> {
+    let second = connector.open_any().await?;
+    for _ in 0..LOOKS {
+        let before = process(&first.client, PROCESS).await?;
+        let other = process(&second.client, &format!("BEGIN; {PROCESS}")).await?;
+        let after = process(&first.client, PROCESS).await?;
+        second.client.batch_execute("ROLLBACK").await?;
+        if before != after || before == other {
+            return Err(OpenError::Pooled);
+        }
+    }
+    Ok(())
+}
+
+/// The process that serves a connection.
+async fn process(client: &ClientWrapper, sql: &str) -> Result<String, OpenError> {
+    let told = client.simple_query(sql).await?;
+    let mut rows = told.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(rows.next().unwrap_or_default().to_owned())
+}
+
 /// Refuses a server that can't be used, whatever the schema is.
 pub(crate) async fn server(client: &ClientWrapper) -> Result<(), OpenError> {
+    let whole: String = client.query_one("SELECT version()", &[]).await?.try_get(0)?;
+    if !whole.starts_with("PostgreSQL ") {
+        let found = whole.split(" (").next().unwrap_or_default().to_owned();
+        return Err(OpenError::OtherServer { found });
+    }
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
         pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
     let row = client.query_one(sql, &[]).await?;

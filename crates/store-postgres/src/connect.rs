@@ -201,7 +201,7 @@ fn session_settings(schema: &str) -> String {
     format!(
         "SET search_path = {schema}, pg_temp; SET synchronous_commit = on; SET jit = off; \
          SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '2s'; \
-         SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET client_min_messages = 'warning'; \
+         SET lock_timeout = '5s'; SET statement_timeout = '7s'; SET client_min_messages = 'warning'; \
          SET timezone = 'UTC'; SET bytea_output = 'hex'"
     )
 }

@@ -17,9 +17,7 @@ pub enum OpenError {
         problem: String,
     },
     /// The database can't be reached, or refuses.
-    #[error(
-        "the database can't be used: {detail}. Check that it runs, and that the address, user and password are right"
-    )]
+    #[error("the database can't be used: {detail}. {}", what_to_do(.detail))]
     Away {
         /// What it said.
         detail: String,
@@ -35,6 +33,19 @@ pub enum OpenError {
         /// Its version.
         found: String,
     },
+    /// It is no PostgreSQL.
+    #[error(
+        "the server is {found}, and PostgreSQL 15 or later is needed: others lack its locks, or promise less"
+    )]
+    OtherServer {
+        /// What it says that it is.
+        found: String,
+    },
+    /// A pooler gives a session's connection to others.
+    #[error(
+        "a pooler before the database gives each transaction a connection of its own, so nothing of a session holds (settings, prepared statements): connect to PostgreSQL itself, or let the pooler keep one connection for each session (PgBouncer: pool_mode = session)"
+    )]
+    Pooled,
     /// The schema has tables that are not ours.
     #[error("the schema `{schema}` has tables that are not Tessera's: choose another schema or database")]
     Foreign {
@@ -99,7 +110,7 @@ pub enum OpenError {
     },
     /// The lock that orders all writes is none here.
     #[error(
-        "a second connection got the lock of the first: this is no PostgreSQL, or a pooler is before it that shares connections between transactions; connect directly"
+        "a second connection got the lock of the first: this is no PostgreSQL, or something between does not pass locks on; connect to PostgreSQL itself"
     )]
     NoLock,
     /// What is kept does not fit together.
@@ -110,6 +121,22 @@ pub enum OpenError {
 impl From<tokio_postgres::Error> for OpenError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::away(describe(&error))
+    }
+}
+
+/// What helps, by the code in what a server said.
+fn what_to_do(detail: &str) -> &'static str {
+    let is_any = |codes: &[&str]| codes.iter().any(|code| detail.ends_with(&format!("({code})")));
+    if is_any(&["53300"]) {
+        "Let it have more connections (`max_connections`, or the limit of the role or database), or end others: a node uses up to 16"
+    } else if is_any(&["53100"]) {
+        "Its disk is full: make room there"
+    } else if is_any(&["26000", "42P05", "08P01"]) {
+        "Where a pooler is before it, connect to PostgreSQL itself, or let the pooler keep one connection for each session"
+    } else if is_any(&["42883", "42704", "0A000"]) {
+        "It lacks what is needed: use PostgreSQL 15 or later, and no pooler or database that is like it in part"
+    } else {
+        "Check that it runs, and that the address, user and password are right"
     }
 }
 

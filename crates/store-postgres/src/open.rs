@@ -87,6 +87,7 @@ pub(crate) async fn ready(
     options: &PostgresOptions,
 ) -> Result<(Connection, i32), OpenError> {
     let connection = connector.open_any().await?;
+    in_time(TRIP_MAX, check::session(&connection, connector)).await?;
     in_time(TRIP_MAX, check::server(&connection.client)).await?;
     in_time(TRIP_MAX, connector.check_durability(&connection)).await?;
     let version = in_time(MIGRATION_MAX, schema::prepare(&connection.client, options)).await?;

@@ -40,6 +40,7 @@ pub(crate) async fn prepare(client: &ClientWrapper, options: &PostgresOptions) -
 
 async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<i32, OpenError> {
     let schema = &options.schema;
+    client.batch_execute("SET LOCAL statement_timeout = 0").await?;
     client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let found = applied(client, schema).await?;
     let version = i32::try_from(found.len()).unwrap_or(i32::MAX);

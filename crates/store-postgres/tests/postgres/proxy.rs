@@ -38,6 +38,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Before the server that listens at `socket`.
     pub(crate) fn before(socket: PathBuf) -> Self {
+        Self::new(socket, None)
+    }
+
+    /// The same, which passes nothing on any more once a client says `word`, and closes nothing.
+    pub(crate) fn silent_after(socket: PathBuf, word: &'static str) -> Self {
+        Self::new(socket, Some(word))
+    }
+
+    fn new(socket: PathBuf, silent_after: Option<&'static str>) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join(".s.PGSQL.5432");
         let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
@@ -47,7 +56,7 @@ impl Proxy {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = UnixStream::connect(&socket).await.unwrap();
-                tokio::spawn(pass(client, server, Arc::clone(&of_tasks)));
+                tokio::spawn(pass(client, server, silent_after, Arc::clone(&of_tasks)));
             }
         });
         Self { directory, cut }
@@ -73,7 +82,12 @@ impl Proxy {
     }
 }
 
-async fn pass(client: UnixStream, server: UnixStream, cut: Arc<AtomicU8>) {
+async fn pass(
+    client: UnixStream,
+    server: UnixStream,
+    silent_after: Option<&'static str>,
+    cut: Arc<AtomicU8>,
+) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // What every event of the tests says, and what PostgreSQL says of a commit.
@@ -81,9 +95,16 @@ async fn pass(client: UnixStream, server: UnixStream, cut: Arc<AtomicU8>) {
         from_client,
         to_server,
         (Cut::BeforeTheEvent, b"asked for"),
+        silent_after,
         Arc::clone(&cut),
     );
-    let answers = copy(from_server, to_client, (Cut::AfterTheCommit, b"COMMIT\0"), cut);
+    let answers = copy(
+        from_server,
+        to_client,
+        (Cut::AfterTheCommit, b"COMMIT\0"),
+        None,
+        cut,
+    );
     tokio::select! {
         () = requests => {}
         () = answers => {}
@@ -94,6 +115,7 @@ async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     (when, needle): (Cut, &[u8]),
+    silent_after: Option<&'static str>,
     cut: Arc<AtomicU8>,
 ) {
     let mut buffer = vec![0; 1 << 20];
@@ -102,7 +124,11 @@ async fn copy(
             return;
         };
         let bytes = &buffer[..length];
-        let is_it = bytes.windows(needle.len()).any(|window| window == needle);
+        let has = |words: &[u8]| bytes.windows(words.len()).any(|window| window == words);
+        if silent_after.is_some_and(|word| has(word.as_bytes())) {
+            std::future::pending::<()>().await;
+        }
+        let is_it = has(needle);
         let (armed, never) = (when as u8, Cut::Never as u8);
         if is_it
             && cut

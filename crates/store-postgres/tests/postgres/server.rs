@@ -56,7 +56,7 @@ fn programs() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root.
-fn unprivileged(program: &str) -> Command {
+pub(crate) fn unprivileged(program: &str) -> Command {
     let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| {
         use std::os::unix::fs::MetadataExt;
         metadata.uid() == 0
@@ -81,7 +81,7 @@ fn run(command: &mut Command) -> Output {
 }
 
 /// A new directory of the server's user.
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     let made = run(unprivileged("mktemp").args(["-d", "-t", "tessera-postgres-XXXXXX"]));
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
 }
@@ -226,6 +226,11 @@ impl Server {
     /// How clients connect.
     pub(crate) fn url(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.directory.display())
+    }
+
+    /// The directory of its socket.
+    pub(crate) fn place(&self) -> &Path {
+        &self.directory
     }
 
     /// The socket that it listens at.
