@@ -237,3 +237,37 @@ impl Authority {
 fn delivers(other: &OtherNode, sink: &str) -> bool {
     other.is_older && other.is_at_work() && other.report.sinks.contains(sink)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_that_is_at_work_delivers() {
+        let other = OtherNode {
+            name: "one".to_owned(),
+            seen_before: Duration::from_millis(2900),
+            applied: Sequence(0),
+            is_older: true,
+            realms: BTreeMap::new(),
+            report: NodeReport {
+                sinks: ["archive".to_owned()].into(),
+                ..NodeReport::default()
+            },
+        };
+        assert!(delivers(&other, "archive"));
+        type Change = fn(&mut OtherNode);
+        let cases: [(&str, Change); 5] = [
+            ("it began later", |node| node.is_older = false),
+            ("it is silent", |node| node.seen_before = OtherNode::FRESH_FOR),
+            ("it has ended", |node| node.report.has_ended = true),
+            ("it can't follow the others", |node| node.report.is_stuck = true),
+            ("it has no such sink", |node| node.report.sinks.clear()),
+        ];
+        for (name, change) in cases {
+            let mut node = other.clone();
+            change(&mut node);
+            assert!(!delivers(&node, "archive"), "{name}");
+        }
+    }
+}

@@ -17,6 +17,9 @@ use tessera_store::OtherNode;
 /// answered nobody since.
 pub(crate) const FRESH_FOR: Duration = OtherNode::FRESH_FOR;
 
+/// A node that could say nothing for as long ends, before others forget it: what it said of itself is gone by then.
+const AWAY_MAX: Duration = Duration::from_secs(12 * 3600);
+
 /// How many are remembered: one is made each second, and none counts for longer than three.
 const REMEMBERED: usize = 16;
 
@@ -46,10 +49,10 @@ impl Beats {
         known.iter().map(|beat| beat.number).max().unwrap_or(0)
     }
 
-    /// How long ago the last one began; none was: no time.
-    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+    /// Whether this node was silent for so long that others may forget it.
+    pub(crate) fn are_forgotten(&self, now: Instant) -> bool {
         let began = self.0.lock().iter().map(|beat| beat.began).max();
-        began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
+        began.is_some_and(|began| now.saturating_duration_since(began) > AWAY_MAX)
     }
 
     /// Whether a server on which the heartbeat `seen` is to be seen is the primary now. That one need not be known to be
@@ -94,7 +97,13 @@ mod tests {
         for (name, seen, now, expected) in cases {
             assert_eq!(beats.prove(seen, at(now)), expected, "{name}");
         }
-        assert_eq!(beats.silent_for(at(5000)), Duration::from_secs(4));
+        let half_a_day = 12 * 3600 * 1000;
+        assert!(
+            !Beats::default().are_forgotten(at(2 * half_a_day)),
+            "it has just begun"
+        );
+        assert!(!beats.are_forgotten(at(1000 + half_a_day)));
+        assert!(beats.are_forgotten(at(1001 + half_a_day)));
         for number in 3..100 {
             beats.note(number, at(1000 * number));
         }

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     beats::FRESH_FOR,
-    connect::{Connection, all},
+    connect::{Connection, all, silent},
     error::Failure,
     node::{Node, events_after, kept},
     partition,
@@ -26,8 +26,6 @@ use crate::{
 const POLL: Duration = Duration::from_millis(250);
 /// How often a node commits something, so that it knows that its commits succeed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A node that could say nothing for as long ends, before others forget it.
-const AWAY_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How often a node looks whether there are partitions for what comes.
 const ROOM: Duration = Duration::from_secs(20);
 /// Nodes that were not seen for longer than any of their subscribers may go on answering.
@@ -135,8 +133,7 @@ pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) 
     };
     connection.take_warning();
     let began = Instant::now();
-    if node.beats.silent_for(began) > AWAY_MAX {
-        // What it said of itself is forgotten by then.
+    if node.beats.are_forgotten(began) {
         return Err(node.was_away().into());
     }
     let state = node.state();
@@ -163,7 +160,7 @@ pub(crate) async fn make_room(node: Arc<Node>) {
         }
         // A server that is frozen holds nobody up: another may be the primary by then.
         let made = timeout(ROOM, room(&node)).await;
-        if let Err(error) = made.unwrap_or_else(|_| Err(late())) {
+        if let Err(error) = made.unwrap_or_else(|_| Err(silent(ROOM).into())) {
             tracing::warn!(%error, "no partition was made; there are enough for now");
         }
     }

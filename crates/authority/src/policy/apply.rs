@@ -138,10 +138,7 @@ impl Authority {
             ..Changes::default()
         };
         let instead_of = instead_of.cloned();
-        let decide = move |state: &Snapshot| match &instead_of {
-            Some(before) if state.policy_in_force() != Some(before) => Decision::Abort(false),
-            _ => Decision::Commit(changes.clone(), true),
-        };
+        let decide = move |state: &Snapshot| replace(state, instead_of.as_ref(), &changes);
         if !self.store.commit(Reads::default(), decide).await?.0 {
             return Ok(false);
         }
@@ -208,6 +205,14 @@ impl Authority {
     }
 }
 
+/// Replaces the policy that was looked at, and no other: it was not checked against that.
+fn replace(state: &Snapshot, instead_of: Option<&PolicyRevision>, changes: &Changes) -> Decision<bool> {
+    match instead_of {
+        Some(before) if state.policy_in_force() != Some(before) => Decision::Abort(false),
+        _ => Decision::Commit(changes.clone(), true),
+    }
+}
+
 /// A realm that is served and that the policy does not know.
 pub(crate) fn realm_unknown<'a>(
     policy: &Policy,
@@ -232,4 +237,42 @@ fn files_to_keep(policy: &Policy) -> Option<PolicyFiles> {
             .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
             .collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{line, revision, state};
+
+    #[test]
+    fn a_policy_replaces_the_one_that_it_was_checked_against() {
+        let changes = Changes {
+            settings: vec![SettingChange::PolicyInForce(revision(2))],
+            ..Changes::default()
+        };
+        let none = Snapshot {
+            policy: None,
+            ..state()
+        };
+        let cases = [
+            ("it is in force", state(), Some(revision(1)), "commit"),
+            ("another node was first", state(), Some(revision(3)), "abort"),
+            (
+                "none is in force any more",
+                none.clone(),
+                Some(revision(1)),
+                "abort",
+            ),
+            ("the first of all", none, None, "commit"),
+            ("whatever is in force", state(), None, "commit"),
+        ];
+        for (name, state, instead_of, expected) in cases {
+            let decision = replace(&state, instead_of.as_ref(), &changes);
+            assert!(
+                line(&decision).starts_with(expected),
+                "{name}: {}",
+                line(&decision)
+            );
+        }
+    }
 }
