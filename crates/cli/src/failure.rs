@@ -62,6 +62,14 @@ impl Failure {
         }
     }
 
+    /// The same, with what helps.
+    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+
     /// No authority was reached: exit code 2.
     pub(crate) fn no_connection(message: impl Display) -> Self {
         Self {

@@ -1,5 +1,7 @@
 //! `tessera init`: everything that a first authority needs, in one directory.
 
+mod place;
+
 use std::{
     fs,
     io::ErrorKind,
@@ -11,9 +13,11 @@ use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, RealmName};
 use tessera_daemon::{Config, StartProgress, config::PostgresUrl, launch, new_server_key, telemetry};
 
+use self::place::Place;
 use crate::{
     arguments::{Init, Output},
     failure::Failure,
+    output::notice,
 };
 
 /// The files, with what stands for the operator's name.
@@ -41,22 +45,21 @@ const POSTGRES: &str =
     "\n# [store.postgres]\n# url = \"postgresql://tessera@db1.example.org,db2.example.org/tessera\"";
 const LISTEN: &str = "\nlisten = \"127.0.0.1:7600\"";
 
-/// Writes the files, and makes the server key, the data directory and an API key for each realm.
+/// Writes the files, and makes the server key, the data directory and an API key for each realm. Where that fails, the
+/// directory is what it was.
 pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure> {
     let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
-    ensure_empty(&arguments.directory)?;
-    write_files(arguments, &operator)?;
+    let place = place_of(&arguments.directory)?;
     let path = arguments.directory.join("tessera.toml");
-    let config = Config::read(&path).map_err(Failure::cannot_run)?;
-    telemetry::init(config.log.format, "error");
-    if arguments.postgres.is_some() && !config.keys.file.exists() {
-        new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
+    let made = make(arguments, &operator, &path).await;
+    if made.is_err()
+        && let Err(error) = place.restore()
+    {
+        let directory = arguments.directory.display();
+        notice(&format!(
+            "what was written to `{directory}` can't be removed: {error}"
+        ));
     }
-    let authority = launch::open(&config, &StartProgress::default())
-        .await
-        .map_err(Failure::cannot_run)?;
-    let made = first_keys(&authority, &config, &operator).await;
-    authority.close().await.map_err(Failure::cannot_run)?;
     let keys = made?;
     let document = json!({
         "config": path,
@@ -67,11 +70,29 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
     })
 }
 
-async fn first_keys(
-    authority: &Authority,
-    config: &Config,
-    operator: &ClientName,
-) -> Result<Vec<(RealmName, String)>, Failure> {
+/// The secret of an API key for each realm.
+type Keys = Vec<(RealmName, String)>;
+
+async fn make(arguments: &Init, operator: &ClientName, path: &Path) -> Result<Keys, Failure> {
+    write_files(arguments, operator)?;
+    let config = Config::read(path).map_err(Failure::cannot_run)?;
+    telemetry::init(config.log.format, "error");
+    if arguments.postgres.is_some() && !config.keys.file.exists() {
+        new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
+    }
+    let authority = launch::open(&config, &StartProgress::default())
+        .await
+        .map_err(Failure::cannot_run)?;
+    let made = first_keys(&authority, &config, operator).await;
+    let closed = authority.close().await.map_err(Failure::cannot_run);
+    closed.and(made).map_err(|failure| match arguments.postgres {
+        // Its signing keys are sealed by a key that is removed now.
+        Some(_) => failure.with_hint("drop the schema that was begun before you run it again"),
+        None => failure,
+    })
+}
+
+async fn first_keys(authority: &Authority, config: &Config, operator: &ClientName) -> Result<Keys, Failure> {
     let mut keys = Vec::new();
     for realm in config.realms.keys() {
         let made = authority
@@ -84,18 +105,14 @@ async fn first_keys(
 }
 
 /// Nothing that is there is touched.
-fn ensure_empty(directory: &Path) -> Result<(), Failure> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| unusable(directory, &error))?,
-    };
-    if entries.count() == 0 {
-        return Ok(());
-    }
-    Err(Failure::cannot_run(format!(
-        "`{}` is not empty: name a directory that is, or is not there yet",
-        directory.display()
-    )))
+fn place_of(directory: &Path) -> Result<Place, Failure> {
+    Place::of(directory).map_err(|error| match error.kind() {
+        ErrorKind::DirectoryNotEmpty => Failure::cannot_run(format!(
+            "`{}` is not empty: name a directory that is, or is not there yet",
+            directory.display()
+        )),
+        _ => unusable(directory, &error),
+    })
 }
 
 fn write_files(arguments: &Init, operator: &ClientName) -> Result<(), Failure> {
