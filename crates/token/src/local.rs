@@ -4,17 +4,24 @@
 //! the byte, without the authority remembering it. A library's `encrypt` draws a random nonce, so every
 //! answer would look different. Here the nonce is a keyed hash of the message, as in SIV modes: equal
 //! messages give equal tokens, and two messages share a nonce only where they are equal, or with the
-//! probability of a collision in 256 bits. Decryption is pasetors', which any such token passes.
+//! probability of a collision in 256 bits.
 //!
-//! Spec: PASETO Version 4, "Encrypt"; checked against the official vectors.
+//! A token is read once, for its footer and for what it says: pasetors reads it for each, and its Base64 takes constant
+//! time, which a text that the caller sent does not need. Tests hold every verdict beside that of pasetors.
+//!
+//! Spec: PASETO Version 4, "Encrypt" and "Decrypt"; checked against the official vectors.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use orion::hazardous::{
     mac::blake2b::{Blake2b, SecretKey as MacKey},
     stream::xchacha20::{Nonce, SecretKey as StreamKey, XChaCha20},
 };
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 const HEADER: &str = "v4.local.";
+/// How many bytes a key, a nonce and a tag have.
+const KEY_BYTES: usize = 32;
 const ENCRYPTION: &[u8] = b"paseto-encryption-key";
 const AUTHENTICATION: &[u8] = b"paseto-auth-key-for-aead";
 
@@ -26,26 +33,83 @@ pub(crate) fn encrypt(
     footer: &[u8],
     implicit: &[u8],
 ) -> Option<String> {
-    let derived = mac(key, 56, &[ENCRYPTION, nonce])?;
-    let (stream_key, stream_nonce) = derived.split_at_checked(32)?;
-    let authentication_key = mac(key, 32, &[AUTHENTICATION, nonce])?;
-
     let mut ciphertext = message.to_vec();
-    let mut stream = XChaCha20::new(
-        &StreamKey::try_from(stream_key).ok()?,
-        &Nonce::try_from(stream_nonce).ok()?,
-    );
-    stream.xor_keystream_into(&mut ciphertext).ok()?;
-
-    let authenticated =
-        pre_authentication_encoding(&[HEADER.as_bytes(), nonce, &ciphertext, footer, implicit]);
-    let tag = mac(&authentication_key, 32, &[&authenticated])?;
+    xor_keystream(key, nonce, &mut ciphertext)?;
+    let tag = tag_of(key, nonce, &ciphertext, footer, implicit)?;
 
     let body = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &ciphertext, &tag].concat());
     if footer.is_empty() {
         return Some(format!("{HEADER}{body}"));
     }
     Some(format!("{HEADER}{body}.{}", URL_SAFE_NO_PAD.encode(footer)))
+}
+
+/// A token that has the form of one, **unauthenticated**.
+pub(crate) struct Untrusted {
+    nonce: [u8; KEY_BYTES],
+    ciphertext: Vec<u8>,
+    tag: [u8; KEY_BYTES],
+    footer: Vec<u8>,
+}
+
+impl Untrusted {
+    /// None where `token` has not the form of a `v4.local` token with a footer.
+    pub(crate) fn parse(token: &str) -> Option<Self> {
+        let (body, footer) = token.strip_prefix(HEADER)?.split_once('.')?;
+        let footer = URL_SAFE_NO_PAD.decode(footer).ok()?;
+        let body = URL_SAFE_NO_PAD.decode(body).ok()?;
+        let (nonce, rest) = body.split_first_chunk::<KEY_BYTES>()?;
+        let (ciphertext, tag) = rest.split_last_chunk::<KEY_BYTES>()?;
+        let is_empty = footer.is_empty() || ciphertext.is_empty();
+        (!is_empty).then(|| Self {
+            nonce: *nonce,
+            ciphertext: ciphertext.to_vec(),
+            tag: *tag,
+            footer,
+        })
+    }
+
+    /// What it ends with. Nobody has vouched for it.
+    pub(crate) fn footer(&self) -> &[u8] {
+        &self.footer
+    }
+
+    /// What it says, where the holder of `key` made it for what `implicit` says.
+    pub(crate) fn decrypt(&self, key: &[u8; KEY_BYTES], implicit: &[u8]) -> Option<Zeroizing<String>> {
+        let tag = tag_of(key, &self.nonce, &self.ciphertext, &self.footer, implicit)?;
+        if !bool::from(tag.as_slice().ct_eq(&self.tag)) {
+            return None;
+        }
+        let mut message = Zeroizing::new(self.ciphertext.clone());
+        xor_keystream(key, &self.nonce, &mut message)?;
+        std::str::from_utf8(&message)
+            .ok()
+            .map(|text| Zeroizing::new(text.to_owned()))
+    }
+}
+
+/// Encrypts, or decrypts.
+fn xor_keystream(key: &[u8; KEY_BYTES], nonce: &[u8; KEY_BYTES], text: &mut [u8]) -> Option<()> {
+    let derived = Zeroizing::new(mac(key, 56, &[ENCRYPTION, nonce])?);
+    let (stream_key, stream_nonce) = derived.split_at_checked(KEY_BYTES)?;
+    let mut stream = XChaCha20::new(
+        &StreamKey::try_from(stream_key).ok()?,
+        &Nonce::try_from(stream_nonce).ok()?,
+    );
+    stream.xor_keystream_into(text).ok()
+}
+
+fn tag_of(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; KEY_BYTES],
+    ciphertext: &[u8],
+    footer: &[u8],
+    implicit: &[u8],
+) -> Option<Vec<u8>> {
+    let authentication_key = Zeroizing::new(mac(key, KEY_BYTES, &[AUTHENTICATION, nonce])?);
+    let authenticated =
+        pre_authentication_encoding(&[HEADER.as_bytes(), nonce, ciphertext, footer, implicit]);
+    mac(&authentication_key, KEY_BYTES, &[&authenticated])
 }
 
 /// A keyed BLAKE2b of `length` bytes over the parts, one after the other.
@@ -67,3 +131,6 @@ fn pre_authentication_encoding(pieces: &[&[u8]]) -> Vec<u8> {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests;

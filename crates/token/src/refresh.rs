@@ -11,13 +11,12 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hkdf::Hkdf;
-use pasetors::{Local, token::UntrustedToken, version4::V4};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tessera_core::{RequestId, SecretHash, SessionId, limits::TOKEN_BYTES_MAX};
 use zeroize::Zeroizing;
 
-use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, random, wire};
+use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, local, random, wire};
 
 /// What refresh tokens begin with, so that people and secret scanners know one.
 pub const PREFIX: &str = "tsr_";
@@ -106,10 +105,9 @@ impl RefreshToken {
         if text.len() > TOKEN_BYTES_MAX {
             return None;
         }
-        let untrusted = UntrustedToken::<Local, V4>::try_from(paseto).ok()?;
-        let footer = untrusted.untrusted_footer();
-        let key = keys.by_id(wire::key_id_of(footer)?)?;
-        let payload = key.decrypt(paseto, footer, IMPLICIT)?;
+        let untrusted = local::Untrusted::parse(paseto)?;
+        let key = keys.by_id(wire::key_id_of(untrusted.footer())?)?;
+        let payload = key.decrypt(&untrusted, IMPLICIT)?;
         let payload: Payload<'_> = serde_json::from_str(&payload).ok()?;
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.secret).ok()?);
         Some(Self {

@@ -121,8 +121,8 @@ impl ServerKey {
         local::encrypt(key, &nonce, message, footer, implicit)
     }
 
-    pub(crate) fn decrypt(&self, token: &str, footer: &[u8], implicit: &[u8]) -> Option<Zeroizing<String>> {
-        decrypt(&self.encryption, token, Some(footer), implicit)
+    pub(crate) fn decrypt(&self, token: &local::Untrusted, implicit: &[u8]) -> Option<Zeroizing<String>> {
+        token.decrypt(self.encryption.as_bytes().try_into().ok()?, implicit)
     }
 
     /// Seals `secret` so that the store can keep it, bound to what it is for.
@@ -131,7 +131,9 @@ impl ServerKey {
     }
 
     fn unseal(&self, sealed: &str, purpose: &str) -> Option<Zeroizing<String>> {
-        decrypt(&self.sealing, sealed, None, purpose.as_bytes())
+        let untrusted = UntrustedToken::<Local, V4>::try_from(sealed).ok()?;
+        let trusted = LocalToken::decrypt(&self.sealing, &untrusted, None, Some(purpose.as_bytes())).ok()?;
+        Some(Zeroizing::new(trusted.payload().to_owned()))
     }
 }
 
@@ -194,17 +196,6 @@ impl ServerKeys {
     pub fn all(&self) -> impl Iterator<Item = &ServerKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }
-}
-
-fn decrypt(
-    key: &SymmetricKey<V4>,
-    token: &str,
-    footer: Option<&[u8]>,
-    implicit: &[u8],
-) -> Option<Zeroizing<String>> {
-    let untrusted = UntrustedToken::<Local, V4>::try_from(token).ok()?;
-    let trusted = LocalToken::decrypt(key, &untrusted, footer, Some(implicit)).ok()?;
-    Some(Zeroizing::new(trusted.payload().to_owned()))
 }
 
 impl fmt::Debug for ServerKey {
