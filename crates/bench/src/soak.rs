@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: &Soak) -> Result<(), Failure> {
     let mut target = Target::alone(&tessera, &data, CALLERS).await?;
     let outcome = load(&target, arguments, &data).await;
     target.process.kill().await;
-    judge(&outcome?)
+    check(&outcome?)
 }
 
 async fn load(target: &Target, arguments: &Soak, data: &Path) -> Result<Vec<Reading>, Failure> {
@@ -175,7 +175,7 @@ impl Reading {
 }
 
 /// Fails where memory grew after the first quarter of the time, in which caches fill.
-fn judge(readings: &[Reading]) -> Result<(), Failure> {
+fn check(readings: &[Reading]) -> Result<(), Failure> {
     let quarter = readings.len() / 4;
     let most = |part: &[Reading]| part.iter().map(|reading| reading.memory_mib).fold(0.0, f64::max);
     let second = most(readings.get(quarter..2 * quarter).unwrap_or_default());
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn what_grows_after_caches_are_full_fails() {
-        assert!(judge(&readings(&[10.0, 90.0, 100.0, 99.0, 103.0, 101.0, 102.0, 104.0])).is_ok());
-        assert!(judge(&readings(&[10.0, 90.0, 100.0, 99.0, 103.0, 104.0, 105.0, 106.0])).is_err());
-        assert!(judge(&readings(&[10.0, 10.0])).is_err(), "too short to tell");
+        assert!(check(&readings(&[10.0, 90.0, 100.0, 99.0, 103.0, 101.0, 102.0, 104.0])).is_ok());
+        assert!(check(&readings(&[10.0, 90.0, 100.0, 99.0, 103.0, 104.0, 105.0, 106.0])).is_err());
+        assert!(check(&readings(&[10.0, 10.0])).is_err(), "too short to tell");
     }
 }

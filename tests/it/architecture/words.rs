@@ -40,7 +40,7 @@ const WORDS: [(&str, &[&str]); 16] = [
 ];
 
 /// Where a word means something else, or waits to be replaced: the word, what the path begins with, and why.
-const EXCEPT: [(&str, &str, &str); 12] = [
+const EXCEPT: [(&str, &str, &str); 13] = [
     ("family", "crates/core/src/family.rs", "the refresh family itself"),
     (
         "family",
@@ -78,6 +78,11 @@ const EXCEPT: [(&str, &str, &str); 12] = [
         "family",
         "proto/tessera/v1/session_service.proto",
         "a session's refresh family",
+    ),
+    (
+        "binding",
+        "crates/store-postgres/src/servers.rs",
+        "PostgreSQL's setting `channel_binding`",
     ),
     ("settle", "crates/core/src/clock/", "the settled time"),
     (
