@@ -118,7 +118,7 @@ use crate::{
     others::Others,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
     signing_key::{
-        key_set::{KeySet, KeyTurn},
+        key_set::{KeyChanges, KeySet},
         rotate::Published,
     },
 };
@@ -158,7 +158,7 @@ pub struct Authority {
     subscribers: Subscribers,
     key_rotation: KeyRotation,
     published: Published,
-    key_changes: tokio::sync::Mutex<KeyTurn>,
+    key_changes: KeyChanges,
     clock: Arc<dyn Clock>,
     draining: signal::Sender<bool>,
     rollback: RollbackDetection,

@@ -33,7 +33,7 @@ use crate::{
     others::Others,
     policy::{abandoned::Reconciling, apply::realm_unknown, heavy::Heavy, history::PolicyHistory},
     signing_key::{
-        key_set::KeySet,
+        key_set::{KeyChanges, KeySet},
         lifecycle::{has_active_key, make_key},
         rotate::Published,
         schedule::KeyRotation,
@@ -166,7 +166,7 @@ impl Authority {
             subscribers: Subscribers::new(settings.staleness_bounds),
             key_rotation,
             published: Published::default(),
-            key_changes: tokio::sync::Mutex::default(),
+            key_changes: KeyChanges::default(),
             clock,
             draining: signal::Sender::new(false),
             rollback: RollbackDetection::default(),

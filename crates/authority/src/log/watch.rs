@@ -255,7 +255,7 @@ impl Watcher {
             return Ok(self.shows(&event).then_some(WatchMessage::Event(event, cursor)));
         }
         if let Some(owed) = self.owed.take_if(|owed| owed.through <= self.position) {
-            return Ok(Some(self.checkpoint(owed.nonce)));
+            return Ok(self.pay(owed).await);
         }
         self.turn().await?;
         if self.is_behind() {
@@ -393,6 +393,22 @@ impl Watcher {
             };
             after = last.sequence;
             self.batch = batch.into_iter();
+        }
+    }
+
+    /// The checkpoint, once what it says of the keys is true of its position; later where that is not known.
+    async fn pay(&mut self, owed: Owed) -> Option<WatchMessage> {
+        match self.authority.keys_reach(self.position).await {
+            Ok(()) => Some(self.checkpoint(owed.nonce)),
+            Err(error) => {
+                tracing::debug!(%error, "a checkpoint waits for the signing keys");
+                // One that answers nothing comes again with the next tick.
+                if !owed.nonce.is_empty() {
+                    self.unanswered
+                        .get_or_insert_with(|| (owed.nonce, Instant::now()));
+                }
+                None
+            }
         }
     }
 

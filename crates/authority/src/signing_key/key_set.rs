@@ -3,14 +3,17 @@
 use std::{
     collections::BTreeMap,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sha2::{Digest, Sha256};
-use tessera_core::{KeyId, KeyStatus, Realm, RealmName, SigningKey, Timestamp};
+use tessera_core::{KeyId, KeyStatus, Realm, RealmName, Sequence, SigningKey, Timestamp};
 use tessera_store::{Alone, Changes, Placed};
 use tessera_token::{KeyError, Keyring, ServerKeys, SigningKeyPair};
-use tokio::sync::MutexGuard;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Authority, error::Unavailable, signing_key::schedule::KeyRotation};
 
@@ -22,12 +25,19 @@ pub(crate) struct KeySet {
     digests: BTreeMap<RealmName, String>,
 }
 
+/// Changes of signing keys.
+#[derive(Default)]
+pub(crate) struct KeyChanges {
+    turn: Mutex<KeyTurn>,
+    /// Whether one may be committed without being used: its caller has not come so far, or left.
+    is_unused: AtomicBool,
+    /// Keys that were read are never replaced by those that were read before.
+    reading: Mutex<()>,
+}
+
 /// Whose turn it is to change signing keys.
 #[derive(Default)]
-pub(crate) struct KeyTurn {
-    /// Whether the last change may be committed without being used.
-    is_cut_off: bool,
-}
+pub(crate) struct KeyTurn;
 
 /// The turn of one caller among those of all nodes.
 pub(crate) struct OwnTurn<'a> {
@@ -153,36 +163,51 @@ impl Authority {
 
     /// The turn to change signing keys: two changes at once would both replace. Those in use are the store's.
     pub(crate) async fn turn_to_change_keys(&self) -> Result<OwnTurn<'_>, Unavailable> {
-        let mut turn = self.key_changes.lock().await;
+        let turn = self.key_changes.turn.lock().await;
         let alone = self.store.alone().await?;
-        if turn.is_cut_off || self.is_one_of_several() {
+        if self.has_unused_keys() || self.is_one_of_several() {
             self.reload_keys().await?;
-            turn.is_cut_off = false;
+            self.key_changes.is_unused.store(false, Ordering::SeqCst);
         }
         Ok(OwnTurn { turn, _alone: alone })
     }
 
     /// Whether a change may be committed without being used: its caller left in between. Not while another makes one.
     pub(crate) fn has_unused_change_of_keys(&self) -> bool {
-        self.key_changes.try_lock().is_ok_and(|turn| turn.is_cut_off)
+        self.has_unused_keys() && self.key_changes.turn.try_lock().is_ok()
+    }
+
+    fn has_unused_keys(&self) -> bool {
+        self.key_changes.is_unused.load(Ordering::SeqCst)
     }
 
     /// Commits a change of signing keys, and uses it. A caller who leaves in between takes the latter along: the next
     /// turn does it, which is within a second.
     pub(crate) async fn commit_keys(
         &self,
-        turn: &mut KeyTurn,
+        _turn: &mut KeyTurn,
         changes: Changes,
     ) -> Result<Placed, Unavailable> {
-        turn.is_cut_off = true;
+        self.key_changes.is_unused.store(true, Ordering::SeqCst);
         let placed = self.store.write(changes).await?;
         self.reload_keys().await?;
-        turn.is_cut_off = false;
+        self.key_changes.is_unused.store(false, Ordering::SeqCst);
         Ok(placed)
+    }
+
+    /// Makes the keys those of a position of the log, or of a later one. An event can be seen before the change that it
+    /// tells of is used: whoever saw it, and then reads the keys, must not take those before for the new ones.
+    pub(crate) async fn keys_reach(&self, position: Sequence) -> Result<(), Unavailable> {
+        self.followed_through(position).await?;
+        if self.has_unused_keys() {
+            self.reload_keys().await?;
+        }
+        Ok(())
     }
 
     /// Reads the keys again after a change was committed.
     pub(crate) async fn reload_keys(&self) -> Result<(), Unavailable> {
+        let _reading = self.key_changes.reading.lock().await;
         let records = self.store.signing_keys().await?;
         let keys = KeySet::open(records, &self.realms, &self.server_keys.load())
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;

@@ -2,9 +2,9 @@
 
 use tessera_core::Seconds;
 use tessera_proto::v1::{
-    Ack, Activation, KeyStatus, ListSigningKeysRequest, RotateSigningKeyRequest, RotateSigningKeyResponse,
-    SigningKey, WatchRequest, WatchStart, watch_request::Message, watch_response::Message as Heard,
-    watch_start::From,
+    Ack, Activation, KeyStatus, ListSigningKeysRequest, Ping, RotateSigningKeyRequest,
+    RotateSigningKeyResponse, SigningKey, WatchRequest, WatchStart, watch_request::Message,
+    watch_response::Message as Heard, watch_start::From,
 };
 use tessera_proto::v1::{ListSessionsRequest, RevokeRequest, revoke_request::Target};
 use tonic::Status;
@@ -186,6 +186,47 @@ async fn a_required_verifier_is_waited_for_until_it_has_the_key() {
     say(Message::Ack(Ack { cursor })).await;
     until_it_signs(&world, &admin).await;
     assert!(keys(&admin).await.iter().all(|key| key.waits_for.is_empty()));
+}
+
+/// A verifier reads the keys at the checkpoint after a key's event, and has them from then on: so they must be there, also
+/// where whoever published the key has not come to use it yet.
+#[tokio::test]
+async fn at_the_checkpoint_after_a_keys_event_the_key_can_be_read() {
+    let store = Fragile::new();
+    let world = World::on(store.clone()).await;
+    let admin = world.client("production", "admin").await;
+    let (says, requests) = tokio::sync::mpsc::channel(1);
+    let say = async |message| {
+        let request = WatchRequest {
+            message: Some(message),
+        };
+        says.send(request).await.unwrap();
+    };
+    let start = WatchStart {
+        from: Some(From::Latest(true)),
+        ..WatchStart::default()
+    };
+    say(Message::Start(start)).await;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut stream = admin.revocations().watch(requests).await.unwrap().into_inner();
+
+    let (committed, answer) = store.hold_next_answer();
+    let publishing = tokio::spawn({
+        let admin = admin.clone();
+        async move { rotate(&admin, Activation::WhenKnown).await }
+    });
+    soon("it is committed", committed).await.unwrap();
+    let mut next = async || {
+        let heard = soon("a message", stream.message()).await.unwrap().unwrap();
+        heard.message.unwrap()
+    };
+    while !matches!(next().await, Heard::Event(_)) {}
+    say(Message::Ping(Ping { nonce: vec![7; 16] })).await;
+    while !matches!(next().await, Heard::Checkpoint(checkpoint) if checkpoint.nonce == [7; 16]) {}
+    let statuses = statuses(&admin).await;
+    assert_eq!(statuses, [KeyStatus::Published, KeyStatus::Active]);
+    answer.send(()).unwrap();
+    publishing.await.unwrap().unwrap();
 }
 
 #[tokio::test]
