@@ -92,6 +92,21 @@ impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for RowChanges {
 }
 
 #[cfg(test)]
+impl RowChanges {
+    /// Writes them, for a test of what wrote them.
+    pub(super) fn apply_to(self, db: &sled::Db) {
+        let mut batch = sled::Batch::default();
+        for (key, change) in self {
+            match change.value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        db.apply_batch(batch).expect("a database that works");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

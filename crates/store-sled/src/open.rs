@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use tessera_core::{Event, LogId, PolicyRevision, Revocations, Sequence};
 
 use tessera_store::{
-    AuditHead, Log, StoreError, Times,
+    Log, StoreError, Times,
     backend::{LogStart, cutoff_target},
 };
 
@@ -138,13 +138,8 @@ impl Found {
 /// Writes the first row of a new store, with the identity of its log.
 fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
     let meta = Meta {
-        log_id: random_log_id(disk)?,
-        last: Sequence(0),
-        floor: Sequence(0),
-        audit: AuditHead::EMPTY,
-        archive: None,
         group: disk.next_group(),
-        purged: None,
+        ..Meta::new(random_log_id(disk)?)
     };
     let write = |disk: &mut Disk| {
         disk.commit(RowChanges::from_iter([(

@@ -2,9 +2,9 @@
 
 use std::{mem, path::Path};
 
-use tessera_core::{LogId, Sequence};
+use tessera_core::LogId;
 use tessera_store::{
-    AuditEntry, AuditHead, BackupEnd, BackupRecord, Log, StoreError, Times,
+    AuditEntry, BackupEnd, BackupRecord, Log, StoreError, Times,
     backend::{LogStart, caught},
 };
 
@@ -59,15 +59,7 @@ impl SledRestore {
             log: Log::new(LogStart::empty(log)),
             api_keys: ApiKeys::default(),
             state: State {
-                meta: Meta {
-                    log_id: log,
-                    last: Sequence(0),
-                    floor: Sequence(0),
-                    audit: AuditHead::EMPTY,
-                    archive: None,
-                    group: 0,
-                    purged: None,
-                },
+                meta: Meta::new(log),
                 times: Times::default(),
                 policy: None,
             },

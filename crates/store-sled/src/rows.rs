@@ -107,6 +107,21 @@ pub(super) struct Meta {
     pub(super) purged: Option<Timestamp>,
 }
 
+impl Meta {
+    /// Of a store in which nothing has happened.
+    pub(super) fn new(log_id: LogId) -> Self {
+        Self {
+            log_id,
+            last: Sequence(0),
+            floor: Sequence(0),
+            audit: AuditHead::EMPTY,
+            archive: None,
+            group: 0,
+            purged: None,
+        }
+    }
+}
+
 /// A session with the time under which the expiry index has it. That time is never later than the
 /// session's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
 #[derive(Debug, Serialize, Deserialize)]

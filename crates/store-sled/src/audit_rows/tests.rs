@@ -1,4 +1,3 @@
-use sled::Batch;
 use tessera_store::AuditHead;
 use tessera_store_conformance::fixture::{audit_record, session};
 
@@ -11,14 +10,7 @@ fn database() -> Db {
 fn apply(db: &Db, changes: AuditChanges) {
     let mut rows = RowChanges::default();
     changes.write(db, &mut rows).unwrap();
-    let mut batch = Batch::default();
-    for (key, change) in rows {
-        match change.value {
-            Some(value) => batch.insert(key, value),
-            None => batch.remove(key),
-        }
-    }
-    db.apply_batch(batch).unwrap();
+    rows.apply_to(db);
 }
 
 /// Appends records in one group, and removes those up to a position.

@@ -1,5 +1,5 @@
 use tessera_core::LogId;
-use tessera_store::{AuditHead, SessionIndex, backend::LogStart};
+use tessera_store::{SessionIndex, backend::LogStart};
 use tessera_store_conformance::fixture::{at, audit_record, realm, rotated, session, with_subject};
 
 use super::*;
@@ -9,15 +9,7 @@ const CALLS: u32 = 200;
 
 fn state() -> State {
     State {
-        meta: Meta {
-            log_id: LogId::from_bytes([1; 16]),
-            last: Sequence(0),
-            floor: Sequence(0),
-            audit: AuditHead::EMPTY,
-            archive: None,
-            group: 0,
-            purged: None,
-        },
+        meta: Meta::new(LogId::from_bytes([1; 16])),
         times: Times::default(),
         policy: None,
     }
@@ -34,12 +26,7 @@ fn commit(db: &Db, state: State, changes: impl IntoIterator<Item = Changes>) -> 
     }
     let finished = group.finish(number).unwrap();
     let tables = finished.rows.keys().map(|key| key[0]).collect();
-    for (key, change) in finished.rows {
-        match change.value {
-            Some(value) => drop(db.insert(key, value).unwrap()),
-            None => drop(db.remove(key).unwrap()),
-        }
-    }
+    finished.rows.apply_to(db);
     (tables, finished.state)
 }
 

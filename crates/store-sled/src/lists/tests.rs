@@ -1,5 +1,3 @@
-use sled::Batch;
-
 use super::*;
 
 const LIST: &[u8] = b"s\0";
@@ -26,14 +24,7 @@ fn apply(db: &Db, added: &[SessionId], removed: &[SessionId]) {
     added.iter().for_each(|id| lists.add(LIST.to_vec(), *id));
     let mut rows = RowChanges::default();
     lists.write(db, &mut rows).unwrap();
-    let mut batch = Batch::default();
-    for (key, change) in rows {
-        match change.value {
-            Some(value) => batch.insert(key, value),
-            None => batch.remove(key),
-        }
-    }
-    db.apply_batch(batch).unwrap();
+    rows.apply_to(db);
 }
 
 fn read(db: &Db, after: Option<SessionId>) -> Vec<SessionId> {
