@@ -455,13 +455,13 @@ fn shows(principal: &Principal, filter: &WatchFilter, event: &Event) -> bool {
     event.realm == *principal.realm_name() && filter.shows(event)
 }
 
-/// Ready once the authority drains. The value is dropped within: it must not be held across an await.
 fn not_current() -> Unavailable {
     Unavailable::Store(StoreError::Unavailable {
         detail: "nobody knows here what is current".to_owned(),
     })
 }
 
+/// Ready once the authority drains. The value is dropped within: it must not be held across an await.
 async fn drained(draining: &mut signal::Receiver<bool>) {
     // An error means that the authority is gone, which comes to the same.
     drop(draining.wait_for(|draining| *draining).await);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,35 +27,18 @@ pub(crate) struct KeySet {
 /// Changes of signing keys.
 #[derive(Default)]
 pub(crate) struct KeyChanges {
-    turn: Mutex<KeyTurn>,
+    turn: Mutex<()>,
     /// Whether one may be committed without being used: its caller has not come so far, or left.
     is_unused: AtomicBool,
-    /// Keys that were read are never replaced by those that were read before.
-    reading: Mutex<()>,
+    /// The position of the log that the keys in use are at least of. Held while they are read: those that were read are never
+    /// replaced by those that were read before.
+    read_through: Mutex<Sequence>,
 }
 
-/// Whose turn it is to change signing keys.
-#[derive(Default)]
-pub(crate) struct KeyTurn;
-
-/// The turn of one caller among those of all nodes.
-pub(crate) struct OwnTurn<'a> {
-    turn: MutexGuard<'a, KeyTurn>,
+/// The turn of one caller, among those of all nodes, to change signing keys.
+pub(crate) struct KeyTurn<'a> {
+    _turn: MutexGuard<'a, ()>,
     _alone: Alone,
-}
-
-impl Deref for OwnTurn<'_> {
-    type Target = KeyTurn;
-
-    fn deref(&self) -> &KeyTurn {
-        &self.turn
-    }
-}
-
-impl DerefMut for OwnTurn<'_> {
-    fn deref_mut(&mut self) -> &mut KeyTurn {
-        &mut self.turn
-    }
 }
 
 /// A verifying key as it is published.
@@ -162,14 +144,17 @@ impl Authority {
     }
 
     /// The turn to change signing keys: two changes at once would both replace. Those in use are the store's.
-    pub(crate) async fn turn_to_change_keys(&self) -> Result<OwnTurn<'_>, Unavailable> {
+    pub(crate) async fn turn_to_change_keys(&self) -> Result<KeyTurn<'_>, Unavailable> {
         let turn = self.key_changes.turn.lock().await;
         let alone = self.store.alone().await?;
         if self.has_unused_keys() || self.is_one_of_several() {
             self.reload_keys().await?;
             self.key_changes.is_unused.store(false, Ordering::SeqCst);
         }
-        Ok(OwnTurn { turn, _alone: alone })
+        Ok(KeyTurn {
+            _turn: turn,
+            _alone: alone,
+        })
     }
 
     /// Whether a change may be committed without being used: its caller left in between. Not while another makes one.
@@ -185,7 +170,7 @@ impl Authority {
     /// turn does it, which is within a second.
     pub(crate) async fn commit_keys(
         &self,
-        _turn: &mut KeyTurn,
+        _turn: &mut KeyTurn<'_>,
         changes: Changes,
     ) -> Result<Placed, Unavailable> {
         self.key_changes.is_unused.store(true, Ordering::SeqCst);
@@ -199,19 +184,30 @@ impl Authority {
     /// tells of is used: whoever saw it, and then reads the keys, must not take those before for the new ones.
     pub(crate) async fn keys_reach(&self, position: Sequence) -> Result<(), Unavailable> {
         self.followed_through(position).await?;
-        if self.has_unused_keys() {
-            self.reload_keys().await?;
+        if !self.has_unused_keys() {
+            return Ok(());
+        }
+        let mut read_through = self.key_changes.read_through.lock().await;
+        // One of those who wait reads them for all.
+        if *read_through < position {
+            self.read_keys(&mut read_through).await?;
         }
         Ok(())
     }
 
     /// Reads the keys again after a change was committed.
     pub(crate) async fn reload_keys(&self) -> Result<(), Unavailable> {
-        let _reading = self.key_changes.reading.lock().await;
+        self.read_keys(&mut *self.key_changes.read_through.lock().await)
+            .await
+    }
+
+    async fn read_keys(&self, read_through: &mut Sequence) -> Result<(), Unavailable> {
+        let through = self.committed();
         let records = self.store.signing_keys().await?;
         let keys = KeySet::open(records, &self.realms, &self.server_keys.load())
             .map_err(|_| Unavailable::Defect("a signing key that was just stored does not open"))?;
         self.keys.store(Arc::new(keys));
+        *read_through = through;
         Ok(())
     }
 }

@@ -125,7 +125,7 @@ impl Authority {
 
     async fn publish(
         &self,
-        turn: &mut KeyTurn,
+        turn: &mut KeyTurn<'_>,
         realm: &Realm,
         at_once: bool,
         actor: &Actor,
@@ -160,7 +160,7 @@ impl Authority {
 
     async fn activate(
         &self,
-        turn: &mut KeyTurn,
+        turn: &mut KeyTurn<'_>,
         id: &KeyId,
         actor: &Actor,
     ) -> Result<KeyId, SigningKeyError> {
@@ -185,7 +185,7 @@ impl Authority {
         Ok(id.clone())
     }
 
-    async fn forget_keys(&self, turn: &mut KeyTurn, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
+    async fn forget_keys(&self, turn: &mut KeyTurn<'_>, ids: Vec<KeyId>) -> Result<(), SigningKeyError> {
         tracing::info!(
             keys = ids.len(),
             "signing keys are forgotten: nothing that they signed is alive"
