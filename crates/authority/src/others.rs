@@ -211,15 +211,36 @@ impl Authority {
     }
 
     /// Waits until it is this node that delivers to a sink, and gives the position up to which the sink has everything.
+    /// The other nodes know by then that this one has the sink: a younger one leaves it alone.
     ///
     /// # Errors
-    /// Fails where the store can't be read.
+    /// Fails where the store can't be read or written.
     pub async fn turn_to_deliver_to(&self, sink: &str) -> Result<u64, Unavailable> {
+        self.tell_others_at_once().await?;
         let mut looked = self.others.looked.subscribe();
+        let mut before = None;
         while !self.delivers_to(sink) {
+            if let Some(node) = self
+                .delivered_by(sink)
+                .filter(|node| before.as_ref() != Some(node))
+            {
+                tracing::info!(
+                    sink,
+                    node,
+                    "another node delivers to this sink of the audit trail"
+                );
+                before = Some(node);
+            }
             if looked.changed().await.is_err() {
                 return Err(StoreError::Closed.into());
             }
+        }
+        if let Some(before) = before {
+            tracing::info!(
+                sink,
+                before,
+                "this node delivers to this sink of the audit trail from now on: the node before has ended or does not answer"
+            );
         }
         self.kept_audit_position(sink).await
     }

@@ -176,13 +176,6 @@ impl Delivery {
     /// the store is closed.
     async fn turn(&self) -> Option<u64> {
         let name = self.name.as_str();
-        if let Some(node) = self.authority.delivered_by(name) {
-            tracing::info!(
-                sink = name,
-                node,
-                "another node delivers to this sink of the audit trail"
-            );
-        }
         loop {
             match self.authority.turn_to_deliver_to(name).await {
                 Ok(position) => return Some(position),
