@@ -16,6 +16,7 @@ mod metrics;
 mod outcome;
 mod pace;
 mod peer;
+mod rates;
 mod refusals;
 mod request_body;
 mod route;
@@ -38,7 +39,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
-pub use limits::{ClientLimits, Limits};
+pub use limits::{ClientLimits, Limits, RateLimits, SandboxLimits};
 pub(crate) use metrics::{Metrics, TextFormat, TlsSeen};
 pub use metrics::{SpanCounts, SpanOutcome};
 pub(crate) use outcome::Failed;
@@ -172,10 +173,7 @@ impl Edge {
             return Err(refused);
         }
         let is_administrator = || self.is_administrator(&principal);
-        let realm = principal.realm_name();
-        let places = self
-            .clients
-            .enter(&client, realm, exchange.route, is_administrator);
+        let places = self.clients.enter(&client, exchange.route, is_administrator);
         exchange.hold(Some(places.await?));
         Ok(principal)
     }
@@ -334,8 +332,7 @@ impl Edge {
         };
         exchange.hold(Some(self.clients.wait(client)?));
         let waited = waiting.await?;
-        let realm = caller.principal.realm_name();
-        let places = self.clients.enter(client, realm, exchange.route, || false);
+        let places = self.clients.enter(client, exchange.route, || false);
         exchange.hold(Some(places.await?));
         Ok(waited)
     }

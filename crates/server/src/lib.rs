@@ -16,7 +16,7 @@ mod proxies;
 mod serve;
 mod starting;
 
-pub use edge::{ClientLimits, Limits, SpanCounts, SpanOutcome, Traces};
+pub use edge::{ClientLimits, Limits, RateLimits, SandboxLimits, SpanCounts, SpanOutcome, Traces};
 pub use grpc::code::code_name;
 pub use http::HttpOptions;
 pub use listen::{PemError, PemFile, Tls, TlsConfig, TlsError};

@@ -15,7 +15,7 @@ use tessera_authority::{ApiKeyTerms, Authority, Options};
 use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
 use tessera_daemon::{RunOptions, config::TelemetryConfig, launch, telemetry};
 use tessera_policy::{Permission, Policy};
-use tessera_server::{ClientLimits, Listeners};
+use tessera_server::Listeners;
 use tessera_store::{MemoryStore, Store};
 use tessera_token::{ServerKey, ServerKeys};
 
@@ -58,11 +58,10 @@ pub(crate) async fn run(arguments: Dev) -> Result<(), Failure> {
     };
     options.server.http.public_url = Some(format!("http://{}", addresses.public));
     if arguments.no_rate_limits {
+        options.server.limits = options.server.limits.without_rates();
         let limits = &mut options.server.limits;
-        limits.per_client = ClientLimits {
-            calls_in_flight_max: limits.calls_in_flight_max,
-            ..ClientLimits::without_rates()
-        };
+        limits.per_client.calls_in_flight_max = limits.calls_in_flight_max;
+        limits.per_sandbox.calls_in_flight_max = limits.calls_in_flight_max;
         limits.connections_per_address_max = limits.connections_max;
         limits.open_requests_per_second_per_address = None;
     }

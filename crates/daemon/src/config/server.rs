@@ -8,7 +8,7 @@ use tessera_core::{
     AddressRange,
     limits::{TOKEN_BYTES_DEFAULT, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN},
 };
-use tessera_server::{ClientLimits, HttpOptions, Limits, TlsConfig};
+use tessera_server::{ClientLimits, HttpOptions, Limits, RateLimits, SandboxLimits, TlsConfig};
 
 use super::{
     address::{Origin, PublicUrl},
@@ -61,8 +61,12 @@ pub struct ServerConfig {
     pub waiting_calls_per_client_max: Count<1, 1_000_000>,
     /// MiB an hour that one client's calls may write; 0: no limit.
     pub disk_mib_per_hour_per_client: Count<0, 1_000_000>,
-    /// Calls at work at once in a realm of the kind `sandbox`.
-    pub sandbox_calls_in_flight_max: Count<1, 1_000_000>,
+    /// Calls at work at once of all clients of a realm of the kind `sandbox`.
+    pub calls_in_flight_per_sandbox_max: Count<1, 1_000_000>,
+    /// Calls a second of all clients of a realm of the kind `sandbox`; 0: no limit.
+    pub calls_per_second_per_sandbox: Count<0, 1_000_000>,
+    /// MiB an hour that the calls of all clients of a realm of the kind `sandbox` may write; 0: no limit.
+    pub disk_mib_per_hour_per_sandbox: Count<0, 1_000_000>,
     /// Refused credentials a second from one address.
     pub refusals_per_second_per_address: Count<1, 1_000_000>,
     /// Requests a second from one address for what everybody may see; 0: no limit.
@@ -117,14 +121,22 @@ impl ServerConfig {
             drain_time_max: self.drain_time_max.get(),
             close_time_max: self.close_time_max.get(),
             per_client: ClientLimits {
-                calls_per_second: rate(self.calls_per_second_per_client.number()),
+                rates: RateLimits {
+                    calls_per_second: rate(self.calls_per_second_per_client.number()),
+                    disk_mib_per_hour: rate(self.disk_mib_per_hour_per_client.number()),
+                },
                 calls_in_flight_max: self.calls_in_flight_per_client_max.get(),
                 calls_queued_max: self.calls_queued_per_client_max.get(),
                 waiting_calls_max: self.waiting_calls_per_client_max.get(),
-                disk_mib_per_hour: rate(self.disk_mib_per_hour_per_client.number()),
                 ..ClientLimits::default()
             },
-            sandbox_calls_in_flight_max: self.sandbox_calls_in_flight_max.get(),
+            per_sandbox: SandboxLimits {
+                rates: RateLimits {
+                    calls_per_second: rate(self.calls_per_second_per_sandbox.number()),
+                    disk_mib_per_hour: rate(self.disk_mib_per_hour_per_sandbox.number()),
+                },
+                calls_in_flight_max: self.calls_in_flight_per_sandbox_max.get(),
+            },
             refusals_per_second_per_address: rate(self.refusals_per_second_per_address.number())
                 .unwrap_or(NonZeroU32::MIN),
             open_requests_per_second_per_address: rate(self.open_requests_per_second_per_address.number()),
@@ -137,7 +149,7 @@ impl ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         let limits = Limits::default();
-        let client = &limits.per_client;
+        let (client, sandbox) = (&limits.per_client, &limits.per_sandbox);
         let rate = |rate: Option<NonZeroU32>| rate.map_or(0, NonZeroU32::get) as usize;
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
@@ -155,12 +167,14 @@ impl Default for ServerConfig {
             unauthenticated_idle_max: Time::of(limits.stranger_idle_max),
             message_time_max: Time::of(limits.message_time_max),
             answer_time_max: Time::of(limits.answer_time_max),
-            calls_per_second_per_client: Count::of(rate(client.calls_per_second)),
+            calls_per_second_per_client: Count::of(rate(client.rates.calls_per_second)),
             calls_in_flight_per_client_max: Count::of(client.calls_in_flight_max),
             calls_queued_per_client_max: Count::of(client.calls_queued_max),
             waiting_calls_per_client_max: Count::of(client.waiting_calls_max),
-            disk_mib_per_hour_per_client: Count::of(rate(client.disk_mib_per_hour)),
-            sandbox_calls_in_flight_max: Count::of(limits.sandbox_calls_in_flight_max),
+            disk_mib_per_hour_per_client: Count::of(rate(client.rates.disk_mib_per_hour)),
+            calls_in_flight_per_sandbox_max: Count::of(sandbox.calls_in_flight_max),
+            calls_per_second_per_sandbox: Count::of(rate(sandbox.rates.calls_per_second)),
+            disk_mib_per_hour_per_sandbox: Count::of(rate(sandbox.rates.disk_mib_per_hour)),
             refusals_per_second_per_address: Count::of(rate(Some(limits.refusals_per_second_per_address))),
             open_requests_per_second_per_address: Count::of(rate(
                 limits.open_requests_per_second_per_address,

@@ -2,7 +2,7 @@
 //!
 //! A client has a rate, places for calls at work, and places for calls that wait. Calls beyond the places at
 //! work wait their turn before their body is read, so that they cost next to nothing; the client's own
-//! calls wait for each other, and other clients' don't.
+//! calls wait for each other, and other clients' don't. All clients of a sandbox together have a rate and places, too.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,10 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use governor::DefaultDirectRateLimiter;
 use parking_lot::{Mutex, MutexGuard};
 use tessera_authority::Principal;
 use tessera_core::{ClientName, Realm, RealmKind, RealmName};
@@ -25,7 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     bytes::ByteBudget,
-    limits::{ClientLimits, Limits},
+    limits::{ClientLimits, Limits, SandboxLimits},
+    rates::{REFILLED_AFTER, Rates},
     route::{Route, Work},
     sampler::sampler,
 };
@@ -35,8 +33,7 @@ use crate::error::ApiError;
 pub(crate) struct Clients {
     limits: ClientLimits,
     known: Mutex<HashMap<(RealmName, ClientName), Known>>,
-    /// Places in realms that may not take all of them.
-    realms: BTreeMap<RealmName, Arc<Semaphore>>,
+    sandboxes: BTreeMap<RealmName, Arc<Sandbox>>,
     at_work: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -48,14 +45,17 @@ struct Known {
     busy_at: Instant,
 }
 
+/// What all clients of a realm for trying out take together.
+struct Sandbox {
+    rates: Rates,
+    at_work: Arc<Semaphore>,
+}
+
 /// One client in one realm.
 pub(crate) struct Client {
-    calls: Option<DefaultDirectRateLimiter>,
-    /// What one call counts for at most: what costs more than a burst would never fit.
-    calls_burst: u32,
-    /// In KiB.
-    disk: Option<DefaultDirectRateLimiter>,
-    disk_burst: u32,
+    rates: Rates,
+    /// The realm, where it is one for trying out.
+    sandbox: Option<Arc<Sandbox>>,
     at_work: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
     counting: Arc<Semaphore>,
@@ -76,12 +76,11 @@ pub(crate) struct Places(#[expect(dead_code, reason = "given back when dropped")
 impl Clients {
     pub(crate) fn new<'a>(limits: &Limits, realms: impl Iterator<Item = &'a Realm>) -> Self {
         let sandboxes = realms.filter(|realm| realm.kind == RealmKind::Sandbox);
-        let share = limits.sandbox_calls_in_flight_max;
         Self {
             limits: limits.per_client.clone(),
             known: Mutex::default(),
-            realms: sandboxes
-                .map(|realm| (realm.name.clone(), Arc::new(Semaphore::new(share))))
+            sandboxes: sandboxes
+                .map(|realm| (realm.name.clone(), Arc::new(Sandbox::new(&limits.per_sandbox))))
                 .collect(),
             at_work: Arc::new(Semaphore::new(limits.calls_in_flight_max)),
             reserved: Arc::new(Semaphore::new(limits.calls_reserved)),
@@ -97,8 +96,9 @@ impl Clients {
 
     fn named(&self, name: (RealmName, ClientName), now: Instant) -> Arc<Client> {
         let mut known = self.lock();
+        let sandbox = self.sandboxes.get(&name.0);
         let known = known.entry(name).or_insert_with(|| Known {
-            client: Arc::new(Client::new(&self.limits)),
+            client: Arc::new(Client::new(&self.limits, sandbox.cloned())),
             busy_at: now,
         });
         known.busy_at = now;
@@ -110,7 +110,6 @@ impl Clients {
     pub(crate) async fn enter(
         &self,
         client: &Client,
-        realm: &RealmName,
         route: &Route,
         is_administrator: impl FnOnce() -> bool,
     ) -> Result<Places, ApiError> {
@@ -121,8 +120,8 @@ impl Clients {
                     places.push(client.heavy_turn().await?);
                 }
                 places.push(client.turn().await?);
-                if let Some(realm) = self.realms.get(realm) {
-                    places.push(place(realm)?);
+                if let Some(sandbox) = &client.sandbox {
+                    places.push(place(&sandbox.at_work)?);
                 }
                 let reserved = || {
                     let may = route.is_administration && is_administrator();
@@ -156,23 +155,20 @@ impl Clients {
     }
 }
 
-impl Client {
-    fn new(limits: &ClientLimits) -> Self {
+impl Sandbox {
+    fn new(limits: &SandboxLimits) -> Self {
         Self {
-            calls_burst: limits
-                .calls_per_second
-                .map_or(u32::MAX, |rate| rate.saturating_mul(TWO).get()),
-            disk_burst: limits
-                .disk_mib_per_hour
-                .map_or(u32::MAX, |rate| disk_burst(rate).get()),
-            calls: limits.calls_per_second.map(|rate| {
-                let burst = rate.saturating_mul(TWO);
-                RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
-            }),
-            disk: limits
-                .disk_mib_per_hour
-                .and_then(disk_quota)
-                .map(RateLimiter::direct),
+            rates: Rates::new(&limits.rates),
+            at_work: Arc::new(Semaphore::new(limits.calls_in_flight_max)),
+        }
+    }
+}
+
+impl Client {
+    fn new(limits: &ClientLimits, sandbox: Option<Arc<Sandbox>>) -> Self {
+        Self {
+            rates: Rates::new(&limits.rates),
+            sandbox,
             at_work: Arc::new(Semaphore::new(limits.calls_in_flight_max)),
             heavy: Arc::new(Semaphore::new(1)),
             counting: Arc::new(Semaphore::new(1)),
@@ -187,12 +183,23 @@ impl Client {
 
     /// Counts a call, or the part of one that is found to cost more.
     pub(crate) fn spend(&self, cost: u32) -> Result<(), ApiError> {
-        spend(self.calls.as_ref(), cost.min(self.calls_burst)).map_err(ApiError::rate_limited)
+        self.rates.spend(cost).map_err(ApiError::rate_limited)?;
+        match &self.sandbox {
+            Some(sandbox) => sandbox.rates.spend(cost).map_err(ApiError::sandbox_rate_limited),
+            None => Ok(()),
+        }
     }
 
     /// Counts what a call is about to write.
     pub(crate) fn write(&self, kib: u32) -> Result<(), ApiError> {
-        spend(self.disk.as_ref(), kib.min(self.disk_burst)).map_err(ApiError::disk_quota_used)
+        self.rates.write(kib).map_err(ApiError::disk_quota_used)?;
+        match &self.sandbox {
+            Some(sandbox) => sandbox
+                .rates
+                .write(kib)
+                .map_err(ApiError::sandbox_disk_quota_used),
+            None => Ok(()),
+        }
     }
 
     /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a
@@ -262,7 +269,6 @@ const HELD_BACK_FOR: Duration = Duration::from_millis(100);
 const HELD_BACK_MAX: usize = 1024;
 /// Refusals a second of one client that are logged.
 const REFUSALS_LOGGED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     Arc::clone(semaphore)
@@ -270,67 +276,26 @@ fn place(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
         .map_err(|_| ApiError::overloaded())
 }
 
-/// Longer than each rate takes to be whole again; the slowest is that of the disk.
-const REFILLED_AFTER: Duration = Duration::from_secs(DISK_BURST_SECONDS as u64 + 30);
-const DISK_BURST_SECONDS: u32 = 30;
-
-/// KiB, in bursts of half a minute's.
-fn disk_quota(mib_per_hour: NonZeroU32) -> Option<Quota> {
-    let each = Duration::from_secs(3600) / mib_per_hour.get().saturating_mul(1024);
-    Some(Quota::with_period(each)?.allow_burst(disk_burst(mib_per_hour)))
-}
-
-fn disk_burst(mib_per_hour: NonZeroU32) -> NonZeroU32 {
-    let kib = mib_per_hour.get().saturating_mul(1024) / (3600 / DISK_BURST_SECONDS);
-    NonZeroU32::new(kib).unwrap_or(NonZeroU32::MIN)
-}
-
-/// Takes `cost`; if there is too little left, says how long until there is enough.
-fn spend(limiter: Option<&DefaultDirectRateLimiter>, cost: u32) -> Result<(), Duration> {
-    let (Some(limiter), Some(cost)) = (limiter, NonZeroU32::new(cost)) else {
-        return Ok(());
-    };
-    match limiter.check_n(cost) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
-        // It costs more than a burst, which its callers leave out.
-        Err(_) => Err(Duration::from_secs(60)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::limits::RateLimits, *};
 
     fn limits() -> ClientLimits {
         ClientLimits {
-            calls_per_second: NonZeroU32::new(10),
+            rates: RateLimits {
+                calls_per_second: NonZeroU32::new(10),
+                disk_mib_per_hour: NonZeroU32::new(4),
+            },
             calls_in_flight_max: 1,
             calls_queued_max: 1,
             waiting_calls_max: 1,
-            disk_mib_per_hour: NonZeroU32::new(4),
             ..ClientLimits::default()
         }
     }
 
-    #[test]
-    fn a_call_counts_for_what_it_costs() {
-        let client = Client::new(&limits());
-        client.spend(15).unwrap();
-        client.spend(5).unwrap();
-        assert!(client.spend(1).is_err());
-        client.spend(0).unwrap();
-        let client = Client::new(&limits());
-        client.spend(500).unwrap();
-        assert!(
-            client.spend(1).is_err(),
-            "what is dearer than a burst takes all of it"
-        );
-    }
-
     #[tokio::test(start_paused = true)]
     async fn refusals_are_held_back_and_not_without_end() {
-        let client = Client::new(&limits());
+        let client = Client::new(&limits(), None);
         let start = tokio::time::Instant::now();
         client.hold_back(Duration::from_secs(5)).await;
         assert_eq!(start.elapsed(), HELD_BACK_FOR);
@@ -345,16 +310,9 @@ mod tests {
         );
     }
 
-    #[test]
-    fn half_a_minutes_disk_may_be_written_at_once() {
-        let client = Client::new(&limits());
-        client.write(4 * 1024 / 120).unwrap();
-        assert!(client.write(1).is_err());
-    }
-
     #[tokio::test]
     async fn calls_wait_their_turn_and_too_many_are_refused() {
-        let client = Arc::new(Client::new(&limits()));
+        let client = Arc::new(Client::new(&limits(), None));
         let place = client.turn().await.unwrap();
         let next = tokio::spawn({
             let client = Arc::clone(&client);

@@ -43,8 +43,8 @@ pub struct Limits {
     pub close_time_max: Duration,
     /// What one client may take.
     pub per_client: ClientLimits,
-    /// Calls at work at once in a realm of the kind `sandbox`.
-    pub sandbox_calls_in_flight_max: usize,
+    /// What all clients of a realm of the kind `sandbox` may take together.
+    pub per_sandbox: SandboxLimits,
     /// Refused credentials a second from one address, in bursts of five times as many.
     pub refusals_per_second_per_address: NonZeroU32,
     /// Requests a second from one address for what everybody may see, in bursts of five times as many. Further ones
@@ -59,20 +59,35 @@ pub struct Limits {
 /// What one client in one realm may take.
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
-    /// Calls a second, in bursts of twice as many; none: no limit. A call that costs more than an Issue
-    /// counts for more than one.
-    pub calls_per_second: Option<NonZeroU32>,
+    /// Its calls, and what they write.
+    pub rates: RateLimits,
     /// Calls at work at once; further ones wait their turn.
     pub calls_in_flight_max: usize,
     /// Calls that wait their turn.
     pub calls_queued_max: usize,
     /// Calls that wait for something, and watches.
     pub waiting_calls_max: usize,
-    /// MiB an hour that its calls may write, audit records included, in bursts of half a minute's; none: no
-    /// limit.
-    pub disk_mib_per_hour: Option<NonZeroU32>,
     /// Bytes of requests that are read and not yet decoded.
     pub request_bytes_max: usize,
+}
+
+/// What all clients of one realm for trying out may take together.
+#[derive(Clone, Debug)]
+pub struct SandboxLimits {
+    /// Their calls, and what they write.
+    pub rates: RateLimits,
+    /// Calls at work at once; further ones are refused.
+    pub calls_in_flight_max: usize,
+}
+
+/// How much in a time.
+#[derive(Clone, Debug)]
+pub struct RateLimits {
+    /// Calls a second, in bursts of twice as many; none: no limit. A call that costs more than an Issue
+    /// counts for more than one.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// MiB an hour that calls may write, audit records included, in bursts of half a minute's; none: no limit.
+    pub disk_mib_per_hour: Option<NonZeroU32>,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -97,7 +112,7 @@ impl Default for Limits {
             drain_time_max: Duration::from_secs(8),
             close_time_max: Duration::from_secs(15),
             per_client: ClientLimits::default(),
-            sandbox_calls_in_flight_max: 1024,
+            per_sandbox: SandboxLimits::default(),
             refusals_per_second_per_address: at_least_one(10),
             open_requests_per_second_per_address: Some(at_least_one(200)),
             proxy_checks_per_second: at_least_one(5000),
@@ -109,26 +124,48 @@ impl Default for Limits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
-            calls_per_second: Some(at_least_one(5000)),
+            rates: RateLimits::default(),
             calls_in_flight_max: 32,
             calls_queued_max: 1024,
             waiting_calls_max: 4096,
-            disk_mib_per_hour: Some(at_least_one(8192)),
             request_bytes_max: 8 * MIB,
         }
     }
 }
 
-impl ClientLimits {
-    /// No bound on rates, for measurements and for tests of other things.
-    #[must_use]
-    pub fn without_rates() -> Self {
+impl Default for SandboxLimits {
+    fn default() -> Self {
         Self {
-            calls_per_second: None,
-            disk_mib_per_hour: None,
-            ..Self::default()
+            rates: RateLimits::default(),
+            calls_in_flight_max: 1024,
         }
     }
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            calls_per_second: Some(at_least_one(5000)),
+            disk_mib_per_hour: Some(at_least_one(8192)),
+        }
+    }
+}
+
+impl Limits {
+    /// No bound on rates of clients, for measurements and for tests of other things.
+    #[must_use]
+    pub fn without_rates(mut self) -> Self {
+        self.per_client.rates = RateLimits::NONE;
+        self.per_sandbox.rates = RateLimits::NONE;
+        self
+    }
+}
+
+impl RateLimits {
+    const NONE: Self = Self {
+        calls_per_second: None,
+        disk_mib_per_hour: None,
+    };
 }
 
 fn at_least_one(number: u32) -> NonZeroU32 {

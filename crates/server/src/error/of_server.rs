@@ -41,13 +41,29 @@ impl ApiError {
 
     /// One caller calls too often.
     pub(crate) fn rate_limited(wait: Duration) -> Self {
-        Self::limited("this client calls too often", wait)
+        Self::limited("this client calls too often (calls_per_second_per_client)", wait)
     }
 
     /// One client has written as much as it may for now.
     pub(crate) fn disk_quota_used(wait: Duration) -> Self {
         Self::limited(
             "this client has written as much as it may for now (disk_mib_per_hour_per_client)",
+            wait,
+        )
+    }
+
+    /// The clients of one realm for trying out call too often together.
+    pub(crate) fn sandbox_rate_limited(wait: Duration) -> Self {
+        Self::limited(
+            "the clients of this sandbox realm call too often (calls_per_second_per_sandbox)",
+            wait,
+        )
+    }
+
+    /// The clients of one realm for trying out have written as much together as they may for now.
+    pub(crate) fn sandbox_disk_quota_used(wait: Duration) -> Self {
+        Self::limited(
+            "the clients of this sandbox realm have written as much as they may for now (disk_mib_per_hour_per_sandbox)",
             wait,
         )
     }

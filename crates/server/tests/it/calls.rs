@@ -11,7 +11,7 @@ use tessera_proto::v1::{
     RevokeSessionRequest, RollApiKeyRequest, RotateSigningKeyRequest, TailAuditRecordsRequest,
     VerifyAuditRequest, WatchRequest,
 };
-use tessera_server::{ClientLimits, Limits};
+use tessera_server::{ClientLimits, Limits, RateLimits, SandboxLimits};
 use tessera_testkit::{
     soon,
     world::{Client, Setup, World, per_second, reason},
@@ -193,7 +193,10 @@ async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
 async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
     let server = Limits {
         per_client: ClientLimits {
-            calls_per_second: per_second(2),
+            rates: RateLimits {
+                calls_per_second: per_second(2),
+                ..RateLimits::default()
+            },
             ..ClientLimits::default()
         },
         ..Limits::default()
@@ -223,6 +226,47 @@ async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
             .is_some()
     );
     other.issue(IssueRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_clients_of_a_sandbox_get_no_more_than_one() {
+    let server = Limits {
+        per_sandbox: SandboxLimits {
+            rates: RateLimits {
+                calls_per_second: per_second(2),
+                ..RateLimits::default()
+            },
+            ..SandboxLimits::default()
+        },
+        ..Limits::default()
+    };
+    let world = World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await;
+    let production = world.client("production", "app").await;
+    let token = || IntrospectRequest {
+        token: "v4.public.none".to_owned(),
+        ..IntrospectRequest::default()
+    };
+    let mut refused = None;
+    for client in 0..50 {
+        let client = world.client("sandbox", &format!("app-{client}")).await;
+        if let Err(status) = client.tokens().introspect(token()).await {
+            refused = Some(status);
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!(reason(&refused), "ResourceExhausted / RATE_LIMITED");
+    assert!(
+        refused.message().contains("calls_per_second_per_sandbox"),
+        "{refused}"
+    );
+    for _ in 0..10 {
+        production.issue_for("user:ann").await;
+    }
 }
 
 #[tokio::test]

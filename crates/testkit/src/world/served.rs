@@ -13,7 +13,7 @@ use tessera_proto::{
     upstream::envoy::service::auth::v3::authorization_client::AuthorizationClient,
     v1::key_service_client::KeyServiceClient,
 };
-use tessera_server::{ClientLimits, HttpOptions, Limits, Listeners, ServeOptions};
+use tessera_server::{HttpOptions, Limits, Listeners, ServeOptions};
 use tessera_store::{MemoryStore, Store};
 use tessera_token::ServerKey;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -50,10 +50,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             limits: RealmLimits::default(),
-            server: Limits {
-                per_client: ClientLimits::without_rates(),
-                ..Limits::default()
-            },
+            server: Limits::default().without_rates(),
             store: Arc::new(MemoryStore::new()),
             token_bytes_max: TOKEN_BYTES_DEFAULT,
             watch_stall_max: Options::WATCH_STALL_MAX,
