@@ -87,7 +87,12 @@ async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), St
     let mut events = kept(events)?;
     events.retain(|kept| kept.event.sequence <= found.state.last);
     node.apply(&before, &found, events)?;
-    node.ensure_primary(found.beat)
+    node.ensure_primary(found.beat)?;
+    if node.has_unshown() {
+        // Another node committed them; whether a standby has them only a commit behind them tells.
+        heartbeat(node, connection).await?;
+    }
+    Ok(())
 }
 
 /// A connection on which other nodes tell that there are events. Where it can't listen, as behind a pooler, looking often
@@ -112,7 +117,7 @@ pub(crate) async fn beat(node: Arc<Node>) {
             return;
         }
         // As long as a commit may take until it no longer helps: a new connection may find another primary.
-        let beaten = timeout(FRESH_FOR, heartbeat(&node, &mut connection)).await;
+        let beaten = timeout(FRESH_FOR, beat_once(&node, &mut connection)).await;
         let failure = match beaten {
             Ok(Ok(())) => continue,
             Ok(Err(failure)) => failure,
@@ -125,12 +130,16 @@ pub(crate) async fn beat(node: Arc<Node>) {
     }
 }
 
-/// Says that this node is there, and notes that a commit which began now succeeded.
-pub(crate) async fn heartbeat(node: &Node, connection: &mut Option<Connection>) -> Result<(), Failure> {
+async fn beat_once(node: &Node, connection: &mut Option<Connection>) -> Result<(), Failure> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(node.connector.open().await?),
     };
+    heartbeat(node, connection).await
+}
+
+/// Says that this node is there, and notes that a commit which began now succeeded.
+pub(crate) async fn heartbeat(node: &Node, connection: &Connection) -> Result<(), Failure> {
     connection.take_warning();
     let began = Instant::now();
     if node.beats.are_forgotten(began) {

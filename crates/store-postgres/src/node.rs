@@ -1,7 +1,7 @@
 //! What a node knows: how far it has applied the log, and whether it may answer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use deadpool_postgres::{Pool, PoolError};
 use parking_lot::{Mutex, RwLock};
 use tessera_core::{Event, LogId, Timestamp};
 use tessera_store::{
-    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError,
+    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError, Times,
     backend::{caught, decode},
 };
 use tokio::sync::watch;
@@ -60,6 +60,17 @@ struct Known {
     state: State,
     /// How long the events that end sessions count.
     cutoffs: HashMap<CutoffKey, Timestamp>,
+    unshown: VecDeque<Unshown>,
+}
+
+/// Events that are applied here, and not shown yet: nobody knows whether they are durable. A group whose wait for a standby
+/// was cancelled is to be seen on this server, and lost with it; a cursor behind it would be ahead of the log then.
+struct Unshown {
+    /// The group that they belong to, or a later one.
+    number: u64,
+    events: Vec<Arc<Event>>,
+    times: Times,
+    purged: Option<Timestamp>,
 }
 
 impl Node {
@@ -78,7 +89,11 @@ impl Node {
             connector,
             pool,
             audit_head: watch::Sender::new(state.audit),
-            known: Mutex::new(Known { state, cutoffs }),
+            known: Mutex::new(Known {
+                state,
+                cutoffs,
+                unshown: VecDeque::new(),
+            }),
             beats: Beats::default(),
             beat: AtomicU64::default(),
             durable: AtomicU64::default(),
@@ -184,8 +199,13 @@ impl Node {
             self.log.forget_expired(horizon);
         }
         known.state = state.clone();
-        // Within the lock: events are shown in their order.
-        self.log.publish(new, &state.times, state.purged);
+        known.unshown.push_back(Unshown {
+            number: state.number,
+            events: new,
+            times: state.times.clone(),
+            purged: state.purged,
+        });
+        self.show(&mut known);
         drop(known);
         self.audit_head.send_if_modified(|head| {
             let has_grown = head.position < state.audit.position;
@@ -255,9 +275,24 @@ impl Node {
         self.log.forget_expired(horizon);
     }
 
-    /// Notes that everything up to a group is durable.
+    /// Notes that everything up to a group is durable, and shows the events up to there.
     pub(crate) fn note_durable(&self, number: u64) {
         self.durable.fetch_max(number, Ordering::SeqCst);
+        self.show(&mut self.known.lock());
+    }
+
+    /// Shows the events that are durable. Within the lock, so that they are shown in their order.
+    fn show(&self, known: &mut Known) {
+        let durable = self.durable();
+        let is_shown = |next: &Unshown| next.number <= durable || next.events.is_empty();
+        while let Some(next) = known.unshown.pop_front_if(|next| is_shown(next)) {
+            self.log.publish(next.events, &next.times, next.purged);
+        }
+    }
+
+    /// Whether events are applied here that are not known to be durable.
+    pub(crate) fn has_unshown(&self) -> bool {
+        !self.known.lock().unshown.is_empty()
     }
 
     /// The last group that is known to be durable.

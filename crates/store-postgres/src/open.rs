@@ -77,7 +77,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
         found.state,
         cutoffs,
     ));
-    in_time(TRIP_MAX, follower::heartbeat(&node, &mut Some(first))).await?;
+    in_time(TRIP_MAX, follower::heartbeat(&node, &first)).await?;
     Ok(node)
 }
 

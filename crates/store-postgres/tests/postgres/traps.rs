@@ -67,6 +67,10 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     // It is visible now, and on no standby: a later commit waits again.
     until(&server, WAIT_FOR_STANDBYS, |pids| !pids.is_empty() && pids != pid).await;
     assert!(!writing.is_finished() && !behind.is_finished());
+    // A verifier whose cursor is behind it would be ahead of the log where it is lost.
+    for node in [&one, &two] {
+        assert_eq!(node.log().committed(), Sequence(0), "it is shown to nobody");
+    }
     server.sql("ALTER SYSTEM RESET synchronous_standby_names");
     server.sql("SELECT pg_reload_conf()");
     let places = [writing.await.unwrap().unwrap(), behind.await.unwrap().unwrap()];
