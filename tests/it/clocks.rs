@@ -23,7 +23,7 @@ use crate::support::{Authority, Client, access, reason, refresh, soon, viewer};
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// The library, or none after saying how to get it. With `TESSERA_PEERS=required` it must be there.
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let directories = [
         "/usr/lib/x86_64-linux-gnu",
         "/usr/lib/aarch64-linux-gnu",

@@ -33,6 +33,9 @@ mod offline;
 mod operations;
 mod peers;
 #[expect(dead_code, reason = "the tests of the store use all of it")]
+#[path = "../../crates/store-postgres/tests/postgres/proxy.rs"]
+mod postgres_proxy;
+#[expect(dead_code, reason = "the tests of the store use all of it")]
 #[path = "../../crates/store-postgres/tests/postgres/server.rs"]
 mod postgres_server;
 #[path = "../../crates/store-postgres/tests/postgres/servers.rs"]

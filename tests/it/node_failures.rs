@@ -1,6 +1,7 @@
 //! Three nodes with the real binary over three PostgreSQL servers, and everything that breaks: the primary is lost with its
-//! disk, frozen, cut off from its standbys; waits are cancelled and sessions ended; nodes are killed, frozen and stopped. Clients
-//! of every verb call all nodes meanwhile, and a ledger outside knows what was acknowledged.
+//! disk, frozen, cut off from its standbys; waits are cancelled and sessions ended; connections are cut after the server has
+//! committed and before the node is told; nodes are killed, frozen and stopped. The clocks of the nodes are 3 s apart. Clients
+//! of every verb call all nodes meanwhile, verifiers watch each node, and a ledger outside knows what was acknowledged.
 //!
 //! The short form runs beside the other tests that need PostgreSQL; the long one:
 //! `TESSERA_NODE_FAILURES=200 cargo test -p tessera-proto --test it -- --ignored --nocapture nothing_is_lost_by_many`.
@@ -22,13 +23,20 @@ use tessera_proto::v1::{IntrospectRequest, RefreshResponse, TokenSet, revoke_req
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
+use self::verifiers::Verifiers;
 use crate::{
+    clocks,
     nodes::{Node, let_the_operator_issue, reader},
+    postgres_proxy::{Cut, Proxy},
     postgres_servers::Servers,
     support::{Authority, Client, copy_directory, json, reason, tessera},
 };
 
+mod verifiers;
+
 const NODES: usize = 3;
+/// How far the clock of each node is off.
+const CLOCKS: [&str; NODES] = ["+0", "+1.5", "-1.5"];
 const CHAINS: u32 = 6;
 /// How long a client waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
@@ -58,6 +66,8 @@ impl Ledger {
 /// A node and its process, which is started again whenever it has ended.
 struct Supervised {
     node: Node,
+    /// What its process gets, so that its clock is off.
+    clock: Vec<(&'static str, String)>,
     process: Mutex<Option<Authority>>,
 }
 
@@ -72,6 +82,7 @@ impl Supervised {
             .args(["serve", "--config"])
             .arg(self.node.directory.path().join("tessera.toml"))
             .env("RUST_LOG", "info")
+            .envs(self.clock.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -103,6 +114,9 @@ impl Supervised {
 struct World {
     nodes: Vec<Supervised>,
     clients: Vec<Client>,
+    verifiers: Verifiers,
+    /// Between the nodes and each server.
+    proxies: Vec<Proxy>,
     ledger: Ledger,
     is_over: AtomicBool,
 }
@@ -201,10 +215,14 @@ async fn revoke(world: Arc<World>) {
         let Some((session, tokens)) = begin(&world, &mut seed, &subject).await else {
             return;
         };
+        world.verifiers.accepted(&tokens.access_token);
         let here = next(&mut seed) % NODES;
         let revoked = world.clients[here].revoke(Target::SessionId(session));
         match world.asked(revoked).await {
-            Some(Ok(_)) => world.ledger.revoked.lock().push(tokens.refresh_token.clone()),
+            Some(Ok(_)) => {
+                world.verifiers.must_refuse(&tokens.access_token);
+                world.ledger.revoked.lock().push(tokens.refresh_token.clone());
+            }
             Some(Err(status)) => {
                 world.ledger.fault(format!("Revoke: {status}"));
                 continue;
@@ -230,10 +248,13 @@ async fn introspect(client: &Client, token: &str) -> Result<bool, Status> {
     Ok(client.tokens().introspect(request).await?.into_inner().active)
 }
 
+/// How many kinds of failures there are.
+const KINDS: u32 = 9;
+
 /// What breaks in a turn.
 async fn break_something(world: &World, servers: &mut Servers, names: &std::path::Path, turn: u32) {
-    let node = &world.nodes[(turn / 8) as usize % NODES];
-    match turn % 8 {
+    let node = &world.nodes[(turn / KINDS) as usize % NODES];
+    match turn % KINDS {
         0 => servers.fail_over(names),
         1 => node.signal("KILL"),
         2 => {
@@ -248,8 +269,28 @@ async fn break_something(world: &World, servers: &mut Servers, names: &std::path
             servers.disturb(3).await;
             servers.fail_over(names);
         }
+        7 => cut_commits(world).await,
         _ => node.signal("TERM"),
     }
+}
+
+/// The server commits, and the node does not hear of it.
+async fn cut_commits(world: &World) {
+    for _ in 0..10 {
+        let armed = world
+            .proxies
+            .iter()
+            .map(|proxy| proxy.cutter(Cut::AfterTheCommit));
+        armed.for_each(|arm| arm());
+        let cut = async {
+            while !world.proxies.iter().any(Proxy::has_cut) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(STALL_MAX, cut).await.expect("something is committed");
+    }
+    let disarmed = world.proxies.iter().map(|proxy| proxy.cutter(Cut::Never));
+    disarmed.for_each(|disarm| disarm());
 }
 
 /// Waits until clients are answered again, and starts nodes that have ended.
@@ -300,24 +341,46 @@ fn three_nodes(url: &str) -> (Vec<Node>, String) {
     (nodes, api_key)
 }
 
+/// Proxies before the servers, and how nodes connect through them.
+fn proxied(servers: &mut Servers, names: &std::path::Path) -> (Vec<Proxy>, String) {
+    servers.url(names);
+    let proxies = Servers::NAMES.map(|name| Proxy::before(names.join(name).join(".s.PGSQL.5432")));
+    let hosts = proxies.each_ref().map(Proxy::host).join(",");
+    let url = format!("host={hosts} user=postgres dbname=postgres");
+    (proxies.into(), url)
+}
+
 async fn survive(turns: u32) {
+    let Some(library) = clocks::library() else {
+        return;
+    };
     let names = tempfile::tempdir().unwrap();
     let mut servers = Servers::start();
-    let (nodes, api_key) = three_nodes(&servers.url(names.path()));
+    let (proxies, url) = proxied(&mut servers, names.path());
+    let (nodes, api_key) = three_nodes(&url);
     let mut clients = Vec::new();
     for node in &nodes {
         clients.push(node.client(&api_key).await);
     }
-    let supervised = nodes.into_iter().map(|node| Supervised {
+    let addresses: Vec<_> = nodes.iter().map(|node| node.address.clone()).collect();
+    let supervised = nodes.into_iter().zip(CLOCKS).map(|(node, offset)| Supervised {
         node,
+        clock: vec![
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME", offset.to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ],
         process: Mutex::default(),
     });
     let world = Arc::new(World {
         nodes: supervised.collect(),
         clients,
+        verifiers: Verifiers::start(&addresses, &api_key),
+        proxies,
         ledger: Ledger::default(),
         is_over: AtomicBool::default(),
     });
+    let verifying = tokio::spawn(verifiers::ask(Arc::clone(&world)));
     let mut callers = vec![tokio::spawn(revoke(Arc::clone(&world)))];
     callers.extend((0..CHAINS).map(|number| tokio::spawn(rotate(Arc::clone(&world), number))));
     recover(&world, 0).await;
@@ -340,15 +403,17 @@ async fn survive(turns: u32) {
             .expect("clients are answered")
             .unwrap();
     }
+    verifying.await.unwrap();
     check(&world, &servers).await;
     let ledger = &world.ledger;
     let _ = writeln!(
         stderr(),
-        "{turns} turns: {} rotations and {} revocations acknowledged, {} calls not answered, {} starts",
+        "{turns} turns: {} rotations and {} revocations acknowledged, {} calls not answered, {} starts, {} good tokens accepted by verifiers",
         ledger.rotations.load(Ordering::Relaxed),
         ledger.revoked.lock().len(),
         ledger.not_answered.load(Ordering::Relaxed),
         ledger.restarts.load(Ordering::Relaxed),
+        world.verifiers.count_accepted(),
     );
 }
 
@@ -377,12 +442,16 @@ async fn check(world: &World, servers: &Servers) {
     let faults = world.ledger.faults.lock().clone();
     assert_eq!(faults, Vec::<String>::new());
     assert!(!revoked.is_empty());
+    assert!(
+        world.verifiers.count_accepted() > 0,
+        "verifiers have something to do"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn nothing_is_lost_whatever_breaks() {
-    survive(8).await;
+    survive(KINDS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,6 @@ use tokio::{
     },
 };
 
-use super::cluster::runtime;
-
 /// When the next connection is cut.
 #[derive(Clone, Copy)]
 pub(crate) enum Cut {
@@ -51,11 +49,14 @@ impl Proxy {
         let path = directory.path().join(".s.PGSQL.5432");
         let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
         let of_tasks = Arc::clone(&cut);
-        runtime().spawn(async move {
-            let listener = UnixListener::bind(path).unwrap();
+        let listener = UnixListener::bind(path).unwrap();
+        tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = UnixStream::connect(&socket).await.unwrap();
+                // Without a server the client's connection ends, too.
+                let Ok(server) = UnixStream::connect(&socket).await else {
+                    continue;
+                };
                 tokio::spawn(pass(client, server, silent_after, Arc::clone(&of_tasks)));
             }
         });
@@ -64,10 +65,12 @@ impl Proxy {
 
     /// How clients connect.
     pub(crate) fn url(&self) -> String {
-        format!(
-            "host={} user=postgres dbname=postgres",
-            self.directory.path().display()
-        )
+        format!("host={} user=postgres dbname=postgres", self.host())
+    }
+
+    /// The directory of its socket, which is what the clients call the host.
+    pub(crate) fn host(&self) -> String {
+        self.directory.path().display().to_string()
     }
 
     /// Cuts the next connection for which that comes true, once.

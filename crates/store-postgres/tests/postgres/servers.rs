@@ -6,8 +6,6 @@ use tokio::time::sleep;
 
 use super::server::Server;
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
-
 /// Three servers. The first that is not a standby writes.
 pub(crate) struct Servers {
     of: BTreeMap<&'static str, Server>,
@@ -16,6 +14,8 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
+    pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
+
     pub(crate) fn start() -> Self {
         let primary = Server::start("");
         primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (a, b, c)'");
@@ -46,7 +46,7 @@ impl Servers {
         for (name, server) in &self.of {
             link(server, &names.join(name));
         }
-        let hosts: Vec<_> = NAMES
+        let hosts: Vec<_> = Self::NAMES
             .iter()
             .map(|name| names.join(name).display().to_string())
             .collect();
@@ -60,7 +60,10 @@ impl Servers {
         self.primary().signal("KILL");
         self.of.remove(lost);
         let received = |server: &Server| -> u64 {
-            let found = server.sql("SELECT (pg_last_wal_receive_lsn() - '0/0')::bigint");
+            // What was received is set back to the start of its segment for a moment where a standby follows another primary.
+            let found = server.sql(
+                "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint",
+            );
             found.parse().unwrap_or_default()
         };
         let next = self.of.iter().max_by_key(|(_, server)| received(server));
