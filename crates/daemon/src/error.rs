@@ -210,6 +210,16 @@ pub enum LaunchError {
         /// What it is for.
         what: &'static str,
     },
+    /// The authority would write to a file that is for something else.
+    #[error("{setting} `{path}` is {what}: choose a file of its own")]
+    FilePlace {
+        /// The setting that names it.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+    },
     /// The witness is at a place where it tells nothing.
     #[error(
         "[keys] witness `{path}` is in the data directory, so it would be copied and restored with it: choose a file outside"
