@@ -48,6 +48,9 @@ impl Partial {
             .sync_all()
             .map_err(|error| unusable(&self.path, &error))?;
         let named = if overwrite {
+            if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+                return Err(is_no_file(file));
+            }
             fs::rename(&self.path, file)
         } else {
             // Unlike a rename, a link replaces nothing.
@@ -83,6 +86,14 @@ impl Drop for Partial {
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
+}
+
+/// A device or a pipe is not replaced by a file.
+fn is_no_file(file: &Path) -> Failure {
+    Failure::cannot_run(format!(
+        "`{}` is not a file, so it is not replaced: name another file",
+        file.display()
+    ))
 }
 
 /// A file is not replaced without being told.
