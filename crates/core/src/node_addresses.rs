@@ -18,6 +18,9 @@ pub enum NodeAddressesError {
     /// There are more than 16.
     #[error("{0} addresses are more than {ADDRESSES_MAX}")]
     TooMany(usize),
+    /// One is not the URL of a server.
+    #[error("`{0}` is not an address: write https://HOST:PORT, or http://HOST:PORT without encryption")]
+    Malformed(String),
     /// An API key must not go without encryption where another address has it.
     #[error("some of the addresses have encryption and some have not: use https:// for all of {0}")]
     Mixed(NodeAddresses),
@@ -30,7 +33,7 @@ impl NodeAddresses {
         for listed in texts {
             for address in listed.into().split(',').map(str::trim) {
                 if !given.iter().any(|other| is_same(other, address)) {
-                    given.push(address.to_owned());
+                    given.push(with_lower_case_scheme(address));
                 }
             }
         }
@@ -46,8 +49,13 @@ impl NodeAddresses {
     /// Whether a client can use them together.
     ///
     /// # Errors
-    /// Fails where there is none, where there are more than 16, and where only some have encryption.
+    /// Fails where there is none, where there are more than 16, where one is not the URL of a server, and where only some
+    /// have encryption.
     pub fn check(&self) -> Result<(), NodeAddressesError> {
+        // A misspelled scheme must not send an API key without encryption.
+        if let Some(malformed) = self.0.iter().find(|address| !is_of_a_server(address)) {
+            return Err(NodeAddressesError::Malformed(without_password(malformed)));
+        }
         let encrypted = self.0.iter().filter(|a| a.starts_with("https://")).count();
         match self.0.len() {
             0 => Err(NodeAddressesError::None),
@@ -61,6 +69,41 @@ impl NodeAddresses {
 impl fmt::Display for NodeAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(", "))
+    }
+}
+
+/// Whether it is `http` or `https` with a host, and at most a port behind it.
+fn is_of_a_server(address: &str) -> bool {
+    let rest = address
+        .strip_prefix("https://")
+        .or_else(|| address.strip_prefix("http://"));
+    let Some(authority) = rest.map(|rest| rest.strip_suffix('/').unwrap_or(rest)) else {
+        return false;
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let is_host = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']);
+    is_host && port.is_none_or(is_port)
+}
+
+/// A name and a password before the host are not shown.
+fn without_password(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => address.to_owned(),
+    }
+}
+
+/// Schemes are the same in any case (RFC 3986, section 3.1).
+fn with_lower_case_scheme(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => address.to_owned(),
     }
 }
 
@@ -81,13 +124,24 @@ mod tests {
         let many: Vec<_> = (0..=ADDRESSES_MAX).map(|n| format!("http://h{n}:1")).collect();
         let just: Vec<_> = many.iter().take(ADDRESSES_MAX).map(String::as_str).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        let table: [(&[&str], &str); 8] = [
+        let none_at_all = "`htps://a:1` is not an address";
+        let table: [(&[&str], &str); 18] = [
             (&["http://a:1"], ""),
+            (&["HTTPS://a:1/"], ""),
+            (&["http://[::1]:7600"], ""),
+            (&["https://auth.example.org"], ""),
+            (&["htps://a:1"], none_at_all),
+            (&["http://a:1,htps://a:1"], none_at_all),
+            (&["grpc://a:1"], "`grpc://a:1` is not an address"),
+            (&["http://a:1/path"], "`http://a:1/path` is not an address"),
+            (&["http://u:p@a:1"], "`…@a:1` is not an address"),
+            (&["http://a:70000"], "`http://a:70000` is not an address"),
+            (&["http://:1"], "`http://:1` is not an address"),
             (&["https://a:1", "https://b:1"], ""),
             (&["http://a:1,http://b:1", "http://c:1"], ""),
             (&[], none),
             (&["https://a:1", "http://b:1"], mixed),
-            (&["https://a:1", "b:1"], mixed),
+            (&["https://a:1", "b:1"], "`b:1` is not an address"),
             (&just, ""),
             (&many, "17 addresses are more than 16"),
         ];
