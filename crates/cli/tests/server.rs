@@ -217,7 +217,7 @@ fn of_several_addresses_the_first_that_works_is_used() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let (nobody, works) = ("http://127.0.0.1:1", authority.address());
-    let many: Vec<_> = (0..17).map(|number| format!("{works}/{number}")).collect();
+    let many: Vec<_> = (1..=17).map(|port| format!("http://127.0.0.1:{port}")).collect();
     let many = many.join(",");
     for (addresses, code, expected) in [
         (format!("{works},{nobody}"), 0, "rules"),

@@ -154,7 +154,7 @@ mod tests {
                 "[store]\npath = \"data\"\n[policy]\npath = \"policies\"\n\
                  [keys]\nfile = \"server.key\"\nprevious = [\"older.key\"]\n\
                  [audit.sinks.file]\nkind = \"file\"\npath = \"{name}\"\n\
-                 [realms.production]\nissuer = \"https://auth.example.org/production\"\n"
+                 [realms.production]\nkind = \"production\"\nissuer = \"https://auth.example.org/production\"\n"
             );
             fs::write(at("tessera.toml"), text).unwrap();
             let config = Config::read(&at("tessera.toml")).unwrap();
