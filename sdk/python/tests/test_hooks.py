@@ -301,7 +301,7 @@ class Asgi(Hooks):
             status, headers, body = get(path)
             self.assertEqual((status, body), (403, {"error": "forbidden"}), path)
             self.assertNotIn("www-authenticate", headers)
-        with self.assertRaises(ValueError):
+        with self.assertRaises(tessera.ConfigurationError):
             asgi.Require("videos/{id}:play", path="/videos/{name}")
 
     def test_a_revoked_token_is_refused(self) -> None:
@@ -317,6 +317,6 @@ class Asgi(Hooks):
         async def nothing(*_: Any) -> Any:
             return {}
 
-        middleware = asgi.TokenMiddleware(application, self.verifier, asgi.Require())
+        middleware = asgi.TokenMiddleware(application, self.verifier, asgi.Require(None))
         asyncio.run(middleware({"type": "lifespan"}, nothing, nothing))
         self.assertEqual(seen, ["lifespan"])

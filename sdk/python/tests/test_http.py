@@ -34,7 +34,7 @@ class Http(Served):
 
         @app.post("/videos")
         async def upload(
-            request: fastapi.Request, claims: Annotated[tessera.Claims, fastapi.Depends(requires())]
+            request: fastapi.Request, claims: Annotated[tessera.Claims, fastapi.Depends(requires(None))]
         ) -> str:
             self.bodies.append(await request.body())
             return claims.subject

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from fake import SigningKey
 from tessera import claims, paseto, path_scope, wire
 from tessera.connection import Connection
+from tessera.errors import ConfigurationError
 from tessera.revocations import Kind, Revocation, Revocations
 from tessera.session import End, Following, Session
 from tessera.v1 import revocation_service_pb2 as pb
@@ -204,10 +205,10 @@ class Paths(unittest.TestCase):
     def test_what_would_match_something_else_is_no_pattern(self) -> None:
         wrong = "videos /videos/ // /a//b /*/ /a* /*/a /a/{id /{} /{a}b /{a}/{a} /. /a/.. /a%20b /a?b /a#b /a;b /{a-b}"
         for pattern in [*wrong.split(" "), ""]:
-            with self.assertRaises(ValueError, msg=pattern):
+            with self.assertRaises(ConfigurationError, msg=pattern):
                 path_scope.PathPattern(pattern)
         for scope in ("videos", "videos/{id}", "videos/{id}:", "videos/a{id}:play", "videos:{action}", "videos/{}:x", ""):
-            with self.assertRaises(ValueError, msg=scope):
+            with self.assertRaises(ConfigurationError, msg=scope):
                 path_scope.parameters_of(scope)
 
     def test_a_value_is_one_segment_of_a_scope(self) -> None:

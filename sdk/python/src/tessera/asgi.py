@@ -12,6 +12,7 @@ from tessera import refusal
 from tessera.bearer import token_of
 from tessera.claims import Claims
 from tessera.decision import Allow
+from tessera.errors import ConfigurationError
 from tessera.path_scope import PathError
 from tessera.refusal import Refusal, Require
 from tessera.verifier import Verifier
@@ -36,7 +37,8 @@ def claims_of(scope: Scope) -> Claims:
 class TokenMiddleware:
     """Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale.
 
-    `require` says what a request needs: the same for all, or by its ASGI scope; None there: no token.
+    `require` says what a request needs: the same for all, or a function of its ASGI scope. Where the function answers
+    None, the request needs no token.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class TokenMiddleware:
     ) -> None:
         self._app = app
         self._verifier = verifier
-        self._require = require if callable(require) else lambda _: require
+        self._require = _by_request(require)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require = self._require(scope) if scope["type"] in ("http", "websocket") else None
@@ -62,6 +64,27 @@ class TokenMiddleware:
         else:
             admitted.log(scope["path"])
             await _refuse(admitted, scope, receive, send)
+
+
+def _by_request(require: Require | Callable[[Scope], Require | None]) -> Callable[[Scope], Require | None]:
+    if isinstance(require, Require):
+        required = _complete(require)
+        return lambda _: required
+    if not callable(require) or isinstance(require, type):
+        raise ConfigurationError(
+            f"{require!r} is not what a request needs: use Require('videos:read'), Require(None) for any good token, or a"
+            " function"
+        )
+    return lambda scope: _complete(require(scope))
+
+
+def _complete(require: Require | None) -> Require | None:
+    """Refuses a requirement whose parameters nothing fills in."""
+    if require is not None and require.missing:
+        raise ConfigurationError(
+            f"{require.scope!r} has parameters of the path: say Require({require.scope!r}, path='/…/{{{require.missing}}}')"
+        )
+    return require
 
 
 async def admit(verifier: Verifier, headers: Sequence[str], require: Require) -> Claims | Refusal:

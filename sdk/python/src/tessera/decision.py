@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tessera.claims import Claims
+from tessera.errors import ConfigurationError
 
 
 class DenyReason(StrEnum):
@@ -77,6 +78,18 @@ class FailOpen:
 
     max: float
 
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.max, int | float) and not isinstance(self.max, bool)
+        # Not a number is not 0 or more.
+        if not is_number or not self.max >= 0:
+            raise ConfigurationError(f"FailOpen({self.max!r}): the staleness is a number of seconds, 0 or more")
+
 
 #: What to do with a token that would be good while the verifier is stale.
 Mode = FailClosed | Introspect | FailOpen
+
+
+def check_mode(mode: object) -> None:
+    """Refuses what is no mode, such as a name, or a class that is not called. `ConfigurationError`."""
+    if not isinstance(mode, Mode):
+        raise ConfigurationError(f"{mode!r} is not a mode: use FailClosed(), Introspect() or FailOpen(seconds)")

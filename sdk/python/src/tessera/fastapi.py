@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from tessera import asgi, refusal
 from tessera.claims import Claims
-from tessera.decision import FailClosed, Mode
+from tessera.decision import FailClosed, Mode, check_mode
 from tessera.path_scope import PathError, fill, parameters_of
 from tessera.refusal import Refusal, Require
 from tessera.verifier import Verifier
@@ -24,14 +24,15 @@ from tessera.verifier import Verifier
 
 class Protect:
     """Makes dependencies: `Depends(requires("videos:read"))` is the claims of a good token with that scope,
-    `Depends(requires())` those of any good token. A scope may have parameters of the route:
+    `Depends(requires(None))` those of any good token. A scope may have parameters of the route:
     `Depends(requires("videos/{id}:play"))` in `@app.get("/videos/{id}/play")`."""
 
     def __init__(self, verifier: Verifier, mode: Mode = FailClosed()) -> None:
+        check_mode(mode)
         self._verifier = verifier
         self._mode = mode
 
-    def __call__(self, scope: str | None = None, *, mode: Mode | None = None) -> Bearer:
+    def __call__(self, scope: str | None, *, mode: Mode | None = None) -> Bearer:
         return Bearer(self._verifier, Require(scope, self._mode if mode is None else mode))
 
 
@@ -43,7 +44,7 @@ class Bearer(HTTPBearer):
         super().__init__(bearerFormat="PASETO", scheme_name="Tessera", auto_error=False)
         self._verifier = verifier
         self._require = require
-        self._has_parameters = "{" in (require.scope or "") and bool(parameters_of(require.scope or ""))
+        self._has_parameters = require.scope is not None and bool(parameters_of(require.scope))
 
     async def __call__(self, connection: HTTPConnection) -> Claims:  # type: ignore[override]
         admitted = await self._admit(connection)

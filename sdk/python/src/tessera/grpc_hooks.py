@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -11,12 +12,15 @@ import grpc
 from tessera import refusal
 from tessera.bearer import token_of
 from tessera.claims import Claims
-from tessera.decision import Allow, FailClosed, Mode
+from tessera.decision import Allow, FailClosed, Mode, check_mode
+from tessera.errors import ConfigurationError
 from tessera.refusal import Refusal, Require
 from tessera.token_source import AccessToken, TokenSource
 from tessera.verifier import Verifier
 
 AUTHORIZATION = "authorization"
+_METHOD = re.compile(r"/[^/\s]+/[^/\s]+")
+_EXAMPLE = "{'/videos.v1.Videos/List': 'videos:read'}"
 _claims: ContextVar[Claims] = ContextVar("tessera.claims")
 
 
@@ -45,14 +49,45 @@ def keep(claims: Claims | None) -> None:
         _claims.set(claims)
 
 
+def _check_method(method: object) -> None:
+    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+        raise ConfigurationError(f"{method!r} is not a method such as '/videos.v1.Videos/List'")
+
+
+def _requirement(method: str, required: str | Require | None, mode: Mode) -> Require:
+    """What a method requires. No scope can have parameters here: see `require_scope`."""
+    try:
+        require = Require.of(required, mode)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{method}: {error}") from None
+    if require.path is not None:
+        raise ConfigurationError(f"{method}: {require.path!r} is a path of HTTP: a method of gRPC has none")
+    if require.missing:
+        raise ConfigurationError(
+            f"{method}: nothing fills in the parameters of {require.scope!r}: list the method with None, and begin its "
+            f"handler with require_scope(context, {require.scope!r}, …)"
+        )
+    return require
+
+
 class Methods:
     """What the methods of a server need."""
 
     def __init__(
         self, required: Mapping[str, str | Require | None], public: Collection[str], mode: Mode
     ) -> None:
-        self._required = {method: Require.of(required, mode) for method, required in required.items()}
+        check_mode(mode)
+        if not isinstance(required, Mapping):
+            raise ConfigurationError(f"`required` says what each method requires, such as {_EXAMPLE}: not {required!r}")
+        if isinstance(public, str | bytes) or not isinstance(public, Collection):
+            raise ConfigurationError(f"`public` is a list of methods: not {public!r}")
+        for method in (*required, *public):
+            _check_method(method)
+        self._required = {method: _requirement(method, needed, mode) for method, needed in required.items()}
         self._public = frozenset(public)
+        both = sorted(self._public & self._required.keys())
+        if both:
+            raise ConfigurationError(f"{', '.join(both)}: either public, or required")
 
     def is_public(self, method: str) -> bool:
         """Whether it needs no token."""

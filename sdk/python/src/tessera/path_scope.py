@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from tessera.errors import ConfigurationError
+
 _PARAMETER = re.compile(r"\{([A-Za-z0-9_]+)\}")
 #: What a parameter may be in a scope: one segment of its resource.
 _VALUE = re.compile(r"[A-Za-z0-9._~:@-]+")
@@ -26,7 +28,10 @@ class PathError(Exception):
 
 
 def parameters_of(scope: str) -> set[str]:
-    """The names of a scope's parameters. ValueError where it is no scope even with them filled in."""
+    """The names of a scope's parameters. ConfigurationError where it is no scope even with them filled in: no token could
+    have it."""
+    if not isinstance(scope, str):
+        raise _not_a_scope(scope)
     resource, _, action = scope.rpartition(":")
     names = set()
     for segment in resource.split("/"):
@@ -34,9 +39,9 @@ def parameters_of(scope: str) -> set[str]:
         if parameter:
             names.add(parameter[1])
         elif not _is_value(segment):
-            raise ValueError(f"not a scope: {scope!r}")
+            raise _not_a_scope(scope)
     if not _ACTION.fullmatch(action):
-        raise ValueError(f"not a scope: {scope!r}")
+        raise _not_a_scope(scope)
     return names
 
 
@@ -60,10 +65,12 @@ class PathPattern:
     text: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise _not_a_pattern(self.text)
         names = [parameter for part in self._parts for parameter in _PARAMETER.findall(part)]
         is_right = self.text.startswith("/") and len(set(names)) == len(names)
         if not is_right or any(not _is_part(part) for part in self._parts):
-            raise ValueError(f"not a pattern of paths: {self.text!r}")
+            raise _not_a_pattern(self.text)
 
     @property
     def names(self) -> set[str]:
@@ -102,6 +109,16 @@ def called(raw_path: str) -> list[str]:
     if path == "/":
         return []
     return [_segment(raw) for raw in path[1:].removesuffix("/").split("/")]
+
+
+def _not_a_scope(scope: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{scope!r} is not a scope that a token can have: write one `resource:action`, such as 'videos:read'"
+    )
+
+
+def _not_a_pattern(path: object) -> ConfigurationError:
+    return ConfigurationError(f"{path!r} is not a pattern of paths such as '/videos/{{id}}/play'")
 
 
 def _segment(raw: str) -> str:

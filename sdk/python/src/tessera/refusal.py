@@ -13,7 +13,8 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from tessera.claims import Claims
-from tessera.decision import Decision, Deny, DenyReason, FailClosed, Mode, Stale
+from tessera.decision import Decision, Deny, DenyReason, FailClosed, Mode, Stale, check_mode
+from tessera.errors import ConfigurationError
 from tessera.path_scope import PathError, PathPattern, fill, parameters_of
 
 _log = logging.getLogger("tessera")
@@ -26,24 +27,36 @@ _LACKS = "the access token lacks a scope"
 
 @dataclass(frozen=True)
 class Require:
-    """What a request needs: a good token, with this scope unless it is None.
+    """What a request needs: a good token with this scope. None: any good token.
 
     A scope may have parameters, `videos/{id}:play`: they are segments of the path, `path="/videos/{id}/play"`, or, in
     FastAPI, parameters of the route.
+
+    Raises `ConfigurationError` where no token could ever have the scope, so that a mistake does not refuse everybody.
     """
 
-    scope: str | None = None
+    scope: str | None
     #: What to do while the verifier is stale.
     mode: Mode = field(default_factory=FailClosed)
     #: The pattern of the path that has the scope's parameters. Over HTTP only.
     path: str | None = None
 
     def __post_init__(self) -> None:
+        check_mode(self.mode)
+        parameters = set() if self.scope is None else parameters_of(self.scope)
         if self.path is None:
             return
-        missing = parameters_of(self.scope or "") - PathPattern(self.path).names
+        if self.scope is None:
+            raise ConfigurationError(f"the path {self.path!r} needs a scope whose parameters it has")
+        missing = parameters - PathPattern(self.path).names
         if missing:
-            raise ValueError(f"the path {self.path!r} has no parameter {', '.join(sorted(missing))}")
+            raise ConfigurationError(f"the path {self.path!r} has no parameter {', '.join(sorted(missing))}")
+
+    @property
+    def missing(self) -> str:
+        """The parameters of the scope that no path is given for, as a text."""
+        has_all = self.scope is None or self.path is not None
+        return "" if has_all else ", ".join(sorted(parameters_of(self.scope or "")))
 
     def scope_of(self, raw_path: str) -> str | None:
         """The scope that a request to this path needs. PathError where none can be made of it."""
@@ -119,11 +132,11 @@ def unclear(why: str) -> Refusal:
 
 
 def of_scope(claims: Claims, scope: str, parameters: Mapping[str, object]) -> Refusal | None:
-    """The refusal of a token that lacks a scope with these parameters, if it does. ValueError where the scope is none, or
-    has a parameter that is not given."""
+    """The refusal of a token that lacks a scope with these parameters, if it does. ConfigurationError where the scope is
+    none, or has a parameter that is not given."""
     missing = parameters_of(scope) - parameters.keys()
     if missing:
-        raise ValueError(f"no value is given for {', '.join(sorted(missing))} of {scope!r}")
+        raise ConfigurationError(f"no value is given for {', '.join(sorted(missing))} of {scope!r}")
     try:
         needed = fill(scope, parameters)
     except PathError as error:

@@ -22,7 +22,7 @@ from tessera import claims as claims_of
 from tessera import forking, paseto
 from tessera.calls import Client, ClientOptions
 from tessera.connection import Connection
-from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale
+from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale, check_mode
 from tessera.cursor import parse as parse_cursor
 from tessera.errors import CallError, ClosedError, ConfigurationError, NotReadyError, OtherLogError
 from tessera.following import Following
@@ -138,10 +138,11 @@ class Verifier:
         return is_told
 
     def verify(self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()) -> Decision:
-        """Whether `token` is good, and has the required scope; refuses when stale, unless `mode` says
-        otherwise. It waits only when stale: `Introspect` for the authority's answer, and each mode for a moment
+        """Whether `token` is good, and has the required scope (None: any good token will do); refuses when stale, unless
+        `mode` says otherwise. It waits only when stale: `Introspect` for the authority's answer, and each mode for a moment
         where the token is of a place of the revocation log that was not heard of yet. One that stays ahead, such
         as one with a claim that was made up, is never allowed."""
+        _check_question(required_scope, mode)
         bound = self._view.options.bound
         unheard_since = None
         if isinstance(mode, FailOpen):
@@ -158,6 +159,7 @@ class Verifier:
         self, token: str, required_scope: str | None = None, mode: Mode = FailClosed()
     ) -> Decision:
         """As `verify`, without blocking the event loop."""
+        _check_question(required_scope, mode)
         decision = self._view.decide(token, required_scope, self._view.options.bound)
         if not isinstance(decision, Stale):
             return decision
@@ -264,6 +266,12 @@ class _Follower:
             if interrupted.is_set():
                 return
             interrupted.wait(self._following.after(end))
+
+
+def _check_question(required_scope: object, mode: object) -> None:
+    if required_scope is not None and not isinstance(required_scope, str):
+        raise ConfigurationError(f"the required scope is one text, or None for any good token: not {required_scope!r}")
+    check_mode(mode)
 
 
 def _end(follower: _Follower, client: Client) -> None:
