@@ -1,6 +1,8 @@
 /** What a verifier answers. */
 
 import type { Claims } from './claims.js'
+import { ConfigurationError } from './errors.js'
+import { shown } from './options.js'
 
 /**
  * Why a token is not good. Tell the bearer no more than that it is not.
@@ -55,6 +57,24 @@ export type Decision = Allow | Deny | Stale
  * AwaitPropagation do not wait for what such a route still allows.
  */
 export type Mode = 'fail-closed' | 'introspect' | { readonly failOpenMs: number }
+
+/** Refuses what is no mode, such as one that is misspelled. */
+export function checkMode(mode: unknown): void {
+  const isName = mode === 'fail-closed' || mode === 'introspect'
+  if (!isName && !isOpenMode(mode)) {
+    const modes = "'fail-closed', 'introspect' or { failOpenMs } with 0 or more"
+    throw new ConfigurationError(`${shown(mode)} is not a mode: use ${modes}`)
+  }
+}
+
+function isOpenMode(mode: unknown): boolean {
+  if (typeof mode !== 'object' || mode === null || Object.keys(mode).join() !== 'failOpenMs') {
+    return false
+  }
+  const { failOpenMs } = mode as { failOpenMs: unknown }
+  // Not a number is not 0 or more.
+  return typeof failOpenMs === 'number' && failOpenMs >= 0
+}
 
 /** Whether the token is good, but not for this. */
 export function isAboutScope(reason: DenyReason): boolean {

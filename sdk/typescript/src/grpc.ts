@@ -14,12 +14,13 @@ import {
 } from '@grpc/grpc-js'
 
 import type { Claims } from './claims.js'
-import type { Mode } from './decision.js'
-import { CallError } from './errors.js'
+import { type Mode, checkMode } from './decision.js'
+import { CallError, ConfigurationError } from './errors.js'
 import { log } from './logger.js'
+import { checkDefined, checkOptions, shown } from './options.js'
+import { parametersOf } from './path-scope.js'
 import {
   type Refusal,
-  type Requirement,
   admit,
   isRefusal,
   logRefusal,
@@ -27,6 +28,7 @@ import {
   statusOf,
   unlisted,
 } from './refusal.js'
+import { type Requirement, requirementOf } from './requirement.js'
 import type { TokenSource } from './token-source.js'
 import type { Verifier } from './verifier.js'
 
@@ -90,25 +92,67 @@ export function lacksScope(
  * The implementation of a service behind tokens, for `server.addService(definition, …)`.
  *
  * A method that is neither in `required` nor public is refused, so that a new one is not open by accident. A stream
- * is judged when it opens. Refusals have a google.rpc.ErrorInfo, and the log says why.
+ * is judged when it opens. Refusals have a google.rpc.ErrorInfo, and the log says why. Throws a `ConfigurationError` where
+ * `protection` can't be right.
  */
 export function protectService<I extends UntypedServiceImplementation>(
   definition: ServiceDefinition,
   implementation: I,
   protection: Protection,
 ): UntypedServiceImplementation {
+  const requirements = requirementsOf(definition, protection)
   const guarded: UntypedServiceImplementation = {}
   for (const [name, { originalName, responseStream }] of Object.entries(definition)) {
     const handler = implementation[name] ?? implementation[originalName ?? name]
     if (handler !== undefined) {
       const isPublic = protection.public?.includes(name) ?? false
-      guarded[name] = isPublic ? handler : guard(name, handler.bind(implementation), responseStream, protection)
+      guarded[name] = isPublic ? handler : guard(name, handler.bind(implementation), responseStream, protection.verifier, requirements)
     }
   }
   return guarded
 }
 
-function guard(name: string, handler: unknown, isStream: boolean, protection: Protection): UntypedHandleCall {
+/** What each method requires, checked. */
+function requirementsOf(definition: ServiceDefinition, protection: Protection): Map<string, Requirement> {
+  const what = 'the protection of a service'
+  checkOptions(what, protection, ['verifier', 'required', 'public', 'mode'])
+  checkDefined(what, protection)
+  const { required, public: open = [], mode = 'fail-closed' } = protection
+  checkMode(mode)
+  checkOptions('required', required, Object.keys(definition))
+  if (!Array.isArray(open)) {
+    throw new ConfigurationError(`public is a list of methods: not ${shown(open)}`)
+  }
+  for (const name of open) {
+    if (!Object.hasOwn(definition, name) || Object.hasOwn(required, name)) {
+      const why = Object.hasOwn(required, name) ? 'is required, too' : 'is no method of the service'
+      throw new ConfigurationError(`${shown(name)} in public ${why}: its methods are ${Object.keys(definition).join(', ')}`)
+    }
+  }
+  return new Map(Object.entries(required).map(([name, given]) => [name, { mode, ...requirementOfMethod(name, given) }]))
+}
+
+/** What a method requires. No scope can have parameters here: see `lacksScope`. */
+function requirementOfMethod(name: string, given: string | Requirement | null): Requirement {
+  const requirement = requirementOf(`what ${name} requires`, given)
+  const { scope, path } = requirement
+  if (path !== undefined) {
+    throw new ConfigurationError(`${name}: ${shown(path)} is a path of HTTP: a method of gRPC has none`)
+  }
+  if (scope !== null && parametersOf(scope).length > 0) {
+    const instead = `list the method with null, and begin its handler with lacksScope(call, '${scope}', …)`
+    throw new ConfigurationError(`${name}: nothing fills in the parameters of ${shown(scope)}: ${instead}`)
+  }
+  return requirement
+}
+
+function guard(
+  name: string,
+  handler: unknown,
+  isStream: boolean,
+  verifier: Verifier,
+  requirements: ReadonlyMap<string, Requirement>,
+): UntypedHandleCall {
   const handle = handler as Handler
   const guarded: Handler = (call, callback) => {
     const refuse = (refusal: Partial<StatusObject>) => {
@@ -118,7 +162,7 @@ function guard(name: string, handler: unknown, isStream: boolean, protection: Pr
         callback?.(refusal)
       }
     }
-    admitCall(name, call, protection)
+    admitCall(verifier, call, requirements.get(name))
       .then((admitted) => {
         if (isRefusal(admitted)) {
           logRefusal(admitted, call.getPath?.() ?? name)
@@ -136,15 +180,15 @@ function guard(name: string, handler: unknown, isStream: boolean, protection: Pr
   return guarded as unknown as UntypedHandleCall
 }
 
-function admitCall(name: string, { metadata }: Call, protection: Protection): Promise<Claims | Refusal> {
-  const required = Object.hasOwn(protection.required, name) ? protection.required[name] : undefined
-  if (required === undefined) {
+function admitCall(
+  verifier: Verifier,
+  { metadata }: Call,
+  requirement: Requirement | undefined,
+): Promise<Claims | Refusal> {
+  if (requirement === undefined) {
     return Promise.resolve(unlisted())
   }
-  const requirement = typeof required === 'string' || required === null ? { scope: required ?? undefined } : required
-  const { scope, mode = protection.mode ?? 'fail-closed' } = requirement
-  const headers = metadata.get('authorization').map(String)
-  return admit(protection.verifier, headers, { ...(scope === undefined ? {} : { scope }), mode })
+  return admit(verifier, metadata.get('authorization').map(String), requirement.scope, requirement.mode)
 }
 
 /**

@@ -4,7 +4,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import type { Claims } from './claims.js'
 import { PathError, ScopeFromPath, fill, parametersOf } from './path-scope.js'
-import { type Refusal, type Requirement, admit, isRefusal, logRefusal, unclear } from './refusal.js'
+import { type Refusal, admit, isRefusal, logRefusal, unclear } from './refusal.js'
+import { type Requirement, requirementOf } from './requirement.js'
 import type { Verifier } from './verifier.js'
 
 /** As Express and Connect call it; with node:http, `next` is what goes on. */
@@ -25,8 +26,14 @@ export function claimsOf(request: IncomingMessage): Claims {
   return found
 }
 
-/** Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. The log says why. */
-export function requireToken(verifier: Verifier, requirement: Requirement = {}): Middleware {
+/**
+ * Lets requests through that carry a good token: else 401, 403 without the scope, 503 when stale. The log says why.
+ *
+ * `required` is a scope, null where any good token will do, or a scope with more. Throws a `ConfigurationError` where it
+ * can't be right.
+ */
+export function requireToken(verifier: Verifier, required: string | Requirement | null): Middleware {
+  const requirement = requirementOf('what requireToken requires', required)
   const scopeOf = scopeByRequest(requirement)
   const guard = async (request: IncomingMessage): Promise<Claims | Refusal> => {
     let scope
@@ -38,7 +45,7 @@ export function requireToken(verifier: Verifier, requirement: Requirement = {}):
       }
       throw error
     }
-    return admit(verifier, request.headersDistinct['authorization'] ?? [], { ...requirement, scope })
+    return admit(verifier, request.headersDistinct['authorization'] ?? [], scope, requirement.mode)
   }
   return (request, response, next) => {
     // What `next` throws is its own affair: it must not be called a second time for it.
@@ -55,13 +62,13 @@ export function requireToken(verifier: Verifier, requirement: Requirement = {}):
 }
 
 /** The scope that a request needs. */
-function scopeByRequest({ scope, path }: Requirement): (request: IncomingMessage) => string | undefined {
-  if (path !== undefined) {
-    const fromPath = new ScopeFromPath(path, scope ?? '')
+function scopeByRequest({ scope, path }: Requirement): (request: IncomingMessage) => string | null {
+  if (scope !== null && path !== undefined) {
+    const fromPath = new ScopeFromPath(path, scope)
     // Express takes off `url` what a router is mounted at.
     return (request) => fromPath.of((request as Routed).originalUrl ?? request.url ?? '')
   }
-  if (scope === undefined || !scope.includes('{') || parametersOf(scope).length === 0) {
+  if (scope === null || parametersOf(scope).length === 0) {
     return () => scope
   }
   return (request) => fill(scope, (request as Routed).params ?? {})

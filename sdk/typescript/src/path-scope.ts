@@ -5,6 +5,9 @@
  * differently is refused, and never guessed.
  */
 
+import { ConfigurationError } from './errors.js'
+import { shown } from './options.js'
+
 const PARAMETER = /^\{([A-Za-z0-9_]+)\}$/
 /** What a parameter may be in a scope: one segment of its resource. */
 const VALUE = /^[A-Za-z0-9._~:@-]+$/
@@ -24,16 +27,19 @@ export class ScopeFromPath {
 
   /** `path` is a pattern such as `/videos/{id}/play`; `/*` at its end is everything beneath. */
   constructor(path: string, scope: string) {
+    if (typeof path !== 'string') {
+      throw notAPattern(path)
+    }
     this.#hasMore = path.endsWith('/*')
     const plain = this.#hasMore ? path.slice(0, -2) : path
     this.#parts = plain === '' || plain === '/' ? [] : plain.slice(1).split('/')
     const names = this.#parts.flatMap((part) => PARAMETER.exec(part)?.[1] ?? [])
     if (!path.startsWith('/') || new Set(names).size < names.length || !this.#parts.every(isPart)) {
-      throw new TypeError(`not a pattern of paths: ${path}`)
+      throw notAPattern(path)
     }
     const missing = parametersOf(scope).filter((name) => !names.includes(name))
     if (missing.length > 0) {
-      throw new TypeError(`the path ${path} has no parameter ${missing.join(', ')}`)
+      throw new ConfigurationError(`the path ${path} has no parameter ${missing.join(', ')}`)
     }
     this.#scope = scope
   }
@@ -58,11 +64,15 @@ export class ScopeFromPath {
   }
 }
 
-/** The names of a scope's parameters; a TypeError where it is no scope even with them filled in. */
+/**
+ * The names of a scope's parameters; a ConfigurationError where it is no scope even with them filled in: no token could
+ * have it.
+ */
 export function parametersOf(scope: string): string[] {
-  const [segments, action] = split(scope)
+  const [segments, action] = typeof scope === 'string' ? split(scope) : [[], '']
   if (!ACTION.test(action) || !segments.every((segment) => PARAMETER.test(segment) || isValue(segment))) {
-    throw new TypeError(`not a scope: ${scope}`)
+    const right = 'write one `resource:action`, such as `videos:read`'
+    throw new ConfigurationError(`${shown(scope)} is not a scope that a token can have: ${right}`)
   }
   return segments.flatMap((segment) => PARAMETER.exec(segment)?.[1] ?? [])
 }
@@ -92,6 +102,10 @@ export function called(target: string): string[] {
   }
   const inner = path.endsWith('/') ? path.slice(1, -1) : path.slice(1)
   return inner.split('/').map(readSegment)
+}
+
+function notAPattern(path: unknown): ConfigurationError {
+  return new ConfigurationError(`${shown(path)} is not a pattern of paths such as \`/videos/{id}/play\``)
 }
 
 function readSegment(raw: string): string {

@@ -4,6 +4,7 @@ import { Metadata, type StatusObject, status } from '@grpc/grpc-js'
 
 import { type Claims } from './claims.js'
 import { type Deny, type Mode, type Stale, isAboutScope } from './decision.js'
+import { ConfigurationError } from './errors.js'
 import { log } from './logger.js'
 import { fill, parametersOf } from './path-scope.js'
 import { writeStatusDetails } from './status-details.js'
@@ -14,19 +15,6 @@ const RETRY_AFTER_SECONDS = 1
 /** What the bearer is told. */
 const NOT_GOOD = 'a good access token is needed'
 const LACKS = 'the access token lacks a scope'
-
-/** What a request needs beyond a good token. */
-export interface Requirement {
-  /**
-   * The scope that the token must have. Over HTTP it may have parameters, `videos/{id}:play`: they are parameters of the
-   * route with Express, or else segments of `path`.
-   */
-  scope?: string
-  /** The pattern of the path that has the scope's parameters: `/videos/{id}/play`. Over HTTP only. */
-  path?: string
-  /** What to do while the verifier is stale. */
-  mode?: Mode
-}
 
 /** Why a request is refused. */
 export interface Refusal {
@@ -48,7 +36,8 @@ export interface Refusal {
 export async function admit(
   verifier: Verifier,
   headers: readonly string[],
-  { scope, mode }: Requirement,
+  scope: string | null,
+  mode: Mode | undefined,
 ): Promise<Claims | Refusal> {
   const token = tokenOf(headers)
   if (typeof token !== 'string') {
@@ -95,13 +84,13 @@ export function unclear(why: string): Refusal {
 }
 
 /**
- * The refusal of a token that lacks a scope with these parameters, if it does; a TypeError where the scope is none, or has
- * a parameter that is not given.
+ * The refusal of a token that lacks a scope with these parameters, if it does; a ConfigurationError where the scope is none,
+ * or has a parameter that is not given.
  */
 export function refusalOfScope(claims: Claims, scope: string, parameters: Record<string, string>): Refusal | undefined {
   const missing = parametersOf(scope).filter((name) => !Object.hasOwn(parameters, name))
   if (missing.length > 0) {
-    throw new TypeError(`no value is given for ${missing.join(', ')} of ${scope}`)
+    throw new ConfigurationError(`no value is given for ${missing.join(', ')} of ${scope}`)
   }
   try {
     const needed = fill(scope, parameters)
@@ -125,7 +114,7 @@ function tokenOf(headers: readonly string[]): string | Refusal {
   return token ?? noGoodToken('an authorization header of another form')
 }
 
-function refusalOf(decision: Deny | Stale, scope: string | undefined): Refusal {
+function refusalOf(decision: Deny | Stale, scope: string | null): Refusal {
   if (decision.kind === 'stale') {
     return stale(decision)
   }

@@ -9,11 +9,12 @@
 import { decodeClaims } from './claims.js'
 import { Client, type ClientOptions } from './calls.js'
 import type { Connection } from './connection.js'
-import type { Decision, Mode } from './decision.js'
+import { type Decision, type Mode, checkMode } from './decision.js'
 import { parseCursor } from './cursor.js'
 import { ClosedError, ConfigurationError, NotReadyError, OtherLogError } from './errors.js'
 import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
 import { log } from './logger.js'
+import { shown } from './options.js'
 import { takeApart } from './paseto.js'
 import { sleep } from './retry.js'
 import { Following } from './following.js'
@@ -141,11 +142,14 @@ export class Verifier {
   }
 
   /**
-   * Whether `token` is good, and has the scope `required`; refuses when stale. A token that was issued a moment ago may
+   * Whether `token` is good, and has the scope `required` (left out or null: any good token will do); refuses when stale. A
+   * `required` that is undefined, as of a setting that is not there, is a `ConfigurationError`. A token that was issued a moment ago may
    * be of a place of the revocation log that this verifier has not heard of yet: then it is stale, and `verifyWith`,
    * which waits for that, is the better question.
    */
-  verify(token: string, required?: string): Decision {
+  verify(token: string, ...scope: [] | [required: string | null]): Decision {
+    const required = scope.length === 0 ? null : scope[0]
+    checkRequired(required)
     return this.#view.decide(token, required, this.#view.accepted.boundMs)
   }
 
@@ -154,7 +158,9 @@ export class Verifier {
    * and each mode for a moment where the token is of a place of the revocation log that was not heard of yet. One that
    * stays ahead, such as one with a claim that was made up, is never allowed.
    */
-  async verifyWith(token: string, required: string | undefined, mode: Mode): Promise<Decision> {
+  async verifyWith(token: string, required: string | null, mode: Mode): Promise<Decision> {
+    checkRequired(required)
+    checkMode(mode)
     const isOpen = typeof mode === 'object'
     const boundMs = Math.max(this.#view.accepted.boundMs, isOpen ? mode.failOpenMs : 0)
     const unheardSince = isOpen ? performance.now() : undefined
@@ -216,7 +222,7 @@ export class Verifier {
   }
 
   /** Asks the authority; undefined where it does not answer. */
-  async #introspect(token: string, required: string | undefined): Promise<Decision | undefined> {
+  async #introspect(token: string, required: string | null): Promise<Decision | undefined> {
     let answer: IntrospectResponse
     try {
       answer = await this.#client.introspect({ token })
@@ -230,6 +236,12 @@ export class Verifier {
       return { kind: 'deny', reason: 'inactive' }
     }
     return this.#view.judgeIntrospected(claims, new Set(answer.scope.split(' ')), required)
+  }
+}
+
+function checkRequired(required: unknown): void {
+  if (required !== null && typeof required !== 'string') {
+    throw new ConfigurationError(`the required scope is a text, or null for any good token: not ${shown(required)}`)
   }
 }
 

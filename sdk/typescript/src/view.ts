@@ -154,7 +154,7 @@ export class View {
    * say what nobody issued, so that no revocation could reach it. Where `unheardSince` is given it is, for as long as
    * the authority has not answered since that moment of the monotonic clock.
    */
-  decide(token: string, required: string | undefined, boundMs: number, unheardSince?: number): Decision {
+  decide(token: string, required: string | null, boundMs: number, unheardSince?: number): Decision {
     const keys = this.#keys
     const digest = createHash('sha256').update(token).digest('base64')
     const signed = keys.signed(token, digest)
@@ -198,13 +198,13 @@ export class View {
    * The authority has verified this very token and says that it is active, with these scopes; for whom it is, is
    * asked here.
    */
-  judgeIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | undefined): Judged {
+  judgeIntrospected(claims: Claims, active: ReadonlySet<string>, required: string | null): Judged {
     const taken = new Set([...claims.scopes].filter((scope) => !active.has(scope)))
     return this.#forAnother(claims) ?? leftOf(claims, taken, required)
   }
 
   /** What a signed token may be used for now. */
-  #judge({ claims, key }: Signed, required: string | undefined): Judged {
+  #judge({ claims, key }: Signed, required: string | null): Judged {
     const { leewayMs, clock } = this.accepted
     const [now, expiresAt] = [clock(), claims.expiresAt.getTime()]
     if (now > key.notAfter || now >= expiresAt + leewayMs || expiresAt < this.forgottenThrough) {
@@ -316,11 +316,11 @@ function deny(reason: DenyReason): Deny {
 }
 
 /** The claims without the scopes that were taken, among which must not be the required one. */
-function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | undefined): Judged {
-  if (required !== undefined && !claims.scopes.has(required)) {
+function leftOf(claims: Claims, taken: ReadonlySet<string>, required: string | null): Judged {
+  if (required !== null && !claims.scopes.has(required)) {
     return deny('scope_missing')
   }
-  if (required !== undefined && taken.has(required)) {
+  if (required !== null && taken.has(required)) {
     return deny('scope_taken')
   }
   if (taken.size === 0) {

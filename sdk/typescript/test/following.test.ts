@@ -49,7 +49,7 @@ async function ready(
 async function neverFresh(verifier: Verifier): Promise<void> {
   const modes: Mode[] = ['fail-closed', { failOpenMs: EVER_MS }]
   for (const mode of modes) {
-    const decision = await verifier.verifyWith(good, undefined, mode)
+    const decision = await verifier.verifyWith(good, null, mode)
     assert.ok(decision.kind === 'stale' && decision.behindMs === undefined)
   }
   assert.ok(!verifier.status.isReady)
@@ -90,11 +90,11 @@ it('is not fresh by a snapshot that never ends', async () => {
 it('lets a token of a place that was not heard of wait for it', async () => {
   const [verifier, stream] = await ready()
   const ahead = key.token({ rev: 2 })
-  const [answer] = await Promise.all([verifier.verifyWith(ahead, undefined, 'fail-closed'), stream.echo(2)])
+  const [answer] = await Promise.all([verifier.verifyWith(ahead, null, 'fail-closed'), stream.echo(2)])
   assert.equal(answer.kind, 'allow')
   // One that says what nobody issued: an answer without that place shows that there is none.
   const madeUp = key.token({ rev: 2 ** 52 })
-  const [refused] = await Promise.all([verifier.verifyWith(madeUp, undefined, { failOpenMs: EVER_MS }), stream.echo(2)])
+  const [refused] = await Promise.all([verifier.verifyWith(madeUp, null, { failOpenMs: EVER_MS }), stream.echo(2)])
   assert.equal(refused.kind, 'stale')
 })
 
@@ -113,14 +113,14 @@ it('may ask the authority while it is stale', async () => {
   const [verifier] = await follow()
   const both = key.token({ scope: 'videos:read videos:write' })
   const active = { active: true, jti: TOKEN_ID, scope: 'videos:read' }
-  const asked: Array<[string, object, string | undefined, string | undefined]> = [
+  const asked: Array<[string, object, string | null, string | undefined]> = [
     [both, active, 'videos:read', undefined],
     [both, active, 'videos:write', 'scope_taken'],
     [both, active, 'analytics:read', 'scope_missing'],
-    [both, { ...active, jti: randomUUID() }, undefined, 'inactive'],
-    [both, {}, undefined, 'inactive'],
-    [key.token({ aud: 'player' }), active, undefined, 'wrong_audience'],
-    [new SigningKey().token({ realm: 'sandbox' }), active, undefined, 'wrong_realm'],
+    [both, { ...active, jti: randomUUID() }, null, 'inactive'],
+    [both, {}, null, 'inactive'],
+    [key.token({ aud: 'player' }), active, null, 'wrong_audience'],
+    [new SigningKey().token({ realm: 'sandbox' }), active, null, 'wrong_realm'],
   ]
   for (const [token, answer, scope, expected] of asked) {
     fake.introspected = answer
@@ -265,9 +265,9 @@ it('does not say that a key is unknown while it is stale', async () => {
   const decision = verifier.verify(token)
   assert.ok(decision.kind === 'stale' && decision.boundMs === 300 && decision.behindMs! > 300)
   // As stale as is allowed here, the key is unknown.
-  assert.equal(reasonOf(await verifier.verifyWith(token, undefined, { failOpenMs: EVER_MS })), 'unknown_key')
+  assert.equal(reasonOf(await verifier.verifyWith(token, null, { failOpenMs: EVER_MS })), 'unknown_key')
   fake.introspected = { active: true, jti: TOKEN_ID, scope: 'videos:read' }
-  assert.equal((await verifier.verifyWith(token, undefined, 'introspect')).kind, 'allow')
+  assert.equal((await verifier.verifyWith(token, null, 'introspect')).kind, 'allow')
 })
 
 it('keeps the tokens that the same keys verified', async () => {

@@ -24,6 +24,7 @@ import { callError } from '../src/errors.js'
 import {
   type CallError,
   Client,
+  ConfigurationError,
   TokenSource,
   type Verifier,
   claimsOf,
@@ -379,5 +380,5 @@ it('guards HTTP by the path', async () => {
   assert.deepEqual(await get('/any', { 'x-route': 'videos' }), [200, undefined])
   assert.deepEqual(await get('/any', { 'x-route': 'films' }), [403, lacking])
   assert.deepEqual(await get('/any', { 'x-route': 'a/b' }), [403, undefined])
-  assert.throws(() => requireToken(verifier, { scope: 'videos/{id}:play', path: '/videos/{name}' }), TypeError)
+  assert.throws(() => requireToken(verifier, { scope: 'videos/{id}:play', path: '/videos/{name}' }), ConfigurationError)
 })

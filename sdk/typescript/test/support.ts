@@ -178,7 +178,7 @@ export function startVerifier(connection: Connection, options: Partial<VerifierO
   return new Verifier({ connection, realm: 'production', audience: 'api', stalenessBoundMs: BOUND_MS, ...options })
 }
 
-export function allows(verifier: Verifier, token: string, scope: string | undefined = 'videos:read'): boolean {
+export function allows(verifier: Verifier, token: string, scope: string | null = 'videos:read'): boolean {
   return verifier.verify(token, scope).kind === 'allow'
 }
 
@@ -187,7 +187,7 @@ export function isStale(verifier: Verifier, token: string): boolean {
 }
 
 /** Why a token is refused; undefined where it is not. */
-export function reason(verifier: Verifier, token: string, scope?: string): string | undefined {
+export function reason(verifier: Verifier, token: string, scope: string | null = null): string | undefined {
   return reasonOf(verifier.verify(token, scope))
 }
 

@@ -184,7 +184,7 @@ describe('weather', () => {
     await until('it tried', () => verifier.status.problem)
     const modes: Mode[] = ['fail-closed', { failOpenMs: EVER_MS }]
     for (const mode of modes) {
-      assert.equal((await verifier.verifyWith(token, undefined, mode)).kind, 'stale')
+      assert.equal((await verifier.verifyWith(token, null, mode)).kind, 'stale')
     }
     assert.ok(!verifier.status.isReady)
     authority.goOn()
@@ -203,10 +203,10 @@ describe('weather', () => {
     const stale = verifier.verify(token)
     assert.ok(stale.kind === 'stale' && stale.boundMs === BOUND_MS && stale.behindMs! > BOUND_MS, inspect(stale))
     // Per call: open up to a limit, and no further.
-    assert.equal((await verifier.verifyWith(token, undefined, { failOpenMs: EVER_MS })).kind, 'allow')
+    assert.equal((await verifier.verifyWith(token, null, { failOpenMs: EVER_MS })).kind, 'allow')
     const failOpenMs = BOUND_MS + 1
     await until('beyond the limit', () => verifier.status.behindMs! > failOpenMs)
-    assert.equal((await verifier.verifyWith(token, undefined, { failOpenMs })).kind, 'stale')
+    assert.equal((await verifier.verifyWith(token, null, { failOpenMs })).kind, 'stale')
     // A connection that stalled is replaced, so that going on is noticed whatever became of the first.
     await until('it gave up', () => verifier.status.problem)
     authority.goOn()
@@ -236,7 +236,7 @@ describe('weather', () => {
     await authority.kill()
     await until('stale', () => isStale(verifier, token))
     assert.equal(reason(verifier, revoked.token), 'revoked')
-    assert.equal((await verifier.verifyWith(token, undefined, 'introspect')).kind, 'stale', 'nobody answers')
+    assert.equal((await verifier.verifyWith(token, null, 'introspect')).kind, 'stale', 'nobody answers')
     await authority.restart()
     await until('fresh again', () => allows(verifier, token))
     assert.deepEqual([verifier.status.entries, verifier.status.problem], [entries, undefined])

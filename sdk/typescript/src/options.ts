@@ -1,0 +1,30 @@
+/** Options as JavaScript gives them: what is misspelled, or undefined by mistake, must not pass for left out. */
+
+import { inspect } from 'node:util'
+
+import { ConfigurationError } from './errors.js'
+
+/** A value in an error. */
+export function shown(value: unknown): string {
+  return typeof value === 'string' ? `\`${value}\`` : inspect(value, { depth: 1, breakLength: Infinity })
+}
+
+/** Refuses options that are none, and options of another name. */
+export function checkOptions(what: string, options: unknown, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new ConfigurationError(`${what} is an object with ${known.join(', ')}: not ${shown(options)}`)
+  }
+  const unknown = Object.keys(options).filter((name) => !known.includes(name))
+  if (unknown.length > 0) {
+    throw new ConfigurationError(`${what} can't have ${unknown.map(shown).join(', ')}: it can have ${known.join(', ')}`)
+  }
+}
+
+/** Refuses options that are named and undefined: somebody meant to set them. */
+export function checkDefined(what: string, options: object): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) {
+      throw new ConfigurationError(`${name} of ${what} is undefined: say what it is, or leave it out`)
+    }
+  }
+}
