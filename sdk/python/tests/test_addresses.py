@@ -17,7 +17,7 @@ import tessera
 from fake import Fake, revoked
 from support import PATIENCE, AuthorityCase, Case, Gate, allows, reason
 from tessera import DenyReason
-from tessera.addresses import Addresses, Round
+from tessera.addresses import Addresses, Round, split
 from tessera.connection import Connection
 from tessera.following import End, Following
 from tessera.v1 import token_service_pb2 as pb
@@ -28,6 +28,18 @@ NOBODY = "http://127.0.0.1:1"
 SESSION = str(uuid.uuid4())
 #: The wait between two attempts is so long that a test which waits for one fails.
 IMPATIENT = tessera.ClientOptions(deadline=10, backoff=60, backoff_max=60)
+#: Addresses by what is wrong with them.
+WRONG = {
+    "it begins neither with https:// nor with http://": ["a:1", "ftp://a:1", "//a:1", "https:/a", "tsk_secret"],
+    "it has a user": ["http://user:secret@a:1", "https://secret@a", "https://a:1/@secret@b"],
+    "it has a path": ["http://a:1/api", "http://a:1//", "https://a/x/"],
+    "it has a query": ["http://a:1?b=c", "http://a:1/?b"],
+    "it has a fragment": ["http://a:1#b", "http://a:1/#"],
+    "it has no host": ["http://", "http://:1", "https:///"],
+    "its host can't be read": ["http://a:b:1", "http://::1:7600", "http://[::1", "http://[g]:1", "http://a\\b:1"],
+    "its port is not between 1 and 65535": ["http://a:", "http://a:0", "http://127.0.0.1:99999", "https://a:65536"],
+    "a space or a control character": ["http://a b:1", "http://a\n:1", "http://a\x00:1"],
+}
 NAMES = [f"http://h{number}:1" for number in range(17)]
 
 
@@ -43,17 +55,58 @@ class Given(unittest.TestCase):
             (["https://a:1", "http://b:1"], mixed),
             (["https://a:1", "b:1"], "`b:1` is not an address"),
             ("http://a:1,", "`` is not an address"),
+            ("", none),
+            (" , ", "`` is not an address"),
+            (None, none),
+            (1, none),
+            (b"http://a:1", none),
+            ([None], "an address is a text"),
+            ("HTTPS://a:1", ""),
+            ("http://a", ""),
+            ("https://a/", ""),
+            ("http://[::1]:7600", ""),
+            ("http://a:65535", ""),
+            *((address, wrong) for wrong, addresses in WRONG.items() for address in addresses),
+            # One of several.
+            *((f"http://a:1,{addresses[0]}", wrong) for wrong, addresses in WRONG.items()),
             (NAMES[:16], ""),
             (NAMES, "17 addresses are more than 16"),
         ]:
             with self.subTest(given):
                 try:
-                    tessera.Connection(given, "tsk_x")
+                    address: Any = given
+                    tessera.Connection(address, "tsk_x")
                     problem = ""
                 except tessera.ConfigurationError as error:
                     problem = str(error)
                 self.assertEqual(bool(expected), bool(problem), problem)
-                self.assertTrue(problem.startswith(expected), problem)
+                self.assertIn(expected, problem)
+                self.assertNotIn("secret", problem)
+
+    def test_the_target_of_an_address_has_the_port_of_its_scheme(self) -> None:
+        for address, expected in [
+            ("HTTP://a:1/", ("http", "a:1")),
+            ("http://a", ("http", "a:80")),
+            ("http://[::1]", ("http", "[::1]:80")),
+            ("https://a", ("https", "a")),
+        ]:
+            self.assertEqual(split(address), expected)
+
+    def test_an_api_key_is_taken_out_of_what_is_around_it(self) -> None:
+        for given in ("tsk_x", "tsk_x\n", " \ttsk_x\r\n\v\f"):
+            connection = tessera.Connection("http://a:1", given)
+            self.assertEqual((connection.api_key, connection.credential[0][1]), ("tsk_x", "Bearer tsk_x"))
+
+    def test_what_is_no_api_key_is_refused_with_a_true_reason(self) -> None:
+        missing, inside, other = "the API key is missing", "a space or a line break inside", "this is not an API key"
+        cases: list[tuple[Any, str]] = [(None, missing), ("", missing), (" \n", missing), ("tsk_x tsk_y", inside)]
+        cases += [("tsk_x\ntsk_y", inside), ("secret", other), ("tsk_\u00fc", other), ("tsk_\x00", other)]
+        cases += [(b"tsk_secret", "the API key is a text"), (1, "the API key is a text")]
+        for given, expected in cases:
+            with self.subTest(given), self.assertRaises(tessera.ConfigurationError) as refused:
+                tessera.Connection("http://a:1", given)
+            self.assertIn(expected, str(refused.exception))
+            self.assertNotIn("secret", str(refused.exception))
 
     def test_an_address_that_is_given_twice_is_tried_once(self) -> None:
         addresses = Addresses(["http://a:1", "http://b:1 , HTTP://A:1/", "http://b:1"])

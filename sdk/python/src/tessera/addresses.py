@@ -9,6 +9,7 @@ address has a channel of its own, and what is here chooses among them, for verif
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 
 from tessera.errors import ConfigurationError
@@ -16,6 +17,8 @@ from tessera.errors import ConfigurationError
 #: More are a mistake: an authority has a handful of nodes.
 _ADDRESSES_MAX = 16
 _EXAMPLE = "https://auth.example.org:7600"
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\[\]:\\]+")
+_PORT_MAX = 65535
 
 
 class Addresses:
@@ -24,9 +27,8 @@ class Addresses:
     is preferred, so that what one finds out spares the others an attempt."""
 
     def __init__(self, address: str | Iterable[str], in_order: bool = False) -> None:
-        listed = [address] if isinstance(address, str) else list(address)
         given: dict[str, str] = {}
-        for one in (part.strip() for text in listed for part in text.split(",")):
+        for one in _listed(address):
             # How they are written aside.
             given.setdefault(one.rstrip("/").lower(), one)
         self.given = tuple(given.values())
@@ -117,19 +119,60 @@ class Round:
 def split(address: str) -> tuple[str, str]:
     """The scheme of an address, and what gRPC connects to."""
     scheme, _, target = address.partition("://")
-    return scheme, target.rstrip("/")
+    scheme, target = scheme.lower(), target.rstrip("/")
+    # Where there is no port, gRPC takes that of https.
+    return scheme, target if scheme == "https" or re.search(r":[0-9]+$", target) else f"{target}:80"
+
+
+def _listed(address: str | Iterable[str]) -> list[str]:
+    """Each address for itself."""
+    texts = [address] if isinstance(address, str) else address
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise ConfigurationError(f"no address: name at least one, such as {_EXAMPLE}, not {texts!r}")
+    listed = list(texts)
+    if not all(isinstance(text, str) for text in listed):
+        raise ConfigurationError(f"an address is a text such as {_EXAMPLE}: not {listed!r}")
+    if not "".join(listed).strip():
+        raise ConfigurationError(f"no address: name at least one, such as {_EXAMPLE}")
+    return [part.strip() for text in listed for part in text.split(",")]
 
 
 def _check(given: tuple[str, ...]) -> None:
-    if not given:
-        raise ConfigurationError(f"no address: name at least one, such as {_EXAMPLE}")
     if len(given) > _ADDRESSES_MAX:
         raise ConfigurationError(f"{len(given)} addresses are more than {_ADDRESSES_MAX}")
     for address in given:
-        scheme, target = split(address)
-        if scheme not in ("http", "https") or not target:
-            raise ConfigurationError(f"`{address}` is not an address such as {_EXAMPLE}")
+        problem = _problem(address)
+        if problem:
+            raise ConfigurationError(f"`{_without_secrets(address)}` is not an address such as {_EXAMPLE}: {problem}")
     if len({split(address)[0] for address in given}) > 1:
         raise ConfigurationError(
             "some of the addresses have encryption and some have not: use https:// for all of " + ", ".join(given)
         )
+
+
+def _problem(address: str) -> str | None:
+    """What is wrong with an address."""
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return "it begins neither with https:// nor with http://"
+    for sign, what in (("@", "a user"), ("?", "a query"), ("#", "a fragment")):
+        if sign in rest:
+            return f"it has {what}"
+    authority, _, path = rest.partition("/")
+    if path:
+        return "it has a path"
+    if any(sign.isspace() or not sign.isprintable() for sign in authority):
+        return "it has a space or a control character"
+    host = re.sub(r":[0-9]*$", "", authority)
+    if not _HOST.fullmatch(host):
+        return "its host can't be read" if host else "it has no host"
+    if host == authority:
+        return None
+    # A longer one is too large in any case.
+    port = int(authority[len(host) + 1 :][:6] or 0)
+    return None if 1 <= port <= _PORT_MAX else f"its port is not between 1 and {_PORT_MAX}"
+
+
+def _without_secrets(address: str) -> str:
+    """An address for an error: it may have a password, or be an API key."""
+    return re.sub(r"tsk_.*", "tsk_…", re.sub(r"://.*@", "://…@", address))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import string
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tessera.errors import ConfigurationError
 
 #: The longest that connecting may take, in seconds.
 CONNECT_TIMEOUT = 5.0
+_NO_KEY = "the API key is missing: is the variable of the environment not set?"
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -34,6 +36,22 @@ def _is_this_machine(target: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _api_key(given: object) -> str:
+    """An API key, without what is around it in a file. The error has nothing of it."""
+    if given is None:
+        raise ConfigurationError(_NO_KEY)
+    if not isinstance(given, str):
+        raise ConfigurationError(f"the API key is a text: not of type {type(given).__name__}")
+    key = given.strip(string.whitespace)
+    if not key:
+        raise ConfigurationError(_NO_KEY)
+    if any(sign.isspace() for sign in key):
+        raise ConfigurationError("the API key has a space or a line break inside: copy it whole, and nothing else")
+    if not key.startswith("tsk_") or not key.isascii() or not key.isprintable():
+        raise ConfigurationError("this is not an API key: one begins with `tsk_`")
+    return key
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,7 @@ class Connection:
     def __post_init__(self) -> None:
         # As in any frozen class.
         object.__setattr__(self, "addresses", Addresses(self.address, self.in_order))
-        if not self.api_key.startswith("tsk_") or not self.api_key.isascii() or not self.api_key.isprintable():
-            raise ConfigurationError("the API key is none: one begins with `tsk_`")
+        object.__setattr__(self, "api_key", _api_key(self.api_key))
         self._check_certificates(self.addresses.scheme)
 
     def _check_certificates(self, scheme: str) -> None:
