@@ -8,10 +8,14 @@
  */
 
 import { ConfigurationError } from './errors.js'
+import { shown } from './options.js'
 
 /** More are a mistake: an authority has a handful of nodes. */
 const ADDRESSES_MAX = 16
 const EXAMPLE = 'https://auth.example.org:7600'
+const NONE = `no address: name at least one, such as ${EXAMPLE}`
+const HOST = /^(\[[0-9A-Fa-f:.]+\]|[^[\]:\\]+)$/
+const PORT_MAX = 65_535
 
 /**
  * The addresses of one authority, in the order in which they are tried: by chance, unless `inOrder`. So many clients spread
@@ -25,9 +29,8 @@ export class Addresses {
   #preferred = 0
 
   constructor(address: string | readonly string[], inOrder = false) {
-    const listed = [address].flat().flatMap((text) => text.split(','))
     const given = new Map<string, string>()
-    for (const one of listed.map((text) => text.trim())) {
+    for (const one of listOf(address)) {
       // How they are written aside.
       const plain = one.replace(/\/+$/, '').toLowerCase()
       given.set(plain, given.get(plain) ?? one)
@@ -126,20 +129,41 @@ export class Round {
   }
 }
 
-function isEncrypted(address: string): boolean {
-  return address.startsWith('https:')
+/** What gRPC connects to. */
+export function targetOf(address: string): string {
+  const target = address.replace(/^https?:\/\//i, '').replace(/\/$/, '')
+  // Where there is no port, gRPC takes that of https.
+  return isEncrypted(address) || /:\d+$/.test(target) ? target : `${target}:80`
+}
+
+/** Whether an address has encryption. */
+export function isEncrypted(address: string): boolean {
+  return /^https:/i.test(address)
+}
+
+/** Each address for itself. */
+function listOf(address: string | readonly string[]): string[] {
+  const listed: unknown[] = Array.isArray(address) ? address : [address]
+  if (listed.every((text) => text === undefined || text === null)) {
+    throw new ConfigurationError(NONE)
+  }
+  if (!listed.every((text) => typeof text === 'string')) {
+    throw new ConfigurationError(`an address is a text such as ${EXAMPLE}: not ${shown(address)}`)
+  }
+  if (listed.join('').trim() === '') {
+    throw new ConfigurationError(NONE)
+  }
+  return listed.flatMap((text) => (text as string).split(',')).map((text) => text.trim())
 }
 
 function check(given: readonly string[]): void {
-  if (given.length === 0) {
-    throw new ConfigurationError(`no address: name at least one, such as ${EXAMPLE}`)
-  }
   if (given.length > ADDRESSES_MAX) {
     throw new ConfigurationError(`${given.length} addresses are more than ${ADDRESSES_MAX}`)
   }
   for (const address of given) {
-    if (!/^https?:\/\/[^/]+\/?$/.test(address)) {
-      throw new ConfigurationError(`\`${address}\` is not an address such as ${EXAMPLE}`)
+    const problem = problemOf(address)
+    if (problem !== undefined) {
+      throw new ConfigurationError(`\`${withoutSecrets(address)}\` is not an address such as ${EXAMPLE}: ${problem}`)
     }
   }
   if (new Set(given.map(isEncrypted)).size > 1) {
@@ -148,6 +172,38 @@ function check(given: readonly string[]): void {
       `some of the addresses have encryption and some have not: use https:// for all of ${all}`,
     )
   }
+}
+
+/** What is wrong with an address. */
+function problemOf(address: string): string | undefined {
+  const [, rest] = /^https?:\/\/(.*)$/is.exec(address) ?? []
+  if (rest === undefined) {
+    return 'it begins neither with https:// nor with http://'
+  }
+  const parts: Array<[string, string]> = [['@', 'a user'], ['?', 'a query'], ['#', 'a fragment']]
+  const part = parts.find(([sign]) => rest.includes(sign))
+  if (part !== undefined) {
+    return `it has ${part[1]}`
+  }
+  const [authority = '', ...path] = rest.split('/')
+  if (path.join('/') !== '') {
+    return 'it has a path'
+  }
+  if (/[\s\p{C}]/u.test(authority)) {
+    return 'it has a space or a control character'
+  }
+  const host = authority.replace(/:\d*$/, '')
+  if (!HOST.test(host)) {
+    return host === '' ? 'it has no host' : "its host can't be read"
+  }
+  const port = Number(authority.slice(host.length + 1))
+  const isRight = host === authority || (port >= 1 && port <= PORT_MAX)
+  return isRight ? undefined : `its port is not between 1 and ${PORT_MAX}`
+}
+
+/** An address for an error: it may have a password, or be an API key. */
+function withoutSecrets(address: string): string {
+  return address.replace(/:\/\/.*@/s, '://…@').replace(/tsk_.*/s, 'tsk_…')
 }
 
 function shuffled(given: readonly string[]): string[] {

@@ -2,7 +2,7 @@
 
 import { type Client, type ClientOptions, type ChannelCredentials, Metadata, credentials } from '@grpc/grpc-js'
 
-import { Addresses } from './addresses.js'
+import { Addresses, targetOf } from './addresses.js'
 import { ConfigurationError } from './errors.js'
 import { checkCertificate, checkKey, diagnose, systemRoots } from './tls.js'
 
@@ -45,6 +45,24 @@ function isThisMachine(address: string): boolean {
   return host === 'localhost' || host === '[::1]' || /^127(\.\d+){3}$/.test(host)
 }
 
+/** An API key, without what is around it in a file. The error has nothing of it. */
+function apiKeyOf(given: unknown): string {
+  if (given !== undefined && given !== null && typeof given !== 'string') {
+    throw new ConfigurationError(`the API key is a text: not of type ${typeof given}`)
+  }
+  const key = (given ?? '').replace(/^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g, '')
+  if (key === '') {
+    throw new ConfigurationError('the API key is missing: is the variable of the environment not set?')
+  }
+  if (/\s/.test(key)) {
+    throw new ConfigurationError('the API key has a space or a line break inside: copy it whole, and nothing else')
+  }
+  if (!/^tsk_[\x21-\x7e]+$/.test(key)) {
+    throw new ConfigurationError('this is not an API key: one begins with `tsk_`')
+  }
+  return key
+}
+
 /**
  * The address of an authority, or the addresses of its nodes, and the API key to call it with. Nothing that prints it shows
  * the key. All that is made of a connection shares which address worked last.
@@ -56,15 +74,13 @@ export class Connection {
 
   constructor(options: ConnectionOptions) {
     const addresses = new Addresses(options.address, options.inOrder)
-    if (!/^tsk_[\x21-\x7e]+$/.test(options.apiKey)) {
-      throw new ConfigurationError('the API key is none: one begins with `tsk_`')
-    }
+    const apiKey = apiKeyOf(options.apiKey)
     const open = addresses.areEncrypted ? [] : addresses.given.filter((address) => !isThisMachine(address))
     if (open.length > 0) {
       process.emitWarning(`the API key goes to ${open.join(', ')} without encryption: use https://`)
     }
     this.addresses = addresses
-    this.#apiKey = options.apiKey
+    this.#apiKey = apiKey
     this.#credentials = credentialsOf(addresses, options)
   }
 
@@ -78,9 +94,8 @@ export class Connection {
    * client, or one of its own, made when it is needed.
    */
   client<C>(service: ClientClass<C>, beside?: Client, address = this.addresses.tried[0] ?? ''): C {
-    const target = address.replace(/^https?:\/\//i, '').replace(/\/$/, '')
     const options = beside === undefined ? OPTIONS : { channelOverride: beside.getChannel() }
-    return new service(target, this.#credentials, options)
+    return new service(targetOf(address), this.#credentials, options)
   }
 
   /** Why an address can't be connected to, by what a call said; undefined where it is not clear. */

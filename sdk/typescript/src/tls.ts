@@ -4,6 +4,7 @@ import { X509Certificate, createPrivateKey } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import tls from 'node:tls'
 
+import { isEncrypted } from './addresses.js'
 import { ConfigurationError } from './errors.js'
 
 /** Where systems keep the certificates that they trust. */
@@ -76,7 +77,7 @@ const MEANINGS: Array<[RegExp, string]> = [
 
 /** Why an authority can't be connected to; undefined where it is not clear. */
 export async function diagnose(address: string, details: string): Promise<string | undefined> {
-  if (address.startsWith('https:')) {
+  if (isEncrypted(address)) {
     return MEANINGS.find(([text]) => text.test(details))?.[1]
   }
   const { hostname, port } = new URL(address)

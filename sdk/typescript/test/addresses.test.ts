@@ -6,7 +6,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 
 import { status } from '@grpc/grpc-js'
 
-import { Addresses, Round } from '../src/addresses.js'
+import { Addresses, Round, targetOf } from '../src/addresses.js'
 import { End, Following } from '../src/following.js'
 import {
   CallError,
@@ -30,6 +30,18 @@ const NOBODY = 'http://127.0.0.1:1'
 const SESSION = randomUUID()
 /** The wait between two attempts is so long that a test which waits for one fails. */
 const IMPATIENT: ClientOptions = { deadlineMs: 10_000, backoffMs: 60_000, backoffMaxMs: 60_000 }
+/** Addresses by what is wrong with them. */
+const WRONG = {
+  'it begins neither with https:// nor with http://': ['a:1', 'ftp://a:1', '//a:1', 'https:/a', 'tsk_secret'],
+  'it has a user': ['http://user:secret@a:1', 'https://secret@a', 'https://a:1/@secret@b'],
+  'it has a path': ['http://a:1/api', 'http://a:1//', 'https://a/x/'],
+  'it has a query': ['http://a:1?b=c', 'http://a:1/?b'],
+  'it has a fragment': ['http://a:1#b', 'http://a:1/#'],
+  'it has no host': ['http://', 'http://:1', 'https:///'],
+  "its host can't be read": ['http://a:b:1', 'http://::1:7600', 'http://[::1', 'http://[g]:1', 'http://a\\b:1'],
+  'its port is not between 1 and 65535': ['http://a:', 'http://a:0', 'http://127.0.0.1:99999', 'https://a:65536'],
+  'a space or a control character': ['http://a b:1', 'http://a\n:1', 'http://a\x00:1'],
+}
 const NAMES = Array.from({ length: 17 }, (_, number) => `http://h${number}:1`)
 
 const cleanups = new Cleanups()
@@ -40,7 +52,12 @@ const warnings = collectWarnings()
 describe('addresses', () => {
   it('can be given as a table says', () => {
     const [none, mixed] = ['no address: name at least one', 'some of the addresses have encryption']
-    const table: Array<[string | string[], string]> = [
+    const wrong = Object.entries(WRONG).flatMap(([problem, addresses]) => [
+      ...addresses.map((address): [string, string] => [address, problem]),
+      // One of several.
+      [`http://a:1,${addresses[0]}`, problem] as [string, string],
+    ])
+    const table: Array<[unknown, string]> = [
       ['http://a:1', ''],
       [['https://a:1', 'https://b:1'], ''],
       ['http://a:1,http://b:1', ''],
@@ -48,23 +65,41 @@ describe('addresses', () => {
       [['https://a:1', 'http://b:1'], mixed],
       [['https://a:1', 'b:1'], '`b:1` is not an address'],
       ['http://a:1,', '`` is not an address'],
+      ['', none],
+      [' , ', '`` is not an address'],
+      [undefined, none],
+      [null, none],
+      [[undefined], none],
+      [1, 'an address is a text'],
+      [['http://a:1', undefined], 'an address is a text'],
+      ['HTTPS://a:1', ''],
+      ['http://a', ''],
+      ['https://a/', ''],
+      ['http://[::1]:7600', ''],
+      ['http://a:65535', ''],
+      ...wrong,
       [NAMES.slice(0, 16), ''],
       [NAMES, '17 addresses are more than 16'],
     ]
     for (const [address, expected] of table) {
       let problem = ''
       try {
-        new Addresses(address)
+        new Addresses(address as string)
       } catch (error) {
         assert.ok(error instanceof ConfigurationError)
         problem = error.message
       }
       assert.equal(problem === '', expected === '', problem)
-      assert.ok(problem.startsWith(expected), problem)
+      assert.ok(problem.includes(expected) && !problem.includes('secret'), problem)
     }
     const certificateAuthority = Buffer.from('none')
     const options = { address: ['http://a:1', 'http://b:1'], apiKey: 'tsk_x', certificateAuthority }
     assert.throws(() => new Connection(options), ConfigurationError)
+  })
+
+  it('have the port of their scheme', () => {
+    const targets = ['HTTP://a:1/', 'http://a', 'http://[::1]', 'HTTPS://a'].map(targetOf)
+    assert.deepEqual(targets, ['a:1', 'a:80', '[::1]:80', 'a'])
   })
 
   it('are tried once, however often they are given', () => {
@@ -255,6 +290,40 @@ describe('a verifier', () => {
       assert.equal(error.problem, `${one.address}: PERMISSION_DENIED: scripted`)
       return true
     })
+  })
+})
+
+describe('an API key', () => {
+  const connect = (apiKey: unknown) => new Connection({ address: 'http://127.0.0.1:1', apiKey: apiKey as string })
+
+  it('is taken out of what is around it', () => {
+    for (const given of ['tsk_x', 'tsk_x\n', ' \ttsk_x\r\n\v\f']) {
+      assert.deepEqual(connect(given).credential().get('authorization'), ['Bearer tsk_x'])
+    }
+  })
+
+  it('that is none is refused with a true reason', () => {
+    const [missing, inside] = ['the API key is missing', 'a space or a line break inside']
+    const [other, type] = ['this is not an API key', 'the API key is a text']
+    const cases: Array<[unknown, string]> = [
+      [undefined, missing],
+      [null, missing],
+      ['', missing],
+      [' \n', missing],
+      ['tsk_x tsk_y', inside],
+      ['tsk_x\ntsk_y', inside],
+      ['secret', other],
+      ['tsk_\u00fc', other],
+      ['tsk_\x00', other],
+      [Buffer.from('tsk_secret'), type],
+      [1, type],
+    ]
+    for (const [given, expected] of cases) {
+      assert.throws(() => connect(given), (error) => {
+        assert.ok(error instanceof ConfigurationError, String(error))
+        return error.message.includes(expected) && !error.message.includes('secret')
+      }, expected)
+    }
   })
 })
 
