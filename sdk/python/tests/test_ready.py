@@ -49,6 +49,15 @@ class Ready(AuthorityCase):
         self.assertFalse(error.is_permanent)
         self.assertIn("refused", str(error))
 
+    def test_what_goes_wrong_on_the_way_to_a_stream_does_not_end_the_following(self) -> None:
+        with mock.patch.object(tessera.Connection, "diagnosis", side_effect=ValueError("a host of another kind")):
+            error = self.not_ready(tessera.Connection("http://127.0.0.1:1", "tsk_x"), timeout=0.5)
+        self.assertIn("UNAVAILABLE", str(error))
+        with mock.patch.object(tessera.Connection, "channel", side_effect=OSError("no such file")):
+            verifier = self.verifier_of()
+            self.until("told", lambda: "no such file" in (verifier.status.problem or ""))
+        verifier.ready(PATIENCE)
+
     def test_freshness_is_told_beside_readiness(self) -> None:
         verifier, token = self.ready_verifier(), self.issue().tokens.access_token
         self.assertTrue(verifier.is_ready and verifier.is_fresh and verifier.status.is_fresh)

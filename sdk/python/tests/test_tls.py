@@ -86,7 +86,7 @@ class Tls(AuthorityCase):
         with mock.patch.dict(os.environ, SSL_CERT_FILE=str(file)):
             self.assertEqual(self.ask(self.connection("https", self.serve())), "1 keys")
         with mock.patch.dict(os.environ, SSL_CERT_FILE="/nowhere"), self.assertRaises(tessera.ConfigurationError):
-            self.ask(self.connection("https", self.serve()))
+            self.connection("https", 1)
 
     def test_certificates_that_cannot_be_used_are_refused_at_once(self) -> None:
         encrypted = self.service.key_encrypted(serialization.BestAvailableEncryption(b"secret"))

@@ -129,6 +129,22 @@ class Source(AuthorityCase):
         self.assertEqual(error.reason, "CLIENT_AUTH_FAILED")
         self.assertNotIn("0000", f"{error} {error!r} {logged.output}")
 
+    def test_what_goes_wrong_on_the_way_to_a_call_does_not_end_the_renewing(self) -> None:
+        client = tessera.Client(tessera.Connection("http://127.0.0.1:1", "tsk_x"), IMPATIENT)
+        self.addCleanup(client.close)
+        with mock.patch.object(tessera.Connection, "diagnosis", side_effect=ValueError("a host of another kind")):
+            source = tessera.TokenSource(client)
+            self.addCleanup(source.close)
+            error = self.error_of(source)
+        assert isinstance(error, tessera.PassingError), error
+        self.assertIs(error.code, grpc.StatusCode.UNAVAILABLE)
+        source = self.source()
+        with mock.patch.object(tessera.Connection, "channel", side_effect=OSError("no such file")):
+            error = self.error_of(source)
+        self.assertIsInstance(error, tessera.PassingError)
+        self.assertIn("no such file", str(error))
+        self.until("it passes", lambda: self.error_of(source) is None)
+
     def test_closing_wakes_who_waits(self) -> None:
         source = self.source()
         self.gate.hold()

@@ -85,6 +85,8 @@ class Connection:
             raise ConfigurationError("a client certificate needs its key, and a key its certificate")
         if self.certificate_authority is not None:
             tls.check_certificates(self.certificate_authority, "the certificate authority")
+        elif scheme == "https":
+            tls.system_roots()
         if self.client_certificate is not None and self.client_key is not None:
             tls.check_certificates(self.client_certificate, "the client certificate")
             tls.check_key(self.client_key)

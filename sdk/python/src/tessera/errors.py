@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import grpc
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
+_log = logging.getLogger("tessera")
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.ABORTED,
@@ -79,7 +81,12 @@ class CallError(TesseraError):
         is_connecting = self.code is grpc.StatusCode.UNAVAILABLE and self.reason is None
         if not is_connecting or not self.message.startswith(_NOT_CONNECTED):
             return self
-        why = diagnosis()
+        try:
+            why = diagnosis()
+        except Exception as failure:
+            # It is a help for the error, and must not take its place.
+            _log.debug("no diagnosis of %s: %r", self, failure)
+            return self
         return type(self)(self.code, None, f"{why} ({self.message})", self.retry_after) if why else self
 
     def at(self, address: str) -> CallError:

@@ -257,6 +257,11 @@ class _Renewer:
             token = self._obtain()
         except CallError as error:
             self._fail(error)
+        except ClosedError:
+            raise
+        except Exception as error:
+            # Whatever it was, such as a file of certificates that can't be read now: the next attempt may work.
+            self._fail(PassingError(grpc.StatusCode.INTERNAL, None, f"{type(error).__name__}: {error}"))
         else:
             self._backoff.reset()
             self._problems.worked()

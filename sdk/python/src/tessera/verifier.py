@@ -25,7 +25,7 @@ from tessera.connection import Connection
 from tessera.decision import Decision, Deny, DenyReason, FailClosed, FailOpen, Introspect, Mode, Stale, check_mode
 from tessera.cursor import parse as parse_cursor
 from tessera.errors import CallError, ClosedError, ConfigurationError, NotReadyError, OtherLogError
-from tessera.following import Following
+from tessera.following import End, Following
 from tessera.session import Session
 from tessera.v1 import token_service_pb2 as tokens_pb
 from tessera.view import Options, View
@@ -258,14 +258,22 @@ class _Follower:
         if previous:
             previous.join()
         while not interrupted.is_set():
-            self._session = session = Session(self._following)
-            if interrupted.is_set():
-                session.stop()
-            end = session.run()
-            self._session = None
+            end = self._run_session(interrupted)
             if interrupted.is_set():
                 return
             interrupted.wait(self._following.after(end))
+
+    def _run_session(self, interrupted: threading.Event) -> End:
+        try:
+            self._session = session = Session(self._following)
+            if interrupted.is_set():
+                session.stop()
+            return session.run()
+        except Exception as error:
+            # Such as a file of certificates that can't be read now: the next session may begin.
+            return End(f"{type(error).__name__}: {error}")
+        finally:
+            self._session = None
 
 
 def _check_question(required_scope: object, mode: object) -> None:
