@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import threading
 import time
 import unittest
@@ -43,6 +44,22 @@ class Ready(AuthorityCase):
                 self.assertIn(expected, str(error))
                 self.assertIn(address, str(error))
                 self.assertLess(time.monotonic() - started_at, PATIENCE / 2)
+
+    def test_another_http_server_is_told(self) -> None:
+        listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        self.addCleanup(listener.server_close)
+        self.addCleanup(listener.shutdown)
+        for address in (self.authority.ready["admin"], f"http://127.0.0.1:{listener.server_port}"):
+            with self.subTest(address), mock.patch.object(listener.RequestHandlerClass, "log_message"):
+                expected = f"no Tessera answers at {address}: is this the admin socket, or another HTTP server?"
+                connection = tessera.Connection(address, "tsk_x")
+                client = tessera.Client(connection, tessera.ClientOptions(deadline=1))
+                self.addCleanup(client.close)
+                with self.assertRaises(tessera.CallError) as failed:
+                    client.list_keys("production")
+                self.assertIn(expected, str(failed.exception))
+                self.assertIn(expected, str(self.not_ready(connection, timeout=1)))
 
     def test_what_may_pass_is_told_at_the_timeout(self) -> None:
         error = self.not_ready(tessera.Connection("http://127.0.0.1:1", "tsk_x"), timeout=0.5)

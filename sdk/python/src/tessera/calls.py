@@ -251,7 +251,7 @@ class Client:
         return failure.code is not grpc.StatusCode.UNAVAILABLE or round.leave()
 
     def _explained(self, failure: CallError, address: str) -> CallError:
-        explained = failure.explained(lambda: self._connection.diagnosis(address))
+        explained = failure.explained(address, lambda: self._connection.diagnosis(address))
         return explained.at(address) if len(self._connection.addresses) > 1 else explained
 
 

@@ -24,6 +24,10 @@ _PASSING = {
 _RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED}
 #: How gRPC begins to say that there is no connection.
 _NOT_CONNECTED = ("failed to connect", "connections to all backends failing", "Socket closed", "recvmsg:", "Stream removed")
+#: What gRPC makes of the statuses of an HTTP server that knows nothing of gRPC, and how it says that the server has not
+#: even HTTP/2.
+_OTHER_SERVER = {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+_NOT_HTTP2 = ("Failed parsing HTTP/2", "http1.x server")
 #: The log has another place to begin at; this is not the fault of who asks.
 _ANOTHER_PLACE = ("CURSOR_EXPIRED", "CURSOR_INVALID")
 
@@ -76,18 +80,29 @@ class CallError(TesseraError):
     def __str__(self) -> str:
         return f"{self.reason or self.code.name}: {self.message}"
 
-    def explained(self, diagnosis: Callable[[], str | None]) -> CallError:
-        """This error, with a diagnosis where there was no connection, of which gRPC says little."""
-        is_connecting = self.code is grpc.StatusCode.UNAVAILABLE and self.reason is None
-        if not is_connecting or not self.message.startswith(_NOT_CONNECTED):
+    def explained(self, address: str, diagnosis: Callable[[], str | None]) -> CallError:
+        """This error at an address, with a diagnosis where no Tessera was reached, of which gRPC says little."""
+        if self.reason is not None:
             return self
+        why = self._diagnosed(diagnosis) or self._other_server(address)
+        return type(self)(self.code, None, f"{why} ({self.message})", self.retry_after) if why else self
+
+    def _diagnosed(self, diagnosis: Callable[[], str | None]) -> str | None:
+        if self.code is not grpc.StatusCode.UNAVAILABLE or not self.message.startswith(_NOT_CONNECTED):
+            return None
         try:
-            why = diagnosis()
+            return diagnosis()
         except Exception as failure:
             # It is a help for the error, and must not take its place.
             _log.debug("no diagnosis of %s: %r", self, failure)
-            return self
-        return type(self)(self.code, None, f"{why} ({self.message})", self.retry_after) if why else self
+            return None
+
+    def _other_server(self, address: str) -> str | None:
+        # With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
+        has_status = self.code in _OTHER_SERVER and "http2 header with status: " in self.message
+        if not has_status and not any(text in self.message for text in _NOT_HTTP2):
+            return None
+        return f"no Tessera answers at {address}: is this the admin socket, or another HTTP server?"
 
     def at(self, address: str) -> CallError:
         """This error, with the address where it was, which an answer of the authority does not need."""

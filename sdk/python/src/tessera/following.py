@@ -92,9 +92,12 @@ class Following:
         # Less is a machine that is busy.
         return max(longest, 0.2)
 
-    def diagnosis(self) -> str | None:
-        """Why the address can't be connected to; not while another one is left to try, for it takes time."""
-        return self.connection.diagnosis(self.round.address) if self.round.is_at_last else None
+    def explained(self, failure: CallError) -> CallError:
+        """The failure of a stream, with why the address can't be connected to."""
+        address = self.round.address
+        # Not while another one is left to try, for it takes time.
+        is_last = self.round.is_at_last
+        return failure.explained(address, lambda: self.connection.diagnosis(address) if is_last else None)
 
     def answered(self, age: float) -> None:
         """A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer

@@ -82,7 +82,7 @@ class Session:
         """Runs to the end of the stream."""
         reading = threading.Thread(
             target=_read,
-            args=(self._call, self._inbox, self._following.diagnosis),
+            args=(self._call, self._inbox, self._following.explained),
             name="tessera-watch",
             daemon=True,
         )
@@ -347,7 +347,7 @@ def _log_of(place: str) -> bytes | None:
 
 
 def _read(
-    call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any], diagnosis: Callable[[], str | None]
+    call: Iterator[pb.WatchResponse], inbox: queue.Queue[Any], explained: Callable[[CallError], CallError]
 ) -> None:
     """Moves what comes into the inbox, and the end of it."""
     try:
@@ -355,7 +355,7 @@ def _read(
             inbox.put(response)
         end = End("the stream ended")
     except grpc.RpcError as error:
-        end = End.of(call_error(error).explained(diagnosis))
+        end = End.of(explained(call_error(error)))
     inbox.put(end)
 
 
