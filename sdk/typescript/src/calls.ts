@@ -209,7 +209,7 @@ export class Client {
   }
 
   async #explained(failure: CallError, address: string): Promise<CallError> {
-    const explained = await failure.explained((details) => this.#connection.diagnosis(address, details))
+    const explained = await failure.explained(address, (details) => this.#connection.diagnosis(address, details))
     return this.#services.length > 1 ? explained.at(address) : explained
   }
 }

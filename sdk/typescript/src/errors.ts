@@ -49,15 +49,24 @@ export class CallError extends TesseraError {
     super(`${reason ?? status[code]}: ${details}`)
   }
 
-  /** This error, with a diagnosis where there was no connection, of which gRPC says little. */
-  async explained(diagnosis: (details: string) => Promise<string | undefined>): Promise<CallError> {
-    if (this.code !== status.UNAVAILABLE || this.reason !== undefined) {
+  /** This error at an address, with a diagnosis where no Tessera was reached, of which gRPC says little. */
+  async explained(address: string, diagnosis: (details: string) => Promise<string | undefined>): Promise<CallError> {
+    if (this.reason !== undefined) {
       return this
     }
-    const why = await diagnosis(this.details)
-    return why === undefined
-      ? this
-      : new PassingError(this.code, undefined, `${why} (${this.details})`, this.retryAfterMs)
+    // It is a help for the error, and must not take its place.
+    const diagnosed = this.code === status.UNAVAILABLE ? await diagnosis(this.details).catch(() => undefined) : undefined
+    const why = diagnosed ?? this.#otherServer(address)
+    const details = `${why} (${this.details})`
+    return why === undefined ? this : new (classOf(this.code))(this.code, undefined, details, this.retryAfterMs)
+  }
+
+  #otherServer(address: string): string | undefined {
+    // With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
+    const hasStatus = OTHER_SERVER.has(this.code) && this.details.includes('HTTP status code ')
+    return hasStatus || NOT_HTTP2.test(this.details)
+      ? `no Tessera answers at ${address}: is this the admin socket, or another HTTP server?`
+      : undefined
   }
 
   /** This error, with the address where it was, which an answer of the authority does not need. */
@@ -104,6 +113,11 @@ const PASSING: ReadonlySet<status> = new Set([
   status.UNKNOWN,
   status.DATA_LOSS,
 ])
+
+/** What gRPC makes of the statuses of an HTTP server that knows nothing of gRPC. */
+const OTHER_SERVER: ReadonlySet<status> = new Set([status.UNIMPLEMENTED, status.UNKNOWN, status.INTERNAL])
+/** How grpc-js says that a server has not even HTTP/2. */
+const NOT_HTTP2 = /^No connection established\. Last error: Protocol error/
 
 /** The error of a call that grpc-js gave. */
 export function callError(error: Pick<ServiceError, 'code' | 'details' | 'metadata'>): CallError {

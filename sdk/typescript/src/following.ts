@@ -79,9 +79,13 @@ export class Following {
     return Math.max(boundMs / parts, 200)
   }
 
-  /** Why the address can't be connected to; not while another one is left to try, for it takes time. */
-  async diagnosis(details: string): Promise<string | undefined> {
-    return this.round.isAtLast ? this.connection.diagnosis(this.round.address, details) : undefined
+  /** The failure of a stream, with why the address can't be connected to. */
+  explained(failure: CallError): Promise<CallError> {
+    const { address, isAtLast } = this.round
+    return failure.explained(address, async (details) =>
+      // Not while another one is left to try, for it takes time.
+      isAtLast ? this.connection.diagnosis(address, details) : undefined,
+    )
   }
 
   /**

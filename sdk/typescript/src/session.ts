@@ -105,7 +105,7 @@ export class Session {
     if (!isServiceError(error)) {
       return endOf(error)
     }
-    return End.of(await callError(error).explained((details) => this.#following.diagnosis(details)))
+    return End.of(await this.#following.explained(callError(error)))
   }
 
   get #patienceMs(): number {

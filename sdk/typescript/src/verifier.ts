@@ -17,7 +17,7 @@ import { log } from './logger.js'
 import { shown } from './options.js'
 import { takeApart } from './paseto.js'
 import { sleep } from './retry.js'
-import { Following } from './following.js'
+import { End, Following } from './following.js'
 import { Session } from './session.js'
 import { View } from './view.js'
 
@@ -210,14 +210,23 @@ export class Verifier {
   async #follow(following: Following): Promise<void> {
     const { signal } = this.#closed
     while (!signal.aborted) {
-      this.#session = new Session(following)
-      const end = await this.#session.run()
+      const end = await this.#runSession(following)
       if (signal.aborted) {
         return
       }
       const waitMs = following.after(end)
       this.#onProblem(this.#view.told ?? '')
       await sleep(waitMs, signal)
+    }
+  }
+
+  async #runSession(following: Following): Promise<End> {
+    try {
+      this.#session = new Session(following)
+      return await this.#session.run()
+    } catch (error) {
+      // Whatever it was: the next session may begin.
+      return new End(String(error))
     }
   }
 

@@ -1,9 +1,22 @@
 /** What a verifier says when it does not work, and when it works again. */
 
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, it } from 'node:test'
 
-import { Client, ConfigurationError, Connection, NotReadyError, OtherLogError, Verifier, setLogger } from '../src/index.js'
+import { status } from '@grpc/grpc-js'
+
+import {
+  Client,
+  ConfigurationError,
+  Connection,
+  NotReadyError,
+  OtherLogError,
+  PassingError,
+  Verifier,
+  setLogger,
+} from '../src/index.js'
 import { ProblemLog } from '../src/logger.js'
 import { Authority, Cleanups, collectWarnings, isStale, issue, readyVerifier, reason, startForAll, until } from './support.js'
 
@@ -45,6 +58,28 @@ it('ends at once where waiting does not help', async () => {
     assert.ok(performance.now() - startedAt < PATIENCE_MS / 2)
     warnings.length = 0
   }
+})
+
+it('tells that there is another HTTP server', async () => {
+  const server = createServer((_, response) => response.end())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  cleanups.then(() => server.close())
+  const other = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  for (const address of [authority.adminAddress, other]) {
+    const expected = `no Tessera answers at ${address}: is this the admin socket, or another HTTP server?`
+    const connection = new Connection({ address, apiKey: 'tsk_x' })
+    const calling = cleanups.add(new Client(connection, { deadlineMs: 1_000 }))
+    await assert.rejects(calling.listKeys('production'), (error: Error) => error.message.includes(expected))
+    const error = await notReady(connection, 'api', 1_000)
+    assert.ok(error.message.includes(expected), error.message)
+    warnings.length = 0
+  }
+})
+
+it('tells an error whose diagnosis fails', async () => {
+  const error = new PassingError(status.UNAVAILABLE, undefined, 'no connection')
+  const diagnosis = () => Promise.reject(new TypeError('Invalid URL'))
+  assert.equal(await error.explained('http://127.0.0.1:1', diagnosis), error)
 })
 
 it('tells what may pass at the timeout', async () => {

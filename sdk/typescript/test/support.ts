@@ -44,6 +44,7 @@ export async function until(what: string, holds: () => unknown, withinMs = PATIE
 }
 
 interface Ready {
+  admin: string
   grpc: string
   realms: Record<string, { api_key: string }>
 }
@@ -83,6 +84,10 @@ export class Authority {
 
   get address(): string {
     return this.#ready.grpc
+  }
+
+  get adminAddress(): string {
+    return this.#ready.admin
   }
 
   apiKeyOf(realm: string): string {
