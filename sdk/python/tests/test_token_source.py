@@ -156,6 +156,25 @@ class Source(AuthorityCase):
         caller.join()
         self.assertIsInstance(seen[0], tessera.ClosedError)
 
+    def test_a_closed_source_has_no_token(self) -> None:
+        source = self.source()
+        source.token()
+        source.close()
+        self.assertIsInstance(self.error_of(source), tessera.ClosedError)
+        with self.assertRaises(tessera.ClosedError):
+            asyncio.run(source.token_async())
+
+    def test_a_request_of_other_types_is_refused_when_it_is_made(self) -> None:
+        wrong: dict[str, list[Any]] = {name: ["videos:read", b"a", None, 1, (1,), {"a": 1}] for name in ("scopes", "roles", "labels")}
+        wrong |= {"audience": [None, ["api"]], "subject": [None], "access_ttl": ["60", 1.5, True], "require_all": ["no", None]}
+        for name, values in wrong.items():
+            for value in values:
+                with self.subTest(name=name, value=value), self.assertRaises(tessera.ConfigurationError) as refused:
+                    tessera.TokenRequest(**{name: value})
+                self.assertIn(name, str(refused.exception))
+                self.assertIn(repr(value), str(refused.exception))
+        tessera.TokenRequest(scopes=("a:b",), roles=(), access_ttl=60)
+
     def test_an_event_loop_is_not_blocked(self) -> None:
         source = self.source()
 

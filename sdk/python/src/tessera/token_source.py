@@ -21,7 +21,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tessera import forking
 from tessera.calls import Client, protocol_error
-from tessera.errors import CallError, ClosedError, PassingError, SignInError
+from tessera.errors import CallError, ClosedError, ConfigurationError, PassingError, SignInError
 from tessera.problems import ProblemLog
 from tessera.retry import Backoff
 from tessera.v1 import token_service_pb2 as pb
@@ -57,6 +57,17 @@ class TokenRequest:
     #: Fail unless every scope is granted.
     require_all: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("audience", "subject"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigurationError(f"{name} is a text: not {getattr(self, name)!r}")
+        for name in ("roles", "scopes", "labels"):
+            _check_texts(name, getattr(self, name))
+        if self.access_ttl is not None and type(self.access_ttl) is not int:
+            raise ConfigurationError(f"access_ttl is a whole number of seconds: not {self.access_ttl!r}")
+        if type(self.require_all) is not bool:
+            raise ConfigurationError(f"require_all is True or False: not {self.require_all!r}")
+
     def message(self) -> pb.IssueRequest:
         """The request on the wire."""
         request = pb.IssueRequest(
@@ -70,6 +81,12 @@ class TokenRequest:
         if self.access_ttl is not None:
             request.access_ttl.CopyFrom(Duration(seconds=self.access_ttl))
         return request
+
+
+def _check_texts(name: str, texts: object) -> None:
+    """A text is a list of its letters, which nobody means."""
+    if not isinstance(texts, tuple | list | set | frozenset) or not all(isinstance(text, str) for text in texts):
+        raise ConfigurationError(f"{name} is a tuple of texts, such as ('videos:read',): not {texts!r}")
 
 
 class AccessToken:
@@ -197,7 +214,9 @@ class _Renewer:
 
     def held(self) -> AccessToken | None:
         state = self._state
-        return state if isinstance(state, AccessToken) and state.remaining > 0 else None
+        if self._is_stopped or not isinstance(state, AccessToken):
+            return None
+        return state if state.remaining > 0 else None
 
     def token(self) -> AccessToken:
         # The usual case takes no lock: a reference is read in one step.
