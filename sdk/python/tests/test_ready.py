@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.server
 import threading
@@ -106,6 +107,43 @@ class Ready(AuthorityCase):
         for wrong in ("", "x", cursor[:-1], cursor + "="):
             with self.assertRaises(tessera.ConfigurationError):
                 verifier.applied(wrong)
+
+    def test_what_is_closed_allows_nothing(self) -> None:
+        verifier, token = self.ready_verifier(staleness_bound=60), self.issue().tokens.access_token
+        self.assertIsInstance(verifier.verify(token), tessera.Allow)
+        verifier.close()
+        modes: list[tessera.Mode] = [tessera.FailClosed(), tessera.Introspect(), tessera.FailOpen(86_400)]
+        for mode in modes:
+            self.assertEqual(verifier.verify(token, None, mode), tessera.Stale(max(60, getattr(mode, "max", 0)), None))
+            decision = asyncio.run(verifier.verify_async(token, None, mode))
+            self.assertIsInstance(decision, tessera.Stale)
+        self.assertEqual(reason(verifier, token + "A"), tessera.DenyReason.MALFORMED)
+        self.assertFalse(verifier.is_fresh or verifier.status.is_fresh or verifier.wait_ready())
+        cursor = self.revoke(session_id=self.issue().session_id).cursor
+        for wait in (verifier.ready, lambda: verifier.applied(cursor)):
+            started_at = time.monotonic()
+            with self.assertRaises(tessera.ClosedError):
+                wait()
+            self.assertLess(time.monotonic() - started_at, PATIENCE / 2)
+        verifier.close()
+
+    def test_closing_wakes_who_waits(self) -> None:
+        verifier = self.start_verifier(tessera.Connection("http://127.0.0.1:1", "tsk_x"), staleness_bound=60)
+        seen: list[type[Exception]] = []
+
+        def wait() -> None:
+            try:
+                verifier.ready(PATIENCE)
+            except tessera.TesseraError as error:
+                seen.append(type(error))
+
+        with self.assertLogs("tessera", "WARNING") as logged:
+            self.until("a warning", lambda: logged.output)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        verifier.close()
+        waiting.join(PATIENCE / 2)
+        self.assertEqual(seen, [tessera.ClosedError])
 
     def test_who_waits_is_woken(self) -> None:
         verifier = self.ready_verifier(staleness_bound=60)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import tessera
 from proxy import Proxy
@@ -64,6 +66,13 @@ class Judging(AuthorityCase):
                 denied = reason(self.verifier, wrong)
                 self.assertIsNotNone(denied)
                 self.assertIn(denied, [expected or denied])
+
+    def test_what_is_no_text_is_no_token(self) -> None:
+        wrong: list[Any] = [None, 1, b"v4.public.x", ["v4.public.x"], {}]
+        for token in wrong:
+            self.assertIs(reason(self.verifier, token), DenyReason.MALFORMED)
+            decision = asyncio.run(self.verifier.verify_async(token, None, tessera.Introspect()))
+            self.assertEqual(decision, tessera.Deny(DenyReason.MALFORMED))
 
     def test_a_token_of_another_realm_or_authority_is_refused(self) -> None:
         sandbox = self.authority.client("sandbox")

@@ -54,7 +54,7 @@ class Stale:
 
     #: How stale the verifier may be and still allow, in seconds.
     bound: float
-    #: How stale it may be in fact; None before it has ever been fresh.
+    #: How stale it may be in fact; None before it has ever been fresh, and after it was closed.
     behind: float | None
 
 

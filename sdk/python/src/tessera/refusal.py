@@ -172,8 +172,8 @@ def _no_scope(decision: Deny, scope: str) -> Refusal:
 
 
 def _stale(decision: Stale) -> Refusal:
-    behind = "has never been fresh" if decision.behind is None else f"is {decision.behind:.1f} s behind"
-    why = f"the verifier {behind}, and may be {decision.bound:g} s"
+    behind = f"is {decision.behind:.1f} s behind, and may be {decision.bound:g} s" if decision.behind is not None else None
+    why = f"the verifier {behind or 'has never been fresh, or is closed'}"
     code, message = grpc.StatusCode.UNAVAILABLE, "revocations can't be checked now"
     headers = {"retry-after": str(_RETRY_AFTER)}
     error = "temporarily_unavailable"

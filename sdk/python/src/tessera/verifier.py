@@ -46,7 +46,7 @@ class VerifierStatus:
     is_ready: bool
     #: Whether it is ready and within its staleness bound now: good tokens are allowed.
     is_fresh: bool
-    #: How stale it may be, in seconds; None before it is ready.
+    #: How stale it may be, in seconds; None before it is ready, and after it was closed.
     behind: float | None
     #: The last event of the revocation log that it has applied.
     through: int
@@ -65,7 +65,8 @@ class Verifier:
     """Verifies access tokens of `realm` for `audience`. Threads share it.
 
     The connection's API key must be one of that realm, of a client that policy lets watch
-    (`tessera/revocations:watch`). `close` ends the following, and so does losing the last reference.
+    (`tessera/revocations:watch`). `close` ends the following, and so does losing the last reference. A closed verifier
+    allows nothing: good tokens are `Stale` to it.
     """
 
     def __init__(
@@ -97,17 +98,19 @@ class Verifier:
         self._view = View(options)
         self._client = Client(connection, calls)
         follower = _Follower(Following(self._view, connection, subscriber, required))
-        self.close = weakref.finalize(self, _end, follower, self._client)
+        self._finalizer = weakref.finalize(self, _end, follower, self._client)
         forking.start(follower)
 
     def ready(self, timeout: float | None = 30.0) -> None:
         """Waits until there are keys, a first snapshot, and an answer that says how fresh it is.
 
         Raises `NotReadyError` with the reason: at once where waiting does not help, such as a wrong API key, a policy
-        that does not let it watch, or an unknown audience, and after `timeout` seconds (None: never)."""
+        that does not let it watch, or an unknown audience, and after `timeout` seconds (None: never). Raises
+        `ClosedError` where it is closed."""
         view = self._view
         with view.heard:
-            view.heard.wait_for(lambda: view.is_ready or view.is_permanent, timeout)
+            view.heard.wait_for(lambda: view.is_closed or view.is_ready or view.is_permanent, timeout)
+            self._check_open()
             if not view.is_ready:
                 raise NotReadyError(f"{view.problem_at}: {view.problem or 'no answer yet'}", view.is_permanent)
 
@@ -115,7 +118,7 @@ class Verifier:
         """As `ready`, with False instead of an error."""
         try:
             self.ready(timeout)
-        except NotReadyError:
+        except (ClosedError, NotReadyError):
             return False
         return True
 
@@ -124,7 +127,7 @@ class Verifier:
         refuses what was revoked. It says nothing about other verifiers; AwaitPropagation does.
 
         False where that took longer than `timeout` seconds. Raises `OtherLogError` where the cursor is of another
-        log, and `ConfigurationError` where it is none."""
+        log, `ConfigurationError` where it is none, and `ClosedError` where this verifier is closed."""
         place, view = parse_cursor(cursor), self._view
 
         def is_decided() -> bool:
@@ -132,7 +135,8 @@ class Verifier:
             return known.log is not None and (known.log != place.log or known.through >= place.sequence)
 
         with view.heard:
-            is_told = view.heard.wait_for(is_decided, timeout)
+            is_told = view.heard.wait_for(lambda: view.is_closed or is_decided(), timeout)
+            self._check_open()
             if is_told and view.known.log != place.log:
                 raise OtherLogError("the cursor is of another revocation log than the one that is followed")
         return is_told
@@ -186,6 +190,15 @@ class Verifier:
         return VerifierStatus(
             view.is_ready, self.is_fresh, view.behind, through, entries, view.told, view.at, snapshots
         )
+
+    def close(self) -> None:
+        """Ends the following. From then on nothing is allowed."""
+        self._view.close()
+        self._finalizer()
+
+    def _check_open(self) -> None:
+        if self._view.is_closed:
+            raise ClosedError("the verifier is closed")
 
     def _introspect(self, token: str, required_scope: str | None) -> Decision | None:
         """Asks the authority; None where it does not answer."""

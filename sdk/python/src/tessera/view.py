@@ -89,6 +89,8 @@ class View:
         self.problem_at = ", ".join(options.addresses)
         #: The address that is followed, or tried.
         self.at = ""
+        #: Whether nothing is allowed any more.
+        self.is_closed = False
         #: Asks the follower to read the keys again.
         self.on_unknown_key: Callable[[], None] = lambda: None
         #: Asks the follower to ask the authority how far the log has come.
@@ -105,6 +107,12 @@ class View:
         self.lock = threading.Lock()
         self.heard = threading.Condition(self.lock)
         self._keys.resume_in_child()
+
+    def close(self) -> None:
+        """From now on nothing is fresh: no revocation is heard of any more."""
+        with self.lock:
+            self.is_closed = True
+            self.heard.notify_all()
 
     def fail(self, address: str, problem: str, is_permanent: bool) -> None:
         """The authority can't be followed now."""
@@ -139,6 +147,8 @@ class View:
         A token of a place of the log that was not heard of here is not allowed: it may have been issued a moment
         ago, or say what nobody issued, so that no revocation could reach it. Where `unheard_since` is given it is,
         for as long as the authority has not answered since that moment of the monotonic clock."""
+        if not isinstance(token, str):
+            return Deny(DenyReason.MALFORMED)
         keys = self._keys
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         try:
@@ -158,7 +168,7 @@ class View:
         is_unheard = unheard_since is not None and (fresh_as_of is None or fresh_as_of < unheard_since)
         if claims.rev > through and not is_unheard:
             self.on_ahead()
-            return Stale(bound, None if fresh_as_of is None else time.monotonic() - fresh_as_of)
+            return Stale(bound, self._behind(fresh_as_of))
         return self._unless_stale(Allow(claims), fresh_as_of, bound)
 
     def catch_up(self, token: str) -> None:
@@ -171,7 +181,7 @@ class View:
 
         def is_told() -> bool:
             fresh = self.known.fresh_as_of
-            return rev <= self.known.through or (fresh is not None and fresh >= since)
+            return self.is_closed or rev <= self.known.through or (fresh is not None and fresh >= since)
 
         with self.heard:
             self.heard.wait_for(is_told, _CATCH_UP_MAX)
@@ -186,12 +196,14 @@ class View:
         """How stale all this may be, in seconds."""
         with self.lock:
             fresh = self.known.fresh_as_of
-        return None if fresh is None else time.monotonic() - fresh
+        return self._behind(fresh)
 
-    @staticmethod
-    def _unless_stale(decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:
+    def _behind(self, fresh_as_of: float | None) -> float | None:
+        return None if fresh_as_of is None or self.is_closed else time.monotonic() - fresh_as_of
+
+    def _unless_stale(self, decision: Decision, fresh_as_of: float | None, bound: float) -> Decision:
         # The moment is taken last: however long judging took, it counts as staleness.
-        behind = None if fresh_as_of is None else time.monotonic() - fresh_as_of
+        behind = self._behind(fresh_as_of)
         return decision if behind is not None and behind <= bound else Stale(bound, behind)
 
     def _judge(self, signed: _Signed, required: str | None) -> tuple[Claims, float | None, int]:
