@@ -14,7 +14,7 @@ import {
 
 import { Round } from './addresses.js'
 import type { Connection } from './connection.js'
-import { type CallError, PassingError, callError } from './errors.js'
+import { CallError, ConfigurationError, PassingError, callError } from './errors.js'
 import type { AwaitPropagationResponse__Output as Propagation } from './generated/tessera/v1/AwaitPropagationResponse.js'
 import type { IntrospectRequest } from './generated/tessera/v1/IntrospectRequest.js'
 import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
@@ -86,7 +86,8 @@ class Services {
  * authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
  * each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
  * before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no time for a
- * retry, the call ends at once with the last failure. Every call rejects with a `CallError`.
+ * retry, the call ends at once with the last failure. Every call rejects with a `CallError`, or with a `ConfigurationError`
+ * where its request can't be written.
  */
 export class Client {
   readonly #connection: Connection
@@ -170,7 +171,10 @@ export class Client {
         round.worked()
         return { answer, sentAt }
       } catch (error) {
-        const failure = error as CallError
+        if (!(error instanceof CallError)) {
+          throw error
+        }
+        const failure = error
         askedMs = Math.max(askedMs, failure.retryAfterMs ?? 0)
         const waits = this.#isTimeToWait(failure, round)
         const waitMs = waits ? Math.max(backoff.waitMs(), askedMs) : 0
@@ -214,7 +218,7 @@ export class Client {
   }
 }
 
-/** One call; rejects with a `CallError`. Where a client is still `connecting` after a time, it has failed. */
+/** One call; rejects with a `CallError` or a `ConfigurationError`. Where a client is still `connecting` after a time, it has failed. */
 export function call<Q, A>(
   method: Method<Q, A>,
   request: Q,
@@ -229,7 +233,7 @@ export function call<Q, A>(
       const sent = method(request, metadata, { deadline }, (error, answer) => {
         clearTimeout(timer)
         if (error !== null || answer === undefined) {
-          reject(error === null ? protocolError('no answer') : callError(error))
+          reject(error === null ? protocolError('no answer') : failureOf(error))
         } else {
           resolve(answer)
         }
@@ -249,6 +253,12 @@ export function call<Q, A>(
       reject(protocolError((error as Error).message))
     }
   })
+}
+
+function failureOf(error: ServiceError): CallError | ConfigurationError {
+  const [, unwritable] = /^Request message serialization failure: (.*)$/s.exec(error.details) ?? []
+  // What is not of the type that the proto says.
+  return unwritable === undefined ? callError(error) : new ConfigurationError(`the request can't be written: ${unwritable}`)
 }
 
 /** The keys of all pages. */

@@ -6,9 +6,10 @@
  */
 
 import { type Client, protocolError } from './calls.js'
-import { type CallError, ClosedError, PassingError, SignInError } from './errors.js'
+import { type CallError, ClosedError, ConfigurationError, PassingError, SignInError } from './errors.js'
 import type { TokenSet__Output as TokenSet } from './generated/tessera/v1/TokenSet.js'
 import { ProblemLog } from './logger.js'
+import { checkOptions, shown } from './options.js'
 import { Backoff } from './retry.js'
 
 const BACKOFF_MS = 250
@@ -98,7 +99,9 @@ export class TokenSource {
   #isClosed = false
   #invalidatedAt = -Infinity
 
+  /** Throws a `ConfigurationError` where the request can't be right. */
   constructor(client: Client, request: TokenRequest = {}) {
+    checkRequest(request)
     this.#client = client
     this.#request = request
   }
@@ -223,4 +226,33 @@ export class TokenSource {
     }, waitMs)
     this.#timer.unref()
   }
+}
+
+/** What each option of a request is. One that is undefined is left out. */
+const OPTIONS: Record<keyof TokenRequest, [string, (value: unknown) => boolean]> = {
+  audience: ['a text', isText],
+  subject: ['a text', isText],
+  roles: ['a list of texts', isTexts],
+  scopes: ['a list of texts', isTexts],
+  labels: ['a list of texts', isTexts],
+  accessTtlSeconds: ['a whole number of seconds', Number.isSafeInteger],
+  requireAll: ['true or false', (value) => typeof value === 'boolean'],
+}
+
+function checkRequest(request: TokenRequest): void {
+  checkOptions('a request for tokens', request, Object.keys(OPTIONS))
+  for (const [name, value] of Object.entries(request)) {
+    const [what, isRight] = OPTIONS[name as keyof TokenRequest]
+    if (value !== undefined && !isRight(value)) {
+      throw new ConfigurationError(`${name} is ${what}: not ${shown(value)}`)
+    }
+  }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string'
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every(isText)
 }

@@ -11,6 +11,7 @@ import {
   Client,
   type ClientOptions,
   ClosedError,
+  ConfigurationError,
   Connection,
   PassingError,
   PermanentError,
@@ -148,6 +149,31 @@ it('has a permanent error for a wrong API key, which is in no text', async () =>
   assert.ok(error instanceof SignInError && error instanceof PermanentError && error instanceof CallError)
   assert.equal(error.reason, 'CLIENT_AUTH_FAILED')
   assert.ok(!inspect(error, { depth: 9 }).includes('0000'))
+})
+
+it('refuses a request of other types when it is made', async () => {
+  const wrong: Array<[string, unknown[]]> = [
+    ['audience', [null, 1, ['api']]],
+    ['subject', [null, 1]],
+    ['accessTtlSeconds', ['60', 1.5, NaN, null]],
+    ['requireAll', ['no', null, 0]],
+    ['scope', ['videos:read']],
+  ]
+  for (const name of ['scopes', 'roles', 'labels']) {
+    wrong.push([name, ['videos:read', null, 1, [1], {}]])
+  }
+  for (const [name, values] of wrong) {
+    for (const value of values) {
+      assert.throws(() => start({ [name]: value }), (error) => {
+        return error instanceof ConfigurationError && error.message.includes(name)
+      }, `${name} ${inspect(value)}`)
+    }
+  }
+  start({ scopes: ['a:b'], roles: [], accessTtlSeconds: 60, requireAll: false, labels: undefined })
+  // The request of a call by hand, too.
+  const client = cleanups.add(new Client(gate.connection))
+  await assert.rejects(client.issue({ ...VIEWER, scopes: 'videos:read' as unknown as string[] }), ConfigurationError)
+  assert.equal(gate.calls.issue, 0)
 })
 
 it('gives nothing once it is closed', async () => {
