@@ -43,7 +43,7 @@ export interface Stale {
   readonly kind: 'stale'
   /** How stale the verifier may be and still allow. */
   readonly boundMs: number
-  /** How stale it may be in fact; undefined before it has ever been fresh. */
+  /** How stale it may be in fact; undefined before it has ever been fresh, and after it was closed. */
   readonly behindMs: number | undefined
 }
 

@@ -161,9 +161,12 @@ function noScope(reason: string, scope: string): Refusal {
 }
 
 function stale({ behindMs, boundMs }: Stale): Refusal {
-  const behind = behindMs === undefined ? 'has never been fresh' : `is ${Math.round(behindMs)} ms behind`
+  const behind =
+    behindMs === undefined
+      ? 'has never been fresh, or is closed'
+      : `is ${Math.round(behindMs)} ms behind, and may be ${boundMs} ms`
   return {
-    why: `the verifier ${behind}, and may be ${boundMs} ms`,
+    why: `the verifier ${behind}`,
     level: 'warn',
     status: 503,
     error: 'temporarily_unavailable',

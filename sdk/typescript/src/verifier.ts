@@ -64,7 +64,7 @@ export interface VerifierStatus {
   isReady: boolean
   /** Whether it is ready and within its staleness bound now: good tokens are allowed. */
   isFresh: boolean
-  /** How stale it may be; undefined before it is ready. */
+  /** How stale it may be; undefined before it is ready, and after it was closed. */
   behindMs: number | undefined
   /** The last event of the revocation log that it has applied. */
   through: number
@@ -80,7 +80,7 @@ export interface VerifierStatus {
   snapshots: number
 }
 
-/** Verifies access tokens. It follows the authority until it is closed. */
+/** Verifies access tokens. It follows the authority until it is closed; then it allows nothing: good tokens are stale. */
 export class Verifier {
   readonly #view: View
   readonly #client: Client
@@ -111,11 +111,12 @@ export class Verifier {
    * Resolves when there are keys, a first snapshot, and an answer that says how fresh it is.
    *
    * Rejects with a `NotReadyError` that has the reason: at once where waiting does not help, such as a wrong API key, a
-   * policy that does not let it watch, or an unknown audience, and after `timeoutMs` (Infinity: never).
+   * policy that does not let it watch, or an unknown audience, and after `timeoutMs` (Infinity: never). Rejects with a
+   * `ClosedError` where it is closed.
    */
   async ready({ timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<void> {
     const view = this.#view
-    await view.until(() => view.isReady || view.isPermanent, timeoutMs, this.#closed.signal)
+    await view.until(() => view.isReady || view.isPermanent, timeoutMs)
     this.#checkOpen()
     if (!view.isReady) {
       throw new NotReadyError(`${view.problemAt}: ${view.problem ?? 'no answer yet'}`, view.isPermanent)
@@ -127,13 +128,13 @@ export class Verifier {
    * refuses what was revoked. It says nothing about other verifiers; `awaitPropagation` does.
    *
    * With false where that took longer than `timeoutMs`. Rejects with an `OtherLogError` where the cursor is of another log,
-   * and with a `ConfigurationError` where it is none.
+   * with a `ConfigurationError` where it is none, and with a `ClosedError` where this verifier is closed.
    */
   async applied(cursor: string, { timeoutMs = 30_000 }: { timeoutMs?: number } = {}): Promise<boolean> {
     const [place, view] = [parseCursor(cursor), this.#view]
     const isDecided = (): boolean =>
       view.isReady && view.log !== undefined && (view.log !== place.log || view.through >= place.sequence)
-    const isTold = await view.until(isDecided, timeoutMs, this.#closed.signal)
+    const isTold = await view.until(isDecided, timeoutMs)
     this.#checkOpen()
     if (isTold && view.log !== place.log) {
       throw new OtherLogError('the cursor is of another revocation log than the one that is followed')
@@ -193,9 +194,10 @@ export class Verifier {
     return { isReady, isFresh, behindMs, through, entries: revoked.size, problem, address, snapshots }
   }
 
-  /** Ends the following. */
+  /** Ends the following. From then on nothing is allowed. */
   close(): void {
     this.#closed.abort()
+    this.#view.close()
     this.#session?.stop()
     this.#client.close()
   }

@@ -42,6 +42,8 @@ type Judged = Allow | Deny
 /** Shared by a verifier and its follower. */
 export class View {
   isReady = false
+  /** Whether nothing is allowed any more. */
+  isClosed = false
   /** Why it does not follow now, and whether waiting helps. */
   problem: string | undefined
   isPermanent = false
@@ -97,6 +99,12 @@ export class View {
     return this.#keys.ring.size > 0
   }
 
+  /** From now on nothing is fresh: no revocation is heard of any more. */
+  close(): void {
+    this.isClosed = true
+    this.tell()
+  }
+
   /** The authority can't be followed now. */
   fail(address: string, problem: string, isPermanent: boolean): void {
     this.problemAt = address
@@ -118,25 +126,23 @@ export class View {
     this.heard.forEach((hear) => hear())
   }
 
-  /** Whether something holds within a time; it is asked whenever something is heard. A signal ends the wait. */
-  async until(holds: () => boolean, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
-    if (holds()) {
-      return true
+  /** Whether something holds within a time; it is asked whenever something is heard. Closing ends the wait. */
+  async until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (holds() || this.isClosed) {
+      return holds()
     }
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer)
         this.heard.delete(hear)
-        signal?.removeEventListener('abort', done)
         resolve(holds())
       }
       const hear = (): void => {
-        if (holds()) {
+        if (holds() || this.isClosed) {
           done()
         }
       }
       const timer = timeoutMs === Infinity ? undefined : setTimeout(done, Math.min(timeoutMs, TIMER_MAX_MS))
-      signal?.addEventListener('abort', done)
       this.heard.add(hear)
     })
   }
@@ -155,6 +161,9 @@ export class View {
    * the authority has not answered since that moment of the monotonic clock.
    */
   decide(token: string, required: string | null, boundMs: number, unheardSince?: number): Decision {
+    if (typeof token !== 'string') {
+      return deny('malformed')
+    }
     const keys = this.#keys
     const digest = createHash('sha256').update(token).digest('base64')
     const signed = keys.signed(token, digest)
@@ -183,7 +192,8 @@ export class View {
     const untrusted = takeApart(token)
     const claims = untrusted && decodeClaims(untrusted.payload)
     const since = performance.now()
-    const isTold = (rev: number): boolean => rev <= this.through || (this.freshAsOf ?? -Infinity) >= since
+    const isTold = (rev: number): boolean =>
+      this.isClosed || rev <= this.through || (this.freshAsOf ?? -Infinity) >= since
     if (claims !== undefined) {
       await this.until(() => isTold(claims.rev), CATCH_UP_MAX_MS)
     }
@@ -191,7 +201,7 @@ export class View {
 
   /** How stale all this may be. */
   behindMs(): number | undefined {
-    return this.freshAsOf === undefined ? undefined : performance.now() - this.freshAsOf
+    return this.freshAsOf === undefined || this.isClosed ? undefined : performance.now() - this.freshAsOf
   }
 
   /**

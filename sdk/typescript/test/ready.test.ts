@@ -9,6 +9,7 @@ import { status } from '@grpc/grpc-js'
 
 import {
   Client,
+  ClosedError,
   ConfigurationError,
   Connection,
   NotReadyError,
@@ -120,6 +121,35 @@ it('lets a service see its own revocations', async () => {
   for (const wrong of ['', 'x', cursor.slice(0, -1), `${cursor}=`]) {
     await assert.rejects(verifier.applied(wrong), ConfigurationError)
   }
+})
+
+it('allows nothing once it is closed', async () => {
+  const { token } = await issue(client)
+  const verifier = await readyVerifier(authority.connection(), { stalenessBoundMs: 60_000 })
+  assert.equal(verifier.verify(token).kind, 'allow')
+  verifier.close()
+  const stale = { kind: 'stale', boundMs: 60_000, behindMs: undefined }
+  assert.deepEqual(verifier.verify(token), stale)
+  for (const mode of ['fail-closed', 'introspect', { failOpenMs: 60_000 }] as const) {
+    assert.deepEqual(await verifier.verifyWith(token, null, mode), stale)
+  }
+  assert.equal(reason(verifier, `${token}A`), 'malformed')
+  assert.ok(!verifier.isFresh && !verifier.status.isFresh)
+  const { cursor } = await client.revoke({ sessionId: (await issue(client)).sessionId })
+  const waits = [() => verifier.ready({ timeoutMs: 2 * PATIENCE_MS }), () => verifier.applied(cursor)]
+  for (const wait of waits) {
+    await assert.rejects(wait, ClosedError)
+  }
+  verifier.close()
+})
+
+it('wakes who waits when it is closed', async () => {
+  const connection = new Connection({ address: 'http://127.0.0.1:1', apiKey: 'tsk_x' })
+  const verifier = new Verifier({ connection, realm: 'production', audience: 'api' })
+  const waiting = assert.rejects(verifier.ready({ timeoutMs: PATIENCE_MS }), ClosedError)
+  verifier.close()
+  await waiting
+  await assert.rejects(verifier.ready({ timeoutMs: PATIENCE_MS }), ClosedError)
 })
 
 it('tells a failure at once, then once a minute, and its end', () => {

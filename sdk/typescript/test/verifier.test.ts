@@ -71,6 +71,11 @@ describe('judging', () => {
     for (const [what, text, expected] of wrong) {
       assert.equal(reason(verifier, text), expected, what)
     }
+    for (const given of [undefined, null, 1, Buffer.from(token), [token], {}]) {
+      const none = given as unknown as string
+      assert.equal(reason(verifier, none), 'malformed')
+      assert.equal(reasonOf(await verifier.verifyWith(none, null, 'introspect')), 'malformed')
+    }
     assert.ok(reason(verifier, changed(token, 'v4.public.'.length + 30)), 'a changed claim')
   })
 
