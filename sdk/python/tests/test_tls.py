@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import Any
 from unittest import mock
 
@@ -52,6 +53,8 @@ class Tls(AuthorityCase):
         tls, asking = self.serve(), self.serve(client_authority=self.root)
         self.assertEqual(self.ask(self.connection("https", tls, **trusting)), "1 keys")
         self.assertEqual(self.ask(self.connection("https", asking, **trusting, **known)), "1 keys")
+        texts = {name: pem.decode() for name, pem in {**trusting, **known}.items()}
+        self.assertEqual(self.ask(self.connection("https", asking, **texts)), "1 keys")
         plain = int(self.authority.address.rpartition(":")[2])
         for what, connection, expected in [
             ("strangers", self.connection("https", tls), "the server's certificate is not accepted: "),
@@ -97,6 +100,14 @@ class Tls(AuthorityCase):
             ({"client_certificate": certificate, "client_key": b"x"}, "is no PEM private key"),
             ({"client_certificate": certificate, "client_key": encrypted}, "is encrypted: decrypt it first"),
             ({"client_certificate": b"x", "client_key": self.service.key}, "is no PEM certificate"),
+            ({"client_certificate": certificate, "client_key": self.server.key}, "`client_certificate` and `client_key`"),
+            ({"client_certificate": certificate, "client_key": self.server.key}, "is not the key of the certificate"),
+            ({"certificate_authority": ssl.PEM_cert_to_DER_cert(self.root.certificate.decode())}, "not DER"),
+            ({"certificate_authority": "/etc/ssl/root.pem"}, "not its name"),
+            ({"certificate_authority": 1}, "as bytes or text"),
+            ({"certificate_authority": b"\xef\xbb\xbf" + self.root.certificate}, "byte order mark"),
+            ({"certificate_authority": "\ufeff" + self.root.certificate.decode()}, "byte order mark"),
+            ({"client_certificate": certificate, "client_key": b"\xef\xbb\xbf" + self.service.key}, "byte order mark"),
         ]:
             with self.subTest(expected), self.assertRaises(tessera.ConfigurationError) as refused:
                 self.connection("https", 1, **options)

@@ -64,33 +64,42 @@ class Connection:
     that is made of a connection shares which address worked last.
 
     An `https://` address is trusted by what this system trusts, or by `certificate_authority` instead. Where the
-    authority wants a certificate of its clients, `client_certificate` and `client_key` are it. All are PEM."""
+    authority wants a certificate of its clients, `client_certificate` and `client_key` are it. All are PEM, as bytes or as
+    text."""
 
     address: str | Sequence[str]
     api_key: str = field(repr=False)
-    certificate_authority: bytes | None = field(default=None, repr=False)
-    client_certificate: bytes | None = field(default=None, repr=False)
-    client_key: bytes | None = field(default=None, repr=False)
+    certificate_authority: str | bytes | None = field(default=None, repr=False)
+    client_certificate: str | bytes | None = field(default=None, repr=False)
+    client_key: str | bytes | None = field(default=None, repr=False)
     in_order: bool = False
     addresses: Addresses = field(init=False, repr=False, compare=False)
+    _pems: tls.Pems = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # As in any frozen class.
         object.__setattr__(self, "addresses", Addresses(self.address, self.in_order))
         object.__setattr__(self, "api_key", _api_key(self.api_key))
+        pems = tls.Pems(
+            tls.pem_of(self.certificate_authority, "`certificate_authority`"),
+            tls.pem_of(self.client_certificate, "`client_certificate`"),
+            tls.pem_of(self.client_key, "`client_key`"),
+        )
+        object.__setattr__(self, "_pems", pems)
         self._check_certificates(self.addresses.scheme)
 
     def _check_certificates(self, scheme: str) -> None:
-        if (self.client_certificate is None) != (self.client_key is None):
+        if (self._pems.certificate is None) != (self._pems.key is None):
             raise ConfigurationError("a client certificate needs its key, and a key its certificate")
-        if self.certificate_authority is not None:
-            tls.check_certificates(self.certificate_authority, "the certificate authority")
+        if self._pems.authority is not None:
+            tls.check_certificates(self._pems.authority, "the certificate authority")
         elif scheme == "https":
             tls.system_roots()
-        if self.client_certificate is not None and self.client_key is not None:
-            tls.check_certificates(self.client_certificate, "the client certificate")
-            tls.check_key(self.client_key)
-        if scheme == "http" and (self.certificate_authority or self.client_certificate):
+        if self._pems.certificate is not None and self._pems.key is not None:
+            tls.check_certificates(self._pems.certificate, "the client certificate")
+            tls.check_key(self._pems.key)
+            tls.check_pair(self._pems.certificate, self._pems.key)
+        if scheme == "http" and (self._pems.authority or self._pems.certificate):
             raise ConfigurationError(f"`{self.addresses}` has no encryption, so certificates are of no use: use https://")
 
     def channel(self, address: str | None = None, connect_timeout: float = CONNECT_TIMEOUT) -> grpc.Channel:
@@ -103,7 +112,7 @@ class Connection:
                     f"the API key goes to {target} without encryption: use https://", stacklevel=3
                 )
             return grpc.insecure_channel(target, options)
-        credentials = grpc.ssl_channel_credentials(self._roots, self.client_key, self.client_certificate)
+        credentials = grpc.ssl_channel_credentials(self._roots, self._pems.key, self._pems.certificate)
         return grpc.secure_channel(target, credentials, options)
 
     @property
@@ -119,9 +128,9 @@ class Connection:
         host, port = url.hostname or "", url.port or (443 if scheme == "https" else 80)
         if scheme == "http":
             return diagnosis.of_plaintext(host, port)
-        with tls.ClientFiles(self.client_certificate, self.client_key) as client:
+        with tls.ClientFiles(self._pems.certificate, self._pems.key) as client:
             return diagnosis.of_tls(host, port, self._roots, client)
 
     @property
     def _roots(self) -> bytes | None:
-        return self.certificate_authority or tls.system_roots()
+        return self._pems.authority or tls.system_roots()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import ssl
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,8 +39,41 @@ def system_roots() -> bytes | None:
     return "".join(ssl.DER_cert_to_PEM_cert(certificate) for certificate in found).encode() or None
 
 
+class Pems(NamedTuple):
+    """What a connection trusts, and what it shows, as bytes."""
+
+    authority: bytes | None
+    certificate: bytes | None
+    key: bytes | None
+
+
+def pem_of(given: object, what: str) -> bytes | None:
+    """A PEM that is given as bytes or as text, as bytes; None where none is given."""
+    if given is None:
+        return None
+    if not isinstance(given, str | bytes):
+        raise ConfigurationError(f"{what} is a PEM as bytes or text: not of type {type(given).__name__}")
+    pem = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
+    if pem.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigurationError(f"{what} begins with a byte order mark: save it as plain text without one")
+    return pem
+
+
+def check_pair(certificates: bytes, key: bytes) -> None:
+    """Refuses a key that is not the one of the first certificate."""
+    if x509.load_pem_x509_certificates(certificates)[0].public_key() != load_pem_private_key(key, None).public_key():
+        raise ConfigurationError(
+            "`client_certificate` and `client_key`: the private key is not the key of the certificate"
+        )
+
+
 def check_certificates(pem: bytes, what: str) -> None:
     """Refuses what has no certificate."""
+    if b"-----BEGIN " not in pem:
+        raise ConfigurationError(
+            f"{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`): give the content of a PEM file, not its name"
+            " and not DER"
+        )
     try:
         x509.load_pem_x509_certificates(pem)
     except ValueError as error:
