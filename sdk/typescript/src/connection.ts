@@ -4,7 +4,7 @@ import { type Client, type ClientOptions, type ChannelCredentials, Metadata, cre
 
 import { Addresses, targetOf } from './addresses.js'
 import { ConfigurationError } from './errors.js'
-import { checkCertificate, checkKey, diagnose, systemRoots } from './tls.js'
+import { checkCertificate, checkKey, checkPair, diagnose, pemOf, systemRoots } from './tls.js'
 
 const OPTIONS: ClientOptions = {
   'grpc.keepalive_time_ms': 10_000,
@@ -25,11 +25,11 @@ export interface ConnectionOptions {
   address: string | readonly string[]
   /** `tsk_…` */
   apiKey: string
-  /** What an `https://` address is trusted by, as PEM. Unset: what this system trusts. */
-  certificateAuthority?: Buffer
+  /** What an `https://` address is trusted by: the content of a PEM file. Unset: what this system trusts. */
+  certificateAuthority?: string | Uint8Array
   /** The certificate of this service as PEM, where the authority wants one of its clients, and its key. */
-  clientCertificate?: Buffer
-  clientKey?: Buffer
+  clientCertificate?: string | Uint8Array
+  clientKey?: string | Uint8Array
   /**
    * Whether several addresses are tried in the order in which they were given: where one is near. Unset: in one by chance, so
    * that many clients spread over the nodes.
@@ -112,7 +112,9 @@ export class Connection {
 }
 
 function credentialsOf(addresses: Addresses, options: ConnectionOptions): ChannelCredentials {
-  const { certificateAuthority, clientCertificate, clientKey } = options
+  const certificateAuthority = pemOf(options.certificateAuthority, '`certificateAuthority`')
+  const clientCertificate = pemOf(options.clientCertificate, '`clientCertificate`')
+  const clientKey = pemOf(options.clientKey, '`clientKey`')
   if ((clientCertificate === undefined) !== (clientKey === undefined)) {
     throw new ConfigurationError('a client certificate needs its key, and a key its certificate')
   }
@@ -122,9 +124,15 @@ function credentialsOf(addresses: Addresses, options: ConnectionOptions): Channe
   if (clientCertificate !== undefined && clientKey !== undefined) {
     checkCertificate(clientCertificate, 'the client certificate')
     checkKey(clientKey)
+    checkPair(clientCertificate, clientKey)
   }
   if (addresses.areEncrypted) {
-    return credentials.createSsl(certificateAuthority ?? systemRoots(), clientKey ?? null, clientCertificate ?? null)
+    const roots = certificateAuthority ?? systemRoots()
+    try {
+      return credentials.createSsl(roots, clientKey ?? null, clientCertificate ?? null)
+    } catch (error) {
+      throw new ConfigurationError(`the certificates can't be used: ${(error as Error).message}`)
+    }
   }
   if (certificateAuthority !== undefined || clientCertificate !== undefined) {
     throw new ConfigurationError(`\`${addresses}\` has no encryption, so certificates are of no use: use https://`)

@@ -36,8 +36,34 @@ export function systemRoots(): Buffer | null {
   return file === undefined ? null : readFileSync(file)
 }
 
-/** Refuses what has no certificate. */
+/** A PEM that is given as bytes or as text, as bytes; undefined where none is given. */
+export function pemOf(given: unknown, what: string): Buffer | undefined {
+  if (given === undefined) {
+    return undefined
+  }
+  if (typeof given !== 'string' && !(given instanceof Uint8Array)) {
+    throw new ConfigurationError(`${what} is a PEM as a Buffer or a text: not of type ${given === null ? 'null' : typeof given}`)
+  }
+  const pem = Buffer.from(given as string)
+  if (/^(\xef\xbb\xbf|\xff\xfe|\xfe\xff)/.test(pem.toString('latin1', 0, 3))) {
+    throw new ConfigurationError(`${what} begins with a byte order mark: save it as plain text without one`)
+  }
+  return pem
+}
+
+/** Refuses a key that is not the one of the first certificate. */
+export function checkPair(certificate: Buffer, key: Buffer): void {
+  if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
+    throw new ConfigurationError('`clientCertificate` and `clientKey`: the private key is not the key of the certificate')
+  }
+}
+
+/** Refuses what has no certificate. Node takes DER for a certificate too, and then nobody trusts it. */
 export function checkCertificate(pem: Buffer, what: string): void {
+  if (!pem.includes('-----BEGIN ')) {
+    const right = 'give the content of a PEM file, not its name and not DER'
+    throw new ConfigurationError(`${what} is no PEM certificate (\`-----BEGIN CERTIFICATE-----\`): ${right}`)
+  }
   try {
     new X509Certificate(pem)
   } catch {

@@ -1,6 +1,7 @@
 /** Whom a connection trusts, and what it says where it does not work. */
 
 import assert from 'node:assert/strict'
+import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import net, { type AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -60,6 +61,8 @@ it('asks each side who it is', { skip }, async () => {
   const [open, asking] = [await serve(), await serve({ requestCert: true, ca: read('root.pem') })]
   assert.equal(await ask(connect(`https://${open}`, trusting)), '1 keys')
   assert.equal(await ask(connect(`https://${asking}`, { ...trusting, ...known })), '1 keys')
+  const texts = Object.entries({ ...trusting, ...known }).map(([name, pem]) => [name, String(pem)])
+  assert.equal(await ask(connect(`https://${asking}`, Object.fromEntries(texts))), '1 keys')
   const { port } = new URL(authority.address)
   const cases: Array<[Connection, RegExp]> = [
     [connect(`https://${open}`), /is not of an authority that is trusted here/],
@@ -103,6 +106,13 @@ it('refuses certificates that can not be used at once', { skip }, () => {
     [{ clientCertificate, clientKey: Buffer.from('x') }, /is no PEM private key/],
     [{ clientCertificate, clientKey: encrypted }, /is encrypted: decrypt it first/],
     [{ clientCertificate: Buffer.from('x'), clientKey }, /is no PEM certificate/],
+    [{ clientCertificate, clientKey: read('server.key') }, /`clientCertificate` and `clientKey`.*not the key of the cert/],
+    [{ certificateAuthority: new X509Certificate(read('root.pem')).raw }, /not DER/],
+    [{ certificateAuthority: '/etc/ssl/root.pem' }, /not its name/],
+    [{ certificateAuthority: 1 as unknown as Buffer }, /as a Buffer or a text/],
+    [{ certificateAuthority: null as unknown as Buffer }, /as a Buffer or a text/],
+    [{ certificateAuthority: `\ufeff${read('root.pem')}` }, /byte order mark/],
+    [{ clientCertificate, clientKey: `\ufeff${clientKey}` }, /byte order mark/],
   ]
   for (const [options, expected] of wrong) {
     assert.throws(
