@@ -27,6 +27,7 @@ import type { RefreshResponse__Output as RefreshResponse } from './generated/tes
 import type { RevokeRequest } from './generated/tessera/v1/RevokeRequest.js'
 import type { RevokeResponse__Output as RevokeResponse } from './generated/tessera/v1/RevokeResponse.js'
 import type { VerifyingKey__Output as VerifyingKey } from './generated/tessera/v1/VerifyingKey.js'
+import { checkOptions } from './options.js'
 import { v1 } from './proto.js'
 import { Backoff, sleep } from './retry.js'
 
@@ -96,6 +97,7 @@ export class Client {
   readonly #services: readonly Services[]
 
   constructor(connection: Connection, options: ClientOptions = {}) {
+    checkOptions('the options of calls', options, ['deadlineMs', 'backoffMs', 'backoffMaxMs'])
     this.#connection = connection
     this.#options = { deadlineMs: 10_000, backoffMs: 50, backoffMaxMs: 2_000, ...options }
     this.#services = connection.addresses.tried.map((address) => new Services(connection, address))

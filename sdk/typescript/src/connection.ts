@@ -4,6 +4,7 @@ import { type Client, type ClientOptions, type ChannelCredentials, Metadata, cre
 
 import { Addresses, targetOf } from './addresses.js'
 import { ConfigurationError } from './errors.js'
+import { checkOptions } from './options.js'
 import { checkCertificate, checkKey, checkPair, diagnose, pemOf, systemRoots } from './tls.js'
 
 const OPTIONS: ClientOptions = {
@@ -73,6 +74,8 @@ export class Connection {
   readonly #credentials: ChannelCredentials
 
   constructor(options: ConnectionOptions) {
+    const certificates = ['certificateAuthority', 'clientCertificate', 'clientKey']
+    checkOptions('a connection', options, ['address', 'apiKey', ...certificates, 'inOrder'])
     const addresses = new Addresses(options.address, options.inOrder)
     const apiKey = apiKeyOf(options.apiKey)
     const open = addresses.areEncrypted ? [] : addresses.given.filter((address) => !isThisMachine(address))

@@ -14,7 +14,7 @@ import { parseCursor } from './cursor.js'
 import { ClosedError, ConfigurationError, NotReadyError, OtherLogError } from './errors.js'
 import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
 import { log } from './logger.js'
-import { shown } from './options.js'
+import { checkOptions, shown } from './options.js'
 import { takeApart } from './paseto.js'
 import { sleep } from './retry.js'
 import { End, Following } from './following.js'
@@ -58,6 +58,11 @@ export interface VerifierOptions {
   onProblem?: (problem: string) => void
 }
 
+const OPTIONS = [
+  ...['connection', 'realm', 'audience', 'stalenessBoundMs', 'leewayMs', 'subscriber', 'required'],
+  ...['cacheCapacity', 'rereadIntervalMs', 'calls', 'clock', 'onProblem'],
+]
+
 /** How a verifier is doing. */
 export interface VerifierStatus {
   /** Whether it has had keys, a snapshot, and a first answer that says how fresh it is. */
@@ -90,6 +95,7 @@ export class Verifier {
 
   /** Begins to follow the authority; whether it answers is seen in `status`. */
   constructor(options: VerifierOptions) {
+    checkOptions('a verifier', options, OPTIONS)
     const { connection, realm, audience, subscriber = '', required = false } = options
     this.#view = new View({
       realm,
@@ -258,7 +264,8 @@ function checkRequired(required: unknown): void {
 
 function check({ accepted }: View, subscriber: string, required: boolean): void {
   const { realm, audience, boundMs, leewayMs } = accepted
-  if (realm === '' || audience === '') {
+  // It may be undefined, as a variable of the environment that is not set.
+  if (!realm || !audience) {
     throw new ConfigurationError('a verifier needs the realm and the audience of its tokens')
   }
   if (!(boundMs >= 100 && boundMs <= 3_600_000)) {

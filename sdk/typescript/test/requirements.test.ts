@@ -97,6 +97,17 @@ it('refuses what is no protection of a service', () => {
   protect({ required: { List: 'videos:read' }, public: ['Watch'] })
 })
 
+it('refuses options of another name', () => {
+  const connection = new Connection({ address: 'http://127.0.0.1:1', apiKey: 'tsk_production_x' })
+  const options = { connection, realm: 'production', audience: 'api' }
+  for (const misspelled of [{ stalenessBound: 1_000 }, { requried: true }, { calls: { deadline: 1 } }]) {
+    refused(() => new Verifier({ ...options, ...(misspelled as object) }), Object.keys(misspelled.calls ?? misspelled)[0]!)
+  }
+  refused(() => new Verifier({ ...options, realm: undefined as unknown as string }), 'realm')
+  const misspelled = { address: 'https://a', apiKey: 'tsk_x', certificateAuthoriy: 'x' }
+  refused(() => new Connection(misspelled), '`certificateAuthoriy`', 'certificateAuthority')
+})
+
 it('refuses what is no mode', async () => {
   const asked = verifier()
   const definition = { List: {} } as unknown as ServiceDefinition
