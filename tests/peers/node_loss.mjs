@@ -41,7 +41,7 @@ const seen = []
 
 /** The claims of a token that is good. */
 async function accepted(token) {
-  const decision = await verifier.verifyWith(token, undefined, 'fail-closed')
+  const decision = await verifier.verifyWith(token, null, 'fail-closed')
   if (decision.kind !== 'allow') {
     throw new Error(`${JSON.stringify(decision)} ${JSON.stringify(verifier.status)} ${said}`)
   }
