@@ -357,6 +357,12 @@ fn a_file_is_never_replaced_unasked_and_appears_whole() {
     assert_eq!(fs::read(path("one")).unwrap(), before);
     assert!(site.run(&["create", "one", "--overwrite"]).status.success());
     assert_ne!(fs::read(path("one")).unwrap(), before);
+    // What is not a file, such as a pipe or /dev/null, is never replaced.
+    let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
+    assert!(made.unwrap().success());
+    refused(&site.run(&["create", "pipe", "--overwrite"]), &["is not a file"]);
+    let kind = fs::symlink_metadata(path("pipe")).unwrap().file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
     // Left by a command that was killed; and it may be a link to something else.
     fs::write(path("precious"), "precious").unwrap();
     std::os::unix::fs::symlink("precious", path("two.partial")).unwrap();

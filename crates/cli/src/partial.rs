@@ -42,15 +42,13 @@ impl Partial {
             .map_err(|error| unusable(&self.path, &error))
     }
 
-    /// Gives it the name `file`, durably. A file of that name is replaced only if that was asked for.
+    /// Gives it the name `file`, durably, where it [may](may_be_made).
     pub(crate) fn becomes(self, file: &Path, overwrite: bool) -> Result<(), Failure> {
         self.file
             .sync_all()
             .map_err(|error| unusable(&self.path, &error))?;
         let named = if overwrite {
-            if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
-                return Err(is_no_file(file));
-            }
+            may_be_made(file, overwrite)?;
             fs::rename(&self.path, file)
         } else {
             // Unlike a rename, a link replaces nothing.
@@ -88,16 +86,21 @@ fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()))
 }
 
-/// A device or a pipe is not replaced by a file.
-fn is_no_file(file: &Path) -> Failure {
-    Failure::cannot_run(format!(
-        "`{}` is not a file, so it is not replaced: name another file",
-        file.display()
-    ))
+/// Whether `file` may be made. One that is there is replaced only if that was asked for, and a device or a pipe never is.
+pub(crate) fn may_be_made(file: &Path, overwrite: bool) -> Result<(), Failure> {
+    if !overwrite && file.symlink_metadata().is_ok() {
+        return Err(is_there(file));
+    }
+    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+        return Err(Failure::cannot_run(format!(
+            "`{}` is not a file, so it is not replaced: name another file",
+            file.display()
+        )));
+    }
+    Ok(())
 }
 
-/// A file is not replaced without being told.
-pub(crate) fn is_there(file: &Path) -> Failure {
+fn is_there(file: &Path) -> Failure {
     Failure::cannot_run(format!(
         "`{}` is there already: name another file, or replace it with --overwrite",
         file.display()

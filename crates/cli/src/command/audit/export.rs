@@ -19,7 +19,7 @@ use crate::{
     arguments::{Connection, Output},
     command::audit::record::{entry, link},
     failure::Failure,
-    partial::{Partial, is_there},
+    partial::{Partial, may_be_made},
     progress::Progress,
 };
 
@@ -135,9 +135,7 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout(io::BufWriter::new(io::stdout())));
         }
-        if !overwrite && path.symlink_metadata().is_ok() {
-            return Err(is_there(path));
-        }
+        may_be_made(path, overwrite)?;
         let partial = Partial::beside(path)?;
         Ok(Self::File(io::BufWriter::new(partial.file()?), partial))
     }

@@ -15,7 +15,7 @@ use crate::{
     command::shutdown,
     failure::Failure,
     output::table,
-    partial::{Partial, is_there},
+    partial::{Partial, may_be_made},
     progress::Progress,
 };
 
@@ -26,9 +26,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let key = read_key(&arguments.key)?;
     let file = &arguments.file;
-    if !arguments.overwrite && file.symlink_metadata().is_ok() {
-        return Err(is_there(file));
-    }
+    may_be_made(file, arguments.overwrite)?;
     // From here on a signal leaves nothing behind.
     let stop = shutdown::requested()?;
     let create = create(file, &key, arguments.overwrite, connection);
