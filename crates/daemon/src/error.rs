@@ -220,14 +220,6 @@ pub enum LaunchError {
         /// What it is for.
         what: &'static str,
     },
-    /// The witness is at a place where it tells nothing.
-    #[error(
-        "[keys] witness `{path}` is in the data directory, so it would be copied and restored with it: choose a file outside"
-    )]
-    WitnessPlace {
-        /// The file.
-        path: PathBuf,
-    },
     /// There is a data directory, where one was to be begun.
     #[error("there is a data directory in `{path}`: move it away first")]
     NotEmpty {

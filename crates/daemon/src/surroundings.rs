@@ -10,6 +10,8 @@ use tessera_core::{Clock, SystemClock, Timestamp};
 use crate::{
     config::{Config, SinkConfig},
     error::LaunchError,
+    server_key::server_key_file_in_environment,
+    witness::witness,
 };
 
 /// The clock must say what tokens can carry.
@@ -40,7 +42,7 @@ pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     } else if data.starts_with(&policy) {
         "within the directory of the policy"
     } else {
-        return check_witness(config);
+        return Ok(());
     };
     Err(LaunchError::Place {
         path: path.clone(),
@@ -48,50 +50,59 @@ pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     })
 }
 
-/// The files that the authority writes besides the data must not be files that something else is read from.
+/// Files that the authority writes besides the data must not be files that something else is read from or written to.
 fn check_written(config: &Config) -> Result<(), LaunchError> {
     let sinks = config.audit.sinks.iter().filter_map(|(name, sink)| match sink {
-        SinkConfig::File { path, .. } => Some((format!("[audit.sinks.{}] path", name.as_str()), path)),
+        SinkConfig::File { path, .. } => {
+            Some((format!("[audit.sinks.{}] path", name.as_str()), path.clone()))
+        }
         SinkConfig::Syslog { .. } | SinkConfig::Http { .. } | SinkConfig::Otlp { .. } => None,
     });
-    let witness = config.keys.witness.iter();
-    let witness = witness.map(|path| ("[keys] witness".to_owned(), path));
-    for (setting, path) in witness.chain(sinks) {
-        if let Some(what) = used_for(config, &real_file(path), &setting) {
-            return Err(LaunchError::FilePlace {
-                setting,
-                path: path.clone(),
-                what,
-            });
+    let named = config.keys.witness.iter();
+    let named = named.map(|path| ("[keys] witness".to_owned(), path.clone()));
+    let mut taken = files_read(config);
+    if config.keys.witness.is_none() {
+        let beside = witness(config).map(|witness| real_file(witness.path()));
+        taken.extend(beside.map(|file| (file, "the witness beside the server key")));
+    }
+    for (setting, path) in named.chain(sinks) {
+        let file = real_file(&path);
+        if let Some(what) = used_for(config, &file, &taken) {
+            return Err(LaunchError::FilePlace { setting, path, what });
         }
+        taken.push((file, "written by another setting"));
     }
     Ok(())
 }
 
-/// What else a file is for, where it is.
-fn used_for(config: &Config, file: &Path, setting: &str) -> Option<&'static str> {
-    let is_it = |path: &PathBuf| real_file(path) == file;
-    let keys = &config.keys;
-    let tls = config.server.tls.iter();
-    let mut of_tls = tls.flat_map(|tls| {
-        [&tls.certificate, &tls.private_key]
-            .into_iter()
-            .chain(&tls.client_ca)
-    });
+/// What a file is for, where it is for something else.
+fn used_for(config: &Config, file: &Path, taken: &[(PathBuf, &'static str)]) -> Option<&'static str> {
     if file.is_dir() {
-        Some("a directory")
-    } else if std::iter::once(&keys.file).chain(&keys.previous).any(is_it) {
-        Some("a file with a server key")
-    } else if of_tls.any(is_it) {
-        Some("a file of [server.tls]")
-    } else if file.starts_with(real_file(&config.policy.path)) {
-        Some("in the directory of the policy")
-    } else if !config.store.is_shared() && file.starts_with(real_file(&config.store.path)) {
-        // That of the witness says why.
-        setting.starts_with("[audit").then_some("in the data directory")
-    } else {
-        None
+        return Some("a directory");
     }
+    if file.starts_with(real_file(&config.policy.path)) {
+        return Some("in the directory of the policy");
+    }
+    if !config.store.is_shared() && file.starts_with(real_file(&config.store.path)) {
+        return Some("in the data directory, so it would be copied and restored with it");
+    }
+    let other = taken.iter().find(|(other, _)| other == file);
+    other.map(|(_, what)| *what)
+}
+
+/// The single files that the configuration names, and what each is for.
+fn files_read(config: &Config) -> Vec<(PathBuf, &'static str)> {
+    let keys = std::iter::once(&config.keys.file).chain(&config.keys.previous);
+    let tls = config.server.tls.iter().flat_map(|tls| {
+        let pair = [&tls.certificate, &tls.private_key];
+        pair.into_iter().chain(&tls.client_ca)
+    });
+    let in_environment = server_key_file_in_environment();
+    let of_keys = keys
+        .chain(&in_environment)
+        .map(|path| (real_file(path), "a file with a server key"));
+    let of_tls = tls.map(|path| (real_file(path), "a file of [server.tls]"));
+    of_keys.chain(of_tls).collect()
 }
 
 /// Where a file is that may not be there yet; its directory is.
@@ -107,24 +118,6 @@ fn real_file(path: &Path) -> PathBuf {
         _ => directory,
     };
     fs::canonicalize(directory).map_or_else(|_| path.to_owned(), |directory| directory.join(name))
-}
-
-/// What tells an older copy must not be copied with it.
-fn check_witness(config: &Config) -> Result<(), LaunchError> {
-    let Some(witness) = &config.keys.witness else {
-        return Ok(());
-    };
-    // The file may not be there yet; its directory is.
-    let directory = witness.parent().unwrap_or(Path::new("."));
-    let is_within = match (fs::canonicalize(directory), fs::canonicalize(&config.store.path)) {
-        (Ok(directory), Ok(data)) => directory.starts_with(data),
-        _ => witness.starts_with(&config.store.path),
-    };
-    if is_within {
-        let path = witness.clone();
-        return Err(LaunchError::WitnessPlace { path });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -148,10 +141,13 @@ mod tests {
             ("data/rows/db", "in the data directory"),
             ("data/seal", "in the data directory"),
             ("policies", "a directory"),
+            ("server.key.witness", "the witness beside the server key"),
+            ("tls.key", "a file of [server.tls]"),
         ];
         for (name, expected) in table {
             let text = format!(
                 "[store]\npath = \"data\"\n[policy]\npath = \"policies\"\n\
+                 [server.tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n\
                  [keys]\nfile = \"server.key\"\nprevious = [\"older.key\"]\n\
                  [audit.sinks.file]\nkind = \"file\"\npath = \"{name}\"\n\
                  [realms.production]\nkind = \"production\"\nissuer = \"https://auth.example.org/production\"\n"
