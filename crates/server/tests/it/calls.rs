@@ -100,11 +100,7 @@ async fn checklist_33_every_rpc_authenticates_and_refuses_in_one_voice() {
         refusals_per_second_per_address: per_second(1000).unwrap(),
         ..Limits::default()
     };
-    let world = World::with(Setup {
-        server,
-        ..Setup::default()
-    })
-    .await;
+    let world = bounded(server).await;
     let good = world.client("production", "admin").await.api_key;
     let mut typo = good.clone();
     typo.pop();
@@ -189,6 +185,15 @@ async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
     app.issue_for("user:ann").await;
 }
 
+/// A world whose server has these bounds.
+async fn bounded(server: Limits) -> World {
+    World::with(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
     let server = Limits {
@@ -201,11 +206,7 @@ async fn a_client_that_calls_too_often_is_told_when_to_come_back() {
         },
         ..Limits::default()
     };
-    let world = World::with(Setup {
-        server,
-        ..Setup::default()
-    })
-    .await;
+    let world = bounded(server).await;
     let (app, other) = (
         world.client("production", "app").await,
         world.client("production", "other").await,
@@ -240,11 +241,7 @@ async fn many_clients_of_a_sandbox_get_no_more_than_one() {
         },
         ..Limits::default()
     };
-    let world = World::with(Setup {
-        server,
-        ..Setup::default()
-    })
-    .await;
+    let world = bounded(server).await;
     let production = world.client("production", "app").await;
     let token = || IntrospectRequest {
         token: "v4.public.none".to_owned(),
@@ -276,11 +273,7 @@ async fn a_full_server_says_so_at_once() {
         calls_reserved: 0,
         ..Limits::default()
     };
-    let world = World::with(Setup {
-        server,
-        ..Setup::default()
-    })
-    .await;
+    let world = bounded(server).await;
     let app = world.client("production", "app").await;
     let refused = app.issue(IssueRequest::default()).await.unwrap_err();
     assert_eq!(reason(&refused), "Unavailable / OVERLOADED");
