@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::redact;
+
 /// More are a mistake: an authority has a handful of nodes.
 const ADDRESSES_MAX: usize = 16;
 
@@ -54,7 +56,7 @@ impl NodeAddresses {
     pub fn check(&self) -> Result<(), NodeAddressesError> {
         // A misspelled scheme must not send an API key without encryption.
         if let Some(malformed) = self.0.iter().find(|address| !is_of_a_server(address)) {
-            return Err(NodeAddressesError::Malformed(without_password(malformed)));
+            return Err(NodeAddressesError::Malformed(without_secrets(malformed)));
         }
         let encrypted = self.0.iter().filter(|a| a.starts_with("https://")).count();
         match self.0.len() {
@@ -91,11 +93,11 @@ fn is_of_a_server(address: &str) -> bool {
     is_host && port.is_none_or(is_port)
 }
 
-/// A name and a password before the host are not shown.
-fn without_password(address: &str) -> String {
+/// A name and a password before the host are not shown, nor an API key that was given as the address.
+fn without_secrets(address: &str) -> String {
     match address.rsplit_once('@') {
-        Some((_, host)) => format!("…@{host}"),
-        None => address.to_owned(),
+        Some((_, host)) => format!("…@{}", redact(host)),
+        None => redact(address).into_owned(),
     }
 }
 
@@ -150,6 +152,19 @@ mod tests {
             let problem = checked.err().map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(expected.is_empty(), problem.is_empty(), "{given:?}: {problem}");
             assert!(problem.starts_with(expected), "{given:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_error_has_no_secret_that_was_given_as_an_address() {
+        let key = "tsk_production_0123456789abcdefghjkmnpqrstvwxyz";
+        for given in [
+            key,
+            &format!("http://user:{key}@host"),
+            &format!("http://host/{key}"),
+        ] {
+            let error = NodeAddresses::new([given]).check().unwrap_err().to_string();
+            assert!(!error.contains("0123456789"), "{error}");
         }
     }
 
