@@ -73,6 +73,10 @@ impl Machine {
     }
 
     fn try_start(&self) -> Result<Authority, String> {
+        self.try_start_with(&[])
+    }
+
+    fn try_start_with(&self, more: &[&str]) -> Result<Authority, String> {
         let (file, data) = (self.file(), self.directory.path().join("data"));
         let variables = [
             ("LD_PRELOAD", self.library.as_str()),
@@ -80,7 +84,7 @@ impl Machine {
             ("FAKETIME_NO_CACHE", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
-        let arguments = ["--data-dir", data.to_str().unwrap()];
+        let arguments = [&["--data-dir", data.to_str().unwrap()], more].concat();
         Authority::start_dev_with(&arguments, &variables)
     }
 }
@@ -310,6 +314,41 @@ async fn between_runs(library: PathBuf, offset: &'static str) {
             authority.kill();
         }
     }
+}
+
+/// A run soon after a long stop leaves the time by which things are removed far behind. A clock that is set back by less
+/// than that is a step all the same: what has expired is not valid again, unless an operator says that the clock is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_after_a_short_run_is_a_step_until_an_operator_accepts_it() {
+    let Some(library) = library() else { return };
+    let machine = Machine::new(&library);
+    assert!(machine.start().stop().success());
+    machine.set_clock("+20m");
+    let authority = machine.start();
+    let latest = iat_now(&authority).await;
+    assert_eq!(metric(&authority, "tessera_clock_stepped").await, 0.0);
+    authority.kill();
+
+    machine.set_clock("+10m");
+    let authority = machine.start();
+    let iat = iat_now(&authority).await;
+    assert!(iat >= latest, "{iat} is before {latest}");
+    assert_eq!(metric(&authority, "tessera_clock_stepped").await, 1.0);
+    assert_eq!(metric(&authority, "tessera_clock_steps_total").await, 1.0);
+    assert!(authority.stop().success());
+
+    let authority = machine.try_start_with(&["--accept-clock"]).unwrap();
+    let iat = iat_now(&authority).await;
+    assert!((latest - 605..latest - 500).contains(&iat), "{iat} and {latest}");
+    assert_eq!(metric(&authority, "tessera_clock_stepped").await, 0.0);
+    assert!(authority.stop().success());
+}
+
+/// When a token was issued that is issued now.
+async fn iat_now(authority: &Authority) -> i64 {
+    let client = authority.client("production").await;
+    let issued = client.issue(viewer("user:ada")).await.unwrap();
+    client.introspect(&access(issued.tokens.as_ref())).await.iat
 }
 
 /// A year that can't be written is refused at the start, and changes nothing while the authority runs.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tessera_core::{Audience, ClientName, Seconds};
+use tessera_core::{Audience, ClientName, MachineClock, Seconds};
 
 use crate::confirm::Consent;
 
@@ -184,6 +184,8 @@ pub(crate) struct Dev {
     /// Write the same line to this file once it is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) clock: AcceptClock,
 }
 
 #[derive(Args)]
@@ -226,6 +228,26 @@ pub(crate) struct Serve {
     /// The configuration; tessera.example.toml has every key.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) clock: AcceptClock,
+}
+
+#[derive(Args)]
+pub(crate) struct AcceptClock {
+    /// Accept the machine's clock at this start, although it is behind the last time in the data, or years ahead. Without
+    /// this, such a clock is accepted after a tenth of the difference. What expired by a clock that was ahead is valid again.
+    #[arg(long)]
+    accept_clock: bool,
+}
+
+impl AcceptClock {
+    pub(crate) fn machine_clock(&self) -> MachineClock {
+        if self.accept_clock {
+            MachineClock::Right
+        } else {
+            MachineClock::Unknown
+        }
+    }
 }
 
 #[derive(Args)]

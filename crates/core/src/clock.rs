@@ -9,7 +9,7 @@ use crate::time::{Seconds, Timestamp};
 
 mod steady;
 
-pub use steady::{FOLLOWED_MILLIS, STOPPED_MAX, SteadyClock, Uptime};
+pub use steady::{FOLLOWED_MILLIS, LastTimes, MachineClock, STOPPED_MAX, SteadyClock, Uptime};
 
 /// Where the time comes from.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {

@@ -39,7 +39,9 @@ pub use address_range::{AddressRange, AddressRangeError};
 pub use api_key::{ApiKey, ApiKeyStatus};
 pub use audit::{AuditAction, AuditFacts, AuditKind, AuditOutcome, AuditRecord};
 pub use claims::{AccessClaims, NBF_BACKDATE};
-pub use clock::{Clock, ClockState, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime};
+pub use clock::{
+    Clock, ClockState, LastTimes, MachineClock, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime,
+};
 pub use credential::CredentialId;
 pub use cursor::{Cursor, CursorTag, FilterDigest};
 pub use event::{Event, EventBody, EventKind, EventTarget};

@@ -3,7 +3,9 @@
 use std::{io, path::Path, sync::Arc};
 
 use tessera_authority::{Authority, Options, SetupError};
-use tessera_core::{Clock, LEEWAY_MAX, Realm, Seconds, SteadyClock, SystemClock, SystemUptime};
+use tessera_core::{
+    Clock, LEEWAY_MAX, LastTimes, MachineClock, Realm, Seconds, SteadyClock, SystemClock, SystemUptime,
+};
 use tessera_policy::Policy;
 use tessera_store::Store;
 use tessera_store_sled::{SledOptions, SledStore, StartProgress};
@@ -19,11 +21,15 @@ use crate::{
     witness::{Seen, Witness, witness},
 };
 
-/// Opens everything that `config` names, while `progress` says how far it is.
+/// Opens everything that `config` names, with what an operator says of the machine's clock. `progress` says how far it is.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub async fn open(config: &Config, progress: &StartProgress) -> Result<Arc<Authority>, LaunchError> {
+pub async fn open(
+    config: &Config,
+    machine_clock: MachineClock,
+    progress: &StartProgress,
+) -> Result<Arc<Authority>, LaunchError> {
     check_clock()?;
     check_place(config)?;
     let policy_path = config.policy.path.clone();
@@ -46,7 +52,7 @@ pub async fn open(config: &Config, progress: &StartProgress) -> Result<Arc<Autho
     };
     let realms = config.realms();
     let authority = Authority::open(Options {
-        clock: clock(store.as_ref(), &realms),
+        clock: clock(store.as_ref(), &realms, machine_clock),
         store,
         policy,
         policy_directory: Some(config.policy.path.clone()),
@@ -209,22 +215,19 @@ async fn open_store(
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
 #[must_use]
-pub fn clock(store: &dyn Store, realms: &[Realm]) -> Arc<dyn Clock> {
+pub fn clock(store: &dyn Store, realms: &[Realm], machine_clock: MachineClock) -> Arc<dyn Clock> {
     let lives = realms.iter().map(|realm| realm.limits.access_ttl_max);
     let token_life = Seconds(lives.max().unwrap_or(Seconds::DAY).0.saturating_add(LEEWAY_MAX.0));
-    let wall = Arc::new(SystemClock);
-    // Of a store of an earlier version, what it purged by. That may have been a clock that was wrong.
-    let purged = || {
-        store
-            .log()
-            .purged_through()
-            .filter(|purged| *purged <= wall.now())
-    };
-    let mark = store.log().times().settled.or_else(purged);
+    let times = store.log().times();
+    let last = times.alive.map(|now| LastTimes {
+        now,
+        settled: times.settled.unwrap_or(now).min(now),
+    });
     Arc::new(SteadyClock::resume(
-        wall.clone(),
+        Arc::new(SystemClock),
         Arc::new(SystemUptime),
-        mark,
+        last,
+        machine_clock,
         token_life,
     ))
 }

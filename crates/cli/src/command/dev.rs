@@ -104,7 +104,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     let realms = realms(arguments.access_ttl);
     let authority = Authority::open(Options {
         key_rotation: tessera_authority::KeyRotation::default(),
-        clock: launch::clock(store.as_ref(), &realms),
+        clock: launch::clock(store.as_ref(), &realms, arguments.clock.machine_clock()),
         store,
         policy,
         policy_directory: arguments.policy.clone(),

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority};
-use tessera_core::{ClientName, RealmName};
+use tessera_core::{ClientName, MachineClock, RealmName};
 use tessera_daemon::{Config, StartProgress, config::PostgresUrl, launch, new_server_key, telemetry};
 
 use self::place::Place;
@@ -80,7 +80,7 @@ async fn make(arguments: &Init, operator: &ClientName, path: &Path) -> Result<Ke
     if arguments.postgres.is_some() && !config.keys.file.exists() {
         new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
     }
-    let authority = launch::open(&config, &StartProgress::default())
+    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default())
         .await
         .map_err(Failure::cannot_run)?;
     let made = first_keys(&authority, &config, operator).await;

@@ -1,6 +1,6 @@
 //! `tessera serve`: the real thing.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use tessera_authority::Authority;
 use tessera_daemon::{Config, RunOptions, ServiceManager, StartProgress, launch, telemetry};
@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: &Serve) -> Result<(), Failure> {
         .map(|admin| answer(admin, progress.clone()));
     let starting = starting.transpose().map_err(Failure::cannot_run)?;
     let authority = tokio::select! {
-        started = start(&config, &arguments.config, &progress) => started?,
+        started = start(&config, arguments, &progress) => started?,
         () = &mut shutdown => {
             tracing::info!("stopped before it served");
             return Ok(());
@@ -75,8 +75,12 @@ fn answer(admin: &TcpListener, progress: StartProgress) -> io::Result<Starting> 
 }
 
 /// Opens the authority, and warns of a realm that nobody can call.
-async fn start(config: &Config, path: &Path, progress: &StartProgress) -> Result<Arc<Authority>, Failure> {
-    let authority = launch::open(config, progress)
+async fn start(
+    config: &Config,
+    arguments: &Serve,
+    progress: &StartProgress,
+) -> Result<Arc<Authority>, Failure> {
+    let authority = launch::open(config, arguments.clock.machine_clock(), progress)
         .await
         .map_err(|error| Failure::launch(&error))?;
     for realm in authority.realms().keys() {
@@ -85,7 +89,7 @@ async fn start(config: &Config, path: &Path, progress: &StartProgress) -> Result
             .await
             .map_err(Failure::cannot_run)?
         {
-            tracing::warn!(%realm, "no API key works in this realm: stop, and run `tessera apikey create NAME --realm {realm} --config {}`", path.display());
+            tracing::warn!(%realm, "no API key works in this realm: stop, and run `tessera apikey create NAME --realm {realm} --config {}`", arguments.config.display());
         }
     }
     Ok(authority)

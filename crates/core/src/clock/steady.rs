@@ -57,6 +57,25 @@ pub struct SteadyClock {
     watch: Mutex<Watch>,
 }
 
+/// What an authority wrote down of time before it stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastTimes {
+    /// Its time when it wrote last: [`Clock::now`].
+    pub now: Timestamp,
+    /// What it had settled then: [`Clock::settled`].
+    pub settled: Timestamp,
+}
+
+/// What an operator says of the machine's clock at a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MachineClock {
+    /// Nothing: one that is behind, or more than a year ahead, is a step.
+    #[default]
+    Unknown,
+    /// It is right, whatever it says.
+    Right,
+}
+
 /// What was seen of the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
@@ -78,29 +97,29 @@ struct Step {
 }
 
 impl SteadyClock {
-    /// Begins with the wall clock, at an authority that settled `mark` before it stopped; none: it is new. No
+    /// Begins with the wall clock, at an authority that wrote down `last` before it stopped; none: it is new. No
     /// token lives longer than `token_life`.
+    ///
+    /// Time goes on from what it was, not from what was settled: a stop soon after another one leaves the settled
+    /// time far behind, and a clock that is set back no further than to there is a step, too.
     #[must_use]
     pub fn resume(
         wall: Arc<dyn Clock>,
         uptime: Arc<dyn Uptime>,
-        mark: Option<Timestamp>,
+        last: Option<LastTimes>,
+        machine: MachineClock,
         token_life: Seconds,
     ) -> Self {
-        let (now, seen) = (wall.now().as_millis(), uptime.millis());
-        let settled = mark.map_or(now, Timestamp::as_millis);
-        let gap = now - settled;
+        let (wall_now, seen) = (wall.now().as_millis(), uptime.millis());
+        let was = last.map_or(wall_now, |last| last.now.as_millis());
+        let settled = last.map_or(wall_now, |last| last.settled.as_millis());
+        let offset = wall_now.saturating_sub(was);
         let token_life = i64::from(token_life.0) * 1000;
-        let is_believed = (-FOLLOWED_MILLIS..=i64::from(STOPPED_MAX.0) * 1000).contains(&gap);
-        let (time, step) = if is_believed {
-            (now, None)
-        } else {
-            let step = Step {
-                offset: gap,
-                since: seen,
-            };
-            (settled, Some(step))
-        };
+        let is_believed = machine == MachineClock::Right
+            || (-FOLLOWED_MILLIS..=i64::from(STOPPED_MAX.0) * 1000).contains(&offset);
+        let step = (!is_believed).then_some(Step { offset, since: seen });
+        let now = if is_believed { wall_now } else { was };
+        let gap = wall_now.saturating_sub(settled);
         // Nobody watched the clock while the authority was stopped.
         let confirmed_after = if gap.abs() <= FOLLOWED_MILLIS {
             0
@@ -110,8 +129,8 @@ impl SteadyClock {
         Self {
             wall,
             uptime,
-            base: AtomicI64::new(time - seen),
-            settled_base: AtomicI64::new(time.min(settled) - seen),
+            base: AtomicI64::new(now.saturating_sub(seen)),
+            settled_base: AtomicI64::new(now.min(settled).saturating_sub(seen)),
             watch: Mutex::new(Watch {
                 seen,
                 step,

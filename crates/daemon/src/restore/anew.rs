@@ -4,7 +4,7 @@ use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
 use tessera_authority::{Restored, Restoring, SetupError, end_everything};
 use tessera_backup::BackupHead;
-use tessera_core::{KeyStatus, SigningKey};
+use tessera_core::{KeyStatus, MachineClock, SigningKey};
 use tessera_store::Store;
 use tessera_token::{ServerKeys, SigningKeyPair};
 
@@ -23,7 +23,7 @@ pub(super) async fn end_in(
     revoke_api_keys: bool,
 ) -> Result<Restored, SetupError> {
     let realms = config.realms();
-    let now = clock(store.as_ref(), &realms).now();
+    let now = clock(store.as_ref(), &realms, MachineClock::Unknown).now();
     // One that can't open what the copy holds would leave an authority behind that does not start.
     check_keys(&store.signing_keys().await?, server_keys)?;
     let restoring = Restoring {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tessera_authority::ApiKeyTerms;
-use tessera_core::{ClientName, RealmName, api_key::ALLOW_FROM_MAX};
+use tessera_core::{ClientName, MachineClock, RealmName, api_key::ALLOW_FROM_MAX};
 use tessera_daemon::{Config, StartProgress, launch, telemetry};
 use tessera_proto::v1::CreateApiKeyRequest;
 
@@ -54,7 +54,7 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
             "realm `{realm}` is not in the configuration"
         )));
     }
-    let authority = launch::open(&config, &StartProgress::default())
+    let authority = launch::open(&config, MachineClock::Unknown, &StartProgress::default())
         .await
         .map_err(Failure::cannot_run)?;
     let new = authority
