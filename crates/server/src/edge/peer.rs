@@ -101,11 +101,14 @@ impl Peer {
 
     /// For how long nothing has been under way; none where something is.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        if self.exchanges.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
+        let is_idle = self.exchanges.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| self.quiet_for())
+    }
+
+    /// How long ago an exchange began or ended, or the connection was opened.
+    pub(crate) fn quiet_for(&self) -> Duration {
         let used_at = self.opened_at + Duration::from_millis(self.used_at.load(Ordering::Relaxed));
-        Some(used_at.elapsed())
+        used_at.elapsed()
     }
 
     /// For how long the oldest answer has not been taken.

@@ -46,7 +46,7 @@ impl Registry {
         }
     }
 
-    /// Whether there is a place for one more; if not, the idlest is ended for it.
+    /// Whether there is a place for one more; if not, the idlest is ended for it. Whoever asks has one that waits.
     pub(super) fn makes_room(&self) -> bool {
         let mut known = self.lock();
         known.peers.len() < self.connections_max || known.end_idlest(|_| true)
@@ -110,19 +110,15 @@ impl Registry {
 
 impl Known {
     /// Ends one of the connections that `may_end`: one that no client uses before one that a client does, and
-    /// of those the one that has been idle for longest.
+    /// of those the one on which nothing began or ended for longest. Where no client was authenticated, that may cut off
+    /// what is under way: else whoever leaves requests unfinished keeps places that newcomers lose.
     fn end_idlest(&mut self, may_end: impl Fn(&Peer) -> bool) -> bool {
         let candidates = self.peers.iter().filter(|(_, peer)| may_end(peer));
         let idlest = candidates
             .filter_map(|(number, peer)| {
                 let is_client = peer.is_authenticated();
-                // Where no client was authenticated, what is under way may be cut off.
-                let idle_for = match peer.idle_for() {
-                    Some(time) if !is_client || time >= CLIENT_IDLE_MIN => time,
-                    None if !is_client => Duration::ZERO,
-                    _ => return None,
-                };
-                Some(((!is_client, idle_for, u64::MAX - number), *number))
+                let may_end = !is_client || peer.idle_for().is_some_and(|time| time >= CLIENT_IDLE_MIN);
+                may_end.then(|| ((!is_client, peer.quiet_for(), u64::MAX - number), *number))
             })
             .max();
         let Some((_, number)) = idlest else {
@@ -201,6 +197,21 @@ mod tests {
         assert!(registry.makes_room());
         assert_eq!(registry.lock().peers.len(), 1);
         assert!(registry.lock().ending.is_empty());
+    }
+
+    /// What comes is served, whatever those before it left unfinished.
+    #[tokio::test]
+    async fn a_newcomer_is_not_the_idlest() {
+        let registry = registry(3, 3);
+        let busy: Vec<_> = (0..3)
+            .map(|host| registry.admit(peer(host)).unwrap())
+            .map(|share| (share.peer.begin_exchange(), share))
+            .collect();
+        assert!(registry.makes_room());
+        let newcomer = registry.admit(peer(3)).unwrap();
+        assert!(registry.makes_room());
+        assert!(!has_ended(&newcomer).await);
+        assert!(has_ended(&busy[0].1).await && has_ended(&busy[1].1).await);
     }
 
     #[tokio::test]
