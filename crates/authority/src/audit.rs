@@ -5,6 +5,7 @@ pub(crate) mod error;
 pub(crate) mod filter;
 pub(crate) mod line;
 pub(crate) mod list;
+pub(crate) mod reading;
 pub(crate) mod refusal;
 pub(crate) mod sink;
 pub(crate) mod tail;

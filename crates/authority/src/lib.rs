@@ -24,6 +24,7 @@ mod session;
 mod signing_key;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -109,7 +110,7 @@ pub use signing_key::{
 
 use crate::{
     access::verified::VerifiedTokens,
-    audit::{refusal::Refusals, sink::Sinks},
+    audit::{reading::AuditReads, refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     following::Following,
     issuance::refresh::outcome::RefreshCounts,
@@ -141,6 +142,7 @@ pub struct Authority {
     policy_changes: Arc<tokio::sync::Mutex<()>>,
     /// The places for what takes long with policies.
     heavy: Arc<Heavy>,
+    audit_reads: AuditReads,
     realms: BTreeMap<RealmName, Arc<Realm>>,
     server_keys: ArcSwap<ServerKeys>,
     server_keys_refused: AtomicBool,

@@ -23,7 +23,7 @@ use tokio::sync::watch as signal;
 use crate::{
     Authority,
     access::verified::VerifiedTokens,
-    audit::{refusal::Refusals, sink::Sinks},
+    audit::{reading::AuditReads, refusal::Refusals, sink::Sinks},
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     error::{SetupError, Unavailable},
     following::Following,
@@ -154,6 +154,7 @@ impl Authority {
             reconciling: Reconciling::default(),
             policy_changes: Arc::default(),
             heavy: Heavy::new(),
+            audit_reads: AuditReads::new(),
             realms,
             server_keys: ArcSwap::from_pointee(server_keys),
             server_keys_refused: AtomicBool::default(),

@@ -155,7 +155,7 @@ impl AuditList<'_> {
     }
 
     async fn page(&self, query: AuditQuery) -> Result<tessera_store::AuditPage, Unavailable> {
-        Ok(self.authority.store.audit_page(query).await?)
+        Ok(self.authority.read_audit(self.principal, query).await?)
     }
 
     /// Takes an entry that is wanted; whether the page had no room for it.

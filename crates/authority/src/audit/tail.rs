@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Records read at once.
-const STEP: usize = 256;
+const STEP: usize = 512;
 /// How often it is asked again whether the caller may read them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -137,9 +137,10 @@ impl AuditTail {
             });
         };
         // Those before the first that is there were too old to be kept.
-        let first = self.authority.store.audit(self.position, 1).await?;
-        if let Some((position, _)) = first.first() {
-            self.position = position.saturating_sub(1);
+        let first = AuditQuery::after(self.position, 1);
+        let first = self.authority.read_audit(&self.principal, first).await?;
+        if let Some(entry) = first.entries.first() {
+            self.position = entry.position.saturating_sub(1);
         }
         Ok(TailBegin {
             after: self.position,
@@ -197,7 +198,7 @@ impl AuditTail {
             through: last,
             ..self.filter.query(self.position, STEP)
         };
-        let page = self.authority.store.audit_page(query).await;
+        let page = self.authority.read_audit(&self.principal, query).await;
         let page = page.map_err(AuditError::from)?;
         self.position = page.through;
         let entries = page.entries.into_iter();

@@ -291,7 +291,7 @@ impl Authority {
                 through: head.position,
                 ..AuditQuery::after(after, STEP)
             };
-            let page = match self.store.audit_page(query).await {
+            let page = match self.read_audit(principal, query).await {
                 Ok(page) => page,
                 Err(StoreError::Damaged { detail }) => {
                     return Ok(Err(TrailFault::Unreadable {

@@ -105,7 +105,7 @@ impl Authority {
         decision: DecisionId,
     ) -> Result<ExplainedDecision, ExplainError> {
         self.require(principal, &Permission::ReadPolicies)?;
-        let record = self.find_decision(decision).await?;
+        let record = self.find_decision(principal, decision).await?;
         let record = record.filter(|record| record.realm == *principal.realm_name());
         let record = record.ok_or(ExplainError::DecisionUnknown)?;
         let made = RecordedDecision::of(&record).ok_or(ExplainError::DecisionUnknown)?;
@@ -162,7 +162,11 @@ impl Authority {
     }
 
     /// The record of a decision, which is of the millisecond in the decision's id.
-    async fn find_decision(&self, decision: DecisionId) -> Result<Option<AuditRecord>, Unavailable> {
+    async fn find_decision(
+        &self,
+        principal: &Principal,
+        decision: DecisionId,
+    ) -> Result<Option<AuditRecord>, Unavailable> {
         let at = decision.made_at();
         let last = self.store.audit_head().borrow().position;
         let mut query = AuditQuery {
@@ -172,7 +176,7 @@ impl Authority {
             ..AuditQuery::after(0, STEP)
         };
         while query.after < last {
-            let page = self.store.audit_page(query).await?;
+            let page = self.read_audit(principal, query).await?;
             let mut records = page.entries.into_iter().map(|entry| entry.record);
             if let Some(record) = records.find(|record| record.action.facts().decision == Some(decision)) {
                 return Ok(Some(record));

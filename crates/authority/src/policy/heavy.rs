@@ -5,7 +5,6 @@
 //! is free when it has ended.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,12 +13,14 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tessera_core::{ClientName, RealmName};
 use tessera_policy::{Stopped, Work};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{credential::authenticate::Principal, error::Unavailable};
+use crate::{
+    credential::authenticate::Principal,
+    error::Unavailable,
+    turns::{Turn, Turns},
+};
 
 /// How much runs at once, of all clients.
 const RUNNING_MAX: usize = 2;
@@ -34,28 +35,18 @@ const BUDGET: Duration = Duration::from_secs(60);
 /// How long the authority's own reading of its policy may take.
 pub(crate) const OWN_BUDGET: Duration = Duration::from_secs(600);
 
-type Client = (RealmName, ClientName);
-
 /// The places for heavy work.
 pub(crate) struct Heavy {
     places: Arc<Semaphore>,
-    clients: Mutex<HashMap<Client, Entry>>,
+    turns: Arc<Turns>,
     running: Arc<AtomicUsize>,
-}
-
-/// The calls of one client that run or wait.
-#[derive(Default)]
-struct Entry {
-    count: usize,
-    /// Held by the one that runs, or waits for a place.
-    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Heavy {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(RUNNING_MAX)),
-            clients: Mutex::default(),
+            turns: Turns::new(OF_ONE_CLIENT_MAX, OF_ALL_MAX),
             running: Arc::default(),
         })
     }
@@ -80,29 +71,7 @@ impl Heavy {
 
     /// Waits until nothing else of the client is under way.
     pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Result<Turn, Unavailable> {
-        let client = (principal.realm_name().clone(), principal.client().clone());
-        let (listed, turn) = self.list(client)?;
-        Ok(Turn {
-            _turn: turn.lock_owned().await,
-            _listed: listed,
-        })
-    }
-
-    fn list(self: &Arc<Self>, client: Client) -> Result<(Listed, Arc<tokio::sync::Mutex<()>>), Unavailable> {
-        let mut clients = self.clients.lock();
-        let all: usize = clients.values().map(|entry| entry.count).sum();
-        let of_client = clients.get(&client).map_or(0, |entry| entry.count);
-        if all >= OF_ALL_MAX || of_client >= OF_ONE_CLIENT_MAX {
-            return Err(Unavailable::Overloaded);
-        }
-        let entry = clients.entry(client.clone()).or_default();
-        entry.count += 1;
-        let turn = Arc::clone(&entry.turn);
-        let listed = Listed {
-            heavy: Arc::clone(self),
-            client,
-        };
-        Ok((listed, turn))
+        self.turns.turn(principal).await.ok_or(Unavailable::Overloaded)
     }
 }
 
@@ -110,30 +79,6 @@ impl Heavy {
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "heavy work runs at the priority of calls");
-    }
-}
-
-/// The one call of a client that is under way, until it is dropped.
-pub(crate) struct Turn {
-    _turn: OwnedMutexGuard<()>,
-    _listed: Listed,
-}
-
-/// A call among those of its client, until it is dropped.
-struct Listed {
-    heavy: Arc<Heavy>,
-    client: Client,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut clients = self.heavy.clients.lock();
-        if let Some(entry) = clients.get_mut(&self.client) {
-            entry.count = entry.count.saturating_sub(1);
-            if entry.count == 0 {
-                clients.remove(&self.client);
-            }
-        }
     }
 }
 

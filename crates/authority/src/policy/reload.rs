@@ -15,8 +15,9 @@ use crate::{
         change::{Change, Trigger},
         error::ApplyError,
         files::load,
-        heavy::{Entered, OWN_BUDGET, Turn},
+        heavy::{Entered, OWN_BUDGET},
     },
+    turns::Turn,
 };
 
 /// How many findings of one change are logged: `tessera policy check` shows all of them.

@@ -10,7 +10,7 @@ use tessera_proto::v1::{
 };
 use tessera_testkit::{
     soon,
-    world::{Client, World, reason, refresh_token, strings, viewer},
+    world::{Client, Fragile, World, reason, refresh_token, strings, viewer},
 };
 
 async fn list(client: &Client, filter: AuditFilter, order: AuditOrder, page_size: u32) -> Vec<AuditRecord> {
@@ -355,6 +355,31 @@ async fn a_tail_begins_where_it_is_told_and_misses_nothing() {
         }
     }
     assert_eq!(sessions, [before.session_id, after.session_id]);
+}
+
+/// Whoever follows with a filter that matches nothing reads as fast as it can. Of all who read, one does at a time, and
+/// what a caller has left behind counts until it ends.
+#[tokio::test]
+async fn one_reads_the_trail_at_a_time_though_its_caller_has_left() {
+    let store = Fragile::new();
+    let world = World::on(store.clone()).await;
+    let (app, admin) = world.app_and_admin().await;
+    app.issue_for("user:ann").await;
+    let (reads, release) = store.hold_next_audit_read();
+    let leaving = tokio::spawn({
+        let admin = admin.clone();
+        async move { found(&admin, AuditFilter::default()).await }
+    });
+    soon("it reads", reads).await.unwrap();
+    leaving.abort();
+    let (mut next_reads, release_next) = store.hold_next_audit_read();
+    let next = tokio::spawn(async move { found(&admin, of(&[AuditAction::Issued])).await });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut next_reads).await;
+    assert!(early.is_err(), "two read at once");
+    release.send(()).unwrap();
+    soon("the next reads", next_reads).await.unwrap();
+    release_next.send(()).unwrap();
+    assert_eq!(soon("the next", next).await.unwrap().len(), 1);
 }
 
 /// A tail outlives the call that began it, and not the permission.

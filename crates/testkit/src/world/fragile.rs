@@ -29,6 +29,7 @@ pub struct Fragile {
     store: MemoryStore,
     is_broken: AtomicBool,
     hold: Mutex<Option<Hold>>,
+    hold_audit_read: Mutex<Option<Hold>>,
     committing_for: Mutex<Option<Duration>>,
 }
 
@@ -55,6 +56,7 @@ impl Fragile {
             store: MemoryStore::new(),
             is_broken: AtomicBool::new(false),
             hold: Mutex::new(None),
+            hold_audit_read: Mutex::new(None),
             committing_for: Mutex::new(None),
         })
     }
@@ -62,23 +64,19 @@ impl Fragile {
     /// Holds the next write: the first end tells when it waits, the second lets it go on.
     #[must_use]
     pub fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
-        self.hold(false)
+        hold(&self.hold, false)
     }
 
     /// Commits the next write, and holds its answer, as [`hold_next`](Self::hold_next) does.
     #[must_use]
     pub fn hold_next_answer(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
-        self.hold(true)
+        hold(&self.hold, true)
     }
 
-    fn hold(&self, is_committed: bool) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
-        let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
-        *self.hold.lock() = Some(Hold {
-            is_committed,
-            reached,
-            released,
-        });
-        (waits, release)
+    /// Holds the next reading of the audit trail, as [`hold_next`](Self::hold_next) does.
+    #[must_use]
+    pub fn hold_next_audit_read(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        hold(&self.hold_audit_read, false)
     }
 
     /// Begins to reload the policy of `authority`, lets it put it in force, and holds what it writes next: the events
@@ -125,6 +123,16 @@ impl Fragile {
         }
         Ok(())
     }
+}
+
+fn hold(place: &Mutex<Option<Hold>>, is_committed: bool) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let ((reached, waits), (release, released)) = (oneshot::channel(), oneshot::channel());
+    *place.lock() = Some(Hold {
+        is_committed,
+        reached,
+        released,
+    });
+    (waits, release)
 }
 
 #[async_trait]
@@ -174,6 +182,10 @@ impl StoreReader for Fragile {
     }
 
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        let hold = self.hold_audit_read.lock().take();
+        if let Some(hold) = hold {
+            hold.wait().await;
+        }
         self.store.audit_page(query).await
     }
 

@@ -1,0 +1,51 @@
+//! Reading the audit trail for callers: one step at a time of them all, and each client in its turn.
+//!
+//! A step reads and decodes up to a thousand records. Whoever follows or searches the trail with a filter that matches
+//! little reads as fast as the machine can; many of them together would take every core, and memory for a step each.
+
+use std::sync::Arc;
+
+use tessera_store::{AuditPage, AuditQuery, StoreError};
+use tokio::sync::Semaphore;
+
+use crate::{Authority, credential::authenticate::Principal, turns::Turns};
+
+/// The place for reading.
+pub(crate) struct AuditReads {
+    place: Arc<Semaphore>,
+    turns: Arc<Turns>,
+}
+
+impl AuditReads {
+    pub(crate) fn new() -> Self {
+        Self {
+            place: Arc::new(Semaphore::new(1)),
+            // How many calls there are is limited where they come in.
+            turns: Turns::new(usize::MAX, usize::MAX),
+        }
+    }
+}
+
+impl Authority {
+    /// Reads a part of the trail for a caller, once it is its turn.
+    pub(crate) async fn read_audit(
+        &self,
+        principal: &Principal,
+        query: AuditQuery,
+    ) -> Result<AuditPage, StoreError> {
+        let turn = self.audit_reads.turns.turn(principal).await;
+        let place = Arc::clone(&self.audit_reads.place).acquire_owned().await;
+        let store = Arc::clone(&self.store);
+        // A task of its own: the store reads on where the caller leaves, and has the place as long.
+        let read = tokio::spawn(async move {
+            let page = store.audit_page(query).await;
+            drop((place, turn));
+            page
+        });
+        read.await.unwrap_or_else(|error| {
+            Err(StoreError::Failed {
+                detail: format!("reading the audit trail: {error}"),
+            })
+        })
+    }
+}
