@@ -2,6 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
+use tessera_core::read_small_text;
 use tessera_token::BackupKey;
 use zeroize::Zeroizing;
 
@@ -28,7 +29,7 @@ pub fn read(given: &str) -> Result<BackupKey, LaunchError> {
         place: place.clone(),
         problem: format!("{error}; `tessera backup key new FILE` makes one"),
     };
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(unread)?);
+    let text = Zeroizing::new(read_small_text(path).map_err(unread)?);
     let mode = fs::metadata(path).map_err(unread)?.permissions().mode();
     if mode & 0o007 != 0 {
         tracing::warn!(path = %path.display(), "the backup key can be read by everybody on this machine: chmod 600");

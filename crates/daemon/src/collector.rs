@@ -4,7 +4,7 @@
 //! each request, certificate authorities for each connection.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Uri};
 use hyper_util::rt::TokioIo;
+use tessera_core::read_small_text;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -105,7 +106,7 @@ fn headers(path: &Path) -> io::Result<MetadataMap> {
         let path = path.to_owned();
         io::Error::other(HeadersError { path, problem })
     };
-    let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+    let text = read_small_text(path).map_err(|error| problem(error.to_string()))?;
     let text = Zeroizing::new(text);
     let mut headers = http::HeaderMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -128,6 +129,8 @@ fn headers(path: &Path) -> io::Result<MetadataMap> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
 use tessera_authority::KeyRotation;
-use tessera_core::{Realm, RealmName, secret};
+use tessera_core::{Realm, RealmName, read_small_text_or_pipe, secret};
 use tessera_server::{HttpOptions, Limits};
 
 mod address;
@@ -133,7 +132,7 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        let text = read_small_text_or_pipe(path).map_err(|source| ConfigError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
@@ -245,6 +244,8 @@ fn default_publish_for() -> Time<0, { 30 * 86_400 }> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tessera_core::RealmLimits;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::{env, ops::ControlFlow, path::Path, sync::Arc};
 
 use tessera_authority::SetupError;
-use tessera_core::LogId;
+use tessera_core::{LogId, read_small};
 use tessera_store::{BackupRecord, OtherNode, Store, StoreError};
 use tessera_store_postgres::{Migrate, PostgresOptions, PostgresRestore, PostgresStore};
 use tessera_store_sled::{SledRestore, SledStore};
@@ -64,7 +64,7 @@ fn url(settings: &PostgresConfig) -> Result<PostgresOptions, LaunchError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LaunchError> {
-    std::fs::read(path).map_err(|source| LaunchError::File {
+    read_small(path).map_err(|source| LaunchError::File {
         path: path.to_owned(),
         source,
     })

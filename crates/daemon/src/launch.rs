@@ -155,7 +155,7 @@ fn note_end_in(witness: &Witness, authority: &Authority) {
 /// Opens the store in the database, unless this node has seen a later state of it: a copy of an older day was restored, or
 /// a failover lost commits.
 async fn open_database(config: &Config, witness: Option<Witness>) -> Result<Arc<dyn Store>, LaunchError> {
-    let seen = read_witness(witness.as_ref())?;
+    let seen = read_witness(witness.as_ref()).await?;
     let store = database::open(config).await?;
     let Some(witness) = witness else {
         return Ok(store);
@@ -170,12 +170,17 @@ async fn open_database(config: &Config, witness: Option<Witness>) -> Result<Arc<
     Ok(store)
 }
 
-fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
-    let Some(witness) = witness else { return Ok(None) };
-    witness.read().map_err(|source| LaunchError::Witness {
-        witness: witness.path().to_owned(),
-        source,
+async fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
+    let Some(witness) = witness.cloned() else {
+        return Ok(None);
+    };
+    blocking(move || {
+        witness.read().map_err(|source| LaunchError::Witness {
+            witness: witness.path().to_owned(),
+            source,
+        })
     })
+    .await
 }
 
 async fn open_store(
@@ -184,7 +189,7 @@ async fn open_store(
     options: SledOptions,
     progress: &StartProgress,
 ) -> Result<Arc<dyn Store>, LaunchError> {
-    let seen = read_witness(witness.as_ref())?;
+    let seen = read_witness(witness.as_ref()).await?;
     let place = |witness: &Option<Witness>| {
         let witness = witness.as_ref().map_or(Path::new(""), Witness::path);
         (data.to_owned(), witness.to_owned())

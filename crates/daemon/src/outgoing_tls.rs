@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use tessera_core::read_small;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -44,7 +45,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 fn of_file(path: &Path) -> io::Result<RootCertStore> {
     let unusable = |problem: String| error(&format!("`{}`: {problem}", path.display()));
-    let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let text = read_small(path).map_err(|error| unusable(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|_| unusable("it is no PEM file".to_owned()))?;

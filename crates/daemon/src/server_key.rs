@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tessera_core::read_small_text;
 use tessera_token::{ServerKey, ServerKeys};
 use zeroize::Zeroizing;
 
@@ -211,7 +212,7 @@ impl Kept {
             path: path.to_owned(),
             source,
         };
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
+        let text = Zeroizing::new(read_small_text(path).map_err(file_error)?);
         let mode = fs::metadata(path).map_err(file_error)?.permissions().mode();
         if mode & 0o007 != 0 {
             tracing::warn!(path = %path.display(), "the server key can be read by everybody on this machine: chmod 600");

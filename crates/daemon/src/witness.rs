@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tessera_core::LogId;
+use tessera_core::{LogId, read_small_text};
 use tessera_store::Store;
 
 use crate::{config::Config, server_key::server_key_in_environment};
@@ -205,7 +205,7 @@ fn path_beside(key: &Path) -> PathBuf {
 }
 
 fn read(path: &Path) -> io::Result<Option<Seen>> {
-    match fs::read_to_string(path) {
+    match read_small_text(path) {
         Ok(text) => match Seen::parse(&text) {
             Some(seen) => Ok(Some(seen)),
             None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no witness")),

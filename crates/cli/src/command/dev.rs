@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority, Options};
-use tessera_core::{ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds};
+use tessera_core::{
+    ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, read_small_text,
+};
 use tessera_daemon::{RunOptions, config::TelemetryConfig, launch, telemetry};
 use tessera_policy::{Permission, Policy};
 use tessera_server::Listeners;
@@ -197,7 +199,7 @@ fn read_shown_keys(path: &Path) -> Result<ShownKeys, Failure> {
         return Ok(ShownKeys::new());
     }
     let wrong = |error: String| Failure::cannot_run(format!("`{}` can't be used: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = read_small_text(path).map_err(|error| wrong(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 

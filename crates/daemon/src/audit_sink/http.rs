@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use tessera_core::read_small_text;
 use tessera_store::AuditEntry;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -100,8 +101,12 @@ impl HttpSink {
             return Ok(None);
         };
         let problem = |problem: String| io::Error::other(HttpError::Token(path.clone(), problem));
-        let text = tokio::fs::read_to_string(path).await;
-        let text = zeroize::Zeroizing::new(text.map_err(|error| problem(error.to_string()))?);
+        let text = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || read_small_text(&path).map(zeroize::Zeroizing::new)
+        });
+        let text = text.await.map_err(io::Error::other)?;
+        let text = text.map_err(|error| problem(error.to_string()))?;
         let mut bearer = zeroize::Zeroizing::new(String::new());
         // Writing to a string does not fail.
         let _ = write!(bearer, "Bearer {}", text.trim());

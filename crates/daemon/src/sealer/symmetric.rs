@@ -1,7 +1,8 @@
 //! A sealing key that is in a file or in the environment.
 
-use std::{env, fs, path::Path};
+use std::{env, path::Path};
 
+use tessera_core::read_small_text;
 use tessera_token::SealingKey;
 use zeroize::Zeroizing;
 
@@ -19,7 +20,7 @@ pub(super) struct Symmetric {
 
 /// The sealing key of a file.
 pub(super) fn in_file(path: &Path) -> Result<Symmetric, SealerError> {
-    let text = fs::read_to_string(path).map_err(|source| SealerError::File {
+    let text = read_small_text(path).map_err(|source| SealerError::File {
         path: path.to_owned(),
         source,
     })?;

@@ -2,8 +2,9 @@
 //!
 //! Nothing of what a file has is in an error: it may be a private key.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
+use tessera_core::read_small;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
@@ -39,7 +40,7 @@ impl PemFile {
     /// Fails where it can't be read.
     pub fn read(path: &Path) -> Result<Self, PemError> {
         let name = path.display().to_string();
-        match fs::read(path) {
+        match read_small(path) {
             Ok(bytes) => Ok(Self {
                 name,
                 bytes: Zeroizing::new(bytes),

@@ -1,11 +1,12 @@
 //! The PIN: where it is read, and that a wrong one is tried once.
 
 use std::{
-    env, fmt, fs,
+    env, fmt,
     path::{Path, PathBuf},
 };
 
 use parking_lot::Mutex;
+use tessera_core::read_small_text;
 use zeroize::Zeroizing;
 
 use crate::{config::Pkcs11Config, sealer::error::SealerError};
@@ -38,7 +39,7 @@ pub(super) fn read(config: &Pkcs11Config) -> Result<Pin, SealerError> {
 }
 
 fn in_file(path: &Path) -> Result<Pin, SealerError> {
-    let text = fs::read_to_string(path).map_err(|source| SealerError::File {
+    let text = read_small_text(path).map_err(|source| SealerError::File {
         path: path.to_owned(),
         source,
     })?;
