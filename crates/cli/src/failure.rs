@@ -3,6 +3,7 @@
 use std::{collections::HashMap, error::Error, fmt::Display, process::ExitCode};
 
 use serde_json::{Value, json};
+use tessera_core::secret;
 use tessera_daemon::LaunchError;
 use tessera_policy::Permission;
 use tessera_server::code_name;
@@ -43,7 +44,7 @@ impl Failure {
             wire_code: None,
             is_of_connection: false,
             reason: String::new(),
-            message: message.to_string(),
+            message: secret::redact_known(&message.to_string()).into_owned(),
             hint: None,
             decision: None,
             rule: None,

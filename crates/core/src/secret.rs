@@ -9,6 +9,8 @@ const REDACTED: &str = "[redacted]";
 const PREFIXES: [&str; 2] = ["tsk_", "tsr_"];
 const PEM: &str = "-----BEGIN";
 const PEM_END: &str = "-----END";
+/// What a name ends with whose value is a secret, where `=` follows.
+const SECRET_NAMES: [&str; 4] = ["password", "passwd", "passphrase", "secret"];
 /// How many characters after a prefix make a secret of what may be prose about the prefix.
 const PAYLOAD_MIN: usize = 8;
 /// A run of letters and digits this long with capitals, small letters and digits is no word.
@@ -34,20 +36,32 @@ pub fn find(text: &str) -> Option<usize> {
 }
 
 /// The text with everything that has the shape of a secret replaced. Besides what [`find`] finds, these are
-/// short forms of the same, and long runs of letters and digits that are no words.
+/// short forms of the same, passwords in URLs and after `password =`, and long runs of letters and digits that are no
+/// words.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    replace(text, |_| REDACTED.into())
+    replace(text, is_random, |_| REDACTED.into())
+}
+
+/// As [`redact`], but for the long runs: for text in which paths and ids of others must be read.
+#[must_use]
+pub fn redact_known(text: &str) -> Cow<'_, str> {
+    replace(text, |_| false, |_| REDACTED.into())
 }
 
 /// As [`redact`], with as many characters as before: for excerpts in which columns matter.
 #[must_use]
 pub fn mask(text: &str) -> Cow<'_, str> {
-    replace(text, |secret| "*".repeat(secret.chars().count()).into())
+    let stars = |secret: &str| "*".repeat(secret.chars().count()).into();
+    replace(text, is_random, stars)
 }
 
-fn replace<'a>(text: &'a str, by: impl Fn(&str) -> Cow<'static, str>) -> Cow<'a, str> {
-    let spans = spans(text);
+fn replace<'a>(
+    text: &'a str,
+    is_suspect: impl Fn(&str) -> bool,
+    by: impl Fn(&str) -> Cow<'static, str>,
+) -> Cow<'a, str> {
+    let spans = spans(text, is_suspect);
     if spans.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -63,7 +77,7 @@ fn replace<'a>(text: &'a str, by: impl Fn(&str) -> Cow<'static, str>) -> Cow<'a,
 }
 
 /// The places of secrets in order, none within another.
-fn spans(text: &str) -> Vec<Range<usize>> {
+fn spans(text: &str, is_suspect: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let pem = pem_blocks(text);
     let is_in_pem = |token: &Range<usize>| pem.iter().any(|block| block.contains(&token.start));
     let mut spans: Vec<_> = secret_tokens(text)
@@ -73,12 +87,57 @@ fn spans(text: &str) -> Vec<Range<usize>> {
             if let Some(at) = marker(word) {
                 return Some(token.start + at..token.end);
             }
-            is_random(word).then_some(token)
+            is_suspect(word).then_some(token)
         })
         .collect();
     spans.extend(pem.iter().cloned());
+    spans.extend(url_passwords(text));
+    spans.extend(assigned(text));
     spans.sort_by_key(|span| span.start);
+    let mut end = 0;
+    // What overlaps is one secret.
+    spans.retain_mut(|span| {
+        span.start = span.start.max(end);
+        end = span.end.max(end);
+        span.start < span.end
+    });
     spans
+}
+
+/// `postgresql://user:PASSWORD@host`. A password may have an `@` or a `/` that is not encoded.
+fn url_passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, mark)| {
+        let start = at + mark.len();
+        let rest = text.get(start..)?;
+        let end = rest.find(|c: char| c.is_whitespace() || "\"'`<>".contains(c));
+        let (user, _) = rest.get(..end.unwrap_or(rest.len()))?.rsplit_once('@')?;
+        let colon = user.find(':')?;
+        Some(start + colon + 1..start + user.len())
+    })
+}
+
+/// `password = "VALUE"`, `password=VALUE`.
+fn assigned(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let lower = text.to_ascii_lowercase();
+    text.match_indices('=').filter_map(move |(at, sign)| {
+        let name = lower.get(..at)?.trim_end_matches([' ', '\t', '"', '\'']);
+        if !SECRET_NAMES.iter().any(|secret| name.ends_with(secret)) {
+            return None;
+        }
+        let rest = text.get(at + sign.len()..)?;
+        let value = rest.trim_start_matches([' ', '\t']);
+        let start = text.len() - value.len();
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+        let (start, value) = match quote {
+            Some(_) => (start + 1, value.get(1..)?),
+            None => (start, value),
+        };
+        let is_end = |c: char| match quote {
+            Some(quote) => c == quote || c == '\n',
+            None => c.is_whitespace() || "&;,`".contains(c),
+        };
+        Some(start..start + value.find(is_end).unwrap_or(value.len()))
+    })
 }
 
 /// PEM blocks; one without an end runs to the end of the text.
@@ -220,6 +279,33 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_known_by_what_is_before_them() {
+        for (text, redacted) in [
+            (
+                "postgresql://me:p@ss/w@db:5432/t?a=b `",
+                "postgresql://me:[redacted]@db:5432/t?a=b `",
+            ),
+            ("url = \"http://a:hunter2@b\"", "url = \"http://a:[redacted]@b\""),
+            ("x password=hunter2 host=a", "x password=[redacted] host=a"),
+            ("PASSWORD = \"hunter 2\" # a", "PASSWORD = \"[redacted]\" # a"),
+            ("\"db_password\" = 'hun\"ter", "\"db_password\" = '[redacted]"),
+            (
+                "client_secret=tsk_production_AAAAAAAA&a=b",
+                "client_secret=[redacted]&a=b",
+            ),
+        ] {
+            assert_eq!(
+                (redact(text).as_ref(), redact_known(text).as_ref()),
+                (redacted, redacted)
+            );
+            assert_eq!(mask(text).chars().count(), text.chars().count());
+            assert!(!mask(text).contains("hunter"));
+        }
+        let path = "/nix/store/d41d8cd98f00b204e9800998ecf8427e-tessera/tessera.toml";
+        assert_eq!(redact_known(path), path);
+    }
+
+    #[test]
     fn prose_and_names_are_left_alone() {
         for text in [
             "keys begin with tsk_ and tokens with v4.",
@@ -229,6 +315,7 @@ mod tests {
             "api/v1.2:read",
             "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
             "tessera/subjects/user:*",
+            "https://db:5432/a, password_file = \"x\", the password: none, secret=",
             "k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk",
             "k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs",
             "k4.public.cHFyc3R1dnd4eXp7fH1-f4CBgoOEhYaHiImKi4yNjo8",

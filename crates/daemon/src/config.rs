@@ -417,4 +417,27 @@ mod tests {
         let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
         assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
     }
+
+    #[test]
+    fn no_secret_is_repeated_that_was_given_in_the_wrong_place() {
+        let key = "k4.local.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        for (before, wrong) in [
+            ("file = \"server.key\"", format!("file = \"{key}\"")),
+            ("previous = []", format!("previous = [\"{key}\"]")),
+        ] {
+            assert!(EXAMPLE.contains(before), "{before}");
+            let message = read(&EXAMPLE.replace(before, &wrong)).unwrap_err();
+            assert!(message.contains("looks like a secret"), "{message}");
+            assert!(!message.contains("AAAA"), "{message}");
+        }
+        let store = EXAMPLE.replace(
+            "[store]",
+            "[store.postgres]\nurl = \"postgresql://a:hunter2@b/c\"\n[store]",
+        );
+        let message = read(&store).unwrap_err();
+        assert!(
+            message.contains("password_file") && !message.contains("hunter2"),
+            "{message}"
+        );
+    }
 }

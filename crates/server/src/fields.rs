@@ -101,7 +101,7 @@ impl Fields {
         None
     }
 
-    /// A remark for people: bounded, on one line.
+    /// A remark for people: bounded, on one line. A secret in it is not kept: a revocation must not fail for that.
     pub(crate) fn remark(&mut self, field: &str, text: String) -> String {
         const MAX: usize = 256;
         if text.chars().count() > MAX {
@@ -109,7 +109,7 @@ impl Fields {
         } else if text.chars().any(char::is_control) {
             self.reject(field, "has a control character");
         }
-        text
+        tessera_core::secret::redact_known(&text).into_owned()
     }
 
     /// The size of a page: 0 for the default.

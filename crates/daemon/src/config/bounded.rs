@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tessera_core::Seconds;
+use tessera_core::{Seconds, secret};
 
 /// A number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
         "expected a path, not an empty text"
     } else if text.contains('\0') {
         "a path can't have a NUL"
+    } else if secret::find(&text).is_some() {
+        "expected a path, and this looks like a secret itself: write it to a file, and name that"
     } else if text.len() > PATH_BYTES_MAX || text.split('/').any(|name| name.len() > NAME_BYTES_MAX) {
         "the path, or a name in it, is too long"
     } else {
