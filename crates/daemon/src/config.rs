@@ -27,7 +27,7 @@ use bounded::{optional_path, path, paths};
 pub use address::{Origin, PublicUrl};
 pub use audit::{AuditConfig, SinkConfig, SinkFormat, SinkName, SinkUrl, SyslogAddress};
 pub use bounded::{Count, Time};
-pub use realm::RealmConfig;
+pub use realm::{RealmConfig, check_issuer};
 pub use sealer::{Label, Pkcs11Config, SealerConfig};
 pub use server::ServerConfig;
 pub use store::{DurabilitySetting, Engine, MigrateSetting, PostgresConfig, PostgresUrl, StoreConfig};
@@ -192,6 +192,20 @@ impl Config {
             realm
                 .check()
                 .map_err(|problem| format!("[realms.{name}]: {problem}"))?;
+        }
+        self.check_issuers()?;
+        self.server.check()
+    }
+
+    /// Verifiers tell realms apart by the issuer.
+    fn check_issuers(&self) -> Result<(), String> {
+        let mut seen = BTreeMap::new();
+        for (name, realm) in &self.realms {
+            if let Some(other) = seen.insert(realm.issuer.as_str(), name) {
+                return Err(format!(
+                    "[realms.{name}]: `issuer` is that of [realms.{other}]: each realm needs its own"
+                ));
+            }
         }
         Ok(())
     }
@@ -365,6 +379,8 @@ mod tests {
             never.contains("from 1s to 3650d") && never.contains("line"),
             "{never}"
         );
+        let issuers = wrong("example.org/sandbox", "example.org/production");
+        assert!(issuers.contains("each realm needs its own"), "{issuers}");
         assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"25h\"").contains("access_ttl_max"));

@@ -11,7 +11,11 @@ use std::{
 use serde_json::{Value, json};
 use tessera_authority::{ApiKeyTerms, Authority};
 use tessera_core::{ClientName, MachineClock, RealmName};
-use tessera_daemon::{Config, StartProgress, config::PostgresUrl, launch, new_server_key, telemetry};
+use tessera_daemon::{
+    Config, StartProgress,
+    config::{PostgresUrl, check_issuer},
+    launch, new_server_key, telemetry,
+};
 
 use self::place::Place;
 use crate::{
@@ -135,7 +139,9 @@ fn write_files(arguments: &Init, operator: &ClientName) -> Result<(), Failure> {
 fn given(arguments: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
     let mut given = Vec::new();
     if let Some(issuer) = &arguments.issuer {
-        given.push((ISSUER, issuer.trim_end_matches('/').to_owned()));
+        let issuer = issuer.trim_end_matches('/');
+        check_issuer(issuer).map_err(|problem| Failure::cannot_run(format!("--issuer: {problem}")))?;
+        given.push((ISSUER, issuer.to_owned()));
     }
     if let Some(listen) = arguments.listen {
         given.push((LISTEN, format!("\nlisten = \"{listen}\"")));

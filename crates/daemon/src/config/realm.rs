@@ -1,5 +1,6 @@
 //! `[realms.<name>]`.
 
+use http::uri::Authority;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tessera_core::{OnPolicyLoss, RealmKind, RealmLimits, limits::ISSUER_BYTES_MAX};
 
@@ -99,13 +100,88 @@ impl RealmConfig {
 
 fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
+    check_issuer(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+/// Whether tokens may be issued in this name: a URL without query and fragment (RFC 8414 §2), or another absolute URI.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_issuer(text: &str) -> Result<(), &'static str> {
     let is_plain = text
         .chars()
         .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'));
     if text.is_empty() || text.len() > ISSUER_BYTES_MAX || !is_plain {
-        return Err(D::Error::custom(
-            "expected 1 to 256 visible ASCII characters, such as a URL",
-        ));
+        return Err(
+            "expected 1 to 256 visible ASCII characters, such as https://auth.example.org/production",
+        );
     }
-    Ok(text)
+    let Some((scheme, rest)) = text
+        .split_once(':')
+        .filter(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty())
+    else {
+        return Err("expected a URL, such as https://auth.example.org/production");
+    };
+    if text.contains(['?', '#']) {
+        return Err("an issuer has no query and no fragment (RFC 8414, section 2)");
+    }
+    if !matches!(scheme, "http" | "https") {
+        return Ok(());
+    }
+    let authority = rest
+        .strip_prefix("//")
+        .map(|rest| rest.split('/').next().unwrap_or_default());
+    match authority.and_then(|authority| authority.parse::<Authority>().ok()) {
+        Some(authority) if is_host_and_port(&authority) => Ok(()),
+        _ => Err("expected a URL with a host, such as https://auth.example.org/production"),
+    }
+}
+
+fn is_host_and_port(authority: &Authority) -> bool {
+    let (text, host) = (authority.as_str(), authority.host());
+    !host.is_empty() && (text == host || text.starts_with(host) && authority.port_u16().is_some())
+}
+
+/// RFC 3986 §3.1; capitals are left out, as issuers are compared letter by letter.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_a_url_or_another_absolute_uri() {
+        for right in [
+            "https://auth.example.org",
+            "https://auth.example.org:8443/a/b",
+            "http://[::1]:7600/production",
+            "urn:tessera:production",
+        ] {
+            assert_eq!(check_issuer(right), Ok(()), "{right}");
+        }
+        for wrong in [
+            "",
+            "auth",
+            "auth.example.org",
+            "https:",
+            "https:/auth.example.org",
+            "https://",
+            "https:///production",
+            "https://user@auth.example.org",
+            "https://auth.example.org:port",
+            "https://auth.example.org?realm=production",
+            "https://auth.example.org/#production",
+            "HTTPS://auth.example.org",
+            "://auth.example.org",
+            "https://auth.example.org/a b",
+        ] {
+            assert!(check_issuer(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -101,6 +101,21 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// The two sockets must not be one. Port 0 takes any that is free.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (listen, Some(admin)) = (self.listen, self.admin_listen) else {
+            return Ok(());
+        };
+        let is_same_ip =
+            listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+        if listen.port() != 0 && listen.port() == admin.port() && is_same_ip {
+            return Err(format!(
+                "[server]: `admin_listen` is the address of `listen`, {listen}: probes and metrics need one of their own"
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn limits(&self) -> Limits {
         let rate = |count: u32| NonZeroU32::new(count);
         Limits {
