@@ -41,6 +41,7 @@ mod postgres_server;
 #[path = "../../crates/store-postgres/tests/postgres/servers.rs"]
 mod postgres_servers;
 mod proxies;
+mod refused_starts;
 mod sdk;
 mod secret_files;
 mod secrets;

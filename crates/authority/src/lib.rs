@@ -79,7 +79,7 @@ pub use log::{
     subscribers::{Propagated, StalenessBound},
     watch::Watcher,
 };
-pub use open::Options;
+pub use open::{Options, check_realms, check_signing_keys};
 pub use operation::{
     backup::{BackupError, BackupPart, BackupState, BackupStream, MadeBackup},
     restore::{Restored, Restoring, end_everything},

@@ -52,7 +52,7 @@ pub struct Options {
     /// The realms it serves; each must be in the policy's catalogue.
     pub realms: Vec<Realm>,
     /// Its own secret.
-    pub server_keys: ServerKeys,
+    pub server_keys: Arc<ServerKeys>,
     /// How signing keys follow each other.
     pub key_rotation: KeyRotation,
     /// Where the time comes from.
@@ -133,7 +133,8 @@ impl Authority {
         // Before the first commit, which is a sign of life.
         let (now, settled) = (clock.now(), clock.settled());
         let alone = store.alone().await?;
-        let records = openable_keys(&store, &realms, &server_keys).await?;
+        let records = store.signing_keys().await?;
+        openable(&records, &realms, &server_keys)?;
         store
             .write(setting(SettingChange::Started { now, settled }))
             .await?;
@@ -156,7 +157,7 @@ impl Authority {
             heavy: Heavy::new(),
             audit_reads: AuditReads::new(),
             realms,
-            server_keys: ArcSwap::from_pointee(server_keys),
+            server_keys: ArcSwap::new(server_keys),
             server_keys_refused: AtomicBool::default(),
             keys: ArcSwap::from_pointee(keys),
             // Longer ones nobody would read.
@@ -262,17 +263,39 @@ impl Authority {
     }
 }
 
-/// The signing keys, which these server keys open. It is asked before anything is written: a wrong server key must not
-/// leave new signing keys behind.
-async fn openable_keys(
-    store: &Arc<dyn Store>,
+/// Checks that each realm of the policy is one of these, so that an authority can be opened with both.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn check_realms(realms: Vec<Realm>, policy: &Policy) -> Result<(), SetupError> {
+    by_name(realms, policy).map(drop)
+}
+
+/// Checks that these server keys open the signing keys that are needed. It is asked before anything is written: a wrong
+/// server key must not leave new signing keys behind.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn check_signing_keys(
+    records: &[SigningKey],
+    realms: &[Realm],
+    server_keys: &ServerKeys,
+) -> Result<(), SetupError> {
+    let realms = realms.iter().cloned();
+    let realms = realms
+        .map(|realm| (realm.name.clone(), Arc::new(realm)))
+        .collect();
+    openable(records, &realms, server_keys)
+}
+
+fn openable(
+    records: &[SigningKey],
     realms: &BTreeMap<RealmName, Arc<Realm>>,
     server_keys: &ServerKeys,
-) -> Result<Vec<SigningKey>, SetupError> {
-    let records = store.signing_keys().await?;
-    check_sealed(&records, realms, server_keys)?;
-    KeySet::open(records.clone(), realms, server_keys).map_err(SetupError::WrongServerKey)?;
-    Ok(records)
+) -> Result<(), SetupError> {
+    check_sealed(records, realms, server_keys)?;
+    KeySet::open(records.to_vec(), realms, server_keys).map_err(SetupError::WrongServerKey)?;
+    Ok(())
 }
 
 /// The keys to serve with: one that signs for each realm, all sealed by the current server key.

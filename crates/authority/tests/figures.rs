@@ -126,7 +126,7 @@ async fn open(store: Arc<dyn Store>, directory: &Path) -> Arc<Authority> {
         policy: Policy::load(directory).unwrap(),
         policy_directory: Some(directory.to_owned()),
         realms: vec![realm],
-        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(ServerKey::generate().unwrap(), Vec::new())),
         key_rotation: tessera_authority::KeyRotation::default(),
         clock: Arc::new(SystemClock),
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,

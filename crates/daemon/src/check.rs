@@ -2,6 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
+use tessera_authority::check_realms;
 use tessera_policy::Policy;
 use tessera_server::Tls;
 use tessera_token::ServerKeys;
@@ -12,11 +13,13 @@ use crate::{
     data_directory::has_data,
     database,
     error::LaunchError,
+    launch::{check_data, read_witness},
     server_key::{
         KeyPlaces, SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, server_key_file_in_environment,
         server_key_in_environment,
     },
     surroundings::{check_clock, check_place},
+    witness::witness,
 };
 
 /// Reads everything that `config` names but the data, which an authority may be serving. Answers what is worth
@@ -50,8 +53,13 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     );
     let (_, of_keys) = blocking(move || check_keys(&keys, &places, &data)).await?;
     notes.extend(of_keys);
+    check_realms(config.realms(), &policy)?;
+    let witness = witness(config);
+    let seen = read_witness(witness.as_ref()).await?;
     if config.store.is_shared() {
         database::options(config)?;
+    } else if seen.is_some() {
+        check_data(&config.store.path, witness.as_ref(), seen.as_ref())?;
     } else if !has_data(&config.store.path) {
         notes.push(format!(
             "there is no data directory at `{}` yet: the first start makes it",

@@ -2,9 +2,10 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use tessera_authority::{Authority, Options, SetupError};
+use tessera_authority::{Authority, Options, SetupError, check_realms, check_signing_keys};
 use tessera_core::{
-    Clock, LEEWAY_MAX, LastTimes, MachineClock, Realm, Seconds, SteadyClock, SystemClock, SystemUptime,
+    Clock, LEEWAY_MAX, LastTimes, MachineClock, Realm, Seconds, SigningKey, SteadyClock, SystemClock,
+    SystemUptime,
 };
 use tessera_policy::Policy;
 use tessera_store::Store;
@@ -43,17 +44,28 @@ pub async fn open(
         path: policy_path,
         source,
     })?;
-    let places = KeyPlaces::of(config);
-    let server_keys = blocking(move || places.for_start()).await?;
-    let witness = witness(config);
-    let store = match config.store.engine {
-        Engine::Sled => open_store(&config.store.path, witness, store_options(config), progress).await?,
-        Engine::Postgres => open_database(config, witness).await?,
-    };
     let realms = config.realms();
+    check_realms(realms.clone(), &policy)?;
+    let places = KeyPlaces::of(config);
+    let server_keys = Arc::new(blocking(move || places.for_start()).await?);
+    let witness = witness(config);
+    let opening = Opening {
+        data: &config.store.path,
+        witness: witness.as_ref(),
+        options: store_options(config),
+        progress,
+    };
+    let store = match config.store.engine {
+        Engine::Sled => {
+            let (realms, server_keys) = (realms.clone(), Arc::clone(&server_keys));
+            let opens = move |keys: &[SigningKey]| check_signing_keys(keys, &realms, &server_keys);
+            opening.open(opens).await?
+        }
+        Engine::Postgres => open_database(config, witness.as_ref()).await?,
+    };
     let authority = Authority::open(Options {
         clock: clock(store.as_ref(), &realms, machine_clock),
-        store,
+        store: Arc::clone(&store),
         policy,
         policy_directory: Some(config.policy.path.clone()),
         realms,
@@ -64,7 +76,11 @@ pub async fn open(
         watch_stall_max: Options::WATCH_STALL_MAX,
         staleness_bound_max: config.server.staleness_bound_max.get(),
     });
-    Ok(authority.await?)
+    let authority = authority.await?;
+    if let Some(witness) = witness {
+        witness.start(&store);
+    }
+    Ok(authority)
 }
 
 /// Begins an empty data directory where there was one before.
@@ -93,7 +109,13 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
             source,
         })?;
     }
-    let store = open_store(&path, None, store_options(config), &StartProgress::default()).await?;
+    let opening = Opening {
+        data: &path,
+        witness: None,
+        options: store_options(config),
+        progress: &StartProgress::default(),
+    };
+    let store = opening.open(|_| Ok(())).await?;
     if let Some(witness) = witness {
         // Where it can't be written, the server says so at its start.
         drop(witness.write(store.as_ref()));
@@ -127,8 +149,16 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
 /// See [`LaunchError`].
 pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
     check_clock()?;
-    let witness = Some(Witness::beside(key));
-    open_store(data, witness, SledOptions::default(), &StartProgress::default()).await
+    let witness = Witness::beside(key);
+    let opening = Opening {
+        data,
+        witness: Some(&witness),
+        options: SledOptions::default(),
+        progress: &StartProgress::default(),
+    };
+    let store = opening.open(|_| Ok(())).await?;
+    witness.start(&store);
+    Ok(store)
 }
 
 /// Writes down what an authority that was closed left behind, beside the key of `config`.
@@ -154,8 +184,8 @@ fn note_end_in(witness: &Witness, authority: &Authority) {
 
 /// Opens the store in the database, unless this node has seen a later state of it: a copy of an older day was restored, or
 /// a failover lost commits.
-async fn open_database(config: &Config, witness: Option<Witness>) -> Result<Arc<dyn Store>, LaunchError> {
-    let seen = read_witness(witness.as_ref()).await?;
+async fn open_database(config: &Config, witness: Option<&Witness>) -> Result<Arc<dyn Store>, LaunchError> {
+    let seen = read_witness(witness).await?;
     let store = database::open(config).await?;
     let Some(witness) = witness else {
         return Ok(store);
@@ -166,11 +196,11 @@ async fn open_database(config: &Config, witness: Option<Witness>) -> Result<Arc<
             witness: witness.path().to_owned(),
         });
     }
-    witness.start(&store);
     Ok(store)
 }
 
-async fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
+/// What the witness has seen, where there is one.
+pub(crate) async fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
     let Some(witness) = witness.cloned() else {
         return Ok(None);
     };
@@ -183,39 +213,59 @@ async fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchE
     .await
 }
 
-async fn open_store(
-    data: &Path,
-    witness: Option<Witness>,
+/// How a data directory is opened.
+struct Opening<'a> {
+    data: &'a Path,
+    witness: Option<&'a Witness>,
     options: SledOptions,
-    progress: &StartProgress,
-) -> Result<Arc<dyn Store>, LaunchError> {
-    let seen = read_witness(witness.as_ref()).await?;
-    let place = |witness: &Option<Witness>| {
-        let witness = witness.as_ref().map_or(Path::new(""), Witness::path);
-        (data.to_owned(), witness.to_owned())
-    };
-    if seen.is_some() && !has_data(data) {
-        let (data, witness) = place(&witness);
-        return Err(LaunchError::DataMissing { data, witness });
+    progress: &'a StartProgress,
+}
+
+impl Opening<'_> {
+    /// Opens it, unless the witness says that it is not the last one, or its signing keys are refused: then it stays as
+    /// it was.
+    async fn open(
+        self,
+        opens: impl FnOnce(&[SigningKey]) -> Result<(), SetupError> + Send + 'static,
+    ) -> Result<Arc<dyn Store>, LaunchError> {
+        let data = self.data.to_owned();
+        let seen = read_witness(self.witness).await?;
+        check_data(&data, self.witness, seen.as_ref())?;
+        if let Some(witness) = self.witness.filter(|_| seen.is_none() && has_data(&data)) {
+            tracing::warn!(
+                path = %witness.path().display(),
+                "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was restored from one, stop, and run `tessera restore`"
+            );
+        }
+        let witness = self.witness.map_or(Path::new(""), Witness::path).to_owned();
+        let (options, progress) = (self.options, self.progress.clone());
+        let store = blocking(move || {
+            SledStore::open_checked(&data, options, &progress, |found| {
+                let now = Seen::new(found.log, found.group);
+                if seen.is_some_and(|seen| now.is_older_or_other(&seen)) {
+                    let data = data.clone();
+                    return Err(LaunchError::RolledBack { data, witness });
+                }
+                Ok(opens(&found.signing_keys)?)
+            })
+        });
+        Ok(Arc::new(store.await??))
     }
-    if let Some(witness) = witness.as_ref().filter(|_| seen.is_none() && has_data(data)) {
-        tracing::warn!(
-            path = %witness.path().display(),
-            "there is no witness beside the server key, and nothing else tells an older copy: if the data directory was restored from one, stop, and run `tessera restore`"
-        );
+}
+
+/// Refuses a data directory that is not there although a witness has seen it.
+pub(crate) fn check_data(
+    data: &Path,
+    witness: Option<&Witness>,
+    seen: Option<&Seen>,
+) -> Result<(), LaunchError> {
+    if seen.is_none() || has_data(data) {
+        return Ok(());
     }
-    let (path, progress) = (data.to_owned(), progress.clone());
-    let open = move || SledStore::open_with_progress(&path, options, &progress);
-    let store: Arc<dyn Store> = Arc::new(blocking(open).await?);
-    if seen.is_some_and(|seen| Witness::contradicts(&seen, store.as_ref())) {
-        store.close().await.map_err(SetupError::from)?;
-        let (data, witness) = place(&witness);
-        return Err(LaunchError::RolledBack { data, witness });
-    }
-    if let Some(witness) = witness {
-        witness.start(&store);
-    }
-    Ok(store)
+    Err(LaunchError::DataMissing {
+        data: data.to_owned(),
+        witness: witness.map_or(Path::new(""), Witness::path).to_owned(),
+    })
 }
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.

@@ -44,6 +44,11 @@ impl Seen {
         Some(Self::new(store.log().id(), store.health().group?))
     }
 
+    /// Whether this is older than what was seen, or of another log.
+    pub(crate) fn is_older_or_other(&self, seen: &Self) -> bool {
+        self.log != seen.log || self.group < seen.group
+    }
+
     /// A group of a log.
     pub(crate) fn new(log: LogId, group: u64) -> Self {
         let log = log.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -109,7 +114,7 @@ impl Witness {
 
     /// Whether the store is older than what was seen, or is another.
     pub(crate) fn contradicts(seen: &Seen, store: &dyn Store) -> bool {
-        Seen::of(store).is_some_and(|now| now.log != seen.log || now.group < seen.group)
+        Seen::of(store).is_some_and(|now| now.is_older_or_other(seen))
     }
 
     /// Writes down what is durable. It appears whole or not at all.

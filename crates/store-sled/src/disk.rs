@@ -10,7 +10,7 @@ use sled::{Batch, Db, IVec};
 
 use super::{
     changes::{Before, Change, RowChanges},
-    checked,
+    checked::{self, Opened},
     directory::Directory,
     progress::{StartProgress, Step},
     rows,
@@ -35,16 +35,26 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens the rows and checks them against the seal. `visit` is shown the rows of the tables in
-    /// [`scan::VISITED`](super::scan::VISITED). What is refused stays as it was: see [`aside`](super::aside).
+    /// [`scan::VISITED`](super::scan::VISITED); then `accepts` decides. What is refused stays as it was: see
+    /// [`aside`](super::aside).
     pub(super) fn open<F: Default>(
         directory: Directory,
         cache_capacity_bytes: u64,
         progress: &StartProgress,
         visit: impl Fn(&mut F, &[u8], &[u8]) -> Result<(), StoreError>,
+        accepts: impl FnOnce(&Opened<F>) -> Result<(), OpenError>,
     ) -> Result<(Self, F), OpenError> {
         directory.take_back().map_err(|error| directory.io_error(error))?;
         let (seal_file, seal) = checked::open_seal(&directory)?;
         let opened = checked::open(&directory, &seal, cache_capacity_bytes, progress, &visit)?;
+        let take_back = |db| {
+            checked::close(&directory.data_file(), db);
+            directory.take_back().map_err(|error| directory.io_error(error))
+        };
+        if let Err(refused) = accepts(&opened) {
+            take_back(opened.db)?;
+            return Err(refused);
+        }
         progress.enter(Step::Sync);
         let sync = || -> io::Result<File> {
             let data_file = File::open(directory.data_file())?;
@@ -57,8 +67,7 @@ impl Disk {
         let data_file = match sync() {
             Ok(data_file) => data_file,
             Err(error) => {
-                checked::close(&directory.data_file(), opened.db);
-                directory.take_back().map_err(|error| directory.io_error(error))?;
+                take_back(opened.db)?;
                 return Err(directory.io_error(error));
             }
         };

@@ -15,6 +15,12 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// Whoever opens it does not accept what is in it, which stays as it was.
+    #[error("what is in the data directory `{path}` was not accepted")]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+    },
     /// What is in the directory is not what was last committed.
     #[error(
         "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again"

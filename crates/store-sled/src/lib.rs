@@ -40,7 +40,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sled::Db;
 use tessera_core::{
-    ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
+    ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
     AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
@@ -80,6 +80,17 @@ pub struct SledOptions {
     pub audit_rows_max: u64,
 }
 
+/// What is in a directory, before anything in it is changed.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// Its log.
+    pub log: LogId,
+    /// The last group of writes.
+    pub group: u64,
+    /// The signing keys, sealed.
+    pub signing_keys: Vec<SigningKey>,
+}
+
 /// A store in a directory of this machine, for one process.
 ///
 /// Dropping it without [`Store::close`] finishes what was accepted, too, but can't tell whether that
@@ -112,20 +123,36 @@ impl SledStore {
     /// See [`OpenError`]: each says what to do.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
-        Self::open_with(path, &options, WhichLog::Same, &StartProgress::default())
+        Self::open_with(path, &options, WhichLog::Same, &StartProgress::default(), |_| {
+            Ok(())
+        })
     }
 
-    /// The same, while `progress` says how far it is.
+    /// The same, while `progress` says how far it is. What is there already must be accepted first: a directory that is
+    /// refused stays byte for byte as it was, and the refusal is answered.
     ///
     /// # Errors
     /// As [`SledStore::open`].
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
-    pub fn open_with_progress(
+    pub fn open_checked<E>(
         path: &Path,
         options: SledOptions,
         progress: &StartProgress,
-    ) -> Result<Self, OpenError> {
-        Self::open_with(path, &options, WhichLog::Same, progress)
+        accepts: impl FnOnce(&Contents) -> Result<(), E>,
+    ) -> Result<Result<Self, E>, OpenError> {
+        let mut refusal = None;
+        let opened = Self::open_with(path, &options, WhichLog::Same, progress, |contents| {
+            accepts(contents).map_err(|error| {
+                refusal = Some(error);
+                OpenError::Refused {
+                    path: path.to_owned(),
+                }
+            })
+        });
+        match refusal {
+            Some(refusal) => Ok(Err(refusal)),
+            None => opened.map(Ok),
+        }
     }
 
     /// Opens a directory that was restored from a copy, to begin another log: cursors of the one before are
@@ -136,7 +163,9 @@ impl SledStore {
     /// See [`OpenError`].
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open_restored(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
-        Self::open_with(path, &options, WhichLog::New, &StartProgress::default())
+        Self::open_with(path, &options, WhichLog::New, &StartProgress::default(), |_| {
+            Ok(())
+        })
     }
 
     /// Writes the live rows of the directory `path` anew, so that those which are gone take no space. No other
@@ -154,8 +183,10 @@ impl SledStore {
         options: &SledOptions,
         log: WhichLog,
         progress: &StartProgress,
+        accepts: impl FnOnce(&Contents) -> Result<(), OpenError>,
     ) -> Result<Self, OpenError> {
-        let (disk, shared, meta) = progress.told(|| open::open(path, options, log, progress))?;
+        let open = || open::open(path, options, log, progress, accepts);
+        let (disk, shared, meta) = progress.told(open)?;
         let state = State {
             meta,
             times: shared.log.times(),

@@ -10,13 +10,15 @@ use tessera_store::{
 };
 
 use super::{
-    SledOptions,
+    Contents, SledOptions,
     archive::Archive,
     changes::RowChanges,
+    checked::Opened,
     directory::Directory,
     disk::Disk,
     error::OpenError,
     progress::StartProgress,
+    read,
     rows::{self, CutoffRow, Meta, Table},
     shared::Shared,
 };
@@ -53,6 +55,7 @@ pub(super) fn open(
     options: &SledOptions,
     log: WhichLog,
     progress: &StartProgress,
+    accepts: impl FnOnce(&Contents) -> Result<(), OpenError>,
 ) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
     if options.cache_capacity_bytes < CACHE_MIN_BYTES {
         return Err(OpenError::Setting {
@@ -61,7 +64,16 @@ pub(super) fn open(
         });
     }
     let directory = Directory::lock(path)?;
-    let (mut disk, mut found) = Disk::open(directory, options.cache_capacity_bytes, progress, Found::visit)?;
+    let (mut disk, mut found) = Disk::open(
+        directory,
+        options.cache_capacity_bytes,
+        progress,
+        Found::visit,
+        |opened| match contents(opened, path)? {
+            Some(contents) => accepts(&contents),
+            None => Ok(()),
+        },
+    )?;
     let meta = match found.meta {
         Some(meta) => meta,
         None if disk.is_empty() => begin(&mut disk)?,
@@ -96,10 +108,30 @@ pub(super) fn open(
 pub(super) fn compact(path: &Path, options: &SledOptions) -> Result<(u64, u64), OpenError> {
     let directory = Directory::lock(path)?;
     let progress = StartProgress::default();
-    let (disk, ()) = Disk::open(directory, options.cache_capacity_bytes, &progress, |(), _, _| {
-        Ok(())
-    })?;
+    let (disk, ()) = Disk::open(
+        directory,
+        options.cache_capacity_bytes,
+        &progress,
+        |(), _, _| Ok(()),
+        |_| Ok(()),
+    )?;
     disk.compact()
+}
+
+/// What is in the directory; none where it is new.
+fn contents(opened: &Opened<Found>, path: &Path) -> Result<Option<Contents>, OpenError> {
+    let Some(meta) = &opened.found.meta else {
+        return Ok(None);
+    };
+    let signing_keys = read::signing_keys(&opened.db).map_err(|error| OpenError::Damaged {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })?;
+    Ok(Some(Contents {
+        log: meta.log_id,
+        group: opened.group,
+        signing_keys,
+    }))
 }
 
 impl Found {

@@ -51,6 +51,7 @@ impl SledRestore {
             options.cache_capacity_bytes,
             &StartProgress::default(),
             |(), _, _| Ok(()),
+            |_| Ok(()),
         )?;
         let log = LogId::from_bytes([0; 16]);
         Ok(Self {

@@ -186,13 +186,13 @@ fn open_and_tell(path: &Path) -> Arc<dyn Store> {
             steps
         });
         let begin = Instant::now();
-        let store = SledStore::open_with_progress(path, SledOptions::default(), &progress);
+        let store = SledStore::open_checked(path, SledOptions::default(), &progress, |_| Ok::<(), ()>(()));
         println!("opened and checked in {:.2?}", begin.elapsed());
         is_open.store(true, Ordering::SeqCst);
         for pair in watching.join().unwrap().windows(2) {
             println!("  {}: {:.2?}", pair[0].0, pair[1].1 - pair[0].1);
         }
-        Arc::new(store.unwrap())
+        Arc::new(store.unwrap().unwrap())
     })
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn options(parts: Parts) -> Options {
         store: parts.store,
         policy: parts.policy,
         policy_directory: parts.policy_directory,
-        server_keys: ServerKeys::new(parts.server_key, Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(parts.server_key, Vec::new())),
         key_rotation: KeyRotation::default(),
         clock: parts.clock,
         token_bytes_max: TOKEN_BYTES_DEFAULT,

@@ -318,7 +318,7 @@ async fn open(store: &str, directory: &Path, policy: &Path) -> Arc<Authority> {
         policy: Policy::load(policy).unwrap(),
         policy_directory: None,
         realms: vec![realm],
-        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(ServerKey::generate().unwrap(), Vec::new())),
         key_rotation: KeyRotation::default(),
         clock: Arc::new(Still),
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,

@@ -111,7 +111,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         policy,
         policy_directory: arguments.policy.clone(),
         realms,
-        server_keys: ServerKeys::new(server_key, Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(server_key, Vec::new())),
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
         verified_tokens_max: 20_000,
         watch_stall_max: Options::WATCH_STALL_MAX,

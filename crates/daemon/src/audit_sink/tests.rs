@@ -43,7 +43,7 @@ async fn authority() -> Arc<Authority> {
             realm("production", RealmKind::Production),
             realm("sandbox", RealmKind::Sandbox),
         ],
-        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(ServerKey::generate().unwrap(), Vec::new())),
         key_rotation: KeyRotation::default(),
         clock: Arc::new(SystemClock),
         token_bytes_max: 8 * 1024,

@@ -36,7 +36,7 @@ async fn world() -> (TempDir, Arc<Authority>) {
         policy: Policy::load(directory.path()).unwrap(),
         policy_directory: Some(directory.path().to_owned()),
         realms: vec![realm],
-        server_keys: ServerKeys::new(ServerKey::generate().unwrap(), Vec::new()),
+        server_keys: Arc::new(ServerKeys::new(ServerKey::generate().unwrap(), Vec::new())),
         key_rotation: tessera_authority::KeyRotation::default(),
         clock: Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_000_000))),
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,

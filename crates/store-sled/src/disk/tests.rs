@@ -12,6 +12,7 @@ fn open(path: &Path) -> Result<Disk, OpenError> {
         1 << 20,
         &StartProgress::default(),
         |(), _, _| Ok(()),
+        |_| Ok(()),
     )
     .map(|(disk, ())| disk)
 }

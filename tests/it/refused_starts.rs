@@ -1,0 +1,115 @@
+//! What `tessera serve` refuses stays byte for byte as it was, and `tessera config check` refuses it, too.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use crate::{
+    serving::Place,
+    support::{copy_directory, stderr, tessera},
+};
+
+/// Every file with its content.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+fn run(place: &Place, command: &[&str]) -> Output {
+    let mut run = tessera();
+    run.args(command).arg("--config").arg(place.config());
+    run.output().unwrap()
+}
+
+/// A place that has served, and an older copy of its data.
+fn served() -> Place {
+    let place = Place::new();
+    place.first_key("production");
+    copy_directory(&place.path("data"), &place.path("older"));
+    place.first_key("production");
+    place
+}
+
+/// What is wrong with a place, what is said, and whether `config check`, which does not open the data, says so.
+type Wrong = (fn(&Place), &'static str, bool);
+
+#[test]
+fn what_is_refused_stays_as_it_was() {
+    let wrong: [Wrong; 6] = [
+        (
+            |place| {
+                let other = Place::new();
+                other.first_key("production");
+                fs::copy(other.path("server.key"), place.path("server.key")).unwrap();
+            },
+            "sealed by another server key",
+            false,
+        ),
+        (
+            |place| {
+                fs::remove_dir_all(place.path("data")).unwrap();
+                copy_directory(&place.path("older"), &place.path("data"));
+            },
+            "is older than what was served last",
+            false,
+        ),
+        (
+            |place| place.edit("tessera.toml", "[realms.sandbox]", "[realms.sandpit]"),
+            "sandpit",
+            true,
+        ),
+        (
+            |place| fs::write(place.path("server.key.witness"), "no witness").unwrap(),
+            "server.key.witness",
+            true,
+        ),
+        (
+            |place| place.edit("tessera.toml", "path = \"data\"", "path = \"another\""),
+            "server.key.witness",
+            true,
+        ),
+        (
+            |place| {
+                let address = place.address.strip_prefix("http://").unwrap();
+                let admin = format!("admin_listen = \"{address}\"");
+                place.edit("tessera.toml", "admin_listen = \"127.0.0.1:0\"", &admin);
+            },
+            "admin_listen",
+            true,
+        ),
+    ];
+    for (spoil, said, is_checked) in wrong {
+        let place = served();
+        spoil(&place);
+        let before = contents(&place.path(""));
+        let output = run(&place, &["serve"]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(said), "{said}: {text}");
+        let after = contents(&place.path(""));
+        let changed: Vec<_> = after
+            .iter()
+            .filter(|(path, bytes)| before.get(*path) != Some(bytes))
+            .map(|(path, _)| path)
+            .collect();
+        assert!(
+            after.len() == before.len() && changed.is_empty(),
+            "{said}: {changed:?}"
+        );
+        let checked = run(&place, &["config", "check"]);
+        let text = format!("{}{}", stderr(&checked), String::from_utf8_lossy(&checked.stdout));
+        assert_eq!(checked.status.success(), !is_checked, "{said}: {text}");
+        assert!(!is_checked || text.contains(said), "{said}: {text}");
+    }
+}
