@@ -156,11 +156,10 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
 }
 
 async fn issue(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
-    let (offline, scopes) = scopes(form)?;
+    let (offline, scopes) = scopes(form);
     let mut fields = Fields::default();
     let scopes = fields.list("scopes", &scopes, SCOPES_MAX, Scope::parse);
-    let audience = form.one("audience")?.unwrap_or_default();
-    let audience = fields.optional("audience", audience, Audience::parse);
+    let audience = audience(form, &mut fields);
     let (scopes, audience) = fields.finish(Some((scopes, audience)))?;
     let request = IssueRequest {
         scopes: scopes.into_iter().collect(),
@@ -174,28 +173,34 @@ async fn issue(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenS
 
 async fn refresh(edge: &Edge, principal: &Principal, form: &Form) -> Result<TokenSet, Failure> {
     let refresh_token = form.required("refresh_token")?.to_owned();
-    let (_, scopes) = scopes(form)?;
+    let (_, scopes) = scopes(form);
     let mut fields = Fields::default();
     let scopes = fields.list("scopes", &scopes, SCOPES_MAX, Scope::parse);
-    let scopes = fields.finish(Some(scopes))?;
+    let audience = audience(form, &mut fields);
+    let (scopes, audience) = fields.finish(Some((scopes, audience)))?;
     let request = RefreshRequest {
         request_id: None,
         refresh_token: PresentedToken::new(refresh_token),
         scopes: scopes.into_iter().collect(),
-        audience: target(edge, form, None)?,
+        audience: target(edge, form, audience)?,
     };
     let refreshed = edge.authority.refresh(principal, &request).await;
     Ok(refreshed.map_err(ApiError::from)?.tokens)
 }
 
+fn audience(form: &Form, fields: &mut Fields) -> Option<Audience> {
+    let name = form.one("audience").unwrap_or_default();
+    fields.optional("audience", name, Audience::parse)
+}
+
 /// Whether a refresh token is asked for, and the other scopes.
-fn scopes(form: &Form) -> Result<(bool, Vec<&str>), Failure> {
-    let scopes = form.one("scope")?.unwrap_or_default();
+fn scopes(form: &Form) -> (bool, Vec<&str>) {
+    let scopes = form.one("scope").unwrap_or_default();
     let (offline, scopes): (Vec<_>, Vec<_>) = scopes
         .split(' ')
         .filter(|scope| !scope.is_empty())
         .partition(|scope| *scope == OFFLINE_ACCESS);
-    Ok((!offline.is_empty(), scopes))
+    (!offline.is_empty(), scopes)
 }
 
 /// The audience that `resource` names, as often as it comes (RFC 8707); else `audience`. They must agree, as a

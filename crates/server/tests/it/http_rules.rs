@@ -200,7 +200,18 @@ async fn tokens_are_asked_for_by_rfc_6749() {
         Must::Fail(400, "invalid_request"),
     );
     // Those that are not known are ignored, and none comes twice.
-    rows.grant("6749 §3.2", &format!("{api}&more=1&more=2"), Must::Grant(ALL));
+    rows.grant(
+        "6749 §3.2",
+        &format!("{api}&more=1&other=2&more="),
+        Must::Grant(ALL),
+    );
+    for wrong in ["more=1&more=2", "scope=%FF", "%C3%28=1"] {
+        rows.grant(
+            "6749 §3.2, appendix B",
+            &format!("{api}&{wrong}"),
+            Must::Fail(400, "invalid_request"),
+        );
+    }
     rows.grant(
         "6749 §3.2",
         &format!("{api}&scope=a:b&scope=c:d"),
@@ -364,10 +375,18 @@ async fn resources_are_audiences_by_rfc_8707() {
         &unknown,
         Must::Fail(400, "invalid_target"),
     );
+    for wrong in ["&audience=player", "&audience=a+b"] {
+        rows.rule(
+            "8707 §2.2",
+            "/oauth2/token",
+            &format!("{renewal}{wrong}"),
+            Must::Fail(400, "invalid_target"),
+        );
+    }
     rows.rule(
         "8707 §2.2",
         "/oauth2/token",
-        &format!("{renewal}{one}"),
+        &format!("{renewal}{one}&audience=api"),
         Must::Grant("videos:read"),
     );
     rows.check().await;

@@ -18,7 +18,7 @@ pub(super) struct Credentials {
 impl Credentials {
     /// Found in one place of the request.
     pub(super) fn of(http: &HttpRequest, form: &Form) -> Result<Self, Failure> {
-        let (id, secret) = (form.one("client_id")?, form.one("client_secret")?);
+        let (id, secret) = (form.one("client_id"), form.one("client_secret"));
         let in_header = Self::in_header(&http.headers)?;
         match (in_header, secret) {
             (Some(_), Some(_)) => Err(Failure::invalid_request(
@@ -78,8 +78,17 @@ impl Credentials {
                 api_key: api_key.to_owned(),
             }));
         }
-        let shown = given.credential("basic").and_then(basic);
-        shown.map(Some).ok_or_else(refused)
+        let Some(shown) = given.credential("basic") else {
+            return Err(Failure::unsupported_authentication(
+                "the Authorization header must have the scheme Basic or Bearer, and a credential after it",
+            ));
+        };
+        let malformed = || {
+            Failure::unsupported_authentication(
+                "HTTP Basic is base64 of the client's name, a colon and its API key (RFC 7617)",
+            )
+        };
+        basic(shown).map(Some).ok_or_else(malformed)
     }
 }
 

@@ -88,6 +88,11 @@ impl Failure {
         ApiError::new(Code::Unauthenticated, ErrorReason::ClientAuthFailed, message).into()
     }
 
+    /// The client authenticates in a way that can't be read (RFC 6749 §5.2).
+    pub(super) fn unsupported_authentication(message: &'static str) -> Self {
+        ApiError::new(Code::Unauthenticated, ErrorReason::ClientAuthFailed, message).into()
+    }
+
     /// RFC 8707 §2.
     pub(super) fn invalid_target(description: &str) -> Self {
         Self::of_protocol(StatusCode::BAD_REQUEST, "invalid_target", description)

@@ -1,8 +1,15 @@
 //! The parameters of a request: a body of `application/x-www-form-urlencoded` (RFC 6749 §3.2, appendix B).
 
+use std::collections::BTreeSet;
+
+use percent_encoding::percent_decode;
+
 use super::error::Failure;
 
-/// The parameters that have a value, as they came; those that are not known are ignored.
+/// The parameter that may come several times (RFC 8707 §2).
+const REPEATED: &str = "resource";
+
+/// The parameters as they came; those that are not known are ignored, and none comes twice.
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
@@ -10,28 +17,42 @@ impl Form {
         // Otherwise what is no UTF-8 would be read as something else.
         let body =
             std::str::from_utf8(body).map_err(|_| Failure::invalid_request("the body must be UTF-8"))?;
-        Ok(Self(
-            form_urlencoded::parse(body.as_bytes()).into_owned().collect(),
-        ))
+        let is_text = |part: &str| percent_decode(part.as_bytes()).decode_utf8().is_ok();
+        // What is no token is not active, whatever it is (RFC 7662 §2.2, RFC 7009 §2.2).
+        let mut decided = body.split('&').filter(|pair| !pair.starts_with("token="));
+        if !decided.all(is_text) {
+            return Err(Failure::invalid_request("each parameter must be UTF-8"));
+        }
+        let parameters: Vec<(String, String)> =
+            form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let mut seen = BTreeSet::new();
+        let once = parameters
+            .iter()
+            .filter(|(name, value)| name != REPEATED && !value.is_empty());
+        for (name, _) in once {
+            if !seen.insert(name) {
+                return Err(Failure::invalid_request(&format!(
+                    "the parameter {} is given twice",
+                    shown(name)
+                )));
+            }
+        }
+        Ok(Self(parameters))
     }
 
-    /// A parameter that comes once at most; one without a value is as if it were omitted.
-    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, Failure> {
-        let mut values = self.all(name);
-        match (values.next(), values.next()) {
-            (first, None) => Ok(first),
-            (_, Some(_)) => Err(Failure::invalid_request(&format!("{name} is given twice"))),
-        }
+    /// A parameter that comes once; one without a value is as if it were omitted.
+    pub(super) fn one(&self, name: &'static str) -> Option<&str> {
+        self.all(name).next()
     }
 
     /// A parameter that must have a value.
     pub(super) fn required(&self, name: &'static str) -> Result<&str, Failure> {
-        self.one(name)?.ok_or_else(|| missing(name))
+        self.one(name).ok_or_else(|| missing(name))
     }
 
     /// A parameter that must be there, and may be empty.
     pub(super) fn present(&self, name: &'static str) -> Result<&str, Failure> {
-        if let Some(value) = self.one(name)? {
+        if let Some(value) = self.one(name) {
             return Ok(value);
         }
         let is_there = self.0.iter().any(|(given, _)| given == name);
@@ -45,6 +66,12 @@ impl Form {
             .filter(move |(given, value)| given == name && !value.is_empty())
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// A name as a description may have it: not what may be a secret that was sent as one.
+fn shown(name: &str) -> &str {
+    let is_name = name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if is_name { name } else { "with that name" }
 }
 
 fn missing(name: &str) -> Failure {
