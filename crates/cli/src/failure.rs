@@ -8,7 +8,7 @@ use tessera_daemon::LaunchError;
 use tessera_policy::Permission;
 use tessera_server::code_name;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorInfo, StatusExt};
 
 use crate::{
     arguments::Connection,
@@ -180,11 +180,11 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
-        let (reason, decision, rule) = info.map_or_else(Default::default, |mut info| {
-            let decision = info.metadata.remove("decision_id").map(String::into_boxed_str);
-            let rule = missing_rule(&info.reason, &info.metadata).map(String::into_boxed_str);
-            (info.reason, decision, rule)
-        });
+        let mut info = info.unwrap_or_else(|| ErrorInfo::new("", "", HashMap::new()));
+        let decision = info.metadata.remove("decision_id").map(String::into_boxed_str);
+        let rule = missing_rule(&info.reason, &info.metadata).map(String::into_boxed_str);
+        let required = info.metadata.get("required").map(String::as_str);
+        let (hint, reason) = (hint(&info.reason, required), info.reason);
         // An answer without a reason comes from the transport, not from an authority.
         let could_not_run = reason.is_empty()
             && matches!(
@@ -199,7 +199,7 @@ impl From<Status> for Failure {
             },
             wire_code: Some(status.code()),
             is_of_connection: could_not_run,
-            hint: hint(&reason)
+            hint: hint
                 .or(could_not_run
                     .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
             reason,
@@ -229,8 +229,14 @@ fn missing_rule(reason: &str, metadata: &HashMap<String, String>) -> Option<Stri
 }
 
 /// What to do about it.
-fn hint(reason: &str) -> Option<&'static str> {
+fn hint(reason: &str, required: Option<&str>) -> Option<&'static str> {
     Some(match reason {
+        "CALL_NOT_ALLOWED"
+            if required.is_some_and(|required| required.ends_with("in a production realm")) =>
+        {
+            "this is about all realms: use an API key of a production realm, no policy of this one gives it"
+        }
+        "CALL_NOT_ALLOWED" if required == Some("an API key of that realm") => "use an API key of that realm",
         "CLIENT_AUTH_FAILED" => "set TESSERA_API_KEY to a key of this authority and realm, copied whole",
         "REFRESH_TOKEN_INVALID" | "SESSION_EXPIRED" | "SESSION_REVOKED" | "REFRESH_TOKEN_REUSED" => {
             "begin a new session with `tessera token issue`"
@@ -259,6 +265,14 @@ mod tests {
         ];
         let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned()));
         missing_rule("CALL_NOT_ALLOWED", &metadata.into())
+    }
+
+    #[test]
+    fn where_no_policy_helps_none_is_recommended() {
+        let advice = |required| hint("CALL_NOT_ALLOWED", Some(required)).unwrap();
+        assert!(advice("tessera/audit:read").contains("change the policy"));
+        assert!(advice("tessera/backups:create in a production realm").contains("production realm"));
+        assert!(advice("an API key of that realm").starts_with("use an API key"));
     }
 
     #[test]

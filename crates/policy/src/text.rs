@@ -99,6 +99,9 @@ impl<'a> Text<'a> {
                 );
                 let help = match character {
                     '\t' => Some("use spaces".to_owned()),
+                    _ if character.is_whitespace() && !character.is_control() => {
+                        Some("this is another kind of space: use a plain one".to_owned())
+                    }
                     '\r' => Some("end lines with a line feed".to_owned()),
                     // Latin letters in UTF-16 without a byte order mark are UTF-8 too.
                     '\0' => Some("if the file is UTF-16, save it as UTF-8".to_owned()),
@@ -179,9 +182,11 @@ fn count(before: usize) -> u32 {
     u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// Control characters, and those that make text look other than it is (zero width, direction).
+/// Control characters, and those that make text look other than it is (zero width, direction, spaces that are none).
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
+        || (character.is_whitespace() && character != ' ')
+        || character == '\u{ad}'
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -228,22 +228,15 @@ impl Missed<'_> {
         }
     }
 
-    /// The rule that gives what was asked for, and little more than that.
+    /// The rule that gives what was asked for, and no more than that to whom the rule names.
     fn changed(&self, part: Part, rule: &PolicyRule) -> String {
-        let (holder, realm) = (rule.holder.as_ref(), rule.realm.as_str());
-        let (object, action) = (rule.object.to_text(), rule.action.as_str());
-        let (subject, asked_realm) = (self.asked.subject, self.asked.realm);
-        let Target {
-            resource,
-            action: asked_action,
-            ..
-        } = self.target;
-        match part {
-            Part::Role => format!("g, {subject}, {holder}, {asked_realm}"),
-            Part::Realm => format!("p, {holder}, {asked_realm}, {object}, {action}, allow"),
-            Part::Action => format!("p, {holder}, {realm}, {object}, {asked_action}, allow"),
-            Part::Resource => format!("p, {holder}, {realm}, {resource}, {asked_action}, allow"),
-            Part::Subject => format!("p, {subject}, {realm}, {object}, {action}, allow"),
-        }
+        let (subject, realm) = (self.asked.subject.to_string(), self.asked.realm);
+        let Target { resource, action, .. } = self.target;
+        let holder = match part {
+            Part::Role => return format!("g, {subject}, {}, {realm}", rule.holder),
+            Part::Subject => subject.as_str(),
+            Part::Realm | Part::Action | Part::Resource => rule.holder.as_ref(),
+        };
+        format!("p, {holder}, {realm}, {resource}, {action}, allow")
     }
 }

@@ -382,7 +382,7 @@ fn a_denial_names_the_nearest_rules_and_what_would_help() {
         lines_of(&other),
         [
             "policy.csv:5  p, user:bob, production, a/*, *, allow | subject user:bob is not user:ann | \
-          p, user:ann, production, a/*, *, allow"
+          p, user:ann, production, a/1, write, allow"
         ]
     );
 }
