@@ -186,11 +186,13 @@ impl From<Status> for Failure {
         let required = info.metadata.get("required").map(String::as_str);
         let (hint, reason) = (hint(&info.reason, required), info.reason);
         // An answer without a reason comes from the transport, not from an authority.
-        let could_not_run = reason.is_empty()
-            && matches!(
-                status.code(),
-                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
-            );
+        let is_no_grpc = reason.is_empty() && status.message().contains("mapped from HTTP status code");
+        let could_not_run = is_no_grpc
+            || reason.is_empty()
+                && matches!(
+                    status.code(),
+                    Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+                );
         Self {
             code: if could_not_run || status.code() == Code::DeadlineExceeded {
                 2
@@ -205,6 +207,11 @@ impl From<Status> for Failure {
             reason,
             message: match status.source() {
                 Some(source) if could_not_run => explained(source),
+                _ if is_no_grpc => format!(
+                    "what answers at this address does not speak gRPC ({}): --addr is the address of `listen`, not of \
+                     `admin_listen`",
+                    status.message()
+                ),
                 _ => status.message().to_owned(),
             },
             decision,

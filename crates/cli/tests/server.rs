@@ -242,6 +242,21 @@ fn of_several_addresses_the_first_that_works_is_used() {
 }
 
 #[test]
+fn a_wrong_port_or_a_time_that_is_over_is_said() {
+    let authority = Authority::dev();
+    let ready: Value = serde_json::from_slice(&fs::read(authority.path("ready.json")).unwrap()).unwrap();
+    let admin = ready["admin"].as_str().unwrap();
+    let said = authority.run(2, &["policy", "status", "--addr", admin]);
+    assert!(said.contains("not of `admin_listen`"), "{said}");
+    let said = authority.run(2, &["policy", "status", "--timeout", "0s"]);
+    assert!(said.contains("at least 1s"), "{said}");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let said = authority.run(2, &["policy", "status", "--timeout", "1s", "--addr", &silent]);
+    assert!(said.contains("took longer than --timeout"), "{said}");
+}
+
+#[test]
 fn a_plan_is_applied_as_it_says_and_sessions_follow_it() {
     let authority = Authority::serve();
     authority.issue("user:ann");

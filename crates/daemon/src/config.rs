@@ -379,6 +379,8 @@ mod tests {
             never.contains("from 1s to 3650d") && never.contains("line"),
             "{never}"
         );
+        let name = wrong("127.0.0.1:7600", "localhost:7600");
+        assert!(name.contains("an IP address and a port"), "{name}");
         let issuers = wrong("example.org/sandbox", "example.org/production");
         assert!(issuers.contains("each realm needs its own"), "{issuers}");
         assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));

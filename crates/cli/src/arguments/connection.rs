@@ -90,9 +90,19 @@ pub(crate) struct Connection {
         global = true,
         default_value = "30s",
         value_name = "TIME",
+        value_parser = some_time,
         help_heading = "Connection"
     )]
     pub(crate) timeout: Seconds,
+}
+
+/// In no time at all nothing is answered.
+fn some_time(text: &str) -> Result<Seconds, String> {
+    let time = text.parse::<Seconds>().map_err(|error| error.to_string())?;
+    if time.0 == 0 {
+        return Err("must be at least 1s".to_owned());
+    }
+    Ok(time)
 }
 
 /// How answers look.

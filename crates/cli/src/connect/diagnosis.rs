@@ -27,7 +27,8 @@ const CLOSED: [&str; 5] = [
 ];
 
 /// What the texts of rustls mean; the first that fits.
-const MEANINGS: [(&str, &str); 11] = [
+const MEANINGS: [(&str, &str); 12] = [
+    ("TimeoutExpired", "the call took longer than --timeout"),
     (
         "CaUsedAsEndEntity",
         "the authority's certificate is a certificate authority's own, as `openssl req -x509` makes it: give the server \
@@ -35,8 +36,8 @@ const MEANINGS: [(&str, &str); 11] = [
     ),
     (
         "UnknownIssuer",
-        "the authority's certificate is of nobody whom this system trusts: set --ca or TESSERA_CA to a PEM file with the \
-         certificate authority that issued it",
+        "the authority's certificate is issued by a certificate authority that is not trusted here: --ca or TESSERA_CA \
+         must be a PEM file with the one that issued it; without them, those of this system are trusted",
     ),
     (
         "NotValidForName",

@@ -30,6 +30,9 @@ impl Connection {
                 true => "this system has no certificate authorities to trust: install them (`ca-certificates`), or set \
                          TESSERA_CA to a PEM file with the authority's"
                     .to_owned(),
+                false if why.contains("KeyMismatch") => {
+                    "the private key of --client-key is not that of the certificate of --client-cert".to_owned()
+                }
                 false => format!("the certificates for TLS can't be used: {why}"),
             })
         })

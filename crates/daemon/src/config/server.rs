@@ -22,8 +22,10 @@ const MIB: usize = 1024 * 1024;
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// Where gRPC is served.
+    #[serde(deserialize_with = "socket_address")]
     pub listen: SocketAddr,
     /// Where probes and metrics are served; none: nowhere.
+    #[serde(deserialize_with = "optional_socket_address")]
     pub admin_listen: Option<SocketAddr>,
     /// Calls at work at once.
     pub calls_in_flight_max: Count<1, 1_000_000>,
@@ -98,6 +100,22 @@ pub struct ServerConfig {
     /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
     #[serde(deserialize_with = "tls")]
     pub tls: Option<TlsConfig>,
+}
+
+/// An IP address, which a name is not: it may be several, or another one tomorrow.
+fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(
+            "expected an IP address and a port, such as 127.0.0.1:7600, 0.0.0.0:7600 or [::1]:7600",
+        )
+    })
+}
+
+fn optional_socket_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    socket_address(deserializer).map(Some)
 }
 
 impl ServerConfig {
