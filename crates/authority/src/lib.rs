@@ -250,6 +250,12 @@ impl Authority {
         self.draining.send_replace(true);
     }
 
+    /// Whether it was asked to stop: new watches are refused.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Writes out what is pending and closes the store.
     ///
     /// # Errors

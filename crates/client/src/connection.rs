@@ -194,7 +194,7 @@ fn check_certificate(pem: &[u8], what: &str) -> Result<(), ConnectionError> {
     match has_block(pem, "CERTIFICATE-----") {
         true => Ok(()),
         false => Err(ConnectionError::Certificate(format!(
-            "{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`)"
+            "{what} is not a PEM certificate (`-----BEGIN CERTIFICATE-----`)"
         ))),
     }
 }
@@ -210,7 +210,7 @@ fn check_key(pem: &[u8]) -> Result<(), ConnectionError> {
     match has_block(pem, "PRIVATE KEY-----") {
         true => Ok(()),
         false => Err(ConnectionError::Certificate(
-            "the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)".to_owned(),
+            "the client key is not a PEM private key (`-----BEGIN PRIVATE KEY-----`)".to_owned(),
         )),
     }
 }

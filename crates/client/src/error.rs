@@ -163,7 +163,8 @@ impl From<Status> for CallError {
 }
 
 /// What the texts of transports mean for those who run a service; the first that fits.
-const MEANINGS: [(&str, &str); 12] = [
+const MEANINGS: [(&str, &str); 13] = [
+    ("TimeoutExpired", "there was no answer in the time for the call"),
     (
         "UnknownIssuer",
         "the server's certificate is not of an authority that is trusted here: see `certificate_authority`",
@@ -177,15 +178,21 @@ const MEANINGS: [(&str, &str); 12] = [
         "not valid for name",
         "the server's certificate is for another name",
     ),
-    ("Expired", "the server's certificate is out of its time"),
-    ("NotValidYet", "the server's certificate is out of its time"),
+    (
+        "Expired",
+        "the server's certificate has expired, or is not valid yet",
+    ),
+    (
+        "NotValidYet",
+        "the server's certificate has expired, or is not valid yet",
+    ),
     (
         "certificate expired",
-        "the server's certificate is out of its time",
+        "the server's certificate has expired, or is not valid yet",
     ),
     (
         "certificate not valid yet",
-        "the server's certificate is out of its time",
+        "the server's certificate has expired, or is not valid yet",
     ),
     (
         "CertificateRequired",

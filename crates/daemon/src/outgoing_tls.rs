@@ -48,7 +48,7 @@ fn of_file(path: &Path) -> io::Result<RootCertStore> {
     let text = read_small(path).map_err(|error| unusable(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|_| unusable("it is no PEM file".to_owned()))?;
+        let certificate = certificate.map_err(|_| unusable("it is not a PEM file".to_owned()))?;
         roots
             .add(certificate)
             .map_err(|error| unusable(error.to_string()))?;

@@ -187,7 +187,7 @@ fn fields_of(value: &str) -> Result<Vec<String>, String> {
     }
     let distinct: HashSet<&String> = fields.iter().collect();
     if distinct.len() < fields.len() {
-        return Err("a field stands twice".to_owned());
+        return Err("a field is given twice".to_owned());
     }
     Ok(fields)
 }

@@ -88,7 +88,7 @@ fn check_path(pattern: &str, is_parameter: impl Fn(&str) -> bool) -> Result<(), 
         };
         if !is_known {
             return Err(Refused {
-                problem: "a segment is neither plain text nor a parameter, or `*` stands elsewhere than as the last",
+                problem: "a segment is neither plain text nor a parameter, or `*` is not the last",
                 help: HELP,
             });
         }
@@ -117,7 +117,7 @@ impl Expression<'_> {
         match expression.peek() {
             None => Ok(()),
             Some('|') => Err(Refused {
-                problem: "a choice stands outside a group",
+                problem: "a choice is outside a group",
                 help: "write `^(a|b)$`: the anchors would belong to one side each",
             }),
             Some(_) => Err(unreadable()),

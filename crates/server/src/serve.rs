@@ -189,6 +189,18 @@ async fn store_failure(authority: Arc<Authority>) {
     }
 }
 
+fn tell_why_not_ready(authority: &Authority) {
+    if authority.is_draining() {
+        tracing::info!("not ready: the server stops");
+        return;
+    }
+    let commit_waiting = authority.commit_waiting();
+    tracing::error!(
+        ?commit_waiting,
+        "not ready: the store takes no writes, or a commit waits for the disk"
+    );
+}
+
 /// Keeps what others look at up to date.
 async fn housekeeping(edge: Arc<Edge>, health: Health) {
     let mut was_ready = true;
@@ -196,11 +208,7 @@ async fn housekeeping(edge: Arc<Edge>, health: Health) {
         let is_ready = edge.authority.is_ready();
         edge.housekeeping();
         if was_ready && !is_ready {
-            let commit_waiting = edge.authority.commit_waiting();
-            tracing::error!(
-                ?commit_waiting,
-                "not ready: the store takes no writes, a commit waits for the disk, or the server stops"
-            );
+            tell_why_not_ready(&edge.authority);
             health.set(ServingStatus::NotServing).await;
         } else if !was_ready && is_ready {
             tracing::warn!("ready again");

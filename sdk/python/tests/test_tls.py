@@ -95,11 +95,11 @@ class Tls(AuthorityCase):
         encrypted = self.service.key_encrypted(serialization.BestAvailableEncryption(b"secret"))
         certificate = self.service.certificate
         for options, expected in [
-            ({"certificate_authority": b"x"}, "is no PEM certificate"),
+            ({"certificate_authority": b"x"}, "is not a PEM certificate"),
             ({"client_certificate": certificate}, "needs its key"),
-            ({"client_certificate": certificate, "client_key": b"x"}, "is no PEM private key"),
+            ({"client_certificate": certificate, "client_key": b"x"}, "is not a PEM private key"),
             ({"client_certificate": certificate, "client_key": encrypted}, "is encrypted: decrypt it first"),
-            ({"client_certificate": b"x", "client_key": self.service.key}, "is no PEM certificate"),
+            ({"client_certificate": b"x", "client_key": self.service.key}, "is not a PEM certificate"),
             ({"client_certificate": certificate, "client_key": self.server.key}, "`client_certificate` and `client_key`"),
             ({"client_certificate": certificate, "client_key": self.server.key}, "is not the key of the certificate"),
             ({"certificate_authority": ssl.PEM_cert_to_DER_cert(self.root.certificate.decode())}, "not DER"),

@@ -14,7 +14,7 @@ import {
 
 import { Round } from './addresses.js'
 import type { Connection } from './connection.js'
-import { CallError, ConfigurationError, PassingError, callError } from './errors.js'
+import { CallError, ClosedError, ConfigurationError, PassingError, callError } from './errors.js'
 import type { AwaitPropagationResponse__Output as Propagation } from './generated/tessera/v1/AwaitPropagationResponse.js'
 import type { IntrospectRequest } from './generated/tessera/v1/IntrospectRequest.js'
 import type { IntrospectResponse__Output as IntrospectResponse } from './generated/tessera/v1/IntrospectResponse.js'
@@ -95,6 +95,7 @@ export class Client {
   readonly #options: Required<ClientOptions>
   /** In the order in which the addresses are tried. */
   readonly #services: readonly Services[]
+  #isClosed = false
 
   constructor(connection: Connection, options: ClientOptions = {}) {
     checkOptions('the options of calls', options, ['deadlineMs', 'backoffMs', 'backoffMaxMs'])
@@ -141,8 +142,9 @@ export class Client {
     return allKeys(async (request) => (await this.#retried(method, request)).answer, realm)
   }
 
-  /** Closes the connections. */
+  /** Closes the connections. Calls fail with a `ClosedError` from then on, those under way included. */
   close(): void {
+    this.#isClosed = true
     this.#services.forEach(({ tokens }) => tokens.close())
   }
 
@@ -166,6 +168,7 @@ export class Client {
     let askedMs = 0
     let before: { failure: CallError; address: string } | undefined
     for (;;) {
+      this.#checkOpen()
       const sentAt = performance.now()
       const services = this.#services[round.at]!
       try {
@@ -176,6 +179,7 @@ export class Client {
         if (!(error instanceof CallError)) {
           throw error
         }
+        this.#checkOpen()
         const failure = error
         askedMs = Math.max(askedMs, failure.retryAfterMs ?? 0)
         const waits = this.#isTimeToWait(failure, round)
@@ -190,6 +194,12 @@ export class Client {
         before = { failure, address: services.address }
         await sleep(waitMs)
       }
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) {
+      throw new ClosedError('the client is closed')
     }
   }
 

@@ -62,12 +62,12 @@ export function checkPair(certificate: Buffer, key: Buffer): void {
 export function checkCertificate(pem: Buffer, what: string): void {
   if (!pem.includes('-----BEGIN ')) {
     const right = 'give the content of a PEM file, not its name and not DER'
-    throw new ConfigurationError(`${what} is no PEM certificate (\`-----BEGIN CERTIFICATE-----\`): ${right}`)
+    throw new ConfigurationError(`${what} is not a PEM certificate (\`-----BEGIN CERTIFICATE-----\`): ${right}`)
   }
   try {
     new X509Certificate(pem)
   } catch {
-    throw new ConfigurationError(`${what} is no PEM certificate (\`-----BEGIN CERTIFICATE-----\`)`)
+    throw new ConfigurationError(`${what} is not a PEM certificate (\`-----BEGIN CERTIFICATE-----\`)`)
   }
 }
 
@@ -81,7 +81,7 @@ export function checkKey(pem: Buffer): void {
   try {
     createPrivateKey(pem)
   } catch {
-    throw new ConfigurationError('the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)')
+    throw new ConfigurationError('the client key is not a PEM private key (`-----BEGIN PRIVATE KEY-----`)')
   }
 }
 

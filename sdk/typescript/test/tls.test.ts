@@ -101,11 +101,11 @@ it('refuses certificates that can not be used at once', { skip }, () => {
   const [clientCertificate, clientKey] = [read('client.pem'), read('client.key')]
   const encrypted = Buffer.from('-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n')
   const wrong: Array<[Partial<ConnectionOptions>, RegExp]> = [
-    [{ certificateAuthority: Buffer.from('x') }, /is no PEM certificate/],
+    [{ certificateAuthority: Buffer.from('x') }, /is not a PEM certificate/],
     [{ clientCertificate }, /needs its key/],
-    [{ clientCertificate, clientKey: Buffer.from('x') }, /is no PEM private key/],
+    [{ clientCertificate, clientKey: Buffer.from('x') }, /is not a PEM private key/],
     [{ clientCertificate, clientKey: encrypted }, /is encrypted: decrypt it first/],
-    [{ clientCertificate: Buffer.from('x'), clientKey }, /is no PEM certificate/],
+    [{ clientCertificate: Buffer.from('x'), clientKey }, /is not a PEM certificate/],
     [{ clientCertificate, clientKey: read('server.key') }, /`clientCertificate` and `clientKey`.*not the key of the cert/],
     [{ certificateAuthority: new X509Certificate(read('root.pem')).raw }, /not DER/],
     [{ certificateAuthority: '/etc/ssl/root.pem' }, /not its name/],

@@ -108,7 +108,7 @@ pub(crate) async fn print_revoked(
     let mut document = json!({ "matched": response.matched, "cursor": response.cursor });
     let what = if validate_only { "would end" } else { "ended" };
     let mut text = match response.matched {
-        0 => "nothing live matched".to_owned(),
+        0 => "no live session or token matched".to_owned(),
         matched => format!("{what}: {matched}"),
     };
     if disables {

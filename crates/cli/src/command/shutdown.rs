@@ -37,7 +37,7 @@ pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, F
 }
 
 /// The same, for an authority. From the signal on, or once what is given is dropped, the process has
-/// the times of `limits` to end; then it is ended, whatever it waits for: a write to a disk that stands still may
+/// the times of `limits` to end; then it is ended, whatever it waits for: a write to a disk that does not answer may
 /// never return. Nothing is acknowledged before it is durable, so nothing is lost.
 ///
 /// A thread with a runtime of its own sees to it, as all threads of the other one may wait for the disk.
@@ -84,7 +84,7 @@ fn end(began: Instant) -> ! {
     let after = began.elapsed();
     tracing::error!(
         ?after,
-        "ended before it could stop, as something did not return, such as a write to a disk that stands still: what was acknowledged is safe"
+        "ended before it could stop, as something did not return, such as a write to a disk that does not answer: what was acknowledged is safe"
     );
     // Where nobody reads the log, the line can't be written, and does not hold the end up.
     telemetry::flush();

@@ -151,13 +151,13 @@ async fn certificates_that_cannot_be_used_are_refused_at_once() {
     for (connection, expected) in [
         (
             connection("https", address).certificate_authority("x"),
-            "is no PEM certificate",
+            "is not a PEM certificate",
         ),
-        (client("x"), "is no PEM private key"),
+        (client("x"), "is not a PEM private key"),
         (client(encrypted), "is encrypted: decrypt it first"),
         (
             connection("https", address).client_certificate("x", made.client.key.clone()),
-            "is no PEM certificate",
+            "is not a PEM certificate",
         ),
         (
             connection("http", address).certificate_authority(made.authority.certificate.clone()),

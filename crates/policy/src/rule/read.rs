@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
                 (
                     code::RULE_COMMENT,
                     '#',
-                    "a comment stands on its own line, not behind a rule",
+                    "a comment is on its own line, not behind a rule",
                 )
             } else if field.text.is_empty() {
                 (code::RULE_EMPTY_FIELD, ' ', "the field is empty")
@@ -244,11 +244,8 @@ impl<'a> Reader<'a> {
 
     fn is_first(&mut self, key: String, place: &Place) -> bool {
         if let Some(first) = self.seen.get(&key) {
-            self.findings.add(
-                code::RULE_TWICE,
-                place,
-                format!("the rule stands in {first} already"),
-            );
+            self.findings
+                .add(code::RULE_TWICE, place, format!("the rule is in {first} already"));
             return false;
         }
         self.seen.insert(key, place.clone());
@@ -335,7 +332,7 @@ impl<'a> Reader<'a> {
         };
         let problem = if text.contains('*') {
             // Casbin's `keyMatch` stops at the first `*` and ignores what follows it.
-            Some(("`*` stands only at the end of a resource".to_owned(), None))
+            Some(("`*` may only be at the end of a resource".to_owned(), None))
         } else if text.contains(['{', '}']) {
             Some((
                 "parameters are for the catalogue".to_owned(),

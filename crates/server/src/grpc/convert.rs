@@ -56,6 +56,11 @@ pub(super) fn timestamp(time: Timestamp) -> WireTimestamp {
     }
 }
 
+/// The part of a second of a time, or of a duration that is not negative, as the well-known types of protobuf have it.
+pub(super) fn are_nanos(nanos: i32) -> bool {
+    (0..1_000_000_000).contains(&nanos)
+}
+
 /// A length of time in whole seconds that may be left out.
 pub(super) fn seconds(fields: &mut Fields, field: &str, duration: Option<&WireDuration>) -> Option<Seconds> {
     let duration = duration?;

@@ -129,7 +129,7 @@ impl PemFile {
         let problem = match error {
             pem::Error::MissingSectionEnd { .. } => "it is cut off: an `-----END …-----` is missing",
             pem::Error::Base64Decode(_) => "it is damaged: what is between the markers is not Base64",
-            _ => "it is no PEM file that can be read",
+            _ => "it is not a PEM file that can be read",
         };
         self.error(problem.to_owned())
     }

@@ -54,7 +54,7 @@ def decode(payload: bytes) -> Claims | None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
+        raise ValueError("a member is given twice")
     return members
 
 

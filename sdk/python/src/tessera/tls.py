@@ -71,13 +71,13 @@ def check_certificates(pem: bytes, what: str) -> None:
     """Refuses what has no certificate."""
     if b"-----BEGIN " not in pem:
         raise ConfigurationError(
-            f"{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`): give the content of a PEM file, not its name"
+            f"{what} is not a PEM certificate (`-----BEGIN CERTIFICATE-----`): give the content of a PEM file, not its name"
             " and not DER"
         )
     try:
         x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise ConfigurationError(f"{what} is no PEM certificate (`-----BEGIN CERTIFICATE-----`): {error}") from None
+        raise ConfigurationError(f"{what} is not a PEM certificate (`-----BEGIN CERTIFICATE-----`): {error}") from None
 
 
 def check_key(pem: bytes) -> None:
@@ -89,7 +89,7 @@ def check_key(pem: bytes) -> None:
     try:
         load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError("the client key is no PEM private key (`-----BEGIN PRIVATE KEY-----`)") from None
+        raise ConfigurationError("the client key is not a PEM private key (`-----BEGIN PRIVATE KEY-----`)") from None
 
 
 class ClientFiles:

@@ -34,9 +34,9 @@ pub(super) async fn run(id: String, connection: &Connection, output: &Output) ->
         let mut lines = described(&key);
         lines.push(String::new());
         if descendants.is_empty() {
-            lines.push("nothing came of it".to_owned());
+            lines.push("no API key was made by it or rolled from it".to_owned());
         } else {
-            lines.push("what came of it:".to_owned());
+            lines.push("API keys made by it or rolled from it:".to_owned());
             draw(&key, descendants, 1, &mut BTreeSet::new(), &mut lines);
         }
         if got.has_more_descendants {

@@ -123,7 +123,7 @@ impl<'a> Parser<'a> {
                 _ if self.is_call() => self.call().map(|inner| Condition::Not(Box::new(inner))),
                 _ => Err(Problem::new(
                     self.at,
-                    "`!` stands only before parentheses or a function",
+                    "`!` may only be before parentheses or a function",
                 )),
             };
         }

@@ -10,7 +10,7 @@ use tessera_core::{
 use tessera_proto::v1::{self, tail_audit_records_response::Message};
 use tessera_store::AuditEntry;
 
-use super::timestamp;
+use super::{are_nanos, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 /// Each kind of record with its name on the wire.
@@ -131,7 +131,7 @@ fn filter(fields: &mut Fields, wire: Option<&v1::AuditFilter>) -> AuditFilter {
 
 fn time(fields: &mut Fields, field: &str, wire: Option<&WireTimestamp>) -> Option<Timestamp> {
     let wire = wire?;
-    let millis = wire.seconds.checked_mul(1000);
+    let millis = wire.seconds.checked_mul(1000).filter(|_| are_nanos(wire.nanos));
     let millis = millis.and_then(|millis| millis.checked_add(i64::from(wire.nanos) / 1_000_000));
     match millis {
         Some(millis) if (0..=Timestamp::MAX.as_millis()).contains(&millis) => {

@@ -8,7 +8,7 @@ use tessera_core::{
 };
 use tessera_proto::v1;
 
-use super::timestamp;
+use super::{are_nanos, timestamp};
 use crate::{error::ApiError, fields::Fields};
 
 const FILTER_MAX: usize = 16;
@@ -93,7 +93,9 @@ fn staleness_bound(fields: &mut Fields, wire: Option<prost_types::Duration>) -> 
         return StalenessBound::default();
     };
     match std::time::Duration::try_from(wire) {
-        Ok(bound) if (100..=3_600_000).contains(&bound.as_millis()) => StalenessBound(bound),
+        Ok(bound) if are_nanos(wire.nanos) && (100..=3_600_000).contains(&bound.as_millis()) => {
+            StalenessBound(bound)
+        }
         _ => {
             fields.reject("staleness_bound", "must be between 100 ms and 1 h");
             StalenessBound::default()
