@@ -42,6 +42,7 @@ mod postgres_server;
 mod postgres_servers;
 mod proxies;
 mod refused_starts;
+mod rotations;
 mod sdk;
 mod secret_files;
 mod secrets;
