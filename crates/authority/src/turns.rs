@@ -6,9 +6,8 @@ use parking_lot::Mutex;
 use tessera_core::{ClientName, RealmName};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::credential::authenticate::Principal;
-
-type Client = (RealmName, ClientName);
+/// Whose turn it is.
+pub(crate) type Client = (RealmName, ClientName);
 
 /// The clients whose calls run or wait.
 pub(crate) struct Turns {
@@ -48,8 +47,7 @@ impl Turns {
     }
 
     /// Waits until nothing else of the client is under way, in the order of the calls; none where too many wait.
-    pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Option<Turn> {
-        let client = (principal.realm_name().clone(), principal.client().clone());
+    pub(crate) async fn turn(self: &Arc<Self>, client: Client) -> Option<Turn> {
         let (listed, turn) = self.list(client)?;
         Some(Turn {
             _turn: turn.lock_owned().await,

@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use tessera_core::{Audience, ClientName, MachineClock, Seconds};
+use tessera_core::{Audience, ClientName, Seconds};
 
 use crate::confirm::Consent;
 
 mod apikey;
 mod audit;
 mod backup;
+mod clock;
 mod connection;
 mod health;
 mod operator;
@@ -19,6 +20,7 @@ mod serverkey;
 pub(crate) use apikey::{ApiKey, CreateApiKey, ListApiKeys, RevokeApiKey, RollApiKey};
 pub(crate) use audit::{Audit, Filter, When};
 pub(crate) use backup::{Backup, BackupKey, BackupKeyFile, CreateBackup, RestoreBackup};
+pub(crate) use clock::AcceptClock;
 pub(crate) use connection::{Connection, Output};
 pub(crate) use health::Health;
 pub(crate) use operator::{Doctor, Node, Status, Subscribers, Top};
@@ -230,24 +232,6 @@ pub(crate) struct Serve {
     pub(crate) config: PathBuf,
     #[command(flatten)]
     pub(crate) clock: AcceptClock,
-}
-
-#[derive(Args)]
-pub(crate) struct AcceptClock {
-    /// Accept the machine's clock at this start, although it is behind the last time in the data, or years ahead. Without
-    /// this, such a clock is accepted after a tenth of the difference. What expired by a clock that was ahead is valid again.
-    #[arg(long)]
-    accept_clock: bool,
-}
-
-impl AcceptClock {
-    pub(crate) fn machine_clock(&self) -> MachineClock {
-        if self.accept_clock {
-            MachineClock::Right
-        } else {
-            MachineClock::Unknown
-        }
-    }
 }
 
 #[derive(Args)]

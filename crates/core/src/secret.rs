@@ -24,10 +24,8 @@ const RUN_MIN: usize = 32;
 pub fn find(text: &str) -> Option<usize> {
     let pem = text.find(PEM);
     let token = secret_tokens(text).find_map(|token| {
-        let marked = text.get(token.clone())?;
-        let at = marker(marked)?;
-        let payload = marked.get(at..)?.rsplit(['.', '_']).next()?;
-        (payload.len() >= PAYLOAD_MIN).then_some(token.start + at)
+        let at = whole_secret(text.get(token.clone())?)?;
+        Some(token.start + at)
     });
     match (pem, token) {
         (Some(pem), Some(token)) => Some(pem.min(token)),
@@ -40,28 +38,29 @@ pub fn find(text: &str) -> Option<usize> {
 /// words.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    replace(text, is_random, |_| REDACTED.into())
+    replace(text, secret_in, |_| REDACTED.into())
 }
 
-/// As [`redact`], but for the long runs: for text in which paths and ids of others must be read.
+/// As [`redact`], but for the short forms and the long runs: for text in which prose, paths and ids of others must be
+/// read.
 #[must_use]
 pub fn redact_known(text: &str) -> Cow<'_, str> {
-    replace(text, |_| false, |_| REDACTED.into())
+    replace(text, whole_secret, |_| REDACTED.into())
 }
 
 /// As [`redact`], with as many characters as before: for excerpts in which columns matter.
 #[must_use]
 pub fn mask(text: &str) -> Cow<'_, str> {
     let stars = |secret: &str| "*".repeat(secret.chars().count()).into();
-    replace(text, is_random, stars)
+    replace(text, secret_in, stars)
 }
 
 fn replace<'a>(
     text: &'a str,
-    is_suspect: impl Fn(&str) -> bool,
+    secret_in: impl Fn(&str) -> Option<usize>,
     by: impl Fn(&str) -> Cow<'static, str>,
 ) -> Cow<'a, str> {
-    let spans = spans(text, is_suspect);
+    let spans = spans(text, secret_in);
     if spans.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -77,17 +76,14 @@ fn replace<'a>(
 }
 
 /// The places of secrets in order, none within another.
-fn spans(text: &str, is_suspect: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+fn spans(text: &str, secret_in: impl Fn(&str) -> Option<usize>) -> Vec<Range<usize>> {
     let pem = pem_blocks(text);
     let is_in_pem = |token: &Range<usize>| pem.iter().any(|block| block.contains(&token.start));
     let mut spans: Vec<_> = secret_tokens(text)
         .filter(|token| !is_in_pem(token))
         .filter_map(|token| {
-            let word = text.get(token.clone())?;
-            if let Some(at) = marker(word) {
-                return Some(token.start + at..token.end);
-            }
-            is_suspect(word).then_some(token)
+            let at = secret_in(text.get(token.clone())?)?;
+            Some(token.start + at..token.end)
         })
         .collect();
     spans.extend(pem.iter().cloned());
@@ -164,8 +160,11 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     std::iter::from_fn(move || {
         let start = rest + text.get(rest..)?.find(is_part)?;
         let run = text.get(start..)?;
-        rest = start + run.find(|c| !is_part(c)).unwrap_or(run.len());
-        Some(start..rest)
+        let end = run.find(|c| !is_part(c)).unwrap_or(run.len());
+        rest = start + end;
+        // The end of a sentence is no part of what it ends with.
+        let word = run.get(..end)?.trim_end_matches('.');
+        Some(start..start + word.len())
     })
 }
 
@@ -187,6 +186,13 @@ fn is_public(token: &str) -> bool {
     payload.is_some_and(|payload| !payload.contains(['.', '=', '+', '/']))
 }
 
+/// Where a token begins to be one of the known kinds, with as much behind as makes a secret of it.
+fn whole_secret(token: &str) -> Option<usize> {
+    let at = marker(token)?;
+    let payload = token.get(at..)?.rsplit(['.', '_']).next()?;
+    (payload.len() >= PAYLOAD_MIN).then_some(at)
+}
+
 /// Where a token begins to be one of the known kinds.
 fn marker(token: &str) -> Option<usize> {
     let prefix = PREFIXES.iter().filter_map(|prefix| {
@@ -205,6 +211,11 @@ fn versioned(token: &str) -> Option<usize> {
         let is_version = matches!(window, [b'k' | b'v', b'1'..=b'4', b'.', b'a'..=b'z']);
         (is_start && is_version).then_some(at)
     })
+}
+
+/// Where a token begins that is of a known kind, or like no word.
+fn secret_in(token: &str) -> Option<usize> {
+    marker(token).or_else(|| is_random(token).then_some(0))
 }
 
 /// Whether a token has a run of letters and digits that no name has.
@@ -303,6 +314,8 @@ mod tests {
         }
         let path = "/nix/store/d41d8cd98f00b204e9800998ecf8427e-tessera/tessera.toml";
         assert_eq!(redact_known(path), path);
+        let prose = "expected a PASERK `k4.local.…`, or tsk_… of 32 bytes";
+        assert_eq!(redact_known(prose), prose);
     }
 
     #[test]
@@ -317,6 +330,7 @@ mod tests {
             "tessera/subjects/user:*",
             "https://db:5432/a, password_file = \"x\", the password: none, secret=",
             "k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk",
+            "at hand is k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk. Name it...",
             "k4.pid.9ShR3xc8-qVJ_di0tc9nx0IDIqbatdeM2mqLFBJsKRHs",
             "k4.public.cHFyc3R1dnd4eXp7fH1-f4CBgoOEhYaHiImKi4yNjo8",
             "",

@@ -4,7 +4,7 @@
 //! only so many, and answers with a page token where there may be more, even if it found nothing yet.
 
 use tessera_policy::Permission;
-use tessera_store::{AuditEntry, AuditQuery};
+use tessera_store::{AuditEntry, AuditPage, AuditQuery, StoreError};
 
 use crate::{
     Authority,
@@ -154,7 +154,7 @@ impl AuditList<'_> {
         Ok(None)
     }
 
-    async fn page(&self, query: AuditQuery) -> Result<tessera_store::AuditPage, Unavailable> {
+    async fn page(&self, query: AuditQuery) -> Result<AuditPage, Unavailable> {
         Ok(self.authority.read_audit(self.principal, query).await?)
     }
 
@@ -175,6 +175,15 @@ impl AuditList<'_> {
 }
 
 impl Authority {
+    /// Reads a part of the trail for a caller, once it is its turn.
+    pub(crate) async fn read_audit(
+        &self,
+        principal: &Principal,
+        query: AuditQuery,
+    ) -> Result<AuditPage, StoreError> {
+        self.audit_reads.page(&self.store, principal.whose(), query).await
+    }
+
     /// The position of the last audit record.
     #[must_use]
     pub fn audit_position(&self) -> u64 {

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use tessera_store::{AuditPage, AuditQuery, StoreError};
+use tessera_store::{AuditPage, AuditQuery, Store, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::{Authority, credential::authenticate::Principal, turns::Turns};
+use crate::turns::{Client, Turns};
 
 /// The place for reading.
 pub(crate) struct AuditReads {
@@ -24,18 +24,17 @@ impl AuditReads {
             turns: Turns::new(usize::MAX, usize::MAX),
         }
     }
-}
 
-impl Authority {
-    /// Reads a part of the trail for a caller, once it is its turn.
-    pub(crate) async fn read_audit(
+    /// Reads a part of the trail for a client, once it is its turn.
+    pub(crate) async fn page(
         &self,
-        principal: &Principal,
+        store: &Arc<dyn Store>,
+        client: Client,
         query: AuditQuery,
     ) -> Result<AuditPage, StoreError> {
-        let turn = self.audit_reads.turns.turn(principal).await;
-        let place = Arc::clone(&self.audit_reads.place).acquire_owned().await;
-        let store = Arc::clone(&self.store);
+        let turn = self.turns.turn(client).await;
+        let place = Arc::clone(&self.place).acquire_owned().await;
+        let store = Arc::clone(store);
         // A task of its own: the store reads on where the caller leaves, and has the place as long.
         let read = tokio::spawn(async move {
             let page = store.audit_page(query).await;

@@ -128,6 +128,11 @@ impl Principal {
         &self.identity.api_key
     }
 
+    /// The client in its realm.
+    pub(crate) fn whose(&self) -> (RealmName, ClientName) {
+        (self.realm_name().clone(), self.client().clone())
+    }
+
     /// The error that says which permission it lacks.
     pub(crate) fn not_allowed(&self, required: String) -> CallNotAllowed {
         CallNotAllowed {

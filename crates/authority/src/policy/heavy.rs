@@ -71,7 +71,10 @@ impl Heavy {
 
     /// Waits until nothing else of the client is under way.
     pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Result<Turn, Unavailable> {
-        self.turns.turn(principal).await.ok_or(Unavailable::Overloaded)
+        self.turns
+            .turn(principal.whose())
+            .await
+            .ok_or(Unavailable::Overloaded)
     }
 }
 
