@@ -21,6 +21,7 @@ mod contract;
 mod deploy;
 mod durability;
 mod endpoints;
+mod hanging_sink;
 mod hostile_text;
 mod hsm;
 mod log;
