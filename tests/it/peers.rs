@@ -155,6 +155,16 @@ fn the_protos_pass_buf_lint() {
     run(peers.tool("buf").args(["lint", "proto"]), "");
 }
 
+/// Clients that were built with the baseline are understood. A change of the contract that is wanted replaces it:
+/// docs/releasing.md.
+#[test]
+#[ignore = "needs peers: docs/peers.md"]
+fn the_protos_break_no_client_of_the_baseline() {
+    let Some(peers) = Peers::installed() else { return };
+    let breaking = ["breaking", "proto", "--against", "proto/baseline.binpb"];
+    run(peers.tool("buf").args(breaking), "");
+}
+
 #[test]
 #[ignore = "needs peers: docs/peers.md"]
 fn the_largest_errors_reach_their_callers() {
