@@ -1,6 +1,6 @@
 //! The vocabulary of Tessera: names, scopes, time, claims, sessions, events and cursors.
 //!
-//! Everything here is a plain value or a pure function of (now, input, state). There is no IO, no
+//! Everything here is a plain value or a pure function of (now, input, state). There is no IO but the reading of small files, no
 //! async, and nothing reads a clock but [`SystemClock`].
 //!
 //! Start with [`session`], the state machine of refresh tokens, and [`event`], the revocation log.
