@@ -358,12 +358,14 @@ mod tests {
         }
     }
 
+    /// What is said of the example with another text in place of one of its own.
+    fn wrong(from: &str, to: &str) -> String {
+        assert!(EXAMPLE.contains(from), "{from}");
+        read(&EXAMPLE.replacen(from, to, 1)).unwrap_err()
+    }
+
     #[test]
     fn mistakes_are_named_with_their_place() {
-        let wrong = |from: &str, to: &str| {
-            assert!(EXAMPLE.contains(from), "{from}");
-            read(&EXAMPLE.replacen(from, to, 1)).unwrap_err()
-        };
         let unknown = wrong("cache_mib", "cash_mib");
         assert!(
             unknown.contains("cash_mib") && unknown.contains("line"),
@@ -379,10 +381,6 @@ mod tests {
             never.contains("from 1s to 3650d") && never.contains("line"),
             "{never}"
         );
-        let name = wrong("127.0.0.1:7600", "localhost:7600");
-        assert!(name.contains("an IP address and a port"), "{name}");
-        let issuers = wrong("example.org/sandbox", "example.org/production");
-        assert!(issuers.contains("each realm needs its own"), "{issuers}");
         assert!(wrong("kind = \"production\"", "kind = \"live\"").contains("production"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"1 hour\"").contains("90s"));
         assert!(wrong("access_ttl = \"1h\"", "access_ttl = \"25h\"").contains("access_ttl_max"));
@@ -399,6 +397,30 @@ mod tests {
         assert!(negative.contains("from 1 to 1000000"), "{negative}");
         let long = wrong("call_time_max = \"30s\"", "call_time_max = \"30d\"");
         assert!(long.contains("from 1s to 1h"), "{long}");
+        for (to, said) in [
+            ("", "not an empty text"),
+            ("da\\u0000ta", "NUL"),
+            (&"x".repeat(300), "too long"),
+            (&"x/".repeat(3000), "too long"),
+        ] {
+            let refused = wrong("path = \"data\"", &format!("path = \"{to}\""));
+            assert!(refused.contains(said) && refused.contains("line"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_named_with_their_place() {
+        let name = wrong("127.0.0.1:7600", "localhost:7600");
+        assert!(name.contains("an IP address and a port"), "{name}");
+        let same = wrong("127.0.0.1:7601", "127.0.0.1:7600");
+        assert!(
+            same.contains("probes and metrics need one of their own"),
+            "{same}"
+        );
+        let issuers = wrong("example.org/sandbox", "example.org/production");
+        assert!(issuers.contains("each realm needs its own"), "{issuers}");
+        let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
+        assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
         for origin in [
             "app.example.org",
             "https://app.example.org/",
@@ -423,17 +445,6 @@ mod tests {
                 "{origin}: {said}"
             );
         }
-        for (to, said) in [
-            ("", "not an empty text"),
-            ("da\\u0000ta", "NUL"),
-            (&"x".repeat(300), "too long"),
-            (&"x/".repeat(3000), "too long"),
-        ] {
-            let refused = wrong("path = \"data\"", &format!("path = \"{to}\""));
-            assert!(refused.contains(said) && refused.contains("line"), "{refused}");
-        }
-        let range = wrong("trusted_proxies = []", "trusted_proxies = [\"10.0.0.1/8\"]");
-        assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
     }
 
     #[test]

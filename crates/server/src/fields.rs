@@ -102,14 +102,14 @@ impl Fields {
     }
 
     /// A remark for people: bounded, on one line. A secret in it is not kept: a revocation must not fail for that.
-    pub(crate) fn remark(&mut self, field: &str, text: String) -> String {
+    pub(crate) fn remark(&mut self, field: &str, text: &str) -> String {
         const MAX: usize = 256;
         if text.chars().count() > MAX {
             self.reject(field, format!("is longer than {MAX} characters"));
         } else if text.chars().any(char::is_control) {
             self.reject(field, "has a control character");
         }
-        tessera_core::secret::redact_known(&text).into_owned()
+        tessera_core::secret::redact_known(text).into_owned()
     }
 
     /// The size of a page: 0 for the default.

@@ -114,7 +114,7 @@ impl ApiKeyService for ApiKeys {
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
-            let request = convert::api_key::revoke_api_key(wire)?;
+            let request = convert::api_key::revoke_api_key(&wire)?;
             let _turn = caller.counting_turn().await?;
             let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
             caller.revoked(&request, &revoked);

@@ -18,7 +18,7 @@ pub(crate) mod signing_key;
 pub(crate) mod token;
 
 /// A request to revoke one thing, from the services that manage it.
-pub(super) fn revoke_one(target: RevokeTarget, reason: String) -> Result<RevokeRequest, ApiError> {
+pub(super) fn revoke_one(target: RevokeTarget, reason: &str) -> Result<RevokeRequest, ApiError> {
     let mut fields = Fields::default();
     let reason = fields.remark("reason", reason);
     fields.finish(Some(RevokeRequest {

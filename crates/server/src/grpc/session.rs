@@ -56,7 +56,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<RevokeSessionResponse>, Status> {
         call(&self.0, request, async |caller, wire| {
             let session = convert::session::session_id(&wire.session_id)?;
-            let request = convert::revoke_one(RevokeTarget::Session(session), wire.reason)?;
+            let request = convert::revoke_one(RevokeTarget::Session(session), &wire.reason)?;
             let revoked = self.0.authority.revoke(&caller.principal, &request).await?;
             caller.revoked(&request, &revoked);
             Ok(RevokeSessionResponse {

@@ -217,6 +217,13 @@ async fn tokens_are_asked_for_by_rfc_6749() {
         &format!("{api}&scope=a:b&scope=c:d"),
         Must::Fail(400, "invalid_request"),
     );
+    rows.check().await;
+}
+
+#[tokio::test]
+async fn scopes_and_grants_that_are_wrong_are_said_by_rfc_6749() {
+    let mut rows = Rows::new().await;
+    let api = "&audience=api";
     rows.grant(
         "6749 §5.2",
         &format!("{api}&scope=videos"),

@@ -54,12 +54,12 @@ fn terms(fields: &mut Fields, ttl: Option<&WireDuration>, allow_from: &[String])
 }
 
 /// A request to revoke an API key.
-pub(crate) fn revoke_api_key(wire: v1::RevokeApiKeyRequest) -> Result<RevokeRequest, ApiError> {
+pub(crate) fn revoke_api_key(wire: &v1::RevokeApiKeyRequest) -> Result<RevokeRequest, ApiError> {
     let target = RevokeTarget::ApiKey(api_key_id(&wire.id)?);
     Ok(RevokeRequest {
         validate_only: wire.validate_only,
         with_made_keys: wire.with_made_keys,
-        ..revoke_one(target, wire.reason)?
+        ..revoke_one(target, &wire.reason)?
     })
 }
 

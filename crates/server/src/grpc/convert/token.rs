@@ -70,7 +70,7 @@ pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, ApiE
 pub(crate) fn revoke_request(wire: v1::RevokeRequest) -> Result<RevokeRequest, ApiError> {
     let mut fields = Fields::default();
     let request_id = fields.optional("request_id", &wire.request_id, RequestId::parse);
-    let reason = fields.remark("reason", wire.reason);
+    let reason = fields.remark("reason", &wire.reason);
     let target = revoke_target(&mut fields, wire.target);
     let (validate_only, disables_client) = (wire.validate_only, wire.disable_client);
     if disables_client && !matches!(target, None | Some(RevokeTarget::Client(_))) {
