@@ -88,7 +88,7 @@ async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), St
     events.retain(|kept| kept.event.sequence <= found.state.last);
     node.apply(&before, &found, events)?;
     node.ensure_primary(found.beat)?;
-    if node.has_unshown() {
+    if node.has_unshown_events() {
         // Another node committed them; whether a standby has them only a commit behind them tells.
         heartbeat(node, connection).await?;
     }

@@ -63,14 +63,16 @@ struct Known {
     unshown: VecDeque<Unshown>,
 }
 
-/// Events that are applied here, and not shown yet: nobody knows whether they are durable. A group whose wait for a standby
-/// was cancelled is to be seen on this server, and lost with it; a cursor behind it would be ahead of the log then.
+/// Events and audit records that are applied here, and not shown yet: nobody knows whether they are durable. A group whose
+/// wait for a standby was cancelled is to be seen on this server, and lost with it; a cursor behind it would be ahead of the
+/// log then, and a receiver would have audit records of what never was.
 struct Unshown {
     /// The group that they belong to, or a later one.
     number: u64,
     events: Vec<Arc<Event>>,
     times: Times,
     purged: Option<Timestamp>,
+    audit: AuditHead,
 }
 
 impl Node {
@@ -204,16 +206,9 @@ impl Node {
             events: new,
             times: state.times.clone(),
             purged: state.purged,
+            audit: state.audit,
         });
         self.show(&mut known);
-        drop(known);
-        self.audit_head.send_if_modified(|head| {
-            let has_grown = head.position < state.audit.position;
-            if has_grown {
-                *head = state.audit;
-            }
-            has_grown
-        });
         Ok(())
     }
 
@@ -275,7 +270,7 @@ impl Node {
         self.log.forget_expired(horizon);
     }
 
-    /// Notes that everything up to a group is durable, and shows the events up to there.
+    /// Notes that everything up to a group is durable, and shows the events and audit records up to there.
     pub(crate) fn note_durable(&self, number: u64) {
         self.durable.fetch_max(number, Ordering::SeqCst);
         self.show(&mut self.known.lock());
@@ -284,15 +279,30 @@ impl Node {
     /// Shows the events that are durable. Within the lock, so that they are shown in their order.
     fn show(&self, known: &mut Known) {
         let durable = self.durable();
-        let is_shown = |next: &Unshown| next.number <= durable || next.events.is_empty();
+        let has_records = |next: &Unshown| self.audit_head.borrow().position < next.audit.position;
+        let is_shown =
+            |next: &Unshown| next.number <= durable || (next.events.is_empty() && !has_records(next));
         while let Some(next) = known.unshown.pop_front_if(|next| is_shown(next)) {
             self.log.publish(next.events, &next.times, next.purged);
+            self.audit_head.send_if_modified(|head| {
+                let has_grown = head.position < next.audit.position;
+                if has_grown {
+                    *head = next.audit;
+                }
+                has_grown
+            });
         }
     }
 
-    /// Whether events are applied here that are not known to be durable.
-    pub(crate) fn has_unshown(&self) -> bool {
-        !self.known.lock().unshown.is_empty()
+    /// Whether events are applied here that are not known to be durable. Audit records alone wait for the next heartbeat.
+    pub(crate) fn has_unshown_events(&self) -> bool {
+        let known = self.known.lock();
+        known.unshown.iter().any(|next| !next.events.is_empty())
+    }
+
+    /// The last audit record that may be shown.
+    pub(crate) fn audit_shown(&self) -> u64 {
+        self.audit_head.borrow().position
     }
 
     /// The last group that is known to be durable.

@@ -288,7 +288,7 @@ fn decoded(rows: &[Row]) -> Result<Vec<Arc<Event>>, StoreError> {
 /// A part of the audit trail, up to what is applied here.
 pub(crate) async fn audit_page(node: &Node, query: &AuditQuery) -> Result<AuditPage, StoreError> {
     let state = node.state();
-    let through = query.through.min(state.audit.position);
+    let through = query.through.min(node.audit_shown());
     let after = query.after.min(through);
     let first = after.saturating_add(1).max(state.audit_first);
     let sql = "SELECT position, previous, body FROM audit WHERE position >= $1 AND position <= $2 \

@@ -10,9 +10,9 @@ use std::{
 };
 
 use tessera_core::Sequence;
-use tessera_store::{Changes, Decision, Reads, Snapshot, Store, StoreError};
+use tessera_store::{AuditQuery, Changes, Decision, Reads, Snapshot, Store, StoreError};
 use tessera_store_conformance::fixture::{
-    append, at, events_after, put, rotated, sequences, session, session_revoked,
+    append, at, audit_record, events_after, put, rotated, sequences, session, session_revoked,
 };
 use tokio::time::sleep;
 
@@ -25,6 +25,7 @@ use super::{
 fn appending() -> Changes {
     Changes {
         events: vec![session_revoked(&session(1), 900)],
+        audit: vec![audit_record(1, session(1).id)],
         ..Changes::default()
     }
 }
@@ -70,6 +71,10 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     // A verifier whose cursor is behind it would be ahead of the log where it is lost.
     for node in [&one, &two] {
         assert_eq!(node.log().committed(), Sequence(0), "it is shown to nobody");
+        // A receiver would have a record of what never was.
+        assert_eq!(node.audit_head().borrow().position, 0);
+        let page = node.audit_page(AuditQuery::after(0, 10)).await.unwrap();
+        assert_eq!((page.entries.len(), page.through), (0, 0));
     }
     server.sql("ALTER SYSTEM RESET synchronous_standby_names");
     server.sql("SELECT pg_reload_conf()");
@@ -77,6 +82,7 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_answered() {
     assert_ne!(places[0], places[1]);
     let events = events_after(&one, Sequence(0)).await.unwrap();
     assert_eq!(sequences(&events), [1, 2], "each counts once");
+    assert_eq!(one.audit_head().borrow().position, 2);
 }
 
 /// A `COMMIT` that was sent with the rest commits although a row that must be there was not changed.
