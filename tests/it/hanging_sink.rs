@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     serving::Place,
-    support::{Client, refresh, soon, viewer},
+    support::{Client, refresh, viewer},
 };
 
 /// How long it hangs; `TESSERA_SINK_SECONDS=600` is the long form.
@@ -25,6 +25,9 @@ const SECONDS: u64 = 5;
 const CLIENTS: usize = 4;
 /// How long a call may take while the receiver hangs: far less than a delivery that is given up.
 const CALL_MAX: Duration = Duration::from_secs(5);
+
+/// How long records may take to arrive: after a long failure it is tried again every half minute.
+const ARRIVAL_MAX: Duration = Duration::from_secs(90);
 
 /// What a receiver does and has.
 #[derive(Default)]
@@ -135,12 +138,13 @@ async fn a_receiver_that_hangs_holds_up_nobody_and_gets_everything_later() {
     // Each call left a record, and so did the start.
     while receiver.last() < calls {
         let before = receiver.last();
-        soon("records arrive", async {
+        let arrives = async {
             while receiver.last() == before {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        })
-        .await;
+        };
+        let arrived = tokio::time::timeout(ARRIVAL_MAX, arrives).await;
+        arrived.expect("no record arrives");
     }
     let positions = receiver.positions.lock().unwrap().clone();
     let distinct: BTreeSet<_> = positions.iter().copied().collect();
