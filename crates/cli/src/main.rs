@@ -70,6 +70,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         connection,
         output,
     } = arguments;
+    command::shutdown::outlive_file_limits()?;
     match dispatch(command, &connection, output).await {
         Ok(code) => Ok(code),
         Err(failure) => Err(failure.diagnosed(&connection).await),

@@ -257,6 +257,40 @@ fn a_wrong_port_or_a_time_that_is_over_is_said() {
 }
 
 #[test]
+fn a_client_in_place_of_the_id_of_a_key_is_said_before_anything_is_asked() {
+    let authority = Authority::dev();
+    for verb in ["show", "roll", "revoke"] {
+        let said = authority.run(2, &["apikey", verb, "jobs"]);
+        assert!(
+            said.contains("tessera apikey list") && said.contains("--client NAME"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_key_file_is_whole_or_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = tessera();
+    let made = |limit: &str, code: i32, said: &str| {
+        let script = format!("{limit} exec \"$0\" backup key new made.key");
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .arg(binary.get_program())
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{printed}");
+        assert!(printed.contains(said), "{printed}");
+    };
+    made("ulimit -f 0;", 2, "too large");
+    assert!(!directory.path().join("made.key").exists());
+    made("", 0, "");
+    made("", 2, "no key file is ever replaced");
+}
+
+#[test]
 fn a_plan_is_applied_as_it_says_and_sessions_follow_it() {
     let authority = Authority::serve();
     authority.issue("user:ann");

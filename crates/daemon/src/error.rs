@@ -154,6 +154,14 @@ pub enum LaunchError {
         /// The unfinished file.
         path: PathBuf,
     },
+    /// A key is to be made where there is a file.
+    #[error(
+        "`{path}` is there already, and no key file is ever replaced: choose another name, or move the file away"
+    )]
+    KeyFileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key file is gone, and the data directory needs it.
     #[error(
         "the server key `{key}` is missing, and `{data}` was made with it: restore the file. Without it no signing key and no refresh token in that directory can be used"

@@ -299,13 +299,25 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
         path: path.to_owned(),
         source,
     };
-    if let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    {
-        fs::create_dir_all(directory).map_err(file_error)?;
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory).map_err(file_error)?;
+    let mut file = private_file(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => LaunchError::KeyFileExists {
+            path: path.to_owned(),
+        },
+        _ => file_error(source),
+    })?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        // Else a power loss leaves data without the key that opens it.
+        .and_then(|()| File::open(directory)?.sync_all());
+    if written.is_err() {
+        // Half a key would be in the way of a whole one.
+        let _ = fs::remove_file(path);
     }
-    let mut file = private_file(path).map_err(file_error)?;
-    file.write_all(text.as_bytes()).map_err(file_error)?;
-    file.sync_all().map_err(file_error)
+    written.map_err(file_error)
 }

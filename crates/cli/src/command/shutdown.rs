@@ -18,12 +18,17 @@ const SIGXFSZ: i32 = 25;
 /// The exit code of a process that was ended before it could stop.
 const NOT_STOPPED: i32 = 3;
 
+/// Makes writing beyond a limit of the size of files an error like a full disk, and not the end of the process.
+pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
+    let too_large = signal(SignalKind::from_raw(SIGXFSZ)).map_err(|error| no_handler(&error))?;
+    // The handler stays installed.
+    drop(too_large);
+    Ok(())
+}
+
 /// Ready at SIGTERM or SIGINT. Installs the handlers at once, so that a signal during start is not lost.
 pub(crate) fn requested() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     let install = |kind| signal(kind).map_err(|error| no_handler(&error));
-    // Writing beyond a limit of the size of files is an error like a full disk, not the end of the process.
-    let mut file_too_large = install(SignalKind::from_raw(SIGXFSZ))?;
-    tokio::spawn(async move { while file_too_large.recv().await.is_some() {} });
     let (mut terminate, mut interrupt) = (
         install(SignalKind::terminate())?,
         install(SignalKind::interrupt())?,

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tessera_proto::v1::RevokeApiKeyRequest;
 
+use super::known;
 use crate::{
     arguments::{Connection, Output, RevokeApiKey},
     confirm::Consent,
@@ -16,7 +17,7 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let request = RevokeApiKeyRequest {
-        id: revoke.id,
+        id: known(revoke.id)?,
         reason: revoke.reason,
         with_made_keys: revoke.with_made_keys,
         validate_only: revoke.validate_only,

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tessera_proto::v1::RollApiKeyRequest;
 
+use super::known;
 use crate::{
     arguments::{Connection, Output, RollApiKey},
     command::duration,
@@ -12,7 +13,7 @@ use crate::{
 
 pub(super) async fn run(roll: RollApiKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let request = RollApiKeyRequest {
-        id: roll.id,
+        id: known(roll.id)?,
         overlap: Some(duration(roll.overlap)),
         ttl: roll.expires.map(duration),
         allow_from: roll.allow_from.iter().map(ToString::to_string).collect(),
