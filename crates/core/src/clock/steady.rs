@@ -118,7 +118,12 @@ impl SteadyClock {
         let is_believed = machine == MachineClock::Right
             || (-FOLLOWED_MILLIS..=i64::from(STOPPED_MAX.0) * 1000).contains(&offset);
         let step = (!is_believed).then_some(Step { offset, since: seen });
-        let now = if is_believed { wall_now } else { was };
+        let now = match machine {
+            MachineClock::Right => wall_now,
+            // A clock that is a little behind is followed as while it runs, so that time does not go back.
+            MachineClock::Unknown if is_believed => wall_now.max(was),
+            MachineClock::Unknown => was,
+        };
         let gap = wall_now.saturating_sub(settled);
         // Nobody watched the clock while the authority was stopped.
         let confirmed_after = if gap.abs() <= FOLLOWED_MILLIS {

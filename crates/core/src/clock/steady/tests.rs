@@ -165,6 +165,10 @@ fn a_clock_set_back_between_two_short_runs_is_a_step_though_it_is_after_what_was
         machine.step(-step);
         assert!(!machine.run(1).is_stepped, "{step}");
     }
+    let behind = Machine::new(start().minus(Seconds(4)), Some(last));
+    assert_eq!(behind.lead().0, 0, "time does not go back");
+    assert!(!behind.run(9).is_stepped);
+    assert_eq!(behind.lead().0, -4);
     let ahead = Machine::new(start().plus(Seconds(600)), Some(last));
     assert!(!ahead.run(1).is_stepped);
     assert_eq!(ahead.lead(), (600, -HOURS));
