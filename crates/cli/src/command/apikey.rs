@@ -1,13 +1,13 @@
 //! `tessera apikey …`.
 
 mod create;
+mod id;
 mod list;
 mod revoke;
 mod roll;
 mod show;
 
 use serde_json::json;
-use tessera_core::ApiKeyId;
 use tessera_proto::v1::EnableClientRequest;
 
 use crate::{
@@ -19,7 +19,7 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
     match command {
         ApiKey::Create(create) => create::run(create, connection, output).await,
         ApiKey::List(list) => list::run(&list, connection, output).await,
-        ApiKey::Show { id } => show::run(known(id)?, connection, output).await,
+        ApiKey::Show { id } => show::run(id::known(id)?, connection, output).await,
         ApiKey::Roll(roll) => roll::run(roll, connection, output).await,
         ApiKey::Revoke(revoke) => revoke::run(revoke, connection, output).await,
         ApiKey::Enable { name } => {
@@ -27,15 +27,5 @@ pub(crate) async fn run(command: ApiKey, connection: &Connection, output: &Outpu
             connection.api_keys().await?.enable_client(request).await?;
             output.print(&json!({}), || "enabled".to_owned())
         }
-    }
-}
-
-/// The id of a key, where it may be one. Often the name of a client is given instead.
-fn known(id: String) -> Result<String, Failure> {
-    match ApiKeyId::parse(&id) {
-        Ok(_) => Ok(id),
-        Err(error) => Err(Failure::cannot_run(error).with_hint(
-            "`tessera apikey list` shows the ids; `tessera revoke --client NAME --disable` ends all keys of a client",
-        )),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tessera_proto::v1::RevokeApiKeyRequest;
 
-use super::known;
+use super::id::known;
 use crate::{
     arguments::{Connection, Output, RevokeApiKey},
     confirm::Consent,

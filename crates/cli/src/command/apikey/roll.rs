@@ -3,7 +3,7 @@
 use serde_json::json;
 use tessera_proto::v1::RollApiKeyRequest;
 
-use super::known;
+use super::id::known;
 use crate::{
     arguments::{Connection, Output, RollApiKey},
     command::duration,
