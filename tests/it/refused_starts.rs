@@ -113,3 +113,34 @@ fn what_is_refused_stays_as_it_was() {
         assert!(!is_checked || text.contains(said), "{said}: {text}");
     }
 }
+
+fn copied(place: &Place) -> Output {
+    let mut run = tessera();
+    run.args(["store", "copy", "--from"]).arg(place.config());
+    run.arg("--to").arg(place.path("to.toml"));
+    run.output().unwrap()
+}
+
+/// An older copy would come to life where it is copied on, and so would the one that was copied where it is served again.
+#[test]
+fn a_store_is_copied_only_if_it_is_the_last_and_is_not_the_last_any_more_then() {
+    let place = served();
+    fs::copy(place.config(), place.path("to.toml")).unwrap();
+    place.edit("to.toml", "path = \"data\"", "path = \"copied\"");
+    fs::rename(place.path("data"), place.path("last")).unwrap();
+    copy_directory(&place.path("older"), &place.path("data"));
+    let before = contents(&place.path(""));
+    let refused = copied(&place);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = stderr(&refused);
+    assert!(said.contains("is older than what was served last"), "{said}");
+    assert!(contents(&place.path("")) == before, "something was written");
+    fs::remove_dir_all(place.path("data")).unwrap();
+    fs::rename(place.path("last"), place.path("data")).unwrap();
+    assert!(copied(&place).status.success());
+    let said = stderr(&run(&place, &["serve"]));
+    assert!(said.contains("is older than what was served last"), "{said}");
+    let mut key = tessera();
+    key.args(["apikey", "create", "dev", "--realm", "production", "--config"]);
+    assert!(key.arg(place.path("to.toml")).output().unwrap().status.success());
+}

@@ -184,7 +184,10 @@ fn note_end_in(witness: &Witness, authority: &Authority) {
 
 /// Opens the store in the database, unless this node has seen a later state of it: a copy of an older day was restored, or
 /// a failover lost commits.
-async fn open_database(config: &Config, witness: Option<&Witness>) -> Result<Arc<dyn Store>, LaunchError> {
+pub(crate) async fn open_database(
+    config: &Config,
+    witness: Option<&Witness>,
+) -> Result<Arc<dyn Store>, LaunchError> {
     let seen = read_witness(witness).await?;
     let store = database::open(config).await?;
     let Some(witness) = witness else {
@@ -214,17 +217,17 @@ pub(crate) async fn read_witness(witness: Option<&Witness>) -> Result<Option<See
 }
 
 /// How a data directory is opened.
-struct Opening<'a> {
-    data: &'a Path,
-    witness: Option<&'a Witness>,
-    options: SledOptions,
-    progress: &'a StartProgress,
+pub(crate) struct Opening<'a> {
+    pub(crate) data: &'a Path,
+    pub(crate) witness: Option<&'a Witness>,
+    pub(crate) options: SledOptions,
+    pub(crate) progress: &'a StartProgress,
 }
 
 impl Opening<'_> {
     /// Opens it, unless the witness says that it is not the last one, or its signing keys are refused: then it stays as
     /// it was.
-    async fn open(
+    pub(crate) async fn open(
         self,
         opens: impl FnOnce(&[SigningKey]) -> Result<(), SetupError> + Send + 'static,
     ) -> Result<Arc<dyn Store>, LaunchError> {

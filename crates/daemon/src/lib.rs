@@ -28,6 +28,7 @@ mod sealer;
 mod server_key;
 mod server_key_watcher;
 mod service_manager;
+pub mod store_copy;
 mod surroundings;
 pub mod telemetry;
 mod witness;

@@ -92,6 +92,11 @@ impl Disk {
         self.state == StateHash::EMPTY
     }
 
+    /// Counts the groups from `first` on, where none is there yet.
+    pub(super) fn count_from(&mut self, first: u64) {
+        self.group = first.saturating_sub(1);
+    }
+
     /// The number that the next group will have.
     pub(super) fn next_group(&self) -> u64 {
         self.group.saturating_add(1)

@@ -71,6 +71,13 @@ impl SledRestore {
         })
     }
 
+    /// Counts the groups from `first` on: of two directories with one log, the one with more groups is the later one.
+    #[must_use]
+    pub fn counting_from(mut self, first: u64) -> Self {
+        self.disk.count_from(first);
+        self
+    }
+
     /// Takes the next record.
     ///
     /// # Errors

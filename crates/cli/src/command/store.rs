@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tessera_daemon::{Config, database, launch, telemetry};
+use tessera_daemon::{Config, database, launch, store_copy, telemetry};
 
 use crate::{
     arguments::{Output, Store},
@@ -48,8 +48,8 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
 }
 
 async fn copy(from: &Config, to: &Config, output: &Output) -> Result<(), Failure> {
-    let copied = database::copy(from, to).await.map_err(Failure::cannot_run)?;
-    let database::Copied { records, position } = copied;
+    let copied = store_copy::copy(from, to).await.map_err(Failure::cannot_run)?;
+    let store_copy::Copied { records, position } = copied;
     output.print(&json!({ "records": records, "position": position }), || {
         format!(
             "{records} records, up to event {position} of the log. Serve with the other configuration from now on, and with \

@@ -1,0 +1,149 @@
+//! Copying a whole store into another one: from a data directory into a database, and back.
+
+use std::{io, ops::ControlFlow, path::Path, sync::Arc};
+
+use tessera_authority::SetupError;
+use tessera_core::LogId;
+use tessera_store::Store;
+use tessera_store_sled::{SledOptions, SledRestore, StartProgress};
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{Config, Engine},
+    data_directory::{has_data, store_options},
+    database::{self, RECORDS_WAITING, Step, check_unserved, cut_off, failed, into_database},
+    error::LaunchError,
+    launch::{Opening, open_database},
+    witness::{Seen, witness},
+};
+
+/// What was copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// How many records.
+    pub records: u64,
+    /// The position of the log that the copy has.
+    pub position: u64,
+}
+
+/// Copies everything from the store of one configuration into that of another, which is empty: sessions, keys, the log with
+/// its name, and the audit trail with its links, so that tokens, cursors and checkpoints go on. Nobody may serve either.
+///
+/// The witness of the first must not contradict it: in an older copy, what was revoked since is alive.
+///
+/// # Errors
+/// See [`LaunchError`]: what is copied into stays empty where it fails.
+pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
+    let source = source(from).await?;
+    let first = source.health().group.unwrap_or(0).saturating_add(1);
+    if let Err(error) = check_unserved(source.as_ref()).await {
+        source.close().await.map_err(SetupError::from)?;
+        return Err(error);
+    }
+    let (send, receive) = mpsc::channel(RECORDS_WAITING);
+    let writing = match to.store.engine {
+        Engine::Postgres => tokio::spawn(into_database(database::options(to)?, receive)),
+        Engine::Sled => {
+            let (path, options) = (to.store.path.clone(), store_options(to));
+            if has_data(&path) {
+                return Err(LaunchError::NotEmpty { path });
+            }
+            let restoring =
+                tokio::task::spawn_blocking(move || into_directory(&path, &options, first, receive));
+            tokio::spawn(async move { restoring.await.unwrap_or_else(|error| Err(failed(&error))) })
+        }
+    };
+    let records = send.clone();
+    let show = move |record| match records.blocking_send(Step::Record(Box::new(record))) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let read = source.back_up(Box::new(show)).await;
+    let position = match read {
+        Ok(end) => {
+            let position = (end.log, end.last.0);
+            // Whoever writes says why it ended, where it has.
+            drop(send.send(Step::End(Box::new(end))).await);
+            Ok(position)
+        }
+        Err(error) => Err(LaunchError::Copy(error)),
+    };
+    drop(send);
+    let written = writing.await.unwrap_or_else(|error| Err(failed(&error)));
+    source.close().await.map_err(SetupError::from)?;
+    match (position, written) {
+        (Ok((log, position)), Ok(records)) => {
+            note_copy(to, log, first)?;
+            Ok(Copied { records, position })
+        }
+        (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+    }
+}
+
+async fn source(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
+    let witness = witness(config);
+    if config.store.is_shared() {
+        return open_database(config, witness.as_ref()).await;
+    }
+    let data = &config.store.path;
+    if !has_data(data) {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no data directory");
+        return Err(LaunchError::File {
+            path: data.clone(),
+            source,
+        });
+    }
+    let opening = Opening {
+        data,
+        witness: witness.as_ref(),
+        options: store_options(config),
+        progress: &StartProgress::default(),
+    };
+    opening.open(|_| Ok(())).await
+}
+
+/// The copy is the last state from now on. A directory counts its groups on from those of the other, so that the other is an
+/// older state then; a database counts them from the first.
+fn note_copy(to: &Config, log: LogId, first: u64) -> Result<(), LaunchError> {
+    let Some(witness) = witness(to) else { return Ok(()) };
+    let group = if to.store.is_shared() { 1 } else { first };
+    let noted = witness
+        .remove()
+        .and_then(|()| witness.write_seen(&Seen::new(log, group), ".new"));
+    noted.map_err(|source| LaunchError::File {
+        path: witness.path().to_owned(),
+        source,
+    })
+}
+
+fn into_directory(
+    path: &Path,
+    options: &SledOptions,
+    first: u64,
+    mut records: mpsc::Receiver<Step>,
+) -> Result<u64, LaunchError> {
+    let restore = SledRestore::begin(path, options)?.counting_from(first);
+    let written = into(restore, &mut records);
+    if written.is_err() {
+        // It is of no use to anybody.
+        drop(std::fs::remove_dir_all(path));
+    }
+    written
+}
+
+fn into(mut restore: SledRestore, records: &mut mpsc::Receiver<Step>) -> Result<u64, LaunchError> {
+    let mut count = 0;
+    while let Some(step) = records.blocking_recv() {
+        match step {
+            Step::Record(record) => {
+                restore.add(*record).map_err(SetupError::from)?;
+                count += 1;
+            }
+            Step::End(end) => {
+                restore.finish(*end).map_err(SetupError::from)?;
+                return Ok(count);
+            }
+        }
+    }
+    Err(cut_off())
+}
