@@ -22,6 +22,20 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Refuses a `--field` that the answer will not have, before something is made that is shown only once.
+    pub(crate) fn check_field(&self, names: &[&str]) -> Result<(), Failure> {
+        let Some(path) = &self.field else { return Ok(()) };
+        if path.split('.').next().is_some_and(|name| names.contains(&name)) {
+            return Ok(());
+        }
+        Err(Failure::cannot_run(format!(
+            "the answer has no field `{path}`: it has {}",
+            names.join(", ")
+        )))
+    }
+}
+
 /// The value at a path of names and numbers; a text without its quotes.
 fn field(json: &Value, path: &str) -> Result<String, Failure> {
     let pointer = format!("/{}", path.replace('.', "/"));

@@ -268,6 +268,20 @@ fn a_client_in_place_of_the_id_of_a_key_is_said_before_anything_is_asked() {
     }
 }
 
+/// What is shown once is not made where it would not be shown: the authority is not asked, which would refuse.
+#[test]
+fn a_field_that_the_answer_has_not_makes_no_key() {
+    let authority = Authority::dev();
+    for made in [
+        ["apikey", "create", "jobs"],
+        ["apikey", "roll", "0123456789abcdef"],
+    ] {
+        authority.run(1, &[&made[..], &["--field", "secret"]].concat());
+        let said = authority.run(2, &[&made[..], &["--field", "secrets"]].concat());
+        assert!(said.contains("it has secret"), "{said}");
+    }
+}
+
 #[test]
 fn a_key_file_is_whole_or_not_there() {
     let directory = tempfile::tempdir().unwrap();

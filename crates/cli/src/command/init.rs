@@ -20,6 +20,7 @@ use tessera_daemon::{
 use self::place::Place;
 use crate::{
     arguments::{Init, Output},
+    command::shutdown,
     failure::Failure,
     output::notice,
 };
@@ -53,9 +54,14 @@ const LISTEN: &str = "\nlisten = \"127.0.0.1:7600\"";
 /// directory is what it was.
 pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure> {
     let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
+    output.check_field(&["config", "api_keys"])?;
     let place = place_of(&arguments.directory)?;
     let path = arguments.directory.join("tessera.toml");
-    let made = make(arguments, &operator, &path).await;
+    let interrupted = shutdown::requested()?;
+    let made = tokio::select! {
+        made = make(arguments, &operator, &path) => made,
+        () = interrupted => Err(Failure::cannot_run("interrupted: nothing was made")),
+    };
     if made.is_err()
         && let Err(error) = place.restore()
     {

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     data_directory::{has_data, store_options},
     database,
+    launch::{check_data, read_witness},
     witness::{Witness, witness},
 };
 
@@ -54,6 +55,14 @@ pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) ->
     }
     let data = &config.store.path;
     if !has_data(data) {
+        let witness = witness(config);
+        let gone = match read_witness(witness.as_ref()).await {
+            Ok(seen) => check_data(data, witness.as_ref(), seen.as_ref()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
+            return vec![Finding::fail("data", error, DAMAGED)];
+        }
         let message = format!(
             "there is no data at `{}` yet: the first start makes it",
             data.display()

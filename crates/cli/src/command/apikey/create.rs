@@ -20,6 +20,7 @@ pub(super) async fn run(
     connection: &Connection,
     output: &Output,
 ) -> Result<(), Failure> {
+    output.check_field(&["secret", "api_key"])?;
     if let Some(config) = &create.config {
         return offline(&create, config, output).await;
     }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub(super) async fn run(roll: RollApiKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    output.check_field(&["secret", "api_key", "previous"])?;
     let request = RollApiKeyRequest {
         id: known(roll.id)?,
         overlap: Some(duration(roll.overlap)),
