@@ -15,9 +15,10 @@ mod partial;
 mod progress;
 mod terminal;
 
-use std::process::ExitCode;
+use std::{borrow::Cow, process::ExitCode};
 
 use clap::Parser;
+use tessera_core::secret;
 use tessera_daemon::telemetry;
 
 use crate::{
@@ -53,8 +54,13 @@ fn main() -> ExitCode {
 
 /// Prints help, or what could not be understood.
 fn misunderstood(error: &clap::Error) -> ExitCode {
+    // It repeats what was typed, which may be a key in the wrong place.
+    let text = error.render().to_string();
     // Nobody is left to tell where it can't be printed.
-    let _ = error.print();
+    match secret::redact_known(&text) {
+        Cow::Owned(redacted) if error.use_stderr() => output::notice(redacted.trim_end()),
+        _ => drop(error.print()),
+    }
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }

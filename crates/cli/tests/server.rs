@@ -268,6 +268,25 @@ fn a_client_in_place_of_the_id_of_a_key_is_said_before_anything_is_asked() {
     }
 }
 
+#[test]
+fn a_key_in_the_wrong_place_is_not_repeated() {
+    let key = "tsk_production_0123456789abcdef";
+    for wrong in [
+        &["health", "--timeout", key][..],
+        &[key],
+        &["health", key],
+        &["health", "--admin-addr", key],
+    ] {
+        let output = tessera().args(wrong).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("[redacted]") && !said.contains("0123456789"),
+            "{said}"
+        );
+    }
+}
+
 /// What is shown once is not made where it would not be shown: the authority is not asked, which would refuse.
 #[test]
 fn a_field_that_the_answer_has_not_makes_no_key() {

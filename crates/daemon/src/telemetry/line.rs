@@ -175,6 +175,8 @@ fn clean(value: &str) -> String {
     let start = value.get(..end).unwrap_or_default();
     let redacted = match secret::find(start) {
         Some(_) => secret::redact(start),
+        // Passwords in URLs, and after their name.
+        None if start.contains(['@', '=']) => secret::redact_known(start),
         None => Cow::Borrowed(start),
     };
     let mut cleaned = String::with_capacity(redacted.len().min(VALUE_CHARACTERS_MAX));
@@ -208,6 +210,25 @@ fn clean(value: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_a_caller_wrote_is_in_no_line() {
+        for value in [
+            "subject postgresql://joe:hunter2@db/x",
+            "password=hunter2",
+            "a password = 'hunter2'",
+        ] {
+            let cleaned = clean(value);
+            assert!(
+                cleaned.contains("[redacted]") && !cleaned.contains("hunter2"),
+                "{cleaned}"
+            );
+        }
+        assert_eq!(
+            clean("subject user:ann@example.org, a=b"),
+            "subject user:ann@example.org, a=b"
+        );
+    }
 
     #[test]
     fn what_a_caller_wrote_makes_no_line_of_its_own() {
