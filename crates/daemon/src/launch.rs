@@ -164,19 +164,19 @@ pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, Launch
 /// Writes down what an authority that was closed left behind, beside the key of `config`.
 pub fn note_end(config: &Config, authority: &Authority) {
     if let Some(witness) = witness(config) {
-        note_end_in(&witness, authority);
+        note_end_in(&witness, config.store.is_shared(), authority);
     }
 }
 
 /// The same, beside this key.
 pub fn note_end_beside(key: &Path, authority: &Authority) {
-    note_end_in(&Witness::beside(key), authority);
+    note_end_in(&Witness::beside(key), false, authority);
 }
 
 /// Without it an older copy that is restored may go unnoticed, and no more.
-fn note_end_in(witness: &Witness, authority: &Authority) {
+fn note_end_in(witness: &Witness, is_shared: bool, authority: &Authority) {
     let Some(group) = authority.group() else { return };
-    let seen = Seen::new(authority.position().log, group);
+    let seen = Seen::new(is_shared, authority.position().log, group);
     if let Err(error) = witness.write_seen(&seen, ".end") {
         tracing::debug!(path = %witness.path().display(), %error, "no witness can be written");
     }
@@ -244,7 +244,15 @@ impl Opening<'_> {
         let (options, progress) = (self.options, self.progress.clone());
         let store = blocking(move || {
             SledStore::open_checked(&data, options, &progress, |found| {
-                let now = Seen::new(found.log, found.group);
+                let Some(found) = found else {
+                    // It was begun and is empty: what was seen is not there.
+                    let missing = LaunchError::DataMissing {
+                        data: data.clone(),
+                        witness,
+                    };
+                    return if seen.is_some() { Err(missing) } else { Ok(()) };
+                };
+                let now = Seen::new(false, found.log, found.group);
                 if seen.is_some_and(|seen| now.is_older_or_other(&seen)) {
                     let data = data.clone();
                     return Err(LaunchError::RolledBack { data, witness });

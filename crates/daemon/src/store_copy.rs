@@ -102,14 +102,14 @@ async fn source(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
     opening.open(|_| Ok(())).await
 }
 
-/// The copy is the last state from now on. A directory counts its groups on from those of the other, so that the other is an
-/// older state then; a database counts them from the first.
+/// The copy is the last state from now on, and the other is an older one. A directory counts its groups on from those of the
+/// other; a database counts them from the first, and its witness is of a database.
 fn note_copy(to: &Config, log: LogId, first: u64) -> Result<(), LaunchError> {
     let Some(witness) = witness(to) else { return Ok(()) };
     let group = if to.store.is_shared() { 1 } else { first };
     let noted = witness
         .remove()
-        .and_then(|()| witness.write_seen(&Seen::new(log, group), ".new"));
+        .and_then(|()| witness.write_seen(&Seen::new(to.store.is_shared(), log, group), ".new"));
     noted.map_err(|source| LaunchError::File {
         path: witness.path().to_owned(),
         source,
@@ -146,4 +146,41 @@ fn into(mut restore: SledRestore, records: &mut mpsc::Receiver<Step>) -> Result<
         }
     }
     Err(cut_off())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::witness::Witness;
+
+    /// A copy that was cut off leaves a directory without anything in it.
+    #[tokio::test]
+    async fn a_directory_that_was_begun_and_is_empty_is_not_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let witness = Witness::beside(&directory.path().join("server.key"));
+        let log = LogId::from_bytes([1; 16]);
+        witness.write_seen(&Seen::new(false, log, 3), ".new").unwrap();
+        drop(SledRestore::begin(&data, &SledOptions::default()).unwrap());
+        let open = async || {
+            let opening = Opening {
+                data: &data,
+                witness: Some(&witness),
+                options: SledOptions::default(),
+                progress: &StartProgress::default(),
+            };
+            opening.open(|_| Ok(())).await
+        };
+        assert!(matches!(open().await, Err(LaunchError::DataMissing { .. })));
+        witness.remove().unwrap();
+        open().await.unwrap().close().await.unwrap();
+    }
+
+    /// However many groups it has: those of the database are counted anew.
+    #[test]
+    fn a_directory_that_was_copied_into_a_database_is_another_store() {
+        let log = LogId::from_bytes([1; 16]);
+        let (directory, database) = (Seen::new(false, log, 72), Seen::new(true, log, 1));
+        assert!(directory.is_older_or_other(&database) && database.is_older_or_other(&directory));
+    }
 }

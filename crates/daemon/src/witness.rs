@@ -35,13 +35,15 @@ pub(crate) struct Witness {
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// The log, and where it is kept: a log that was copied into a database counts its groups anew there.
     log: String,
     group: u64,
 }
 
 impl Seen {
     pub(crate) fn of(store: &dyn Store) -> Option<Self> {
-        Some(Self::new(store.log().id(), store.health().group?))
+        let group = store.health().group?;
+        Some(Self::new(store.is_shared(), store.log().id(), group))
     }
 
     /// Whether this is older than what was seen, or of another log.
@@ -49,9 +51,12 @@ impl Seen {
         self.log != seen.log || self.group < seen.group
     }
 
-    /// A group of a log.
-    pub(crate) fn new(log: LogId, group: u64) -> Self {
-        let log = log.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    /// A group of a log, in a database or in a directory.
+    pub(crate) fn new(is_shared: bool, log: LogId, group: u64) -> Self {
+        let mut log: String = log.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        if is_shared {
+            log.push_str(" postgres");
+        }
         Self { log, group }
     }
 

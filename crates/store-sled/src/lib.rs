@@ -128,7 +128,7 @@ impl SledStore {
         })
     }
 
-    /// The same, while `progress` says how far it is. What is there already must be accepted first: a directory that is
+    /// The same, while `progress` says how far it is. What is there already, none in a new directory, must be accepted first: a directory that is
     /// refused stays byte for byte as it was, and the refusal is answered.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl SledStore {
         path: &Path,
         options: SledOptions,
         progress: &StartProgress,
-        accepts: impl FnOnce(&Contents) -> Result<(), E>,
+        accepts: impl FnOnce(Option<&Contents>) -> Result<(), E>,
     ) -> Result<Result<Self, E>, OpenError> {
         let mut refusal = None;
         let opened = Self::open_with(path, &options, WhichLog::Same, progress, |contents| {
@@ -183,7 +183,7 @@ impl SledStore {
         options: &SledOptions,
         log: WhichLog,
         progress: &StartProgress,
-        accepts: impl FnOnce(&Contents) -> Result<(), OpenError>,
+        accepts: impl FnOnce(Option<&Contents>) -> Result<(), OpenError>,
     ) -> Result<Self, OpenError> {
         let open = || open::open(path, options, log, progress, accepts);
         let (disk, shared, meta) = progress.told(open)?;

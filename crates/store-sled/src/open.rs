@@ -55,7 +55,7 @@ pub(super) fn open(
     options: &SledOptions,
     log: WhichLog,
     progress: &StartProgress,
-    accepts: impl FnOnce(&Contents) -> Result<(), OpenError>,
+    accepts: impl FnOnce(Option<&Contents>) -> Result<(), OpenError>,
 ) -> Result<(Disk, Arc<Shared>, Meta), OpenError> {
     if options.cache_capacity_bytes < CACHE_MIN_BYTES {
         return Err(OpenError::Setting {
@@ -69,10 +69,7 @@ pub(super) fn open(
         options.cache_capacity_bytes,
         progress,
         Found::visit,
-        |opened| match contents(opened, path)? {
-            Some(contents) => accepts(&contents),
-            None => Ok(()),
-        },
+        |opened| accepts(contents(opened, path)?.as_ref()),
     )?;
     let meta = match found.meta {
         Some(meta) => meta,

@@ -40,7 +40,7 @@ pub(super) async fn begin_anew(
             source,
         })?;
     }
-    note(config, Some(Seen::new(log, group)))?;
+    note(config, Some(Seen::new(true, log, group)))?;
     Ok(restored)
 }
 
