@@ -3,7 +3,7 @@
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
 
 use tessera_authority::SetupError;
-use tessera_core::LogId;
+use tessera_core::{Clock, LogId, SystemClock};
 use tessera_store::Store;
 use tessera_store_sled::{SledOptions, SledRestore, StartProgress};
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ pub struct Copied {
 /// See [`LaunchError`]: what is copied into stays empty where it fails.
 pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
     let source = source(from).await?;
-    let first = source.health().group.unwrap_or(0).saturating_add(1);
+    let first = first_group(source.health().group);
     if let Err(error) = check_unserved(source.as_ref()).await {
         source.close().await.map_err(SetupError::from)?;
         return Err(error);
@@ -78,6 +78,13 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
         }
         (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
     }
+}
+
+/// The first group of a directory that is copied into. It is after those of the source, and of each directory that this store
+/// was in before: those of a database count from one, and no store has committed a group each millisecond since 1970.
+fn first_group(of_source: Option<u64>) -> u64 {
+    let now = u64::try_from(SystemClock.now().as_millis()).unwrap_or(0);
+    of_source.unwrap_or(0).saturating_add(1).max(now)
 }
 
 async fn source(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
@@ -176,11 +183,19 @@ mod tests {
         open().await.unwrap().close().await.unwrap();
     }
 
+    fn again_group() -> u64 {
+        first_group(None).saturating_add(1_000_000)
+    }
+
     /// However many groups it has: those of the database are counted anew.
     #[test]
     fn a_directory_that_was_copied_into_a_database_is_another_store() {
         let log = LogId::from_bytes([1; 16]);
         let (directory, database) = (Seen::new(false, log, 72), Seen::new(true, log, 1));
         assert!(directory.is_older_or_other(&database) && database.is_older_or_other(&directory));
+        // Back in a directory, it is later than the first one, and than a source that was copied just now.
+        let again = Seen::new(false, log, first_group(Some(6)));
+        assert!(directory.is_older_or_other(&again) && !again.is_older_or_other(&directory));
+        assert!(first_group(Some(again_group())) > again_group());
     }
 }
