@@ -209,8 +209,14 @@ fn versioned(token: &str) -> Option<usize> {
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
         let is_start = before.is_none_or(|before| !before.is_ascii_alphanumeric());
         let is_version = matches!(window, [b'k' | b'v', b'1'..=b'4', b'.', b'a'..=b'z']);
-        (is_start && is_version).then_some(at)
+        (is_version && (is_start || is_long(token.get(at..)?))).then_some(at)
     })
+}
+
+/// Whether something like `v4.local.…` has a part as long as a key: then it is one, whatever is written before it, such as
+/// the end of an encoded character.
+fn is_long(versioned: &str) -> bool {
+    versioned.split('.').skip(2).any(|part| part.len() >= RUN_MIN)
 }
 
 /// Where a token begins that is of a known kind, or like no word.
@@ -273,6 +279,8 @@ mod tests {
             "k4.public-wrap.AAAAAAAAAAAAAAAA",
             "k4.lid.AAAA.k4.local.AAAAAAAAAAAAAAAA",
             "xk4.local.AAAAAAAAAAAAAAAA k4.local.BBBBBBBBBB",
+            "/forward-auth/a%2Fv4.public.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "9k4.local.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         ] {
             assert!(find(secret).is_some(), "{secret}");
         }
@@ -328,6 +336,7 @@ mod tests {
             "api/v1.2:read",
             "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
             "tessera/subjects/user:*",
+            "srv4.local.example.org",
             "https://db:5432/a, password_file = \"x\", the password: none, secret=",
             "k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk",
             "at hand is k4.lid.iVtYQDjr5gEijCSjJC3fQaJm7nCeQSeaty0Jixy8dbsk. Name it...",
