@@ -298,7 +298,7 @@ async fn an_installation_moves_into_a_database_and_back() {
     assert!(!first.directory.path().join("data-again").exists());
     let refreshed = client.refresh(&refresh(issued.tokens.as_ref())).await.unwrap();
     assert!(serving.stop().success());
-    // There is something there now.
+    // What was copied is an older state now.
     let again = tessera()
         .args(["store", "copy", "--from"])
         .arg(&config)
@@ -307,7 +307,7 @@ async fn an_installation_moves_into_a_database_and_back() {
         .output()
         .unwrap();
     assert!(
-        !again.status.success() && stderr(&again).contains("not empty"),
+        !again.status.success() && stderr(&again).contains("is older than what was served last"),
         "{}",
         stderr(&again)
     );
