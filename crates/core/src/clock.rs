@@ -9,7 +9,7 @@ use crate::time::{Seconds, Timestamp};
 
 mod steady;
 
-pub use steady::{FOLLOWED_MILLIS, LastTimes, MachineClock, STOPPED_MAX, SteadyClock, Uptime};
+pub use steady::{FOLLOWED_MILLIS, LastTimes, MachineClock, STOPPED_MAX, SteadyClock};
 
 /// Where the time comes from.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
@@ -26,6 +26,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn observe(&self) -> ClockState {
         ClockState::default()
     }
+}
+
+/// How long the machine has run, with the time in which it was suspended. Not touched by whoever sets the clock.
+pub trait Uptime: fmt::Debug + Send + Sync + 'static {
+    /// In milliseconds, from any point.
+    fn millis(&self) -> i64;
 }
 
 /// How a clock fares with what it follows.

@@ -13,7 +13,7 @@ use crate::{
     data_directory::has_data,
     database,
     error::LaunchError,
-    launch::{check_data, read_witness},
+    launch::{read_witness, seen_of},
     server_key::{
         KeyPlaces, SERVER_KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE, server_key_file_in_environment,
         server_key_in_environment,
@@ -54,17 +54,18 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     let (_, of_keys) = blocking(move || check_keys(&keys, &places, &data)).await?;
     notes.extend(of_keys);
     check_realms(config.realms(), &policy)?;
-    let witness = witness(config);
-    let seen = read_witness(witness.as_ref()).await?;
+    let (witness, data) = (witness(config), &config.store.path);
     if config.store.is_shared() {
+        read_witness(witness.as_ref()).await?;
         database::options(config)?;
-    } else if seen.is_some() {
-        check_data(&config.store.path, witness.as_ref(), seen.as_ref())?;
-    } else if !has_data(&config.store.path) {
-        notes.push(format!(
-            "there is no data directory at `{}` yet: the first start makes it",
-            config.store.path.display()
-        ));
+    } else {
+        seen_of(data, witness.as_ref()).await?;
+        if !has_data(data) {
+            notes.push(format!(
+                "there is no data directory at `{}` yet: the first start makes it",
+                data.display()
+            ));
+        }
     }
     for (name, realm) in &config.realms {
         if realm.issuer.contains(".example.") {

@@ -232,8 +232,7 @@ impl Opening<'_> {
         opens: impl FnOnce(&[SigningKey]) -> Result<(), SetupError> + Send + 'static,
     ) -> Result<Arc<dyn Store>, LaunchError> {
         let data = self.data.to_owned();
-        let seen = read_witness(self.witness).await?;
-        check_data(&data, self.witness, seen.as_ref())?;
+        let seen = seen_of(&data, self.witness).await?;
         if let Some(witness) = self.witness.filter(|_| seen.is_none() && has_data(&data)) {
             tracing::warn!(
                 path = %witness.path().display(),
@@ -264,19 +263,16 @@ impl Opening<'_> {
     }
 }
 
-/// Refuses a data directory that is not there although a witness has seen it.
-pub(crate) fn check_data(
-    data: &Path,
-    witness: Option<&Witness>,
-    seen: Option<&Seen>,
-) -> Result<(), LaunchError> {
-    if seen.is_none() || has_data(data) {
-        return Ok(());
+/// What the witness has seen of a data directory. One that is not there although it was seen is refused.
+pub(crate) async fn seen_of(data: &Path, witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
+    let seen = read_witness(witness).await?;
+    match witness {
+        Some(witness) if seen.is_some() && !has_data(data) => Err(LaunchError::DataMissing {
+            data: data.to_owned(),
+            witness: witness.path().to_owned(),
+        }),
+        _ => Ok(seen),
     }
-    Err(LaunchError::DataMissing {
-        data: data.to_owned(),
-        witness: witness.map_or(Path::new(""), Witness::path).to_owned(),
-    })
 }
 
 /// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.

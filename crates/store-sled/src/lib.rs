@@ -128,8 +128,8 @@ impl SledStore {
         })
     }
 
-    /// The same, while `progress` says how far it is. What is there already, none in a new directory, must be accepted first: a directory that is
-    /// refused stays byte for byte as it was, and the refusal is answered.
+    /// The same, while `progress` says how far it is. What is there already, none in a new directory, must be accepted
+    /// first: a directory that is refused stays byte for byte as it was, and the refusal is answered.
     ///
     /// # Errors
     /// As [`SledStore::open`].

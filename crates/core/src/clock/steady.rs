@@ -14,15 +14,12 @@
 //! first. After a step, or time in which nobody was there to watch the clock, it goes on at the speed of real
 //! time until everything that was issued before has ended by any clock, and only then catches up.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicI64, Ordering},
 };
 
-use super::{Clock, ClockState};
+use super::{Clock, ClockState, Uptime};
 use crate::time::{Seconds, Timestamp};
 
 /// A difference between the two clocks that is followed without further ado. Verifiers give more leeway.
@@ -36,12 +33,6 @@ const SETTLE_MIN_MILLIS: i64 = 60_000;
 const SETTLE_DIVISOR: i64 = 10;
 /// How much faster than real time the settled time catches up.
 const CATCH_UP: i64 = 1000;
-
-/// How long the machine has run, with the time in which it was suspended. Not touched by whoever sets the clock.
-pub trait Uptime: fmt::Debug + Send + Sync + 'static {
-    /// In milliseconds, from any point.
-    fn millis(&self) -> i64;
-}
 
 /// A clock that follows a wall clock with reserve, as the module says.
 ///

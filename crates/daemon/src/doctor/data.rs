@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     data_directory::{has_data, store_options},
     database,
-    launch::{check_data, read_witness},
+    launch::seen_of,
     witness::{Witness, witness},
 };
 
@@ -55,12 +55,7 @@ pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) ->
     }
     let data = &config.store.path;
     if !has_data(data) {
-        let witness = witness(config);
-        let gone = match read_witness(witness.as_ref()).await {
-            Ok(seen) => check_data(data, witness.as_ref(), seen.as_ref()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = gone {
+        if let Err(error) = seen_of(data, witness(config).as_ref()).await {
             return vec![Finding::fail("data", error, DAMAGED)];
         }
         let message = format!(
