@@ -237,76 +237,58 @@ proptest! {
     }
 }
 
+/// What is said of a file of rules with this one line.
+fn help_of(rule: &str) -> String {
+    let mut files = good();
+    files[2].1 = format!("{rule}\n").into_bytes();
+    files.truncate(3);
+    let found = load(&files).unwrap_err();
+    found[0].help.clone().unwrap_or_default()
+}
+
 #[test]
-fn what_only_looks_like_a_known_name_is_said_to() {
-    for (rule, expected) in [
-        (
-            "p, role:vi\u{435}wer, *, videos, read, allow",
-            "the letter U+0435 only looks like `e`",
-        ),
-        (
-            "p, role:Viewer, *, videos, read, allow",
-            "it differs only in case",
-        ),
-        (
-            "p, role:viewer, Production, videos, read, allow",
-            "it differs only in case",
-        ),
+fn a_letter_that_only_looks_like_one_of_a_known_name_is_said_to() {
+    for (rule, letter, like) in [
+        ("p, role:vi\u{435}wer, *, videos, read, allow", "U+0435", "e"),
         (
             "p, role:viewer, pr\u{43e}duction, videos, read, allow",
-            "the letter U+043E only looks like `o`",
+            "U+043E",
+            "o",
         ),
-        (
-            "p, role:viewer, *, vide\u{43e}s, read, allow",
-            "the letter U+043E only looks like `o`",
-        ),
-        (
-            "p, role:viewer, *, Videos, read, allow",
-            "it differs only in case",
-        ),
-        (
-            "p, role:viewer, *, videos, re\u{430}d, allow",
-            "the letter U+0430 only looks like `a`",
-        ),
-        (
-            "p, role:viewer, *, videos, read, Allow",
-            "it differs only in case",
-        ),
-        (
-            "p, role:viewer, *, videos, read, \u{430}llow",
-            "the letter U+0430 only looks like `a`",
-        ),
-        (
-            "p, us\u{435}r:ann, *, videos, read, allow",
-            "the letter U+0435 only looks like `e`",
-        ),
-        (
-            "P, role:viewer, *, videos, read, allow",
-            "it differs only in case",
-        ),
-        (
-            "\u{440}, role:viewer, *, videos, read, allow",
-            "the letter U+0440 only looks like `p`",
-        ),
-        ("g, user:ann, role:Editor, *", "it differs only in case"),
-        ("g, user:ann, Role:editor, *", "it differs only in case"),
-        ("g, User:ann, role:editor, *", "it differs only in case"),
-        ("p, Role:viewer, *, videos, read, deny", "it differs only in case"),
-        (
-            "p, r\u{43e}le:viewer, *, videos, read, deny",
-            "the letter U+043E only looks like `o`",
-        ),
-        (
-            "p, role:viewer, *, videos/*, Play, allow",
-            "did you mean `videos/*:play`? it differs only in case",
-        ),
-        ("x", "begin the line with `p` or `g`"),
+        ("p, role:viewer, *, vide\u{43e}s, read, allow", "U+043E", "o"),
+        ("p, role:viewer, *, videos, re\u{430}d, allow", "U+0430", "a"),
+        ("p, role:viewer, *, videos, read, \u{430}llow", "U+0430", "a"),
+        ("p, us\u{435}r:ann, *, videos, read, allow", "U+0435", "e"),
+        ("\u{440}, role:viewer, *, videos, read, allow", "U+0440", "p"),
+        ("p, r\u{43e}le:viewer, *, videos, read, deny", "U+043E", "o"),
     ] {
-        let mut files = good();
-        files[2].1 = format!("{rule}\n").into_bytes();
-        files.truncate(3);
-        let found = load(&files).unwrap_err();
-        let help = found[0].help.clone().unwrap_or_default();
-        assert!(help.contains(expected), "{rule}: {}", found[0]);
+        let (help, expected) = (
+            help_of(rule),
+            format!("the letter {letter} only looks like `{like}`"),
+        );
+        assert!(help.contains(&expected), "{rule}: {help}");
     }
+}
+
+#[test]
+fn what_differs_from_a_known_name_only_in_case_is_said_to() {
+    for rule in [
+        "p, role:Viewer, *, videos, read, allow",
+        "p, role:viewer, Production, videos, read, allow",
+        "p, role:viewer, *, Videos, read, allow",
+        "p, role:viewer, *, videos, read, Allow",
+        "P, role:viewer, *, videos, read, allow",
+        "g, user:ann, role:Editor, *",
+        "g, user:ann, Role:editor, *",
+        "g, User:ann, role:editor, *",
+        "p, Role:viewer, *, videos, read, deny",
+    ] {
+        let help = help_of(rule);
+        assert!(help.contains("it differs only in case"), "{rule}: {help}");
+    }
+    assert!(
+        help_of("p, role:viewer, *, videos/*, Play, allow")
+            .contains("did you mean `videos/*:play`? it differs only in case")
+    );
+    assert!(help_of("x").contains("begin the line with `p` or `g`"));
 }

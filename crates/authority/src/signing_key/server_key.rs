@@ -180,79 +180,64 @@ mod tests {
         SigningKey { status, ..record }
     }
 
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "a table")]
-    fn which_server_keys_are_needed_as_a_table() {
+    /// How many signing keys need a server key that is gone: the first one.
+    fn missing(records: &[SigningKey], keys: &ServerKeys) -> Option<usize> {
         let realms = BTreeMap::from([(realm().name, Arc::new(realm()))]);
+        match check_sealed(records, &realms, keys) {
+            Err(SetupError::ServerKeyMissing { id, signing_keys }) => {
+                assert_eq!(id, key(1).id());
+                Some(signing_keys)
+            }
+            Err(error) => panic!("{error}"),
+            Ok(()) => None,
+        }
+    }
+
+    #[test]
+    fn which_server_keys_are_needed_as_a_table() {
+        use KeyStatus::{Active, Published, Retired, Revoked};
         let of_another_realm = SigningKey {
             realm: RealmName::parse("gone").unwrap(),
-            ..sealed(1, KeyStatus::Active)
+            ..sealed(1, Active)
         };
-        let cases = [
+        let two_of_three = vec![sealed(1, Active), sealed(2, Active), sealed(1, Published)];
+        for (name, records, keys, expected) in [
             ("none is sealed", vec![], keys(2, &[]), None),
-            (
-                "by the current one",
-                vec![sealed(2, KeyStatus::Active)],
-                keys(2, &[]),
-                None,
-            ),
-            (
-                "by an earlier one",
-                vec![sealed(1, KeyStatus::Active)],
-                keys(2, &[1]),
-                None,
-            ),
+            ("by the current one", vec![sealed(2, Active)], keys(2, &[]), None),
+            ("by an earlier one", vec![sealed(1, Active)], keys(2, &[1]), None),
             (
                 "by one that is gone",
-                vec![sealed(1, KeyStatus::Active)],
+                vec![sealed(1, Active)],
                 keys(2, &[3]),
                 Some(1),
             ),
             (
                 "one that signs later",
-                vec![sealed(1, KeyStatus::Published)],
+                vec![sealed(1, Published)],
                 keys(2, &[]),
                 Some(1),
             ),
             (
                 "one that signs no more",
-                vec![sealed(1, KeyStatus::Retired)],
+                vec![sealed(1, Retired)],
                 keys(2, &[]),
                 None,
             ),
             (
                 "one that is revoked",
-                vec![sealed(1, KeyStatus::Revoked)],
+                vec![sealed(1, Revoked)],
                 keys(2, &[]),
                 None,
             ),
             (
-                "of a realm that is not served",
+                "of a realm that is gone",
                 vec![of_another_realm],
                 keys(2, &[]),
                 None,
             ),
-            (
-                "two of three",
-                vec![
-                    sealed(1, KeyStatus::Active),
-                    sealed(2, KeyStatus::Active),
-                    sealed(1, KeyStatus::Published),
-                ],
-                keys(2, &[]),
-                Some(2),
-            ),
-        ];
-        for (name, records, keys, expected) in cases {
-            let missing = match check_sealed(&records, &realms, &keys) {
-                Err(SetupError::ServerKeyMissing { id, signing_keys }) => {
-                    assert_eq!(id, key(1).id(), "{name}");
-                    Some(signing_keys)
-                }
-                Err(error) => panic!("{name}: {error}"),
-                Ok(()) => None,
-            };
-            assert_eq!(missing, expected, "{name}");
+            ("two of three", two_of_three, keys(2, &[]), Some(2)),
+        ] {
+            assert_eq!(missing(&records, &keys), expected, "{name}");
         }
     }
 

@@ -366,6 +366,14 @@ async fn resources_are_audiences_by_rfc_8707() {
         rows.grant("8707 §2", &resource(wrong), Must::Fail(400, "invalid_target"));
     }
     rows.grant("8707 §2", "&audience=a+b", Must::Fail(400, "invalid_target"));
+    rows.check().await;
+}
+
+#[tokio::test]
+async fn a_refresh_names_a_resource_by_rfc_8707() {
+    let mut rows = Rows::new().await;
+    let one = "&resource=https%3A//api.example.org/v1";
+    let player = "&resource=https%3A//player.example.org/";
     let renewal = format!("grant_type=refresh_token&refresh_token={}", rows.refresh);
     let elsewhere = format!("{renewal}{player}");
     // Of a refresh that fails nothing is consumed, so that the next rows have the same token.
@@ -397,6 +405,11 @@ async fn resources_are_audiences_by_rfc_8707() {
         Must::Grant("videos:read"),
     );
     rows.check().await;
+}
+
+#[tokio::test]
+async fn metadata_is_served_where_the_catalogue_has_resources() {
+    let rows = Rows::new().await;
     let described = send(
         &rows.world,
         "GET /.well-known/oauth-authorization-server",

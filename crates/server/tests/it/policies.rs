@@ -866,28 +866,17 @@ async fn a_decision_is_explained_by_the_policy_that_made_it() {
     assert_eq!(explained.explanations[0].policy_revision, issued.policy_revision);
     assert!(explained.decide_time.is_some());
 
-    let explained = explain_decision(&admin, &denied["decision_id"]).await.unwrap();
-    assert_eq!(
-        explained.explanations[0].policy_revision,
-        denied["policy_revision"]
-    );
-    assert!(!explained.explanations[0].allowed);
-
-    let explained = explain_decision(&admin, &refreshed.decision_id).await.unwrap();
-    assert_eq!(
-        explained.explanations[0].policy_revision,
-        refreshed.policy_revision
-    );
-    assert!(!explained.explanations[0].allowed, "{explained:?}");
-
+    let first = async |id: &str, revision: &str| {
+        let explained = explain_decision(&admin, id).await.unwrap().explanations.remove(0);
+        assert_eq!(explained.policy_revision, revision, "{explained:?}");
+        explained.allowed
+    };
+    assert!(!first(&denied["decision_id"], &denied["policy_revision"]).await);
+    assert!(!first(&refreshed.decision_id, &refreshed.policy_revision).await);
     // A retry is a decision of its own, by the policy of now.
     let replayed = app.refresh(&refresh_token(issued.tokens.as_ref())).await.unwrap();
     assert!(replayed.replayed);
-    let explained = explain_decision(&admin, &replayed.decision_id).await.unwrap();
-    assert_eq!(
-        explained.explanations[0].policy_revision,
-        replayed.policy_revision
-    );
+    first(&replayed.decision_id, &replayed.policy_revision).await;
 
     // Another realm knows nothing of it, and what was never decided is not found.
     let elsewhere = world.client("sandbox", "admin").await;

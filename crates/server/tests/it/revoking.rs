@@ -35,6 +35,10 @@ fn id_of(api_key: &str) -> String {
     api_key["tsk_production_".len()..][..16].to_owned()
 }
 
+async fn matched(client: &Client, target: Target) -> u64 {
+    client.revoke(target).await.unwrap().matched
+}
+
 #[tokio::test]
 async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else() {
     let world = World::start().await;
@@ -45,65 +49,37 @@ async fn checklist_4_31_and_32_each_target_ends_what_it_names_and_nothing_else()
     };
 
     let (ann, bob) = (app.issue_for("user:ann").await, app.issue_for("user:bob").await);
-    assert_eq!(
-        admin
-            .revoke(Target::Subject("user:ann".to_owned()))
-            .await
-            .unwrap()
-            .matched,
-        1
-    );
+    assert_eq!(matched(&admin, Target::Subject("user:ann".to_owned())).await, 1);
     assert!(is_dead(&app, &ann).await && !is_dead(&app, &bob).await);
 
     let (streaming, other) = (
         app.issue(bound("user:ann")).await.unwrap(),
         app.issue_for("user:ann").await,
     );
-    assert_eq!(
-        admin
-            .revoke(Target::Label("stream:1".to_owned()))
-            .await
-            .unwrap()
-            .matched,
-        1
-    );
+    assert_eq!(matched(&admin, Target::Label("stream:1".to_owned())).await, 1);
     assert!(is_dead(&app, &streaming).await && !is_dead(&app, &other).await);
 
     let (one, two) = (app.issue_for("user:cat").await, app.issue_for("user:cat").await);
     assert_eq!(
-        admin
-            .revoke(Target::SessionId(one.session_id.clone()))
-            .await
-            .unwrap()
-            .matched,
+        matched(&admin, Target::SessionId(one.session_id.clone())).await,
         1
     );
     assert!(is_dead(&app, &one).await && !is_dead(&app, &two).await);
     let three = app.issue_for("user:cat").await;
     assert_eq!(
-        app.revoke(Target::Token(refresh_token(three.tokens.as_ref())))
-            .await
-            .unwrap()
-            .matched,
+        matched(&app, Target::Token(refresh_token(three.tokens.as_ref()))).await,
         1
     );
     assert!(is_dead(&app, &three).await);
 
     let (of_app, of_admin) = (app.issue_for("user:dan").await, admin.issue_for("user:dan").await);
-    assert!(
-        admin
-            .revoke(Target::Client("client:app".to_owned()))
-            .await
-            .unwrap()
-            .matched
-            > 0
-    );
+    assert!(matched(&admin, Target::Client("client:app".to_owned())).await > 0);
     assert!(is_dead(&app, &of_app).await && !is_dead(&admin, &of_admin).await);
 
     let sandbox = world.client("sandbox", "app").await;
     let elsewhere = sandbox.issue_for("user:eve").await;
     let here = app.issue_for("user:eve").await;
-    assert!(admin.revoke(Target::WholeRealm(true)).await.unwrap().matched > 0);
+    assert!(matched(&admin, Target::WholeRealm(true)).await > 0);
     assert!(is_dead(&app, &here).await && !is_dead(&sandbox, &elsewhere).await);
     // What begins afterwards is not concerned.
     let after = app.issue_for("user:ann").await;
