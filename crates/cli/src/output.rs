@@ -13,16 +13,35 @@ use crate::{
 impl Output {
     /// Prints one answer: the JSON document, one field of it, or the lines for people.
     pub(crate) fn print(&self, json: &Value, human: impl FnOnce() -> String) -> Result<(), Failure> {
-        let text = match &self.field {
-            Some(path) => field(json, path)?,
-            None if self.json => json.to_string(),
-            None => human(),
-        };
-        print_line(&text)
+        print_line(&self.text(json, human)?)
+    }
+
+    fn text(&self, json: &Value, human: impl FnOnce() -> String) -> Result<String, Failure> {
+        match &self.field {
+            Some(path) => field(json, path),
+            None if self.json => Ok(json.to_string()),
+            None => Ok(human()),
+        }
     }
 }
 
 impl Output {
+    /// Prints what is shown only once. Where nobody has read it, a closed pipe included, that is a failure, which says what
+    /// is `lost` and what to do.
+    pub(crate) fn print_once(
+        &self,
+        json: &Value,
+        lost: &str,
+        human: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let why = match stream_line(&self.text(json, human)?) {
+            Ok(Reader::Present) => return Ok(()),
+            Ok(Reader::Gone) => "nobody reads what is printed".to_owned(),
+            Err(failure) => failure.message().to_owned(),
+        };
+        Err(Failure::cannot_run(format!("{why}: {lost}")))
+    }
+
     /// Refuses a `--field` that the answer will not have, before something is made that is shown only once.
     pub(crate) fn check_field(&self, names: &[&str]) -> Result<(), Failure> {
         let Some(path) = &self.field else { return Ok(()) };

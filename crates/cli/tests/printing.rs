@@ -75,6 +75,32 @@ fn a_closed_stderr_changes_no_exit_code() {
     assert_eq!(refused.output().unwrap().status.code(), Some(2));
 }
 
+/// A secret that is shown once is lost where nobody reads it: then that is no success.
+#[test]
+fn a_secret_that_nobody_reads_is_said_to_be_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let (code, said) = without_reader(tessera().args(["init", "auth"]).current_dir(place.path()));
+    assert!(
+        code == Some(2) && said.contains("API keys that were made are lost"),
+        "{said}"
+    );
+    let mut create = tessera();
+    create.args([
+        "apikey",
+        "create",
+        "dev",
+        "--realm",
+        "production",
+        "--config",
+        "auth/tessera.toml",
+    ]);
+    let (code, said) = without_reader(create.current_dir(place.path()));
+    assert!(
+        code == Some(2) && said.contains("end it with `tessera apikey revoke "),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_cannot_be_written_is_a_failure() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -459,6 +459,18 @@ mod tests {
             assert!(message.contains("looks like a secret"), "{message}");
             assert!(!message.contains("AAAA"), "{message}");
         }
+        for url in [
+            "postgres:/joe:hunter2@h/x",
+            "?foo=hunter2",
+            "postgresql://a:hunter2@b/c",
+        ] {
+            let section = format!("[store.postgres]\nurl = \"{url}\"\n[store]");
+            let message = read(&EXAMPLE.replace("[store]", &section)).unwrap_err();
+            assert!(
+                message.contains("[store.postgres]") && !message.contains("hunter2"),
+                "{message}"
+            );
+        }
         let store = EXAMPLE.replace(
             "[store]",
             "[store.postgres]\nurl = \"postgresql://a:hunter2@b/c\"\n[store]",

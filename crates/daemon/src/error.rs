@@ -54,7 +54,7 @@ pub enum BackupProblem {
     },
     /// A restore before was cut off.
     #[error(
-        "`{path}` is there, from a restore that was cut off, or that is going on: see that none is, and remove it"
+        "`{path}` is there, from a restore or a copy that was cut off, or that is going on: see that none is, and remove it"
     )]
     CutOff {
         /// The directory.

@@ -143,11 +143,16 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
     Ok(blocking(move || SledStore::compact(&path, options)).await?)
 }
 
-/// Opens the store in `data`, unless the witness beside the server key says that it is not the last one.
+/// Opens the store in `data`, unless the witness beside the server key says that it is not the last one, or `opens` refuses
+/// its signing keys.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, LaunchError> {
+pub async fn open_data(
+    data: &Path,
+    key: &Path,
+    opens: impl FnOnce(&[SigningKey]) -> Result<(), SetupError> + Send + 'static,
+) -> Result<Arc<dyn Store>, LaunchError> {
     check_clock()?;
     let witness = Witness::beside(key);
     let opening = Opening {
@@ -156,7 +161,7 @@ pub async fn open_data(data: &Path, key: &Path) -> Result<Arc<dyn Store>, Launch
         options: SledOptions::default(),
         progress: &StartProgress::default(),
     };
-    let store = opening.open(|_| Ok(())).await?;
+    let store = opening.open(opens).await?;
     witness.start(&store);
     Ok(store)
 }

@@ -31,6 +31,7 @@ mod service_manager;
 pub mod store_copy;
 mod surroundings;
 pub mod telemetry;
+mod unfinished;
 mod witness;
 
 pub use admin_socket::{admin_address, ask_admin, ask_admin_for_json};

@@ -4,10 +4,7 @@ mod anew;
 mod database;
 
 use std::{
-    ffi::OsString,
-    fs::{self, File},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,11 +23,9 @@ use crate::{
     error::{BackupProblem, LaunchError},
     server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
+    unfinished::Unfinished,
     witness::Seen,
 };
-
-/// How a directory that a backup is restored into is called until it is whole, behind the name of the right one.
-const UNFINISHED: &str = ".restoring";
 
 /// A backup that was restored.
 #[derive(Debug)]
@@ -109,7 +104,7 @@ pub async fn restore_backup(
     let reading = Reading {
         file: file.to_owned(),
         key,
-        into: unfinished.0.clone(),
+        into: unfinished.path().to_owned(),
         options: store_options(config),
         key_file: config.keys.file.clone(),
         at_hand: ids.unwrap_or_default(),
@@ -118,7 +113,7 @@ pub async fn restore_backup(
     let made = blocking(move || reading.read()).await?;
     let missing = || server_key_missing(&made.head, &ids_of(at_hand.as_ref()), &key_file);
     let server_keys = at_hand.as_ref().ok_or_else(missing)?;
-    let anew = begin_anew(config, &unfinished.0, server_keys, revoke_api_keys).await;
+    let anew = begin_anew(config, unfinished.path(), server_keys, revoke_api_keys).await;
     let (restored, seen) = match anew {
         Err(LaunchError::Setup(SetupError::WrongServerKey(_))) => return Err(missing().into()),
         anew => anew?,
@@ -236,67 +231,4 @@ fn check_empty(path: &Path) -> Result<(), LaunchError> {
         path: path.to_owned(),
     }
     .into())
-}
-
-/// The directory in which a backup is restored. Dropped, it goes, unless it became the data directory.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    /// Makes it, which nobody else has made: else two would write into one.
-    fn at(data: &Path) -> Result<Self, LaunchError> {
-        let mut name = OsString::from(data);
-        name.push(UNFINISHED);
-        let path = PathBuf::from(name);
-        let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let made = parent
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::DirBuilder::new().mode(0o700).create(&path));
-        match made {
-            Ok(()) => Ok(Self(path)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(BackupProblem::CutOff { path }.into())
-            }
-            Err(source) => Err(LaunchError::File { path, source }),
-        }
-    }
-
-    /// Gives it the name of the data directory, durably. An empty directory of that name is replaced.
-    fn becomes(self, path: &Path) -> Result<(), LaunchError> {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let renamed = fs::rename(&self.0, path)
-            .and_then(|()| File::open(parent))
-            .and_then(|parent| parent.sync_all());
-        renamed.map_err(|source| {
-            let mounted = matches!(
-                source.kind(),
-                io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
-            );
-            let source = if mounted {
-                io::Error::new(
-                    source.kind(),
-                    "it is where a file system is mounted: name a directory within it in [store] path",
-                )
-            } else {
-                source
-            };
-            LaunchError::File {
-                path: path.to_owned(),
-                source,
-            }
-        })
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Where it was renamed, or never made, there is none.
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.0.display(), %error, "remove this: it is of no use");
-        }
-    }
 }

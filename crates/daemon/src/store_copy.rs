@@ -2,18 +2,21 @@
 
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
 
-use tessera_authority::SetupError;
+use tessera_authority::{SetupError, check_signing_keys};
 use tessera_core::{Clock, LogId, SystemClock};
 use tessera_store::Store;
 use tessera_store_sled::{SledOptions, SledRestore, StartProgress};
 use tokio::sync::mpsc;
 
 use crate::{
+    blocking::blocking,
     config::{Config, Engine},
     data_directory::{has_data, store_options},
     database::{self, RECORDS_WAITING, Step, check_unserved, cut_off, failed, into_database},
     error::LaunchError,
     launch::{Opening, open_database},
+    server_key::KeyPlaces,
+    unfinished::Unfinished,
     witness::{Seen, witness},
 };
 
@@ -34,9 +37,13 @@ pub struct Copied {
 /// # Errors
 /// See [`LaunchError`]: what is copied into stays empty where it fails.
 pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
+    if !to.store.is_shared() && has_data(&to.store.path) {
+        let path = to.store.path.clone();
+        return Err(LaunchError::NotEmpty { path });
+    }
     let source = source(from).await?;
     let first = first_group(source.health().group);
-    if let Err(error) = check_unserved(source.as_ref()).await {
+    if let Err(error) = check_source(source.as_ref(), to).await {
         source.close().await.map_err(SetupError::from)?;
         return Err(error);
     }
@@ -45,9 +52,6 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
         Engine::Postgres => tokio::spawn(into_database(database::options(to)?, receive)),
         Engine::Sled => {
             let (path, options) = (to.store.path.clone(), store_options(to));
-            if has_data(&path) {
-                return Err(LaunchError::NotEmpty { path });
-            }
             let restoring =
                 tokio::task::spawn_blocking(move || into_directory(&path, &options, first, receive));
             tokio::spawn(async move { restoring.await.unwrap_or_else(|error| Err(failed(&error))) })
@@ -77,6 +81,18 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
             Ok(Copied { records, position })
         }
         (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+    }
+}
+
+/// Nobody serves it, and the server keys of the other configuration open its signing keys, where there are any yet.
+async fn check_source(source: &dyn Store, to: &Config) -> Result<(), LaunchError> {
+    check_unserved(source).await?;
+    let places = KeyPlaces::of(to);
+    let at_hand = blocking(move || places.at_hand()).await?;
+    let records = source.signing_keys().await.map_err(SetupError::from)?;
+    match at_hand {
+        Some(keys) => Ok(check_signing_keys(&records, &to.realms(), &keys)?),
+        None => Ok(()),
     }
 }
 
@@ -129,13 +145,11 @@ fn into_directory(
     first: u64,
     mut records: mpsc::Receiver<Step>,
 ) -> Result<u64, LaunchError> {
-    let restore = SledRestore::begin(path, options)?.counting_from(first);
-    let written = into(restore, &mut records);
-    if written.is_err() {
-        // It is of no use to anybody.
-        drop(std::fs::remove_dir_all(path));
-    }
-    written
+    let unfinished = Unfinished::at(path)?;
+    let restore = SledRestore::begin(unfinished.path(), options)?.counting_from(first);
+    let written = into(restore, &mut records)?;
+    unfinished.becomes(path)?;
+    Ok(written)
 }
 
 fn into(mut restore: SledRestore, records: &mut mpsc::Receiver<Step>) -> Result<u64, LaunchError> {

@@ -11,9 +11,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tessera_authority::{ApiKeyTerms, Authority, Options};
+use tessera_authority::{ApiKeyTerms, Authority, Options, check_signing_keys};
 use tessera_core::{
-    ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, read_small_text,
+    ClientName, OnPolicyLoss, Realm, RealmKind, RealmLimits, RealmName, Seconds, SigningKey, read_small_text,
 };
 use tessera_daemon::{RunOptions, config::TelemetryConfig, launch, telemetry};
 use tessera_policy::{Permission, Policy};
@@ -96,14 +96,15 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         None => Policy::from_files(Policy::default_files()).map_err(Failure::cannot_run)?,
         Some(directory) => load_right(directory)?,
     };
-    let (store, server_key) = match &arguments.data_dir {
+    let realms = realms(arguments.access_ttl);
+    let (store, server_keys) = match &arguments.data_dir {
         None => {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-            (store, ServerKey::generate().map_err(Failure::cannot_run)?)
+            let key = ServerKey::generate().map_err(Failure::cannot_run)?;
+            (store, Arc::new(ServerKeys::new(key, Vec::new())))
         }
-        Some(directory) => open_data(directory).await?,
+        Some(directory) => open_data(directory, realms.clone()).await?,
     };
-    let realms = realms(arguments.access_ttl);
     let authority = Authority::open(Options {
         key_rotation: tessera_authority::KeyRotation::default(),
         clock: launch::clock(store.as_ref(), &realms, arguments.clock.machine_clock()),
@@ -111,7 +112,7 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
         policy,
         policy_directory: arguments.policy.clone(),
         realms,
-        server_keys: Arc::new(ServerKeys::new(server_key, Vec::new())),
+        server_keys,
         token_bytes_max: tessera_core::limits::TOKEN_BYTES_DEFAULT,
         verified_tokens_max: 20_000,
         watch_stall_max: Options::WATCH_STALL_MAX,
@@ -120,14 +121,17 @@ async fn open(arguments: &Dev) -> Result<Arc<Authority>, Failure> {
     authority.await.map_err(Failure::cannot_run)
 }
 
-async fn open_data(directory: &Path) -> Result<(Arc<dyn Store>, ServerKey), Failure> {
-    let data = directory.join("store");
-    let key = tessera_daemon::server_key_beside(&data, &directory.join("server.key"))
-        .map_err(Failure::cannot_run)?;
-    let store = launch::open_data(&data, &directory.join("server.key"))
-        .await
-        .map_err(Failure::cannot_run)?;
-    Ok((store, key))
+async fn open_data(
+    directory: &Path,
+    realms: Vec<Realm>,
+) -> Result<(Arc<dyn Store>, Arc<ServerKeys>), Failure> {
+    let (data, key_file) = (directory.join("store"), directory.join("server.key"));
+    let key = tessera_daemon::server_key_beside(&data, &key_file).map_err(Failure::cannot_run)?;
+    let keys = Arc::new(ServerKeys::new(key, Vec::new()));
+    let opening = Arc::clone(&keys);
+    let opens = move |records: &[SigningKey]| check_signing_keys(records, &realms, &opening);
+    let store = launch::open_data(&data, &key_file, opens).await;
+    Ok((store.map_err(Failure::cannot_run)?, keys))
 }
 
 fn realms(access_ttl: Seconds) -> Vec<Realm> {

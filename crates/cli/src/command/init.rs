@@ -75,7 +75,8 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
         "config": path,
         "api_keys": keys.iter().map(|(realm, secret)| (realm.to_string(), json!(secret))).collect::<serde_json::Map<String, Value>>(),
     });
-    output.print(&document, || {
+    let lost = "the API keys that were made are lost: remove the directory, and run `tessera init` again";
+    output.print_once(&document, lost, || {
         told(&path, &keys, &operator, arguments.issuer.is_none())
     })
 }

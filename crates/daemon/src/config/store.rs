@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer};
 use tessera_store_postgres::{Durability, Migrate, PostgresOptions};
 
 use super::bounded::{Count, Time, optional_path, path};
@@ -94,7 +94,8 @@ impl PostgresUrl {
 
 impl<'de> Deserialize<'de> for PostgresUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        // It is checked with the rest: the line of an error would show a password that is in no known form.
+        String::deserialize(deserializer).map(Self)
     }
 }
 
@@ -157,7 +158,14 @@ impl StoreConfig {
             Engine::Postgres if self.postgres.is_none() => {
                 Err("[store]: engine = \"postgres\" needs a section [store.postgres]".to_owned())
             }
-            _ => Ok(()),
+            _ => self
+                .postgres
+                .iter()
+                .flat_map(|postgres| &postgres.url)
+                .try_for_each(|url| {
+                    let problem = |problem| format!("[store.postgres]: `url`: {problem}");
+                    PostgresUrl::parse(&url.0).map(drop).map_err(problem)
+                }),
         }
     }
 

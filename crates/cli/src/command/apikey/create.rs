@@ -8,6 +8,7 @@ use tessera_core::{ClientName, MachineClock, RealmName, api_key::ALLOW_FROM_MAX}
 use tessera_daemon::{Config, StartProgress, launch, telemetry};
 use tessera_proto::v1::CreateApiKeyRequest;
 
+use super::id::lost;
 use crate::{
     arguments::{Connection, CreateApiKey, Output},
     command::duration,
@@ -69,7 +70,7 @@ async fn offline(create: &CreateApiKey, config: &Path, output: &Output) -> Resul
 
 fn print_made(secret: &str, api_key: Option<&Value>, output: &Output) -> Result<(), Failure> {
     let document = json!({ "secret": secret, "api_key": api_key });
-    output.print(&document, || {
+    output.print_once(&document, &lost(api_key), || {
         format!("{secret}\nThis is shown once: keep it now.")
     })
 }

@@ -1,5 +1,6 @@
-//! The id of an API key, as it is typed.
+//! The id of an API key: as it is typed, and as it is told.
 
+use serde_json::Value;
 use tessera_core::ApiKeyId;
 
 use crate::failure::Failure;
@@ -12,4 +13,13 @@ pub(super) fn known(id: String) -> Result<String, Failure> {
             "`tessera apikey list` shows the ids; `tessera revoke --client NAME --disable` ends all keys of a client",
         )),
     }
+}
+
+/// What is to be done about a key whose secret nobody has read.
+pub(super) fn lost(api_key: Option<&Value>) -> String {
+    let id = api_key.and_then(|key| key.get("id")).and_then(Value::as_str);
+    let id = id.unwrap_or("ID");
+    format!(
+        "the key {id} was made, and its secret is lost: end it with `tessera apikey revoke {id}`, and make another"
+    )
 }

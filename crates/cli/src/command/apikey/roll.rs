@@ -3,7 +3,7 @@
 use serde_json::json;
 use tessera_proto::v1::RollApiKeyRequest;
 
-use super::id::known;
+use super::id::{known, lost};
 use crate::{
     arguments::{Connection, Output, RollApiKey},
     command::duration,
@@ -34,7 +34,7 @@ pub(super) async fn run(roll: RollApiKey, connection: &Connection, output: &Outp
         .previous
         .and_then(|key| json::time(key.expire_time.as_ref()))
         .unwrap_or_default();
-    output.print(&document, || {
+    output.print_once(&document, &lost(document.get("api_key")), || {
         format!(
             "{}\nThis is shown once. The old key works until {until}.",
             rolled.secret

@@ -1,0 +1,82 @@
+//! A data directory that is made of something else: a backup, or another store. It has its name only once it is whole.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use crate::error::{BackupProblem, LaunchError};
+
+/// How it is called until then, behind the name of the right one.
+const UNFINISHED: &str = ".restoring";
+
+/// The directory in which a store is made anew. Dropped, it goes, unless it became the data directory.
+pub(crate) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Makes it, which nobody else has made: else two would write into one.
+    pub(crate) fn at(data: &Path) -> Result<Self, LaunchError> {
+        let mut name = OsString::from(data);
+        name.push(UNFINISHED);
+        let path = PathBuf::from(name);
+        let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let made = parent
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::DirBuilder::new().mode(0o700).create(&path));
+        match made {
+            Ok(()) => Ok(Self(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(BackupProblem::CutOff { path }.into())
+            }
+            Err(source) => Err(LaunchError::File { path, source }),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Gives it the name of the data directory, durably. An empty directory of that name is replaced.
+    pub(crate) fn becomes(self, path: &Path) -> Result<(), LaunchError> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let renamed = fs::rename(&self.0, path)
+            .and_then(|()| File::open(parent))
+            .and_then(|parent| parent.sync_all());
+        renamed.map_err(|source| {
+            let mounted = matches!(
+                source.kind(),
+                io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
+            );
+            let source = if mounted {
+                io::Error::new(
+                    source.kind(),
+                    "it is where a file system is mounted: name a directory within it in [store] path",
+                )
+            } else {
+                source
+            };
+            LaunchError::File {
+                path: path.to_owned(),
+                source,
+            }
+        })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Where it was renamed, or never made, there is none.
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.0.display(), %error, "remove this: it is of no use");
+        }
+    }
+}
