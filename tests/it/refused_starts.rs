@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use crate::{
@@ -112,6 +112,55 @@ fn what_is_refused_stays_as_it_was() {
         assert_eq!(checked.status.success(), !is_checked, "{said}: {text}");
         assert!(!is_checked || text.contains(said), "{said}: {text}");
     }
+}
+
+/// The directory of a restore that was killed is none to forget beside a new one.
+#[test]
+fn no_new_authority_begins_beside_a_restore_that_was_cut_off() {
+    let place = served();
+    fs::create_dir(place.path("data.restoring")).unwrap();
+    let note = run(&place, &["config", "check"]);
+    assert!(note.status.success(), "{}", stderr(&note));
+    let said = String::from_utf8_lossy(&note.stdout).into_owned() + &stderr(&note);
+    assert!(said.contains("data.restoring"), "{said}");
+    fs::remove_dir_all(place.path("data")).unwrap();
+    fs::remove_file(place.path("server.key.witness")).unwrap();
+    let before = contents(&place.path(""));
+    for command in [&["serve"][..], &["config", "check"], &["store", "init"]] {
+        let refused = run(&place, command);
+        let said = stderr(&refused);
+        assert!(
+            !refused.status.success() && said.contains("data.restoring"),
+            "{said}"
+        );
+    }
+    assert!(contents(&place.path("")) == before, "something was written");
+}
+
+/// A configuration is there only once everything is that it needs.
+#[test]
+fn an_init_that_is_killed_leaves_no_configuration() {
+    let above = tempfile::tempdir().unwrap();
+    let directory = above.path().join("auth");
+    let mut init = tessera();
+    init.args(["init"]).arg(&directory);
+    let mut init = init.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !directory.join("policies/policy.csv").exists() {
+        assert!(init.try_wait().unwrap().is_none(), "it ended");
+        std::thread::yield_now();
+    }
+    init.kill().unwrap();
+    if init.wait().unwrap().success() {
+        return;
+    }
+    let mut check = tessera();
+    check
+        .args(["config", "check", "--config"])
+        .arg(directory.join("tessera.toml"));
+    assert!(!check.output().unwrap().status.success());
+    let mut again = tessera();
+    let again = again.args(["init"]).arg(&directory).output().unwrap();
+    assert!(stderr(&again).contains("cut off"), "{}", stderr(&again));
 }
 
 fn copied(place: &Place) -> Output {

@@ -19,6 +19,7 @@ use crate::{
         server_key_in_environment,
     },
     surroundings::{check_clock, check_place},
+    unfinished::left_beside,
     witness::witness,
 };
 
@@ -60,6 +61,10 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
         database::options(config)?;
     } else {
         seen_of(data, witness.as_ref()).await?;
+        notes.extend(left_beside(data).map(|left| {
+            let left = left.display();
+            format!("`{left}` is of a restore or a copy that is under way, or was cut off: then remove it")
+        }));
         if !has_data(data) {
             notes.push(format!(
                 "there is no data directory at `{}` yet: the first start makes it",

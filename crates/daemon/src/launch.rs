@@ -16,9 +16,10 @@ use crate::{
     config::{Config, Engine},
     data_directory::{has_data, store_options},
     database,
-    error::LaunchError,
+    error::{BackupProblem, LaunchError},
     server_key::KeyPlaces,
     surroundings::{check_clock, check_place},
+    unfinished::left_beside,
     witness::{Seen, Witness, witness},
 };
 
@@ -268,9 +269,13 @@ impl Opening<'_> {
     }
 }
 
-/// What the witness has seen of a data directory. One that is not there although it was seen is refused.
+/// What the witness has seen of a data directory. One that is not there although it was seen, or was about to be
+/// restored, is refused: a new one would be served in its place.
 pub(crate) async fn seen_of(data: &Path, witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
     let seen = read_witness(witness).await?;
+    if let Some(path) = left_beside(data).filter(|_| !has_data(data)) {
+        return Err(BackupProblem::CutOff { path }.into());
+    }
     match witness {
         Some(witness) if seen.is_some() && !has_data(data) => Err(LaunchError::DataMissing {
             data: data.to_owned(),

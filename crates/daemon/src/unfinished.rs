@@ -19,9 +19,7 @@ pub(crate) struct Unfinished(PathBuf);
 impl Unfinished {
     /// Makes it, which nobody else has made: else two would write into one.
     pub(crate) fn at(data: &Path) -> Result<Self, LaunchError> {
-        let mut name = OsString::from(data);
-        name.push(UNFINISHED);
-        let path = PathBuf::from(name);
+        let path = path_of(data);
         let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty());
         let made = parent
             .map_or(Ok(()), fs::create_dir_all)
@@ -68,6 +66,18 @@ impl Unfinished {
             }
         })
     }
+}
+
+/// What was begun for the data directory `data` and is not finished, if anything. It may still be under way.
+pub(crate) fn left_beside(data: &Path) -> Option<PathBuf> {
+    let path = path_of(data);
+    path.exists().then_some(path)
+}
+
+fn path_of(data: &Path) -> PathBuf {
+    let mut name = OsString::from(data);
+    name.push(UNFINISHED);
+    PathBuf::from(name)
 }
 
 impl Drop for Unfinished {

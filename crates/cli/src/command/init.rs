@@ -25,9 +25,12 @@ use crate::{
     output::notice,
 };
 
+/// The configuration, and its name until everything that it needs is there.
+const CONFIG: &str = "tessera.toml";
+const UNFINISHED: &str = "tessera.toml.unfinished";
 /// The files, with what stands for the operator's name.
 const FILES: [(&str, &str); 5] = [
-    ("tessera.toml", include_str!("../../../../tessera.example.toml")),
+    (UNFINISHED, include_str!("../../../../tessera.example.toml")),
     (
         "policies/model.conf",
         include_str!("../../../../policies/model.conf"),
@@ -56,10 +59,10 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
     let operator = ClientName::from_short(&arguments.operator).map_err(Failure::cannot_run)?;
     output.check_field(&["config", "api_keys"])?;
     let place = place_of(&arguments.directory)?;
-    let path = arguments.directory.join("tessera.toml");
+    let path = arguments.directory.join(CONFIG);
     let interrupted = shutdown::requested()?;
     let made = tokio::select! {
-        made = make(arguments, &operator, &path) => made,
+        made = make(arguments, &operator) => made.and_then(|keys| finish(&path).map(|()| keys)),
         () = interrupted => Err(Failure::cannot_run("interrupted: nothing was made")),
     };
     if made.is_err()
@@ -84,9 +87,15 @@ pub(crate) async fn run(arguments: &Init, output: &Output) -> Result<(), Failure
 /// The secret of an API key for each realm.
 type Keys = Vec<(RealmName, String)>;
 
-async fn make(arguments: &Init, operator: &ClientName, path: &Path) -> Result<Keys, Failure> {
+/// Gives the configuration its name.
+fn finish(path: &Path) -> Result<(), Failure> {
+    let renamed = fs::rename(path.with_file_name(UNFINISHED), path);
+    renamed.map_err(|error| unusable(path, &error))
+}
+
+async fn make(arguments: &Init, operator: &ClientName) -> Result<Keys, Failure> {
     write_files(arguments, operator)?;
-    let config = Config::read(path).map_err(Failure::cannot_run)?;
+    let config = Config::read(&arguments.directory.join(UNFINISHED)).map_err(Failure::cannot_run)?;
     telemetry::init(config.log.format, "error");
     if arguments.postgres.is_some() && !config.keys.file.exists() {
         new_server_key(&config.keys.file, None).map_err(Failure::cannot_run)?;
@@ -118,6 +127,10 @@ async fn first_keys(authority: &Authority, config: &Config, operator: &ClientNam
 /// Nothing that is there is touched.
 fn place_of(directory: &Path) -> Result<Place, Failure> {
     Place::of(directory).map_err(|error| match error.kind() {
+        ErrorKind::DirectoryNotEmpty if directory.join(UNFINISHED).exists() => Failure::cannot_run(format!(
+            "a `tessera init` is under way in `{0}`, or was cut off: then remove `{0}`",
+            directory.display()
+        )),
         ErrorKind::DirectoryNotEmpty => Failure::cannot_run(format!(
             "`{}` is not empty: name a directory that is, or is not there yet",
             directory.display()

@@ -20,6 +20,7 @@ use crate::{
     data_directory::{has_data, store_options},
     database,
     launch::seen_of,
+    unfinished::left_beside,
     witness::{Witness, witness},
 };
 
@@ -82,7 +83,13 @@ pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) ->
         return vec![Finding::warn("data", message, "a start checks all of them")];
     }
     match opened(config, keys).await {
-        Ok(found) => found,
+        Ok(mut found) => {
+            found.extend(left_beside(data).map(|left| {
+                let message = format!("`{}` is of a restore or a copy", left.display());
+                Finding::warn("data", message, "remove it, unless one is under way")
+            }));
+            found
+        }
         Err(problem) => vec![Finding::fail("data", problem, DAMAGED)],
     }
 }

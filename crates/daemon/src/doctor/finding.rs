@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use tessera_core::secret::redact_known;
+
 /// How well something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -43,7 +45,8 @@ impl Finding {
         Self {
             level: Level::Ok,
             check,
-            message: message.to_string(),
+            // A path may be a secret that was typed at the wrong place.
+            message: redact_known(&message.to_string()).into_owned(),
             todo: None,
         }
     }
@@ -51,7 +54,7 @@ impl Finding {
     pub(super) fn warn(check: &'static str, message: impl Display, todo: impl Display) -> Self {
         Self {
             level: Level::Warn,
-            todo: Some(todo.to_string()),
+            todo: Some(redact_known(&todo.to_string()).into_owned()),
             ..Self::ok(check, message)
         }
     }
@@ -61,5 +64,17 @@ impl Finding {
             level: Level::Fail,
             ..Self::warn(check, message, todo)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_stands_for_a_path_is_not_repeated() {
+        let secret = "tsk_production_0123456789abcdef0123456789abcdef";
+        let finding = Finding::fail("configuration", format!("`{secret}`: no such file"), secret);
+        assert!(!format!("{finding:?}").contains(secret), "{finding:?}");
     }
 }
