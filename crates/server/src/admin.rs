@@ -5,7 +5,9 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Json, Router, body::Body, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router, body::Body, extract::State, http::StatusCode, response::IntoResponse, routing::get,
+};
 use http::{HeaderMap, HeaderName, Request, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,6 +20,7 @@ use tower::ServiceExt;
 use self::attention::why_not_ready;
 use crate::{
     edge::{Edge, Metrics, Peer, TextFormat, TlsSeen},
+    http::message,
     listen::{Serve, Serving, Socket, SocketLimits, Tls},
 };
 
@@ -74,6 +77,9 @@ impl Serve for Admin {
         let router = self.0.clone();
         Box::pin(async move {
             let _exchange = peer.begin_exchange();
+            if let Some((code, why)) = message::refusal(&request) {
+                return Ok((code, format!("{why}\n")).into_response());
+            }
             router.oneshot(request.map(Body::new)).await
         })
     }

@@ -20,6 +20,7 @@ use crate::edge::Edge;
 
 mod forward_auth;
 mod login;
+pub(crate) mod message;
 mod metadata;
 mod oauth;
 mod openapi;

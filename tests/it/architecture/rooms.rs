@@ -82,7 +82,7 @@ const SERVER: Rooms = Rooms {
         ("proxies", &["edge", "error"]),
         ("grpc", &["edge", "error", "fields", "proxies"]),
         ("http", &["edge", "error", "fields", "proxies"]),
-        ("admin", &["edge", "listen"]),
+        ("admin", &["edge", "http", "listen"]),
         ("starting", &["admin"]),
         ("serve", &["admin", "edge", "grpc", "http", "listen"]),
     ],

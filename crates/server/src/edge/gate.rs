@@ -26,7 +26,7 @@ use crate::{
         body,
         status::{self, Sent},
     },
-    http::refusal,
+    http::{message, refusal},
 };
 
 impl Edge {
@@ -181,8 +181,11 @@ impl Edge {
     }
 }
 
-/// The answer to what can't be a call at the path of an RPC.
+/// The answer to what is no request, or can't be a call at the path of an RPC.
 fn no_call(request: &Request<Incoming>) -> Option<Response<Body>> {
+    if let Some(why) = message::refusal(request) {
+        return Some(refusal::no_request(why));
+    }
     if !Route::is_rpc(request.uri().path()) {
         return None;
     }

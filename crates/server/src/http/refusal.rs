@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{oauth::error::Failure, problem::Problem};
+use super::{message::Refusal, oauth::error::Failure, problem::Problem};
 use crate::{error::ApiError, grpc::status};
 
 pub(super) async fn not_found(request: Request) -> Response {
@@ -14,6 +14,11 @@ pub(super) async fn not_found(request: Request) -> Response {
         return status::no_such_method();
     }
     Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
+}
+
+/// The answer to what is no request that HTTP allows.
+pub(crate) fn no_request((code, why): Refusal) -> Response {
+    Problem::plain(code, why).into_response()
 }
 
 /// The answer to a method other than POST, at the path of an RPC.

@@ -181,7 +181,57 @@ async fn what_is_no_request_is_refused_without_a_word() {
     target.is_as_it_was().await;
 }
 
-/// The same over HTTP/2, where only their size counts.
+/// RFC 9112 §3.2, §6.1; RFC 9110 §10.1.1.
+#[tokio::test]
+async fn what_http_1_1_forbids_is_refused() {
+    let target = Target::start().await;
+    let before = target.stored().await;
+    let body = json!({ "refreshToken": target.secrets.refresh_token }).to_string();
+    let request = |headers: &str| {
+        let length = body.len();
+        format!(
+            "POST /auth/refresh HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let chunked = |coding: &str| {
+        let head = format!("POST /auth/refresh HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{coding}");
+        format!("{head}\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    };
+    for (status, request) in [
+        (400, request("")),
+        (400, request("host: a\r\nhost: a\r\n")),
+        (400, request("host: a\r\nhost: b\r\n")),
+        (400, request("host: ann@a\r\n")),
+        (400, request("host: a b\r\n")),
+        (400, request("host: a/b\r\n")),
+        (417, request("host: a\r\nexpect: 200-ok\r\n")),
+        (417, request("host: a\r\nexpect: 100-continue\r\nexpect: x\r\n")),
+        (501, chunked("transfer-encoding: gzip, chunked\r\n")),
+        (
+            501,
+            chunked("transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n"),
+        ),
+    ] {
+        let answer = raw(target.world.address, request.as_bytes()).await;
+        assert_eq!(answer.status, status, "{request}: {}", answer.body);
+        assert!(!answer.json()["detail"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(target.stored().await, before);
+    target.is_as_it_was().await;
+    for (line, headers) in [
+        ("GET /keys HTTP/1.1", "host: [::1]:8080\r\n"),
+        ("GET /keys HTTP/1.1", "host:\r\n"),
+        ("GET /keys HTTP/1.1", "host: a\r\ntransfer-encoding: Chunked\r\n"),
+        ("GET /keys HTTP/1.0", ""),
+        ("GET http://a/keys HTTP/1.1", "host: a\r\n"),
+    ] {
+        let request = format!("{line}\r\n{headers}connection: close\r\n\r\n0\r\n\r\n");
+        let answer = raw(target.world.address, request.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{request}: {}", answer.body);
+    }
+}
+
+/// Over HTTP/2, only the size of headers counts.
 #[tokio::test]
 async fn too_large_headers_are_refused_over_http_2() {
     let target = Target::start().await;
