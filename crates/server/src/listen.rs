@@ -9,6 +9,7 @@ mod registry;
 mod service;
 mod talk;
 mod tls;
+mod turn;
 
 use std::{future::Future, io, pin::pin, time::Duration};
 

@@ -30,6 +30,7 @@ use super::{
     service::Serve,
     talk::{Come, Talk},
     tls::Tls,
+    turn::AfterOthers,
 };
 use crate::edge::{Ending, Peer};
 
@@ -103,17 +104,18 @@ where
         }
     });
     let builder = protocol(streams_max);
-    let mut connection = pin!(builder.serve_connection(stream, service));
+    let connection = pin!(builder.serve_connection(stream, service));
+    let mut connection = AfterOthers::new(connection);
     loop {
         tokio::select! {
-            served = connection.as_mut() => {
+            served = &mut connection => {
                 if let Err(error) = served {
                     tracing::debug!(address = %peer.address(), %error, "a connection broke");
                 }
                 return;
             }
             ending = peer.ends() => match ending {
-                Ending::Gracefully => connection.as_mut().graceful_shutdown(),
+                Ending::Gracefully => connection.inner().as_mut().graceful_shutdown(),
                 Ending::Now => return,
             }
         }
