@@ -6,8 +6,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tessera_core::{
     AccessClaims, Clock, Cursor, Event, EventBody, LEEWAY_MAX, Revocations, Scope, ScopeSet, Sequence,
@@ -200,7 +200,7 @@ impl Shared {
             }
             Err(reason) => {
                 if matches!(reason, DenyReason::Revoked | DenyReason::Expired) {
-                    keys.verified.invalidate(&hash);
+                    keys.verified.remove(&hash);
                 }
                 Decision::Deny(reason)
             }
@@ -311,7 +311,7 @@ impl Keys {
     fn new(keyring: Keyring, capacity: u64) -> Self {
         Self {
             keyring,
-            verified: Cache::new(capacity),
+            verified: Cache::new(usize::try_from(capacity).unwrap_or(usize::MAX)),
         }
     }
 
