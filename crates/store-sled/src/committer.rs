@@ -5,7 +5,7 @@ use std::{
     iter, mem,
     sync::{Arc, Weak},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tessera_store::{CommittedGroup, Placed, PurgeReport, StoreError, UnitOfWork, backend::caught};
@@ -23,6 +23,18 @@ use super::{
 
 /// How many units one group has at most.
 const GROUP_MAX: usize = 1024;
+
+// A group costs as much processor time as tens of calls, in the database's threads and the kernel. While calls come fast,
+// the writer waits a little for more of them; they wait for the processor, too, and have it sooner.
+/// How large a group was after which the writer waits for more.
+const MANY: usize = 8;
+/// How many are enough.
+const ENOUGH: usize = 128;
+/// How long it waits each time, and how often.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSES_MAX: usize = 4;
+/// How many must have come in one pause to be worth another.
+const WORTH_A_PAUSE: usize = 4;
 
 /// Something for the writer to do.
 pub(super) enum Work {
@@ -99,9 +111,14 @@ impl Committer {
             mut background,
         } = waiting;
         let mut closing = None;
+        let mut before = 0;
         while closing.is_none() {
             let Some(first) = work.blocking_recv() else { break };
-            let (mut group, between) = gather(first, &mut work);
+            let Gathered {
+                work: mut group,
+                between,
+            } = Gathered::of(first, &mut work, before);
+            before = group.len();
             let is_awaited = group.iter().any(|work| !matches!(work, Work::Background));
             group.extend(iter::from_fn(|| background.try_recv().ok()));
             if !group.is_empty() {
@@ -211,23 +228,57 @@ enum Between {
     Backup(Turn),
 }
 
-/// Takes what waits, up to what is for itself.
-fn gather(first: Work, waiting: &mut mpsc::Receiver<Work>) -> (Vec<Work>, Option<Between>) {
-    let mut group = Vec::new();
-    let mut next = Some(first);
-    while let Some(item) = next {
-        match item {
-            Work::Close { answer } => return (group, Some(Between::Close(answer))),
-            Work::Backup(turn) => return (group, Some(Between::Backup(turn))),
-            item => group.push(item),
-        }
-        next = if group.len() < GROUP_MAX {
-            waiting.try_recv().ok()
-        } else {
-            None
+/// The work of one group.
+struct Gathered {
+    work: Vec<Work>,
+    between: Option<Between>,
+}
+
+impl Gathered {
+    /// `first` and what waits, up to what is for itself. Where the group before was large, more is on its way.
+    fn of(first: Work, waiting: &mut mpsc::Receiver<Work>, before: usize) -> Self {
+        let mut gathered = Self {
+            work: Vec::new(),
+            between: None,
         };
+        gathered.add(first);
+        gathered.take(waiting);
+        if before >= MANY {
+            gathered.wait_for_more(waiting);
+        }
+        gathered
     }
-    (group, None)
+
+    fn wait_for_more(&mut self, waiting: &mut mpsc::Receiver<Work>) {
+        for _ in 0..PAUSES_MAX {
+            let had = self.work.len();
+            if self.between.is_some() || had >= ENOUGH {
+                return;
+            }
+            thread::sleep(PAUSE);
+            self.take(waiting);
+            if self.work.len() - had < WORTH_A_PAUSE {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, waiting: &mut mpsc::Receiver<Work>) {
+        while self.between.is_none() && self.work.len() < GROUP_MAX {
+            match waiting.try_recv() {
+                Ok(work) => self.add(work),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn add(&mut self, work: Work) {
+        match work {
+            Work::Close { answer } => self.between = Some(Between::Close(answer)),
+            Work::Backup(turn) => self.between = Some(Between::Backup(turn)),
+            work => self.work.push(work),
+        }
+    }
 }
 
 /// Does one thing over what was done before it. A failure is one of the database.
