@@ -26,6 +26,7 @@ mod trace;
 
 use std::{
     future::Future,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +40,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use authorization::AuthorizationHeader;
 pub(crate) use exchange::Exchange;
+pub(crate) use gate::Handlers;
 pub use limits::{ClientLimits, Limits, RateLimits, SandboxLimits};
 pub(crate) use metrics::{Metrics, TextFormat, TlsSeen};
 pub use metrics::{SpanCounts, SpanOutcome};
@@ -122,7 +124,7 @@ impl Edge {
     where
         Fut: Future<Output = Result<Res, ApiError>>,
     {
-        let answer = async {
+        let answer = pin!(async {
             let principal = exchange.principal().cloned();
             let principal = principal.ok_or_else(ApiError::no_credential)?;
             let time_left = exchange.time_left();
@@ -131,10 +133,10 @@ impl Edge {
                 time_left,
                 exchange: Arc::clone(exchange),
             };
-            let answer = within(time_left, handle(caller)).await?;
+            let answer = within(time_left, pin!(handle(caller))).await?;
             exchange.hold_answer(bytes(&answer), &self.answer_bytes)?;
             Ok(answer)
-        };
+        });
         self.observed(exchange, answer).await
     }
 
@@ -144,8 +146,9 @@ impl Edge {
         exchange: &Exchange,
         answer: impl Future<Output = Result<Res, ApiError>>,
     ) -> Result<Res, ApiError> {
-        self.observed(exchange, within(exchange.time_left(), answer))
-            .await
+        let answer = pin!(answer);
+        let answer = pin!(within(exchange.time_left(), answer));
+        self.observed(exchange, answer).await
     }
 
     /// Authenticates a client by its API key, counts the call against what the client may take, and waits for
@@ -248,7 +251,7 @@ impl Edge {
     async fn observed<Res>(
         &self,
         exchange: &Exchange,
-        answer: impl Future<Output = Result<Res, ApiError>>,
+        answer: Pin<&mut impl Future<Output = Result<Res, ApiError>>>,
     ) -> Result<Res, ApiError> {
         let answer = answer.await;
         if let Err(error) = &answer {
@@ -355,9 +358,10 @@ pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, ApiErro
     })
 }
 
+/// Pinned where it is: a future that is passed on by value is copied, and each that waits for it is twice as large.
 async fn within<Res>(
     time: Duration,
-    answer: impl Future<Output = Result<Res, ApiError>>,
+    answer: Pin<&mut impl Future<Output = Result<Res, ApiError>>>,
 ) -> Result<Res, ApiError> {
     match tokio::time::timeout(time, answer).await {
         Ok(answer) => answer,

@@ -63,8 +63,8 @@ impl Default for HttpOptions {
     }
 }
 
-/// The gRPC routes with the endpoints beside them.
-pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> Router {
+/// The endpoints.
+pub(crate) fn router(edge: &Arc<Edge>, options: &HttpOptions) -> Router {
     let id = HeaderName::from_static("x-request-id");
     let [
         api_key,
@@ -90,15 +90,14 @@ pub(crate) fn beside(grpc: Router, edge: &Arc<Edge>, options: &HttpOptions) -> R
     if let Some(url) = &options.public_url {
         endpoints = endpoints.layer(Extension(metadata::PublicUrl(url.clone())));
     }
-    let endpoints = endpoints
+    endpoints
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(edge))
         .layer(cors(options))
         .merge(asked_by_proxies(edge, options))
         .fallback(not_found)
         .layer(PropagateRequestIdLayer::new(id.clone()))
-        .layer(SetRequestIdLayer::new(id, MakeRequestUuid));
-    endpoints.merge(grpc.reset_fallback())
+        .layer(SetRequestIdLayer::new(id, MakeRequestUuid))
 }
 
 /// Without the layer for CORS: it answers OPTIONS by itself, which a proxy that asks with the method of its client

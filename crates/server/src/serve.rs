@@ -9,8 +9,8 @@ use tonic_health::ServingStatus;
 
 use crate::{
     admin,
-    edge::{AnswerBody, Edge, Limits, Metrics, Peer, Traces},
-    grpc::services::{self, Health},
+    edge::{AnswerBody, Edge, Handlers, Limits, Metrics, Peer, Traces},
+    grpc::services::{Health, Services},
     http::{self as endpoints, HttpOptions},
     listen::{Serve, Serving, Socket, SocketLimits, Tls, descriptors},
 };
@@ -75,8 +75,7 @@ pub async fn serve(
     let edge = edge(&authority, tls.is_some(), &limits, traces);
     let metrics = Arc::clone(&edge.metrics);
     let health = Health::new(http.proxies);
-    let grpc = services::routes(&edge, &health, http.proxies)?;
-    let router = endpoints::beside(grpc.into_axum_router(), &edge, &http);
+    let service = Public::new(&edge, &health, &http)?;
     health.set(ServingStatus::Serving).await;
 
     let housekeeping_task = tokio::spawn(housekeeping(Arc::clone(&edge), health.clone()));
@@ -95,7 +94,6 @@ pub async fn serve(
         limits: socket_limits(&limits),
         open: metrics.connections().clone(),
     };
-    let service = Public { edge, router };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = tokio::spawn(public.serve(service, async {
         // A dropped sender means the same.
@@ -160,14 +158,28 @@ fn socket_limits(limits: &Limits) -> SocketLimits {
 #[derive(Clone)]
 struct Public {
     edge: Arc<Edge>,
-    router: axum::Router,
+    handlers: Arc<Handlers>,
+}
+
+impl Public {
+    fn new(edge: &Arc<Edge>, health: &Health, http: &HttpOptions) -> Result<Self, ServeError> {
+        let handlers = Handlers {
+            grpc: Services::new(edge, health, http.proxies)?,
+            http: endpoints::router(edge, http),
+        };
+        Ok(Self {
+            edge: Arc::clone(edge),
+            handlers: Arc::new(handlers),
+        })
+    }
 }
 
 impl Serve for Public {
     type Body = AnswerBody;
 
     fn serve(&self, peer: Arc<Peer>, request: http::Request<hyper::body::Incoming>) -> Serving<AnswerBody> {
-        Box::pin(Arc::clone(&self.edge).serve(peer, self.router.clone(), request))
+        let (edge, handlers) = (Arc::clone(&self.edge), Arc::clone(&self.handlers));
+        Box::pin(edge.serve(peer, handlers, request))
     }
 
     fn now(&self) -> Option<Timestamp> {

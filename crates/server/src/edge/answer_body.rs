@@ -15,7 +15,7 @@ use crate::{error::ApiError, grpc::status};
 
 /// The body of one answer.
 pub(crate) struct AnswerBody {
-    inner: Body,
+    inner: Inner,
     exchange: Arc<Exchange>,
     /// Whether it was ended before its own end.
     is_over: bool,
@@ -23,8 +23,49 @@ pub(crate) struct AnswerBody {
     _untaken: Option<UntakenAnswer>,
 }
 
+/// The body that a handler made.
+pub(crate) enum Inner {
+    Http(Body),
+    Grpc(tonic::body::Body),
+}
+
+impl From<Body> for Inner {
+    fn from(body: Body) -> Self {
+        Self::Http(body)
+    }
+}
+
+impl From<tonic::body::Body> for Inner {
+    fn from(body: tonic::body::Body) -> Self {
+        Self::Grpc(body)
+    }
+}
+
+impl Inner {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self {
+            Self::Http(body) => Pin::new(body).poll_frame(cx),
+            Self::Grpc(body) => Pin::new(body).poll_frame(cx).map_err(axum::Error::new),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http(body) => body.is_end_stream(),
+            Self::Grpc(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http(body) => body.size_hint(),
+            Self::Grpc(body) => body.size_hint(),
+        }
+    }
+}
+
 impl AnswerBody {
-    pub(super) fn new(inner: Body, exchange: Arc<Exchange>, is_stream: bool) -> Self {
+    pub(super) fn new(inner: Inner, exchange: Arc<Exchange>, is_stream: bool) -> Self {
         if let Some(stranger) = exchange.stranger() {
             stranger.answers();
         }
@@ -64,7 +105,7 @@ impl http_body::Body for AnswerBody {
         {
             return Poll::Ready(this.evicted());
         }
-        let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
+        let mut polled = this.inner.poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {

@@ -1,7 +1,7 @@
 //! The way in for every request: who calls is found out from its head, its places are taken, and only then is
 //! its body read, within bounds. The way out, too: an answer keeps its places until it is taken.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -11,7 +11,7 @@ use tower::ServiceExt;
 
 use super::{
     Edge,
-    answer_body::AnswerBody,
+    answer_body::{AnswerBody, Inner as AnswerInner},
     authorization::AuthorizationHeader,
     bytes::TakenBytes,
     exchange::Exchange,
@@ -24,17 +24,24 @@ use crate::{
     error::ApiError,
     grpc::{
         body,
+        services::Services,
         status::{self, Sent},
     },
     http::{message, refusal},
 };
+
+/// What serves a request that may be served.
+pub(crate) struct Handlers {
+    pub(crate) grpc: Services,
+    pub(crate) http: Router,
+}
 
 impl Edge {
     /// Serves one request of `peer`.
     pub(crate) async fn serve(
         self: Arc<Self>,
         peer: Arc<Peer>,
-        router: Router,
+        handlers: Arc<Handlers>,
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         let route = Route::of(request.uri().path());
@@ -57,12 +64,16 @@ impl Edge {
         if route.is_open {
             self.pace.keep(&exchange).await;
         }
-        let entered = trace::within(&exchange, self.enter(&exchange, request.headers())).await;
-        if let Err(error) = entered {
+        if let Err(error) = self.enter(&exchange, request.headers()).await {
             return Ok(self.refuse(exchange, &request, &error));
         }
         let request = self.opened(request, &exchange);
-        let Ok(response) = trace::within(&exchange, router.oneshot(request)).await;
+        if let Some(call) = handlers.grpc.at(request.uri().path()) {
+            let mut calling = call(request.map(body::body));
+            let Ok(response) = trace::within(&exchange, calling.as_mut()).await;
+            return Ok(self.answer(exchange, &method, response));
+        }
+        let response = ask(&exchange, handlers.http.clone(), request).await;
         Ok(self.answer(exchange, &method, response))
     }
 
@@ -96,7 +107,9 @@ impl Edge {
         if exchange.route.caller == Caller::Anyone {
             return Ok(());
         }
-        let entering = self.authenticate(exchange, AuthorizationHeader::in_headers(headers).bearer());
+        let credential = AuthorizationHeader::in_headers(headers).bearer();
+        let entering = pin!(self.authenticate(exchange, credential));
+        let entering = pin!(trace::within(exchange, entering));
         match tokio::time::timeout(exchange.time_left(), entering).await {
             Ok(entered) => entered.map(drop),
             Err(_) => Err(ApiError::deadline_exceeded()),
@@ -104,7 +117,7 @@ impl Edge {
     }
 
     /// The request with a bounded body, for the services.
-    fn opened(&self, request: Request<Incoming>, exchange: &Arc<Exchange>) -> Request<Body> {
+    fn opened(&self, request: Request<Incoming>, exchange: &Arc<Exchange>) -> Request<RequestBody> {
         let mut budgets = vec![
             Arc::clone(&self.request_bytes),
             Arc::clone(&exchange.peer.request_bytes),
@@ -121,10 +134,6 @@ impl Edge {
             parts.headers.insert("x-request-id", id);
         }
         parts.extensions.insert(Arc::clone(exchange));
-        let body = match exchange.route.shape {
-            Shape::Http => Body::new(body),
-            Shape::Unary | Shape::Stream => body::body(body),
-        };
         Request::from_parts(parts, body)
     }
 
@@ -147,7 +156,7 @@ impl Edge {
         &self,
         exchange: Arc<Exchange>,
         method: &Method,
-        response: Response<Body>,
+        response: Response<impl Into<AnswerInner>>,
     ) -> Response<AnswerBody> {
         let mut response = response;
         status::bound(response.headers_mut());
@@ -163,11 +172,11 @@ impl Edge {
             tracing.end(&exchange, method, response.status());
         }
         let is_stream = exchange.route.answers_with_stream;
-        response.map(|body| AnswerBody::new(body, exchange, is_stream))
+        response.map(|body| AnswerBody::new(body.into(), exchange, is_stream))
     }
 
     /// Counts and logs what no service did: health, reflection, and requests that can't be decoded.
-    fn observe_unserved(&self, exchange: &Exchange, response: &Response<Body>) {
+    fn observe_unserved<B>(&self, exchange: &Exchange, response: &Response<B>) {
         let of_http = || {
             let failed = exchange.route.shape == Shape::Http && response.status() >= StatusCode::BAD_REQUEST;
             failed.then(|| Sent {
@@ -179,6 +188,13 @@ impl Edge {
         let sent = Sent::of(response.headers()).or_else(of_http);
         self.observe(exchange, sent.as_ref().map_or(Ok(()), |sent| Err(sent.into())));
     }
+}
+
+/// The answer of the endpoints.
+async fn ask(exchange: &Exchange, endpoints: Router, request: Request<RequestBody>) -> Response<Body> {
+    let asking = pin!(endpoints.oneshot(request.map(Body::new)));
+    let Ok(response) = trace::within(exchange, asking).await;
+    response
 }
 
 /// The answer to what is no request, or can't be a call at the path of an RPC.

@@ -9,7 +9,7 @@ pub(super) mod call;
 mod headers;
 mod spans;
 
-use std::{fmt, net::IpAddr, num::NonZeroU32, sync::OnceLock, task::Poll};
+use std::{fmt, net::IpAddr, num::NonZeroU32, pin::Pin, sync::OnceLock, task::Poll};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, Method, StatusCode};
@@ -143,11 +143,13 @@ impl Tracing {
 }
 
 /// Serves a part of `exchange` with its trace as the current one, from when it has one.
-pub(super) async fn within<T>(exchange: &Exchange, serving: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(
+    exchange: &Exchange,
+    mut serving: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+) -> T {
     if exchange.trace.is_none() {
         return serving.await;
     }
-    let mut serving = Box::pin(serving);
     std::future::poll_fn(move |task| -> Poll<T> {
         let _current = exchange.trace_context().map(|context| context.clone().attach());
         serving.as_mut().poll(task)

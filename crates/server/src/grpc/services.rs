@@ -1,7 +1,8 @@
 //! Which services are served.
 
-use std::sync::Arc;
+use std::{collections::HashMap, convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
+use http::{Request, Response};
 use tessera_proto::{
     FILE_DESCRIPTOR_SET, UPSTREAM_DESCRIPTOR_SET,
     framed::revocation_service_server::RevocationServiceServer,
@@ -13,50 +14,85 @@ use tessera_proto::{
         signing_key_service_server::SigningKeyServiceServer, token_service_server::TokenServiceServer,
     },
 };
-use tonic::{server::NamedService, service::Routes};
+use tonic::{body::Body, server::NamedService};
 use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
 use tonic_reflection::server::Builder;
+use tower::Service;
 
 use super::{
-    api_key::ApiKeys, audit::Audits, backup::Backups, ext_authz::ExternalAuthorization, health::Healths,
-    key::Keys, policy::Policies, revocation::Revocations, session::Sessions, signing_key::SigningKeys,
-    token::Tokens,
+    api_key::ApiKeys, audit::Audits, backup::Backups, body::GrpcBody, ext_authz::ExternalAuthorization,
+    health::Healths, key::Keys, policy::Policies, revocation::Revocations, session::Sessions,
+    signing_key::SigningKeys, token::Tokens,
 };
 use crate::edge::Edge;
 
-/// Every service, served by `edge`.
-pub(crate) fn routes(
-    edge: &Arc<Edge>,
-    health: &Health,
-    proxies: bool,
-) -> Result<Routes, tonic_reflection::server::Error> {
-    let tokens = TokenServiceServer::new(Tokens(Arc::clone(edge)));
-    let revocations = RevocationServiceServer::new(Revocations::new(Arc::clone(edge)));
-    let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
-    let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
-    let audits = AuditServiceServer::new(Audits(Arc::clone(edge)));
-    let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
-    let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
-    let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
-    let backups = BackupServiceServer::new(Backups(Arc::clone(edge)));
-    let routes = Routes::default()
-        .add_service(tokens.max_decoding_message_size(usize::MAX))
-        .add_service(revocations.max_decoding_message_size(usize::MAX))
-        .add_service(keys.max_decoding_message_size(usize::MAX))
-        .add_service(api_keys.max_decoding_message_size(usize::MAX))
-        .add_service(audits.max_decoding_message_size(usize::MAX))
-        .add_service(policies.max_decoding_message_size(usize::MAX))
-        .add_service(sessions.max_decoding_message_size(usize::MAX))
-        .add_service(signing_keys.max_decoding_message_size(usize::MAX))
-        .add_service(backups.max_decoding_message_size(usize::MAX))
-        .add_service(HealthServer::new(Healths::of(&health.reporter)))
-        .add_service(reflection(proxies).build_v1()?)
-        .add_service(reflection(proxies).build_v1alpha()?);
-    if !proxies {
-        return Ok(routes);
+/// An answer that is being made.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// A service: answers a call of one of its methods.
+type Serves = dyn Fn(Request<GrpcBody>) -> Answering + Send + Sync;
+
+/// The services that are served, by their names.
+pub(crate) struct Services(HashMap<&'static str, Box<Serves>>);
+
+impl Services {
+    /// Every service, served by `edge`.
+    pub(crate) fn new(
+        edge: &Arc<Edge>,
+        health: &Health,
+        proxies: bool,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        let tokens = TokenServiceServer::new(Tokens(Arc::clone(edge)));
+        let revocations = RevocationServiceServer::new(Revocations::new(Arc::clone(edge)));
+        let keys = KeyServiceServer::new(Keys(Arc::clone(edge)));
+        let api_keys = ApiKeyServiceServer::new(ApiKeys(Arc::clone(edge)));
+        let audits = AuditServiceServer::new(Audits(Arc::clone(edge)));
+        let policies = PolicyServiceServer::new(Policies(Arc::clone(edge)));
+        let sessions = SessionServiceServer::new(Sessions(Arc::clone(edge)));
+        let signing_keys = SigningKeyServiceServer::new(SigningKeys(Arc::clone(edge)));
+        let backups = BackupServiceServer::new(Backups(Arc::clone(edge)));
+        let services = Self(HashMap::new())
+            .with(tokens.max_decoding_message_size(usize::MAX))
+            .with(revocations.max_decoding_message_size(usize::MAX))
+            .with(keys.max_decoding_message_size(usize::MAX))
+            .with(api_keys.max_decoding_message_size(usize::MAX))
+            .with(audits.max_decoding_message_size(usize::MAX))
+            .with(policies.max_decoding_message_size(usize::MAX))
+            .with(sessions.max_decoding_message_size(usize::MAX))
+            .with(signing_keys.max_decoding_message_size(usize::MAX))
+            .with(backups.max_decoding_message_size(usize::MAX))
+            .with(HealthServer::new(Healths::of(&health.reporter)))
+            .with(reflection(proxies).build_v1()?)
+            .with(reflection(proxies).build_v1alpha()?);
+        if !proxies {
+            return Ok(services);
+        }
+        let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
+        Ok(services.with(authorization.max_decoding_message_size(usize::MAX)))
     }
-    let authorization = AuthorizationServer::new(ExternalAuthorization(Arc::clone(edge)));
-    Ok(routes.add_service(authorization.max_decoding_message_size(usize::MAX)))
+
+    fn with<S>(mut self, service: S) -> Self
+    where
+        S: NamedService + Clone + Send + Sync + 'static,
+        S: Service<Request<GrpcBody>, Response = Response<Body>, Error = Infallible>,
+        S::Future: Send + 'static,
+    {
+        // A service of tonic is always ready.
+        let call = move |request| Box::pin(service.clone().call(request)) as Answering;
+        self.0.insert(S::NAME, Box::new(call));
+        self
+    }
+
+    /// The service that `path` names, if there is one. It may have no such method.
+    pub(crate) fn at(&self, path: &str) -> Option<&Serves> {
+        self.0.get(name(path)).map(AsRef::as_ref)
+    }
+}
+
+/// `package.Service` of `/package.Service/Method`.
+fn name(path: &str) -> &str {
+    let path = path.strip_prefix('/').unwrap_or_default();
+    path.split_once('/').map_or("", |(service, _)| service)
 }
 
 /// Tells clients what is served.
