@@ -114,7 +114,7 @@ use crate::{
     credential::{disabled::DisabledClients, used::UsedApiKeys},
     following::Following,
     issuance::refresh::outcome::RefreshCounts,
-    log::subscribers::Subscribers,
+    log::{position::LastPosition, subscribers::Subscribers},
     operation::{backup::Backups, rollback::RollbackDetection},
     others::Others,
     policy::{abandoned::Reconciling, heavy::Heavy, history::PolicyHistory},
@@ -158,6 +158,7 @@ pub struct Authority {
     watch_stall_max: Duration,
     staleness_bound_max: StalenessBound,
     subscribers: Subscribers,
+    last_position: LastPosition,
     key_rotation: KeyRotation,
     published: Published,
     key_changes: KeyChanges,
@@ -279,7 +280,8 @@ impl Authority {
     /// The position of the log that is committed now.
     #[must_use]
     pub fn position(&self) -> Cursor {
-        self.cursor_at(self.committed())
+        let cursor = self.untagged(self.committed(), FilterDigest::NONE);
+        self.last_position.authenticated(&self.server_keys.load(), cursor)
     }
 
     /// The number of the last group of writes that is durable; none where nothing is kept.
@@ -297,12 +299,17 @@ impl Authority {
     }
 
     fn cursor_of(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
-        self.server_keys.load().authenticate_cursor(Cursor {
+        let cursor = self.untagged(sequence, filter);
+        self.server_keys.load().authenticate_cursor(cursor)
+    }
+
+    fn untagged(&self, sequence: Sequence, filter: FilterDigest) -> Cursor {
+        Cursor {
             log: self.store.log().id(),
             sequence,
             filter,
             tag: CursorTag::default(),
-        })
+        }
     }
 
     /// A cursor that this authority gave, of the log that it has now; none for anything else.
