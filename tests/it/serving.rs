@@ -155,7 +155,8 @@ async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
     let made = place.first_key("production");
     let secret = made["secret"].as_str().unwrap();
     assert!(secret.starts_with("tsk_production_"));
-    let authority = place.serve();
+    let (mut log, into) = std::io::pipe().unwrap();
+    let authority = place.serve_with("info", into);
     let client = Client::connect(&place.address, secret).await;
     let issued = client.issue(viewer("user:ann")).await.unwrap();
     assert!(client.introspect(&access(issued.tokens.as_ref())).await.active);
@@ -164,6 +165,9 @@ async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
         "https://auth.example.org/production"
     );
     assert!(authority.stop().success());
+    let mut logged = String::new();
+    log.read_to_string(&mut logged).unwrap();
+    assert!(logged.contains("stopped") && !logged.contains("ERROR"), "{logged}");
     // The same again, after a restart.
     let authority = place.serve();
     let client = Client::connect(&place.address, secret).await;

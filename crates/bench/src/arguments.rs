@@ -149,6 +149,8 @@ pub(crate) enum Part {
     IntrospectHot,
     /// Access tokens that the server has not seen, each once.
     IntrospectCold,
+    /// The end of one session, durable.
+    Revoke,
     /// Durable operations beside bare writes to the same file system.
     Durable,
     /// One revocation to many subscribers.

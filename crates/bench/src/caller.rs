@@ -7,7 +7,8 @@ use std::sync::{
 
 use prost::Message;
 use tessera_proto::v1::{
-    IntrospectRequest, IssueRequest, IssueResponse, RefreshRequest, token_service_client::TokenServiceClient,
+    IntrospectRequest, IssueRequest, IssueResponse, RefreshRequest, RevokeRequest, revoke_request::Target,
+    token_service_client::TokenServiceClient,
 };
 use tonic::{Status, transport::Channel};
 
@@ -25,6 +26,7 @@ pub(crate) enum Caller {
     Issue(Issue),
     Refresh(Refresh),
     Introspect(Introspect),
+    Revoke(Revoke),
 }
 
 impl Caller {
@@ -35,6 +37,7 @@ impl Caller {
             Self::Issue(issue) => issue.call().await.map(Some),
             Self::Refresh(refresh) => refresh.call().await.map(Some),
             Self::Introspect(introspect) => introspect.call().await,
+            Self::Revoke(revoke) => revoke.call().await,
         }
     }
 }
@@ -74,8 +77,8 @@ pub(crate) struct Issue {
     number: usize,
     begun: usize,
     without_refresh: bool,
-    /// The access tokens, where somebody wants them later.
-    kept: Option<Vec<String>>,
+    /// The answers, where somebody wants them later.
+    kept: Option<Vec<IssueResponse>>,
 }
 
 impl Issue {
@@ -90,8 +93,8 @@ impl Issue {
         }
     }
 
-    /// Begins sessions without a refresh token and keeps their access tokens.
-    pub(crate) fn keeping_tokens(self) -> Self {
+    /// Begins sessions without a refresh token and keeps the answers.
+    pub(crate) fn keeping_answers(self) -> Self {
         Self {
             without_refresh: true,
             kept: Some(Vec::new()),
@@ -99,14 +102,14 @@ impl Issue {
         }
     }
 
-    pub(crate) fn into_tokens(self) -> Vec<String> {
+    pub(crate) fn into_answers(self) -> Vec<IssueResponse> {
         self.kept.unwrap_or_default()
     }
 
     async fn call(&mut self) -> Result<Sizes, Status> {
         let (sizes, answer) = self.issue().await?;
-        if let (Some(kept), Some(tokens)) = (&mut self.kept, answer.tokens) {
-            kept.push(tokens.access_token);
+        if let Some(kept) = &mut self.kept {
+            kept.push(answer);
         }
         Ok(sizes)
     }
@@ -213,7 +216,47 @@ impl Introspect {
     }
 }
 
-/// Access tokens, given out in order.
+/// Ends sessions that all callers share, each once.
+pub(crate) struct Revoke {
+    client: TokenClient,
+    authorization: Authorization,
+    sessions: Arc<Tokens>,
+}
+
+impl Revoke {
+    pub(crate) fn new(channel: Channel, authorization: Authorization, sessions: Arc<Tokens>) -> Self {
+        Self {
+            client: TokenClient::new(channel),
+            authorization,
+            sessions,
+        }
+    }
+
+    async fn call(&mut self) -> Result<Option<Sizes>, Status> {
+        let Some(session) = self.sessions.next() else {
+            return Ok(None);
+        };
+        let request = RevokeRequest {
+            target: Some(Target::SessionId(session.to_owned())),
+            ..RevokeRequest::default()
+        };
+        let bytes = request.encoded_len();
+        let answer = self
+            .client
+            .revoke(self.authorization.on(request))
+            .await?
+            .into_inner();
+        if answer.matched != 1 {
+            return Err(Status::internal("a session that was just begun is not there"));
+        }
+        Ok(Some(Sizes {
+            request: bytes,
+            answer: answer.encoded_len(),
+        }))
+    }
+}
+
+/// Access tokens or sessions, given out in order.
 pub(crate) struct Tokens {
     tokens: Vec<String>,
     next: AtomicUsize,

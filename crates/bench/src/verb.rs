@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tessera_proto::v1::IssueResponse;
+
 use crate::{
     arguments::Part,
-    caller::{Caller, Introspect, Issue, Refresh, Tokens},
+    caller::{Caller, Introspect, Issue, Refresh, Revoke, Tokens},
     drive::drive,
     failure::Failure,
     parcel::Sizes,
@@ -14,7 +16,7 @@ use crate::{
 
 /// Tokens that the hot introspections ask about.
 const HOT_TOKENS: usize = 64;
-/// Callers that issue the tokens for the cold introspections.
+/// Callers that begin the sessions for what needs a new one for each call.
 const ISSUERS: u16 = 256;
 
 /// What is called.
@@ -24,14 +26,17 @@ pub(crate) enum Verb {
     Refresh,
     IntrospectHot,
     IntrospectCold,
+    Revoke,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 4] = [
+    /// Revoking is the last, as introspection would look through what it leaves behind.
+    pub(crate) const ALL: [Self; 5] = [
         Self::Issue,
         Self::Refresh,
         Self::IntrospectHot,
         Self::IntrospectCold,
+        Self::Revoke,
     ];
 
     pub(crate) fn part(self) -> Part {
@@ -40,6 +45,7 @@ impl Verb {
             Self::Refresh => Part::Refresh,
             Self::IntrospectHot => Part::IntrospectHot,
             Self::IntrospectCold => Part::IntrospectCold,
+            Self::Revoke => Part::Revoke,
         }
     }
 
@@ -49,6 +55,7 @@ impl Verb {
             Self::Refresh => "refresh",
             Self::IntrospectHot => "introspect, seen before",
             Self::IntrospectCold => "introspect, distinct",
+            Self::Revoke => "revoke",
         }
     }
 
@@ -59,6 +66,7 @@ impl Verb {
             Self::Refresh => 3.0,
             Self::IntrospectHot => 1.1,
             Self::IntrospectCold => 3.3,
+            Self::Revoke => 4.0,
         })
     }
 
@@ -87,8 +95,14 @@ impl Verb {
             }
             Self::IntrospectCold => {
                 // Where they are used up before the time is over, the round ends early.
-                let tokens = Tokens::once(fresh_tokens(tessera, time.mul_f64(1.5)).await?);
-                introspectors(tessera, count, &tokens)
+                let issued = fresh(tessera, time.mul_f64(1.5)).await?.into_iter();
+                let tokens = issued.filter_map(|answer| Some(answer.tokens?.access_token));
+                introspectors(tessera, count, &Tokens::once(tokens.collect()))
+            }
+            Self::Revoke => {
+                let issued = fresh(tessera, time.mul_f64(2.0)).await?.into_iter();
+                let sessions = Tokens::once(issued.map(|answer| answer.session_id).collect());
+                revokers(tessera, count, &sessions)
             }
         })
     }
@@ -127,6 +141,15 @@ fn introspectors(tessera: &Target, count: u16, tokens: &Arc<Tokens>) -> Vec<Call
     channels.map(introspector).collect()
 }
 
+fn revokers(tessera: &Target, count: u16, sessions: &Arc<Tokens>) -> Vec<Caller> {
+    let channels = tessera.channels_for(count);
+    let revoker = |channel| {
+        let (authorization, sessions) = (tessera.authorization(), Arc::clone(sessions));
+        Caller::Revoke(Revoke::new(channel, authorization, sessions))
+    };
+    channels.map(revoker).collect()
+}
+
 async fn few_tokens(tessera: &Target) -> Result<Vec<String>, Failure> {
     let mut tokens = Vec::new();
     for mut issuer in issuers(tessera, 1) {
@@ -139,13 +162,13 @@ async fn few_tokens(tessera: &Target) -> Result<Vec<String>, Failure> {
     Ok(tokens)
 }
 
-/// As many access tokens as can be issued in `time`, none of which the server was ever shown.
-async fn fresh_tokens(tessera: &Target, time: Duration) -> Result<Vec<String>, Failure> {
-    let issuers = issuers(tessera, ISSUERS).map(|issuer| Caller::Issue(issuer.keeping_tokens()));
+/// As many sessions as can be begun in `time`. The server was never shown their access tokens.
+async fn fresh(tessera: &Target, time: Duration) -> Result<Vec<IssueResponse>, Failure> {
+    let issuers = issuers(tessera, ISSUERS).map(|issuer| Caller::Issue(issuer.keeping_answers()));
     let (_, callers) = drive(issuers.collect(), time, &tessera.process).await?;
-    let tokens = callers.into_iter().filter_map(|caller| match caller {
-        Caller::Issue(issuer) => Some(issuer.into_tokens()),
+    let answers = callers.into_iter().filter_map(|caller| match caller {
+        Caller::Issue(issuer) => Some(issuer.into_answers()),
         _ => None,
     });
-    Ok(tokens.flatten().collect())
+    Ok(answers.flatten().collect())
 }

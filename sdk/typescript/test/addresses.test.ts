@@ -12,6 +12,7 @@ import {
   CallError,
   Client,
   type ClientOptions,
+  ClosedError,
   ConfigurationError,
   Connection,
   NotReadyError,
@@ -324,6 +325,20 @@ describe('an API key', () => {
         return error.message.includes(expected) && !error.message.includes('secret')
       }, expected)
     }
+  })
+})
+
+describe('a client that is closed', () => {
+  it('ends the calls that are under way, and makes no other', async () => {
+    const fake = cleanups.add(await Fake.start())
+    const client = cleanups.add(new Client(fake.connection, IMPATIENT))
+    const release = fake.holdNextKeys()
+    const calling = client.listKeys('production')
+    await until('a call', () => fake.keyReadsAtOnce === 1)
+    client.close()
+    await assert.rejects(calling, ClosedError)
+    release()
+    await assert.rejects(client.listKeys('production'), ClosedError)
   })
 })
 
