@@ -237,6 +237,11 @@ impl Edge {
         self.log.admits(exchange)
     }
 
+    /// Ends what callers without a credential leave unfinished, and streams to them: the server stops.
+    pub(crate) fn dismiss_strangers(&self) {
+        self.strangers.dismiss();
+    }
+
     /// Does what a server does now and then.
     pub(crate) fn housekeeping(&self) {
         self.clients.forget_idle(Instant::now());

@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use self::{
@@ -36,6 +36,8 @@ use crate::edge::Ending;
 
 /// How often connections are looked at that may have to end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long what a caller without a credential has begun may take while the server stops.
+pub(crate) const UNFINISHED_MAX: Duration = Duration::from_secs(1);
 /// How long to wait where no connection can be accepted: out of file descriptors, or of places.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,7 +81,13 @@ impl Socket {
         }
         drop(self.listener);
         registry.end_all(Ending::Gracefully);
-        while connections.join_next().await.is_some() {}
+        let all = async { while connections.join_next().await.is_some() {} };
+        let mut all = pin!(all);
+        if timeout(UNFINISHED_MAX, all.as_mut()).await.is_err() {
+            // The head of a request has begun there, or a handshake, at most.
+            registry.end_unused();
+            all.await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tessera_authority::Authority;
 use tessera_core::Timestamp;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tonic_health::ServingStatus;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     edge::{AnswerBody, Edge, Handlers, Limits, Metrics, Peer, Traces},
     grpc::services::{Health, Services},
     http::{self as endpoints, HttpOptions},
-    listen::{Serve, Serving, Socket, SocketLimits, Tls, descriptors},
+    listen::{Serve, Serving, Socket, SocketLimits, Tls, UNFINISHED_MAX, descriptors},
 };
 
 /// How often readiness is looked at.
@@ -109,7 +109,7 @@ pub async fn serve(
     health.set(ServingStatus::NotServing).await;
     authority.drain();
     let _ = stop.send(());
-    finish(&mut serving, limits.drain_time_max).await;
+    finish(&mut serving, &edge, limits.drain_time_max).await;
     for task in [Some(housekeeping_task), admin].into_iter().flatten() {
         task.abort();
     }
@@ -126,9 +126,18 @@ fn edge(authority: &Arc<Authority>, has_tls: bool, limits: &Limits, traces: Opti
     Arc::new(Edge::new(Arc::clone(authority), metrics, limits, traces))
 }
 
-/// Lets calls under way finish, and cuts them off where they take too long.
-async fn finish(serving: &mut JoinHandle<()>, time_max: Duration) {
-    if tokio::time::timeout(time_max, &mut *serving).await.is_err() {
+/// Lets calls under way finish, and cuts them off where they take too long. Callers without a credential have less
+/// time: else any of them decides how long a stop takes.
+async fn finish(serving: &mut JoinHandle<()>, edge: &Edge, time_max: Duration) {
+    let unfinished_max = UNFINISHED_MAX.min(time_max);
+    if timeout(unfinished_max, &mut *serving).await.is_ok() {
+        return;
+    }
+    edge.dismiss_strangers();
+    if timeout(time_max.saturating_sub(unfinished_max), &mut *serving)
+        .await
+        .is_err()
+    {
         tracing::warn!(after = ?time_max, "calls under way are cut off");
         serving.abort();
     }

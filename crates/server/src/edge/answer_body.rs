@@ -10,7 +10,7 @@ use std::{
 use axum::body::{Body, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{exchange::Exchange, peer::UntakenAnswer, route::Shape};
+use super::{exchange::Exchange, peer::UntakenAnswer, route::Shape, strangers::Stranger};
 use crate::{error::ApiError, grpc::status};
 
 /// The body of one answer.
@@ -78,12 +78,15 @@ impl AnswerBody {
         }
     }
 
-    /// Another took the place of its exchange: a gRPC call is told why, an HTTP answer is cut off.
+    /// Another took the place of its exchange, or the server stops: a gRPC call is told why, an HTTP answer is cut off.
     fn evicted(&mut self) -> Option<Result<Frame<Bytes>, axum::Error>> {
         if std::mem::replace(&mut self.is_over, true) {
             return None;
         }
-        let error = ApiError::overloaded();
+        let error = self
+            .exchange
+            .stranger()
+            .map_or_else(ApiError::overloaded, Stranger::eviction);
         match self.exchange.route.shape {
             Shape::Http => Some(Err(axum::Error::new(error))),
             Shape::Unary | Shape::Stream => Some(Ok(Frame::trailers(status::trailers(&error)))),

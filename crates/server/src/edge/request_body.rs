@@ -96,7 +96,7 @@ where
             if let Some(stranger) = self.exchange.stranger()
                 && stranger.poll_evicted(cx.waker())
             {
-                return Poll::Ready(Some(Err(ApiError::overloaded().into())));
+                return Poll::Ready(Some(Err(stranger.eviction().into())));
             }
             if let Err(error) = ready!(self.poll_reservation(cx)) {
                 return Poll::Ready(Some(Err(error.into())));

@@ -13,12 +13,16 @@ use std::{
     task::Waker,
 };
 
-use super::peer::{Ending, Peer};
 use parking_lot::{Mutex, MutexGuard};
+
+use super::peer::{Ending, Peer};
+use crate::error::ApiError;
 
 /// The exchanges of all callers without a credential.
 #[derive(Debug)]
 pub(crate) struct Strangers {
+    /// Whether the server stops, so that all of them go.
+    is_stopping: AtomicBool,
     count_max: usize,
     bytes_max: usize,
     present: Mutex<Present>,
@@ -71,6 +75,7 @@ pub(crate) struct Full;
 impl Strangers {
     pub(crate) fn new(count_max: usize, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
+            is_stopping: AtomicBool::new(false),
             count_max,
             bytes_max,
             present: Mutex::default(),
@@ -109,6 +114,18 @@ impl Strangers {
             number,
             visitor,
         })
+    }
+
+    /// Ends all exchanges whose caller keeps us waiting: the server stops.
+    pub(crate) fn dismiss(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        let mut evicted = Vec::new();
+        let mut present = self.lock();
+        while let Some(oldest) = present.evict_oldest() {
+            evicted.push(oldest);
+        }
+        drop(present);
+        evicted.iter().for_each(|visitor| visitor.send_away());
     }
 
     fn lock(&self) -> MutexGuard<'_, Present> {
@@ -209,6 +226,15 @@ impl Stranger {
         }
         drop(kept);
         self.is_evicted()
+    }
+
+    /// Why it was evicted.
+    pub(crate) fn eviction(&self) -> ApiError {
+        if self.all.is_stopping.load(Ordering::Relaxed) {
+            ApiError::draining()
+        } else {
+            ApiError::overloaded()
+        }
     }
 
     fn is_evicted(&self) -> bool {

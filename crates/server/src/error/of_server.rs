@@ -101,7 +101,7 @@ impl ApiError {
     }
 
     /// The server is stopping.
-    pub(super) fn draining() -> Self {
+    pub(crate) fn draining() -> Self {
         Self::new(Code::Unavailable, ErrorReason::Draining, "the server is stopping")
     }
 

@@ -103,6 +103,14 @@ impl Registry {
         self.lock().peers.values().for_each(|peer| peer.end(ending));
     }
 
+    /// Ends the connections on which nothing is under way.
+    pub(super) fn end_unused(&self) {
+        let known = self.lock();
+        let all = known.peers.values().chain(known.ending.values());
+        all.filter(|peer| peer.idle_for().is_some())
+            .for_each(|peer| peer.end(Ending::Now));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock()
     }

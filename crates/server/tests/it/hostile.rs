@@ -12,7 +12,10 @@ use tessera_testkit::{
     soon,
     world::{Setup, World, reason},
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 /// A connection that speaks HTTP/2 as it likes.
 struct Raw(client::SendRequest<Bytes>);
@@ -128,6 +131,52 @@ async fn a_message_that_does_not_arrive_ends_the_call() {
     grpc_status(silent.answer).await;
     let refused = slow_issue(&app).await;
     assert_eq!(refused, "DeadlineExceeded / REQUEST_TOO_SLOW");
+}
+
+/// Neither by a request or a head that does not end, nor by a stream that anybody may open.
+#[tokio::test]
+async fn a_stranger_does_not_hold_up_a_stop() {
+    let mut world = world(Limits {
+        drain_time_max: Duration::from_secs(3600),
+        ..Limits::default()
+    })
+    .await;
+    let mut connections = Vec::new();
+    for begun in [
+        "",
+        "GET /keys HT",
+        "POST /oauth2/token HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: 100\r\n\r\ngrant_type=",
+    ] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        connections.push(stream);
+    }
+    let mut raw = Raw::connect(&world, 65_535).await;
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let stream = raw.begin(reflection, None).await;
+    let mut silent = raw.begin("/tessera.v1.KeyService/ListKeys", None).await;
+    silent.body.send_data(unfinished(10), false).unwrap();
+    let mut health = HealthClient::new(world.channel());
+    let watch = health.watch(HealthCheckRequest::default()).await;
+    let mut watch = watch.unwrap().into_inner();
+    let serving = soon("a status", watch.message()).await.unwrap().unwrap();
+    assert_eq!(serving.status(), ServingStatus::Serving);
+    world.stop();
+    let mut said = Vec::new();
+    let ended = loop {
+        match soon("an end", watch.message()).await {
+            Ok(status) => said.push(status.unwrap().status()),
+            Err(ended) => break ended,
+        }
+    };
+    assert!(said.contains(&ServingStatus::NotServing), "{said:?}");
+    assert_eq!(reason(&ended), "Unavailable / DRAINING");
+    soon("the server stops", &mut world.serving)
+        .await
+        .unwrap()
+        .unwrap();
+    drop((connections, stream, silent));
 }
 
 /// An Issue whose body stops after its first bytes, by tonic's own client.
