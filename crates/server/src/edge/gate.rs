@@ -4,7 +4,7 @@
 use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 
 use axum::{Router, body::Body};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tonic::Code;
 use tower::ServiceExt;
@@ -172,7 +172,15 @@ impl Edge {
             tracing.end(&exchange, method, response.status());
         }
         let is_stream = exchange.route.answers_with_stream;
-        response.map(|body| AnswerBody::new(body.into(), exchange, is_stream))
+        let has_content = method != Method::HEAD;
+        response.map(|body| {
+            let body = if has_content {
+                body.into()
+            } else {
+                Body::empty().into()
+            };
+            AnswerBody::new(body, exchange, is_stream)
+        })
     }
 
     /// Counts and logs what no service did: health, reflection, and requests that can't be decoded.
@@ -208,5 +216,8 @@ fn no_call(request: &Request<Incoming>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         return Some(refusal::not_post());
     }
-    (!refusal::is_grpc(request.headers())).then(refusal::not_grpc)
+    if !refusal::is_grpc(request.headers()) {
+        return Some(refusal::not_grpc());
+    }
+    (request.version() < Version::HTTP_2).then(refusal::not_http_2)
 }

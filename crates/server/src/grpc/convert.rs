@@ -67,7 +67,7 @@ pub(super) fn seconds(fields: &mut Fields, field: &str, duration: Option<&WireDu
     match u32::try_from(duration.seconds) {
         Ok(seconds) if duration.nanos == 0 => Some(Seconds(seconds)),
         _ => {
-            fields.reject(field, "must be a whole number of seconds, not negative");
+            fields.reject(field, "must be a whole number of seconds, from 0 to 4294967295");
             None
         }
     }

@@ -36,6 +36,12 @@ pub(crate) fn not_grpc() -> Response {
     Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into_response()
 }
 
+/// The answer to gRPC over HTTP/1: the status of a call, which comes after the answer, would be lost there.
+pub(crate) fn not_http_2() -> Response {
+    let detail = "gRPC needs HTTP/2, from the caller and from each proxy on the way";
+    Problem::plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail).into_response()
+}
+
 /// A refusal in the words of the endpoint at `path`.
 pub(crate) fn refused(path: &str, error: &ApiError) -> Response {
     if path.starts_with("/oauth2/") {

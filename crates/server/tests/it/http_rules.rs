@@ -571,11 +571,31 @@ async fn what_is_not_grpc_is_refused_at_the_path_of_an_rpc() {
         "application/grpc; charset=utf-8",
     ] {
         let headers = [("content-type", kind), ("te", "trailers")];
-        let answer = send(&world, "POST /tessera.v1.KeyService/NoSuch", &headers, &[0; 5]).await;
-        assert_eq!(
-            (answer.status, answer.header("grpc-status")),
-            (200, vec!["12"]),
-            "{kind}"
-        );
+        for path in ["/tessera.v1.KeyService/ListKeys", "/tessera.v1.KeyService/NoSuch"] {
+            // It is gRPC, and not over HTTP/2.
+            let answer = send(&world, &format!("POST {path}"), &headers, &[0; 5]).await;
+            assert_eq!(answer.status, 505, "{kind}: {}", answer.body);
+        }
+    }
+}
+
+/// RFC 9110 §9.3.2, where HTTP/2 would take content for a broken stream.
+#[tokio::test]
+async fn the_answer_to_head_has_no_content() {
+    let world = World::start().await;
+    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [
+        ("/tessera.v1.TokenService/Issue", 405),
+        ("/keys", 200),
+        ("/nowhere", 404),
+    ] {
+        let request = http::Request::head(format!("http://tessera{path}"));
+        let mut sender = sender.clone().ready().await.unwrap();
+        let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        let mut answer = answer.await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(answer.body_mut().data().await.is_none(), "{path}");
     }
 }

@@ -216,7 +216,8 @@ fn plain(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '"' => '\'',
-            '\\' => '/',
+            // The begin of an escape, such as that of a line feed.
+            '\\' => '^',
             ' '..='~' => character,
             _ => ' ',
         })
