@@ -47,7 +47,7 @@ impl Directory {
 
     /// Takes back a start that was cut off.
     pub(super) fn take_back(&self) -> io::Result<()> {
-        remove_directory(&self.rows_gone())?;
+        self.remove_gone();
         remove_directory(&self.rows_new())?;
         if self.rows_before().exists() {
             self.restore()?;
@@ -89,9 +89,17 @@ impl Directory {
         if self.rows_before().exists() {
             fs::rename(self.rows_before(), self.rows_gone())?;
             sync_directory(self.path())?;
-            remove_directory(&self.rows_gone())?;
+            self.remove_gone();
         }
         Ok(())
+    }
+
+    /// Removes the rows that nobody needs any more. Where they stay, they only take space.
+    fn remove_gone(&self) {
+        let gone = self.rows_gone();
+        if let Err(error) = remove_directory(&gone) {
+            tracing::warn!(path = %gone.display(), %error, "remove this: it is of no use");
+        }
     }
 
     /// Puts what a compaction wrote in the place of the rows.
@@ -123,11 +131,28 @@ impl Directory {
     }
 }
 
+/// Removes a directory, also where its owner may not write into it.
 fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    let mut removed = fs::remove_dir_all(path);
+    if matches!(&removed, Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
+        removed = open_directories(path).and_then(|()| fs::remove_dir_all(path));
+    }
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
+}
+
+/// Lets the owner write into a directory and those below it.
+fn open_directories(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies files and directories. What is neither is not sled's. Snapshots that sled did not finish are left out: it
@@ -204,4 +229,25 @@ fn restrict_directory(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only a user other than root can see it fail.
+    #[test]
+    fn a_directory_goes_that_its_owner_may_not_write_into() {
+        let above = tempfile::tempdir().unwrap();
+        let rows = above.path().join("rows");
+        let within = rows.join("blobs");
+        fs::create_dir_all(&within).unwrap();
+        for directory in [&within, &rows] {
+            fs::write(directory.join("db"), "rows").unwrap();
+            fs::set_permissions(directory, Permissions::from_mode(0o500)).unwrap();
+        }
+        remove_directory(&rows).unwrap();
+        assert!(!rows.exists());
+        remove_directory(&rows).unwrap();
+    }
 }
