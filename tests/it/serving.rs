@@ -167,7 +167,10 @@ async fn a_first_start_a_first_key_a_call_and_a_clean_stop() {
     assert!(authority.stop().success());
     let mut logged = String::new();
     log.read_to_string(&mut logged).unwrap();
-    assert!(logged.contains("stopped") && !logged.contains("ERROR"), "{logged}");
+    assert!(
+        logged.contains("stopped") && !logged.contains("ERROR"),
+        "{logged}"
+    );
     // The same again, after a restart.
     let authority = place.serve();
     let client = Client::connect(&place.address, secret).await;

@@ -15,7 +15,7 @@ mod partial;
 mod progress;
 mod terminal;
 
-use std::{borrow::Cow, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use tessera_core::secret;
@@ -54,20 +54,42 @@ fn main() -> ExitCode {
 
 /// Prints help, or what could not be understood.
 fn misunderstood(error: &clap::Error) -> ExitCode {
-    // It repeats what was typed, which may be a key in the wrong place.
-    let text = error.render().to_string();
-    // Nobody is left to tell where it can't be printed.
-    match secret::redact_known(&text) {
-        Cow::Owned(redacted) if error.use_stderr() => output::notice(redacted.trim_end()),
-        _ => drop(error.print()),
-    }
     if !error.use_stderr() {
+        // Nobody is left to tell where it can't be printed.
+        drop(error.print());
         return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    // It repeats what was typed, which may be a key in the wrong place.
+    let told = without_environment(&secret::redact_known(&text));
+    let mut words = std::env::args_os().skip(1);
+    if words
+        .by_ref()
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json")
+    {
+        let message = told.split("\n\nUsage:").next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+        Failure::cannot_run(message).report(true);
+    } else if told == text {
+        drop(error.print());
+    } else {
+        output::notice(told.trim_end());
     }
     // 2 would say that there are changes.
     let mut words = std::env::args_os().skip_while(|word| word != "policy");
     let is_diff = words.any(|word| word == "diff");
     ExitCode::from(if is_diff { 1 } else { 2 })
+}
+
+/// Without what only the environment gave, which the usage has as if it had to be given.
+fn without_environment(text: &str) -> String {
+    [" --addr <URL>", " --api-key <KEY>"]
+        .iter()
+        .fold(text.to_owned(), |text, flag| match text.split_once("Usage:") {
+            Some((before, usage)) => format!("{before}Usage:{}", usage.replace(flag, "")),
+            None => text,
+        })
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -6,7 +6,7 @@ mod files;
 mod finding;
 mod machine;
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use serde_json::Value;
 use tessera_core::{Clock, Seconds, SystemClock};
@@ -124,6 +124,10 @@ async fn keys(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
     Ok(checked.0)
 }
 
+fn is_denied(error: &LaunchError) -> bool {
+    matches!(error, LaunchError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// Files that can't be read as keys, and what seals them. What they are worth to the data is another check.
 fn of_keys(config: &Config, keys: &Result<Option<ServerKeys>, LaunchError>) -> Option<Finding> {
     match (keys, &config.keys.sealer) {
@@ -137,7 +141,9 @@ fn of_keys(config: &Config, keys: &Result<Option<ServerKeys>, LaunchError>) -> O
         }
         (Ok(_), _) => None,
         (Err(error), sealer) => {
-            let todo = if sealer.is_some() {
+            let todo = if is_denied(error) {
+                "let the user who runs this read it"
+            } else if sealer.is_some() {
                 "docs/operations.md, The server key in an HSM"
             } else if has_data(&config.store.path) {
                 "restore the file: without it the data can't be used"

@@ -198,8 +198,12 @@ impl Making {
         }
         drop(turn);
         let part = made.map(|made| BackupPart::Made(Box::new(made)));
-        if let Err(error) = &part {
-            tracing::warn!(%error, "no backup was made");
+        match &part {
+            Err(_) if self.sender.is_closed() => {
+                tracing::warn!("no backup was made: the caller left");
+            }
+            Err(error) => tracing::warn!(%error, "no backup was made"),
+            Ok(_) => {}
         }
         // Nobody listens where the caller has left.
         let _ = self.sender.send(part).await;

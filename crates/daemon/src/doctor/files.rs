@@ -65,6 +65,10 @@ fn secret(what: &'static str, path: &Path, mode: u32) -> Option<Finding> {
             format!("run it as the owner, or chown {we} `{shown}`"),
         ));
     }
+    if is & 0o400 == 0 {
+        let message = format!("`{shown}` can't be read by its owner: its mode is {is:o}");
+        return Some(Finding::fail(what, message, format!("chmod {mode:o} `{shown}`")));
+    }
     if is & 0o077 != 0 {
         let message = format!("others can read `{shown}`: its mode is {is:o}");
         return Some(Finding::warn(what, message, format!("chmod {mode:o} `{shown}`")));
