@@ -68,7 +68,9 @@ impl Edge {
             return Ok(self.refuse(exchange, &request, &error));
         }
         let request = self.opened(request, &exchange);
-        if let Some(call) = handlers.grpc.at(request.uri().path()) {
+        // A method that its service does not have is answered as one of a service that is not there.
+        let service = handlers.grpc.at(request.uri().path());
+        if let Some(call) = service.filter(|_| route.shape != Shape::Http) {
             let mut calling = call(request.map(body::body));
             let Ok(response) = trace::within(&exchange, calling.as_mut()).await;
             return Ok(self.answer(exchange, &method, response));

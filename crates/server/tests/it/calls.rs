@@ -185,6 +185,24 @@ async fn checklist_27_guessing_is_told_to_wait_and_the_rest_is_served() {
     app.issue_for("user:ann").await;
 }
 
+#[tokio::test]
+async fn a_method_that_does_not_exist_is_told_so() {
+    let world = World::start().await;
+    let app = world.client("production", "app").await;
+    for path in ["/tessera.v1.TokenService/NoSuch", "/no.Such/Method"] {
+        let mut calls = tonic::client::Grpc::new(app.intercepted());
+        calls.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let codec = tonic_prost::ProstCodec::<IssueRequest, IssueRequest>::default();
+        let called = calls.unary(tonic::Request::new(IssueRequest::default()), path, codec);
+        let refused = called.await.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (tonic::Code::Unimplemented, "no such method")
+        );
+    }
+}
+
 /// A world whose server has these bounds.
 async fn bounded(server: Limits) -> World {
     World::with(Setup {
