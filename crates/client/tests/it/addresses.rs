@@ -193,10 +193,10 @@ async fn a_call_waits_when_each_address_was_tried() {
     one.fail(&[Code::Unavailable; 1000]);
     two.fail(&[Code::Unavailable; 1000]);
     let error = app.issue(viewer("user:ann")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.kind()),
-        (Code::Unavailable, ErrorKind::Passing)
-    );
+    // Where an attempt is under way when the deadline passes, it is cut off.
+    let codes = [Code::Unavailable, Code::DeadlineExceeded];
+    assert!(codes.contains(&error.code()), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Passing);
     // A wait of 25 ms to 50 ms after each round.
     let rounds = one.issues();
     assert!((2..=25).contains(&rounds), "{rounds}");
