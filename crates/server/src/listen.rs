@@ -85,7 +85,7 @@ impl Socket {
         let mut all = pin!(all);
         if timeout(UNFINISHED_MAX, all.as_mut()).await.is_err() {
             // The head of a request has begun there, or a handshake, at most.
-            registry.end_unused();
+            registry.end_unused(UNFINISHED_MAX);
             all.await;
         }
     }

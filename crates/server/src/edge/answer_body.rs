@@ -17,6 +17,8 @@ use crate::{error::ApiError, grpc::status};
 pub(crate) struct AnswerBody {
     inner: Inner,
     exchange: Arc<Exchange>,
+    /// Whether it tells that its exchange was ended: then it is not cut off for that.
+    is_farewell: bool,
     /// Whether it was ended before its own end.
     is_over: bool,
     /// None where the answer is a stream, which has no end in time.
@@ -66,6 +68,7 @@ impl Inner {
 
 impl AnswerBody {
     pub(super) fn new(inner: Inner, exchange: Arc<Exchange>, is_stream: bool) -> Self {
+        let is_farewell = exchange.stranger().is_some_and(Stranger::is_evicted);
         if let Some(stranger) = exchange.stranger() {
             stranger.answers();
         }
@@ -73,6 +76,7 @@ impl AnswerBody {
         Self {
             inner,
             exchange,
+            is_farewell,
             is_over: false,
             _untaken: untaken,
         }
@@ -105,6 +109,7 @@ impl http_body::Body for AnswerBody {
         let this = self.get_mut();
         if let Some(stranger) = this.exchange.stranger()
             && stranger.poll_evicted(cx.waker())
+            && !this.is_farewell
         {
             return Poll::Ready(this.evicted());
         }

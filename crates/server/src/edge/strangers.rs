@@ -237,7 +237,8 @@ impl Stranger {
         }
     }
 
-    fn is_evicted(&self) -> bool {
+    /// Whether it was evicted.
+    pub(crate) fn is_evicted(&self) -> bool {
         self.visitor.is_evicted.load(Ordering::Relaxed)
     }
 }

@@ -7,6 +7,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, StatusCode, header},
 };
+use tessera_proto::v1::ErrorReason;
 use tonic::Code;
 
 use crate::{
@@ -60,6 +61,7 @@ pub(super) enum Unread {
     TooLarge,
     TooSlow,
     TooMany,
+    Stopping,
 }
 
 impl Unread {
@@ -80,6 +82,7 @@ impl Unread {
     fn of_refusal(error: &ApiError) -> Self {
         match error.code() {
             Code::DeadlineExceeded => Self::TooSlow,
+            Code::Unavailable if error.reason() == ErrorReason::Draining => Self::Stopping,
             Code::Unavailable => Self::TooMany,
             _ => Self::Broken,
         }
@@ -90,7 +93,7 @@ impl Unread {
             Self::Query | Self::Charset | Self::Broken => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -102,6 +105,7 @@ impl Unread {
             Self::TooLarge => "the body is longer than 64 KiB",
             Self::TooSlow => "the body did not come in time",
             Self::TooMany => "too many requests are under way: try again",
+            Self::Stopping => "the server is stopping: try again",
         }
     }
 }

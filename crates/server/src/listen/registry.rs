@@ -103,11 +103,12 @@ impl Registry {
         self.lock().peers.values().for_each(|peer| peer.end(ending));
     }
 
-    /// Ends the connections on which nothing is under way.
-    pub(super) fn end_unused(&self) {
+    /// Ends the connections on which nothing has been under way for this long. Where something has just ended, its answer
+    /// may still be on its way.
+    pub(super) fn end_unused(&self, for_long: Duration) {
         let known = self.lock();
         let all = known.peers.values().chain(known.ending.values());
-        all.filter(|peer| peer.idle_for().is_some())
+        all.filter(|peer| peer.idle_for().is_some_and(|time| time >= for_long))
             .for_each(|peer| peer.end(Ending::Now));
     }
 

@@ -220,6 +220,7 @@ async fn what_http_1_1_forbids_is_refused() {
     target.is_as_it_was().await;
     for (line, headers) in [
         ("GET /keys HTTP/1.1", "host: [::1]:8080\r\n"),
+        ("GET /keys HTTP/1.1", "host: tessera_1:7600\r\n"),
         ("GET /keys HTTP/1.1", "host:\r\n"),
         ("GET /keys HTTP/1.1", "host: a\r\ntransfer-encoding: Chunked\r\n"),
         ("GET /keys HTTP/1.0", ""),

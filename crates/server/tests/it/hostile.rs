@@ -12,7 +12,10 @@ use tessera_testkit::{
     soon,
     world::{Setup, World, reason},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -176,7 +179,13 @@ async fn a_stranger_does_not_hold_up_a_stop() {
         .await
         .unwrap()
         .unwrap();
-    drop((connections, stream, silent));
+    let mut answer = String::new();
+    connections[2].read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("the server is stopping"),
+        "{answer}"
+    );
+    drop((stream, silent));
 }
 
 /// An Issue whose body stops after its first bytes, by tonic's own client.
