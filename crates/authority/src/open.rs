@@ -133,16 +133,7 @@ impl Authority {
         store.catch_up().await?;
         let following = Following::from(store.log().committed());
         let settings = settings_at_start(store.as_ref()).await?;
-        // Before the first commit, which is a sign of life.
-        let (now, settled) = (clock.now(), clock.settled());
-        let alone = store.alone().await?;
-        let records = store.signing_keys().await?;
-        openable(&records, &realms, &server_keys)?;
-        store
-            .write(setting(SettingChange::Started { now, settled }))
-            .await?;
-        let keys = keys_in_use(records, &store, &realms, &server_keys, clock.as_ref()).await?;
-        drop(alone);
+        let keys = keys_at_start(&store, &realms, &server_keys, clock.as_ref()).await?;
         let authority = Arc::new(Self {
             refusals: Refusals::default(),
             refreshes: RefreshCounts::of(realms.keys()),
@@ -300,6 +291,24 @@ fn openable(
     check_sealed(records, realms, server_keys)?;
     KeySet::open(records.to_vec(), realms, server_keys).map_err(SetupError::WrongServerKey)?;
     Ok(())
+}
+
+/// Notes the start, and answers the keys to serve with. What is wrong with them is found before anything is written.
+async fn keys_at_start(
+    store: &Arc<dyn Store>,
+    realms: &BTreeMap<RealmName, Arc<Realm>>,
+    server_keys: &ServerKeys,
+    clock: &dyn Clock,
+) -> Result<KeySet, SetupError> {
+    // Before the first commit, which is a sign of life.
+    let (now, settled) = (clock.now(), clock.settled());
+    let _alone = store.alone().await?;
+    let records = store.signing_keys().await?;
+    openable(&records, realms, server_keys)?;
+    store
+        .write(setting(SettingChange::Started { now, settled }))
+        .await?;
+    keys_in_use(records, store, realms, server_keys, clock).await
 }
 
 /// The keys to serve with: one that signs for each realm, all sealed by the current server key.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tessera_core::{Cursor, CursorTag};
+use tessera_core::Cursor;
 use tessera_token::ServerKeys;
 
 /// Between two events all introspections tell the same position, and its tag would be a part of what each costs.
@@ -16,7 +16,11 @@ impl LastPosition {
         let mut last = self.0.lock();
         if let Some((of, told)) = &*last
             && Arc::ptr_eq(of, keys)
-            && untagged(told) == untagged(&cursor)
+            && *told
+                == (Cursor {
+                    tag: told.tag,
+                    ..cursor
+                })
         {
             return *told;
         }
@@ -26,16 +30,9 @@ impl LastPosition {
     }
 }
 
-fn untagged(cursor: &Cursor) -> Cursor {
-    Cursor {
-        tag: CursorTag::default(),
-        ..*cursor
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tessera_core::{FilterDigest, LogId, Sequence};
+    use tessera_core::{CursorTag, FilterDigest, LogId, Sequence};
     use tessera_token::ServerKey;
 
     use super::*;

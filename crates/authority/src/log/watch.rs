@@ -86,15 +86,7 @@ impl Authority {
         start: WatchStart,
         inbox: mpsc::Receiver<SubscriberMessage>,
     ) -> Result<Watcher, WatchError> {
-        self.require(&principal, &Permission::Watch)?;
-        if start.required {
-            self.require(&principal, &Permission::RequireWatch)?;
-            if start.staleness_bound > self.staleness_bound_max {
-                return Err(WatchError::BoundTooLong {
-                    max: self.staleness_bound_max.0,
-                });
-            }
-        }
+        self.check_watch(&principal, &start)?;
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
@@ -151,6 +143,21 @@ impl Authority {
             unanswered: None,
             taken_at: Instant::now(),
         })
+    }
+
+    /// Refuses who may not watch, or not as a required subscriber with this bound.
+    fn check_watch(&self, principal: &Principal, start: &WatchStart) -> Result<(), WatchError> {
+        self.require(principal, &Permission::Watch)?;
+        if !start.required {
+            return Ok(());
+        }
+        self.require(principal, &Permission::RequireWatch)?;
+        if start.staleness_bound > self.staleness_bound_max {
+            return Err(WatchError::BoundTooLong {
+                max: self.staleness_bound_max.0,
+            });
+        }
+        Ok(())
     }
 
     /// Answers when every required subscriber of the realm has the cursor, or refuses by itself.
