@@ -24,7 +24,7 @@ use super::{
 /// How many units one group has at most.
 const GROUP_MAX: usize = 1024;
 
-// A group costs as much processor time as tens of calls, in the database's threads and the kernel. While calls come fast,
+// A group costs as much processor time as about ten calls, in the database's threads and the kernel. While calls come fast,
 // the writer waits a little for more of them; they wait for the processor, too, and have it sooner.
 /// How large a group was after which the writer waits for more.
 const MANY: usize = 8;
@@ -244,18 +244,18 @@ impl Gathered {
         gathered.add(first);
         gathered.take(waiting);
         if before >= MANY {
-            gathered.wait_for_more(waiting);
+            gathered.wait_for_more(waiting, || thread::sleep(PAUSE));
         }
         gathered
     }
 
-    fn wait_for_more(&mut self, waiting: &mut mpsc::Receiver<Work>) {
+    fn wait_for_more(&mut self, waiting: &mut mpsc::Receiver<Work>, pause: impl Fn()) {
         for _ in 0..PAUSES_MAX {
             let had = self.work.len();
             if self.between.is_some() || had >= ENOUGH {
                 return;
             }
-            thread::sleep(PAUSE);
+            pause();
             self.take(waiting);
             if self.work.len() - had < WORTH_A_PAUSE {
                 return;
@@ -304,5 +304,50 @@ impl Pending {
             Self::Purge(answer, report) => drop(answer.send(failed.map_or(Ok(report), Err))),
             Self::Archived(answer) => drop(answer.send(failed.map_or(Ok(()), Err))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How large a group gets while so many come in each pause, and after how many pauses.
+    fn gathered(come: &[usize]) -> (usize, usize) {
+        let (sender, mut waiting) = mpsc::channel(GROUP_MAX);
+        let pauses = Cell::new(0);
+        let mut gathered = Gathered {
+            work: vec![Work::Background],
+            between: None,
+        };
+        gathered.wait_for_more(&mut waiting, || {
+            for _ in 0..come[pauses.get()] {
+                sender.try_send(Work::Background).unwrap();
+            }
+            pauses.set(pauses.get() + 1);
+        });
+        (gathered.work.len(), pauses.get())
+    }
+
+    #[test]
+    fn the_writer_waits_while_calls_come_fast() {
+        assert_eq!(gathered(&[0]), (1, 1));
+        assert_eq!(gathered(&[4, 3]), (8, 2));
+        assert_eq!(gathered(&[4, 5, 6, 7]), (23, 4));
+        assert_eq!(gathered(&[200]), (201, 1));
+    }
+
+    #[test]
+    fn it_does_not_wait_before_it_closes() {
+        let (sender, mut waiting) = mpsc::channel(8);
+        let (answer, _closed) = oneshot::channel();
+        for work in [Work::Background, Work::Close { answer }, Work::Background] {
+            sender.try_send(work).unwrap();
+        }
+        let mut gathered = Gathered::of(Work::Background, &mut waiting, 0);
+        assert!(matches!(gathered.between, Some(Between::Close(_))));
+        gathered.wait_for_more(&mut waiting, || panic!("it waits"));
+        assert_eq!((gathered.work.len(), waiting.len()), (2, 1));
     }
 }
