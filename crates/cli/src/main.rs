@@ -84,12 +84,11 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
 
 /// Without what only the environment gave, which the usage has as if it had to be given.
 fn without_environment(text: &str) -> String {
-    [" --addr <URL>", " --api-key <KEY>"]
-        .iter()
-        .fold(text.to_owned(), |text, flag| match text.split_once("Usage:") {
-            Some((before, usage)) => format!("{before}Usage:{}", usage.replace(flag, "")),
-            None => text,
-        })
+    let Some((before, usage)) = text.split_once("Usage:") else {
+        return text.to_owned();
+    };
+    let usage = usage.replace(" --addr <URL>", "").replace(" --api-key <KEY>", "");
+    format!("{before}Usage:{usage}")
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
