@@ -69,16 +69,11 @@ impl Catalogue {
         &self.audiences
     }
 
-    /// The audience that an OAuth client means by this `resource` (RFC 8707): the one whose address it is, or whose
-    /// name.
+    /// The audience whose address this `resource` of an OAuth client is (RFC 8707 §2: an absolute URI, so that the name
+    /// of an audience is none).
     #[must_use]
     pub fn audience_of(&self, resource: &str) -> Option<&Audience> {
-        let named = || {
-            self.audiences
-                .iter()
-                .find(|audience| audience.as_str() == resource)
-        };
-        self.resources.get(resource).or_else(named)
+        self.resources.get(resource)
     }
 
     /// The addresses of audiences in order, with the audience of each.

@@ -251,10 +251,10 @@ mod tests {
             read_with("\"https://api.example.org/v1?a=b\" = \"api\"\n\"urn:x:api\" = \"api\"");
         assert_eq!(found, []);
         let catalogue = catalogue.unwrap();
-        for resource in ["https://api.example.org/v1?a=b", "urn:x:api", "api"] {
+        for resource in ["https://api.example.org/v1?a=b", "urn:x:api"] {
             assert_eq!(catalogue.audience_of(resource).unwrap().as_str(), "api");
         }
-        for other in ["https://api.example.org/v1", "API", "urn:x", ""] {
+        for other in ["https://api.example.org/v1", "api", "urn:x", ""] {
             assert_eq!(catalogue.audience_of(other), None);
         }
     }

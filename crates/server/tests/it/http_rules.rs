@@ -343,8 +343,6 @@ async fn resources_are_audiences_by_rfc_8707() {
     );
     rows.grant("8707 §2", &one, Must::Grant(ALL));
     rows.grant("8707 §2", &format!("{one}{two}&audience=api"), Must::Grant(ALL));
-    // The name of an audience is as good as its address.
-    rows.grant("8707 §2", "&resource=api", Must::Grant(ALL));
     let player = resource("https://player.example.org/");
     rows.grant(
         "8707 §2",
@@ -359,6 +357,8 @@ async fn resources_are_audiences_by_rfc_8707() {
     for wrong in [
         "https://api.example.org/v3",
         "https://api.example.org/v1#x",
+        // The value is an absolute URI, which the name of an audience is not.
+        "api",
         "moon",
         "/v1",
         "%00",
