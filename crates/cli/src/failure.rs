@@ -202,6 +202,8 @@ impl From<Status> for Failure {
             wire_code: Some(status.code()),
             is_of_connection: could_not_run,
             hint: hint
+                .or((reason.is_empty() && status.code() == Code::Unimplemented && !is_no_grpc)
+                    .then_some("is another gRPC server, or an older Tessera, at this address? --addr or TESSERA_ADDR say where"))
                 .or(could_not_run
                     .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
             reason,

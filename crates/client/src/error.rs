@@ -144,9 +144,10 @@ impl From<Status> for CallError {
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         // What the authority says has a reason, and no local error behind it.
         let is_local = reason.is_none() && status.source().is_some();
-        let message = match is_local {
-            true => explained(&status),
-            false => status.message().to_owned(),
+        let message = match (is_local, other_server(&status)) {
+            (_, Some(meaning)) if reason.is_none() => format!("{meaning} ({})", status.message()),
+            (true, _) => explained(&status),
+            (false, _) => status.message().to_owned(),
         };
         Self {
             code: status.code(),
@@ -159,6 +160,21 @@ impl From<Status> for CallError {
                     Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable
                 ),
         }
+    }
+}
+
+/// What an answer without a reason of ours says of the server that gave it.
+fn other_server(status: &Status) -> Option<&'static str> {
+    let is_plain_http = status.message().contains("mapped from HTTP status code");
+    match status.code() {
+        // With UNAVAILABLE it is a proxy before an authority that is away.
+        Code::Unimplemented | Code::Unknown | Code::Internal if is_plain_http => {
+            Some("no Tessera answers there: is this the admin socket, or another HTTP server?")
+        }
+        Code::Unimplemented => {
+            Some("the server does not have this call: is it another gRPC server, or an older Tessera?")
+        }
+        _ => None,
     }
 }
 

@@ -8,7 +8,10 @@ import http.server
 import threading
 import time
 import unittest
+from concurrent import futures
 from unittest import mock
+
+import grpc
 
 import tessera
 from support import PATIENCE, AuthorityCase, is_stale, reason
@@ -61,6 +64,22 @@ class Ready(AuthorityCase):
                     client.list_keys("production")
                 self.assertIn(expected, str(failed.exception))
                 self.assertIn(expected, str(self.not_ready(connection, timeout=1)))
+
+    def test_another_grpc_server_is_told(self) -> None:
+        server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+        address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(server.stop, None)
+        expected = f"the server at {address} does not have this call: is it another gRPC server, or an older Tessera?"
+        connection = tessera.Connection(address, "tsk_x")
+        client = tessera.Client(connection)
+        self.addCleanup(client.close)
+        with self.assertRaises(tessera.PermanentError) as failed:
+            client.list_keys("production")
+        self.assertIn(expected, str(failed.exception))
+        error = self.not_ready(connection)
+        self.assertTrue(error.is_permanent, error)
+        self.assertIn(expected, str(error))
 
     def test_what_may_pass_is_told_at_the_timeout(self) -> None:
         error = self.not_ready(tessera.Connection("http://127.0.0.1:1", "tsk_x"), timeout=0.5)

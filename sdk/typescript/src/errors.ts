@@ -64,8 +64,11 @@ export class CallError extends TesseraError {
   #otherServer(address: string): string | undefined {
     // With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
     const hasStatus = OTHER_SERVER.has(this.code) && this.details.includes('HTTP status code ')
-    return hasStatus || NOT_HTTP2.test(this.details)
-      ? `no Tessera answers at ${address}: is this the admin socket, or another HTTP server?`
+    if (hasStatus || NOT_HTTP2.test(this.details)) {
+      return `no Tessera answers at ${address}: is this the admin socket, or another HTTP server?`
+    }
+    return this.code === status.UNIMPLEMENTED
+      ? `the server at ${address} does not have this call: is it another gRPC server, or an older Tessera?`
       : undefined
   }
 

@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, it } from 'node:test'
+import { promisify } from 'node:util'
 
-import { status } from '@grpc/grpc-js'
+import { Server, ServerCredentials, status } from '@grpc/grpc-js'
 
 import {
   Client,
@@ -75,6 +76,22 @@ it('tells that there is another HTTP server', async () => {
     assert.ok(error.message.includes(expected), error.message)
     warnings.length = 0
   }
+})
+
+it('tells that there is another gRPC server', async () => {
+  const server = new Server()
+  const bound = promisify(server.bindAsync.bind(server))
+  const port = await bound('127.0.0.1:0', ServerCredentials.createInsecure())
+  cleanups.then(() => server.forceShutdown())
+  const address = `http://127.0.0.1:${port}`
+  const expected = `the server at ${address} does not have this call: is it another gRPC server, or an older Tessera?`
+  const connection = new Connection({ address, apiKey: 'tsk_x' })
+  const calling = cleanups.add(new Client(connection))
+  await assert.rejects(calling.listKeys('production'), (error: Error) => error.message.includes(expected))
+  const error = await notReady(connection, 'api')
+  assert.ok(error.isPermanent)
+  assert.ok(error.message.includes(expected), error.message)
+  warnings.length = 0
 })
 
 it('tells an error whose diagnosis fails', async () => {

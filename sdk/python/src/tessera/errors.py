@@ -100,9 +100,11 @@ class CallError(TesseraError):
     def _other_server(self, address: str) -> str | None:
         # With UNAVAILABLE, a status of HTTP is that of a proxy before an authority that is away.
         has_status = self.code in _OTHER_SERVER and "http2 header with status: " in self.message
-        if not has_status and not any(text in self.message for text in _NOT_HTTP2):
-            return None
-        return f"no Tessera answers at {address}: is this the admin socket, or another HTTP server?"
+        if has_status or any(text in self.message for text in _NOT_HTTP2):
+            return f"no Tessera answers at {address}: is this the admin socket, or another HTTP server?"
+        if self.code is grpc.StatusCode.UNIMPLEMENTED:
+            return f"the server at {address} does not have this call: is it another gRPC server, or an older Tessera?"
+        return None
 
     def at(self, address: str) -> CallError:
         """This error, with the address where it was, which an answer of the authority does not need."""
