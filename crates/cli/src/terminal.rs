@@ -75,13 +75,23 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown.collect())
 }
 
-/// Controls, and what has no width or turns the direction of writing.
+/// Controls, and what has no width, shows nothing, or turns the direction of writing.
 pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// How many columns of a terminal a visible text takes.
@@ -112,6 +122,7 @@ mod tests {
             visible("\x1b[2Jé\u{202e}\u{9b}\r"),
             "<U+001B>[2Jé<U+202E><U+009B><U+000D>"
         );
+        assert_eq!(visible("a\u{115f}b\u{3164}c"), "a<U+115F>b<U+3164>c");
         assert_eq!(visible("role:viewer → é"), "role:viewer → é");
         assert!(
             (0..=0x1f)

@@ -92,9 +92,8 @@ impl Authority {
             .is_some_and(|realm| realm != *principal.realm_name())
         {
             // A key administers its own realm: another realm's keys are made with another key.
-            return Err(principal
-                .not_allowed("an API key of that realm".to_owned())
-                .into());
+            let refused = principal.not_allowed("an API key of that realm".to_owned());
+            return Err(ApiKeyError::OtherRealm { refused });
         }
         let now = self.clock.now();
         let new = self.new_api_key(principal, request.client, now)?;

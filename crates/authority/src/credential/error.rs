@@ -36,6 +36,15 @@ pub enum ApiKeyError {
     /// The caller may not do this.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
+    /// The key would be of another realm than the caller's API key is.
+    #[error(
+        "the API key of the call is of the realm `{}`: a key of another realm is made with an API key of that realm",
+        refused.realm
+    )]
+    OtherRealm {
+        /// What was refused.
+        refused: CallNotAllowed,
+    },
     /// A field is out of bounds.
     #[error("{field} {problem}")]
     Field {

@@ -26,6 +26,7 @@ use crate::{
     command::{policy::load_right, serve::listen, shutdown},
     failure::Failure,
     output::{notice, print_line},
+    terminal::quoted,
 };
 
 /// The client that the printed keys speak for.
@@ -354,15 +355,6 @@ fn commands_of(policy: &Policy, realm: &RealmName, directory: &Path) -> Vec<Stri
     }
     commands.push(format!("policy check {}", quoted(&directory.to_string_lossy())));
     commands
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// How this program can be called from where its user is.

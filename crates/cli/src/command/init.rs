@@ -23,6 +23,7 @@ use crate::{
     command::shutdown,
     failure::Failure,
     output::notice,
+    terminal::quoted,
 };
 
 /// The configuration, and its name until everything that it needs is there.
@@ -198,7 +199,7 @@ fn told(
     operator: &ClientName,
     issuer_is_example: bool,
 ) -> String {
-    let config = config.display();
+    let config = quoted(&config.to_string_lossy());
     let mut text = format!("API keys of `{operator}`. They are shown once: keep them now.\n");
     for (realm, secret) in keys {
         text += &format!("  {realm:<12} {secret}\n");

@@ -313,6 +313,7 @@ impl From<ApiKeyError> for ApiError {
         match error {
             ApiKeyError::NotFound => ApiError::new(Code::NotFound, ErrorReason::NotFound, error.to_string()),
             ApiKeyError::NotAllowed(error) => not_allowed(&error),
+            ApiKeyError::OtherRealm { ref refused } => refused_call(Draft::new(error.to_string()), refused),
             ApiKeyError::Field { field: name, problem } => ApiError::invalid_field(name, problem),
             ApiKeyError::PageTokenInvalid => ApiError::invalid_field("page_token", error.to_string()),
             ApiKeyError::RolledTooOften { wait } => {

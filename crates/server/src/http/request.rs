@@ -38,7 +38,12 @@ impl HttpRequest {
         }
         let exchange = exchange(request.extensions()).map_err(|_| Unread::Broken)?;
         let (parts, body) = request.into_parts();
-        let body = to_bytes(body, exchange.route.message_bytes_max).await;
+        // Before the client is told to go on (RFC 9110 §10.1.1).
+        let max = exchange.route.message_bytes_max;
+        if declared_bytes(&parts.headers).is_some_and(|length| length > max as u64) {
+            return Err(Unread::TooLarge);
+        }
+        let body = to_bytes(body, max).await;
         let body = body.map_err(|error| Unread::of(&error))?;
         if !charset.is_utf8(&body) {
             return Err(Unread::Charset);
@@ -50,6 +55,12 @@ impl HttpRequest {
             body,
         })
     }
+}
+
+/// The length that the body will have, where the request says so; hyper has checked that it is one number.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 /// Why a request was refused before its content was looked at.

@@ -216,6 +216,10 @@ async fn what_http_1_1_forbids_is_refused() {
         assert_eq!(answer.status, status, "{request}: {}", answer.body);
         assert!(!answer.json()["detail"].as_str().unwrap().is_empty());
     }
+    // No client is told to go on with what will not be read.
+    let declared = "host: a\r\nexpect: 100-continue\r\ncontent-length: 65537\r\n";
+    let head = format!("POST /auth/refresh HTTP/1.1\r\n{declared}connection: close\r\n\r\n");
+    assert_eq!(raw(target.world.address, head.as_bytes()).await.status, 413);
     assert_eq!(target.stored().await, before);
     target.is_as_it_was().await;
     for (line, headers) in [
