@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt::Display,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
@@ -40,6 +41,14 @@ impl Partial {
         self.file
             .try_clone()
             .map_err(|error| unusable(&self.path, &error))
+    }
+
+    /// Why it can't be written.
+    pub(crate) fn unwritten(&self, error: impl Display) -> Failure {
+        Failure::cannot_run(format!(
+            "`{}` can't be written, and nothing is left of it: {error}",
+            self.path.display()
+        ))
     }
 
     /// Gives it the name `file`, durably, where it [may](may_be_made).

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Access, access};
 use serde_json::Value;
 use tessera_core::{Clock, KeyStatus, Seconds, SystemClock, Timestamp};
 use tessera_store::{Reads, Store, StoreError};
@@ -189,8 +190,25 @@ fn last_state(witness: &Witness, store: &dyn Store) -> Finding {
             "the data is older than what was served last",
             "`tessera restore`, or mount the right directory",
         ),
-        Ok(Some(_)) => Finding::ok("witness", "the data is what was served last"),
+        Ok(Some(_)) => match writable(witness.path()) {
+            Ok(()) => Finding::ok("witness", "the data is what was served last"),
+            Err(error) => Finding::warn(
+                "witness",
+                format!("`{path}` can't be written: {error}"),
+                "let the user that runs the authority write its directory: nothing tells an older copy from now on",
+            ),
+        },
     }
+}
+
+/// Whether the file can be replaced: it is written beside its place first.
+fn writable(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(())
 }
 
 fn backup(last: Option<Timestamp>) -> Finding {

@@ -142,22 +142,21 @@ impl Target {
 
     fn line(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(line).map_err(Failure::cannot_run)?;
-        let written = match self {
-            Self::Stdout(stdout) => writeln!(stdout, "{text}"),
-            Self::File(file, _) => writeln!(file, "{text}"),
-        };
-        written.map_err(|error| unwritten(&error))
+        match self {
+            Self::Stdout(stdout) => writeln!(stdout, "{text}").map_err(|error| unprinted(&error)),
+            Self::File(file, partial) => writeln!(file, "{text}").map_err(|error| partial.unwritten(error)),
+        }
     }
 
     /// Whether it is a file, which is whole and durable now.
     fn finish(self, path: &Path, overwrite: bool) -> Result<bool, Failure> {
         match self {
             Self::Stdout(mut stdout) => {
-                stdout.flush().map_err(|error| unwritten(&error))?;
+                stdout.flush().map_err(|error| unprinted(&error))?;
                 Ok(false)
             }
             Self::File(mut file, partial) => {
-                file.flush().map_err(|error| unwritten(&error))?;
+                file.flush().map_err(|error| partial.unwritten(error))?;
                 partial.becomes(path, overwrite)?;
                 Ok(true)
             }
@@ -165,6 +164,6 @@ impl Target {
     }
 }
 
-fn unwritten(error: &io::Error) -> Failure {
-    Failure::cannot_run(format!("the export can't be written: {error}"))
+fn unprinted(error: &io::Error) -> Failure {
+    Failure::cannot_run(format!("stdout can't be written: {error}"))
 }

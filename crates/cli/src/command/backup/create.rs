@@ -58,7 +58,7 @@ async fn create(
     let mut parts = backups.create_backup(CreateBackupRequest {}).await?.into_inner();
     // Not before the authority agrees: it makes one backup at a time.
     let partial = Partial::beside(file)?;
-    let unwritten = |error: tessera_backup::FileError| Failure::cannot_run(error);
+    let unwritten = |error: tessera_backup::FileError| partial.unwritten(error);
     let mut writer = BackupWriter::begin(partial.file()?, key).map_err(unwritten)?;
     let mut progress = Progress::begin();
     let backup = loop {
