@@ -235,7 +235,7 @@ impl Authority {
 
     /// Tells `observer` of each group of units that is durable from now on.
     pub fn observe_commits(&self, observer: CommitObserver) {
-        self.store.observe_commits(observer);
+        self.store.log().observe_commits(observer);
     }
 
     /// How many sessions of a realm are kept, those that ended and are not removed yet included.

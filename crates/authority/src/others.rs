@@ -73,7 +73,7 @@ impl Authority {
     /// What this node is called; none where it is the only one that there can be.
     #[must_use]
     pub fn node_name(&self) -> Option<&str> {
-        self.store.node_name()
+        self.store.nodes().map(|nodes| nodes.name())
     }
 
     /// The other nodes of this authority as they were a moment ago, those included that were there within a day; none where
@@ -177,7 +177,9 @@ impl Authority {
         if told.fences == fences && report.is_none() {
             return Ok(());
         }
-        self.store.tell_others(fences.clone(), report.clone()).await?;
+        if let Some(nodes) = self.store.nodes() {
+            nodes.tell(fences.clone(), report.clone()).await?;
+        }
         told.fences = fences;
         if let Some(report) = report {
             told.report = report;

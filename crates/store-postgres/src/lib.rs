@@ -45,9 +45,9 @@ use tessera_core::{
     ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey,
 };
 use tessera_store::{
-    Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver,
-    EventBatch, Log, NodeReport, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore,
-    PurgeReport, Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
+    Alone, AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log,
+    NodeReport, Nodes, OtherNode, Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport,
+    Reads, SessionIndex, SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader,
     StoredSession, UnitOfWork,
 };
 use tokio::{
@@ -209,23 +209,8 @@ impl StoreReader for PostgresStore {
         read::snapshot(&self.node, &reads).await
     }
 
-    async fn catch_up(&self) -> Result<(), StoreError> {
-        let (looking, looked) = oneshot::channel();
-        let sent = self.looking.send(looking).await;
-        sent.map_err(|_| StoreError::Closed)?;
-        looked.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    fn node_name(&self) -> Option<&str> {
-        Some(&self.node.name)
-    }
-
-    async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
-        others::nodes(&self.node).await
+    fn nodes(&self) -> Option<&dyn Nodes> {
+        Some(self)
     }
 
     async fn sessions(
@@ -296,6 +281,36 @@ impl StoreReader for PostgresStore {
 }
 
 #[async_trait]
+impl Nodes for PostgresStore {
+    fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let (looking, looked) = oneshot::channel();
+        let sent = self.looking.send(looking).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        looked.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn others(&self) -> Result<Vec<OtherNode>, StoreError> {
+        others::nodes(&self.node).await
+    }
+
+    async fn alone(&self) -> Result<Alone, StoreError> {
+        others::alone(&self.node).await
+    }
+
+    async fn tell(
+        &self,
+        fences: BTreeMap<RealmName, Sequence>,
+        report: Option<NodeReport>,
+    ) -> Result<(), StoreError> {
+        others::tell(&self.node, fences, report.as_ref()).await
+    }
+}
+
+#[async_trait]
 impl Store for PostgresStore {
     async fn transact(&self, unit: UnitOfWork) -> Result<Placed, StoreError> {
         if let Priority::Background { max_delay } = unit.priority() {
@@ -310,18 +325,6 @@ impl Store for PostgresStore {
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    async fn alone(&self) -> Result<Alone, StoreError> {
-        others::alone(&self.node).await
-    }
-
-    async fn tell_others(
-        &self,
-        fences: BTreeMap<RealmName, Sequence>,
-        report: Option<NodeReport>,
-    ) -> Result<(), StoreError> {
-        others::tell(&self.node, fences, report.as_ref()).await
-    }
-
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
         self.senders()?;
         purge::purge(&self.node, before, limit).await
@@ -331,10 +334,6 @@ impl Store for PostgresStore {
         let alone = Arc::clone(&self.backing_up).try_lock_owned();
         let _alone = alone.map_err(|_| BackupError::Busy)?;
         backup::back_up(&self.node, visit).await
-    }
-
-    fn observe_commits(&self, observer: CommitObserver) {
-        self.node.observe_commits(observer);
     }
 
     fn health(&self) -> StoreHealth {

@@ -10,12 +10,9 @@ use std::{
 };
 
 use deadpool_postgres::{Pool, PoolError};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tessera_core::{Event, LogId, Timestamp};
-use tessera_store::{
-    AuditHead, CommitObserver, CommittedGroup, CutoffKey, Log, StoreError, Times,
-    backend::{caught, decode},
-};
+use tessera_store::{AuditHead, CutoffKey, Log, StoreError, Times, backend::decode};
 use tokio::sync::watch;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -51,7 +48,6 @@ pub(crate) struct Node {
     durable: AtomicU64,
     is_open: AtomicBool,
     went_back: Mutex<Option<String>>,
-    observer: RwLock<Option<CommitObserver>>,
     /// Since when each writer has been at its group.
     committing: Mutex<[Option<Instant>; WRITERS]>,
 }
@@ -101,7 +97,6 @@ impl Node {
             durable: AtomicU64::default(),
             is_open: AtomicBool::new(true),
             went_back: Mutex::default(),
-            observer: RwLock::default(),
             committing: Mutex::default(),
         }
     }
@@ -376,18 +371,6 @@ impl Node {
     pub(crate) fn committing_for(&self) -> Option<Duration> {
         let oldest = self.committing.lock().iter().flatten().min().copied();
         oldest.map(|since| since.elapsed())
-    }
-
-    pub(crate) fn observe_commits(&self, observer: CommitObserver) {
-        *self.observer.write() = Some(observer);
-    }
-
-    /// Tells whoever observes of a group that is durable. A panic of theirs is not the store's.
-    pub(crate) fn observed(&self, group: &CommittedGroup<'_>) {
-        let observer = self.observer.read().clone();
-        if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
-            tracing::error!(%panic, "whoever observes commits failed");
-        }
     }
 }
 

@@ -201,7 +201,7 @@ impl Committer {
         }
         let events = finished.events.clone();
         self.state = self.shared.publish(finished);
-        self.shared.observed(&CommittedGroup {
+        self.shared.log.tell_observer(&CommittedGroup {
             units,
             took: began.elapsed(),
             synced,

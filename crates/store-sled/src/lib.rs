@@ -43,8 +43,8 @@ use tessera_core::{
     ApiKey, ApiKeyId, Event, LogId, PolicyRevision, RealmName, Sequence, SessionId, SigningKey, Timestamp,
 };
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
-    Page, PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, Page,
+    PageRequest, Placed, PolicyFiles, Priority, PurgeBefore, PurgeReport, Reads, SessionIndex,
     SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
@@ -412,10 +412,6 @@ impl Store for SledStore {
         let writer = self.work.as_ref().ok_or(StoreError::Closed)?.downgrade();
         let archive = self.archiver.archive().clone();
         backup::start(Arc::clone(&self.shared), archive, writer, visit, alone).await
-    }
-
-    fn observe_commits(&self, observer: CommitObserver) {
-        self.shared.observe_commits(observer);
     }
 
     fn health(&self) -> StoreHealth {

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, RwLock};
 use sled::Db;
 use tessera_core::PolicyRevision;
-use tessera_store::{AuditHead, CommitObserver, CommittedGroup, Log, StoreError, backend::caught};
+use tessera_store::{AuditHead, Log, StoreError, backend::caught};
 use tokio::sync::watch;
 
 use super::{
@@ -32,7 +32,6 @@ pub(super) struct Shared {
     committing: Mutex<Option<Instant>>,
     group: AtomicU64,
     no_longer_awaited: Condvar,
-    observer: RwLock<Option<CommitObserver>>,
     pub(super) api_keys: ApiKeys,
     pub(super) log: Log,
 }
@@ -49,7 +48,6 @@ impl Shared {
             committing: Mutex::new(None),
             group: AtomicU64::new(meta.group),
             no_longer_awaited: Condvar::new(),
-            observer: RwLock::new(None),
             api_keys: ApiKeys::default(),
             log,
         }
@@ -137,19 +135,6 @@ impl Shared {
     /// The number of the last group that is durable.
     pub(super) fn group(&self) -> u64 {
         self.group.load(Ordering::SeqCst)
-    }
-
-    /// Tells `observer` of each group that is durable from now on.
-    pub(super) fn observe_commits(&self, observer: CommitObserver) {
-        *self.observer.write() = Some(observer);
-    }
-
-    /// Tells whoever observes of a group that is durable. A panic of theirs is not the store's.
-    pub(super) fn observed(&self, group: &CommittedGroup<'_>) {
-        let observer = self.observer.read().clone();
-        if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
-            tracing::error!(%panic, "whoever observes commits failed");
-        }
     }
 
     /// Waits while the writer is at a group that somebody waits for, but no longer than `longest`.

@@ -36,7 +36,7 @@ pub use record::{
     CommitObserver, CommittedGroup, EventBatch, LastBackup, NewEvent, PolicyFiles, PurgeBefore, PurgeReport,
     RequestKey, RequestRecord, Settings, StoreHealth,
 };
-pub use store::{SessionVisitor, Store, StoreReader};
+pub use store::{Nodes, SessionVisitor, Store, StoreReader};
 pub use times::{Outage, Times};
 pub use unit::{
     Changes, ClientChange, ClientState, Decision, Placed, Priority, Reads, SettingChange, Snapshot,

@@ -13,7 +13,11 @@ use tessera_core::{Event, LogId, Revocations, RevokeReason, Sequence, Session, T
 use tokio::sync::watch;
 
 use self::recent::Recent;
-use crate::times::Times;
+use crate::{
+    caught::caught,
+    record::{CommitObserver, CommittedGroup},
+    times::Times,
+};
 
 /// Where the log is, its newest events, and what is revoked now.
 pub struct Log {
@@ -24,6 +28,7 @@ pub struct Log {
     revocations: Arc<RwLock<Revocations>>,
     times: Mutex<Times>,
     purged: Mutex<Option<Timestamp>>,
+    observer: RwLock<Option<CommitObserver>>,
 }
 
 /// What a log is when its store is opened.
@@ -108,6 +113,11 @@ impl Log {
         self.times.lock().clone()
     }
 
+    /// Tells `observer` of each group that is durable from now on, instead of the previous observer.
+    pub fn observe_commits(&self, observer: CommitObserver) {
+        *self.observer.write() = Some(observer);
+    }
+
     /// How far purging has come, kept with the data to within an hour; none before the first.
     #[must_use]
     pub fn purged_through(&self) -> Option<Timestamp> {
@@ -131,6 +141,7 @@ impl Log {
             revocations: Arc::new(RwLock::new(start.revocations)),
             times: Mutex::new(start.times),
             purged: Mutex::new(start.purged),
+            observer: RwLock::default(),
         }
     }
 
@@ -160,6 +171,14 @@ impl Log {
         };
         self.recent.lock().extend(events);
         self.committed.send_replace(last);
+    }
+
+    /// Tells the observer of a group that is durable. A panic of the observer does not reach the backend.
+    pub fn tell_observer(&self, group: &CommittedGroup<'_>) {
+        let observer = self.observer.read().clone();
+        if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
+            tracing::error!(%panic, "the observer of commits failed");
+        }
     }
 
     /// Up to `limit` events after `after` and up to `through`, where the recent ones reach that far back.

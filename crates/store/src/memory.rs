@@ -28,9 +28,7 @@ use crate::{
     error::StoreError,
     log::{Log, LogStart},
     page::{Page, PageRequest, SessionIndex},
-    record::{
-        CommitObserver, CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth,
-    },
+    record::{CommittedGroup, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     store::{SessionVisitor, Store, StoreReader},
     unit::{Placed, Reads, Snapshot, Step, StoredSession, UnitOfWork},
 };
@@ -41,7 +39,6 @@ pub struct MemoryStore {
     tables: Mutex<Option<Tables>>,
     log: Log,
     audit_head: watch::Sender<AuditHead>,
-    observer: Mutex<Option<CommitObserver>>,
 }
 
 impl MemoryStore {
@@ -57,7 +54,6 @@ impl MemoryStore {
             tables: Mutex::new(Some(Tables::default())),
             log: Log::new(LogStart::empty(LogId::from_bytes(id))),
             audit_head: watch::Sender::new(AuditHead::EMPTY),
-            observer: Mutex::default(),
         }
     }
 
@@ -67,15 +63,12 @@ impl MemoryStore {
 
     /// A unit is a group of its own, and there is no disk.
     fn observe(&self, events: &[Arc<Event>], began: Instant) {
-        let observer = self.observer.lock().clone();
-        if let Some(observer) = observer {
-            observer(&CommittedGroup {
-                units: 1,
-                took: began.elapsed(),
-                synced: Duration::ZERO,
-                events,
-            });
-        }
+        self.log.tell_observer(&CommittedGroup {
+            units: 1,
+            took: began.elapsed(),
+            synced: Duration::ZERO,
+            events,
+        });
     }
 
     fn look<T>(&self, act: impl FnOnce(&Tables) -> T) -> Result<T, StoreError> {
@@ -258,10 +251,6 @@ impl Store for MemoryStore {
                 detail: error.to_string(),
             })),
         }
-    }
-
-    fn observe_commits(&self, observer: CommitObserver) {
-        *self.observer.lock() = Some(observer);
     }
 
     fn health(&self) -> StoreHealth {

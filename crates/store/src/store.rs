@@ -17,7 +17,7 @@ use crate::{
     log::Log,
     node::{Alone, NodeReport, OtherNode},
     page::{Page, PageRequest, SessionIndex},
-    record::{CommitObserver, EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
+    record::{EventBatch, PolicyFiles, PurgeBefore, PurgeReport, StoreHealth},
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
 };
 
@@ -37,32 +37,9 @@ pub trait StoreReader: Send + Sync + 'static {
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
     }
 
-    /// Whether other processes write to it, too: then more is committed than this one knows of, until it
-    /// [catches up](Self::catch_up).
-    fn is_shared(&self) -> bool {
-        false
-    }
-
-    /// Brings the [log](Self::log) to everything that was committed when this was called, whoever committed it. A backend
-    /// that one process writes to is always there.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] where the backend can't prove that it is current.
-    async fn catch_up(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// What this process is called among those of a shared store; none where it is the only one.
-    fn node_name(&self) -> Option<&str> {
+    /// What a backend offers to which several processes write. `None`: only this process writes to it.
+    fn nodes(&self) -> Option<&dyn Nodes> {
         None
-    }
-
-    /// The processes that write to a shared store, or did lately, without this one.
-    ///
-    /// # Errors
-    /// Fails where the backend can't be read.
-    async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
-        Ok(Vec::new())
     }
 
     /// One page of the sessions in an index, in the order of their ids (oldest first).
@@ -123,28 +100,6 @@ pub trait Store: StoreReader {
     /// [`commit`](trait.Store.html#method.commit), which returns the answer of the decision.
     async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError>;
 
-    /// Waits until no other process of a shared store is alone with it, and is until the answer is dropped. It keeps nobody
-    /// from [transactions](Self::transact).
-    ///
-    /// # Errors
-    /// Fails where the backend can't be reached.
-    async fn alone(&self) -> Result<Alone, StoreError> {
-        Ok(Alone::default())
-    }
-
-    /// Tells the other processes of a shared store what this one says of itself, and up to which position of the log all
-    /// its required subscribers know of it, or refuse by themselves. Without a report, the one before stays.
-    ///
-    /// # Errors
-    /// Fails where the backend can't be written.
-    async fn tell_others(
-        &self,
-        _fences: BTreeMap<RealmName, Sequence>,
-        _report: Option<NodeReport>,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     /// Removes what is dead, at most `limit` rows; call again while [`PurgeReport::more`]. Events go oldest first, up to the
     /// first that still matters, so that the log stays gapless; those that matter for days to come stay behind
     /// below the floor, where only [`events_below_floor`](StoreReader::events_below_floor) has them.
@@ -158,14 +113,91 @@ pub trait Store: StoreReader {
     /// See [`BackupError`].
     async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError>;
 
-    /// Tells `observer` of each group that is durable from now on, instead of the one before.
-    fn observe_commits(&self, observer: CommitObserver);
-
     /// How the store is.
     fn health(&self) -> StoreHealth;
 
     /// Writes out what is pending and releases what it holds. Later calls answer [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// A store that several processes write to, as one of them, a node, sees it. More may be committed than this node knows of,
+/// until it [catches up](Self::catch_up).
+#[async_trait]
+pub trait Nodes: Send + Sync + 'static {
+    /// The name of this node.
+    fn name(&self) -> &str;
+
+    /// Brings the [log](StoreReader::log) to everything that any node had committed when this was called.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the backend can't prove that it is current.
+    async fn catch_up(&self) -> Result<(), StoreError>;
+
+    /// The other nodes that write to the store, or did lately.
+    ///
+    /// # Errors
+    /// Fails if the backend can't be read.
+    async fn others(&self) -> Result<Vec<OtherNode>, StoreError>;
+
+    /// Waits until no other node holds this lock, and holds it until the answer is dropped. It delays no
+    /// [transaction](Store::transact).
+    ///
+    /// # Errors
+    /// Fails if the backend can't be reached.
+    async fn alone(&self) -> Result<Alone, StoreError>;
+
+    /// Tells the other nodes the state of this one, and up to which position of the log all its required subscribers know
+    /// the log, or refuse by themselves. Without a report, the previous one stays.
+    ///
+    /// # Errors
+    /// Fails if the backend can't be written.
+    async fn tell(
+        &self,
+        fences: BTreeMap<RealmName, Sequence>,
+        report: Option<NodeReport>,
+    ) -> Result<(), StoreError>;
+}
+
+/// What callers use of a store, whether one process writes to it or several.
+impl dyn Store {
+    /// Whether several processes write to it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.nodes().is_some()
+    }
+
+    /// See [`Nodes::catch_up`]. A store that one process writes to is always current.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        match self.nodes() {
+            Some(nodes) => nodes.catch_up().await,
+            None => Ok(()),
+        }
+    }
+
+    /// See [`Nodes::others`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn other_nodes(&self) -> Result<Vec<OtherNode>, StoreError> {
+        match self.nodes() {
+            Some(nodes) => nodes.others().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// See [`Nodes::alone`]. A process that is the only one is always alone.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn alone(&self) -> Result<Alone, StoreError> {
+        match self.nodes() {
+            Some(nodes) => nodes.alone().await,
+            None => Ok(Alone::default()),
+        }
+    }
 }
 
 /// What callers use of a store.

@@ -40,7 +40,11 @@ fn figures_of_the_house() {
         "\nlines without tests: {all_lines}, of which code: {}",
         code_lines(&crates)
     );
-    println!("methods of the port to the store: {}", port_methods(&crates));
+    println!(
+        "methods of the port to the store: {}, and {} of stores that several processes share",
+        methods(&crates, &["StoreReader", "Store"]),
+        methods(&crates, &["Nodes"])
+    );
     let Walk { files, moves } = refresh(&crates);
     println!(
         "a Refresh: {} files, {moves} calls from one file to another",
@@ -75,15 +79,15 @@ fn clones_per_thousand(of: &Crate) -> f64 {
     1000.0 * clones / lines
 }
 
-/// The methods that a backend of the store has, those with a default among them.
-fn port_methods(crates: &[Crate]) -> usize {
+/// The methods of traits of the port that a backend of the store implements, those with a default included.
+fn methods(crates: &[Crate], names: &[&str]) -> usize {
     let files = crates
         .iter()
         .filter(|of| of.name == "store")
         .flat_map(|of| &of.files);
     let items = files.flat_map(|file| &file.items);
     let traits = items.filter_map(|item| match item {
-        Item::Trait(of) if of.ident == "Store" || of.ident == "StoreReader" => Some(of),
+        Item::Trait(of) if names.iter().any(|name| of.ident == name) => Some(of),
         _ => None,
     });
     let methods = traits.flat_map(|of| &of.items);

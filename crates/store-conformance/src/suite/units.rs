@@ -175,7 +175,7 @@ pub async fn each_group_that_is_durable_is_told(store: &Shared) {
     type Told = Arc<Mutex<Vec<(usize, bool, usize)>>>;
     let told = Told::default();
     let seen = Arc::clone(&told);
-    store.observe_commits(Arc::new(move |group| {
+    store.log().observe_commits(Arc::new(move |group| {
         let is_within = group.synced <= group.took;
         let events = group.events.len();
         seen.lock().unwrap().push((group.units, is_within, events));

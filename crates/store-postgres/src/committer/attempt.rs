@@ -173,7 +173,7 @@ fn finish(
     let shown: Vec<_> = events.iter().map(|kept| Arc::clone(&kept.event)).collect();
     node.note_durable(state.number);
     node.apply_own(&state, events)?;
-    node.observed(&CommittedGroup {
+    node.log.tell_observer(&CommittedGroup {
         units,
         took: began.elapsed(),
         synced: writing.elapsed(),

@@ -331,7 +331,9 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
         sinks: ["archive".to_owned()].into(),
         ..NodeReport::default()
     };
-    two.tell_others([(realm("production"), ended)].into(), Some(report.clone()))
+    let nodes = two.nodes().unwrap();
+    nodes
+        .tell([(realm("production"), ended)].into(), Some(report.clone()))
         .await
         .unwrap();
     assert!(reached().await);
@@ -340,7 +342,7 @@ async fn a_node_knows_how_far_the_subscribers_of_another_are() {
     let told = &other.report.subscribers[0];
     assert_eq!((&told.key, told.is_open), (&report.subscribers[0].key, true));
     assert!(told.silent_for >= Duration::from_secs(1), "as of now");
-    assert_eq!((one.node_name(), two.node_name()), (Some("one"), Some("two")));
+    assert_eq!((one.nodes().unwrap().name(), nodes.name()), ("one", "two"));
     assert!(!other.is_older && two.other_nodes().await.unwrap()[0].is_older);
     // One of a later version may say it otherwise: its verifiers are waited for all the same.
     shared().sql(&format!(

@@ -38,7 +38,6 @@ impl MemoryStore {
             tables: Mutex::new(Some(tables)),
             log: Log::new(start),
             audit_head: watch::Sender::new(audit_head),
-            observer: Mutex::default(),
         }
     }
 }

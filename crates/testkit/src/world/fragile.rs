@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tessera_authority::{Applied, ApplyError, Authority, Trigger};
 use tessera_core::{ApiKey, ApiKeyId, Event, PolicyRevision, RealmName, Sequence, SessionId, SigningKey};
 use tessera_store::{
-    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, CommitObserver, EventBatch, Log,
-    MemoryStore, Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads, SessionIndex,
-    SessionVisitor, Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
+    AuditHead, AuditPage, AuditQuery, BackupEnd, BackupError, BackupVisitor, EventBatch, Log, MemoryStore,
+    Page, PageRequest, Placed, PolicyFiles, PurgeBefore, PurgeReport, Reads, SessionIndex, SessionVisitor,
+    Snapshot, Store, StoreError, StoreHealth, StoreReader, StoredSession, UnitOfWork,
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -222,10 +222,6 @@ impl Store for Fragile {
 
     async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
         self.store.back_up(visit).await
-    }
-
-    fn observe_commits(&self, observer: CommitObserver) {
-        self.store.observe_commits(observer);
     }
 
     fn health(&self) -> StoreHealth {
