@@ -1,4 +1,4 @@
-//! The audit trail: reading it, checking it, and what is written to it beside the changes themselves.
+//! The audit trail: reading it, checking it, and the records that are not part of a change.
 
 pub(crate) mod checkpoint;
 pub(crate) mod error;

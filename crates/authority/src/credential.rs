@@ -1,4 +1,4 @@
-//! Credentials: who calls, and the API keys that say so.
+//! Credentials: the calling client, and the API keys that identify it.
 
 pub(crate) mod api_key;
 pub(crate) mod authenticate;

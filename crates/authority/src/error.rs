@@ -1,16 +1,16 @@
-//! What can go wrong with more than one noun. The server maps these to what the wire says in one place.
+//! Errors that more than one noun has. The server maps them to wire errors in one module.
 
 use tessera_core::{ClientName, RealmName};
 use tessera_store::StoreError;
 use tessera_token::{KeyError, NoEntropy};
 
-/// The authority can't do it now, through no fault of the caller.
+/// The authority can't do it now, and the caller did nothing wrong.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// The server is stopping.
@@ -19,10 +19,10 @@ pub enum Unavailable {
     /// Policies were applied faster than the request could be committed.
     #[error("the policy is being changed")]
     PolicyChanging,
-    /// Too much work of this kind is under way, of this client or of all.
+    /// Too much work of this kind is running, for this client or for all.
     #[error("too much work is under way")]
     Overloaded,
-    /// The work took longer than one call's may.
+    /// The work took longer than one call may take.
     #[error("the work took longer than it may")]
     OutOfTime,
     /// A defect. The text is for the log.
@@ -36,16 +36,16 @@ pub enum Unavailable {
 pub struct CallNotAllowed {
     /// The permission that policy would have to give, as a scope under `tessera/…`.
     pub required: String,
-    /// Whom policy would have to give it.
+    /// The client to which policy would have to give it.
     pub client: ClientName,
-    /// The realm in which it would have to.
+    /// The realm in which policy would have to give it.
     pub realm: RealmName,
 }
 
 /// An authority can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A realm is configured and not in the catalogue.
+    /// A realm is configured, but is not in the catalogue.
     #[error(
         "realm `{realm}` is not in the policy's catalogue.toml: add it under [realms], or take it out of the configuration"
     )]
@@ -61,7 +61,7 @@ pub enum SetupError {
         "the signing keys in the data directory were sealed by another server key: configure the key that made this directory, or name it among the previous keys"
     )]
     WrongServerKey(#[source] KeyError),
-    /// A server key is not configured that sealed signing keys.
+    /// A server key that sealed signing keys is not configured.
     #[error(
         "{signing_keys} of the signing keys in the data directory were sealed by another server key, {id}: configure that one, or name it among the previous keys"
     )]
@@ -74,12 +74,12 @@ pub enum SetupError {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
 }
 
-/// An error that holds an [`Unavailable`] takes a failed store as one.
+/// Converts a failed store to an error that holds an [`Unavailable`].
 macro_rules! from_store {
     ($($error:ident),*) => {$(
         impl From<tessera_store::StoreError> for $error {

@@ -1,7 +1,7 @@
-//! Following what other nodes of a shared store do: their keys, their policy, their disabled clients.
+//! Following the changes of other nodes of a shared store: their keys, their policy, their disabled clients.
 //!
-//! The store says what is committed, and who is revoked; what is kept here beside it, decoded, has to follow. Whoever
-//! decides by that waits until it has followed what was committed before the call.
+//! The store knows what is committed and what is revoked. The decoded state that is kept here beside it has to follow.
+//! A call that decides by that state waits until it includes everything that was committed before the call.
 
 use std::{
     sync::{
@@ -27,13 +27,13 @@ use crate::{
     },
 };
 
-/// How often a node looks at what no event tells, and tells others how far its subscribers are.
+/// How often a node checks for changes without an event, and tells others how far its subscribers are.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a node waits after it could not follow.
+/// How long a node waits after following failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How much time lies between two looks at what no event tells.
+/// The time between two full checks for changes without an event.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a call waits until what was committed before it is followed.
+/// How long a call waits until everything committed before it is followed.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
 /// How many events are read at once.
 const READ_STEP: usize = 256;
@@ -41,13 +41,13 @@ const READ_STEP: usize = 256;
 /// How far this node has followed the log.
 pub(crate) struct Following {
     through: signal::Sender<Sequence>,
-    /// Whether the last look failed: the store is away, or the policy in force can't be used here.
+    /// Whether the last check failed: the store is unreachable, or the policy in force can't be used here.
     is_stuck: AtomicBool,
-    /// The policy that can't be used here, where that was said.
+    /// The policy that can't be used here, if that was logged.
     unusable: Mutex<Option<PolicyRevision>>,
 }
 
-/// What some events make necessary.
+/// The changes that some events require.
 #[derive(Default)]
 struct Changed {
     keys: bool,
@@ -56,7 +56,7 @@ struct Changed {
 }
 
 impl Following {
-    /// Everything up to `through` is in what was read.
+    /// The state that was read includes everything up to `through`.
     pub(crate) fn from(through: Sequence) -> Self {
         Self {
             through: signal::Sender::new(through),
@@ -88,18 +88,18 @@ impl Changed {
 }
 
 impl Authority {
-    /// Whether this node can't follow what others did, and so answers nothing.
+    /// Whether this node can't follow the changes of others, and so answers no call.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.following.is_stuck.load(Ordering::Relaxed)
     }
 
-    /// Up to where this node has followed the log.
+    /// The position up to which this node has followed the log.
     pub(crate) fn followed_position(&self) -> Sequence {
         *self.following.through.borrow()
     }
 
-    /// Brings what is decided by to everything that any node committed before this call.
+    /// Updates the state that decisions use to everything that any node committed before this call.
     pub(crate) async fn current(&self) -> Result<(), Unavailable> {
         if self.is_one_of_several() {
             self.store.catch_up().await?;
@@ -107,7 +107,7 @@ impl Authority {
         self.followed().await
     }
 
-    /// Waits until everything is followed that this node knows to be committed.
+    /// Waits until this node has followed everything that it knows to be committed.
     pub(crate) async fn followed(&self) -> Result<(), Unavailable> {
         self.followed_through(self.committed()).await
     }
@@ -127,14 +127,14 @@ impl Authority {
         }
     }
 
-    /// Follows in a task of its own, until the authority is gone. Nothing where the store is this process's alone.
+    /// Follows in a separate task, until the authority is dropped. Does nothing if only this process uses the store.
     pub(crate) fn begin_following(self: &Arc<Self>) {
         if self.is_one_of_several() {
             tokio::spawn(follow(Arc::downgrade(self)));
         }
     }
 
-    /// Follows what is committed since the last time.
+    /// Follows what was committed since the last time.
     async fn follow_on(&self, looks_at_all: bool) -> Result<(), Unavailable> {
         let mut through = *self.following.through.borrow();
         let mut changed = Changed {
@@ -176,7 +176,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Decides by the policy that is in force, whoever put it there.
+    /// Decides by the policy that is in force, no matter which node applied it.
     pub(crate) async fn follow_policy(&self, revision: &PolicyRevision) -> Result<(), Unavailable> {
         if self.policy.load().revision() == revision {
             return Ok(());
@@ -225,7 +225,7 @@ async fn follow(authority: Weak<Authority>) {
         let followed = authority.follow_on(looks_at_all).await;
         let is_stuck = followed.is_err();
         authority.following.is_stuck.store(is_stuck, Ordering::Relaxed);
-        // Also where this one can't follow: others wait for its subscribers, and do what it doesn't.
+        // Also if this node can't follow: others wait for its subscribers, and do its work.
         let told = async {
             authority.look_at_others().await?;
             authority.tell_others(authority.followed_position()).await
@@ -248,7 +248,7 @@ async fn follow(authority: Weak<Authority>) {
         let mut committed = authority.store.log().subscribe();
         let position = *authority.following.through.borrow();
         drop(authority);
-        // Ready at once where something was committed meanwhile.
+        // Ready at once if something was committed in the meantime.
         drop(timeout(TICK, committed.wait_for(|committed| *committed > position)).await);
     }
 }

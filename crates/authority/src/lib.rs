@@ -1,11 +1,11 @@
-//! Tessera's use cases, a directory for each noun.
+//! Tessera's use cases, with a directory for each noun.
 //!
-//! A request goes one way, and each type can only be had from the step before it:
+//! A request passes through these steps in order, and each type can be made only from the step before it:
 //!
 //! > credential → [`Principal`] → grant → claims → tokens + session → event
 //!
-//! Nothing leaves here before the store has committed it. There is no gRPC, HTTP or protobuf in this
-//! crate: the server converts at its edge.
+//! Nothing leaves this crate before the store has committed it. There is no gRPC, HTTP or protobuf in this crate: the
+//! server converts at its edge.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -124,7 +124,7 @@ use crate::{
     },
 };
 
-/// A disk on which a commit takes longer stands still: nobody can be served.
+/// A disk on which a commit takes longer is considered stalled: no request can be served.
 const COMMIT_MAX: Duration = Duration::from_secs(5);
 
 /// A running authority: the use cases over one store, one policy and one set of realms.
@@ -133,14 +133,14 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 pub struct Authority {
     store: Arc<dyn Store>,
     policy: ArcSwap<Policy>,
-    /// Says that another policy is in force here.
+    /// Signals that another policy is in force here.
     policy_swapped: signal::Sender<()>,
     policy_directory: Option<PathBuf>,
     policy_history: PolicyHistory,
     reconciling: Reconciling,
-    /// Held from reading a policy until live sessions are reconciled with it: changes come one after the other.
+    /// Held from reading a policy until live sessions are reconciled with it: changes are made one after the other.
     policy_changes: Arc<tokio::sync::Mutex<()>>,
-    /// The places for what takes long with policies.
+    /// The slots for long work with policies.
     heavy: Arc<Heavy>,
     audit_reads: AuditReads,
     realms: BTreeMap<RealmName, Arc<Realm>>,
@@ -168,12 +168,12 @@ pub struct Authority {
     backups: Backups,
     following: Following,
     others: Others,
-    /// How often what is dead was removed.
+    /// How often dead data was removed.
     purges: AtomicU64,
 }
 
 impl Authority {
-    /// The policy in force. A request takes it once and keeps it to its end.
+    /// The policy in force. A request takes it once and keeps it until the request ends.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
@@ -191,14 +191,14 @@ impl Authority {
         self.clock.now()
     }
 
-    /// How many pieces of work for Plan, Check and Explain run, those included whose callers have left.
+    /// How many pieces of work for Plan, Check and Explain run, including those whose callers have left.
     #[must_use]
     pub fn policy_work_running(&self) -> usize {
         self.heavy.running()
     }
 
-    /// Whether requests can be served: the store takes writes, the disk does not stand still, the data directory
-    /// is not older than what it gave, what other nodes did is followed, and nobody asked to stop.
+    /// Whether requests can be served: the store takes writes, the disk is not stalled, the data directory is not older
+    /// than what it gave, the changes of other nodes are followed, and the authority is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.store.health().takes_writes
@@ -208,20 +208,20 @@ impl Authority {
             && !self.is_stuck()
     }
 
-    /// Whether the store takes writes. One that failed never does again until it is opened anew; one that waits for
-    /// the disk does, and one whose database is away may again.
+    /// Whether the store takes writes. A store that failed takes none until it is opened again. One that waits for the
+    /// disk does, and one whose database is unreachable may again.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
         self.store.health().takes_writes
     }
 
-    /// Whether the store takes no writes until it is opened anew: nothing is left to be served.
+    /// Whether the store takes no writes until it is opened again: nothing can be served any longer.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.store.health().is_over()
     }
 
-    /// For how long the oldest commit that is under way has been: milliseconds on a disk that is well.
+    /// How long the oldest running commit has taken: milliseconds on a healthy disk.
     #[must_use]
     pub fn commit_waiting(&self) -> Duration {
         self.store.health().committing_for.unwrap_or_default()
@@ -233,15 +233,15 @@ impl Authority {
         self.store.health().waiting
     }
 
-    /// Tells `observer` of each group of units that is durable from now on.
+    /// Tells `observer` of each group of units once it is durable.
     pub fn observe_commits(&self, observer: CommitObserver) {
         self.store.log().observe_commits(observer);
     }
 
-    /// How many sessions of a realm are kept, those that ended and are not removed yet included.
+    /// How many sessions of a realm are stored, including those that ended and are not removed yet.
     ///
     /// # Errors
-    /// Fails where the store can't be read.
+    /// Fails if the store can't be read.
     pub async fn session_count(&self, realm: &RealmName) -> Result<u64, Unavailable> {
         Ok(self.store.session_count(realm).await?)
     }
@@ -251,40 +251,40 @@ impl Authority {
         self.draining.send_replace(true);
     }
 
-    /// Whether it was asked to stop: new watches are refused.
+    /// Whether it is stopping: new watches are refused.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
 
-    /// Writes out what is pending and closes the store.
+    /// Writes pending data and closes the store.
     ///
     /// # Errors
-    /// Fails where the store can't be written any more.
+    /// Fails if the store can no longer be written.
     pub async fn close(&self) -> Result<(), Unavailable> {
         drop(self.flush_refusals(true).await);
-        // What they say is only ever too early without these.
+        // Without these writes, the stored times are only too early.
         drop(self.write_used_api_keys(Priority::Foreground).await);
         drop(self.note_alive().await);
         self.tell_others_of_the_end().await;
         Ok(self.store.close().await?)
     }
 
-    /// Whether something was presented that only a later state of the data directory can have given, so that the
-    /// directory was restored without `tessera restore`.
+    /// Whether something was presented that only a later state of the data directory can have given. This means that
+    /// the directory was restored without `tessera restore`.
     #[must_use]
     pub fn was_rolled_back(&self) -> bool {
         self.rollback.is_proven()
     }
 
-    /// The position of the log that is committed now.
+    /// The position up to which the log is committed now.
     #[must_use]
     pub fn position(&self) -> Cursor {
         let cursor = self.untagged(self.committed(), FilterDigest::NONE);
         self.last_position.authenticated(&self.server_keys.load(), cursor)
     }
 
-    /// The number of the last group of writes that is durable; none where nothing is kept.
+    /// The number of the last durable group of writes; `None` if the store keeps nothing.
     #[must_use]
     pub fn group(&self) -> Option<u64> {
         self.store.health().group
@@ -312,15 +312,15 @@ impl Authority {
         }
     }
 
-    /// A cursor that this authority gave, of the log that it has now; none for anything else.
+    /// A cursor that this authority gave, of its current log; `None` for anything else.
     fn given_cursor(&self, text: &str) -> Option<Cursor> {
         let cursor = Cursor::parse(text).ok()?;
         let is_given = cursor.log == self.store.log().id() && self.server_keys.load().gave_cursor(&cursor);
         is_given.then_some(cursor)
     }
 
-    /// Refuses to issue where the data directory is known to be older than what it gave: revocations would miss
-    /// what is issued now.
+    /// Refuses to issue if the data directory is known to be older than what it gave: revocations would not cover what
+    /// is issued now.
     fn check_is_last(&self) -> Result<(), Unavailable> {
         if self.rollback.is_proven() {
             return Err(Unavailable::Store(StoreError::Damaged {

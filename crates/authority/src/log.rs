@@ -1,4 +1,4 @@
-//! The revocation log: its events, who watches them, and who must have them.
+//! The revocation log: its events, its watchers, and its required subscribers.
 
 pub(crate) mod administer;
 pub(crate) mod error;

@@ -1,4 +1,4 @@
-//! Opening an authority: what must be there before the first request.
+//! Opening an authority: what must be available before the first request.
 
 use std::{
     collections::BTreeMap,
@@ -44,21 +44,21 @@ use crate::{
     },
 };
 
-/// What an authority is made of.
+/// The parts of an authority.
 pub struct Options {
-    /// Where its state is.
+    /// The store of its state.
     pub store: Arc<dyn Store>,
-    /// What decides.
+    /// The policy that decides.
     pub policy: Policy,
-    /// Where it is read from again; none: it is built in.
+    /// The directory from which the policy is read again; `None`: the policy is built in.
     pub policy_directory: Option<PathBuf>,
     /// The realms it serves; each must be in the policy's catalogue.
     pub realms: Vec<Realm>,
     /// Its own secret.
     pub server_keys: Arc<ServerKeys>,
-    /// How signing keys follow each other.
+    /// How signing keys replace each other.
     pub key_rotation: KeyRotation,
-    /// Where the time comes from.
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
     /// The longest access token that is issued, in bytes, within
     /// [`TOKEN_BYTES_MIN`](tessera_core::limits::TOKEN_BYTES_MIN) and
@@ -66,17 +66,17 @@ pub struct Options {
     pub token_bytes_max: usize,
     /// How many verified tokens are kept, about 1.5 KiB each.
     pub verified_tokens_max: u64,
-    /// How long a watcher's full queue may stand still before its subscriber is ended.
+    /// How long a watcher's full queue may make no progress before its subscriber is ended.
     pub watch_stall_max: Duration,
-    /// How long a required subscriber may go on answering without hearing of revocations; every revocation
-    /// that waits for subscribers may wait so long.
+    /// How long a required subscriber may keep answering without receiving revocations; every revocation that waits for
+    /// subscribers may wait so long.
     pub staleness_bound_max: Duration,
 }
 
 impl Options {
     /// Ten seconds.
     pub const WATCH_STALL_MAX: Duration = Duration::from_secs(10);
-    /// What [`Options::staleness_bound_max`] is by default.
+    /// The default of [`Options::staleness_bound_max`].
     pub const STALENESS_BOUND_MAX: Duration = Duration::from_secs(60);
 }
 
@@ -97,20 +97,19 @@ fn by_name(realms: Vec<Realm>, policy: &Policy) -> Result<BTreeMap<RealmName, Ar
     }
 }
 
-/// What is kept once for all, without what each node answers for by itself.
+/// The settings that all nodes share, without those that each node keeps for itself.
 async fn settings_at_start(store: &dyn Store) -> Result<Settings, StoreError> {
     let settings = store.read(Reads::default().settings()).await?.settings;
     let mut settings = settings.unwrap_or_default();
     if store.is_shared() {
-        // Those that are gone answer for their verifiers, too.
+        // Nodes that are gone still answer for their own verifiers.
         settings.staleness_bounds.clear();
     }
     Ok(settings)
 }
 
 impl Authority {
-    /// Opens an authority: makes the signing keys that are missing, and says in the log which policy is in
-    /// force.
+    /// Opens an authority: makes the signing keys that are missing, and records in the log which policy is in force.
     ///
     /// # Errors
     /// See [`SetupError`].
@@ -154,7 +153,7 @@ impl Authority {
             server_keys: ArcSwap::new(server_keys),
             server_keys_refused: AtomicBool::default(),
             keys: ArcSwap::from_pointee(keys),
-            // Longer ones nobody would read.
+            // No verifier or proxy would read longer ones.
             token_bytes_max: token_bytes_max.min(TOKEN_BYTES_MAX),
             verified: VerifiedTokens::new(verified_tokens_max),
             watch_stall_max,
@@ -187,7 +186,7 @@ impl Authority {
                 || self
                     .put_in_force(self.policy(), &Actor::Operator, in_force.as_ref())
                     .await?;
-            // Else another node was first.
+            // Otherwise another node was first.
             if is_done {
                 break;
             }
@@ -212,8 +211,8 @@ impl Authority {
         Ok(state.policy_in_force().cloned())
     }
 
-    /// Whether a policy is in force that other nodes decide by, too, and that this one follows: its directory proposes only
-    /// what was not in force before.
+    /// Whether a policy is in force by which other nodes decide too, and which this node follows: its directory
+    /// proposes only what was not in force before.
     async fn has_followed_policy(&self, in_force: Option<&PolicyRevision>) -> Result<bool, StoreError> {
         let Some(in_force) = in_force.filter(|_| self.is_one_of_several()) else {
             return Ok(false);
@@ -236,10 +235,10 @@ impl Authority {
         })
     }
 
-    /// Whether a realm has an API key that works, of any client.
+    /// Whether any client of a realm has an API key that works.
     ///
     /// # Errors
-    /// Fails where the store can't be read.
+    /// Fails if the store can't be read.
     pub async fn has_working_api_key(&self, realm: &RealmName) -> Result<bool, Unavailable> {
         let mut after: Option<ApiKeyId> = None;
         loop {
@@ -266,8 +265,8 @@ pub fn check_realms(realms: Vec<Realm>, policy: &Policy) -> Result<(), SetupErro
     by_name(realms, policy).map(drop)
 }
 
-/// Checks that these server keys open the signing keys that are needed. It is asked before anything is written: a wrong
-/// server key must not leave new signing keys behind.
+/// Checks that these server keys open the signing keys that are needed. It is checked before anything is written: a
+/// wrong server key must not leave new signing keys behind.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -293,7 +292,7 @@ fn openable(
     Ok(())
 }
 
-/// Notes the start, and answers the keys to serve with. What is wrong with them is found before anything is written.
+/// Records the start, and returns the keys to serve with. Faults of the keys are found before anything is written.
 async fn keys_at_start(
     store: &Arc<dyn Store>,
     realms: &BTreeMap<RealmName, Arc<Realm>>,
@@ -348,7 +347,7 @@ async fn resealed(
     Ok(records)
 }
 
-/// The signing keys, with a new one for each realm that has none. What a key may sign from now on may live longer than
+/// The signing keys, with a new one for each realm that has none. What a key signs from now on may live longer than
 /// what it signed before.
 async fn with_active_keys(
     mut records: Vec<SigningKey>,

@@ -1,4 +1,4 @@
-//! What the authority does by itself, or for its operator.
+//! Tasks of the authority itself, and tasks for its operator.
 
 pub(crate) mod backup;
 pub(crate) mod purge;

@@ -1,4 +1,4 @@
-//! The other nodes of a shared store: who they are, what they say of themselves, and what only one of all does.
+//! The other nodes of a shared store: which they are, what they report, and work that only one of all nodes does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,15 +16,15 @@ use tokio::sync::watch as signal;
 
 use crate::{Authority, error::Unavailable};
 
-/// How often a node looks at the others, and tells them of itself.
+/// How often a node reads the reports of the others, and sends its own.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often whoever waits for the subscribers of other nodes asks for them.
+/// How often a call that waits for the subscribers of other nodes reads their reports.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What is known of the other nodes.
+/// The known state of the other nodes.
 pub(crate) struct Others {
     seen: Mutex<Option<Seen>>,
-    /// Held while they are asked for: all that waited meanwhile share what is found.
+    /// Locked while they are read: all calls that waited in the meantime share the result.
     asking: tokio::sync::Mutex<()>,
     looked: signal::Sender<()>,
     is_ending: AtomicBool,
@@ -32,12 +32,12 @@ pub(crate) struct Others {
 }
 
 struct Seen {
-    /// When they were asked for.
+    /// When they were read.
     at: Instant,
     nodes: Arc<Vec<OtherNode>>,
 }
 
-/// What the others know of this node.
+/// What this node has told the others.
 #[derive(Default)]
 struct Told {
     fences: BTreeMap<RealmName, Sequence>,
@@ -56,7 +56,7 @@ impl Others {
         }
     }
 
-    /// What was asked for less than `age` ago.
+    /// The result of a read less than `age` ago.
     fn within(&self, age: Duration) -> Option<Arc<Vec<OtherNode>>> {
         let seen = self.seen.lock();
         let lately = seen.as_ref().filter(|seen| seen.at.elapsed() < age);
@@ -70,14 +70,14 @@ impl Authority {
         self.store.is_shared()
     }
 
-    /// What this node is called; none where it is the only one that there can be.
+    /// The name of this node; `None` if it is the only one that there can be.
     #[must_use]
     pub fn node_name(&self) -> Option<&str> {
         self.store.nodes().map(|nodes| nodes.name())
     }
 
-    /// The other nodes of this authority as they were a moment ago, those included that were there within a day; none where
-    /// they can't be asked now.
+    /// The other nodes of this authority as they were a moment ago, including those that were present within a day;
+    /// `None` if they can't be read now.
     #[must_use]
     pub fn other_nodes_lately(&self) -> Option<Arc<Vec<OtherNode>>> {
         if self.is_one_of_several() {
@@ -92,7 +92,8 @@ impl Authority {
         self.other_nodes_since(Instant::now()).await
     }
 
-    /// The same as they were at some time since `since`. Whoever was evicted at one of them is evicted here, too.
+    /// The same as they were at some time since `since`. A subscriber that was evicted at one of them is evicted here,
+    /// too.
     async fn other_nodes_since(&self, since: Instant) -> Result<Arc<Vec<OtherNode>>, Unavailable> {
         if !self.is_one_of_several() {
             return Ok(Arc::default());
@@ -113,8 +114,8 @@ impl Authority {
         Ok(nodes)
     }
 
-    /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves, and gives the
-    /// nodes as they were then.
+    /// Waits until the required subscribers of all other nodes have a position, or refuse by themselves, and returns
+    /// the nodes as they were then.
     pub(crate) async fn others_reach(
         &self,
         realm: &RealmName,
@@ -139,7 +140,7 @@ impl Authority {
         Ok(!others.iter().all(|other| other.has_reached(realm, position)))
     }
 
-    /// Looks at the other nodes, where nobody did within a second.
+    /// Reads the other nodes, if no call did within a second.
     pub(crate) async fn look_at_others(&self) -> Result<(), Unavailable> {
         if self.others.within(INTERVAL).is_none() {
             self.other_nodes().await?;
@@ -147,7 +148,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Tells the other nodes what this one says of itself now, and no later.
+    /// Sends this node's report to the other nodes at once.
     pub(crate) async fn tell_others_at_once(&self) -> Result<(), Unavailable> {
         if self.is_one_of_several() {
             self.others.told.lock().await.at = None;
@@ -156,15 +157,15 @@ impl Authority {
         Ok(())
     }
 
-    /// Tells the other nodes that this one ends: others deliver to its sinks, and nobody looks for it.
+    /// Tells the other nodes that this one ends: others deliver to its sinks, and none waits for it.
     pub(crate) async fn tell_others_of_the_end(&self) {
         self.others.is_ending.store(true, Ordering::Relaxed);
-        // Without, they find out within seconds.
+        // Without this, they find out within seconds.
         drop(self.tell_others_at_once().await);
     }
 
-    /// Tells the other nodes how far the required subscribers of this one are at `through`, where that has changed, and
-    /// each second what it says of itself.
+    /// Tells the other nodes how far the required subscribers of this one are at `through`, if that has changed, and
+    /// sends its report each second.
     pub(crate) async fn tell_others(&self, through: Sequence) -> Result<(), Unavailable> {
         let mut told = self.others.told.lock().await;
         let fences = self.subscribers.fences(through);
@@ -205,18 +206,19 @@ impl Authority {
         }
     }
 
-    /// Whether it is this node that delivers to a sink of the audit trail: the oldest of those that answer and have it.
+    /// Whether this node delivers to a sink of the audit trail: the oldest of the responding nodes that have the sink
+    /// delivers.
     #[must_use]
     pub fn delivers_to(&self, sink: &str) -> bool {
         let others = self.other_nodes_lately();
         others.is_some_and(|others| !others.iter().any(|other| delivers(other, sink)))
     }
 
-    /// Waits until it is this node that delivers to a sink, and gives the position up to which the sink has everything.
-    /// The other nodes know by then that this one has the sink: a younger one leaves it alone.
+    /// Waits until this node delivers to a sink, and returns the position up to which the sink has everything. The
+    /// other nodes know by then that this node has the sink: a younger one does not deliver to it.
     ///
     /// # Errors
-    /// Fails where the store can't be read or written.
+    /// Fails if the store can't be read or written.
     pub async fn turn_to_deliver_to(&self, sink: &str) -> Result<u64, Unavailable> {
         self.tell_others_at_once().await?;
         let mut looked = self.others.looked.subscribe();
@@ -247,7 +249,7 @@ impl Authority {
         self.kept_audit_position(sink).await
     }
 
-    /// The other node that delivers to a sink, where it is another.
+    /// The other node that delivers to a sink, if another one does.
     #[must_use]
     pub fn delivered_by(&self, sink: &str) -> Option<String> {
         let others = self.other_nodes_lately()?;
@@ -256,7 +258,7 @@ impl Authority {
     }
 }
 
-/// Whether a node comes before this one where one of those that have a sink delivers to it.
+/// Whether a node comes before this one among the nodes that have a sink.
 fn delivers(other: &OtherNode, sink: &str) -> bool {
     other.is_older && other.is_at_work() && other.report.sinks.contains(sink)
 }

@@ -2,12 +2,12 @@
 
 use tessera_store::PageRequest;
 
-/// Items a page where the caller names no number.
+/// Items per page if the caller names no number.
 pub const LIST_SIZE_DEFAULT: usize = 50;
-/// The most items a page.
+/// The most items per page.
 pub const LIST_SIZE_MAX: usize = 500;
 
-/// The most bytes of sessions a page, unless its first session alone is larger.
+/// The most bytes of sessions per page, unless its first session alone is larger.
 pub const LIST_BYTES_MAX: usize = 256 * 1024;
 
 /// One page of a list.
@@ -19,8 +19,8 @@ pub struct Listed<T> {
     pub next_page_token: String,
 }
 
-/// The page that a token names; none where it is no token of such a list. A token is the last key of the
-/// page before: it discloses nothing that the page did not.
+/// The page that a token names; `None` if it is not a token of such a list. A token is the last key of the page before:
+/// it discloses nothing that the page did not.
 pub(crate) fn page_request<K>(
     size: usize,
     token: &str,

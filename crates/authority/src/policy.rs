@@ -1,4 +1,4 @@
-//! The policy in force, changes of it, and what they do to live sessions.
+//! The policy in force, changes of it, and their effect on live sessions.
 
 pub(crate) mod abandoned;
 pub(crate) mod apply;

@@ -1,4 +1,4 @@
-//! The signing keys: those in use, and how one follows the other.
+//! The signing keys: those in use, and how one replaces the other.
 
 pub(crate) mod error;
 pub(crate) mod key_set;

@@ -1,4 +1,4 @@
-//! What tables of decisions are made of: a session, a key, a state of the store, and a decision in one line.
+//! The parts of decision tables: a session, a key, a state of the store, and a decision in one line.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -9,7 +9,7 @@ use tessera_core::{
 };
 use tessera_store::{Changes, ClientState, Decision, Snapshot, StoredSession};
 
-/// The time at which everything happens, and so many seconds later.
+/// The time at which everything happens, plus this number of seconds.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_seconds(1_795_000_000 + second)
 }
@@ -105,7 +105,7 @@ pub(crate) fn session(number: u8) -> Session {
     }
 }
 
-/// The session as the store has it, ended together with others where there is a reason.
+/// The session as the store has it, ended together with others if there is a reason.
 pub(crate) fn stored(session: Session, ended: Option<RevokeReason>) -> StoredSession {
     StoredSession {
         session: Arc::new(session),
@@ -140,7 +140,7 @@ pub(crate) fn line<T: Debug>(decision: &Decision<T>) -> String {
     }
 }
 
-/// The name of an answer, without what it holds; of an error, its own.
+/// The name of an answer, without its content; for an error, the error's own.
 fn word(answer: &impl Debug) -> String {
     let text = format!("{answer:?}");
     let text = text
@@ -151,7 +151,7 @@ fn word(answer: &impl Debug) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// How much of what is written.
+/// How much of each kind is written.
 pub(crate) fn counted(changes: &Changes) -> String {
     let parts = [
         (changes.sessions.len(), "session"),

@@ -1,4 +1,4 @@
-//! The turns of clients: of each, one piece of work is under way at most, whatever the number of its calls.
+//! The turns of clients: each client has at most one piece of work running, with any number of calls.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tessera_core::{ClientName, RealmName};
 use tokio::sync::OwnedMutexGuard;
 
-/// Whose turn it is.
+/// The client whose turn it is.
 pub(crate) type Client = (RealmName, ClientName);
 
 /// The clients whose calls run or wait.
@@ -20,7 +20,7 @@ pub(crate) struct Turns {
 #[derive(Default)]
 struct Entry {
     count: usize,
-    /// Held by the one whose turn it is.
+    /// Held by the call whose turn it is.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -37,7 +37,7 @@ struct Listed {
 }
 
 impl Turns {
-    /// At most so many calls run or wait, of one client and of all.
+    /// At most this number of calls run or wait, of one client and of all.
     pub(crate) fn new(of_one_client_max: usize, of_all_max: usize) -> Arc<Self> {
         Arc::new(Self {
             clients: Mutex::default(),
@@ -46,7 +46,7 @@ impl Turns {
         })
     }
 
-    /// Waits until nothing else of the client is under way, in the order of the calls; none where too many wait.
+    /// Waits until the client has no other work running, in the order of the calls; `None` if too many wait.
     pub(crate) async fn turn(self: &Arc<Self>, client: Client) -> Option<Turn> {
         let (listed, turn) = self.list(client)?;
         Some(Turn {

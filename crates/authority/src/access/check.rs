@@ -1,5 +1,5 @@
-//! Access check: whether an access token is good for what its bearer wants. Asked by proxies, which stand before
-//! a service and have no API key of their own: whoever holds a token may hear what it is good for.
+//! Access check: whether an access token permits what its bearer requests. Proxies call it: they stand before a service
+//! and have no API key of their own, so any holder of a token may learn what the token permits.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::{
     error::Unavailable,
 };
 
-/// What a token must be good for.
+/// The conditions that a token must meet.
 #[derive(Clone, Copy, Debug)]
 pub struct RequiredAccess<'a> {
     /// The realm that it must belong to.
     pub realm: &'a Realm,
     /// The audience that it must have been issued for.
     pub audience: &'a Audience,
-    /// Scopes that it must have, each of them; none: it need only be good.
+    /// Scopes that it must have, all of them; empty: it need only be valid.
     pub scopes: &'a ScopeSet,
 }
 
-/// Whose token it is, and what it is good for.
+/// The bearer of a token, and what the token permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessCheck {
     /// `sub`.
@@ -39,8 +39,8 @@ pub struct AccessCheck {
 }
 
 impl Authority {
-    /// Whether `token` is an access token that is good now for what is wanted: signature, time, realm,
-    /// audience, revocation, and its scopes under the policy in force.
+    /// Whether `token` is an access token that is valid now for the required access: signature, time, realm, audience,
+    /// revocation, and its scopes under the policy in force.
     ///
     /// # Errors
     /// See [`AccessError`].
@@ -49,7 +49,7 @@ impl Authority {
         token: &str,
         wanted: &RequiredAccess<'_>,
     ) -> Result<AccessCheck, AccessError> {
-        // What another authority does on the same store from now on is not known here.
+        // What another authority commits to the same store from now on is not known here.
         if *self.draining.borrow() {
             return Err(Unavailable::Draining.into());
         }
@@ -60,8 +60,8 @@ impl Authority {
         let expected = Expectation {
             audience: Some(wanted.audience),
             realm: Some(&wanted.realm.name),
-            // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
-            // backdated by, in case it was set back.
+            // This authority's clock wrote the times: it gives no leeway beyond the backdating of `nbf`, which is
+            // needed if the clock was set back.
             leeway: Seconds(0),
         };
         let verified = self.accepted_now(token, &expected)?;
@@ -77,14 +77,14 @@ impl Authority {
         Ok(AccessCheck::of(claims, scopes))
     }
 
-    /// Whether the signature of `token` was verified before, so that checking it costs little.
+    /// Whether the signature of `token` was verified before, so that checking the token costs little.
     #[must_use]
     pub fn has_verified(&self, token: &str) -> bool {
         self.verified.has(token)
     }
 
-    /// The content of an access token that is good now, whatever its scopes are. A token that will never
-    /// be good again is forgotten.
+    /// The content of an access token that is valid now, with any scopes. A token that can never be valid again is
+    /// dropped from the cache.
     pub(crate) fn accepted_now(
         &self,
         token: &str,
@@ -94,7 +94,7 @@ impl Authority {
         let verified = self.verified.verify(token, keys.keyring())?;
         let now = self.clock.now();
         let checked = match verified.check(expected, now) {
-            // Issued before a restart, by a clock that has been set back a little since.
+            // Issued before a restart, by a clock that was set back a little afterwards.
             Err(VerifyError::NotYetValid) => verified.check(expected, now.plus_millis(FOLLOWED_MILLIS)),
             checked => checked,
         };

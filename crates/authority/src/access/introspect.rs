@@ -14,7 +14,7 @@ use crate::{
     issuance::scopes::Bearer,
 };
 
-/// How long a caller is kept waiting for a position of the log.
+/// How long a caller waits for a position of the log at most.
 const FRESHNESS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What an active token says. An inactive one says nothing.
@@ -66,18 +66,17 @@ pub enum TokenKind {
 }
 
 impl Authority {
-    /// What `token` says if it is valid now and the caller may know it; none otherwise, for whatever
-    /// reason.
+    /// The content of `token` if it is valid now and the caller may see it; otherwise `None`, for any reason.
     ///
     /// # Errors
-    /// Fails where the store can't be asked; an inactive token is no failure.
+    /// Fails if the store can't be read; an inactive token is not a failure.
     pub async fn introspect(
         &self,
         principal: &Principal,
         token: &str,
     ) -> Result<Option<Introspection>, Unavailable> {
         self.current().await?;
-        // Taken before the revocations are asked: what it says is then true up to here at least.
+        // Read before the revocations are checked: the answer is then true up to this position at least.
         let as_of = self.position();
         if token.starts_with(refresh::PREFIX) {
             return self.introspect_refresh(principal, token, as_of).await;
@@ -88,8 +87,8 @@ impl Authority {
     /// Waits until the log has committed the position of `cursor`.
     ///
     /// # Errors
-    /// [`IntrospectError::CursorInvalid`] where it is no cursor of this log,
-    /// [`IntrospectError::NotFreshEnough`] where it is not reached within 5 s or `at_most`.
+    /// [`IntrospectError::CursorInvalid`] if it is not a cursor of this log, [`IntrospectError::NotFreshEnough`] if it
+    /// is not reached within 5 s or `at_most`.
     pub async fn wait_for(&self, cursor: &str, at_most: Option<Duration>) -> Result<(), IntrospectError> {
         let cursor = self.given_cursor(cursor).ok_or(IntrospectError::CursorInvalid)?;
         let wait = at_most.map_or(FRESHNESS_WAIT_MAX, |at_most| at_most.min(FRESHNESS_WAIT_MAX));
@@ -103,8 +102,8 @@ impl Authority {
     }
 
     fn introspect_access(&self, principal: &Principal, token: &str, as_of: Cursor) -> Option<Introspection> {
-        // The authority's clock is the one that wrote the times: it gives no leeway beyond what `nbf` is
-        // backdated by, in case it was set back.
+        // This authority's clock wrote the times: it gives no leeway beyond the backdating of `nbf`, which is needed if
+        // the clock was set back.
         let expected = Expectation {
             audience: None,
             realm: Some(principal.realm_name()),
@@ -116,13 +115,13 @@ impl Authority {
             return None;
         }
         let scopes = self.scopes_left(principal.realm(), claims);
-        // A token that policy left nothing says nothing.
+        // A token to which policy left no scope is inactive.
         (!scopes.is_empty()).then(|| access_introspection(claims, scopes, as_of))
     }
 
-    /// The token's scopes without those that changes of policy took. Policy itself is asked, since the
-    /// events of a change that was applied a moment ago may still be on their way; and the events are,
-    /// since a scope that policy gives back comes with the next token.
+    /// The token's scopes without those that changes of policy took. The policy itself is checked, since the events of
+    /// a change that was applied a moment ago may not have arrived yet. The events are checked too, since a scope that
+    /// policy gives back comes only with the next token.
     pub(crate) fn scopes_left(&self, realm: &Realm, claims: &AccessClaims) -> ScopeSet {
         if realm.on_policy_loss == OnPolicyLoss::Expire {
             return claims.scopes.clone();
@@ -132,7 +131,7 @@ impl Authority {
             .granted;
         let revocations = self.store.log().revocations().read();
         if realm.on_policy_loss == OnPolicyLoss::Revoke && granted != claims.scopes {
-            // The session ends; its event is on its way.
+            // The session is ending; its event has not arrived yet.
             return ScopeSet::default();
         }
         granted
@@ -170,7 +169,7 @@ impl Authority {
         if !is_spendable || stored.ended.is_some() {
             return Ok(None);
         }
-        // What a refresh would give.
+        // What a refresh would grant.
         let scopes = Bearer::of_session(&session)
             .grant(&self.policy.load(), &session.scopes)
             .granted;

@@ -1,7 +1,7 @@
-//! Tokens whose signature was verified before, or made here.
+//! Tokens whose signature was verified before, or which were signed here.
 //!
-//! The cache spares the signature, which never changes its mind; time, audience and revocation are asked
-//! on every hit. An entry that turns out to be revoked or expired is dropped there and then.
+//! The cache saves verifying the signature, whose result never changes. Time, audience and revocation are checked on
+//! every hit. An entry that turns out to be revoked or expired is dropped at once.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use sha2::{Digest, Sha256};
 use tessera_core::limits::TOKEN_BYTES_MAX;
 use tessera_token::{Keyring, VerifyError, access, access::Verified};
 
-/// What a token of an ordinary length takes of the cache: one place. Longer ones take as many as fit into them.
+/// The size of one cache slot: a token of ordinary length takes one slot. A longer one takes as many as it fills.
 const PLACE_BYTES: usize = 1024;
 
-/// One of how many places is for tokens that were minted and not presented yet.
+/// One in this many slots is for tokens that were minted and not presented yet.
 const MINTED_PART: u64 = 2;
 
-/// Bounded caches, by the hash of the whole token.
+/// Bounded caches, keyed by the hash of the whole token.
 pub(crate) struct VerifiedTokens {
-    /// Those that were presented. What is asked often stays, however many others are presented once.
+    /// Tokens that were presented. Tokens that are checked often stay, however many others are presented once.
     presented: Tokens,
-    /// Those that were minted and not presented yet. The newest push out the oldest, and never what was presented.
+    /// Tokens that were minted and not presented yet. The newest push out the oldest, but never a presented token.
     minted: Tokens,
 }
 
@@ -35,7 +35,7 @@ struct Kept {
     places: u32,
 }
 
-/// How many places a token takes.
+/// How many slots a token takes.
 #[derive(Clone)]
 struct Places;
 
@@ -45,14 +45,14 @@ impl Weighter<[u8; 32], Kept> for Places {
     }
 }
 
-/// A cache of so many places.
+/// A cache of `places` slots.
 fn cache(places: u64, options: &mut OptionsBuilder) -> Tokens {
     let items = usize::try_from(places).unwrap_or(usize::MAX);
     let options = options.estimated_items_capacity(items).weight_capacity(places);
     let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
     match options.build() {
         Ok(options) => Cache::with_options(options, Places, hasher, lifecycle),
-        // It fails only without a capacity.
+        // It fails only if no capacity is given.
         Err(_) => Cache::with(items, places, Places, hasher, lifecycle),
     }
 }
@@ -63,7 +63,7 @@ impl VerifiedTokens {
         let minted = capacity / MINTED_PART;
         Self {
             presented: cache(capacity - minted, &mut OptionsBuilder::new()),
-            // Each is asked for once, and leaves then: nothing but its age counts.
+            // Each is looked up once and then leaves: only its age counts.
             minted: cache(
                 minted,
                 OptionsBuilder::new().hot_allocation(0.0).ghost_allocation(0.0),
@@ -71,12 +71,12 @@ impl VerifiedTokens {
         }
     }
 
-    /// Notes a token that was signed here: it needs no verifying.
+    /// Notes a token that was signed here: it needs no verification.
     pub(crate) fn note_minted(&self, token: &str, verified: Verified) {
         self.minted.insert(Self::hash(token), Kept::new(token, verified));
     }
 
-    /// The content of `token`, its signature verified now or before.
+    /// The content of `token`, whose signature is verified now or was verified before.
     pub(crate) fn verify(&self, token: &str, keyring: &Keyring) -> Result<Arc<Verified>, VerifyError> {
         let hash = Self::hash(token);
         if let Some(kept) = self.presented.get(&hash) {
@@ -91,7 +91,7 @@ impl VerifiedTokens {
         Ok(verified)
     }
 
-    /// Whether the signature of `token` need not be verified any more.
+    /// Whether the signature of `token` need not be verified again.
     pub(crate) fn has(&self, token: &str) -> bool {
         if token.len() > TOKEN_BYTES_MAX {
             return false;
@@ -100,7 +100,7 @@ impl VerifiedTokens {
         self.presented.contains_key(&hash) || self.minted.contains_key(&hash)
     }
 
-    /// Drops a token that is not valid any more.
+    /// Drops a token that is no longer valid.
     pub(crate) fn forget(&self, token: &str) {
         let hash = Self::hash(token);
         self.presented.remove(&hash);
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::testing::{at, client, realm, revision, scopes, token_id};
 
-    /// The key that signed it is not in the keyring: nothing verifies.
+    /// The key that signed it is not in the keyring: no token verifies.
     const NO_KEYS: fn() -> Keyring = Keyring::default;
 
     fn minted() -> Verified {
@@ -194,7 +194,7 @@ mod tests {
             tokens.note_minted(&format!("minted {number}"), verified.clone());
         }
         assert!(tokens.has("presented") && tokens.has("minted 63"));
-        // One of the first is kept as if it were asked for often.
+        // One of the first tokens is kept, as if it were looked up often.
         let old = (0..56).filter(|number| tokens.has(&format!("minted {number}")));
         assert!(old.count() <= 1);
         assert!(tokens.minted.weight() <= 8);

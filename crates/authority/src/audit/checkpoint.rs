@@ -1,4 +1,4 @@
-//! Signing what the trail is, each hour.
+//! Signing the state of the trail, each hour.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,8 @@ use tessera_token::Checkpoint;
 
 use crate::{Authority, error::Unavailable};
 
-/// How long after the start the first is signed: one that is restarted each hour has checkpoints, too.
+/// How long after the start the first checkpoint is signed: an authority that is restarted each hour has checkpoints,
+/// too.
 const FIRST: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
@@ -24,11 +25,11 @@ impl Authority {
         }
     }
 
-    /// Appends a checkpoint to the trail, a record for each realm, unless the last records are one. Answers the
-    /// position that it covers, if there was something to cover.
+    /// Appends a checkpoint to the trail, a record for each realm, unless the last records are a checkpoint. Returns
+    /// the position that it covers, if there was anything to cover.
     ///
     /// # Errors
-    /// Fails where the store can't be read or written.
+    /// Fails if the store can't be read or written.
     pub async fn sign_audit(self: &Arc<Self>) -> Result<Option<u64>, Unavailable> {
         let last = self
             .store
@@ -47,7 +48,7 @@ impl Authority {
         Ok(signed)
     }
 
-    /// A checkpoint of the trail up to `head`, or of the part of it after a position.
+    /// A checkpoint of the trail up to `head`, or only of the part after a position.
     pub(crate) fn signed_checkpoint(&self, after: Option<u64>, head: &AuditHead) -> Option<String> {
         let (log, link, now) = (self.store.log().id(), head.link.to_string(), self.clock.now());
         let checkpoint = Checkpoint {
@@ -57,7 +58,7 @@ impl Authority {
         self.server_keys.load().current().checkpoints().sign(&checkpoint)
     }
 
-    /// Decided within the commit: what is signed is what the record follows.
+    /// Decided within the commit: the signed state is the state that the record follows.
     fn checkpoint(&self, state: &Snapshot) -> Decision<Option<u64>> {
         let (head, now) = (state.audit_head, self.clock.now());
         let Some(token) = self.signed_checkpoint(None, &head) else {

@@ -1,4 +1,4 @@
-//! What can go wrong with the audit trail.
+//! Errors of the audit trail.
 
 use crate::error::{CallNotAllowed, Unavailable, from_store};
 
@@ -8,10 +8,10 @@ pub enum AuditError {
     /// The caller may not read it.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// The page token is none of this listing's.
+    /// The page token does not belong to this listing.
     #[error("the page token is not of this list")]
     PageTokenInvalid,
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -1,4 +1,4 @@
-//! Which audit records a caller wants.
+//! Which audit records a caller requests.
 
 use tessera_core::{
     ApiKeyId, AuditKind, AuditOutcome, AuditRecord, ClientName, DecisionId, RealmName, SessionId, Subject,
@@ -6,20 +6,20 @@ use tessera_core::{
 };
 use tessera_store::AuditQuery;
 
-/// What is looked for: each condition that is there must hold.
+/// The search conditions: each condition that is set must hold.
 #[derive(Clone, Debug)]
 pub struct AuditFilter {
     /// Not earlier than this,
     pub from: Timestamp,
     /// and not later.
     pub until: Timestamp,
-    /// Of these kinds; none: of all.
+    /// Of these kinds; empty: of all.
     pub kinds: Vec<AuditKind>,
     /// With this outcome.
     pub outcome: Option<AuditOutcome>,
-    /// Acted by this client, or done to it.
+    /// This client acted, or was the target.
     pub client: Option<ClientName>,
-    /// Acted with this API key, or done to it.
+    /// This API key was used, or was the target.
     pub api_key: Option<ApiKeyId>,
     /// About this subject.
     pub subject: Option<Subject>,
@@ -47,7 +47,8 @@ impl Default for AuditFilter {
 }
 
 impl AuditFilter {
-    /// The part of the trail after `position` in which matching records can be. That of a decision is of its millisecond.
+    /// The part of the trail after `position` that can contain matching records. The record of a decision is in the
+    /// decision's millisecond.
     pub(crate) fn query(&self, position: u64, limit: usize) -> AuditQuery {
         let made_at = self.decision.map(|decision| decision.made_at());
         AuditQuery {
@@ -57,7 +58,7 @@ impl AuditFilter {
         }
     }
 
-    /// Whether a record of `realm` is looked for. Its time was compared before.
+    /// Whether a record of `realm` matches. Its time was compared before.
     pub(crate) fn takes(&self, realm: &RealmName, record: &AuditRecord) -> bool {
         let kind = record.action.kind();
         let facts = record.action.facts();

@@ -1,11 +1,11 @@
-//! An audit record as one line of JSON: what exports, sinks and the command line have.
+//! An audit record as one line of JSON, for exports, sinks and the command line.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use tessera_core::{AuditFacts, Scope, ScopeSet, audit::Actor};
 use tessera_store::{AuditEntry, AuditLink, StoreError};
 
-/// A record; each member is there where its action has it. The names are those of the proto.
+/// A record; each member is present if its action has it. The names are those of the proto.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "audit_service.proto describes each")]
@@ -140,10 +140,10 @@ impl AuditLine {
         }
     }
 
-    /// The record that a line is of.
+    /// The record from which a line was made.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the line is not what [`of`](Self::of) made.
+    /// [`StoreError::Damaged`] if the line is not what [`of`](Self::of) made.
     pub fn entry(&self) -> Result<AuditEntry, StoreError> {
         let damaged = |problem: &str| StoreError::Damaged {
             detail: format!("the line of record {} {problem}", self.position),

@@ -1,7 +1,7 @@
 //! Reading the audit trail in pages.
 //!
-//! There is no index by actor or subject: a list reads the records of the times that are asked for. One call reads
-//! only so many, and answers with a page token where there may be more, even if it found nothing yet.
+//! There is no index by actor or subject: a list reads the records of the requested times. One call reads a bounded
+//! number of records. It returns a page token if there may be more, even if it found nothing yet.
 
 use tessera_policy::Permission;
 use tessera_store::{AuditEntry, AuditPage, AuditQuery, StoreError};
@@ -14,11 +14,11 @@ use crate::{
     page::{LIST_BYTES_MAX, Listed, page_request},
 };
 
-/// Records looked at between two chances for others.
+/// Records read before other callers get a turn.
 const STEP: usize = 512;
-/// Positions that are passed over at once, going back.
+/// Positions that are skipped at once when reading backwards.
 const WINDOW_MAX: u64 = 64 * STEP as u64;
-/// Records that one call looks at.
+/// Records that one call reads at most.
 const SCAN_MAX: usize = 20_000;
 
 /// Which end of the trail a list begins with.
@@ -31,7 +31,7 @@ pub enum AuditOrder {
 }
 
 impl Authority {
-    /// The audit records of the caller's realm that a filter takes.
+    /// The audit records of the caller's realm that match a filter.
     ///
     /// # Errors
     /// See [`AuditError`].
@@ -74,7 +74,7 @@ struct AuditList<'a> {
     limit: usize,
 }
 
-/// The records of a page, and the position that the next one goes on from; none on the last.
+/// The records of a page, and the position at which the next page continues; `None` on the last.
 type Found = (Vec<AuditEntry>, Option<u64>);
 
 impl AuditList<'_> {
@@ -99,7 +99,7 @@ impl AuditList<'_> {
         Ok((self.found, (after < last).then_some(after)))
     }
 
-    /// Goes back through the trail, a step at a time. `before` is the position that the page before ended with.
+    /// Reads the trail backwards, a step at a time. `before` is the position at which the page before ended.
     async fn newest_first(mut self, before: Option<u64>) -> Result<Found, Unavailable> {
         let last = self.authority.audit_position();
         let mut through = before.map_or(last, |before| before.saturating_sub(1).min(last));
@@ -116,11 +116,11 @@ impl AuditList<'_> {
             let page = page.await?;
             scanned += STEP;
             if page.through < through {
-                // More than one step of the wanted times: the newest of them are wanted first.
+                // More than one step of the requested times: the newest of them come first.
                 window = STEP as u64;
                 continue;
             }
-            // Where nothing is of the wanted times, chunks are passed over: many cost little.
+            // If nothing is of the requested times, chunks are skipped: reading many costs little.
             window = if page.entries.is_empty() {
                 window.saturating_mul(2).min(WINDOW_MAX)
             } else {
@@ -137,7 +137,7 @@ impl AuditList<'_> {
         Ok((self.found, (through >= first).then(|| through.saturating_add(1))))
     }
 
-    /// The first record of the wanted times, up to a position.
+    /// The first record of the requested times, up to a position.
     async fn first(&self, through: u64) -> Result<Option<u64>, Unavailable> {
         let mut after = 0;
         while after < through {
@@ -158,12 +158,12 @@ impl AuditList<'_> {
         Ok(self.authority.read_audit(self.principal, query).await?)
     }
 
-    /// Takes an entry that is wanted; whether the page had no room for it.
+    /// Takes an entry that matches; returns whether the page had no room for it.
     fn is_full_with(&mut self, entry: AuditEntry) -> bool {
         if !self.filter.takes(self.principal.realm_name(), &entry.record) {
             return false;
         }
-        // Names are repeated as text, about twice as long.
+        // Names are repeated as text, which makes the answer about twice as long.
         let bytes = self.bytes.saturating_add(entry.encoded.len().saturating_mul(2));
         if self.found.len() >= self.limit || (bytes > LIST_BYTES_MAX && !self.found.is_empty()) {
             return true;
@@ -175,7 +175,7 @@ impl AuditList<'_> {
 }
 
 impl Authority {
-    /// Reads a part of the trail for a caller, once it is its turn.
+    /// Reads a part of the trail for a caller, when its turn comes.
     pub(crate) async fn read_audit(
         &self,
         principal: &Principal,

@@ -1,7 +1,8 @@
-//! Reading the audit trail for callers: one step at a time of them all, and each client in its turn.
+//! Reading the audit trail for callers: one step at a time over all callers, and each client in its turn.
 //!
-//! A step reads and decodes up to a thousand records. Whoever follows or searches the trail with a filter that matches
-//! little reads as fast as the machine can; many of them together would take every core, and memory for a step each.
+//! A step reads and decodes up to a thousand records. A caller that follows or searches the trail with a filter that
+//! matches little reads as fast as the machine can. Many such callers together would take every core, and memory for a
+//! step each.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::turns::{Client, Turns};
 
-/// The place for reading.
+/// The single slot for reading.
 pub(crate) struct AuditReads {
     place: Arc<Semaphore>,
     turns: Arc<Turns>,
@@ -20,12 +21,12 @@ impl AuditReads {
     pub(crate) fn new() -> Self {
         Self {
             place: Arc::new(Semaphore::new(1)),
-            // How many calls there are is limited where they come in.
+            // The number of calls is limited where they arrive.
             turns: Turns::new(usize::MAX, usize::MAX),
         }
     }
 
-    /// Reads a part of the trail for a client, once it is its turn.
+    /// Reads a part of the trail for a client, when its turn comes.
     pub(crate) async fn page(
         &self,
         store: &Arc<dyn Store>,
@@ -35,7 +36,7 @@ impl AuditReads {
         let turn = self.turns.turn(client).await;
         let place = Arc::clone(&self.place).acquire_owned().await;
         let store = Arc::clone(store);
-        // A task of its own: the store reads on where the caller leaves, and has the place as long.
+        // A separate task: if the caller leaves, the store still finishes the read and holds the slot until then.
         let read = tokio::spawn(async move {
             let page = store.audit_page(query).await;
             drop((place, turn));

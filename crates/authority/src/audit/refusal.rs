@@ -1,8 +1,8 @@
-//! What is refused without a decision: calls that policy does not permit, and credentials that are not accepted.
+//! Refusals without a decision: calls that policy does not permit, and credentials that are not accepted.
 //!
-//! Whoever is refused chooses how often. So the first refusal of a kind is recorded at once, and those that follow
-//! within a minute are counted, and recorded together. A stranger waits for no record: how long the answer takes would
-//! tell which API keys there are. Theirs are written within seconds.
+//! The refused caller chooses how often it calls. So the first refusal of a kind is recorded at once. Those that follow
+//! within a minute are counted and recorded together. An unauthenticated caller does not wait for a record: the
+//! response time would reveal which API keys exist. Its records are written within seconds.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
 
 /// How long refusals of one kind are counted before they are recorded.
 const WINDOW: Seconds = Seconds::MINUTE;
-/// How many kinds are counted at once. What is beyond is in the log and the metrics only.
+/// How many kinds are counted at once. Refusals of further kinds are only in the log and the metrics.
 const KINDS_MAX: usize = 4096;
 /// How long a record may wait for the next commit of others.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// Who was refused what: bounded by the clients, the calls and the API keys that there are.
+/// Which actor was refused what: bounded by the number of clients, calls and API keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Call(RealmName, ClientName, &'static str),
@@ -36,7 +36,7 @@ enum Kind {
 
 struct Counted {
     since: Timestamp,
-    /// Those that are not recorded yet.
+    /// How many are not recorded yet.
     times: u64,
     /// The record of the last one.
     last: AuditRecord,
@@ -46,12 +46,12 @@ struct Counted {
 #[derive(Default)]
 pub(crate) struct Refusals {
     counted: Mutex<HashMap<Kind, Counted>>,
-    /// Records that nobody waits for, and that are not written yet: bounded as the kinds are.
+    /// Records that no call waits for, and that are not written yet: bounded like the kinds.
     waiting: Mutex<Vec<AuditRecord>>,
 }
 
 impl Refusals {
-    /// Counts one; the record that is to be written now, if it is the first of its kind.
+    /// Counts one; returns the record to write now, if it is the first of its kind.
     fn note(&self, kind: Kind, record: AuditRecord) -> Option<AuditRecord> {
         let mut counted = self.counted.lock();
         if let Some(before) = counted.get_mut(&kind) {
@@ -71,7 +71,7 @@ impl Refusals {
         Some(record)
     }
 
-    /// The records that wait, and those of what was counted for a minute.
+    /// The waiting records, and those of what was counted for a minute.
     fn due(&self, now: Timestamp) -> Vec<AuditRecord> {
         let mut due = std::mem::take(&mut *self.waiting.lock());
         self.counted.lock().retain(|_, counted| {
@@ -102,8 +102,8 @@ fn with_times(record: &AuditRecord, count: u64) -> AuditRecord {
 }
 
 impl Authority {
-    /// Notes that policy does not permit `call` to a client; `required` is what it lacks. A record that can't be
-    /// written is in the log.
+    /// Notes that policy does not permit `call` to a client; `required` is the permission that it lacks. A record that
+    /// can't be written is in the log.
     pub async fn note_call_refused(&self, principal: &Principal, call: &'static str, required: &str) {
         let record = AuditRecord {
             at: self.clock.now(),
@@ -120,7 +120,7 @@ impl Authority {
         self.record_refusal(self.refusals.note(kind, record)).await;
     }
 
-    /// Notes that a credential was refused that names an API key.
+    /// Notes that a credential that names an API key was refused.
     pub(crate) fn note_credential_refused(&self, key: &ApiKey, address: Option<IpAddr>) {
         let record = AuditRecord {
             at: self.clock.now(),
@@ -138,7 +138,7 @@ impl Authority {
         self.refusals.waiting.lock().extend(first);
     }
 
-    /// Notes that a client presented a refresh token of another one's session.
+    /// Notes that a client presented a refresh token of another client's session.
     pub(crate) async fn note_wrong_client(&self, identity: &Identity, session: &Session) {
         let record = AuditRecord {
             at: self.clock.now(),
@@ -162,11 +162,11 @@ impl Authority {
         }
     }
 
-    /// Records what waits, and what was counted; with `all`, what was counted for less than a minute, too.
-    /// [`run_purging`](Self::run_purging) does it every few seconds, and [`close`](Self::close).
+    /// Records the waiting refusals and the counted ones; with `all`, also those counted for less than a minute.
+    /// [`run_purging`](Self::run_purging) calls it every few seconds, and [`close`](Self::close) calls it.
     ///
     /// # Errors
-    /// Fails where the store can't be written.
+    /// Fails if the store can't be written.
     pub async fn flush_refusals(&self, all: bool) -> Result<(), Unavailable> {
         let now = if all { Timestamp::MAX } else { self.clock.now() };
         let due = self.refusals.due(now);
@@ -175,7 +175,7 @@ impl Authority {
         }
         let written = self.write_refusals(due.clone()).await;
         if written.is_err() {
-            // For the next time.
+            // Keeps them for the next call.
             let mut waiting = self.refusals.waiting.lock();
             waiting.extend(due);
             waiting.truncate(KINDS_MAX);

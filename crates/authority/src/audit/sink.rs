@@ -1,5 +1,6 @@
-//! Sinks of the audit trail, as the authority sees them: how far each is. Whoever delivers asks for what follows, and
-//! says when it has arrived: at least once, since what a crash keeps it from saying is delivered again.
+//! Sinks of the audit trail, as the authority sees them: how far each one is. The delivering task asks for the next
+//! records, and confirms when they have arrived. Delivery is at least once: records whose confirmation a crash prevents
+//! are delivered again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{Authority, error::Unavailable};
 
-/// How long a position may wait for the next commit of others.
+/// How long writing a position may wait for the next commit of others.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// One sink.
@@ -25,13 +26,13 @@ pub struct SinkState {
     pub name: String,
     /// Everything up to this position was delivered.
     pub position: u64,
-    /// Since when delivering fails; none while it does not.
+    /// Since when delivery fails; `None` while it works.
     pub failing_since: Option<Timestamp>,
-    /// Records that it rejected for good since the start.
+    /// Records that it rejected permanently since the start.
     pub rejected: u64,
 }
 
-/// The sinks by name. Those that are not configured any more keep their positions, for when they come back.
+/// The sinks by name. Sinks that are no longer configured keep their positions, in case they are configured again.
 pub(crate) struct Sinks {
     /// Where each was at the start.
     kept: BTreeMap<String, u64>,
@@ -46,15 +47,15 @@ impl Sinks {
         }
     }
 
-    /// Those that this process can deliver to.
+    /// The sinks that this process can deliver to.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         self.states.lock().keys().cloned().collect()
     }
 }
 
 impl Authority {
-    /// Says that this process can deliver to a sink. Where several nodes can,
-    /// [`turn_to_deliver_to`](Self::turn_to_deliver_to) says when it is this one that does.
+    /// Declares that this process can deliver to a sink. If several nodes can,
+    /// [`turn_to_deliver_to`](Self::turn_to_deliver_to) tells when this node delivers.
     pub fn begin_audit_sink(&self, name: &str) {
         let position = self.sinks.kept.get(name).copied().unwrap_or(0);
         let state = SinkState {
@@ -66,7 +67,7 @@ impl Authority {
         self.sinks.states.lock().insert(name.to_owned(), state);
     }
 
-    /// How far the sinks are that other nodes deliver to, as the store has it.
+    /// How far the sinks of other nodes are, as the store has it.
     pub(crate) fn follow_sinks(&self, kept: &BTreeMap<String, u64>) {
         for (name, state) in self.sinks.states.lock().iter_mut() {
             let position = kept.get(name).copied().unwrap_or(0);
@@ -77,7 +78,7 @@ impl Authority {
         }
     }
 
-    /// Up to which position a sink has everything, as the store has it now; 0 for a new one.
+    /// The position up to which a sink has all records, as the store has it now; 0 for a new one.
     pub(crate) async fn kept_audit_position(&self, name: &str) -> Result<u64, Unavailable> {
         let settings = self.store.read(Reads::default().settings()).await?.settings;
         let kept = settings.and_then(|settings| settings.audit_sinks.get(name).copied());
@@ -91,18 +92,18 @@ impl Authority {
     /// Records of all realms after a position, for a sink.
     ///
     /// # Errors
-    /// Fails where the trail can't be read.
+    /// Fails if the trail can't be read.
     pub async fn audit_after(&self, position: u64, limit: usize) -> Result<AuditPage, Unavailable> {
         Ok(self.store.audit_page(AuditQuery::after(position, limit)).await?)
     }
 
-    /// The last record; the receiver is woken when there is another one.
+    /// The last record; the receiver is woken when a new one is appended.
     #[must_use]
     pub fn audit_head(&self) -> watch::Receiver<AuditHead> {
         self.store.audit_head()
     }
 
-    /// A sink has everything up to `position`: known at once, and kept by
+    /// A sink has everything up to `position`: visible at once, and stored by
     /// [`keep_audit_position`](Self::keep_audit_position).
     pub fn audit_delivered(&self, name: &str, position: u64) {
         if let Some(state) = self.sinks.states.lock().get_mut(name) {
@@ -111,11 +112,11 @@ impl Authority {
         }
     }
 
-    /// Keeps with the data that a sink has everything up to `position`, unless it is known to have more: another node may
-    /// have delivered since.
+    /// Stores that a sink has everything up to `position`, unless a higher position is stored: another node may have
+    /// delivered since.
     ///
     /// # Errors
-    /// Fails where that can't be kept: after a restart it is delivered again.
+    /// Fails if the position can't be stored: after a restart the records are delivered again.
     pub async fn keep_audit_position(&self, name: &str, position: u64) -> Result<(), Unavailable> {
         let name = name.to_owned();
         let decide = move |state: &Snapshot| {
@@ -146,7 +147,7 @@ impl Authority {
         }
     }
 
-    /// A sink rejected records for good: it is not sent them again.
+    /// A sink rejected records permanently: they are not sent to it again.
     pub fn audit_rejected(&self, name: &str, records: u64) {
         if let Some(state) = self.sinks.states.lock().get_mut(name) {
             state.rejected = state.rejected.saturating_add(records);

@@ -18,10 +18,10 @@ use crate::{
 
 /// Records read at once.
 const STEP: usize = 512;
-/// How often it is asked again whether the caller may read them.
+/// How often the permission of the caller to read them is checked again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One reader of the trail, which reads as it has room and holds nobody up.
+/// One reader of the trail, which reads as it has room and delays no other caller.
 pub struct AuditTail {
     authority: Arc<Authority>,
     principal: Principal,
@@ -31,7 +31,7 @@ pub struct AuditTail {
     checks: Interval,
     position: u64,
     with_digests: bool,
-    /// The last record that is wanted; none: all that are yet to come.
+    /// The last requested record; `None`: the tail has no end.
     end: Option<AuditHead>,
     batch: VecDeque<Tailed>,
 }
@@ -41,11 +41,11 @@ pub struct AuditTail {
 pub struct TailStart {
     /// Which records.
     pub filter: AuditFilter,
-    /// After this position; none: those that are yet to come.
+    /// After this position; `None`: only future records.
     pub after: Option<u64>,
-    /// Whether it ends with the record that is the last now.
+    /// Whether it ends with the record that is the last one now.
     pub stops_at_end: bool,
-    /// Whether a record that is not shown is a digest in its place, so that the links can be checked.
+    /// Whether a digest replaces a record that is not shown, so that the links can be checked.
     pub with_digests: bool,
 }
 
@@ -54,14 +54,14 @@ pub struct TailStart {
 pub struct TailBegin {
     /// Everything after this position,
     pub after: u64,
-    /// up to this one; none: without an end.
+    /// up to this one; `None`: without an end.
     pub through: Option<u64>,
-    /// A checkpoint of just that, which is not recorded: with it, whoever keeps what is read can tell that the first and
-    /// the last record are what was written, too.
+    /// A checkpoint of exactly this part, which is not recorded. With it, the reader can verify that the first and the
+    /// last record are what was written, too.
     pub checkpoint: Option<String>,
 }
 
-/// The next of a tail.
+/// The next item of a tail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tailed {
     /// A record.
@@ -73,7 +73,7 @@ pub enum Tailed {
 /// What is left of a record that is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditDigest {
-    /// Where it is.
+    /// Its position.
     pub position: u64,
     /// The link of the record before it.
     pub previous: AuditLink,
@@ -84,7 +84,7 @@ pub struct AuditDigest {
 /// Why a tail ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditTailEnd {
-    /// What let the caller in works no more.
+    /// The credential that authenticated the caller no longer works.
     #[error(transparent)]
     Refused(#[from] AuthenticateError),
     /// Policy no longer permits it, or the trail can't be read.
@@ -124,10 +124,10 @@ impl Authority {
 }
 
 impl AuditTail {
-    /// Which part of the trail follows.
+    /// Says which part of the trail follows.
     ///
     /// # Errors
-    /// Fails where the trail can't be read.
+    /// Fails if the trail can't be read.
     pub async fn begin(&mut self) -> Result<TailBegin, AuditError> {
         let Some(end) = self.end.filter(|end| end.position > self.position) else {
             return Ok(TailBegin {
@@ -136,7 +136,7 @@ impl AuditTail {
                 checkpoint: None,
             });
         };
-        // Those before the first that is there were too old to be kept.
+        // Records before the first one that exists were too old to be kept.
         let first = AuditQuery::after(self.position, 1);
         let first = self.authority.read_audit(&self.principal, first).await?;
         if let Some(entry) = first.entries.first() {
@@ -149,7 +149,7 @@ impl AuditTail {
         })
     }
 
-    /// The next record; none at the end.
+    /// The next record; `None` at the end.
     ///
     /// # Errors
     /// Fails once, at the end.
@@ -173,7 +173,7 @@ impl AuditTail {
     async fn turn(&mut self) -> Result<(), AuditTailEnd> {
         let is_behind = self.position < self.head.borrow().position;
         let draining = async {
-            // An error means that the authority is gone, which comes to the same.
+            // An error means that the authority was dropped, which is equivalent.
             drop(self.draining.wait_for(|is_draining| *is_draining).await);
         };
         tokio::select! {
@@ -186,7 +186,7 @@ impl AuditTail {
         }
     }
 
-    /// A stream outlives the call that began it: what let the caller in is asked again.
+    /// A stream outlives the call that began it, so the caller's credential is checked again.
     async fn check(&self) -> Result<(), AuditTailEnd> {
         self.authority.still_works(&self.principal).await?;
         let allowed = self.authority.require(&self.principal, &Permission::ReadAudit);

@@ -1,7 +1,7 @@
-//! Checking that the audit trail is what was written: each record follows the one before it, and what was signed is
-//! what is there.
+//! Checking that the audit trail is what was written: each record follows the one before it, and the signed state is
+//! the state that is present.
 //!
-//! The same check is made of a running authority's trail and of an export.
+//! The same check applies to a running authority's trail and to an export.
 
 use tessera_core::{AuditAction, Timestamp};
 use tessera_policy::Permission;
@@ -18,23 +18,24 @@ use crate::{
 /// Records read at once.
 const STEP: usize = 1024;
 
-/// Reads a trail from its first record to its last, and says where it is not what it should be.
+/// Reads a trail from its first record to its last, and reports where it is not as expected.
 #[derive(Debug)]
 pub struct TrailCheck {
     keys: Vec<CheckpointPublicKey>,
     report: TrailReport,
-    /// The link of the record before, which the next one must name.
+    /// The link of the record before, which the next record must name.
     link: Option<AuditLink>,
 }
 
-/// What a trail is that was read without a fault.
+/// The properties of a trail that was read without a fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrailReport {
     /// Records that were read.
     pub records: u64,
-    /// Records of which only the digest was there.
+    /// Records of which only the digest was present.
     pub hidden: u64,
-    /// The position of the first. Those before it were too old to be kept, or are missing: the trail itself can't tell.
+    /// The position of the first. Those before it were too old to be kept, or are missing: the trail itself can't tell
+    /// which.
     pub first: u64,
     /// Its time.
     pub first_at: Option<Timestamp>,
@@ -52,7 +53,7 @@ pub struct TrailReport {
     pub signed_through: u64,
 }
 
-/// Where a trail is not what was written.
+/// Where a trail differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrailFault {
     /// Records are missing, or were moved.
@@ -73,35 +74,35 @@ pub enum TrailFault {
         /// The record that does not follow it.
         position: u64,
     },
-    /// A checkpoint says that the trail was another.
+    /// A checkpoint says that the trail was different.
     #[error("the checkpoint at record {position} was signed for other records than those before it")]
     SignedOther {
-        /// Where the checkpoint is.
+        /// The position of the checkpoint.
         position: u64,
     },
-    /// A checkpoint names a key that is known, which did not sign it.
+    /// A checkpoint names a known key, which did not sign it.
     #[error("the signature of the checkpoint at record {position} is wrong")]
     SignatureWrong {
-        /// Where the checkpoint is.
+        /// The position of the checkpoint.
         position: u64,
     },
-    /// A checkpoint that was given apart is of another part of the trail.
+    /// A checkpoint that was given separately covers another part of the trail.
     #[error("records are missing, or there are more: what was signed begins after record {after}")]
     OtherPart {
-        /// The record after which that begins.
+        /// The record after which that part begins.
         after: u64,
     },
-    /// A checkpoint that was given apart is not signed by a key that is known.
+    /// A checkpoint that was given separately is not signed by a known key.
     #[error(
         "the export is not signed by this key: use the key of the authority that made it, or one kept from then"
     )]
     SignedByOther,
-    /// The trail ends before its end.
+    /// The trail ends too early.
     #[error("the trail ends with record {last} and should go on to record {expected}")]
     CutOff {
         /// The last record.
         last: u64,
-        /// The one that should be.
+        /// The expected last record.
         expected: u64,
     },
     /// The last record is not what was written.
@@ -121,7 +122,7 @@ pub enum TrailFault {
 }
 
 impl TrailCheck {
-    /// Begins a check in which these keys may have signed.
+    /// Begins a check. Only these keys may have signed.
     #[must_use]
     pub fn new(keys: Vec<CheckpointPublicKey>) -> Self {
         Self {
@@ -151,7 +152,7 @@ impl TrailCheck {
         Ok(())
     }
 
-    /// Takes the digest of the next record, which itself may not be seen.
+    /// Takes the digest of the next record, whose content may not be shown.
     ///
     /// # Errors
     /// See [`TrailFault`].
@@ -173,7 +174,7 @@ impl TrailCheck {
                 });
             }
             Some(link) if link != previous => return Err(TrailFault::Broken { before, position }),
-            // Nothing is before the first record.
+            // There is no record before the first one.
             None if position == 1 && previous != AuditLink::BEGIN => {
                 return Err(TrailFault::Broken { before: 0, position });
             }
@@ -189,7 +190,7 @@ impl TrailCheck {
         self.report.link = link;
     }
 
-    /// Each realm has a record of the same checkpoint: all but the first lie behind what it covers.
+    /// Each realm has a record of the same checkpoint: all except the first come after the part that it covers.
     fn checkpoint(&mut self, position: u64, before: AuditHead, token: &str) -> Result<(), TrailFault> {
         let Some(signed) = self.signed(position, token)? else {
             self.report.unknown += 1;
@@ -207,7 +208,7 @@ impl TrailCheck {
         Ok(())
     }
 
-    /// What a checkpoint says; none where it names a key that is not known here.
+    /// The content of a checkpoint; `None` if it names a key that is not known here.
     fn signed(&self, position: u64, token: &str) -> Result<Option<Checkpoint>, TrailFault> {
         let named = Checkpoint::key_id_of(token);
         let key = self.keys.iter().find(|key| Some(key.id()) == named.as_ref());
@@ -215,10 +216,10 @@ impl TrailCheck {
             .transpose()
     }
 
-    /// Takes a checkpoint that was given apart from the trail: of just what was read.
+    /// Takes a checkpoint that was given separately from the trail: it covers exactly what was read.
     ///
     /// # Errors
-    /// See [`TrailFault`]; one that none of the keys signed is a fault here.
+    /// See [`TrailFault`]; a checkpoint that none of the keys signed is a fault here.
     pub fn take_checkpoint(&mut self, token: &str) -> Result<(), TrailFault> {
         let end = AuditHead {
             position: self.report.last,
@@ -235,13 +236,14 @@ impl TrailCheck {
         self.checkpoint(end.position, end, token)
     }
 
-    /// How far it is.
+    /// How far the check is.
     #[must_use]
     pub fn report(&self) -> &TrailReport {
         &self.report
     }
 
-    /// What was read, all of it; `head` is what the last record should be, where that is known.
+    /// Ends the check, and returns the report of the whole trail; `head` is what the last record should be, if that is
+    /// known.
     ///
     /// # Errors
     /// See [`TrailFault`].
@@ -275,7 +277,7 @@ impl Authority {
     /// Reads the whole trail, of all realms, and checks it; `progress` is told how far it is.
     ///
     /// # Errors
-    /// Refuses a caller that may not read the trail. What is wrong with the trail is the answer.
+    /// Refuses a caller that may not read the trail. A fault of the trail is part of the answer.
     pub async fn verify_audit(
         &self,
         principal: &Principal,

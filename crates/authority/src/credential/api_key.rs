@@ -21,40 +21,41 @@ use crate::{
     error::CallNotAllowed,
 };
 
-/// How long the old key works after a roll unless the caller says.
+/// How long the old key works after a roll, unless the caller names a time.
 const OVERLAP_DEFAULT: Seconds = Seconds::DAY;
 const OVERLAP_MAX: Seconds = Seconds::days(30);
 /// How often a key and its successors can be rolled within an hour.
 pub const ROLLS_MAX: usize = 5;
 
-/// For whom, and for how long.
+/// The client of a new key, and how long the key works.
 #[derive(Clone, Debug)]
 pub struct CreateApiKey {
-    /// The client that the key speaks for.
+    /// The client that the key identifies.
     pub client: ClientName,
-    /// Must be the caller's realm; none: that.
+    /// Must be the caller's realm; `None`: the caller's realm.
     pub realm: Option<RealmName>,
-    /// How long and from where it works.
+    /// How long the key works, and from which addresses.
     pub terms: ApiKeyTerms,
 }
 
-/// How long and from where a new key works.
+/// How long a new key works, and from which addresses.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeyTerms {
-    /// How long; none: as the realm says, or, of a successor, as long as the key that it replaces would have.
+    /// How long; `None`: the realm's default, or, for a successor, as long as the key that it replaces would have
+    /// worked.
     pub ttl: Option<Seconds>,
-    /// From where; empty: from anywhere, or, of a successor, from where the key that it replaces does.
+    /// From which addresses; empty: from any, or, for a successor, from those of the key that it replaces.
     pub allow_from: Vec<AddressRange>,
 }
 
-/// Which key to replace, and how long either works.
+/// Which key to replace, and how long each of the two works.
 #[derive(Clone, Debug)]
 pub struct RollApiKey {
     /// The key.
     pub id: ApiKeyId,
-    /// How long it works on; none: 24 hours.
+    /// How long the old key keeps working; `None`: 24 hours.
     pub overlap: Option<Seconds>,
-    /// How long and from where its successor works.
+    /// How long its successor works, and from which addresses.
     pub terms: ApiKeyTerms,
 }
 
@@ -91,7 +92,7 @@ impl Authority {
             .realm
             .is_some_and(|realm| realm != *principal.realm_name())
         {
-            // A key administers its own realm: another realm's keys are made with another key.
+            // A key administers its own realm: keys of another realm are made with a key of that realm.
             let refused = principal.not_allowed("an API key of that realm".to_owned());
             return Err(ApiKeyError::OtherRealm { refused });
         }
@@ -108,12 +109,11 @@ impl Authority {
         self.store_new_api_key(new, Some(principal)).await
     }
 
-    /// Makes a key for the operator of the authority, who needs no key to do so. It ends as one would that a client
+    /// Makes a key for the operator of the authority, who needs no key to do so. It ends like a key that a client
     /// makes: the operator can always make another.
     ///
     /// # Errors
-    /// Fails where the realm is not served, where it allows no key that works so long, or where the store can't be
-    /// written.
+    /// Fails if the realm is not served, if it allows no key that works so long, or if the store can't be written.
     pub async fn create_operator_api_key(
         &self,
         realm: &RealmName,
@@ -131,11 +131,11 @@ impl Authority {
         self.store_new_api_key(NewApiKey { secret, record }, None).await
     }
 
-    /// Makes a successor, and lets the old key work for the overlap. The successor works for no longer than the old
-    /// key would have, and from nowhere else, unless who may create keys of the client says so.
+    /// Makes a successor, and lets the old key work for the overlap. The successor works no longer than the old key
+    /// would have, and from no other address, unless the caller may create keys of the client and says so.
     ///
     /// # Errors
-    /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled, and one can be rolled
+    /// See [`ApiKeyError`]; a key that was rolled, expired or revoked can't be rolled, and a key can be rolled
     /// [`ROLLS_MAX`] times an hour.
     pub async fn roll_api_key(
         &self,
@@ -151,7 +151,7 @@ impl Authority {
         }
         let old = self.api_key_of_realm(principal, &request.id).await?;
         if old.id != *principal.api_key() {
-            // It makes a key, and it can end one at once.
+            // The call makes a key, and it can end one at once.
             self.require_create(principal, &old.client)?;
             self.require_revoke(principal, &old.client)?;
         }
@@ -233,7 +233,7 @@ impl Authority {
     /// Lets the keys of a disabled client work again.
     ///
     /// # Errors
-    /// [`ApiKeyError::NotAllowed`] for those who may not make keys of the client.
+    /// [`ApiKeyError::NotAllowed`] for clients that may not make keys of the client.
     pub async fn enable_client(&self, principal: &Principal, client: &ClientName) -> Result<(), ApiKeyError> {
         self.require_create(principal, client)?;
         let (realm, client) = (principal.realm_name().clone(), client.clone());
@@ -288,7 +288,7 @@ impl Authority {
         Ok(NewApiKey { secret, record })
     }
 
-    /// `maker` is none where the operator makes it.
+    /// `maker` is `None` if the operator makes it.
     async fn store_new_api_key(
         &self,
         new: NewApiKey,
@@ -305,7 +305,7 @@ impl Authority {
     }
 }
 
-/// What the commit of a new key looks at, besides the key itself. `maker` is none where the operator makes it.
+/// What the commit of a new key reads, besides the key itself. `maker` is `None` if the operator makes it.
 fn maker_reads(maker: Option<&Principal>, new: &ApiKey) -> Reads {
     let reads = Reads::default().api_keys(new.made_with.clone());
     match maker {
@@ -314,7 +314,7 @@ fn maker_reads(maker: Option<&Principal>, new: &ApiKey) -> Reads {
     }
 }
 
-/// The times of the last rolls with the one at `now`.
+/// The times of the last rolls, including the one at `now`.
 fn rolled_again(rolls: &[Timestamp], now: Timestamp) -> Result<Vec<Timestamp>, ApiKeyError> {
     let hour_ago = now.minus(Seconds::HOUR);
     let mut lately: Vec<_> = rolls.iter().copied().filter(|at| *at > hour_ago).collect();

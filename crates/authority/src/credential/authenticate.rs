@@ -1,4 +1,4 @@
-//! Who calls: an API key becomes a [`Principal`].
+//! Authentication of the caller: an API key becomes a [`Principal`].
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -15,18 +15,18 @@ pub struct Principal {
     credential: ApiKeySecret,
 }
 
-/// Who acts: a client in a realm, by one of its API keys.
+/// The actor: a client in a realm, by one of its API keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     realm: Arc<Realm>,
     client: ClientName,
     api_key: ApiKeyId,
-    /// Where it calls from; none where it is let in by what it holds.
+    /// The address that it calls from; `None` if it is authenticated by a refresh token that it holds.
     address: Option<IpAddr>,
 }
 
 impl Authority {
-    /// Whether the API key that let a client in still works.
+    /// Whether the API key that authenticated a client still works.
     pub(crate) async fn still_works(&self, principal: &Principal) -> Result<(), AuthenticateError> {
         let record = self.store.api_key(principal.api_key()).await?;
         self.followed().await?;
@@ -37,11 +37,11 @@ impl Authority {
             .ok_or(AuthenticateError::Refused)
     }
 
-    /// Lets a client in by its API key, which shows it from the address `from`.
+    /// Authenticates a client by its API key, which it presents from the address `from`.
     ///
     /// # Errors
-    /// [`AuthenticateError::Refused`] for whatever reason: those without a valid credential learn nothing. Who has one
-    /// that may not be used from there is told so.
+    /// [`AuthenticateError::Refused`] for any reason: a caller without a valid credential learns nothing. A caller with
+    /// a valid one that may not be used from this address is told so.
     pub async fn authenticate(&self, credential: &str, from: IpAddr) -> Result<Principal, AuthenticateError> {
         let credential = ApiKeySecret::parse(credential).map_err(|_| AuthenticateError::Refused)?;
         let record = self
@@ -79,8 +79,8 @@ impl Authority {
         })
     }
 
-    /// Who acts where the bearer of a session's refresh token is let in by it: the client that the session
-    /// was issued to, for as long as the API key works that it used. None where it does not.
+    /// The identity that acts if a session's refresh token authenticates its bearer: the client that the session was
+    /// issued to, for as long as the API key that it used works. `None` if the key does not work.
     pub(crate) async fn identity_of(&self, session: &Session) -> Result<Option<Identity>, StoreError> {
         let Some(api_key) = session.credential.api_key() else {
             return Ok(None);

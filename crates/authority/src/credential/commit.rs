@@ -5,7 +5,7 @@ use tessera_store::{Changes, Decision, Snapshot, StoreError};
 
 use crate::credential::error::ApiKeyError;
 
-/// A new key on its way into the store.
+/// A new key that is about to be stored.
 #[derive(Debug)]
 pub(crate) struct CreateCommit {
     pub(crate) record: ApiKey,
@@ -17,7 +17,7 @@ pub(crate) struct CreateCommit {
 pub(crate) struct RollCommit {
     pub(crate) id: ApiKeyId,
     pub(crate) successor: ApiKey,
-    /// How long the old key works on.
+    /// How long the old key keeps working.
     pub(crate) overlap: Seconds,
     pub(crate) actor: Actor,
     pub(crate) now: Timestamp,
@@ -26,7 +26,7 @@ pub(crate) struct RollCommit {
 impl CreateCommit {
     pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<(), ApiKeyError>> {
         if state.api_key(&self.record.id).is_some() {
-            // Eighty random bits met before: not a thing to go on from.
+            // The same eighty random bits occurred before: it is not safe to continue.
             return Decision::Abort(Err(StoreError::Failed {
                 detail: "a new API key has the id of another".to_owned(),
             }
@@ -85,8 +85,8 @@ impl RollCommit {
     }
 }
 
-/// Whether the key that makes `new` works: one that is revoked, or whose client is disabled, since its call was
-/// authenticated makes nothing any more.
+/// Whether the key that makes `new` works: if it was revoked, or its client disabled, since its call was authenticated,
+/// it makes nothing any longer.
 fn maker_works(state: &Snapshot, new: &ApiKey) -> bool {
     let Some(maker) = &new.made_with else { return true };
     state.api_key(maker).is_some_and(|maker| {

@@ -1,11 +1,11 @@
-//! Clients that are disabled: none of their API keys works, and none that is made for them.
+//! Clients that are disabled: none of their API keys works, including keys that are made for them later.
 
 use std::collections::HashSet;
 
 use parking_lot::RwLock;
 use tessera_core::{ClientName, RealmName};
 
-/// The disabled clients of all realms, as the store has them: each call asks.
+/// The disabled clients of all realms, as the store has them: each call checks them.
 pub(crate) struct DisabledClients(RwLock<HashSet<(RealmName, ClientName)>>);
 
 impl DisabledClients {
@@ -23,7 +23,7 @@ impl DisabledClients {
         *self.0.write() = clients.into_iter().collect();
     }
 
-    /// Answers whether it was enabled before.
+    /// Returns whether it was enabled before.
     pub(crate) fn insert(&self, realm: &RealmName, client: &ClientName) -> bool {
         let mut clients = self.0.write();
         clients.insert((realm.clone(), client.clone()))

@@ -1,4 +1,4 @@
-//! The commit that ends an API key and what came of it: a pure function of what the store has.
+//! The commit that ends an API key and its descendants: a pure function of what the store has.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::log::event::api_key_revoked;
 /// Asks policy about a client.
 type MayRevoke = Box<dyn Fn(&ClientName) -> bool + Send>;
 
-/// The keys that end with a key that was read: its successor, and, where the caller asks for it, those that were made
+/// The keys that end with a key that was read: its successor, and, if the caller requests it, the keys that were made
 /// with it.
 pub(crate) fn came_of(state: &Snapshot, key: &ApiKey, with_made_keys: bool) -> Vec<ApiKeyId> {
     let made = state.made_with(&key.id).unwrap_or_default();
@@ -18,7 +18,7 @@ pub(crate) fn came_of(state: &Snapshot, key: &ApiKey, with_made_keys: bool) -> V
     made.chain(key.successor.clone()).collect()
 }
 
-/// Ends a key, and what came of it, as it is at the commit.
+/// Ends a key and its descendants, as they are at the commit.
 pub(crate) struct EndApiKeys {
     pub(crate) id: ApiKeyId,
     pub(crate) with_made_keys: bool,
@@ -34,7 +34,7 @@ pub(crate) struct EndApiKeys {
 }
 
 impl EndApiKeys {
-    /// What came of the key; else the client whose keys the caller may not end.
+    /// The descendants of the key; otherwise the client whose keys the caller may not end.
     pub(crate) fn decide(&self, state: &Snapshot) -> Decision<Result<Descent, ClientName>> {
         let mut descent = Descent::default();
         let (mut left, mut met, mut unread) = (vec![self.id.clone()], BTreeSet::new(), Vec::new());
@@ -56,7 +56,7 @@ impl EndApiKeys {
             left.extend(came_of(state, key, self.with_made_keys));
             descent.ends.push(id);
         }
-        // A key may have been removed; one that was looked for has a list of what it made.
+        // A key may have been removed; a key that was looked up has a list of the keys that it made.
         unread.retain(|id| state.made_with(id).is_none());
         if !unread.is_empty() {
             return Decision::ReadMore(Reads::default().api_keys(unread.clone()).made_with(unread));
@@ -88,12 +88,12 @@ impl EndApiKeys {
     }
 }
 
-/// API keys that came of one.
+/// A key and its descendants.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Descent {
-    /// It and those that end with it.
+    /// The key, and those that end with it.
     pub(crate) ends: Vec<ApiKeyId>,
-    /// Those that were made with them, work, and go on working.
+    /// Keys that were made with them, work, and keep working.
     pub(crate) goes_on: BTreeSet<ApiKeyId>,
 }
 

@@ -1,4 +1,4 @@
-//! How many API keys are about to end.
+//! How many API keys end soon.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 use crate::{Authority, error::Unavailable};
 
-/// The times for which keys are counted, shortest first.
+/// The times within which ending keys are counted, shortest first.
 const WITHIN: [Seconds; 3] = [Seconds::DAY, Seconds::days(7), Seconds::days(30)];
-/// How often they are counted, at most.
+/// The shortest time between two counts.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How many times longer than a count took nothing is counted: of many keys, less often.
+/// The pause after a count, as a multiple of its duration: many keys are counted less often.
 const REST: u32 = 200;
 const STEP: usize = 500;
 
-/// How many keys of a realm end soon, and have no successor.
+/// How many keys of a realm end soon and have no successor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndingApiKeys {
     /// The realm.
@@ -28,7 +28,7 @@ pub struct EndingApiKeys {
 }
 
 impl Authority {
-    /// How many keys of each realm end soon, as they were counted last.
+    /// How many keys of each realm end soon, according to the last count.
     #[must_use]
     pub fn ending_api_keys(&self) -> Arc<Vec<EndingApiKeys>> {
         self.ending_api_keys.load_full()
@@ -48,7 +48,7 @@ impl Authority {
     /// Counts the keys that end soon.
     ///
     /// # Errors
-    /// Fails where the store can't be read.
+    /// Fails if the store can't be read.
     pub async fn count_ending_api_keys(&self) -> Result<(), Unavailable> {
         let mut counts = Vec::new();
         for realm in self.realms.keys() {

@@ -1,4 +1,4 @@
-//! What can go wrong with credentials.
+//! Errors of credentials.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ pub enum AuthenticateError {
     /// Missing, malformed, unknown, expired, revoked, or of another realm.
     #[error("the API key is not accepted")]
     Refused,
-    /// It is right, and may not be used from this address.
+    /// It is valid, but may not be used from this address.
     #[error("the API key {api_key} of {client} may not be used from {address}")]
     AddressNotAllowed {
         /// The key.
@@ -30,19 +30,19 @@ pub enum AuthenticateError {
 /// An API key can't be managed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApiKeyError {
-    /// There is none in the realm, or the caller may not see it.
+    /// The realm has no such key, or the caller may not see it.
     #[error("no such API key")]
     NotFound,
     /// The caller may not do this.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// The key would be of another realm than the caller's API key is.
+    /// The key would belong to another realm than the caller's API key.
     #[error(
         "the API key of the call is of the realm `{}`: a key of another realm is made with an API key of that realm",
         refused.realm
     )]
     OtherRealm {
-        /// What was refused.
+        /// The refused permission.
         refused: CallNotAllowed,
     },
     /// A field is out of bounds.
@@ -53,7 +53,7 @@ pub enum ApiKeyError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The page token is none of this listing's.
+    /// The page token does not belong to this listing.
     #[error("the page token is not of this list")]
     PageTokenInvalid,
     /// The key and those before it were rolled too often lately.
@@ -62,10 +62,10 @@ pub enum ApiKeyError {
         /// How long until it can be rolled again.
         wait: Seconds,
     },
-    /// The caller's own API key was revoked meanwhile.
+    /// The caller's own API key was revoked during the call.
     #[error("the API key of the call does not work any more")]
     CredentialEnded,
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -7,8 +7,8 @@ use crate::credential::error::ApiKeyError;
 /// The shortest life of a new API key.
 const TTL_MIN: Seconds = Seconds::MINUTE;
 
-/// When a new key ends; none where it works until it is revoked. Whoever names no time gets the realm's default, or,
-/// where the realm has only a longest time, that.
+/// When a new key ends; `None` if it works until it is revoked. A caller that names no time gets the realm's default,
+/// or, if the realm has only a longest time, that.
 pub(crate) fn end_of_new(
     limits: &RealmLimits,
     ttl: Option<Seconds>,
@@ -29,8 +29,8 @@ pub(crate) fn end_of_new(
     }
 }
 
-/// When a successor ends for which nobody named a time: as its predecessor would have, and never later than a new key
-/// would have to.
+/// When a successor ends if the caller named no time: when its predecessor would have ended, and never later than a new
+/// key must end.
 pub(crate) fn end_of_successor(
     limits: &RealmLimits,
     predecessor: Option<Timestamp>,

@@ -12,30 +12,30 @@ use crate::{
     page::{Listed, page_request},
 };
 
-/// How many keys that came of one are described.
+/// How many descendants of a key are described at most.
 const DESCENDANTS_MAX: usize = 500;
 
-/// How many keys are looked at in one step for those that are asked for, and in how many steps for one page.
+/// How many keys one step reads to find matching ones, and how many steps a page takes at most.
 const SCAN: usize = 500;
 const SCANS_MAX: usize = 20;
 
 /// A page of API keys.
 #[derive(Clone, Debug, Default)]
 pub struct ListApiKeys {
-    /// How many; 0: as many as a page usually has.
+    /// How many; 0: the default page size.
     pub page_size: usize,
     /// Where the page before ended; empty: the first page.
     pub page_token: String,
-    /// Only keys that nobody has used for so long.
+    /// Only keys that no client has used for so long.
     pub unused_for: Option<Seconds>,
-    /// Only keys that end within so long.
+    /// Only keys that end within this time.
     pub ends_within: Option<Seconds>,
 }
 
-/// What came of an API key.
+/// The descendants of an API key.
 #[derive(Debug, Default)]
 pub struct Descendants {
-    /// Its successors, the keys that were made with it, and what came of those; nearest first.
+    /// Its successors, the keys that were made with it, and the descendants of those; nearest first.
     pub keys: Vec<ApiKey>,
     /// Whether there are more.
     pub has_more: bool,
@@ -45,16 +45,16 @@ impl Authority {
     /// Describes a key.
     ///
     /// # Errors
-    /// [`ApiKeyError::NotFound`] where there is none in the realm.
+    /// [`ApiKeyError::NotFound`] if the realm has no such key.
     pub async fn api_key(&self, principal: &Principal, id: &ApiKeyId) -> Result<ApiKey, ApiKeyError> {
         self.require(principal, &Permission::ReadApiKeys)?;
         self.api_key_of_realm(principal, id).await
     }
 
-    /// What came of a key of the realm.
+    /// The descendants of a key of the realm.
     ///
     /// # Errors
-    /// [`ApiKeyError::NotFound`] where there is none in the realm.
+    /// [`ApiKeyError::NotFound`] if the realm has no such key.
     pub async fn api_key_descendants(
         &self,
         principal: &Principal,
@@ -83,7 +83,8 @@ impl Authority {
         Ok(descendants)
     }
 
-    /// The keys of the realm, or those that are asked for. A page of those may be short, or empty, and not be the last.
+    /// The keys of the realm, or those that match the request. A page of matches may be short, or empty, without being
+    /// the last.
     ///
     /// # Errors
     /// See [`ApiKeyError`].

@@ -1,4 +1,4 @@
-//! Writing down which API keys were used.
+//! Recording which API keys were used.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +7,15 @@ use tessera_store::{Changes, Decision, Priority, Reads, Snapshot};
 
 use crate::{Authority, error::Unavailable};
 
-/// How often what was noted is written.
+/// How often the noted keys are written.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// How long a write waits for others, to go with their commit.
+/// How long a write waits for the commit of others, to be part of it.
 const DELAY_MAX: Duration = Duration::from_secs(5);
 /// Keys in one write.
 const STEP: usize = 200;
 
 impl Authority {
-    /// Writes down which keys were used, for as long as it is polled.
+    /// Records which keys were used, for as long as it is polled.
     pub(crate) async fn keep_noting_use(self: Arc<Self>) {
         let behind = Priority::Background { max_delay: DELAY_MAX };
         loop {
@@ -26,10 +26,10 @@ impl Authority {
         }
     }
 
-    /// Writes down on which day each key was last used, as far as the store does not have it yet.
+    /// Records the day on which each key was last used, if the store does not have it yet.
     ///
     /// # Errors
-    /// Fails where the store can't be written: what was noted is kept for the next time.
+    /// Fails if the store can't be written: the noted keys are kept for the next time.
     pub async fn write_used_api_keys(&self, priority: Priority) -> Result<(), Unavailable> {
         for step in self.used_api_keys.noted().chunks(STEP) {
             let used = step.to_vec();
@@ -42,7 +42,7 @@ impl Authority {
     }
 }
 
-/// A key that is gone stays so, and one that was used on a later day keeps that.
+/// A removed key stays removed, and a key that was used on a later day keeps that day.
 fn note_use(state: &Snapshot, used: &[(ApiKeyId, Timestamp)]) -> Decision<()> {
     let later = used.iter().filter_map(|(id, day)| {
         let key = state.api_key(id)?;

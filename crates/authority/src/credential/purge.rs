@@ -5,12 +5,12 @@ use tessera_store::{Changes, PageRequest, Reads, SessionIndex};
 
 use crate::{Authority, error::Unavailable};
 
-/// How long a key that does not work any more is listed.
+/// How long a key that no longer works is listed.
 const DEAD_KEYS_KEPT: Seconds = Seconds::days(30);
 
 impl Authority {
-    /// Removes API keys that have been dead for long, that no session needs, and of which no key came that is still
-    /// there: who revokes a key ends what came of it. `horizon` is a time that has passed for certain.
+    /// Removes API keys that ended long ago, that no session needs, and that have no remaining descendant: revoking a
+    /// key ends its descendants. `horizon` is a time that has certainly passed.
     pub(crate) async fn purge_api_keys(&self, horizon: Timestamp) -> Result<usize, Unavailable> {
         let mut purged = 0;
         loop {
@@ -21,7 +21,7 @@ impl Authority {
             if removed == 0 {
                 return Ok(purged);
             }
-            // What they came of may be needed no more.
+            // The keys from which they descend may no longer be needed.
             purged += removed;
         }
     }

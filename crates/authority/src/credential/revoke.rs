@@ -1,4 +1,4 @@
-//! Ending an API key, with what came of it.
+//! Ending an API key and its descendants.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl RevokeOperation<'_> {
-    /// The keys first, in one commit: from there on no session that they began can be refreshed, and they make
-    /// nothing any more. Then their sessions, in steps, so that verifiers refuse their access tokens too. A
-    /// crash in between loses nothing that matters: repeating the call ends the rest.
+    /// The keys end first, in one commit: from then on no session that they began can be refreshed, and they make
+    /// nothing any longer. Then their sessions end, in steps, so that verifiers refuse their access tokens too. A crash
+    /// in between loses nothing that matters: repeating the call ends the rest.
     pub(crate) async fn api_key(&self, id: &ApiKeyId) -> Result<Revoked, RevokeError> {
         let key = self.authority.store.api_key(id).await?;
         let Some(key) = key.filter(|key| key.realm == *self.principal.realm_name()) else {
@@ -47,8 +47,8 @@ impl RevokeOperation<'_> {
         Ok(revoked)
     }
 
-    /// Ends a key, and what came of it, in one commit, as it is then; gives the last event, where there was one.
-    /// A call that only counts writes nothing.
+    /// Ends a key and its descendants in one commit, as they are then; returns the last event, if there was one. A call
+    /// that only counts writes nothing.
     async fn end_api_keys(&self, id: &ApiKeyId) -> Result<(Descent, Option<Sequence>), RevokeError> {
         let known = self.descent(id).await?;
         let (policy, principal) = (self.authority.policy(), self.principal.clone());
@@ -76,7 +76,7 @@ impl RevokeOperation<'_> {
         Ok((descent, placed.last()))
     }
 
-    /// The keys that come of a key, as they are now, so that the commit has little left to look for.
+    /// The descendants of a key as they are now, so that the commit has little left to read.
     async fn descent(&self, id: &ApiKeyId) -> Result<BTreeSet<ApiKeyId>, RevokeError> {
         let mut known = BTreeSet::new();
         let mut level = vec![id.clone()];
@@ -100,7 +100,7 @@ impl RevokeOperation<'_> {
         SessionIndex::Credential(self.principal.realm_name().clone(), key.clone().into())
     }
 
-    /// Ends the sessions that a key began, and says how many and with which last event.
+    /// Ends the sessions that a key began; returns how many, and the last event.
     async fn end_sessions_of(&self, key: &ApiKeyId) -> Result<(u64, Option<Sequence>), RevokeError> {
         let (mut matched, mut sequence, mut after) = (0, None, None);
         loop {

@@ -1,20 +1,20 @@
 //! On which day each API key was last used.
 //!
-//! No call waits for it: a call notes in memory that its key was used, where the store does not have the day yet, and
-//! what was noted is written soon, behind the commits of others. So there is one write for each key and day, and a
-//! crash loses what was noted within the last moments.
+//! No call waits for it. A call notes in memory that its key was used, if the store does not have the day yet. The
+//! noted keys are written soon, together with the commits of others. So there is one write for each key and day, and a
+//! crash loses only what was noted within the last moments.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tessera_core::{ApiKey, ApiKeyId, Timestamp};
 
-/// Keys that were used, with the day, where the store does not have it yet.
+/// Keys that were used, with the day, if the store does not have it yet.
 #[derive(Default)]
 pub(crate) struct UsedApiKeys(Mutex<HashMap<ApiKeyId, Timestamp>>);
 
 impl UsedApiKeys {
-    /// A key was used `now`, which the store has as `key`.
+    /// A key was used at `now`; `key` is the key as the store has it.
     pub(crate) fn note(&self, key: &ApiKey, now: Timestamp) {
         let day = now.floor_to_day();
         if key.last_used_on.is_none_or(|noted| noted < day) {
@@ -22,7 +22,7 @@ impl UsedApiKeys {
         }
     }
 
-    /// The key with the day on which it was last used, where the store does not have it yet.
+    /// The key with the day of its last use, if the store does not have it yet.
     pub(crate) fn completed(&self, mut key: ApiKey) -> ApiKey {
         let noted = self.0.lock().get(&key.id).copied();
         key.last_used_on = key.last_used_on.max(noted);

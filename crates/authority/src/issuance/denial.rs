@@ -1,4 +1,4 @@
-//! What policy refused: recorded, so that it can be explained later by its decision id.
+//! Denials by policy: recorded, so that they can be explained later by their decision id.
 
 use tessera_core::{
     AuditAction, AuditRecord, DecisionId, PolicyRevision, RequestId, Scope, ScopeSet, SessionId,
@@ -7,7 +7,7 @@ use tessera_store::Changes;
 
 use crate::{Authority, credential::authenticate::Identity, error::Unavailable, issuance::scopes::Bearer};
 
-/// Policy grants nothing, or not all that was required.
+/// Policy grants nothing, or not everything that was required.
 #[derive(Debug)]
 pub(crate) struct Denial {
     pub(crate) asked: ScopeSet,
@@ -18,7 +18,7 @@ pub(crate) struct Denial {
 }
 
 impl Authority {
-    /// Writes a denial into the audit trail and the log. `session` is what was to be refreshed.
+    /// Writes a denial to the audit trail and the log. `session` is the session that was to be refreshed.
     pub(crate) async fn record_denial(
         &self,
         identity: &Identity,
@@ -28,7 +28,7 @@ impl Authority {
         session: Option<SessionId>,
         decision: DecisionId,
     ) -> Result<(), Unavailable> {
-        // Whoever is refused chooses how often: the log of calls has a line with the same decision, sampled.
+        // The refused caller chooses how often it calls: the log of calls has a line with the same decision, sampled.
         tracing::debug!(
             %decision,
             policy = %denial.policy,
@@ -39,7 +39,7 @@ impl Authority {
             "policy denied scopes"
         );
         let record = AuditRecord {
-            // The record of a decision is found by the time in the decision's id.
+            // The record of a decision is found by the time in its decision id.
             at: decision.made_at(),
             realm: bearer.realm.clone(),
             actor: identity.actor(),

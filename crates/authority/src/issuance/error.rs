@@ -1,10 +1,10 @@
-//! What can go wrong where tokens are issued.
+//! Errors of issuing tokens.
 
 use tessera_core::{Audience, DecisionId, PolicyRevision, RevokeReason, Scope};
 
 use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
 
-/// The access token would be longer than is issued: verifiers and proxies would refuse it.
+/// The access token would exceed the length limit: verifiers and proxies would refuse it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the access token would have {bytes} bytes, and at most {bytes_max} are issued (token_bytes_max): {}",
@@ -17,7 +17,7 @@ pub struct TokenTooLarge {
     pub bytes_max: usize,
     /// How many scopes it would have.
     pub scopes: usize,
-    /// Whether the scopes were chosen by the caller, and not all that policy grants.
+    /// Whether the caller chose the scopes, so that they are not simply all that policy grants.
     pub scopes_are_named: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum IssueError {
     /// The caller may not issue for this subject, or assert this role.
     #[error("{refused}")]
     NotAllowed {
-        /// What it needs.
+        /// The permission that it needs.
         refused: CallNotAllowed,
         /// The decision.
         decision: DecisionId,
@@ -77,7 +77,7 @@ pub enum IssueError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Policy grants nothing, or not all that was required.
+    /// Policy grants nothing, or not everything that was required.
     #[error("policy grants {}", if *.partly { "not all of the scopes asked for" } else { "none of the scopes" })]
     Denied {
         /// Each scope that was denied, with the reason.
@@ -92,7 +92,7 @@ pub enum IssueError {
     /// The access token would be too long.
     #[error(transparent)]
     TokenTooLarge(#[from] TokenTooLarge),
-    /// The client has as many sessions as it may.
+    /// The client has reached its limit of sessions.
     #[error("this client has {sessions_max} sessions, as many as it may (sessions_per_client_max)")]
     SessionsUsed {
         /// How many it may have.
@@ -101,8 +101,7 @@ pub enum IssueError {
     /// The request id was used for another request.
     #[error("the request id was used for another request within 10 minutes")]
     IdempotencyMismatch,
-    /// The session that the first request with this id began was refreshed since: its first refresh token is
-    /// spent.
+    /// The session that the first request with this id began was refreshed since: its first refresh token is spent.
     #[error(
         "the session that this request began was refreshed since: use its refresh token, or another request id"
     )]
@@ -110,24 +109,24 @@ pub enum IssueError {
     /// The session that the first request with this id began has ended.
     #[error("the session that this request began has ended")]
     SessionEnded,
-    /// The caller's API key was revoked while it called.
+    /// The caller's API key was revoked during the call.
     #[error("the API key is not accepted")]
     CredentialEnded,
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Refresh failed. Unless it says otherwise, nothing was consumed.
+/// Refresh failed. Unless a variant says otherwise, nothing was consumed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// Malformed, forged, of another realm, or of a session that is not known.
+    /// Malformed, forged, of another realm, or of an unknown session.
     #[error("the refresh token is not valid")]
     Invalid,
     /// Of a later generation than the session: the store was restored from a backup.
     #[error("the refresh token is newer than the session: the authority was restored from a backup")]
     Ahead,
-    /// The session's idle or absolute life is over.
+    /// The session's idle or absolute lifetime is over.
     #[error("the session has expired")]
     Expired,
     /// The session was revoked.
@@ -136,13 +135,13 @@ pub enum RefreshError {
     /// A spent token: the session is revoked now.
     #[error("the refresh token was used before: the session is revoked")]
     Reused,
-    /// A retry within the grace window, after as many as may be answered.
+    /// A retry within the grace window, after the maximum number of repeated answers.
     #[error("the refresh token was sent again too often: use the token of an answer that you had")]
     ReplaysUsed,
     /// The session belongs to another client.
     #[error("the session belongs to another client")]
     WrongClient,
-    /// The session is for another audience than the caller takes it to be.
+    /// The session is for another audience than the caller expects.
     #[error("the session is for the audience `{0}`")]
     OtherAudience(Audience),
     /// A scope beyond the session's.
@@ -161,7 +160,7 @@ pub enum RefreshError {
         /// The policy that decided.
         policy: PolicyRevision,
     },
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -28,34 +28,34 @@ use crate::{
     },
 };
 
-/// For whom, with which rights, and for how long.
+/// The subject, rights and lifetime of a new session.
 #[derive(Clone, Debug, Default)]
 pub struct IssueRequest {
     /// Makes the call idempotent for 10 minutes.
     pub request_id: Option<RequestId>,
-    /// Whom the token speaks for; none: the client itself.
+    /// The subject of the token; `None`: the client itself.
     pub subject: Option<Subject>,
     /// Roles the client asserts for the subject.
     pub roles: Vec<RoleName>,
-    /// Scopes asked for; empty: every scope of the catalogue without a parameter that policy grants.
+    /// The requested scopes; empty: every scope of the catalogue without a parameter that policy grants.
     pub scopes: ScopeSet,
-    /// The audience; none: the catalogue's only one.
+    /// The audience; `None`: the catalogue's only one.
     pub audience: Option<Audience>,
-    /// Life of each access token; none: the realm's default.
+    /// Lifetime of each access token; `None`: the realm's default.
     pub access_ttl: Option<Seconds>,
-    /// Absolute life of the session; none: the realm's maximum.
+    /// Absolute lifetime of the session; `None`: the realm's maximum.
     pub session_ttl: Option<Seconds>,
     /// Labels.
     pub labels: Vec<Label>,
-    /// Fail unless every scope asked for is granted.
+    /// Fail unless every requested scope is granted.
     pub require_all: bool,
     /// Give no refresh token.
     pub without_refresh: bool,
-    /// Who may refresh the session.
+    /// Which caller may refresh the session.
     pub refreshable: Refreshable,
 }
 
-/// How often a request is decided anew because another policy was put in force before its commit.
+/// How often a request is decided again because another policy was put in force before its commit.
 pub(crate) const DECISIONS_MAX: usize = 5;
 
 /// What was issued.
@@ -65,7 +65,7 @@ pub struct Issued {
     pub tokens: TokenSet,
     /// The session.
     pub session: SessionId,
-    /// Scopes asked for and not granted, with the reason.
+    /// Scopes that were requested and not granted, with the reason.
     pub denied: Vec<(Scope, String)>,
     /// The policy that decided.
     pub policy: PolicyRevision,
@@ -77,7 +77,7 @@ impl Authority {
     /// Begins a session.
     ///
     /// # Errors
-    /// See [`IssueError`]: nothing is stored where it fails.
+    /// See [`IssueError`]: nothing is stored if it fails.
     pub async fn issue(&self, principal: &Principal, request: &IssueRequest) -> Result<Issued, IssueError> {
         for _ in 0..DECISIONS_MAX {
             let policy = self.policy();
@@ -89,7 +89,7 @@ impl Authority {
         Err(Unavailable::PolicyChanging.into())
     }
 
-    /// None where another policy was put in force before the commit: nothing happened.
+    /// `None` if another policy was put in force before the commit: nothing happened.
     async fn issue_by(
         &self,
         policy: &Policy,
@@ -109,7 +109,7 @@ impl Authority {
         let grant = match decide(policy, &bearer, request) {
             Ok(grant) => grant,
             Err(denial) => {
-                // Where the client may not speak for the bearer, that is why nothing is granted.
+                // If the client may not act for the bearer, that is the reason why nothing is granted.
                 let refused = bearer.check(policy).err();
                 let denied = self.deny(principal, request, &bearer, denial, refused, decision);
                 return Err(denied.await);
@@ -213,7 +213,7 @@ impl Authority {
         }
     }
 
-    /// The secret of generation 1: random, or derived where a retry must find it again.
+    /// The secret of generation 1: random, or derived if a retry must find it again.
     fn first_secret(
         &self,
         principal: &Principal,
@@ -258,7 +258,7 @@ impl Authority {
     }
 }
 
-/// Names a request that is made idempotent, and what it asks for.
+/// Identifies a request that is made idempotent, and its content.
 fn idempotency(principal: &Principal, request: &IssueRequest) -> Option<(RequestKey, [u8; 32])> {
     let key = RequestKey {
         realm: principal.realm_name().clone(),
@@ -268,7 +268,7 @@ fn idempotency(principal: &Principal, request: &IssueRequest) -> Option<(Request
     Some((key, digest(principal, request)))
 }
 
-/// What makes two requests the same. The API key is part of it: a retry derives the first secret from it.
+/// The digest by which two requests are the same. The API key is part of it: a retry derives the first secret from it.
 fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
     let mut digest = Sha256::new();
     let mut add = |part: &str| {
@@ -288,7 +288,7 @@ fn digest(principal: &Principal, request: &IssueRequest) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Asks policy for the scopes, or for all that the catalogue has.
+/// Checks the requested scopes against policy, or all scopes of the catalogue.
 fn decide(policy: &Policy, bearer: &Bearer<'_>, request: &IssueRequest) -> Result<Grant, Denial> {
     let asked_for_all = request.scopes.is_empty();
     let catalogue_scopes;
@@ -308,7 +308,7 @@ fn decide(policy: &Policy, bearer: &Bearer<'_>, request: &IssueRequest) -> Resul
         });
     }
     if asked_for_all {
-        // Nobody asked for these by name, so their absence is no answer to anything.
+        // The caller did not request these by name, so it is not told that they are missing.
         grant.denied.clear();
     }
     Ok(grant)

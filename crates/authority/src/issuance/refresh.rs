@@ -1,7 +1,7 @@
-//! Refresh: one generation on, or the same successor again, or the end of the session.
+//! Refresh: the next generation, or the same successor again, or the end of the session.
 //!
-//! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in
-//! one atomic read-decide-write that asks the session again, and nothing is answered before that is durable.
+//! Everything that can fail is checked first: client, scopes, policy. The generation is consumed last, in one atomic
+//! read-decide-write that reads the session again. Nothing is answered before that is durable.
 
 mod commit;
 pub(crate) mod outcome;
@@ -40,7 +40,7 @@ pub struct RefreshRequest {
     pub refresh_token: PresentedToken,
     /// Fewer scopes for this access token; empty: all of the session's.
     pub scopes: ScopeSet,
-    /// The audience that the caller takes the session to be for; none: whichever it is.
+    /// The audience that the caller expects; `None`: any.
     pub audience: Option<Audience>,
 }
 
@@ -76,7 +76,7 @@ impl Authority {
         self.refresh_as(principal.identity(), request).await
     }
 
-    /// Spends a refresh token that whoever bears it may spend ([`Refreshable::ByBearer`]).
+    /// Spends a refresh token that any bearer may spend ([`Refreshable::ByBearer`]).
     ///
     /// # Errors
     /// As [`refresh`](Self::refresh); a token that needs its client is [`RefreshError::Invalid`].
@@ -93,13 +93,13 @@ impl Authority {
         }
     }
 
-    /// How often refreshing ended how since the start, for each realm.
+    /// How many refreshes ended with each outcome since the start, for each realm.
     #[must_use]
     pub fn refresh_counts(&self) -> Vec<(RealmName, RefreshOutcome, u64)> {
         self.refreshes.all()
     }
 
-    /// Spends the token, and counts how that ended.
+    /// Spends the token, and counts the outcome.
     async fn refresh_as(
         &self,
         identity: &Identity,
@@ -134,7 +134,7 @@ impl Authority {
             .ok_or(RefreshError::Invalid)
     }
 
-    /// None where another policy was put in force before the commit: nothing happened.
+    /// `None` if another policy was put in force before the commit: nothing happened.
     async fn refresh_by(
         &self,
         policy: &Policy,
@@ -157,7 +157,7 @@ impl Authority {
         let decision = commit.decision;
         commit.grant = match commit.verdict(session, &state.times) {
             Verdict::Refuse(refusal) => return Err(self.refuse(refusal, identity, session).await),
-            // A thief's scopes are of no interest.
+            // The scopes of a thief do not matter.
             Verdict::Reuse => commit.grant,
             Verdict::Rotate | Verdict::Replay => {
                 self.grant_again(policy, identity, request, session, decision)
@@ -185,7 +185,7 @@ impl Authority {
         }))
     }
 
-    /// What was committed, and whether it is the same as before.
+    /// The committed state, and whether it is the same as before.
     async fn commit_refresh(
         &self,
         commit: RefreshCommit,
@@ -237,7 +237,7 @@ impl Authority {
         let bearer = Bearer::of_session(session);
         let grant = bearer.grant(policy, asked);
         if !grant.granted.is_empty() {
-            // It fitted once; since then the limit was lowered, or the issuer got longer.
+            // It fitted before; since then the limit was lowered, or the issuer became longer.
             self.check_size::<RefreshError>(identity.realm(), session, &grant, !request.scopes.is_empty())?;
             return Ok(grant);
         }

@@ -1,4 +1,4 @@
-//! What policy decides for one request.
+//! The decision of policy on one request.
 
 use tessera_core::{
     AccessClaims, ClientName, PolicyRevision, RealmName, RoleName, SPANS, Scope, ScopeSet, Session, Subject,
@@ -16,7 +16,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Nothing, to a session whose scopes are of no interest.
+    /// No scopes, for a session whose scopes do not matter.
     pub(crate) fn nothing(session: &Session) -> Self {
         Self {
             granted: ScopeSet::default(),
@@ -30,7 +30,7 @@ impl Grant {
     }
 }
 
-/// Whom a token is for, and who holds it.
+/// The subject of a token, and the client that holds it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bearer<'a> {
     pub(crate) realm: &'a RealmName,
@@ -70,7 +70,7 @@ impl<'a> Bearer<'a> {
         }
     }
 
-    /// What the client would have to be permitted, to speak for this bearer.
+    /// The permission that the client lacks to act for this bearer.
     fn missing(&self, policy: &Policy) -> Option<Permission> {
         let is_own = *self.subject == self.client.to_subject();
         let issue = (!is_own).then(|| Permission::IssueFor(self.subject.clone()));
@@ -81,8 +81,8 @@ impl<'a> Bearer<'a> {
             .find(|permission| !policy.permits(self.realm, self.client, permission))
     }
 
-    /// Why [`grant`](Self::grant) says what it says of each scope. Where the client may not speak for this
-    /// bearer, policy is not asked for the scopes: then only why it may not.
+    /// Why [`grant`](Self::grant) grants or denies each scope. If the client may not act for this bearer, the scopes
+    /// are not checked: the answer is only why it may not.
     pub(crate) fn explain(
         &self,
         policy: &Policy,
@@ -105,8 +105,8 @@ impl<'a> Bearer<'a> {
         explained.collect()
     }
 
-    /// The scopes out of `asked` that policy grants now. A client that may no longer speak for this
-    /// bearer is granted nothing.
+    /// The scopes out of `asked` that policy grants now. A client that may no longer act for this bearer is granted
+    /// nothing.
     pub(crate) fn grant(&self, policy: &Policy, asked: &ScopeSet) -> Grant {
         let span = tracing::info_span!(
             target: SPANS,

@@ -14,28 +14,28 @@ use crate::{Authority, error::Unavailable, issuance::error::TokenTooLarge, issua
 const NO_SIGNER: Unavailable = Unavailable::Defect("a realm has no signing key");
 const NOT_SIGNED: Unavailable = Unavailable::Defect("an access token can't be signed");
 
-/// A token as a caller presents it. Its `Debug` shows nothing of it.
+/// A token as a caller presents it. Its `Debug` output shows nothing of it.
 #[derive(Clone)]
 pub struct PresentedToken(String);
 
-/// What a client holds. Its `Debug` shows no token.
+/// The tokens that a client holds. Its `Debug` output shows no token.
 pub struct TokenSet {
     /// The access token.
     pub access_token: String,
     /// Its id.
     pub token_id: TokenId,
-    /// The refresh token, where there is one.
+    /// The refresh token, if there is one.
     pub refresh_token: Option<Zeroizing<String>>,
-    /// Remaining life of the access token.
+    /// Remaining lifetime of the access token.
     pub expires_in: Seconds,
-    /// Remaining life of the refresh token unless it is used; 0 where there is none.
+    /// Remaining lifetime of the refresh token unless it is used; 0 if there is none.
     pub refresh_expires_in: Seconds,
     /// The scopes of the access token.
     pub scopes: ScopeSet,
 }
 
 impl PresentedToken {
-    /// A token that may be anything.
+    /// A token of any kind.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
@@ -60,7 +60,7 @@ impl fmt::Debug for TokenSet {
     }
 }
 
-/// What an access token is made of, once the store has committed.
+/// The content of an access token, once the store has committed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Committed {
     pub(crate) session: Arc<Session>,
@@ -72,11 +72,11 @@ pub(crate) struct Committed {
 }
 
 impl Authority {
-    /// Refuses to give `session` an access token with `scopes` that verifiers and proxies would not take. Asked
+    /// Refuses to give `session` an access token with `scopes` that verifiers and proxies would not accept. Checked
     /// before anything is committed.
     ///
-    /// Numbers that grow are counted as long as they can get, so that a session whose first token fits never
-    /// outgrows the limit by being refreshed.
+    /// Growing numbers are counted with their maximum length, so that a session whose first token fits never exceeds
+    /// the limit by being refreshed.
     pub(crate) fn check_size<E: From<TokenTooLarge> + From<Unavailable>>(
         &self,
         realm: &Realm,
@@ -84,7 +84,7 @@ impl Authority {
         grant: &Grant,
         scopes_are_named: bool,
     ) -> Result<(), E> {
-        // Nearly every token is far from the limit, and need not be written twice to know it.
+        // Nearly every token is far below the limit, so it need not be written twice to find out.
         if bytes_at_most(realm, session, grant) <= self.token_bytes_max {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Authority {
             refresh_expires_in,
             scopes: claims.scopes.clone(),
         };
-        // Whoever asks about it soon is spared the signature.
+        // A caller that checks the token soon is spared the signature check.
         if let Some(verified) = access::signed(claims, keys.keyring(), signer) {
             self.verified.note_minted(&tokens.access_token, verified);
         }
@@ -157,7 +157,7 @@ impl Authority {
 }
 
 impl Committed {
-    /// What the access token says.
+    /// The claims of the access token.
     fn claims(self, realm: &Realm) -> AccessClaims {
         let Self {
             session,
@@ -167,7 +167,7 @@ impl Committed {
             rev,
             at,
         } = self;
-        // What was committed has let go of it.
+        // The commit no longer holds a reference to it.
         let session = Arc::unwrap_or_clone(session);
         AccessClaims {
             issuer: realm.issuer.clone(),
@@ -190,9 +190,9 @@ impl Committed {
     }
 }
 
-/// More bytes than a token of the session has with these scopes, without writing it.
+/// An upper bound of the size of a token of the session with these scopes, computed without writing it.
 fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
-    // Names of claims, ids, times and numbers; header, signature and footer.
+    // Claim names, ids, times and numbers; header, signature and footer.
     const REST_BYTES: usize = 1024;
     let listed = |length: usize| length + r#""","#.len();
     let scopes: usize = grant
@@ -206,7 +206,7 @@ fn bytes_at_most(realm: &Realm, session: &Session, grant: &Grant) -> usize {
         .iter()
         .map(|label| listed(label.as_str().len()))
         .sum();
-    // JSON escapes quotes and backslashes, which these may have.
+    // JSON escapes quotes and backslashes, which these may contain.
     let escaped = 2 * (realm.issuer.len() + session.subject.as_str().len());
     let names = session.client.as_str().len() + session.audience.as_str().len() + realm.name.as_str().len();
     let claims = escaped + names + grant.revision.as_str().len() + scopes + roles + labels + REST_BYTES;

@@ -1,4 +1,4 @@
-//! Subscribers as operators see them: who is required, how far each is, and how one is sent away.
+//! Subscribers as operators see them: which are required, how far each is, and how to evict one.
 
 use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 use tessera_policy::Permission;
@@ -6,20 +6,21 @@ use tessera_store::{OtherNode, SubscriberKey, SubscriberState};
 
 use crate::{Authority, credential::authenticate::Principal, log::error::SubscriberError};
 
-/// One stream of a required subscriber, and where it is.
+/// One stream of a required subscriber, and its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedSubscriber {
-    /// The node that it is connected to, or was; none where there is one only.
+    /// The node that it is or was connected to; `None` if there is only one node.
     pub node: Option<String>,
-    /// How it is.
+    /// Its state.
     pub state: SubscriberState,
 }
 
 impl Authority {
-    /// The required subscribers of the caller's realm, at all nodes, with the position of the log that they are measured by.
+    /// The required subscribers of the caller's realm, at all nodes, with the position of the log against which they
+    /// are measured.
     ///
     /// # Errors
-    /// Refuses those who may not read subscribers; fails where other nodes can't be asked for theirs.
+    /// Refuses callers that may not read subscribers; fails if the subscribers of other nodes can't be read.
     pub async fn subscribers(
         &self,
         principal: &Principal,
@@ -36,8 +37,8 @@ impl Authority {
         self.subscribers.all()
     }
 
-    /// The required subscribers of all realms at all nodes, for the operator of one; without those of other nodes where
-    /// nobody knows of them now.
+    /// The required subscribers of all realms at all nodes, for the operator of one node; without those of other nodes
+    /// if they are not known now.
     #[must_use]
     pub fn required_subscribers_of_all_nodes(&self) -> Vec<ListedSubscriber> {
         let others = self.other_nodes_lately().unwrap_or_default();
@@ -69,12 +70,12 @@ impl Authority {
         listed.map(|listed| listed.state).collect()
     }
 
-    /// Ends the streams of a required subscriber, at other nodes within two seconds; it may not come back as one for ten
-    /// minutes. Until its bound has passed it is waited for, as it may go on answering for so long. Gives how many streams
-    /// were open.
+    /// Ends the streams of a required subscriber, at other nodes within two seconds; it may not return as a required
+    /// one for ten minutes. The fence waits for it until its bound has passed, since it may answer for so long. Returns
+    /// how many streams were open.
     ///
     /// # Errors
-    /// Refuses those who may not evict subscribers, and who evict too many; fails where other nodes can't be told.
+    /// Refuses callers that may not evict subscribers, or that evict too many; fails if other nodes can't be told.
     pub async fn evict_subscriber(
         &self,
         principal: &Principal,

@@ -42,7 +42,7 @@ pub(crate) fn scopes_narrowed(
     of(&session.realm, body, now, session.tokens_until(now))
 }
 
-/// One access token ended.
+/// One access token was revoked.
 pub(crate) fn token_revoked(claims: &AccessClaims, note: String, now: Timestamp) -> NewEvent {
     let body = EventBody::TokenRevoked {
         token: claims.token_id,
@@ -55,7 +55,7 @@ pub(crate) fn token_revoked(claims: &AccessClaims, note: String, now: Timestamp)
     }
 }
 
-/// An API key ended. `until`: when the last access token of the realm ends.
+/// An API key was revoked. `until`: when the last access token of the realm ends.
 pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until: Timestamp) -> NewEvent {
     let body = EventBody::ApiKeyRevoked {
         api_key: key.id.clone(),
@@ -67,7 +67,7 @@ pub(crate) fn api_key_revoked(key: &ApiKey, note: String, now: Timestamp, until:
     }
 }
 
-/// A signing key can be seen.
+/// A signing key was published.
 pub(crate) fn signing_key_published(key: &SigningKey, now: Timestamp, until: Timestamp) -> NewEvent {
     let body = EventBody::KeyPublished { key: key.id.clone() };
     of(&key.realm, body, now, until)
@@ -79,7 +79,7 @@ pub(crate) fn signing_key_activated(key: &SigningKey, now: Timestamp, until: Tim
     of(&key.realm, body, now, until)
 }
 
-/// A signing key can be seen, and signs from now on.
+/// A signing key was published, and signs from now on.
 pub(crate) fn signing_key_begins(key: &SigningKey, now: Timestamp, until: Timestamp) -> [NewEvent; 2] {
     [
         signing_key_published(key, now, until),
@@ -87,7 +87,7 @@ pub(crate) fn signing_key_begins(key: &SigningKey, now: Timestamp, until: Timest
     ]
 }
 
-/// Nothing that a signing key signed is valid any more.
+/// Nothing that a signing key signed is valid any longer.
 pub(crate) fn signing_key_revoked(
     key: &SigningKey,
     note: String,

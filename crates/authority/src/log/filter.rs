@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use tessera_core::{Audience, ClientName, Event, EventKind, FilterDigest};
 
-/// Which events are sent; each empty list hides nothing.
+/// Which events are sent; an empty list hides nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchFilter {
     /// Only events that can concern tokens of these audiences.
@@ -28,7 +28,7 @@ impl WatchFilter {
                 .is_none_or(|c| self.clients.is_empty() || self.clients.contains(c))
     }
 
-    /// A cursor of another filter is of another stream.
+    /// A cursor of another filter belongs to another stream.
     pub(crate) fn digest(&self) -> FilterDigest {
         if *self == Self::default() {
             return FilterDigest::NONE;

@@ -1,4 +1,4 @@
-//! What a subscriber and the authority say to each other.
+//! The messages between a subscriber and the authority.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     log::{filter::WatchFilter, subscribers::StalenessBound},
 };
 
-/// Where a watch begins, and what it sees.
+/// Where a watch begins, and which events it receives.
 #[derive(Clone, Debug)]
 pub struct WatchStart {
     /// The position.
@@ -21,7 +21,7 @@ pub struct WatchStart {
     pub subscriber: Option<SubscriberName>,
     /// Whether [`await_propagation`](crate::Authority::await_propagation) waits for it; it then needs a name.
     pub required: bool,
-    /// How long it goes on answering without a checkpoint.
+    /// How long it keeps answering without a checkpoint.
     pub staleness_bound: StalenessBound,
 }
 
@@ -38,39 +38,39 @@ pub enum StartAt {
     Earliest,
 }
 
-/// What a subscriber says after it began.
+/// A message of a subscriber after the watch began.
 #[derive(Clone, Debug)]
 pub enum SubscriberMessage {
-    /// A checkpoint at once, please.
+    /// Requests a checkpoint at once.
     Ping(Vec<u8>),
     /// Everything up to this cursor has been applied.
     Ack(String),
 }
 
-/// What the authority says.
+/// A message of the authority.
 #[derive(Clone, Debug)]
 pub enum WatchMessage {
     /// A snapshot begins.
     SnapshotBegin {
-        /// Where it is consistent.
+        /// The position at which it is consistent.
         through: Sequence,
-        /// The realm it is about.
+        /// The realm of the snapshot.
         realm: RealmName,
     },
     /// One live revocation.
     SnapshotItem(Arc<Event>, Cursor),
     /// The snapshot is complete.
     SnapshotEnd {
-        /// Where the stream goes on.
+        /// Where the stream continues.
         cursor: Cursor,
         /// How many items there were.
         items: u64,
     },
     /// One new event.
     Event(Arc<Event>, Cursor),
-    /// Everything up to here was sent.
+    /// Everything up to this cursor was sent.
     Checkpoint {
-        /// Where.
+        /// The cursor.
         through: Cursor,
         /// The nonce of the ping that this answers.
         nonce: Vec<u8>,
@@ -80,7 +80,7 @@ pub enum WatchMessage {
         policy: PolicyRevision,
         /// Changes with the realm's verifying keys.
         key_set: String,
-        /// The realm it is about.
+        /// The realm of the checkpoint.
         realm: RealmName,
     },
 }
@@ -88,19 +88,19 @@ pub enum WatchMessage {
 /// Why a watch ended.
 #[derive(Debug)]
 pub enum WatchEnd {
-    /// Its API key works no more.
+    /// Its API key no longer works.
     Refused(AuthenticateError),
-    /// Policy does not let it watch any more.
+    /// Policy no longer permits it to watch.
     NotAllowed(CallNotAllowed),
-    /// An administrator evicted it; it may come back after this time.
+    /// An administrator evicted it; it may return after this time.
     Evicted(Duration),
     /// It did not read; it may resume after the cursor.
     SlowConsumer(Cursor),
-    /// The server stops; it may resume after the cursor.
+    /// The server is stopping; it may resume after the cursor.
     Draining(Cursor),
-    /// An acknowledgement was no cursor of this stream.
+    /// An acknowledgement was not a cursor of this stream.
     CursorInvalid,
-    /// The events that come next were removed meanwhile.
+    /// The next events were removed in the meantime.
     CursorExpired,
     /// The log can't be read.
     Failed(Unavailable),

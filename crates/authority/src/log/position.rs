@@ -1,4 +1,4 @@
-//! The last position of the log that was told, with its tag.
+//! The last position of the log that was reported, with its tag.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 use tessera_core::Cursor;
 use tessera_token::ServerKeys;
 
-/// Between two events all introspections tell the same position, and its tag would be a part of what each costs.
+/// Between two events all introspections report the same position, and computing its tag again would add to the cost of
+/// each.
 #[derive(Default)]
 pub(crate) struct LastPosition(Mutex<Option<(Arc<ServerKeys>, Cursor)>>);
 

@@ -1,4 +1,4 @@
-//! How a position of the log came to be known, where verifiers are connected to several nodes.
+//! How a position of the log was propagated, if verifiers are connected to several nodes.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,14 @@ struct Streams {
 }
 
 impl Propagated {
-    /// Counts the required subscribers of all nodes, once nobody accepts by less than `position`. A stream that has ended
-    /// speaks for its subscriber only where no other is open: it may have moved to another node.
+    /// Counts the required subscribers of all nodes, once none accepts tokens by a state before `position`. A stream
+    /// that has ended counts for its subscriber only if no other is open: the subscriber may have moved to another
+    /// node.
     pub(crate) fn at_all_nodes(states: &[SubscriberState], position: Sequence) -> Self {
         let mut subscribers: BTreeMap<&SubscriberKey, Streams> = BTreeMap::new();
         for state in states {
             let streams = subscribers.entry(&state.key).or_default();
-            // Its report may be older than its node's word that all have it, or refuse by themselves.
+            // Its report may be older than its node's statement that all have the position, or refuse by themselves.
             let has_it = state.acknowledged >= position || state.is_open && !state.has_failed_closed();
             match (has_it, state.is_open) {
                 (true, true) => streams.acknowledged_open += 1,
@@ -65,7 +66,7 @@ mod tests {
         }
     }
 
-    /// Heard a moment ago.
+    /// A subscriber that sent a message a moment ago.
     fn lately(name: &str, acknowledged: u64) -> SubscriberState {
         SubscriberState {
             silent_for: Duration::from_secs(1),

@@ -1,12 +1,11 @@
-//! The fence: who must know of a revocation, and who does.
+//! The fence: which subscribers must know of a revocation, and which do.
 //!
-//! A required subscriber that has been silent longer than its own staleness bound refuses by itself: what
-//! it knows is at most as old as the last message it sent, plus the bound. So "everybody knows" means
-//! acknowledged, or failed closed.
+//! A required subscriber that has been silent longer than its own staleness bound refuses by itself: its knowledge is
+//! at most as old as its last message plus the bound. So "all subscribers know" means acknowledged, or failed closed.
 //!
-//! Who is required is known in memory only. After a restart those of the earlier run may go on accepting,
-//! and nobody here knows them: so the longest of their bounds is kept in the store, and the fence stays
-//! shut until it has passed.
+//! The required subscribers are kept only in memory. After a restart those of the earlier run may still accept tokens,
+//! and this run does not know them. So the store keeps the longest of their bounds, and the fence stays closed until it
+//! has passed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +26,7 @@ use crate::{
     operation::timekeeping::setting,
 };
 
-/// How long a subscriber goes on answering without a checkpoint.
+/// How long a subscriber keeps answering without a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StalenessBound(pub Duration);
 
@@ -37,7 +36,7 @@ impl Default for StalenessBound {
     }
 }
 
-/// How a position of the log came to be known.
+/// How a position of the log was propagated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Propagated {
     /// Required subscribers that acknowledged it.
@@ -46,34 +45,34 @@ pub struct Propagated {
     pub failed_closed: u32,
 }
 
-/// How many streams of one subscriber's name may count at once: those that ended lately, and those that
-/// are open and should not share it.
+/// How many streams of one subscriber's name may count at once: those that ended lately, and open ones that should not
+/// share the name.
 const STREAMS_PER_NAME_MAX: usize = 256;
-/// How long a subscriber that failed closed is still counted, once its stream has ended.
+/// How long a subscriber that failed closed is still counted after its stream has ended.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
-/// How long an evicted subscriber may not come back as a required one.
+/// How long an evicted subscriber may not return as a required one.
 pub(crate) const EVICTED_FOR: Duration = Duration::from_secs(600);
-/// By how much later another node must say that an eviction ends, to be believed.
+/// An eviction that another node reports counts only if it ends later than the known one by more than this.
 const EVICTION_SLACK: Duration = Duration::from_secs(5);
 /// How many of a realm may be evicted at once.
 const EVICTED_MAX: usize = 256;
-/// From this many streams on, waiting calls look less often.
+/// From this number of streams on, waiting calls check less often.
 const MANY_STREAMS: usize = 64;
-/// How often they look then.
+/// How often they check then.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The required subscribers of all realms. Each stream counts by itself, until it fails closed: whether two
-/// of one name are one process that reconnected or two that accept tokens, nobody here can know.
+/// The required subscribers of all realms. Each stream counts by itself until it fails closed. Two streams of one name
+/// may be one process that reconnected or two that accept tokens: this node can't know which.
 pub(crate) struct Subscribers {
     streams: Mutex<Streams>,
     changed: watch::Sender<()>,
     earlier: EarlierRuns,
-    /// The longest bounds as the store has them. Held while they are written.
+    /// The longest bounds as the store has them. Locked while they are written.
     kept: tokio::sync::Mutex<BTreeMap<RealmName, Duration>>,
 }
 
-/// The required subscribers of earlier runs: none of them can be called by name.
+/// The required subscribers of earlier runs: their names are not known.
 struct EarlierRuns {
     opened_at: Instant,
     bounds: BTreeMap<RealmName, Duration>,
@@ -84,7 +83,7 @@ struct Streams {
     streams: BTreeMap<(SubscriberKey, u64), Subscriber>,
     joined: u64,
     evicted: BTreeMap<SubscriberKey, Instant>,
-    /// The realms that had any in this run: others ask how far those of each are, also once there is none.
+    /// The realms that had any in this run: other nodes ask how far the subscribers of each are, even if none is left.
     realms: BTreeSet<RealmName>,
 }
 
@@ -93,11 +92,11 @@ struct Subscriber {
     acknowledged_at: Instant,
     heard_at: Instant,
     bound: StalenessBound,
-    /// Of its membership, which goes with the stream.
+    /// Belongs to its membership, which is dropped with the stream.
     stream: Weak<Notify>,
 }
 
-/// A subscriber's place among the required ones, held by its stream.
+/// A subscriber's slot among the required ones, held by its stream.
 #[derive(Debug)]
 pub(crate) struct Membership {
     name: SubscriberKey,
@@ -107,7 +106,7 @@ pub(crate) struct Membership {
 }
 
 impl Subscribers {
-    /// None yet in this run; those of earlier runs had these bounds at most.
+    /// None yet in this run; those of earlier runs had at most these bounds.
     pub(crate) fn new(bounds: BTreeMap<RealmName, Duration>) -> Self {
         Self {
             streams: Mutex::default(),
@@ -120,7 +119,7 @@ impl Subscribers {
         }
     }
 
-    /// A required subscriber begins, having everything up to `acknowledged`. It may accept nothing before
+    /// A required subscriber begins, and has everything up to `acknowledged`. It may accept nothing before
     /// [`keep_bound`](Self::keep_bound).
     pub(crate) fn join(
         &self,
@@ -136,8 +135,7 @@ impl Subscribers {
                 until_free: until.saturating_duration_since(now),
             });
         }
-        // An earlier stream of the name that refuses by itself, and will not reconnect, is followed by
-        // this one.
+        // An earlier stream of the name that refuses by itself, and will not reconnect, is replaced by this one.
         known
             .streams
             .retain(|(of, _), other| *of != name || other.is_open() || !other.has_failed_closed(now));
@@ -180,8 +178,8 @@ impl Subscribers {
         states.collect()
     }
 
-    /// Ends the streams of a name, which may not come back for a while. Until their bound has passed they are
-    /// waited for: they may go on answering for so long. Gives how many streams were open.
+    /// Ends the streams of a name, which may not return for a while. The fence waits for them until their bound has
+    /// passed: they may keep answering for so long. Returns how many streams were open.
     pub(crate) fn evict(&self, name: &SubscriberKey) -> Result<usize, SubscriberError> {
         let now = Instant::now();
         let mut known = self.lock();
@@ -201,21 +199,21 @@ impl Subscribers {
         Ok(known.end_streams(name))
     }
 
-    /// Ends the streams of a name that was evicted at another node, where it may not come back for `left`.
+    /// Ends the streams of a name that was evicted at another node, where it may not return for `left`.
     pub(crate) fn keep_away(&self, name: &SubscriberKey, left: Duration) {
         let now = Instant::now();
         let mut known = self.lock();
         known.forget_evicted(now);
         let until = now + left.min(EVICTED_FOR);
         let kept = known.evicted.entry(name.clone()).or_insert(until);
-        // What goes to and fro between nodes takes its time on the way, and must not add up.
+        // The exchange between nodes takes time, and that time must not add up.
         if until > *kept + EVICTION_SLACK {
             *kept = until;
         }
         known.end_streams(name);
     }
 
-    /// Those that were evicted, and for how long each may not come back yet.
+    /// The evicted subscribers, and how long each may not return yet.
     pub(crate) fn evicted(&self) -> Vec<(SubscriberKey, Duration)> {
         let now = Instant::now();
         let known = self.lock();
@@ -233,14 +231,14 @@ impl Subscribers {
                 subscriber.acknowledged_at = Instant::now();
             }
         }
-        // Who only said that it is there is waited for later, which those who wait find by themselves.
+        // A sign of life alone only extends the wait; waiting calls find that by themselves.
         if acknowledged.is_some() {
             self.changed.send_replace(());
         }
     }
 
-    /// Up to which position all required subscribers of each realm know the log, or refuse by themselves; `through` where
-    /// there is none that accepts anything by less.
+    /// The position up to which all required subscribers of each realm know the log, or refuse by themselves; `through`
+    /// if no subscriber accepts anything by an earlier state.
     pub(crate) fn fences(&self, through: Sequence) -> BTreeMap<RealmName, Sequence> {
         let now = Instant::now();
         let known = self.lock();
@@ -255,15 +253,14 @@ impl Subscribers {
         fences
     }
 
-    /// Keeps in the store how long the realm's required subscribers may go on answering, where that is
-    /// not what the store has.
+    /// Stores how long the realm's required subscribers may keep answering, if the store has another value.
     pub(crate) async fn keep_bound(&self, store: &dyn Store, realm: &RealmName) -> Result<(), StoreError> {
         let mut kept = self.kept.lock().await;
         let longest = self.longest_bound(realm);
         if kept.get(realm) == Some(&longest) {
             return Ok(());
         }
-        // Whoever is cut off from here on does not know what the store has.
+        // If this call is cancelled from here on, the stored value is unknown.
         kept.remove(realm);
         let bound = SettingChange::StalenessBound(realm.clone(), longest);
         store.write(setting(bound)).await?;
@@ -271,7 +268,7 @@ impl Subscribers {
         Ok(())
     }
 
-    /// The longest bound of those that may accept tokens, now or later: one that failed closed may be heard
+    /// The longest bound of those that may accept tokens, now or later: one that failed closed may send a message
     /// again, and accepts again then.
     fn longest_bound(&self, realm: &RealmName) -> Duration {
         let known = self.lock();
@@ -281,7 +278,7 @@ impl Subscribers {
         longest.max(earlier).unwrap_or_default()
     }
 
-    /// Answers when every required subscriber of the realm has `sequence` or refuses by itself.
+    /// Returns when every required subscriber of the realm has `sequence` or refuses by itself.
     pub(crate) async fn wait_for(&self, realm: &RealmName, sequence: Sequence) -> Propagated {
         let mut changed = self.changed.subscribe();
         loop {
@@ -294,7 +291,7 @@ impl Subscribers {
                     }
                 }
             }
-            // Many acknowledge at about the same time: one look for several of them.
+            // Many subscribers acknowledge at about the same time: one check covers several of them.
             if self.lock().streams.len() >= MANY_STREAMS {
                 tokio::time::sleep(LOOK_INTERVAL).await;
                 changed.borrow_and_update();
@@ -302,8 +299,8 @@ impl Subscribers {
         }
     }
 
-    /// The required subscribers of the realm that neither have `sequence` nor refuse by themselves; none where there is
-    /// none, not of an earlier run either.
+    /// The required subscribers of the realm that neither have `sequence` nor refuse by themselves; `None` if there are
+    /// none, including those of an earlier run.
     pub(crate) fn behind(&self, realm: &RealmName, sequence: Sequence) -> Option<Vec<SubscriberName>> {
         self.look(realm, sequence).err()?;
         let now = Instant::now();
@@ -317,13 +314,13 @@ impl Subscribers {
         Some(names)
     }
 
-    /// Who has it; or when the next one that has not will have been silent long enough.
+    /// Which subscribers have it; or when the next one that does not will have been silent long enough.
     fn look(&self, realm: &RealmName, sequence: Sequence) -> Result<Propagated, Instant> {
         let now = Instant::now();
         let mut propagated = Propagated::default();
         let mut next_silence = self.earlier.closed_at(realm).filter(|closed_at| now < *closed_at);
         let mut known = self.lock();
-        // One whose stream has ended joins again before it accepts anything.
+        // A subscriber whose stream has ended joins again before it accepts anything.
         known.streams.retain(|_, subscriber| {
             subscriber.is_open() || now < subscriber.fails_closed_at() + FORGOTTEN_AFTER
         });
@@ -336,7 +333,7 @@ impl Subscribers {
             if subscriber.acknowledged >= sequence {
                 propagated.acknowledged += 1;
             } else if subscriber.has_failed_closed(now) {
-                // Where a later stream has its name, this one is no subscriber any more.
+                // If a later stream has its name, this one is no longer a subscriber.
                 let is_followed = streams.peek().is_some_and(|((next, _), _)| next == name);
                 propagated.failed_closed += u32::from(!is_followed);
             } else {
@@ -353,12 +350,12 @@ impl Subscribers {
 }
 
 impl Streams {
-    /// Those that may come back.
+    /// Forgets those that may return.
     fn forget_evicted(&mut self, now: Instant) {
         self.evicted.retain(|_, until| now < *until);
     }
 
-    /// Gives how many were open.
+    /// Returns how many were open.
     fn end_streams(&self, name: &SubscriberKey) -> usize {
         let of_name = (name.clone(), 0)..=(name.clone(), u64::MAX);
         let streams = self.streams.range(of_name);
@@ -368,7 +365,7 @@ impl Streams {
 }
 
 impl Membership {
-    /// Ready when an administrator evicts it.
+    /// Ready when an administrator evicts the subscriber.
     pub(crate) async fn evicted(&self) {
         self.stream.notified().await;
     }
@@ -385,8 +382,8 @@ impl EarlierRuns {
         self.bounds.get(realm).copied().filter(|_| now < closed_at)
     }
 
-    /// From when on none of them accepts tokens. Their bounds began with messages that were answered, so
-    /// before this run.
+    /// The time from which none of them accepts tokens. Their bounds began with messages that were answered, so before
+    /// this run.
     fn closed_at(&self, realm: &RealmName) -> Option<Instant> {
         let bound = self.bounds.get(realm)?;
         Some(self.opened_at + *bound + Duration::from_millis(1))
@@ -398,7 +395,7 @@ impl Subscriber {
         self.heard_at + self.bound.0
     }
 
-    /// Whether it may still be heard, however long it was silent, and then accepts again.
+    /// Whether it may still send a message, however long it was silent, and then accepts again.
     fn is_open(&self) -> bool {
         self.stream.strong_count() > 0
     }
@@ -487,7 +484,7 @@ mod tests {
         assert_eq!(propagated, Propagated::default());
     }
 
-    /// Both may accept tokens: one that acknowledges does not speak for the other.
+    /// Both may accept tokens: the acknowledgement of one does not count for the other.
     #[tokio::test(start_paused = true)]
     async fn two_of_one_name_are_both_waited_for() {
         let subscribers = none_earlier();
@@ -506,7 +503,7 @@ mod tests {
         assert_eq!(propagated.acknowledged, 2);
     }
 
-    /// It was frozen, another process took its name, and it goes on, on the same stream.
+    /// It was frozen, another process took its name, and it continues on the same stream.
     #[tokio::test(start_paused = true)]
     async fn one_that_was_silent_and_is_heard_again_is_waited_for() {
         let subscribers = none_earlier();
@@ -526,7 +523,7 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_secs(5));
     }
 
-    /// It may be done all the same: what the store has is not known then.
+    /// The write may have succeeded: the stored value is unknown then.
     #[tokio::test(start_paused = true)]
     async fn a_write_that_was_not_answered_is_not_taken_for_undone() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -569,7 +566,7 @@ mod tests {
             .unwrap();
     }
 
-    /// It may go on answering until its bound has passed, and is waited for so long.
+    /// It may keep answering until its bound has passed, and the fence waits for it until then.
     #[tokio::test(start_paused = true)]
     async fn an_evicted_subscriber_is_told_and_stays_away() {
         let subscribers = none_earlier();
@@ -587,7 +584,7 @@ mod tests {
         again().unwrap();
     }
 
-    /// Other nodes ask for the fence of a realm whose subscribers have all gone.
+    /// Other nodes ask for the fence of a realm whose subscribers have all left.
     #[tokio::test(start_paused = true)]
     async fn a_realm_without_streams_holds_nobody_up() {
         let subscribers = none_earlier();
@@ -606,7 +603,7 @@ mod tests {
         );
     }
 
-    /// One that was evicted at another node is sent away here, too.
+    /// A subscriber that was evicted at another node is evicted here, too.
     #[tokio::test(start_paused = true)]
     async fn evictions_count_at_each_node() {
         let subscribers = none_earlier();
@@ -616,7 +613,7 @@ mod tests {
         let again = || subscribers.join(owned("one"), Sequence(0), StalenessBound::default());
         assert!(matches!(again(), Err(WatchError::Evicted { .. })));
         assert_eq!(subscribers.evicted(), [(owned("one"), Duration::from_secs(30))]);
-        // What the other node said a moment ago shortens nothing, and what it says again makes it no longer.
+        // An earlier report of the other node shortens nothing, and the repeated report makes it no longer.
         subscribers.keep_away(&owned("one"), Duration::from_millis(30_010));
         assert_eq!(subscribers.evicted(), [(owned("one"), Duration::from_secs(30))]);
         subscribers.evict(&owned("one")).unwrap();
@@ -645,7 +642,7 @@ mod tests {
         subscribers.evict(&owned("another")).unwrap();
     }
 
-    /// Who they were nobody knows; but not for longer than their bound do they accept anything.
+    /// Their names are not known, but they accept nothing after their bound.
     #[tokio::test(start_paused = true)]
     async fn those_of_an_earlier_run_are_waited_for_until_their_bound_has_passed() {
         let earlier = BTreeMap::from([(realm(), Duration::from_secs(20))]);

@@ -1,8 +1,8 @@
 //! Watch: the revocation log as a stream of messages.
 //!
-//! Every watcher reads the log from its own position, when its subscriber has room for more; a channel merely
-//! wakes it. So nothing is ever dropped silently, no subscriber can slow a writer, and one that does not
-//! read costs its position in the log: no queue grows for it.
+//! Every watcher reads the log from its own position when its subscriber has room for more; a channel only wakes it. So
+//! no event is dropped silently, and no subscriber can slow a writer. A subscriber that does not read loses only its
+//! position in the log: no queue grows for it.
 
 use std::{sync::Arc, time::Duration, vec};
 
@@ -26,10 +26,11 @@ use crate::{
     },
 };
 
-/// How many events a subscriber that took nothing for a while may be behind.
+/// How many events behind a subscriber may be if it took nothing for a while.
 const BEHIND_MAX: u64 = 1024;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// For how long a ping may go unanswered, because nobody knows what is current: then the subscriber may find a node that does.
+/// How long a ping may go unanswered because the current position is not known: after that, the subscriber may find a
+/// node that knows it.
 const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 /// Events read from the log at once.
 const READ_STEP: usize = 256;
@@ -42,7 +43,7 @@ pub struct Watcher {
     filter_digest: FilterDigest,
     member: Option<Membership>,
     inbox: mpsc::Receiver<SubscriberMessage>,
-    /// A subscriber may say all it has to say and go on listening.
+    /// A subscriber may end its side of the stream and keep listening.
     speaks: bool,
     committed: signal::Receiver<Sequence>,
     draining: signal::Receiver<bool>,
@@ -51,11 +52,11 @@ pub struct Watcher {
     batch: vec::IntoIter<Arc<Event>>,
     /// Everything up to here was sent, or is hidden by the filter.
     position: Sequence,
-    /// How far the snapshot is; none where there is none, or it is complete.
+    /// The progress of the snapshot; `None` if there is none, or if it is complete.
     snapshot: Option<Snapshot>,
-    /// The checkpoint to send once everything is sent that was durable when it was asked for.
+    /// The checkpoint to send after everything that was durable when it was requested.
     owed: Option<Owed>,
-    /// The last ping that could not be answered, and since when none could.
+    /// The last ping that could not be answered, and since when none could be answered.
     unanswered: Option<(Vec<u8>, Instant)>,
     /// When the subscriber last took a message.
     taken_at: Instant,
@@ -145,7 +146,7 @@ impl Authority {
         })
     }
 
-    /// Refuses who may not watch, or not as a required subscriber with this bound.
+    /// Refuses callers that may not watch, or not as a required subscriber with this bound.
     fn check_watch(&self, principal: &Principal, start: &WatchStart) -> Result<(), WatchError> {
         self.require(principal, &Permission::Watch)?;
         if !start.required {
@@ -160,7 +161,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Answers when every required subscriber of the realm has the cursor, or refuses by itself.
+    /// Returns when every required subscriber of the realm has the cursor, or refuses by itself.
     ///
     /// # Errors
     /// See [`WatchError`].
@@ -183,8 +184,8 @@ impl Authority {
         ))
     }
 
-    /// A subscriber whose audience is misspelled would refuse every token and never learn why. One that resumes
-    /// began when the catalogue had its audience, and may finish with the tokens that are left.
+    /// A subscriber whose audience is misspelled would refuse every token and never learn why. A subscriber that
+    /// resumes began when the catalogue had its audience, and may continue with the tokens that are left.
     fn check_audiences(&self, start: &WatchStart) -> Result<(), WatchError> {
         if matches!(start.at, StartAt::Cursor(_)) {
             return Ok(());
@@ -220,7 +221,7 @@ impl Authority {
             self.current().await?;
         }
         if cursor.sequence > self.committed() {
-            // This authority gave it, at a later state of the data.
+            // This authority gave it, from a later state of the data.
             self.rollback.prove("a cursor");
             return Err(WatchError::CursorInvalid);
         }
@@ -243,7 +244,7 @@ impl Watcher {
         }
     }
 
-    /// One that takes nothing for long, while much happens, is told so instead of being served old news.
+    /// A subscriber that takes nothing for long, while many events happen, is told so instead of receiving old events.
     fn check_pace(&self) -> Result<(), WatchEnd> {
         let behind = self.committed.borrow().0.saturating_sub(self.position.0);
         if behind > BEHIND_MAX && self.taken_at.elapsed() > self.authority.watch_stall_max {
@@ -271,7 +272,7 @@ impl Watcher {
         Ok(None)
     }
 
-    /// Between two parts of the log: takes what came up, and waits for something where there is nothing.
+    /// Between two parts of the log: takes pending work, and waits if there is none.
     async fn turn(&mut self) -> Result<(), WatchEnd> {
         let is_behind = self.is_behind();
         let is_free = self.owed.is_none();
@@ -320,7 +321,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// What let the subscriber in is asked again: a stream outlives the call that began it.
+    /// Authenticates the subscriber again: a stream outlives the call that began it.
     async fn tick(&mut self) -> Result<(), WatchEnd> {
         if let Some((nonce, since)) = self.unanswered.take() {
             self.owe_current_checkpoint(nonce, since).await;
@@ -331,7 +332,7 @@ impl Watcher {
         }
         match self.authority.still_works(&self.principal).await {
             Ok(()) => {}
-            // The store comes back, or does not; without a checkpoint the subscriber knows how stale it is.
+            // The store may come back; without a checkpoint the subscriber knows how stale its state is.
             Err(AuthenticateError::Unavailable(_)) if self.authority.is_one_of_several() => return Ok(()),
             Err(error) => return Err(WatchEnd::Refused(error)),
         }
@@ -341,8 +342,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// What answers a subscriber is true of all that was committed before it asked. Where nobody knows what that is, it is
-    /// answered once somebody does.
+    /// The answer to a subscriber includes everything that was committed before it asked. If the current position is
+    /// not known, the answer is sent once it is known.
     async fn owe_current_checkpoint(&mut self, nonce: Vec<u8>, since: Instant) {
         match self.authority.current().await {
             Ok(()) => self.owe_checkpoint(nonce),
@@ -358,7 +359,7 @@ impl Watcher {
         self.owed = Some(Owed { through, nonce });
     }
 
-    /// Everything that is revoked at one sequence; the stream goes on after it.
+    /// Everything that is revoked at one sequence; the stream continues after it.
     async fn snapshot_step(&mut self, mut snapshot: Snapshot) -> Result<WatchMessage, WatchEnd> {
         let Some(mut after) = snapshot.after else {
             let begin = WatchMessage::SnapshotBegin {
@@ -403,13 +404,13 @@ impl Watcher {
         }
     }
 
-    /// The checkpoint, once what it says of the keys is true of its position; later where that is not known.
+    /// The checkpoint, once its statement on the keys is true at its position; later if that is not known.
     async fn pay(&mut self, owed: Owed) -> Option<WatchMessage> {
         match self.authority.keys_reach(self.position).await {
             Ok(()) => Some(self.checkpoint(owed.nonce)),
             Err(error) => {
                 tracing::debug!(%error, "a checkpoint waits for the signing keys");
-                // One that answers nothing comes again with the next tick.
+                // A checkpoint that answers no ping comes again with the next tick.
                 if !owed.nonce.is_empty() {
                     self.unanswered
                         .get_or_insert_with(|| (owed.nonce, Instant::now()));
@@ -468,8 +469,8 @@ fn not_current() -> Unavailable {
     })
 }
 
-/// Ready once the authority drains. The value is dropped within: it must not be held across an await.
+/// Ready once the authority drains. The value is dropped inside: it must not be held across an await.
 async fn drained(draining: &mut signal::Receiver<bool>) {
-    // An error means that the authority is gone, which comes to the same.
+    // An error means that the authority was dropped, which is equivalent.
     drop(draining.wait_for(|draining| *draining).await);
 }

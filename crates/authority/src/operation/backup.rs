@@ -1,8 +1,8 @@
-//! Backups: all that is kept, of all realms, as one position of the log, while everybody goes on.
+//! Backups: all stored data, of all realms, at one position of the log, while all other calls continue.
 //!
-//! What is shown by the store is encoded on its thread, and goes to whoever asked in pieces. A caller who leaves ends
-//! the work; one who takes nothing for a while is taken for one who has left. Only when the audit trail says that a
-//! backup was made is its last piece given.
+//! The data that the store shows is encoded on its thread, and goes to the caller in pieces. A caller that leaves ends
+//! the work; one that takes nothing for a while is treated as one that has left. The last piece is given only after the
+//! audit trail has the record of the backup.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -26,12 +26,12 @@ use crate::{
 
 /// How many bytes of a backup are given at once.
 const PIECE_BYTES: usize = 256 * 1024;
-/// How many pieces wait for whoever takes them.
+/// How many pieces wait for the caller.
 const PIECES_MAX: usize = 4;
-/// For how long nobody may take one.
+/// How long the caller may take no piece.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
-/// A backup is not made.
+/// A backup can't be made.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BackupError {
     /// The caller may not do this.
@@ -40,10 +40,10 @@ pub enum BackupError {
     /// Another one is being made.
     #[error("another backup is being made: one is made at a time")]
     Running,
-    /// More was written meanwhile than it could take in.
+    /// More was written in the meantime than the backup could include.
     #[error("more was written meanwhile than the backup could take in: try again when less is written")]
     Overtaken,
-    /// Not now.
+    /// The authority can't make one now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -53,27 +53,27 @@ from_store!(BackupError);
 /// A part of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupPart {
-    /// More of what the backup says.
+    /// More of the backup's content.
     Content {
         /// The next bytes.
         bytes: Vec<u8>,
         /// How many records there are so far.
         records: u64,
     },
-    /// It is whole: the last part.
+    /// It is complete: the last part.
     Made(Box<MadeBackup>),
 }
 
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeBackup {
-    /// How it begins.
+    /// Its head.
     pub head: BackupHead,
-    /// How it ends.
+    /// Its tail.
     pub tail: BackupTail,
 }
 
-/// What is known of backups.
+/// The state of backups.
 #[derive(Debug)]
 pub(crate) struct Backups {
     /// Held while one is made.
@@ -81,14 +81,14 @@ pub(crate) struct Backups {
     state: Mutex<BackupState>,
 }
 
-/// What an operator should know of backups.
+/// The state of backups, for an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupState {
     /// The last one that was made.
     pub last: Option<LastBackup>,
     /// Whether one is being made.
     pub is_running: bool,
-    /// How many failed since the start, those that their callers left included.
+    /// How many failed since the start, including those whose callers left.
     pub failed: u64,
 }
 
@@ -111,17 +111,17 @@ impl Backups {
 }
 
 impl BackupStream {
-    /// The next part; none behind the last one.
+    /// The next part; `None` after the last one.
     ///
     /// # Errors
-    /// See [`BackupError`]: what was given before is of no use then.
+    /// See [`BackupError`]: the parts given before are of no use then.
     pub async fn next(&mut self) -> Option<Result<BackupPart, BackupError>> {
         let drained = async {
             // The sender lives as long as the authority.
             drop(self.draining.wait_for(|draining| *draining).await);
         };
         tokio::select! {
-            // A backup may take longer than a server that stops has.
+            // A backup may take longer than the time that a stopping server has.
             biased;
             () = drained => Some(Err(Unavailable::Draining.into())),
             part = self.parts.recv() => part,
@@ -130,7 +130,7 @@ impl BackupStream {
 }
 
 impl Authority {
-    /// Makes a backup of all realms. Dropping what it gives ends the work.
+    /// Makes a backup of all realms. Dropping the returned stream ends the work.
     ///
     /// # Errors
     /// See [`BackupError`].
@@ -156,7 +156,7 @@ impl Authority {
         })
     }
 
-    /// What is known of backups.
+    /// The state of backups.
     #[must_use]
     pub fn backup_state(&self) -> BackupState {
         *self.backups.state.lock()
@@ -177,7 +177,7 @@ impl Authority {
     }
 }
 
-/// Making one.
+/// A backup in progress.
 struct Making {
     authority: Arc<Authority>,
     principal: Principal,
@@ -185,7 +185,7 @@ struct Making {
 }
 
 impl Making {
-    /// Holds the turn until nothing works for it any more.
+    /// Holds the turn until no task works for the backup any longer.
     async fn run(self, turn: OwnedMutexGuard<()>) {
         let made = self.make().await;
         {
@@ -205,7 +205,7 @@ impl Making {
             Err(error) => tracing::warn!(%error, "no backup was made"),
             Ok(_) => {}
         }
-        // Nobody listens where the caller has left.
+        // There is no receiver if the caller has left.
         let _ = self.sender.send(part).await;
     }
 
@@ -232,7 +232,7 @@ impl Making {
         Ok(made)
     }
 
-    /// Encodes on the thread that shows, and waits there for the caller to take it.
+    /// Encodes on the thread of the store, and waits there for the caller to take it.
     fn visitor(&self, packer: &Arc<Mutex<Packer>>) -> tessera_store::BackupVisitor {
         let (packer, sender, runtime) = (Arc::clone(packer), self.sender.clone(), Handle::current());
         Box::new(move |record: BackupRecord| {
@@ -272,7 +272,7 @@ impl Making {
         }
     }
 
-    /// Writes down that it was made.
+    /// Records that the backup was made.
     async fn record(&self, made: &MadeBackup) -> Result<(), StoreError> {
         let position = made.tail.end.last;
         let changes = Changes {
@@ -315,7 +315,7 @@ impl Packer {
         self.add(&Item::Record(record))
     }
 
-    /// A whole piece, where there is one.
+    /// A full piece, if there is one.
     fn piece(&mut self) -> Option<Vec<u8>> {
         if self.content.len() < PIECE_BYTES {
             return None;
@@ -324,7 +324,7 @@ impl Packer {
         Some(std::mem::replace(&mut self.content, rest))
     }
 
-    /// How many records there are, and the last pieces.
+    /// Returns how many records there are, and the last pieces.
     fn finish(&mut self, end: BackupEnd, made_at: Timestamp) -> Result<(u64, Vec<Vec<u8>>), BackupError> {
         let records = self.records;
         self.add(&Item::Tail(BackupTail {

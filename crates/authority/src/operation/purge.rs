@@ -1,8 +1,8 @@
-//! Forgetting what is dead, in small steps, and never because of a clock alone.
+//! Removing dead data, in small steps, and never because of a clock alone.
 //!
-//! A clock that is wrong must neither empty the store nor end the memory of a revocation. So what is dead is
-//! dead by the *settled* time ([`Clock::settled`](tessera_core::Clock::settled)), and while the machine's clock
-//! and the time disagree nothing is removed.
+//! A wrong clock must neither empty the store nor end the memory of a revocation. So data is dead by the *settled* time
+//! ([`Clock::settled`](tessera_core::Clock::settled)), and while the machine's clock and the time disagree nothing is
+//! removed.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,12 +17,12 @@ use crate::{Authority, error::Unavailable};
 /// Rows removed in one commit.
 const STEP: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(5);
-/// After how many purges dead API keys are looked for: at the start, and about each hour.
+/// The number of purges between two searches for dead API keys: at the start, and about each hour.
 const API_KEYS_EACH: u64 = 720;
 
 impl Authority {
-    /// Keeps the time, notes which API keys are used, and removes what is dead, for as long as it is polled. Audit records are kept for
-    /// `audit_retention`.
+    /// Keeps the time, records which API keys are used, and removes dead data, for as long as it is polled. Audit
+    /// records are kept for `audit_retention`.
     pub async fn run_purging(self: Arc<Self>, audit_retention: Seconds) {
         tokio::join!(
             Arc::clone(&self).keep_time(),
@@ -48,7 +48,7 @@ impl Authority {
         }
     }
 
-    /// How often everything that was dead has been removed since the start.
+    /// How often all dead data has been removed since the start.
     #[must_use]
     pub fn purges(&self) -> u64 {
         self.purges.load(Ordering::Relaxed)
@@ -57,7 +57,7 @@ impl Authority {
     /// Removes everything that is dead before `horizon`, in steps between which others write.
     ///
     /// # Errors
-    /// Fails where the store can't be written.
+    /// Fails if the store can't be written.
     pub async fn purge(&self, horizon: Timestamp, audit_retention: Seconds) -> Result<(), Unavailable> {
         let before = PurgeBefore {
             horizon,

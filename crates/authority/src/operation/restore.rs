@@ -1,11 +1,10 @@
-//! Restore: beginning anew with a data directory that was restored from a copy.
+//! Restore: starting again with a data directory that was restored from a copy.
 //!
-//! The copy does not know what was issued and revoked after it was made. What was revoked must not come back
-//! to life, and what was issued must be revocable: so all sessions and tokens end, in the first commit of a
-//! log of its own (see [``open_restored` of the store). A signing key may
-//! have been revoked since: whoever has it could sign what no revocation reaches. So each is revoked in the same
-//! commit, and replaced. API keys may have been revoked, too; their services can't be told another, so whoever
-//! restores decides.
+//! The copy does not know what was issued and revoked after it was made. Revoked credentials must not become valid
+//! again, and issued ones must be revocable. So all sessions and tokens end, in the first commit of a log of its own
+//! (see `open_restored` of the store). A signing key may have been revoked since: its holder could sign tokens that
+//! no revocation reaches. So each is revoked in the same commit, and replaced. API keys may have been revoked, too;
+//! their services can't receive new ones this way, so the operator who restores decides.
 
 use std::{collections::BTreeMap, mem, ops::ControlFlow, sync::Arc};
 
@@ -24,37 +23,37 @@ use crate::{
     signing_key::lifecycle::new_key,
 };
 
-/// What the audit trail and the log say of it.
+/// The note in the audit trail and the log.
 const NOTE: &str = "the data directory was restored from a copy";
 
-/// How a restored directory begins anew.
+/// How a restored directory starts again.
 #[derive(Debug)]
 pub struct Restoring<'a> {
-    /// The realms that are served.
+    /// The served realms.
     pub realms: &'a [Realm],
     /// What seals the new signing keys.
     pub server_keys: &'a ServerKeys,
-    /// Whether the API keys of the copy end, too.
+    /// Whether the API keys of the copy are revoked, too.
     pub revoke_api_keys: bool,
     /// The time.
     pub now: Timestamp,
 }
 
-/// What came of it.
+/// The result of a restore.
 #[derive(Debug)]
 pub struct Restored {
-    /// How many sessions ended in each realm of the copy, of those that are not served now, too.
+    /// How many sessions ended in each realm of the copy, including realms that are not served now.
     pub sessions: BTreeMap<RealmName, u64>,
     /// The signing keys that were revoked.
     pub signing_keys: Vec<SigningKey>,
-    /// The API keys of the copy that worked; revoked, where that was asked for.
+    /// The API keys of the copy that worked; revoked, if that was requested.
     pub api_keys: Vec<ApiKey>,
 }
 
-/// Ends all sessions, tokens and signing keys, in one commit. Nobody else may use the store meanwhile.
+/// Ends all sessions, tokens and signing keys, in one commit. No other process may use the store at the same time.
 ///
 /// # Errors
-/// Nothing is written where it fails.
+/// Nothing is written if it fails.
 pub async fn end_everything(
     store: &Arc<dyn Store>,
     restoring: &Restoring<'_>,
@@ -90,8 +89,8 @@ pub async fn end_everything(
     Ok(restored)
 }
 
-/// The limits of every realm of the copy. One that the configuration does not name now may be served again later,
-/// and has a signing key from when it was.
+/// The limits of every realm of the copy. A realm that the configuration does not name now may be served again later,
+/// and has a signing key from when it was served.
 fn limits_of(realms: &[Realm], signing_keys: &[SigningKey]) -> BTreeMap<RealmName, RealmLimits> {
     let of_copy = signing_keys.iter().map(|key| &key.realm);
     let mut limits: BTreeMap<_, _> = of_copy
@@ -127,7 +126,7 @@ async fn count_sessions(
     Ok(matched)
 }
 
-/// Every signing key that anybody may still believe, of realms that are served or not.
+/// Every signing key that a verifier may still accept, of realms that are served or not.
 fn usable(keys: Vec<SigningKey>) -> Vec<SigningKey> {
     keys.into_iter()
         .filter(|key| key.status != KeyStatus::Revoked)
@@ -163,13 +162,13 @@ fn new_keys(restoring: &Restoring<'_>) -> Result<Vec<SigningKey>, SetupError> {
     made.collect()
 }
 
-/// What is written.
+/// The content of the commit.
 struct RestoreCommit {
     matched: BTreeMap<RealmName, Matched>,
     revoked: Vec<SigningKey>,
     made: Vec<SigningKey>,
     api_keys: Vec<ApiKey>,
-    /// When the last token ends that any realm's key signed.
+    /// When the last token ends that a key of the realm signed, for each realm.
     until: BTreeMap<RealmName, Timestamp>,
     now: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Noticing that the data directory is older than what it gave.
+//! Detecting that the data directory is older than what it gave.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ pub(crate) struct RollbackDetection {
 }
 
 impl RollbackDetection {
-    /// Says so in the log, and from now on refuses to issue. Only for what nobody but this authority can make.
+    /// Logs it, and refuses to issue from now on. Only for values that only this authority can make.
     pub(crate) fn prove(&self, what: &str) {
         self.note(what);
         self.is_proven.store(true, Ordering::Relaxed);
@@ -20,7 +20,7 @@ impl RollbackDetection {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// Says so in the log, once: there may be many such tokens.
+    /// Logs it once: there may be many such tokens.
     pub(crate) fn note(&self, what: &str) {
         if !self.is_noted.swap(true, Ordering::Relaxed) {
             tracing::error!(

@@ -1,8 +1,8 @@
-//! Keeping an eye on the clock, and telling the store what time it is.
+//! Watching the clock, and telling the store the time.
 //!
-//! The clock that the authority is given does not jump with the machine's
-//! ([`SteadyClock`](tessera_core::SteadyClock)), but somebody must look at both. And what happens while the
-//! authority is stopped can only be told from what it wrote down before: when it last served.
+//! The clock that the authority is given does not jump with the machine's ([`SteadyClock`](tessera_core::SteadyClock)),
+//! but it must be compared with the machine's regularly. How long the authority was stopped can only be known from what
+//! it wrote before: when it last served.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,29 +11,29 @@ use tessera_store::{Changes, SettingChange, StoreError};
 
 use crate::Authority;
 
-/// How often the clock is looked at.
+/// How often the clock is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How old the last sign of life may be while a retry of a client depends on it.
+/// How old the last sign of life may be while a client's retry depends on it.
 const ALIVE_MAX: Seconds = Seconds(5);
-/// And while none does. After a crash, a clock that was set back by less than this much is believed.
+/// And while no retry does. After a crash, a clock that was set back by less than this is accepted.
 const IDLE_ALIVE_MAX: Seconds = Seconds(60);
 
 /// When the store must be told that the authority serves.
 struct Heartbeat {
-    /// What this one wrote last.
+    /// The time that this process wrote last.
     written: Option<Timestamp>,
     /// Until then a grace window may be open.
     busy_until: Timestamp,
 }
 
 impl Authority {
-    /// How the clock fares with that of the machine.
+    /// The state of the clock, compared with the machine's.
     #[must_use]
     pub fn clock_state(&self) -> ClockState {
         self.clock.observe()
     }
 
-    /// Looks at the clock, and writes down that the authority serves, for as long as it is polled.
+    /// Checks the clock, and records that the authority serves, for as long as it is polled.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut heartbeat = Heartbeat {
             written: None,
@@ -57,7 +57,7 @@ impl Authority {
         }
     }
 
-    /// Writes down that the authority serves now.
+    /// Records that the authority serves now.
     pub(crate) async fn note_alive(&self) -> Result<Timestamp, StoreError> {
         let (now, settled) = (self.clock.now(), self.clock.settled());
         self.store
@@ -66,7 +66,7 @@ impl Authority {
         Ok(now)
     }
 
-    /// Writes down that the authority serves again, after a time in which it did not.
+    /// Records that the authority serves again, after a time in which it did not.
     pub(crate) async fn note_start(&self) -> Result<(), StoreError> {
         let (now, settled) = (self.clock.now(), self.clock.settled());
         self.store
@@ -76,7 +76,7 @@ impl Authority {
     }
 }
 
-/// Changes that are one setting.
+/// Changes that consist of one setting.
 pub(crate) fn setting(change: SettingChange) -> Changes {
     Changes {
         settings: vec![change],
@@ -100,7 +100,7 @@ impl Heartbeat {
     }
 }
 
-/// Says so where the machine's clock stepped, is right again, or is believed.
+/// Logs if the machine's clock stepped, is right again, or is accepted.
 fn report(before: ClockState, now: ClockState) {
     let offset_seconds = now.offset_millis / 1000;
     if now.steps > before.steps {

@@ -1,4 +1,4 @@
-//! Reconciling that another node began, and did not end: it died, and its next start may be far.
+//! Reconciling that another node began and did not finish: the node died, and may not start again soon.
 
 use std::{
     sync::Arc,
@@ -11,20 +11,20 @@ use tessera_store::OtherNode;
 
 use crate::Authority;
 
-/// For how long nobody must be at it. Each node tells the others within a second or two that it is.
+/// How long no node must have been reconciling. Each node tells the others within a second or two that it is.
 const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
-/// What is known of reconciling, whichever node does it.
+/// The known state of reconciling, by any node.
 #[derive(Default)]
 pub(crate) struct Reconciling {
     /// The policy that live sessions are reconciled with, as the store had it last.
     with: Mutex<Option<PolicyRevision>>,
-    /// Since when they are not reconciled with the one in force, and nobody is at it.
+    /// Since when they are not reconciled with the one in force, and no node is doing it.
     abandoned_since: Mutex<Option<Instant>>,
 }
 
 impl Authority {
-    /// Notes with which policy live sessions are reconciled.
+    /// Notes the policy that live sessions are reconciled with.
     pub(crate) fn note_reconciled(&self, with: Option<PolicyRevision>) {
         *self.reconciling.with.lock() = with;
     }
@@ -34,7 +34,7 @@ impl Authority {
         self.policy_changes.try_lock().is_err()
     }
 
-    /// Reconciles live sessions with the policy in force where that was left undone and this is the oldest of the nodes.
+    /// Reconciles live sessions with the policy in force if that was left undone and this is the oldest of the nodes.
     pub(crate) fn take_over_reconciling(self: &Arc<Self>) {
         let Ok(alone) = Arc::clone(&self.policy_changes).try_lock_owned() else {
             *self.reconciling.abandoned_since.lock() = None;
@@ -54,7 +54,7 @@ impl Authority {
         if since.elapsed() < ABANDONED_AFTER {
             return;
         }
-        // Where it fails, it is tried again after as long.
+        // If it fails, it is tried again after the same time.
         *self.reconciling.abandoned_since.lock() = None;
         let authority = Arc::clone(self);
         tokio::spawn(async move {
@@ -75,7 +75,7 @@ impl Authority {
     fn is_somebody_at_it(&self) -> bool {
         let does =
             |other: &OtherNode| other.is_at_work() && (other.is_older || other.report.is_changing_policy);
-        // Where nobody knows of others, this one can't know that it is the one.
+        // If the other nodes are not known, this one can't know that it is the one.
         self.other_nodes_lately()
             .is_none_or(|others| others.iter().any(does))
     }

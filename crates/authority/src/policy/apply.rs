@@ -1,11 +1,12 @@
 //! Apply: putting another policy in force, so that every request and every live session follows it.
 //!
-//! 1. One commit says so: the policy in force, its files (decisions can be explained later), `policy_applied`. What an
-//!    earlier policy decided can't be committed from there on: each commit that grants scopes asks which policy is in
-//!    force. So whatever an earlier policy granted is before that event, and among the sessions that are walked.
-//! 2. The policy is swapped here: what is decided from here on is decided by it. In between, calls wait.
-//! 3. Live sessions are reconciled with it. A crash in between loses nothing: the store knows which policy its
-//!    sessions are reconciled with, and the next start goes on.
+//! 1. One commit records it: the policy in force, its files (decisions can be explained later), `policy_applied`. From
+//!    then on, decisions of an earlier policy can't be committed: each commit that grants scopes checks which policy is
+//!    in force. So everything that an earlier policy granted comes before that event, and is among the sessions that
+//!    are walked.
+//! 2. The policy is swapped here: it makes all decisions from now on. In between, calls wait.
+//! 3. Live sessions are reconciled with it. A crash in between loses nothing: the store knows which policy its sessions
+//!    are reconciled with, and the next start continues.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,15 +27,15 @@ use crate::{
 /// How long a call waits for the policy that was put in force since it decided.
 const SWAP_MAX: Duration = Duration::from_secs(1);
 
-/// The most bytes of files that are kept for explaining later what a policy decided.
+/// The most bytes of files that are kept for explaining the decisions of a policy later.
 const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What applying a policy came to.
+/// The result of applying a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The policy in force.
     pub policy: PolicyRevision,
-    /// The one before; the same where nothing changed.
+    /// The one before; the same if nothing changed.
     pub previous: PolicyRevision,
     /// The impact on live sessions, by realm.
     pub impact: BTreeMap<RealmName, SessionImpact>,
@@ -55,8 +56,8 @@ impl Applied {
 }
 
 impl Authority {
-    /// Puts a policy in force instead of `previous`, which was in force when it was looked at. Once this has answered, live
-    /// sessions are reconciled with it. The caller holds `policy_changes`.
+    /// Puts a policy in force instead of `previous`, which was in force when it was checked. Once this has returned,
+    /// live sessions are reconciled with it. The caller holds `policy_changes`.
     pub(crate) async fn apply(
         &self,
         policy: Arc<Policy>,
@@ -90,7 +91,7 @@ impl Authority {
         })
     }
 
-    /// A realm that is served must be known to the policy.
+    /// The policy must know every realm that is served.
     pub(crate) fn check_realms(&self, policy: &Policy) -> Result<(), ApplyError> {
         match realm_unknown(policy, &self.realms) {
             Some(realm) => Err(ApplyError::RealmUnknown { realm: realm.clone() }),
@@ -98,8 +99,8 @@ impl Authority {
         }
     }
 
-    /// Says in the store which policy is in force, and from then on decides by it. Where `instead_of` is no longer in force
-    /// it changes nothing, and answers so: another node was first.
+    /// Records in the store which policy is in force, and decides by it from then on. If `instead_of` is no longer in
+    /// force it changes nothing, and says so in its result: another node was first.
     pub(crate) async fn put_in_force(
         &self,
         policy: Arc<Policy>,
@@ -149,20 +150,20 @@ impl Authority {
         Ok(true)
     }
 
-    /// Waits until another policy is in force here than `before`: the store has one already.
+    /// Waits until another policy than `before` is in force here: the store has one already.
     pub(crate) async fn wait_for_policy_after(&self, before: &Arc<Policy>) {
         let mut swapped = self.policy_swapped.subscribe();
         let is_another = |(): &()| !Arc::ptr_eq(before, &self.policy.load());
         drop(tokio::time::timeout(SWAP_MAX, swapped.wait_for(is_another)).await);
     }
 
-    /// The policy that all live sessions are reconciled with; none before the first.
+    /// The policy that all live sessions are reconciled with; `None` before the first.
     pub(crate) async fn policy_reconciled(&self) -> Result<Option<PolicyRevision>, StoreError> {
         let state = self.store.read(Reads::default().settings()).await?;
         Ok(state.settings.and_then(|settings| settings.policy_reconciled))
     }
 
-    /// Reconciles live sessions with the policy in force, and notes it.
+    /// Reconciles live sessions with the policy in force, and records it.
     pub(crate) async fn reconcile(&self, actor: &Actor) -> Result<Reconciled, StoreError> {
         let policy = self.policy();
         let reconciled = self.update_sessions(&policy).await?;
@@ -205,7 +206,7 @@ impl Authority {
     }
 }
 
-/// Replaces the policy that was looked at, and no other: it was not checked against that.
+/// Replaces only the policy that was checked: the new one was not compared with any other.
 fn replace(state: &Snapshot, instead_of: Option<&PolicyRevision>, changes: &Changes) -> Decision<bool> {
     match instead_of {
         Some(before) if state.policy_in_force() != Some(before) => Decision::Abort(false),

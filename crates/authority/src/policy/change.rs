@@ -1,8 +1,8 @@
-//! What makes the authority read its policy, and which change is wanted.
+//! What makes the authority read its policy, and the requested change.
 
 use crate::policy::plan_id::PlanId;
 
-/// What made the authority read its policy.
+/// The event that made the authority read its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Its start.
@@ -28,15 +28,15 @@ impl Trigger {
     }
 }
 
-/// Which change is wanted.
+/// The requested change.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// To whatever the directory has.
+    /// To whatever policy the directory has.
     Any,
-    /// To what was planned.
+    /// To the planned policy.
     Planned {
         plan: PlanId,
-        /// The most live sessions that may lose scopes or end; none: any number.
+        /// The most live sessions that may lose scopes or end; `None`: any number.
         sessions_max: Option<u64>,
     },
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a change of policy.
+//! Errors of a change of policy.
 
 use tessera_core::{PolicyRevision, RealmName};
 use tessera_policy::{Diagnostic, LoadError, PolicyError};
@@ -23,7 +23,7 @@ pub enum ApplyError {
     /// The plan was made for another policy in force, or another policy in the directory.
     #[error("the plan is out of date: {0}")]
     PlanStale(String),
-    /// No plan of this authority.
+    /// Not a plan of this authority.
     #[error("not a plan of this authority")]
     PlanInvalid,
     /// More live sessions would lose scopes or end than the caller allows.
@@ -43,7 +43,8 @@ pub enum ApplyError {
     /// The caller may not do this.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// Not now. The policy may be in force already, and not reconciled with every live session: apply it again.
+    /// The authority can't answer now. The policy may be in force already, and not reconciled with every live session:
+    /// apply it again.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -55,14 +56,14 @@ impl ApplyError {
         matches!(self, Self::Unavailable(_) | Self::Panicked)
     }
 
-    /// What is wrong in one line.
+    /// The problem in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         let text = self.to_string();
         text.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// The same where the files that were read are not the caller's: no text out of them.
+    /// The same for a caller that may not read the files: without any text out of them.
     #[must_use]
     pub(crate) fn without_content(self) -> Self {
         match self {
@@ -71,7 +72,7 @@ impl ApplyError {
         }
     }
 
-    /// What is wrong with the files.
+    /// The findings in the files.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
@@ -96,13 +97,13 @@ pub enum ExplainError {
     /// The policy that decided is refused by this version.
     #[error("policy {0} can't be read by this version, so its decisions can't be explained")]
     PolicyUnreadable(PolicyRevision),
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
 impl From<LoadError> for ApplyError {
-    /// Of work for a caller; the authority's own has another bound.
+    /// For work of a caller; the authority's own work has another bound.
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Refused(error) => Self::Refused(error),

@@ -1,4 +1,4 @@
-//! Explain: why policy decided as it did, now or then.
+//! Explain: why policy decided as it did, now or in the past.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::{
     policy::{error::ExplainError, files::from_memory, heavy::Entered},
 };
 
-/// Audit records looked at at once: most are passed over by the times of many.
+/// Audit records read at once: most are skipped, by the times of many at once.
 const STEP: usize = 4096;
 
-/// What is asked about a subject.
+/// The question about a subject.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// A scope.
     Scope(Scope),
-    /// What the authority itself does for a client.
+    /// A permission that the authority itself checks for a client.
     Permission(Permission),
 }
 
@@ -34,17 +34,17 @@ pub enum Ask {
 pub struct ExplainedDecision {
     /// The decision.
     pub decision: DecisionId,
-    /// What the audit trail has of it.
+    /// The audit record of the decision.
     pub record: AuditRecord,
-    /// Why, for each scope that was asked for; or why the client may not speak for the subject and its roles.
+    /// The reason for each requested scope; or why the client may not act for the subject and its roles.
     pub explanations: Vec<Explanation>,
 }
 
 impl Authority {
-    /// What the policy in force says about scopes, without issuing anything.
+    /// The decision of the policy in force on scopes, without issuing anything.
     ///
     /// # Errors
-    /// Refuses a caller that asks about another subject, or with roles, where policy does not permit.
+    /// Refuses a caller that asks about another subject, or with roles, if policy does not permit it.
     pub async fn check_policy(
         &self,
         principal: &Principal,
@@ -56,7 +56,7 @@ impl Authority {
         }
         let policy = self.policy();
         let (revision, realm) = (policy.revision().clone(), principal.realm_name().clone());
-        // Compiled, an answer takes less than a microsecond.
+        // If compiled, an answer takes less than a microsecond.
         if policy.is_compiled() {
             return Ok((policy.grant(&realm, &subject, &roles, &scopes), revision));
         }
@@ -66,10 +66,10 @@ impl Authority {
         Ok((grant.map_err(|Stopped| Unavailable::OutOfTime)?, revision))
     }
 
-    /// Why the policy in force says what it says.
+    /// Why the policy in force decides as it does.
     ///
     /// # Errors
-    /// Refuses where policy does not permit.
+    /// Refuses if policy does not permit it.
     pub async fn explain_policy(
         &self,
         principal: &Principal,
@@ -133,7 +133,7 @@ impl Authority {
         })
     }
 
-    /// Whom a refresh was for. The audit record has the session, which outlives its tokens.
+    /// The subject and roles of a refresh. The audit record has the session, which outlives its tokens.
     async fn subject_of(&self, record: &AuditRecord) -> Result<Asked, ExplainError> {
         let AuditAction::Refreshed { session, .. } = &record.action else {
             return Err(ExplainError::DecisionUnknown);
@@ -161,7 +161,7 @@ impl Authority {
         }
     }
 
-    /// The record of a decision, which is of the millisecond in the decision's id.
+    /// The record of a decision, which is in the millisecond of the decision's id.
     async fn find_decision(
         &self,
         principal: &Principal,
@@ -187,17 +187,17 @@ impl Authority {
     }
 }
 
-/// Of how many rules an explanation, which looks at each, takes no time worth mentioning.
+/// Up to this number of rules, an explanation, which reads each rule, takes negligible time.
 const LIGHT_RULES_MAX: usize = 1_000;
 
 fn is_light(policy: &Policy) -> bool {
     policy.is_compiled() && policy.rule_count() <= LIGHT_RULES_MAX
 }
 
-/// Whom a question or a decision is about: the subject, and the roles asserted for it.
+/// The subject of a question or a decision, and the roles asserted for it.
 pub type Asked = (Subject, Vec<RoleName>);
 
-/// What an audit record has of a decision.
+/// What an audit record says of a decision.
 struct RecordedDecision {
     client: ClientName,
     subject: Option<Asked>,
@@ -206,7 +206,7 @@ struct RecordedDecision {
 }
 
 impl RecordedDecision {
-    /// None where nothing was decided by policy.
+    /// `None` if policy decided nothing.
     fn of(record: &AuditRecord) -> Option<Self> {
         let Actor::Client { client, .. } = &record.actor else {
             return None;

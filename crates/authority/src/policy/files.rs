@@ -1,4 +1,4 @@
-//! Policies out of files.
+//! Policies from files.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) async fn load(
         Ok(Ok(policy)) => Ok(Arc::new(policy)),
         Ok(Err(LoadError::Refused(error))) => Err(error.into()),
         Ok(Err(LoadError::Stopped)) => Err(ApplyError::TooLong),
-        // What a panic says may repeat the files.
+        // A panic message may repeat the files.
         Err(_) => {
             tracing::error!("reading a policy panicked");
             Err(ApplyError::Panicked)

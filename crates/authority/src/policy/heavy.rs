@@ -1,8 +1,8 @@
 //! Heavy work for callers: reading, comparing and explaining policies takes up to seconds of a core.
 //!
-//! Little of it runs at once, each client has one piece of it under way at most, and few wait. A place is held
-//! by the work itself, not by whoever waits for it: when the caller leaves, the work is cancelled, and its place
-//! is free when it has ended.
+//! Little of it runs at once, each client has at most one piece of it running, and few calls wait. The work itself
+//! holds a slot, not the caller that waits for it: when the caller leaves, the work is cancelled, and its slot is free
+//! when the work has ended.
 
 use std::{
     sync::{
@@ -28,14 +28,14 @@ const RUNNING_MAX: usize = 2;
 const OF_ONE_CLIENT_MAX: usize = 8;
 /// How many calls of all clients may run or wait.
 const OF_ALL_MAX: usize = 64;
-/// How much less the scheduler gives to heavy work where calls want the processor, too.
+/// How much the scheduler lowers the priority of heavy work when calls need the processor, too.
 const NICE: i32 = 15;
-/// How long one call's work may take, whatever its deadline.
+/// How long one call's work may take, with any deadline.
 const BUDGET: Duration = Duration::from_secs(60);
 /// How long the authority's own reading of its policy may take.
 pub(crate) const OWN_BUDGET: Duration = Duration::from_secs(600);
 
-/// The places for heavy work.
+/// The slots for heavy work.
 pub(crate) struct Heavy {
     places: Arc<Semaphore>,
     turns: Arc<Turns>,
@@ -51,14 +51,14 @@ impl Heavy {
         })
     }
 
-    /// How many pieces of work run, those that nobody waits for included.
+    /// How many pieces of work run, including those that no caller waits for.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Waits for a place. Once what it returns is dropped, the work is cancelled.
+    /// Waits for a slot. Once the result is dropped, the work is cancelled.
     pub(crate) async fn enter(self: &Arc<Self>, principal: &Principal) -> Result<Entered, Unavailable> {
-        // The calls of one client wait among themselves, so that they take no more of the places than one.
+        // The calls of one client wait for each other, so that they take no more slots than one call.
         let turn = self.turn(principal).await?;
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| Unavailable::Overloaded)?;
@@ -69,7 +69,7 @@ impl Heavy {
         })))
     }
 
-    /// Waits until nothing else of the client is under way.
+    /// Waits until the client has no other work running.
     pub(crate) async fn turn(self: &Arc<Self>, principal: &Principal) -> Result<Turn, Unavailable> {
         self.turns
             .turn(principal.whose())
@@ -78,21 +78,21 @@ impl Heavy {
     }
 }
 
-/// Lets the threads that answer calls go first. Where the system does not allow it, they share.
+/// Gives priority to the threads that answer calls. If the system does not allow it, they share.
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "heavy work runs at the priority of calls");
     }
 }
 
-/// A place, held by the call and by whatever works for it.
+/// A slot, held by the call and by the work for it.
 pub(crate) struct Place {
     work: Work,
     running: Arc<AtomicUsize>,
     _held: (OwnedSemaphorePermit, Turn),
 }
 
-/// Counts itself as running until it is dropped.
+/// Counts as running until it is dropped.
 pub(crate) struct Running {
     place: Arc<Place>,
 }
@@ -109,7 +109,7 @@ impl Drop for Running {
     }
 }
 
-/// A call that has a place: dropped, it cancels its work.
+/// A call that has a slot: dropping it cancels its work.
 pub(crate) struct Entered(Arc<Place>);
 
 impl Drop for Entered {
@@ -119,7 +119,7 @@ impl Drop for Entered {
 }
 
 impl Entered {
-    /// What works for the call, and holds the place while it does.
+    /// Work for the call, which holds the slot while it runs.
     pub(crate) fn start(&self) -> Running {
         self.0.running.fetch_add(1, Ordering::Relaxed);
         Running {
@@ -134,28 +134,28 @@ impl Entered {
     ) -> Result<T, Unavailable> {
         let running = self.start();
         let (answer, answered) = oneshot::channel();
-        // A thread of its own: its priority can't be raised again.
+        // A separate thread: its priority can't be raised again.
         let started = thread::Builder::new()
             .name("tessera-heavy".to_owned())
             .spawn(move || {
                 give_way();
                 let worked = work(running.work());
                 drop(running);
-                // Nobody listens where the caller has left.
+                // There is no receiver if the caller has left.
                 let _ = answer.send(worked);
             });
         started.map_err(|error| {
             tracing::error!(%error, "no thread for work on a policy");
             Unavailable::Overloaded
         })?;
-        // What a panic says may repeat the files.
+        // A panic message may repeat the files.
         answered.await.map_err(|_| {
             tracing::error!("work on a policy panicked");
             Unavailable::Defect("work on a policy panicked")
         })
     }
 
-    /// Fails where the work was stopped, so that what it found is not all there is.
+    /// Fails if the work was stopped, so that its result is incomplete.
     pub(crate) fn check(&self) -> Result<(), Unavailable> {
         self.0.work.check().map_err(|Stopped| Unavailable::OutOfTime)
     }

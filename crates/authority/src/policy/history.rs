@@ -1,4 +1,4 @@
-//! The policy in force, since when, and the last attempt to replace it.
+//! The policy in force, its start time, and the last attempt to replace it.
 
 use std::path::PathBuf;
 
@@ -13,18 +13,18 @@ use crate::{
     policy::{apply::Applied, change::Trigger, error::ApplyError},
 };
 
-/// One attempt to apply what the directory has.
+/// One attempt to apply the directory's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// When.
     pub at: Timestamp,
     /// Why.
     pub trigger: Trigger,
-    /// What came of it.
+    /// The outcome.
     pub outcome: AttemptOutcome,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// Another policy is in force.
@@ -33,7 +33,7 @@ pub enum AttemptOutcome {
     Unchanged,
     /// It was refused: the one before stays in force.
     Refused {
-        /// In one line.
+        /// The problem in one line.
         problem: String,
         /// Every finding in the files.
         diagnostics: Vec<Diagnostic>,
@@ -41,7 +41,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// As whoever may not read the policy's files may see it: no text out of them.
+    /// For a caller that may not read the policy's files: without any text out of them.
     fn without_content(self) -> Self {
         let Self::Refused { diagnostics, .. } = self else {
             return self;
@@ -68,13 +68,13 @@ pub struct PolicyStatus {
     pub is_compiled: bool,
     /// Whether every live session is reconciled with it.
     pub is_reconciled: bool,
-    /// The directory that it is read from; none: it is built in.
+    /// The directory that it is read from; `None`: it is built in.
     pub directory: Option<PathBuf>,
     /// The last attempt.
     pub last_attempt: Attempt,
     /// How often a policy was applied since the authority started.
     pub applied: u64,
-    /// How often one was refused since.
+    /// How often a policy was refused since then.
     pub refused: u64,
 }
 
@@ -115,7 +115,7 @@ impl PolicyHistory {
         self.set_reconciled(true);
     }
 
-    /// Whether live sessions are reconciled with the policy in force, by whichever node.
+    /// Whether live sessions are reconciled with the policy in force, by any node.
     pub(crate) fn set_reconciled(&self, is_reconciled: bool) {
         self.lock().is_reconciled = is_reconciled;
     }
@@ -127,8 +127,8 @@ impl PolicyHistory {
         history.is_reconciled = false;
     }
 
-    /// Notes how an attempt ended, and whether another policy is in force since: one that could not be written
-    /// or reconciled to the end is, too.
+    /// Records how an attempt ended, and whether another policy is in force since then: a policy that could not be
+    /// written or reconciled completely is in force, too.
     pub(crate) fn note(
         &self,
         now: Timestamp,
@@ -153,7 +153,7 @@ impl PolicyHistory {
             Err(error) => {
                 history.refused += 1;
                 if matches!(error, ApplyError::Unavailable(_)) {
-                    // It may be in force, and not reconciled with all sessions.
+                    // It may be in force without being reconciled with all sessions.
                     history.is_reconciled = false;
                 }
                 AttemptOutcome::Refused {
@@ -195,12 +195,11 @@ impl Authority {
         }
     }
 
-    /// The same for a client. One policy is in force in all realms, so every realm sees which, and whether a
-    /// change was refused; what the files say and where they are, only who speaks for all
-    /// realms.
+    /// The same for a client. One policy is in force in all realms, so every realm sees which one, and whether a change
+    /// was refused. Only a client that acts for all realms sees the content and the location of the files.
     ///
     /// # Errors
-    /// Refuses where policy does not permit.
+    /// Refuses if policy does not permit it.
     pub fn policy_status_for(&self, principal: &Principal) -> Result<PolicyStatus, CallNotAllowed> {
         self.require(principal, &Permission::ReadPolicies)?;
         let mut status = self.policy_status();

@@ -1,4 +1,4 @@
-//! Kinds of sessions: policy is asked once for each.
+//! Kinds of sessions: policy is evaluated once for each.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -11,7 +11,7 @@ use tessera_policy::Policy;
 
 use crate::issuance::scopes::Bearer;
 
-/// How many kinds are remembered; where every session is of its own kind, remembering helps nobody.
+/// How many kinds are remembered; if every session is of its own kind, remembering them does not help.
 const KINDS_MAX: usize = 100_000;
 
 /// Everything that policy's answer for a session depends on.
@@ -40,8 +40,8 @@ impl<'a> Kind<'a> {
 pub(crate) struct Kinds {
     policy: Arc<Policy>,
     hasher: RandomState,
-    /// By the hash of the kind: the first session of each kind, and what they all lose. So that finding a
-    /// kind copies nothing.
+    /// By the hash of the kind: the first session of each kind, and what they all lose. This way, finding a kind copies
+    /// nothing.
     lost: HashMap<u64, Vec<(Session, Arc<ScopeSet>)>>,
 }
 

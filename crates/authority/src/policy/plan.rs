@@ -1,4 +1,4 @@
-//! Plan: what a change of policy would do, before it is made.
+//! Plan: the effects of a change of policy, before it is made.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,21 +19,21 @@ use crate::{
     },
 };
 
-/// What a change would do.
+/// The effects of a change.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// From which policy to which.
     pub id: PlanId,
-    /// Who gains and loses what, and which requests need more or less. Of routes, a client of a realm that is not a
-    /// production realm sees only those that name no other realm, where a production realm is served.
+    /// Which clients gain and lose what, and which requests need more or less. A client of a realm that is not a
+    /// production realm sees only routes that name no other realm, if a production realm is served.
     pub diff: Diff,
     /// The impact on live sessions, by realm.
     pub impact: BTreeMap<RealmName, SessionImpact>,
 }
 
 impl Authority {
-    /// What putting `files` in force would do; none: the files of the policy directory. Changes nothing. Of one
-    /// client, one plan is made after the other; dropped, it ends.
+    /// The effects of putting `files` in force; `None`: the files of the policy directory. It changes nothing. Plans of
+    /// one client are made one after the other; dropping the call ends the plan.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -70,8 +70,8 @@ impl Authority {
         })
     }
 
-    /// Puts in force what the policy directory has, if it is what was planned and no more than
-    /// `sessions_max` live sessions of all realms would lose scopes or end.
+    /// Puts the policy of the directory in force if it is the planned one and at most `sessions_max` live sessions of
+    /// all realms would lose scopes or end.
     ///
     /// # Errors
     /// See [`ApplyError`].

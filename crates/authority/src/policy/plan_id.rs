@@ -11,7 +11,7 @@ use crate::policy::error::ApplyError;
 pub struct PlanId {
     /// The policy that is in force.
     pub from: PolicyRevision,
-    /// The policy that would be.
+    /// The policy that would be in force.
     pub to: PolicyRevision,
 }
 
@@ -19,7 +19,7 @@ impl PlanId {
     /// Parses a plan.
     ///
     /// # Errors
-    /// [`ApplyError::PlanInvalid`] where `text` is anything else.
+    /// [`ApplyError::PlanInvalid`] if `text` is anything else.
     pub fn parse(text: &str) -> Result<Self, ApplyError> {
         let revision = |text| PolicyRevision::parse(text).map_err(|_| ApplyError::PlanInvalid);
         let (from, to) = text.split_once("..").ok_or(ApplyError::PlanInvalid)?;
@@ -29,7 +29,7 @@ impl PlanId {
         })
     }
 
-    /// Refuses where one of the two is another by now.
+    /// Refuses if one of the two has changed since.
     pub(crate) fn check(
         &self,
         in_force: &PolicyRevision,

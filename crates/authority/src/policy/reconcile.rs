@@ -1,7 +1,8 @@
-//! Reconciles live sessions with a policy: exactly those whose scopes shrink hear of it, and only of what they lose.
+//! Reconciles live sessions with a policy: exactly those whose scopes shrink get an event, and only for the scopes that
+//! they lose.
 //!
-//! Policy is asked once for each *kind* of session, which is everything that its answer depends on. So a
-//! million sessions of a hundred kinds cost a hundred decisions.
+//! Policy is evaluated once for each *kind* of session, which is everything that its answer depends on. So a million
+//! sessions of a hundred kinds cost a hundred decisions.
 
 use std::{collections::BTreeMap, mem, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use crate::{
 
 /// How many sessions are changed in one commit: other commits wait for it.
 const WRITE_STEP: usize = 50;
-/// How long a few that are touched wait for a call that has to write, too.
+/// How long a small number of touched sessions waits for a call that has to write, too.
 const DELAY_MAX: Duration = Duration::from_millis(100);
 
 impl Authority {
@@ -37,7 +38,7 @@ impl Authority {
 
     /// Writes what live sessions lose, in steps between which others write.
     pub(crate) async fn update_sessions(&self, policy: &Arc<Policy>) -> Result<Reconciled, StoreError> {
-        // Some are found while those before are written.
+        // More are found while the earlier ones are written.
         let (touched, mut receiver) = mpsc::channel(WRITE_STEP);
         let writing = async move {
             let mut touched = Vec::new();
@@ -52,8 +53,8 @@ impl Authority {
         written.and(reconciled)
     }
 
-    /// Looks at all live sessions. Those that the policy changes go to `touched`. Where it runs for a caller who
-    /// leaves, it ends before it has looked at all.
+    /// Reads all live sessions. Those that the policy changes go to `touched`. If it runs for a caller that leaves, it
+    /// ends before it has read all.
     async fn walk(
         &self,
         policy: &Arc<Policy>,
@@ -67,8 +68,8 @@ impl Authority {
         Ok(mem::take(&mut walk.lock().reconciled))
     }
 
-    /// Answers whether the policy is still in force; another node may have put another in its place, and reconciles with that.
-    /// Where few are touched, writing waits for a call that has to write, too.
+    /// Returns whether the policy is still in force; if not, another node has replaced it, and reconciles with its own.
+    /// If few sessions are touched, writing waits for a call that has to write, too.
     async fn change(&self, policy: &Arc<Policy>, touched: Vec<Touched>) -> Result<bool, StoreError> {
         let priority = if touched.len() < WRITE_STEP {
             Priority::Background { max_delay: DELAY_MAX }
@@ -96,7 +97,7 @@ struct Walk {
     kinds: Kinds,
     reconciled: Reconciled,
     touched: Option<mpsc::Sender<Touched>>,
-    /// Whom it runs for, unless for the authority itself.
+    /// The slot of the caller that it runs for; `None` for the authority itself.
     running: Option<Running>,
 }
 
@@ -118,7 +119,7 @@ impl Walk {
         }
     }
 
-    /// Breaks off where nobody takes those that are touched, or waits for the end.
+    /// Stops if the receiver of touched sessions is gone, or if no caller waits for the result.
     fn see(&mut self, session: &Session) -> ControlFlow<()> {
         if self
             .running
@@ -147,15 +148,15 @@ impl Walk {
         (effect != PolicyEffect::None).then_some(Touched { id: session.id, lost })
     }
 
-    /// Whether it ended with its subject, client, label or realm. One whose API key was revoked is
-    /// itself revoked.
+    /// Whether it ended with its subject, client, label or realm. A session whose API key was revoked is itself
+    /// revoked.
     fn has_ended(&self, session: &Session) -> bool {
         self.store.log().ended_with_others(session).is_some()
     }
 }
 
-/// A session that is changed by the policy, and all that the policy does not grant it. What that depends on never
-/// changes while a session lives.
+/// A session that the policy changes, and all scopes that the policy does not grant it. The session's part of that
+/// decision never changes while it lives.
 struct Touched {
     id: SessionId,
     lost: Arc<ScopeSet>,
@@ -170,7 +171,8 @@ struct ReconcileCommit {
 }
 
 impl ReconcileCommit {
-    /// Answers whether the policy is in force. Asks the sessions again, which may have been refreshed or revoked meanwhile.
+    /// Returns whether the policy is in force. Reads the sessions again, which may have been refreshed or revoked in
+    /// the meantime.
     fn decide(&self, state: &Snapshot) -> Decision<bool> {
         if state.policy_in_force() != Some(&self.policy) {
             return Decision::Abort(false);

@@ -1,4 +1,4 @@
-//! Reload: reading the policy directory again, and what came of it.
+//! Reload: reading the policy directory again, and the outcome.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -24,14 +24,14 @@ use crate::{
 const FINDINGS_LOGGED_MAX: usize = 20;
 
 impl Authority {
-    /// The directory that the policy is read from; none: it is built in.
+    /// The directory that the policy is read from; `None`: the policy is built in.
     #[must_use]
     pub fn policy_directory(&self) -> Option<&PathBuf> {
         self.policy_directory.as_ref()
     }
 
-    /// Reads the policy directory and puts what it has in force. On any failure the policy before stays, and
-    /// the status, the log and the metrics say why.
+    /// Reads the policy directory and puts its policy in force. On any failure the policy before stays, and the status,
+    /// the log and the metrics say why.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -51,8 +51,8 @@ impl Authority {
             .await
     }
 
-    /// One change at a time, and each leaves its trace. Whoever leaves while it waits makes none; what has begun
-    /// runs to its end: half of it must not be.
+    /// One change at a time, and each is recorded. A caller that leaves while it waits makes no change; a change that
+    /// has begun runs to its end, since it must not be half made.
     pub(crate) async fn change_policy(
         self: &Arc<Self>,
         trigger: Trigger,
@@ -98,7 +98,7 @@ impl Authority {
     }
 
     async fn make(&self, trigger: Trigger, change: &Change, actor: &Actor) -> Result<Applied, ApplyError> {
-        // What another node put in force is what this replaces.
+        // The policy that another node put in force is the one that this change replaces.
         self.current().await?;
         let in_force = self.policy().revision().clone();
         let policy = self.read_directory().await?;
@@ -127,9 +127,8 @@ impl Authority {
         self.apply(policy, actor, in_force).await
     }
 
-    /// Whether a policy was in force before, and is not now, where several nodes each have a directory: files that reach
-    /// one later than another must not bring into
-    /// force again what was replaced.
+    /// Whether a policy was in force before and is not now, if several nodes each have a directory: files that reach
+    /// one node later than another must not put a replaced policy in force again.
     async fn was_replaced(&self, policy: &Policy, in_force: &PolicyRevision) -> Result<bool, StoreError> {
         if !self.is_one_of_several() || policy.revision() == in_force {
             return Ok(false);
@@ -142,7 +141,7 @@ impl Authority {
         load(move || Policy::load_within(&directory, &Work::within(OWN_BUDGET))).await
     }
 
-    /// The same for a client, which may not be told what the files say.
+    /// The same for a client, which may not see the content of the files.
     pub(crate) async fn read_directory_for(
         &self,
         principal: &Principal,
@@ -159,8 +158,8 @@ impl Authority {
         read.map_err(ApplyError::without_content)
     }
 
-    /// Whether a client's key is of a production realm, where one is served: what concerns every realm is
-    /// nothing for a sandbox.
+    /// Whether a client's key is of a production realm, if one is served: a sandbox realm must not decide what concerns
+    /// every realm.
     pub(crate) fn speaks_for_all_realms(&self, principal: &Principal) -> bool {
         let mut realms = self.realms.values();
         principal.realm().kind == RealmKind::Production

@@ -2,13 +2,13 @@
 
 use tessera_core::{RealmLimits, Session, Timestamp};
 
-/// What a revocation matches, and how long it must be remembered.
+/// How many sessions a revocation matches, and how long it must be remembered.
 pub(crate) struct Matched {
     /// As [`Revoked::matched`].
     pub(crate) live: u64,
     /// When the last access token that it can affect ends.
     pub(crate) tokens_until: Timestamp,
-    /// When the last session that it ended would have ended anyway.
+    /// When the last session that it ended would have ended without it.
     pub(crate) sessions_until: Timestamp,
 }
 

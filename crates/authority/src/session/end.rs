@@ -7,8 +7,8 @@ use tessera_store::{Changes, Snapshot};
 
 use crate::log::event::session_revoked;
 
-/// Sessions that are ended one by one, with the events that say so; those that have ended already, or are not known, are
-/// passed over.
+/// Sessions that are ended one by one, with their events; sessions that have ended already, or are unknown, are
+/// skipped.
 pub(crate) fn end_sessions(
     state: &Snapshot,
     ids: &[SessionId],
@@ -57,7 +57,7 @@ mod tests {
             ("two", with(vec![session(1), session(2)]), "2 session, 2 event"),
             ("one that was revoked before", with(vec![revoked]), ""),
             ("one that is gone", with(Vec::new()), ""),
-            // Its last access token may be alive.
+            // Its last access token may still be valid.
             ("one that is idle", with(vec![idle]), "1 session, 1 event"),
         ];
         for (name, state, expected) in cases {

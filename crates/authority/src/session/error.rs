@@ -1,14 +1,14 @@
-//! What can go wrong with sessions.
+//! Errors of sessions.
 
 use crate::error::{CallNotAllowed, Unavailable, from_entropy, from_store};
 
 /// Revoke failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RevokeError {
-    /// The target is not the caller's own, and policy does not permit.
+    /// The target does not belong to the caller, and policy does not permit it.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -16,16 +16,16 @@ pub enum RevokeError {
 /// A session can't be shown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SessionError {
-    /// There is none in the realm, or the caller may not see it.
+    /// The realm has no such session, or the caller may not see it.
     #[error("no such session")]
     NotFound,
     /// The caller may not list these.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// The page token is none of this listing's.
+    /// The page token does not belong to this listing.
     #[error("the page token is not of this list")]
     PageTokenInvalid,
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -1,4 +1,4 @@
-//! Looking at sessions.
+//! Showing sessions.
 
 use std::{mem::size_of, sync::Arc};
 
@@ -14,19 +14,19 @@ use crate::{
     session::error::SessionError,
 };
 
-/// Sessions that are read at once: at most so many are read for nothing when a page is full.
+/// Sessions that are read at once: when a page is full, at most this number was read without use.
 const STEP: usize = 16;
 
-/// A session and what it is now, all that ended it considered.
+/// A session and its current condition, which considers everything that ended it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedSession {
     /// The session.
     pub session: Session,
-    /// What it is now.
+    /// Its current condition.
     pub condition: Condition,
 }
 
-/// What sessions are listed by.
+/// The attribute by which sessions are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionsBy {
     /// A subject.
@@ -43,7 +43,7 @@ impl Authority {
     /// One session.
     ///
     /// # Errors
-    /// [`SessionError::NotFound`] also where the caller may not see it.
+    /// [`SessionError::NotFound`] also if the caller may not see it.
     pub async fn session(&self, principal: &Principal, id: SessionId) -> Result<ListedSession, SessionError> {
         let stored = self.store.session(id).await?.ok_or(SessionError::NotFound)?;
         let session = &stored.session;
@@ -59,7 +59,7 @@ impl Authority {
     /// The sessions of a subject, a client, a label or the realm, oldest first. A page ends at [`LIST_BYTES_MAX`], too.
     ///
     /// # Errors
-    /// [`SessionError::NotAllowed`] where they are not the caller's own and policy does not permit.
+    /// [`SessionError::NotAllowed`] if they do not belong to the caller and policy does not permit it.
     pub async fn sessions(
         &self,
         principal: &Principal,
@@ -88,7 +88,7 @@ impl Authority {
         })
     }
 
-    /// Reads a page in steps, and ends it where it is full.
+    /// Reads a page in steps, and ends it when it is full.
     async fn page_of_sessions(
         &self,
         index: &SessionIndex,
@@ -131,7 +131,7 @@ impl Authority {
     }
 }
 
-/// About as many bytes as a session takes in an answer, and not fewer.
+/// About the number of bytes that a session takes in an answer, and not fewer.
 fn bytes_of(session: &Session) -> usize {
     let scopes = session.scopes.iter().chain(session.lost.iter());
     let texts = scopes

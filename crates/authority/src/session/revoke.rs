@@ -1,8 +1,8 @@
 //! Revoke: ending a token, a session, or everything of a subject, client, API key, label, key or realm.
 //!
-//! What ends many at once is one event: "everything whose `rev` is below this sequence". The sessions
-//! themselves are not rewritten, so it costs the same for one session and for a million. Once Revoke has
-//! answered, no refresh succeeds: refreshes ask within the same serialized commits.
+//! Ending many at once is one event: "everything whose `rev` is below this sequence". The sessions themselves are not
+//! rewritten, so it costs the same for one session and for a million. Once Revoke has answered, no refresh succeeds:
+//! refreshes check within the same serialized commits.
 
 use std::fmt;
 
@@ -39,10 +39,10 @@ pub struct RevokeRequest {
     pub validate_only: bool,
     /// What ends.
     pub target: RevokeTarget,
-    /// Besides the client's sessions: none of its API keys works until it is enabled again. Only with
+    /// In addition to the client's sessions: none of its API keys works until it is enabled again. Only with
     /// [`RevokeTarget::Client`].
     pub disables_client: bool,
-    /// Besides an API key and its successors: the keys that were made with them. Only with
+    /// In addition to an API key and its successors: the keys that were made with them. Only with
     /// [`RevokeTarget::ApiKey`].
     pub with_made_keys: bool,
 }
@@ -69,7 +69,7 @@ pub enum RevokeTarget {
 }
 
 impl RevokeTarget {
-    /// Whether it is one token or session; what ends many has to be counted.
+    /// Whether it is one token or session; a target with many sessions has to be counted.
     #[must_use]
     pub fn is_one(&self) -> bool {
         matches!(self, Self::Token(_) | Self::Session(_))
@@ -79,7 +79,7 @@ impl RevokeTarget {
 impl fmt::Display for RevokeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Whatever it is, it is a secret.
+            // A token of any kind is a secret.
             Self::Token(_) => f.write_str("a token"),
             Self::Session(id) => write!(f, "session {id}"),
             Self::Subject(subject) => write!(f, "subject {subject}"),
@@ -92,20 +92,20 @@ impl fmt::Display for RevokeTarget {
     }
 }
 
-/// What a revocation came to.
+/// The result of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// Sessions (or the one access token) that ended, or would end: those that could be refreshed, and
-    /// those of which a verifier might still accept an access token.
+    /// Sessions (or the one access token) that ended, or would end: those that could be refreshed, and those of which a
+    /// verifier might still accept an access token.
     pub matched: u64,
-    /// The position of the event; where nothing new was written, the position of the log now. None where the
-    /// call only counted.
+    /// The position of the event; if nothing new was written, the position of the log now. `None` if the call only
+    /// counted.
     pub cursor: Option<Cursor>,
-    /// Whether anything was written: not where all that was named had ended before, or is not known.
+    /// Whether anything was written: `false` if every target had ended before, or is unknown.
     pub is_change: bool,
-    /// API keys that ended, or would end: the one that was named, and what came of it.
+    /// API keys that ended, or would end: the named one, and its descendants.
     pub api_keys: Vec<ApiKeyId>,
-    /// API keys that were made with those, and go on working.
+    /// API keys that were made with those, and keep working.
     pub made_keys: Vec<ApiKeyId>,
 }
 
@@ -125,7 +125,7 @@ impl Authority {
     /// Ends what the request names. Idempotent; an unknown target matches nothing.
     ///
     /// # Errors
-    /// [`RevokeError::NotAllowed`] where the target is not the caller's own and policy does not permit.
+    /// [`RevokeError::NotAllowed`] if the target does not belong to the caller and policy does not permit it.
     pub async fn revoke(
         &self,
         principal: &Principal,
@@ -261,7 +261,7 @@ impl RevokeOperation<'_> {
         let end = move |state: &Snapshot| {
             let mut changes = end_sessions(state, &[id], RevokeReason::Requested, &note, now);
             if changes.events.is_empty() {
-                // Somebody else ended it meanwhile.
+                // Another call ended it in the meantime.
                 return Decision::Abort(());
             }
             changes.audit.push(audit.clone());
@@ -275,15 +275,15 @@ impl RevokeOperation<'_> {
         Ok(self.done(1, &placed))
     }
 
-    /// One event for all that an index lists.
+    /// One event for all sessions that an index lists.
     async fn everything(&self, index: SessionIndex, body: EventBody) -> Result<Revoked, RevokeError> {
         let matched = self.matched(index).await?;
         if self.request.validate_only {
             return Ok(Revoked::of(matched.live, None));
         }
         let target = body.target().unwrap_or(EventTarget::Realm);
-        // Access tokens without a session row can't exist, but a row may be gone before its last token is:
-        // the event is written although nothing matched.
+        // An access token without a session row can't exist, but a row may be removed before its last token ends: the
+        // event is written although nothing matched.
         let event = NewEvent {
             occurred_at: self.now,
             tokens_until: matched.tokens_until,
@@ -307,7 +307,7 @@ impl RevokeOperation<'_> {
             });
         }
         let realm = self.principal.realm_name();
-        // Before the commit: a caller who leaves must not leave the keys of a disabled client working.
+        // Before the commit: a caller that leaves must not leave the keys of a disabled client working.
         let is_new = disabled
             .as_ref()
             .is_some_and(|(client, _)| self.authority.disabled.insert(realm, client));
@@ -351,13 +351,13 @@ impl RevokeOperation<'_> {
             if after.is_none() {
                 return Ok(matched);
             }
-            // Others have their turn between the pages.
+            // Other tasks run between the pages.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept.
-    /// One whose API key was revoked counts until it was itself: verifiers hear of sessions, not of keys.
+    /// Whether revoking it ends anything: a refresh, or an access token that a verifier may still accept. A session
+    /// whose API key was revoked counts until it is revoked itself: verifiers receive events of sessions, not of keys.
     pub(crate) fn is_live(&self, session: &Session) -> bool {
         session.is_live(self.authority.clock.settled())
             && self.authority.store.log().ended_with_others(session).is_none()

@@ -1,4 +1,4 @@
-//! What can go wrong with signing keys.
+//! Errors of signing keys.
 
 use crate::error::{CallNotAllowed, SetupError, Unavailable, from_store};
 
@@ -8,7 +8,7 @@ pub enum SigningKeyError {
     /// The caller may not do this.
     #[error(transparent)]
     NotAllowed(#[from] CallNotAllowed),
-    /// Not now.
+    /// The authority can't answer now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -1,4 +1,4 @@
-//! Signing keys: those in use, and how they come and go.
+//! Signing keys: those in use, and how they are added and removed.
 
 use std::{
     collections::BTreeMap,
@@ -28,14 +28,14 @@ pub(crate) struct KeySet {
 #[derive(Default)]
 pub(crate) struct KeyChanges {
     turn: Mutex<()>,
-    /// Whether one may be committed without being used: its caller has not come so far, or left.
+    /// Whether a change may be committed without being used: its caller has not finished, or has left.
     is_unused: AtomicBool,
-    /// The position of the log that the keys in use are at least of. Held while they are read: those that were read are never
-    /// replaced by those that were read before.
+    /// The keys in use are at least as new as this position of the log. Locked while they are read: keys never replace
+    /// keys that were read later.
     read_through: Mutex<Sequence>,
 }
 
-/// The turn of one caller, among those of all nodes, to change signing keys.
+/// The turn of one caller, among the callers of all nodes, to change signing keys.
 pub(crate) struct KeyTurn<'a> {
     _turn: MutexGuard<'a, ()>,
     _alone: Alone,
@@ -52,11 +52,11 @@ pub struct PublishedKey {
     pub realm: RealmName,
     /// The `iss` of the tokens it signs.
     pub issuer: String,
-    /// What it is used for.
+    /// Its status.
     pub status: KeyStatus,
     /// It signs nothing before this.
     pub not_before: Timestamp,
-    /// Nothing it signed is alive after this; none while it signs.
+    /// Nothing that it signed is valid after this; `None` while it signs.
     pub not_after: Option<Timestamp>,
 }
 
@@ -113,7 +113,7 @@ impl KeySet {
 }
 
 impl Authority {
-    /// How signing keys follow each other.
+    /// How signing keys replace each other.
     #[must_use]
     pub fn key_rotation(&self) -> KeyRotation {
         self.key_rotation
@@ -143,7 +143,8 @@ impl Authority {
         published
     }
 
-    /// The turn to change signing keys: two changes at once would both replace. Those in use are the store's.
+    /// The turn to change signing keys: two changes at once would both replace a key. The keys in use are those of the
+    /// store.
     pub(crate) async fn turn_to_change_keys(&self) -> Result<KeyTurn<'_>, Unavailable> {
         let turn = self.key_changes.turn.lock().await;
         let alone = self.store.alone().await?;
@@ -157,7 +158,8 @@ impl Authority {
         })
     }
 
-    /// Whether a change may be committed without being used: its caller left in between. Not while another makes one.
+    /// Whether a change may be committed without being used, because its caller left in between. `false` while another
+    /// caller makes one.
     pub(crate) fn has_unused_change_of_keys(&self) -> bool {
         self.has_unused_keys() && self.key_changes.turn.try_lock().is_ok()
     }
@@ -166,8 +168,8 @@ impl Authority {
         self.key_changes.is_unused.load(Ordering::SeqCst)
     }
 
-    /// Commits a change of signing keys, and uses it. A caller who leaves in between takes the latter along: the next
-    /// turn does it, which is within a second.
+    /// Commits a change of signing keys, and uses it. If the caller leaves in between, the change is not used here: the
+    /// next turn uses it, within a second.
     pub(crate) async fn commit_keys(
         &self,
         _turn: &mut KeyTurn<'_>,
@@ -180,15 +182,15 @@ impl Authority {
         Ok(placed)
     }
 
-    /// Makes the keys those of a position of the log, or of a later one. An event can be seen before the change that it
-    /// tells of is used: whoever saw it, and then reads the keys, must not take those before for the new ones.
+    /// Updates the keys to those of a position of the log, or of a later one. An event can be seen before its change is
+    /// used: a caller that saw the event, and then reads the keys, must not get the keys from before the change.
     pub(crate) async fn keys_reach(&self, position: Sequence) -> Result<(), Unavailable> {
         self.followed_through(position).await?;
         if !self.has_unused_keys() {
             return Ok(());
         }
         let mut read_through = self.key_changes.read_through.lock().await;
-        // One of those who wait reads them for all.
+        // One of the waiting calls reads them for all.
         if *read_through < position {
             self.read_keys(&mut read_through).await?;
         }

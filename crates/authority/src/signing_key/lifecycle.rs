@@ -15,7 +15,7 @@ pub(crate) fn has_active_key(records: &[SigningKey], realm: &RealmName) -> bool 
         .any(|key| key.realm == *realm && key.status == KeyStatus::Active)
 }
 
-/// A key for a realm, not kept yet.
+/// A key for a realm, not stored yet.
 pub(crate) fn new_key(
     realm: &Realm,
     server_keys: &ServerKeys,
@@ -26,7 +26,7 @@ pub(crate) fn new_key(
         .map_err(SetupError::WrongServerKey)
 }
 
-/// Makes a key that signs at once, and says so in the log and the audit trail.
+/// Makes a key that signs at once, and records it in the log and the audit trail.
 pub(crate) async fn make_key(
     store: &dyn Store,
     realm: &Realm,

@@ -75,8 +75,8 @@ impl RevokeOperation<'_> {
         changes
     }
 
-    /// Live sessions whose tokens the key may have signed: those that began before it was retired. Which key
-    /// signed a token is noted in the token alone.
+    /// Live sessions whose tokens the key may have signed: those that began before it was retired. Only the token
+    /// itself says which key signed it.
     async fn signed_with(&self, key: &SigningKey) -> Result<u64, RevokeError> {
         let index = SessionIndex::Realm(key.realm.clone());
         let (mut matched, mut after) = (0, None);

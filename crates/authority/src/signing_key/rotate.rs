@@ -1,6 +1,6 @@
-//! Rotation: a signing key is published, waited for, and signs; the one before retires, and is forgotten when nothing
-//! that it signed is alive. No verifier refuses a good token meanwhile: each has the key before anything is signed
-//! with it, and the one before for as long as its tokens live.
+//! Rotation: a signing key is published, the verifiers receive it, and then it signs. The one before retires, and is
+//! removed when nothing that it signed is valid. Meanwhile no verifier refuses a valid token: each has the new key
+//! before anything is signed with it, and the one before for as long as its tokens live.
 
 use std::cmp::Reverse;
 
@@ -26,13 +26,13 @@ pub struct SigningKeyState {
     pub id: KeyId,
     /// The realm.
     pub realm: RealmName,
-    /// What it is used for.
+    /// Its status.
     pub status: KeyStatus,
-    /// When verifiers could see it first.
+    /// When verifiers could first see it.
     pub published_at: Timestamp,
-    /// When it began to sign; of a published one, when it may at the earliest.
+    /// When it began to sign; for a published one, the earliest time at which it may sign.
     pub not_before: Timestamp,
-    /// Nothing that it signed is alive after this; none while it signs.
+    /// Nothing that it signed is valid after this; `None` while it signs.
     pub not_after: Option<Timestamp>,
     /// Required verifiers that a published one waits for.
     pub waits_for: Vec<SubscriberName>,
@@ -42,7 +42,7 @@ impl Authority {
     /// The signing keys of the caller's realm: the published one, the one that signs, then the others, newest first.
     ///
     /// # Errors
-    /// Refuses those who may not read them.
+    /// Refuses callers that may not read them.
     pub fn signing_keys(&self, principal: &Principal) -> Result<Vec<SigningKeyState>, SigningKeyError> {
         self.require(principal, &Permission::ReadSigningKeys)?;
         let realm = principal.realm_name();
@@ -57,7 +57,7 @@ impl Authority {
     }
 
     /// Publishes a new signing key of the caller's realm, which signs once each required verifier has it and it was
-    /// published for long enough; with `at_once`, now. One that is published already is answered again.
+    /// published for long enough; with `at_once`, now. If a key is published already, that one is returned again.
     ///
     /// # Errors
     /// See [`SigningKeyError`].
@@ -84,13 +84,14 @@ impl Authority {
         Ok(self.state_of(key))
     }
 
-    /// Does what is due with the signing keys of all realms: [`run_purging`](Self::run_purging) calls it every second.
+    /// Performs the due steps with the signing keys of all realms: [`run_purging`](Self::run_purging) calls it every
+    /// second.
     ///
     /// # Errors
-    /// Fails where the store can't be written; the next call does it.
+    /// Fails if the store can't be written; the next call tries again.
     pub async fn advance_signing_keys(&self) -> Result<(), SigningKeyError> {
         let steps = || self.realms.values().map(|realm| (realm, self.next_step(realm)));
-        // A turn costs a shared store a connection.
+        // With a shared store, a turn takes a connection.
         if steps().all(|(_, step)| step == Step::Wait) && !self.has_unused_change_of_keys() {
             return Ok(());
         }
@@ -117,7 +118,7 @@ impl Authority {
             .next_step(of_realm, self.clock.now(), self.clock.settled())
     }
 
-    /// Whether a required verifier may not have a published key yet, at this node or another.
+    /// Whether a required verifier, at this node or another, may not have a published key yet.
     async fn is_waited_for(&self, realm: &RealmName, id: &KeyId) -> Result<bool, Unavailable> {
         let is_waited_for = self.waits_for(realm, id).is_some();
         Ok(is_waited_for || self.others_are_behind(realm, self.published_at(id)).await?)
@@ -198,7 +199,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The keys that sign now, as they are once another does.
+    /// The keys that sign now, with the state that they have once another signs.
     fn retired(&self, realm: &RealmName, now: Timestamp) -> Vec<SigningKey> {
         let keys = self.keys.load();
         let active = keys
@@ -229,12 +230,12 @@ impl Authority {
             .cloned()
     }
 
-    /// The required verifiers that do not have the key yet; none where it may sign.
+    /// The required verifiers that do not have the key yet; `None` if it may sign.
     fn waits_for(&self, realm: &RealmName, id: &KeyId) -> Option<Vec<SubscriberName>> {
         self.subscribers.behind(realm, self.published_at(id))
     }
 
-    /// Where a key was published. After a restart nobody knows: before this, at least.
+    /// The position at which a key was published. After a restart it is not known: it is before this one, at least.
     fn published_at(&self, id: &KeyId) -> Sequence {
         let mut published = self.published.lock();
         *published.entry(id.clone()).or_insert_with(|| self.committed())
@@ -258,7 +259,7 @@ impl Authority {
     }
 }
 
-/// Where a key is in the list.
+/// The rank of a key in the list.
 fn rank(status: KeyStatus) -> u8 {
     match status {
         KeyStatus::Published => 0,
@@ -278,5 +279,5 @@ fn record(realm: &RealmName, now: Timestamp, actor: &Actor, action: AuditAction)
     }
 }
 
-/// Where keys were published that do not sign yet.
+/// The positions at which keys were published that do not sign yet.
 pub(crate) type Published = parking_lot::Mutex<std::collections::BTreeMap<KeyId, Sequence>>;

@@ -1,14 +1,14 @@
-//! What is to be done next with the signing keys of a realm: a pure function.
+//! The next step with the signing keys of a realm: a pure function.
 
 use tessera_core::{KeyId, KeyStatus, LEEWAY_MAX, Seconds, SigningKey, Timestamp};
 
-/// How signing keys follow each other.
+/// How signing keys replace each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRotation {
     /// How long a key is published before it signs, at least: for verifiers and proxies that read the keys only now and
-    /// then. Those that are required must have acknowledged it, too.
+    /// then. Required verifiers must also have acknowledged it.
     pub publish_for: Seconds,
-    /// How long a key signs before it is replaced; none: until somebody asks for it.
+    /// How long a key signs before it is replaced; `None`: until an operator requests it.
     pub every: Option<Seconds>,
 }
 
@@ -21,7 +21,7 @@ impl Default for KeyRotation {
     }
 }
 
-/// What is to be done.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing.
@@ -30,22 +30,22 @@ pub(crate) enum Step {
     Publish,
     /// Let this one sign, once each required verifier has it.
     Activate(KeyId),
-    /// Remove these: nothing that they signed is accepted by anybody.
+    /// Remove these: no verifier accepts anything that they signed.
     Forget(Vec<KeyId>),
 }
 
-/// No copy of the published keys is kept for longer.
+/// No copy of the published keys is kept for longer than this.
 const COPIES_MAX: Seconds = Seconds(300);
 
 impl KeyRotation {
     /// How long a copy of the published keys may be kept: half of the time for which a key is published before it
-    /// signs, so that a copy of a copy has the key in time, too.
+    /// signs, so that a copy of a copy also has the key in time.
     #[must_use]
     pub fn copies_may_be_kept(&self) -> Seconds {
         Seconds(self.publish_for.0 / 2).min(COPIES_MAX)
     }
 
-    /// What is to be done with the keys of one realm. What is removed is removed by the settled time.
+    /// The next step with the keys of one realm. Keys are removed by the settled time.
     pub(crate) fn next_step<'a>(
         &self,
         keys: impl Iterator<Item = &'a SigningKey> + Clone,

@@ -1,8 +1,8 @@
-//! The server keys, which seal the signing keys: what needs which, and how one takes another's place.
+//! The server keys, which seal the signing keys: what needs which key, and how one key replaces another.
 //!
-//! The signing keys are all that is kept sealed. Refresh tokens, in the hands of clients, are encrypted with the server
-//! key of their time, and each Refresh replaces one by one of the current key: so an earlier key is needed until the last
-//! of its tokens has gone idle.
+//! The signing keys are the only data that is stored sealed. Refresh tokens, which clients hold, are encrypted with the
+//! server key of their time, and each Refresh replaces a token by one of the current key. So an earlier key is needed
+//! until the last of its tokens has gone idle.
 
 use std::{
     collections::BTreeMap,
@@ -82,16 +82,16 @@ impl Authority {
         self.server_keys.load().ids().eq(ids)
     }
 
-    /// The files of the server keys changed, and can't be used; or they can again.
+    /// The files of the server keys changed, and can't be used; or they can be used again.
     pub fn note_server_keys_refused(&self, is_refused: bool) {
         self.server_keys_refused.store(is_refused, Ordering::Relaxed);
     }
 
-    /// Uses other server keys from now on, and seals with the current one what an earlier one sealed. Answers how many
-    /// signing keys that were.
+    /// Uses other server keys from now on, and seals with the current one what an earlier one sealed. Returns how many
+    /// signing keys were sealed again.
     ///
     /// # Errors
-    /// Fails where a server key is missing that is needed, or the store can't be written: those of before stay in use.
+    /// Fails if a needed server key is missing, or if the store can't be written: the keys from before stay in use.
     pub async fn replace_server_keys(&self, keys: ServerKeys) -> Result<usize, SetupError> {
         let mut turn = self.turn_to_change_keys().await.map_err(unavailable)?;
         let records = self.store.signing_keys().await?;
@@ -120,7 +120,7 @@ fn unavailable(error: Unavailable) -> SetupError {
     }
 }
 
-/// Refuses server keys that lack one which sealed a signing key that signs, or will.
+/// Refuses server keys if the key is missing that sealed a signing key which signs, or will sign.
 pub(crate) fn check_sealed(
     records: &[SigningKey],
     realms: &BTreeMap<RealmName, Arc<Realm>>,
@@ -141,8 +141,8 @@ pub(crate) fn check_sealed(
     })
 }
 
-/// The records that the current server key did not seal, sealed by it. What no configured key opens stays as it is: it is
-/// of a realm that is not served, or signs no more.
+/// The records that the current server key did not seal, sealed by it. A record that no configured key opens stays as
+/// it is: its realm is not served, or it no longer signs.
 pub(crate) fn reseal(records: &[SigningKey], server_keys: &ServerKeys, now: Timestamp) -> Vec<SigningKey> {
     let resealed = records
         .iter()

@@ -1,4 +1,4 @@
-//! A trail that was tampered with in one way each.
+//! A trail that was tampered with, in one way per test.
 
 use tessera_core::{AuditAction, AuditRecord, LogId, PolicyRevision, Timestamp, audit::Actor};
 use tessera_token::{ServerKey, ServerKeys};
@@ -25,7 +25,7 @@ fn applied() -> AuditAction {
     }
 }
 
-/// The trail as the store appends it: eight records, and a checkpoint behind the fifth.
+/// The trail as the store appends it: eight records, and a checkpoint after the fifth.
 struct Trail {
     entries: Vec<AuditEntry>,
     head: AuditHead,
@@ -61,7 +61,7 @@ impl Trail {
         self.head = head;
     }
 
-    /// Writes what follows a record anew, as somebody does who knows how links are made.
+    /// Writes the links after a record again, as an attacker does who knows how links are made.
     fn relink(&mut self, from: usize) {
         for index in from..self.entries.len() {
             self.entries[index].previous = match index {
@@ -97,7 +97,7 @@ fn a_trail_that_is_whole_says_what_is_signed() {
     let report = check(&keys, &trail.entries, trail.head).unwrap();
     assert_eq!((report.records, report.first, report.last), (9, 1, 9));
     assert_eq!((report.signed, report.signed_through, report.unknown), (1, 5, 0));
-    // One whose oldest records are gone, and one whose checkpoint's record is the first.
+    // A trail whose oldest records are gone, and one whose first record is the checkpoint's.
     for kept in [2, 5] {
         let report = check(&keys, &trail.entries[kept..], trail.head).unwrap();
         assert_eq!((report.first, report.signed), (kept as u64 + 1, 1));
@@ -126,7 +126,8 @@ fn each_record_that_was_changed_removed_inserted_or_moved_is_found() {
         let mut trail = Trail::new(&keys);
         trail.entries.remove(index);
         let removed = check(&keys, &trail.entries, trail.head);
-        // Without its first record it is a trail whose oldest was too old: who reads it sees where it begins.
+        // Without its first record, it looks like a trail whose oldest record was too old: its reader sees where it
+        // begins.
         assert_eq!(removed.is_ok(), index == 0, "removed: {index}");
 
         let mut trail = Trail::new(&keys);
@@ -146,7 +147,7 @@ fn each_record_that_was_changed_removed_inserted_or_moved_is_found() {
     }
 }
 
-/// Whoever writes all links anew is found by what was signed, up to the last checkpoint.
+/// An attacker who writes all links again is detected by the signature, up to the last checkpoint.
 #[test]
 fn who_links_all_anew_is_found_by_the_checkpoint() {
     let keys = keys();
@@ -205,7 +206,7 @@ fn a_checkpoint_that_nobody_signed_and_a_trail_that_is_cut_off_are_found() {
     assert_eq!(found, Err(TrailFault::CutOff { last: 7, expected: 9 }));
 }
 
-/// What is left of records that are not shown proves the links as the records do.
+/// The digests of records that are not shown prove the links as the records do.
 #[test]
 fn digests_stand_in_for_records() {
     let keys = keys();

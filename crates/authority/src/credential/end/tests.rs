@@ -1,4 +1,4 @@
-//! What ends with a key, as a table.
+//! Which keys end with a key, as a table.
 
 use tessera_core::audit::Actor;
 
@@ -41,7 +41,7 @@ fn rolled_to(key: ApiKey, successor: u64) -> ApiKey {
     }
 }
 
-/// A state in which all of these are read, with what each made.
+/// A state in which all of these are read, with the keys that each made.
 fn with(keys: &[ApiKey]) -> Snapshot {
     let made_with = |maker: &ApiKey| {
         let made = keys
@@ -56,7 +56,7 @@ fn with(keys: &[ApiKey]) -> Snapshot {
     }
 }
 
-/// The numbers of the keys that end, and of those that go on.
+/// The numbers of the keys that end, and of those that keep working.
 fn descent(end: &EndApiKeys, keys: &[ApiKey]) -> (Vec<u64>, Vec<u64>) {
     let (changes, descent) = committed(end.decide(&with(keys)));
     let descent = descent.unwrap();
@@ -69,7 +69,7 @@ fn descent(end: &EndApiKeys, keys: &[ApiKey]) -> (Vec<u64>, Vec<u64>) {
     (ends, descent.goes_on.iter().map(number).collect())
 }
 
-/// A name, whether what was made ends too, the keys, and the numbers of those that end and of those that go on.
+/// A name, whether made keys end too, the keys, and the numbers of those that end and of those that keep working.
 type Case<'a> = (&'a str, bool, &'a [ApiKey], &'a [u64], &'a [u64]);
 
 #[test]
@@ -125,7 +125,7 @@ fn what_is_not_read_yet_is_read_before_anything_ends() {
     state.api_keys.pop();
     state.made.pop();
     assert_eq!(line(&end(false).decide(&state)), "read more");
-    // One that was looked for and is gone is not looked for again.
+    // A key that was looked up and is gone is not looked up again.
     state.made.push((key_id(2), Vec::new()));
     assert_eq!(
         line(&end(false).decide(&state)),

@@ -13,12 +13,12 @@ use crate::issuance::tokens::Committed;
 /// How long a request id is remembered.
 const REQUEST_TTL: Seconds = Seconds(600);
 
-/// A session on its way into the store.
+/// A session that is about to be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct IssueCommit {
     /// The policy that granted its scopes.
     pub(crate) policy: PolicyRevision,
-    /// Names the request that is made idempotent, and what it asked for.
+    /// Identifies the request that is made idempotent, and its content.
     pub(crate) idempotency: Option<(RequestKey, [u8; 32])>,
     pub(crate) session: Session,
     pub(crate) token_id: TokenId,
@@ -30,7 +30,7 @@ pub(crate) struct IssueCommit {
     pub(crate) now: Timestamp,
 }
 
-/// What the commit of an Issue came to.
+/// The result of the commit of an Issue.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// A session was made.
@@ -45,14 +45,14 @@ pub(crate) enum Outcome {
     Ended,
     /// The caller's API key was revoked, or the client disabled, since it was authenticated.
     CredentialEnded,
-    /// The client has as many sessions as it may.
+    /// The client has reached its limit of sessions.
     SessionsUsed,
     /// Another policy was put in force since the decision.
     PolicyChanged,
 }
 
 impl IssueCommit {
-    /// What it looks at first.
+    /// What it reads first.
     pub(crate) fn reads(&self) -> Reads {
         let reads = Reads::default()
             .api_keys(self.session.credential.api_key().cloned())
@@ -69,7 +69,7 @@ impl IssueCommit {
         }
         let client = state.client(&self.session.realm, &self.session.client);
         if client.is_disabled || !self.credential_works(state) {
-            // Its revocation ended what it began, this included.
+            // The revocation ended everything that the key began, this session included.
             return Decision::Abort(Outcome::CredentialEnded);
         }
         if let Some((_, digest)) = &self.idempotency
@@ -117,7 +117,7 @@ impl IssueCommit {
         Decision::Commit(changes, Outcome::Made(committed))
     }
 
-    /// The session that the first request with this id began, with what policy grants of it now.
+    /// The session that the first request with this id began, with the scopes that policy grants now.
     fn repeat(&self, state: &Snapshot, id: SessionId) -> Decision<Outcome> {
         if !state.has_looked_for(id) {
             return Decision::ReadMore(Reads::default().session(id));
@@ -130,7 +130,7 @@ impl IssueCommit {
         };
         let first = 1;
         if session.generation() > first {
-            // The first refresh token is spent: to use it again would end the session.
+            // The first refresh token is spent: using it again would end the session.
             return Decision::Abort(Outcome::Refreshed);
         }
         let scopes = session.scopes.minus(&session.scopes.minus(&self.session.scopes));
@@ -149,7 +149,7 @@ impl IssueCommit {
         Decision::Commit(changes, Outcome::Repeated(committed))
     }
 
-    /// Records the access token that is about to be signed, whether it is the session's first or not.
+    /// Records the access token that is about to be signed, the session's first or a later one.
     fn audit(&self, session: &Session, scopes: &ScopeSet) -> AuditRecord {
         AuditRecord {
             at: self.now,

@@ -1,4 +1,4 @@
-//! What a session is to be: the request, with the realm's defaults and within its limits.
+//! The terms of a new session: the request, with the realm's defaults and within its limits.
 
 use tessera_core::{
     Audience, RefreshFamily, ScopeSet, Seconds, Sequence, Session, SessionId, SessionState, Subject,
@@ -78,10 +78,10 @@ impl Terms {
     ) -> Session {
         let limits = &principal.realm().limits;
         let absolute_until = if secret.is_some() {
-            // Whole seconds, as access tokens have: the last refresh gives a token that is alive.
+            // Whole seconds, like the times of access tokens: the last refresh gives a token that is still valid.
             now.floor_to_second().plus(self.session_ttl)
         } else {
-            // Without a refresh token the session lives as long as its one access token.
+            // Without a refresh token, the session lives as long as its one access token.
             now.floor_to_second().plus(self.access_ttl.min(self.session_ttl))
         };
         Session {

@@ -17,7 +17,7 @@ use crate::{
     log::event::session_revoked,
 };
 
-/// A presented token on its way to its session.
+/// A presented token that is about to be spent.
 #[derive(Clone, Debug)]
 pub(crate) struct RefreshCommit {
     pub(crate) identity: Identity,
@@ -28,15 +28,15 @@ pub(crate) struct RefreshCommit {
     pub(crate) successor: SecretHash,
     pub(crate) token_id: TokenId,
     pub(crate) decision: DecisionId,
-    /// What policy grants of the session's scopes; nothing to a spent token.
+    /// The session's scopes that policy grants; nothing for a spent token.
     pub(crate) grant: Grant,
     pub(crate) now: Timestamp,
 }
 
-/// What the commit of a Refresh came to.
+/// The result of the commit of a Refresh.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The session is one generation on.
+    /// The session has the next generation.
     Rotated(Committed),
     /// The same successor again.
     Replayed(Committed),
@@ -71,7 +71,7 @@ impl RefreshCommit {
         })
     }
 
-    /// What presenting the token leads to. Time in which nobody could have had the answer again does not count
+    /// The verdict on the presented token. Time in which no client could have received the answer again does not count
     /// against the grace window.
     pub(crate) fn verdict(&self, session: &Session, times: &Times) -> Verdict {
         let presented = Presented {
@@ -91,15 +91,15 @@ impl RefreshCommit {
         session.present(&presented, &limits, self.now)
     }
 
-    /// For how long since the last rotation the authority was away.
+    /// For how long the authority was stopped since the last rotation.
     fn away(&self, session: &Session, times: &Times) -> Seconds {
         let previous = session.family.and_then(|family| family.previous);
         let millis = previous.map_or(0, |previous| times.away_millis(previous.spent_at, self.now));
-        // Of a part of a second, the whole.
+        // A part of a second counts as a whole one.
         Seconds(u32::try_from(millis.saturating_add(999) / 1000).unwrap_or(u32::MAX))
     }
 
-    /// Asks the session again, and says what follows. `policy` made the decision.
+    /// Reads the session again, and decides. `policy` made the decision.
     pub(crate) fn decide(&self, state: &Snapshot, policy: &PolicyRevision) -> Decision<Outcome> {
         if state.policy_in_force() != Some(policy) {
             return Decision::Abort(Outcome::PolicyChanged);
@@ -123,7 +123,7 @@ impl RefreshCommit {
         }
     }
 
-    /// Another client learns nothing of what happened to the session.
+    /// Another client does not learn what happened to the session.
     fn ended_with_others(&self, stored: &StoredSession) -> Option<RevokeReason> {
         let is_own = *self.identity.client() == stored.session.client;
         stored.ended.filter(|_| is_own)
@@ -148,7 +148,7 @@ impl RefreshCommit {
             .family
             .is_none_or(|family| family.current != self.successor)
         {
-            // The ratchet gives another successor than it gave before: the server key was changed.
+            // The ratchet gives another successor than before: the server key was changed.
             return refused(RefreshError::Invalid);
         }
         let given = session.regaining(&self.grant.granted).replayed(self.now);

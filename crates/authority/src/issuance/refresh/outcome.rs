@@ -12,23 +12,23 @@ use crate::issuance::error::RefreshError;
 /// How a refresh ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
-    /// The token was spent, and another given.
+    /// The token was spent, and a new one given.
     Rotated,
-    /// A retry had the same answer.
+    /// A retry received the same answer.
     Replayed,
-    /// A retry beyond those that may be answered.
+    /// A retry beyond the number that may be answered.
     ReplaysUsed,
     /// A spent token: the session is revoked.
     Reused,
-    /// The session's life is over.
+    /// The session's lifetime is over.
     Expired,
     /// The session was revoked.
     Revoked,
-    /// Policy grants nothing of it, or it asks for what it can't have.
+    /// Policy grants nothing of it, or it requests what it can't have.
     Denied,
-    /// No token of this realm and client.
+    /// Not a token of this realm and client.
     Invalid,
-    /// Not now.
+    /// The authority can't answer now.
     Unavailable,
 }
 

@@ -1,4 +1,4 @@
-//! What a change of policy does to sessions, as a table.
+//! The effect of a change of policy on sessions, as a table.
 
 use tessera_core::{EventBody, OnPolicyLoss};
 
@@ -156,7 +156,8 @@ fn a_session_that_is_gone_is_passed_over() {
     assert_eq!(changes, Changes::default());
 }
 
-/// Another node may have put another in force, and reconciles with that: what this one takes or gives back is over.
+/// Another node may have replaced the policy, and reconciles with its own: this policy no longer takes or gives back
+/// scopes.
 #[test]
 fn a_policy_that_is_no_longer_in_force_changes_no_session() {
     let commit = commit("videos:read", OnPolicyLoss::Narrow);

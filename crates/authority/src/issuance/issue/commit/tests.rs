@@ -1,4 +1,4 @@
-//! Issue as a table: what the store has, and what is decided.
+//! Issue as a table: what the store has, and the decision.
 
 use tessera_core::{RefreshFamily, RequestId, RevokeReason};
 use tessera_store::ClientState;
@@ -24,7 +24,7 @@ fn commit() -> IssueCommit {
     }
 }
 
-/// A request with an id, which asked for the same, or for something else.
+/// A request with an id, whose content is the same or different.
 fn repeated(digest: u8) -> IssueCommit {
     let key = RequestKey {
         realm: realm().name,

@@ -1,4 +1,4 @@
-//! Refresh as a table: what the store has, and what is decided.
+//! Refresh as a table: what the store has, and the decision.
 
 use tessera_core::{EventBody, RefreshFamily, Sequence};
 use tessera_store::Outage;
@@ -9,7 +9,7 @@ use crate::testing::{
     state, stored, token_id,
 };
 
-/// Who presents the token of generation `generation` with the right secret, to go on to the next.
+/// A client that presents the token of generation `generation` with the right secret, to get the next one.
 fn commit(generation: u8) -> RefreshCommit {
     RefreshCommit {
         identity: Identity::of(realm(), client("client:app"), key_id(1)),
