@@ -15,9 +15,11 @@
 //! time until everything that was issued before has ended by any clock, and only then catches up.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicI64, Ordering},
 };
+
+use parking_lot::Mutex;
 
 use super::{Clock, ClockState, Uptime};
 use crate::time::{Seconds, Timestamp};
@@ -153,7 +155,7 @@ impl Clock for SteadyClock {
     }
 
     fn observe(&self) -> ClockState {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = self.watch.lock();
         let (wall, uptime) = (self.wall.now().as_millis(), self.uptime.millis());
         let mut base = self.base.load(Ordering::SeqCst);
         let elapsed = uptime.saturating_sub(watch.seen).max(0);
