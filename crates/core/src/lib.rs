@@ -9,6 +9,7 @@
 mod address_range;
 pub mod api_key;
 pub mod audit;
+mod authorization;
 pub mod challenge;
 pub mod claims;
 pub mod clock;
@@ -39,6 +40,7 @@ pub mod time;
 pub use address_range::{AddressRange, AddressRangeError};
 pub use api_key::{ApiKey, ApiKeyStatus};
 pub use audit::{AuditAction, AuditFacts, AuditKind, AuditOutcome, AuditRecord};
+pub use authorization::AuthorizationHeader;
 pub use claims::{AccessClaims, NBF_BACKDATE};
 pub use clock::{
     Clock, ClockState, LastTimes, MachineClock, ManualClock, SteadyClock, SystemClock, SystemUptime, Uptime,

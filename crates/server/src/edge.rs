@@ -8,6 +8,7 @@ mod authorization;
 mod bytes;
 mod caller;
 mod clients;
+mod content_type;
 mod exchange;
 mod gate;
 mod limits;
@@ -38,7 +39,8 @@ use tessera_policy::Permission;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use answer_body::AnswerBody;
-pub(crate) use authorization::AuthorizationHeader;
+pub(crate) use authorization::authorization_in;
+pub(crate) use content_type::{has_content_type, is_of_type};
 pub(crate) use exchange::Exchange;
 pub(crate) use gate::Handlers;
 pub use limits::{ClientLimits, Limits, RateLimits, SandboxLimits};

@@ -7,8 +7,9 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tessera_authority::{AccessCheck, AccessError};
+use tessera_core::AuthorizationHeader;
 
-use crate::edge::{AuthorizationHeader, Edge, Exchange};
+use crate::edge::{Edge, Exchange};
 
 mod refusal;
 mod requirement;

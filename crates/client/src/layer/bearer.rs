@@ -1,28 +1,26 @@
 //! The credential of a request (RFC 6750 §2.1).
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use tessera_core::AuthorizationHeader;
 
 use super::refusal::Refusal;
 
-/// The one bearer token of a request.
+/// The one bearer token of a request. An empty one is no good token, not the lack of one: the client sent the scheme.
 pub(super) fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal::NoToken)?;
-    if values.next().is_some() {
-        // Which of them another reader of this request would take, nobody knows.
-        return Err(Refusal::NoGoodToken(
-            "more than one authorization header".to_owned(),
-        ));
+    let values = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    match AuthorizationHeader::of(values) {
+        AuthorizationHeader::Absent => Err(Refusal::NoToken),
+        AuthorizationHeader::Several => {
+            // Another reader of this request may take another one of them.
+            Err(not_good("more than one authorization header"))
+        }
+        AuthorizationHeader::NotText => Err(not_good("the authorization header is no text")),
+        given @ AuthorizationHeader::Given { .. } => given.credential("bearer").ok_or(Refusal::NoToken),
     }
-    let unreadable = |_| Refusal::NoGoodToken("the authorization header is no text".to_owned());
-    let text = value.to_str().map_err(unreadable)?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    // A scheme's case does not matter (RFC 9110 §11.1).
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(token.trim_matches(' '))
-    } else {
-        Err(Refusal::NoToken)
-    }
+}
+
+fn not_good(why: &str) -> Refusal {
+    Refusal::NoGoodToken(why.to_owned())
 }
 
 /// Marks the credential, so that nothing further in shows it in a log.

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::{
     Edge,
     answer_body::{AnswerBody, Inner as AnswerInner},
-    authorization::AuthorizationHeader,
+    authorization::authorization_in,
     bytes::TakenBytes,
     exchange::Exchange,
     peer::Peer,
@@ -109,7 +109,7 @@ impl Edge {
         if exchange.route.caller == Caller::Anyone {
             return Ok(());
         }
-        let credential = AuthorizationHeader::in_headers(headers).bearer();
+        let credential = authorization_in(headers).bearer();
         let entering = pin!(self.authenticate(exchange, credential));
         let entering = pin!(trace::within(exchange, entering));
         match tokio::time::timeout(exchange.time_left(), entering).await {

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::StatusCode;
+use tessera_core::AuthorizationHeader;
 use tessera_policy::Call;
 use tessera_proto::upstream::{
     envoy::{
@@ -21,7 +22,7 @@ use tessera_proto::upstream::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    edge::{AuthorizationHeader, Edge, exchange},
+    edge::{Edge, exchange},
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 

@@ -17,7 +17,7 @@ use tessera_policy::Call;
 
 use super::problem::Problem;
 use crate::{
-    edge::{AuthorizationHeader, Edge, exchange},
+    edge::{Edge, authorization_in, exchange},
     error::ApiError,
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
@@ -100,7 +100,7 @@ pub(super) async fn ask_by_path(State(edge): State<Arc<Edge>>, request: Request)
 }
 
 async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refusal>) -> Response {
-    let token = proxies::bearer(AuthorizationHeader::in_headers(&parts.headers));
+    let token = proxies::bearer(authorization_in(&parts.headers));
     let exchange = match exchange(&parts.extensions) {
         Ok(exchange) => exchange,
         Err(error) => return refused(&Refusal::Indeterminate(error)),

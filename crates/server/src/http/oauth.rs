@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::request::HttpRequest;
 use crate::{
-    edge::{Edge, log_revocation},
+    edge::{Edge, has_content_type, is_of_type, log_revocation},
     error::ApiError,
     fields::Fields,
 };
@@ -254,11 +254,7 @@ async fn attend(
     http: &HttpRequest,
     handle: impl AsyncFnOnce(&HttpRequest, &Form, Principal) -> Result<Value, Failure>,
 ) -> Result<Value, Failure> {
-    let kind = http
-        .headers
-        .get(header::CONTENT_TYPE)
-        .map(header::HeaderValue::as_bytes);
-    if kind.is_some_and(|kind| !is_form(kind)) {
+    if has_content_type(&http.headers) && !is_of_type(&http.headers, "application/x-www-form-urlencoded") {
         return Err(Failure::invalid_request(
             "the body must be a form: application/x-www-form-urlencoded",
         ));
@@ -267,13 +263,4 @@ async fn attend(
     let credentials = Credentials::of(http, &form)?;
     let principal = credentials.authenticate(http).await?;
     handle(http, &form, principal).await
-}
-
-fn is_form(content_type: &[u8]) -> bool {
-    let kind = content_type
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default();
-    kind.trim_ascii()
-        .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }

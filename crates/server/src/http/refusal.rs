@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::{message::Refusal, oauth::error::Failure, problem::Problem};
-use crate::{error::ApiError, grpc::status};
+use crate::{edge::is_of_type, error::ApiError, grpc::status};
 
 pub(super) async fn not_found(request: Request) -> Response {
     if is_grpc(request.headers()) {
@@ -60,8 +60,5 @@ pub(super) async fn method_not_allowed() -> Response {
 
 /// Whether a request is gRPC with Protocol Buffers: `application/grpc`, or `application/grpc+proto`.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
-    let kind = kind.unwrap_or_default().trim_ascii();
-    kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
+    is_of_type(headers, "application/grpc") || is_of_type(headers, "application/grpc+proto")
 }

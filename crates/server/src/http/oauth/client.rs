@@ -4,9 +4,10 @@
 use axum::http::HeaderMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tessera_authority::{AuthenticateError, Principal};
+use tessera_core::AuthorizationHeader;
 
 use super::{error::Failure, form::Form};
-use crate::{edge::AuthorizationHeader, error::ApiError, http::request::HttpRequest};
+use crate::{edge::authorization_in, error::ApiError, http::request::HttpRequest};
 
 /// What a client shows.
 pub(super) struct Credentials {
@@ -62,7 +63,7 @@ impl Credentials {
     }
 
     fn in_header(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
-        let given = AuthorizationHeader::in_headers(headers);
+        let given = authorization_in(headers);
         match given {
             AuthorizationHeader::Absent => return Ok(None),
             AuthorizationHeader::Several => {

@@ -11,7 +11,7 @@ use tonic::Code;
 use utoipa::ToSchema;
 
 use super::answer::no_store;
-use crate::{edge::AuthorizationHeader, error::ApiError, http::request::Unread};
+use crate::{edge::authorization_in, error::ApiError, http::request::Unread};
 
 /// The body of a failure.
 #[derive(Serialize, ToSchema)]
@@ -43,7 +43,7 @@ pub(super) enum Scheme {
 
 impl Scheme {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        match AuthorizationHeader::in_headers(headers).credential("bearer") {
+        match authorization_in(headers).credential("bearer") {
             Some(_) => Self::Bearer,
             None => Self::Basic,
         }
