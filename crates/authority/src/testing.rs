@@ -3,9 +3,9 @@
 use std::{fmt::Debug, sync::Arc};
 
 use tessera_core::{
-    ApiKey, ApiKeyId, Audience, ClientName, DecisionId, Label, PolicyRevision, Realm, RealmKind, RealmLimits,
-    RealmName, RefreshFamily, Refreshable, RevokeReason, RoleName, Scope, ScopeSet, Seconds, SecretHash,
-    Sequence, Session, SessionId, SessionState, Subject, Timestamp, TokenId,
+    ApiKey, ApiKeyId, Audience, ClientName, DecisionId, KeyId, KeyStatus, Label, PolicyRevision, Realm,
+    RealmKind, RealmLimits, RealmName, RefreshFamily, Refreshable, RevokeReason, RoleName, Scope, ScopeSet,
+    Seconds, SecretHash, Sequence, Session, SessionId, SessionState, SigningKey, Subject, Timestamp, TokenId,
 };
 use tessera_store::{Changes, ClientState, Decision, Snapshot, StoredSession};
 
@@ -72,6 +72,23 @@ pub(crate) fn api_key(number: u64) -> ApiKey {
         made_by: None,
         made_with: None,
         rolls: Vec::new(),
+    }
+}
+
+/// Key `number`, which signs since the day before.
+pub(crate) fn signing_key(number: u8) -> SigningKey {
+    SigningKey {
+        id: KeyId::parse(&format!("k4.pid.{}", number.to_string().repeat(44))).unwrap(),
+        realm: realm().name,
+        public: String::new(),
+        sealed_secret: String::new(),
+        sealed_with: String::new(),
+        sealed_at: at(-86_400),
+        status: KeyStatus::Active,
+        published_at: at(-86_400),
+        not_before: at(-86_400),
+        not_after: None,
+        token_ttl_max: Seconds(60),
     }
 }
 

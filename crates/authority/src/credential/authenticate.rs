@@ -151,6 +151,18 @@ impl Principal {
     }
 }
 
+#[cfg(test)]
+impl Principal {
+    /// A client that was authenticated by an API key, for tables.
+    pub(crate) fn of(realm: Realm, client: ClientName, credential: ApiKeySecret) -> Self {
+        let api_key = credential.id().clone();
+        Self {
+            identity: Identity::of(realm, client, api_key),
+            credential,
+        }
+    }
+}
+
 impl Identity {
     #[cfg(test)]
     pub(crate) fn of(realm: Realm, client: ClientName, api_key: ApiKeyId) -> Self {

@@ -63,7 +63,7 @@ impl RevokeOperation<'_> {
             }),
             note: self.request.reason.clone(),
             until: self.now.plus(self.principal.realm().limits.access_ttl_max),
-            audit: self.audit(EventTarget::Realm, 0),
+            audit: self.cause().record(EventTarget::Realm, 0),
             now: self.now,
         };
         let reads = Reads::default().api_keys(known.iter().cloned()).made_with(known);

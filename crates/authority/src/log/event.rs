@@ -42,6 +42,22 @@ pub(crate) fn scopes_narrowed(
     of(&session.realm, body, now, session.tokens_until(now))
 }
 
+/// All sessions of a subject, client, label or realm were revoked. `until`: when the last access token of them ends, and when
+/// the last of these sessions would have ended.
+pub(crate) fn sessions_revoked(
+    realm: &RealmName,
+    body: EventBody,
+    note: String,
+    now: Timestamp,
+    (tokens_until, sessions_until): (Timestamp, Timestamp),
+) -> NewEvent {
+    NewEvent {
+        sessions_until,
+        note,
+        ..of(realm, body, now, tokens_until)
+    }
+}
+
 /// One access token was revoked.
 pub(crate) fn token_revoked(claims: &AccessClaims, note: String, now: Timestamp) -> NewEvent {
     let body = EventBody::TokenRevoked {

@@ -13,12 +13,12 @@ use tessera_core::{
     ApiKey, AuditAction, AuditRecord, EventBody, EventTarget, KeyStatus, Realm, RealmLimits, RealmName,
     Session, SigningKey, Timestamp, audit::Actor,
 };
-use tessera_store::{Changes, NewEvent, PageRequest, Store, StoreError};
+use tessera_store::{Changes, PageRequest, Store, StoreError};
 use tessera_token::ServerKeys;
 
 use crate::{
     error::SetupError,
-    log::event::{api_key_revoked, signing_key_begins, signing_key_revoked},
+    log::event::{api_key_revoked, sessions_revoked, signing_key_begins, signing_key_revoked},
     session::cutoff::Matched,
     signing_key::lifecycle::new_key,
 };
@@ -199,14 +199,13 @@ impl RestoreCommit {
         changes
             .audit
             .push(self.revoked_audit(realm, EventTarget::Realm, matched.live));
-        changes.events.push(NewEvent {
-            occurred_at: self.now,
-            tokens_until: matched.tokens_until,
-            sessions_until: matched.sessions_until,
-            realm: realm.clone(),
-            note: NOTE.to_owned(),
-            body: EventBody::RealmRevoked,
-        });
+        changes.events.push(sessions_revoked(
+            realm,
+            EventBody::RealmRevoked,
+            NOTE.to_owned(),
+            self.now,
+            (matched.tokens_until, matched.sessions_until),
+        ));
     }
 
     fn revoke_key(&self, key: &SigningKey, changes: &mut Changes) {

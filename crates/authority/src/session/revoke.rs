@@ -4,25 +4,24 @@
 //! rewritten, so it costs the same for one session and for a million. Once Revoke has answered, no refresh succeeds:
 //! refreshes check within the same serialized commits.
 
+pub(crate) mod commit;
+
 use std::fmt;
 
 use tessera_core::{
-    ApiKeyId, AuditAction, AuditRecord, ClientName, Cursor, EventBody, EventTarget, KeyId, LEEWAY_MAX, Label,
-    RequestId, RevokeReason, Session, SessionId, Subject, Timestamp,
+    ApiKeyId, ClientName, Cursor, KeyId, LEEWAY_MAX, Label, RequestId, Session, SessionId, Subject, Timestamp,
 };
 use tessera_policy::Permission;
-use tessera_store::{
-    Changes, ClientChange, Decision, NewEvent, PageRequest, Placed, Reads, SessionIndex, Snapshot,
-};
+use tessera_store::{PageRequest, Placed, Reads, SessionIndex, Snapshot};
 use tessera_token::{RefreshToken, refresh};
 
+use self::commit::{Cause, EndMany, end_session, end_token};
 use crate::{
     Authority,
     credential::authenticate::Principal,
     error::CallNotAllowed,
     issuance::tokens::PresentedToken,
-    log::event::token_revoked,
-    session::{cutoff::Matched, end::end_sessions, error::RevokeError},
+    session::{cutoff::Matched, error::RevokeError},
 };
 
 /// How many sessions are read, or ended, in one step.
@@ -148,51 +147,10 @@ impl Authority {
             RevokeTarget::Session(session) => operation.session(*session).await,
             RevokeTarget::ApiKey(id) => operation.api_key(id).await,
             RevokeTarget::SigningKey(id) => operation.signing_key(id).await,
-            RevokeTarget::Subject(subject) => {
-                if *subject != principal.client().to_subject() {
-                    self.require(principal, &Permission::RevokeSessions)?;
-                }
-                let index = SessionIndex::Subject(principal.realm_name().clone(), subject.clone());
-                operation
-                    .everything(
-                        index,
-                        EventBody::SubjectRevoked {
-                            subject: subject.clone(),
-                        },
-                    )
-                    .await
-            }
-            RevokeTarget::Client(client) => {
-                operation.require_unless_own(client)?;
-                if request.disables_client {
-                    self.require_revoke(principal, client)?;
-                }
-                let index = SessionIndex::Client(principal.realm_name().clone(), client.clone());
-                operation
-                    .everything(
-                        index,
-                        EventBody::ClientRevoked {
-                            client: client.clone(),
-                        },
-                    )
-                    .await
-            }
-            RevokeTarget::Label(label) => {
-                self.require(principal, &Permission::RevokeSessions)?;
-                let index = SessionIndex::Label(principal.realm_name().clone(), label.clone());
-                operation
-                    .everything(index, EventBody::LabelRevoked { label: label.clone() })
-                    .await
-            }
-            RevokeTarget::Realm => {
-                self.require(principal, &Permission::RevokeRealm)?;
-                operation
-                    .everything(
-                        SessionIndex::Realm(principal.realm_name().clone()),
-                        EventBody::RealmRevoked,
-                    )
-                    .await
-            }
+            RevokeTarget::Subject(_)
+            | RevokeTarget::Client(_)
+            | RevokeTarget::Label(_)
+            | RevokeTarget::Realm => operation.many().await,
         }
     }
 }
@@ -231,12 +189,8 @@ impl RevokeOperation<'_> {
         if self.request.validate_only {
             return Ok(Revoked::of(1, None));
         }
-        let placed = self.authority.store.write(Changes {
-            audit: vec![self.audit(EventTarget::Token(claims.token_id), 1)],
-            events: vec![token_revoked(claims, self.request.reason.clone(), self.now)],
-            ..Changes::default()
-        });
-        let placed = placed.await?;
+        let changes = end_token(claims, &self.cause());
+        let placed = self.authority.store.write(changes).await?;
         self.authority.verified.forget(token);
         Ok(self.done(1, &placed))
     }
@@ -256,17 +210,8 @@ impl RevokeOperation<'_> {
         if self.request.validate_only {
             return Ok(Revoked::of(1, None));
         }
-        let (note, now) = (self.request.reason.clone(), self.now);
-        let audit = self.audit(EventTarget::Session(id), 1);
-        let end = move |state: &Snapshot| {
-            let mut changes = end_sessions(state, &[id], RevokeReason::Requested, &note, now);
-            if changes.events.is_empty() {
-                // Another call ended it in the meantime.
-                return Decision::Abort(());
-            }
-            changes.audit.push(audit.clone());
-            Decision::Commit(changes, ())
-        };
+        let cause = self.cause();
+        let end = move |state: &Snapshot| end_session(id, &cause, state);
         let reads = Reads::default().session(id);
         let ((), placed) = self.authority.store.commit(reads, end).await?;
         if placed.last().is_none() {
@@ -276,62 +221,29 @@ impl RevokeOperation<'_> {
     }
 
     /// One event for all sessions that an index lists.
-    async fn everything(&self, index: SessionIndex, body: EventBody) -> Result<Revoked, RevokeError> {
-        let matched = self.matched(index).await?;
+    async fn many(&self) -> Result<Revoked, RevokeError> {
+        let (realm, caller) = (self.principal.realm_name(), self.principal.client());
+        let Some(end) = EndMany::of(realm, caller, self.request) else {
+            return Ok(self.nothing());
+        };
+        for permission in &end.needs {
+            self.authority.require(self.principal, permission)?;
+        }
+        let matched = self.matched(end.index.clone()).await?;
         if self.request.validate_only {
             return Ok(Revoked::of(matched.live, None));
         }
-        let target = body.target().unwrap_or(EventTarget::Realm);
-        // An access token without a session row can't exist, but a row may be removed before its last token ends: the
-        // event is written although nothing matched.
-        let event = NewEvent {
-            occurred_at: self.now,
-            tokens_until: matched.tokens_until,
-            sessions_until: matched.sessions_until,
-            realm: self.principal.realm_name().clone(),
-            note: self.request.reason.clone(),
-            body,
-        };
-        let mut changes = Changes {
-            audit: vec![self.audit(target, matched.live)],
-            events: vec![event],
-            ..Changes::default()
-        };
-        let disabled = self.disabled_client();
-        if let Some((client, audit)) = &disabled {
-            changes.audit.push(audit.clone());
-            changes.clients.push(ClientChange {
-                realm: audit.realm.clone(),
-                client: client.clone(),
-                is_disabled: true,
-            });
-        }
-        let realm = self.principal.realm_name();
+        let disabled = end.disabled.clone();
         // Before the commit: a caller that leaves must not leave the keys of a disabled client working.
         let is_new = disabled
             .as_ref()
-            .is_some_and(|(client, _)| self.authority.disabled.insert(realm, client));
+            .is_some_and(|client| self.authority.disabled.insert(realm, client));
+        let changes = end.changes(&matched, &self.cause());
         let placed = self.authority.store.write(changes).await;
-        if let (Err(_), true, Some((client, _))) = (&placed, is_new, &disabled) {
+        if let (Err(_), true, Some(client)) = (&placed, is_new, &disabled) {
             self.authority.disabled.remove(realm, client);
         }
         Ok(self.done(matched.live, &placed?))
-    }
-
-    /// The client that the call disables, and the record of it.
-    fn disabled_client(&self) -> Option<(ClientName, AuditRecord)> {
-        let RevokeTarget::Client(client) = &self.request.target else {
-            return None;
-        };
-        let action = AuditAction::ClientDisabled {
-            client: client.clone(),
-            is_enabled: false,
-        };
-        let audit = AuditRecord {
-            action,
-            ..self.audit(EventTarget::Client(client.clone()), 0)
-        };
-        self.request.disables_client.then(|| (client.clone(), audit))
     }
 
     pub(crate) async fn matched(&self, index: SessionIndex) -> Result<Matched, RevokeError> {
@@ -371,17 +283,14 @@ impl RevokeOperation<'_> {
             .require(self.principal, &Permission::RevokeSessions)
     }
 
-    pub(crate) fn audit(&self, target: EventTarget, matched: u64) -> AuditRecord {
-        AuditRecord {
-            at: self.now,
+    /// Who revokes, when and why.
+    pub(crate) fn cause(&self) -> Cause {
+        Cause {
             realm: self.principal.realm_name().clone(),
             actor: self.principal.actor(),
-            request: self.request.request_id,
-            action: AuditAction::Revoked {
-                target,
-                matched,
-                reason: self.request.reason.clone(),
-            },
+            request_id: self.request.request_id,
+            reason: self.request.reason.clone(),
+            now: self.now,
         }
     }
 

@@ -144,3 +144,6 @@ fn within(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;
