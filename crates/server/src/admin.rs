@@ -1,4 +1,4 @@
-//! The admin socket: probes, metrics and status over HTTP. It tells nothing secret, and takes no orders.
+//! The admin socket: probes, metrics and status over HTTP. It tells nothing secret, and accepts no commands.
 
 mod attention;
 mod status;
@@ -28,7 +28,7 @@ type Shared = (Arc<Authority>, Arc<Metrics>, Option<Tls>);
 
 const IDLE_MAX: Duration = Duration::from_secs(90);
 
-/// Bounds of the admin socket. Those who probe come one after the other.
+/// Bounds of the admin socket. Probes come one after the other.
 const LIMITS: SocketLimits = SocketLimits {
     connections_max: 64,
     connections_per_address_max: 64,
@@ -104,7 +104,7 @@ async fn readyz(State((authority, _, tls)): State<Shared>) -> (StatusCode, Strin
     }
 }
 
-/// Ready, with what an operator must know.
+/// Ready, with the warnings that an operator must know.
 fn ready(authority: &Authority, tls: Option<&Tls>) -> String {
     let mut text = format!("ready\npolicy {}\n", authority.policy_status().policy);
     for warning in attention::warnings(authority, tls) {
@@ -113,12 +113,12 @@ fn ready(authority: &Authority, tls: Option<&Tls>) -> String {
     text
 }
 
-/// One document with what an operator looks at first: names, ids, counts and times.
+/// One document with what an operator needs first: names, ids, counts and times.
 async fn status(State((authority, _, tls)): State<Shared>) -> Json<Value> {
     Json(status::document(&authority, tls.as_ref()).await)
 }
 
-/// All metrics, in the format that is asked for.
+/// All metrics, in the requested format.
 async fn metrics_text(
     State((authority, metrics, tls)): State<Shared>,
     headers: HeaderMap,

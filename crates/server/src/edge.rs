@@ -1,7 +1,7 @@
-//! The edge of the server: every request passes here on its way in, and every answer on its way out.
+//! The edge of the server: every request and every answer passes through it.
 //!
-//! `gate` decides from the head of a request whether its body is read; `Edge` then serves the call within
-//! its time, counts it and logs it. One place, so that no RPC and no endpoint can forget one of them.
+//! `gate` decides from the head of a request whether its body is read; `Edge` then serves the call within its time,
+//! counts it and logs it. This is the only way in, so no RPC and no endpoint can skip a step.
 
 mod answer_body;
 mod authorization;
@@ -59,10 +59,10 @@ use crate::error::ApiError;
 
 /// Bytes of requests on one connection that are read and not yet decoded: a few of the longest.
 const CONNECTION_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of answers on one connection that are not yet taken.
+/// Bytes of answers on one connection that the peer has not taken yet.
 const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What every service shares.
+/// The state that all services share.
 pub(crate) struct Edge {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
@@ -75,14 +75,14 @@ pub(crate) struct Edge {
     request_bytes: Arc<ByteBudget>,
     answer_bytes: Arc<ByteBudget>,
     log: log::CallLog,
-    /// None where nobody collects traces.
+    /// `None` if no traces are collected.
     tracing: Option<Tracing>,
 }
 
 /// An authenticated call.
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
-    /// What is left of the caller's deadline.
+    /// The remaining time of the caller's deadline.
     pub(crate) time_left: Duration,
     exchange: Arc<Exchange>,
 }
@@ -116,7 +116,7 @@ impl Edge {
         Peer::new(address, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_ANSWER_BYTES_MAX)
     }
 
-    /// Serves one call of the client that was authenticated. `bytes` says how long an answer is.
+    /// Serves one call of the authenticated client. `bytes` returns the size of an answer.
     pub(crate) async fn call<Res, Fut>(
         &self,
         exchange: &Arc<Exchange>,
@@ -153,8 +153,7 @@ impl Edge {
         self.observed(exchange, answer).await
     }
 
-    /// Authenticates a client by its API key, counts the call against what the client may take, and waits for
-    /// its turn.
+    /// Authenticates a client by its API key, counts the call against the client's limits, and waits for its turn.
     pub(crate) async fn authenticate(
         &self,
         exchange: &Arc<Exchange>,
@@ -167,7 +166,7 @@ impl Edge {
             tracing.begin(exchange);
         }
         if let Some(stranger) = exchange.stranger() {
-            // It showed its key in the body. From here on its client's bounds hold.
+            // It sent its key in the body. From here on the bounds of its client apply.
             stranger.becomes_known();
         }
         let spent = client
@@ -183,7 +182,7 @@ impl Edge {
         Ok(principal)
     }
 
-    /// Who the holder of a credential is.
+    /// Identifies the holder of a credential.
     async fn identify(&self, exchange: &Exchange, credential: Option<&str>) -> Result<Principal, ApiError> {
         let address = exchange.address;
         let refused = match credential {
@@ -219,7 +218,7 @@ impl Edge {
         .any(|permission| policy.permits(principal.realm_name(), principal.client(), permission))
     }
 
-    /// A credential that `exchange` showed was refused; fails where that happens too often.
+    /// Counts a refused credential of `exchange`; fails if that happens too often.
     pub(crate) fn count_refusal(&self, exchange: &Exchange) -> Result<(), ApiError> {
         self.refusals.refused(exchange.address)
     }
@@ -239,12 +238,12 @@ impl Edge {
         self.log.admits(exchange)
     }
 
-    /// Ends what callers without a credential leave unfinished, and streams to them: the server stops.
+    /// Ends the unfinished exchanges of callers without a credential, and streams to them: the server is stopping.
     pub(crate) fn dismiss_strangers(&self) {
         self.strangers.dismiss();
     }
 
-    /// Does what a server does now and then.
+    /// Performs the periodic tasks of the server.
     pub(crate) fn housekeeping(&self) {
         self.clients.forget_idle(Instant::now());
         self.refusals.forget_idle();
@@ -269,14 +268,14 @@ impl Edge {
         answer
     }
 
-    /// The same error, once it is in the audit trail that policy does not permit the call: for streams, which are not
-    /// observed as calls are.
+    /// The same error, once the audit trail records that policy does not permit the call: for streams, which are not
+    /// observed like calls.
     pub(crate) async fn refused(&self, exchange: &Exchange, error: ApiError) -> ApiError {
         self.note_refused(exchange, &error).await;
         error
     }
 
-    /// What policy does not permit a client is in the audit trail.
+    /// Records in the audit trail that policy does not permit the call to the client.
     async fn note_refused(&self, exchange: &Exchange, error: &ApiError) {
         if let (Some(principal), Some(required)) = (exchange.principal(), error.missing_permission()) {
             let call = exchange.route.name;
@@ -284,7 +283,7 @@ impl Edge {
         }
     }
 
-    /// Counts and logs how an exchange was answered, once.
+    /// Counts and logs the answer of an exchange, once.
     fn observe(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
         if !exchange.observe_once() {
             return;
@@ -298,7 +297,7 @@ impl Edge {
 }
 
 impl Caller {
-    /// The call is found to cost more than was counted when it began.
+    /// Counts additional cost that was found after the call began.
     pub(crate) async fn spend(&self, cost: u32) -> Result<(), ApiError> {
         let Some(client) = self.exchange.client() else {
             return Ok(());
@@ -310,7 +309,7 @@ impl Caller {
         spent
     }
 
-    /// Waits for the client's turn to count sessions. It is held while what this gives is.
+    /// Waits for the client's turn to count sessions. The turn is held until the returned permit is dropped.
     pub(crate) async fn counting_turn(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         match self.exchange.client() {
             Some(client) => client.counting_turn().await.map(Some),
@@ -330,7 +329,7 @@ impl Caller {
 }
 
 impl Edge {
-    /// While `waiting` is under way, the call has a place among those that wait, and none among those at work.
+    /// While `waiting` runs, the call has a slot among the waiting calls, and none among those at work.
     pub(crate) async fn wait<Res>(
         &self,
         caller: &Caller,
@@ -348,8 +347,8 @@ impl Edge {
     }
 }
 
-/// Logs that `exchange` revoked something. A call that only counts, or that finds nothing to end, is no change:
-/// whoever has a key can repeat it as often as its rate allows.
+/// Logs that `exchange` revoked something. A call that only counts, or that finds nothing to end, is not a change: a
+/// client with a key can repeat it as often as its rate allows.
 pub(crate) fn log_revocation(exchange: &Exchange, request: &RevokeRequest, revoked: &Revoked) {
     if revoked.is_change {
         let target = format!("{} (sessions: {})", request.target, revoked.matched);
@@ -365,7 +364,8 @@ pub(crate) fn exchange(extensions: &Extensions) -> Result<Arc<Exchange>, ApiErro
     })
 }
 
-/// Pinned where it is: a future that is passed on by value is copied, and each that waits for it is twice as large.
+/// Pinned in its location: a future that is passed by value is copied, and each future that waits for it is twice as
+/// large.
 async fn within<Res>(
     time: Duration,
     answer: Pin<&mut impl Future<Output = Result<Res, ApiError>>>,

@@ -1,9 +1,9 @@
-//! The one value for a failure, whoever is told of it.
+//! The single type of a failure, for every kind of reader.
 //!
 //! Three renderers read it: `grpc::status` makes a gRPC status of it, `http::problem` a problem document, and
-//! `http::oauth` an error of OAuth 2.0. Every failure has a reason from `error_reason.proto`. What goes to the log and
-//! what goes to the caller are kept apart: a failed store is "unavailable" to callers. What it says is cut until it can
-//! be sent (`draft`), here and nowhere else.
+//! `http::oauth` an error of OAuth 2.0. Every failure has a reason from `error_reason.proto`. The text for the log and
+//! the text for the caller are kept apart: a failed store is "unavailable" to callers. Only this module cuts the text
+//! until it can be sent (`draft`).
 
 mod draft;
 mod of_authority;
@@ -18,7 +18,7 @@ use tonic::Code;
 /// The domain of the reasons, in `google.rpc.ErrorInfo`.
 pub(crate) const DOMAIN: &str = "tessera";
 
-/// A failure, as its caller is told of it.
+/// A failure, as its caller sees it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ApiError {
@@ -64,13 +64,13 @@ impl ApiError {
         &self.violations
     }
 
-    /// What programs act by, by name.
+    /// Named values for programs.
     pub(crate) fn metadata(&self) -> &[(&'static str, String)] {
         &self.metadata
     }
 
-    /// The permission that the caller lacked, where that is all that is wrong. What policy decided about a token is
-    /// recorded with the decision.
+    /// The permission that the caller lacked, if that is the only problem. Policy decisions about a token are recorded
+    /// with the decision.
     pub(crate) fn missing_permission(&self) -> Option<&str> {
         let value = |wanted| self.metadata.iter().find(|(name, _)| *name == wanted);
         let is_refused = self.reason == ErrorReason::CallNotAllowed && value("decision_id").is_none();
@@ -84,7 +84,7 @@ impl ApiError {
         self.retry_after
     }
 
-    /// When to try again, as the header `retry-after` has it.
+    /// When to try again, in the form of the header `retry-after`.
     pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|wait| wait.as_secs().max(1))
     }

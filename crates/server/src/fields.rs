@@ -6,14 +6,14 @@ use tessera_core::NameError;
 
 use crate::error::{ApiError, Violation};
 
-/// Reads fields and remembers what is wrong with them.
+/// Reads fields and records what is wrong with them.
 #[derive(Default)]
 pub(crate) struct Fields {
     violations: Vec<Violation>,
 }
 
 impl Fields {
-    /// The value, if every field was right; else one error that names each field that was not.
+    /// The value, if every field was right; otherwise one error that names each wrong field.
     pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, ApiError> {
         match value {
             Some(value) if self.violations.is_empty() => Ok(value),
@@ -40,7 +40,7 @@ impl Fields {
         }
     }
 
-    /// A name that must be there.
+    /// A name that must be present.
     pub(crate) fn required<T>(
         &mut self,
         field: &str,
@@ -77,7 +77,7 @@ impl Fields {
             .collect()
     }
 
-    /// Something opaque that must be there.
+    /// An opaque value that must be present.
     pub(crate) fn given(&mut self, field: &str, text: String) -> Option<String> {
         if text.is_empty() {
             self.reject(field, "is empty");
@@ -101,7 +101,7 @@ impl Fields {
         None
     }
 
-    /// A remark for people: bounded, on one line. A secret in it is not kept: a revocation must not fail for that.
+    /// A remark for people: bounded, on one line. A secret in it is removed: a revocation must not fail because of it.
     pub(crate) fn remark(&mut self, field: &str, text: &str) -> String {
         const MAX: usize = 256;
         if text.chars().count() > MAX {

@@ -1,5 +1,5 @@
-//! gRPC: each method of a service parses, calls one use case, and converts its answer. Only here is a status made of a
-//! failure.
+//! gRPC: each method of a service parses its request, calls one use case, and converts the answer. Only this module
+//! converts a failure to a status.
 
 mod api_key;
 mod audit;

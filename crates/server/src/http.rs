@@ -1,7 +1,7 @@
 //! The HTTP endpoints, on the same port as gRPC: thin, as each calls the same use case as an RPC.
 //!
-//! Every failure is the one that the RPC would give, told in the words of the endpoint: as a problem
-//! (RFC 9457) or as an error of OAuth 2.0 (RFC 6749 §5.2).
+//! Every failure is the one that the RPC would give, in the format of the endpoint: a problem (RFC 9457) or an error of
+//! OAuth 2.0 (RFC 6749 §5.2).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(crate) mod problem;
 pub(crate) mod refusal;
 mod request;
 
-/// Where the endpoints are.
+/// The paths of the endpoints.
 pub(crate) const PATHS: [&str; 9] = [
     "/auth/api-key",
     "/auth/refresh",
@@ -46,10 +46,10 @@ pub(crate) const PATHS: [&str; 9] = [
 pub struct HttpOptions {
     /// Origins whose pages may call from a browser (`https://app.example.org`).
     pub cors_origins: Vec<HeaderValue>,
-    /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
+    /// Whether proxies may call, at `/forward-auth` and over Envoy's `ext_authz`.
     pub proxies: bool,
-    /// Where clients reach the endpoints, such as `https://auth.example.org/tessera`. None: at the origin of the
-    /// realm's issuer, where that is a URL.
+    /// Where clients reach the endpoints, such as `https://auth.example.org/tessera`. `None`: at the origin of the
+    /// realm's issuer, if that is a URL.
     pub public_url: Option<String>,
 }
 
@@ -100,8 +100,8 @@ pub(crate) fn router(edge: &Arc<Edge>, options: &HttpOptions) -> Router {
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))
 }
 
-/// Without the layer for CORS: it answers OPTIONS by itself, which a proxy that asks with the method of its client
-/// would take for a yes.
+/// Without the layer for CORS: it answers OPTIONS by itself. A proxy that calls with the method of its client would
+/// treat that answer as permission.
 fn asked_by_proxies(edge: &Arc<Edge>, options: &HttpOptions) -> Router {
     if !options.proxies {
         return Router::new();
@@ -114,7 +114,7 @@ fn asked_by_proxies(edge: &Arc<Edge>, options: &HttpOptions) -> Router {
         .with_state(Arc::clone(edge))
 }
 
-/// What the video company's clients send from a browser, for configured origins only.
+/// The requests that the video company's clients send from a browser, for configured origins only.
 fn cors(options: &HttpOptions) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(options.cors_origins.iter().cloned()))
@@ -127,7 +127,7 @@ fn cors(options: &HttpOptions) -> CorsLayer {
             HeaderName::from_static("av-origin-app"),
             HeaderName::from_static("av-origin-sdk"),
             HeaderName::from_static("x-request-id"),
-            // Of a page that traces its calls (W3C Trace Context).
+            // From a page that traces its calls (W3C Trace Context).
             HeaderName::from_static("traceparent"),
             HeaderName::from_static("tracestate"),
         ])

@@ -1,8 +1,8 @@
 //! Tessera over the wire.
 //!
-//! [`serve`] takes a bound listener, an authority and a future that says when to stop. Fields are parsed
-//! into the domain's types in `fields`, `grpc::convert` and `http`, every call passes `edge`, and every failure is an
-//! `error::ApiError`, of which gRPC, HTTP and OAuth each make what their callers read.
+//! [`serve`] takes a bound listener, an authority and a future that says when to stop. Fields are parsed into the
+//! domain's types in `fields`, `grpc::convert` and `http`. Every call passes `edge`. Every failure is an
+//! `error::ApiError`, which gRPC, HTTP and OAuth each convert to their own format.
 #![forbid(unsafe_code)]
 
 mod admin;

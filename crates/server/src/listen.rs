@@ -1,5 +1,5 @@
-//! Sockets that accept connections: counted, so that there are never more than can be served, bounded in what
-//! they may cost before they say anything, and served as HTTP/2 or HTTP/1.1, whichever they speak.
+//! Sockets that accept connections. Connections are counted, so that there are never more than can be served. Their
+//! cost is bounded before they send anything. They are served as HTTP/2 or HTTP/1.1, whichever they use.
 
 mod connection;
 pub(crate) mod descriptors;
@@ -34,11 +34,11 @@ pub use self::{
 };
 use crate::edge::Ending;
 
-/// How often connections are looked at that may have to end.
+/// How often connections that may have to end are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long what a caller without a credential has begun may take while the server stops.
+/// How long an exchange of a caller without a credential may take while the server stops.
 pub(crate) const UNFINISHED_MAX: Duration = Duration::from_secs(1);
-/// How long to wait where no connection can be accepted: out of file descriptors, or of places.
+/// How long to wait if no connection can be accepted: out of file descriptors, or of slots.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket.
@@ -50,15 +50,15 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Serves until `stop` is ready, and then until the exchanges under way have ended. Where it is dropped
-    /// before, those are cut off.
+    /// Serves until `stop` is ready, and then until the running exchanges have ended. If it is dropped before, those
+    /// are cut off.
     pub(crate) async fn serve(self, service: impl Serve, stop: impl Future<Output = ()>) {
         let registry = Registry::new(&self.limits, self.open.clone());
         let mut connections = JoinSet::new();
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = pin!(stop);
-        // A connection ends for one that is there, never for one that may come.
+        // A connection ends only for one that has arrived, never for one that may arrive.
         let mut waiting = None;
         loop {
             tokio::select! {
@@ -84,7 +84,7 @@ impl Socket {
         let all = async { while connections.join_next().await.is_some() {} };
         let mut all = pin!(all);
         if timeout(UNFINISHED_MAX, all.as_mut()).await.is_err() {
-            // The head of a request has begun there, or a handshake, at most.
+            // At most the head of a request, or a handshake, has begun there.
             registry.end_unused(UNFINISHED_MAX);
             all.await;
         }
@@ -108,14 +108,14 @@ async fn accept(listener: &TcpListener, registry: &Registry) -> TcpStream {
     }
 }
 
-/// Ready once there is a place for a connection that waits for one.
+/// Ready once there is a slot for a connection that waits for one.
 async fn room(registry: &Registry) {
     while !registry.makes_room() {
         sleep(ACCEPT_PAUSE).await;
     }
 }
 
-/// A share of the connections for a new one; none where its address has its share.
+/// A share of the connections for a new one; `None` if its address has used its share.
 fn admit(stream: TcpStream, registry: &Registry, service: &impl Serve) -> Option<(TcpStream, Share)> {
     let address = stream.peer_addr().ok()?;
     let share = registry.admit(service.peer(address));

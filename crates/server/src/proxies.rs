@@ -1,9 +1,9 @@
 //! Proxies ask whether a request may pass: one decision for the HTTP endpoint and for Envoy's RPC.
 //!
-//! Neither needs a credential of the proxy. Who holds a token hears no more of it than that it is good and
-//! what it says, which the published keys tell everybody; and an answer to a proxy is worth nothing to
-//! others. Refusals are not counted against an address: it is the proxy's, and the tokens are its users'. What
-//! is bounded is how many signatures are checked; a token that was seen before needs none.
+//! Neither needs a credential of the proxy. The holder of a token learns only that it is valid and what it contains,
+//! which anyone can check with the published keys. An answer to a proxy is worth nothing to others. Refusals are not
+//! counted against an address: the address is the proxy's, and the tokens belong to its users. Only the number of
+//! signature checks is bounded; a token that was seen before needs none.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tessera_authority::{AccessCheck, AccessError};
@@ -18,7 +18,7 @@ pub(crate) use refusal::Refusal;
 use requirement::Need;
 pub(crate) use requirement::{Question, Stated, Unstated, default_audience};
 
-/// The headers that tell the service behind a proxy whose request it is.
+/// The headers that tell the service behind a proxy who sent the request.
 pub(crate) const HEADERS: [&str; 4] = [
     "x-tessera-subject",
     "x-tessera-client",
@@ -29,9 +29,9 @@ pub(crate) const HEADERS: [&str; 4] = [
 /// A request that may pass.
 #[derive(Debug)]
 pub(crate) enum Passed {
-    /// To whom it belongs was not asked: everybody may send it.
+    /// The caller was not identified: anyone may send it.
     Open,
-    /// With the token of somebody.
+    /// With a valid token.
     As(AccessCheck),
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn check(
         })
     });
     let checked = checked.await;
-    // Without a refusal of its own, the edge refused it: overload, or the time was over.
+    // Without a refusal of the check, the edge refused it: overload, or the time was over.
     checked.map_err(|error| refusal.unwrap_or(Refusal::Indeterminate(error)))
 }
 
@@ -80,7 +80,7 @@ async fn decide(
         .map_err(Refusal::from)
 }
 
-/// What the service behind the proxy is told, in the order of [`HEADERS`].
+/// The values for the service behind the proxy, in the order of [`HEADERS`].
 pub(crate) fn headers(checked: &AccessCheck) -> [(&'static str, String); 4] {
     let [subject, client, scopes, realm] = HEADERS;
     [
@@ -91,8 +91,8 @@ pub(crate) fn headers(checked: &AccessCheck) -> [(&'static str, String); 4] {
     ]
 }
 
-/// A subject as a header has it: percent-encoded, as in a URI (RFC 3986 §2.1), where it has something else than
-/// visible ASCII, `%` itself, or what divides the value of a header.
+/// A subject in a header: percent-encoded, as in a URI (RFC 3986 §2.1), if it contains anything except visible ASCII,
+/// or `%` itself, or a character that divides the value of a header.
 fn encoded(subject: &str) -> String {
     const ENCODED: &AsciiSet = &CONTROLS
         .add(b' ')
@@ -108,7 +108,7 @@ fn encoded(subject: &str) -> String {
 pub(crate) fn bearer(authorization: AuthorizationHeader<'_>) -> Result<&str, Refusal> {
     match authorization {
         AuthorizationHeader::Absent => Err(Refusal::NoToken),
-        // Which of them the service behind the proxy would take, nobody knows.
+        // It is unknown which of them the service behind the proxy would use.
         AuthorizationHeader::Several => Err(Refusal::no_good("more than one authorization header")),
         AuthorizationHeader::NotText => Err(Refusal::no_good("the authorization header is no text")),
         given @ AuthorizationHeader::Given { .. } => given.credential("bearer").ok_or(Refusal::NoToken),

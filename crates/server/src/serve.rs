@@ -1,4 +1,4 @@
-//! Serving until told to stop, and stopping without losing anybody.
+//! Serving until told to stop, and stopping without losing a caller.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     listen::{Serve, Serving, Socket, SocketLimits, Tls, UNFINISHED_MAX, descriptors},
 };
 
-/// How often readiness is looked at.
+/// How often readiness is checked.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Bound sockets.
@@ -23,7 +23,7 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 pub struct Listeners {
     /// gRPC.
     pub public: TcpListener,
-    /// Metrics and probes over HTTP; none: nowhere.
+    /// Metrics and probes over HTTP; `None`: not served.
     pub admin: Option<TcpListener>,
 }
 
@@ -32,34 +32,33 @@ pub struct Listeners {
 pub struct ServeOptions {
     /// Bounds.
     pub limits: Limits,
-    /// TLS on the public socket; none: plaintext.
+    /// TLS on the public socket; `None`: plaintext.
     pub tls: Option<Tls>,
     /// The HTTP endpoints.
     pub http: HttpOptions,
-    /// How calls are traced; none: they are not.
+    /// How calls are traced; `None`: they are not.
     pub traces: Option<Traces>,
 }
 
 /// Serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The server ended although nobody asked it to.
+    /// The server ended without a request to stop.
     #[error("the server ended unexpectedly: see the log")]
     Ended,
     /// The descriptors of the contract can't be served.
     #[error("gRPC reflection can't be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The store failed while serving: what was acknowledged is safe, and nothing more can be.
+    /// The store failed while serving: acknowledged changes are safe, and no more can be made.
     #[error("the store failed: restart after fixing what the log says")]
     StoreFailed,
 }
 
-/// Serves `authority` on bound listeners until `shutdown` is ready, then stops: health says NOT_SERVING,
-/// watchers are told with their cursor, and calls under way may finish until the drain time is over. Then the
-/// authority can be closed.
+/// Serves `authority` on bound listeners until `shutdown` is ready, then stops: health says NOT_SERVING, watchers are
+/// told with their cursor, and running calls may finish until the drain time is over. Then the authority can be closed.
 ///
 /// # Errors
-/// See [`ServeError`]. A store that fails ends serving too, after the same steps.
+/// See [`ServeError`]. A failed store also ends serving, after the same steps.
 pub async fn serve(
     listeners: Listeners,
     authority: Arc<Authority>,
@@ -119,15 +118,15 @@ pub async fn serve(
     Ok(())
 }
 
-/// What every call passes, with what counts it.
+/// The edge that every call passes, with its metrics.
 fn edge(authority: &Arc<Authority>, has_tls: bool, limits: &Limits, traces: Option<Traces>) -> Arc<Edge> {
     let spans = traces.as_ref().map(|traces| &traces.counts);
     let metrics = Arc::new(Metrics::new(authority, has_tls, spans));
     Arc::new(Edge::new(Arc::clone(authority), metrics, limits, traces))
 }
 
-/// Lets calls under way finish, and cuts them off where they take too long. Callers without a credential have less
-/// time: else any of them decides how long a stop takes.
+/// Lets running calls finish, and cuts them off if they take too long. Callers without a credential have less time:
+/// otherwise any of them could decide how long a stop takes.
 async fn finish(serving: &mut JoinHandle<()>, edge: &Edge, time_max: Duration) {
     let unfinished_max = UNFINISHED_MAX.min(time_max);
     if timeout(unfinished_max, &mut *serving).await.is_ok() {
@@ -200,7 +199,7 @@ impl Serve for Public {
     }
 }
 
-/// Ready when the store takes no more writes, which it never does again.
+/// Ready when the store takes no more writes, which is final.
 async fn store_failure(authority: Arc<Authority>) {
     loop {
         tokio::time::sleep(READINESS_INTERVAL).await;
@@ -222,7 +221,7 @@ fn tell_why_not_ready(authority: &Authority) {
     );
 }
 
-/// Keeps what others look at up to date.
+/// Keeps health and periodic state up to date.
 async fn housekeeping(edge: Arc<Edge>, health: Health) {
     let mut was_ready = true;
     loop {

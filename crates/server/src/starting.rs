@@ -1,4 +1,4 @@
-//! The admin socket while the authority starts: opening the data may take a while, in which the process lives.
+//! The admin socket while the authority starts: opening the data may take a while, during which the process is alive.
 
 use std::{io, os::fd::AsFd};
 
@@ -18,11 +18,11 @@ const CLOSE: [(HeaderName, &str); 1] = [(CONNECTION, "close")];
 pub struct Starting(JoinHandle<()>);
 
 impl Starting {
-    /// Begins to answer on a socket that the server serves later, and says `how_far` the start is. Each connection is
-    /// closed after its answer, so that the next is the server's.
+    /// Begins to answer on a socket that the server serves later, and reports `how_far` the start is. Each connection
+    /// is closed after its answer, so that the next one goes to the server.
     ///
     /// # Errors
-    /// Fails where the socket can't be shared.
+    /// Fails if the socket can't be shared.
     pub fn answer(
         admin: &TcpListener,
         how_far: impl Fn() -> String + Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! What an operator has to look at, with what to do: warnings, which `/readyz` shows, too, and what is due.
+//! What needs an operator's attention, and what to do: warnings, which `/readyz` shows too, and due tasks.
 
 use tessera_authority::{AttemptOutcome, Authority, PolicyStatus};
 use tessera_core::{Seconds, Timestamp};
@@ -7,21 +7,21 @@ use tessera_store::SubscriberKey;
 
 use crate::listen::Tls;
 
-/// How long before a certificate expires it is warned of: what is renewed on time has more left.
+/// How long before its expiry a certificate causes a warning: one that is renewed on time has more time left.
 const EXPIRES_SOON: Seconds = Seconds::days(7);
 /// How old the last backup may be.
 const BACKUP_AGE_MAX: Seconds = Seconds::days(2);
-/// Keys that end within this, and have no successor, are to be rolled.
+/// Keys that end within this time and have no successor should be rolled.
 const KEYS_END_SOON: Seconds = Seconds::days(7);
-/// For how long a required verifier may be behind and acknowledge nothing.
+/// How long a required verifier may be behind without acknowledging anything.
 const BEHIND_MAX_SECONDS: u64 = 10;
 
-/// Something to look at.
+/// Something that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attention {
     /// Its kind, such as `policy_refused`.
     pub(super) code: &'static str,
-    /// What is wrong, or due. Nothing of files' content.
+    /// What is wrong, or due. It contains nothing of the content of files.
     pub(super) message: String,
     /// What to do.
     pub(super) todo: String,
@@ -37,7 +37,7 @@ impl Attention {
     }
 }
 
-/// Why no requests can be served; none where they can.
+/// Why no requests can be served; `None` if they can be.
 pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
     if authority.is_ready() {
         return None;
@@ -63,7 +63,7 @@ pub(super) fn why_not_ready(authority: &Authority) -> Option<String> {
     })
 }
 
-/// What is wrong, and keeps nobody from being served.
+/// Problems that do not prevent serving.
 pub(super) fn warnings(authority: &Authority, tls: Option<&Tls>) -> Vec<Attention> {
     let mut found = of_policy(&authority.policy_status());
     found.extend(of_clock(authority));
@@ -73,7 +73,7 @@ pub(super) fn warnings(authority: &Authority, tls: Option<&Tls>) -> Vec<Attentio
     found
 }
 
-/// Everything to look at.
+/// Everything that needs attention.
 pub(super) fn all(authority: &Authority, tls: Option<&Tls>) -> Vec<Attention> {
     let not_ready = why_not_ready(authority)
         .map(|why| Attention::new("not_ready", why, "see the log of the authority, and its disk"));
@@ -112,7 +112,7 @@ fn of_policy(status: &PolicyStatus) -> Vec<Attention> {
     found
 }
 
-/// Where the first finding is, and of which kind. Whoever asks may not read the files, so nothing out of them.
+/// The location and kind of the first finding. The caller may not read the files, so it shows nothing of their content.
 fn places(diagnostics: &[Diagnostic]) -> String {
     let Some(first) = diagnostics.first() else {
         return "see the log".to_owned();
@@ -145,7 +145,7 @@ fn of_clock(authority: &Authority) -> Option<Attention> {
     })
 }
 
-/// Nobody is served better by an authority that is not ready.
+/// These are warnings only: making the authority not ready would not serve any caller better.
 fn of_tls(tls: &Tls, now: Timestamp) -> Vec<Attention> {
     let mut found = Vec::new();
     if tls.is_last_change_refused() {
@@ -166,7 +166,7 @@ fn of_tls(tls: &Tls, now: Timestamp) -> Vec<Attention> {
     found
 }
 
-/// The sinks of the audit trail that take nothing.
+/// The sinks of the audit trail that accept nothing.
 fn of_sinks(authority: &Authority) -> Vec<Attention> {
     let failing = authority.audit_sinks().into_iter().filter_map(|sink| {
         let since = sink.failing_since?.to_rfc3339();
@@ -193,7 +193,7 @@ fn of_server_keys(authority: &Authority) -> Option<Attention> {
     })
 }
 
-/// Those that are behind and say nothing of it, and go on accepting.
+/// Verifiers that are behind, acknowledge nothing, and keep accepting.
 fn of_verifiers(authority: &Authority) -> Vec<Attention> {
     let committed = authority.position().sequence;
     let behind = authority.required_subscribers().into_iter().filter(|state| {

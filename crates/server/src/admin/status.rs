@@ -1,4 +1,4 @@
-//! `/status`: what an operator looks at first, as one document.
+//! `/status`: what an operator needs first, as one document.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::listen::Tls;
 /// How long counting sessions may take.
 const COUNTING_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The document. It has names, ids, counts and times, and nothing secret.
+/// The document. It contains names, ids, counts and times, and nothing secret.
 pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value {
     let mut realms = Vec::new();
     let mut counts = session_counts(authority).await.into_iter();
     for realm in authority.realms().keys() {
         realms.push(json!({
             "name": realm.as_str(),
-            // None where the store can't be read.
+            // `None` if the store can't be read.
             "sessions": counts.next().flatten(),
             "signing_keys": signing_keys(authority, realm),
             "api_keys_ending": api_keys_ending(authority, realm),
@@ -50,8 +50,8 @@ pub(super) async fn document(authority: &Authority, tls: Option<&Tls>) -> Value 
     })
 }
 
-/// How many sessions each realm has, in the order of the realms; fewer where the store does not answer: whoever asks is in a
-/// hurry then.
+/// How many sessions each realm has, in the order of the realms; fewer if the store does not answer: the caller needs a
+/// quick answer then.
 async fn session_counts(authority: &Authority) -> Vec<Option<u64>> {
     let mut counts = Vec::new();
     let counting = async {
@@ -104,7 +104,7 @@ fn status_name(status: KeyStatus) -> &'static str {
     }
 }
 
-/// By how soon they end.
+/// How many keys end, by the time within which they end.
 fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
     let counts = authority.ending_api_keys();
     let of_realm = counts.iter().filter(|count| count.realm == *realm);
@@ -114,7 +114,7 @@ fn api_keys_ending(authority: &Authority, realm: &RealmName) -> Value {
         .into()
 }
 
-/// Those of all nodes; of this one only, where the others are not known now.
+/// The verifiers of all nodes; only those of this node if the others are not known now.
 fn verifiers(authority: &Authority) -> Vec<Value> {
     let committed = authority.position().sequence.0;
     let listed = authority.required_subscribers_of_all_nodes();
@@ -135,7 +135,7 @@ fn verifiers(authority: &Authority) -> Vec<Value> {
     verifiers.collect()
 }
 
-/// Those that share the store; null where it can't be read.
+/// The nodes that share the store; null if it can't be read.
 fn other_nodes(authority: &Authority) -> Option<Vec<Value>> {
     let committed = authority.position().sequence.0;
     let nodes = authority.other_nodes_lately()?;
@@ -166,7 +166,7 @@ fn sinks(authority: &Authority) -> Vec<Value> {
     let head = authority.audit_head().borrow().position;
     let sinks = authority.audit_sinks().into_iter().map(|sink| {
         json!({
-            // None where it is this one.
+            // `None` if this node delivers.
             "delivered_by": authority.delivered_by(&sink.name),
             "name": sink.name,
             "lag_records": head.saturating_sub(sink.position),

@@ -1,5 +1,5 @@
-//! The body of an answer: while it is not taken, its exchange keeps its places, and a peer that does not take
-//! it in time loses its connection.
+//! The body of an answer: until it is taken, its exchange keeps its slots. A peer that does not take it in time loses
+//! its connection.
 
 use std::{
     pin::Pin,
@@ -17,11 +17,11 @@ use crate::{error::ApiError, grpc::status};
 pub(crate) struct AnswerBody {
     inner: Inner,
     exchange: Arc<Exchange>,
-    /// Whether it tells that its exchange was ended: then it is not cut off for that.
+    /// Whether it says that its exchange was ended: then it is not cut off for that reason.
     is_farewell: bool,
     /// Whether it was ended before its own end.
     is_over: bool,
-    /// None where the answer is a stream, which has no end in time.
+    /// `None` if the answer is a stream, which has no time limit.
     _untaken: Option<UntakenAnswer>,
 }
 
@@ -82,7 +82,7 @@ impl AnswerBody {
         }
     }
 
-    /// Another took the place of its exchange, or the server stops: a gRPC call is told why, an HTTP answer is cut off.
+    /// Another exchange took its slot, or the server is stopping: a gRPC call is told why, an HTTP answer is cut off.
     fn evicted(&mut self) -> Option<Result<Frame<Bytes>, axum::Error>> {
         if std::mem::replace(&mut self.is_over, true) {
             return None;
@@ -120,7 +120,7 @@ impl http_body::Body for AnswerBody {
             status::bound(trailers);
         }
         if let Some(stranger) = this.exchange.stranger() {
-            // Whoever serves the connection asks for the next frame only once the last one has found room.
+            // The connection asks for the next frame only once the last one has found room.
             stranger.takes_answer(polled.is_pending());
         }
         polled

@@ -1,11 +1,11 @@
-//! Budgets of bytes: what is read and not yet decoded, and what is answered and not yet taken.
+//! Budgets of bytes: of requests that are read and not yet decoded, and of answers that are given and not yet taken.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// So many bytes at once, and no more.
+/// At most this number of bytes at once.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
     taken: AtomicUsize,
@@ -53,7 +53,7 @@ impl TakenBytes {
         Self { budgets, bytes: 0 }
     }
 
-    /// Takes more from each budget; from none where one has too little left.
+    /// Takes more from each budget; takes nothing if one has too little left.
     #[must_use]
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         for (position, budget) in self.budgets.iter().enumerate() {

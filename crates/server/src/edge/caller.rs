@@ -1,13 +1,13 @@
-//! Who calls: the other end of the connection, or whom a trusted proxy calls for.
+//! The caller's address: the other end of the connection, or the address that a trusted proxy calls for.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use tessera_core::AddressRange;
 
-/// Who calls over a connection from `peer`. Each trusted proxy has added, at the end of `x-forwarded-for`,
-/// whom it was called by: the last one that is not such a proxy is the caller. What comes before that, the
-/// caller wrote.
+/// The caller of a connection from `peer`. Each trusted proxy has appended the address that called it to
+/// `x-forwarded-for`: the last address that is not such a proxy is the caller. The caller itself wrote what comes
+/// before that.
 pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[AddressRange]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(address));
     let mut caller = peer.to_canonical();

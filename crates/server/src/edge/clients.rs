@@ -1,8 +1,8 @@
-//! What each client takes of the server, so that none takes it from the others.
+//! The resources that each client takes of the server, so that no client takes them from the others.
 //!
-//! A client has a rate, places for calls at work, and places for calls that wait. Calls beyond the places at
-//! work wait their turn before their body is read, so that they cost next to nothing; the client's own
-//! calls wait for each other, and other clients' don't. All clients of a sandbox together have a rate and places, too.
+//! A client has a rate, slots for calls at work, and slots for calls that wait. Calls beyond the slots at work wait for
+//! their turn before their body is read, so that they cost next to nothing. The client's own calls wait for each other,
+//! and other clients' calls don't. All clients of a sandbox together have a rate and slots, too.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::error::ApiError;
 
-/// All clients that called in the last minutes, and what they share.
+/// All clients that called in the last minutes, and the state that they share.
 pub(crate) struct Clients {
     limits: ClientLimits,
     known: Mutex<HashMap<(RealmName, ClientName), Known>>,
@@ -39,13 +39,13 @@ pub(crate) struct Clients {
     waiting: Arc<Semaphore>,
 }
 
-/// A client, and when it was last seen to take something.
+/// A client, and when it last used something.
 struct Known {
     client: Arc<Client>,
     busy_at: Instant,
 }
 
-/// What all clients of a realm for trying out take together.
+/// What all clients of a sandbox realm take together.
 struct Sandbox {
     rates: Rates,
     at_work: Arc<Semaphore>,
@@ -54,14 +54,14 @@ struct Sandbox {
 /// One client in one realm.
 pub(crate) struct Client {
     rates: Rates,
-    /// The realm, where it is one for trying out.
+    /// The realm, if it is a sandbox realm.
     sandbox: Option<Arc<Sandbox>>,
     at_work: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
     counting: Arc<Semaphore>,
     queued: AtomicUsize,
     queued_max: usize,
-    /// Refusals that are held back.
+    /// Refusals that are delayed.
     held_back: Semaphore,
     waiting: Arc<Semaphore>,
     pub(crate) request_bytes: Arc<ByteBudget>,
@@ -69,7 +69,7 @@ pub(crate) struct Client {
     pub(super) log: DefaultDirectRateLimiter,
 }
 
-/// A call's places, until it is answered and the answer is taken.
+/// A call's slots, until it is answered and the answer is taken.
 #[derive(Debug)]
 pub(crate) struct Places(#[expect(dead_code, reason = "given back when dropped")] Vec<OwnedSemaphorePermit>);
 
@@ -88,7 +88,7 @@ impl Clients {
         }
     }
 
-    /// The client that `principal` is.
+    /// The client of `principal`.
     pub(crate) fn of(&self, principal: &Principal) -> Arc<Client> {
         let key = (principal.realm_name().clone(), principal.client().clone());
         self.named(key, Instant::now())
@@ -105,8 +105,8 @@ impl Clients {
         Arc::clone(&known.client)
     }
 
-    /// Lets a call of `client` begin, once it is its turn. `is_administrator` is asked only where the
-    /// common places are taken.
+    /// Lets a call of `client` begin when its turn comes. `is_administrator` is called only if the common slots are
+    /// taken.
     pub(crate) async fn enter(
         &self,
         client: &Client,
@@ -135,12 +135,12 @@ impl Clients {
         }
     }
 
-    /// A place for a call of `client` that waits for something to happen.
+    /// A slot for a call of `client` that waits for something to happen.
     pub(crate) fn wait(&self, client: &Client) -> Result<Places, ApiError> {
         Ok(Places(vec![place(&client.waiting)?, place(&self.waiting)?]))
     }
 
-    /// Forgets clients that have taken nothing for so long that they are as ones that never called.
+    /// Forgets clients that have taken nothing for so long that their state equals that of a client that never called.
     pub(crate) fn forget_idle(&self, now: Instant) {
         self.lock().retain(|_, known| {
             if Arc::strong_count(&known.client) > 1 || known.client.holds_places(&self.limits) {
@@ -181,7 +181,7 @@ impl Client {
         }
     }
 
-    /// Counts a call, or the part of one that is found to cost more.
+    /// Counts a call, or additional cost that was found later.
     pub(crate) fn spend(&self, cost: u32) -> Result<(), ApiError> {
         self.rates.spend(cost).map_err(ApiError::rate_limited)?;
         match &self.sandbox {
@@ -202,26 +202,26 @@ impl Client {
         }
     }
 
-    /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a
-    /// client that tries again at once would take from others what its refusals cost.
+    /// Waits before a call is refused for its client's rate, for at most half of the time that it has left: a client
+    /// that retries at once would take from others what its refusals cost.
     pub(super) async fn hold_back(&self, time_left: Duration) {
         if let Ok(_place) = self.held_back.try_acquire() {
             tokio::time::sleep(HELD_BACK_FOR.min(time_left / 2)).await;
         }
     }
 
-    /// A place for a call at work, once it is its turn.
+    /// A slot for a call at work, when its turn comes.
     async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.at_work).await
     }
 
-    /// The place for a call that works for long, once it is its turn.
+    /// The slot for a call that works for long, when its turn comes.
     async fn heavy_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.heavy).await
     }
 
-    /// The place for a call that counts sessions, once it is its turn. It is another one than that for heavy
-    /// calls, as who waits for it is at work already.
+    /// The slot for a call that counts sessions, when its turn comes. It differs from the slot for heavy calls, as a
+    /// call that waits for it is at work already.
     pub(super) async fn counting_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.turn_at(&self.counting).await
     }
@@ -235,7 +235,7 @@ impl Client {
         place.map_err(|_| ApiError::overloaded())
     }
 
-    /// Whether a call of it is at work or waits, or bytes of one are kept.
+    /// Whether a call of the client is at work or waits, or bytes of one are kept.
     fn holds_places(&self, limits: &ClientLimits) -> bool {
         self.at_work.available_permits() != limits.calls_in_flight_max
             || self.waiting.available_permits() != limits.waiting_calls_max
@@ -243,7 +243,7 @@ impl Client {
     }
 }
 
-/// One that waits its turn.
+/// A call that waits for its turn.
 struct Queued<'a>(&'a AtomicUsize);
 
 impl<'a> Queued<'a> {
@@ -264,7 +264,7 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// How long a refusal is held back, and how many of one client at once.
+/// How long a refusal is delayed, and how many of one client at once.
 const HELD_BACK_FOR: Duration = Duration::from_millis(100);
 const HELD_BACK_MAX: usize = 1024;
 /// Refusals a second of one client that are logged.

@@ -26,31 +26,31 @@ use super::{
 };
 use crate::error::ApiError;
 
-/// The longest `x-request-id` that is taken from a caller.
+/// The longest `x-request-id` that is accepted from a caller.
 const REQUEST_ID_CHARACTERS_MAX: usize = 128;
-/// No RPC that changes anything answers with more; listings do.
+/// No RPC that changes anything has a longer answer; listings do.
 const SHORT_ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// tonic answers CANCELLED when a deadline passes; ours, a little earlier, says what happened.
+/// tonic answers CANCELLED when a deadline passes; our answer, a little earlier, says what happened.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
-/// What every part of the way knows of a request.
+/// What every step of serving knows of a request.
 pub(crate) struct Exchange {
     pub(crate) route: &'static Route,
-    /// Who calls: the other end of the connection, or whom a trusted proxy calls for.
+    /// The address of the caller: the other end of the connection, or the address that a trusted proxy calls for.
     pub(crate) address: IpAddr,
     pub(crate) peer: Arc<Peer>,
     began: Instant,
     /// How long the call may take from `began`.
     time_max: Duration,
     request_id: String,
-    /// Set once the caller is authenticated, with what counts for that client.
+    /// Set once the caller is authenticated, with the limits of its client.
     caller: OnceLock<(Principal, Arc<Client>)>,
     stranger: Option<Stranger>,
     places: Mutex<Option<Places>>,
     answer_bytes: Mutex<TakenBytes>,
     /// Whether it was counted and logged.
     is_observed: AtomicBool,
-    /// None where nobody collects traces.
+    /// `None` if no traces are collected.
     pub(super) trace: Option<CallTrace>,
     _open: OpenExchange,
 }
@@ -82,7 +82,7 @@ impl Exchange {
         }
     }
 
-    /// What the caller called the request, or a name that we gave it.
+    /// The caller's name of the request, or a name that we gave it.
     pub(crate) fn request_id(&self) -> &str {
         &self.request_id
     }
@@ -92,17 +92,17 @@ impl Exchange {
         self.began.elapsed()
     }
 
-    /// What is left of the time that it may take.
+    /// The remaining part of its maximum time.
     pub(crate) fn time_left(&self) -> Duration {
         self.time_max.saturating_sub(self.began.elapsed())
     }
 
-    /// Who was authenticated.
+    /// The authenticated caller.
     pub(crate) fn principal(&self) -> Option<&Principal> {
         self.caller.get().map(|(principal, _)| principal)
     }
 
-    /// What counts for the client that was authenticated.
+    /// The limits of the authenticated client.
     pub(crate) fn client(&self) -> Option<&Arc<Client>> {
         self.caller.get().map(|(_, client)| client)
     }
@@ -114,17 +114,17 @@ impl Exchange {
     /// The caller is authenticated.
     pub(super) fn authenticated(&self, principal: Principal, client: Arc<Client>) {
         self.peer.authenticated();
-        // It is set once: the gate authenticates, or the handler where the body has the credential.
+        // It is set once: by the gate, or by the handler if the body has the credential.
         let _ = self.caller.set((principal, client));
     }
 
-    /// The exchange has these places from now on, and those of before no more.
+    /// The exchange holds these slots from now on, and releases the earlier ones.
     pub(super) fn hold(&self, places: Option<Places>) {
         *lock(&self.places) = places;
     }
 
-    /// Takes bytes for its answer from the budgets, until the answer is taken. A short one needs none: it may tell
-    /// of a change that is made, and its client's places bound how many of them there are.
+    /// Takes bytes for its answer from the budgets, until the answer is taken. A short answer needs none: it may report
+    /// a completed change, and its client's slots bound how many of them there are.
     pub(super) fn hold_answer(&self, bytes: usize, all: &Arc<ByteBudget>) -> Result<(), ApiError> {
         if bytes <= SHORT_ANSWER_BYTES_MAX {
             return Ok(());
@@ -171,7 +171,7 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// What the caller's `grpc-timeout` leaves for the call.
+/// The time that the caller's `grpc-timeout` leaves for the call.
 fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let timeout = headers.get("grpc-timeout")?.to_str().ok()?;
     grpc_timeout(timeout).map(|timeout| timeout.saturating_sub(DEADLINE_MARGIN))

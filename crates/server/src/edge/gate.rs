@@ -1,5 +1,5 @@
-//! The way in for every request: who calls is found out from its head, its places are taken, and only then is
-//! its body read, within bounds. The way out, too: an answer keeps its places until it is taken.
+//! The entry for every request: the caller is identified from its head, its slots are taken, and only then is its body
+//! read, within bounds. Also the exit: an answer keeps its slots until it is taken.
 
 use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 
@@ -68,7 +68,7 @@ impl Edge {
             return Ok(self.refuse(exchange, &request, &error));
         }
         let request = self.opened(request, &exchange);
-        // A method that its service does not have is answered as one of a service that is not there.
+        // A method that its service does not have is answered like a method of an unknown service.
         let service = handlers.grpc.at(request.uri().path());
         if let Some(call) = service.filter(|_| route.shape != Shape::Http) {
             let mut calling = call(request.map(body::body));
@@ -104,7 +104,7 @@ impl Edge {
         super::caller::caller(peer.address().ip(), headers, &self.limits.trusted_proxies)
     }
 
-    /// Finds out who calls, where the head says it, and takes the call's places.
+    /// Identifies the caller, if the head contains the credential, and takes the call's slots.
     async fn enter(&self, exchange: &Arc<Exchange>, headers: &HeaderMap) -> Result<(), ApiError> {
         if exchange.route.caller == Caller::Anyone {
             return Ok(());
@@ -185,7 +185,7 @@ impl Edge {
         })
     }
 
-    /// Counts and logs what no service did: health, reflection, and requests that can't be decoded.
+    /// Counts and logs what no service handled: health, reflection, and requests that can't be decoded.
     fn observe_unserved<B>(&self, exchange: &Exchange, response: &Response<B>) {
         let of_http = || {
             let failed = exchange.route.shape == Shape::Http && response.status() >= StatusCode::BAD_REQUEST;
@@ -207,7 +207,7 @@ async fn ask(exchange: &Exchange, endpoints: Router, request: Request<RequestBod
     response
 }
 
-/// The answer to what is no request, or can't be a call at the path of an RPC.
+/// The answer to a request that is not valid, or that can't be a call at the path of an RPC.
 fn no_call(request: &Request<Incoming>) -> Option<Response<Body>> {
     if let Some(why) = message::refusal(request) {
         return Some(refusal::no_request(why));

@@ -1,25 +1,25 @@
-//! Bounds that keep one caller, or too many, from taking the server from the others.
+//! Bounds that keep one caller, or too many callers, from taking the server from the others.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use tessera_core::AddressRange;
 
-/// How much is served at once, and how much one caller may take of it. `tessera.example.toml` says why each
-/// has its default.
+/// How much is served at once, and how much of it one caller may take. `tessera.example.toml` says why each has its
+/// default.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Calls at work at once.
     pub calls_in_flight_max: usize,
     /// Further calls at work, for administrators when the others are taken.
     pub calls_reserved: usize,
-    /// Exchanges at once with callers that have no credential, or have not shown it yet.
+    /// Exchanges at once with callers that have no credential, or have not sent it yet.
     pub unauthenticated_calls_max: usize,
-    /// Calls that wait for something, watches among them.
+    /// Calls that wait for something, including watches.
     pub waiting_calls_max: usize,
     /// Bytes of requests that are read and not yet decoded; a quarter of them for callers without a
     /// credential.
     pub request_bytes_max: usize,
-    /// Bytes of answers that are given and not yet taken.
+    /// Bytes of answers that are given and not yet taken by the peer.
     pub answer_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
@@ -29,17 +29,17 @@ pub struct Limits {
     pub streams_per_connection_max: u32,
     /// How long a connection may be without a call.
     pub connection_idle_max: Duration,
-    /// The same for one on which no client was authenticated, such as a proxy's or a browser's.
+    /// The same for a connection on which no client was authenticated, such as a proxy's or a browser's.
     pub stranger_idle_max: Duration,
     /// How long a message may take to arrive.
     pub message_time_max: Duration,
-    /// How long an answer may take to be taken.
+    /// How long the peer may take to take an answer.
     pub answer_time_max: Duration,
-    /// The longest that a call may take, whatever its caller's deadline.
+    /// The longest time of a call, with any deadline of its caller.
     pub call_time_max: Duration,
-    /// How long calls under way may go on once the server stops.
+    /// How long running calls may continue once the server stops.
     pub drain_time_max: Duration,
-    /// How long closing the store may take after that; then the process is ended.
+    /// How long closing the store may take after that; then the process ends.
     pub close_time_max: Duration,
     /// What one client may take.
     pub per_client: ClientLimits,
@@ -47,12 +47,12 @@ pub struct Limits {
     pub per_sandbox: SandboxLimits,
     /// Refused credentials a second from one address, in bursts of five times as many.
     pub refusals_per_second_per_address: NonZeroU32,
-    /// Requests a second from one address for what everybody may see, in bursts of five times as many. Further ones
-    /// wait; none: no limit.
+    /// Requests per second from one address for public content, in bursts of five times as many. Further ones wait;
+    /// `None`: no limit.
     pub open_requests_per_second_per_address: Option<NonZeroU32>,
     /// Signatures a second that are checked for proxies, for tokens that were not seen before.
     pub proxy_checks_per_second: NonZeroU32,
-    /// Proxies whose `x-forwarded-for` says who calls.
+    /// Proxies whose `x-forwarded-for` names the caller.
     pub trusted_proxies: Vec<AddressRange>,
 }
 
@@ -61,9 +61,9 @@ pub struct Limits {
 pub struct ClientLimits {
     /// Its calls, and what they write.
     pub rates: RateLimits,
-    /// Calls at work at once; further ones wait their turn.
+    /// Calls at work at once; further ones wait for their turn.
     pub calls_in_flight_max: usize,
-    /// Calls that wait their turn.
+    /// Calls that wait for their turn.
     pub calls_queued_max: usize,
     /// Calls that wait for something, and watches.
     pub waiting_calls_max: usize,
@@ -71,7 +71,7 @@ pub struct ClientLimits {
     pub request_bytes_max: usize,
 }
 
-/// What all clients of one realm for trying out may take together.
+/// What all clients of one sandbox realm may take together.
 #[derive(Clone, Debug)]
 pub struct SandboxLimits {
     /// Their calls, and what they write.
@@ -80,13 +80,13 @@ pub struct SandboxLimits {
     pub calls_in_flight_max: usize,
 }
 
-/// How much in a time.
+/// Amounts per time.
 #[derive(Clone, Debug)]
 pub struct RateLimits {
-    /// Calls a second, in bursts of twice as many; none: no limit. A call that costs more than an Issue
-    /// counts for more than one.
+    /// Calls per second, in bursts of twice as many; `None`: no limit. A call that costs more than an Issue counts for
+    /// more than one.
     pub calls_per_second: Option<NonZeroU32>,
-    /// MiB an hour that calls may write, audit records included, in bursts of half a minute's; none: no limit.
+    /// MiB per hour that calls may write, audit records included, in bursts of half a minute's; `None`: no limit.
     pub disk_mib_per_hour: Option<NonZeroU32>,
 }
 
@@ -152,7 +152,7 @@ impl Default for RateLimits {
 }
 
 impl Limits {
-    /// No bound on rates of clients, for measurements and for tests of other things.
+    /// No limit on the rates of clients, for measurements and for tests of other things.
     #[must_use]
     pub fn without_rates(mut self) -> Self {
         self.per_client.rates = RateLimits::NONE;

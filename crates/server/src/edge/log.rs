@@ -1,8 +1,7 @@
-//! The log lines of exchanges: who, what, from where, with which outcome.
+//! The log lines of exchanges: caller, call, address and outcome.
 //!
-//! Refusals are sampled, so that nobody fills the log: those without a credential share a rate, and each
-//! client has its own. What was left out is counted and said. Changes are always logged: they are
-//! authorized, and few.
+//! Refusals are sampled, so that no caller can fill the log: callers without a credential share a rate, and each client
+//! has its own. The number of lines left out is logged. Changes are always logged: they are authorized, and few.
 
 use std::{
     num::NonZeroU32,
@@ -13,7 +12,7 @@ use governor::DefaultDirectRateLimiter;
 
 use super::{exchange::Exchange, outcome::Failed, sampler::sampler};
 
-/// Refusals a second that are logged of all callers without a credential; in bursts of five times as many.
+/// Refusals per second that are logged of all callers without a credential; in bursts of five times as many.
 const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 
 /// The log of exchanges.
@@ -32,7 +31,7 @@ impl Default for CallLog {
 }
 
 impl CallLog {
-    /// Logs how an exchange was answered.
+    /// Logs the answer of an exchange.
     pub(super) fn answered(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
         let rpc = exchange.route.name;
         let request_id = exchange.request_id();
@@ -78,7 +77,7 @@ impl CallLog {
         admits
     }
 
-    /// Says how many lines were left out since the last time.
+    /// Logs how many lines were left out since the last time.
     pub(super) fn report_left_out(&self) {
         let lines = self.left_out.swap(0, Ordering::Relaxed);
         if lines > 0 {
@@ -87,7 +86,7 @@ impl CallLog {
     }
 }
 
-/// Logs a change that a call made: who, what, from where.
+/// Logs a change that a call made: the caller, the change, and the address.
 pub(super) fn changed(exchange: &Exchange, change: &str, target: &str) {
     let who = Who::of(exchange);
     tracing::info!(
@@ -104,7 +103,7 @@ pub(super) fn changed(exchange: &Exchange, change: &str, target: &str) {
     );
 }
 
-/// Who was authenticated, as far as anybody was.
+/// The authenticated caller, if any.
 #[derive(Default)]
 struct Who<'a> {
     realm: Option<&'a str>,

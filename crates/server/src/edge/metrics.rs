@@ -1,7 +1,7 @@
-//! What the server counts, for Prometheus: a file for each noun, in one registry.
+//! The metrics of the server, for Prometheus: a file for each noun, in one registry.
 //!
-//! Labels are bounded, and no caller chooses one: names of RPCs, codes, reasons, realms, sinks; of the required
-//! subscribers, whose names their clients choose, only so many are shown. No label holds a subject or a token.
+//! Labels are bounded, and no caller chooses one: names of RPCs, codes, reasons, realms, sinks. The names of required
+//! subscribers are chosen by clients, so only a limited number of them is shown. No label holds a subject or a token.
 
 mod audit;
 mod backups;
@@ -57,7 +57,7 @@ pub(crate) struct Metrics {
     audit: AuditMetrics,
     process: ProcessMetrics,
     tls: Option<TlsMetrics>,
-    /// Held while they are looked at: two who look at once see one moment each.
+    /// Locked during a scrape: each of two concurrent scrapes shows one moment.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -118,7 +118,7 @@ impl Metrics {
         self.calls.count_request(route, method, status, took);
     }
 
-    /// Counts how long a call waited for the required subscribers of a realm.
+    /// Records how long a call waited for the required subscribers of a realm.
     pub(crate) fn count_fence(&self, realm: &RealmName, took: Duration) {
         self.verifiers.count_fence(realm, took);
     }
@@ -131,7 +131,7 @@ impl Metrics {
         &self.calls.connections
     }
 
-    /// All metrics, as they are now.
+    /// All metrics, with their current values.
     pub(crate) async fn to_text(
         &self,
         authority: &Authority,
@@ -154,7 +154,7 @@ impl Metrics {
             metrics.set(&seen);
         }
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = encode(&mut text, &self.registry);
         format.written(text)
     }

@@ -8,10 +8,10 @@ use crate::{error::ApiError, grpc::status::Sent};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failed<'a> {
     pub(crate) code: Code,
-    /// The reason of the contract; empty where the failure has none.
+    /// The reason of the contract; empty if the failure has none.
     pub(crate) reason: &'a str,
     pub(crate) message: &'a str,
-    /// The policy decision that it came of.
+    /// The policy decision that caused it.
     pub(crate) decision: Option<&'a str>,
 }
 

@@ -1,5 +1,5 @@
-//! How often an address may look at what everybody may see. Beyond that its requests wait, so that many
-//! connections of one host don't take the time of all others.
+//! How often an address may request public content. Requests beyond that wait, so that many connections of one host
+//! don't take the time of all others.
 
 use std::{future::poll_fn, net::IpAddr, num::NonZeroU32, task::Poll, time::Duration};
 
@@ -7,16 +7,16 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::{exchange::Exchange, refusals::network_of};
 
-/// For how long a request waits.
+/// How long a request waits.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// Who looked how often lately.
+/// How often each address requested lately.
 pub(crate) struct Pace {
     rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
 }
 
 impl Pace {
-    /// `per_second` in bursts of five times as many; none: no limit.
+    /// `per_second` in bursts of five times as many; `None`: no limit.
     pub(crate) fn new(per_second: Option<NonZeroU32>) -> Self {
         let burst = NonZeroU32::MIN.saturating_add(4);
         Self {
@@ -26,7 +26,7 @@ impl Pace {
         }
     }
 
-    /// Waits where the exchange's address looked too often. It can give way to another meanwhile.
+    /// Waits if the exchange's address made too many requests. Meanwhile the exchange can be evicted for another.
     pub(crate) async fn keep(&self, exchange: &Exchange) {
         if self.admits(exchange.address) {
             return;

@@ -1,4 +1,4 @@
-//! The other end of a connection: what is known of it, and how the connection is ended.
+//! The other end of a connection: its known state, and how the connection ends.
 
 use std::{
     collections::BTreeSet,
@@ -15,14 +15,14 @@ use tokio::sync::Notify;
 
 use super::bytes::ByteBudget;
 
-/// How much longer nothing is read for each exchange that gave way, and how long at most.
+/// How much longer nothing is read for each evicted exchange, and how long at most.
 const PAUSE_MILLIS: u64 = 20;
 const PAUSE_MILLIS_MAX: u64 = 1000;
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ending {
-    /// After the exchanges under way; no new one may begin.
+    /// After the running exchanges; no new one may begin.
     Gracefully = 1,
     /// At once.
     Now = 2,
@@ -36,7 +36,7 @@ pub(crate) struct Peer {
     /// Whether a client was authenticated on this connection.
     is_authenticated: AtomicBool,
     exchanges: AtomicUsize,
-    /// Bytes of bodies of requests that were taken until now.
+    /// Bytes of request bodies that were received until now.
     body_bytes: AtomicU64,
     /// When the last exchange began or ended, in milliseconds after `opened_at`.
     used_at: AtomicU64,
@@ -44,7 +44,7 @@ pub(crate) struct Peer {
     paused_until: AtomicU64,
     ending: AtomicU8,
     ends: Notify,
-    /// When each answer that is not yet taken was given, with a number that makes it unique.
+    /// When each untaken answer was given, with a number that makes it unique.
     answers: Mutex<BTreeSet<(Instant, u64)>>,
     next_answer: AtomicU64,
     pub(crate) request_bytes: Arc<ByteBudget>,
@@ -83,7 +83,7 @@ impl Peer {
         self.is_authenticated.load(Ordering::Relaxed)
     }
 
-    /// So many bytes of the body of a request were taken.
+    /// This number of bytes of the body of a request was received.
     pub(crate) fn took_body(&self, bytes: usize) {
         self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl Peer {
         OpenExchange(Arc::clone(self))
     }
 
-    /// For how long nothing has been under way; none where something is.
+    /// How long no exchange has been running; `None` if one is.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
         let is_idle = self.exchanges.load(Ordering::Relaxed) == 0;
         is_idle.then(|| self.quiet_for())
@@ -111,16 +111,16 @@ impl Peer {
         used_at.elapsed()
     }
 
-    /// For how long the oldest answer has not been taken.
+    /// How long the oldest answer has not been taken.
     pub(crate) fn answer_untaken_for(&self) -> Option<Duration> {
         self.lock_answers()
             .first()
             .map(|(given_at, _)| given_at.elapsed())
     }
 
-    /// Lets some time pass before more is read from the connection, unless a client was authenticated on it: an
-    /// exchange that it left unfinished gave way to another. Without it who begins such exchanges again and
-    /// again takes from others what that costs.
+    /// Delays further reading from the connection, unless a client was authenticated on it: an exchange that it left
+    /// unfinished was evicted for another. Without the delay, a peer that begins such exchanges again and again takes
+    /// from others what that costs.
     pub(crate) fn pause(&self) {
         if self.is_authenticated() {
             return;
@@ -132,7 +132,7 @@ impl Peer {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer);
     }
 
-    /// For how long nothing more is to be read; none where it is.
+    /// For how long nothing more is read; `None` if reading is not paused.
     pub(crate) fn paused_for(&self) -> Option<Duration> {
         let until = self.paused_until.load(Ordering::Relaxed);
         let millis = (until > 0).then(|| until.saturating_sub(self.millis()))?;
@@ -146,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// Ready when the connection is to end, and once more when it is to end sooner.
+    /// Ready when the connection must end, and again when it must end sooner.
     pub(crate) async fn ends(&self) -> Ending {
         loop {
             self.ends.notified().await;
@@ -183,7 +183,7 @@ impl Peer {
     }
 }
 
-/// An exchange that is under way.
+/// A running exchange.
 #[derive(Debug)]
 pub(crate) struct OpenExchange(Arc<Peer>);
 
@@ -194,7 +194,7 @@ impl Drop for OpenExchange {
     }
 }
 
-/// An answer that was given and is not yet taken.
+/// An answer that was given and that the peer has not taken yet.
 #[derive(Debug)]
 pub(crate) struct UntakenAnswer {
     peer: Arc<Peer>,

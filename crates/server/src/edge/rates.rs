@@ -1,4 +1,5 @@
-//! How many calls may be made in a second, and how much may be written in an hour: by one client, or by all of a sandbox.
+//! How many calls may be made in a second, and how much may be written in an hour: by one client, or by all clients of
+//! a sandbox.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -9,12 +10,12 @@ use governor::{
 
 use super::limits::RateLimits;
 
-/// Longer than each rate takes to be whole again; the slowest is that of the disk.
+/// Longer than each rate takes to refill; that of the disk is the slowest.
 pub(super) const REFILLED_AFTER: Duration = Duration::from_secs(DISK_BURST_SECONDS as u64 + 30);
 const DISK_BURST_SECONDS: u32 = 30;
 const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
-/// What is left of both rates.
+/// The remaining allowance of both rates.
 pub(super) struct Rates {
     calls: Option<Rate>,
     /// In KiB.
@@ -23,7 +24,7 @@ pub(super) struct Rates {
 
 struct Rate {
     limiter: DefaultDirectRateLimiter,
-    /// What one call counts for at most: what costs more than a burst would never fit.
+    /// The maximum count of one call: a call that costs more than a burst would never fit.
     burst: u32,
 }
 
@@ -38,13 +39,13 @@ impl Rates {
         }
     }
 
-    /// Counts a call, or a part of one. Where too little is left, nothing is taken, and the time is answered until there is
-    /// enough.
+    /// Counts a call, or a part of one. If too little is left, nothing is taken, and the error is the time until there
+    /// is enough.
     pub(super) fn spend(&self, cost: u32) -> Result<(), Duration> {
         self.calls.as_ref().map_or(Ok(()), |calls| calls.take(cost))
     }
 
-    /// The same of what a call is about to write.
+    /// The same for the amount that a call is about to write.
     pub(super) fn write(&self, kib: u32) -> Result<(), Duration> {
         self.disk.as_ref().map_or(Ok(()), |disk| disk.take(kib))
     }
@@ -65,7 +66,7 @@ impl Rate {
         match self.limiter.check_n(cost) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
-            // It costs more than a burst, which is left out above.
+            // It costs more than a burst, which is excluded above.
             Err(_) => Err(Duration::from_secs(60)),
         }
     }

@@ -1,4 +1,4 @@
-//! Refused credentials, by address: whoever guesses is soon told to wait, before anything is looked up.
+//! Refused credentials, by address: a caller that guesses must soon wait, before anything is looked up.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::RandomState},
@@ -19,12 +19,12 @@ use crate::error::ApiError;
 /// How many credentials that worked are remembered. One that is forgotten is only treated as a new one.
 const PROVEN_MAX: usize = 16 * 1024;
 
-/// Who was refused lately.
+/// The addresses that were refused lately.
 pub(crate) struct Refusals {
     rate: DefaultKeyedRateLimiter<IpAddr>,
     /// Addresses whose next credentials are not looked up, and until when.
     blocked: Mutex<HashMap<IpAddr, Instant>>,
-    /// Hashes of credentials that worked: those behind the same address as one who guesses go on.
+    /// Hashes of credentials that worked: callers behind the same address as a guessing one can continue.
     proven: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
@@ -63,7 +63,7 @@ impl Refusals {
         proven.insert(hash);
     }
 
-    /// A credential from `address` was refused; fails where that happens too often.
+    /// A credential from `address` was refused; fails if that happens too often.
     pub(crate) fn refused(&self, address: IpAddr) -> Result<(), ApiError> {
         let network = network_of(address);
         self.rate.check_key(&network).map_err(|not_until| {
@@ -91,7 +91,7 @@ impl Refusals {
     }
 }
 
-/// What is counted as one address: of IPv6 the /64, as one host has all of it.
+/// The part of an address that is counted: for IPv6 the /64, as one host has all of it.
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,6 +1,7 @@
-//! The body of a request, bounded while it arrives: in time, in bytes, and in what its caller may take.
+//! The body of a request, bounded while it arrives: in time, in bytes, and by the limits of its caller.
 //!
-//! A gRPC message is handed on when it is whole, so that nothing reserves memory for what is only announced.
+//! A gRPC message is passed on only when it is complete, so that nothing reserves memory for bytes that are only
+//! announced.
 
 use std::{
     pin::Pin,
@@ -18,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 use super::{bytes::TakenBytes, exchange::Exchange, route::Shape};
 use crate::error::ApiError;
 
-/// How often a message that waits for its bytes asks for them.
+/// How often a message that waits for its bytes requests them.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Before each gRPC message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -29,26 +30,26 @@ pub(crate) struct RequestBody<B = Incoming> {
     exchange: Arc<Exchange>,
     taken: TakenBytes,
     message_time_max: Duration,
-    /// What has arrived of messages that are not handed on yet.
+    /// The received bytes of messages that are not passed on yet.
     arrived: Vec<u8>,
-    /// The length of a client's message that has its bytes, though not all of them have arrived.
+    /// The length of a client's message whose bytes are reserved, though not all of them have arrived.
     reserved: Option<usize>,
-    /// Until when to wait with a message that has no bytes yet.
+    /// The end of the wait of a message that has no bytes reserved yet.
     retry: Option<Pin<Box<Sleep>>>,
-    /// Bytes that were handed on and are given back when the next ones are asked for.
+    /// Bytes that were passed on and are given back when the next ones are requested.
     handed_on: usize,
     trailers: Option<HeaderMap>,
-    /// Runs while the caller keeps us waiting for a message.
+    /// Runs while the caller lets us wait for a message.
     overdue: Option<Pin<Box<Sleep>>>,
-    /// Whether a first message was handed on.
+    /// Whether a first message was passed on.
     has_begun: bool,
     has_ended: bool,
 }
 
-/// Why the rest of a body does not come.
+/// Why the rest of a body is not available.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// It is not read, for a bound.
+    /// It is not read, because of a bound.
     #[error(transparent)]
     Refused(#[from] ApiError),
     /// The connection or the stream broke.
@@ -89,7 +90,7 @@ where
         self.exchange.route.shape
     }
 
-    /// The next bytes to hand on: a whole message, or of an HTTP body what has arrived.
+    /// The next bytes to pass on: a complete message, or, for an HTTP body, the received bytes.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
         self.give_back();
         loop {
@@ -129,8 +130,8 @@ where
         }
     }
 
-    /// Ready when the message that arrives has bytes of the budgets. A client's has them all before more of it is
-    /// read, and waits for them; so messages that arrive in pieces never keep each other from being whole.
+    /// Ready when the arriving message has its bytes of the budgets. A client's message has all of them before more of
+    /// it is read, and waits for them. So messages that arrive in pieces never keep each other from being complete.
     fn poll_reservation(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
         loop {
             let Some(length) = message_bytes(&self.arrived) else {
@@ -152,7 +153,7 @@ where
         }
     }
 
-    /// Takes the bytes of a client's message, once. A stranger's are taken as they arrive.
+    /// Takes the bytes of a client's message, once. The bytes of an unauthenticated caller are taken as they arrive.
     fn reserve(&mut self, length: usize) -> bool {
         if self.exchange.stranger().is_some() || self.reserved.is_some() {
             return true;
@@ -162,7 +163,7 @@ where
         fits
     }
 
-    /// What arrives next; nothing at the end. Fails where it takes too long.
+    /// The next received bytes; `None` at the end. Fails if they take too long.
     fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
         if self.has_ended {
             return Poll::Ready(None);
@@ -189,8 +190,7 @@ where
         }
     }
 
-    /// Ready when the caller has kept us waiting for too long. A client's stream may be silent between
-    /// messages; nothing else may.
+    /// Ready when the caller has let us wait for too long. Only a client's stream may be silent between messages.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_stream = self.shape() == Shape::Stream;
         let may_be_silent = is_stream && self.has_begun && self.exchange.stranger().is_none();
@@ -204,7 +204,7 @@ where
         overdue.as_mut().poll(cx)
     }
 
-    /// Takes the first message out of what has arrived, if all of it has.
+    /// Takes the first message from the received bytes, if it is complete.
     fn whole_message(&mut self) -> Result<Option<Bytes>, ApiError> {
         let Some(length) = message_bytes(&self.arrived) else {
             return Ok(None);
@@ -230,13 +230,13 @@ where
         self.reserved = None;
         self.has_begun = true;
         if self.shape() == Shape::Stream {
-            // The time for the next message begins with it.
+            // The time for the next message begins with this one.
             self.overdue = None;
         }
         message
     }
 
-    /// The end of the body. What is left of a message is handed on, so that its reader says what is wrong.
+    /// The end of the body. An incomplete message is passed on, so that its reader reports the error.
     fn end(&mut self) -> Step<Bytes> {
         if self.arrived.is_empty() {
             return Poll::Ready(None);
@@ -244,7 +244,7 @@ where
         Poll::Ready(Some(Ok(std::mem::take(&mut self.arrived).into())))
     }
 
-    /// Takes the bytes of what has arrived of a stranger.
+    /// Takes the bytes that arrived from an unauthenticated caller.
     fn take_arrived(&mut self, bytes: Bytes) -> Result<Bytes, BodyError> {
         let Some(stranger) = self.exchange.stranger() else {
             return Ok(bytes);
@@ -299,7 +299,7 @@ where
 
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
-        // The request was read, or is not wanted: from here on we work.
+        // The request was read, or is not needed: from here on the server works.
         if let Some(stranger) = self.exchange.stranger() {
             stranger.give_back();
             stranger.works();
@@ -307,7 +307,7 @@ impl<B> Drop for RequestBody<B> {
     }
 }
 
-/// The length of a message with its prefix; none where the prefix is not whole yet.
+/// The length of a message with its prefix; `None` if the prefix is not complete yet.
 fn message_bytes(arrived: &[u8]) -> Option<usize> {
     let (prefix, _) = arrived.split_first_chunk::<PREFIX_BYTES>()?;
     let [_compressed, length @ ..] = prefix;

@@ -1,4 +1,4 @@
-//! What a path is served as: who may call it, how long its messages may be, and what a call costs.
+//! How a path is served: who may call it, how long its messages may be, and what a call costs.
 //!
 //! The table is explicit, so that no RPC is served without a limit: a test compares it with the contract.
 
@@ -9,12 +9,12 @@ use std::{
 
 use tessera_core::limits::TOKEN_BYTES_MAX;
 
-/// Whose credential a request needs before a byte of its body is read.
+/// The credential that a request needs before any byte of its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A client's API key, in the `authorization` header.
     Client,
-    /// None; or one that the body may hold, which the handler checks.
+    /// None, or a credential in the body, which the handler checks.
     Anyone,
 }
 
@@ -29,16 +29,16 @@ pub(crate) enum Shape {
     Http,
 }
 
-/// What a call takes from its client's allowance while it is under way.
+/// What a running call takes from its client's allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// It works: it has one of the client's places for calls at work.
+    /// It works: it has one of the client's slots for calls at work.
     Call,
-    /// It works for long: besides that, it has the client's only place for such work.
+    /// It works for long: in addition, it has the client's only slot for such work.
     Heavy,
-    /// It waits for something to happen: it has one of the client's places for waiting calls.
+    /// It waits for something to happen: it has one of the client's slots for waiting calls.
     Wait,
-    /// It is a stream of events: it has one of the client's places for watches.
+    /// It is a stream of events: it has one of the client's slots for watches.
     Watch,
 }
 
@@ -51,18 +51,18 @@ pub(crate) struct Route {
     pub(crate) name: &'static str,
     pub(crate) caller: Caller,
     pub(crate) shape: Shape,
-    /// Whether the answer is a stream that ends when either side wants it to.
+    /// Whether the answer is a stream that either side can end.
     pub(crate) answers_with_stream: bool,
     /// The longest message, in bytes.
     pub(crate) message_bytes_max: usize,
     pub(crate) work: Work,
-    /// What a call counts for in the client's rate, before its content is known.
+    /// The cost of a call in the client's rate, before its content is known.
     pub(crate) cost: u32,
-    /// About what a call writes to the disk, in KiB, audit record included.
+    /// About how much a call writes to the disk, in KiB, audit record included.
     pub(crate) writes_kib: u32,
-    /// Whether an administrator's call may take a reserved place.
+    /// Whether an administrator's call may take a reserved slot.
     pub(crate) is_administration: bool,
-    /// Whether it only shows what everybody may see: who asks for it without pause is slowed down.
+    /// Whether it only shows public content: a caller that requests it without pause is slowed down.
     pub(crate) is_open: bool,
 }
 
@@ -75,7 +75,7 @@ impl Route {
                 .map(|(path, route)| (*path, Route { path, ..*route }))
                 .collect()
         });
-        // What follows is the path that a proxy asks about.
+        // The rest is the path that a proxy asks about.
         let path = match path.strip_prefix(FORWARD_AUTH) {
             Some(called) if called.starts_with('/') => FORWARD_AUTH,
             _ => path,
@@ -83,7 +83,7 @@ impl Route {
         BY_PATH.get(path).unwrap_or(&OTHER)
     }
 
-    /// Whether `path` is of a gRPC service that is served, though the service may have no such method.
+    /// Whether `path` belongs to a gRPC service that is served, though the service may have no such method.
     pub(crate) fn is_rpc(path: &str) -> bool {
         static SERVICES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
             let rpcs = ROUTES.iter().filter(|(_, route)| route.shape != Shape::Http);
@@ -121,7 +121,7 @@ impl Route {
         Self { cost, ..self }
     }
 
-    /// What everybody may see.
+    /// Public content.
     const fn open(name: &'static str, shape: Shape, message_bytes_max: usize) -> Self {
         Self {
             is_open: true,
@@ -161,20 +161,20 @@ const NAMES: usize = 64 * 1024;
 const TOKENS: usize = 100 * TOKEN_BYTES_MAX + 64 * 1024;
 /// A mebibyte of policy files, and what names them.
 const POLICY_FILES: usize = (1024 + 64) * 1024;
-/// A request's headers, of which Envoy lets through 60 KiB, and what it says of them.
+/// A request's headers, of which Envoy lets through 60 KiB, and the attributes that describe it.
 const CHECKED_REQUEST: usize = 256 * 1024;
 /// The name of a service or symbol.
 const SYMBOL: usize = 4 * 1024;
 /// A body at an HTTP endpoint.
 const BODY: usize = 64 * 1024;
 
-/// Where proxies ask.
+/// The path that proxies call.
 const FORWARD_AUTH: &str = "/forward-auth";
 
-/// The path of what is not in the table, which callers choose.
+/// The path for all paths that are not in the table, which callers choose.
 const OTHER_PATH: &str = "other";
 
-/// Paths that are not in the table: HTTP endpoints with a variable path, and what nobody serves.
+/// Paths that are not in the table: HTTP endpoints with a variable path, and paths that are not served.
 static OTHER: Route = Route::open("other", Shape::Http, BODY);
 
 static ROUTES: [(&str, Route); 44] = [

@@ -1,8 +1,8 @@
-//! What is kept for callers without a credential: a bounded number of exchanges, and of bytes.
+//! Resources for callers without a credential: a bounded number of exchanges, and of bytes.
 //!
-//! Where the bound is reached, a new exchange takes the place of the oldest one whose caller keeps us
-//! waiting: it has not sent its request, or does not take its answer. An honest request is whole within
-//! milliseconds, so it is never the oldest for long, however many others are left unfinished.
+//! If the bound is reached, a new exchange takes the slot of the oldest one whose caller lets us wait: it has not sent
+//! its request, or does not take its answer. An honest request is complete within milliseconds, so it is never the
+//! oldest for long, however many others are left unfinished.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::error::ApiError;
 /// The exchanges of all callers without a credential.
 #[derive(Debug)]
 pub(crate) struct Strangers {
-    /// Whether the server stops, so that all of them go.
+    /// Whether the server is stopping, so that all of them end.
     is_stopping: AtomicBool,
     count_max: usize,
     bytes_max: usize,
@@ -33,19 +33,19 @@ struct Present {
     next: u64,
     count: usize,
     bytes: usize,
-    /// Those whose caller keeps us waiting: first those whose request is still to come, then those whose answer
-    /// is to be taken, each the oldest first.
+    /// Those whose caller lets us wait: first those whose request has not arrived, then those whose answer is not
+    /// taken, each the oldest first.
     waiting_for: BTreeMap<(Waits, u64), Arc<Visitor>>,
 }
 
-/// What a caller keeps us waiting for.
+/// What the server waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Waits {
     ForRequest,
     ForAnswerTaken,
 }
 
-/// One exchange. It has its place until it is dropped.
+/// One exchange. It has its slot until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Stranger {
     all: Arc<Strangers>,
@@ -57,18 +57,18 @@ pub(crate) struct Stranger {
 struct Visitor {
     peer: Arc<Peer>,
     is_evicted: AtomicBool,
-    /// Whether its answer is given: what is left of its request does not matter then.
+    /// Whether its answer is given: the rest of its request does not matter then.
     is_answered: AtomicBool,
-    /// Whether its caller is a stranger no more: it has no place here.
+    /// Whether its caller is authenticated: it has no slot here.
     is_known: AtomicBool,
-    /// Whether its caller has taken all that there is of its answer, so that it hears of more at once.
+    /// Whether its caller has taken all available parts of its answer, so that it receives more at once.
     takes_answer: AtomicBool,
-    /// Whoever polls its request or its answer.
+    /// The task that polls its request or its answer.
     waker: Mutex<Option<Waker>>,
     bytes: Mutex<usize>,
 }
 
-/// There is no place, and nobody whose place could be taken.
+/// There is no free slot, and no exchange whose slot could be taken.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -82,7 +82,7 @@ impl Strangers {
         })
     }
 
-    /// A place for a new exchange on `peer`, whose request is still to come.
+    /// A slot for a new exchange on `peer`, whose request has not arrived yet.
     pub(crate) fn admit(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Stranger, Full> {
         let visitor = Arc::new(Visitor {
             peer: Arc::clone(peer),
@@ -116,7 +116,7 @@ impl Strangers {
         })
     }
 
-    /// Ends all exchanges whose caller keeps us waiting: the server stops.
+    /// Ends all exchanges whose caller lets us wait: the server is stopping.
     pub(crate) fn dismiss(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         let mut evicted = Vec::new();
@@ -134,7 +134,7 @@ impl Strangers {
 }
 
 impl Present {
-    /// Takes the place and the bytes of the oldest that keeps us waiting.
+    /// Takes the slot and the bytes of the oldest exchange that lets us wait.
     fn evict_oldest(&mut self) -> Option<Arc<Visitor>> {
         let (_, visitor) = self.waiting_for.pop_first()?;
         visitor.is_evicted.store(true, Ordering::Relaxed);
@@ -145,7 +145,7 @@ impl Present {
 }
 
 impl Stranger {
-    /// Takes bytes of its request, from the oldest others where too few are left.
+    /// Takes bytes for its request, from the oldest others if too few are left.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Full> {
         let mut present = self.all.lock();
         if self.is_known() {
@@ -174,7 +174,7 @@ impl Stranger {
         present.bytes -= std::mem::take(&mut *self.visitor.lock_bytes());
     }
 
-    /// Its request is whole: we work, and it keeps its place.
+    /// Its request is complete: the server works, and it keeps its slot.
     pub(crate) fn works(&self) {
         let mut present = self.all.lock();
         if !self.visitor.is_answered.load(Ordering::Relaxed) {
@@ -182,7 +182,7 @@ impl Stranger {
         }
     }
 
-    /// Its answer is given, and to be taken.
+    /// Its answer is given, and not taken yet.
     pub(crate) fn answers(&self) {
         let mut present = self.all.lock();
         self.visitor.is_answered.store(true, Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl Stranger {
         }
     }
 
-    /// Its caller was authenticated: it gives up its place, and is not evicted any more.
+    /// Its caller was authenticated: it gives up its slot, and is no longer evicted.
     pub(crate) fn becomes_known(&self) {
         let mut present = self.all.lock();
         if self.is_evicted() || self.visitor.is_known.swap(true, Ordering::Relaxed) {
@@ -213,12 +213,12 @@ impl Stranger {
         self.visitor.is_known.load(Ordering::Relaxed)
     }
 
-    /// Whether its caller has taken all that there is of its answer.
+    /// Whether its caller has taken all available parts of its answer.
     pub(crate) fn takes_answer(&self, takes: bool) {
         self.visitor.takes_answer.store(takes, Ordering::Relaxed);
     }
 
-    /// Whether another took its place. If not, `waker` is woken when that happens.
+    /// Whether another took its slot. If not, `waker` is woken when that happens.
     pub(crate) fn poll_evicted(&self, waker: &Waker) -> bool {
         let mut kept = self.visitor.lock_waker();
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
@@ -253,9 +253,9 @@ impl Drop for Stranger {
 }
 
 impl Visitor {
-    /// Ends the exchange. Where nobody polls it, as its caller takes no answer, only the end of its connection
-    /// ends it, whoever was authenticated there: what is kept for it would not be bounded otherwise. A connection
-    /// is not ended for less, as to make it again costs more than to end one exchange.
+    /// Ends the exchange. If no task polls it, as its caller takes no answer, only the end of its connection ends it,
+    /// whether or not a client was authenticated there: otherwise the memory for it would be unbounded. A connection is
+    /// not ended in other cases, as making it again costs more than ending one exchange.
     fn send_away(&self) {
         let is_answered = self.is_answered.load(Ordering::Relaxed);
         let is_polled = !is_answered || self.takes_answer.load(Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! A span for each call, for those who collect traces (OpenTelemetry, W3C Trace Context).
+//! A span for each call, for operators that collect traces (OpenTelemetry, W3C Trace Context).
 //!
-//! A call goes on with the trace of its caller where that caller is known: a client that was authenticated, or a proxy of
-//! `trusted_proxies`, as often as the rate allows. Any other call begins a trace of its own, which links to the caller's:
-//! nobody else decides what is recorded here, or puts spans into another's trace. So the span is made once it is known
-//! who calls, with the time when the call began.
+//! A call continues the trace of a known caller: a client that was authenticated, or a proxy of `trusted_proxies`, as
+//! often as the rate allows. Any other call begins its own trace, which links to the caller's: no other caller decides
+//! what is recorded here, or adds spans to another trace. So the span is made once the caller is known, with the time
+//! when the call began.
 
 pub(super) mod call;
 mod headers;
@@ -30,20 +30,20 @@ pub struct Traces {
     pub tracer: BoxedTracer,
     /// Reads the context of the caller's trace.
     pub propagator: Box<dyn TextMapPropagator + Send + Sync>,
-    /// How many calls a second of each client go on with the trace of their caller, and how many of all callers without a
-    /// client have a span.
+    /// How many calls per second of each client continue the trace of their caller, and how many of all callers without
+    /// a client have a span.
     pub calls_per_second: NonZeroU32,
-    /// What becomes of spans.
+    /// The counts of spans by outcome.
     pub counts: SpanCounts,
 }
 
-/// What makes spans of calls.
+/// The tracer of calls.
 pub(crate) struct Tracing {
     traces: Traces,
     rate: DefaultKeyedRateLimiter<Key>,
 }
 
-/// Whose calls are counted together.
+/// The caller whose calls are counted together.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Client(RealmName, ClientName),
@@ -69,7 +69,7 @@ impl Tracing {
         }
     }
 
-    /// The trace of a request with this head, which a trusted proxy sent or somebody else.
+    /// The trace of a request with this head. `proxy` is the trusted proxy that sent it, if one did.
     pub(super) fn read(&self, head: &HeaderMap, proxy: Option<IpAddr>) -> CallTrace {
         let context = headers::caller(&*self.traces.propagator, head);
         CallTrace {
@@ -79,7 +79,7 @@ impl Tracing {
         }
     }
 
-    /// Begins the span where it need not wait until it is known who calls.
+    /// Begins the span if it need not wait until the caller is known.
     pub(super) fn begin_early(&self, exchange: &Exchange) {
         if let Some(trace) = &exchange.trace
             && (trace.proxy.is_some() || !trace.caller.is_valid())
@@ -88,14 +88,14 @@ impl Tracing {
         }
     }
 
-    /// Begins the span of a call of which it is known who makes it, or that nobody will know.
+    /// Begins the span of a call whose caller is known, or will not become known.
     pub(super) fn begin(&self, exchange: &Exchange) {
         if let Some(trace) = &exchange.trace {
             trace.context.get_or_init(|| self.context(exchange, trace));
         }
     }
 
-    /// Says how the call was answered.
+    /// Adds to the span how the call was answered.
     pub(super) fn answered(&self, exchange: &Exchange, outcome: Result<(), Failed<'_>>) {
         self.begin(exchange);
         if let Some(context) = exchange.trace_context() {
@@ -142,7 +142,7 @@ impl Tracing {
     }
 }
 
-/// Serves a part of `exchange` with its trace as the current one, from when it has one.
+/// Serves a part of `exchange` with its trace as the current one, once it has one.
 pub(super) async fn within<T>(
     exchange: &Exchange,
     mut serving: Pin<&mut (impl Future<Output = T> + ?Sized)>,

@@ -1,8 +1,8 @@
-//! An error being made: what it says is cut until it can be sent.
+//! An error under construction: its text is cut until it can be sent.
 //!
 //! Message and details of a gRPC status travel in HTTP/2 trailers, which peers bound: gRPC for Python, C++ and Ruby
-//! refuses more than 8 KiB of them now and then, and more than 16 KiB always, so that callers hear of a broken
-//! connection instead of the error. An error that fits there fits everywhere.
+//! refuses more than 8 KiB of them now and then, and more than 16 KiB always, so that callers see a broken connection
+//! instead of the error. An error that fits these limits fits everywhere.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -11,10 +11,10 @@ use tonic::Code;
 
 use super::{ApiError, Violation};
 
-/// The most that message and details take together as they are sent: the one percent-encoded, the others in
+/// The maximum size of message and details together as they are sent: the message percent-encoded, the details in
 /// Base64. Half a KiB less than 4 KiB, for the other trailers.
 const WIRE_BYTES_MAX: usize = 3584;
-/// What is left of the parts of an error, of which the first that fits is taken.
+/// The sizes to which the parts of an error are cut; the first that fits is used.
 const SIZES: [Size; 5] = [
     Size::new(10, 1000),
     Size::new(8, 400),
@@ -23,31 +23,31 @@ const SIZES: [Size; 5] = [
     Size::new(1, 100),
 ];
 
-/// A value of the metadata is cut only where it is longer than this: ids and cursors never are.
+/// A metadata value is cut only if it is longer than this: ids and cursors never are.
 const VALUE_BYTES_MIN: usize = 200;
 
 struct Size {
-    /// How many parts are told.
+    /// How many parts are included.
     parts: usize,
-    /// How long one may be.
+    /// The maximum length of a part.
     part_bytes: usize,
 }
 
-/// What an error says.
+/// The content of an error.
 #[derive(Default)]
 pub(super) struct Draft {
-    /// Said first.
+    /// Comes first.
     pub(super) lead: String,
-    /// Then these, as many as fit.
+    /// Follow it, as many as fit.
     pub(super) parts: Vec<Part>,
     pub(super) separator: &'static str,
-    /// Said where parts are left out: where they all are.
+    /// Follows if parts are left out: says where all of them are.
     pub(super) rest: Option<String>,
     pub(super) metadata: Vec<(&'static str, String)>,
     pub(super) retry_after: Option<Duration>,
 }
 
-/// One of several things that an error says.
+/// One of several parts of an error.
 pub(super) enum Part {
     /// A line of text.
     Line(String),
@@ -64,7 +64,7 @@ impl Size {
 }
 
 impl Draft {
-    /// Says no more than this.
+    /// An error with this message only.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             lead: message.into(),
@@ -73,7 +73,7 @@ impl Draft {
         }
     }
 
-    /// What is wrong with fields.
+    /// An error of invalid fields.
     pub(super) fn invalid(violations: Vec<Violation>) -> Self {
         Self {
             parts: violations.into_iter().map(Part::Violation).collect(),
@@ -95,7 +95,7 @@ impl Draft {
     pub(super) fn error(self, code: Code, reason: ErrorReason) -> ApiError {
         let sizes = SIZES.iter();
         let mut errors = sizes.map(|size| self.at(code, reason, size));
-        // The smallest fits, whatever it is made of.
+        // The smallest size fits, with any content.
         let fitting = errors.find(|error| error.wire_bytes() <= WIRE_BYTES_MAX);
         fitting.unwrap_or_else(|| Draft::new("").at(code, reason, &Size::new(0, 0)))
     }
@@ -135,7 +135,7 @@ impl Draft {
         message
     }
 
-    /// The metadata, with the denied scopes that are told as JSON, and how many there are.
+    /// The metadata, with the included denied scopes as JSON, and how many there are.
     fn values(&self, told: &[Part], size: &Size) -> Vec<(&'static str, String)> {
         let longest = size.part_bytes.max(VALUE_BYTES_MIN);
         let values = self.metadata.iter();
@@ -173,7 +173,7 @@ impl Part {
             Self::Violation(Violation { field, problem }) => {
                 Self::Violation(Violation::new(cut(field), cut(problem)))
             }
-            // A scope is short, and is looked for by its name.
+            // A scope is short, and readers look it up by its name.
             Self::Denied(scope, why) => Self::Denied(scope.clone(), cut(why)),
         }
     }

@@ -1,4 +1,4 @@
-//! Which failure each error of the authority is to callers.
+//! The failure that each error of the authority is to callers.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn denied(
     decided(draft, decision, policy).error(Code::PermissionDenied, ErrorReason::ScopeDenied)
 }
 
-/// With what a decision is found again by.
+/// With the values by which a decision is found again.
 fn decided(draft: Draft, decision: DecisionId, policy: &PolicyRevision) -> Draft {
     draft
         .metadata("decision_id", decision.to_string())
@@ -61,7 +61,7 @@ fn not_allowed(error: &CallNotAllowed) -> ApiError {
     refused_call(Draft::new(error.to_string()), error)
 }
 
-/// With what policy would have to give, to whom and where: what a rule is written from.
+/// With what policy would have to permit, to whom and where: the content of a policy rule.
 fn refused_call(draft: Draft, refused: &CallNotAllowed) -> ApiError {
     draft
         .metadata("required", refused.required.as_str())
@@ -101,7 +101,7 @@ impl From<Unavailable> for ApiError {
     fn from(error: Unavailable) -> Self {
         match &error {
             Unavailable::Store(error) => {
-                // The failure itself was logged; a thousand callers who meet its consequence add nothing.
+                // The failure itself was logged; logging it again for each affected caller adds nothing.
                 if matches!(error, StoreError::Closed | StoreError::Unavailable { .. }) {
                     tracing::debug!(%error, "the store is not available");
                 } else {

@@ -1,4 +1,4 @@
-//! Failures that the server finds itself, before the authority is asked or in place of its answer.
+//! Failures that the server detects itself, before it calls the authority or instead of the authority's answer.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tonic::Code;
 use super::{ApiError, Violation, draft::Draft};
 
 impl ApiError {
-    /// A failure that says no more than this.
+    /// A failure with this message only.
     pub(crate) fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
         Draft::new(message).error(code, reason)
     }
 
-    /// A field or several are wrong.
+    /// One or more fields are wrong.
     pub(crate) fn invalid_fields(violations: Vec<Violation>) -> Self {
         Draft::invalid(violations).error(Code::InvalidArgument, ErrorReason::FieldInvalid)
     }
@@ -23,7 +23,7 @@ impl ApiError {
         Self::invalid_fields(vec![Violation::new(field, problem)])
     }
 
-    /// A call that needs a client comes without an API key.
+    /// A call that needs a client has no API key.
     pub(crate) fn no_credential() -> Self {
         Self::new(
             Code::Unauthenticated,
@@ -32,7 +32,7 @@ impl ApiError {
         )
     }
 
-    /// Too much work is under way.
+    /// Too much work is running.
     pub(crate) fn overloaded() -> Self {
         Draft::new("too much work is under way")
             .retry_after(Duration::from_millis(200))
@@ -52,7 +52,7 @@ impl ApiError {
         )
     }
 
-    /// The clients of one realm for trying out call too often together.
+    /// The clients of one sandbox realm together call too often.
     pub(crate) fn sandbox_rate_limited(wait: Duration) -> Self {
         Self::limited(
             "the clients of this sandbox realm call too often (calls_per_second_per_sandbox)",
@@ -60,7 +60,7 @@ impl ApiError {
         )
     }
 
-    /// The clients of one realm for trying out have written as much together as they may for now.
+    /// The clients of one sandbox realm together have written as much as they may for now.
     pub(crate) fn sandbox_disk_quota_used(wait: Duration) -> Self {
         Self::limited(
             "the clients of this sandbox realm have written as much as they may for now (disk_mib_per_hour_per_sandbox)",
@@ -68,7 +68,7 @@ impl ApiError {
         )
     }
 
-    /// A message is longer than its RPC takes.
+    /// A message is longer than its RPC accepts.
     pub(crate) fn request_too_large(bytes: usize, bytes_max: usize) -> Self {
         Draft::new(format!(
             "the request has {bytes} bytes; this RPC takes at most {bytes_max}"

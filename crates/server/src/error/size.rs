@@ -1,4 +1,4 @@
-//! How much an error takes as a gRPC status: what the message and the details have in trailers.
+//! The size of an error as a gRPC status: message and details in trailers.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{ApiError, DOMAIN, Violation};
 
-/// What `grpc-message` can't have as it is, with everything beyond ASCII.
+/// The characters that `grpc-message` can't contain unencoded, in addition to everything beyond ASCII.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -27,13 +27,13 @@ const CODE_BYTES: usize = 2;
 
 impl ApiError {
     /// The length of the message, percent-encoded, and of the details, in Base64 without padding. A test compares it
-    /// with what is sent.
+    /// with the bytes that are sent.
     pub(crate) fn wire_bytes(&self) -> usize {
         let message: usize = utf8_percent_encode(&self.message, ENCODED).map(str::len).sum();
         message + (self.details_bytes() * 4).div_ceil(3)
     }
 
-    /// `google.rpc.Status`, which has the message once more.
+    /// `google.rpc.Status`, which contains the message again.
     fn details_bytes(&self) -> usize {
         let mut bytes = CODE_BYTES + text(&self.message) + detail(ERROR_INFO, self.info_bytes());
         if !self.violations.is_empty() {
@@ -65,7 +65,7 @@ fn text(text: &str) -> usize {
     if text.is_empty() { 0 } else { nested(text.len()) }
 }
 
-/// So many bytes, with their tag and length.
+/// This number of bytes, with tag and length.
 fn nested(bytes: usize) -> usize {
     1 + varint(u64::try_from(bytes).unwrap_or(u64::MAX)) + bytes
 }
@@ -79,7 +79,7 @@ fn number(number: u64) -> usize {
     if number == 0 { 0 } else { 1 + varint(number) }
 }
 
-/// Seven bits a byte.
+/// Seven bits per byte.
 fn varint(number: u64) -> usize {
     let bits = u64::BITS - (number | 1).leading_zeros();
     usize::try_from(bits.div_ceil(7)).unwrap_or(usize::MAX)

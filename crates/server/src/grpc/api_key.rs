@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{call::call, convert};
 use crate::edge::Edge;
 
-/// What a call takes more that describes what came of a key: as much as a listing.
+/// The additional cost of a call that describes the descendants of a key: as much as a listing.
 const DESCENDANTS_COST: u32 = 20;
 
 /// The service.

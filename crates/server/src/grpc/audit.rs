@@ -102,14 +102,14 @@ enum Step {
     Done(Result<Result<TrailReport, TrailFault>, AuditError>),
 }
 
-/// The check runs while its progress is read, and no longer.
+/// The check runs only while its progress is read.
 fn check(
     edge: Arc<Edge>,
     exchange: Arc<Exchange>,
 ) -> impl Stream<Item = Result<VerifyAuditResponse, Status>> + Send {
     async_stream::try_stream! {
         let principal = exchange.principal().cloned().ok_or_else(ApiError::no_credential)?;
-        // Progress that nobody has read yet is left out.
+        // Progress that the caller has not read yet is left out.
         let (told, mut progress) = mpsc::channel(1);
         let check = edge.authority.verify_audit(&principal, move |report, end| {
             let _ = told.try_send(convert::progress(report, end));

@@ -30,13 +30,13 @@ impl BackupService for Backups {
             caller.changed("backup begun", "all realms");
             Ok((caller, backup))
         };
-        // What it gives is bounded by itself.
+        // The stream bounds its output itself.
         let (caller, backup) = self.0.call(&exchange, begin, |_| 0).await?;
         Ok(Response::new(Box::pin(parts(caller, backup))))
     }
 }
 
-/// The parts, as they are taken.
+/// The parts, produced as the caller takes them.
 fn parts(
     caller: Caller,
     mut backup: BackupStream,

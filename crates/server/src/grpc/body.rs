@@ -1,4 +1,4 @@
-//! The body of a request as tonic reads it: what fails is a status.
+//! The body of a request as tonic reads it: a failure is a status.
 
 use http_body_util::{BodyExt, combinators::MapErr};
 use tonic::Status;

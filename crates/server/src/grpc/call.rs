@@ -1,4 +1,4 @@
-//! Calls with one answer: what every RPC shares.
+//! Calls with one answer: the code that all RPCs share.
 
 use std::future::Future;
 

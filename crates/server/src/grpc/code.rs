@@ -26,7 +26,7 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The name of a code as libraries in Go write it, e.g. `NotFound`: what dashboards for gRPC look for.
+/// The name of a code as libraries in Go write it, e.g. `NotFound`, which dashboards for gRPC expect.
 pub(crate) fn camel_case_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

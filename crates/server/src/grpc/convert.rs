@@ -31,7 +31,7 @@ pub(super) fn revoke_one(target: RevokeTarget, reason: &str) -> Result<RevokeReq
     }))
 }
 
-/// Where a revocation is in the log; empty where nothing was revoked.
+/// The position of a revocation in the log; empty if nothing was revoked.
 pub(crate) fn cursor_text(revoked: &Revoked) -> String {
     revoked
         .cursor
@@ -56,7 +56,7 @@ pub(super) fn timestamp(time: Timestamp) -> WireTimestamp {
     }
 }
 
-/// The part of a second of a time, or of a duration that is not negative, as the well-known types of protobuf have it.
+/// Whether it is a valid sub-second part of a time, or of a non-negative duration, by the well-known types of protobuf.
 pub(super) fn are_nanos(nanos: i32) -> bool {
     (0..1_000_000_000).contains(&nanos)
 }

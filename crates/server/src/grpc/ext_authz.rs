@@ -1,6 +1,6 @@
 //! `envoy.service.auth.v3.Authorization`, which Envoy's `ext_authz` filter calls.
 //!
-//! The call itself always succeeds: whether a request may pass is in its answer.
+//! The call itself always succeeds: its answer says whether a request may pass.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,9 +26,9 @@ use crate::{
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
-/// What the keys of this configuration begin with, in a route's `context_extensions`.
+/// The prefix of the keys of this configuration, in a route's `context_extensions`.
 const PREFIX: &str = "tessera.";
-/// What the headers that Tessera vouches for begin with.
+/// The prefix of the headers that Tessera vouches for.
 const VOUCHED: &str = "x-tessera-";
 
 /// The service.
@@ -61,7 +61,7 @@ impl Authorization for ExternalAuthorization {
     }
 }
 
-/// What `context_extensions` say of a route.
+/// What the `context_extensions` of a route say.
 struct Route {
     stated: Stated,
     removes_token: bool,
@@ -71,7 +71,7 @@ impl Route {
     fn read(extensions: &HashMap<String, String>) -> Result<Self, Refusal> {
         let (mut scope, mut audience, mut realm, mut removes_token) = (None, None, None, false);
         for (key, value) in extensions {
-            // Other keys are other services'.
+            // Other keys belong to other services.
             let Some(name) = key.strip_prefix(PREFIX) else {
                 continue;
             };
@@ -84,7 +84,7 @@ impl Route {
                 ("remove_authorization", _) => {
                     return Err(Refusal::misconfigured(key, &"must be `true` or `false`"));
                 }
-                // A misspelt key must not loosen what it was to tighten.
+                // A misspelt key must not loosen the rule that it was meant to tighten.
                 _ => return Err(Refusal::misconfigured(key, &"is not known")),
             }
         }
@@ -99,7 +99,7 @@ impl Route {
     }
 }
 
-/// What is asked: what the route says, else what the policy says of the request.
+/// The question: what the route's configuration says, otherwise what the policy says of the request.
 fn question(stated: Stated, http: &HttpRequest) -> Question<'_> {
     Question {
         stated,
@@ -112,7 +112,7 @@ fn question(stated: Stated, http: &HttpRequest) -> Question<'_> {
     }
 }
 
-/// The headers with their names, from whichever of the two places Envoy puts them into.
+/// The headers with their names, from whichever of the two fields Envoy uses.
 fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
     let joined = http.headers.iter();
     let joined = joined.map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -127,7 +127,7 @@ fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
     }))
 }
 
-/// Several headers of this name come as one value, joined by commas, which is no token.
+/// Several headers of this name come as one value, joined by commas, which is not a token.
 fn authorization(http: &HttpRequest) -> AuthorizationHeader<'_> {
     let named = headers(http).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
     AuthorizationHeader::of(named.map(|(_, value)| value))
@@ -153,8 +153,7 @@ fn allowed(passed: &Passed, http: &HttpRequest, removes_token: bool) -> CheckRes
     )
 }
 
-/// Headers of the request that look like ours; also with `_` for `-`, which some
-/// services take for the same.
+/// Headers of the request that look like ours; also with `_` for `-`, which some services treat as the same.
 fn forged(http: &HttpRequest) -> Vec<String> {
     let names = headers(http).map(|(name, _)| name.to_ascii_lowercase());
     let mut forged: Vec<_> = names
@@ -167,7 +166,7 @@ fn forged(http: &HttpRequest) -> Vec<String> {
 
 fn denied(refusal: &Refusal) -> CheckResponse {
     let code = match refusal.code() {
-        // The client is not the one whose request is wrong.
+        // The client's request is not what is wrong.
         StatusCode::BAD_REQUEST => StatusCode::FORBIDDEN,
         code => code,
     };
@@ -203,7 +202,7 @@ fn answer(code: tonic::Code, response: HttpResponse) -> CheckResponse {
     }
 }
 
-/// Replaces what is there.
+/// Replaces an existing value.
 fn header(name: &str, value: String) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue {

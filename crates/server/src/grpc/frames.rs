@@ -1,4 +1,4 @@
-//! Events as they go out, each encoded once however many watch.
+//! Outgoing events, each encoded once for any number of watchers.
 
 use parking_lot::Mutex;
 use tessera_core::{Cursor, Event, FilterDigest};
@@ -8,13 +8,13 @@ use super::convert::revocation;
 
 /// How many of the last events are kept encoded.
 const EVENTS: usize = 1024;
-/// For how many filters each is kept: the cursor in it is one of the filtered stream.
+/// For how many filters each is kept: its cursor belongs to the filtered stream.
 const FILTERS: usize = 8;
 
 /// The last events, encoded.
 pub(crate) struct Frames(Vec<Mutex<Slot>>);
 
-/// One event, by the filters of the streams that it goes out on.
+/// One event, by the filters of the streams that send it.
 #[derive(Default)]
 struct Slot {
     sequence: u64,
@@ -28,7 +28,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// The frame of an event, made by the first who asks.
+    /// The frame of an event, made by the first caller.
     pub(crate) fn event(&self, event: &Event, cursor: &Cursor) -> WatchFrame {
         let encode = || WatchFrame::from(revocation::event_response(event, cursor));
         let sequence = event.sequence.0;
@@ -38,7 +38,7 @@ impl Frames {
         };
         let mut slot = slot.lock();
         if slot.sequence > sequence {
-            // One that lags far behind: what the others need stays.
+            // A stream that is far behind: the frames that the others need stay.
             return encode();
         }
         if slot.sequence < sequence {

@@ -1,5 +1,5 @@
-//! `grpc.health.v1.Health`. As tonic's own, but that a watch of a service that is not known says so and stays open,
-//! as the protocol has it: clients that watch would otherwise call again at once, for ever.
+//! `grpc.health.v1.Health`. Like tonic's own, except that a watch of an unknown service says so and stays open, as the
+//! protocol requires: otherwise clients that watch would call again at once, forever.
 
 use std::pin::Pin;
 
@@ -39,7 +39,7 @@ impl Health for Healths {
     ) -> Result<Response<Self::WatchStream>, Status> {
         match self.0.watch(request).await {
             Ok(watch) => Ok(watch.map(|stream| Box::pin(stream) as Self::WatchStream)),
-            // No service comes while the server runs.
+            // No service is added while the server runs.
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
                     status: Wire::ServiceUnknown.into(),

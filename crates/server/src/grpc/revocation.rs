@@ -29,7 +29,7 @@ use crate::{
     error::ApiError,
 };
 
-/// How long a subscriber may take to say where to begin.
+/// How long a subscriber may take to send its start message.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The service.
@@ -58,7 +58,7 @@ impl RevocationService for Revocations {
         let exchange = exchange(request.extensions())?;
         let stream = request.into_inner();
         let frames = frames(Arc::clone(&self.edge), Arc::clone(&self.frames), exchange, stream);
-        // The stream answers at once and reads the start within: a client may wait for the headers first.
+        // The stream answers at once and reads the start message later: a client may wait for the headers first.
         Ok(Response::new(Box::pin(frames)))
     }
 
@@ -118,7 +118,7 @@ impl RevocationService for Revocations {
     }
 }
 
-/// What a subscriber reads, made as it reads it.
+/// The frames that a subscriber reads, made as it reads them.
 fn frames(
     edge: Arc<Edge>,
     frames: Arc<Frames>,
@@ -143,7 +143,7 @@ fn frames(
     }
 }
 
-/// Where to begin; none where the subscriber left.
+/// The start message; `None` if the subscriber left.
 async fn first_message(stream: &mut Streaming<WatchRequest>) -> Result<Option<WatchStart>, Status> {
     match tokio::time::timeout(START_TIME_MAX, stream.message()).await {
         Ok(Ok(Some(WatchRequest {
@@ -163,7 +163,7 @@ async fn next_frame(
 ) -> Result<WatchFrame, ApiError> {
     let message = tokio::select! {
         message = watcher.next() => message?,
-        // An error means that it listens no more, as the subscriber has nothing more to say.
+        // An error means that the task no longer listens, as the subscriber has nothing more to say.
         Ok(error) = faulty, if !faulty.is_terminated() => return Err(error),
     };
     Ok(match message {
@@ -188,7 +188,7 @@ impl Drop for Watching {
     }
 }
 
-/// Ends the listening with the stream.
+/// Ends the listening task when the stream ends.
 struct Listening(JoinHandle<()>);
 
 impl Drop for Listening {
@@ -197,7 +197,7 @@ impl Drop for Listening {
     }
 }
 
-/// Passes on what the subscriber says, until it says something wrong or no more.
+/// Passes on the subscriber's messages, until a wrong one or the last one.
 async fn listen(
     mut stream: Streaming<WatchRequest>,
     inbox: mpsc::Sender<SubscriberMessage>,

@@ -1,4 +1,4 @@
-//! Which services are served.
+//! The served services.
 
 use std::{collections::HashMap, convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
@@ -106,11 +106,11 @@ fn reflection(proxies: bool) -> Builder<'static> {
     builder
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // So that reflecting clients can read the details of an error.
+        // With it, reflecting clients can read the details of an error.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// What `grpc.health.v1` says of the services.
+/// The health of the services for `grpc.health.v1`.
 #[derive(Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
@@ -140,7 +140,7 @@ impl Health {
         }
     }
 
-    /// Says so of all of them.
+    /// Sets it for all of them.
     pub(crate) async fn set(&self, status: ServingStatus) {
         for service in &self.services {
             self.reporter.set_service_status(service, status).await;

@@ -1,7 +1,7 @@
-//! Failures as gRPC statuses: the only place that makes one.
+//! Failures as gRPC statuses: the only module that makes one.
 //!
-//! Those that the server makes are short; the services of others (health, reflection, the decoding of messages) repeat
-//! what callers sent, so every status is looked at once more as it is sent.
+//! The server's own statuses are short. Other services (health, reflection, the decoding of messages) repeat what
+//! callers sent, so every status is checked again when it is sent.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The details, in Base64.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// The longest message of others, percent-encoded.
+/// The longest message of other services, percent-encoded.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 impl From<&ApiError> for Status {
@@ -64,16 +64,16 @@ pub(crate) fn trailers(error: &ApiError) -> HeaderMap {
     trailers
 }
 
-/// What the head of an answer says of a call that failed.
+/// The failure in the head of an answer.
 pub(crate) struct Sent {
     pub(crate) code: Code,
-    /// Empty where the server did not make it.
+    /// Empty if the server did not make it.
     pub(crate) reason: String,
     pub(crate) message: String,
 }
 
 impl Sent {
-    /// None: the call did not fail, or has not failed yet.
+    /// `None`: the call did not fail, or has not failed yet.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let status = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)?;
         let info = status.get_details_error_info();
@@ -85,8 +85,7 @@ impl Sent {
     }
 }
 
-/// Cuts a message that peers might refuse. Of details there is nothing to cut: only the server's own statuses have
-/// them.
+/// Cuts a message that peers might refuse. Details need no cut: only the server's own statuses have them.
 pub(crate) fn bound(headers: &mut HeaderMap) {
     if headers.contains_key(DETAILS) {
         return;
@@ -97,7 +96,7 @@ pub(crate) fn bound(headers: &mut HeaderMap) {
     let Some(cut) = message.as_bytes().get(..MESSAGE_BYTES_MAX) else {
         return;
     };
-    // Not within `%C3`. Half of a letter is left to who decodes it, as gRPC has it.
+    // Not within `%C3`. Half of a character is left to the decoder, as gRPC specifies.
     let whole = match cut {
         [whole @ .., b'%'] | [whole @ .., b'%', _] => whole,
         whole => whole,

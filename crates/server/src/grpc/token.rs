@@ -68,7 +68,7 @@ impl TokenService for Tokens {
             self.wait_for(&caller, &wire.at_least_as_fresh).await?;
             let mut results = Vec::with_capacity(tokens.len());
             for token in &tokens {
-                // A hundred signatures are checked in milliseconds, which others would wait for.
+                // Checking a hundred signatures takes milliseconds, which other tasks would wait for.
                 tokio::task::yield_now().await;
                 let introspection = self.0.authority.introspect(&caller.principal, token).await?;
                 results.push(convert::token::introspect_response(introspection));
@@ -102,7 +102,7 @@ impl Tokens {
         if cursor.is_empty() {
             return Ok(());
         }
-        // A little less than what is left, so that the caller hears why.
+        // A little less than the remaining time, so that the caller receives the reason.
         let time_max = caller.time_left.mul_f64(0.9);
         let waiting = async { Ok(self.0.authority.wait_for(cursor, Some(time_max)).await?) };
         self.0.wait(caller, waiting).await

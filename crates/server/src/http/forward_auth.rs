@@ -1,9 +1,9 @@
-//! `/forward-auth`, which proxies ask before they let a request through.
+//! `/forward-auth`, which proxies call before they let a request through.
 //!
-//! `GET /forward-auth` is for nginx, Traefik and Caddy. What the route needs comes in the query, which the proxy's
-//! configuration writes and which holds no secret; or the proxy says in headers which path was called, and the policy's
-//! `routes.toml` says what it needs. Envoy's HTTP ext_authz appends the path that was called, with its query and its
-//! method: of these the policy alone decides, as the client has written them.
+//! `GET /forward-auth` is for nginx, Traefik and Caddy. The requirement of the route is in the query, which the proxy's
+//! configuration writes and which holds no secret. Or the proxy sends headers that say which path was called, and the
+//! policy's `routes.toml` says what it needs. Envoy's HTTP ext_authz appends the path that was called, with its query
+//! and its method: the policy alone decides on these, as the client wrote them.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use crate::{
     proxies::{self, Passed, Question, Refusal, Stated, Unstated},
 };
 
-/// The path; what a proxy appends to it is the path that its client called.
+/// The path; a proxy may append the path that its client called.
 pub(super) const PATH: &str = "/forward-auth";
 
-/// What the query may have. A parameter that is not known is refused: as a misspelt `scope`, passed over,
-/// it would open the route to every token, and as `access_token` it would be a secret in a log.
+/// The parameters of the query. An unknown parameter is refused: if it were ignored, a misspelt `scope` would open the
+/// route to every token, and `access_token` would be a secret in a log.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
@@ -46,7 +46,7 @@ struct Query {
         ("X-Forwarded-Method" = Option<String>, Header, description = "Its method; or `X-Original-Method`"),
         ("X-Forwarded-Host" = Option<String>, Header, description = "The host that was called"),
     ),
-    // What the route says is looked at first: a mistake there is told whoever asks.
+    // The route's configuration is checked first: any caller is told of a mistake there.
     security((), ("bearer" = [])),
     responses(
         (status = 200, description = "Good: `x-tessera-subject`, `-client`, `-scopes`, `-realm` say whose it is"),
@@ -91,7 +91,7 @@ pub(super) async fn ask_by_path(State(edge): State<Arc<Edge>>, request: Request)
         })
     });
     let question = Question {
-        // The query is the client's.
+        // The client wrote the query.
         stated: Stated::default(),
         call,
         unsaid: Unstated::Closed,
@@ -111,8 +111,8 @@ async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refus
     }
 }
 
-/// The query, where it is not that of the client: Caddy passes that on where its configuration says none, and a client
-/// could choose the scope that it needs.
+/// The query, if the client did not write it: Caddy passes on the client's query if its configuration has none, and a
+/// client could choose the required scope.
 fn written_by_the_proxy<'a>(query: &'a str, headers: &HeaderMap) -> Result<&'a str, Refusal> {
     let called = ["x-forwarded-uri", "x-original-uri"];
     let called = called.iter().flat_map(|name| headers.get_all(*name));
@@ -128,7 +128,7 @@ fn written_by_the_proxy<'a>(query: &'a str, headers: &HeaderMap) -> Result<&'a s
 }
 
 fn stated_in(query: &str) -> Result<Stated, Refusal> {
-    // The error would quote the name of a parameter, which may be a secret that was put there.
+    // The error would quote the name of a parameter, which may be a secret in the wrong position.
     let query: Query = serde_urlencoded::from_str(query).map_err(|_| {
         Refusal::misconfigured("query", &"may have `scope`, `audience` and `realm`, each once")
     })?;
@@ -140,7 +140,7 @@ fn stated_in(query: &str) -> Result<Stated, Refusal> {
 }
 
 /// The request as the proxy's headers describe it: `X-Forwarded-…` of Caddy and Traefik, `X-Original-…` as is usual
-/// with nginx. None: they say no path.
+/// with nginx. `None`: they contain no path.
 fn described(headers: &HeaderMap) -> Result<Option<Call<'_>>, Refusal> {
     let target = one_of(headers, &["x-forwarded-uri", "x-original-uri"])?;
     let method = one_of(headers, &["x-forwarded-method", "x-original-method"])?;
@@ -148,7 +148,7 @@ fn described(headers: &HeaderMap) -> Result<Option<Call<'_>>, Refusal> {
     Ok(target.map(|target| Call { host, method, target }))
 }
 
-/// The value of these headers. Where two differ, the proxy has set one, and its client the other.
+/// The value of these headers. If two differ, the proxy has set one, and its client the other.
 fn one_of<'a>(headers: &'a HeaderMap, names: &[&str]) -> Result<Option<&'a str>, Refusal> {
     let mut values = names.iter().flat_map(|name| headers.get_all(*name));
     let Some(first) = values.next() else {
@@ -163,7 +163,7 @@ fn one_of<'a>(headers: &'a HeaderMap, names: &[&str]) -> Result<Option<&'a str>,
     Ok(Some(text))
 }
 
-/// The host of a request: of its target with HTTP/2, else of its only `Host` header.
+/// The host of a request: of its target with HTTP/2, otherwise of its only `Host` header.
 fn host(parts: &Parts) -> Result<Option<&str>, Refusal> {
     if let Some(authority) = parts.uri.authority() {
         return Ok(Some(authority.as_str()));
@@ -174,7 +174,7 @@ fn host(parts: &Parts) -> Result<Option<&str>, Refusal> {
 fn allowed(passed: &Passed) -> Result<Response, Refusal> {
     let mut response = StatusCode::OK.into_response();
     no_store(&mut response);
-    // Of whom a request to an open route is, nothing is stated.
+    // The answer does not identify the caller of an open route.
     let Passed::As(checked) = passed else {
         return Ok(response);
     };
@@ -199,7 +199,7 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-/// A cache that answers for the authority would not know of a revocation.
+/// A cached answer would ignore a later revocation.
 fn no_store(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -16,21 +16,21 @@ use utoipa::ToSchema;
 use super::{problem::Problem, request::HttpRequest};
 use crate::{edge::Edge, error::ApiError, proxies::default_audience};
 
-/// What `POST /auth/api-key` takes. Members that are not known are passed over.
+/// The body of `POST /auth/api-key`. Unknown members are ignored.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ApiKeyLogin {
     #[serde(rename = "apiKey")]
     api_key: String,
 }
 
-/// What `POST /auth/refresh` takes.
+/// The body of `POST /auth/refresh`.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct RefreshLogin {
     #[serde(rename = "refreshToken")]
     refresh_token: String,
 }
 
-/// What both give.
+/// The answer of both.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AccessToken {
     /// `Bearer`.
@@ -41,7 +41,7 @@ pub(super) struct AccessToken {
     refresh_token: String,
 }
 
-/// Trades an API key for tokens of the client itself, with all that policy grants it.
+/// Exchanges an API key for tokens of the client itself, with all scopes that policy grants it.
 #[utoipa::path(
     post,
     path = "/auth/api-key",
@@ -71,13 +71,13 @@ pub(super) async fn api_key(State(edge): State<Arc<Edge>>, request: Request) -> 
     .await
 }
 
-/// The audience of the endpoint's tokens, which the clients can't name; none leaves it to the catalogue, where
-/// it has only one.
+/// The audience of the endpoint's tokens, which the clients can't name; `None` leaves it to the catalogue, if it has
+/// only one.
 fn audience(edge: &Edge) -> Option<Audience> {
     default_audience(edge.authority.policy().catalogue())
 }
 
-/// Trades a refresh token for its successor and an access token. The token is all there is to show.
+/// Exchanges a refresh token for its successor and an access token. The request needs no other credential.
 #[utoipa::path(
     post,
     path = "/auth/refresh",
@@ -106,7 +106,7 @@ pub(super) async fn refresh(State(edge): State<Arc<Edge>>, request: Request) -> 
         match http.edge.authority.refresh_by_bearer(&request).await {
             Ok(refreshed) => Ok(refreshed.tokens),
             Err(error) => {
-                // A token that was made here is no guess, whatever became of its session.
+                // A token that was made here is not a guess, whatever happened to its session.
                 if matches!(error, RefreshError::Invalid) {
                     http.edge.count_refusal(&http.exchange)?;
                 }
@@ -149,10 +149,10 @@ impl From<TokenSet> for AccessToken {
     }
 }
 
-/// The body as JSON, whatever type it says it is: one client sends `text/plain`.
+/// The body as JSON, with any content type: one client sends `text/plain`.
 fn json<'a, T: Deserialize<'a>>(body: &'a [u8], member: &str) -> Result<T, ApiError> {
     let wrong = |problem: String| ApiError::invalid_field(member, problem);
-    // serde would take an array of the members for the object, too.
+    // serde would accept an array of the members instead of the object, too.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(wrong("the body must be a JSON object with it".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! What HTTP/1.1 asks of the head of a request, beyond what hyper checks.
+//! The requirements of HTTP/1.1 for the head of a request, in addition to hyper's checks.
 
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode, Version,
@@ -9,8 +9,8 @@ use http::{
 /// Why a request is not served.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
-/// How a request is refused whose head the server must not act on; none where nothing is wrong. HTTP/2 frames its
-/// messages by itself, so only HTTP/1 is looked at.
+/// The refusal of a request whose head the server must not act on; `None` if it is valid. HTTP/2 frames its messages by
+/// itself, so only HTTP/1 is checked.
 pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Refusal> {
     let version = request.version();
     if version >= Version::HTTP_2 {
@@ -24,7 +24,7 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Refusal> {
         ));
     }
     if !is_only(headers, TRANSFER_ENCODING, b"chunked") {
-        // RFC 9112 §6.1: the body is in a coding that nobody here undoes.
+        // RFC 9112 §6.1: the body has a coding that this server does not decode.
         return Some((
             StatusCode::NOT_IMPLEMENTED,
             "the only `transfer-encoding` is chunked",
@@ -40,7 +40,7 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Refusal> {
     None
 }
 
-/// RFC 9112 §3.2: exactly one host, which is one or is empty; HTTP/1.0 may have none.
+/// RFC 9112 §3.2: exactly one host, which is valid or empty; HTTP/1.0 may have none.
 fn has_one_host(headers: &HeaderMap, version: Version) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let is_good = match hosts.next() {
@@ -50,12 +50,12 @@ fn has_one_host(headers: &HeaderMap, version: Version) -> bool {
     is_good && hosts.next().is_none()
 }
 
-/// A host and perhaps a port; a user's name is no part of it.
+/// A host and an optional port, without a user name.
 fn is_host(value: &HeaderValue) -> bool {
     !value.as_bytes().contains(&b'@') && Authority::try_from(value.as_bytes()).is_ok()
 }
 
-/// Whether all values of a header are this word, of which case does not count.
+/// Whether all values of a header are this word, ignoring case.
 fn is_only(headers: &HeaderMap, name: http::HeaderName, word: &[u8]) -> bool {
     let mut values = headers.get_all(name).iter();
     values.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(word))

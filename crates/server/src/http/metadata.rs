@@ -1,4 +1,4 @@
-//! What clients find out by themselves: the authority's metadata (RFC 8414), and its keys.
+//! Discovery for clients: the authority's metadata (RFC 8414), and its keys.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) async fn issuer(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    // A path that is no text is no issuer's.
+    // A path that is not text belongs to no issuer.
     let named = path.ok().and_then(|Path(path)| {
         edge.authority.realms().values().find(|realm| {
             realm.name.as_str() == path || split(&realm.issuer).is_some_and(|(_, after)| after == path)
@@ -63,7 +63,7 @@ pub(super) async fn issuer(
     }
 }
 
-/// The verifying keys of all realms, for those who do not speak gRPC.
+/// The verifying keys of all realms, for clients that do not use gRPC.
 #[utoipa::path(get, path = "/keys", responses((status = 200, body = Object)))]
 pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
     let keys: Vec<_> = edge.authority.published_keys(None).iter().map(key).collect();
@@ -72,11 +72,11 @@ pub(super) async fn keys(State(edge): State<Arc<Edge>>) -> Response {
     (cache, Json(json!({ "keys": keys }))).into_response()
 }
 
-/// What a realm's metadata is, where clients' addresses of the endpoints are known.
+/// The metadata of a realm, if the public address of the endpoints is known.
 fn described(edge: &Edge, realm: &Realm, request: &Request) -> Response {
     let public = request.extensions().get::<PublicUrl>();
     let origin = || split(&realm.issuer).map(|(origin, _)| origin);
-    // Never from the request: who calls would say where others send their API keys.
+    // Never from the request: a caller could choose where other clients send their API keys.
     let base = public.map(|PublicUrl(url)| url.as_str()).or_else(origin);
     match base {
         Some(base) => Json(metadata(edge, realm, base.trim_end_matches('/'))).into_response(),
@@ -88,7 +88,7 @@ fn described(edge: &Edge, realm: &Realm, request: &Request) -> Response {
     }
 }
 
-/// Where clients reach the endpoints, as configured; in the extensions of requests.
+/// The configured public address of the endpoints; in the extensions of requests.
 #[derive(Clone)]
 pub(super) struct PublicUrl(pub(super) String);
 
@@ -96,7 +96,8 @@ fn metadata(edge: &Edge, realm: &Realm, base: &str) -> Value {
     let policy = edge.authority.policy();
     let scopes: Vec<_> = policy.catalogue().scopes().map(str::to_owned).collect();
     let methods = ["client_secret_basic", "client_secret_post"];
-    // An empty list must be left out (RFC 8414 §3.2): of response types, as there is no authorization endpoint.
+    // RFC 8414 §3.2 requires that an empty list is left out: that of response types, as there is no authorization
+    // endpoint.
     json!({
         "issuer": realm.issuer,
         "token_endpoint": format!("{base}/oauth2/token"),

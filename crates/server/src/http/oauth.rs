@@ -37,10 +37,10 @@ pub(super) use error::OAuthError;
 use error::{Failure, Scheme};
 use form::Form;
 
-/// Asks for a refresh token, which RFC 6749 §4.4.3 advises against where nobody asks.
+/// Requests a refresh token, which RFC 6749 §4.4.3 advises against unless the client requests it.
 const OFFLINE_ACCESS: &str = "offline_access";
 
-/// What `POST /oauth2/token` takes.
+/// The form of `POST /oauth2/token`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a form that is read parameter by parameter")]
 pub(super) struct TokenForm {
@@ -54,7 +54,7 @@ pub(super) struct TokenForm {
     refresh_token: Option<String>,
 }
 
-/// What introspection and revocation take.
+/// The form of introspection and revocation.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a form that is read parameter by parameter")]
 pub(super) struct TokenToLookAt {
@@ -107,7 +107,7 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, request: Request) -> Re
 )]
 pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) -> Response {
     answer(edge, request, async |http, form, principal| {
-        // What is no token, the empty one included, is not active (RFC 7662 §2.2).
+        // Text that is not a token, including empty text, is not active (RFC 7662 §2.2).
         let token = form.present("token")?;
         let introspection = http.edge.authority.introspect(&principal, token).await;
         let introspection = introspection.map_err(ApiError::from)?;
@@ -116,7 +116,7 @@ pub(super) async fn introspect(State(edge): State<Arc<Edge>>, request: Request) 
     .await
 }
 
-/// `POST /oauth2/revoke`. A token that is not known is answered as one that is.
+/// `POST /oauth2/revoke`. An unknown token gets the same answer as a known one.
 #[utoipa::path(
     post,
     path = "/oauth2/revoke",
@@ -136,7 +136,7 @@ pub(super) async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> R
     answer(edge, request, async |http, form, principal| {
         let token = form.present("token")?;
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
-            // No token, and so none that could be revoked: no error (RFC 7009 §2.2).
+            // Not a token, so nothing can be revoked: no error (RFC 7009 §2.2).
             return Ok(json!({}));
         }
         let request = RevokeRequest {
@@ -193,7 +193,7 @@ fn audience(form: &Form, fields: &mut Fields) -> Option<Audience> {
     fields.optional("audience", name, Audience::parse)
 }
 
-/// Whether a refresh token is asked for, and the other scopes.
+/// Whether a refresh token is requested, and the other scopes.
 fn scopes(form: &Form) -> (bool, Vec<&str>) {
     let scopes = form.one("scope").unwrap_or_default();
     let (offline, scopes): (Vec<_>, Vec<_>) = scopes
@@ -203,8 +203,8 @@ fn scopes(form: &Form) -> (bool, Vec<&str>) {
     (!offline.is_empty(), scopes)
 }
 
-/// The audience that `resource` names, as often as it comes (RFC 8707); else `audience`. They must agree, as a
-/// token is for one audience.
+/// The audience that all `resource` parameters name (RFC 8707); otherwise `audience`. They must agree, as a token is
+/// for one audience.
 fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option<Audience>, Failure> {
     let policy = edge.authority.policy();
     form.all("resource").try_fold(audience, |before, resource| {
@@ -219,7 +219,7 @@ fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option
     })
 }
 
-/// Reads a request, lets its client in, and answers in the words of OAuth 2.0.
+/// Reads a request, authenticates its client, and answers in the format of OAuth 2.0.
 async fn answer(
     edge: Arc<Edge>,
     request: Request,
@@ -242,7 +242,7 @@ async fn answer(
     });
     match answered.await {
         Ok(value) => no_store((StatusCode::OK, Json(value)).into_response()),
-        // Without a failure of its own, the edge refused it: overload, or the time was over.
+        // Without a failure of the handler, the edge refused it: overload, or the time was over.
         Err(error) => {
             let failure = failure.unwrap_or_else(|| Failure::from(error));
             failure.shown(Scheme::of(&http.headers)).into_response()

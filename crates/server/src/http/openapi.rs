@@ -1,4 +1,4 @@
-//! The description of the endpoints, made from their code.
+//! The description of the endpoints, generated from their code.
 
 use axum::{Json, response::IntoResponse};
 use utoipa::{
@@ -84,7 +84,7 @@ mod tests {
             .into_iter()
             .chain(["/forward-auth", "/forward-auth/{*path}"])
         {
-            // What OpenAPI can't say is that a parameter takes slashes.
+            // OpenAPI can't express that a parameter may contain slashes.
             let path = path.replace("{*", "{");
             assert!(
                 paths.contains(&path.as_str()),

@@ -46,7 +46,7 @@ impl Part {
 }
 
 impl Problem {
-    /// A failure that has no reason of the contract.
+    /// A failure without a reason of the contract.
     pub(super) fn plain(code: StatusCode, detail: &str) -> Self {
         let title = code.canonical_reason().unwrap_or("Error").to_owned();
         Self {
@@ -60,8 +60,8 @@ impl Problem {
         }
     }
 
-    /// What an RPC would have failed with. Bad credentials are 400 here, as the clients expect, and what
-    /// policy denies is 403: some retry for ever on 401.
+    /// The error that an RPC would return. Bad credentials are 400 here, as the clients expect, and a denial by policy
+    /// is 403: some clients retry forever on 401.
     pub(super) fn of(error: &ApiError) -> Self {
         let code = match error.code() {
             Code::Unauthenticated | Code::InvalidArgument | Code::FailedPrecondition => {
@@ -75,7 +75,7 @@ impl Problem {
         Self::with_code(error, code)
     }
 
-    /// The same with a code of the endpoint's own.
+    /// The same with a status code that the endpoint chooses.
     pub(crate) fn with_code(error: &ApiError, code: StatusCode) -> Self {
         let reason = error.reason_name();
         let parts = error.violations().iter();

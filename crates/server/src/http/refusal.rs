@@ -16,7 +16,7 @@ pub(super) async fn not_found(request: Request) -> Response {
     Problem::plain(StatusCode::NOT_FOUND, "there is nothing at this path").into_response()
 }
 
-/// The answer to what is no request that HTTP allows.
+/// The answer to a request that HTTP does not allow.
 pub(crate) fn no_request((code, why): Refusal) -> Response {
     Problem::plain(code, why).into_response()
 }
@@ -42,7 +42,7 @@ pub(crate) fn not_http_2() -> Response {
     Problem::plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, detail).into_response()
 }
 
-/// A refusal in the words of the endpoint at `path`.
+/// A refusal in the format of the endpoint at `path`.
 pub(crate) fn refused(path: &str, error: &ApiError) -> Response {
     if path.starts_with("/oauth2/") {
         return Failure::from(error.clone()).into_response();

@@ -15,7 +15,7 @@ use crate::{
     error::ApiError,
 };
 
-/// All that an endpoint sees of a request.
+/// The parts of a request that an endpoint sees.
 pub(super) struct HttpRequest {
     pub(super) edge: Arc<Edge>,
     pub(super) exchange: Arc<Exchange>,
@@ -24,10 +24,10 @@ pub(super) struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// Reads a request. Secrets do not belong into a query, which is written to logs on the way.
+    /// Reads a request. Secrets do not belong in a query, which proxies write to logs.
     ///
     /// # Errors
-    /// A reason to refuse it unread.
+    /// A reason to refuse the request without reading it.
     pub(super) async fn read(edge: Arc<Edge>, request: Request) -> Result<Self, Unread> {
         if request.uri().query().is_some_and(|query| !query.is_empty()) {
             return Err(Unread::Query);
@@ -38,7 +38,7 @@ impl HttpRequest {
         }
         let exchange = exchange(request.extensions()).map_err(|_| Unread::Broken)?;
         let (parts, body) = request.into_parts();
-        // Before the client is told to go on (RFC 9110 §10.1.1).
+        // Before the client is told to continue (RFC 9110 §10.1.1).
         let max = exchange.route.message_bytes_max;
         if declared_bytes(&parts.headers).is_some_and(|length| length > max as u64) {
             return Err(Unread::TooLarge);
@@ -57,13 +57,13 @@ impl HttpRequest {
     }
 }
 
-/// The length that the body will have, where the request says so; hyper has checked that it is one number.
+/// The length of the body, if the request declares it; hyper has checked that it is one number.
 fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
-/// Why a request was refused before its content was looked at.
+/// Why a request was refused before its content was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unread {
     Query,
@@ -121,12 +121,12 @@ impl Unread {
     }
 }
 
-/// What the type of a body says of its characters.
+/// The character set that the content type of a body names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Charset {
-    /// UTF-8; or nothing, as nothing else is read.
+    /// UTF-8; or not named, since only UTF-8 is read.
     Utf8,
-    /// One of which the first 128 characters are ASCII.
+    /// A character set whose first 128 characters are ASCII.
     LikeAscii,
     Other,
 }
@@ -160,7 +160,7 @@ impl Charset {
         }
     }
 
-    /// Whether a body of these characters means the same as UTF-8.
+    /// Whether a body in this character set means the same as UTF-8.
     fn is_utf8(self, body: &[u8]) -> bool {
         match self {
             Self::Utf8 => true,

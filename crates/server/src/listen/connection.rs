@@ -34,21 +34,22 @@ use super::{
 };
 use crate::edge::{Ending, Peer};
 
-/// How long a peer may take to say what it speaks, and to send the head of a request of HTTP/1.1 once it has begun.
+/// How long a peer may take until its protocol is known, and to send the head of a request of HTTP/1.1 once it has
+/// begun.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// What a connection of HTTP/2 begins with (RFC 9113 §3.4); no request of HTTP/1.1 is much shorter.
+/// The first bytes of a connection of HTTP/2 (RFC 9113 §3.4); no request of HTTP/1.1 is much shorter.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The longest token, a browser's cookie of 16 KiB, and what else proxies send along.
+/// Room for the longest token, a browser's cookie of 16 KiB, and the other headers of proxies.
 const HEADERS_BYTES_MAX: u32 = 48 * 1024;
-/// The same of HTTP/1.1 with the request line.
+/// The same for HTTP/1.1 with the request line.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Browsers and the proxies behind them send a hundred.
+/// Browsers and the proxies behind them send up to a hundred.
 const HEADERS_MAX: usize = 128;
-/// What a peer may send on a stream before we have read what it sent. A connection may have so much of each of
-/// its streams: where it had less, calls that wait their turn would keep the others' messages from arriving.
+/// The bytes that a peer may send on a stream before we have read them. A connection may have as many for each of its
+/// streams: with less, calls that wait for their turn would keep the messages of other calls from arriving.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
-/// What we hold of an answer for a peer that does not read.
+/// The bytes of an answer that we hold for a peer that does not read.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection that was accepted.
@@ -69,7 +70,7 @@ impl Accepted {
         } = self;
         let peer = &share.peer;
         let address = peer.address();
-        // Small answers must not wait for more to come. Without it they are only slower.
+        // Small answers must not wait for more data. Without this option they are only slower.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
             return serve(stream, peer, streams_max, service).await;
@@ -122,7 +123,7 @@ where
     }
 }
 
-/// An answer with the time at which it was made (RFC 9110 §6.6.1). gRPC has no use for it.
+/// An answer with the time at which it was made (RFC 9110 §6.6.1). gRPC does not use it.
 fn dated<B>(mut answer: Response<B>, version: Version, now: Option<Timestamp>) -> Response<B> {
     if version < Version::HTTP_2
         && let Some(date) = now.and_then(date)
@@ -132,7 +133,7 @@ fn dated<B>(mut answer: Response<B>, version: Version, now: Option<Timestamp>) -
     answer
 }
 
-/// The time as the header `date` has it. Its year must have four digits, and no timestamp's has more.
+/// The time in the format of the header `date`. Its year must have four digits, and no timestamp has more.
 fn date(now: Timestamp) -> Option<HeaderValue> {
     let since = Duration::from_millis(u64::try_from(now.as_millis()).ok()?);
     HeaderValue::from_str(&httpdate::fmt_http_date(UNIX_EPOCH + since)).ok()
@@ -146,7 +147,7 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
         // As below; the header is ours.
         .auto_date_header(false)
         .timer(TokioTimer::new())
-        // hyper's would also end connections on which nothing is asked for a while: `Connection` has its own.
+        // hyper's timeout would also end connections that are idle for a while: `Connection` has its own.
         .header_read_timeout(None)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -171,13 +172,13 @@ fn protocol(streams_max: u32) -> auto::Builder<TokioExecutor> {
 /// The requests of one connection.
 #[derive(Default)]
 struct Requests {
-    /// How many have come, as far as their heads go.
+    /// How many have arrived, counted when their head is complete.
     come: AtomicU64,
-    /// How many of them are not answered yet. The peer counts those of which the answer is not taken.
+    /// How many of them are not answered yet. The peer counts those whose answer is not taken.
     unanswered: AtomicUsize,
 }
 
-/// A request whose head has come; it is answered when this is dropped.
+/// A request whose head has arrived; dropping this marks it as answered.
 struct Begun(Arc<Requests>);
 
 impl Begun {
@@ -194,25 +195,25 @@ impl Drop for Begun {
     }
 }
 
-/// A stream whose peer must say something in time, and with HTTP/1.1 end the head of a request that it has begun;
+/// A stream whose peer must send something in time, and with HTTP/1.1 complete the head of a request that it has begun;
 /// nothing is read from it while it is paused.
 struct Connection<S> {
     stream: S,
     peer: Arc<Peer>,
     pause: Option<Pin<Box<Sleep>>>,
     requests: Arc<Requests>,
-    /// What the peer has said is counted until it is enough.
+    /// The received bytes are counted until there are enough.
     heard: usize,
     silence: Option<Pin<Box<Sleep>>>,
-    /// What it said first: the protocol.
+    /// The first bytes: the protocol.
     start: [u8; PREFACE.len()],
     head: Option<Head>,
     talk: Talk,
 }
 
-/// The head of a request that has begun and not ended.
+/// The head of a request that has begun and is not complete.
 struct Head {
-    /// How many requests had come before.
+    /// How many requests had arrived before.
     before: u64,
     late: Pin<Box<Sleep>>,
 }
@@ -232,7 +233,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Lets some time pass before more is read, where the peer says much beside its requests.
+    /// Delays further reading if the peer sends much besides its requests.
     fn count(&mut self, bytes: usize) {
         if bytes == 0 {
             return;
@@ -247,7 +248,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Notes what was heard, and whether it begins the head of a request of HTTP/1.1.
+    /// Records the received bytes, and whether they begin the head of a request of HTTP/1.1.
     fn hear(&mut self, bytes: &[u8]) {
         for (place, byte) in self.start.iter_mut().skip(self.heard).zip(bytes) {
             *place = *byte;
@@ -269,14 +270,14 @@ impl<S> Connection<S> {
         if self.head.as_ref().is_some_and(|head| head.before != before) {
             self.head = None;
         }
-        // While a request is under way, it is its body that comes.
+        // While a request is running, the bytes belong to its body.
         if self.head.is_none() && !bytes.is_empty() && self.is_idle() {
             let late = Box::pin(sleep(HEAD_TIME_MAX));
             self.head = Some(Head { before, late });
         }
     }
 
-    /// Ready where the head of a request takes too long.
+    /// Ready if the head of a request takes too long.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(head) = &mut self.head else {
             return Poll::Pending;
@@ -288,7 +289,7 @@ impl<S> Connection<S> {
         head.late.as_mut().poll(cx)
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is running.
     fn is_idle(&self) -> bool {
         self.requests.unanswered.load(Ordering::Relaxed) == 0 && self.peer.idle_for().is_some()
     }
@@ -462,7 +463,7 @@ mod tests {
     async fn a_head_that_does_not_end_is_cut_off() {
         let mut world = world();
         world.hears(b"GET /keys HTTP/1.1\r\nhost: x\r\n").await;
-        // More of it gives no more time.
+        // More bytes of it give no more time.
         advance(HEAD_TIME_MAX / 2).await;
         world.hears(b"x: y\r\n").await;
         assert_eq!(

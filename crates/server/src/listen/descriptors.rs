@@ -1,11 +1,11 @@
-//! File descriptors: as many as the system allows, and some of them kept for what must go on.
+//! File descriptors: as many as the system allows, with some reserved for essential parts.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept for the store, the policy, the admin socket and its connections.
+/// Reserved for the store, the policy, the admin socket and its connections.
 pub(crate) const RESERVED: usize = 192;
 
-/// Raises the soft limit of open files to the hard one, and tells how many connections fit below it.
+/// Raises the soft limit of open files to the hard one, and returns how many connections fit below it.
 pub(crate) fn connections_that_fit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -11,7 +11,7 @@ pub(crate) struct SocketLimits {
     pub(crate) connections_per_address_max: usize,
     pub(crate) streams_per_connection_max: u32,
     pub(crate) connection_idle_max: Duration,
-    /// The same where no client was authenticated on the connection.
+    /// The same if no client was authenticated on the connection.
     pub(crate) stranger_idle_max: Duration,
     pub(crate) answer_time_max: Duration,
 }

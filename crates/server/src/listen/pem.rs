@@ -1,6 +1,6 @@
-//! PEM files for TLS, and in words what is wrong with one.
+//! PEM files for TLS, and descriptions of what is wrong with one.
 //!
-//! Nothing of what a file has is in an error: it may be a private key.
+//! No error contains anything of a file's content: it may be a private key.
 
 use std::{fmt, path::Path};
 
@@ -37,7 +37,7 @@ impl PemFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// Fails where it can't be read.
+    /// Fails if it can't be read.
     pub fn read(path: &Path) -> Result<Self, PemError> {
         let name = path.display().to_string();
         match read_small(path) {
@@ -52,7 +52,7 @@ impl PemFile {
         }
     }
 
-    /// What is in it.
+    /// Its content.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -61,7 +61,7 @@ impl PemFile {
     /// Its certificates, at least one.
     ///
     /// # Errors
-    /// Says what is there instead, and how to make a PEM file of it.
+    /// The error says what the file contains instead, and how to make a PEM file of it.
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
         match read {
@@ -74,7 +74,7 @@ impl PemFile {
     /// Its private key.
     ///
     /// # Errors
-    /// Says what is there instead, and how to make a PEM file of it.
+    /// The error says what the file contains instead, and how to make a PEM file of it.
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         if self.has("ENCRYPTED") {
             return Err(self.error(format!(
@@ -124,7 +124,7 @@ impl PemFile {
         }
     }
 
-    /// Texts of errors have parts of what is in a file, so only their kind is told.
+    /// Error texts contain parts of the file's content, so only their kind is reported.
     fn damaged(&self, error: &pem::Error) -> PemError {
         let problem = match error {
             pem::Error::MissingSectionEnd { .. } => "it is cut off: an `-----END …-----` is missing",
@@ -145,7 +145,7 @@ impl PemFile {
         self.bytes.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
-    /// What it is if it begins as DER does: a sequence with a length of two bytes.
+    /// The kind of DER file, if it begins like one: a sequence with a length of two bytes.
     fn der(&self) -> Option<Der> {
         match self.bytes.as_slice() {
             // Version 3, which a PKCS #12 file begins with.
@@ -158,7 +158,7 @@ impl PemFile {
     }
 }
 
-/// What DER is.
+/// The kind of DER file.
 enum Der {
     Pkcs12,
     Other,

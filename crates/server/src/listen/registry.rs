@@ -24,7 +24,7 @@ pub(super) struct Registry {
 struct Known {
     next: u64,
     peers: HashMap<u64, Arc<Peer>>,
-    /// Those that were told to end, and do not count any more.
+    /// Connections that were told to end, and no longer count.
     ending: HashMap<u64, Arc<Peer>>,
     per_address: HashMap<IpAddr, usize>,
 }
@@ -46,18 +46,19 @@ impl Registry {
         }
     }
 
-    /// Whether there is a place for one more; if not, the idlest is ended for it. Whoever asks has one that waits.
+    /// Whether there is a slot for one more connection; if not, the idlest is ended for it. The caller has one that
+    /// waits.
     pub(super) fn makes_room(&self) -> bool {
         let mut known = self.lock();
         known.peers.len() < self.connections_max || known.end_idlest(|_| true)
     }
 
-    /// Ends the connection that is missed least.
+    /// Ends the connection whose loss matters least.
     pub(super) fn end_idlest(&self) {
         self.lock().end_idlest(|_| true);
     }
 
-    /// A share for a new connection; none where its address has all of its own, and none of them is idle.
+    /// A share for a new connection; `None` if its address has used its share, and none of its connections can be ended.
     pub(super) fn admit(&self, peer: Peer) -> Option<Share> {
         let network = network_of(peer.address().ip());
         let mut known = self.lock();
@@ -103,8 +104,8 @@ impl Registry {
         self.lock().peers.values().for_each(|peer| peer.end(ending));
     }
 
-    /// Ends the connections on which nothing has been under way for this long. Where something has just ended, its answer
-    /// may still be on its way.
+    /// Ends the connections on which no exchange has been running for this long. If one has just ended, its answer may
+    /// still be in transit.
     pub(super) fn end_unused(&self, for_long: Duration) {
         let known = self.lock();
         let all = known.peers.values().chain(known.ending.values());
@@ -118,9 +119,9 @@ impl Registry {
 }
 
 impl Known {
-    /// Ends one of the connections that `may_end`: one that no client uses before one that a client does, and
-    /// of those the one on which nothing began or ended for longest. Where no client was authenticated, that may cut off
-    /// what is under way: else whoever leaves requests unfinished keeps places that newcomers lose.
+    /// Ends one of the connections that `may_end`: one that no client uses before one that a client does, and of those
+    /// the one on which nothing began or ended for longest. If no client was authenticated, that may cut off a running
+    /// exchange: otherwise a peer that leaves requests unfinished would keep slots that new connections need.
     fn end_idlest(&mut self, may_end: impl Fn(&Peer) -> bool) -> bool {
         let candidates = self.peers.iter().filter(|(_, peer)| may_end(peer));
         let idlest = candidates
@@ -208,7 +209,7 @@ mod tests {
         assert!(registry.lock().ending.is_empty());
     }
 
-    /// What comes is served, whatever those before it left unfinished.
+    /// A new connection is served, whatever earlier ones left unfinished.
     #[tokio::test]
     async fn a_newcomer_is_not_the_idlest() {
         let registry = registry(3, 3);

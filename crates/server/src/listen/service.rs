@@ -1,4 +1,4 @@
-//! What serves the requests of a connection.
+//! The service of the requests of a connection.
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::edge::Peer;
 /// One request that is being served.
 pub(crate) type Serving<Body> = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// What serves the requests of one connection.
+/// Serves the requests of one connection.
 pub(crate) trait Serve: Clone + Send + Sync + 'static {
     type Body: http_body::Body<Data = axum::body::Bytes, Error = axum::Error> + Send + 'static;
 
     /// Serves one request of `peer`.
     fn serve(&self, peer: Arc<Peer>, request: Request<Incoming>) -> Serving<Self::Body>;
 
-    /// The time for the header `date`; none where answers have none.
+    /// The time for the header `date`; `None` if answers have no such header.
     fn now(&self) -> Option<Timestamp>;
 
     /// The other end of a new connection.

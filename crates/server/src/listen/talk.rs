@@ -1,32 +1,32 @@
-//! What a peer says on a connection beside requests: frames of HTTP/2 that only cost time, such as PING, SETTINGS,
-//! WINDOW_UPDATE and what nobody knows, and chunks and frames with next to nothing in them.
+//! Traffic on a connection besides requests: frames of HTTP/2 that only cost time, such as PING, SETTINGS,
+//! WINDOW_UPDATE and unknown ones, and nearly empty chunks and frames.
 //!
-//! Each costs little, and a peer that sends them as fast as it can takes a core. So a connection has an allowance of
-//! bytes that are no body of a request. Each request adds what its head may have, and time adds some. Beyond it
-//! the connection is read a piece at a time.
+//! Each costs little, but a peer that sends them as fast as it can takes a core. So a connection has an allowance of
+//! bytes that are not part of a request body. Each request adds the maximum size of its head, and time adds some.
+//! Beyond the allowance the connection is read a piece at a time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a connection may say at once, and in a second.
+/// What a connection may send at once, and in a second.
 const BYTES_MAX: i64 = 512 * 1024;
 const BYTES_PER_SECOND: i64 = 128 * 1024;
-/// The same where a client was authenticated: one connection may carry hundreds of its streams, with as many bodies
-/// under way.
+/// The same if a client was authenticated: one connection may carry hundreds of its streams, each with a body in
+/// transit.
 const CLIENT_BYTES_MAX: i64 = 8 * 1024 * 1024;
 const CLIENT_BYTES_PER_SECOND: i64 = 4 * 1024 * 1024;
-/// What the head of a request may have.
+/// The maximum size of the head of a request.
 const BYTES_PER_REQUEST: i64 = 64 * 1024;
-/// What can be missing: a peer that stops is soon as any other.
+/// The lowest value of the allowance: a peer that stops soon recovers.
 const BYTES_MIN: i64 = -64 * 1024;
-/// How long a connection is not read beyond its allowance.
+/// How long a connection beyond its allowance is not read.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What has come on a connection until now.
+/// What has arrived on a connection until now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Come {
-    /// Requests, as far as their heads go.
+    /// Requests, counted when their head is complete.
     pub(super) requests: u64,
     /// Bytes of bodies.
     pub(super) body_bytes: u64,
@@ -51,7 +51,7 @@ impl Talk {
         }
     }
 
-    /// Counts bytes that were read, and answers how long to wait before more are.
+    /// Counts bytes that were read, and returns how long to wait before reading more.
     pub(super) fn read(&mut self, bytes: usize, come: Come) -> Option<Duration> {
         let (most, per_second) = if come.is_client {
             (CLIENT_BYTES_MAX, CLIENT_BYTES_PER_SECOND)
@@ -90,7 +90,7 @@ mod tests {
 
     const PIECE: usize = 16 * 1024;
 
-    /// How many bytes are read in a second of a peer that sends as many as are.
+    /// How many bytes are read in a second from a peer that sends as many as are read.
     async fn in_a_second(talk: &mut Talk, mut come: Come, says: impl Fn(&mut Come)) -> usize {
         let mut bytes = 0;
         let end = Instant::now() + Duration::from_secs(1);
@@ -110,7 +110,7 @@ mod tests {
         in_a_second(&mut talk, Come::default(), |_| {}).await;
         let bytes = in_a_second(&mut talk, Come::default(), |_| {}).await;
         assert!(bytes < 400 * 1024, "{bytes}");
-        // One that stops is soon as any other.
+        // A peer that stops soon recovers.
         advance(Duration::from_secs(1)).await;
         assert_eq!(talk.read(PIECE, Come::default()), None);
         let client = Come {

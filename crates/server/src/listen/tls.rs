@@ -24,16 +24,16 @@ use super::pem::{PemError, PemFile};
 /// PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// The certificate, and those that lead to its root.
+    /// The certificate, and the intermediate certificates up to its root.
     pub certificate: PathBuf,
     /// Its private key.
     pub private_key: PathBuf,
-    /// Clients must present a certificate of this authority; none: they need none.
+    /// Clients must present a certificate of this certificate authority; `None`: they need none.
     pub client_ca: Option<PathBuf>,
 }
 
-/// TLS 1.2 and 1.3 with a certificate, for HTTP/2 and HTTP/1.1. All clones have the same, which can be replaced while
-/// the server runs.
+/// TLS 1.2 and 1.3 with a certificate, for HTTP/2 and HTTP/1.1. All clones share it, and it can be replaced while the
+/// server runs.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<Shared>);
 
@@ -44,14 +44,14 @@ struct Shared {
     is_last_change_refused: AtomicBool,
 }
 
-/// What handshakes are made with.
+/// The state that handshakes use.
 #[derive(Debug)]
 struct InUse {
     config: Arc<ServerConfig>,
-    /// Of what the files had.
+    /// The digest of the files' content.
     digest: [u8; 32],
     expires_at: Option<Timestamp>,
-    /// What clients will not like of the certificate.
+    /// Reasons why clients may refuse the certificate.
     notes: Vec<String>,
 }
 
@@ -65,10 +65,10 @@ struct Files {
 /// The files for TLS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read, or is no PEM file of the kind it should be.
+    /// A file can't be read, or is not a PEM file of the expected kind.
     #[error(transparent)]
     File(#[from] PemError),
-    /// The certificate and the key are not of each other.
+    /// The certificate and the key do not match.
     #[error(
         "the private key of [server.tls] is not that of its certificate, which must be the first in its file"
     )]
@@ -104,8 +104,8 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again. Handshakes that begin from now on are made with what they have; where that can't be used,
-    /// with what was in use. Open connections go on. Tells whether something else is in use.
+    /// Reads the files again. Handshakes that begin from now on use their content; if that can't be used, they use the
+    /// previous one. Open connections continue. Returns whether the content in use changed.
     ///
     /// # Errors
     /// See [`TlsError`].
@@ -133,13 +133,13 @@ impl Tls {
         self.0.in_use.load().notes.clone()
     }
 
-    /// When the certificate expires; none where it does not say so in a way that can be read.
+    /// When the certificate expires; `None` if it has no readable expiry.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.in_use.load().expires_at
     }
 
-    /// Whether the files have something, since the last [`reload`](Self::reload), that can't be used.
+    /// Whether the files contain, since the last [`reload`](Self::reload), something that can't be used.
     #[must_use]
     pub fn is_last_change_refused(&self) -> bool {
         self.0.is_last_change_refused.load(Ordering::Relaxed)
@@ -200,12 +200,12 @@ fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     ))
 }
 
-/// Looks at the certificate as a client does that trusts the last of the chain.
+/// Checks the certificate like a client that trusts the last of the chain.
 fn notes(chain: &[CertificateDer<'static>], provider: &CryptoProvider) -> Vec<String> {
     let Some(problem) = problem(chain, provider) else {
         return Vec::new();
     };
-    // What is behind `Other` has no type of its own.
+    // The value in `Other` has no type of its own.
     let problem = format!("{problem:?}");
     let note = if problem.contains("CaUsedAsEndEntity") {
         "the certificate of [server.tls] is a certificate authority's own, as `openssl req -x509` makes it: many clients \

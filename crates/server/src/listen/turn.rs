@@ -1,7 +1,7 @@
-//! A connection is served after the calls that are ready to run, so that what they answer is written at once.
+//! A connection is served after the calls that are ready to run, so that their answers are written together.
 //!
-//! Each answer wakes its connection. tokio runs what was woken last first, so every answer would be sent by itself, and
-//! sending costs as much as many a call.
+//! Each answer wakes its connection. tokio runs the task that was woken last first, so every answer would be sent by
+//! itself, and sending costs as much as many calls do.
 
 use std::{
     pin::{Pin, pin},
@@ -22,7 +22,7 @@ pub(super) struct AfterOthers<F> {
     is_waiting: bool,
 }
 
-/// Whether the turn has come, and whom to tell.
+/// Whether the turn has come, and the task to wake.
 struct Turn {
     has_come: AtomicBool,
     task: Mutex<Waker>,
@@ -41,7 +41,7 @@ impl<F> AfterOthers<F> {
         }
     }
 
-    /// What is served.
+    /// The served future.
     pub(super) fn inner(&mut self) -> &mut F {
         &mut self.inner
     }
@@ -59,7 +59,7 @@ impl<F: Future + Unpin> Future for AfterOthers<F> {
         if !self.is_waiting {
             self.is_waiting = true;
             let turn = Waker::from(Arc::clone(&self.turn));
-            // It wakes `turn` once the others have run, or at once where nobody else is.
+            // It wakes `turn` once the others have run, or at once if there are no others.
             let _ = pin!(yield_now()).poll(&mut Context::from_waker(&turn));
         }
         Poll::Pending
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// What tasks have done, and who waits for it.
+    /// What tasks have done, and the waker of the waiting task.
     #[derive(Default)]
     struct Done {
         tasks: AtomicUsize,
@@ -104,7 +104,7 @@ mod tests {
                 Poll::Ready(tasks)
             }
         });
-        // On the one thread of the runtime, so that none runs before all are there.
+        // On the one thread of the runtime, so that none runs before all are spawned.
         let all = tokio::spawn(async move {
             let serving = tokio::spawn(AfterOthers::new(serving));
             while done.waiting.lock().is_none() {

@@ -1,4 +1,4 @@
-//! How a request is refused: as RFC 6750 §3 has it, with a problem for a body.
+//! How a request is refused: as RFC 6750 §3 specifies, with a problem as the body.
 
 use http::{
     HeaderName, StatusCode,
@@ -15,7 +15,7 @@ use crate::{edge::Exchange, error::ApiError, http::problem::Problem};
 pub(crate) enum Refusal {
     /// It has no bearer token.
     NoToken,
-    /// It has one that is not good; why is for the log only.
+    /// Its token is not valid; the reason is for the log only.
     NoGoodToken(String),
     /// Its token lacks these scopes.
     NoScopes(ScopeSet),
@@ -23,9 +23,9 @@ pub(crate) enum Refusal {
     Unlisted { route: String },
     /// Services may read the request differently, or no token can have the scope that it needs.
     Unclear { route: String, why: String },
-    /// The proxy's configuration says something that can't be.
+    /// The proxy's configuration contains an invalid value.
     Misconfigured { field: String, problem: String },
-    /// The authority can't say now.
+    /// The authority can't answer now.
     Indeterminate(ApiError),
 }
 
@@ -41,7 +41,7 @@ impl Refusal {
         }
     }
 
-    /// Says in the log what the bearer is not told. Never the token.
+    /// Logs what the bearer is not told. Never the token.
     pub(super) fn log(&self, exchange: &Exchange) {
         let rpc = exchange.route.name;
         let (address, request_id) = (exchange.address, exchange.request_id());
@@ -61,7 +61,7 @@ impl Refusal {
                 "refused: neither the proxy's configuration nor the policy's `routes.toml` says which scope this \
                  route needs"
             ),
-            // It is the client who wrote the path.
+            // The client wrote the path.
             Self::Unclear { route, why } => {
                 tracing::info!(rpc, route, why, %address, request_id, "a request was refused");
             }
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// What an RPC would fail with; also for the metrics.
+    /// The error that an RPC would return; also for the metrics.
     pub(crate) fn error(&self) -> ApiError {
         use ErrorReason as Reason;
         let (code, reason, message) = match self {
@@ -108,8 +108,8 @@ impl Refusal {
         ApiError::new(code, reason, message)
     }
 
-    /// The status code of the answer. A wrong configuration is the fault of who asks: where the answer goes
-    /// through to somebody else, the endpoint says so with another code.
+    /// The status code of the answer. A wrong configuration is the caller's fault: if the answer is passed on to
+    /// another client, the endpoint uses another code.
     pub(crate) fn code(&self) -> StatusCode {
         match self {
             Self::NoToken | Self::NoGoodToken(_) => StatusCode::UNAUTHORIZED,
@@ -120,7 +120,7 @@ impl Refusal {
         }
     }
 
-    /// The headers of the answer that a client acts by.
+    /// The headers of the answer that a client needs.
     pub(crate) fn headers(&self) -> Vec<(HeaderName, String)> {
         let told = |text: &str| vec![(WWW_AUTHENTICATE, text.to_owned())];
         match self {

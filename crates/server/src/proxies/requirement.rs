@@ -1,4 +1,4 @@
-//! What a request needs: as the proxy's configuration says it, else as the policy's routes say it.
+//! The requirement of a request: from the proxy's configuration, otherwise from the policy's routes.
 
 use std::sync::Arc;
 
@@ -9,50 +9,50 @@ use tessera_policy::{Access, Call, Catalogue, NoRoute, Routes};
 use super::refusal::Refusal;
 use crate::edge::Edge;
 
-/// Asks for no scope, only for a good token. It can't be mistaken for a scope, which has a colon.
+/// Requires no scope, only a valid token. It can't be mistaken for a scope, which has a colon.
 const ANY: &str = "any";
-/// The audience where nobody names one.
+/// The audience if the configuration names none.
 const AUDIENCE: &str = "api";
-/// More in one requirement are a mistake.
+/// More scopes in one requirement are a mistake.
 const SCOPES_MAX: usize = 32;
 
-/// What a proxy asks.
+/// The question of a proxy.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) stated: Stated,
-    /// The request, where the proxy describes it. It is looked at only where `said` has no scope.
+    /// The request, if the proxy describes it. It is used only if `stated` has no scope.
     pub(crate) call: Result<Option<Call<'a>>, Refusal>,
     pub(crate) unsaid: Unstated,
 }
 
-/// The words of a proxy's configuration, before they are looked up.
+/// The text of a proxy's configuration, before it is looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Stated {
-    /// Scopes with spaces between them, or `any`.
+    /// Scopes separated by spaces, or `any`.
     pub(crate) scope: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) realm: Option<String>,
 }
 
-/// What a request needs where the configuration says no scope, and the policy has no routes.
+/// The requirement of a request if the configuration names no scope, and the policy has no routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unstated {
-    /// A good token.
+    /// A valid token.
     AnyToken,
     /// It is refused: an administrator who forgets the scope closes the route, and does not open it.
     Closed,
 }
 
-/// What a request needs.
+/// The requirement of a request.
 #[derive(Debug)]
 pub(crate) enum Need {
-    /// Nothing: it is open to everybody.
+    /// None: it is open to everyone.
     Nothing,
     /// A token.
     Token(Requirement),
 }
 
-/// What a token must be good for.
+/// The conditions that a token must meet.
 #[derive(Debug)]
 pub(crate) struct Requirement {
     realm: Arc<Realm>,
@@ -61,7 +61,7 @@ pub(crate) struct Requirement {
 }
 
 impl Need {
-    /// Looks the words up, and the request where they say no scope.
+    /// Looks up the text, and the request if the text has no scope.
     pub(crate) fn of(edge: &Edge, question: Question<'_>) -> Result<Self, Refusal> {
         let Question { stated, call, unsaid } = question;
         let Stated {
@@ -139,7 +139,7 @@ fn scopes(text: &str) -> Result<ScopeSet, Refusal> {
     let scopes: Result<ScopeSet, _> = named.map(Scope::parse).collect();
     let scopes = scopes.map_err(|error| Refusal::misconfigured("scope", &error))?;
     if scopes.is_empty() || scopes.len() > SCOPES_MAX {
-        // Nothing is more likely a variable that was not filled in than a wish for no scope.
+        // An empty value is more likely a variable that was not filled in than the intention to require no scope.
         return Err(Refusal::misconfigured(
             "scope",
             &format!("must name 1 to {SCOPES_MAX} scopes, or be `{ANY}`"),
@@ -148,13 +148,13 @@ fn scopes(text: &str) -> Result<ScopeSet, Refusal> {
     Ok(scopes)
 }
 
-/// The audience at endpoints whose callers can't name it, or need not: `api`, where the catalogue has it.
+/// The audience at endpoints whose callers can't name it, or need not: `api`, if the catalogue has it.
 pub(crate) fn default_audience(catalogue: &Catalogue) -> Option<Audience> {
     let api = Audience::parse(AUDIENCE).ok()?;
     catalogue.has_audience(&api).then_some(api)
 }
 
-/// The named audience; else that of the login endpoint; else the only one.
+/// The named audience; otherwise that of the login endpoint; otherwise the only one.
 fn audience(edge: &Edge, named: Option<String>) -> Result<Audience, Refusal> {
     let policy = edge.authority.policy();
     let catalogue = policy.catalogue();
@@ -174,8 +174,8 @@ fn audience(edge: &Edge, named: Option<String>) -> Result<Audience, Refusal> {
     Ok(audience)
 }
 
-/// The named realm; else the only one that is for production; else the only one. So a token for trying
-/// out passes nowhere unless a route says so.
+/// The named realm; otherwise the only production realm; otherwise the only one. So if other
+/// realms are served, a sandbox token passes only on routes that name its realm.
 fn realm(edge: &Edge, named: Option<String>) -> Result<Arc<Realm>, Refusal> {
     let realms = edge.authority.realms();
     if let Some(named) = named {

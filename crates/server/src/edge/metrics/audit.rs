@@ -16,7 +16,7 @@ struct SinkLabel {
     sink: String,
 }
 
-/// What is seen of the sinks.
+/// The metrics of the sinks.
 pub(super) struct AuditMetrics {
     lag: Family<SinkLabel, Gauge>,
     failing: Family<SinkLabel, Gauge>,

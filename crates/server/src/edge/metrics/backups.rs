@@ -10,7 +10,7 @@ use tessera_authority::BackupState;
 
 use super::register;
 
-/// What is seen of backups.
+/// The metrics of backups.
 pub(super) struct BackupMetrics {
     timestamp: Gauge<i64>,
     sequence: Gauge<u64, AtomicU64>,

@@ -1,6 +1,6 @@
-//! Calls, under our names and under those that dashboards for gRPC and HTTP know.
+//! Calls, under our names and under those that dashboards for gRPC and HTTP expect.
 //!
-//! Each call is counted once, and observed once. Both names are written from that when somebody looks.
+//! Each call is counted once, and observed once. Both sets of names are written from that during a scrape.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ struct RpcLabel {
     rpc: &'static str,
 }
 
-/// A method as `go-grpc-prometheus` and those after it name it.
+/// A method as `go-grpc-prometheus` and its successors name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
     grpc_service: &'static str,
@@ -62,7 +62,7 @@ struct RequestLabels {
     http_response_status_code: u16,
 }
 
-/// What is counted of calls.
+/// The metrics of calls.
 pub(super) struct CallMetrics {
     answered: Arc<Answered>,
     requests: Family<RequestLabels, Histogram>,
@@ -91,7 +91,7 @@ struct Outcome {
 }
 
 impl CallMetrics {
-    /// Registers in `all`, whose names have no prefix, and in the part of it whose names have ours.
+    /// Registers in `all`, whose names have no prefix, and in the part of it whose names have our prefix.
     pub(super) fn register(all: &mut Registry) -> Self {
         let answered = Arc::<Answered>::default();
         all.register_collector(Box::new(Arc::clone(&answered)));
@@ -152,7 +152,7 @@ impl Answered {
         });
         of_route.seconds.observe(seconds);
         if let Some(calls) = of_route.calls(code, reason) {
-            // Another one came first.
+            // Another thread added it first.
             calls.inc();
             return;
         }
@@ -167,14 +167,14 @@ impl Answered {
 }
 
 impl OfRoute {
-    /// How often calls had this outcome; there are few.
+    /// How often calls had this outcome; there are few outcomes.
     fn calls(&self, code: Code, reason: &str) -> Option<&Counter> {
         let mut outcomes = self.outcomes.iter();
         let found = outcomes.find(|outcome| outcome.code == code && outcome.reason == reason);
         found.map(|outcome| &outcome.calls)
     }
 
-    /// How often calls had each code, whatever the reason.
+    /// How often calls had each code, for any reason.
     fn by_code(&self) -> Vec<(Code, u64)> {
         let mut by_code: Vec<(Code, u64)> = Vec::new();
         for outcome in &self.outcomes {
@@ -205,7 +205,7 @@ impl Collector for Answered {
     }
 }
 
-/// Writes what was counted under our names.
+/// Writes the counts under our names.
 fn encode_ours(encoder: &mut DescriptorEncoder<'_>, routes: &[&OfRoute]) -> fmt::Result {
     if routes.is_empty() {
         return Ok(());
@@ -257,7 +257,7 @@ fn encode_grpc(encoder: &mut DescriptorEncoder<'_>, methods: &[(&OfRoute, Method
 }
 
 impl MethodLabels {
-    /// None for an HTTP endpoint.
+    /// `None` for an HTTP endpoint.
     fn of(route: &'static Route) -> Option<Self> {
         let (grpc_service, grpc_method) = route.path.strip_prefix('/')?.split_once('/')?;
         let grpc_type = match (route.shape, route.answers_with_stream) {
@@ -275,7 +275,7 @@ impl MethodLabels {
     }
 }
 
-/// The caller chooses the method: one that is not known has the name that OpenTelemetry gives to all of these.
+/// The caller chooses the method: an unknown one gets the name that OpenTelemetry gives to all of them.
 pub(in crate::edge) fn known_method(method: &Method) -> &'static str {
     let known = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
@@ -325,7 +325,7 @@ mod tests {
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
         }
-        // An HTTP endpoint is no method of gRPC.
+        // An HTTP endpoint is not a gRPC method.
         assert_eq!(text.matches("grpc_server_handled_total").count(), 2, "{text}");
         assert_eq!(text.matches("# TYPE tessera_calls counter").count(), 1, "{text}");
     }

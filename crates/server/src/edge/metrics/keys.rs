@@ -16,7 +16,7 @@ struct EndingLabels {
     within: String,
 }
 
-/// What is seen of keys.
+/// The metrics of keys.
 pub(super) struct KeyMetrics {
     ending: Family<EndingLabels, Gauge>,
     server_keys_refused: Gauge,

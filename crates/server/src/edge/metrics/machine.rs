@@ -1,4 +1,4 @@
-//! The machine: its clock, and what is removed by it.
+//! The machine: its clock, and the removal of data by it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use tessera_authority::Authority;
 
 use super::register;
 
-/// What is seen of the machine's clock.
+/// The metrics of the machine's clock.
 pub(super) struct MachineMetrics {
     steps: Counter<u64, AtomicU64>,
     offset: Gauge<f64, AtomicU64>,

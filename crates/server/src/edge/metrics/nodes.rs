@@ -1,4 +1,4 @@
-//! The nodes of the authority, as this one sees them.
+//! The nodes of the authority, as this node sees them.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -14,7 +14,7 @@ struct StateLabel {
     state: &'static str,
 }
 
-/// What is seen of the nodes. Their names come and go, so none has series of its own: each answers for itself.
+/// The metrics of the nodes. Their names come and go, so no node has its own series: each reports its own state.
 pub(super) struct NodeMetrics {
     nodes: Family<StateLabel, Gauge>,
     lag: Gauge,
@@ -36,7 +36,7 @@ impl NodeMetrics {
         }
     }
 
-    /// Nothing is known of others while the store can't be read; what was known before would be a guess.
+    /// While the store can't be read, nothing is known of the other nodes; the earlier values would be a guess.
     pub(super) fn set(&self, authority: &Authority) {
         self.nodes.clear();
         let count = |state, number: usize| {

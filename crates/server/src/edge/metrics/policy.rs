@@ -16,7 +16,7 @@ struct RevisionLabel {
     revision: String,
 }
 
-/// What is counted of the policy.
+/// The metrics of the policy.
 pub(super) struct PolicyMetrics {
     info: Family<RevisionLabel, Gauge>,
     applied: Counter<u64, AtomicU64>,

@@ -1,4 +1,4 @@
-//! The process, as the client libraries of Prometheus name it; read from `/proc`, where there is one.
+//! The process, as the client libraries of Prometheus name it; read from `/proc`, if it exists.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use rustix::{
 
 use super::register;
 
-/// What is seen of the process.
+/// The metrics of the process.
 pub(super) struct ProcessMetrics {
     cpu: Counter<f64, AtomicU64>,
     resident: Gauge<u64, AtomicU64>,
@@ -25,7 +25,7 @@ pub(super) struct ProcessMetrics {
     started: Gauge<f64, AtomicU64>,
 }
 
-/// What `/proc/self/stat` says.
+/// The content of `/proc/self/stat`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
@@ -78,7 +78,7 @@ impl ProcessMetrics {
 }
 
 impl Stat {
-    /// The fields are counted from behind the name in brackets, which may have spaces: proc(5).
+    /// The fields are counted after the name in brackets, which may have spaces: proc(5).
     #[expect(
         clippy::cast_precision_loss,
         reason = "ticks of years are far below what a float holds"

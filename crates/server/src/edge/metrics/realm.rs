@@ -1,4 +1,4 @@
-//! The label for a realm: there are as many as are configured.
+//! The label for a realm: it has as many values as realms are configured.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use tessera_core::RealmName;

@@ -1,4 +1,4 @@
-//! Registering a metric: in one place, so that what is registered is what is counted.
+//! Registering a metric: in one module, so that every registered metric is counted.
 
 use prometheus_client::{
     metrics::{family::Family, histogram::Histogram},
@@ -10,12 +10,12 @@ pub(super) fn ours(registry: &mut Registry) -> &mut Registry {
     registry.sub_registry_with_prefix("tessera")
 }
 
-/// A new metric under `name`; the registry adds its prefix, and `_total` where it is a counter.
+/// A new metric under `name`; the registry adds its prefix, and `_total` if it is a counter.
 pub(super) fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     added(registry, name, help, M::default())
 }
 
-/// Histograms of seconds by their labels, for what takes from a fraction of a millisecond to some seconds.
+/// Histograms of seconds by their labels, for durations from a fraction of a millisecond to some seconds.
 pub(super) fn durations<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Histogram>
 where
     Family<L, Histogram>: Metric + Clone,
@@ -35,7 +35,7 @@ pub(super) fn histogram(
     added(registry, name, help, Histogram::new(buckets))
 }
 
-/// Buckets for what takes from a fraction of a millisecond to some seconds.
+/// Buckets for durations from a fraction of a millisecond to some seconds.
 pub(super) const SECONDS: [f64; 12] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
 ];

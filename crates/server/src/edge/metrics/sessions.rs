@@ -1,4 +1,4 @@
-//! Sessions: how many there are, and how refreshing them ends.
+//! Sessions: how many there are, and the outcomes of refreshing them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ struct RefreshLabels {
     outcome: &'static str,
 }
 
-/// What is seen of sessions.
+/// The metrics of sessions.
 pub(super) struct SessionMetrics {
     sessions: Family<RealmLabel, Gauge<u64, AtomicU64>>,
     refreshes: Family<RefreshLabels, Counter>,
@@ -49,7 +49,7 @@ impl SessionMetrics {
             refreshes.inner().store(times, Ordering::Relaxed);
         }
         for realm in authority.realms().keys() {
-            // Where the store can't be read, `takes_writes` says so, and the last number stays.
+            // If the store can't be read, `takes_writes` says so, and the last number stays.
             if let Ok(sessions) = authority.session_count(realm).await {
                 self.sessions.get_or_create(&RealmLabel::of(realm)).set(sessions);
             }

@@ -1,4 +1,4 @@
-//! Spans of traces, by what became of them.
+//! Spans of traces, by outcome.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// How many spans came to which end.
+/// How many spans had each outcome.
 #[derive(Clone, Debug, Default)]
 pub struct SpanCounts(Family<OutcomeLabel, Counter>);
 
@@ -15,15 +15,15 @@ struct OutcomeLabel {
     outcome: SpanOutcome,
 }
 
-/// What became of a span.
+/// The outcome of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "the label has these names")]
 pub enum SpanOutcome {
-    /// The collector has it.
+    /// The collector received it.
     exported,
-    /// Too many waited.
+    /// Too many spans were waiting.
     dropped,
-    /// The collector did not take it.
+    /// The collector did not accept it.
     failed,
 }
 

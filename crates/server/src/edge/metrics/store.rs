@@ -1,4 +1,4 @@
-//! The store: how long commits take, what they share, and what they append.
+//! The store: how long commits take, how many units share one, and how many events they append.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -13,7 +13,7 @@ use tessera_store::CommittedGroup;
 
 use super::register;
 
-/// Buckets for how many units one group has.
+/// Buckets for the number of units in one group.
 const UNITS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,7 +22,7 @@ struct EventLabels {
     kind: &'static str,
 }
 
-/// What is seen of the store.
+/// The metrics of the store.
 pub(super) struct StoreMetrics {
     committed: Gauge<u64, AtomicU64>,
     takes_writes: Gauge,
@@ -31,7 +31,7 @@ pub(super) struct StoreMetrics {
     groups: Groups,
 }
 
-/// What is counted of each group that is committed.
+/// The metrics of each committed group.
 #[derive(Clone)]
 struct Groups {
     took: Histogram,
@@ -80,7 +80,7 @@ impl StoreMetrics {
         }
     }
 
-    /// Counts what `authority` commits from now on.
+    /// Counts the commits of `authority` from now on.
     pub(super) fn follow(&self, authority: &Authority) {
         for realm in authority.realms().keys() {
             for kind in EventKind::ALL {
@@ -88,7 +88,7 @@ impl StoreMetrics {
                     realm: realm.to_string(),
                     kind: kind_name(kind),
                 };
-                // Those that did not happen yet are shown as 0.
+                // Kinds that did not occur yet are shown as 0.
                 drop(self.groups.events.get_or_create(&labels));
             }
         }
@@ -121,7 +121,7 @@ impl Groups {
     }
 }
 
-/// The name that `tessera watch --kind` takes.
+/// The name that `tessera watch --kind` expects.
 fn kind_name(kind: EventKind) -> &'static str {
     match kind {
         EventKind::TokenRevoked => "token_revoked",

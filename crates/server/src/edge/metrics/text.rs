@@ -1,24 +1,24 @@
-//! The two formats of Prometheus: OpenMetrics, which the library writes, and the older text format, which every
-//! other reader takes.
+//! The two formats of Prometheus: OpenMetrics, which the library writes, and the older text format, which every other
+//! reader accepts.
 
 use std::collections::HashSet;
 
-/// The type of OpenMetrics.
+/// The content type of OpenMetrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The type of the text format.
+/// The content type of the text format.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How metrics are written.
+/// The format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextFormat {
-    /// For those who ask for it.
+    /// For callers that request it.
     OpenMetrics,
-    /// For all others.
+    /// For all other callers.
     Plain,
 }
 
 impl TextFormat {
-    /// The one that the `accept` header of a request asks for. What it refuses (`q=0`) is not asked for.
+    /// The format that the `accept` header of a request names. A type that it excludes (`q=0`) does not count.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
         let asks = accept.unwrap_or_default().split(',').any(|part| {
             let mut parameters = part
@@ -44,7 +44,7 @@ impl TextFormat {
         }
     }
 
-    /// What was written as OpenMetrics, in this format.
+    /// Converts OpenMetrics text to this format.
     pub(super) fn written(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
@@ -53,7 +53,8 @@ impl TextFormat {
     }
 }
 
-/// In the text format a counter is named as its sample is, with `_total`, and there is neither an end nor a unit.
+/// In the text format a counter has the name of its sample, with `_total`, and there is neither an end marker nor a
+/// unit.
 fn plain(open_metrics: &str) -> String {
     let counters: HashSet<_> = open_metrics
         .lines()

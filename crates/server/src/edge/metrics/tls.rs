@@ -5,10 +5,10 @@ use tessera_core::Timestamp;
 
 use super::register;
 
-/// What is seen of `[server.tls]` now.
+/// The state of `[server.tls]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TlsSeen {
-    /// When the certificate expires, where that is known.
+    /// When the certificate expires, if that is known.
     pub(crate) expires_at: Option<Timestamp>,
     /// Whether its files have changed and can't be used.
     pub(crate) is_last_change_refused: bool,

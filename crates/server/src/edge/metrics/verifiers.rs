@@ -13,8 +13,8 @@ use tessera_store::{SubscriberKey, SubscriberState};
 
 use super::{realm::RealmLabel, register};
 
-/// How many subscribers have series of their own at most, those that are furthest behind first: their names are the
-/// clients' to choose.
+/// How many subscribers have their own series at most, those that are furthest behind first: clients choose their
+/// names.
 const SUBSCRIBERS_MAX: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
@@ -24,7 +24,7 @@ struct SubscriberLabels {
     subscriber: String,
 }
 
-/// What is seen of required subscribers.
+/// The metrics of required subscribers.
 pub(super) struct VerifierMetrics {
     subscribers: Family<RealmLabel, Gauge>,
     lag: Family<SubscriberLabels, Gauge<u64, AtomicU64>>,
@@ -32,7 +32,7 @@ pub(super) struct VerifierMetrics {
     fence: Family<RealmLabel, Histogram>,
 }
 
-/// The streams of one name, by the one that is furthest behind.
+/// The streams of one name, represented by the one that is furthest behind.
 #[derive(Clone, Copy, Default)]
 struct Behind {
     events: u64,
@@ -65,7 +65,7 @@ impl VerifierMetrics {
         }
     }
 
-    /// A call waited for the subscribers of a realm.
+    /// Records that a call waited for the subscribers of a realm.
     pub(super) fn count_fence(&self, realm: &RealmName, took: Duration) {
         let fence = self.fence.get_or_create(&RealmLabel::of(realm));
         fence.observe(took.as_secs_f64());

@@ -6,11 +6,11 @@ use opentelemetry::{Context, trace::SpanContext};
 
 /// The trace of one exchange.
 pub(in crate::edge) struct CallTrace {
-    /// Of the caller; not valid where it has none.
+    /// The caller's context; not valid if it has none.
     pub(super) caller: SpanContext,
-    /// The proxy whose word is taken for the caller's trace.
+    /// The proxy that is trusted for the caller's trace.
     pub(super) proxy: Option<IpAddr>,
-    /// Set once it is known who calls.
+    /// Set once the caller is known.
     pub(super) context: OnceLock<Context>,
 }
 

@@ -1,4 +1,4 @@
-//! The caller's trace, as its request says it: `traceparent` and `tracestate` (W3C Trace Context).
+//! The caller's trace, from its request: `traceparent` and `tracestate` (W3C Trace Context).
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::{
@@ -8,10 +8,10 @@ use opentelemetry::{
 };
 use tessera_core::secret;
 
-/// The longest `tracestate` that is taken (W3C Trace Context, section 3.3.1.5).
+/// The longest `tracestate` that is accepted (W3C Trace Context, section 3.3.1.5).
 const TRACE_STATE_CHARACTERS_MAX: usize = 512;
 
-/// The context that a request has; one without a span where it has none that can be read.
+/// The context of a request; one without a span if it has none that can be read.
 pub(super) fn caller(propagator: &dyn TextMapPropagator, head: &HeaderMap) -> Context {
     if !head.contains_key("traceparent") {
         return Context::new();
@@ -23,7 +23,7 @@ pub(super) fn caller(propagator: &dyn TextMapPropagator, head: &HeaderMap) -> Co
     propagator.extract_with_context(&Context::new(), &head)
 }
 
-/// The same without what only the systems of the caller read.
+/// The same without the state, which only the systems of the caller read.
 pub(super) fn without_state(caller: &SpanContext) -> SpanContext {
     SpanContext::new(
         caller.trace_id(),
@@ -53,7 +53,7 @@ impl Extractor for Head {
     }
 }
 
-/// The `traceparent` that is there once and whole; more than one say nothing.
+/// The `traceparent`, if there is exactly one and it is complete; several are ignored.
 fn parent(head: &HeaderMap) -> Option<String> {
     let mut values = head.get_all("traceparent").iter();
     let value = values.next()?.to_str().ok()?;
@@ -69,7 +69,7 @@ fn parent(head: &HeaderMap) -> Option<String> {
     (values.next().is_none() && is_whole).then(|| value.to_owned())
 }
 
-/// All headers of `tracestate` together, where they are short enough, and hold nothing that looks like a credential.
+/// All headers of `tracestate` together, if they are short enough, and contain nothing that looks like a credential.
 fn state(head: &HeaderMap) -> Option<String> {
     let values = head.get_all("tracestate").iter().map(HeaderValue::to_str);
     let values: Vec<_> = values.collect::<Result<_, _>>().ok()?;

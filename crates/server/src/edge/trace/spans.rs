@@ -1,6 +1,7 @@
-//! What a span says of a call, by the semantic conventions of OpenTelemetry.
+//! The attributes of a call's span, by the semantic conventions of OpenTelemetry.
 //!
-//! Nothing of it is what a caller wrote: names of RPCs and routes, codes, reasons, realms, and ids of decisions.
+//! No attribute is text that a caller wrote: only names of RPCs and routes, codes, reasons, realms, and ids of
+//! decisions.
 
 use http::{Method, StatusCode};
 use opentelemetry::trace::Status as SpanStatus;
@@ -41,7 +42,7 @@ pub(super) fn begin(
             method
         }
     };
-    // The clock of spans, and not that of the authority: a collector compares them with those of others.
+    // The clock of spans, and not that of the authority: a collector compares them with spans of other services.
     let now = opentelemetry::time::now();
     let began = now.checked_sub(exchange.took()).unwrap_or(now);
     let builder = SpanBuilder::from_name(name)
@@ -78,7 +79,7 @@ pub(super) fn answered(span: &SpanRef<'_>, exchange: &Exchange, outcome: Result<
     }
 }
 
-/// Whether a failure is one of the server, and not of its caller.
+/// Whether the server, and not its caller, caused a failure.
 fn is_ours(code: Code) -> bool {
     matches!(
         code,

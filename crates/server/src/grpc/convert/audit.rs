@@ -38,7 +38,7 @@ const KINDS: [(AuditKind, v1::AuditAction); 18] = [
     (AuditKind::WrongClient, v1::AuditAction::WrongClient),
 ];
 
-/// Which records are listed, in which order, and how many a page.
+/// Which records are listed, in which order, and how many per page.
 pub(crate) fn list_request(
     wire: &v1::ListAuditRecordsRequest,
 ) -> Result<(AuditFilter, AuditOrder, usize), ApiError> {
@@ -171,7 +171,7 @@ fn outcome(fields: &mut Fields, wire: i32) -> Option<AuditOutcome> {
     }
 }
 
-/// What a record says is said once, by its line; the wire has its times and kinds as types.
+/// The line holds the content of a record; the wire adds its times and kinds as types.
 pub(crate) fn record(entry: AuditEntry) -> v1::AuditRecord {
     let line = AuditLine::of(&entry);
     let kind = entry.record.action.kind();
@@ -240,7 +240,7 @@ pub(crate) fn progress(report: &TrailReport, end: u64) -> v1::VerifyAuditRespons
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 pub(crate) fn verified(result: Result<TrailReport, TrailFault>, key: String) -> v1::VerifyAuditResponse {
     let response = match result {
         Ok(report) => progress(&report, report.last),

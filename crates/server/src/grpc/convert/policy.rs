@@ -18,7 +18,7 @@ use crate::{error::ApiError, fields::Fields};
 
 const DIAGNOSTICS_MAX: usize = 100;
 const CHANGES_MAX: usize = 1000;
-/// Clients take answers of 4 MiB. Two lists of this size, and what else is in a plan, stay below.
+/// Clients accept answers of 4 MiB. Two lists of this size, and the rest of a plan, are smaller.
 const CHANGES_BYTES_MAX: usize = 1024 * 1024;
 
 /// A question about a subject.
@@ -27,7 +27,7 @@ pub(crate) struct About {
     pub(crate) roles: Vec<RoleName>,
 }
 
-/// What an explanation is asked about.
+/// The subject of an explanation.
 pub(crate) enum ExplainAbout {
     Question(About, Ask),
     Decision(DecisionId),
@@ -82,7 +82,7 @@ pub(crate) fn explain_request(
     fields.finish(about)
 }
 
-/// A plan; none: not one of ours.
+/// A plan; `None`: the text is not one of our plan ids.
 pub(crate) fn plan_id(text: &str) -> Result<PlanId, ApiError> {
     let mut fields = Fields::default();
     let plan = PlanId::parse(text).ok();
@@ -92,7 +92,7 @@ pub(crate) fn plan_id(text: &str) -> Result<PlanId, ApiError> {
     fields.finish(plan)
 }
 
-/// The files of a policy; none: those of the directory.
+/// The files of a policy; `None`: those of the directory.
 pub(crate) fn policy_files(wire: v1::PlanRequest) -> Option<Vec<(String, Vec<u8>)>> {
     let files: Vec<_> = wire
         .files

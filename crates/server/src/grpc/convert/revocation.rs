@@ -103,7 +103,7 @@ fn staleness_bound(fields: &mut Fields, wire: Option<prost_types::Duration>) -> 
     }
 }
 
-/// What a subscriber says after it began.
+/// A message of a subscriber after the watch began.
 pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMessage, ApiError> {
     use v1::watch_request::Message;
     let mut fields = Fields::default();
@@ -130,7 +130,7 @@ pub(crate) fn subscriber_message(wire: v1::WatchRequest) -> Result<SubscriberMes
 
 // === responses ===
 
-/// One stream of a subscriber, measured by the place of the log that is committed now.
+/// One stream of a subscriber, measured against the position of the log that is committed now.
 pub(crate) fn subscriber(listed: &ListedSubscriber, committed: Sequence) -> v1::Subscriber {
     let ListedSubscriber { node, state } = listed;
     v1::Subscriber {

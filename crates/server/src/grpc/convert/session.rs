@@ -13,7 +13,7 @@ pub(crate) fn session_id(text: &str) -> Result<SessionId, ApiError> {
     fields.finish(id)
 }
 
-/// What sessions are listed by, and the size of a page.
+/// The attribute by which sessions are listed, and the size of a page.
 pub(crate) fn list_sessions(wire: &v1::ListSessionsRequest) -> Result<(SessionsBy, usize), ApiError> {
     use v1::list_sessions_request::By;
     let mut fields = Fields::default();

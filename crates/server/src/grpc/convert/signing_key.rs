@@ -6,7 +6,7 @@ use tessera_proto::v1;
 use super::{key::key_status, timestamp};
 use crate::error::ApiError;
 
-/// Whether the new key signs at once. Nothing is chosen for the caller.
+/// Whether the new key signs at once. There is no default.
 pub(crate) fn activates_at_once(wire: &v1::RotateSigningKeyRequest) -> Result<bool, ApiError> {
     match wire.activation() {
         v1::Activation::WhenKnown => Ok(false),

@@ -44,7 +44,7 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
         .list("scopes", &wire.scopes, SCOPES_MAX, Scope::parse)
         .into_iter()
         .collect();
-    // One that is too long is none of ours, as any other that can't be opened.
+    // A token that is too long is not ours, like any other that can't be opened.
     let token = fields.given("refresh_token", wire.refresh_token);
     fields.finish(token.map(|refresh_token| RefreshRequest {
         request_id,
@@ -54,7 +54,7 @@ pub(crate) fn refresh_request(wire: v1::RefreshRequest) -> Result<RefreshRequest
     }))
 }
 
-/// Tokens to introspect. Whatever one of them is, the others are answered.
+/// Tokens to introspect. A malformed one does not affect the answers for the others.
 pub(crate) fn tokens(texts: Vec<String>, max: usize) -> Result<Vec<String>, ApiError> {
     let mut fields = Fields::default();
     if texts.is_empty() || texts.len() > max {
@@ -167,7 +167,7 @@ pub(crate) fn introspect_response(introspection: Option<Introspection>) -> v1::I
     };
     v1::IntrospectResponse {
         active: true,
-        // Nobody accepts a refresh token as a bearer's.
+        // No service accepts a refresh token as a bearer token.
         token_type: match active.kind {
             TokenKind::Access => "Bearer".to_owned(),
             TokenKind::Refresh => String::new(),

@@ -1,4 +1,4 @@
-//! What the endpoints of OAuth 2.0 answer with.
+//! The answers of the OAuth 2.0 endpoints.
 
 use axum::{http::header, response::Response};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tessera_authority::{Introspection, TokenKind, TokenSet};
 use utoipa::ToSchema;
 
-/// What `POST /oauth2/token` gives (RFC 6749 §5.1).
+/// The answer of `POST /oauth2/token` (RFC 6749 §5.1).
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct TokenAnswer {
     access_token: String,
@@ -29,7 +29,7 @@ impl From<TokenSet> for TokenAnswer {
     }
 }
 
-/// What introspection says of an active token; of any other only `active`.
+/// The introspection of an active token; for any other, only `active`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes an answer that is made member by member")]
 pub(in crate::http) struct IntrospectionAnswer {
@@ -44,7 +44,7 @@ pub(in crate::http) struct IntrospectionAnswer {
     exp: Option<i64>,
 }
 
-/// RFC 7662 §2.2; an inactive token says nothing else.
+/// RFC 7662 §2.2; an inactive token has no other member.
 pub(super) fn introspection_json(introspection: Option<&Introspection>) -> Value {
     let Some(active) = introspection else {
         return json!({ "active": false });
@@ -71,7 +71,7 @@ pub(super) fn introspection_json(introspection: Option<&Introspection>) -> Value
         "policy_revision": active.policy.to_string(),
         "as_of": active.as_of.to_string(),
     });
-    // What a refresh token has not: nobody accepts it as a bearer's.
+    // A refresh token does not have these: no service accepts it as a bearer token.
     let id = active.token_id.map(|id| ("jti", json!(id.to_string())));
     let kind = (active.kind == TokenKind::Access).then(|| ("token_type", json!("Bearer")));
     if let Some(members) = json.as_object_mut() {

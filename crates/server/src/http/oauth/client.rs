@@ -1,5 +1,5 @@
-//! Client authentication (RFC 6749 §2.3): by HTTP Basic or in the form, with the API key as the secret, or
-//! as everywhere else in Tessera by the API key as a bearer token.
+//! Client authentication (RFC 6749 §2.3): by HTTP Basic or in the form, with the API key as the secret; or, as
+//! everywhere else in Tessera, with the API key as a bearer token.
 
 use axum::http::HeaderMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,15 +9,15 @@ use tessera_core::AuthorizationHeader;
 use super::{error::Failure, form::Form};
 use crate::{edge::authorization_in, error::ApiError, http::request::HttpRequest};
 
-/// What a client shows.
+/// The credentials of a client.
 pub(super) struct Credentials {
-    /// The client that it says it is; none where it shows its key only.
+    /// The client that it claims to be; `None` if it sends only its key.
     id: Option<String>,
     api_key: String,
 }
 
 impl Credentials {
-    /// Found in one place of the request.
+    /// Must be in exactly one part of the request.
     pub(super) fn of(http: &HttpRequest, form: &Form) -> Result<Self, Failure> {
         let (id, secret) = (form.one("client_id"), form.one("client_secret"));
         let in_header = Self::in_header(&http.headers)?;
@@ -34,7 +34,7 @@ impl Credentials {
         }
     }
 
-    /// With the `client_id` of the form, which must be of the same client.
+    /// With the `client_id` of the form, which must name the same client.
     fn with_id(mut self, id: Option<&str>) -> Result<Self, Failure> {
         match (&self.id, id) {
             (Some(shown), Some(id)) if short(shown) != short(id) => Err(Failure::invalid_request(
@@ -48,7 +48,7 @@ impl Credentials {
         }
     }
 
-    /// Lets the client in that shows its own API key.
+    /// Authenticates the client by its own API key.
     pub(super) async fn authenticate(&self, http: &HttpRequest) -> Result<Principal, Failure> {
         let principal = http
             .edge
@@ -93,7 +93,7 @@ impl Credentials {
     }
 }
 
-/// The name of a client, which may come with its prefix or without.
+/// The name of a client, with or without its prefix.
 fn short(name: &str) -> &str {
     name.strip_prefix("client:").unwrap_or(name)
 }
@@ -101,7 +101,7 @@ fn short(name: &str) -> &str {
 /// Both parts are form-encoded before they are joined (RFC 6749 §2.3.1).
 fn basic(credential: &str) -> Option<Credentials> {
     let pair = String::from_utf8(STANDARD.decode(credential).ok()?).ok()?;
-    // An API key has no colon; the name of a client has, where it was not encoded.
+    // An API key contains no colon; the name of a client does, if it was not encoded.
     let (id, api_key) = pair.rsplit_once(':')?;
     let decoded = |text: &str| {
         let mut parsed = form_urlencoded::parse(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Failures as OAuth 2.0 tells them (RFC 6749 §5.2, RFC 8707 for the audience).
+//! Failures in the format of OAuth 2.0 (RFC 6749 §5.2, RFC 8707 for the audience).
 
 use axum::{
     Json,
@@ -18,7 +18,7 @@ use crate::{edge::authorization_in, error::ApiError, http::request::Unread};
 pub(in crate::http) struct OAuthError {
     error: &'static str,
     error_description: String,
-    /// The reason of the contract, where it has one.
+    /// The reason of the contract, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -33,7 +33,7 @@ impl OAuthError {
     }
 }
 
-/// How a client that is refused is to authenticate: as it tried (RFC 6749 §5.2).
+/// How a refused client must authenticate: with the scheme that it tried (RFC 6749 §5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Scheme {
     #[default]
@@ -54,7 +54,7 @@ impl Scheme {
 #[derive(Debug)]
 pub(in crate::http) struct Failure {
     error: ApiError,
-    /// What OAuth says of what the contract has no reason for.
+    /// The OAuth error, if the contract has no reason for it.
     protocol: Option<Box<Protocol>>,
     /// How the client tried to authenticate.
     scheme: Scheme,
@@ -81,14 +81,14 @@ impl Failure {
         )
     }
 
-    /// The client does not authenticate.
+    /// The client did not authenticate.
     pub(super) fn no_client() -> Self {
         let message =
             "the client does not authenticate: send its name and API key by HTTP Basic, or in the form";
         ApiError::new(Code::Unauthenticated, ErrorReason::ClientAuthFailed, message).into()
     }
 
-    /// The client authenticates in a way that can't be read (RFC 6749 §5.2).
+    /// The client authenticated in an unsupported way (RFC 6749 §5.2).
     pub(super) fn unsupported_authentication(message: &'static str) -> Self {
         ApiError::new(Code::Unauthenticated, ErrorReason::ClientAuthFailed, message).into()
     }
@@ -98,12 +98,12 @@ impl Failure {
         Self::of_protocol(StatusCode::BAD_REQUEST, "invalid_target", description)
     }
 
-    /// The failure of a client that tried to authenticate so.
+    /// The failure of a client that tried to authenticate with this scheme.
     pub(super) fn shown(self, scheme: Scheme) -> Self {
         Self { scheme, ..self }
     }
 
-    /// What an RPC would fail with, for the metrics.
+    /// The error that an RPC would return, for the metrics.
     pub(super) fn error(&self) -> &ApiError {
         &self.error
     }
@@ -170,7 +170,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Which error of OAuth a failure is.
+/// The OAuth error for a failure.
 fn in_words_of_oauth(error: &ApiError) -> (StatusCode, &'static str) {
     use ErrorReason as Reason;
     match (error.code(), error.reason()) {
@@ -196,7 +196,7 @@ fn in_words_of_oauth(error: &ApiError) -> (StatusCode, &'static str) {
     }
 }
 
-/// What the fields that are wrong are about.
+/// The OAuth error for invalid fields.
 fn of_fields(error: &ApiError) -> &'static str {
     let all = |name: &str| {
         let mut fields = error.violations().iter();
@@ -216,7 +216,7 @@ fn plain(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '"' => '\'',
-            // The begin of an escape, such as that of a line feed.
+            // The start of an escape, such as that of a line feed.
             '\\' => '^',
             ' '..='~' => character,
             _ => ' ',

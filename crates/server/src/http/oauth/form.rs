@@ -9,16 +9,16 @@ use super::error::Failure;
 /// The parameter that may come several times (RFC 8707 §2).
 const REPEATED: &str = "resource";
 
-/// The parameters as they came; those that are not known are ignored, and none comes twice.
+/// The parameters as they came; unknown ones are ignored, and no parameter comes twice, except `resource`.
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
     pub(super) fn read(body: &[u8]) -> Result<Self, Failure> {
-        // Otherwise what is no UTF-8 would be read as something else.
+        // Otherwise invalid UTF-8 would be read as something else.
         let body =
             std::str::from_utf8(body).map_err(|_| Failure::invalid_request("the body must be UTF-8"))?;
         let is_text = |part: &str| percent_decode(part.as_bytes()).decode_utf8().is_ok();
-        // What is no token is not active, whatever it is (RFC 7662 §2.2, RFC 7009 §2.2).
+        // Text that is not a token is not active, whatever it is (RFC 7662 §2.2, RFC 7009 §2.2).
         let mut decided = body.split('&').filter(|pair| !pair.starts_with("token="));
         if !decided.all(is_text) {
             return Err(Failure::invalid_request("each parameter must be UTF-8"));
@@ -40,7 +40,7 @@ impl Form {
         Ok(Self(parameters))
     }
 
-    /// A parameter that comes once; one without a value is as if it were omitted.
+    /// A parameter that comes once; one without a value counts as omitted.
     pub(super) fn one(&self, name: &'static str) -> Option<&str> {
         self.all(name).next()
     }
@@ -50,7 +50,7 @@ impl Form {
         self.one(name).ok_or_else(|| missing(name))
     }
 
-    /// A parameter that must be there, and may be empty.
+    /// A parameter that must be present, and may be empty.
     pub(super) fn present(&self, name: &'static str) -> Result<&str, Failure> {
         if let Some(value) = self.one(name) {
             return Ok(value);
@@ -68,7 +68,7 @@ impl Form {
     }
 }
 
-/// A name as a description may have it: not what may be a secret that was sent as one.
+/// A parameter name that is safe in a description: not one that may be a secret.
 fn shown(name: &str) -> &str {
     let is_name = name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if is_name { name } else { "with that name" }
