@@ -1,4 +1,4 @@
-//! Asking a running authority on its admin socket.
+//! Querying a running authority on its admin socket.
 
 use std::{
     io::{self, Read, Write},
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 /// How long the authority may take to answer.
 const TIME_MAX: Duration = Duration::from_secs(5);
-/// It answers with less.
+/// No answer is longer.
 const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Where an admin socket is: `http://HOST:PORT`.
+/// The address of an admin socket: `http://HOST:PORT`.
 ///
 /// # Errors
-/// Fails where that is no such address, or its host has none.
+/// Fails if it is not such an address, or if its host has no address.
 pub fn admin_address(url: &str) -> io::Result<SocketAddr> {
     let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
     let mut addresses = host.to_socket_addrs()?;
@@ -25,10 +25,10 @@ pub fn admin_address(url: &str) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
 }
 
-/// The body that the admin socket answers with.
+/// The body of the admin socket's answer.
 ///
 /// # Errors
-/// Fails where nobody answers, or with a status other than 200.
+/// Fails if there is no answer, or one with a status other than 200.
 pub fn ask_admin(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIME_MAX)?;
     stream.set_read_timeout(Some(TIME_MAX))?;
@@ -50,10 +50,10 @@ pub fn ask_admin(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(body.to_owned())
 }
 
-/// The document that the admin socket answers with.
+/// The document in the admin socket's answer.
 ///
 /// # Errors
-/// As [`ask_admin`], and where that is no JSON.
+/// As [`ask_admin`], and if the answer is not JSON.
 pub fn ask_admin_for_json(address: SocketAddr, path: &str) -> io::Result<Value> {
     let body = ask_admin(address, path)?;
     serde_json::from_str(&body).map_err(|_| io::Error::other("it answers something else"))

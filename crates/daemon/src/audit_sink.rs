@@ -1,9 +1,9 @@
-//! Audit records on their way to other systems.
+//! Delivery of audit records to other systems.
 //!
-//! Each sink has a task of its own, which reads the trail from its own position, as watchers read the log: nothing is
-//! kept for a sink but that position, no call waits for one, and one that hangs holds up nobody. A batch that can't be
-//! delivered is tried again until it is; the position is kept once the sink has the batch. So each record arrives at
-//! least once, in order. Where the authority has several nodes, the oldest of those that have a sink delivers to it.
+//! Each sink has a separate task, which reads the trail from its own position, as watchers read the log. Only that
+//! position is kept for a sink, no call waits for a sink, and a sink that hangs delays nothing else. A batch that can't
+//! be delivered is retried until it is; the position is kept once the sink has the batch. So each record arrives at
+//! least once, in order. If the authority has several nodes, the oldest of those that have a sink delivers to it.
 
 mod file;
 mod format;
@@ -27,9 +27,10 @@ use crate::{
 
 /// Records of one batch.
 const BATCH: usize = 256;
-/// How long one batch may take. A sink that takes longer is tried anew.
+/// How long one batch may take. If a sink takes longer, the batch is sent again.
 const TIME_MAX: Duration = Duration::from_secs(30);
-/// How often it is kept how far a sink is, where there is more to deliver: what a crash forgets is delivered again.
+/// How often a sink's position is kept if there is more to deliver: records after the kept position are delivered again
+/// after a crash.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait after a failure: at first, and at most.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
@@ -43,11 +44,11 @@ pub(crate) async fn keep(authority: Arc<Authority>, config: AuditConfig, telemet
         sinks.spawn(Delivery::new(Arc::clone(&authority), name, sink).run());
     }
     while sinks.join_next().await.is_some() {}
-    // None is configured, or none is left while the process ends.
+    // No sink is configured, or none is left while the process ends.
     std::future::pending::<()>().await;
 }
 
-/// Where records go.
+/// The destination of records.
 enum Sink {
     File(FileSink),
     Syslog(SyslogSink),
@@ -95,7 +96,7 @@ impl Sink {
         }
     }
 
-    /// How many records the receiver has rejected for good since it was asked.
+    /// How many records the receiver has rejected permanently since the last call.
     fn take_rejected(&mut self) -> u64 {
         match self {
             Self::File(_) | Self::Syslog(_) | Self::Http(_) => 0,
@@ -103,7 +104,7 @@ impl Sink {
         }
     }
 
-    /// Whether others can read on the way what only the receiver should know.
+    /// Whether others can read in transit what only the receiver may know.
     fn shows_secrets(&self) -> bool {
         match self {
             Self::File(_) | Self::Syslog(_) => false,
@@ -167,13 +168,13 @@ impl Delivery {
         }
     }
 
-    /// Whether it is this node that delivers to the sink.
+    /// Whether this node delivers to the sink.
     fn is_its_turn(&self) -> bool {
         self.authority.delivers_to(self.name.as_str())
     }
 
-    /// Waits until it is this node that delivers to the sink, and answers up to where the sink has everything; none once
-    /// the store is closed.
+    /// Waits until this node delivers to the sink, and returns the position up to which the sink has everything; `None`
+    /// once the store is closed.
     async fn turn(&self) -> Option<u64> {
         let name = self.name.as_str();
         loop {
@@ -188,7 +189,7 @@ impl Delivery {
         }
     }
 
-    /// Delivers what follows, and answers how far it came; the same position where another node delivers by now.
+    /// Delivers the next records, and returns the new position; the same position if another node delivers now.
     async fn next(&mut self, position: u64) -> u64 {
         let mut wait = WAIT_FIRST;
         loop {
@@ -233,7 +234,7 @@ impl Delivery {
         Ok(page.through)
     }
 
-    /// The log has it once, until a batch is taken whole; the metric has each.
+    /// Logs it once, until a batch is accepted completely; the metric counts each.
     fn note_rejected(&mut self) {
         let records = self.sink.take_rejected();
         if records > 0 {
@@ -260,7 +261,7 @@ impl Delivery {
         self.authority.audit_delivered(self.name.as_str(), position);
     }
 
-    /// Keeps how far the sink is.
+    /// Keeps the position of the sink.
     async fn keep(&self, position: u64) {
         let kept = self.authority.keep_audit_position(self.name.as_str(), position);
         if let Err(error) = kept.await {
@@ -268,7 +269,7 @@ impl Delivery {
         }
     }
 
-    /// The log has it once, until it is another problem or none.
+    /// Logs it once, until the problem changes or is over.
     fn failed(&mut self, problem: String, position: u64) {
         self.authority.audit_not_delivered(self.name.as_str());
         if self.problem.as_ref() != Some(&problem) {

@@ -1,4 +1,4 @@
-//! The backup key: where it is read, and where one is made.
+//! Reading and making the backup key.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
@@ -11,13 +11,13 @@ use crate::{
     server_key::write_new,
 };
 
-/// What every backup key begins with.
+/// The prefix of every backup key.
 const BEGIN: &str = "k4.local.";
 
-/// Reads the key that `given` is, or the file that it names.
+/// Reads the key in `given`, or in the file that it names.
 ///
 /// # Errors
-/// Fails where there is no key.
+/// Fails if there is no key.
 pub fn read(given: &str) -> Result<BackupKey, LaunchError> {
     let text = given.trim();
     if text.starts_with(BEGIN) {
@@ -37,10 +37,10 @@ pub fn read(given: &str) -> Result<BackupKey, LaunchError> {
     parse(&text, place)
 }
 
-/// Makes a key file that only its owner can read, where there is no file yet.
+/// Makes a key file that only its owner can read, if there is no file yet.
 ///
 /// # Errors
-/// Fails where it can't be made.
+/// Fails if it can't be made.
 pub fn make(path: &Path) -> Result<BackupKey, LaunchError> {
     let key = BackupKey::generate()?;
     write_new(path, &Zeroizing::new(format!("{}\n", *key.to_paserk())))?;

@@ -1,6 +1,6 @@
-//! Work that blocks, away from the threads that serve.
+//! Blocking work, away from the threads that serve.
 
-/// Runs what blocks away from the async threads.
+/// Runs blocking work away from the async threads.
 pub(crate) async fn blocking<T, E, F>(work: F) -> Result<T, E>
 where
     F: FnOnce() -> Result<T, E> + Send + 'static,

@@ -1,5 +1,5 @@
-//! The certificate watcher keeps what TLS handshakes are made with in step with its files: by looking now and then, and on
-//! SIGHUP. Who renews certificates needs to tell nobody.
+//! The certificate watcher keeps the certificate of TLS handshakes in step with its files: it checks them regularly,
+//! and on SIGHUP. No notification is needed when certificates are renewed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reloads the files until it is dropped.
@@ -38,22 +38,22 @@ pub(crate) async fn hung_up(hangup: &mut Option<Signal>) {
     {
         return;
     }
-    // There is no signal any more.
+    // The signal is not available any longer.
     std::future::pending::<()>().await;
 }
 
 struct CertificateWatcher {
     tls: Tls,
-    /// Why the files were refused when they were last looked at.
+    /// Why the files were refused at the last check.
     refused: Option<String>,
-    /// Whether the log has it.
+    /// Whether it was logged.
     is_told: bool,
 }
 
 impl CertificateWatcher {
     async fn look(&mut self, is_asked: bool) {
         let tls = self.tls.clone();
-        // It only ends otherwise while the process does.
+        // It fails only while the process ends.
         let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else {
             return;
         };
@@ -80,7 +80,7 @@ impl CertificateWatcher {
         (self.refused, self.is_told) = (None, false);
     }
 
-    /// A certificate and its key are often replaced one after the other, so what is refused once is not told yet.
+    /// A certificate and its key are often replaced one after the other, so the first refusal is not logged yet.
     fn refused(&mut self, error: &TlsError, is_asked: bool) {
         let refused = error.to_string();
         let is_same = self.refused.as_ref() == Some(&refused);
@@ -149,7 +149,7 @@ mod tests {
         fs::write(directory.path().join("server.pem"), key).unwrap();
         watcher.look(false).await;
         assert!(watcher.refused.is_none() && !watcher.is_told && !watcher.tls.is_last_change_refused());
-        // A file that is gone is refused, and told at once to whoever asks.
+        // A missing file is refused, and reported at once if the check was requested.
         fs::remove_file(directory.path().join("server.pem")).unwrap();
         watcher.look(true).await;
         assert!(watcher.is_told && watcher.refused.clone().unwrap().contains("can't be read"));

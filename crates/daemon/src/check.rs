@@ -1,4 +1,4 @@
-//! Whether a configuration could be served, without serving it and without changing anything.
+//! Whether a configuration could be served; this check serves nothing and changes nothing.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
@@ -23,11 +23,11 @@ use crate::{
     witness::witness,
 };
 
-/// Reads everything that `config` names but the data, which an authority may be serving. Answers what is worth
-/// knowing and does not keep an authority from serving.
+/// Reads everything that `config` names except the data, which an authority may be serving. Returns findings that do
+/// not prevent an authority from serving.
 ///
 /// # Errors
-/// See [`LaunchError`]: the first thing that an authority would refuse to start on.
+/// See [`LaunchError`]: the first error with which an authority would refuse to start.
 pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     check_clock()?;
     check_place(config)?;
@@ -80,7 +80,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, LaunchError> {
     Ok(notes)
 }
 
-/// Reads the keys, and answers them with what is worth knowing; no keys where a start would make one.
+/// Reads the keys, and returns them with findings; no keys if a start would make one.
 pub(crate) fn check_keys(
     keys: &KeysConfig,
     places: &KeyPlaces,

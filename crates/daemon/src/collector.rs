@@ -1,7 +1,7 @@
-//! A collector of OpenTelemetry, spoken to over gRPC.
+//! A collector of OpenTelemetry, reached over gRPC.
 //!
-//! What is secret or ends is read when it is needed, so that it can be replaced while the authority serves: headers for
-//! each request, certificate authorities for each connection.
+//! Values that are secret or expire are read when they are needed, so that they can be replaced while the authority
+//! serves: headers for each request, certificate authorities for each connection.
 
 use std::{
     io,
@@ -26,10 +26,10 @@ use zeroize::Zeroizing;
 
 use crate::{config::CollectorUrl, outgoing_tls};
 
-/// How long a connection may take to be made.
+/// How long connecting may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Where a collector is, and what it is shown.
+/// The address of a collector, and the headers and certificates for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Collector {
     pub(crate) url: CollectorUrl,
@@ -49,18 +49,19 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Collector {
-    /// Requests to it, each of which has this time. It connects when the first one is made, and again where a connection
-    /// has ended.
+    /// A channel for requests, each of which has this time. It connects for the first request, and again if a
+    /// connection has ended.
     ///
     /// # Errors
-    /// Fails where the URL is none that the transport takes.
+    /// Fails if the transport does not accept the URL.
     pub(crate) fn channel(&self, time_max: Duration) -> Result<Channel, tonic::transport::Error> {
         let collector = self.clone();
         let connect = tower::service_fn(move |_: Uri| {
             let collector = collector.clone();
             async move { collector.connect().await.map(TokioIo::new) }
         });
-        // The transport must not begin TLS of its own, which is made once: ours is made for each connection.
+        // The transport must not begin its own TLS, which is configured only once: ours is configured for each
+        // connection.
         let endpoint = Endpoint::from_static("http://collector")
             .origin(self.url.uri().clone())
             .timeout(time_max)
@@ -69,7 +70,8 @@ impl Collector {
         Ok(endpoint.connect_with_connector_lazy(connect))
     }
 
-    /// Whether others can read the headers of requests on the way; `has_headers`: there are some beside those of the file.
+    /// Whether others can read the headers of requests in transit; `has_headers`: there are headers besides those of
+    /// the file.
     pub(crate) fn shows_headers(&self, has_headers: bool) -> bool {
         let has_headers = has_headers || self.headers_file.is_some();
         has_headers && !self.url.is_tls() && !self.url.is_loopback()
@@ -92,7 +94,7 @@ impl Collector {
         Ok(Box::new(stream))
     }
 
-    /// What each request has now. It reads a file.
+    /// The current headers of a request. It reads a file.
     pub(crate) fn headers(&self) -> io::Result<MetadataMap> {
         match &self.headers_file {
             Some(path) => headers(path),

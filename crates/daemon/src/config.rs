@@ -1,4 +1,4 @@
-//! The configuration of `tessera serve`: one TOML file. Every key is known, or the file is refused.
+//! The configuration of `tessera serve`: one TOML file. A file with an unknown key is refused.
 
 use std::{
     collections::BTreeMap,
@@ -41,10 +41,10 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It is not as it should be.
+    /// Its content is wrong.
     #[error("the configuration `{path}` is wrong: {message}")]
     Wrong {
         /// The file.
@@ -61,13 +61,13 @@ pub struct Config {
     /// Sockets and bounds.
     #[serde(default)]
     pub server: ServerConfig,
-    /// Where the state is.
+    /// The location of the state.
     pub store: StoreConfig,
     /// The policy files.
     pub policy: PolicyConfig,
     /// The authority's own secret.
     pub keys: KeysConfig,
-    /// The audit trail beside the data.
+    /// The audit trail besides the data.
     #[serde(default)]
     pub audit: AuditConfig,
     /// Logging.
@@ -87,8 +87,8 @@ pub struct PolicyConfig {
     /// The directory with `model.conf`, `catalogue.toml` and the rules.
     #[serde(deserialize_with = "path")]
     pub path: PathBuf,
-    /// Whether a change in the directory is put in force by itself; otherwise only SIGHUP and
-    /// `tessera policy apply | reload` do it.
+    /// Whether a change in the directory is put in force automatically; otherwise only by SIGHUP and
+    /// `tessera policy apply | reload`.
     #[serde(default = "yes")]
     pub watch: bool,
 }
@@ -97,20 +97,20 @@ pub struct PolicyConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
-    /// The file with the server key (PASERK `k4.local.…`, or sealed). It is made at the first start. The
-    /// environment's `TESSERA_SERVER_KEY` takes precedence, and then the file that its `TESSERA_SERVER_KEY_FILE` names.
+    /// The file with the server key (PASERK `k4.local.…`, or sealed). It is made at the first start. The environment's
+    /// `TESSERA_SERVER_KEY` takes precedence, and then the file that its `TESSERA_SERVER_KEY_FILE` names.
     #[serde(deserialize_with = "path")]
     pub file: PathBuf,
-    /// The file that tells whether the data directory is the last one; none: beside `file`.
+    /// The file that tells whether the data directory is the latest one; `None`: beside `file`.
     #[serde(default, deserialize_with = "optional_path")]
     pub witness: Option<PathBuf>,
-    /// Files with earlier server keys, which still open what they made.
+    /// Files with earlier server keys, which still open what they sealed.
     #[serde(default, deserialize_with = "paths")]
     pub previous: Vec<PathBuf>,
-    /// What seals all of these at rest; none: nothing.
+    /// What seals all of these at rest; `None`: they are not sealed.
     #[serde(default)]
     pub sealer: Option<SealerConfig>,
-    /// How long a signing key signs before it is replaced; none: until `tessera key rotate`.
+    /// How long a signing key signs before it is replaced; `None`: until `tessera key rotate`.
     #[serde(default)]
     pub rotate_every: Option<Time<3600, { 3650 * 86_400 }>>,
     /// How long a new signing key is published before it signs, at least.
@@ -140,7 +140,7 @@ impl Config {
             path: path.to_owned(),
             message,
         };
-        // What is no TOML may be another file, which is not ours to show.
+        // Text that is not TOML may be another file, whose content must not be shown.
         toml::de::DeTable::parse(&text).map_err(|error| wrong(without_excerpt(&error, &text)))?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| wrong(secret::mask(error.to_string().trim_end()).into()))?;
@@ -210,7 +210,7 @@ impl Config {
         Ok(())
     }
 
-    /// How signing keys follow each other.
+    /// How signing keys replace each other.
     #[must_use]
     pub fn key_rotation(&self) -> KeyRotation {
         KeyRotation {
@@ -241,7 +241,7 @@ fn yes() -> bool {
     true
 }
 
-/// Where a file is not TOML, and why, without a word of it.
+/// The position and reason of a TOML error, without any text of the file.
 fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
     let before = error
         .span()
@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    /// What is said of the example with another text in place of one of its own.
+    /// The error for the example with one of its texts replaced.
     fn wrong(from: &str, to: &str) -> String {
         assert!(EXAMPLE.contains(from), "{from}");
         read(&EXAMPLE.replacen(from, to, 1)).unwrap_err()

@@ -6,14 +6,14 @@ use tessera_store_sled::SledOptions;
 
 use crate::config::Config;
 
-/// Whether there is anything of a data directory.
+/// Whether any part of a data directory exists.
 pub(crate) fn has_data(data: &Path) -> bool {
     ["seal", "rows", "rows.before"]
         .iter()
         .any(|name| data.join(name).exists())
 }
 
-/// How the machine is used for it.
+/// How sled uses the resources of the machine.
 pub(crate) fn store_options(config: &Config) -> SledOptions {
     SledOptions {
         cache_capacity_bytes: u64::from(config.store.cache_mib.number()) * 1024 * 1024,

@@ -1,4 +1,4 @@
-//! The store in a database: how it is reached, and what is done with its schema.
+//! The store in a database: connecting to it, and handling its schema.
 
 use std::{env, path::Path, sync::Arc};
 
@@ -14,12 +14,12 @@ use crate::{
     error::LaunchError,
 };
 
-/// The variable with the connection string, which takes precedence over `[store.postgres] url`, and may have a password.
+/// The variable with the connection string. It takes precedence over `[store.postgres] url`, and may have a password.
 pub const POSTGRES_URL_VARIABLE: &str = "TESSERA_POSTGRES_URL";
 /// How many records wait between the store that is read and the one that is written.
 pub(crate) const RECORDS_WAITING: usize = 1024;
 
-/// How the database of `config` is reached.
+/// The connection options for the database of `config`.
 pub(crate) fn options(config: &Config) -> Result<PostgresOptions, LaunchError> {
     let settings = config.store.postgres.as_ref().ok_or(LaunchError::NoDatabase)?;
     let mut options = url(settings)?;
@@ -68,7 +68,7 @@ pub(crate) async fn open_as_it_is(mut options: PostgresOptions) -> Result<Arc<dy
     Ok(Arc::new(PostgresStore::open(options).await?))
 }
 
-/// Brings the schema of the database of `config` up to date. Answers its version before and now.
+/// Brings the schema of the database of `config` up to date. Returns its version before and now.
 ///
 /// # Errors
 /// See [`LaunchError`].
@@ -76,12 +76,12 @@ pub async fn migrate(config: &Config) -> Result<(i32, i32), LaunchError> {
     Ok(PostgresStore::migrate(options(config)?).await?)
 }
 
-/// What another node commits meanwhile would not be in the copy.
+/// Commits of another node in the meantime would be missing in the copy.
 pub(crate) async fn check_unserved(source: &dyn Store) -> Result<(), LaunchError> {
     if serving(source).await?.is_none() {
         return Ok(());
     }
-    // One that was stopped just now is seen no more then; one that serves is.
+    // A node that was stopped just now is no longer seen then; one that serves is.
     tokio::time::sleep(OtherNode::FRESH_FOR).await;
     match serving(source).await? {
         Some(node) => Err(LaunchError::Served { node }),
@@ -96,7 +96,7 @@ async fn serving(source: &dyn Store) -> Result<Option<String>, LaunchError> {
     Ok(seen.next().map(|node| node.name))
 }
 
-/// What goes from the one that reads to the one that writes.
+/// What the reader sends to the writer.
 pub(crate) enum Step {
     Record(Box<BackupRecord>),
     End(Box<tessera_store::BackupEnd>),
@@ -123,7 +123,7 @@ pub(crate) async fn into_database(
     Err(cut_off())
 }
 
-/// The one that reads says why.
+/// The reader reports the reason.
 pub(crate) fn cut_off() -> LaunchError {
     failed(&"the copy was cut off")
 }

@@ -1,5 +1,4 @@
-//! Whether an installation is as it should be: what a start would refuse, and what would stop an authority later.
-//! Nothing is changed.
+//! Checks of an installation: what would prevent a start, and what would stop an authority later. Nothing is changed.
 
 mod data;
 mod files;
@@ -25,10 +24,10 @@ use crate::{
     server_key::KeyPlaces,
 };
 
-/// A certificate that ends sooner is to be renewed.
+/// A certificate that ends sooner should be renewed.
 const CERTIFICATE_ENDS_SOON: Seconds = Seconds::days(14);
 
-/// Looks at everything that the configuration at `path` names.
+/// Checks everything that the configuration at `path` names.
 pub async fn examine(path: &Path) -> Vec<Finding> {
     let config = match Config::read(path) {
         Ok(config) => config,
@@ -40,7 +39,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     )];
     found.push(policy(&config).await);
     found.extend(certificate(&config));
-    // Once: a wrong PIN takes one of the few tries that a token allows.
+    // Only once: a wrong PIN takes one of the few tries that a token allows.
     let keys = keys(&config).await;
     found.extend(of_keys(&config, &keys));
     let keys = keys.ok().flatten();
@@ -59,7 +58,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
     found
 }
 
-/// What the authority that is running with this configuration says of itself; none where there is none.
+/// The status of the running authority of this configuration; `None` if none is running.
 async fn running(config: &Config) -> Option<Value> {
     let address = config.server.admin_listen.filter(|address| address.port() != 0)?;
     let asked = blocking(move || ask_admin_for_json(address, "/status")).await;
@@ -113,7 +112,7 @@ fn certificate(config: &Config) -> Option<Finding> {
     })
 }
 
-/// The server keys; none where there are none yet.
+/// The server keys; `None` if there are none yet.
 async fn keys(config: &Config) -> Result<Option<ServerKeys>, LaunchError> {
     let (keys, places, data) = (
         config.keys.clone(),
@@ -128,7 +127,7 @@ fn is_denied(error: &LaunchError) -> bool {
     matches!(error, LaunchError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// Files that can't be read as keys, and what seals them. What they are worth to the data is another check.
+/// Files that can't be read as keys, and what seals them. Another check covers whether the data needs them.
 fn of_keys(config: &Config, keys: &Result<Option<ServerKeys>, LaunchError>) -> Option<Finding> {
     match (keys, &config.keys.sealer) {
         (Ok(Some(_)), Some(sealer)) => {

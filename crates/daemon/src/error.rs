@@ -22,7 +22,7 @@ pub enum BackupProblem {
         /// Why; never the key.
         problem: String,
     },
-    /// It is no whole backup, or not one of this key.
+    /// It is not a complete backup, or not one of this key.
     #[error("`{path}`: {source}")]
     File {
         /// The file.
@@ -30,21 +30,21 @@ pub enum BackupProblem {
         /// Why.
         source: FileError,
     },
-    /// The server key that sealed what is in it is not at hand.
+    /// The server key that sealed its content is not available.
     #[error(
         "the server key {missing} is missing, and the backup needs it: its signing keys were sealed with it. Put that key into `{file}`, or name it in [keys] previous; {at_hand}. The backup is of the authority that issues as {issuers}"
     )]
     ServerKeyMissing {
-        /// The ids of those that it was made with, and that are not at hand.
+        /// The ids of the keys with which it was made, and that are not available.
         missing: String,
-        /// Where the server key is to be.
+        /// The expected file of the server key.
         file: PathBuf,
-        /// Which ones are at hand.
+        /// The available keys.
         at_hand: String,
         /// The issuers that the backup names.
         issuers: String,
     },
-    /// There is something where it would be restored.
+    /// The destination of the restore is not empty.
     #[error(
         "`{path}` is not empty, and a backup is restored into a new data directory: move it away first, or name another in [store] path"
     )]
@@ -52,7 +52,7 @@ pub enum BackupProblem {
         /// The directory.
         path: PathBuf,
     },
-    /// A restore before was cut off.
+    /// An earlier restore was cut off.
     #[error(
         "`{path}` is there, from a restore or a copy that was cut off, or that is going on: see that none is, and remove it"
     )]
@@ -71,12 +71,12 @@ pub enum LaunchError {
     /// The database can't be used.
     #[error("[store.postgres]: {0}")]
     Database(#[from] tessera_store_postgres::OpenError),
-    /// The database is not what this node has seen.
+    /// The database is not in the state that this node has seen.
     #[error(
         "the database has less than this node has seen, or another log, as `{witness}` says (STORE_WENT_BACK): a failover lost commits, or a copy of an older day was restored. Revocations and sessions since are not in it. Use the last one; or, where it is lost, remove that file at each node, and revoke everything with `tessera revoke --realm`"
     )]
     DatabaseWentBack {
-        /// What says so.
+        /// The file that shows it.
         witness: PathBuf,
     },
     /// No database is named.
@@ -84,7 +84,7 @@ pub enum LaunchError {
         "no database is named: set `url` in [store.postgres], or TESSERA_POSTGRES_URL in the environment"
     )]
     NoDatabase,
-    /// Another node serves what is to be copied.
+    /// Another node serves the store that is to be copied.
     #[error("the node `{node}` serves this store: stop all nodes before it is copied")]
     Served {
         /// Its name.
@@ -93,7 +93,7 @@ pub enum LaunchError {
     /// A store can't be copied.
     #[error("the store can't be copied: {0}")]
     Copy(tessera_store::BackupError),
-    /// This is not for a database.
+    /// The command does not apply to a database.
     #[error("`{command}` is for data directories: {instead}")]
     NotForDatabase {
         /// The command.
@@ -125,10 +125,10 @@ pub enum LaunchError {
         /// Why; never the key.
         source: KeyTextError,
     },
-    /// What seals the server keys can't be used.
+    /// The sealer of the server keys can't be used.
     #[error("[keys.sealer]: {0}")]
     Sealer(#[from] SealerError),
-    /// A server key is sealed, and nothing is configured that opens it.
+    /// A server key is sealed, and the configuration has no sealer that opens it.
     #[error(
         "the server key {place} is sealed by {by}, and the configuration has no [keys.sealer]: set it; or, to have the key as it is, run `tessera serverkey reseal` with the configuration before as `--from`"
     )]
@@ -138,7 +138,7 @@ pub enum LaunchError {
         /// What sealed it.
         by: String,
     },
-    /// A server key is not sealed, and it is to be.
+    /// A server key is not sealed, but must be.
     #[error(
         "the server key {place} is not sealed, and [keys.sealer] is set: run `tessera serverkey reseal` with this configuration, or take [keys.sealer] out of it"
     )]
@@ -146,7 +146,7 @@ pub enum LaunchError {
         /// The file or the variable.
         place: String,
     },
-    /// What was written is not what is to be kept.
+    /// The written key file does not contain the expected key.
     #[error(
         "`{path}` was written, and what was read again is another key: the file before is still in its place. Try another disk"
     )]
@@ -154,7 +154,7 @@ pub enum LaunchError {
         /// The unfinished file.
         path: PathBuf,
     },
-    /// A key is to be made where there is a file.
+    /// A key should be made, but the file exists.
     #[error(
         "`{path}` is there already, and no key file is ever replaced: choose another name, or move the file away"
     )]
@@ -172,22 +172,22 @@ pub enum LaunchError {
         /// The data directory.
         data: PathBuf,
     },
-    /// The clock says what can't be written.
+    /// The clock shows a time that can't be written.
     #[error("the machine's clock is {where_it_is}, which {why}: set it")]
     Clock {
-        /// What is wrong with it.
+        /// The problem with the clock.
         where_it_is: &'static str,
-        /// Why that is.
+        /// The reason.
         why: &'static str,
     },
-    /// The data directory is gone, and there was one.
+    /// The data directory is missing, although there was one.
     #[error(
         "there is nothing in the data directory `{data}`, and `{witness}` says that there was: put a copy back and run `tessera restore`, mount the right disk, or begin anew with `tessera store init`. Begun anew, every session and API key is gone"
     )]
     DataMissing {
         /// The data directory.
         data: PathBuf,
-        /// What says so.
+        /// The file that shows it.
         witness: PathBuf,
     },
     /// The data directory is not the one that was served last.
@@ -197,10 +197,10 @@ pub enum LaunchError {
     RolledBack {
         /// The data directory.
         data: PathBuf,
-        /// What says so.
+        /// The file that shows it.
         witness: PathBuf,
     },
-    /// What tells an older copy can't be read.
+    /// The file that detects an older copy can't be read.
     #[error(
         "`{witness}` can't be read: {source}. It tells whether the data directory is the last one: if that was restored from a copy, remove this file and run `tessera restore`; if it surely was not, only remove the file"
     )]
@@ -210,28 +210,28 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// The data directory is at a place that is for something else.
+    /// The location of the data directory is used for something else.
     #[error("[store] path `{path}` is {what}: choose a directory for the data alone")]
     Place {
-        /// The place.
+        /// The location.
         path: PathBuf,
-        /// What it is for.
+        /// Its use.
         what: &'static str,
     },
-    /// The authority would write to a file that is for something else.
+    /// The authority would write to a file that is used for something else.
     #[error("{setting} `{path}` is {what}: choose a file of its own")]
     FilePlace {
         /// The setting that names it.
         setting: String,
         /// The file.
         path: PathBuf,
-        /// What it is for.
+        /// Its use.
         what: &'static str,
     },
-    /// There is a data directory, where one was to be begun.
+    /// A new data directory was to be made, but one exists.
     #[error("there is a data directory in `{path}`: move it away first")]
     NotEmpty {
-        /// The place.
+        /// The location.
         path: PathBuf,
     },
     /// A backup can't be restored.
@@ -245,19 +245,19 @@ pub enum LaunchError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The authority can't be set up on what was opened.
+    /// The authority can't be set up with the opened data.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
 }
 
 impl LaunchError {
-    /// Whether the PIN of a token was wrong: another try by itself would bring the token nearer to being locked.
+    /// Whether the PIN of a token was wrong: an automatic retry would bring the token nearer to being locked.
     #[must_use]
     pub fn is_of_pin(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
-//! The text of a key file: a server key as it is, or sealed.
+//! The text of a key file: a server key in plain text, or sealed.
 //!
-//! A sealed one has the id of the server key and says what sealed it, so that both are known without an HSM. What is sealed is
-//! bound to those lines: changed, it does not open.
+//! A sealed file contains the id of the server key and the name of what sealed it, so that both are known without an
+//! HSM. The sealed text is bound to those lines: if they are changed, it does not open.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use crate::sealer::{Sealer, SealerError};
 const TITLE: &str = "tessera sealed server key ";
 const VERSION: &str = "1";
 
-/// What a key file has.
+/// The content of a key file.
 #[derive(Debug)]
 pub(crate) enum KeyText {
-    /// The server key itself.
+    /// The server key in plain text.
     Plain(Box<ServerKey>),
     /// A sealed one.
     Sealed(SealedKey),
@@ -35,10 +35,10 @@ pub(crate) struct SealedKey {
 /// A key file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyTextError {
-    /// It is no key.
+    /// It is not a key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A sealed key is not as it was written.
+    /// A sealed key was changed after it was written.
     #[error("it is a sealed key that is damaged: restore a copy of the file")]
     Damaged,
     /// A later version wrote it.
@@ -51,10 +51,10 @@ pub enum KeyTextError {
     SealedByOther {
         /// What sealed it.
         by: String,
-        /// What is configured.
+        /// The configured sealer.
         ours: String,
     },
-    /// What sealed it can't open it.
+    /// The sealer can't open it.
     #[error(transparent)]
     Sealer(#[from] SealerError),
 }
@@ -63,7 +63,7 @@ impl KeyText {
     /// Reads the text of a key file.
     ///
     /// # Errors
-    /// Fails where it is neither form.
+    /// Fails if it has neither form.
     pub(crate) fn parse(text: &str) -> Result<Self, KeyTextError> {
         if text.trim_start().starts_with(TITLE) {
             SealedKey::parse(text.trim()).map(Self::Sealed)
@@ -82,10 +82,10 @@ impl KeyText {
 }
 
 impl SealedKey {
-    /// Seals a server key, and opens it once more before anybody relies on it.
+    /// Seals a server key, and opens it again before it is used.
     ///
     /// # Errors
-    /// Fails where the sealer does.
+    /// Fails if the sealer does.
     pub(crate) fn seal(key: &ServerKey, sealer: &dyn Sealer) -> Result<Self, KeyTextError> {
         let head = head(key.id(), sealer.key());
         let sealed = Self {
@@ -100,7 +100,7 @@ impl SealedKey {
     /// The server key.
     ///
     /// # Errors
-    /// Fails where something else sealed it, or the sealer fails.
+    /// Fails if something else sealed it, or if the sealer fails.
     pub(crate) fn open(&self, sealer: &dyn Sealer) -> Result<ServerKey, KeyTextError> {
         if self.by != sealer.key() {
             return Err(KeyTextError::SealedByOther {
@@ -120,7 +120,7 @@ impl SealedKey {
     fn parse(text: &str) -> Result<Self, KeyTextError> {
         let version = text.lines().next().and_then(|line| line.strip_prefix(TITLE));
         if let Some(other) = version.filter(|version| *version != VERSION) {
-            // What is no number is not shown: it may be anything.
+            // Text that is not a number is not shown: it may be anything.
             let number = other.parse::<u32>().map_err(|_| KeyTextError::Damaged)?;
             return Err(KeyTextError::Version(number));
         }
@@ -137,7 +137,7 @@ impl SealedKey {
             })
         })();
         let parsed = parsed.ok_or(KeyTextError::Damaged)?;
-        // What was changed by accident is told from what another key sealed.
+        // Distinguishes an accidental change from a key that another key sealed.
         if check_of(checked) == check && parsed.checked() == checked {
             Ok(parsed)
         } else {
@@ -150,7 +150,7 @@ impl SealedKey {
     }
 }
 
-/// What is sealed is bound to this.
+/// The sealed text is bound to this.
 fn head(id: &str, by: &str) -> String {
     format!("{TITLE}{VERSION}\nid {id}\nby {by}\n")
 }

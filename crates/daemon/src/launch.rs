@@ -23,7 +23,8 @@ use crate::{
     witness::{Seen, Witness, witness},
 };
 
-/// Opens everything that `config` names, with what an operator says of the machine's clock. `progress` says how far it is.
+/// Opens everything that `config` names, with the operator's statement on the machine's clock. `progress` reports how
+/// far it is.
 ///
 /// # Errors
 /// See [`LaunchError`].
@@ -35,7 +36,7 @@ pub async fn open(
     check_clock()?;
     check_place(config)?;
     let policy_path = config.policy.path.clone();
-    // Cheap things that people mistype come before the data directory is touched.
+    // Settings that operators often mistype are checked cheaply before the data directory is touched.
     let policy = blocking({
         let path = policy_path.clone();
         move || Policy::load(&path)
@@ -84,10 +85,10 @@ pub async fn open(
     Ok(authority)
 }
 
-/// Begins an empty data directory where there was one before.
+/// Makes an empty data directory where there was one before.
 ///
 /// # Errors
-/// Fails where there is one.
+/// Fails if one exists.
 pub async fn init(config: &Config) -> Result<(), LaunchError> {
     check_place(config)?;
     if config.store.is_shared() {
@@ -100,7 +101,7 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
     if has_data(&path) {
         return Err(LaunchError::NotEmpty { path });
     }
-    // It brings its key: made now, or the one that the directory before had.
+    // It has its own key: made now, or the one of the previous directory.
     let places = KeyPlaces::of(config);
     blocking(move || places.for_data(true)).await?;
     let witness = witness(config);
@@ -118,16 +119,16 @@ pub async fn init(config: &Config) -> Result<(), LaunchError> {
     };
     let store = opening.open(|_| Ok(())).await?;
     if let Some(witness) = witness {
-        // Where it can't be written, the server says so at its start.
+        // If it can't be written, the server logs that at its start.
         drop(witness.write(store.as_ref()));
     }
     Ok(store.close().await.map_err(SetupError::from)?)
 }
 
-/// Gives back the space of what is gone; see [`SledStore::compact`].
+/// Frees the space of removed data; see [`SledStore::compact`].
 ///
 /// # Errors
-/// See [`LaunchError`]: the directory is as it was where it fails.
+/// See [`LaunchError`]: if it fails, the directory is unchanged.
 pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
     check_place(config)?;
     if config.store.is_shared() {
@@ -144,8 +145,8 @@ pub async fn compact(config: &Config) -> Result<(u64, u64), LaunchError> {
     Ok(blocking(move || SledStore::compact(&path, options)).await?)
 }
 
-/// Opens the store in `data`, unless the witness beside the server key says that it is not the last one, or `opens` refuses
-/// its signing keys.
+/// Opens the store in `data`, unless the witness beside the server key says that it is not the latest one, or `opens`
+/// refuses its signing keys.
 ///
 /// # Errors
 /// See [`LaunchError`].
@@ -167,7 +168,7 @@ pub async fn open_data(
     Ok(store)
 }
 
-/// Writes down what an authority that was closed left behind, beside the key of `config`.
+/// Records the final state of a closed authority, beside the key of `config`.
 pub fn note_end(config: &Config, authority: &Authority) {
     if let Some(witness) = witness(config) {
         note_end_in(&witness, config.store.is_shared(), authority);
@@ -179,7 +180,7 @@ pub fn note_end_beside(key: &Path, authority: &Authority) {
     note_end_in(&Witness::beside(key), false, authority);
 }
 
-/// Without it an older copy that is restored may go unnoticed, and no more.
+/// Without it, a restored older copy may go unnoticed; there is no other effect.
 fn note_end_in(witness: &Witness, is_shared: bool, authority: &Authority) {
     let Some(group) = authority.group() else { return };
     let seen = Seen::new(is_shared, authority.position().log, group);
@@ -188,8 +189,8 @@ fn note_end_in(witness: &Witness, is_shared: bool, authority: &Authority) {
     }
 }
 
-/// Opens the store in the database, unless this node has seen a later state of it: a copy of an older day was restored, or
-/// a failover lost commits.
+/// Opens the store in the database, unless this node has seen a later state of it: an older copy was restored, or a
+/// failover lost commits.
 pub(crate) async fn open_database(
     config: &Config,
     witness: Option<&Witness>,
@@ -208,7 +209,7 @@ pub(crate) async fn open_database(
     Ok(store)
 }
 
-/// What the witness has seen, where there is one.
+/// The state that the witness has seen, if there is a witness.
 pub(crate) async fn read_witness(witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
     let Some(witness) = witness.cloned() else {
         return Ok(None);
@@ -222,7 +223,7 @@ pub(crate) async fn read_witness(witness: Option<&Witness>) -> Result<Option<See
     .await
 }
 
-/// How a data directory is opened.
+/// The options for opening a data directory.
 pub(crate) struct Opening<'a> {
     pub(crate) data: &'a Path,
     pub(crate) witness: Option<&'a Witness>,
@@ -231,8 +232,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Opens it, unless the witness says that it is not the last one, or its signing keys are refused: then it stays as
-    /// it was.
+    /// Opens it, unless the witness says that it is not the latest one, or its signing keys are refused: then it stays
+    /// unchanged.
     pub(crate) async fn open(
         self,
         opens: impl FnOnce(&[SigningKey]) -> Result<(), SetupError> + Send + 'static,
@@ -250,7 +251,7 @@ impl Opening<'_> {
         let store = blocking(move || {
             SledStore::open_checked(&data, options, &progress, |found| {
                 let Some(found) = found else {
-                    // It was begun and is empty: what was seen is not there.
+                    // It was made and is empty: the state that was seen is missing.
                     let missing = LaunchError::DataMissing {
                         data: data.clone(),
                         witness,
@@ -269,8 +270,8 @@ impl Opening<'_> {
     }
 }
 
-/// What the witness has seen of a data directory. One that is not there although it was seen, or was about to be
-/// restored, is refused: a new one would be served in its place.
+/// What the witness has seen of a data directory. If the directory does not exist, but was seen, or was about to be
+/// restored, it is refused: otherwise a new one would be served instead.
 pub(crate) async fn seen_of(data: &Path, witness: Option<&Witness>) -> Result<Option<Seen>, LaunchError> {
     let seen = read_witness(witness).await?;
     if let Some(path) = left_beside(data).filter(|_| !has_data(data)) {
@@ -285,7 +286,7 @@ pub(crate) async fn seen_of(data: &Path, witness: Option<&Witness>) -> Result<Op
     }
 }
 
-/// The clock of an authority of `realms` on `store`: it goes on from what the store knows of time.
+/// The clock of an authority of `realms` on `store`: it continues from the time that the store knows.
 #[must_use]
 pub fn clock(store: &dyn Store, realms: &[Realm], machine_clock: MachineClock) -> Arc<dyn Clock> {
     let lives = realms.iter().map(|realm| realm.limits.access_ttl_max);

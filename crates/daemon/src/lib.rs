@@ -1,8 +1,8 @@
-//! An authority as a process: what is composed, and with what.
+//! An authority as a process: how its parts are composed.
 //!
-//! [`Config`] is the file, [`launch`] opens what it names, and [`run`] serves that until told to stop, with the
-//! tasks around it: the policy watcher, and purging. This is the only crate that knows which store is used and
-//! where files are; the server and the authority know neither.
+//! [`Config`] is the file, [`launch`] opens what it names, and [`run`] serves that until told to stop, with the tasks
+//! around it: the policy watcher, and purging. Only this crate knows which store is used and where files are; the
+//! server and the authority know neither.
 #![forbid(unsafe_code)]
 
 mod admin_socket;

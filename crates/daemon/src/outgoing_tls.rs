@@ -1,4 +1,4 @@
-//! TLS to others: whom this process trusts where it is the client.
+//! TLS to others: which servers this process trusts as a client.
 
 use std::{
     io,
@@ -14,12 +14,13 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// There is no TLS.
+/// TLS is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS can't be used: {0}")]
 struct TlsError(String);
 
-/// Trusts the certificate authorities in the file `ca`, as they are now; none: those of the system, which are read once.
+/// Trusts the certificate authorities in the file `ca`, in their current state; `None`: those of the system, which are
+/// read once.
 pub(crate) fn config(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     static OF_THE_SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(ca) = ca {
@@ -37,7 +38,7 @@ pub(crate) fn config(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::clone(OF_THE_SYSTEM.get_or_init(|| config)))
 }
 
-/// Whether what is sent to this host in plaintext stays on this machine. The host has no brackets.
+/// Whether data that is sent to this host in plaintext stays on this machine. The host has no brackets.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())

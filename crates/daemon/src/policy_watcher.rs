@@ -1,5 +1,5 @@
-//! The policy watcher keeps the policy in force in step with its directory: on a change, on SIGHUP, and by looking now and
-//! then, since not every file system tells (network mounts, a directory that is replaced as a whole).
+//! The policy watcher keeps the policy in force in step with its directory: on a change, on SIGHUP, and by checking
+//! regularly, since not every file system reports changes (network mounts, a directory that is replaced as a whole).
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -18,12 +18,12 @@ use tokio::{
 
 use crate::ServiceManager;
 
-/// A directory that changes is read once it has been quiet for this long: an editor, a checkout or a symlink
-/// swap is several events, and the first of them comes too early.
+/// A directory that changes is read once it has been quiet for this long: an editor, a checkout or a symlink swap
+/// causes several events, and the first of them comes too early.
 const QUIET: Duration = Duration::from_millis(100);
-/// The longest that a directory which never is quiet is left unread.
+/// The longest time for which a directory that is never quiet is left unread.
 const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often the directory is looked at although nothing was said.
+/// How often the directory is checked without an event.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// SIGHUP, received from here on; unhandled, it would end the process.
@@ -33,7 +33,7 @@ pub(crate) fn hangup() -> Option<Signal> {
         .ok()
 }
 
-/// Reloads the policy until it is dropped. Where `watches` is false, only SIGHUP does it.
+/// Reloads the policy until it is dropped. If `watches` is false, only SIGHUP does it.
 pub(crate) async fn keep(
     authority: Arc<Authority>,
     watches: bool,
@@ -62,7 +62,7 @@ async fn reload_on_hangup(
     while hangup.recv().await.is_some() {
         tracing::info!("SIGHUP: reading the policy");
         service_manager.reloading();
-        // Why it is refused is in the log, the metrics and the status.
+        // The log, the metrics and the status say why it is refused.
         let reloaded = authority.reload(Trigger::Signal).await;
         service_manager.ready(match reloaded {
             Ok(_) => "serving",
@@ -71,8 +71,8 @@ async fn reload_on_hangup(
     }
 }
 
-/// What the directory had when it was last read, and which policy was in force after that: a call may have put
-/// another in force since, and then the same files are a change.
+/// What the directory had when it was last read, and which policy was in force after that: a call may have put another
+/// in force since, and then the same files are a change.
 type Seen = (Result<PolicyRevision, PolicyError>, PolicyRevision);
 
 struct PolicyWatcher<'a> {
@@ -116,8 +116,7 @@ impl<'a> PolicyWatcher<'a> {
         let _ = tokio::time::timeout(QUIET_WAIT_MAX, quiet).await;
     }
 
-    /// Reloads if the directory has something else than when it was last read: the same mistake is not
-    /// reported again and again.
+    /// Reloads if the directory differs from the last read: the same mistake is not reported repeatedly.
     async fn look(&mut self) {
         let directory = self.directory.to_owned();
         let read =
@@ -128,13 +127,13 @@ impl<'a> PolicyWatcher<'a> {
             return;
         }
         self.seen = match self.authority.reload(Trigger::Change).await {
-            // It may have read something newer.
+            // The reload may have read something newer.
             Ok(applied) => Some((Ok(applied.policy.clone()), applied.policy)),
-            // Nothing is wrong with the files: the next look tries again.
+            // The files are not wrong: the next check tries again.
             Err(error) if error.is_passing() => None,
             Err(_) => Some(seen),
         };
-        // What is watched may be another directory by now.
+        // The watched directory may have been replaced.
         self.watch_again();
     }
 
@@ -147,16 +146,16 @@ impl<'a> PolicyWatcher<'a> {
     }
 }
 
-/// Watches the directory with what is in it, and the directory around it, in which it may be replaced.
+/// Watches the directory with its content, and its parent directory, in which it may be replaced.
 fn watch(directory: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let changed = Arc::clone(changed);
     let tell = move |event: notify::Result<notify::Event>| {
-        // Reading the directory is no change of it.
+        // Reading the directory is not a change of it.
         if event.map_or(true, |event| is_change(event.kind)) {
             changed.notify_one();
         }
     };
-    // A link in the directory may lead to anything, such as the whole file system.
+    // A link in the directory may lead anywhere, for example to the whole file system.
     let mut watcher = RecommendedWatcher::new(tell, Config::default().with_follow_symlinks(false))?;
     watcher.watch(&directory.canonicalize()?, RecursiveMode::Recursive)?;
     if let Some(around) = directory.parent().filter(|around| around.is_dir()) {

@@ -1,4 +1,4 @@
-//! The same server key, sealed by something else: by an HSM, by another key of it, or by nothing.
+//! Sealing the same server key differently: by an HSM, by another key of it, or not at all.
 
 use std::{
     ffi::OsString,
@@ -19,7 +19,7 @@ use crate::{
     server_key::{Kept, private_file, unusable, write_new},
 };
 
-/// How a file is called until it is read back, behind the name of the right one.
+/// The suffix of a file's name until it is read back.
 const UNFINISHED: &str = ".resealing";
 
 /// A key file, and what seals it.
@@ -29,30 +29,31 @@ pub struct KeptKey {
     pub file: PathBuf,
     /// The id of the server key.
     pub id: String,
-    /// What seals it; none where it is as it is.
+    /// What seals it; `None` if it is in plain text.
     pub sealed_by: Option<String>,
 }
 
-/// A key file that was to be sealed anew.
+/// The result of resealing a key file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resealed {
     /// The file as it is now.
     pub key: KeptKey,
-    /// Whether it was written; false where it was so already.
+    /// Whether it was written; false if it was already sealed that way.
     pub is_changed: bool,
 }
 
-/// Makes a sealing key in a new file that only its owner can read. Answers its id.
+/// Makes a sealing key in a new file that only its owner can read. Returns its id.
 ///
 /// # Errors
-/// Fails where there is a file already, or none can be written.
+/// Fails if the file exists, or can't be written.
 pub fn new_sealing_key(path: &Path) -> Result<String, LaunchError> {
     let key = SealingKey::generate()?;
     write_new(path, &Zeroizing::new(format!("{}\n", *key.to_paserk())))?;
     Ok(key.id().to_owned())
 }
 
-/// What seals each key file of a configuration, as the files say; no sealer is asked. Files that can't be read are left out.
+/// What seals each key file of a configuration, according to the files; no sealer is used. Files that can't be read are
+/// left out.
 #[must_use]
 pub fn kept_keys(config: &Config) -> Vec<KeptKey> {
     let files = [&config.keys.file].into_iter().chain(&config.keys.previous);
@@ -70,11 +71,11 @@ pub fn kept_keys(config: &Config) -> Vec<KeptKey> {
     kept.collect()
 }
 
-/// Seals a key file by `to`, or writes the key as it is where that is none. `from` opens it where that is something else. The
-/// file before keeps its place until the new one was read back and opened.
+/// Seals a key file by `to`, or writes the key in plain text if that is `None`. `from` opens it if it is sealed
+/// differently. The old file stays until the new one was read back and opened.
 ///
 /// # Errors
-/// Fails where the key can't be opened, sealed, or written: the file is as it was.
+/// Fails if the key can't be opened, sealed, or written: the file stays unchanged.
 pub fn reseal(
     file: &Path,
     from: Option<&SealerConfig>,
@@ -110,7 +111,7 @@ impl Resealed {
 
 struct Opened {
     key: ServerKey,
-    /// What seals it, where it is as it is to be; some none: nothing seals it, and nothing is to.
+    /// What seals it, if it already has the target state; `Some(None)`: it is in plain text, as required.
     by_target: Option<Option<String>>,
 }
 
@@ -123,7 +124,7 @@ fn open(kept: &Kept, from: Option<&SealerConfig>, to: Option<&SealerConfig>) -> 
         KeyText::Sealed(sealed) => sealed,
     };
     let mut refused = kept.no_sealer(sealed.by.clone());
-    // One that was cut off between two files is run again: what opens with the second is done.
+    // A run that was cut off between two files is repeated: a key that opens with the second sealer is done.
     for (sealer, is_target) in [(from, false), (to, true)] {
         let Some(sealer) = sealer else { continue };
         match open_with(&sealed, sealer, &kept.place) {
@@ -160,13 +161,13 @@ fn copy(key: &ServerKey) -> Result<ServerKey, LaunchError> {
     ServerKey::parse(&key.to_paserk()).map_err(|error| unusable("in memory", error.into()))
 }
 
-/// Replaces a file by another once `check` has found that one well: until then, the file before is in its place.
+/// Replaces a file by another once `check` has accepted that one: until then, the old file stays.
 fn replace(
     file: &Path,
     text: &str,
     check: impl FnOnce(&Path) -> Result<(), LaunchError>,
 ) -> Result<(), LaunchError> {
-    // What a link leads to is what has the key.
+    // The target of a link contains the key.
     let file = &fs::canonicalize(file).map_err(|source| LaunchError::File {
         path: file.to_owned(),
         source,
@@ -178,13 +179,13 @@ fn replace(
         .and_then(|()| check(&unfinished))
         .and_then(|()| take_place(&unfinished, file));
     if replaced.is_err() {
-        // It may have the key as it is. Where it was never made, there is none.
+        // It may contain the key in plain text. If it was never made, there is nothing to remove.
         drop(fs::remove_file(&unfinished));
     }
     replaced
 }
 
-/// Writes it for the owner of the file whose place it is to take.
+/// Writes it for the owner of the file that it replaces.
 fn write(path: &Path, text: &str, like: &Path) -> Result<(), LaunchError> {
     let file_error = |source| LaunchError::File {
         path: path.to_owned(),
@@ -194,7 +195,7 @@ fn write(path: &Path, text: &str, like: &Path) -> Result<(), LaunchError> {
         path: like.to_owned(),
         source,
     })?;
-    // One that was left behind goes. Nobody else's is written to, whatever has its name by then.
+    // A leftover file is removed. If another process makes one with its name, it is not written to.
     drop(fs::remove_file(path));
     let mut file = private_file(path).map_err(file_error)?;
     let made = file.metadata().map_err(file_error)?;

@@ -1,4 +1,4 @@
-//! Beginning anew with an older state: a data directory that was copied, or one that is made of a backup.
+//! Starting again with an older state: a data directory that was copied, or one that is made from a backup.
 
 mod anew;
 mod database;
@@ -30,17 +30,17 @@ use crate::{
 /// A backup that was restored.
 #[derive(Debug)]
 pub struct RestoredBackup {
-    /// What it was.
+    /// The content of the backup.
     pub made: Made,
-    /// What came of it.
+    /// The result of the restore.
     pub restored: Restored,
 }
 
-/// Begins anew with the data directory of `config`, or with its database, which was restored from a copy: see
+/// Starts again with the data directory of `config`, or with its database, which was restored from a copy: see
 /// [`end_everything`](tessera_authority::end_everything).
 ///
 /// # Errors
-/// See [`LaunchError`]: nothing is changed where it fails.
+/// See [`LaunchError`]: nothing is changed if it fails.
 pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Restored, LaunchError> {
     check_clock()?;
     check_place(config)?;
@@ -62,7 +62,7 @@ pub async fn restore_copy(config: &Config, revoke_api_keys: bool) -> Result<Rest
     Ok(restored)
 }
 
-/// Reads a whole backup, and changes nothing.
+/// Reads a complete backup, and changes nothing.
 ///
 /// # Errors
 /// See [`BackupProblem`].
@@ -76,11 +76,12 @@ pub async fn verify_backup(file: &Path, key: BackupKey) -> Result<Made, LaunchEr
     Ok(read.await?)
 }
 
-/// Makes the data directory of `config` of a backup, or fills the empty schema of its database, and begins anew with it: see
-/// [`end_everything`](tessera_authority::end_everything). The directory appears once that is done, and nobody serves the schema before.
+/// Makes the data directory of `config` from a backup, or fills the empty schema of its database, and starts again with
+/// it: see [`end_everything`](tessera_authority::end_everything). The directory appears once that is done, and no node
+/// serves the schema before.
 ///
 /// # Errors
-/// See [`LaunchError`]: there is no data directory where it fails.
+/// See [`LaunchError`]: there is no data directory if it fails.
 pub async fn restore_backup(
     config: &Config,
     file: &Path,
@@ -123,7 +124,7 @@ pub async fn restore_backup(
     Ok(RestoredBackup { made, restored })
 }
 
-/// Ends everything in a directory, as one commit of a log of its own. Answers what the directory is from then on.
+/// Ends everything in a directory, as one commit of a new log. Returns the state of the directory from then on.
 async fn begin_anew(
     config: &Config,
     path: &Path,
@@ -148,11 +149,11 @@ struct Reading {
     into: PathBuf,
     options: SledOptions,
     key_file: PathBuf,
-    /// The ids of the server keys at hand.
+    /// The ids of the available server keys.
     at_hand: Vec<String>,
 }
 
-/// Why that fails.
+/// Why reading fails.
 enum ReadError {
     File(FileError),
     Launch(LaunchError),
@@ -182,7 +183,7 @@ impl Reading {
                 Ok(())
             }
             Item::Record(record) => add(restore.as_mut(), record),
-            // Only what follows it says that all of it is as it was written.
+            // Only the data after it proves that everything is as it was written.
             Item::Tail(_) => Ok(()),
         });
         let made = read.map_err(|error| match error {
@@ -199,7 +200,7 @@ impl Reading {
         Ok(made)
     }
 
-    /// Fails before anything is written where none of the backup's server keys is at hand.
+    /// Fails before anything is written if none of the backup's server keys is available.
     fn check_server_keys(&self, head: &BackupHead) -> Result<(), LaunchError> {
         if head.server_keys.iter().any(|id| self.at_hand.contains(id)) {
             return Ok(());
@@ -215,7 +216,7 @@ fn add(restore: Option<&mut SledRestore>, record: BackupRecord) -> Result<(), Re
     }
 }
 
-/// Nothing that is there is touched.
+/// Existing files are not touched.
 fn check_empty(path: &Path) -> Result<(), LaunchError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

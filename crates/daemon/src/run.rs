@@ -16,25 +16,25 @@ use crate::{
 /// How long the end waits for the collector of traces, at most.
 const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How to serve, and what to do beside.
+/// How to serve, and the additional tasks.
 #[derive(Debug)]
 pub struct RunOptions {
     /// How the server serves.
     pub server: ServeOptions,
     /// How long audit records are kept.
     pub audit_retention: Seconds,
-    /// Where audit records go besides the trail.
+    /// Additional destinations of audit records.
     pub audit: AuditConfig,
-    /// Who this is to collectors of OpenTelemetry.
+    /// The identity of this process for collectors of OpenTelemetry.
     pub telemetry: TelemetryConfig,
-    /// Whether a change in the policy directory is put in force by itself; otherwise only SIGHUP and
-    /// `PolicyService` do it.
+    /// Whether a change in the policy directory is put in force automatically; otherwise only by SIGHUP and
+    /// `PolicyService`.
     pub policy_watch: bool,
-    /// The configuration file whose `[keys]` the server keys follow; none: they stay.
+    /// The configuration file whose `[keys]` the server keys follow; `None`: they stay.
     pub server_keys: Option<PathBuf>,
-    /// Traces to send before the end; none: nothing is traced.
+    /// Traces to send before the end; `None`: nothing is traced.
     pub traces: Option<Traces>,
-    /// Whom to tell that it serves, reloads and stops.
+    /// The service manager that is told of serving, reloading and stopping.
     pub service_manager: ServiceManager,
 }
 
@@ -64,8 +64,8 @@ pub enum RunError {
     Close(Unavailable),
 }
 
-/// Serves `authority` until `shutdown` is ready, as [`tessera_server::serve`] does, purges meanwhile what is no
-/// longer needed, follows the policy directory, and closes the store at the end.
+/// Serves `authority` until `shutdown` is ready, as [`tessera_server::serve`] does. Meanwhile it purges data that is no
+/// longer needed and follows the policy directory. It closes the store at the end.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -115,7 +115,7 @@ pub async fn run(
     for task in tasks.into_iter().chain(certificates).chain(server_keys) {
         task.abort();
     }
-    // Beside the end of the store, which waits for no collector.
+    // In parallel with closing the store, which does not wait for the collector.
     let finished = finish(traces, finish_time_max);
     if let Err(error) = served {
         finished.await;
@@ -127,10 +127,10 @@ pub async fn run(
     Ok(())
 }
 
-/// Sends the spans that wait, for no longer than `longest`.
+/// Sends the waiting spans, for at most `longest`.
 async fn finish(traces: Option<Traces>, longest: Duration) {
     if let Some(traces) = traces {
-        // It fails where the runtime ends, which is the end of everything.
+        // It fails if the runtime ends, and then the process ends too.
         let _ = tokio::task::spawn_blocking(move || traces.finish(longest.min(FINISH_TIME_MAX))).await;
     }
 }

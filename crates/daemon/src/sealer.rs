@@ -1,5 +1,5 @@
-//! Sealers: what seals a server key at rest, so that its file alone is of no use. What is sealed is opened at the start and
-//! whenever keys are read again, and is in the memory of the process from then on.
+//! Sealers: they seal a server key at rest, so that its file alone is of no use. A sealed key is opened at the start
+//! and whenever keys are read again, and is in the memory of the process from then on.
 
 mod deadline;
 mod error;
@@ -15,11 +15,11 @@ pub use self::error::SealerError;
 pub(crate) use self::seal::Sealer;
 use crate::config::SealerConfig;
 
-/// Opens a sealer for as long as `work` takes, which runs in a thread of its own where an HSM is asked: that may never
-/// answer, and then this does, after the time that the configuration says.
+/// Opens a sealer for the time of `work`. If an HSM is used, `work` runs in a separate thread, since an HSM may never
+/// answer: this call then returns after the configured time.
 ///
 /// # Errors
-/// Fails where the sealer can't be used, or `work` fails.
+/// Fails if the sealer can't be used, or if `work` fails.
 pub(crate) fn with_sealer<T, E, F>(config: &SealerConfig, work: F) -> Result<T, E>
 where
     F: FnOnce(&dyn Sealer) -> Result<T, E> + Send + 'static,
@@ -33,17 +33,17 @@ where
     }
 }
 
-/// How long the end of a process waits for an HSM that is asked just then.
+/// How long the end of a process waits for an HSM that is in use.
 const REST_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until no HSM is being asked, for two seconds at most: for the end of the process, which the library of an HSM may not
-/// survive while it works.
+/// Waits until no HSM is in use, for two seconds at most: for the end of the process, which can crash the library of an
+/// HSM while it works.
 pub fn let_sealer_rest() {
     pkcs11::rest(REST_TIME_MAX);
 }
 
-/// What a sealer is opened with, beside its configuration: a secret, only to be compared with another. None where it can't be
-/// read.
+/// The secret with which a sealer is opened, besides its configuration, only to be compared with another one. `None` if
+/// it can't be read.
 pub(crate) fn secret_of(config: &SealerConfig) -> Option<Zeroizing<String>> {
     match config {
         SealerConfig::File { path } => Some(symmetric::in_file(path).ok()?.text()),

@@ -1,4 +1,4 @@
-//! The server key: where it is read, and where one is made.
+//! Reading and making the server key.
 
 use std::{
     env,
@@ -21,11 +21,11 @@ use crate::{
 
 /// The variable with the server key, which takes precedence over every file.
 pub const SERVER_KEY_VARIABLE: &str = "TESSERA_SERVER_KEY";
-/// The variable that names a file with the server key, to be read instead of `[keys] file`: where a service manager or a
-/// container puts secrets. It is never made.
+/// The variable that names a file with the server key, which is read instead of `[keys] file`. A service manager or a
+/// container puts secrets there. The file is never made.
 pub const SERVER_KEY_FILE_VARIABLE: &str = "TESSERA_SERVER_KEY_FILE";
 
-/// The server key of a data directory that brings its own, which nothing seals: `tessera dev --data-dir`.
+/// The server key of a data directory that has its own key, which is not sealed: `tessera dev --data-dir`.
 ///
 /// # Errors
 /// See [`LaunchError`].
@@ -46,28 +46,28 @@ pub fn server_key_beside(data: &Path, file: &Path) -> Result<ServerKey, LaunchEr
     }
 }
 
-/// The variable with the server key; one that is empty is as if it were not set.
+/// The variable with the server key; an empty one counts as not set.
 pub(crate) fn server_key_in_environment() -> Option<Zeroizing<String>> {
     let text = Zeroizing::new(env::var_os(SERVER_KEY_VARIABLE)?.to_string_lossy().into_owned());
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// The file that the environment names; a variable that is empty is as if it were not set.
+/// The file that the environment names; an empty variable counts as not set.
 pub(crate) fn server_key_file_in_environment() -> Option<PathBuf> {
     let path = env::var_os(SERVER_KEY_FILE_VARIABLE)?;
     (!path.is_empty()).then(|| path.into())
 }
 
-/// Makes a key file that only its owner can read, and that is on the disk before anything needs it; sealed, where there is a
-/// sealer. Answers the id of the key.
+/// Makes a key file that only its owner can read, and that is on the disk before anything needs it; sealed, if there is
+/// a sealer. Returns the id of the key.
 ///
 /// # Errors
-/// Fails where there is a file already, or none can be written, or the sealer can't be used.
+/// Fails if the file exists or can't be written, or if the sealer can't be used.
 pub fn new_server_key(path: &Path, sealer: Option<&SealerConfig>) -> Result<String, LaunchError> {
     make_key(path, sealer)
 }
 
-/// Where the server keys of a configuration are kept.
+/// The locations of a configuration's server keys.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyPlaces {
     keys: KeysConfig,
@@ -85,19 +85,19 @@ impl KeyPlaces {
         }
     }
 
-    /// The server keys of an authority that is to be served. A key is made where none is and none was.
+    /// The server keys for serving an authority. A key is made if there is none and never was one.
     pub(crate) fn for_start(&self) -> Result<ServerKeys, LaunchError> {
         if !self.is_shared {
             return self.for_data(false);
         }
-        // None is made here: it would be another one than the other nodes'.
+        // None is made here: it would differ from that of the other nodes.
         self.at_hand()?
             .ok_or_else(|| LaunchError::ServerKeyOfNodesMissing {
                 key: self.keys.file.clone(),
             })
     }
 
-    /// The server keys; a new one is made where none is and none was, or where the data begins anew.
+    /// The server keys; a new one is made if there is none and never was one, or if the data is new.
     pub(crate) fn for_data(&self, is_new: bool) -> Result<ServerKeys, LaunchError> {
         if !self.is_at_hand() {
             if !is_new && self.data.join("seal").exists() {
@@ -111,7 +111,7 @@ impl KeyPlaces {
         self.read()
     }
 
-    /// The server keys that are there, without making one; none where there is none.
+    /// The existing server keys, without making one; `None` if there is none.
     pub(crate) fn at_hand(&self) -> Result<Option<ServerKeys>, LaunchError> {
         self.is_at_hand().then(|| self.read()).transpose()
     }
@@ -123,12 +123,12 @@ impl KeyPlaces {
             || self.keys.file.exists()
     }
 
-    /// The server keys that the configuration names now; nothing is made.
+    /// The server keys that the configuration names now; none is made.
     pub(crate) fn read(&self) -> Result<ServerKeys, LaunchError> {
         self.kept()?.open()
     }
 
-    /// The same, as they are kept.
+    /// The same, in their stored form.
     pub(crate) fn kept(&self) -> Result<KeptKeys, LaunchError> {
         let current = match server_key_in_environment() {
             Some(text) => Kept {
@@ -147,7 +147,7 @@ impl KeyPlaces {
         })
     }
 
-    /// The earlier keys alone, where there is no current one yet.
+    /// Checks only the earlier keys, if there is no current one yet.
     pub(crate) fn check_previous(&self) -> Result<(), LaunchError> {
         let kept: Result<Vec<_>, _> = self
             .keys
@@ -159,7 +159,7 @@ impl KeyPlaces {
     }
 }
 
-/// Server keys as they are kept: as they are, or sealed.
+/// Server keys in their stored form: plain or sealed.
 pub(crate) struct KeptKeys {
     /// The current one first.
     kept: Vec<Kept>,
@@ -170,14 +170,14 @@ impl KeptKeys {
     /// Opens them.
     pub(crate) fn open(self) -> Result<ServerKeys, LaunchError> {
         let mut keys = open_all(self.kept, self.sealer.as_ref())?.into_iter();
-        // There is one for each that is kept.
+        // There is one for each stored key.
         let current = keys
             .next()
             .ok_or(LaunchError::Entropy(tessera_token::NoEntropy))?;
         Ok(ServerKeys::new(current, keys.collect()))
     }
 
-    /// The ids of the keys where all are sealed, the current one first. What seals them is not asked.
+    /// The ids of the keys if all are sealed, the current one first. The sealer is not used.
     pub(crate) fn sealed_ids(&self) -> Option<Vec<String>> {
         let id = |kept: &Kept| match kept.parse().ok()? {
             KeyText::Sealed(sealed) => Some(sealed.id),
@@ -186,7 +186,7 @@ impl KeptKeys {
         self.kept.iter().map(id).collect()
     }
 
-    /// All that decides what opening them answers, the HSM aside: to be compared, and never shown.
+    /// Everything that determines the result of opening them, except the HSM: only for comparison, and never shown.
     pub(crate) fn inputs(&self) -> Zeroizing<String> {
         let mut inputs = Zeroizing::new(format!("{:?}", self.sealer));
         if let Some(secret) = self.sealer.as_ref().and_then(secret_of) {
@@ -199,9 +199,9 @@ impl KeptKeys {
     }
 }
 
-/// A key file, or the variable that is in its place.
+/// A key file, or the variable that replaces it.
 pub(crate) struct Kept {
-    /// Such as `in server.key`.
+    /// For example `in server.key`.
     pub(crate) place: String,
     text: Zeroizing<String>,
 }
@@ -235,7 +235,7 @@ impl Kept {
     }
 }
 
-/// A key that is kept can't be used.
+/// A stored key can't be used.
 pub(crate) fn unusable(place: &str, source: KeyTextError) -> LaunchError {
     LaunchError::ServerKey {
         place: place.to_owned(),
@@ -243,8 +243,8 @@ pub(crate) fn unusable(place: &str, source: KeyTextError) -> LaunchError {
     }
 }
 
-/// Opens all of them, in one session of the sealer. With a sealer none may be as it is: whoever believes that the HSM protects
-/// the keys is to be right.
+/// Opens all of them, in one session of the sealer. With a sealer, no key may be in plain text: the HSM must really
+/// protect all keys.
 fn open_all(kept: Vec<Kept>, sealer: Option<&SealerConfig>) -> Result<Vec<ServerKey>, LaunchError> {
     let (mut plain, mut sealed) = (Vec::new(), Vec::new());
     for kept in kept {
@@ -284,7 +284,7 @@ fn make_key(path: &Path, sealer: Option<&SealerConfig>) -> Result<String, Launch
     Ok(id)
 }
 
-/// A new file that only its owner can read, whatever is there already: that is not written to.
+/// A new file that only its owner can read. An existing file is not written to.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new()
         .write(true)
@@ -293,7 +293,7 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a secret into a new file that only its owner can read, and that is on the disk then.
+/// Writes a secret to a new file that only its owner can read, and that is on the disk afterwards.
 pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
     let file_error = |source| LaunchError::File {
         path: path.to_owned(),
@@ -313,10 +313,10 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), LaunchError> {
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        // Else a power loss leaves data without the key that opens it.
+        // Otherwise a power loss could leave data without the key that opens it.
         .and_then(|()| File::open(directory)?.sync_all());
     if written.is_err() {
-        // Half a key would be in the way of a whole one.
+        // A partial key would block the creation of a complete one.
         let _ = fs::remove_file(path);
     }
     written.map_err(file_error)

@@ -1,5 +1,5 @@
-//! The server key watcher keeps the server keys in step with `[keys]` of the configuration and the files that it names: by
-//! looking now and then, and on SIGHUP. What can't be used changes nothing.
+//! The server key watcher keeps the server keys in step with `[keys]` of the configuration and the files that it names:
+//! it checks them regularly, and on SIGHUP. Keys that can't be used change nothing.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     blocking::blocking, certificate_watcher::hung_up, config::Config, launch::note_end, server_key::KeyPlaces,
 };
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Follows the files until it is dropped.
@@ -39,25 +39,25 @@ pub(crate) async fn keep(authority: Arc<Authority>, config: PathBuf, mut hangup:
 struct ServerKeyWatcher {
     authority: Arc<Authority>,
     config: PathBuf,
-    /// Why the files were refused when they were last looked at.
+    /// Why the files were refused at the last check.
     refused: Option<String>,
-    /// The sealed keys that were opened last. What seals them is not asked again for the same.
+    /// The sealed keys that were opened last. The sealer is not used again for the same keys.
     tried: Option<Tried>,
 }
 
-/// What came of opening sealed keys.
+/// The result of opening sealed keys.
 struct Tried {
-    /// All that decides it: see `KeptKeys::inputs`.
+    /// Everything that determines it: see `KeptKeys::inputs`.
     inputs: Zeroizing<String>,
     /// Why they did not open.
     refused: Option<String>,
 }
 
-/// What came of a look.
+/// The result of a check.
 enum Looked {
-    /// The server keys are those that are in use.
+    /// The server keys are already in use.
     InUse,
-    /// They took the place of those before; how many signing keys were sealed anew.
+    /// They replaced the previous ones; how many signing keys were sealed again.
     Replaced(usize),
 }
 
@@ -110,11 +110,11 @@ impl ServerKeyWatcher {
         }
         let replaced = self.authority.replace_server_keys(keys).await;
         let replaced = replaced.map_err(|error| {
-            // It may be only now.
+            // The failure may be temporary.
             self.tried = None;
             error.to_string()
         })?;
-        // The next start looks for it beside the key that is the current one now.
+        // The next start searches for it beside the current key.
         let authority = Arc::clone(&self.authority);
         blocking(move || {
             note_end(&config, &authority);
@@ -124,8 +124,8 @@ impl ServerKeyWatcher {
         Ok(Looked::Replaced(replaced))
     }
 
-    /// The first look finds what it was started with. An HSM is asked where something changes, and not every ten seconds: it may
-    /// be away, and a wrong PIN is not to be tried again by itself.
+    /// The first check finds the keys of the start. An HSM is used only if something changes, and not every ten
+    /// seconds: it may be disconnected, and a wrong PIN must not be retried automatically.
     fn note_first(&mut self, ids: &[String], inputs: &Zeroizing<String>) {
         let ids = ids.iter().map(String::as_str);
         if self.tried.is_none() && self.authority.has_server_keys_of(ids) {

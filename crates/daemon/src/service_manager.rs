@@ -1,5 +1,5 @@
-//! What the service manager of the system is told, by datagrams as sd_notify(3) describes them: systemd, and whatever else
-//! sets `NOTIFY_SOCKET`.
+//! Notifications to the service manager of the system, by datagrams as sd_notify(3) describes them: for systemd, and
+//! others that set `NOTIFY_SOCKET`.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Where the service manager listens. Nothing is told where there is none.
+/// The socket of the service manager. Without one, nothing is sent.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceManager(Option<Arc<Listening>>);
 
@@ -25,7 +25,7 @@ struct Listening {
 }
 
 impl ServiceManager {
-    /// The one that started this process, if one did that wants to be told.
+    /// The service manager that started this process, if one did that expects notifications.
     #[must_use]
     pub fn from_environment() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -41,24 +41,24 @@ impl ServiceManager {
         }
     }
 
-    /// It serves, and why it may not be as expected.
+    /// Reports that it serves, and why it may not serve as expected.
     pub(crate) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// It reads again what changed; [`ServiceManager::ready`] ends that.
+    /// Reports a reload of changed files; [`ServiceManager::ready`] ends that.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
-    /// It stops.
+    /// Reports that it stops.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Shows that tasks run, twice as often as is asked for, until it is dropped.
+    /// Shows that tasks run, twice as often as required, until it is dropped.
     pub(crate) async fn keep_watchdog(self) {
         let Some(interval) = self.0.as_ref().and_then(|listening| listening.watchdog) else {
             return;
@@ -85,7 +85,7 @@ impl Listening {
     fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         let address = address(name)?;
         let socket = UnixDatagram::unbound()?;
-        // One that does not read holds nothing up.
+        // A service manager that does not read delays nothing.
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
@@ -95,7 +95,7 @@ impl Listening {
     }
 }
 
-/// A path, or after an `@` the name of an abstract socket.
+/// A path, or, after an `@`, the name of an abstract socket.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_encoded_bytes() {
         [b'@', name @ ..] => of_abstract_name(name),
@@ -120,7 +120,8 @@ fn of_abstract_name(_: &[u8]) -> io::Result<SocketAddr> {
     ))
 }
 
-/// How often it wants to see that tasks run: none where it does not, or asks another process.
+/// How often the service manager expects a sign that tasks run; `None` if it does not, or expects it from another
+/// process.
 fn watchdog(interval: Option<OsString>, asked: Option<OsString>) -> Option<Duration> {
     let is_asked = match asked.filter(|asked| !asked.is_empty()) {
         Some(asked) => asked.to_str()?.parse() == Ok(process::id()),
@@ -158,7 +159,7 @@ mod tests {
         assert!(since.parse::<u64>().unwrap() > 0);
         manager.stopping();
         assert_eq!(received(&socket), "STOPPING=1\nSTATUS=stopping");
-        // One that is gone, or does not read, ends and holds nothing up.
+        // A service manager that is gone, or does not read, ends and delays nothing.
         drop(socket);
         manager.ready("serving");
     }

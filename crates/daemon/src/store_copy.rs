@@ -1,4 +1,4 @@
-//! Copying a whole store into another one: from a data directory into a database, and back.
+//! Copying a whole store to another one: from a data directory to a database, and back.
 
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
 
@@ -20,22 +20,24 @@ use crate::{
     witness::{Seen, witness},
 };
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
     /// How many records.
     pub records: u64,
-    /// The position of the log that the copy has.
+    /// The position of the log in the copy.
     pub position: u64,
 }
 
-/// Copies everything from the store of one configuration into that of another, which is empty: sessions, keys, the log with
-/// its name, and the audit trail with its links, so that tokens, cursors and checkpoints go on. Nobody may serve either.
+/// Copies everything from the store of one configuration to the empty store of another: sessions, keys, the log with
+/// its name, and the audit trail with its links, so that tokens, cursors and checkpoints stay valid. No node may serve
+/// either store.
 ///
-/// The witness of the first must not contradict it: in an older copy, what was revoked since is alive.
+/// The witness of the source must not contradict it: in an older copy, credentials that were revoked since would be
+/// valid.
 ///
 /// # Errors
-/// See [`LaunchError`]: what is copied into stays empty where it fails.
+/// See [`LaunchError`]: the target stays empty if it fails.
 pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
     if !to.store.is_shared() && has_data(&to.store.path) {
         let path = to.store.path.clone();
@@ -66,7 +68,7 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
     let position = match read {
         Ok(end) => {
             let position = (end.log, end.last.0);
-            // Whoever writes says why it ended, where it has.
+            // If the writer has ended, it reports the reason.
             drop(send.send(Step::End(Box::new(end))).await);
             Ok(position)
         }
@@ -84,7 +86,8 @@ pub async fn copy(from: &Config, to: &Config) -> Result<Copied, LaunchError> {
     }
 }
 
-/// Nobody serves it, and the server keys of the other configuration open its signing keys, where there are any yet.
+/// Checks that no node serves it, and that the server keys of the other configuration open its signing keys, if there
+/// are any yet.
 async fn check_source(source: &dyn Store, to: &Config) -> Result<(), LaunchError> {
     check_unserved(source).await?;
     let places = KeyPlaces::of(to);
@@ -96,8 +99,9 @@ async fn check_source(source: &dyn Store, to: &Config) -> Result<(), LaunchError
     }
 }
 
-/// The first group of a directory that is copied into. It is after those of the source, and of each directory that this store
-/// was in before: those of a database count from one, and no store has committed a group each millisecond since 1970.
+/// The first group number of a target directory. It is higher than those of the source, and of each directory that this
+/// store was in before: those of a database count from one, and no store has committed a group each millisecond since
+/// 1970.
 fn first_group(of_source: Option<u64>) -> u64 {
     let now = u64::try_from(SystemClock.now().as_millis()).unwrap_or(0);
     of_source.unwrap_or(0).saturating_add(1).max(now)
@@ -125,8 +129,8 @@ async fn source(config: &Config) -> Result<Arc<dyn Store>, LaunchError> {
     opening.open(|_| Ok(())).await
 }
 
-/// The copy is the last state from now on, and the other is an older one. A directory counts its groups on from those of the
-/// other; a database counts them from the first, and its witness is of a database.
+/// From now on the copy is the latest state, and the source an older one. A directory continues the group numbers of
+/// the source; a database counts from the first, and its witness belongs to a database.
 fn note_copy(to: &Config, log: LogId, first: u64) -> Result<(), LaunchError> {
     let Some(witness) = witness(to) else { return Ok(()) };
     let group = if to.store.is_shared() { 1 } else { first };
@@ -174,7 +178,7 @@ mod tests {
     use super::*;
     use crate::witness::Witness;
 
-    /// A copy that was cut off leaves a directory without anything in it.
+    /// A copy that was cut off leaves an empty directory.
     #[tokio::test]
     async fn a_directory_that_was_begun_and_is_empty_is_not_a_new_one() {
         let directory = tempfile::tempdir().unwrap();
@@ -201,13 +205,14 @@ mod tests {
         first_group(None).saturating_add(1_000_000)
     }
 
-    /// However many groups it has: those of the database are counted anew.
+    /// With any number of groups: those of the database are counted from the beginning.
     #[test]
     fn a_directory_that_was_copied_into_a_database_is_another_store() {
         let log = LogId::from_bytes([1; 16]);
         let (directory, database) = (Seen::new(false, log, 72), Seen::new(true, log, 1));
         assert!(directory.is_older_or_other(&database) && database.is_older_or_other(&directory));
-        // Back in a directory, it is later than the first one, and than a source that was copied just now.
+        // Back in a directory, its number is higher than the first one, and than that of a source that was copied just
+        // now.
         let again = Seen::new(false, log, first_group(Some(6)));
         assert!(directory.is_older_or_other(&again) && !again.is_older_or_other(&directory));
         assert!(first_group(Some(again_group())) > again_group());

@@ -1,4 +1,4 @@
-//! What must be right around the data directory before it is touched.
+//! Conditions around the data directory that are checked before it is touched.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     witness::witness,
 };
 
-/// The clock must say what tokens can carry.
+/// The clock must show a time that tokens can carry.
 pub(crate) fn check_clock() -> Result<(), LaunchError> {
     let (where_it_is, why) = match SystemClock.now() {
         now if now >= Timestamp::MAX => ("beyond the year 9999", "neither RFC 3339 nor HTTP can write"),
@@ -24,7 +24,8 @@ pub(crate) fn check_clock() -> Result<(), LaunchError> {
     Err(LaunchError::Clock { where_it_is, why })
 }
 
-/// The data must not lie where something else is: all of it is opened, checked and closed to others.
+/// The data must not be in a directory that is used for something else: all of its content is opened, checked and
+/// closed to others.
 pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     check_written(config)?;
     if config.store.is_shared() {
@@ -50,7 +51,7 @@ pub(crate) fn check_place(config: &Config) -> Result<(), LaunchError> {
     })
 }
 
-/// Files that the authority writes besides the data must not be files that something else is read from or written to.
+/// Files that the authority writes besides the data must not be files that are used for something else.
 fn check_written(config: &Config) -> Result<(), LaunchError> {
     let sinks = config.audit.sinks.iter().filter_map(|(name, sink)| match sink {
         SinkConfig::File { path, .. } => {
@@ -75,7 +76,7 @@ fn check_written(config: &Config) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// What a file is for, where it is for something else.
+/// The use of a file, if it is used for something else.
 fn used_for(config: &Config, file: &Path, taken: &[(PathBuf, &'static str)]) -> Option<&'static str> {
     if file.is_dir() {
         return Some("a directory");
@@ -105,7 +106,7 @@ fn files_read(config: &Config) -> Vec<(PathBuf, &'static str)> {
     of_keys.chain(of_tls).collect()
 }
 
-/// Where a file is that may not be there yet; its directory is.
+/// The location of a file that may not exist yet; its directory does.
 fn real_file(path: &Path) -> PathBuf {
     if let Ok(real) = fs::canonicalize(path) {
         return real;

@@ -2,8 +2,8 @@
 //!
 //! Logs are lines for people on a terminal, JSON elsewhere if so set. `RUST_LOG` chooses what is logged.
 //!
-//! Every value is escaped, cut, and cleared of what has the shape of a secret, in one place: who calls may
-//! have written it. So nobody makes a line of their own, or fills the log with one.
+//! One module escapes and cuts every value, and removes text with the shape of a secret, since a caller may have
+//! written it. So no caller can add its own line, or fill the log with one.
 
 mod format;
 mod line;
@@ -41,15 +41,16 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 /// The lines that are not written yet.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Sends logs to stderr, panics included. Call it once, before anything is logged; `default_filter` holds unless
+/// Sends logs to stderr, including panics. Call it once, before anything is logged; `default_filter` applies unless
 /// `RUST_LOG` is set.
 pub fn init(format: LogFormat, default_filter: &str) {
     subscribe(format, default_filter, None);
 }
 
-/// The same, and sends traces to where `traced` and the environment say, if they do. It is called within a runtime.
+/// The same, and sends traces to the collector that `traced` and the environment name, if they do. It is called within
+/// a runtime.
 ///
-/// What is wrong with the environment of traces is logged, and nothing is traced: it holds up no authority.
+/// A wrong environment for traces is logged, and nothing is traced: it does not prevent a start.
 pub fn init_traced(format: LogFormat, default_filter: &str, traced: &TelemetryConfig) -> Option<Traces> {
     let (traces, problem) = match Traces::start(traced) {
         Ok(traces) => (traces, None),
@@ -65,24 +66,24 @@ pub fn init_traced(format: LogFormat, default_filter: &str, traced: &TelemetryCo
     traces
 }
 
-/// Who sends to a collector, the same for all that is sent.
+/// The sender's identity for a collector, the same for all signals.
 pub(crate) fn sender(config: &TelemetryConfig) -> Resource {
     traces::sender(config)
 }
 
 fn subscribe(format: LogFormat, default_filter: &str, traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
-    // Spans are for traces: where there are none, none is made.
+    // Spans are only for traces: without traces, none is made.
     let filter = match format!("{SPANS}=off").parse() {
         Ok(no_spans) => filter.add_directive(no_spans),
         Err(_) => filter,
     };
     let Ok(queue) = Queue::start(io::stderr()) else {
-        // No thread can be made: nothing will be served, and why is told otherwise.
+        // No thread can be made: nothing will be served, and the reason is reported elsewhere.
         return;
     };
     let queue = Arc::clone(QUEUE.get_or_init(|| queue));
-    // A second initialization fails; the first one stays, which is what its caller wanted.
+    // A second initialization fails; the first one stays, as its caller expects.
     let _ = match traces {
         None => registry().with(filter).with(lines(format, queue)).try_init(),
         Some(traces) => registry()
@@ -103,14 +104,14 @@ where
         .event_format(Lines { format, is_colored })
 }
 
-/// Waits, not for long, until what was logged is written: before a process ends, or writes to stderr itself.
+/// Waits a short time until the logged lines are written: before a process ends, or writes to stderr itself.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(FLUSH_TIME_MAX);
     }
 }
 
-/// Logs a panic as one line: by itself, Rust writes several, with whatever the message holds.
+/// Logs a panic as one line: by default, Rust writes several, with the message unchanged.
 fn log_panic(info: &panic::PanicHookInfo<'_>) {
     tracing::error!(
         place = info.location().map(tracing::field::display),

@@ -1,4 +1,5 @@
-//! A data directory that is made of something else: a backup, or another store. It has its name only once it is whole.
+//! A data directory that is made from something else: a backup, or another store. It gets its name only when it is
+//! complete.
 
 use std::{
     ffi::OsString,
@@ -10,14 +11,14 @@ use std::{
 
 use crate::error::{BackupProblem, LaunchError};
 
-/// How it is called until then, behind the name of the right one.
+/// The suffix of its name until then.
 const UNFINISHED: &str = ".restoring";
 
-/// The directory in which a store is made anew. Dropped, it goes, unless it became the data directory.
+/// The directory in which a new store is made. Dropping it removes it, unless it became the data directory.
 pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Makes it, which nobody else has made: else two would write into one.
+    /// Makes it; fails if it exists: otherwise two processes could write to one.
     pub(crate) fn at(data: &Path) -> Result<Self, LaunchError> {
         let path = path_of(data);
         let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -33,7 +34,7 @@ impl Unfinished {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
@@ -68,7 +69,7 @@ impl Unfinished {
     }
 }
 
-/// What was begun for the data directory `data` and is not finished, if anything. It may still be under way.
+/// An unfinished directory for the data directory `data`, if there is one. Another process may still be working on it.
 pub(crate) fn left_beside(data: &Path) -> Option<PathBuf> {
     let path = path_of(data);
     path.exists().then_some(path)
@@ -82,7 +83,7 @@ fn path_of(data: &Path) -> PathBuf {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Where it was renamed, or never made, there is none.
+        // If it was renamed, or never made, there is nothing to remove.
         if let Err(error) = fs::remove_dir_all(&self.0)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -1,9 +1,9 @@
-//! The witness: what lies outside the data directory and tells whether the directory is the last one.
+//! The witness: a file outside the data directory that tells whether the directory is the latest one.
 //!
-//! Nothing inside a directory can tell that all of it is older than what was served. So beside the server key,
-//! which is kept apart from the data, a small file names the log and the last group of writes that were seen. It
-//! is written now and then, and always after the data is durable: it is never ahead of the directory that it is
-//! about. A directory that is behind it, or is of another log, was restored from a copy.
+//! Nothing inside a directory can tell that all of it is older than what was served. So a small file beside the server
+//! key, which is kept apart from the data, names the log and the last group of writes that were seen. It is written
+//! regularly, and always after the data is durable: it is never ahead of its directory. A directory that is behind it,
+//! or has another log, was restored from a copy.
 
 use std::{
     ffi::OsString,
@@ -24,18 +24,18 @@ use crate::{config::Config, server_key::server_key_in_environment};
 const INTERVAL: Duration = Duration::from_secs(1);
 const TITLE: &str = "tessera witness 1";
 
-/// Where a witness is.
+/// The location of a witness.
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     path: PathBuf,
-    /// Those beside earlier server keys: a key that took their place has none at first.
+    /// The witnesses beside earlier server keys: a key that replaced them has none at first.
     earlier: Vec<PathBuf>,
 }
 
-/// What it says.
+/// Its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// The log, and where it is kept: a log that was copied into a database counts its groups anew there.
+    /// The log, and where it is stored: a log that was copied to a database counts its groups from the beginning there.
     log: String,
     group: u64,
 }
@@ -73,7 +73,7 @@ impl Seen {
 }
 
 impl Witness {
-    /// The one at a path.
+    /// The witness at a path.
     pub(crate) fn at(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -81,7 +81,7 @@ impl Witness {
         }
     }
 
-    /// The one beside a server key.
+    /// The witness beside a server key.
     pub(crate) fn beside(key: &Path) -> Self {
         Self {
             path: path_beside(key),
@@ -89,7 +89,7 @@ impl Witness {
         }
     }
 
-    /// The one beside the current server key, which may have been written beside an earlier one last.
+    /// The witness beside the current server key, which may have been written last beside an earlier one.
     pub(crate) fn beside_any(key: &Path, earlier: &[PathBuf]) -> Self {
         Self {
             path: path_beside(key),
@@ -101,10 +101,10 @@ impl Witness {
         &self.path
     }
 
-    /// What it says; none where there is none.
+    /// Its content; `None` if there is no witness.
     ///
     /// # Errors
-    /// Fails where it can't be read, or is no witness.
+    /// Fails if it can't be read, or is not a witness.
     pub(crate) fn read(&self) -> io::Result<Option<Seen>> {
         let mut seen = read(&self.path)?;
         for path in &self.earlier {
@@ -122,7 +122,7 @@ impl Witness {
         Seen::of(store).is_some_and(|now| now.is_older_or_other(seen))
     }
 
-    /// Writes down what is durable. It appears whole or not at all.
+    /// Records the durable state. The file appears completely or not at all.
     pub(crate) fn write(&self, store: &dyn Store) -> io::Result<()> {
         match Seen::of(store) {
             Some(seen) => self.write_seen(&seen, ".new"),
@@ -130,7 +130,7 @@ impl Witness {
         }
     }
 
-    /// Writes down what was seen, by way of a file with that ending: no two may write to one at once.
+    /// Records what was seen, through a temporary file with that ending: no two writers may use the same one.
     pub(crate) fn write_seen(&self, seen: &Seen, ending: &str) -> io::Result<()> {
         let mut unfinished = OsString::from(&self.path);
         unfinished.push(ending);
@@ -145,7 +145,7 @@ impl Witness {
         fs::rename(&unfinished, &self.path)
     }
 
-    /// Removes it: the next directory is the first.
+    /// Removes it: the next directory counts as the first.
     pub(crate) fn remove(&self) -> io::Result<()> {
         for path in std::iter::once(&self.path).chain(&self.earlier) {
             match fs::remove_file(path) {
@@ -156,8 +156,8 @@ impl Witness {
         Ok(())
     }
 
-    /// Writes it now and then, until the store is gone. Where it can't be written, that is said once, and once
-    /// more when it is: a full disk may have room later, and a key may lie where nothing is ever written.
+    /// Writes it regularly, until the store is dropped. A failure is logged once, and its end again: a full disk may
+    /// have space later, and a key may be in a read-only location.
     pub(crate) async fn keep(self, store: Weak<dyn Store>) {
         let (mut written, mut fails) = (None, false);
         loop {
@@ -180,7 +180,7 @@ impl Witness {
         }
     }
 
-    /// Says so where it can't be written any more, or can be again.
+    /// Logs if it can no longer be written, or can be written again.
     fn tell(&self, wrote: &io::Result<()>, failed_before: bool) {
         let path = self.path.display();
         match wrote {
@@ -192,13 +192,14 @@ impl Witness {
         }
     }
 
-    /// Begins to keep it, in a task of its own.
+    /// Begins to keep it, in a separate task.
     pub(crate) fn start(self, store: &Arc<dyn Store>) {
         tokio::spawn(self.keep(Arc::downgrade(store)));
     }
 }
 
-/// The witness of `config`: where it says, or beside the key file, unless the key itself is in the environment.
+/// The witness of `config`: at the configured path, or beside the key file, unless the key itself is in the
+/// environment.
 pub(crate) fn witness(config: &Config) -> Option<Witness> {
     if let Some(path) = &config.keys.witness {
         return Some(Witness::at(path));
@@ -258,7 +259,7 @@ mod tests {
         fs::create_dir(&blocked).unwrap();
         write_something(store.as_ref(), "client:one").await;
         witness.clone().start(&store);
-        // Several times in vain.
+        // Several times without success.
         tokio::time::sleep(INTERVAL * 5).await;
         assert_eq!(witness.read().unwrap(), None);
         fs::remove_dir(&blocked).unwrap();

@@ -1,4 +1,4 @@
-//! Records at the end of a file, durable before they count as delivered.
+//! Records appended to a file, durable before they count as delivered.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +13,7 @@ use tessera_store::AuditEntry;
 use super::format::lines;
 use crate::config::SinkFormat;
 
-/// A file that others may rename: what has the name then is opened anew.
+/// A file that others may rename: a new file with its name is then opened.
 pub(super) struct FileSink {
     path: Arc<Path>,
     format: SinkFormat,
@@ -60,7 +60,7 @@ fn open(path: &Path) -> io::Result<File> {
         file.read_exact_at(&mut last, len - 1)?;
     }
     if last != [b'\n'] {
-        // A process ended while it wrote: what comes now is not the rest of that line.
+        // A process ended while it wrote: the next record is not the rest of that line.
         (&file).write_all(b"\n")?;
     }
     Ok(file)

@@ -1,4 +1,4 @@
-//! The form of a record.
+//! The format of a record.
 
 use std::io;
 

@@ -23,17 +23,17 @@ use crate::{
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Where to.
+/// The receiver.
 pub(super) struct HttpSink {
     uri: Uri,
     token_file: Option<PathBuf>,
     format: SinkFormat,
 }
 
-/// A batch was not taken. What the receiver said is not repeated: it is not ours to show.
+/// A batch was not accepted. The receiver's text is not repeated, since it may be confidential.
 #[derive(Debug, thiserror::Error)]
 enum HttpError {
-    /// It answered something else than 2xx.
+    /// Its answer was not 2xx.
     #[error("the receiver answered {0}")]
     Status(StatusCode),
     /// The file with the token can't be used.
@@ -50,7 +50,7 @@ impl HttpSink {
         }
     }
 
-    /// Whether others can read the token on the way.
+    /// Whether others can read the token in transit.
     pub(super) fn shows_token(&self) -> bool {
         let is_tls = self.uri.scheme_str() == Some("https");
         self.token_file.is_some() && !is_tls && !outgoing_tls::is_loopback(self.host())
@@ -108,7 +108,7 @@ impl HttpSink {
         let text = text.await.map_err(io::Error::other)?;
         let text = text.map_err(|error| problem(error.to_string()))?;
         let mut bearer = zeroize::Zeroizing::new(String::new());
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = write!(bearer, "Bearer {}", text.trim());
         let value = HeaderValue::from_str(&bearer);
         let mut value = value.map_err(|_| problem("it has characters that no header has".to_owned()))?;
@@ -128,7 +128,7 @@ where
         let answer = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = answer.status();
         let body = http_body_util::Limited::new(answer.into_body(), ANSWER_MAX);
-        // It is read so that the receiver can end; what it says does not count.
+        // It is read so that the receiver can finish; its content does not matter.
         let _ = body.collect().await;
         if status.is_success() {
             Ok(())
@@ -139,7 +139,7 @@ where
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // What came of the exchange is known then.
+        // The result of the exchange is known then.
         _ = connection => exchange.await,
     }
 }

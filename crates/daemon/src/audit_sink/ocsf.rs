@@ -1,12 +1,12 @@
 //! Records as events of the Open Cybersecurity Schema Framework, version 1.3: Authentication (3002), Account Change
-//! (3001) and API Activity (6003). What the schema has no place for is in `unmapped`.
+//! (3001) and API Activity (6003). Values without a field in the schema are in `unmapped`.
 
 use serde_json::{Map, Value, json};
 use tessera_authority::AuditLine;
 use tessera_core::{AuditKind, AuditOutcome};
 use tessera_store::AuditEntry;
 
-/// Which event an action is: the class and the activity.
+/// The event of an action: its class and activity.
 #[derive(Clone, Copy)]
 struct Class {
     category: (u32, &'static str),
@@ -64,7 +64,7 @@ impl Class {
     }
 }
 
-/// How severe: a stolen token is high, what was refused low, the rest informational.
+/// The severity: a stolen token is high, a refusal is low, the rest is informational.
 fn severity(kind: AuditKind) -> (u32, &'static str) {
     match (kind, kind.outcome()) {
         (AuditKind::Reused | AuditKind::WrongClient, _) => (4, "High"),
@@ -112,7 +112,7 @@ pub(super) fn event(entry: &AuditEntry, line: &AuditLine) -> Value {
     event
 }
 
-/// Who acted, from where, and whom it is about.
+/// The actor, its address, and the subject.
 fn people(event: &mut Map<String, Value>, line: &AuditLine) {
     let actor = match &line.actor {
         actor if actor.operator => json!({ "app_name": "operator" }),
@@ -137,7 +137,7 @@ fn people(event: &mut Map<String, Value>, line: &AuditLine) {
     }
 }
 
-/// What API Activity needs: the operation.
+/// The operation, which API Activity requires.
 fn api(event: &mut Map<String, Value>, class: Class, line: &AuditLine) {
     if class.class.0 == 6003 {
         let operation = if line.call.is_empty() {

@@ -1,5 +1,5 @@
-//! Records as log records of OpenTelemetry (OTLP over gRPC). An answer means that the receiver has all of them but those
-//! that it rejects, which are counted: it would reject them again.
+//! Records as log records of OpenTelemetry (OTLP over gRPC). An answer means that the receiver has all of them except
+//! those that it rejects. These are counted and not sent again: it would reject them again.
 
 use std::{error::Error as _, io, mem, time::Duration};
 
@@ -20,29 +20,29 @@ use tonic::{Extensions, Request, Status, transport::Channel};
 use super::format::line;
 use crate::{collector::Collector, config::SinkFormat};
 
-/// Bytes of one request. Receivers refuse more than 4 MiB; the rest is for what a request has beside its records.
+/// Bytes of one request. Receivers refuse more than 4 MiB; the rest is for the parts of a request besides its records.
 const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Bytes that a record has in a request beside its own, at most: the tag, and its length.
+/// The overhead of a record in a request, at most: the tag, and its length.
 const RECORD_BYTES: usize = 1 + 10;
 
-/// Where to, and how far it is.
+/// The receiver, and its position.
 pub(super) struct OtlpSink {
     collector: Collector,
     resource: Resource,
     format: SinkFormat,
-    /// Kept while the receiver answers; made anew after a failure, as it may be the connection that hangs.
+    /// Kept while the receiver answers; made again after a failure, as the connection may be what hangs.
     channel: Option<Channel>,
     time_max: Duration,
-    /// The receiver has everything up to here: a batch that failed in the middle goes on from there.
+    /// The receiver has everything up to here: a batch that failed in the middle continues from this position.
     through: u64,
-    /// Records that the receiver rejected, and nobody asked for yet.
+    /// Records that the receiver rejected and that are not reported yet.
     rejected: u64,
 }
 
-/// A request was not taken. What the receiver said is not repeated: it is not ours to show.
+/// A request was not accepted. The receiver's text is not repeated, since it may be confidential.
 #[derive(Debug, thiserror::Error)]
 enum OtlpError {
-    /// It answered something else than OK.
+    /// Its answer was not OK.
     #[error("the receiver answered {0:?}: {0}")]
     Status(tonic::Code),
     /// There was no answer.
@@ -92,12 +92,12 @@ impl OtlpSink {
         self.send(records, last).await
     }
 
-    /// Whether others can read the headers on the way.
+    /// Whether others can read the headers in transit.
     pub(super) fn shows_headers(&self) -> bool {
         self.collector.shows_headers(false)
     }
 
-    /// How many records were rejected since it was asked.
+    /// How many records were rejected since the last call.
     pub(super) fn take_rejected(&mut self) -> u64 {
         mem::take(&mut self.rejected)
     }
@@ -106,7 +106,7 @@ impl OtlpSink {
     async fn send(&mut self, records: Vec<LogRecord>, last: u64) -> io::Result<()> {
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let request = self.request(records).await?;
-        // It is kept again once there is an answer: not where the wait for one is given up.
+        // It is kept again once there is an answer, but not if the wait for one was given up.
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => self.collector.channel(self.time_max).map_err(io::Error::other)?,
@@ -147,12 +147,12 @@ impl OtlpSink {
     }
 }
 
-/// Why there was no answer, in our words; of an answer, its code.
+/// Why there was no answer, in our words; for an answer, its code.
 fn problem(status: &Status) -> io::Error {
     let Some(mut cause) = status.source() else {
         return io::Error::other(OtlpError::Status(status.code()));
     };
-    // The innermost says what happened; those around it, that it did.
+    // The innermost error says what happened; the outer ones only that it failed.
     while let Some(inner) = cause.source() {
         cause = inner;
     }

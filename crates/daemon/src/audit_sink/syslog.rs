@@ -19,7 +19,7 @@ const FACILITY: u8 = 13;
 const NOTICE: u8 = 5;
 const WARNING: u8 = 4;
 
-/// Where syslog listens.
+/// The address of the syslog server.
 pub(super) struct SyslogSink {
     address: SyslogAddress,
     format: SinkFormat,
@@ -64,7 +64,7 @@ impl SyslogSink {
         ))
     }
 
-    /// A connection is used until it fails: then nobody knows which of its messages arrived, and all are sent again.
+    /// A connection is used until it fails: then it is unknown which of its messages arrived, and all are sent again.
     async fn counted(&mut self, address: &str, messages: &[String]) -> io::Result<()> {
         let mut stream = match self.stream.take() {
             Some(stream) if is_open(&stream) => stream,
@@ -81,7 +81,7 @@ impl SyslogSink {
     }
 }
 
-/// A listener that has closed its end takes nothing more; the first write to it would seem to work.
+/// A listener that has closed its end accepts nothing more; the first write to it would seem to succeed.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0];
     match stream.try_read(&mut byte) {
@@ -111,7 +111,7 @@ async fn unix_datagrams(path: &Path, messages: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of this machine as a message has it: `-` where there is none.
+/// The name of this machine in a message: `-` if it has none.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let is_printable = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());

@@ -94,7 +94,7 @@ async fn a_file_has_all_and_what_is_rotated_is_made_anew() {
     let authority = authority().await;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("audit.jsonl");
-    // What a process left behind that ended in the middle of a line.
+    // What a process left that ended in the middle of a line.
     fs::write(&path, "{\"position\":0,\"cut").unwrap();
     let config = SinkConfig::File {
         path: path.clone(),
@@ -275,7 +275,7 @@ async fn http_is_posted_until_the_receiver_has_it() {
     task.abort();
 }
 
-/// One that takes connections and never answers holds up nobody, and gets everything once it answers.
+/// A receiver that accepts connections and never answers delays nothing else, and gets everything once it answers.
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_hangs_holds_nobody_up() {
     let authority = authority().await;
@@ -288,7 +288,7 @@ async fn a_receiver_that_hangs_holds_nobody_up() {
     };
     let task = deliver(&authority, config);
     let mut hung = Vec::new();
-    // Ten minutes of the moved clock: each try ends by itself.
+    // Ten minutes of the moved clock: each attempt ends by itself.
     let began = tokio::time::Instant::now();
     while began.elapsed() < Duration::from_secs(600) {
         hung.push(listener.accept().await.unwrap());

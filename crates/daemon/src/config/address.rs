@@ -1,9 +1,9 @@
-//! Where others are: origins, and the address by which clients reach the server.
+//! Addresses of others: origins, and the address by which clients reach the server.
 
 use http::{HeaderValue, Uri};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Where a page comes from, as browsers say it: `scheme://host` with a port where it is not the usual one.
+/// The origin of a page, as browsers send it: `scheme://host` with a port if it is not the default.
 #[derive(Clone, Debug)]
 pub struct Origin(pub(super) HeaderValue);
 
@@ -20,7 +20,7 @@ impl<'de> Deserialize<'de> for Origin {
     }
 }
 
-/// Whether a browser can send this as its `Origin` (RFC 6454 §6.2). Pages of applications have schemes of their own.
+/// Whether a browser can send this as its `Origin` (RFC 6454 §6.2). Pages of applications have their own schemes.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
@@ -31,7 +31,7 @@ fn is_origin(text: &str) -> bool {
             .chars()
             .all(|c| is_lower(c) || matches!(c, '+' | '-' | '.'));
     let (host, port) = match authority.rsplit_once(':') {
-        // Within the brackets of an address of IPv6 there is no port.
+        // There is no port within the brackets of an IPv6 address.
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
@@ -50,7 +50,7 @@ fn is_origin(text: &str) -> bool {
     is_scheme && is_host && is_port
 }
 
-/// A URL of `http` or `https`, perhaps with a path, and without a query.
+/// A URL of `http` or `https`, optionally with a path, and without a query.
 #[derive(Clone, Debug)]
 pub struct PublicUrl(pub(super) String);
 

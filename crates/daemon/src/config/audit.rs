@@ -1,4 +1,4 @@
-//! `[audit.sinks.NAME]`: where audit records go besides the trail.
+//! `[audit.sinks.NAME]`: additional destinations of audit records.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
-    /// The sinks, by name. The name keeps its position: another name begins with the oldest record.
+    /// The sinks, by name. The position is stored under the name: another name begins with the oldest record.
     pub sinks: BTreeMap<SinkName, SinkConfig>,
 }
 
@@ -22,16 +22,16 @@ pub struct AuditConfig {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SinkName(String);
 
-/// Where a sink is, and in which form it takes records.
+/// The destination of a sink, and the format of its records.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
 pub enum SinkConfig {
-    /// Lines at the end of a file. One that was renamed or removed is made anew, so that others may rotate it.
+    /// Lines appended to a file. If it was renamed or removed, a new file is made, so that others may rotate it.
     File {
         /// The file.
         #[serde(deserialize_with = "path")]
         path: PathBuf,
-        /// The form.
+        /// The format.
         #[serde(default)]
         format: SinkFormat,
     },
@@ -39,18 +39,18 @@ pub enum SinkConfig {
     Syslog {
         /// `udp://HOST:PORT`, `tcp://HOST:PORT` (RFC 6587, counted) or `unix:PATH`.
         address: SyslogAddress,
-        /// The form.
+        /// The format.
         #[serde(default)]
         format: SinkFormat,
     },
     /// Lines in the body of a POST.
     Http {
-        /// Where to.
+        /// The receiver.
         url: SinkUrl,
         /// A file with the token for the header `authorization: Bearer …`; it is read for each batch.
         #[serde(default, deserialize_with = "optional_path")]
         token_file: Option<PathBuf>,
-        /// The form.
+        /// The format.
         #[serde(default)]
         format: SinkFormat,
     },
@@ -58,31 +58,31 @@ pub enum SinkConfig {
     Otlp {
         /// The collector.
         endpoint: CollectorUrl,
-        /// A file with a header of each request on each line, as `name: value`. It is read for each request.
+        /// A file with one header of each request per line, as `name: value`. It is read for each request.
         #[serde(default, deserialize_with = "optional_path")]
         headers_file: Option<PathBuf>,
-        /// The certificate authorities that the collector is trusted by; none: those of the system. It is read for each
-        /// connection.
+        /// The certificate authorities that may have signed the collector's certificate; `None`: those of the system.
+        /// It is read for each connection.
         #[serde(default, deserialize_with = "optional_path")]
         ca: Option<PathBuf>,
-        /// The form.
+        /// The format.
         #[serde(default)]
         format: SinkFormat,
     },
 }
 
-/// The form of a record.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkFormat {
-    /// As exports have it.
+    /// As in exports.
     #[default]
     Json,
     /// The Open Cybersecurity Schema Framework.
     Ocsf,
 }
 
-/// Where syslog listens.
+/// The address of the syslog server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyslogAddress {
     /// A datagram for each message.

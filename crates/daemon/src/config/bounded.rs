@@ -1,4 +1,4 @@
-//! Numbers and lengths of time with bounds. What is outside of them is refused with its line and column.
+//! Numbers and durations with bounds. A value outside of them is refused with its line and column.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use tessera_core::{Seconds, secret};
 pub struct Count<const MIN: u32, const MAX: u32>(u32);
 
 impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
-    /// The number, for a size or a count of things in memory.
+    /// The number, as a size or a count of things in memory.
     #[must_use]
     pub fn get(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -38,18 +38,18 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
     }
 }
 
-/// A length of time from `MIN` to `MAX` seconds.
+/// A duration from `MIN` to `MAX` seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time<const MIN: u32, const MAX: u32>(Seconds);
 
 impl<const MIN: u32, const MAX: u32> Time<MIN, MAX> {
-    /// The length of time.
+    /// The duration.
     #[must_use]
     pub fn get(self) -> Duration {
         Duration::from_secs(self.0.0.into())
     }
 
-    /// The length of time in seconds.
+    /// The duration in seconds.
     #[must_use]
     pub fn seconds(self) -> Seconds {
         self.0
@@ -74,11 +74,11 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Time<MIN, MAX> {
         )))
     }
 }
-/// The longest path that Linux takes, and the longest name in one, in bytes.
+/// The longest path that Linux accepts, and the longest name in one, in bytes.
 const PATH_BYTES_MAX: usize = 4095;
 const NAME_BYTES_MAX: usize = 255;
 
-/// A path that the operating system can take.
+/// A path that the operating system accepts.
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let text = String::deserialize(deserializer)?;
     let problem = if text.is_empty() {
@@ -95,13 +95,13 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
     Err(D::Error::custom(problem))
 }
 
-/// Several of them.
+/// Several paths.
 pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
     let paths: Vec<OnePath> = Vec::deserialize(deserializer)?;
     Ok(paths.into_iter().map(|path| path.0).collect())
 }
 
-/// One, or none where the key is not there.
+/// A path, or `None` if the key is not present.
 pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     path(deserializer).map(Some)
 }

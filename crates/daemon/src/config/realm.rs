@@ -6,10 +6,11 @@ use tessera_core::{OnPolicyLoss, RealmKind, RealmLimits, limits::ISSUER_BYTES_MA
 
 use super::bounded::{Count, Time};
 
-/// A realm for trying out leaves the disk to the others.
+/// A sandbox realm leaves the disk to the others.
 const SANDBOX_SESSIONS_PER_CLIENT_MAX: u64 = 100_000;
 
-/// A life of an API key: one that ends sooner could not be handed out, and one that ends later never would.
+/// The lifetime of an API key: one that ends sooner could not be handed out, and one that ends later practically never
+/// ends.
 type ApiKeyTime = Time<60, { 3650 * 86_400 }>;
 
 /// `[realms.<name>]`.
@@ -21,13 +22,13 @@ pub struct RealmConfig {
     /// The `iss` of its tokens.
     #[serde(deserialize_with = "issuer")]
     pub issuer: String,
-    /// Life of an access token where the caller names none.
+    /// Lifetime of an access token if the caller names none.
     pub access_ttl: Option<Time<1, { 3650 * 86_400 }>>,
-    /// The longest life of an access token.
+    /// The longest lifetime of an access token.
     pub access_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
-    /// Life of a refresh token that is not used.
+    /// Lifetime of an unused refresh token.
     pub idle_ttl: Option<Time<1, { 3650 * 86_400 }>>,
-    /// The longest life of a session.
+    /// The longest lifetime of a session.
     pub session_ttl_max: Option<Time<1, { 3650 * 86_400 }>>,
     /// How long a retry of the last refresh gives the same successor, at most `60s`; `0s` turns it off.
     pub grace: Option<Time<0, { RealmLimits::GRACE_MAX.0 }>>,
@@ -35,9 +36,9 @@ pub struct RealmConfig {
     pub grace_replays_max: Option<Count<1, 255>>,
     /// How many sessions are kept for each client.
     pub sessions_per_client_max: Option<Count<1, { u32::MAX }>>,
-    /// Life of a new API key where its maker names none.
+    /// Lifetime of a new API key if its maker names none.
     pub api_key_ttl_default: Option<ApiKeyTime>,
-    /// The longest life of a new API key.
+    /// The longest lifetime of a new API key.
     pub api_key_ttl_max: Option<ApiKeyTime>,
     /// What a change of policy does to live sessions whose scopes it takes: `narrow`, `revoke` or `expire`.
     #[serde(default)]
@@ -107,7 +108,7 @@ fn issuer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 /// Whether tokens may be issued in this name: a URL without query and fragment (RFC 8414 §2), or another absolute URI.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// The error says what is wrong with it.
 pub fn check_issuer(text: &str) -> Result<(), &'static str> {
     let is_plain = text
         .chars()
@@ -143,7 +144,7 @@ fn is_host_and_port(authority: &Authority) -> bool {
     !host.is_empty() && (text == host || text.starts_with(host) && authority.port_u16().is_some())
 }
 
-/// RFC 3986 §3.1; capitals are left out, as issuers are compared letter by letter.
+/// RFC 3986 §3.1; capitals are excluded, as issuers are compared letter by letter.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text

@@ -26,12 +26,12 @@ pub enum SealerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pkcs11Config {
-    /// The library of the HSM's maker. A name without a slash is looked for where the system has libraries.
+    /// The library of the HSM's vendor. A name without a slash is searched in the library directories of the system.
     #[serde(deserialize_with = "path")]
     pub module: PathBuf,
     /// The label of the token.
     pub token: Label,
-    /// The serial number of the token, where several have that label.
+    /// The serial number of the token, if several have that label.
     #[serde(default)]
     pub serial: Option<Label>,
     /// The label of the AES key.
@@ -40,12 +40,12 @@ pub struct Pkcs11Config {
     /// `TESSERA_PKCS11_PIN_FILE` names.
     #[serde(default, deserialize_with = "optional_path")]
     pub pin_file: Option<PathBuf>,
-    /// How long the HSM may take to answer, for all that is asked of it at once.
+    /// How long the HSM may take to answer all requests of one use.
     #[serde(default = "default_answer_time_max")]
     pub answer_time_max: Time<1, 600>,
 }
 
-/// A name that is given in an HSM: 1 to 255 bytes without control characters.
+/// The name of an object in an HSM: 1 to 255 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Label(String);
@@ -76,7 +76,7 @@ impl fmt::Display for Label {
 }
 
 impl SealerConfig {
-    /// The files that are relative to the configuration.
+    /// The files whose paths are relative to the configuration.
     pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let paths = match self {
             Self::File { path } => [Some(path), None],
@@ -89,7 +89,7 @@ impl SealerConfig {
         paths.into_iter().flatten()
     }
 
-    /// The files that have a secret.
+    /// The files that contain a secret.
     pub(crate) fn secret_files(&self) -> impl Iterator<Item = &PathBuf> {
         let path = match self {
             Self::File { path } => Some(path),
@@ -128,7 +128,7 @@ mod tests {
             assert_eq!(parsed.secret_files().count(), files, "{good}");
             assert_eq!(parsed.paths().count(), files, "{good}");
         }
-        // Only a module that is named with a directory is a path.
+        // A module is a path only if its name has a directory.
         let mut named = parse(&hsm.replace("libsofthsm2.so", "lib/hsm.so")).unwrap();
         assert_eq!(named.paths().count(), 1);
         let SealerConfig::Pkcs11(parsed) = parse(hsm).unwrap() else {

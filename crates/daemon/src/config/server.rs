@@ -17,27 +17,27 @@ use super::{
 
 const MIB: usize = 1024 * 1024;
 
-/// `[server]`. `tessera.example.toml` says of each bound why it has its default.
+/// `[server]`. `tessera.example.toml` says why each bound has its default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// Where gRPC is served.
+    /// The address of the gRPC socket.
     #[serde(deserialize_with = "socket_address")]
     pub listen: SocketAddr,
-    /// Where probes and metrics are served; none: nowhere.
+    /// The address of the socket for probes and metrics; `None`: they are not served.
     #[serde(deserialize_with = "optional_socket_address")]
     pub admin_listen: Option<SocketAddr>,
     /// Calls at work at once.
     pub calls_in_flight_max: Count<1, 1_000_000>,
     /// Further calls at work at once, for administrators.
     pub calls_reserved_for_administrators: Count<0, 1_000_000>,
-    /// Exchanges at once with callers that have no credential, or have not shown it yet.
+    /// Exchanges at once with callers that have no credential, or have not sent it yet.
     pub unauthenticated_calls_max: Count<1, 1_000_000>,
-    /// Calls that wait for something, watches among them.
+    /// Calls that wait for something, including watches.
     pub waiting_calls_max: Count<1, 1_000_000>,
     /// MiB of requests that are read and not yet decoded.
     pub request_mib_max: Count<8, 65_536>,
-    /// MiB of answers that are given and not yet taken.
+    /// MiB of answers that are given and not yet taken by the peer.
     pub answer_mib_max: Count<16, 65_536>,
     /// Connections at once.
     pub connections_max: Count<1, 1_000_000>,
@@ -51,40 +51,40 @@ pub struct ServerConfig {
     pub unauthenticated_idle_max: Time<1, 86_400>,
     /// How long a message may take to arrive.
     pub message_time_max: Time<1, 3600>,
-    /// How long an answer may take to be taken.
+    /// How long the peer may take to take an answer.
     pub answer_time_max: Time<1, 3600>,
-    /// Calls a second of one client; 0: no limit.
+    /// Calls per second of one client; 0: no limit.
     pub calls_per_second_per_client: Count<0, 1_000_000>,
-    /// Calls at work at once of one client; further ones wait their turn.
+    /// Calls at work at once of one client; further ones wait for their turn.
     pub calls_in_flight_per_client_max: Count<1, 1_000_000>,
-    /// Calls of one client that wait their turn.
+    /// Calls of one client that wait for their turn.
     pub calls_queued_per_client_max: Count<0, 1_000_000>,
     /// Calls of one client that wait for something, and its watches.
     pub waiting_calls_per_client_max: Count<1, 1_000_000>,
-    /// MiB an hour that one client's calls may write; 0: no limit.
+    /// MiB per hour that one client's calls may write; 0: no limit.
     pub disk_mib_per_hour_per_client: Count<0, 1_000_000>,
     /// Calls at work at once of all clients of a realm of the kind `sandbox`.
     pub calls_in_flight_per_sandbox_max: Count<1, 1_000_000>,
-    /// Calls a second of all clients of a realm of the kind `sandbox`; 0: no limit.
+    /// Calls per second of all clients of a realm of the kind `sandbox`; 0: no limit.
     pub calls_per_second_per_sandbox: Count<0, 1_000_000>,
-    /// MiB an hour that the calls of all clients of a realm of the kind `sandbox` may write; 0: no limit.
+    /// MiB per hour that the calls of all clients of a realm of the kind `sandbox` may write; 0: no limit.
     pub disk_mib_per_hour_per_sandbox: Count<0, 1_000_000>,
-    /// Refused credentials a second from one address.
+    /// Refused credentials per second from one address.
     pub refusals_per_second_per_address: Count<1, 1_000_000>,
-    /// Requests a second from one address for what everybody may see; 0: no limit.
+    /// Requests per second from one address for public content; 0: no limit.
     pub open_requests_per_second_per_address: Count<0, 1_000_000>,
-    /// Signatures a second that are checked for proxies.
+    /// Signatures per second that are checked for proxies.
     pub proxy_checks_per_second: Count<1, 1_000_000>,
-    /// Proxies whose `x-forwarded-for` says who calls: addresses, or ranges such as `10.0.0.0/8`.
+    /// Proxies whose `x-forwarded-for` names the caller: addresses, or ranges such as `10.0.0.0/8`.
     #[serde(deserialize_with = "address_ranges")]
     pub trusted_proxies: Vec<AddressRange>,
-    /// How long a required verifier may go on answering without hearing of revocations.
+    /// How long a required verifier may keep answering without receiving revocations.
     pub staleness_bound_max: Time<1, 3600>,
-    /// The longest that a call may take.
+    /// The longest time of a call.
     pub call_time_max: Time<1, 3600>,
-    /// How long calls under way may go on once the server stops.
+    /// How long running calls may continue once the server stops.
     pub drain_time_max: Time<0, 3600>,
-    /// How long closing the store may take after that; then the process is ended.
+    /// How long closing the store may take after that; then the process ends.
     pub close_time_max: Time<1, 3600>,
     /// The longest access token that is issued, in bytes.
     pub token_bytes_max: Count<{ TOKEN_BYTES_MIN as u32 }, { TOKEN_BYTES_MAX as u32 }>,
@@ -92,17 +92,17 @@ pub struct ServerConfig {
     pub verified_tokens_max: Count<0, 100_000_000>,
     /// Origins whose pages may call the HTTP endpoints from a browser, such as `https://app.example.org`.
     pub cors_origins: Vec<Origin>,
-    /// Whether proxies may ask, at `/forward-auth` and over Envoy's `ext_authz`.
+    /// Whether proxies may call, at `/forward-auth` and over Envoy's `ext_authz`.
     pub proxies: bool,
-    /// Where clients reach the HTTP endpoints, such as `https://auth.example.org/tessera`. None: at the origin of
-    /// the realm's issuer.
+    /// Where clients reach the HTTP endpoints, such as `https://auth.example.org/tessera`. `None`: at the origin of the
+    /// realm's issuer.
     pub public_url: Option<PublicUrl>,
-    /// TLS; none: plaintext, for a loopback or a proxy that ends TLS.
+    /// TLS; `None`: plaintext, for a loopback address or a proxy that ends TLS.
     #[serde(deserialize_with = "tls")]
     pub tls: Option<TlsConfig>,
 }
 
-/// An IP address, which a name is not: it may be several, or another one tomorrow.
+/// An IP address, and not a name: a name may have several addresses, or another one tomorrow.
 fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
@@ -119,7 +119,7 @@ fn optional_socket_address<'de, D: Deserializer<'de>>(
 }
 
 impl ServerConfig {
-    /// The two sockets must not be one. Port 0 takes any that is free.
+    /// The two sockets must not be the same. Port 0 takes any that is free.
     pub(super) fn check(&self) -> Result<(), String> {
         let (listen, Some(admin)) = (self.listen, self.admin_listen) else {
             return Ok(());

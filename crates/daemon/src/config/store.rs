@@ -1,4 +1,4 @@
-//! `[store]`: where the state is.
+//! `[store]`: the location of the state.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,10 +11,10 @@ use super::bounded::{Count, Time, optional_path, path};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
-    /// What keeps it.
+    /// The engine that stores it.
     #[serde(default)]
     pub engine: Engine,
-    /// The data directory of sled; it is made where it is missing.
+    /// The data directory of sled; it is made if it is missing.
     #[serde(default, deserialize_with = "path")]
     pub path: PathBuf,
     /// Memory for cached pages of sled, in MiB.
@@ -23,12 +23,12 @@ pub struct StoreConfig {
     /// How long audit records are kept.
     #[serde(default = "default_audit_retention")]
     pub audit_retention: Time<3600, { 3650 * 86_400 }>,
-    /// The database, where that is the engine.
+    /// The database, if that is the engine.
     #[serde(default)]
     pub postgres: Option<PostgresConfig>,
 }
 
-/// What keeps the state.
+/// The engine that stores the state.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
@@ -43,7 +43,7 @@ pub enum Engine {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// How it is reached. `TESSERA_POSTGRES_URL` in the environment takes precedence.
+    /// The connection string. `TESSERA_POSTGRES_URL` in the environment takes precedence.
     #[serde(default)]
     pub url: Option<PostgresUrl>,
     /// The file with the password.
@@ -55,18 +55,18 @@ pub struct PostgresConfig {
     /// What an acknowledged answer must survive.
     #[serde(default)]
     pub durability: DurabilitySetting,
-    /// What a start does where the schema is older.
+    /// What a start does if the schema is older.
     #[serde(default)]
     pub migrate: MigrateSetting,
-    /// The certificates that the server's is checked against, as PEM; unset: those of the system.
+    /// The certificate authorities that may have signed the server's certificate, as PEM; unset: those of the system.
     #[serde(default, deserialize_with = "optional_path")]
     pub ca: Option<PathBuf>,
-    /// The name of this node, for people; unset: the machine's, and the number of the process.
+    /// The name of this node, for people; unset: the machine's name and the process id.
     #[serde(default)]
     pub node: Option<String>,
 }
 
-/// A connection string without a password. Errors and `Debug` never show one.
+/// A connection string without a password. Errors and `Debug` never show a password.
 #[derive(Clone)]
 pub struct PostgresUrl(pub(crate) String);
 
@@ -80,7 +80,7 @@ impl PostgresUrl {
     /// Reads a connection string.
     ///
     /// # Errors
-    /// Fails where it is none, or has a password, with what to do instead; the text is not in the answer.
+    /// Fails if it is not one, or has a password; the error says what to do instead, and does not contain the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         match PostgresOptions::new(text).has_password() {
             Ok(false) => Ok(Self(text.to_owned())),
@@ -94,7 +94,7 @@ impl PostgresUrl {
 
 impl<'de> Deserialize<'de> for PostgresUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // It is checked with the rest: the line of an error would show a password that is in no known form.
+        // It is checked later with the rest: the error line here would show a password that is in no known form.
         String::deserialize(deserializer).map(Self)
     }
 }
@@ -108,7 +108,7 @@ pub enum DurabilitySetting {
     /// A crash of the server.
     #[default]
     Local,
-    /// What the provider promises.
+    /// Whatever the provider promises.
     Managed,
 }
 
@@ -149,7 +149,7 @@ impl StoreConfig {
         self.engine == Engine::Postgres
     }
 
-    /// Checks what one setting alone does not show.
+    /// Checks the combination of settings.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.engine {
             Engine::Sled if self.path.as_os_str().is_empty() => {

@@ -1,4 +1,4 @@
-//! `[telemetry]`: where traces go. The standard variables of OpenTelemetry take precedence.
+//! `[telemetry]`: the destination of traces. The standard variables of OpenTelemetry take precedence.
 
 use std::{num::NonZeroU32, path::PathBuf, str::FromStr};
 
@@ -12,25 +12,25 @@ use crate::outgoing_tls;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// The collector; none, and none in the environment: nothing is traced.
+    /// The collector; if there is none here and none in the environment, nothing is traced.
     pub endpoint: Option<CollectorUrl>,
-    /// A file with a header of each request to the collector on each line, as `name: value`. It is read for each request.
+    /// A file with one header of each request to the collector per line, as `name: value`. It is read for each request.
     #[serde(deserialize_with = "optional_path")]
     pub headers_file: Option<PathBuf>,
-    /// The certificate authorities that the collector is trusted by; none: those of the system. It is read for each
-    /// connection.
+    /// The certificate authorities that may have signed the collector's certificate; `None`: those of the system. It is
+    /// read for each connection.
     #[serde(deserialize_with = "optional_path")]
     pub ca: Option<PathBuf>,
     /// `service.name` of the spans.
     pub service_name: String,
-    /// How much of the calls that begin a trace is traced.
+    /// The part of the calls that begin a trace which is traced.
     pub sample_ratio: Ratio,
-    /// How many calls a second of each client go on with the trace of their caller, and how many of all callers without a
-    /// client have a span.
+    /// How many calls per second of each client continue the trace of their caller, and how many of all callers without
+    /// a client have a span.
     pub calls_per_second: Count<1, 1_000_000>,
 }
 
-/// A URL of a collector: `http` or `https`, a host, and perhaps a port.
+/// A URL of a collector: `http` or `https`, a host, and an optional port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorUrl(Uri);
 
@@ -68,13 +68,13 @@ impl CollectorUrl {
         self.0.scheme_str() == Some("https")
     }
 
-    /// The host, without the brackets of an address of IPv6.
+    /// The host, without the brackets of an IPv6 address.
     pub(crate) fn host(&self) -> &str {
         let host = self.0.host().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The port; the usual one of OTLP over gRPC where none is named.
+    /// The port; the default of OTLP over gRPC if none is named.
     pub(crate) fn port(&self) -> u16 {
         self.0.port_u16().unwrap_or(4317)
     }
@@ -84,7 +84,7 @@ impl CollectorUrl {
         &self.0
     }
 
-    /// Whether what is sent there in plaintext stays on this machine.
+    /// Whether data that is sent there in plaintext stays on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         outgoing_tls::is_loopback(self.host())
     }

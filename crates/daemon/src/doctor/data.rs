@@ -1,5 +1,5 @@
-//! What the data says: which server key it needs, whether it is the last state, and when it was backed up. A running
-//! authority is asked; of one that is stopped, a copy is opened, so that nothing changes.
+//! Checks of the data: which server key it needs, whether it is the latest state, and when it was backed up. A running
+//! authority is queried. For a stopped one, a copy is opened, so that nothing changes.
 
 use std::{
     fs, io,
@@ -31,7 +31,7 @@ const ROWS_MAX: u64 = 512 * 1024 * 1024;
 const BACKUP_AGE_MAX: Seconds = Seconds::days(2);
 const DAMAGED: &str = "restore a backup: see Restoring";
 
-/// What `/status` of the running authority says.
+/// Findings from `/status` of the running authority.
 pub(super) fn check_running(keys: Option<&ServerKeys>, status: &Value) -> Vec<Finding> {
     let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
     let served = text("/server_key/id").unwrap_or_default();
@@ -50,7 +50,7 @@ pub(super) fn check_running(keys: Option<&ServerKeys>, status: &Value) -> Vec<Fi
     vec![key, backup(at)]
 }
 
-/// What the data of a stopped authority says.
+/// Findings from the data of a stopped authority.
 pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) -> Vec<Finding> {
     if config.store.is_shared() {
         return in_database(config, keys).await;
@@ -95,7 +95,8 @@ pub(super) async fn check_stopped(config: &Config, keys: Option<&ServerKeys>) ->
     }
 }
 
-/// What the database says. Other nodes may be serving it; nothing of it is changed but that this one was there.
+/// Findings from the database. Other nodes may be serving it; nothing in it is changed except the record that this node
+/// was present.
 async fn in_database(config: &Config, keys: Option<&ServerKeys>) -> Vec<Finding> {
     let todo = "see docs/postgres.md";
     let options = match database::options(config) {
@@ -123,7 +124,7 @@ async fn opened(config: &Config, keys: Option<&ServerKeys>) -> Result<Vec<Findin
     let copy = copied.map_err(|error| format!("the data can't be copied: {error}"))?;
     let path = copy.0.clone();
     let store = blocking(move || SledStore::open(&path, options)).await;
-    // What the error says of the copy is true of the data.
+    // The error applies to the data as well as to the copy.
     let store = store.map_err(|error| {
         error
             .to_string()
@@ -201,7 +202,7 @@ fn last_state(witness: &Witness, store: &dyn Store) -> Finding {
     }
 }
 
-/// Whether the file can be replaced: it is written beside its place first.
+/// Whether the file can be replaced: the new one is first written beside it.
 fn writable(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
@@ -222,7 +223,7 @@ fn backup(last: Option<Timestamp>) -> Finding {
     }
 }
 
-/// A copy of what a start reads, for this user only, which goes when it is dropped.
+/// A copy of the files that a start reads, readable for this user only, and removed when it is dropped.
 struct Copied(PathBuf);
 
 impl Copied {
@@ -237,7 +238,7 @@ impl Copied {
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        // What is left is in a directory of temporary files, and only for this user.
+        // Any remaining files are in a directory of temporary files, and only readable for this user.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

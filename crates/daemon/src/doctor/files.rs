@@ -1,4 +1,4 @@
-//! Who may read the keys and the data.
+//! Permissions of the keys and the data.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use crate::{
     server_key::server_key_in_environment,
 };
 
-/// Modes and owners of what is secret.
+/// Modes and owners of secret files.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     if server_key_in_environment().is_none() {
@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     found
 }
 
-/// One that is not there is the business of other checks.
+/// Other checks report a missing file.
 fn secret(what: &'static str, path: &Path, mode: u32) -> Option<Finding> {
     let shown = path.display();
     let found = match fs::metadata(path) {

@@ -1,17 +1,17 @@
-//! What a check found.
+//! The result of a check.
 
 use std::fmt::Display;
 
 use tessera_core::secret::redact_known;
 
-/// How well something is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// It works, and should be looked at.
+    /// It works, but needs attention.
     Warn,
-    /// An authority would not start, or not be safe.
+    /// An authority would not start, or would not be safe.
     Fail,
 }
 
@@ -27,16 +27,16 @@ impl Level {
     }
 }
 
-/// One line of the examination.
+/// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How well it is.
+    /// The severity.
     pub level: Level,
-    /// What was looked at, such as `policy`.
+    /// What was checked, such as `policy`.
     pub check: &'static str,
-    /// What was found. Nothing secret.
+    /// The finding. It contains nothing secret.
     pub message: String,
-    /// What to do; none where it is well.
+    /// What to do; `None` if there is no problem.
     pub todo: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Finding {
         Self {
             level: Level::Ok,
             check,
-            // A path may be a secret that was typed at the wrong place.
+            // A path may be a secret that was typed in the wrong position.
             message: redact_known(&message.to_string()).into_owned(),
             todo: None,
         }

@@ -1,4 +1,4 @@
-//! What the machine gives: room, files, time, sockets and roots.
+//! Checks of the machine: disk space, files, time, sockets and root certificates.
 
 use std::{
     fs, io,
@@ -20,11 +20,11 @@ use crate::{
     witness::witness,
 };
 
-/// Files that the server keeps for the store, the policy and the admin socket.
+/// Files that the server reserves for the store, the policy and the admin socket.
 const FILES_RESERVED: u64 = 192;
-/// Less room than this stops the authority soon.
+/// With less space than this, the authority will soon stop.
 const ROOM_MIN: u64 = 256 * 1024 * 1024;
-/// A file may be ahead of the clock by so much: another machine wrote it.
+/// A file may be ahead of the clock by this much: another machine wrote it.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn check_data_place(config: &Config) -> Option<Finding> {
@@ -36,7 +36,7 @@ pub(super) fn check_data_place(config: &Config) -> Option<Finding> {
     ))
 }
 
-/// Space and inodes where the data is. A start needs as much room again as the rows take.
+/// Space and inodes of the file system with the data. A start needs as much additional space as the rows take.
 pub(super) fn check_disk(config: &Config) -> Finding {
     let path = existing(&config.store.path);
     let disk = match statvfs(&path) {
@@ -72,7 +72,7 @@ pub(super) fn check_disk(config: &Config) -> Finding {
     Finding::ok("disk", message)
 }
 
-/// The directory, or the first above it that is there.
+/// The directory, or its nearest existing parent.
 fn existing(path: &Path) -> PathBuf {
     let mut ancestors = path.ancestors();
     let found = ancestors.find(|path| path.exists());
@@ -82,7 +82,7 @@ fn existing(path: &Path) -> PathBuf {
         .to_owned()
 }
 
-/// Bytes of all files in a directory and those in it.
+/// Bytes of all files in a directory and its subdirectories.
 pub(super) fn size_of(path: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(path) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
@@ -117,7 +117,7 @@ pub(super) fn check_files(config: &Config) -> Finding {
     )
 }
 
-/// The clock, against what was written last.
+/// Compares the clock with the last written time.
 pub(super) fn check_time(config: &Config) -> Finding {
     if let Err(error) = check_clock() {
         return Finding::fail("clock", error, "set the clock");
@@ -147,7 +147,7 @@ pub(super) fn check_time(config: &Config) -> Finding {
     Finding::ok("clock", format!("it is {}", Timestamp::to_rfc3339(now)))
 }
 
-/// Whether the sockets are free; `is_served` where an authority of this configuration answers.
+/// Whether the sockets are free; `is_served`: whether an authority of this configuration answers.
 pub(super) fn check_sockets(config: &Config, is_served: bool) -> Vec<Finding> {
     let server = &config.server;
     let sockets = [
@@ -177,7 +177,7 @@ fn check_socket(name: &str, address: SocketAddr, is_served: bool) -> Finding {
     }
 }
 
-/// What this machine trusts, where something is sent over HTTPS.
+/// The root certificates of this machine, if anything is sent over HTTPS.
 pub(super) fn check_roots(config: &Config) -> Option<Finding> {
     let is_https = |sink: &SinkConfig| matches!(sink, SinkConfig::Http { url, .. } if url.0.scheme_str() == Some("https"));
     if !config.audit.sinks.values().any(is_https) {

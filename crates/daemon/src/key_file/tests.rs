@@ -1,11 +1,11 @@
-//! The form of a sealed key, with a sealer that is none.
+//! The form of a sealed key, with a fake sealer.
 
 use super::*;
 
-/// Writes what it seals backwards, behind what it is bound to.
+/// Seals by writing the text backwards, after a checksum of the bound text.
 struct Fake {
     key: &'static str,
-    /// What it opens last letter first, or nothing where it is broken.
+    /// Whether it opens sealed texts; otherwise it opens nothing.
     works: bool,
 }
 
@@ -47,7 +47,7 @@ fn sealed(text: &str) -> SealedKey {
     }
 }
 
-/// With the check of what the text is now.
+/// With the check of the current text.
 fn checked(text: &str) -> String {
     let (checked, _) = text.rsplit_once("\ncheck ").unwrap();
     format!("{checked}\ncheck {}\n", check_of(checked))
@@ -63,7 +63,7 @@ fn a_sealed_key_is_read_as_it_is_written() {
     assert_eq!(lines[1], format!("id {}", key.id()));
     assert_eq!(lines[2], "by fake \"one\"");
     assert_eq!(lines.len(), 5);
-    // As it is in a variable, or behind what an editor does.
+    // As it is in a variable, or after an editor changed it.
     for text in [&*text, text.trim(), &format!("\n {text}\n\n")] {
         let read = sealed(text);
         assert_eq!(read, written);
@@ -131,7 +131,7 @@ fn what_is_wrong_with_a_sealed_key_is_told() {
             "version `2`",
         ),
         ("no version", text.replacen(" key 1\n", " key x\n", 1), "damaged"),
-        // Somebody changed it on purpose, and its check, too.
+        // An attacker changed it on purpose, including its check.
         (
             "another id",
             checked(&text.replacen(&line(&text, 1), &line(&other, 1), 1)),
@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_sealed_key_is_told() {
 
 #[test]
 fn the_id_outside_is_that_of_the_key_inside() {
-    /// Is bound to nothing.
+    /// Binds to nothing.
     struct Careless;
     impl Sealer for Careless {
         fn key(&self) -> &str {

@@ -1,4 +1,4 @@
-//! What a look does, one at a time: nothing else looks.
+//! The effect of single checks: no other check runs.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ const A: &str = "p, role:viewer, *, videos, read, allow\n";
 const B: &str = "p, role:viewer, sandbox, videos, read, allow\n";
 const MISTAKE: &str = "p, role:viewer, *, videos, read, Allow\n";
 
-/// A directory with the policy `A`, and the authority whose it is.
+/// A directory with the policy `A`, and its authority.
 async fn world() -> (TempDir, Arc<Authority>) {
     let directory = TempDir::new().unwrap();
     for (name, bytes) in Policy::default_files() {
@@ -68,7 +68,7 @@ async fn a_policy_that_was_in_force_before_is_put_in_force_again() {
     watcher.look().await;
     let b = in_force(&authority);
     assert_ne!(a, b);
-    // Between two looks: `A` by a call, and `B` again.
+    // Between two checks: `A` by a call, and `B` again.
     write(&directory, A);
     authority.reload(Trigger::Call).await.unwrap();
     assert_eq!(in_force(&authority), a);
@@ -90,7 +90,7 @@ async fn a_mistake_is_reported_once_until_there_was_something_else() {
         watcher.look().await;
         assert_eq!(refused(), 1);
     }
-    // What is in force is in the directory again: the refusal is over.
+    // The policy in force is in the directory again: the refusal is over.
     write(&directory, A);
     watcher.look().await;
     assert_eq!(outcome(&authority), AttemptOutcome::Unchanged);

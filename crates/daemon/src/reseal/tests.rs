@@ -1,4 +1,4 @@
-//! The same key under other sealers, in files.
+//! The same key with other sealers, in files.
 
 use super::*;
 use crate::server_key::new_server_key;
@@ -14,7 +14,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// A sealer with a key of its own.
+    /// A sealer with its own key.
     fn sealer(&self, name: &str) -> SealerConfig {
         let path = self.path(name);
         new_sealing_key(&path).unwrap();
@@ -100,7 +100,7 @@ fn a_file_stays_where_it_can_t_be_sealed_anew() {
         assert_eq!(files.text("server.key"), before, "{what}");
         assert_eq!(files.names(), ["one", "server.key", "two"], "{what}");
     }
-    // Nothing can be written beside it.
+    // No file can be written beside it.
     fs::create_dir(files.path("server.key.resealing")).unwrap();
     let refused = reseal(&path, Some(&one), None).unwrap_err().to_string();
     assert!(refused.contains("server.key.resealing"), "{refused}");
@@ -157,7 +157,7 @@ fn a_file_is_replaced_only_by_one_that_was_found_well() {
     assert_eq!(files.text("server.key"), "after");
 }
 
-/// Whoever may write in the directory could put a link there before.
+/// Another user who may write in the directory could put a link there before.
 #[test]
 fn a_link_in_the_place_of_the_unfinished_file_is_not_followed() {
     let files = Files::new();
@@ -171,7 +171,7 @@ fn a_link_in_the_place_of_the_unfinished_file_is_not_followed() {
     assert_eq!(files.text("other"), "kept");
 }
 
-/// What is sealed is the key, and not the link that leads to it.
+/// The key is sealed, and the link to it stays.
 #[test]
 fn a_key_behind_a_link_is_sealed_where_it_is() {
     let files = Files::new();

@@ -1,4 +1,4 @@
-//! What restoring into a directory and into a database have in common.
+//! The common parts of restoring into a directory and into a database.
 
 use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(super) async fn end_in(
 ) -> Result<Restored, SetupError> {
     let realms = config.realms();
     let now = clock(store.as_ref(), &realms, MachineClock::Unknown).now();
-    // One that can't open what the copy holds would leave an authority behind that does not start.
+    // Server keys that can't open the content of the copy would leave an authority that does not start.
     check_keys(&store.signing_keys().await?, server_keys)?;
     let restoring = Restoring {
         realms: &realms,
@@ -35,7 +35,7 @@ pub(super) async fn end_in(
     end_everything(store, &restoring).await
 }
 
-/// Writes down outside the directory what it is.
+/// Records the state outside the directory.
 pub(super) fn note(config: &Config, seen: Option<Seen>) -> Result<(), LaunchError> {
     let (Some(witness), Some(seen)) = (witness(config), seen) else {
         return Ok(());

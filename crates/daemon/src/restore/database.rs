@@ -19,8 +19,8 @@ use crate::{
     witness::{Seen, witness},
 };
 
-/// Ends everything in the database of `config`, as one commit, and begins a new log. What is cut off in between is refused by
-/// a start, until this has run to its end.
+/// Ends everything in the database of `config`, as one commit, and begins a new log. If it is cut off in between, a
+/// start is refused until it has run to its end.
 pub(super) async fn begin_anew(
     config: &Config,
     server_keys: &ServerKeys,
@@ -34,7 +34,7 @@ pub(super) async fn begin_anew(
     closed.map_err(SetupError::from)?;
     let (log, group) = PostgresStore::begin_new_log(&options).await?;
     if let Some(witness) = witness(config) {
-        // It may be of the log before.
+        // It may belong to the log before.
         witness.remove().map_err(|source| LaunchError::File {
             path: witness.path().to_owned(),
             source,
@@ -58,7 +58,7 @@ async fn end_all(
     Ok(end_in(store, config, server_keys, revoke_api_keys).await?)
 }
 
-/// Fills the empty schema of `config` with a backup, and begins anew with it.
+/// Fills the empty schema of `config` with a backup, and starts again with it.
 pub(super) async fn restore_backup(
     config: &Config,
     file: &Path,
@@ -94,7 +94,7 @@ async fn read_into(
             Item::Record(record) => records
                 .blocking_send(Step::Record(Box::new(record)))
                 .map_err(|_| Stopped::NotTaken),
-            // Only what follows it says that all of it is as it was written.
+            // Only the data after it proves that everything is as it was written.
             Item::Head(_) | Item::Tail(_) => Ok(()),
         });
         read.map_err(|stopped| match stopped {
@@ -105,7 +105,7 @@ async fn read_into(
     let read = reading.await;
     if let Ok(made) = &read {
         let end = Step::End(Box::new(made.tail.end.clone()));
-        // Whoever writes says why it ended, where it has.
+        // If the writer has ended, it reports the reason.
         drop(send.send(end).await);
     }
     drop(send);
@@ -121,11 +121,11 @@ async fn read_into(
     }
 }
 
-/// Why a backup is read no further.
+/// Why reading a backup stopped.
 enum Stopped {
     File(FileError),
     Problem(BackupProblem),
-    /// Whoever writes has ended, and says why.
+    /// The writer has ended, and reports the reason.
     NotTaken,
 }
 

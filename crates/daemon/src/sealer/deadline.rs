@@ -15,11 +15,11 @@ pub(super) enum NoAnswer {
     Failed,
 }
 
-/// Runs `work` in a thread of its own, and waits for its answer for `time` at most. A thread that does not end is left behind:
-/// what hangs in a library of others can't be ended.
+/// Runs `work` in a separate thread, and waits for its answer for `time` at most. A thread that does not end is left
+/// running: code that hangs in a foreign library can't be ended.
 ///
 /// # Errors
-/// Fails where the time passes, or the work ends without an answer.
+/// Fails if the time passes, or if the work ends without an answer.
 pub(super) fn within<T: Send + 'static>(
     time: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -27,7 +27,7 @@ pub(super) fn within<T: Send + 'static>(
     let (send, receive) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("sealer".to_owned());
     let begun = thread.spawn(move || {
-        // Nobody is there to take an answer that comes late.
+        // No receiver is left for a late answer.
         drop(send.send(work()));
     });
     begun.map_err(|_| NoAnswer::Failed)?;

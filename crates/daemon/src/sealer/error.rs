@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tessera_token::{KeyError, NoEntropy};
 
-/// What seals the server key can't be used. Each message says what to do, and none has a key or a PIN.
+/// The sealer of the server key can't be used. Each message says what to do, and none contains a key or a PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum SealerError {
     /// A file that the sealer needs can't be read.
@@ -12,10 +12,10 @@ pub enum SealerError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The sealing key is no key.
+    /// The sealing key is not a valid key.
     #[error("the sealing key {place} can't be used: {source}")]
     SealingKey {
         /// The file or the variable.
@@ -33,10 +33,10 @@ pub enum SealerError {
     Module {
         /// The library.
         module: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         problem: String,
     },
-    /// The library is for something else.
+    /// The library is not a PKCS#11 module.
     #[error("`{module}` is no PKCS#11 module: set `module` to the library that came with the HSM")]
     NoModule {
         /// The library.
@@ -48,18 +48,18 @@ pub enum SealerError {
         time.as_secs()
     )]
     Silent {
-        /// How long it was waited for.
+        /// How long the call waited.
         time: Duration,
     },
     /// No token has that label.
     #[error("no token `{wanted}` is there: plug it in, or set `token` to one of these: {there}")]
     NoToken {
-        /// The label, with the serial number where one is given.
+        /// The label, with the serial number if one is given.
         wanted: String,
-        /// Those that are there.
+        /// The existing tokens.
         there: String,
     },
-    /// There are tokens, and none is initialized.
+    /// There are tokens, but none is initialized.
     #[error(
         "no token `{wanted}` is there, and those that are have not been initialized: initialize one with the tool of the HSM"
     )]
@@ -114,7 +114,7 @@ pub enum SealerError {
         /// The token.
         token: String,
     },
-    /// The token has no PIN of a user, or an old one.
+    /// The token has no user PIN, or an expired one.
     #[error("the PIN of the token `{token}` must be set first: {why}. The tool of the HSM does it")]
     PinUnset {
         /// The token.
@@ -131,7 +131,7 @@ pub enum SealerError {
         token: String,
         /// The label.
         wanted: String,
-        /// Those that are there.
+        /// The existing keys.
         there: String,
     },
     /// Several keys have that label.
@@ -146,17 +146,17 @@ pub enum SealerError {
         /// How many.
         count: usize,
     },
-    /// The key may not be used for this.
+    /// The key may not be used for this purpose.
     #[error(
         "the key `{key}` may not {what}: make one in the HSM that is an AES key and may encrypt and decrypt (CKA_ENCRYPT, CKA_DECRYPT)"
     )]
     KeyMayNot {
         /// The label.
         key: String,
-        /// What for.
+        /// The purpose.
         what: &'static str,
     },
-    /// The HSM knows no AES-GCM.
+    /// The HSM does not support AES-GCM.
     #[error("the HSM has no AES-GCM (CKM_AES_GCM) for the key `{key}`, which is needed: use another HSM")]
     NoMechanism {
         /// The label.
@@ -169,22 +169,22 @@ pub enum SealerError {
     DoesNotOpen {
         /// The key.
         key: String,
-        /// What the HSM said.
+        /// The HSM's answer.
         said: String,
     },
-    /// The HSM is gone, or fails.
+    /// The HSM is disconnected, or fails.
     #[error("the HSM can't be used: {said}. See that it is connected and well, then try again")]
     Hsm {
-        /// The call, and what it answered.
+        /// The call, and its answer.
         said: String,
     },
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
 }
 
 impl SealerError {
-    /// Whether a PIN was wrong, so that another try by itself would do harm.
+    /// Whether a PIN was wrong, so that an automatic retry would do harm.
     #[must_use]
     pub fn is_of_pin(&self) -> bool {
         matches!(

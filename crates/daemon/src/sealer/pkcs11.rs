@@ -29,12 +29,12 @@ use super::{
 };
 use crate::config::Pkcs11Config;
 
-/// How many bytes a nonce of AES-GCM has.
+/// The length of an AES-GCM nonce.
 const NONCE_BYTES: usize = 12;
-/// How many bits its tag has.
+/// The length of its tag.
 const TAG_BITS: u64 = 128;
 
-/// Logs in at the token, has the key do some work, and logs out: all within the time that the configuration says.
+/// Logs in to the token, runs `work` with the key, and logs out: all within the configured time.
 ///
 /// # Errors
 /// See [`SealerError`]; or `work` fails.
@@ -77,12 +77,12 @@ pub(super) fn rest(time: Duration) {
     module::rest(time);
 }
 
-/// The PIN, only to be compared with another.
+/// The PIN, only to be compared with another one.
 pub(super) fn secret_of(config: &Pkcs11Config) -> Option<Zeroizing<String>> {
     pin::read(config).ok().map(|pin| pin.0)
 }
 
-/// The key as a file says what sealed it. JSON's quotes keep it on one line.
+/// The name of the key, as a key file says what sealed it. JSON's quotes keep it on one line.
 fn name(config: &Pkcs11Config) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (token, key) = (quoted(config.token.as_str()), quoted(config.key.as_str()));
@@ -158,8 +158,8 @@ fn label_of(session: &Session, key: ObjectHandle) -> Option<String> {
     })
 }
 
-/// Refuses a key that can seal and not open, before anything is sealed with it. What an HSM does not tell is found out by using
-/// it.
+/// Refuses a key that can seal but not open, before anything is sealed with it. What an HSM does not report is tested
+/// by using the key.
 fn check_key(session: &Session, key: ObjectHandle, config: &Pkcs11Config) -> Result<(), SealerError> {
     let asked = [
         AttributeType::KeyType,
@@ -176,7 +176,7 @@ fn check_key(session: &Session, key: ObjectHandle, config: &Pkcs11Config) -> Res
     }
 }
 
-/// What a key may not do that it is needed for.
+/// A required operation that the key does not permit.
 fn forbidden(told: &Attribute) -> Option<&'static str> {
     match told {
         Attribute::KeyType(kind) if *kind != KeyType::AES => Some("be used for AES"),
@@ -186,7 +186,7 @@ fn forbidden(told: &Attribute) -> Option<&'static str> {
     }
 }
 
-/// A key of a token, while somebody is logged in.
+/// A key of a token, during a login.
 struct HsmKey<'a> {
     name: String,
     label: &'a str,
@@ -207,7 +207,7 @@ impl Sealer for HsmKey<'_> {
                 .encrypt(&Mechanism::AesGcm(parameters), self.key, secret.as_bytes())
                 .map_err(|error| use_failed(error, self.label, "encrypt"))?
         };
-        // Some HSMs take no nonce of others, and have written theirs in its place.
+        // Some HSMs accept no nonce from outside, and have replaced it by their own.
         Ok(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
     }
 

@@ -1,4 +1,4 @@
-//! What a sealer does.
+//! The interface of a sealer.
 
 use zeroize::Zeroizing;
 
@@ -6,7 +6,7 @@ use super::error::SealerError;
 
 /// Seals the text of a server key, and opens it again.
 pub(crate) trait Sealer {
-    /// Which key seals: one line, for people and for what is sealed. Not secret.
+    /// The name of the sealing key: one line, for people and for the bound text. Not secret.
     fn key(&self) -> &str;
 
     /// Seals a text, bound to `bound`: one line of ASCII.
@@ -15,7 +15,7 @@ pub(crate) trait Sealer {
     /// See [`SealerError`].
     fn seal(&self, secret: &str, bound: &[u8]) -> Result<String, SealerError>;
 
-    /// Opens what was sealed with the same `bound`.
+    /// Opens a text that was sealed with the same `bound`.
     ///
     /// # Errors
     /// See [`SealerError`].

@@ -14,7 +14,7 @@ const SEALING_KEY_VARIABLE: &str = "TESSERA_SEALING_KEY";
 /// A sealing key in memory.
 pub(super) struct Symmetric {
     key: SealingKey,
-    /// Its id. A key that moves from a file into the environment is still the same.
+    /// Its id. A key that moves from a file to the environment keeps it.
     name: String,
 }
 

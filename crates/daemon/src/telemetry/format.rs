@@ -1,12 +1,12 @@
-//! How log lines look.
+//! The format of log lines.
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// For machines: one JSON document a line.
+    /// For machines: one JSON document per line.
     Json,
 }

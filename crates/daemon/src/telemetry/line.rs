@@ -21,7 +21,7 @@ use super::{format::LogFormat, traces::current_trace_id};
 
 /// The longest value that is written whole, in characters as they are written.
 const VALUE_CHARACTERS_MAX: usize = 400;
-/// What is looked at of a longer value, in bytes: no more work than that is done for it.
+/// The part of a longer value that is processed, in bytes: no more work than that is done for it.
 const VALUE_BYTES_MAX: usize = 4 * VALUE_CHARACTERS_MAX;
 
 /// Formats events.
@@ -84,7 +84,7 @@ fn color(level: Level) -> &'static str {
     }
 }
 
-/// Whether a value can stand without quotes.
+/// Whether a value needs no quotes.
 fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -92,7 +92,7 @@ fn is_word(text: &str) -> bool {
             .all(|c| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\'))
 }
 
-/// What an event says. A field that is given twice is there once.
+/// The fields of an event. A field that is given twice is kept once.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -132,7 +132,7 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = Bounded::default();
-        // A value that is longer than what is kept ends its own formatting.
+        // A value that exceeds the kept length stops its own formatting.
         let _ = fmt::write(&mut text, format_args!("{value:?}"));
         self.add(field, clean(&text.0).into());
     }
@@ -154,7 +154,7 @@ impl Visit for Fields {
     }
 }
 
-/// As much of a text as is looked at, and a little more, so that it is seen to be longer.
+/// The processed part of a text, and a little more, so that a longer text is detected.
 #[derive(Default)]
 struct Bounded(String);
 
@@ -168,8 +168,7 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// A value as it is written: without secrets, without characters that a terminal or a reader of lines
-/// acts on, and cut.
+/// A value as it is written: without secrets, without characters that control a terminal or a reader of lines, and cut.
 fn clean(value: &str) -> String {
     let end = value.floor_char_boundary(VALUE_BYTES_MAX);
     let start = value.get(..end).unwrap_or_default();
@@ -182,10 +181,10 @@ fn clean(value: &str) -> String {
     let mut cleaned = String::with_capacity(redacted.len().min(VALUE_CHARACTERS_MAX));
     let (mut length, mut is_cut) = (0, end < value.len());
     for character in redacted.chars() {
-        // Quotes are for the format to escape. A backslash is escaped: else a caller writes what looks like an
-        // escape, or ends the value before a quote of its own.
+        // The format escapes quotes. A backslash is escaped: otherwise a caller could write text that looks like an
+        // escape, or end the value before its closing quote.
         let is_plain = matches!(character, '\'' | '"');
-        // An escape counts as it is written: else a line of nothing but escapes is many times as long.
+        // An escape counts with its written length: otherwise a line of only escapes would be many times as long.
         length += if is_plain {
             1
         } else {
@@ -250,7 +249,7 @@ pub(super) mod tests {
             text.ends_with("  WARN said target_of=\"x\\\\\\\" client=root y=\\\\\"\n"),
             "{text}"
         );
-        // What was a line feed, and what only looks like one, are told apart.
+        // A real line feed and text that only looks like one stay distinguishable.
         assert_ne!(clean("a\nb"), clean(r"a\nb"));
     }
 
@@ -299,7 +298,7 @@ pub(super) mod tests {
         assert!(!cleaned.contains("0123456789abcdef"), "{cleaned}");
     }
 
-    /// Logs one event and gives the line.
+    /// Logs one event and returns the line.
     pub(in super::super) fn line(format: LogFormat, log: impl FnOnce()) -> String {
         use std::sync::{Arc, Mutex};
 

@@ -1,7 +1,7 @@
-//! Log lines on their way to stderr: a thread of its own writes them, so that nobody waits for the log.
+//! The queue of log lines for stderr: a separate thread writes them, so that no task waits for the log.
 //!
-//! What stderr leads to may be full, or be a pipe that nobody reads. Then lines are lost, and counted, and the
-//! authority goes on: the audit trail is elsewhere.
+//! The target of stderr may be full, or a pipe that no process reads. Then lines are lost and counted, and the
+//! authority keeps working: the audit trail is stored elsewhere.
 
 use std::{
     io::{self, Write},
@@ -14,7 +14,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait are lost beyond so many bytes.
+/// Waiting lines beyond this number of bytes are lost.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The lines that wait to be written.
@@ -26,7 +26,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Whether a thread writes what waited before.
+    /// Whether a thread is writing lines that waited before.
     is_writing: bool,
     lost: u64,
 }
@@ -35,7 +35,7 @@ impl Queue {
     /// A queue whose lines a thread writes to `to`.
     ///
     /// # Errors
-    /// Fails where there can be no thread.
+    /// Fails if no thread can be made.
     pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self {
             state: Mutex::default(),
@@ -48,7 +48,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Waits until what was logged is written, or `longest`.
+    /// Waits until the logged lines are written, for at most `longest`.
     pub(super) fn flush(&self, longest: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         self.changed.wait_while_for(&mut self.lock(), is_busy, longest);
@@ -92,7 +92,7 @@ impl Queue {
         }
     }
 
-    /// All that waits, once something does.
+    /// All waiting lines, once there are any.
     fn next(&self) -> Vec<u8> {
         let is_idle = |state: &mut State| state.waiting.is_empty();
         let mut state = self.lock();
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// What a writer is told to do with what it is given, and tells of it.
+    /// How a test writer handles its input, and its report.
     struct Told {
         outcomes: Receiver<io::Result<()>>,
         given: Sender<Vec<u8>>,
@@ -167,7 +167,7 @@ mod tests {
         let (queue, tell, seen) = queue();
         queue.push(b"first\n");
         assert_eq!(seen.recv_timeout(SOON).unwrap(), b"first\n");
-        // It is not written yet. Others go on, and the memory is bounded.
+        // It is not written yet. Other tasks continue, and the memory is bounded.
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         for _ in 0..2 * BYTES_MAX / line.len() {
             queue.push(&line);

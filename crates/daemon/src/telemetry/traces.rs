@@ -1,7 +1,7 @@
-//! Traces: spans on their way to a collector of OpenTelemetry (OTLP over gRPC).
+//! Traces: sending spans to a collector of OpenTelemetry (OTLP over gRPC).
 //!
-//! A thread of its own sends them, so no call waits for the collector. As many as fit wait; more are dropped, and counted,
-//! as are those that the collector does not take.
+//! A separate thread sends them, so no call waits for the collector. A bounded number of spans waits. Further ones are
+//! dropped and counted, as are those that the collector does not accept.
 
 mod environment;
 mod export;
@@ -30,7 +30,7 @@ use crate::config::TelemetryConfig;
 /// Spans that wait to be sent, about 1 KiB each.
 const WAITING_MAX: usize = 4096;
 
-/// Traces are collected.
+/// The collection of traces.
 pub struct Traces {
     provider: SdkTracerProvider,
     counts: SpanCounts,
@@ -46,8 +46,8 @@ impl std::fmt::Debug for Traces {
 }
 
 impl Traces {
-    /// Traces as the configuration and the environment say; none where neither names a collector. It is called within a
-    /// runtime.
+    /// Traces according to the configuration and the environment; `None` if neither names a collector. It is called
+    /// within a runtime.
     pub(super) fn start(config: &TelemetryConfig) -> Result<Option<Self>, String> {
         match Settings::of(config, &Environment::of_process())? {
             Some(settings) => Self::collected(config, &settings).map(Some),
@@ -68,7 +68,7 @@ impl Traces {
             .with_span_processor(Counted::new(sent, counts.clone(), waiting.clone()))
             .with_resource(resource(&settings.service_name));
         if !settings.has_sampler {
-            // Otherwise it is the library that reads the variable.
+            // Otherwise the library reads the variable.
             let ratio = Sampler::TraceIdRatioBased(config.sample_ratio.get());
             provider = provider.with_sampler(Sampler::ParentBased(Box::new(ratio)));
         }
@@ -81,7 +81,7 @@ impl Traces {
         })
     }
 
-    /// Logs what is unsafe about the way to the collector: once there is a log, which is begun after the traces.
+    /// Logs if the connection to the collector is not safe: only when the log is ready, which starts after the traces.
     pub(super) fn warn(&self) {
         if self.shows_headers {
             tracing::warn!(
@@ -123,7 +123,7 @@ impl Traces {
             .with_filter(is_traced)
     }
 
-    /// Sends what waits, for no longer than `longest`. Blocks.
+    /// Sends the waiting spans, for at most `longest`. Blocks.
     pub fn finish(&self, longest: Duration) {
         match self.provider.shutdown_with_timeout(longest) {
             Ok(()) | Err(OTelSdkError::AlreadyShutdown) => {}
@@ -158,12 +158,12 @@ pub(super) fn current_trace_id() -> Option<String> {
     })
 }
 
-/// Who sends, spans or something else, as the configuration and the environment say.
+/// The sender's identity for all signals, from the configuration and the environment.
 pub(super) fn sender(config: &TelemetryConfig) -> Resource {
     resource(&environment::service_name(config, &Environment::of_process()))
 }
 
-/// Who sends. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+/// The sender's identity. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
 fn resource(service_name: &str) -> Resource {
     Resource::builder_empty()
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

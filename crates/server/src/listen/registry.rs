@@ -58,7 +58,7 @@ impl Registry {
         self.lock().end_idlest(|_| true);
     }
 
-    /// A share for a new connection; `None` if its address has used its share, and none of its connections can be ended.
+    /// A share for a new connection; `None` if its address has used its share, and no connection of it can be ended.
     pub(super) fn admit(&self, peer: Peer) -> Option<Share> {
         let network = network_of(peer.address().ip());
         let mut known = self.lock();

@@ -22,14 +22,14 @@ use super::*;
 
 type Export = (MetadataMap, ExportLogsServiceRequest);
 
-/// What a receiver answers.
+/// The answer of a receiver.
 #[derive(Clone, Copy)]
 enum Answer {
     Refused(Code),
     Rejected(i64),
 }
 
-/// Hands on what it is sent, and answers what it is told to; OK after that.
+/// Passes on the requests that it receives, and gives the configured answers; OK after that.
 struct Receiver {
     exports: mpsc::UnboundedSender<Export>,
     answers: Mutex<VecDeque<Answer>>,
@@ -60,7 +60,7 @@ impl LogsService for Receiver {
     }
 }
 
-/// Serves a receiver, and says what it is sent.
+/// Serves a receiver, and returns the requests that it receives.
 fn serve(listener: TcpListener, answers: &[Answer]) -> mpsc::UnboundedReceiver<Export> {
     let (exports, received) = mpsc::unbounded_channel();
     let answers = Mutex::new(answers.iter().copied().collect());
@@ -145,7 +145,7 @@ async fn otlp_is_sent_until_the_receiver_has_it() {
     );
     assert_eq!(positions_of(&third), everything(&authority).await);
     assert_eq!(authority.audit_sinks()[0].rejected, 0);
-    // The next batch is on its way without another connection or header.
+    // The next batch is sent without another connection or header.
     authority.sign_audit().await.unwrap();
     let (_, next) = received.recv().await.unwrap();
     let before = *positions_of(&third).last().unwrap();
@@ -193,7 +193,7 @@ async fn a_log_record_says_what_when_and_who_sends_it() {
     }
 }
 
-/// What is rejected is counted, and holds up nothing: it would be rejected again.
+/// Rejected records are counted, and delay nothing: they would be rejected again.
 #[tokio::test]
 async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
     let authority = authority().await;
@@ -219,7 +219,7 @@ async fn what_an_otlp_receiver_rejects_is_counted_and_not_sent_again() {
     task.abort();
 }
 
-/// Receivers refuse more than 4 MiB. Where a part fails, those before it are not sent again.
+/// Receivers refuse more than 4 MiB. If a part fails, the parts before it are not sent again.
 #[tokio::test]
 async fn an_otlp_batch_is_split_by_its_size_and_goes_on_where_it_failed() {
     let authority = authority().await;
@@ -227,7 +227,7 @@ async fn an_otlp_batch_is_split_by_its_size_and_goes_on_where_it_failed() {
     let entries: Vec<_> = (1..=9)
         .map(|position| AuditEntry {
             position,
-            // A third more as base64; the last one is larger than a request should be, and goes alone.
+            // A third more as base64; the last one is larger than a request should be, and is sent alone.
             encoded: vec![7; if position == 9 { 2_500_000 } else { 700_000 }],
             ..some.clone()
         })
@@ -261,8 +261,8 @@ async fn an_otlp_batch_is_split_by_its_size_and_goes_on_where_it_failed() {
     );
 }
 
-/// One that takes connections and never answers holds up nobody, and gets everything once it answers: on a connection of
-/// its own each time.
+/// A receiver that accepts connections and never answers delays nothing else, and gets everything once it answers: on a
+/// new connection each time.
 #[tokio::test(start_paused = true)]
 async fn an_otlp_receiver_that_hangs_holds_nobody_up() {
     let authority = authority().await;

@@ -1,16 +1,16 @@
-//! What a call to an HSM answered, in words.
+//! Descriptions of the failures of HSM calls.
 
 use cryptoki::error::{Error, RvError};
 
 use crate::sealer::error::SealerError;
 
-/// A call that failed, where nothing better is known of it.
+/// A failed call, if nothing more specific is known.
 #[expect(clippy::needless_pass_by_value, reason = "it is as `map_err` gives it")]
 pub(super) fn failed(error: Error) -> SealerError {
     SealerError::Hsm { said: said(&error) }
 }
 
-/// What was answered to the login at a token.
+/// The error of the login to a token.
 pub(super) fn login_failed(error: Error, token: &str) -> SealerError {
     let token = token.to_owned();
     match answer(&error) {
@@ -30,7 +30,7 @@ pub(super) fn login_failed(error: Error, token: &str) -> SealerError {
     }
 }
 
-/// What was answered to the use of a key.
+/// The error of the use of a key.
 pub(super) fn use_failed(error: Error, key: &str, what: &'static str) -> SealerError {
     let key = key.to_owned();
     match answer(&error) {
@@ -44,7 +44,7 @@ pub(super) fn use_failed(error: Error, key: &str, what: &'static str) -> SealerE
     }
 }
 
-/// Whether what was given was not what the key had made. HSMs say so in many ways.
+/// Whether the data was not made by the key. HSMs report this in many ways.
 pub(super) fn is_of_data(error: &Error) -> bool {
     matches!(
         answer(error),

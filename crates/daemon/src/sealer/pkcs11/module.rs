@@ -1,4 +1,4 @@
-//! The module: the library of an HSM's maker, which is loaded into this process.
+//! The module: the library of the HSM's vendor, which is loaded into this process.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,20 +14,21 @@ use parking_lot::Mutex;
 use super::failure::{failed, said};
 use crate::sealer::error::SealerError;
 
-/// The modules that were loaded. They stay: some do not survive being unloaded. Whoever uses one holds the lock, as its state is
-/// one for the whole process.
+/// The loaded modules. They stay loaded: some do not survive being unloaded. Each use holds the lock, as a module's
+/// state is shared by the whole process.
 static LOADED: Mutex<Vec<(PathBuf, Pkcs11)>> = Mutex::new(Vec::new());
 
-/// Waits until no module works, for `time` at most. A process that ends while one does may crash instead: what a library does at
-/// the end of a process goes on in parallel.
+/// Waits until no module is in use, for `time` at most. A process that ends during a use may crash instead: a library's
+/// code at the end of a process runs in parallel.
 pub(super) fn rest(time: Duration) {
     drop(LOADED.try_lock_for(time));
 }
 
-/// Has a module do some work. It knows of the HSM only meanwhile: between, the HSM may come and go.
+/// Runs work with a module. It is initialized only for that time: between uses, the HSM may be disconnected and
+/// connected again.
 ///
 /// # Errors
-/// Fails where it can't be loaded, where an earlier use of it has not ended within `time`, or where `work` fails.
+/// Fails if it can't be loaded, if an earlier use of it has not ended within `time`, or if `work` fails.
 pub(super) fn with_module<T, E: From<SealerError>>(
     path: &Path,
     time: Duration,
@@ -44,7 +45,7 @@ pub(super) fn with_module<T, E: From<SealerError>>(
         }
     };
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        // Work that panicked left it so.
+        // Work that panicked left it initialized.
         Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
         Err(error) => return Err(failed(error).into()),
     }
@@ -68,7 +69,7 @@ fn load(path: &Path) -> Result<Pkcs11, SealerError> {
 
 fn problem(error: &Error) -> String {
     match error {
-        // It shows the words of the loader as a `Debug` of a `DlOpen`.
+        // It shows the loader's message as the `Debug` of a `DlOpen`.
         Error::LibraryLoading(error) => error.to_string(),
         other => said(other),
     }

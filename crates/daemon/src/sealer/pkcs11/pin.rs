@@ -1,4 +1,4 @@
-//! The PIN: where it is read, and that a wrong one is tried once.
+//! The PIN: reading it, and trying a wrong one only once.
 
 use std::{
     env, fmt,
@@ -13,10 +13,10 @@ use crate::{config::Pkcs11Config, sealer::error::SealerError};
 
 /// The variable with the PIN.
 const PIN_VARIABLE: &str = "TESSERA_PKCS11_PIN";
-/// The variable that names a file with the PIN, where a service manager or a container puts secrets.
+/// The variable that names a file with the PIN, in which a service manager or a container puts secrets.
 const PIN_FILE_VARIABLE: &str = "TESSERA_PKCS11_PIN_FILE";
 
-/// A PIN. Its `Debug` shows nothing of it.
+/// A PIN. Its `Debug` output shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Pin(pub(super) Zeroizing<String>);
 
@@ -26,7 +26,7 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// The PIN that the environment has or names, or that of the configuration.
+/// The PIN in the environment, or in the file that the environment or the configuration names.
 pub(super) fn read(config: &Pkcs11Config) -> Result<Pin, SealerError> {
     if let Some(value) = env::var_os(PIN_VARIABLE).filter(|value| !value.is_empty()) {
         return parse(&Zeroizing::new(value.to_string_lossy().into_owned()));
@@ -46,7 +46,7 @@ fn in_file(path: &Path) -> Result<Pin, SealerError> {
     parse(&Zeroizing::new(text))
 }
 
-/// A line feed at the end is none of the PIN's; white space may be.
+/// A line feed at the end is not part of the PIN; other white space may be.
 fn parse(text: &str) -> Result<Pin, SealerError> {
     let pin = text.strip_suffix('\n').unwrap_or(text);
     let pin = pin.strip_suffix('\r').unwrap_or(pin);
@@ -65,8 +65,8 @@ pub(super) struct Tried {
     pub(super) pin: Pin,
 }
 
-/// What was refused in this process. Keys are read again by themselves and at SIGHUP: each would take one of the few tries that
-/// a token allows.
+/// The PINs that were refused in this process. Keys are read again automatically and at SIGHUP: each time would take
+/// one of the few tries that a token allows.
 static REFUSED: Mutex<Vec<Tried>> = Mutex::new(Vec::new());
 
 /// Whether it was refused before.
@@ -74,7 +74,7 @@ pub(super) fn was_refused(tried: &Tried) -> bool {
     REFUSED.lock().contains(tried)
 }
 
-/// It was refused now.
+/// Records that it was refused.
 pub(super) fn note_refused(tried: Tried) {
     REFUSED.lock().push(tried);
 }

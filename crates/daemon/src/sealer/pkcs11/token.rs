@@ -1,4 +1,4 @@
-//! Which token is meant, and whether its PIN may be tried.
+//! Selecting the token, and deciding whether its PIN may be tried.
 
 use cryptoki::{context::Pkcs11, slot::Slot};
 
@@ -18,7 +18,7 @@ pub(super) struct Token<S> {
     pub(super) pin: PinState,
 }
 
-/// What a token says of the PIN of its user.
+/// The state of the user's PIN, as the token reports it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PinState {
     is_needed: bool,
@@ -32,7 +32,7 @@ pub(super) struct PinState {
 pub(super) fn tokens(module: &Pkcs11) -> Result<Vec<Token<Slot>>, SealerError> {
     let mut tokens = Vec::new();
     for slot in module.get_slots_with_token().map_err(failed)? {
-        // A token that was pulled out since is not there.
+        // A token that was removed in the meantime is skipped.
         let Ok(info) = module.get_token_info(slot) else {
             continue;
         };
@@ -53,7 +53,7 @@ pub(super) fn tokens(module: &Pkcs11) -> Result<Vec<Token<Slot>>, SealerError> {
     Ok(tokens)
 }
 
-/// The one that the configuration means.
+/// The token that the configuration names.
 pub(super) fn choose<S>(tokens: Vec<Token<S>>, config: &Pkcs11Config) -> Result<Token<S>, SealerError> {
     let wanted = match &config.serial {
         Some(serial) => format!("{}` with the serial number `{serial}", config.token),
@@ -82,7 +82,7 @@ pub(super) fn choose<S>(tokens: Vec<Token<S>>, config: &Pkcs11Config) -> Result<
     }
 }
 
-/// Whether to log in. A process that tries by itself never makes the try that can lock a token.
+/// Whether to log in. An automatic process never makes the try that can lock a token.
 pub(super) fn needs_login(label: &str, pin: PinState) -> Result<bool, SealerError> {
     let token = label.to_owned();
     if !pin.is_needed {
@@ -102,7 +102,7 @@ pub(super) fn needs_login(label: &str, pin: PinState) -> Result<bool, SealerErro
     }
 }
 
-/// Names, as a sentence has them.
+/// Names, formatted for a sentence.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     match names.as_slice() {

@@ -1,4 +1,4 @@
-//! The standard variables of OpenTelemetry. One that is empty is as if it were not set.
+//! The standard variables of OpenTelemetry. An empty one counts as not set.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -37,7 +37,7 @@ impl Environment {
         (!value.is_empty()).then_some(value)
     }
 
-    /// The one for traces, or the one for everything; with its name.
+    /// The variable for traces, or the one for all signals; with its name.
     fn of_exporter(&self, name: &str) -> Option<(String, String)> {
         let names = [
             format!("OTEL_EXPORTER_OTLP_TRACES_{name}"),
@@ -51,7 +51,7 @@ impl Environment {
 }
 
 impl Settings {
-    /// None where nothing is to be sent.
+    /// `None` if nothing should be sent.
     pub(super) fn of(config: &TelemetryConfig, environment: &Environment) -> Result<Option<Self>, String> {
         let is_disabled = environment
             .get("OTEL_SDK_DISABLED")
@@ -122,7 +122,7 @@ pub(super) fn service_name(config: &TelemetryConfig, environment: &Environment) 
         .unwrap_or_else(|| config.service_name.clone())
 }
 
-/// Whether there is a sampler, which the library reads; one that it would take for another is refused.
+/// Whether there is a sampler, which the library reads; a name that the library would misread is refused.
 fn has_sampler(environment: &Environment) -> Result<bool, String> {
     let Some(sampler) = environment.get("OTEL_TRACES_SAMPLER") else {
         return Ok(false);

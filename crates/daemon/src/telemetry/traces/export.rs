@@ -1,4 +1,4 @@
-//! Sending spans, and counting what becomes of them.
+//! Sending spans, and counting their outcomes.
 
 use std::{
     sync::{
@@ -58,7 +58,7 @@ impl Waiting {
     }
 }
 
-/// Lets as many spans wait as may.
+/// Admits spans up to the limit of waiting ones.
 #[derive(Debug)]
 pub(super) struct Counted {
     sent: BatchSpanProcessor,
@@ -102,7 +102,7 @@ impl SpanProcessor for Counted {
     }
 }
 
-/// Sends spans with the headers of the moment.
+/// Sends spans with the current headers.
 #[derive(Debug)]
 pub(super) struct Exporter {
     sent: OtlpExporter,
@@ -110,7 +110,7 @@ pub(super) struct Exporter {
     headers: Arc<Mutex<MetadataMap>>,
     counts: SpanCounts,
     waiting: Waiting,
-    /// Why the last batch was not taken, as the log has it.
+    /// Why the last batch was not accepted, as the log has it.
     problem: Mutex<Option<String>>,
 }
 
@@ -151,7 +151,7 @@ impl Exporter {
         })
     }
 
-    /// The log has a problem once, until it is another or none.
+    /// Logs a problem once, until it changes or is over.
     fn note(&self, result: &OTelSdkResult) {
         let mut noted = self.problem.lock();
         match result {
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a batch when it is told to.
+    /// Accepts a batch when the test allows it.
     #[derive(Debug)]
     struct Told {
         waiting: Waiting,
@@ -215,7 +215,7 @@ mod tests {
         async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
             self.waiting.leave(batch.len());
             self.taken.send(batch.len()).unwrap();
-            // The test has ended where nobody tells it.
+            // An error means that the test has ended.
             let _ = self.go_on.lock().recv();
             Ok(())
         }
