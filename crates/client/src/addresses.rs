@@ -1,9 +1,9 @@
-//! The addresses of an authority's nodes, and which of them is next.
+//! The addresses of an authority's nodes, and the order in which they are used.
 //!
-//! tonic can balance calls over addresses (`Channel::balance_list`), but all that it looks at is whether a connection can be
-//! made. A node that answers UNAVAILABLE has to be left as well, and so has one that is frozen; a stream has to know
-//! where it is, to say so. So each address has a channel of its own, and what is here chooses among them, for
-//! verifiers and for calls.
+//! tonic can balance calls over addresses (`Channel::balance_list`), but it only checks whether a connection can be
+//! made. A client must also leave a node that answers UNAVAILABLE, or that is frozen, and an error of a stream must
+//! name its address. So each address has its own channel, and this module chooses among them, for verifiers and for
+//! calls.
 
 use std::sync::{
     Arc,
@@ -14,8 +14,8 @@ use tessera_core::{NodeAddresses, NodeAddressesError};
 
 use crate::retry::fraction;
 
-/// The addresses of one authority, in the order in which they are tried. Clones share which one is preferred, so that what
-/// one of them finds out spares the others an attempt.
+/// The addresses of one authority, in the order in which they are tried. Clones share which one is preferred, so that a
+/// failure that one clone finds spares the others an attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     given: Arc<NodeAddresses>,
@@ -23,7 +23,7 @@ pub(crate) struct Addresses {
     preferred: Arc<AtomicUsize>,
 }
 
-/// A way around the addresses of those who look for one that works.
+/// One pass over the addresses, in search of one that works.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     addresses: Addresses,
@@ -34,8 +34,8 @@ pub(crate) struct Round {
 // === impl Addresses ===
 
 impl Addresses {
-    /// These addresses, each of which may be several with commas between them, in an order by chance: so many clients
-    /// spread over the nodes, and over those that are left when one is gone.
+    /// These addresses, in random order; each text may contain several, separated by commas. So many clients spread
+    /// over the nodes, and over the remaining ones if a node fails.
     pub(crate) fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
         let given = NodeAddresses::new(addresses);
         let mut tried = given.as_slice().to_vec();
@@ -55,7 +55,7 @@ impl Addresses {
         }
     }
 
-    /// Whether they can be used together.
+    /// Checks whether they can be used together.
     pub(crate) fn check(&self) -> Result<(), NodeAddressesError> {
         self.given.check()
     }
@@ -78,7 +78,7 @@ impl Addresses {
 
     /// The address at `index` did not work: others need not try it first.
     pub(crate) fn leave(&self, index: usize) {
-        // Where another one is preferred already, somebody was faster.
+        // If another one is preferred already, another clone was faster.
         let _ =
             self.preferred
                 .compare_exchange(index, self.after(index), Ordering::Relaxed, Ordering::Relaxed);
@@ -125,12 +125,13 @@ impl Round {
         }
     }
 
-    /// Which address it is at.
+    /// The current address.
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// Goes on to the next address, because this one failed. Whether each has failed once more, so that it is time to wait.
+    /// Continues with the next address, because this one failed. Returns whether each has failed once more, so that it
+    /// is time to wait.
     #[must_use]
     pub(crate) fn leave(&mut self) -> bool {
         self.addresses.leave(self.at);
@@ -144,12 +145,12 @@ impl Round {
         self.failed >= self.addresses.count()
     }
 
-    /// Whether no address is left in this round but the one that it is at.
+    /// Whether the current address is the last one left in this round.
     pub(crate) fn is_at_last(&self) -> bool {
         (self.failed + 1).is_multiple_of(self.addresses.count())
     }
 
-    /// The address that it is at works. Whether one had failed before.
+    /// The current address works. Returns whether one had failed before.
     pub(crate) fn worked(&mut self) -> bool {
         let had_failed = std::mem::take(&mut self.failed) > 0;
         if had_failed {
@@ -178,7 +179,7 @@ mod tests {
             tried.sort_unstable();
             assert_eq!(tried, given);
         }
-        // Each of the six orders, by chance: none is rare.
+        // All six orders occur by chance: none is rare.
         assert_eq!(first.len(), 6, "{first:?}");
         assert!(first.values().all(|count| *count > 40), "{first:?}");
         assert_eq!(of(&given).iter().collect::<Vec<_>>(), given);
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn which_address_is_next_is_a_table() {
-        // For each count of addresses: where it is after each failure, and whether it waits there.
+        // For each count of addresses: the address after each failure, and whether it waits there.
         let table: [(usize, &[(usize, bool)]); 3] = [
             (1, &[(0, true), (0, true), (0, true)]),
             (2, &[(1, false), (0, true), (1, false), (0, true)]),
@@ -207,19 +208,19 @@ mod tests {
     fn what_worked_last_is_tried_first() {
         let addresses = of(&["http://a:1", "http://b:1", "http://c:1"]);
         let mut round = Round::new(&addresses);
-        // What never failed prefers nothing: another one may have moved meanwhile.
+        // A round without a failure does not change the preference: another may have changed it in the meantime.
         let mut other = Round::new(&addresses);
         assert!(!round.leave() && !round.leave());
         assert_eq!(round.at(), 2);
         assert!(!other.worked());
         assert!(round.worked() && !round.is_over());
         assert_eq!(Round::new(&addresses).at(), 2);
-        // One that comes late with an old failure moves nobody.
+        // A late report of an old failure changes nothing.
         addresses.leave(0);
         assert_eq!(Round::new(&addresses).at(), 2);
         addresses.leave(2);
         assert_eq!(Round::new(&addresses).at(), 0);
-        // A round that worked begins anew: it waits only when each has failed again.
+        // A round that worked begins again: it waits only when each has failed again.
         assert!(!round.leave() && !round.leave() && round.leave());
     }
 }

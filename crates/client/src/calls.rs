@@ -21,13 +21,13 @@ use crate::{
 };
 
 const KEYS_PAGE: u32 = 500;
-/// More pages than any realm has: a server that never ends its list is not followed for ever.
+/// More pages than any realm has: a server that never ends its list is not followed forever.
 const KEY_PAGES_MAX: usize = 100;
 
-/// How a [`Client`] calls.
+/// The options of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The longest that a call may take with all its retries. 10 s.
+    /// The longest time of a call with all its retries. 10 s.
     pub deadline: Duration,
     /// The wait before the first retry, doubled with each. 50 ms.
     pub backoff: Duration,
@@ -47,11 +47,11 @@ impl Default for ClientOptions {
 
 /// Calls an authority. Cheap to clone; clones share a connection to each address, which is made when it is needed.
 ///
-/// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the
-/// authority asks; nothing else is. Where there are several addresses, UNAVAILABLE is retried at the next one, at once until
-/// each was tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
-/// before it failed; where nobody answered, the next call begins at another address. Where the deadline leaves no time for
-/// a retry, the call ends at once with the last failure.
+/// UNAVAILABLE and ABORTED are retried with backoff until the deadline, waiting at least as long as the authority asks;
+/// nothing else is. If there are several addresses, UNAVAILABLE is retried at the next one, at once until each was
+/// tried. An attempt that the deadline cuts off ends with DEADLINE_EXCEEDED, and the message says how the attempt
+/// before it failed; if there was no answer, the next call begins at another address. If the deadline leaves no time
+/// for a retry, the call ends at once with the last failure.
 #[derive(Clone)]
 pub struct Client {
     addresses: Addresses,
@@ -67,7 +67,7 @@ struct Services {
     plaintext: Option<Plaintext>,
 }
 
-/// An answer, with when its request was sent.
+/// An answer, with the time at which its request was sent.
 pub(crate) struct Answered<A> {
     pub(crate) answer: A,
     pub(crate) sent_at: Instant,
@@ -77,7 +77,7 @@ impl Client {
     /// A client with the default [`ClientOptions`]. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Fails where the connection is misconfigured; whether the authority answers is seen at a call.
+    /// Fails if the connection is misconfigured; only a call shows whether the authority answers.
     pub fn new(connection: &Connection) -> Result<Self, ConnectionError> {
         Self::with_options(connection, ClientOptions::default())
     }
@@ -115,10 +115,10 @@ impl Client {
         Ok(self.refresh_timed(request).await?.answer)
     }
 
-    /// Asks what a token says, and whether it is active.
+    /// Returns the content of a token, and whether it is active.
     ///
     /// # Errors
-    /// See [`CallError`]; an inactive token is no error.
+    /// See [`CallError`]; an inactive token is not an error.
     pub async fn introspect(&self, request: IntrospectRequest) -> Result<IntrospectResponse, CallError> {
         let call = |request, to: &Services| {
             let mut to = to.tokens.clone();
@@ -127,7 +127,7 @@ impl Client {
         self.retried(request, call).await.map(|a| a.answer)
     }
 
-    /// Asks the same of up to 100 tokens; results stand in the order of the tokens.
+    /// The same for up to 100 tokens; the results have the order of the tokens.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -154,7 +154,7 @@ impl Client {
         self.retried(request, call).await.map(|a| a.answer)
     }
 
-    /// Answers when every required subscriber has the place of `cursor`, or refuses by itself.
+    /// Returns when every required subscriber has the position of `cursor`, or refuses by itself.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -245,7 +245,7 @@ impl Client {
         })
     }
 
-    /// A failure, with what can be told of the connection.
+    /// A failure, with what is known of the connection.
     async fn explained(&self, Failure { error, at }: Failure) -> CallError {
         let services = self.services.get(at);
         let error = error
@@ -257,7 +257,7 @@ impl Client {
         }
     }
 
-    /// The answer, or how the call failed.
+    /// The answer, or the failure of the call.
     async fn attempted<R: Clone, A, F>(
         &self,
         message: R,
@@ -294,7 +294,7 @@ impl Client {
                 let error = match is_answer {
                     true => error,
                     false => {
-                        // Nobody was there: it may be frozen.
+                        // There was no answer: the node may be frozen.
                         self.addresses.leave(at);
                         CallError::deadline_exceeded()
                     }
@@ -302,7 +302,7 @@ impl Client {
                 return Err(Failed::cut_off(error, at, before));
             }
             asked = asked.max(error.retry_after().unwrap_or_default());
-            // What else is retried is nothing that another node would answer otherwise.
+            // Other errors that are retried would be the same at another node.
             let is_time_to_wait = !error.is_of_node() || round.leave();
             let wait = match is_time_to_wait {
                 true => backoff.wait().max(std::mem::take(&mut asked)),
@@ -318,13 +318,13 @@ impl Client {
     }
 }
 
-/// How an attempt failed, and the number of the address where it did.
+/// The failure of an attempt, and the number of its address.
 struct Failure {
     error: CallError,
     at: usize,
 }
 
-/// How a call failed.
+/// The failure of a call.
 struct Failed {
     last: Failure,
     /// The failure before an attempt that the deadline cut off.
@@ -355,8 +355,8 @@ impl Services {
     }
 }
 
-/// How long connecting may take: where there are several addresses, one that can't be reached leaves a call the time to try
-/// the others.
+/// How long connecting may take: if there are several addresses, an unreachable one leaves a call the time to try the
+/// others.
 fn connect_timeout(addresses: &Addresses, deadline: Duration) -> Duration {
     if !addresses.are_several() {
         return CONNECT_TIMEOUT;

@@ -1,4 +1,4 @@
-//! Where the authority is, and with which API key to call it.
+//! The address of the authority, and the API key for calling it.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::{addresses::Addresses, diagnosis::Plaintext};
 /// A channel that sends the API key with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credential>;
 
-/// The longest that connecting may take.
+/// The longest time for connecting.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The address of an authority, or the addresses of its nodes, and the API key to call it with.
+/// The address of an authority, or the addresses of its nodes, and the API key for calling it.
 ///
-/// Where there are several, a verifier follows one, and calls go to one; when that does not answer, can't be reached or says
-/// UNAVAILABLE, they go on at the next. They are tried in an order by chance, so that many clients spread over the nodes.
-/// Clones, and all that is made of them, share which address worked last.
+/// If there are several, a verifier follows one, and calls go to one. If that one does not answer, can't be reached or
+/// says UNAVAILABLE, they continue at the next. They are tried in random order, so that many clients spread over the
+/// nodes. Clones, and everything that is made from them, share which address worked last.
 #[derive(Clone)]
 pub struct Connection {
     addresses: Addresses,
@@ -34,10 +34,10 @@ pub struct Connection {
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// How one address is reached.
+/// The connection to one address.
 pub(crate) struct Node {
     pub(crate) endpoint: Endpoint,
-    /// Where it leads, if that is without encryption.
+    /// Its host and port, if it is without encryption.
     pub(crate) plaintext: Option<Plaintext>,
 }
 
@@ -47,12 +47,12 @@ pub enum ConnectionError {
     /// Not an address.
     #[error("`{address}` is not an address such as https://auth.example.org:7600: {problem}")]
     Address {
-        /// What was given.
+        /// The given text.
         address: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// A certificate or a key that can't be used. Nothing of a key is in it.
+    /// A certificate or a key that can't be used. The message contains nothing of a key.
     #[error("{0}")]
     Certificate(String),
     /// A name or a bound that the authority would refuse.
@@ -68,7 +68,7 @@ impl Connection {
         Self::to_any_of([address.into()], api_key)
     }
 
-    /// An authority whose nodes are at these addresses, 16 at most: all with encryption, or none.
+    /// An authority whose nodes are at these addresses, 16 at most: all with encryption, or all without.
     #[must_use]
     pub fn to_any_of<A: Into<String>>(addresses: impl IntoIterator<Item = A>, api_key: ApiKeySecret) -> Self {
         Self {
@@ -79,22 +79,21 @@ impl Connection {
         }
     }
 
-    /// Tries the addresses in the order in which they were given, instead of one by chance: where one of them is
-    /// near.
+    /// Tries the addresses in the given order, instead of a random one: for example, if one of them is near.
     #[must_use]
     pub fn in_order(mut self) -> Self {
         self.addresses = self.addresses.in_order();
         self
     }
 
-    /// Trusts this certificate authority, in PEM, instead of what this system trusts.
+    /// Trusts this certificate authority, in PEM, instead of those that this system trusts.
     #[must_use]
     pub fn certificate_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_pem = Some(pem.into());
         self
     }
 
-    /// Shows this certificate, in PEM, to an authority that wants one of its clients; with its key.
+    /// Presents this certificate, in PEM, to an authority that requires one of its clients; with its key.
     #[must_use]
     pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         self.identity = Some((pem.into(), key_pem.into()));
@@ -106,7 +105,8 @@ impl Connection {
         &self.addresses
     }
 
-    /// How each address is reached, in the order of [`Addresses`], where connecting may take so long; checks all.
+    /// The connection to each address, in the order of [`Addresses`], where connecting may take `connect_timeout`;
+    /// checks all.
     pub(crate) fn nodes(&self, connect_timeout: Duration) -> Result<Vec<Node>, ConnectionError> {
         self.addresses
             .check()
@@ -165,7 +165,7 @@ impl Connection {
         Ok(tls)
     }
 
-    /// What puts the API key into a request.
+    /// Adds the API key to a request.
     pub(crate) fn credential(&self) -> Result<Credential, ConnectionError> {
         let mut header: MetadataValue<Ascii> = format!("Bearer {}", self.api_key.expose())
             .parse()
@@ -175,7 +175,7 @@ impl Connection {
     }
 }
 
-/// Where an address leads, if that is without encryption.
+/// The host and port of an address, if it is without encryption.
 fn plaintext(address: &str) -> Option<Plaintext> {
     let uri: http::Uri = address.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']).to_owned();
@@ -219,7 +219,7 @@ fn has_block(pem: &[u8], label: &str) -> bool {
     String::from_utf8_lossy(pem).contains(label)
 }
 
-/// Whether an address is one of this machine's own.
+/// Whether an address belongs to this machine.
 fn is_this_machine(uri: &http::Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<std::net::IpAddr>();

@@ -1,4 +1,4 @@
-//! Why a service can't reach its authority, where the transport says little of it.
+//! Why a service can't reach its authority, if the transport does not say it clearly.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::{
 };
 
 const MAX: Duration = Duration::from_secs(1);
-/// How HTTP/2 begins, with an empty SETTINGS frame.
+/// The start of HTTP/2, with an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// How a TLS alert begins, which is how a TLS port answers that.
+/// The start of a TLS alert, with which a TLS port answers that.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
-/// Where an address without encryption leads.
+/// The host and port of an address without encryption.
 #[derive(Clone, Debug)]
 pub(crate) struct Plaintext {
     pub(crate) host: String,
@@ -22,7 +22,7 @@ pub(crate) struct Plaintext {
 }
 
 impl Plaintext {
-    /// What is wrong with it, in words for those who run the service; none where that is not clear.
+    /// What is wrong with it, for the operators of the service; `None` if that is not clear.
     pub(crate) async fn diagnosis(&self) -> Option<&'static str> {
         let answer = timeout(MAX, self.first_bytes()).await.ok()?.ok()?;
         (answer == TLS_ALERT).then_some("the port speaks TLS: use an https:// address")

@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 
 use crate::diagnosis::Plaintext;
 
-/// Whose reasons these are.
+/// The domain of the error reasons.
 pub(crate) const DOMAIN: &str = "tessera";
 
 /// What a caller can do about an error (the rule of the contract: see `error_reason.proto`).
@@ -16,7 +16,7 @@ pub(crate) const DOMAIN: &str = "tessera";
 pub enum ErrorKind {
     /// Sign in again: the API key, the session or the refresh token is not accepted.
     SignIn,
-    /// It may pass by itself: try the same again later.
+    /// It may be temporary: try the same again later.
     Passing,
     /// Don't repeat it unchanged.
     Permanent,
@@ -40,7 +40,7 @@ impl CallError {
         self.code
     }
 
-    /// The authority's reason; none where the error is not from an authority, or from a newer one.
+    /// The authority's reason; `None` if the error is not from an authority, or has a reason of a newer one.
     #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
         self.reason
@@ -58,7 +58,7 @@ impl CallError {
         self.retry_after
     }
 
-    /// What can be done about it.
+    /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.code {
@@ -88,12 +88,12 @@ impl CallError {
         self.code == Code::Aborted || self.is_of_node()
     }
 
-    /// Whether another node may answer what this one did not: it said UNAVAILABLE, or there was no connection.
+    /// Whether another node may answer although this one did not: it said UNAVAILABLE, or there was no connection.
     pub(crate) fn is_of_node(&self) -> bool {
         self.code == Code::Unavailable || self.is_connection_lost
     }
 
-    /// This error, with the address where it was, which an answer of the authority does not need.
+    /// This error, with the address where it occurred, which an answer of the authority does not need.
     pub(crate) fn at(mut self, address: &str) -> Self {
         if self.is_connection_lost {
             self.message = format!("{address}: {}", self.message);
@@ -101,7 +101,7 @@ impl CallError {
         self
     }
 
-    /// This error, with what is wrong with the connection, where there was none and that can be told.
+    /// This error, with the problem of the connection, if there was no connection and the problem is known.
     pub(crate) async fn diagnosed(mut self, plaintext: Option<&Plaintext>) -> Self {
         if let Some(plaintext) = plaintext.filter(|_| self.is_connection_lost)
             && let Some(meaning) = plaintext.diagnosis().await
@@ -142,7 +142,7 @@ impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let reason = reason_of(&status);
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        // What the authority says has a reason, and no local error behind it.
+        // An answer of the authority has a reason, and no local error behind it.
         let is_local = reason.is_none() && status.source().is_some();
         let message = match (is_local, other_server(&status)) {
             (_, Some(meaning)) if reason.is_none() => format!("{meaning} ({})", status.message()),
@@ -163,11 +163,11 @@ impl From<Status> for CallError {
     }
 }
 
-/// What an answer without a reason of ours says of the server that gave it.
+/// What an answer without a reason of the contract says of the server that gave it.
 fn other_server(status: &Status) -> Option<&'static str> {
     let is_plain_http = status.message().contains("mapped from HTTP status code");
     match status.code() {
-        // With UNAVAILABLE it is a proxy before an authority that is away.
+        // With UNAVAILABLE it is a proxy in front of an authority that is unreachable.
         Code::Unimplemented | Code::Unknown | Code::Internal if is_plain_http => {
             Some("no Tessera answers there: is this the admin socket, or another HTTP server?")
         }
@@ -178,7 +178,7 @@ fn other_server(status: &Status) -> Option<&'static str> {
     }
 }
 
-/// What the texts of transports mean for those who run a service; the first that fits.
+/// Explanations of transport errors for operators of a service; the first match applies.
 const MEANINGS: [(&str, &str); 13] = [
     ("TimeoutExpired", "there was no answer in the time for the call"),
     (
@@ -228,7 +228,7 @@ const MEANINGS: [(&str, &str); 13] = [
     ),
 ];
 
-/// What a transport says, with all that is behind it, and what it means.
+/// The message of the transport, with all causes, and its explanation.
 fn explained(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = status.source();
@@ -245,7 +245,7 @@ fn explained(status: &Status) -> String {
     }
 }
 
-/// The reason in a status of ours.
+/// The reason in a status of the authority.
 pub(crate) fn reason_of(status: &Status) -> Option<ErrorReason> {
     let info = status.get_details_error_info()?;
     if info.domain != DOMAIN {

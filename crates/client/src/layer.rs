@@ -10,7 +10,7 @@ pub use attach::{AttachToken, AttachTokenLayer};
 pub use authorize::{Authorize, AuthorizeLayer, Claims};
 pub use requirements::{Requirement, Requirements};
 
-/// Whether a request is gRPC's: its refusals are statuses, all others are HTTP's.
+/// Whether a request is a gRPC request: its refusals are statuses, all others are HTTP responses.
 fn is_grpc(headers: &http::HeaderMap) -> bool {
     headers
         .get(http::header::CONTENT_TYPE)

@@ -4,8 +4,8 @@
 //! - [`TokenSource`]: an access token that is always valid, from an API key.
 //! - [`Verifier`]: verifies access tokens without a call, and knows how stale its knowledge of
 //!   revocations may be.
-//! - [`AuthorizeLayer`], made by [`Verifier::require`]: protects a service of tonic, axum or any other that
-//!   tower can stand before.
+//! - [`AuthorizeLayer`], made by [`Verifier::require`]: protects a service of tonic, axum or anything else that tower
+//!   can wrap.
 //! - [`AttachToken`]: calls a service with the tokens of a [`TokenSource`].
 //!
 //! A service that accepts tokens:
@@ -28,7 +28,7 @@
 //! # }
 //! ```
 //!
-//! Where there is no layer, [`Verifier::verify`] answers with a [`Decision`]:
+//! Without a layer, [`Verifier::verify`] answers with a [`Decision`]:
 //!
 //! ```
 //! use tessera_client::{Decision, Scope, Verifier};
@@ -55,7 +55,7 @@
 //! # }
 //! ```
 //!
-//! The crate `tessera-testkit` is an authority to test such services with.
+//! The crate `tessera-testkit` provides an authority for testing such services.
 #![forbid(unsafe_code)]
 
 mod addresses;
@@ -78,7 +78,7 @@ pub use layer::{
 pub use tessera_core::{AccessClaims, Scope, ScopeTemplate};
 /// The messages of the wire.
 pub use tessera_proto::v1;
-/// An API key; its `Debug` shows only the part that names it.
+/// An API key; its `Debug` output shows only the part that names it.
 pub use tessera_token::ApiKeySecret as ApiKey;
 pub use token_source::{AccessToken, TokenError, TokenRequest, TokenSource};
 pub use verifier::{

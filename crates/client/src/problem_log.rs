@@ -1,4 +1,4 @@
-//! Warning of what fails again and again without filling a log.
+//! Warnings of repeated failures that do not fill a log.
 
 use std::{fmt::Display, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Warns of a failure at once, then once a minute with how often it happened, and says when it is over.
+/// Warns of a failure at once, then once a minute with the number of failures, and logs when it is over.
 #[derive(Debug)]
 pub(crate) struct ProblemLog {
     failure: &'static str,
@@ -27,7 +27,7 @@ impl ProblemLog {
         }
     }
 
-    /// It failed. Whether that was logged.
+    /// It failed. Returns whether that was logged.
     pub(crate) fn failed(&mut self, problem: impl Display) -> bool {
         let now = Instant::now();
         self.failing_since.get_or_insert(now);
@@ -41,7 +41,7 @@ impl ProblemLog {
         true
     }
 
-    /// It works. Whether that was logged: a failure without a warning ends without one.
+    /// It works. Returns whether that was logged: a failure without a warning ends without one.
     pub(crate) fn worked(&mut self) -> bool {
         let Some(since) = self.failing_since.take() else {
             return false;
@@ -68,7 +68,7 @@ mod tests {
         }
         assert_eq!(logged, [true, false, false, true, false]);
         assert_eq!([log.worked(), log.worked()], [true, false]);
-        // One that follows soon is not logged, and neither is its end.
+        // A failure soon after is not logged, and neither is its end.
         assert_eq!([log.failed("again"), log.worked()], [false, false]);
     }
 }

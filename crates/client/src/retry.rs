@@ -33,7 +33,7 @@ impl Backoff {
     }
 }
 
-/// A random number from 0 to 1. The middle where the operating system gives none: jitter is no secret.
+/// A random number from 0 to 1. The middle if the operating system provides none: jitter is not secret.
 pub(crate) fn fraction() -> f64 {
     random::<4>().map_or(0.5, |bytes| {
         f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)

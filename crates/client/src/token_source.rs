@@ -1,7 +1,7 @@
 //! A source of access tokens that are always valid.
 //!
-//! One task makes every call, so callers can't stampede: they read what it published, or wait for it.
-//! Expiry is `expires_in` on the monotonic clock from when the request was sent, never the wall clock.
+//! One task makes every call, so callers can't stampede: they read what it published, or wait for it. Expiry is
+//! `expires_in` on the monotonic clock from when the request was sent, never by the wall clock.
 
 use std::{
     fmt,
@@ -28,18 +28,18 @@ use crate::{
 
 const BACKOFF: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// The shortest time between two renewals, for tokens that hardly live.
+/// The shortest time between two renewals, for tokens with a very short lifetime.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
-/// How long a permanent error is answered before the authority is asked again: somebody may fix it.
+/// How long a permanent error is returned before the authority is asked again: an operator may fix it.
 const PERMANENT_FOR: Duration = Duration::from_secs(30);
-/// The shortest time between two tokens that are given up because a service refused them: one that always
-/// refuses makes no more calls than this.
+/// The shortest time between two tokens that are given up because a service refused them: a service that always refuses
+/// causes no more calls than this.
 const INVALIDATION_PAUSE: Duration = Duration::from_secs(10);
 
-/// What tokens to get, as in an [`IssueRequest`].
+/// Which tokens to get, as in an [`IssueRequest`].
 #[derive(Clone, Debug, Default)]
 pub struct TokenRequest {
-    /// Whom they speak for. Empty: the client itself.
+    /// The subject. Empty: the client itself.
     pub subject: String,
     /// Roles to assert.
     pub roles: Vec<String>,
@@ -47,7 +47,7 @@ pub struct TokenRequest {
     pub scopes: Vec<String>,
     /// The audience.
     pub audience: String,
-    /// The life of each access token, in whole seconds. None: the realm's default.
+    /// The lifetime of each access token, in whole seconds. `None`: the realm's default.
     pub access_ttl: Option<Duration>,
     /// Labels.
     pub labels: Vec<String>,
@@ -55,7 +55,7 @@ pub struct TokenRequest {
     pub require_all: bool,
 }
 
-/// An access token. Its `Debug` does not show it.
+/// An access token. Its `Debug` output does not show it.
 #[derive(Clone)]
 pub struct AccessToken {
     text: Arc<Zeroizing<String>>,
@@ -66,7 +66,7 @@ pub struct AccessToken {
 /// There is no valid token.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Policy, the request or the API key stand in the way: waiting does not help.
+    /// Policy, the request or the API key prevents it: waiting does not help.
     #[error("no token, and waiting does not help: {0}")]
     Permanent(CallError),
     /// The authority did not answer, or is not able to now.
@@ -77,12 +77,12 @@ pub enum TokenError {
     Stopped,
 }
 
-/// Gives a valid access token at any time. Cheap to clone; the last clone to go ends the renewing.
+/// Provides a valid access token at any time. Cheap to clone; dropping the last clone ends the renewal.
 ///
-/// The first [`token`](Self::token) issues. At two thirds of a token's life it is renewed in the
-/// background, while the old one is served; where the session is gone, a new one is issued with the API
-/// key. An error that may pass leaves the old token in use for as long as it lives. Requests get the token
-/// from [`AttachToken`](crate::AttachToken), or by hand:
+/// The first [`token`](Self::token) issues. At two thirds of a token's lifetime it is renewed in the background, while
+/// the old one is served. If the session has ended, a new one is issued with the API key. After a temporary error the
+/// old token stays in use for as long as it lives. Requests get the token from [`AttachToken`](crate::AttachToken), or
+/// by hand:
 ///
 /// ```no_run
 /// # async fn caller(client: tessera_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -101,7 +101,7 @@ pub struct TokenSource(Arc<Handle>);
 
 struct Handle {
     state: watch::Receiver<State>,
-    /// The renewing task's: it being gone is how callers see that nobody renews.
+    /// Held by the renewing task: if it is gone, callers see that no task renews.
     publish: Weak<watch::Sender<State>>,
     demand: Arc<Notify>,
     invalidated_at: Mutex<Option<Instant>>,
@@ -110,10 +110,10 @@ struct Handle {
 
 #[derive(Clone)]
 enum State {
-    /// Nothing was asked for yet, or the last token was given up.
+    /// No token was requested yet, or the last token was given up.
     Empty,
     Have(AccessToken),
-    /// The last attempt failed; before `until` nobody asks again.
+    /// The last attempt failed; there is no new attempt before `until`.
     Failed {
         error: TokenError,
         until: Instant,
@@ -147,7 +147,7 @@ impl TokenSource {
         }))
     }
 
-    /// A valid token: at once where there is one, else when the call under way has answered.
+    /// A valid token: at once if there is one, otherwise when the running call has answered.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -166,12 +166,12 @@ impl TokenSource {
         }
     }
 
-    /// Gives `token` up, because a service said that it is not good: revoked, most likely. The next
-    /// [`token`](Self::token) waits for a new one, from the same session where it still lives.
+    /// Gives `token` up, because a service refused it: most likely it was revoked. The next [`token`](Self::token)
+    /// waits for a new one, from the same session if it is still alive.
     ///
-    /// Does nothing where `token` is no longer the current one, so that many callers who are refused at
-    /// once cost one call. Does nothing within 10 s of the last token that was given up either, so that a
-    /// service that refuses whatever it is sent can't make this one call the authority without end.
+    /// Does nothing if `token` is no longer the current one, so that many callers that are refused at once cost one
+    /// call. Also does nothing within 10 s of the last token that was given up, so that a service that refuses every
+    /// token can't make this one call the authority endlessly.
     pub fn invalidate(&self, token: &AccessToken) {
         let Some(publish) = self.0.publish.upgrade() else {
             return;
@@ -195,7 +195,7 @@ impl fmt::Debug for TokenSource {
 }
 
 impl Handle {
-    /// Whether the last token that was given up is long enough ago; if so, another one is from now on.
+    /// Whether the last token was given up long enough ago; if so, records that another one is given up now.
     fn may_invalidate(&self, now: Instant) -> bool {
         let mut last = self.invalidated_at.lock();
         let may = last.is_none_or(|last| now >= last + INVALIDATION_PAUSE);
@@ -213,7 +213,7 @@ impl Drop for Handle {
 }
 
 impl State {
-    /// What a caller gets now; none: it must wait. One who has waited takes a failure however old.
+    /// What a caller gets now; `None`: it must wait. A caller that has waited gets a failure of any age.
     fn answer(&self, now: Instant, has_waited: bool) -> Option<Result<AccessToken, TokenError>> {
         match self {
             Self::Have(token) if now < token.valid_until => Some(Ok(token.clone())),
@@ -251,7 +251,7 @@ impl AccessToken {
         &self.scopes
     }
 
-    /// What is left of its life.
+    /// The remaining lifetime.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.valid_until.saturating_duration_since(Instant::now())
@@ -297,12 +297,12 @@ impl Renewer {
         }
     }
 
-    /// Waits until it is time to renew, or until somebody wants a token and the current one was given up.
+    /// Waits until it is time to renew, or until a caller needs a token and the current one was given up.
     async fn rest(&self, renew_at: Instant) {
         loop {
             tokio::select! {
                 () = sleep_until(renew_at) => return,
-                // Those who waited for the current token have left a demand behind: it is met.
+                // Callers that waited for the current token have left a demand: it is met.
                 () = self.demand.notified() => {
                     if matches!(*self.publish.borrow(), State::Empty) {
                         return;
@@ -312,7 +312,7 @@ impl Renewer {
         }
     }
 
-    /// Tells those who wait, unless the old token is still good; then waits until it is time to try again.
+    /// Tells the waiting callers, unless the old token is still valid; then waits until it is time to try again.
     async fn failed(&mut self, error: CallError, wait: Duration) {
         self.problems.failed(&error);
         let now = Instant::now();
@@ -341,7 +341,7 @@ impl Renewer {
         self.demand.notified().await;
     }
 
-    /// The successor of the session, or a new session where there is none any more.
+    /// The successor of the session, or a new session if there is none any longer.
     async fn obtain(&mut self) -> Result<Answered<TokenSet>, CallError> {
         if let Some(refresh_token) = &self.refresh_token {
             let request = RefreshRequest {
@@ -397,7 +397,7 @@ impl Renewer {
     }
 }
 
-/// At two thirds of the life, give or take a tenth of that.
+/// At two thirds of the lifetime, plus or minus a tenth of that.
 fn renewal(sent_at: Instant, valid_until: Instant) -> Instant {
     let life = valid_until.saturating_duration_since(sent_at);
     sent_at + life.mul_f64((0.9 + 0.2 * fraction()) * 2.0 / 3.0)

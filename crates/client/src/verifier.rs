@@ -1,9 +1,8 @@
 //! Verifying access tokens without a call.
 //!
-//! A follower task keeps the keys and the revocations of a realm up to date from the authority's stream.
-//! It pings at its own monotonic moment; when the echo comes, everything durable before that moment has
-//! been applied. So a verifier knows how stale it may be without synchronized clocks, and refuses beyond
-//! its bound.
+//! A follower task keeps the keys and the revocations of a realm up to date from the authority's stream. It pings at a
+//! moment of its own monotonic clock; when the echo comes, everything durable before that moment has been applied. So a
+//! verifier knows how stale it may be without synchronized clocks, and refuses beyond its bound.
 
 use std::{
     fmt,
@@ -33,11 +32,11 @@ mod wire;
 pub use decision::{Decision, DenyReason, Mode};
 use view::{Ahead, Shared};
 
-/// How long a request waits for the answer about its token: a caller waits for it, and most of the time
-/// that a verifier is stale the authority is not there to ask.
+/// How long a request waits for the answer about its token: a caller waits for it, and when a verifier is stale, the
+/// authority usually can't be reached.
 const INTROSPECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a verifier accepts, and how it follows the authority.
+/// The tokens that a verifier accepts, and how it follows the authority.
 #[derive(Clone, Debug)]
 pub struct VerifierOptions {
     connection: Connection,
@@ -52,7 +51,7 @@ pub struct VerifierOptions {
     clock: Arc<dyn Clock>,
 }
 
-/// Verifies access tokens. Cheap to clone; the last clone to go ends the following.
+/// Verifies access tokens. Cheap to clone; dropping the last clone ends the following.
 #[derive(Clone)]
 pub struct Verifier(Arc<Handle>);
 
@@ -62,25 +61,25 @@ struct Handle {
     following: JoinHandle<()>,
 }
 
-/// How a verifier is doing.
+/// The state of a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierStatus {
-    /// Whether it has had keys, a snapshot, and a first answer that says how fresh it is.
+    /// Whether it has received keys, a snapshot, and a first answer that says how fresh it is.
     pub is_ready: bool,
-    /// Whether it is ready and within its staleness bound now: good tokens are allowed.
+    /// Whether it is ready and within its staleness bound now: valid tokens are allowed.
     pub is_fresh: bool,
-    /// How stale it may be; none before it is ready.
+    /// How stale it may be; `None` before it is ready.
     pub behind: Option<Duration>,
     /// The last event of the revocation log that it has applied.
     pub through: Sequence,
     /// Revocations that it keeps.
     pub entries: usize,
-    /// Why it does not follow now, for a log; none while it does.
+    /// Why it does not follow now, for a log; `None` while it does.
     pub problem: Option<String>,
-    /// The address that it follows, or tries now.
+    /// The address that it follows, or is trying.
     pub address: String,
-    /// Snapshots of the revocations that it took: one at its start, and one where the log no longer reached back to its
-    /// place.
+    /// Snapshots of the revocations that it received: one at its start, and one each time that the log no longer
+    /// reached back to its position.
     pub snapshots: u64,
 }
 
@@ -88,7 +87,7 @@ pub struct VerifierStatus {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the verifier is not ready{}: {address}: {problem}", if *.is_permanent { ", and waiting does not help" } else { "" })]
 pub struct NotReadyError {
-    /// The address where that was; all of them where none has answered yet.
+    /// The address where that happened; all of them if none has answered yet.
     pub address: String,
     /// Why.
     pub problem: String,
@@ -96,14 +95,14 @@ pub struct NotReadyError {
     pub is_permanent: bool,
 }
 
-/// A verifier can't wait for a place of the revocation log.
+/// A verifier can't wait for a position of the revocation log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppliedError {
-    /// Not a cursor as the authority gives them.
+    /// Not in the form of the authority's cursors.
     #[error("not a cursor: pass one on exactly as the authority gave it")]
     NotACursor,
-    /// A cursor of another log than the one that is followed: of another authority, or of this one before
-    /// its data was set up anew.
+    /// A cursor of another log than the followed one: of another authority, or of this one before its data was set up
+    /// again.
     #[error("the cursor is of another revocation log than the one that this verifier follows")]
     OtherLog,
 }
@@ -111,11 +110,11 @@ pub enum AppliedError {
 // === impl VerifierOptions ===
 
 impl VerifierOptions {
-    /// A verifier of tokens of `realm` for `audience`. The connection's API key must be one of that realm,
-    /// of a client that policy lets watch (`tessera/revocations:watch`).
+    /// A verifier of tokens of `realm` for `audience`. The connection's API key must belong to that realm, and to a
+    /// client that policy permits to watch (`tessera/revocations:watch`).
     ///
     /// # Errors
-    /// Fails where a name is none.
+    /// Fails if a name is not valid.
     pub fn new(connection: Connection, realm: &str, audience: &str) -> Result<Self, ConnectionError> {
         Ok(Self {
             connection,
@@ -134,7 +133,7 @@ impl VerifierOptions {
         })
     }
 
-    /// How stale it may be and still allow, 100 ms to 1 h. 10 s.
+    /// How stale it may be and still allow tokens, 100 ms to 1 h. 10 s.
     #[must_use]
     pub fn staleness_bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
@@ -148,10 +147,10 @@ impl VerifierOptions {
         self
     }
 
-    /// A name for logs and metrics. Two verifiers that run at once must not share it.
+    /// A name for logs and metrics. Two verifiers that run at the same time must not share it.
     ///
     /// # Errors
-    /// Fails where it is no name.
+    /// Fails if it is not a valid name.
     pub fn subscriber(mut self, name: &str) -> Result<Self, ConnectionError> {
         self.subscriber = Some(SubscriberName::parse(name).map_err(option)?);
         Ok(self)
@@ -164,23 +163,23 @@ impl VerifierOptions {
         self
     }
 
-    /// How many verified tokens are kept, some 2 KiB each. 10,000.
+    /// How many verified tokens are kept, about 2 KiB each. 10,000.
     #[must_use]
     pub fn cache_capacity(mut self, tokens: u64) -> Self {
         self.cache_capacity = tokens;
         self
     }
 
-    /// How [`Mode::Introspect`] calls. The default [`ClientOptions`], but for a deadline of 2 s: for so long
-    /// at most does a request wait while this verifier is stale.
+    /// How [`Mode::Introspect`] calls. The default [`ClientOptions`], except for a deadline of 2 s: a request waits for
+    /// at most so long while this verifier is stale.
     #[must_use]
     pub fn calls(mut self, calls: ClientOptions) -> Self {
         self.calls = calls;
         self
     }
 
-    /// Where the time comes from that tokens are compared with; the machine's clock unless a test sets it.
-    /// Staleness never comes from here.
+    /// The source of the time with which tokens are compared; the machine's clock unless a test sets it. Staleness
+    /// never uses this clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -211,11 +210,11 @@ impl Verifier {
     /// Begins to follow the authority. Needs a tokio runtime.
     ///
     /// # Errors
-    /// Fails where the options are wrong; whether the authority answers is seen in [`status`](Self::status).
+    /// Fails if the options are wrong; [`status`](Self::status) shows whether the authority answers.
     pub fn start(options: VerifierOptions) -> Result<Self, ConnectionError> {
         options.check()?;
         let client = Client::with_options(&options.connection, options.calls.clone())?;
-        // A session gives up by itself, and earlier where another address is left to try.
+        // A session gives up by itself, and earlier if another address is left to try.
         let nodes = options.connection.nodes(CONNECT_TIMEOUT)?;
         let credential = options.connection.credential()?;
         let shared = Arc::new(Shared::new(options));
@@ -230,15 +229,15 @@ impl Verifier {
     /// Ready when there are keys, a first snapshot, and a checkpoint that says how fresh it is.
     ///
     /// # Errors
-    /// Fails with the reason: at once where waiting does not help, such as a wrong API key, a policy that does not let
-    /// it watch, or an unknown audience; and after `timeout`.
+    /// Fails with the reason: at once if waiting does not help, such as with a wrong API key, a policy that does not
+    /// permit it to watch, or an unknown audience; and after `timeout`.
     pub async fn ready(&self, timeout: Duration) -> Result<(), NotReadyError> {
         let mut ready = self.0.shared.ready.subscribe();
         let mut problem = self.0.shared.problem.subscribe();
         let decided = async {
             tokio::select! {
                 biased;
-                // An error can't be: the sender is in `self`.
+                // An error is impossible: the sender is in `self`.
                 _ = ready.wait_for(|is_ready| *is_ready) => true,
                 _ = problem.wait_for(|problem| problem.as_ref().is_some_and(|p| p.is_permanent)) => false,
             }
@@ -275,21 +274,21 @@ impl Verifier {
         self.status().is_fresh
     }
 
-    /// Ready when this verifier has applied everything up to `cursor`, which `Revoke` gave: from then on it
-    /// refuses what was revoked, so that a service sees its own revocations at once. It says nothing about
-    /// other verifiers; `AwaitPropagation` does.
+    /// Ready when this verifier has applied everything up to `cursor`, which `Revoke` gave: from then on it refuses
+    /// what was revoked, so that a service sees its own revocations at once. It says nothing about other verifiers;
+    /// `AwaitPropagation` does.
     ///
-    /// It waits for as long as the authority can't be followed: put a timeout around it.
+    /// It waits as long as the authority can't be followed: put a timeout around it.
     ///
     /// # Errors
-    /// Fails where it can't ever be ready; see [`AppliedError`].
+    /// Fails if it can never be ready; see [`AppliedError`].
     pub async fn applied(&self, cursor: &str) -> Result<(), AppliedError> {
         let cursor = Cursor::parse(cursor).map_err(|_| AppliedError::NotACursor)?;
         let mut place = self.0.shared.place.subscribe();
         let is_decided = |place: &Option<Cursor>| {
             place.is_some_and(|p| p.log != cursor.log || p.sequence >= cursor.sequence)
         };
-        // An error can't be: the sender is in `self`.
+        // An error is impossible: the sender is in `self`.
         let reached = place
             .wait_for(is_decided)
             .await
@@ -297,20 +296,19 @@ impl Verifier {
         reached.then_some(()).ok_or(AppliedError::OtherLog)
     }
 
-    /// Whether `token` is good, and has the scope `required`; refuses when stale
-    /// ([`Mode::FailClosed`]). A token that was issued a moment ago may be of a place of the revocation log that
-    /// this verifier has not heard of yet: then it is [`Decision::Stale`], and
-    /// [`verify_with`](Self::verify_with), which waits for that, is the better question.
+    /// Whether `token` is valid, and has the scope `required`; refuses when stale ([`Mode::FailClosed`]). A token that
+    /// was issued a moment ago may have a position of the revocation log that this verifier has not reached yet: then
+    /// it is [`Decision::Stale`]. [`verify_with`](Self::verify_with), which waits for that position, is better in this
+    /// case.
     #[must_use]
     pub fn verify(&self, token: &str, required: Option<&Scope>) -> Decision {
         let bound = self.0.shared.options.bound;
         self.0.shared.decide(token, required, bound, Ahead::Refused)
     }
 
-    /// As [`verify`](Self::verify), with another answer to staleness. It waits only when stale:
-    /// [`Mode::Introspect`] for the authority's answer, and each mode for a moment where the token is of a place
-    /// of the revocation log that was not heard of yet. One that stays ahead, such as one with a claim that was
-    /// made up, is never allowed.
+    /// As [`verify`](Self::verify), with another answer to staleness. It waits only when stale: [`Mode::Introspect`]
+    /// for the authority's answer, and each mode for a moment if the token has a position of the revocation log that
+    /// was not reached yet. A token that stays ahead, such as one with an invented claim, is never allowed.
     pub async fn verify_with(&self, token: &str, required: Option<&Scope>, mode: Mode) -> Decision {
         let bound = self.0.shared.options.bound;
         let (bound, since) = match mode {
@@ -331,7 +329,7 @@ impl Verifier {
         }
     }
 
-    /// How it is doing.
+    /// The current state.
     #[must_use]
     pub fn status(&self) -> VerifierStatus {
         let known = self.0.shared.known();
@@ -360,7 +358,7 @@ impl Verifier {
         }
     }
 
-    /// Asks the authority; none where it does not answer.
+    /// Asks the authority; `None` if it does not answer.
     async fn introspect(&self, token: &str, required: Option<&Scope>) -> Option<Decision> {
         let request = IntrospectRequest {
             token: token.to_owned(),
@@ -375,8 +373,7 @@ impl Verifier {
         }
     }
 
-    /// The authority has verified this very token and says that it is active; for whom it is, is asked
-    /// here.
+    /// The authority has verified this very token and says that it is active; audience and realm are checked here.
     fn decide_by_answer(
         &self,
         token: &str,

@@ -24,16 +24,15 @@ pub struct AttachTokenLayer {
     tokens: TokenSource,
 }
 
-/// Sends the access token of a [`TokenSource`] with every request, in place of any credential that the
-/// request had. Waits for a token where there is none yet.
+/// Sends the access token of a [`TokenSource`] with every request, and replaces any credential of the request. Waits
+/// for a token if there is none yet.
 ///
-/// Where there is no token the request is not sent. A gRPC call then ends with the status that
-/// [`Status::from`] makes of the [`TokenError`], any other with the `TokenError` itself.
+/// If there is no token, the request is not sent. A gRPC call then ends with the status that [`Status::from`] makes of
+/// the [`TokenError`], any other request with the `TokenError` itself.
 ///
-/// An answer UNAUTHENTICATED (401) tells the source that the token is no longer good, so that the next
-/// request has a new one: see [`TokenSource::invalidate`]. The refused request is not sent again, because
-/// only its caller knows whether it may be. An UNAUTHENTICATED that comes after a response has begun is
-/// not seen.
+/// An answer UNAUTHENTICATED (401) tells the source that the token is no longer valid, so that the next request has a
+/// new one: see [`TokenSource::invalidate`]. The refused request is not sent again, because only its caller knows
+/// whether it may be. An UNAUTHENTICATED that comes after a response has begun is not seen.
 ///
 /// ```no_run
 /// use tessera_client::{AttachToken, TokenSource, v1::key_service_client::KeyServiceClient};
@@ -92,7 +91,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        // What was polled ready is what must be called; its clone may not be ready.
+        // The service that was polled ready must be called; its clone may not be ready.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let tokens = self.tokens.clone();
@@ -124,9 +123,9 @@ fn is_unauthenticated<B>(response: &Response<B>) -> bool {
             .is_some_and(|status| status.code() == Code::Unauthenticated)
 }
 
-/// UNAVAILABLE where waiting helps (with the authority's RetryInfo); UNAUTHENTICATED where this service's
-/// own API key is not accepted, PERMISSION_DENIED where policy grants it nothing, and FAILED_PRECONDITION
-/// where the request for tokens is wrong. The [`TokenError`] is the status's source.
+/// UNAVAILABLE if waiting helps (with the authority's RetryInfo); UNAUTHENTICATED if this service's own API key is not
+/// accepted, PERMISSION_DENIED if policy grants it nothing, and FAILED_PRECONDITION if the request for tokens is wrong.
+/// The [`TokenError`] is the status's source.
 impl From<TokenError> for Status {
     fn from(error: TokenError) -> Self {
         let message = error.to_string();

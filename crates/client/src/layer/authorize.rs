@@ -16,12 +16,12 @@ use tower::{Layer, Service};
 use super::{bearer, is_grpc, refusal::Refusal, requirements::Requirements};
 use crate::{Decision, DenyReason, Verifier};
 
-/// Lets requests through to a service that bring the token they need, with its [`Claims`] in their
-/// extensions. Made by [`Verifier::require`].
+/// Lets a request through to a service if it has the required token, and puts the token's [`Claims`] in its extensions.
+/// Made by [`Verifier::require`].
 ///
-/// It works for tonic (`Server::builder().layer(…)`), for axum (`Router::layer`, `route_layer`,
-/// `MethodRouter::layer`), and for any other service of `http` requests. A request that is refused never
-/// reaches the service; its answer says no more of a token than that it is not good, and the log says why:
+/// It works for tonic (`Server::builder().layer(…)`), for axum (`Router::layer`, `route_layer`, `MethodRouter::layer`),
+/// and for any other service of `http` requests. A refused request never reaches the service. Its answer says of a
+/// token only that it is not valid, and the log says why:
 ///
 /// | the request has | gRPC | HTTP |
 /// |---|---|---|
@@ -42,7 +42,7 @@ pub struct Authorize<S> {
     guard: Arc<Guard>,
 }
 
-/// The claims of the token that let a request in; only [`Authorize`] makes them.
+/// The claims of the token with which a request was admitted; only [`Authorize`] makes them.
 ///
 /// In a tonic service `request.extensions().get::<Claims>()`, in an axum handler `Extension<Claims>`.
 /// Scopes that policy took since the token was issued are left out.
@@ -56,8 +56,8 @@ struct Guard {
 }
 
 impl Verifier {
-    /// A layer that asks this verifier: for a scope, for a [`Requirement`](crate::Requirement), or by path
-    /// for what [`Requirements`] say.
+    /// A layer that checks with this verifier: for a scope, for a [`Requirement`](crate::Requirement), or by path for
+    /// what [`Requirements`] say.
     ///
     /// One requirement for a route of axum:
     ///
@@ -131,7 +131,7 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        // What was polled ready is what must be called; its clone may not be ready.
+        // The service that was polled ready must be called; its clone may not be ready.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let guard = Arc::clone(&self.guard);
@@ -149,9 +149,9 @@ where
 }
 
 impl Guard {
-    /// Leaves the claims in the extensions of a request that is let in, or none where it needs no token.
+    /// Puts the claims in the extensions of an admitted request, or none if it needs no token.
     async fn admit(&self, parts: &mut Parts) -> Result<(), Refusal> {
-        // Those of another layer, further out, are none of this one's.
+        // Claims of an outer layer do not belong to this one.
         parts.extensions.remove::<Claims>();
         bearer::conceal(&mut parts.headers);
         let path = parts.uri.path();
@@ -175,12 +175,13 @@ impl Guard {
 }
 
 impl Claims {
-    /// Whether the token has a scope whose parameters are in the message of a gRPC call; the status is the one with which
-    /// [`Authorize`] refuses a token that lacks a scope.
+    /// Whether the token has a scope whose parameters are in the message of a gRPC call; the error is the status with
+    /// which [`Authorize`] refuses a token that lacks a scope.
     ///
-    /// A layer does not see the message. So list the method with [`Requirement::any_token`](crate::Requirement::any_token)
-    /// and call this first in its handler. A value must be one segment of a resource: one that no scope can have,
-    /// such as `a/b`, is refused with PERMISSION_DENIED / CALL_NOT_ALLOWED.
+    /// A layer does not see the message. So list the method with
+    /// [`Requirement::any_token`](crate::Requirement::any_token) and call this first in its handler. A value must be
+    /// one segment of a resource: one that no scope can have, such as `a/b`, is refused with PERMISSION_DENIED /
+    /// CALL_NOT_ALLOWED.
     ///
     /// ```
     /// use tessera_client::{Claims, ScopeTemplate};
@@ -207,7 +208,7 @@ impl Claims {
     /// ```
     ///
     /// # Errors
-    /// Fails where the token lacks the scope, and where no scope can be made of the parameters.
+    /// Fails if the token lacks the scope, and if no scope can be made of the parameters.
     pub fn require_scope(&self, scope: &ScopeTemplate, parameters: &[(&str, &str)]) -> Result<(), Status> {
         let refusal = match scope.fill_with(parameters) {
             Ok(needed) if self.scopes.contains(&needed) => return Ok(()),

@@ -1,4 +1,4 @@
-//! How a request is refused: by a status where it is gRPC's, else as RFC 6750 §3 has it.
+//! How a request is refused: by a status if it is a gRPC request, otherwise as RFC 6750 §3 specifies.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -13,7 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::DOMAIN;
 
-/// When to ask again while the verifier is stale. It reconnects by itself in less, if anybody answers.
+/// When to retry while the verifier is stale. It reconnects by itself in less time, if the authority answers.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Why a request is refused.
@@ -21,23 +21,23 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Refusal {
     /// It has no bearer token.
     NoToken,
-    /// It has one that is not good; why is for the log only.
+    /// Its token is not valid; the reason is for the log only.
     NoGoodToken(String),
     /// Its token lacks this scope.
     NoScope(Scope),
-    /// Nobody has said what a request to this path needs.
+    /// No requirement is defined for a request to this path.
     Unlisted,
-    /// No scope can be made of the path; why is for the log only.
+    /// No scope can be made of the path; the reason is for the log only.
     Unclear(String),
     /// The verifier is stale.
     Stale {
-        /// By how much; none: it has never been fresh.
+        /// By how much; `None`: it has never been fresh.
         behind: Option<Duration>,
     },
 }
 
 impl Refusal {
-    /// Says in the log what the bearer is not told. Never the token.
+    /// Logs what the bearer is not told. Never the token.
     pub(super) fn log(&self, path: &str) {
         match self {
             Self::NoToken => tracing::debug!(path, "refused: {self}"),

@@ -1,4 +1,4 @@
-//! What a request must bring.
+//! The requirements of requests.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -7,9 +7,9 @@ use tessera_core::{NameError, Scope, ScopeFromPath};
 use super::refusal::Refusal;
 use crate::Mode;
 
-/// What one request must bring, and what is answered while the verifier is stale.
+/// The requirement of one request, and the answer while the verifier is stale.
 ///
-/// A [`Scope`] becomes one by itself: a good token that has this scope, refused when stale.
+/// A [`Scope`] converts to a requirement: a valid token that has this scope, refused when stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     needs: Needs,
@@ -32,10 +32,10 @@ enum Scopes {
 /// What the token of one request must have: a scope, or none; and the mode.
 pub(super) type OfToken<'a> = (Option<Cow<'a, Scope>>, Mode);
 
-/// What each request must bring, by its path.
+/// The requirement of each request, by its path.
 ///
-/// Made for gRPC, whose methods are paths without parameters. A path that is not listed is refused, so a
-/// method that somebody adds later is closed until somebody decides about it.
+/// Made for gRPC, whose methods are paths without parameters. A path that is not listed is refused, so a method that is
+/// added later is closed until its requirement is listed.
 ///
 /// ```
 /// use tessera_client::{Mode, Requirement, Requirements, Scope};
@@ -61,18 +61,18 @@ pub struct Requirements {
 // === impl Requirement ===
 
 impl Requirement {
-    /// A good token with this scope.
+    /// A valid token with this scope.
     #[must_use]
     pub fn scope(scope: Scope) -> Self {
         Self::needing(Needs::Token(Scopes::One(scope)))
     }
 
-    /// A good token with a scope whose parameters are segments of the path that is called: with
-    /// `/videos/{id}/play` and `videos/{id}:play` a request to `/videos/v1/play` needs `videos/v1:play`.
+    /// A valid token with a scope whose parameters are segments of the path that is called: with `/videos/{id}/play`
+    /// and `videos/{id}:play` a request to `/videos/v1/play` needs `videos/v1:play`.
     ///
-    /// The path is the one that the layer sees: in a router that is nested it begins after what the router is nested
-    /// at. `/*` at the end of a pattern is everything beneath. A request is refused (403) where its path does not
-    /// match, or where services may read it differently: encoded slashes, `..`, `//` and `;`.
+    /// The path is the one that the layer sees: in a nested router it begins after the prefix of the router. `/*` at
+    /// the end of a pattern matches everything beneath. A request is refused (403) if its path does not match, or if
+    /// services may read it differently: encoded slashes, `..`, `//` and `;`.
     ///
     /// ```
     /// use axum::{Router, routing::get};
@@ -86,25 +86,25 @@ impl Requirement {
     /// ```
     ///
     /// # Errors
-    /// Fails where the pattern or the scope is wrong, or the scope has a parameter that the path does not have.
+    /// Fails if the pattern or the scope is wrong, or if the scope has a parameter that the path does not have.
     pub fn scope_from_path(path: &str, scope: &str) -> Result<Self, NameError> {
         let scope = ScopeFromPath::parse(path, scope)?;
         Ok(Self::needing(Needs::Token(Scopes::FromPath(scope))))
     }
 
-    /// A good token, whatever its scopes: the service looks at its claims itself.
+    /// A valid token, with any scopes: the service checks its claims itself.
     #[must_use]
     pub fn any_token() -> Self {
         Self::needing(Needs::Token(Scopes::Any))
     }
 
-    /// Nothing. Even where a token is sent it is not looked at, and there are no claims.
+    /// Nothing. A token that is sent is not checked, and there are no claims.
     #[must_use]
     pub fn open() -> Self {
         Self::needing(Needs::Nothing)
     }
 
-    /// What to answer while the verifier is stale; [`Mode::FailClosed`] unless it is set.
+    /// The answer while the verifier is stale; [`Mode::FailClosed`] unless it is set.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -118,7 +118,7 @@ impl Requirement {
         }
     }
 
-    /// What the token of a request to this path must have; none where no token is needed.
+    /// The requirement of a token for a request to this path; `None` if no token is needed.
     pub(super) fn of_token(&self, path: &str) -> Result<Option<OfToken<'_>>, Refusal> {
         let Needs::Token(scopes) = &self.needs else {
             return Ok(None);
@@ -145,27 +145,27 @@ impl From<Scope> for Requirement {
 // === impl Requirements ===
 
 impl Requirements {
-    /// Only what is listed is let in.
+    /// Admits only listed paths.
     #[must_use]
     pub fn deny_unlisted() -> Self {
         Self::with_unlisted(None)
     }
 
-    /// Every request needs this, but for those that are listed with something else.
+    /// Every request needs this, except those that are listed with something else.
     #[must_use]
     pub fn every(requirement: impl Into<Requirement>) -> Self {
         Self::with_unlisted(Some(requirement.into()))
     }
 
-    /// What a method needs, such as `/shop.v1.Orders/Get`. Listed twice, the last one is in force.
+    /// The requirement of a method, such as `/shop.v1.Orders/Get`. If it is listed twice, the last one applies.
     #[must_use]
     pub fn method(mut self, path: impl Into<String>, requirement: impl Into<Requirement>) -> Self {
         self.methods.insert(path.into(), requirement.into());
         self
     }
 
-    /// What the methods of a gRPC service need that are not listed by themselves. The name is that of
-    /// tonic's `NamedService::NAME`, such as `shop.v1.Orders`.
+    /// The requirement of the methods of a gRPC service that are not listed individually. The name is that of tonic's
+    /// `NamedService::NAME`, such as `shop.v1.Orders`.
     #[must_use]
     pub fn service(mut self, name: impl Into<String>, requirement: impl Into<Requirement>) -> Self {
         self.services.insert(name.into(), requirement.into());
@@ -186,7 +186,7 @@ impl Requirements {
         }
     }
 
-    /// What a request to `path` needs; none: it is refused.
+    /// The requirement of a request to `path`; `None`: it is refused.
     pub(super) fn of(&self, path: &str) -> Option<&Requirement> {
         let of_service = || {
             let (service, _method) = path.strip_prefix('/')?.split_once('/')?;

@@ -1,4 +1,4 @@
-//! What a verifier answers.
+//! The answers of a verifier.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,45 +7,45 @@ use tessera_core::{AccessClaims, Scope};
 /// The answer to a token.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// The token is good. Scopes that policy took since it was issued are left out of the claims.
+    /// The token is valid. The claims do not include scopes that policy took since it was issued.
     Allow(Arc<AccessClaims>),
-    /// The token is not good, however fresh the verifier is.
+    /// The token is not valid, however fresh the verifier is.
     Deny(DenyReason),
-    /// The token would be good, but a revocation may not be known here yet; or the key that signed it is not
-    /// known here, and may be a new one. Refuse it for now.
+    /// The token would be valid, but a revocation may not be known here yet; or the key that signed it is not known
+    /// here, and may be a new one. Refuse it for now.
     Stale {
-        /// How stale the verifier may be and still allow.
+        /// How stale the verifier may be and still allow tokens.
         bound: Duration,
-        /// How stale it may be in fact; none before it has ever been fresh.
+        /// How stale it may actually be; `None` before it has ever been fresh.
         behind: Option<Duration>,
     },
 }
 
-/// Why a token is not good. Tell the bearer no more than that it is not.
+/// Why a token is not valid. Tell the bearer only that it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DenyReason {
     /// Not the form of an access token.
     Malformed,
-    /// Signed with a key that the realm does not have (or has no more).
+    /// Signed with a key that the realm does not have (or no longer has).
     UnknownKey,
-    /// Not signed by that key, or not saying what that key may say.
+    /// Not signed by that key, or with claims that the key may not sign.
     BadSignature,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     NotYetValid,
     /// Issued for another service.
     WrongAudience,
     /// Issued in another realm.
     WrongRealm,
-    /// It ended before its time.
+    /// It was revoked.
     Revoked,
-    /// It lacks the scope that is required.
+    /// It lacks the required scope.
     ScopeMissing {
         /// The scope.
         required: Scope,
     },
-    /// It had the scope that is required, and a change of policy took it.
+    /// It had the required scope, and a change of policy took it.
     ScopeTaken {
         /// The scope.
         required: Scope,
@@ -54,17 +54,17 @@ pub enum DenyReason {
     Inactive,
 }
 
-/// What to do with a token that would be good while the verifier is stale.
+/// What to do with a token that would be valid while the verifier is stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Refuse: answer [`Decision::Stale`].
     #[default]
     FailClosed,
-    /// Ask the authority about this token; where it does not answer, refuse. How long that may take is set
-    /// with [`VerifierOptions::calls`](super::VerifierOptions::calls).
+    /// Ask the authority about this token; if it does not answer, refuse. How long that may take is set with
+    /// [`VerifierOptions::calls`](super::VerifierOptions::calls).
     Introspect,
-    /// Allow up to this staleness, and no further; never before the first snapshot. Calls of
-    /// `AwaitPropagation` do not wait for what such a route still allows.
+    /// Allow up to this staleness, and no further; never before the first snapshot. Calls of `AwaitPropagation` do not
+    /// wait for tokens that such a route still allows.
     FailOpen {
         /// The greatest staleness.
         max: Duration,

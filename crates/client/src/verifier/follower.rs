@@ -21,23 +21,23 @@ use crate::{
 
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The shortest silence that is one: less is a machine that is busy.
+/// The shortest time that counts as silence: less may be a busy machine.
 const SILENCE_MIN: Duration = Duration::from_millis(200);
 
-/// What outlives a session.
+/// The state that outlives a session.
 pub(super) struct Following {
     pub(super) shared: Arc<Shared>,
     /// In the order of the addresses.
     nodes: Vec<Node>,
     round: Round,
     pub(super) credential: Credential,
-    /// The cursor of the last thing applied; none: a snapshot is needed.
+    /// The cursor up to which everything is applied; `None`: a snapshot is needed.
     pub(super) place: Option<String>,
-    /// The key set that the keys were read for; none: they may have changed.
+    /// The key set for which the keys were read; `None`: they may have changed.
     pub(super) key_set: Option<String>,
     pub(super) backoff: Backoff,
     pub(super) problems: ProblemLog,
-    /// Which address was left, and why, until another one is known to last.
+    /// Which address was left, and why, until another one has lasted.
     left: Option<(usize, String)>,
 }
 
@@ -72,7 +72,7 @@ impl Following {
     /// Everything up to `cursor` is in force.
     pub(super) fn reached(&mut self, cursor: &str) {
         self.place = Some(cursor.to_owned());
-        // To go on from, a cursor is the authority's own affair. What can't be read is nobody's place.
+        // For resuming, only the authority interprets a cursor. One that can't be read names no position here.
         self.shared.place.send_replace(Cursor::parse(cursor).ok());
     }
 
@@ -81,15 +81,16 @@ impl Following {
         self.nodes.get(self.round.at())
     }
 
-    /// Where the address leads, if that is to be looked at: not while another address is left to try, for it takes time.
+    /// The host and port of the address, if the problem should be diagnosed: not while another address is left to try,
+    /// since the diagnosis takes time.
     pub(super) fn plaintext(&self) -> Option<&Plaintext> {
         let node = self.node().filter(|_| self.round.is_at_last())?;
         node.plaintext.as_ref()
     }
 
-    /// How long nothing may come from an address. Where it is the only one, or each was tried, up to the bound: then what is
-    /// known is stale anyway. Else so short that each of the others can be tried within the bound: half of it for the one
-    /// that is followed, and the rest for all others.
+    /// The longest silence of an address. If it is the only one, or if each was tried, up to the bound: the known state
+    /// is stale after that anyway. Otherwise short enough that each of the others can be tried within the bound: half
+    /// of it for the followed one, and the rest for all others.
     pub(super) fn silence_max(&self, has_answered: bool) -> Duration {
         let addresses = self.shared.options.connection.addresses();
         let bound = self.shared.options.bound;
@@ -107,8 +108,9 @@ impl Following {
         self.shared.options.bound / 4
     }
 
-    /// A ping was answered, on a stream of this age. A young one counts for nothing yet: what fails after each answer is
-    /// left as what never answers is, so that streams that end at once don't make this go round without a wait.
+    /// A ping was answered, on a stream of this age. A young stream does not count yet: an address that fails after
+    /// each answer is left like one that never answers, so that streams that end at once don't cause a loop without a
+    /// wait.
     pub(super) fn answered(&mut self, age: Duration) {
         self.backoff.reset();
         self.problems.worked();
@@ -132,7 +134,7 @@ impl Following {
         }
     }
 
-    /// Takes note of how a session ended. How long to wait before the next one.
+    /// Records how a session ended. Returns how long to wait before the next one.
     fn after(&mut self, end: End) -> Duration {
         let at = self.round.at();
         if end.starts_again {
@@ -143,8 +145,8 @@ impl Following {
             ..end.problem
         };
         self.left.get_or_insert_with(|| (at, problem.text.clone()));
-        // A place that an authority does not have, it has nowhere. What waiting does not help, no other address does:
-        // it is tried, as there may be another authority here by mistake, but not at once.
+        // A position that one node does not have, no other node has. A permanent problem is the same at each address:
+        // the next one is tried, as it may be another authority by mistake, but not at once.
         let is_time_to_wait = end.is_about_place || self.round.leave() || problem.is_permanent;
         self.problems.failed(self.shared.told(&problem));
         self.shared.problem.send_replace(Some(problem));
@@ -193,7 +195,7 @@ mod tests {
             is_about_place: true,
             ..End::start_again("expired")
         };
-        // How it ended; where it goes on, whether it waits before, and whether it keeps its place.
+        // How it ended; the next address, whether it waits before, and whether it keeps its position.
         let table: [(End, usize, bool, bool); 7] = [
             (End::resume("gone"), 1, false, true),
             (End::start_again("not understood"), 2, false, false),
@@ -224,7 +226,7 @@ mod tests {
             [young; 6].map(&mut ended),
             [false, false, true, false, false, true]
         );
-        // One that lasted has earned the whole round.
+        // After an address has lasted, the whole round is tried again.
         assert_eq!([Duration::from_millis(2500); 4].map(&mut ended), [false; 4]);
     }
 
@@ -239,13 +241,13 @@ mod tests {
         assert_eq!(one.silence_max(false), seconds(10));
         let silences = |of: &Following| [of.silence_max(true), of.silence_max(false)];
         let three = following(THREE);
-        // One that is frozen, and each of the others: within the bound.
+        // A frozen address, and each of the others: within the bound.
         assert_eq!(silences(&three), [seconds(5), seconds(10) / 4]);
         let mut two = following("http://a:1,http://b:1");
         assert_eq!(silences(&two), [seconds(5), seconds(5)]);
         let _ = two.after(End::resume("gone"));
         assert_eq!(silences(&two), [seconds(5), seconds(5)]);
-        // Each was tried: one may just be slow.
+        // Each was tried: one may only be slow.
         let _ = two.after(End::resume("gone"));
         assert_eq!(silences(&two), [seconds(10), seconds(10)]);
         two.answered(seconds(3));

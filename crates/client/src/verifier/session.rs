@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{CallError, ErrorKind, diagnosis::Plaintext};
 
-/// Messages of ours that may wait to be sent. More would be acknowledgements, of which the last is enough.
+/// Messages of ours that may wait to be sent. Further ones would be acknowledgements, of which the last is enough.
 const OUTBOX: usize = 4;
 const NONCE_LENGTH: usize = 16;
-/// How often an unknown key may make the keys be read again.
+/// How often an unknown key may cause the keys to be read again.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(10);
 const KEYS_PAGE: u32 = 500;
 const KEY_PAGES_MAX: usize = 100;
@@ -34,15 +34,15 @@ const KEY_PAGES_MAX: usize = 100;
 /// Why a session ended.
 pub(super) struct End {
     pub(super) problem: Problem,
-    /// The next one begins with a snapshot, where this one goes on otherwise; what is known stays in force until it is
-    /// complete.
+    /// The next session begins with a snapshot, and does not resume; the known state stays in force until the snapshot
+    /// is complete.
     pub(super) starts_again: bool,
-    /// The authority does not have the place that was asked for: the address is good.
+    /// The authority does not have the requested position: the address is fine.
     pub(super) is_about_place: bool,
 }
 
 impl End {
-    /// The next one goes on where this one was.
+    /// The next session resumes at the position of this one.
     pub(super) fn resume(problem: &str) -> Self {
         Self {
             problem: Problem::passing(problem),
@@ -51,7 +51,7 @@ impl End {
         }
     }
 
-    /// The next one begins with a snapshot.
+    /// The next session begins with a snapshot.
     pub(super) fn start_again(problem: &str) -> Self {
         Self {
             starts_again: true,
@@ -59,12 +59,12 @@ impl End {
         }
     }
 
-    /// By a call that failed, told as well as it can be.
+    /// From a failed call, with the best available explanation.
     async fn of(what: &str, status: Status, plaintext: Option<&Plaintext>) -> Self {
         Self::by(what, &CallError::from(status).diagnosed(plaintext).await)
     }
 
-    /// Also after `SLOW_CONSUMER` and `DRAINING`, what was applied last is where to go on.
+    /// Also after `SLOW_CONSUMER` and `DRAINING`, the next session resumes after what was applied last.
     fn by(what: &str, error: &CallError) -> Self {
         let starts_again = matches!(
             error.reason(),
@@ -87,36 +87,36 @@ pub(super) struct Session<'a> {
     channel: Channel,
     say: mpsc::Sender<WatchRequest>,
     stream: Streaming<WatchResponse>,
-    /// The ping that is under way: its nonce, and when it was made.
+    /// The running ping: its nonce, and when it was made.
     pinged: Option<([u8; NONCE_LENGTH], Instant)>,
-    /// Another one is to follow: a token is ahead that may be newer than the one under way.
+    /// Another ping must follow: a token is ahead that may be newer than the running ping.
     ping_again: bool,
     snapshot: Snapshot,
-    /// What is to be acknowledged.
+    /// The cursor to acknowledge.
     acknowledge: Option<String>,
     opened_at: Instant,
     /// Whether a ping was answered.
     has_answered: bool,
-    /// When something last came that shows that both directions work.
+    /// When a message last showed that both directions work.
     progressed_at: Instant,
     keys_read_at: Option<Instant>,
 }
 
-/// Where the snapshot is.
+/// The progress of the snapshot.
 enum Snapshot {
-    /// Asked for.
+    /// Requested.
     Awaited,
-    /// On its way: what came of it.
+    /// Arriving: the revocations received so far.
     Coming(Box<Revoked>, u64),
-    /// Complete, with the events after it: it is in force from the next checkpoint, which says at what
-    /// time of the authority it was taken.
+    /// Complete, with the events after it: it is in force from the next checkpoint, which gives the authority's time of
+    /// the snapshot.
     Complete(Box<Revoked>),
     /// In force, or not needed.
     InForce,
 }
 
 impl<'a> Session<'a> {
-    /// Connects anew: a connection that stalled would stall the next stream too.
+    /// Connects again: a connection that stalled would stall the next stream too.
     pub(super) async fn open(following: &'a mut Following) -> Result<Self, End> {
         let node = following.node().ok_or_else(|| End::resume("no address"))?;
         let channel = node.endpoint.connect_lazy();
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
                     Err(status) => Err(End::of("", status, self.following.plaintext()).await),
                 },
                 permit = self.say.clone().reserve_owned(), if self.acknowledge.is_some() => {
-                    // Where it is closed, the stream is about to say why.
+                    // If it is closed, the stream is about to say why.
                     if let (Ok(permit), Some(cursor)) = (permit, self.acknowledge.take()) {
                         permit.send(request(watch_request::Message::Ack(Ack { cursor })));
                     }
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How long nothing may come.
+    /// The longest silence.
     fn silence_max(&self) -> Duration {
         self.following.silence_max(self.has_answered)
     }
@@ -254,7 +254,7 @@ impl<'a> Session<'a> {
                     self.following.reached(&event.cursor);
                     self.owe_acknowledgement(event.cursor);
                 } else {
-                    // Whoever has acknowledged a key can verify with it: not before the next checkpoint.
+                    // A verifier that has acknowledged a key can verify with it: not before the next checkpoint.
                     self.ping_again = self.pinged.is_some();
                     self.ping();
                 }
@@ -266,9 +266,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A checkpoint: it puts a snapshot in force, makes the keys be read where they changed, and where it
-    /// answers our ping it says how fresh all this is. One that answers none says nothing about that: it
-    /// may have been on its way for long.
+    /// A checkpoint: it puts a snapshot in force, and causes the keys to be read if they changed. If it answers our
+    /// ping, it says how fresh all this is. One that answers no ping says nothing about freshness: it may have been in
+    /// transit for long.
     async fn check(&mut self, checkpoint: Checkpoint) -> Result<(), End> {
         self.check_realm(&checkpoint.realm)?;
         let Some(server_time) = checkpoint.server_time.as_ref().map(wire::timestamp) else {
@@ -306,7 +306,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The stream is about the realm of the API key. Of another realm's, an empty one looks as if nothing
+    /// The stream must be about the realm of the API key. An empty stream of another realm would look as if nothing
     /// were revoked.
     fn check_realm(&self, realm: &str) -> Result<(), End> {
         let expected = &self.following.shared.options.realm;
@@ -334,7 +334,7 @@ impl<'a> Session<'a> {
             Snapshot::Complete(revoked) => {
                 known.revoked = *revoked;
                 known.snapshots += 1;
-                // The authority left out what had stopped mattering by its own clock.
+                // The authority left out what no longer mattered by its own clock.
                 known.forgotten_through = server_time.minus(LEEWAY_MAX);
             }
             Snapshot::InForce if server_time < known.forgotten_through => {
@@ -345,7 +345,7 @@ impl<'a> Session<'a> {
                 return Err(not_understood("a checkpoint before the snapshot is complete"));
             }
         }
-        // Both clocks must agree that it is over: one that jumps ahead makes nothing be forgotten.
+        // Both clocks must agree that it is over: a clock that jumps ahead causes nothing to be forgotten.
         known.forget_before(server_time.min(local_time));
         known.revoked.entries.advance(through);
         known.fresh_as_of = known.fresh_as_of.max(echoed);
@@ -360,20 +360,21 @@ impl<'a> Session<'a> {
 
     // === what we say and ask ===
 
-    /// Only the fence needs it, which waits for those that are required; of a thousand others it would be a
-    /// thousand messages for each event.
+    /// Only the fence needs it, and it waits only for required verifiers; for a thousand others it would be a thousand
+    /// messages for each event.
     fn owe_acknowledgement(&mut self, cursor: String) {
         if self.following.shared.options.required {
             self.acknowledge = Some(cursor);
         }
     }
 
-    /// One ping at a time, so that what is remembered stays bounded.
+    /// One ping at a time, so that the remembered state stays bounded.
     fn ping(&mut self) {
         if self.pinged.is_some() {
             return;
         }
-        // Without a random nonce no echo could be told from another's: then nothing gets fresh.
+        // Without a random nonce, its echo could not be distinguished from another's: then the state never becomes
+        // fresh.
         let Ok(nonce) = tessera_token::random::<NONCE_LENGTH>() else {
             return;
         };
@@ -467,7 +468,7 @@ fn request(message: watch_request::Message) -> WatchRequest {
     }
 }
 
-/// Passing over what is not understood would be to allow what may be revoked.
+/// Ignoring a message that is not understood could allow what is revoked.
 fn not_understood(what: &str) -> End {
     End::start_again(&format!("not understood: {what}"))
 }

@@ -1,4 +1,4 @@
-//! What a verifier knows: keys, revocations, and since when it may have missed something.
+//! The state of a verifier: keys, revocations, and since when it may have missed something.
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Decision, DenyReason, VerifierOptions};
 
-/// How long a token waits for the place of the log that it is of. An answer to a ping takes milliseconds.
+/// How long a token waits for its position of the log. An answer to a ping takes milliseconds.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
 /// Shared by the handles of a verifier and its follower.
@@ -31,10 +31,10 @@ pub(super) struct Shared {
     keys: ArcSwap<Keys>,
     known: RwLock<Known>,
     pub(super) unknown_key: Notify,
-    /// A token is of a place of the log that was not heard of here yet.
+    /// A token has a position of the log that was not reached here yet.
     pub(super) ahead: Notify,
     pub(super) ready: watch::Sender<bool>,
-    /// Everything up to here is in force; none before the first checkpoint.
+    /// Everything up to here is in force; `None` before the first checkpoint.
     pub(super) place: watch::Sender<Option<Cursor>>,
     pub(super) problem: watch::Sender<Option<Problem>>,
     /// Which address is followed, or tried.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 
 /// Why the authority can't be followed now.
 pub(super) struct Problem {
-    /// At which address.
+    /// The address where it occurred.
     pub(super) address: String,
     pub(super) text: String,
     /// Waiting does not help.
@@ -73,38 +73,38 @@ struct Keys {
     verified: Cache<[u8; 32], Arc<Signed>>,
 }
 
-/// A token whose signature is right.
+/// A token whose signature is valid.
 pub(super) struct Signed {
     verified: Verified,
     claims: Arc<AccessClaims>,
 }
 
-/// What is revoked, and how fresh that is.
+/// The revocations, and how fresh they are.
 pub(super) struct Known {
     pub(super) revoked: Revoked,
-    /// Everything durable before this moment has been applied. None before the first checkpoint.
+    /// Everything durable before this moment has been applied. `None` before the first checkpoint.
     pub(super) fresh_as_of: Option<Instant>,
-    /// Revocations of tokens that expired before this may have been left out or forgotten, so no leeway
-    /// reaches back beyond it.
+    /// Revocations of tokens that expired before this may have been left out or forgotten, so no leeway reaches back
+    /// beyond it.
     pub(super) forgotten_through: Timestamp,
     /// How many snapshots were taken.
     pub(super) snapshots: u64,
 }
 
-/// How far what is known reaches, in time and in the log.
+/// How far the known state reaches, in time and in the log.
 struct Horizon {
     fresh_as_of: Option<Instant>,
     through: Sequence,
 }
 
-/// What becomes of a token of a place of the log that was not heard of here. It may have been issued a moment
-/// ago; or it says what nobody issued, so that no revocation could reach it.
+/// What happens to a token with a position of the log that was not reached here. It may have been issued a moment ago;
+/// or its claims were never issued, so that no revocation could match it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ahead {
-    /// It is not allowed before the place is known.
+    /// It is not allowed before the position is known.
     Refused,
-    /// It is allowed for as long as the authority has not answered since this moment, when the token was there
-    /// already: an answer without that place shows that there is none.
+    /// It is allowed for as long as the authority has not answered since this moment, when the token already existed:
+    /// an answer without that position shows that the position does not exist.
     AllowedUnheard(Instant),
 }
 
@@ -121,7 +121,7 @@ impl Ahead {
 #[derive(Default)]
 pub(super) struct Revoked {
     pub(super) entries: Revocations,
-    /// Whether any scope was ever taken: mostly not, and then no token's scopes are looked at one by one.
+    /// Whether any scope was ever taken: usually not, and then no token's scopes are checked one by one.
     has_narrowed: bool,
 }
 
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// A problem, with its address where there are several.
+    /// A problem, with its address if there are several.
     pub(super) fn told(&self, problem: &Problem) -> String {
         match self.options.connection.addresses().are_several() {
             true => format!("{}: {}", problem.address, problem.text),
@@ -154,8 +154,8 @@ impl Shared {
         }
     }
 
-    /// Other keys, another cache. The same keys keep theirs: anybody can make them be read again, with a
-    /// token of an unknown key.
+    /// Other keys get a new cache. The same keys keep theirs: any caller can cause them to be read again, with a token
+    /// of an unknown key.
     pub(super) fn put_keys(&self, keyring: Keyring) {
         if self.keys.load().keyring == keyring {
             return;
@@ -172,7 +172,7 @@ impl Shared {
         self.known.write()
     }
 
-    /// The answer to `token` where a staleness up to `bound` is allowed.
+    /// The decision on `token` if a staleness up to `bound` is allowed.
     pub(super) fn decide(
         &self,
         token: &str,
@@ -193,7 +193,7 @@ impl Shared {
                 Decision::Stale { bound, behind }
             }
             Ok((claims, known)) => unless_stale(Decision::Allow(claims), known.fresh_as_of, bound),
-            // The authority may have a key that was not heard of here yet.
+            // The authority may have a key that is not known here yet.
             Err(DenyReason::UnknownKey) => {
                 let fresh_as_of = self.known().fresh_as_of;
                 unless_stale(Decision::Deny(DenyReason::UnknownKey), fresh_as_of, bound)
@@ -207,8 +207,8 @@ impl Shared {
         }
     }
 
-    /// Ready when the place of the log is known that `token` is of, where it was ahead of what is known. The
-    /// answer to a ping tells; where none comes soon, the token stays what it is.
+    /// Ready when the token's position of the log is known, if it was ahead of what is known. The answer to a ping
+    /// shows it; if none comes soon, the decision on the token does not change.
     pub(super) async fn catch_up(&self, token: &str) {
         let Some((_, claims)) = access::unverified_claims(token) else {
             return;
@@ -223,12 +223,12 @@ impl Shared {
             }
         };
         if is_ahead() {
-            // An error says that it is still ahead, which is asked again anyway.
+            // An error means that it is still ahead, which is checked again anyway.
             let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
         }
     }
 
-    /// What a signed token may be used for, with how fresh that is: both from under one lock.
+    /// What a signed token may be used for, with how fresh that is: both read under one lock.
     fn admit(
         &self,
         signed: &Signed,
@@ -274,7 +274,7 @@ impl Shared {
         verified
             .check(&expected, self.clock.now())
             .map_err(|error| match error {
-                // Its key is over, and so is whatever it signed.
+                // Its key has expired, and so has everything that it signed.
                 VerifyError::Invalid | VerifyError::Expired => DenyReason::Expired,
                 VerifyError::NotYetValid => DenyReason::NotYetValid,
                 VerifyError::WrongAudience => DenyReason::WrongAudience,
@@ -282,8 +282,7 @@ impl Shared {
             })
     }
 
-    /// Tells the refusals of a token apart that was not signed by any key: by what it says of itself, which
-    /// is good enough to refuse it by.
+    /// Distinguishes the refusals of a token that no key signed: by its own content, which is sufficient for a refusal.
     fn why_not_signed(&self, token: &str, keyring: &Keyring) -> DenyReason {
         match access::unverified_claims(token) {
             None => DenyReason::Malformed,
@@ -297,7 +296,7 @@ impl Shared {
     }
 }
 
-/// The moment is taken last: however long the decision took, it counts as staleness.
+/// The moment is taken last: the time that the decision took counts as staleness.
 fn unless_stale(decision: Decision, fresh_as_of: Option<Instant>, bound: Duration) -> Decision {
     let behind = fresh_as_of.map(|fresh| Instant::now().saturating_duration_since(fresh));
     if behind.is_some_and(|behind| behind <= bound) {
@@ -328,7 +327,7 @@ impl Keys {
 }
 
 impl Known {
-    /// Forgets what stopped mattering before `now`: a minute after the last token ended that it is about.
+    /// Forgets what no longer mattered before `now`: a minute after the end of the last token that it concerns.
     pub(super) fn forget_before(&mut self, now: Timestamp) {
         self.forgotten_through = self.forgotten_through.max(now.minus(LEEWAY_MAX));
         self.revoked.entries.forget_expired(now);
@@ -341,7 +340,7 @@ impl Revoked {
         self.entries.apply(event);
     }
 
-    /// The claims without the scopes that policy took; none where it took all.
+    /// The claims without the scopes that policy took; `None` if it took all.
     fn left_of(&self, claims: &Arc<AccessClaims>) -> Option<Arc<AccessClaims>> {
         let is_taken = |scope: &&Scope| self.entries.narrows(claims, scope);
         if !self.has_narrowed || !claims.scopes.iter().any(|scope| is_taken(&scope)) {
@@ -398,7 +397,7 @@ mod tests {
         keyring
     }
 
-    /// A verifier that knows the log up to place 5, and a token of that place and one of the next.
+    /// A verifier that knows the log up to position 5, a token of that position, and one of the next.
     fn fresh_up_to_5() -> (Shared, [String; 2]) {
         let shared = shared();
         let sealed_by = ServerKeys::new(ServerKey::generate().unwrap(), Vec::new());
@@ -448,7 +447,7 @@ mod tests {
             |token: &str, ahead| matches!(shared.decide(token, None, bound, ahead), Decision::Stale { .. });
         assert!(is_allowed(&known, Ahead::Refused));
         assert!(is_stale(&ahead, Ahead::Refused));
-        // While nobody answers, those that fail open take it; after an answer nobody does.
+        // While there is no answer, the modes that fail open allow it; after an answer none does.
         let since = Instant::now();
         assert!(is_allowed(&ahead, Ahead::AllowedUnheard(since)));
         shared.known_mut().fresh_as_of = Some(since);

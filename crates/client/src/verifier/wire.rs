@@ -1,4 +1,4 @@
-//! From the wire's events and keys to the domain. What is not understood is never passed over.
+//! From the wire's events and keys to the domain. An unknown one is never ignored.
 
 use tessera_core::{
     Audience, ClientName, Event, EventBody, KeyId, Label, PolicyRevision, RealmName, RevokeReason, Scope,
@@ -7,7 +7,7 @@ use tessera_core::{
 use tessera_proto::v1::{self, EventKind, KeyStatus, revocation_event::Target};
 use tessera_token::{Keyring, VerifyingKey};
 
-/// An event, as far as it concerns a verifier.
+/// The part of an event that concerns a verifier.
 pub(super) struct Understood {
     /// What it revokes, if anything.
     pub(super) revocation: Option<Event>,
@@ -15,7 +15,7 @@ pub(super) struct Understood {
     pub(super) changes_keys: bool,
 }
 
-/// What an event means; none where this verifier does not know.
+/// The meaning of an event; `None` if this verifier does not know it.
 pub(super) fn understand(
     wire: &v1::RevocationEvent,
     realm: &RealmName,
@@ -69,8 +69,8 @@ fn event(wire: &v1::RevocationEvent, body: EventBody, realm: &RealmName) -> Opti
     })
 }
 
-/// The wire does not say whose a token or a session was: the filter has seen to the audience, and a
-/// verifier asks for neither.
+/// The wire does not say whose a token or a session was: the filter has checked the audience, and a verifier uses
+/// neither.
 fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Option<EventBody> {
     let unnamed = || ClientName::from_short("unnamed").ok();
     let audience = || audience.clone();
@@ -111,7 +111,7 @@ fn body(wire: &v1::RevocationEvent, kind: EventKind, audience: &Audience) -> Opt
         (EventKind::KeyRevoked, Target::KeyId(key)) => EventBody::KeyRevoked {
             key: KeyId::parse(key).ok()?,
         },
-        // A target that is not of its kind, or a kind that revokes nothing here.
+        // A target that does not belong to its kind, or a kind that revokes nothing here.
         (
             EventKind::Unspecified
             | EventKind::TokenRevoked
@@ -136,8 +136,8 @@ pub(super) fn timestamp(wire: &prost_types::Timestamp) -> Timestamp {
     Timestamp::from_seconds(wire.seconds).plus_millis(i64::from(wire.nanos) / 1_000_000)
 }
 
-/// The keys of the realm that verify. One that can't be read, or whose use is not known here, verifies
-/// nothing. A retired key keeps verifying for the leeway that its last token has.
+/// The verifying keys of the realm. A key that can't be read, or whose use is not known here, verifies nothing. A
+/// retired key keeps verifying for the leeway of its last token.
 pub(super) fn keyring(keys: &[v1::VerifyingKey], realm: &RealmName, leeway: Seconds) -> Keyring {
     let mut keyring = Keyring::default();
     for key in keys.iter().filter(|key| key.realm == realm.as_str()) {
