@@ -26,15 +26,15 @@ use crate::{
 };
 
 const REALM: &str = "production";
-/// Enough for a busy machine; short, because a verifier that a test has dropped is waited for as long.
+/// Enough for a busy machine; short, because a revocation waits as long for a verifier that a test has dropped.
 const STALENESS_BOUND: Duration = Duration::from_secs(5);
 /// Longer than the fence waits for a verifier that is gone.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An authority in this process. It stops when it is dropped.
 ///
-/// Whoever connects to [`address`](Self::address) is held up by [`stall`](Self::stall); the calls of the
-/// kit itself, and of [`client`](Self::client), are not.
+/// [`stall`](Self::stall) holds up every connection to [`address`](Self::address); the calls of the kit itself, and of
+/// [`client`](Self::client), are not held up.
 pub struct TestAuthority {
     settings: Settings,
     disk: Disk,
@@ -46,20 +46,20 @@ pub struct TestAuthority {
     proxy: Proxy,
     direct_address: String,
     verifiers: AtomicU32,
-    /// None while it does not run.
+    /// `None` while it does not run.
     process: Option<Process>,
 }
 
-/// A session that was issued. Its `Debug` shows no token.
+/// A session that was issued. Its `Debug` output shows no token.
 #[derive(Clone)]
 pub struct Session {
     /// The access token.
     pub access_token: String,
     /// The refresh token.
     pub refresh_token: String,
-    /// The session's session, for [`TestAuthority::revoke_session`].
+    /// The session id, for [`TestAuthority::revoke_session`].
     pub session_id: String,
-    /// What was granted, sorted.
+    /// The granted scopes, sorted.
     pub scopes: Vec<String>,
 }
 
@@ -94,13 +94,13 @@ impl TestAuthority {
 
     // === where it is, and who may call it ===
 
-    /// Where services under test find it, as in `TESSERA_ADDR`.
+    /// The address for services under test, as in `TESSERA_ADDR`.
     #[must_use]
     pub fn address(&self) -> &str {
         self.proxy.address()
     }
 
-    /// Where it listens itself, past [`stall`](Self::stall).
+    /// The address on which it listens itself, which [`stall`](Self::stall) does not affect.
     #[must_use]
     pub fn direct_address(&self) -> &str {
         &self.direct_address
@@ -115,24 +115,24 @@ impl TestAuthority {
     /// A new API key of another client, such as `client:shop`, or in another realm.
     ///
     /// # Panics
-    /// Panics where one of them is no name.
+    /// Panics if one of them is not a valid name.
     pub async fn api_key_of(&self, realm: &str, client: &str) -> ApiKey {
         new_api_key(&self.authority, realm, client).await
     }
 
-    /// The address with the API key: what [`Client`] and [`Verifier`] are made from.
+    /// The address with the API key, from which [`Client`] and [`Verifier`] are made.
     #[must_use]
     pub fn connection(&self) -> Connection {
         Connection::new(self.address(), self.api_key.clone())
     }
 
-    /// A client that is never held up, to arrange what a test needs.
+    /// A client that is never held up, to set up what a test needs.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The authority itself, for what the kit has no word for.
+    /// The authority itself, for operations that the kit does not offer.
     #[must_use]
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
@@ -140,14 +140,14 @@ impl TestAuthority {
 
     // === verifiers ===
 
-    /// How a verifier for `audience` follows this authority, with the same clock and a staleness bound of
-    /// 5 s.
+    /// The options with which a verifier for `audience` follows this authority, with the same clock and a staleness
+    /// bound of 5 s.
     ///
-    /// Each is `required`: revoking through the kit waits for it, and for as long as its bound where it is
-    /// gone. Start no more than one with these; ask for more.
+    /// Each is `required`: revoking through the kit waits for it, and if it is gone, for as long as its bound. Start
+    /// only one with the same options; get new options for another.
     ///
     /// # Panics
-    /// Panics where `audience` is none.
+    /// Panics if `audience` is not valid.
     pub fn verifier_options(&self, audience: &str) -> VerifierOptions {
         let number = self.verifiers.fetch_add(1, Ordering::Relaxed);
         VerifierOptions::new(self.connection(), REALM, audience)
@@ -161,7 +161,7 @@ impl TestAuthority {
     /// A verifier that is ready.
     ///
     /// # Panics
-    /// Panics where it does not become ready.
+    /// Panics if it does not become ready.
     pub async fn verifier(&self, audience: &str) -> Verifier {
         let verifier = Verifier::start(self.verifier_options(audience)).expect("good options");
         let ready = soon("a verifier is ready", verifier.ready(Duration::MAX)).await;
@@ -171,12 +171,12 @@ impl TestAuthority {
 
     // === sessions ===
 
-    /// A session of `subject` for the audience `api` (where policy has none of that name, its first) with
-    /// these scopes, in the roles that the kit's client asserts: `role:editor` unless
+    /// A session of `subject` for the audience `api` (if policy has none of that name, its first) with these scopes, in
+    /// the roles that the kit's client asserts: `role:editor` unless
     /// [`TestAuthorityBuilder::with_policy`](crate::TestAuthorityBuilder::with_policy) says otherwise.
     ///
     /// # Panics
-    /// Panics where policy does not grant all of them.
+    /// Panics if policy does not grant all of them.
     pub async fn issue(&self, subject: &str, scopes: &[&str]) -> Session {
         self.issue_with(IssueRequest {
             subject: subject.to_owned(),
@@ -189,10 +189,10 @@ impl TestAuthority {
         .await
     }
 
-    /// A session as asked for.
+    /// A session for this request.
     ///
     /// # Panics
-    /// Panics where the authority refuses.
+    /// Panics if the authority refuses.
     pub async fn issue_with(&self, request: IssueRequest) -> Session {
         let issued = self.client.issue(request).await;
         let issued =
@@ -222,11 +222,11 @@ impl TestAuthority {
         self.revoke(Target::SessionId(session.session_id.clone())).await;
     }
 
-    /// Ends whatever `target` says. Answers when every verifier of this kit knows, unless the authority is
+    /// Ends everything that `target` names. Returns when every verifier of this kit knows, unless the authority is
     /// [stalled](Self::stall).
     ///
     /// # Panics
-    /// Panics where the authority refuses.
+    /// Panics if the authority refuses.
     pub async fn revoke(&self, target: Target) -> RevokeResponse {
         let request = RevokeRequest {
             target: Some(target),
@@ -245,17 +245,17 @@ impl TestAuthority {
     /// Reads the policy directory again, and puts it in force.
     ///
     /// # Panics
-    /// Panics where it is refused, or there is none.
+    /// Panics if it is refused, or if there is no directory.
     pub async fn reload_policy(&self) {
         let reloaded = self.authority.reload(Trigger::Call).await;
         reloaded.unwrap_or_else(|error| panic!("the policy is not reloaded: {error}"));
     }
 
     /// Replaces the signing key, as `tessera key rotate` does: moves the clock on by the time for which a new key is
-    /// published, and answers when it signs.
+    /// published, and returns when it signs.
     ///
     /// # Panics
-    /// Panics where the authority refuses: the kit's client needs `tessera/keys:rotate` and `read`.
+    /// Panics if the authority refuses: the kit's client needs `tessera/keys:rotate` and `read`.
     pub async fn rotate_signing_key(&self) {
         let refused = |error: &dyn fmt::Display| -> ! {
             panic!("{} can't replace the signing key: {error}", self.settings.client)
@@ -293,19 +293,18 @@ impl TestAuthority {
         &self.clock
     }
 
-    /// Holds up everything that goes to and comes from [`address`](Self::address), its connections open: the
-    /// worst that a network does. Verifiers become stale when their bound has passed.
+    /// Holds up all traffic to and from [`address`](Self::address), with its connections open: the worst failure of a
+    /// network. Verifiers become stale when their bound has passed.
     pub fn stall(&self) {
         self.proxy.stall();
     }
 
-    /// Lets go what [`stall`](Self::stall) holds up.
+    /// Releases what [`stall`](Self::stall) holds up.
     pub fn resume(&self) {
         self.proxy.resume();
     }
 
-    /// What stands between the authority and those who connect to [`address`](Self::address), to delay or to
-    /// cut them.
+    /// The proxy between the authority and the connections to [`address`](Self::address), to delay or to cut them.
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
         &self.proxy
@@ -314,34 +313,35 @@ impl TestAuthority {
     /// Stops it, and waits until it has stopped.
     ///
     /// # Panics
-    /// Panics where it does not stop, or not cleanly.
+    /// Panics if it does not stop, or not cleanly.
     pub async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else {
             return;
         };
-        // Where the other end is gone, it has stopped.
+        // If the other end is gone, it has stopped.
         let _ = process.stop.take().map(|stop| stop.send(()));
         let stopped = soon("the authority stops", &mut process.serving).await;
         let stopped = stopped.expect("serving does not panic");
         stopped.unwrap_or_else(|error| panic!("the authority did not stop cleanly: {error}"));
     }
 
-    /// Ends it wherever it is, as a crash does: nobody is told, and connections break. What it has
-    /// acknowledged is kept for [`restart`](Self::restart).
+    /// Ends it immediately, like a crash: no peer is told, and connections break. What it has acknowledged is kept for
+    /// [`restart`](Self::restart).
     pub async fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             process.kill().await;
         }
     }
 
-    /// Starts it again after [`kill`](Self::kill), at the same address and with all that it had. The policy
-    /// is read anew where it has a directory. Where it still runs, it is killed before.
+    /// Starts it again after [`kill`](Self::kill), at the same address and with all its data. The policy is read again
+    /// if it has a directory. If it still runs, it is killed before.
     ///
-    /// Verifiers follow it again by themselves. Since nobody knows here which of them accept tokens until they do,
-    /// revoking waits until their staleness bound has passed.
+    /// Verifiers follow it again by themselves. Since the authority does not know which of them accept tokens until
+    /// they do, revoking waits until their staleness bound has passed.
     ///
     /// # Panics
-    /// As [`TestAuthorityBuilder::start`](crate::TestAuthorityBuilder::start), and after [`stop`](Self::stop), which closes the store for good.
+    /// As [`TestAuthorityBuilder::start`](crate::TestAuthorityBuilder::start), and after [`stop`](Self::stop), which
+    /// closes the store permanently.
     pub async fn restart(&mut self) {
         self.kill().await;
         let address = self.direct_address.trim_start_matches("http://");

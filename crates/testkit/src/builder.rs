@@ -1,4 +1,4 @@
-//! How a test's authority is set up.
+//! Setting up a test's authority.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ impl TestAuthority {
     /// `videos:write`, the roles `role:viewer` and `role:editor`.
     ///
     /// # Panics
-    /// Panics where it can't be started.
+    /// Panics if it can't be started.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// An authority that is set up otherwise.
+    /// An authority with other settings.
     #[must_use]
     pub fn builder() -> TestAuthorityBuilder {
         TestAuthorityBuilder::new()
@@ -40,9 +40,9 @@ impl TestAuthorityBuilder {
         })
     }
 
-    /// The policy in this directory instead of that of `tessera dev`; it has the realm `production`. `client`
-    /// is who the kit calls as: policy must let it issue for subjects, assert `roles`, watch, and revoke, as
-    /// far as the test needs.
+    /// Uses the policy in this directory instead of that of `tessera dev`; it has the realm `production`. `client` is
+    /// the client with which the kit calls: policy must permit it to issue for subjects, assert `roles`, watch, and
+    /// revoke, as far as the test needs.
     #[must_use]
     pub fn with_policy(mut self, directory: impl Into<PathBuf>, client: &str, roles: &[&str]) -> Self {
         self.0.policy_directory = Some(directory.into());
@@ -51,7 +51,7 @@ impl TestAuthorityBuilder {
         self
     }
 
-    /// A clock that something else has too: another authority, perhaps.
+    /// A clock that is shared, for example with another authority.
     #[must_use]
     pub fn clock(mut self, clock: TestClock) -> Self {
         self.0.clock = clock;
@@ -68,7 +68,7 @@ impl TestAuthorityBuilder {
     /// Starts it.
     ///
     /// # Panics
-    /// Panics where the policy is refused, or the address can't be listened at.
+    /// Panics if the policy is refused, or if it can't listen at the address.
     pub async fn start(self) -> TestAuthority {
         let disk = Disk::new();
         let served = self.0.serve(&disk).await;

@@ -9,10 +9,10 @@ use tessera_core::{Clock, ManualClock, Timestamp};
 pub struct TestClock(Arc<ManualClock>);
 
 impl TestClock {
-    /// Some moment of 2026; nothing depends on which.
+    /// A moment in 2026; nothing depends on the exact value.
     const START_SECONDS: i64 = 1_795_000_000;
 
-    /// A clock that begins where all of them do.
+    /// A clock that begins at the same time as all others.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(ManualClock::new(Timestamp::from_seconds(

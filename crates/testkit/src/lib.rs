@@ -1,8 +1,7 @@
-//! A whole Tessera authority inside a test, to test services with that accept or get its tokens.
+//! A whole Tessera authority inside a test, for testing services that accept or get its tokens.
 //!
-//! [`TestAuthority::start`] gives a real one: its gRPC on a free port of this machine, its state in memory,
-//! its policy that of `tessera dev`, and a clock that stands still until the test moves it. Nothing here
-//! needs a sleep.
+//! [`TestAuthority::start`] gives a real one: its gRPC on a free port of this machine, its state in memory, its policy
+//! that of `tessera dev`, and a clock that stands still until the test moves it. Nothing here needs a sleep.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! What a service does while it can't hear of revocations:
+//! What a service does while it can't receive revocations:
 //!
 //! ```
 //! use std::time::Duration;
@@ -55,10 +54,10 @@
 //! # }
 //! ```
 //!
-//! Two clocks are at work. The test's decides what is expired. Staleness, and when a
+//! Two clocks are used. The test's clock decides what is expired. Staleness, and when a
 //! [`TokenSource`](tessera_client::TokenSource) renews, follow the machine's monotonic clock.
 //!
-//! Everything here panics where it can't do what it says: it belongs into tests.
+//! Every function here panics if it fails: use it only in tests.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! An authority that is served, and what it is served with.
+//! An authority that is served, and its settings.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     serving::{self, Parts},
 };
 
-/// What a builder was told.
+/// The settings of a builder.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) policy_directory: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) listen: String,
 }
 
-/// What outlives an authority that is killed: its disk.
+/// The state that survives when an authority is killed: its disk.
 pub(crate) struct Disk {
     store: Arc<MemoryStore>,
     server_key: ServerKey,
@@ -44,12 +44,12 @@ pub(crate) struct Served {
     pub(crate) process: Process,
 }
 
-/// An authority at work, and how to stop it.
+/// A running authority, and how to stop it.
 pub(crate) struct Process {
-    /// None once it was asked to stop.
+    /// `None` once it was asked to stop.
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) serving: JoinHandle<Result<(), RunError>>,
-    /// Its own, so that all that it does can end in the midst. None once it has ended.
+    /// A separate runtime, so that everything it does can be ended abruptly. `None` once it has ended.
     runtime: Option<Runtime>,
 }
 
@@ -69,7 +69,7 @@ impl Process {
         runtime.expect("a thread")
     }
 
-    /// Ends it wherever it is, and waits until nothing of it runs.
+    /// Ends it immediately, and waits until nothing of it runs.
     pub(crate) async fn kill(mut self) {
         let runtime = self.runtime.take();
         let ending = tokio::task::spawn_blocking(|| drop(runtime));
@@ -80,14 +80,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Dropping it would wait for it, which no async task may.
+            // Dropping it would wait for it, which an async task may not do.
             runtime.shutdown_background();
         }
     }
 }
 
 impl Settings {
-    /// Serves what is on `disk`.
+    /// Serves the data on `disk`.
     pub(crate) async fn serve(&self, disk: &Disk) -> Served {
         let policy = match &self.policy_directory {
             None => Policy::from_files(Policy::default_files()),
@@ -139,7 +139,7 @@ impl Settings {
     }
 }
 
-/// `api`, or the first where there is none of that name.
+/// `api`, or the first if there is none of that name.
 fn audience(catalogue: &Catalogue) -> String {
     let names = catalogue.audiences().iter().map(ToString::to_string);
     let names: Vec<_> = names.collect();

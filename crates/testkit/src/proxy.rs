@@ -1,5 +1,4 @@
-//! A TCP proxy that stalls with its connections open, cuts them, delays what it forwards, or brings it out
-//! of order.
+//! A TCP proxy that stalls with its connections open, cuts them, delays the data, or delivers it out of order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,14 +16,13 @@ use tokio::{
 struct Weather {
     is_stalled: bool,
     delay: Duration,
-    /// The most that chance adds to the delay.
+    /// The maximum random addition to the delay.
     disorder: Duration,
     /// Connections of an earlier age are cut.
     age: u64,
 }
 
-/// A TCP proxy that stalls with its connections open, cuts them, delays what it forwards, or brings it out
-/// of order.
+/// A TCP proxy that stalls with its connections open, cuts them, delays the data, or delivers it out of order.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     address: String,
@@ -35,7 +33,7 @@ impl Proxy {
     /// A proxy on a free port to `http://…`.
     ///
     /// # Panics
-    /// Panics where there is no free port.
+    /// Panics if there is no free port.
     pub async fn to(address: &str) -> Self {
         let target = address.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -58,7 +56,7 @@ impl Proxy {
         }
     }
 
-    /// Where it listens, as `http://…`.
+    /// The address on which it listens, as `http://…`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -75,7 +73,7 @@ impl Proxy {
         self.weather.borrow().is_stalled
     }
 
-    /// Forwards everything at once again, what was held back first.
+    /// Forwards everything at once again, the held-back data first.
     pub fn resume(&self) {
         self.weather.send_modify(|weather| {
             *weather = Weather {
@@ -85,21 +83,20 @@ impl Proxy {
         });
     }
 
-    /// Forwards everything that comes from now on this much later.
+    /// Forwards all data from now on with this delay.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
-    /// Brings what comes from now on out of order: each direction of each connection has a delay of its own
-    /// of up to `most`, which changes all the time. So what was sent on an old connection, or in the other
-    /// direction, arrives after what was sent later on a new one. The bytes of one direction of one
-    /// connection keep their order, as TCP promises it to whoever reads them.
+    /// Delivers data from now on out of order: each direction of each connection has its own delay of up to `most`,
+    /// which changes all the time. So data of an old connection, or of the other direction, arrives after data that was
+    /// sent later on a new one. The bytes of one direction of one connection keep their order, as TCP guarantees.
     pub fn disorder(&self, most: Duration) {
         self.weather.send_modify(|weather| weather.disorder = most);
     }
 
-    /// Closes every connection to those who connected; new ones are accepted. What they sent before is still
-    /// on its way, and arrives when its delay, or the stall, is over.
+    /// Closes every connection to the callers; new ones are accepted. What they sent before is still in transit, and
+    /// arrives when its delay, or the stall, is over.
     pub fn cut(&self) {
         self.weather.send_modify(|weather| weather.age += 1);
     }
@@ -119,7 +116,7 @@ async fn connect(near: TcpStream, far: TcpStream, weather: watch::Receiver<Weath
                 () = cut(weather.clone(), age) => {}
             }
         };
-        // The queue ends with the reading, and is written to its end.
+        // The queue ends with the reading, and is written completely.
         tokio::join!(reading, write(far_write, queued, weather.clone()));
     };
     let back = async {
@@ -132,8 +129,8 @@ async fn connect(near: TcpStream, far: TcpStream, weather: watch::Receiver<Weath
             () = both => {}
             () = cut(weather.clone(), age) => {}
         }
-        // Where nobody is there to read it, it is read all the same: closed with something unread, a socket
-        // would take back what is on its way in the other direction.
+        // It is read even if there is no reader for it: a socket that is closed with unread data would discard what is
+        // in transit in the other direction.
         let _ = copy(&mut far_read, &mut sink()).await;
     };
     tokio::join!(there, back);
@@ -141,11 +138,11 @@ async fn connect(near: TcpStream, far: TcpStream, weather: watch::Receiver<Weath
 
 /// Ready once connections of this age are cut.
 async fn cut(mut weather: watch::Receiver<Weather>, age: u64) {
-    // Where the proxy is gone, so are its connections.
+    // If the proxy is dropped, so are its connections.
     let _ = weather.wait_for(|weather| weather.age != age).await;
 }
 
-/// Reads until there is nothing more to read, or nobody to write it; each piece with when it arrives.
+/// Reads until there is nothing more to read, or no writer; each piece with the time at which it arrives.
 async fn read(
     from: &mut OwnedReadHalf,
     queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>,

@@ -1,4 +1,4 @@
-//! What all authorities of tests have in common.
+//! The common parts of all test authorities.
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::waiting::{LOOK_INTERVAL, soon};
 
-/// What differs between them.
+/// The parts that differ.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) policy: Policy,
@@ -25,7 +25,7 @@ pub(crate) struct Parts {
     pub(crate) on_policy_loss: OnPolicyLoss,
 }
 
-/// An authority of these, with each realm that its policy has.
+/// The options of an authority with these parts, and each realm that its policy has.
 pub(crate) fn options(parts: Parts) -> Options {
     let catalogue = parts.policy.catalogue();
     let realms = RealmKind::ALL.map(|kind| Realm {
@@ -53,7 +53,7 @@ pub(crate) fn options(parts: Parts) -> Options {
     }
 }
 
-/// A policy that was loaded, or all that is wrong with it.
+/// A policy that was loaded; panics with all its errors.
 pub(crate) fn good(policy: Result<Policy, PolicyError>) -> Policy {
     policy.unwrap_or_else(|error| panic!("the policy is refused:\n{error}"))
 }
@@ -65,7 +65,7 @@ pub(crate) async fn open(options: Options, listen: &str) -> (Arc<Authority>, Tcp
     (authority, soon(listen, bind(listen)).await)
 }
 
-/// Whoever had the address a moment ago may still be leaving it.
+/// The previous user of the address may not have released it yet.
 async fn bind(listen: &str) -> TcpListener {
     loop {
         match TcpListener::bind(listen).await {

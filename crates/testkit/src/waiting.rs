@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// Far longer than anything takes; only a failing test waits for it.
+/// Far longer than any step takes; only a failing test waits for it.
 const TIME_MAX: Duration = Duration::from_secs(20);
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Waits for something that must happen soon.
 ///
 /// # Panics
-/// Panics, naming `what`, where it has not happened after 20 s.
+/// Panics, naming `what`, if it has not happened after 20 s.
 pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIME_MAX, happens)
         .await

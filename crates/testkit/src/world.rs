@@ -1,7 +1,7 @@
-//! For the tests of Tessera itself: an authority down to its store and its limits, called by the contract as it is.
+//! For the tests of Tessera itself: an authority with access to its store and its limits, called by the bare contract.
 //!
-//! Services that are tested with Tessera want [`TestAuthority`](crate::TestAuthority). What is here changes as
-//! Tessera does, without a word in the changelog.
+//! Services that are tested with Tessera need [`TestAuthority`](crate::TestAuthority). This module changes with
+//! Tessera, without a note in the changelog.
 
 mod client;
 mod fragile;

@@ -1,4 +1,4 @@
-//! Calling the contract as it is, and what tests read in the answers.
+//! Calling the bare contract, and reading the answers in tests.
 
 use tessera_proto::v1::{
     IntrospectRequest, IntrospectResponse, IssueRequest, IssueResponse, RefreshRequest, RefreshResponse,
@@ -16,15 +16,15 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-/// A caller of the contract as it is, without the SDK: a channel and an API key.
+/// A caller of the bare contract, without the SDK: a channel and an API key.
 #[derive(Clone)]
 pub struct Client {
     channel: InterceptedService<Channel, Bearer>,
-    /// The key that its calls show; empty for none.
+    /// The API key of its calls; empty for none.
     pub api_key: String,
 }
 
-/// Sends an API key, or none where it is empty.
+/// Sends an API key, or none if it is empty.
 #[derive(Clone)]
 pub struct Bearer(String);
 
@@ -50,7 +50,7 @@ impl Client {
         }
     }
 
-    /// What its calls go over, with its API key.
+    /// The channel of its calls, with its API key.
     #[must_use]
     pub fn intercepted(&self) -> InterceptedService<Channel, Bearer> {
         self.channel.clone()
@@ -104,10 +104,10 @@ impl Client {
         PolicyServiceClient::new(self.channel.clone())
     }
 
-    /// Issue, for the audience `api` where none is named.
+    /// Issue, for the audience `api` if none is named.
     ///
     /// # Errors
-    /// As the authority refuses.
+    /// Fails if the authority refuses.
     pub async fn issue(&self, request: IssueRequest) -> Result<IssueResponse, Status> {
         let request = IssueRequest {
             audience: if request.audience.is_empty() {
@@ -126,15 +126,15 @@ impl Client {
     /// A viewer's session for a subject.
     ///
     /// # Panics
-    /// Panics where it is refused.
+    /// Panics if it is refused.
     pub async fn issue_for(&self, subject: &str) -> IssueResponse {
         self.issue(viewer(subject)).await.expect("a session")
     }
 
-    /// Refresh, with all scopes that are left.
+    /// Refresh, with all remaining scopes.
     ///
     /// # Errors
-    /// As the authority refuses.
+    /// Fails if the authority refuses.
     pub async fn refresh(&self, refresh_token: &str) -> Result<RefreshResponse, Status> {
         self.refresh_with(refresh_token, &[]).await
     }
@@ -142,7 +142,7 @@ impl Client {
     /// Refresh with these scopes.
     ///
     /// # Errors
-    /// As the authority refuses.
+    /// Fails if the authority refuses.
     pub async fn refresh_with(
         &self,
         refresh_token: &str,
@@ -162,7 +162,7 @@ impl Client {
     /// Introspect.
     ///
     /// # Panics
-    /// Panics where it is refused.
+    /// Panics if it is refused.
     pub async fn introspect(&self, token: &str) -> IntrospectResponse {
         let request = IntrospectRequest {
             token: token.to_owned(),
@@ -175,7 +175,7 @@ impl Client {
     /// Revoke, without waiting for a verifier.
     ///
     /// # Errors
-    /// As the authority refuses.
+    /// Fails if the authority refuses.
     pub async fn revoke(&self, target: Target) -> Result<RevokeResponse, Status> {
         let request = RevokeRequest {
             target: Some(target),
@@ -198,13 +198,13 @@ pub fn viewer(subject: &str) -> IssueRequest {
     }
 }
 
-/// Texts as messages have them.
+/// Texts in the form of messages.
 #[must_use]
 pub fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// A length of time as messages have it.
+/// A duration in the form of messages.
 #[must_use]
 pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -213,7 +213,7 @@ pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 /// The refresh token of a set.
 ///
 /// # Panics
-/// Panics where there is no set.
+/// Panics if there is no set.
 #[must_use]
 pub fn refresh_token(tokens: Option<&TokenSet>) -> String {
     tokens.expect("an answer has tokens").refresh_token.clone()
@@ -222,16 +222,16 @@ pub fn refresh_token(tokens: Option<&TokenSet>) -> String {
 /// The access token of a set.
 ///
 /// # Panics
-/// Panics where there is no set.
+/// Panics if there is no set.
 #[must_use]
 pub fn access_token(tokens: Option<&TokenSet>) -> String {
     tokens.expect("an answer has tokens").access_token.clone()
 }
 
-/// The code and the reason of a refusal, as `CODE / REASON`. Every error has a reason of ours.
+/// The code and the reason of a refusal, as `CODE / REASON`. Every error has a reason of the contract.
 ///
 /// # Panics
-/// Panics where it has none.
+/// Panics if it has none.
 #[must_use]
 pub fn reason(status: &Status) -> String {
     let info = status

@@ -1,4 +1,4 @@
-//! A store that fails when a test says so.
+//! A store that fails when a test tells it to.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::waiting::soon;
 
-/// A store that can be made to fail, as a disk is full from one moment to the next, and to hold a write.
+/// A store that can be made to fail, as when a disk becomes full, and to hold a write.
 pub struct Fragile {
     store: MemoryStore,
     is_broken: AtomicBool,
@@ -33,9 +33,9 @@ pub struct Fragile {
     committing_for: Mutex<Option<Duration>>,
 }
 
-/// Where the next write waits.
+/// The hold of the next write.
 struct Hold {
-    /// Whether it is committed before.
+    /// Whether it is committed before the hold.
     is_committed: bool,
     reached: oneshot::Sender<()>,
     released: oneshot::Receiver<()>,
@@ -61,7 +61,7 @@ impl Fragile {
         })
     }
 
-    /// Holds the next write: the first end tells when it waits, the second lets it go on.
+    /// Holds the next write: the first end tells when it waits, the second releases it.
     #[must_use]
     pub fn hold_next(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         hold(&self.hold, false)
@@ -79,11 +79,11 @@ impl Fragile {
         hold(&self.hold_audit_read, false)
     }
 
-    /// Begins to reload the policy of `authority`, lets it put it in force, and holds what it writes next: the events
-    /// that follow from it. The first end answers how the reload ended, the second lets it go on.
+    /// Begins to reload the policy of `authority`, lets it put the policy in force, and holds what it writes next: the
+    /// events that follow from it. The first end returns how the reload ended, the second releases it.
     ///
     /// # Panics
-    /// Panics where nothing is written.
+    /// Panics if nothing is written.
     pub async fn hold_behind_policy(
         &self,
         authority: &Arc<Authority>,
@@ -110,7 +110,7 @@ impl Fragile {
         self.is_broken.store(true, Ordering::SeqCst);
     }
 
-    /// Its health says that a commit has waited for so long.
+    /// Its health says that a commit has waited for this long.
     pub fn commit_for(&self, waited: Option<Duration>) {
         *self.committing_for.lock() = waited;
     }

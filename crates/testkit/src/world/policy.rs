@@ -1,4 +1,4 @@
-//! The policy that tests begin with, in a directory to be edited.
+//! The policy with which tests begin, in a directory that they can edit.
 
 use std::{
     fs,
@@ -8,8 +8,8 @@ use std::{
 use tempfile::TempDir;
 use tessera_policy::Policy;
 
-/// `client:admin` may do everything, `client:app` speaks for itself and asserts one role, `client:other`
-/// only speaks for itself, `client:none` has no scope at all.
+/// `client:admin` may do everything, `client:app` acts for itself and asserts one role, `client:other` only acts for
+/// itself, `client:none` has no scope at all.
 const RULES: &str = "\
 p, role:viewer, *, videos, read, allow
 p, role:viewer, *, videos/*, play, allow
@@ -56,20 +56,20 @@ api = "the API"
 player = "the player"
 "#;
 
-/// A directory with a policy, to be edited.
+/// A directory with a policy, which a test can edit.
 #[derive(Debug)]
 pub struct PolicyDirectory {
     path: PathBuf,
-    /// Removes it at the end.
+    /// Removes the directory at the end.
     _made: Option<TempDir>,
 }
 
 impl PolicyDirectory {
-    /// A new directory with these rules: `client:admin` may do everything, `client:app` speaks for itself and
-    /// asserts one role, `client:other` only speaks for itself, `client:none` has no scope at all.
+    /// A new directory with these rules: `client:admin` may do everything, `client:app` acts for itself and asserts one
+    /// role, `client:other` only acts for itself, `client:none` has no scope at all.
     ///
     /// # Panics
-    /// Panics where it can't be written.
+    /// Panics if it can't be written.
     #[must_use]
     pub fn new() -> Self {
         let made = TempDir::new().expect("a directory");
@@ -87,7 +87,7 @@ impl PolicyDirectory {
         directory
     }
 
-    /// A directory that something else made.
+    /// An existing directory.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self {
@@ -96,36 +96,36 @@ impl PolicyDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file of it.
+    /// Writes one of its files.
     ///
     /// # Panics
-    /// Panics where it can't be written.
+    /// Panics if it can't be written.
     pub fn write(&self, name: &str, content: &str) {
         fs::write(self.path().join(name), content).expect("a file is written");
     }
 
-    /// The rules without the lines that begin so.
+    /// Removes the lines with this start from the rules.
     ///
     /// # Panics
-    /// Panics where no line does.
+    /// Panics if no line has it.
     pub fn take(&self, start: &str) {
         let left: Vec<_> = RULES.lines().filter(|line| !line.starts_with(start)).collect();
         assert!(left.len() < RULES.lines().count(), "no rule begins with {start}");
         self.write("policy.csv", &(left.join("\n") + "\n"));
     }
 
-    /// The rules with more lines.
+    /// Adds lines to the rules.
     pub fn add(&self, lines: &str) {
         self.write("policy.csv", &format!("{RULES}{lines}\n"));
     }
 
-    /// The rules as they were.
+    /// Restores the original rules.
     pub fn restore(&self) {
         self.write("policy.csv", RULES);
     }

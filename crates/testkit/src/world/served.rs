@@ -1,4 +1,4 @@
-//! One authority a test, with a store, limits and a clock that the test chooses.
+//! One authority per test, with a store, limits and a clock that the test chooses.
 
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{client::Client, policy::PolicyDirectory};
 use crate::serving::{self, Parts};
 
-/// What a world is made with.
+/// The settings of a world.
 pub struct Setup {
     /// The limits of each realm.
     pub limits: RealmLimits,
@@ -32,17 +32,17 @@ pub struct Setup {
     pub store: Arc<dyn Store>,
     /// The longest access token.
     pub token_bytes_max: usize,
-    /// How long a watch may stand still.
+    /// How long a watch may make no progress.
     pub watch_stall_max: Duration,
     /// What a change of policy does to sessions that lose scopes.
     pub on_policy_loss: OnPolicyLoss,
     /// Whether the policy directory is followed.
     pub policy_watch: bool,
-    /// Whether proxies may ask.
+    /// Whether proxies may call.
     pub proxies: bool,
     /// The server key.
     pub server_key: ServerKey,
-    /// What the clock shows first.
+    /// The first time that the clock shows.
     pub begins_at: Timestamp,
 }
 
@@ -67,11 +67,11 @@ impl Default for Setup {
 pub struct World {
     /// The clock, which stands still until it is moved.
     pub clock: Arc<ManualClock>,
-    /// What is served.
+    /// The served authority.
     pub authority: Arc<Authority>,
     /// The policy's directory.
     pub policy: PolicyDirectory,
-    /// Where.
+    /// Its address.
     pub address: SocketAddr,
     channel: Channel,
     stop: Option<oneshot::Sender<()>>,
@@ -80,26 +80,26 @@ pub struct World {
 }
 
 impl World {
-    /// A world as most tests want it.
+    /// A world as most tests need it.
     ///
     /// # Panics
-    /// Panics where it can't be started.
+    /// Panics if it can't be started.
     pub async fn start() -> Self {
         Self::with(Setup::default()).await
     }
 
-    /// A world that is set up otherwise.
+    /// A world with other settings.
     ///
     /// # Panics
-    /// Panics where it can't be started.
+    /// Panics if it can't be started.
     pub async fn with(setup: Setup) -> Self {
         Self::in_directory(setup, PolicyDirectory::new()).await
     }
 
-    /// A world as most tests want it, on this store.
+    /// A world as most tests need it, on this store.
     ///
     /// # Panics
-    /// Panics where it can't be started.
+    /// Panics if it can't be started.
     pub async fn on(store: Arc<dyn Store>) -> Self {
         Self::with(Setup {
             store,
@@ -111,7 +111,7 @@ impl World {
     /// A world with the policy of this directory.
     ///
     /// # Panics
-    /// Panics where it can't be started, or the policy is refused.
+    /// Panics if it can't be started, or if the policy is refused.
     pub async fn in_directory(setup: Setup, policy: PolicyDirectory) -> Self {
         let clock = Arc::new(ManualClock::new(setup.begins_at));
         let options = Options {
@@ -173,7 +173,7 @@ impl World {
     /// A client with a new API key.
     ///
     /// # Panics
-    /// Panics where one of them is no name.
+    /// Panics if one of them is not a valid name.
     pub async fn client(&self, realm_name: &str, name: &str) -> Client {
         let client = ClientName::from_short(name).expect("a name");
         let key = serving::new_api_key(&self.authority, &realm(realm_name), client).await;
@@ -203,13 +203,13 @@ impl World {
         KeyServiceClient::new(self.channel())
     }
 
-    /// As Envoy calls.
+    /// Calls as Envoy does.
     #[must_use]
     pub fn authorization(&self) -> AuthorizationClient<Channel> {
         AuthorizationClient::new(self.channel())
     }
 
-    /// Without any credential.
+    /// The channel, without any credential.
     #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
@@ -218,7 +218,7 @@ impl World {
     /// Asks the server to stop.
     ///
     /// # Panics
-    /// Panics where it was asked before.
+    /// Panics if it was asked before.
     pub fn stop(&mut self) {
         let stop = self.stop.take().expect("a server that was not stopped");
         let _ = stop.send(());
@@ -228,13 +228,13 @@ impl World {
 /// A name of a realm.
 ///
 /// # Panics
-/// Panics where it is none.
+/// Panics if it is not valid.
 #[must_use]
 pub fn realm(name: &str) -> RealmName {
     RealmName::parse(name).expect("a name")
 }
 
-/// A rate, as limits have it.
+/// A rate, in the form of limits.
 #[must_use]
 pub fn per_second(number: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(number)
