@@ -1,8 +1,7 @@
 //! Access tokens: PASETO `v4.public`.
 //!
-//! Verification looks the key id up in a [`Keyring`] and nowhere else, checks the signature before it
-//! reads a claim, then time, issuer, realm and audience. Revocation is asked elsewhere
-//! ([`Revocations`](tessera_core::Revocations)).
+//! Verification looks the key id up only in a [`Keyring`], checks the signature before it reads a claim, then time,
+//! issuer, realm and audience. Revocation is checked elsewhere ([`Revocations`](tessera_core::Revocations)).
 
 use std::sync::Arc;
 
@@ -10,12 +9,12 @@ use tessera_core::{AccessClaims, Audience, KeyId, RealmName, Seconds, Timestamp,
 
 use crate::{Keyring, SigningKeyPair, VerifyingKey, public::Untrusted, wire};
 
-/// What a verifier expects of a token beyond its signature.
+/// What a verifier expects of a token in addition to its signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Expectation<'a> {
-    /// The audience it must have been issued for. None: any, for the authority itself.
+    /// The audience for which it must have been issued. `None`: any, for the authority itself.
     pub audience: Option<&'a Audience>,
-    /// The realm it must belong to. None: any of the keyring.
+    /// The realm to which it must belong. `None`: any of the keyring.
     pub realm: Option<&'a RealmName>,
     /// How far clocks may differ; [`Expectation::LEEWAY_DEFAULT`] unless there is a reason.
     pub leeway: Seconds,
@@ -26,17 +25,17 @@ impl Expectation<'_> {
     pub const LEEWAY_DEFAULT: Seconds = Seconds(30);
 }
 
-/// Why a token is refused. Tell the bearer no more than that it is.
+/// Why a token is refused. Tell the bearer only that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// Not a token of these keys: too long, another header, an unknown or malformed key id, a wrong
-    /// signature, claims that are not exactly ours. They are one error on purpose.
+    /// Not a token of these keys: too long, another header, an unknown or malformed key id, a wrong signature, claims
+    /// that are not exactly ours. They are one error on purpose.
     #[error("the token is not valid")]
     Invalid,
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` lies ahead, or `iat` by more than `nbf` is backdated.
+    /// `nbf` is in the future, or `iat` is by more than `nbf` is backdated.
     #[error("the token is not valid yet")]
     NotYetValid,
     /// Issued for another service.
@@ -47,21 +46,21 @@ pub enum VerifyError {
     WrongRealm,
 }
 
-/// A token whose signature was right: what it says, and which key signed it. Whether it is valid *now*
-/// is asked again each time, with [`Verified::check`].
+/// A token with a valid signature: its claims, and the key that signed it. Whether it is valid *now* is checked again
+/// each time, with [`Verified::check`].
 #[derive(Clone, Debug)]
 pub struct Verified {
     claims: AccessClaims,
     key: Arc<VerifyingKey>,
 }
 
-/// How many bytes the token has that [`sign`] makes of these. None where they can't be written.
+/// The size in bytes of the token that [`sign`] makes of these. `None` if they can't be written.
 #[must_use]
 pub fn size(claims: &AccessClaims, key: &SigningKeyPair) -> Option<usize> {
     Some(key.signer().size(wire::encode_claims(claims)?.len()))
 }
 
-/// Signs `claims`. None where they can't be written, which no claims made from a session are.
+/// Signs `claims`. `None` if they can't be written, which never happens for claims made from a session.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKeyPair) -> Option<String> {
     key.signer().sign(&wire::encode_claims(claims)?)
@@ -82,8 +81,8 @@ pub fn verify(
     Ok(verified.claims)
 }
 
-/// Verifies the signature of `token`, and nothing that can change later: the result may be kept, and
-/// must be [checked](Verified::check) at each use.
+/// Verifies only the signature of `token`, and nothing that can change later: the result may be kept, and must be
+/// [checked](Verified::check) at each use.
 ///
 /// # Errors
 /// Fails with [`VerifyError::Invalid`].
@@ -105,8 +104,8 @@ pub fn verify_signature(token: &str, keyring: &Keyring) -> Result<Verified, Veri
     })
 }
 
-/// What verifying the token gives that `signer` signs with these claims, without verifying it. None where the keyring has
-/// no key of it for their realm and issuer.
+/// The result of verifying the token that `signer` signs with these claims, without verifying it. `None` if the keyring
+/// has no key of the signer for their realm and issuer.
 #[must_use]
 pub fn signed(claims: AccessClaims, keyring: &Keyring, signer: &SigningKeyPair) -> Option<Verified> {
     let key = Arc::clone(keyring.shared(signer.id())?);
@@ -114,8 +113,8 @@ pub fn signed(claims: AccessClaims, keyring: &Keyring, signer: &SigningKeyPair) 
     is_of_key.then_some(Verified { claims, key })
 }
 
-/// What a token says, **unverified**: for people who look at their own token. None where it has not the
-/// form of an access token.
+/// The content of a token, **unverified**: for people who inspect their own token. `None` if it does not have the form
+/// of an access token.
 #[must_use]
 pub fn unverified_claims(token: &str) -> Option<(KeyId, AccessClaims)> {
     if token.len() > TOKEN_BYTES_MAX {
@@ -128,7 +127,7 @@ pub fn unverified_claims(token: &str) -> Option<(KeyId, AccessClaims)> {
 }
 
 impl Verified {
-    /// Checks what depends on the moment and on who asks: key, time, realm, audience.
+    /// Checks what depends on the moment and on the service: key, time, realm, audience.
     ///
     /// # Errors
     /// Fails with the first check that the token does not pass.
@@ -155,7 +154,7 @@ impl Verified {
         Ok(())
     }
 
-    /// What the token says.
+    /// The claims of the token.
     #[must_use]
     pub fn claims(&self) -> &AccessClaims {
         &self.claims

@@ -1,7 +1,7 @@
 //! API keys: `tsk_production_…` and `tsk_sandbox_…`.
 //!
-//! After the prefix stand 16 characters that name the key, 32 that are its secret (160 random bits), and
-//! 6 of a checksum, so that a typo is noticed without a look-up.
+//! The prefix is followed by 16 characters that name the key, 32 that are its secret (160 random bits), and 6 of a
+//! checksum, so that a typo is noticed without a look-up.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const CHECKSUM_LENGTH: usize = 6;
 /// Crockford's base 32: no `i`, `l`, `o`, `u`, so it survives being read aloud.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// An API key as its client holds it.
+/// An API key in the form that its client holds.
 #[derive(Clone)]
 pub struct ApiKeySecret {
     text: Zeroizing<String>,
@@ -29,7 +29,7 @@ impl ApiKeySecret {
     /// A new random key for a realm of this kind.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate(kind: RealmKind) -> Result<Self, NoEntropy> {
         let random = Zeroizing::new(random::<{ ID_LENGTH + SECRET_LENGTH }>()?);
         let body: Zeroizing<String> =
@@ -42,9 +42,9 @@ impl ApiKeySecret {
     /// Parses a key.
     ///
     /// # Errors
-    /// Fails where the text has not the form of a key, or its checksum does not fit.
+    /// Fails if the text does not have the form of a key, or if its checksum is wrong.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        // A key out of a file, or of a secret that was written with `echo`, ends with a line feed.
+        // A key from a file, or from a secret that was written with `echo`, ends with a line feed.
         Self::parse_parts(text.trim()).ok_or(KeyError {
             expected: "an API key, `tsk_production_…` or `tsk_sandbox_…`, copied whole",
         })
@@ -78,7 +78,7 @@ impl ApiKeySecret {
         &self.id
     }
 
-    /// The kind of realm that the key says it is for.
+    /// The kind of realm that the key names.
     #[must_use]
     pub fn kind(&self) -> RealmKind {
         self.kind
@@ -109,7 +109,7 @@ fn checksum(kind: RealmKind, body: &str) -> impl Iterator<Item = char> {
     (0..CHECKSUM_LENGTH).map(move |digit| base32_digit(sum >> (5 * digit)))
 }
 
-/// Whether [`ALPHABET`] has it. Each call that is authenticated asks it of all characters of its key.
+/// Whether [`ALPHABET`] has it. Each authenticated call checks all characters of its key with it.
 fn is_base32(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'z') && !matches!(byte, b'i' | b'l' | b'o' | b'u')
 }

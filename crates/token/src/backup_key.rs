@@ -1,8 +1,8 @@
 //! The key of backups, and the authenticated encryption of a backup's chunks.
 //!
-//! Each file has a key of its own, derived from the backup key and the file's head. A chunk is encrypted with
+//! Each file has its own key, derived from the backup key and the file's head. A chunk is encrypted with
 //! XChaCha20-Poly1305 under a nonce that is its index, with a mark on the last one: a chunk that is changed, cut off,
-//! moved, or of another file does not open.
+//! moved, or taken from another file does not open.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::{KeyError, NoEntropy, local_secret::LocalSecret};
 
-/// How many bytes longer a chunk is once it is encrypted.
+/// How many bytes encryption adds to a chunk.
 pub const SEAL_BYTES: usize = 16;
-/// How many bytes the nonce has.
+/// The length of the nonce.
 const NONCE_BYTES: usize = 24;
 
 /// A backup key: 32 secret bytes, written as PASERK `k4.local.…`.
@@ -24,15 +24,15 @@ pub struct BackupKey {
     id: String,
 }
 
-/// What encrypts the chunks of one file.
+/// Encrypts the chunks of one file.
 pub struct ChunkKey(SecretKey);
 
-/// Which chunk of a file.
+/// The index of a chunk in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkIndex {
-    /// How many are before it.
+    /// How many chunks come before it.
     pub number: u64,
-    /// Whether none is behind it.
+    /// Whether it is the last.
     pub is_last: bool,
 }
 
@@ -42,7 +42,7 @@ impl BackupKey {
     /// A new random key.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
         Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
@@ -50,7 +50,7 @@ impl BackupKey {
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
     ///
     /// # Errors
-    /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
+    /// Fails if `text` is not such a key, or if its bytes are all equal, which is never true of a real key.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
@@ -67,10 +67,10 @@ impl BackupKey {
         &self.id
     }
 
-    /// The key of the file that begins with `head`, which has random bytes: no two files may have the same.
+    /// The key of the file that begins with `head`, which contains random bytes: no two files may have the same.
     ///
     /// # Errors
-    /// Fails where no key can be derived, which never happens.
+    /// Fails if no key can be derived, which never happens.
     pub fn of_file(&self, head: &[u8]) -> Result<ChunkKey, KeyError> {
         let error = KeyError { expected: EXPECTED };
         let mut derived = Zeroizing::new([0; 32]);
@@ -88,7 +88,7 @@ impl BackupKey {
 }
 
 impl ChunkKey {
-    /// Encrypts a chunk. No index may be used for two.
+    /// Encrypts a chunk. No index may be used twice.
     #[must_use]
     pub fn seal(&self, index: ChunkIndex, plain: &[u8]) -> Option<Vec<u8>> {
         let mut sealed = vec![0; plain.len().checked_add(SEAL_BYTES)?];
@@ -97,7 +97,7 @@ impl ChunkKey {
         Some(sealed)
     }
 
-    /// Decrypts a chunk; none where it is not what was encrypted with this key at this index.
+    /// Decrypts a chunk; `None` if it is not what was encrypted with this key at this index.
     #[must_use]
     pub fn open(&self, index: ChunkIndex, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut plain = Zeroizing::new(vec![0; sealed.len().checked_sub(SEAL_BYTES)?]);
@@ -107,7 +107,7 @@ impl ChunkKey {
     }
 }
 
-/// The index and whether it is the last, behind zeros.
+/// The index and whether it is the last, after zeros.
 fn nonce(index: ChunkIndex) -> [u8; NONCE_BYTES] {
     let mut nonce = [0; NONCE_BYTES];
     let tail = index

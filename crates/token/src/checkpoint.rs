@@ -1,8 +1,8 @@
-//! Checkpoints of the audit trail: what the trail was, signed.
+//! Checkpoints of the audit trail: the signed state of the trail.
 //!
-//! A checkpoint is a PASETO `v4.public` with a key of its own purpose, which is derived from the server key. Its
-//! implicit assertion says what it is, so nothing else that is signed passes as one. Whoever has the public key, from
-//! an export that he trusts, can tell of each later export whether it goes on from there.
+//! A checkpoint is a PASETO `v4.public` with a separate key for this purpose, which is derived from the server key. Its
+//! implicit assertion names its purpose, so no other signed text passes as a checkpoint. With the public key from a
+//! trusted export, a reader can check whether each later export continues it.
 
 use std::fmt;
 
@@ -22,13 +22,13 @@ use crate::{KeyError, key_id::public_key_id, wire};
 
 const ASSERTION: &[u8] = b"tessera audit checkpoint v1";
 
-/// What a checkpoint says.
+/// The content of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// The log of the authority whose trail it is.
+    /// The log of the authority to which the trail belongs.
     pub log: LogId,
-    /// The record after which it begins, in an export; none: with the oldest that is kept.
+    /// The record after which it begins, in an export; `None`: it begins with the oldest that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// The last record that it covers.
@@ -46,7 +46,7 @@ pub struct CheckpointKey {
     secret: AsymmetricSecretKey<V4>,
 }
 
-/// What checks them.
+/// The key that checks them.
 #[derive(Clone, Debug)]
 pub struct CheckpointPublicKey {
     id: KeyId,
@@ -69,7 +69,7 @@ impl CheckpointKey {
         })
     }
 
-    /// Signs a checkpoint. None where it can't be written, which none is.
+    /// Signs a checkpoint. `None` if it can't be written, which never happens.
     #[must_use]
     pub fn sign(&self, checkpoint: &Checkpoint) -> Option<String> {
         let message = serde_json::to_vec(checkpoint).ok()?;
@@ -82,7 +82,7 @@ impl CheckpointKey {
         .ok()
     }
 
-    /// What checks what it signs.
+    /// The key that checks its signatures.
     #[must_use]
     pub fn public(&self) -> &CheckpointPublicKey {
         &self.public
@@ -98,7 +98,7 @@ impl CheckpointPublicKey {
     /// Parses a PASERK `k4.public.…`.
     ///
     /// # Errors
-    /// Fails where `text` is no such key.
+    /// Fails if `text` is not such a key.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let error = KeyError {
             expected: "a PASERK `k4.public.…`, as `tessera audit list --json` and exports have it",
@@ -113,7 +113,7 @@ impl CheckpointPublicKey {
         &self.id
     }
 
-    /// What a checkpoint says; none where this key did not sign it.
+    /// The content of a checkpoint; `None` if this key did not sign it.
     #[must_use]
     pub fn verify(&self, token: &str) -> Option<Checkpoint> {
         let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;
@@ -135,7 +135,7 @@ impl Checkpoint {
         }
     }
 
-    /// The id of the key that a checkpoint names, unverified; none where it has another form.
+    /// The id of the key that a checkpoint names, unverified; `None` if it has another form.
     #[must_use]
     pub fn key_id_of(token: &str) -> Option<KeyId> {
         let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;

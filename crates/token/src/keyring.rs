@@ -7,8 +7,7 @@ use tessera_core::{KeyId, KeyStatus, RealmName, SigningKey, Timestamp};
 
 use crate::{KeyError, key_id::public_key_id};
 
-/// The verifying keys of one or several realms. It does not change: who learns of new keys makes
-/// another one.
+/// The verifying keys of one or several realms. It is immutable: a keyring with other keys is a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keyring {
     keys: HashMap<KeyId, Arc<VerifyingKey>>,
@@ -29,7 +28,7 @@ impl VerifyingKey {
     /// `not_after`.
     ///
     /// # Errors
-    /// Fails where `paserk` is no such key.
+    /// Fails if `paserk` is not such a key.
     pub fn parse(
         paserk: &str,
         realm: RealmName,
@@ -80,10 +79,10 @@ impl VerifyingKey {
 }
 
 impl Keyring {
-    /// The keyring of the records that `issuer_of` knows a realm for; revoked keys are left out.
+    /// The keyring of the records whose realm `issuer_of` knows; revoked keys are left out.
     ///
     /// # Errors
-    /// Fails where a record's public half is no key.
+    /// Fails if a record's public half is not a key.
     pub fn from_records<'a>(
         records: impl IntoIterator<Item = &'a SigningKey>,
         issuer_of: impl Fn(&RealmName) -> Option<String>,
@@ -117,7 +116,7 @@ impl Keyring {
         self.shared(id).map(Arc::as_ref)
     }
 
-    /// The same, for those who keep it beside each token that it verified.
+    /// The same, for callers that keep it beside each token that it verified.
     pub(crate) fn shared(&self, id: &KeyId) -> Option<&Arc<VerifyingKey>> {
         self.keys.get(id)
     }

@@ -6,8 +6,8 @@
 //!   derives a successor's secret.
 //! - [`api_key`]: API keys (`tsk_…`).
 //! - [`checkpoint`]: signed statements about the audit trail.
-//! - [`backup_key`]: what encrypts backups.
-//! - [`sealing_key`]: what seals a server key at rest, where no HSM does.
+//! - [`backup_key`]: the key that encrypts backups.
+//! - [`sealing_key`]: the key that seals a server key at rest, if no HSM does.
 //!
 //! Nothing here reads a clock: time is an argument.
 #![forbid(unsafe_code)]
@@ -37,7 +37,7 @@ pub use sealing_key::SealingKey;
 pub use server_key::{ServerKey, ServerKeys};
 pub use signing_key::SigningKeyPair;
 
-/// The operating system gives no random numbers: nothing secret can be made.
+/// The operating system provides no random numbers: no secret can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gives no random numbers")]
 pub struct NoEntropy;
@@ -45,14 +45,14 @@ pub struct NoEntropy;
 /// `N` random bytes.
 ///
 /// # Errors
-/// Fails where the operating system gives none.
+/// Fails if the operating system provides none.
 pub fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| NoEntropy)?;
     Ok(bytes)
 }
 
-/// A key's text is no key: it names what was expected, and never shows the text.
+/// A text is not a key: the error names what was expected, and never shows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a key: expected {expected}")]
 pub struct KeyError {

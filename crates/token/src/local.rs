@@ -1,13 +1,12 @@
 //! PASETO `v4.local` with a nonce derived from the message.
 //!
-//! N concurrent refreshes of one token, and a retry of the last one, must get *one* successor, equal to
-//! the byte, without the authority remembering it. A library's `encrypt` draws a random nonce, so every
-//! answer would look different. Here the nonce is a keyed hash of the message, as in SIV modes: equal
-//! messages give equal tokens, and two messages share a nonce only where they are equal, or with the
-//! probability of a collision in 256 bits.
+//! N concurrent refreshes of one token, and a retry of the last one, must get *one* successor, equal to the byte,
+//! without the authority remembering it. A library's `encrypt` draws a random nonce, so every answer would look
+//! different. Here the nonce is a keyed hash of the message, as in SIV modes: equal messages give equal tokens. Two
+//! messages share a nonce only if they are equal, or with the probability of a collision in 256 bits.
 //!
-//! A token is read once, for its footer and for what it says: pasetors reads it for each, and its Base64 takes constant
-//! time, which a text that the caller sent does not need. Tests hold every verdict beside that of pasetors.
+//! A token is read once, for its footer and for its content. pasetors reads it twice, and its Base64 takes constant
+//! time, which a text that the caller sent does not need. Tests compare every verdict with that of pasetors.
 //!
 //! Spec: PASETO Version 4, "Encrypt" and "Decrypt"; checked against the official vectors.
 
@@ -20,7 +19,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 const HEADER: &str = "v4.local.";
-/// How many bytes a key, a nonce and a tag have.
+/// The lengths of a key, a nonce and a tag in bytes.
 const KEY_BYTES: usize = 32;
 const ENCRYPTION: &[u8] = b"paseto-encryption-key";
 const AUTHENTICATION: &[u8] = b"paseto-auth-key-for-aead";
@@ -44,7 +43,7 @@ pub(crate) fn encrypt(
     Some(format!("{HEADER}{body}.{}", URL_SAFE_NO_PAD.encode(footer)))
 }
 
-/// A token that has the form of one, **unauthenticated**.
+/// A token with a valid form, **unauthenticated**.
 pub(crate) struct Untrusted {
     nonce: [u8; KEY_BYTES],
     ciphertext: Vec<u8>,
@@ -53,7 +52,7 @@ pub(crate) struct Untrusted {
 }
 
 impl Untrusted {
-    /// None where `token` has not the form of a `v4.local` token with a footer.
+    /// `None` if `token` does not have the form of a `v4.local` token with a footer.
     pub(crate) fn parse(token: &str) -> Option<Self> {
         let (body, footer) = token.strip_prefix(HEADER)?.split_once('.')?;
         let footer = URL_SAFE_NO_PAD.decode(footer).ok()?;
@@ -69,12 +68,12 @@ impl Untrusted {
         })
     }
 
-    /// What it ends with. Nobody has vouched for it.
+    /// Its footer, which is not authenticated.
     pub(crate) fn footer(&self) -> &[u8] {
         &self.footer
     }
 
-    /// What it says, where the holder of `key` made it for what `implicit` says.
+    /// Its content, if the holder of `key` made it with the implicit assertion `implicit`.
     pub(crate) fn decrypt(&self, key: &[u8; KEY_BYTES], implicit: &[u8]) -> Option<Zeroizing<String>> {
         let tag = tag_of(key, &self.nonce, &self.ciphertext, &self.footer, implicit)?;
         if !bool::from(tag.as_slice().ct_eq(&self.tag)) {

@@ -1,4 +1,4 @@
-//! 32 secret bytes as PASERK `k4.local.…`: what each key of this authority that is kept in a file is made of.
+//! 32 secret bytes as PASERK `k4.local.…`: the content of each key of this authority that is kept in a file.
 
 use pasetors::{
     keys::SymmetricKey,
@@ -9,16 +9,17 @@ use zeroize::Zeroizing;
 
 use crate::{KeyError, NoEntropy, random};
 
-/// The bytes. There is no way to show them but [`to_paserk`](Self::to_paserk).
+/// The bytes. Only [`to_paserk`](Self::to_paserk) shows them.
 pub(crate) struct LocalSecret(Zeroizing<[u8; 32]>);
 
 impl LocalSecret {
-    /// Random ones.
+    /// Random bytes.
     pub(crate) fn generate() -> Result<Self, NoEntropy> {
         Self::checked(Zeroizing::new(random()?)).map_err(|_| NoEntropy)
     }
 
-    /// Parses a PASERK; white space around it is ignored. Bytes that are all equal are refused: no real key has them.
+    /// Parses a PASERK; white space around it is ignored. Bytes that are all equal are refused, which is never true of
+    /// a real key.
     pub(crate) fn parse(text: &str, expected: &'static str) -> Result<Self, KeyError> {
         let error = KeyError { expected };
         let key = SymmetricKey::<V4>::try_from(text.trim()).map_err(|_| error)?;
@@ -30,7 +31,7 @@ impl LocalSecret {
     pub(crate) fn to_paserk(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
         if let Ok(key) = SymmetricKey::<V4>::from(self.as_slice()) {
-            // Writing to a string does not fail.
+            // Writing to a string can't fail.
             let _ = key.fmt(&mut *text);
         }
         text
@@ -57,5 +58,5 @@ impl LocalSecret {
     }
 }
 
-/// What bytes are that can be a key.
+/// A description of bytes that can be a key.
 pub(crate) const WEAK: &str = "32 random bytes";

@@ -1,5 +1,5 @@
-//! PASETO `v4.public` by the Ed25519 of aws-lc, which signs in half the time of that of pasetors, and verifies in half.
-//! Ed25519 is deterministic (RFC 8032), so both make the same tokens: tests hold them beside each other.
+//! PASETO `v4.public` by the Ed25519 of aws-lc, which signs and verifies in half the time of that of pasetors. Ed25519
+//! is deterministic (RFC 8032), so both make the same tokens: tests compare them.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -8,19 +8,19 @@ use pasetors::{
     version4::{PublicToken, V4},
 };
 
-/// How many bytes an Ed25519 signature has.
+/// The length of an Ed25519 signature in bytes.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 const SEED_BYTES: usize = 32;
 
-/// Signs tokens that end with one footer.
+/// Signs tokens with one footer.
 pub(crate) struct Signer {
     key: Ed25519KeyPair,
     footer: String,
-    /// With the dot before it, as tokens end.
+    /// With the dot before it, as at the end of a token.
     encoded_footer: String,
 }
 
-/// A token that has the form of one, **unverified**.
+/// A token with a valid form, **unverified**.
 pub(crate) struct Untrusted {
     message: Vec<u8>,
     signature: [u8; SIGNATURE_BYTES],
@@ -28,7 +28,7 @@ pub(crate) struct Untrusted {
 }
 
 impl Signer {
-    /// None where the halves of the key do not belong together.
+    /// `None` if the halves of the key do not belong together.
     pub(crate) fn new(secret: &AsymmetricSecretKey<V4>, footer: String) -> Option<Self> {
         let (seed, public) = secret.as_bytes().split_at_checked(SEED_BYTES)?;
         Some(Self {
@@ -49,7 +49,7 @@ impl Signer {
         Some(token)
     }
 
-    /// How many bytes the token of a message has.
+    /// The size of the token of a message.
     pub(crate) fn size(&self, message_bytes: usize) -> usize {
         // Base64 without padding.
         let body = ((message_bytes + SIGNATURE_BYTES) * 4).div_ceil(3);
@@ -58,7 +58,7 @@ impl Signer {
 }
 
 impl Untrusted {
-    /// None where `token` has not the form of a `v4.public` token with a footer.
+    /// `None` if `token` does not have the form of a `v4.public` token with a footer.
     pub(crate) fn parse(token: &str) -> Option<Self> {
         let (body, footer) = token.strip_prefix(PublicToken::HEADER)?.split_once('.')?;
         let mut message = URL_SAFE_NO_PAD.decode(body).ok()?;
@@ -71,17 +71,17 @@ impl Untrusted {
         })
     }
 
-    /// What it ends with. Nobody has vouched for it.
+    /// Its footer, which is not verified.
     pub(crate) fn footer(&self) -> &[u8] {
         &self.footer
     }
 
-    /// What it says. Nobody has vouched for it.
+    /// Its content, which is not verified.
     pub(crate) fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// What it says, where the holder of `key` signed it without an implicit assertion.
+    /// Its content, if the holder of `key` signed it without an implicit assertion.
     pub(crate) fn verify(&self, key: &AsymmetricPublicKey<V4>) -> Option<&str> {
         let signed = pre_authentication(&self.message, &self.footer);
         let key = UnparsedPublicKey::new(&ED25519, key.as_bytes());
@@ -90,8 +90,8 @@ impl Untrusted {
     }
 }
 
-/// What a signature is over (PASETO version 4, *Sign*): header, message, footer and an empty implicit assertion,
-/// each with its length before it.
+/// The signed bytes (PASETO version 4, *Sign*): header, message, footer and an empty implicit assertion, each with its
+/// length before it.
 fn pre_authentication(message: &[u8], footer: &[u8]) -> Vec<u8> {
     let pieces = [PublicToken::HEADER.as_bytes(), message, footer, b""];
     let length: usize = pieces.iter().map(|piece| size_of::<u64>() + piece.len()).sum();

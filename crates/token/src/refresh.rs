@@ -1,11 +1,11 @@
 //! Refresh tokens, and the ratchet that derives the next one.
 //!
-//! A refresh token is `tsr_` and a PASETO `v4.local` text over `{sid, gen, secret}`. Clients can't read
-//! it; a text that does not decrypt never reaches a session, so guessing revokes nobody.
+//! A refresh token is `tsr_` and a PASETO `v4.local` text over `{sid, gen, secret}`. Clients can't read it; a text that
+//! does not decrypt never reaches a session, so guessing revokes no session.
 //!
-//! The secret of generation `n + 1` is HKDF(secret of `n`, ratchet key, session ‖ `n + 1`). A replay of
-//! `n` therefore gives the *same* successor with nothing stored, and neither the store (which has hashes
-//! only) nor the server key alone gives a token.
+//! The secret of generation `n + 1` is HKDF(secret of `n`, ratchet key, session ‖ `n + 1`). A replay of `n` therefore
+//! gives the *same* successor with nothing stored. Neither the store (which has hashes only) nor the server key alone
+//! is enough to make a token.
 
 use std::fmt;
 
@@ -18,9 +18,10 @@ use zeroize::Zeroizing;
 
 use crate::{ApiKeySecret, NoEntropy, ServerKey, ServerKeys, local, random, wire};
 
-/// What refresh tokens begin with, so that people and secret scanners know one.
+/// The prefix of refresh tokens, so that people and secret scanners recognize one.
 pub const PREFIX: &str = "tsr_";
-/// What the encryption is bound to, so that nothing else encrypted with the same key passes as this.
+/// The text to which the encryption is bound, so that nothing else encrypted with the same key passes as a refresh
+/// token.
 const IMPLICIT: &[u8] = b"tessera refresh token v1";
 
 /// The secret of one generation: 32 bytes.
@@ -52,13 +53,13 @@ impl RefreshSecret {
     /// A new random secret.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
         Ok(Self(Zeroizing::new(random()?)))
     }
 
-    /// The first secret of a session that an idempotent request began. A retry with the same API key
-    /// derives the same secret; without the API key, which is stored nowhere, nobody can.
+    /// The first secret of a session that an idempotent request began. A retry with the same API key derives the same
+    /// secret; it can't be derived without the API key, which is stored nowhere.
     #[must_use]
     pub fn for_request(
         api_key: &ApiKeySecret,
@@ -86,8 +87,8 @@ impl RefreshSecret {
 }
 
 impl RefreshToken {
-    /// The first token of a session, made with the server key that derived its secret, so that who asks again for it gets
-    /// the same; else with the current one.
+    /// The first token of a session, made with the server key that derived its secret, so that a repeated request gets
+    /// the same token; otherwise with the current one.
     #[must_use]
     pub fn first(session: SessionId, secret: RefreshSecret, key: &ServerKey) -> Self {
         Self {
@@ -98,7 +99,7 @@ impl RefreshToken {
         }
     }
 
-    /// Opens a refresh token. None where it is malformed, too long, or not made by one of `keys`.
+    /// Opens a refresh token. `None` if it is malformed, too long, or not made by one of `keys`.
     #[must_use]
     pub fn open(text: &str, keys: &ServerKeys) -> Option<Self> {
         let paseto = text.strip_prefix(PREFIX)?;
@@ -118,8 +119,8 @@ impl RefreshToken {
         })
     }
 
-    /// The token of the next generation, by the ratchet. None where the server key that made this
-    /// token is gone, or the generations are used up.
+    /// The token of the next generation, by the ratchet. `None` if the server key that made this token is gone, or if
+    /// the generations are used up.
     #[must_use]
     pub fn successor(&self, keys: &ServerKeys) -> Option<Self> {
         let generation = self.generation.checked_add(1)?;
@@ -138,7 +139,7 @@ impl RefreshToken {
         })
     }
 
-    /// The token as the client gets it, encrypted with the server key that made it: the same text each time.
+    /// The token in the form that the client gets, encrypted with the server key that made it: the same text each time.
     #[must_use]
     pub fn seal(&self, keys: &ServerKeys) -> Option<Zeroizing<String>> {
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.0.as_slice()));

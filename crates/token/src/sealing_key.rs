@@ -1,4 +1,4 @@
-//! The key that seals a server key at rest, where no HSM does.
+//! The key that seals a server key at rest, if no HSM does.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ use crate::{
     local_secret::{LocalSecret, WEAK},
 };
 
-/// A sealing key: 32 secret bytes, written as PASERK `k4.local.…`. What it seals is PASETO `v4.local`, under a key that is
-/// derived for this purpose alone.
+/// A sealing key: 32 secret bytes, written as PASERK `k4.local.…`. A sealed text is PASETO `v4.local`, under a key that
+/// is derived for this purpose alone.
 pub struct SealingKey {
     secret: LocalSecret,
     encryption: SymmetricKey<V4>,
@@ -31,7 +31,7 @@ impl SealingKey {
     /// A new random key.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
         Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
@@ -39,7 +39,7 @@ impl SealingKey {
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
     ///
     /// # Errors
-    /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
+    /// Fails if `text` is not such a key, or if its bytes are all equal, which is never true of a real key.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
@@ -56,13 +56,14 @@ impl SealingKey {
         &self.id
     }
 
-    /// Seals a text, bound to `bound`, without which it does not open; none where it can't be sealed, which no text is.
+    /// Seals a text, bound to `bound`, without which it does not open; `None` if it can't be sealed, which never
+    /// happens.
     #[must_use]
     pub fn seal(&self, secret: &str, bound: &[u8]) -> Option<String> {
         LocalToken::encrypt(&self.encryption, secret.as_bytes(), None, Some(bound)).ok()
     }
 
-    /// Opens what this key sealed; none where another did, or where it was bound to something else.
+    /// Opens what this key sealed; `None` if another key did, or if it was bound to something else.
     #[must_use]
     pub fn open(&self, sealed: &str, bound: &[u8]) -> Option<Zeroizing<String>> {
         let untrusted = UntrustedToken::<Local, V4>::try_from(sealed).ok()?;
@@ -108,7 +109,7 @@ mod tests {
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
             let opened = key.open(&changed, b"head");
-            // The last character of base64 has bits that mean nothing.
+            // The last character of base64 has unused bits.
             assert!(opened.is_none() || at + 1 == sealed.len(), "byte {at}");
         }
     }

@@ -1,4 +1,4 @@
-//! The authority's own secret, and what is derived from it.
+//! The authority's own secret, and the keys derived from it.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ use crate::{
     local_secret::{LocalSecret, WEAK},
 };
 
-/// A server key: 32 secret bytes, written as PASERK `k4.local.…`. From it are derived the key that
-/// encrypts refresh tokens, the key of the ratchet, and the key that seals signing keys.
+/// A server key: 32 secret bytes, written as PASERK `k4.local.…`. Derived from it are the key that encrypts refresh
+/// tokens, the key of the ratchet, and the key that seals signing keys.
 pub struct ServerKey {
     master: LocalSecret,
     id: String,
@@ -32,7 +32,7 @@ pub struct ServerKey {
     checkpoints: CheckpointKey,
 }
 
-/// The current server key, and earlier ones that may still open what they made.
+/// The current server key, and earlier ones that may still open what they sealed.
 #[derive(Debug)]
 pub struct ServerKeys {
     current: ServerKey,
@@ -45,7 +45,7 @@ impl ServerKey {
     /// A new random key.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
         Self::of(LocalSecret::generate()?).map_err(|_| NoEntropy)
     }
@@ -53,7 +53,7 @@ impl ServerKey {
     /// Parses a PASERK `k4.local.…`; white space around it is ignored.
     ///
     /// # Errors
-    /// Fails where `text` is no such key, or where its bytes are all equal, which no real key has.
+    /// Fails if `text` is not such a key, or if its bytes are all equal, which is never true of a real key.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         Self::of(LocalSecret::parse(text, EXPECTED)?)
     }
@@ -98,7 +98,7 @@ impl ServerKey {
 
     fn cursor_tag(&self, cursor: &Cursor) -> CursorTag {
         let tag = local::mac(self.cursors.as_slice(), 16, &[&cursor.authenticated()]);
-        // Keys of this length are always taken; a tag of zeros is one that no cursor has.
+        // Keys of this length are always accepted; a tag of zeros never occurs in a cursor.
         CursorTag(tag.and_then(|tag| tag.try_into().ok()).unwrap_or_default())
     }
 
@@ -125,7 +125,7 @@ impl ServerKey {
         token.decrypt(self.encryption.as_bytes().try_into().ok()?, implicit)
     }
 
-    /// Seals `secret` so that the store can keep it, bound to what it is for.
+    /// Seals `secret` for the store, bound to its purpose.
     pub(crate) fn seal(&self, secret: &[u8], purpose: &str) -> Option<String> {
         LocalToken::encrypt(&self.sealing, secret, None, Some(purpose.as_bytes())).ok()
     }
@@ -138,13 +138,13 @@ impl ServerKey {
 }
 
 impl ServerKeys {
-    /// `current` makes what is new; `previous` still open what they made.
+    /// `current` makes new tokens and seals; `previous` still open what they made.
     #[must_use]
     pub fn new(current: ServerKey, previous: Vec<ServerKey>) -> Self {
         Self { current, previous }
     }
 
-    /// The key that makes what is new.
+    /// The key that makes new tokens and seals.
     #[must_use]
     pub fn current(&self) -> &ServerKey {
         &self.current
@@ -166,7 +166,7 @@ impl ServerKeys {
             .any(|key| bool::from(key.cursor_tag(cursor).0.ct_eq(&cursor.tag.0)))
     }
 
-    /// What checks the checkpoints that these keys signed.
+    /// The keys that check the checkpoints that these keys signed.
     pub fn checkpoint_keys(&self) -> impl Iterator<Item = &CheckpointPublicKey> {
         self.all().map(|key| key.checkpoints.public())
     }

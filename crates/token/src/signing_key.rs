@@ -24,16 +24,16 @@ impl SigningKeyPair {
     /// A new random key.
     ///
     /// # Errors
-    /// Fails where the operating system gives no random numbers.
+    /// Fails if the operating system provides no random numbers.
     pub fn generate() -> Result<Self, NoEntropy> {
         let pair = AsymmetricKeyPair::<V4>::generate().map_err(|_| NoEntropy)?;
         Self::new(pair.secret, pair.public).map_err(|_| NoEntropy)
     }
 
-    /// Opens the key that `record` keeps sealed.
+    /// Opens the key that `record` stores sealed.
     ///
     /// # Errors
-    /// Fails where none of `keys` sealed it, or where the secret does not fit the public half.
+    /// Fails if none of `keys` sealed it, or if the secret does not match the public half.
     pub fn unseal(record: &SigningKey, keys: &ServerKeys) -> Result<Self, KeyError> {
         let error = KeyError {
             expected: "a signing key that this authority's server key sealed",
@@ -55,7 +55,7 @@ impl SigningKeyPair {
     /// `token_ttl_max`.
     ///
     /// # Errors
-    /// Fails where the secret can't be sealed, which no key of this module does.
+    /// Fails if the secret can't be sealed, which never happens for a key of this module.
     pub fn to_record(
         &self,
         realm: &RealmName,
@@ -85,10 +85,11 @@ impl SigningKeyPair {
         })
     }
 
-    /// The record of a key that an earlier server key sealed, sealed by the current one; none where it is.
+    /// The record of a key that an earlier server key sealed, sealed by the current one; `None` if the current one
+    /// sealed it.
     ///
     /// # Errors
-    /// Fails where none of `keys` sealed it.
+    /// Fails if none of `keys` sealed it.
     pub fn reseal(
         record: &SigningKey,
         keys: &ServerKeys,
@@ -112,7 +113,7 @@ impl SigningKeyPair {
         &self.id
     }
 
-    /// What signs its tokens, whose footer names it.
+    /// The signer of its tokens, whose footer names it.
     pub(crate) fn signer(&self) -> &Signer {
         &self.signer
     }
@@ -137,7 +138,7 @@ impl SigningKeyPair {
     }
 }
 
-/// What a sealed signing key is bound to: one of another realm does not open.
+/// The text to which a sealed signing key is bound: one of another realm does not open.
 fn purpose(realm: &RealmName) -> String {
     format!("tessera signing key v1 {realm}")
 }

@@ -9,13 +9,13 @@ use tessera_core::{
 const FOOTER_START: &str = "{\"kid\":\"";
 const FOOTER_END: &str = "\"}";
 
-/// The footer that names a key: exactly this text, so it can be taken apart without a JSON parser
-/// (PASETO advises against parsing JSON that is not authenticated yet).
+/// The footer that names a key: exactly this text, so it can be parsed without a JSON parser (PASETO advises against
+/// parsing JSON that is not authenticated yet).
 pub(crate) fn footer(key_id: &str) -> String {
     format!("{FOOTER_START}{key_id}{FOOTER_END}")
 }
 
-/// The key id in a footer; none where the footer has any other shape.
+/// The key id in a footer; `None` if the footer has any other form.
 pub(crate) fn key_id_of(footer: &[u8]) -> Option<&str> {
     std::str::from_utf8(footer)
         .ok()?
@@ -23,7 +23,7 @@ pub(crate) fn key_id_of(footer: &[u8]) -> Option<&str> {
         .strip_suffix(FOOTER_END)
 }
 
-/// The claims of an access token as they stand in it.
+/// The claims of an access token as they are written in it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireClaims {
@@ -69,7 +69,7 @@ pub(crate) fn encode_claims(claims: &AccessClaims) -> Option<Vec<u8>> {
     serde_json::to_vec(&wire).ok()
 }
 
-/// The claims in an authenticated payload; none where anything in it is not exactly right.
+/// The claims in an authenticated payload; `None` if anything in it is not exactly right.
 pub(crate) fn decode_claims(payload: &str) -> Option<AccessClaims> {
     let wire: WireClaims = serde_json::from_str(payload).ok()?;
     let scopes = wire

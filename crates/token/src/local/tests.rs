@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What pasetors says of a token with a footer.
+/// The result of pasetors for a token with a footer.
 fn reference(token: &str, key: &SymmetricKey<V4>, implicit: &[u8]) -> Option<String> {
     let untrusted = UntrustedToken::<Local, V4>::try_from(token).ok()?;
     if untrusted.untrusted_footer().is_empty() {
@@ -23,7 +23,7 @@ fn ours(token: &str, key: &SymmetricKey<V4>, implicit: &[u8]) -> Option<String> 
     Some(message.to_string())
 }
 
-/// Encrypts, decrypts and damages `count` random tokens by both libraries.
+/// Encrypts, decrypts and damages `count` random tokens with both libraries.
 fn compare(count: u32) {
     let config = ProptestConfig {
         cases: count,

@@ -11,7 +11,7 @@ fn pair() -> AsymmetricKeyPair<V4> {
     AsymmetricKeyPair::generate().unwrap()
 }
 
-/// What pasetors says of a token.
+/// The result of pasetors for a token.
 fn reference(token: &str, key: &AsymmetricPublicKey<V4>) -> Option<String> {
     let untrusted = UntrustedToken::<Public, V4>::try_from(token).ok()?;
     let trusted = PublicToken::verify(key, &untrusted, None, None).ok()?;
@@ -22,7 +22,7 @@ fn ours(token: &str, key: &AsymmetricPublicKey<V4>) -> Option<String> {
     Untrusted::parse(token)?.verify(key).map(str::to_owned)
 }
 
-/// Signs, verifies and damages `count` random tokens by both libraries.
+/// Signs, verifies and damages `count` random tokens with both libraries.
 fn compare(count: u32) {
     let config = ProptestConfig {
         cases: count,

@@ -1,4 +1,4 @@
-//! Our own credentials: what is accepted, and above all what is not.
+//! Our own credentials: what is accepted, and above all what is refused.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::{
     VerifyError, access,
 };
 
-/// The largest claims that the limits allow, every list and every name at its longest.
+/// The largest claims that the limits allow, with every list and every name at its maximum.
 fn largest() -> AccessClaims {
     use tessera_core::limits::{
         ISSUER_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, NAME_BYTES_MAX, ROLES_MAX, SCOPE_BYTES_MAX,
@@ -77,7 +77,7 @@ fn what_was_signed_is_known_as_it_would_be_verified() {
     assert_eq!(known.key_id(), verified.key_id());
     let other = SigningKeyPair::generate().unwrap();
     assert!(access::signed(claims(), &world.keyring, &other).is_none());
-    // A key of another realm or issuer signs nothing of these.
+    // A key of another realm or issuer verifies none of these.
     let foreign = [
         AccessClaims {
             realm: RealmName::parse("sandbox").unwrap(),

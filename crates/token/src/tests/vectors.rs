@@ -38,7 +38,7 @@ fn paserk(key: &impl FormatAsPaserk) -> String {
     text
 }
 
-/// pasetors takes an empty footer for one that was expected and is missing.
+/// pasetors treats an empty footer as one that was expected and is missing.
 fn expected_footer(footer: &[u8]) -> Option<&[u8]> {
     (!footer.is_empty()).then_some(footer)
 }
@@ -86,7 +86,7 @@ fn v4_local_encrypts_and_decrypts_as_the_vectors_do() {
         assert_eq!(made.as_deref(), Some(text(vector, "token")), "{}", vector["name"]);
         let payload = Some(text(vector, "payload"));
         assert_eq!(decrypt(vector).as_deref(), payload, "{}", vector["name"]);
-        // Ours have a footer.
+        // Our tokens have a footer.
         if !text(vector, "footer").is_empty() {
             assert_eq!(ours(vector).as_deref(), payload, "{}", vector["name"]);
         }
@@ -183,7 +183,7 @@ fn paserk_k4_public_and_pid() {
 fn paserk_k4_local_and_lid() {
     for vector in vectors(include_str!("../../tests/vectors/k4.local.json")) {
         let parsed = ServerKey::parse(text(&vector, "paserk"));
-        // Thirty-two equal bytes are a key to PASERK, and no secret to us.
+        // Thirty-two equal bytes are a valid key for PASERK, and not a secret for us.
         let is_weak = vector["name"] == "k4.local-1";
         assert_eq!(
             parsed.is_err(),
@@ -209,7 +209,7 @@ fn paserk_k4_secret_and_sid() {
         include_str!("../../tests/vectors/k4.sid.json"),
     ];
     for vector in files.into_iter().flat_map(vectors) {
-        // The Ed25519 library panics on an all-zero seed; none of our keys comes from outside.
+        // The Ed25519 library panics on an all-zero seed; all our keys are generated here.
         if hex(&vector, "key").iter().take(32).all(|&byte| byte == 0) {
             continue;
         }
