@@ -12,7 +12,7 @@ pub struct AddressRange {
     bits: u8,
 }
 
-/// A text is no range of addresses.
+/// A text is not a range of addresses.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected an address or a range, such as `10.0.0.0/8` or `2001:db8::/32`, without bits after the prefix"
@@ -46,7 +46,7 @@ impl AddressRange {
         self.bits >= other.bits && other.contains(self.first)
     }
 
-    /// IPv4 addresses written as IPv6 ones are IPv4 addresses.
+    /// IPv4 addresses written as IPv6 ones count as IPv4 addresses.
     fn canonical(first: IpAddr, bits: u8) -> (IpAddr, u8) {
         match (first.to_canonical(), bits.checked_sub(96)) {
             (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (mapped.into(), bits),

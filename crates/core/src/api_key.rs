@@ -1,4 +1,4 @@
-//! What the store keeps of an API key.
+//! The stored data of an API key.
 
 use std::net::IpAddr;
 
@@ -17,11 +17,11 @@ use crate::{
 pub struct ApiKey {
     /// The public part of the key.
     pub id: ApiKeyId,
-    /// The realm it works in.
+    /// The realm in which it works.
     pub realm: RealmName,
-    /// The client it speaks for.
+    /// The client that it identifies.
     pub client: ClientName,
-    /// The hash of its secret part; the secret itself is shown once and kept nowhere.
+    /// The hash of its secret part; the secret itself is shown once and stored nowhere.
     pub secret_hash: SecretHash,
     /// When it was made.
     pub created_at: Timestamp,
@@ -29,25 +29,25 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
-    /// The day on which a call was last let in with it, as its first moment; none where none was. It is written a little
-    /// later than the call.
+    /// The day on which a call with it was last admitted, as its first moment; `None` if no call was. It is written a
+    /// little later than the call.
     pub last_used_on: Option<Timestamp>,
-    /// From where calls with it are let in; empty: from anywhere.
+    /// The addresses from which calls with it are admitted; empty: any.
     pub allow_from: Vec<AddressRange>,
     /// The key that replaced it, if it was rolled.
     pub successor: Option<ApiKeyId>,
-    /// The key that it replaced, if another was rolled to it.
+    /// The key that it replaced, if it is the successor of one.
     pub replaces: Option<ApiKeyId>,
-    /// The client whose key it was made with; none where the operator made it.
+    /// The client whose key made it; `None` if the operator made it.
     pub made_by: Option<ClientName>,
-    /// The key by which it was made: whose holder made it, or rolled the one that it replaces; none where the
-    /// operator did.
+    /// The key with which it was made, or with which the key that it replaces was rolled; `None` if the operator did
+    /// so.
     pub made_with: Option<ApiKeyId>,
     /// When this key and those that it replaces were rolled, the last few times.
     pub rolls: Vec<Timestamp>,
 }
 
-/// How many ranges of addresses a key may be used from.
+/// How many address ranges a key may have.
 pub const ALLOW_FROM_MAX: usize = 32;
 
 /// Whether an API key works.
@@ -57,7 +57,7 @@ pub enum ApiKeyStatus {
     Active,
     /// It has a successor and works until it expires.
     Rolled,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It was revoked.
     Revoked,
@@ -78,7 +78,7 @@ impl ApiKey {
         }
     }
 
-    /// Since when it has not worked at `now`; none where it does.
+    /// Since when it has not worked at `now`; `None` if it works.
     #[must_use]
     pub fn dead_since(&self, now: Timestamp) -> Option<Timestamp> {
         let expired_at = self.expires_at.filter(|end| now >= *end);
@@ -94,7 +94,7 @@ impl ApiKey {
         self.allow_from.is_empty() || self.allow_from.iter().any(|range| range.contains(address))
     }
 
-    /// Whether a key that may be used from `ranges` could be used from where this one can't.
+    /// Whether a key that may be used from `ranges` could be used from an address that this one does not allow.
     #[must_use]
     pub fn is_widened_by(&self, ranges: &[AddressRange]) -> bool {
         let is_allowed =
@@ -102,7 +102,7 @@ impl ApiKey {
         !self.allow_from.is_empty() && (ranges.is_empty() || !ranges.iter().all(is_allowed))
     }
 
-    /// Whether it works at `now`, and has let no call in for so long, or none since it was made.
+    /// Whether it works at `now`, and no call was admitted with it for so long, or none since it was made.
     #[must_use]
     pub fn is_unused_for(&self, time: Seconds, now: Timestamp) -> bool {
         // It may have been used until the day's end.
@@ -110,14 +110,14 @@ impl ApiKey {
         self.works(now) && last_use.unwrap_or(self.created_at).plus(time) <= now
     }
 
-    /// Whether it works at `now`, ends within such a time, and has no successor that works on.
+    /// Whether it works at `now`, ends within this time, and has no successor.
     #[must_use]
     pub fn ends_within(&self, time: Seconds, now: Timestamp) -> bool {
         let is_soon = self.expires_at.is_some_and(|end| end <= now.plus(time));
         is_soon && self.status(now) == ApiKeyStatus::Active
     }
 
-    /// Whether a call with this key is let in at `now`.
+    /// Whether a call with this key is admitted at `now`.
     #[must_use]
     pub fn works(&self, now: Timestamp) -> bool {
         matches!(self.status(now), ApiKeyStatus::Active | ApiKeyStatus::Rolled)

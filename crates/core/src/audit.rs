@@ -1,4 +1,4 @@
-//! The audit trail: who did what, written in the same commit as what it records.
+//! The audit trail: records of actions, each written in the same commit as the action.
 
 mod facts;
 
@@ -25,15 +25,15 @@ pub struct AuditRecord {
     pub at: Timestamp,
     /// The realm.
     pub realm: RealmName,
-    /// Who.
+    /// The actor.
     pub actor: Actor,
     /// The caller's id for the request, if it gave one.
     pub request: Option<RequestId>,
-    /// What.
+    /// The action.
     pub action: AuditAction,
 }
 
-/// Who did something.
+/// The actor of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actor {
     /// A client, with the credential that it used.
@@ -42,19 +42,19 @@ pub enum Actor {
         client: ClientName,
         /// The credential.
         credential: CredentialId,
-        /// Where the call came from; none where it had no address.
+        /// The address of the caller; `None` if it had none.
         address: Option<IpAddr>,
     },
-    /// The one who runs the authority, by its configuration or on its machine.
+    /// The operator of the authority, by its configuration or on its machine.
     Operator,
-    /// Someone whose credential was not accepted.
+    /// A caller whose credential was not accepted.
     Stranger {
-        /// Where the call came from; none where it had no address.
+        /// The address of the caller; `None` if it had none.
         address: Option<IpAddr>,
     },
 }
 
-/// What was done.
+/// The action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuditAction {
     /// A session began, or the request that began it was repeated.
@@ -63,15 +63,15 @@ pub enum AuditAction {
         session: SessionId,
         /// The access token.
         token: TokenId,
-        /// For whom.
+        /// The subject.
         subject: Subject,
-        /// For which service.
+        /// The service that may accept it.
         audience: Audience,
-        /// Roles asserted.
+        /// The asserted roles.
         roles: Vec<RoleName>,
-        /// Scopes granted.
+        /// The granted scopes.
         scopes: ScopeSet,
-        /// Scopes asked for and not granted.
+        /// Scopes that were requested and not granted.
         denied: ScopeSet,
         /// The decision.
         decision: DecisionId,
@@ -86,11 +86,11 @@ pub enum AuditAction {
         token: TokenId,
         /// The generation of its refresh token.
         generation: u64,
-        /// Whether it was given again.
+        /// Whether it is a repeated answer.
         is_replay: bool,
         /// Scopes of the new access token.
         scopes: ScopeSet,
-        /// Scopes asked for that policy does not grant now.
+        /// Requested scopes that policy does not grant now.
         denied: ScopeSet,
         /// The decision.
         decision: DecisionId,
@@ -108,11 +108,11 @@ pub enum AuditAction {
     },
     /// Something was revoked.
     Revoked {
-        /// What.
+        /// The target.
         target: EventTarget,
         /// The live sessions that it ended.
         matched: u64,
-        /// What the caller gave as the reason.
+        /// The caller's reason.
         reason: String,
     },
     /// An API key was made.
@@ -162,22 +162,22 @@ pub enum AuditAction {
         /// Sessions that ended.
         ended: u64,
     },
-    /// Policy granted too little, and nothing was given.
+    /// Policy granted too little, and no token was issued.
     Denied {
-        /// For whom it was asked.
+        /// The subject of the request.
         subject: Subject,
-        /// Roles asserted.
+        /// The asserted roles.
         roles: Vec<RoleName>,
-        /// Scopes asked for.
+        /// The requested scopes.
         scopes: ScopeSet,
-        /// The session that was to be refreshed; none where one was to begin.
+        /// The session that was to be refreshed; `None` if a new one was to begin.
         session: Option<SessionId>,
         /// The decision.
         decision: DecisionId,
         /// The policy that decided.
         policy: PolicyRevision,
     },
-    /// Policy does not permit what a client asked of the authority itself.
+    /// Policy does not permit a client's call to the authority itself.
     CallRefused {
         /// The RPC, or the endpoint.
         call: String,
@@ -195,19 +195,19 @@ pub enum AuditAction {
         /// How often it happened since the record before.
         times: u64,
     },
-    /// The authority signed what the trail was.
+    /// The authority signed the state of the trail.
     Checkpoint {
         /// The last record that it covers.
         position: u64,
-        /// The statement, a PASETO.
+        /// The signed statement, a PASETO.
         token: String,
     },
     /// A backup was made, and given to the actor.
     BackedUp {
-        /// The position of the log that it has.
+        /// The position of the log in the backup.
         position: Sequence,
     },
-    /// A client presented a refresh token of another client's session, which stays as it was.
+    /// A client presented a refresh token of another client's session, which is unchanged.
     WrongClient {
         /// The session.
         session: SessionId,

@@ -1,4 +1,4 @@
-//! What an access token says.
+//! The content of an access token.
 
 use crate::{
     id::{PolicyRevision, SessionId, TokenId},
@@ -8,7 +8,7 @@ use crate::{
     time::{Seconds, Timestamp},
 };
 
-/// How long before `iat` a token may be used: for services whose clock is late, and that allow for nothing.
+/// How long before `iat` a token may be used: for services whose clock is behind, and that give no leeway.
 pub const NBF_BACKDATE: Seconds = Seconds(10);
 
 /// The claims of an access token, each already parsed into its type.
@@ -16,7 +16,7 @@ pub const NBF_BACKDATE: Seconds = Seconds(10);
 pub struct AccessClaims {
     /// `iss`: the issuer of the realm.
     pub issuer: String,
-    /// `sub`: whom the token speaks for.
+    /// `sub`: the subject of the token.
     pub subject: Subject,
     /// `aud`: the one service that may accept it.
     pub audience: Audience,
@@ -38,7 +38,7 @@ pub struct AccessClaims {
     pub client: ClientName,
     /// `sid`: the session.
     pub session: SessionId,
-    /// `gen`: the generation of the session, 0 where it has no refresh token.
+    /// `gen`: the generation of the session, 0 if it has no refresh token.
     pub generation: u64,
     /// `rev`: the last sequence of the revocation log when it was issued.
     pub rev: Sequence,
@@ -52,7 +52,7 @@ impl AccessClaims {
     /// From when on the token may be used.
     #[must_use]
     pub fn usable_from(&self) -> Timestamp {
-        // Of a token whose `nbf` is not backdated, the same.
+        // The result is the same for a token whose `nbf` is not backdated.
         self.not_before.max(self.issued_at.minus(NBF_BACKDATE))
     }
 }

@@ -1,4 +1,4 @@
-//! The one place that reads the wall clock, and time that does not jump with it: [`SteadyClock`].
+//! The only module that reads the wall clock, and time that does not jump with it: [`SteadyClock`].
 
 use std::{
     fmt,
@@ -11,37 +11,36 @@ mod steady;
 
 pub use steady::{FOLLOWED_MILLIS, LastTimes, MachineClock, STOPPED_MAX, SteadyClock};
 
-/// Where the time comes from.
+/// The source of the time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now. It may jump, forwards and backwards.
     fn now(&self) -> Timestamp;
 
-    /// A time that has come by every clock: what has ended before it may be removed. Never after
-    /// [`now`](Clock::now).
+    /// A time that has passed by every clock: what has ended before it may be removed. Never after [`now`](Clock::now).
     fn settled(&self) -> Timestamp {
         self.now()
     }
 
-    /// Looks at whatever the clock follows, and tells how far it is from that.
+    /// Reads the clock that this one follows, and returns how far it differs.
     fn observe(&self) -> ClockState {
         ClockState::default()
     }
 }
 
-/// How long the machine has run, with the time in which it was suspended. Not touched by whoever sets the clock.
+/// How long the machine has run, including the time in which it was suspended. Setting the clock does not change it.
 pub trait Uptime: fmt::Debug + Send + Sync + 'static {
-    /// In milliseconds, from any point.
+    /// In milliseconds, from an arbitrary start.
     fn millis(&self) -> i64;
 }
 
-/// How a clock fares with what it follows.
+/// The state of a clock, compared with the clock that it follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockState {
     /// How often the wall clock has stepped since the start.
     pub steps: u64,
     /// How far the wall clock is ahead.
     pub offset_millis: i64,
-    /// Whether that is more than is followed, and not believed yet.
+    /// Whether that is more than the clock follows, and the wall clock is not accepted yet.
     pub is_stepped: bool,
 }
 
@@ -68,7 +67,7 @@ pub struct SystemUptime;
 
 impl Uptime for SystemUptime {
     fn millis(&self) -> i64 {
-        // Unlike the standard library's clock, this one goes on while the machine is suspended.
+        // Unlike the standard library's clock, this one continues while the machine is suspended.
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let millis = since_boot.tv_nsec / 1_000_000;
         since_boot.tv_sec.saturating_mul(1000).saturating_add(millis)
@@ -91,7 +90,7 @@ impl ManualClock {
         self.advance_millis(i64::from(length.0) * 1000);
     }
 
-    /// Moves the clock by `millis` milliseconds, backwards where negative.
+    /// Moves the clock by `millis` milliseconds, backwards if negative.
     pub fn advance_millis(&self, millis: i64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What a client authenticates with.
+//! The credential with which a client authenticates.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ApiKeyId;
 
-/// Names the credential by which a client acted: sessions and audit records keep it, and everything of one can be
-/// listed and ended.
+/// Identifies the credential with which a client acted: sessions and audit records keep it, and everything of one
+/// credential can be listed and ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CredentialId {
     /// An API key.
@@ -15,7 +15,7 @@ pub enum CredentialId {
 }
 
 impl CredentialId {
-    /// The API key, where it is one.
+    /// The API key, if it is one.
     #[must_use]
     pub fn api_key(&self) -> Option<&ApiKeyId> {
         match self {
@@ -30,7 +30,7 @@ impl From<ApiKeyId> for CredentialId {
     }
 }
 
-/// As indexes and digests have it: `api_key:jmr2xa67d3qm5rr8`.
+/// The form in indexes and digests: `api_key:jmr2xa67d3qm5rr8`.
 impl fmt::Display for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

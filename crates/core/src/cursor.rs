@@ -1,4 +1,4 @@
-//! Cursors: places in the revocation log, opaque to those who carry them.
+//! Cursors: positions in the revocation log, opaque to their holders.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{id::LogId, sequence::Sequence};
 
-/// A place in one revocation log, as one filter sees it.
+/// A position in one revocation log, as one filter sees it.
 ///
-/// The authority that gives it authenticates it with a tag, so that what a cursor says is what the authority
-/// once said, and evidence where the log does not have it. Others can't check the tag, and carry it along.
+/// The authority that gives it authenticates it with a tag. So the content of a cursor is what the authority once
+/// stated, and is evidence if the log does not have that position. Others can't check the tag, and only keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The log: a cursor of another log means nothing here.
     pub log: LogId,
-    /// The last event at or before the place.
+    /// The last event at or before the position.
     pub sequence: Sequence,
     /// The filter of the stream that gave it.
     pub filter: FilterDigest,
@@ -26,7 +26,7 @@ pub struct Cursor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CursorTag(pub [u8; 16]);
 
-/// Which filter a stream has, by the SHA-256 of it. Zeros are no filter, which fits every stream.
+/// The filter of a stream, by its SHA-256. Zeros mean no filter, which matches every stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterDigest(pub [u8; 32]);
 
@@ -35,7 +35,7 @@ impl FilterDigest {
     pub const NONE: Self = Self([0; 32]);
 }
 
-/// The text is no cursor: truncated, or made up.
+/// The text is not a cursor: truncated, or made up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cursor is malformed: pass one back exactly as it was given")]
 pub struct CursorError;
@@ -46,10 +46,10 @@ const LENGTH: usize = 1 + 16 + 8;
 const TAG_LENGTH: usize = 16;
 
 impl Cursor {
-    /// Parses the text form. Whether the tag is right, only the authority can say.
+    /// Parses the text form. Only the authority can check the tag.
     ///
     /// # Errors
-    /// Fails where `text` has not the form of a cursor.
+    /// Fails if `text` does not have the form of a cursor.
     pub fn parse(text: &str) -> Result<Self, CursorError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
         let (body, tag) = bytes.split_last_chunk::<TAG_LENGTH>().ok_or(CursorError)?;
@@ -71,7 +71,7 @@ impl Cursor {
         })
     }
 
-    /// What the tag authenticates.
+    /// The bytes that the tag authenticates.
     #[must_use]
     pub fn authenticated(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(LENGTH + 32 + TAG_LENGTH);

@@ -1,4 +1,4 @@
-//! The revocation log: what stopped being valid, in one total order.
+//! The revocation log: everything that stopped being valid, in one total order.
 
 use std::fmt;
 
@@ -16,23 +16,23 @@ use crate::{
 /// An entry of the revocation log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its place.
+    /// Its position.
     pub sequence: Sequence,
     /// When it happened.
     pub occurred_at: Timestamp,
-    /// After this no verifier accepts an access token that it can affect: [`LEEWAY_MAX`](crate::LEEWAY_MAX) after the last
-    /// of them ends.
+    /// After this no verifier accepts an access token that it can affect: [`LEEWAY_MAX`](crate::LEEWAY_MAX) after the
+    /// last of them ends.
     pub relevant_until: Timestamp,
     /// The realm.
     pub realm: RealmName,
-    /// What the caller gave as the reason; may be empty.
+    /// The caller's reason; may be empty.
     pub note: String,
     /// What happened.
     pub body: EventBody,
 }
 
-/// What happened, and to what. "Everything" of a subject, client, label or realm means every token
-/// and session whose `rev` is below the event's sequence: exact, without a clock.
+/// What happened, and its target. "Everything" of a subject, client, label or realm means every token and session whose
+/// `rev` is below the event's sequence: exact, without a clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventBody {
     /// One access token ended.
@@ -72,7 +72,7 @@ pub enum EventBody {
     },
     /// Everything of the realm ended.
     RealmRevoked,
-    /// A signing key can be seen.
+    /// A signing key was published.
     KeyPublished {
         /// The key.
         key: KeyId,
@@ -82,7 +82,7 @@ pub enum EventBody {
         /// The key.
         key: KeyId,
     },
-    /// Nothing that a signing key signed is valid any more.
+    /// Nothing that a signing key signed is valid any longer.
     KeyRevoked {
         /// The key.
         key: KeyId,
@@ -91,7 +91,7 @@ pub enum EventBody {
     ApiKeyRevoked {
         /// The API key.
         api_key: ApiKeyId,
-        /// The client it spoke for.
+        /// The client that it identified.
         client: ClientName,
     },
     /// Another policy decides from now on.
@@ -99,8 +99,8 @@ pub enum EventBody {
         /// Its revision.
         policy: PolicyRevision,
     },
-    /// A change of policy took scopes from one session: its tokens whose `rev` is below the event's
-    /// sequence are good for the others only.
+    /// A change of policy took scopes from one session: its tokens whose `rev` is below the event's sequence are valid
+    /// only for the other scopes.
     ScopesNarrowed {
         /// The session.
         session: SessionId,
@@ -108,7 +108,7 @@ pub enum EventBody {
         client: ClientName,
         /// The audience of its tokens.
         audience: Audience,
-        /// What it lost by this change; never empty.
+        /// The scopes that it lost by this change; never empty.
         lost: ScopeSet,
         /// The policy that took them.
         policy: PolicyRevision,
@@ -136,7 +136,7 @@ pub enum EventKind {
     ScopesNarrowed,
 }
 
-/// What an event happened to.
+/// The target of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventTarget {
     /// An access token.
@@ -193,7 +193,7 @@ impl EventBody {
         }
     }
 
-    /// What it happened to; none for a change of policy, which concerns the realm as a whole.
+    /// Its target; `None` for a change of policy, which concerns the realm as a whole.
     #[must_use]
     pub fn target(&self) -> Option<EventTarget> {
         Some(match self {
@@ -213,7 +213,7 @@ impl EventBody {
         })
     }
 
-    /// Whether it ends the validity of tokens, or a part of it: what a snapshot is made of.
+    /// Whether it ends the validity of tokens, or a part of it: snapshots consist of these events.
     #[must_use]
     pub fn is_revocation(&self) -> bool {
         match self {
@@ -232,7 +232,7 @@ impl EventBody {
         }
     }
 
-    /// The only audience that it can concern, where there is only one.
+    /// The only audience that it can concern, if there is only one.
     #[must_use]
     pub fn audience(&self) -> Option<&Audience> {
         match self {
@@ -251,7 +251,7 @@ impl EventBody {
         }
     }
 
-    /// The only client that it can concern, where there is only one.
+    /// The only client that it can concern, if there is only one.
     #[must_use]
     pub fn client(&self) -> Option<&ClientName> {
         match self {

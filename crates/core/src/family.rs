@@ -12,9 +12,9 @@
 //! | right generation, wrong secret | refused ([`Refusal::WrongSecret`]); nothing changes |
 //! | by another client | refused ([`Refusal::WrongClient`]); nothing changes |
 //!
-//! Order comes from the generation, never from a time stamp. Only hashes of secrets are kept, of the current
-//! and of the previous generation, so a family has constant size. That `n - 1` is replayed only while its
-//! successor is unused needs no rule: once `n` is used the family is at `n + 1`.
+//! Order comes from the generation, never from a time stamp. Only hashes of secrets are kept, of the current and of the
+//! previous generation, so a family has constant size. That `n - 1` is replayed only while its successor is unused
+//! needs no rule: once `n` is used, the family is at `n + 1`.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Where a session is in its chain of refresh tokens.
+/// The position of a session in its chain of refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshFamily {
     /// The current generation, from 1.
@@ -41,13 +41,13 @@ pub struct Previous {
     pub hash: SecretHash,
     /// When it was first spent: the grace window is measured from here and never slides.
     pub spent_at: Timestamp,
-    /// How often its successor was given again. Replays that come together are one.
+    /// How often its successor was given again. Replays that come together count as one.
     pub replays: u8,
     /// When a replay was counted last, or the generation was spent.
     pub counted_at: Timestamp,
 }
 
-/// A refresh token as it is presented: already decrypted, hence made by this authority.
+/// A presented refresh token: already decrypted, hence made by this authority.
 #[derive(Clone, Copy, Debug)]
 pub struct Presented<'a> {
     /// Its generation.
@@ -58,16 +58,17 @@ pub struct Presented<'a> {
     pub client: &'a ClientName,
 }
 
-/// What presenting a refresh token leads to.
+/// The verdict on a presented refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on to the next generation: [`Session::rotated`](crate::Session::rotated).
+    /// Continue with the next generation: [`Session::rotated`](crate::Session::rotated).
     Rotate,
     /// Give the same successor again: [`Session::replayed`](crate::Session::replayed).
     Replay,
-    /// A spent token: [`Session::revoked`](crate::Session::revoked) with [`RevokeReason::Reuse`], although the call fails.
+    /// A spent token: [`Session::revoked`](crate::Session::revoked) with [`RevokeReason::Reuse`], although the call
+    /// fails.
     Reuse,
-    /// Refuse, and leave the session as it is.
+    /// Refuse, and leave the session unchanged.
     Refuse(Refusal),
 }
 
@@ -78,9 +79,9 @@ pub enum Refusal {
     WrongClient,
     /// The session was revoked.
     Revoked(RevokeReason),
-    /// The session was not used for its idle life.
+    /// The session was not used for its idle lifetime.
     ExpiredIdle,
-    /// The session's absolute life is over.
+    /// The session's absolute lifetime is over.
     ExpiredAbsolute,
     /// The generation is right and the secret is not.
     WrongSecret,
@@ -88,12 +89,12 @@ pub enum Refusal {
     Ahead,
     /// The session never had a refresh token.
     NotRefreshable,
-    /// A retry within the grace window, after as many as may be answered. That is no theft.
+    /// A retry within the grace window, after the maximum number of repeated answers. This is not a theft.
     ReplaysUsed,
 }
 
-/// Replays that come within this time of the one that was counted last are counted with it: many threads of a
-/// client that refresh at once are one retry.
+/// Replays that come within this time of the last counted one are counted with it: many threads of a client that
+/// refresh at once are one retry.
 const REPLAYS_TOGETHER_MILLIS: i64 = 50;
 
 impl RefreshFamily {
@@ -107,8 +108,8 @@ impl RefreshFamily {
         }
     }
 
-    /// What presenting a refresh token leads to, by the table of this module, in a session that has not ended and is
-    /// the caller's. Changes nothing.
+    /// The verdict on a presented refresh token, by the table of this module, in a session that has not ended and
+    /// belongs to the caller. Changes nothing.
     #[must_use]
     pub fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
         if token.generation > self.generation {
@@ -129,7 +130,7 @@ impl RefreshFamily {
         }
     }
 
-    /// The family one generation on.
+    /// The family with the next generation.
     #[must_use]
     pub fn rotated(&self, successor: SecretHash, now: Timestamp) -> Self {
         Self {
@@ -165,13 +166,13 @@ impl Previous {
         }
     }
 
-    /// A clock that went backwards keeps the window open: the number of replays bounds it still.
+    /// A clock that went backwards keeps the window open: the number of replays still bounds it.
     fn is_in_grace(&self, limits: &RealmLimits, now: Timestamp) -> bool {
         let window_millis = i64::from(limits.grace.0) * 1000;
         limits.grace.0 > 0 && now.millis_since(self.spent_at) <= window_millis
     }
 
-    /// Whether a replay at `now` is one with the rotation, or with the replay that was counted last.
+    /// Whether a replay at `now` counts with the rotation, or with the last counted replay.
     fn is_counted(&self, now: Timestamp) -> bool {
         now.millis_since(self.counted_at).abs() <= REPLAYS_TOGETHER_MILLIS
     }

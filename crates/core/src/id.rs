@@ -19,7 +19,7 @@ macro_rules! uuid_id {
             /// Parses the hyphenated form, in lower case.
             ///
             /// # Errors
-            /// Fails where `text` is anything else: one identifier has one spelling.
+            /// Fails if `text` is anything else: one identifier has one spelling.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 match Uuid::try_parse(text) {
                     Ok(uuid) if uuid.to_string() == text => Ok(Self(uuid)),
@@ -33,7 +33,7 @@ macro_rules! uuid_id {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// The 16 bytes; where the identifier is time-ordered, so are they.
+            /// The 16 bytes; if the identifier is time-ordered, so are they.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -55,8 +55,7 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// A session. Time-ordered (UUID v7), which doubles what the store
-    /// writes in a second.
+    /// A session. Time-ordered (UUID v7), which doubles the number of writes per second of the store.
     SessionId, "session"
 }
 
@@ -71,12 +70,12 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// A decision of the policy, as the log, the audit record and the answer name it (UUID v7).
+    /// A decision of the policy, as it is named in the log, the audit record and the answer (UUID v7).
     DecisionId, "decision id"
 }
 
 uuid_id! {
-    /// One revocation log: a store made anew, or restored, has another.
+    /// One revocation log: a store that was made again, or restored, has another.
     LogId, "log id"
 }
 
@@ -85,7 +84,7 @@ fn time_ordered(now: Timestamp, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-/// The time that a time-ordered id begins with.
+/// The time at the start of a time-ordered id.
 fn time_of(id: Uuid) -> Timestamp {
     let [a, b, c, d, e, f, ..] = *id.as_bytes();
     let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
@@ -93,7 +92,7 @@ fn time_of(id: Uuid) -> Timestamp {
 }
 
 impl SessionId {
-    /// When the session was begun, as the id has it.
+    /// When the session was begun, according to the id.
     #[must_use]
     pub fn made_at(&self) -> Timestamp {
         time_of(self.0)
@@ -115,7 +114,7 @@ impl TokenId {
 }
 
 impl DecisionId {
-    /// When the decision was made, as the id has it.
+    /// When the decision was made, according to the id.
     #[must_use]
     pub fn made_at(&self) -> Timestamp {
         time_of(self.0)
@@ -137,7 +136,7 @@ impl ApiKeyId {
     /// Parses an id.
     ///
     /// # Errors
-    /// Fails where `text` is not 16 characters of Crockford's base 32.
+    /// Fails if `text` is not 16 characters of Crockford's base 32.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let is_base32 = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
         if text.len() == 16 && text.bytes().all(is_base32) {
@@ -165,7 +164,7 @@ impl KeyId {
     /// Parses `k4.pid.` and 44 characters of base64url.
     ///
     /// # Errors
-    /// Fails where `text` is anything else.
+    /// Fails if `text` is anything else.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let digest = text.strip_prefix("k4.pid.").unwrap_or("");
         if digest.len() == 44
@@ -190,9 +189,9 @@ impl KeyId {
 
 /// A digest of all policy files: the 64 hexadecimal digits of SHA-256.
 ///
-/// It is an identity: what was planned by a revision is what is applied, so it is never shortened but for
-/// people to look at ([`short`](Self::short)). Tokens and rows that were written when it had 16 digits are
-/// still read; none of these is the revision of any policy.
+/// It is an identity: the policy with the planned revision is the one that is applied. So it is never shortened except
+/// for display ([`short`](Self::short)). Tokens and rows that were written when it had 16 digits are still read; none
+/// of these is the revision of any policy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyRevision(Arc<str>);
@@ -201,7 +200,7 @@ impl PolicyRevision {
     /// Parses a revision.
     ///
     /// # Errors
-    /// Fails where `text` is not 64 hexadecimal digits in lower case, nor 16 of before.
+    /// Fails if `text` is not 64 hexadecimal digits in lower case, nor the earlier 16.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if matches!(text.len(), 64 | 16) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Ok(Self(Arc::from(text)));
@@ -215,7 +214,7 @@ impl PolicyRevision {
         &self.0
     }
 
-    /// The first digits, which tell it from others at a glance. Nothing is to be decided by them.
+    /// The first digits, for people to distinguish it from others. Nothing may be decided by them.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.get(..SHORT_DIGITS).unwrap_or(&self.0)

@@ -1,7 +1,7 @@
 //! The vocabulary of Tessera: names, scopes, time, claims, sessions, events and cursors.
 //!
-//! Everything here is a plain value or a pure function of (now, input, state). There is no IO but the reading of small files, no
-//! async, and nothing reads a clock but [`SystemClock`].
+//! Everything here is a plain value or a pure function of (now, input, state). There is no IO except reading small
+//! files, no async, and only [`SystemClock`] reads a clock.
 //!
 //! Start with [`session`], the state machine of refresh tokens, and [`event`], the revocation log.
 #![forbid(unsafe_code)]

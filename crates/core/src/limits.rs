@@ -1,22 +1,22 @@
-//! How large the parts of a token may be, and the token that they make; and how far clocks may differ.
+//! The size limits of the parts of a token, and of the token itself; and how far clocks may differ.
 //!
-//! One place, so that whatever may be made can be read: a test builds the largest token that these limits
-//! allow and reads it.
+//! All limits are in one module, so that everything that may be made can be read: a test builds the largest token that
+//! these limits allow and reads it.
 
 use crate::time::Seconds;
 
-/// The longest token that is read, in bytes. The largest request that is allowed, with every list and every
-/// name at its limit, makes a token that fits.
+/// The longest token that is read, in bytes. The largest allowed request, with every list and every name at its limit,
+/// makes a token that fits.
 pub const TOKEN_BYTES_MAX: usize = 24 * 1024;
-/// The longest access token that is issued unless it is configured otherwise, in bytes. As a header it leaves
-/// 2 KiB of the 8 KiB that common servers and proxies take for all headers together, or for one line.
+/// The longest access token that is issued unless it is configured otherwise, in bytes. As a header it leaves 2 KiB of
+/// the 8 KiB that common servers and proxies accept for all headers together, or for one line.
 pub const TOKEN_BYTES_DEFAULT: usize = 6 * 1024;
-/// The least that the longest access token can be configured to, in bytes: what a token without scopes, roles
-/// and labels takes fits.
+/// The smallest limit that can be configured for access tokens, in bytes: a token without scopes, roles and labels
+/// fits.
 pub const TOKEN_BYTES_MIN: usize = 2 * 1024;
 
-/// How far a verifier's clock may be assumed to differ from the authority's: no verifier gives more
-/// leeway, and revocations are kept for as much longer than the tokens that they are about.
+/// How far a verifier's clock may be assumed to differ from the authority's: no verifier gives more leeway, and
+/// revocations are kept longer by this time than the tokens that they concern.
 pub const LEEWAY_MAX: Seconds = Seconds(60);
 
 /// Scopes that one request may name.
@@ -31,17 +31,17 @@ pub const LABELS_MAX: usize = 8;
 pub const LABEL_BYTES_MAX: usize = 128;
 /// The longest subject, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 255;
-/// The longest name of a realm, an audience, a subscriber, or behind the prefix of a client or role, in bytes.
+/// The longest name of a realm, an audience, a subscriber, or after the prefix of a client or role, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// The longest issuer, in bytes.
 pub const ISSUER_BYTES_MAX: usize = 256;
 
-/// About how many bytes an access token has besides its scopes, before they are encoded, where its names are
-/// short and it has no roles and labels.
+/// About how many bytes an access token has besides its scopes, before encoding, if its names are short and it has no
+/// roles and labels.
 const CLAIMS_BYTES: usize = 400;
 
-/// About how many bytes the shortest access token has whose scopes take so many bytes, the spaces between them
-/// included. The exact length is known when one is issued.
+/// About how many bytes the shortest access token has whose scopes take this many bytes, including the spaces between
+/// them. The exact length is known when one is issued.
 #[must_use]
 pub const fn token_bytes_least(scope_bytes: usize) -> usize {
     /// `v4.public.`, the signature and the key's name.

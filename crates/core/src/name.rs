@@ -1,4 +1,4 @@
-//! Names: each is parsed once, at the edge, into a type whose existence is the check.
+//! Names: each is parsed once, at the edge, into a type whose values are always valid.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     subject::{check_subject, is_allowed},
 };
 
-/// Why a text is not a name. The message says what was expected, for the one who typed it.
+/// Why a text is not a name. The message tells the author of the text what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
 pub struct NameError {
@@ -70,7 +70,7 @@ macro_rules! name {
             /// Parses the name.
             ///
             /// # Errors
-            /// Fails with what was expected where `text` is not such a name.
+            /// Fails with what was expected if `text` is not such a name.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 let check: fn(&str) -> Result<(), NameError> = $check;
                 check(text)?;
@@ -162,8 +162,8 @@ name! {
 }
 
 name! {
-    /// Whom a token speaks for: 1 to 255 bytes of printable characters in UTF-8, and no role. No `*`, no space
-    /// around it, nothing that is not seen, and in Unicode's normal form C.
+    /// The subject of a token: 1 to 255 bytes of printable characters in UTF-8, and not a role. No `*`, no space around
+    /// it, no invisible characters, and in Unicode's normal form C.
     Subject, check_subject
 }
 
@@ -173,7 +173,7 @@ name! {
 }
 
 name! {
-    /// What a subscriber of the revocation stream calls itself: 1 to 64 characters.
+    /// A subscriber's name for itself in the revocation stream: 1 to 64 characters.
     SubscriberName, |text| check("subscriber", text, NAME_BYTES_MAX, WIDE, is_wide)
 }
 
@@ -189,7 +189,7 @@ impl ClientName {
     /// The client called `name`, with or without the prefix: `shop` and `client:shop` are the same.
     ///
     /// # Errors
-    /// Fails where `name` has other characters than `a-z0-9._-`, or more than 64.
+    /// Fails if `name` has other characters than `a-z0-9._-`, or more than 64.
     pub fn from_short(name: &str) -> Result<Self, NameError> {
         let short = name.strip_prefix("client:").unwrap_or(name);
         Self::parse(&format!("client:{short}"))

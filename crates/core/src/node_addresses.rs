@@ -1,4 +1,4 @@
-//! The addresses of an authority's nodes, as clients are given them.
+//! The addresses of an authority's nodes, as they are given to clients.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::secret::redact;
 /// More are a mistake: an authority has a handful of nodes.
 const ADDRESSES_MAX: usize = 16;
 
-/// The addresses of one authority in the order in which they were given, each of them once.
+/// The addresses of one authority in the given order, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAddresses(Vec<String>);
 
@@ -23,13 +23,13 @@ pub enum NodeAddressesError {
     /// One is not the URL of a server.
     #[error("`{0}` is not an address: write https://HOST:PORT, or http://HOST:PORT without encryption")]
     Malformed(String),
-    /// An API key must not go without encryption where another address has it.
+    /// Some have encryption and some do not: an API key must not be sent without encryption if another address has it.
     #[error("some of the addresses have encryption and some have not: use https:// for all of {0}")]
     Mixed(NodeAddresses),
 }
 
 impl NodeAddresses {
-    /// These addresses; each text may have several, with commas between them.
+    /// These addresses; each text may contain several, separated by commas.
     pub fn new<A: Into<String>>(texts: impl IntoIterator<Item = A>) -> Self {
         let mut given: Vec<String> = Vec::new();
         for listed in texts {
@@ -48,13 +48,13 @@ impl NodeAddresses {
         &self.0
     }
 
-    /// Whether a client can use them together.
+    /// Checks whether a client can use them together.
     ///
     /// # Errors
-    /// Fails where there is none, where there are more than 16, where one is not the URL of a server, and where only some
-    /// have encryption.
+    /// Fails if there is none, if there are more than 16, if one is not the URL of a server, and if only some have
+    /// encryption.
     pub fn check(&self) -> Result<(), NodeAddressesError> {
-        // A misspelled scheme must not send an API key without encryption.
+        // A misspelled scheme must not cause an API key to be sent without encryption.
         if let Some(malformed) = self.0.iter().find(|address| !is_of_a_server(address)) {
             return Err(NodeAddressesError::Malformed(without_secrets(malformed)));
         }
@@ -74,7 +74,7 @@ impl fmt::Display for NodeAddresses {
     }
 }
 
-/// Whether it is `http` or `https` with a host, and at most a port behind it.
+/// Whether it is `http` or `https` with a host, and at most a port after it.
 fn is_of_a_server(address: &str) -> bool {
     let rest = address
         .strip_prefix("https://")
@@ -93,7 +93,7 @@ fn is_of_a_server(address: &str) -> bool {
     is_host && port.is_none_or(is_port)
 }
 
-/// A name and a password before the host are not shown, nor an API key that was given as the address.
+/// Hides a user name and a password before the host, and an API key that was given as the address.
 fn without_secrets(address: &str) -> String {
     match address.rsplit_once('@') {
         Some((_, host)) => format!("…@{}", redact(host)),
@@ -109,7 +109,7 @@ fn with_lower_case_scheme(address: &str) -> String {
     }
 }
 
-/// Whether two addresses are one, however they are written.
+/// Whether two addresses are the same, in any notation.
 fn is_same(one: &str, other: &str) -> bool {
     let plain = |address: &str| address.trim_end_matches('/').to_ascii_lowercase();
     plain(one) == plain(other)

@@ -1,7 +1,7 @@
-//! Paths of requests, as they were called, and patterns that they match.
+//! Paths of requests, as the client called them, and patterns that they match.
 //!
-//! A proxy or a hook decides by the path, and the service behind it reads the path once more. So what two
-//! readers may read differently is refused, and never guessed: see [`PathError`].
+//! A proxy or a hook decides by the path, and the service behind it reads the path again. So a path that two readers
+//! may read differently is refused, and never guessed: see [`PathError`].
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -19,7 +19,7 @@ const PATTERN_BYTES_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalledPath(Vec<String>);
 
-/// Why it can't be said which path a request calls.
+/// Why the path of a request is not unambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// It is not the path of a resource, such as `*` or a whole URL.
@@ -28,34 +28,34 @@ pub enum PathError {
     /// It has more than 8 KiB.
     #[error("the path is too long")]
     TooLong,
-    /// `//`: some services read it as `/`.
+    /// `//`: some services treat it as `/`.
     #[error("the path has an empty segment")]
     EmptySegment,
     /// `.` or `..`, encoded or not: some services leave the directory, and some do not.
     #[error("the path has a segment `.` or `..`")]
     DotSegment,
-    /// `/` or `\`, encoded, or `\` as it is: some services divide segments there.
+    /// `/` or `\`, encoded, or an unencoded `\`: some services divide segments there.
     #[error("the path has a slash that is encoded, or a backslash")]
     Slash,
-    /// `;`: some services drop what follows.
+    /// `;`: some services drop the text after it.
     #[error("the path has a `;`")]
     Semicolon,
-    /// `#`: what follows is no part of a request.
+    /// `#`: the text after it is not part of a request.
     #[error("the path has a `#`")]
     Fragment,
     /// `%` without two hexadecimal digits, an encoding in an encoding, or bytes that are not UTF-8.
     #[error("the path is encoded wrongly, or twice")]
     Encoding,
-    /// A control character, a space or what is not ASCII, as it is; or a control character, encoded.
+    /// An unencoded control character, space or non-ASCII character; or an encoded control character.
     #[error("the path has a character that may not be there")]
     Character,
 }
 
 impl CalledPath {
-    /// Reads the path of a request target, such as `/videos/v1?t=3`. Its query is left out.
+    /// Reads the path of a request target, such as `/videos/v1?t=3`, without its query.
     ///
     /// # Errors
-    /// Fails where services may read it differently.
+    /// Fails if services may read it differently.
     pub fn parse(target: &str) -> Result<Self, PathError> {
         let path = target.split('?').next().unwrap_or_default();
         if path.len() > PATH_BYTES_MAX {
@@ -98,14 +98,14 @@ fn segment(raw: &str) -> Result<String, PathError> {
     } else if text.chars().any(char::is_control) {
         Err(PathError::Character)
     } else if has_encoding(&text) {
-        // A service that decodes once more would read something else.
+        // A service that decodes again would read something else.
         Err(PathError::Encoding)
     } else {
         Ok(text.into_owned())
     }
 }
 
-/// What follows each `%`, whether it is two hexadecimal digits.
+/// For each `%`, whether two hexadecimal digits follow it.
 fn percents(text: &str) -> impl Iterator<Item = bool> {
     text.split('%').skip(1).map(|rest| {
         let mut digits = rest.bytes().take(2);
@@ -123,8 +123,8 @@ fn has_encoding(text: &str) -> bool {
 
 /// A pattern of paths, such as `/videos`, `/videos/{id}/play` or `/files/*`.
 ///
-/// `{id}` is one whole segment, whatever it is. `/*` at the end is everything beneath, and the path before it. Letters
-/// count as they are.
+/// `{id}` is any one whole segment. `/*` at the end is everything beneath, and the path before it. Matching is
+/// case-sensitive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PathPattern {
     text: Arc<str>,
@@ -141,7 +141,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// Reads a segment: `{id}` is a parameter; braces elsewhere are left to who reads literals.
+    /// Reads a segment: `{id}` is a parameter; braces elsewhere are left to the reader of literals.
     pub(crate) fn read(text: &str) -> Self {
         let name = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let is_name =
@@ -153,12 +153,12 @@ impl Part {
     }
 }
 
-/// What the parameters of a pattern are in one path.
+/// The values of a pattern's parameters in one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathParameters<'a>(Vec<(&'a str, &'a str)>);
 
 impl PathParameters<'_> {
-    /// The segment that a parameter stands for.
+    /// The segment that a parameter matches.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
@@ -172,8 +172,8 @@ impl PathPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// Fails where no path, or another one than it looks like, would match: a missing `/` at the beginning, one at
-    /// the end, an empty segment, `.` or `..`, a `*` or a brace elsewhere, a parameter that is there twice, and signs
+    /// Fails if no path would match, or another one than the text suggests: a missing `/` at the beginning, one at the
+    /// end, an empty segment, `.` or `..`, a `*` or a brace elsewhere, a parameter that occurs twice, and characters
     /// that are refused in paths.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let shape = |expected| Err(NameError::shape("path", expected));
@@ -226,7 +226,7 @@ impl PathPattern {
             .any(|part| matches!(part, Part::Parameter(known) if known == name))
     }
 
-    /// What the parameters are in this path, where it matches.
+    /// The values of the parameters in this path, if it matches.
     #[must_use]
     pub fn parameters<'a>(&'a self, path: &'a CalledPath) -> Option<PathParameters<'a>> {
         if path.0.len() < self.parts.len() || (!self.has_more && path.0.len() > self.parts.len()) {
@@ -243,7 +243,7 @@ impl PathPattern {
         Some(found)
     }
 
-    /// Its segments that are no parameters.
+    /// Its segments that are not parameters.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Literal(text) => Some(text.as_str()),
@@ -251,7 +251,7 @@ impl PathPattern {
         })
     }
 
-    /// How many segments it has at least.
+    /// The minimum number of its segments.
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.parts.len()
@@ -263,7 +263,7 @@ impl PathPattern {
         self.has_more
     }
 
-    /// The paths that both match, where there are any; with the names of this pattern's parameters.
+    /// The paths that both match, if there are any; with the names of this pattern's parameters.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let (short, long) = if self.parts.len() <= other.parts.len() {
@@ -296,8 +296,8 @@ impl PathPattern {
         Some(Self::of(parts, self.has_more && other.has_more))
     }
 
-    /// A path that the pattern matches, with a value for the parameter at each position, and `more` segments where it
-    /// ends with `/*`.
+    /// A path that the pattern matches, with a value for the parameter at each position, and `more` segments if it ends
+    /// with `/*`.
     #[must_use]
     pub fn example(&self, value: impl Fn(usize) -> String, more: usize) -> CalledPath {
         let more = if self.has_more { more } else { 0 };

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{name::RealmName, time::Seconds};
 
-/// Whether a realm is for real or for trying out.
+/// Whether a realm is for production or for trying out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RealmKind {
-    /// The real thing.
+    /// For production.
     Production,
     /// For trying out.
     Sandbox,
@@ -46,7 +46,7 @@ pub struct Realm {
     pub kind: RealmKind,
     /// The `iss` of its tokens.
     pub issuer: String,
-    /// Its lengths of life.
+    /// Its lifetimes and limits.
     pub limits: RealmLimits,
     /// What a change of policy does to sessions that lose a scope by it.
     pub on_policy_loss: OnPolicyLoss,
@@ -57,7 +57,7 @@ pub struct Realm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPolicyLoss {
-    /// Access tokens lose just these scopes at once; a session that is left with nothing ends.
+    /// Access tokens lose only these scopes, at once; a session without any scope left ends.
     #[default]
     Narrow,
     /// The session ends.
@@ -66,27 +66,27 @@ pub enum OnPolicyLoss {
     Expire,
 }
 
-/// How long things live in a realm.
+/// Lifetimes and limits in a realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealmLimits {
-    /// Life of an access token where the caller names none.
+    /// Lifetime of an access token if the caller names none.
     pub access_ttl_default: Seconds,
-    /// The longest life of an access token.
+    /// The longest lifetime of an access token.
     pub access_ttl_max: Seconds,
-    /// Life of a refresh token that is not used.
+    /// Lifetime of an unused refresh token.
     pub idle_ttl: Seconds,
-    /// The longest life of a session, and its life where the caller names none.
+    /// The longest lifetime of a session, and its lifetime if the caller names none.
     pub session_ttl_max: Seconds,
     /// How long a retry of the last refresh gives the same successor; 0 turns it off.
     pub grace: Seconds,
-    /// How often, within the grace window. Further retries within it are refused and end nothing.
+    /// How many such retries within the grace window. Further retries within it are refused and end nothing.
     pub grace_replays_max: u8,
-    /// How many sessions the store keeps for each client. Ended ones count until no verifier could accept a token
-    /// of theirs.
+    /// How many sessions the store keeps for each client. Ended ones count until no verifier could accept one of their
+    /// tokens.
     pub sessions_per_client_max: u64,
-    /// Life of a new API key where its maker names none. None: the longest, or until it is revoked.
+    /// Lifetime of a new API key if its maker names none. `None`: the longest, or until it is revoked.
     pub api_key_ttl_default: Option<Seconds>,
-    /// The longest life of a new API key. None: any, and a key may work until it is revoked.
+    /// The longest lifetime of a new API key. `None`: any, and a key may work until it is revoked.
     pub api_key_ttl_max: Option<Seconds>,
 }
 

@@ -1,7 +1,7 @@
-//! What is revoked now: the log folded into look-ups that cost the same however many entries there are.
+//! The current revocations: the log folded into look-ups with a constant cost for any number of entries.
 //!
-//! The store folds events into it as it commits them, introspection and verifiers ask it. It is a plain
-//! value; whoever shares it puts a lock around it.
+//! The store folds events into it as it commits them, introspection and verifiers query it. It is a plain value; an
+//! owner that shares it puts a lock around it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,11 +23,11 @@ mod narrowings;
 use id_map::IdSet;
 use narrowings::Narrowings;
 
-/// How many entries that are not of one token or session are forgotten at once.
+/// How many entries that do not concern a single token or session are forgotten at once.
 const FORGOTTEN_MAX: usize = 4096;
 
-/// The revocations that can still matter. Almost all are of one token or session: those are kept in 32
-/// bytes or so each, where a session lost scopes in 50 or so, the others as they are.
+/// The revocations that can still matter. Almost all concern a single token or session: each of those takes about 32
+/// bytes, or about 50 if a session lost scopes. The others are kept in full.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     tokens: IdSet,
@@ -35,8 +35,8 @@ pub struct Revocations {
     narrowed: Narrowings,
     keys: HashMap<KeyId, Entry>,
     realms: HashMap<RealmName, InRealm>,
-    /// When each entry stops mattering that is not of one token or session, so that forgetting is never a full
-    /// scan.
+    /// When each entry that does not concern a single token or session stops mattering, so that forgetting is never a
+    /// full scan.
     expiry: BTreeMap<(Timestamp, Sequence), Target>,
     through: Sequence,
 }
@@ -47,7 +47,7 @@ struct Entry {
     until: Timestamp,
 }
 
-/// What ended together with others in one realm.
+/// Everything that ended together with others in one realm.
 #[derive(Clone, Debug, Default)]
 struct InRealm {
     whole: Option<Entry>,
@@ -71,8 +71,8 @@ impl Revocations {
         self.apply_until(event, event.relevant_until);
     }
 
-    /// Folds one event in, keeping it until `until`: the authority keeps what ends *sessions* longer
-    /// than verifiers, who know access tokens only.
+    /// Folds one event in, keeping it until `until`: the authority keeps the end of *sessions* longer than verifiers,
+    /// which know only access tokens.
     pub fn apply_until(&mut self, event: &Event, until: Timestamp) {
         self.through = self.through.max(event.sequence);
         match &event.body {
@@ -110,8 +110,7 @@ impl Revocations {
         self.put(target, entry);
     }
 
-    /// Notes that nothing up to `sequence` is missing, although the last events revoked nothing or were
-    /// forgotten.
+    /// Notes that nothing up to `sequence` is missing, although the last events revoked nothing or were forgotten.
     pub fn advance(&mut self, sequence: Sequence) {
         self.through = self.through.max(sequence);
     }
@@ -145,7 +144,7 @@ impl Revocations {
         self.narrowed.took(&claims.session, scope, claims.rev)
     }
 
-    /// Why a session ended together with others, if it did. What ended it alone is in the session itself.
+    /// Why a session ended together with others, if it did. The reason why it ended alone is in the session itself.
     #[must_use]
     pub fn revokes_session(&self, session: &Session) -> Option<RevokeReason> {
         self.ended_by(
@@ -157,8 +156,7 @@ impl Revocations {
         )
     }
 
-    /// Forgets entries that stopped mattering before `now`; where there are very many, some of those with the
-    /// next calls.
+    /// Forgets entries that stopped mattering before `now`; if there are very many, some of them in the next calls.
     pub fn forget_expired(&mut self, now: Timestamp) {
         self.tokens.forget_expired(now, drop);
         self.sessions.forget_expired(now, drop);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Why a session was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RevokeReason {
-    /// Somebody entitled asked for it.
+    /// An authorized caller requested it.
     Requested,
     /// A spent refresh token was used.
     Reuse,
@@ -19,12 +19,12 @@ pub enum RevokeReason {
     Realm,
     /// The API key that began it was revoked.
     ApiKey,
-    /// A change of policy left it nothing, or the realm ends sessions that lose a scope.
+    /// A change of policy left it no scope, or the realm ends sessions that lose a scope.
     Policy,
 }
 
 impl RevokeReason {
-    /// The reason as the wire has it.
+    /// The reason on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

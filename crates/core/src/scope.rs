@@ -21,8 +21,8 @@ impl Scope {
     /// Parses a scope.
     ///
     /// # Errors
-    /// Fails where `text` is not `resource:action`: a missing part, an empty path segment, a wildcard, a
-    /// space, or more than [`SCOPE_BYTES_MAX`] characters.
+    /// Fails if `text` is not `resource:action`: a missing part, an empty path segment, a wildcard, a space, or more
+    /// than [`SCOPE_BYTES_MAX`] characters.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check("scope", text, SCOPE_BYTES_MAX, ALLOWED, |c| {
             c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | ':' | '@' | '/' | '-')
@@ -51,13 +51,13 @@ impl Scope {
         &self.0
     }
 
-    /// What the scope is about: everything before the last colon.
+    /// The resource: everything before the last colon.
     #[must_use]
     pub fn resource(&self) -> &str {
         self.split().0
     }
 
-    /// What may be done: everything after the last colon.
+    /// The action: everything after the last colon.
     #[must_use]
     pub fn action(&self) -> &str {
         self.split().1
@@ -135,7 +135,7 @@ impl FromIterator<Scope> for ScopeSet {
     }
 }
 
-/// Separated by single spaces, as the `scope` claim has them (RFC 6749 §3.3).
+/// Separated by single spaces, as in the `scope` claim (RFC 6749 §3.3).
 impl fmt::Display for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, scope) in self.0.iter().enumerate() {

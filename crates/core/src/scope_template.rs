@@ -17,10 +17,10 @@ pub struct ScopeTemplate {
 }
 
 impl ScopeTemplate {
-    /// Parses a template. A [`Scope`] is one without parameters.
+    /// Parses a template. A [`Scope`] is a template without parameters.
     ///
     /// # Errors
-    /// Fails where it is no scope even with its parameters filled in.
+    /// Fails if it is not a scope even with its parameters filled in.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let (resource, action) = text.rsplit_once(':').unwrap_or((text, ""));
         let template = Self {
@@ -49,7 +49,7 @@ impl ScopeTemplate {
     /// The scope for one path.
     ///
     /// # Errors
-    /// Fails where a parameter is missing, or has what no scope can have: then no token has that scope.
+    /// Fails if a parameter is missing, or has a value that no scope can have: then no token has that scope.
     pub fn fill(&self, parameters: &PathParameters<'_>) -> Result<Scope, NameError> {
         self.filled(|name| parameters.get(name))
     }
@@ -71,7 +71,7 @@ impl ScopeTemplate {
         let segments: Option<Vec<&str>> = segments.collect();
         let segments =
             segments.ok_or_else(|| NameError::shape("scope", "made with parameters that the path has"))?;
-        // A value is one segment: with a slash it would be another scope.
+        // A value is one segment: with a slash it would make another scope.
         if segments.iter().any(|segment| segment.contains('/')) {
             return Err(NameError::shape(
                 "scope",
@@ -82,7 +82,7 @@ impl ScopeTemplate {
     }
 }
 
-/// A scope with parameters, and the pattern of the path that has them.
+/// A scope with parameters, and the pattern of the path that contains them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeFromPath {
     path: PathPattern,
@@ -95,10 +95,10 @@ pub enum NoScopeError {
     /// The path can be read in more than one way.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The path is another one.
+    /// The path does not match.
     #[error("the path is not one of `{0}`")]
     OtherPath(PathPattern),
-    /// What the path says can't be in a scope, so no token has that scope.
+    /// The path contains text that can't be in a scope, so no token has that scope.
     #[error("no scope can have what the path says: {0}")]
     Scope(NameError),
 }
@@ -107,7 +107,7 @@ impl ScopeFromPath {
     /// Parses both, such as `/videos/{id}/play` and `videos/{id}:play`.
     ///
     /// # Errors
-    /// Fails where either is wrong, or the scope has a parameter that the path does not have.
+    /// Fails if either is wrong, or if the scope has a parameter that the path does not have.
     pub fn parse(path: &str, scope: &str) -> Result<Self, NameError> {
         let path = PathPattern::parse(path)?;
         let scope = ScopeTemplate::parse(scope)?;
@@ -122,10 +122,10 @@ impl ScopeFromPath {
         }
     }
 
-    /// The scope for a request to `target`, a path perhaps with a query.
+    /// The scope for a request to `target`, a path with an optional query.
     ///
     /// # Errors
-    /// Fails where the path does not match, or can be read in more than one way.
+    /// Fails if the path does not match, or can be read in more than one way.
     pub fn scope(&self, target: &str) -> Result<Scope, NoScopeError> {
         let path = CalledPath::parse(target)?;
         let parameters = self.path.parameters(&path);
@@ -169,7 +169,7 @@ mod tests {
     fn a_parameter_is_the_segment_of_the_path() {
         assert_eq!(filled("/videos/v1/play").as_deref(), Some("videos/v1:play"));
         assert_eq!(filled("/videos/%761/play").as_deref(), Some("videos/v1:play"));
-        // The action is that of the template, whatever the path says.
+        // The action is that of the template, with any path.
         assert_eq!(filled("/videos/a:b/play").as_deref(), Some("videos/a:b:play"));
         for none in [
             "/videos/a%20b/play",

@@ -1,25 +1,25 @@
-//! What looks like a secret: the one place that knows the shapes, so that text on its way to a log, an
-//! answer or a terminal can be cleared of them.
+//! Text that looks like a secret: only this module knows the shapes. It removes secrets from text for a log, an answer
+//! or a terminal.
 
 use std::{borrow::Cow, ops::Range};
 
-/// What stands for a secret in [`redact`]ed text.
+/// The replacement for a secret in [`redact`]ed text.
 const REDACTED: &str = "[redacted]";
-/// What API keys and refresh tokens of Tessera begin with.
+/// The prefixes of Tessera's API keys and refresh tokens.
 const PREFIXES: [&str; 2] = ["tsk_", "tsr_"];
 const PEM: &str = "-----BEGIN";
 const PEM_END: &str = "-----END";
-/// What a name ends with whose value is a secret, where `=` follows.
+/// The endings of names whose value is a secret, if `=` follows.
 const SECRET_NAMES: [&str; 4] = ["password", "passwd", "passphrase", "secret"];
-/// How many characters after a prefix make a secret of what may be prose about the prefix.
+/// How many characters must follow a prefix for a secret: fewer may be prose about the prefix.
 const PAYLOAD_MIN: usize = 8;
-/// A run of letters and digits this long with capitals, small letters and digits is no word.
+/// A run of letters and digits of this length with capitals, small letters and digits is not a word.
 const MIXED_RUN_MIN: usize = 20;
-/// A run this long with letters and digits in any case is no word.
+/// A run of this length with letters and digits in any case is not a word.
 const RUN_MIN: usize = 32;
 
-/// Where `text` has what can only be a secret: an API key or a refresh token of Tessera, a PASETO, a PASERK,
-/// or a PEM block. Prose that only names a prefix is none.
+/// The position in `text` of something that can only be a secret: an API key or a refresh token of Tessera, a PASETO, a
+/// PASERK, or a PEM block. Prose that only names a prefix is not one.
 #[must_use]
 pub fn find(text: &str) -> Option<usize> {
     let pem = text.find(PEM);
@@ -33,22 +33,22 @@ pub fn find(text: &str) -> Option<usize> {
     }
 }
 
-/// The text with everything that has the shape of a secret replaced. Besides what [`find`] finds, these are
-/// short forms of the same, passwords in URLs and after `password =`, and long runs of letters and digits that are no
+/// The text with everything that has the shape of a secret replaced. In addition to what [`find`] finds, these are
+/// short forms of the same, passwords in URLs and after `password =`, and long runs of letters and digits that are not
 /// words.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     replace(text, secret_in, |_| REDACTED.into())
 }
 
-/// As [`redact`], but for the short forms and the long runs: for text in which prose, paths and ids of others must be
-/// read.
+/// As [`redact`], except for the short forms and the long runs: for text in which prose, paths and ids of others must
+/// stay readable.
 #[must_use]
 pub fn redact_known(text: &str) -> Cow<'_, str> {
     replace(text, whole_secret, |_| REDACTED.into())
 }
 
-/// As [`redact`], with as many characters as before: for excerpts in which columns matter.
+/// As [`redact`], with the same number of characters: for excerpts in which columns matter.
 #[must_use]
 pub fn mask(text: &str) -> Cow<'_, str> {
     let stars = |secret: &str| "*".repeat(secret.chars().count()).into();
@@ -75,7 +75,7 @@ fn replace<'a>(
     Cow::Owned(replaced)
 }
 
-/// The places of secrets in order, none within another.
+/// The positions of secrets in order, without overlaps.
 fn spans(text: &str, secret_in: impl Fn(&str) -> Option<usize>) -> Vec<Range<usize>> {
     let pem = pem_blocks(text);
     let is_in_pem = |token: &Range<usize>| pem.iter().any(|block| block.contains(&token.start));
@@ -91,7 +91,7 @@ fn spans(text: &str, secret_in: impl Fn(&str) -> Option<usize>) -> Vec<Range<usi
     spans.extend(assigned(text));
     spans.sort_by_key(|span| span.start);
     let mut end = 0;
-    // What overlaps is one secret.
+    // Overlapping ones are one secret.
     spans.retain_mut(|span| {
         span.start = span.start.max(end);
         end = span.end.max(end);
@@ -153,7 +153,7 @@ fn pem_blocks(text: &str) -> Vec<Range<usize>> {
     blocks
 }
 
-/// The runs of characters of which tokens and keys are made.
+/// The runs of characters that tokens and keys consist of.
 fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=');
     let mut rest = 0;
@@ -162,21 +162,21 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
         let run = text.get(start..)?;
         let end = run.find(|c| !is_part(c)).unwrap_or(run.len());
         rest = start + end;
-        // The end of a sentence is no part of what it ends with.
+        // The full stop of a sentence is not part of the token before it.
         let word = run.get(..end)?.trim_end_matches('.');
         Some(start..start + word.len())
     })
 }
 
-/// Those of them that may be secrets.
+/// The tokens that may be secrets.
 fn secret_tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
     tokens(text).filter(|token| !text.get(token.clone()).is_some_and(is_public))
 }
 
-/// What a PASERK begins with that is no secret: the id of a key, and a key that verifies.
+/// The prefixes of a PASERK that is not secret: the id of a key, and a verifying key.
 const PUBLIC: [&str; 4] = ["lid.", "pid.", "sid.", "public."];
 
-/// The PASERKs of any version that everybody may know.
+/// PASERKs of any version that are public.
 fn is_public(token: &str) -> bool {
     let rest = token
         .strip_prefix('k')
@@ -186,14 +186,14 @@ fn is_public(token: &str) -> bool {
     payload.is_some_and(|payload| !payload.contains(['.', '=', '+', '/']))
 }
 
-/// Where a token begins to be one of the known kinds, with as much behind as makes a secret of it.
+/// The start of a token of a known kind, if enough characters follow it for a secret.
 fn whole_secret(token: &str) -> Option<usize> {
     let at = marker(token)?;
     let payload = token.get(at..)?.rsplit(['.', '_']).next()?;
     (payload.len() >= PAYLOAD_MIN).then_some(at)
 }
 
-/// Where a token begins to be one of the known kinds.
+/// The start of a token of a known kind.
 fn marker(token: &str) -> Option<usize> {
     let prefix = PREFIXES.iter().filter_map(|prefix| {
         let at = token.find(prefix)?;
@@ -213,18 +213,18 @@ fn versioned(token: &str) -> Option<usize> {
     })
 }
 
-/// Whether something like `v4.local.…` has a part as long as a key: then it is one, whatever is written before it, such as
+/// Whether something like `v4.local.…` has a part as long as a key: then it is one, with any text before it, such as
 /// the end of an encoded character.
 fn is_long(versioned: &str) -> bool {
     versioned.split('.').skip(2).any(|part| part.len() >= RUN_MIN)
 }
 
-/// Where a token begins that is of a known kind, or like no word.
+/// The start of a token that is of a known kind, or that is not a word.
 fn secret_in(token: &str) -> Option<usize> {
     marker(token).or_else(|| is_random(token).then_some(0))
 }
 
-/// Whether a token has a run of letters and digits that no name has.
+/// Whether a token has a run of letters and digits that does not occur in a name.
 fn is_random(token: &str) -> bool {
     token.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
         let has = |kind: fn(&u8) -> bool| run.as_bytes().iter().any(kind);

@@ -1,6 +1,6 @@
-//! The session: what began with one Issue, and goes on with each Refresh until it ends or is revoked.
+//! The session: it begins with one Issue, and continues with each Refresh until it ends or is revoked.
 //!
-//! What presenting a refresh token leads to is decided by the session and by its [`RefreshFamily`].
+//! The session and its [`RefreshFamily`] give the verdict on a presented refresh token.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,29 +21,29 @@ use crate::{
 /// Who may spend a session's refresh tokens. Fixed when it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refreshable {
-    /// Its client, which shows its API key (RFC 6749 §6).
+    /// Its client, which sends its API key (RFC 6749 §6).
     #[default]
     ByClient,
-    /// Whoever bears the token: for clients that show no API key when they refresh.
+    /// Any bearer of the token: for clients that send no API key when they refresh.
     ByBearer,
 }
 
-/// A session as the store keeps it.
+/// A session in its stored form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
     /// The realm.
     pub realm: RealmName,
-    /// The client it was issued to; nobody else can refresh it.
+    /// The client to which it was issued; no other client can refresh it.
     pub client: ClientName,
     /// The credential that began it.
     pub credential: CredentialId,
-    /// Whom its tokens speak for.
+    /// The subject of its tokens.
     pub subject: Subject,
-    /// Roles asserted when it began.
+    /// The roles that were asserted when it began.
     pub roles: Vec<RoleName>,
-    /// Scopes granted when it began; no refresh goes beyond.
+    /// The scopes that were granted when it began; no refresh exceeds them.
     pub scopes: ScopeSet,
     /// The audience of its access tokens.
     pub audience: Audience,
@@ -51,9 +51,9 @@ pub struct Session {
     pub labels: Vec<Label>,
     /// Who may refresh it.
     pub refreshable: Refreshable,
-    /// Life of each of its access tokens.
+    /// Lifetime of each of its access tokens.
     pub access_ttl: Seconds,
-    /// How long a tombstone stays after the session's end: the longest life of an access token.
+    /// How long a tombstone stays after the session's end: the longest lifetime of an access token.
     pub tombstone_ttl: Seconds,
     /// When it began.
     pub created_at: Timestamp,
@@ -65,21 +65,21 @@ pub struct Session {
     pub rev: Sequence,
     /// The policy that granted its scopes.
     pub policy: PolicyRevision,
-    /// What was decided about it; expiry is not stored but follows from the clock.
+    /// The decision on it; expiry is not stored but follows from the clock.
     pub state: SessionState,
-    /// Its refresh family; none where no refresh token was given.
+    /// Its refresh family; `None` if no refresh token was given.
     pub family: Option<RefreshFamily>,
-    /// Those of `scopes` that changes of policy have taken since. One that policy gives back leaves the
-    /// set again.
+    /// The part of `scopes` that changes of policy have taken since. A scope that policy gives back leaves the set
+    /// again.
     pub lost: ScopeSet,
 }
 
 /// Whether a session was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionState {
-    /// It was not.
+    /// It was not revoked.
     Active,
-    /// It was, for ever.
+    /// It was revoked, permanently.
     Revoked {
         /// Why.
         reason: RevokeReason,
@@ -88,12 +88,12 @@ pub enum SessionState {
     },
 }
 
-/// What a policy that is put in force does to a session.
+/// The effect of putting a policy in force on a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyEffect {
     /// Nothing.
     None,
-    /// It gets scopes back that it had lost; nobody hears of it, as its tokens stay as they are.
+    /// It gets scopes back that it had lost; this causes no event, as its tokens stay unchanged.
     Regains,
     /// It loses these.
     Narrows(ScopeSet),
@@ -101,21 +101,21 @@ pub enum PolicyEffect {
     Ends,
 }
 
-/// What a session is at a moment.
+/// The condition of a session at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It has not ended: the refresh token that it may have can be spent.
+    /// It has not ended: its refresh token, if it has one, can be spent.
     Active,
     /// It was revoked.
     Revoked(RevokeReason),
-    /// It was not used for its idle life. Where access tokens live longer than that, its last may be alive.
+    /// It was not used for its idle lifetime. If access tokens live longer than that, its last one may still be valid.
     ExpiredIdle,
-    /// Its absolute life is over.
+    /// Its absolute lifetime is over.
     ExpiredAbsolute,
 }
 
 impl Session {
-    /// What the session is at `now`.
+    /// The condition of the session at `now`.
     #[must_use]
     pub fn condition(&self, now: Timestamp) -> Condition {
         match self.state {
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// What presenting a refresh token leads to, by the table of [`family`](crate::family). Changes nothing.
+    /// The verdict on a presented refresh token, by the table of [`family`](crate::family). Changes nothing.
     #[must_use]
     pub fn present(&self, token: &Presented<'_>, limits: &RealmLimits, now: Timestamp) -> Verdict {
         if *token.client != self.client {
@@ -144,10 +144,10 @@ impl Session {
         }
     }
 
-    /// The session one generation on, its idle life begun anew.
+    /// The session with the next generation, and a new idle lifetime.
     #[must_use]
     pub fn rotated(&self, successor: SecretHash, limits: &RealmLimits, now: Timestamp) -> Self {
-        // A clock that went backwards doesn't shorten a life that was promised.
+        // A clock that went backwards doesn't shorten a lifetime that was promised.
         let idle_until = now
             .plus(limits.idle_ttl)
             .max(self.idle_until)
@@ -159,7 +159,7 @@ impl Session {
         }
     }
 
-    /// The session with one more replay counted; nothing else moves.
+    /// The session with one more replay counted; nothing else changes.
     #[must_use]
     pub fn replayed(&self, now: Timestamp) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Session {
         }
     }
 
-    /// The session revoked; one that was revoked before keeps its first reason.
+    /// The session revoked; a session that was revoked before keeps its first reason.
     #[must_use]
     pub fn revoked(&self, reason: RevokeReason, now: Timestamp) -> Self {
         match self.state {
@@ -180,16 +180,16 @@ impl Session {
         }
     }
 
-    /// Whether a verifier may accept an access token of it at `now`, or one be had by a refresh. The last
-    /// was issued before the idle end, lives on for its own life, and is accepted for the leeway after that.
+    /// Whether a verifier may accept an access token of it at `now`, or a refresh can give one. The last token was
+    /// issued before the idle end, lives for its own lifetime, and is accepted for the leeway after that.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         let last_token_until = self.access_until(self.idle_until);
         self.state == SessionState::Active && now < last_token_until.plus(LEEWAY_MAX)
     }
 
-    /// What a policy does to the session that takes `lost` of its scopes, where an earlier one may have
-    /// taken some already.
+    /// The effect on the session of a policy that takes `lost` of its scopes, if an earlier policy may have taken some
+    /// already.
     #[must_use]
     pub fn policy_effect(&self, lost: &ScopeSet, on_loss: OnPolicyLoss) -> PolicyEffect {
         if on_loss == OnPolicyLoss::Expire {
@@ -209,21 +209,21 @@ impl Session {
         PolicyEffect::Narrows(newly)
     }
 
-    /// The session without `lost`, all that policy does not grant now; a session that had lost others gets
-    /// those back.
+    /// The session without `lost`, which is everything that policy does not grant now; other scopes that it had lost
+    /// come back.
     #[must_use]
     pub fn without(&self, lost: ScopeSet) -> Self {
         Self { lost, ..self.clone() }
     }
 
-    /// The session once a token with `granted` is made: a scope that a token has anew is lost no more, so that
-    /// its next loss is told.
+    /// The session once a token with `granted` is made: a scope that a new token has is no longer lost, so that its
+    /// next loss causes an event.
     #[must_use]
     pub fn regaining(&self, granted: &ScopeSet) -> Self {
         self.without(self.lost.minus(granted))
     }
 
-    /// The current generation; 0 where the session has no refresh token.
+    /// The current generation; 0 if the session has no refresh token.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.family.map_or(0, |family| family.generation)
@@ -237,14 +237,13 @@ impl Session {
             .min(self.absolute_until)
     }
 
-    /// When the last access token of it that was issued before `now` ends, whatever the realm's limits
-    /// were then.
+    /// When the last access token of it that was issued before `now` ends, with any limits that the realm had then.
     #[must_use]
     pub fn tokens_until(&self, now: Timestamp) -> Timestamp {
         now.plus(self.tombstone_ttl).min(self.absolute_until)
     }
 
-    /// When the store may forget the session: no verifier accepts an access token of it any more.
+    /// When the store may forget the session: no verifier accepts an access token of it any longer.
     #[must_use]
     pub fn removable_at(&self) -> Timestamp {
         let end = match self.state {

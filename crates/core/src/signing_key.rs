@@ -1,4 +1,4 @@
-//! What the store keeps of a signing key.
+//! The stored data of a signing key.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,20 +8,20 @@ use crate::{
     time::{Seconds, Timestamp},
 };
 
-/// What a signing key is used for now.
+/// The status of a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyStatus {
-    /// Seen by verifiers, not yet signing.
+    /// Known to verifiers, not signing yet.
     Published,
     /// Signing.
     Active,
-    /// Signs no more; what it signed stays valid until `not_after`.
+    /// No longer signs; what it signed stays valid until `not_after`.
     Retired,
     /// Nothing that it signed is valid.
     Revoked,
 }
 
-/// A signing key of a realm, its secret half sealed.
+/// A signing key of a realm, with its secret half sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKey {
     /// The PASERK id of the public half.
@@ -34,16 +34,16 @@ pub struct SigningKey {
     pub sealed_secret: String,
     /// The id of the server key that sealed it.
     pub sealed_with: String,
-    /// When that was.
+    /// When it was sealed.
     pub sealed_at: Timestamp,
-    /// What it is used for.
+    /// Its status.
     pub status: KeyStatus,
-    /// When verifiers could see it first.
+    /// When verifiers could first see it.
     pub published_at: Timestamp,
-    /// It signs nothing before this; of one that is published, when it may sign at the earliest.
+    /// It signs nothing before this; for a published one, the earliest time at which it may sign.
     pub not_before: Timestamp,
-    /// Nothing that it signed is alive after this; none while it signs. Of a revoked one, when it was revoked.
+    /// Nothing that it signed is valid after this; `None` while it signs. For a revoked one, when it was revoked.
     pub not_after: Option<Timestamp>,
-    /// The longest life of an access token that it may have signed.
+    /// The longest lifetime of an access token that it may have signed.
     pub token_ttl_max: Seconds,
 }

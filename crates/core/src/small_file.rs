@@ -1,6 +1,6 @@
-//! Reading files that a person named and that are small: configuration, keys, certificates, tokens.
+//! Reading small files that a person named: configuration, keys, certificates, tokens.
 //!
-//! A wrong name must not cost memory (`/dev/zero`, a backup), and must not wait for ever (a pipe that nobody writes to).
+//! A wrong name must not cost memory (`/dev/zero`, a backup), and must not wait forever (a pipe without a writer).
 
 use std::{
     fs::{self, File},
@@ -9,13 +9,13 @@ use std::{
     path::Path,
 };
 
-/// The most bytes that such a file has.
+/// The maximum size of such a file in bytes.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The bytes of a file.
 ///
 /// # Errors
-/// Fails where it can't be read, is no file, or has more than [`SMALL_FILE_BYTES_MAX`].
+/// Fails if it can't be read, is not a file, or has more than [`SMALL_FILE_BYTES_MAX`].
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     if fs::metadata(path)?.is_file() {
         return read_limited(path);
@@ -26,15 +26,15 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// The text of a file.
 ///
 /// # Errors
-/// Fails where [`read_small`] does, and where it is not UTF-8.
+/// Fails if [`read_small`] does, or if it is not UTF-8.
 pub fn read_small_text(path: &Path) -> io::Result<String> {
     text(read_small(path)?)
 }
 
-/// The text of a file or a pipe, for what is read once and by name: `tessera … --config <(…)`.
+/// The text of a file or a pipe, for input that is read once and by name: `tessera … --config <(…)`.
 ///
 /// # Errors
-/// Fails where [`read_small_text`] does, but for pipes.
+/// Fails if [`read_small_text`] does, except for pipes.
 pub fn read_small_text_or_pipe(path: &Path) -> io::Result<String> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_file() || kind.is_fifo() {

@@ -1,4 +1,4 @@
-//! Subjects: whatever identity systems call people and machines, as long as everybody reads it alike.
+//! Subjects: the names that identity systems give to people and machines, if all readers read them alike.
 
 use unicode_normalization::is_nfc;
 
@@ -9,7 +9,7 @@ use crate::{
 
 const ALLOWED: &str = "printable characters but `*`";
 
-/// Checks a subject: printable, in one spelling, and no pattern and no role.
+/// Checks a subject: printable, in one spelling, and neither a pattern nor a role.
 pub(crate) fn check_subject(text: &str) -> Result<(), NameError> {
     check("subject", text, SUBJECT_BYTES_MAX, ALLOWED, is_allowed)?;
     let shape = |expected| Err(NameError::shape("subject", expected));
@@ -19,15 +19,15 @@ pub(crate) fn check_subject(text: &str) -> Result<(), NameError> {
     if text.starts_with(' ') || text.ends_with(' ') {
         return shape("without spaces around it");
     }
-    // Two spellings of one name would be two subjects that look the same: a revocation of one would miss the
-    // other's sessions.
+    // Two spellings of one name would be two subjects that look the same: a revocation of one would miss the other's
+    // sessions.
     if !is_nfc(text) {
         return shape("in Unicode's normal form C (NFC)");
     }
     Ok(())
 }
 
-/// Whether a subject may have this character: one that is seen, and is no pattern in rules.
+/// Whether a subject may have this character: it is visible, and not a pattern in rules.
 pub(crate) fn is_allowed(c: char) -> bool {
     match c {
         '*' => false,
@@ -36,26 +36,27 @@ pub(crate) fn is_allowed(c: char) -> bool {
     }
 }
 
-/// Controls, spaces other than the plain one, what turns text around, what is not drawn, and what has no meaning
-/// that everybody shares. The list is our own, so that every version and every language refuses the same.
+/// Control characters, spaces other than the plain one, characters that change the direction of text, invisible
+/// characters, and characters without a common meaning. The list is our own, so that every version and every language
+/// refuses the same.
 fn is_unseen(c: char) -> bool {
     let is_nothing = u32::from(c) & 0xfffe == 0xfffe;
     c.is_control()
         || is_nothing
         || matches!(
             c,
-            // Spaces, and separators of lines.
+            // Spaces and line separators.
             '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}'
             | '\u{3000}'
-            // Marks of direction and of shaping, joiners, and other signs of format.
+            // Marks of direction and of shaping, joiners, and other format characters.
             | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}' | '\u{13430}'..='\u{1343f}'
-            // Not drawn: soft hyphens, fillers, variation selectors, tags, a braille blank, a byte order mark.
+            // Invisible: soft hyphens, fillers, variation selectors, tags, a braille blank, a byte order mark.
             | '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180d}'
             | '\u{180f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
             | '\u{e0000}'..='\u{e0fff}'
-            // What stands for a character that could not be read; private use.
+            // Replacements for a character that could not be read; private use.
             | '\u{fffc}' | '\u{fffd}' | '\u{fdd0}'..='\u{fdef}' | '\u{e000}'..='\u{f8ff}'
             | '\u{f0000}'..='\u{10ffff}'
         )

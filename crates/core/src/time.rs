@@ -1,4 +1,4 @@
-//! Points in time and lengths of time, as plain numbers.
+//! Points in time and durations, as plain numbers.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// A length of time in whole seconds. Configuration writes it as `90s`, `15m`, `1h` or `30d`.
+/// A duration in whole seconds. Configuration writes it as `90s`, `15m`, `1h` or `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub u32);
 
@@ -41,16 +41,16 @@ const LATEST_MILLIS: i64 = 253_402_128_000_000;
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// Later than every time that occurs: "for ever".
+    /// Later than every time that occurs: "forever".
     pub const MAX: Self = Self(LATEST_MILLIS);
 
-    /// The point `millis` milliseconds after the epoch, held within the years 1970 to 9999.
+    /// The point `millis` milliseconds after the epoch, limited to the years 1970 to 9999.
     #[must_use]
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(0, LATEST_MILLIS))
     }
 
-    /// The point `seconds` seconds after the epoch, held within the years 1970 to 9999.
+    /// The point `seconds` seconds after the epoch, limited to the years 1970 to 9999.
     #[must_use]
     pub fn from_seconds(seconds: i64) -> Self {
         Self::from_millis(seconds.saturating_mul(1000))
@@ -92,19 +92,19 @@ impl Timestamp {
         self.plus_millis(-i64::from(length.0) * 1000)
     }
 
-    /// This point moved by `millis` milliseconds, held within the years 1970 to 9999.
+    /// This point moved by `millis` milliseconds, limited to the years 1970 to 9999.
     #[must_use]
     pub fn plus_millis(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// Milliseconds from `earlier` to this point; negative where a clock went backwards.
+    /// Milliseconds from `earlier` to this point; negative if a clock went backwards.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.0 - earlier.0
     }
 
-    /// Whole seconds from `now` to this point, rounded down; 0 where it has passed.
+    /// Whole seconds from `now` to this point, rounded down; 0 if it has passed.
     #[must_use]
     pub fn seconds_from(self, now: Self) -> Seconds {
         let seconds = self.millis_since(now).max(0) / 1000;
@@ -119,7 +119,7 @@ impl Timestamp {
         (0..=LATEST_MILLIS).contains(&millis).then_some(Self(millis))
     }
 
-    /// The time in whole seconds as RFC 3339, e.g. `2026-11-24T09:30:00Z` (PASETO's claims have it so).
+    /// The time in whole seconds as RFC 3339, e.g. `2026-11-24T09:30:00Z` (the form of PASETO's claims).
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         match jiff::Timestamp::from_second(self.as_seconds()) {
@@ -129,7 +129,7 @@ impl Timestamp {
         }
     }
 
-    /// As RFC 3339 has it, with milliseconds.
+    /// In the form of RFC 3339, with milliseconds.
     #[must_use]
     pub fn to_rfc3339_millis(self) -> String {
         match jiff::Timestamp::from_millisecond(self.as_millis()) {
@@ -160,7 +160,7 @@ impl Seconds {
     }
 }
 
-/// The text is no length of time.
+/// The text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a length of time: write it as `90s`, `15m`, `1h` or `30d`")]
 pub struct SecondsError;
@@ -187,7 +187,7 @@ impl FromStr for Seconds {
     }
 }
 
-/// In the largest unit that leaves no rest: `1h`, `90s`, `30d`.
+/// In the largest unit that leaves no remainder: `1h`, `90s`, `30d`.
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, name) in [(Self::DAY, "d"), (Self::HOUR, "h"), (Self::MINUTE, "m")] {

@@ -1,4 +1,4 @@
-//! What an audit record says, in one form for all kinds of action: what lists, filters and exports read.
+//! The facts of an audit record, in one form for all kinds of action: for lists, filters and exports.
 
 use crate::{
     audit::{Actor, AuditAction, AuditRecord},
@@ -23,9 +23,9 @@ pub enum AuditKind {
     ApiKeyCreated,
     /// [`AuditAction::ApiKeyRolled`].
     ApiKeyRolled,
-    /// [`AuditAction::ClientDisabled`], where its keys work no more.
+    /// [`AuditAction::ClientDisabled`], if its keys no longer work.
     ClientDisabled,
-    /// [`AuditAction::ClientDisabled`], where its keys work again.
+    /// [`AuditAction::ClientDisabled`], if its keys work again.
     ClientEnabled,
     /// [`AuditAction::SigningKeyCreated`].
     SigningKeyCreated,
@@ -49,7 +49,7 @@ pub enum AuditKind {
     WrongClient,
 }
 
-/// Whether what was asked for was done.
+/// Whether the requested action was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditOutcome {
     /// It was done.
@@ -58,46 +58,46 @@ pub enum AuditOutcome {
     Refused,
 }
 
-/// What a record says, each fact where its action has it.
+/// The facts of a record; each is present if its action has it.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFacts<'a> {
     /// The session.
     pub session: Option<SessionId>,
     /// The access token.
     pub token: Option<TokenId>,
-    /// For whom.
+    /// The subject.
     pub subject: Option<&'a Subject>,
-    /// For which service.
+    /// The service that may accept the token.
     pub audience: Option<&'a Audience>,
-    /// Roles asserted.
+    /// The asserted roles.
     pub roles: &'a [RoleName],
-    /// Scopes granted; of a denial, those asked for.
+    /// Granted scopes; for a denial, the requested ones.
     pub scopes: Option<&'a ScopeSet>,
-    /// Scopes asked for and not granted.
+    /// Scopes that were requested and not granted.
     pub denied: Option<&'a ScopeSet>,
     /// The decision.
     pub decision: Option<DecisionId>,
     /// The policy that decided, or that was applied.
     pub policy: Option<&'a PolicyRevision>,
-    /// The generation of the refresh token that was made; of a reuse, the one that was presented.
+    /// The generation of the new refresh token; for a reuse, the presented one.
     pub generation: Option<u64>,
-    /// Whether an answer was given again.
+    /// Whether it is a repeated answer.
     pub is_replay: bool,
-    /// The client that something was done to.
+    /// The client that was the target.
     pub client: Option<&'a ClientName>,
-    /// The API key that something was done to.
+    /// The API key that was the target.
     pub api_key: Option<&'a ApiKeyId>,
-    /// The API key that follows it.
+    /// Its successor.
     pub successor: Option<&'a ApiKeyId>,
     /// The signing key.
     pub key: Option<&'a KeyId>,
-    /// What was revoked.
+    /// The revoked target.
     pub target: Option<&'a EventTarget>,
     /// The live sessions that ended.
     pub ended: Option<u64>,
     /// The live sessions that lost scopes.
     pub narrowed: Option<u64>,
-    /// What a caller gave as the reason.
+    /// The caller's reason.
     pub reason: Option<&'a str>,
     /// The call that was refused.
     pub call: Option<&'a str>,
@@ -105,7 +105,7 @@ pub struct AuditFacts<'a> {
     pub required: Option<&'a str>,
     /// How often it happened since the record before of its kind.
     pub times: Option<u64>,
-    /// The position of the revocation log that a backup has.
+    /// The position of the revocation log in a backup.
     pub log_position: Option<u64>,
     /// The signed statement about the trail so far, a PASETO.
     pub checkpoint: Option<&'a str>,
@@ -134,7 +134,7 @@ impl AuditKind {
         Self::WrongClient,
     ];
 
-    /// The name, as lists and exports have it.
+    /// The name in lists and exports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -165,7 +165,7 @@ impl AuditKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Whether what was asked for was done.
+    /// Whether the requested action was done.
     #[must_use]
     pub fn outcome(self) -> AuditOutcome {
         match self {
@@ -190,7 +190,7 @@ impl AuditKind {
 }
 
 impl AuditOutcome {
-    /// The name, as lists and exports have it.
+    /// The name in lists and exports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -201,7 +201,7 @@ impl AuditOutcome {
 }
 
 impl AuditRecord {
-    /// Whether the record is about this client: it acted, or something was done to it.
+    /// Whether the record is about this client: it acted, or was the target.
     #[must_use]
     pub fn concerns(&self, client: &ClientName) -> bool {
         matches!(&self.actor, Actor::Client { client: actor, .. } if actor == client)
@@ -237,7 +237,7 @@ impl AuditAction {
         }
     }
 
-    /// What it says.
+    /// Its facts.
     #[must_use]
     pub fn facts(&self) -> AuditFacts<'_> {
         self.facts_of_tokens()
@@ -246,7 +246,7 @@ impl AuditAction {
     }
 }
 
-/// One part for some kinds each: nothing of the others.
+/// Each part covers some kinds, and returns nothing for the others.
 impl AuditAction {
     fn facts_of_tokens(&self) -> Option<AuditFacts<'_>> {
         if let Self::Issued {
@@ -386,7 +386,7 @@ impl<'a> AuditFacts<'a> {
         }
     }
 
-    /// A revoked session, subject or key is found by what it is, too.
+    /// A revoked session, subject or key is also found by its own id or name.
     fn of_target(target: &'a EventTarget) -> Self {
         let mut facts = Self::default();
         match target {

@@ -1,18 +1,18 @@
 //! Time that does not jump with the wall clock.
 //!
-//! The wall clock may be wrong for a while: a bad time server, a machine that was suspended, a typo. So the
-//! time by which Tessera issues and decides runs with the machine's *monotonic* clock, and follows the wall
-//! clock only as far as that is believed:
+//! The wall clock may be wrong for a while: a bad time server, a machine that was suspended, a typo. So the time by
+//! which Tessera issues and decides runs with the machine's *monotonic* clock, and follows the wall clock only under
+//! these rules:
 //!
-//! - A difference of up to [`FOLLOWED_MILLIS`] is worked off at half the speed of time, in both directions, so
-//!   that time never goes backwards for it.
-//! - A larger difference is a **step**. Time goes on as if nothing had happened. A wall clock that is right
-//!   again ends the step; one that keeps saying the same, for a tenth of the step's size and a minute at least,
-//!   is believed. Ten years take a year, in which somebody notices.
+//! - A difference of up to [`FOLLOWED_MILLIS`] is corrected at half the speed of time, in both directions, so that time
+//!   never goes backwards for it.
+//! - A larger difference is a **step**. Time continues as if nothing had happened. A wall clock that is right again
+//!   ends the step. One that keeps showing the same difference, for a tenth of the step's size and a minute at least,
+//!   is accepted. A step of ten years takes a year, in which an operator notices it.
 //!
-//! A second time, [`settled`](Clock::settled), is the one that things are *removed* by. It is never after the
-//! first. After a step, or time in which nobody was there to watch the clock, it goes on at the speed of real
-//! time until everything that was issued before has ended by any clock, and only then catches up.
+//! A second time, [`settled`](Clock::settled), is the time by which data is *removed*. It is never after the first.
+//! After a step, or a time in which the clock was not watched, it continues at the speed of real time until everything
+//! that was issued before has ended by any clock. Only then does it catch up.
 
 use std::sync::{
     Arc,
@@ -24,10 +24,10 @@ use parking_lot::Mutex;
 use super::{Clock, ClockState, Uptime};
 use crate::time::{Seconds, Timestamp};
 
-/// A difference between the two clocks that is followed without further ado. Verifiers give more leeway.
+/// A difference between the two clocks that is followed without waiting. Verifiers give more leeway.
 pub const FOLLOWED_MILLIS: i64 = 5_000;
-/// The longest time in which an authority may have been stopped. A clock that is further ahead at the start
-/// is not believed at once.
+/// The longest time for which an authority may have been stopped. A clock that is further ahead at the start is not
+/// accepted at once.
 pub const STOPPED_MAX: Seconds = Seconds::days(366);
 /// A step must last a minute at least.
 const SETTLE_MIN_MILLIS: i64 = 60_000;
@@ -36,9 +36,9 @@ const SETTLE_DIVISOR: i64 = 10;
 /// How much faster than real time the settled time catches up.
 const CATCH_UP: i64 = 1000;
 
-/// A clock that follows a wall clock with reserve, as the module says.
+/// A clock that follows a wall clock by the rules of this module.
 ///
-/// Whoever has one calls [`observe`](Clock::observe) about once a second.
+/// Its owner calls [`observe`](Clock::observe) about once a second.
 #[derive(Debug)]
 pub struct SteadyClock {
     wall: Arc<dyn Clock>,
@@ -50,29 +50,29 @@ pub struct SteadyClock {
     watch: Mutex<Watch>,
 }
 
-/// What an authority wrote down of time before it stopped.
+/// The times that an authority recorded before it stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastTimes {
-    /// Its time when it wrote last: [`Clock::now`].
+    /// Its time at the last record: [`Clock::now`].
     pub now: Timestamp,
-    /// What it had settled then: [`Clock::settled`].
+    /// Its settled time then: [`Clock::settled`].
     pub settled: Timestamp,
 }
 
-/// What an operator says of the machine's clock at a start.
+/// The operator's statement on the machine's clock at a start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MachineClock {
-    /// Nothing: one that is behind, or more than a year ahead, is a step.
+    /// No statement: a clock that is behind, or more than a year ahead, is a step.
     #[default]
     Unknown,
-    /// It is right, whatever it says.
+    /// The clock is right, with any difference.
     Right,
 }
 
-/// What was seen of the wall clock.
+/// The observed state of the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
-    /// The uptime when it was looked at last.
+    /// The uptime at the last observation.
     seen: i64,
     step: Option<Step>,
     steps: u64,
@@ -82,7 +82,7 @@ struct Watch {
     token_life: i64,
 }
 
-/// A difference that is not believed yet.
+/// A difference that is not accepted yet.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     offset: i64,
@@ -90,11 +90,11 @@ struct Step {
 }
 
 impl SteadyClock {
-    /// Begins with the wall clock, at an authority that wrote down `last` before it stopped; none: it is new. No
-    /// token lives longer than `token_life`.
+    /// Begins with the wall clock, for an authority that recorded `last` before it stopped; `None`: it is new. No token
+    /// lives longer than `token_life`.
     ///
-    /// Time goes on from what it was, not from what was settled: a stop soon after another one leaves the settled
-    /// time far behind, and a clock that is set back no further than to there is a step, too.
+    /// Time continues from the last time, not from the settled one: a stop soon after another one leaves the settled
+    /// time far behind, and a clock that is set back only to a time after it is a step, too.
     #[must_use]
     pub fn resume(
         wall: Arc<dyn Clock>,
@@ -113,12 +113,12 @@ impl SteadyClock {
         let step = (!is_believed).then_some(Step { offset, since: seen });
         let now = match machine {
             MachineClock::Right => wall_now,
-            // A clock that is a little behind is followed as while it runs, so that time does not go back.
+            // A clock that is slightly behind is followed as during a run, so that time does not go back.
             MachineClock::Unknown if is_believed => wall_now.max(was),
             MachineClock::Unknown => was,
         };
         let gap = wall_now.saturating_sub(settled);
-        // Nobody watched the clock while the authority was stopped.
+        // The clock was not watched while the authority was stopped.
         let confirmed_after = if gap.abs() <= FOLLOWED_MILLIS {
             0
         } else {
@@ -164,7 +164,7 @@ impl Clock for SteadyClock {
         base = base.saturating_add(watch.follow(offset, elapsed));
         let settled = self.settled_base.load(Ordering::SeqCst);
         let settled = settled.saturating_add(watch.caught_up(base.saturating_sub(settled), elapsed));
-        // In this order the settled time is never seen after the other, whichever way that moves.
+        // In this order the settled time is never seen after the other, in whichever direction that one moves.
         self.settled_base.fetch_min(base, Ordering::SeqCst);
         self.base.store(base, Ordering::SeqCst);
         self.settled_base.store(settled.min(base), Ordering::SeqCst);
@@ -177,7 +177,7 @@ impl Clock for SteadyClock {
 }
 
 impl Watch {
-    /// How far the time is moved, where the wall clock is `offset` ahead of it.
+    /// How far the time is moved if the wall clock is `offset` ahead of it.
     fn follow(&mut self, offset: i64, elapsed: i64) -> i64 {
         if offset.abs() <= FOLLOWED_MILLIS {
             self.step = None;
@@ -202,7 +202,7 @@ impl Watch {
         }
     }
 
-    /// How far the settled time is moved, where it is `behind`.
+    /// How far the settled time is moved if it is `behind`.
     fn caught_up(&self, behind: i64, elapsed: i64) -> i64 {
         if self.step.is_some() || self.seen < self.catch_up_from {
             return 0;

@@ -1,5 +1,5 @@
-//! Identifiers, each kept until a time, with a small value: there may be millions, so an entry costs 32 bytes or
-//! so where it has none.
+//! Identifiers, each kept until a time, with a small value. There may be millions, so an entry without a value costs
+//! about 32 bytes.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,15 +10,15 @@ use hashbrown::HashTable;
 
 use crate::time::Timestamp;
 
-/// How many entries are looked at in one step of forgetting, at least.
+/// How many entries one step of forgetting checks, at least.
 const STEP_MIN: usize = 4096;
-/// In how many steps all are looked at, where there are many.
+/// In how many steps all entries are checked, if there are many.
 const STEPS: usize = 64;
 
 /// Identifiers of 16 bytes without a value.
 pub(super) type IdSet = IdMap<()>;
 
-/// Identifiers of 16 bytes. The entries lie close together, and the table only says where.
+/// Identifiers of 16 bytes. The entries are stored densely, and the table only holds their positions.
 #[derive(Clone, Debug)]
 pub(super) struct IdMap<V> {
     places: HashTable<u32>,
@@ -31,7 +31,7 @@ pub(super) struct IdMap<V> {
 #[derive(Clone, Copy, Debug)]
 struct Entry<V> {
     id: [u8; 16],
-    /// Seconds since the epoch, rounded up; beyond what fits (the year 2106), for ever.
+    /// Seconds since the epoch, rounded up; a later time than fits (the year 2106) means forever.
     until: u32,
     value: V,
 }
@@ -50,13 +50,13 @@ impl<V> Default for IdMap<V> {
 impl IdSet {
     /// Adds an identifier, or keeps it longer.
     pub(super) fn insert(&mut self, id: &[u8; 16], until: Timestamp) {
-        // A value of nothing is not missed.
+        // An empty value is not needed.
         let _ = self.put(id, until, ());
     }
 }
 
 impl<V: Copy> IdMap<V> {
-    /// Adds an identifier, or keeps it longer; its value is `value` from here on. Answers the one before.
+    /// Adds an identifier, or keeps it longer; its value is `value` from here on. Returns the previous value.
     pub(super) fn put(&mut self, id: &[u8; 16], until: Timestamp, value: V) -> Option<V> {
         let until = seconds(until.plus_millis(999));
         if let Some(entry) = self.place(id).and_then(|place| self.entries.get_mut(place)) {
@@ -64,11 +64,11 @@ impl<V: Copy> IdMap<V> {
             return Some(mem::replace(&mut entry.value, value));
         }
         let Ok(place) = u32::try_from(self.entries.len()) else {
-            // Four thousand million revocations are more than the memory of any machine that runs this.
+            // Four billion revocations exceed the memory of any machine that runs this.
             return None;
         };
         if self.entries.len() == self.entries.capacity() {
-            // A quarter more, not double: what is not used is memory, too.
+            // A quarter more, not double: unused space is memory, too.
             self.entries.reserve_exact((self.entries.len() / 4).max(16));
         }
         let id = *id;
@@ -90,8 +90,8 @@ impl<V: Copy> IdMap<V> {
         self.entries.len()
     }
 
-    /// Removes identifiers whose time passed before `now`, and hands their values to `gone`: all of a small
-    /// set; of a large one a part, so that nobody waits long, and the rest with the next calls.
+    /// Removes identifiers whose time passed before `now`, and passes their values to `gone`: all of a small set; a
+    /// part of a large one, so that no caller waits long, and the rest in the next calls.
     pub(super) fn forget_expired(&mut self, now: Timestamp, mut gone: impl FnMut(V)) {
         let now = seconds(now);
         for _ in 0..(self.entries.len() / STEPS).max(STEP_MIN) {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map that does the same without thrift.
+        /// Against a map that does the same without saving memory.
         #[test]
         fn it_has_what_a_map_has(
             steps in prop::collection::vec((0u32..40, 0u32..100, prop::bool::weighted(0.2)), 0..300),

@@ -1,5 +1,5 @@
-//! What sessions lost by changes of policy. One change may concern a million of them, and takes the same scopes
-//! from most: what was lost is kept once for all that lost the same, so that each costs 50 bytes or so.
+//! The scopes that sessions lost by changes of policy. One change may concern a million sessions, and takes the same
+//! scopes from most: equal losses are stored once, so that each session costs about 50 bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,15 +22,15 @@ pub(super) struct Narrowings {
 struct Narrowed {
     /// The last event that took something.
     last: u64,
-    /// Its place among the losses.
+    /// Its index among the losses.
     losses: u32,
 }
 
-/// Scopes, each with the distance from the event that took it last to the last event of its session: sessions
-/// that lose the same at once have no place of the log in common.
+/// Scopes, each with the distance from the event that took it last to the last event of its session: sessions that lose
+/// the same scopes at once have different positions of the log.
 type Taken = [(Scope, u64)];
 
-/// What was lost, each once, with how many sessions lost just that.
+/// Distinct losses, each with the number of sessions that lost exactly that.
 #[derive(Clone, Debug, Default)]
 struct Losses {
     kept: Vec<(Arc<Taken>, u32)>,
@@ -39,8 +39,7 @@ struct Losses {
 }
 
 impl Narrowings {
-    /// A session lost scopes. What it lost before stays lost, and is kept as long. An event that came before is
-    /// passed over.
+    /// A session lost scopes. Its earlier losses stay, and are kept as long. An earlier event is ignored.
     pub(super) fn add(&mut self, session: &SessionId, lost: &ScopeSet, at: Sequence, until: Timestamp) {
         let id = session.as_bytes();
         let earlier = self.sessions.get(id);
@@ -63,7 +62,7 @@ impl Narrowings {
         }
     }
 
-    /// Whether a session lost `scope` after the place `rev`.
+    /// Whether a session lost `scope` after the position `rev`.
     pub(super) fn took(&self, session: &SessionId, scope: &Scope, rev: Sequence) -> bool {
         let Some(narrowed) = self.sessions.get(session.as_bytes()) else {
             return false;
@@ -102,7 +101,7 @@ impl Losses {
         let taken: Arc<Taken> = Arc::from(taken);
         let place = self.free.pop().unwrap_or_else(|| {
             self.kept.push((Arc::clone(&taken), 0));
-            // No more than there are sessions, which an `IdMap` counts in 32 bits.
+            // At most as many as there are sessions, which an `IdMap` counts in 32 bits.
             u32::try_from(self.kept.len() - 1).unwrap_or(u32::MAX)
         });
         if let Some(kept) = self.kept.get_mut(place as usize) {

@@ -64,7 +64,7 @@ fn session() -> Session {
     }
 }
 
-/// What a caller does next.
+/// The next action of a caller.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// Present the token `back` generations before the current one (negative: after it).
@@ -86,7 +86,7 @@ struct Model {
     generation: u64,
     spent_at: Option<i64>,
     replays: u8,
-    /// When a replay was counted last.
+    /// When the last replay was counted.
     counted_at: i64,
     last_rotation: i64,
     revoked: Option<RevokeReason>,
@@ -140,7 +140,7 @@ impl Model {
         }
     }
 
-    /// Whether a replay now is one with the one before.
+    /// Whether a replay now counts with the one before.
     fn is_together(&self) -> bool {
         (self.now - self.counted_at).abs() <= 50
     }
@@ -165,7 +165,7 @@ impl Model {
     }
 }
 
-/// Does to the session what the authority does with a verdict.
+/// Applies a verdict to the session, as the authority does.
 fn follow(session: &Session, verdict: Verdict, now: Timestamp) -> Session {
     match verdict {
         Verdict::Rotate => session.rotated(secret(session.generation() + 1), &limits(), now),

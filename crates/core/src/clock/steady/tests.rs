@@ -16,7 +16,7 @@ impl Uptime for ManualUptime {
     }
 }
 
-/// A machine whose clock can be set while time goes on.
+/// A machine whose clock can be set while time continues.
 struct Machine {
     wall: Arc<ManualClock>,
     uptime: Arc<ManualUptime>,
@@ -49,7 +49,7 @@ impl Machine {
         self.wall.advance_millis(seconds * 1000);
     }
 
-    /// How far the time is from the start plus the time that passed, and how far the settled time is.
+    /// How far the time differs from the start plus the passed time, and how far the settled time does.
     fn lead(&self) -> (i64, i64) {
         let true_time = start().plus_millis(self.uptime.millis());
         (

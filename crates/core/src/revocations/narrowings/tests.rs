@@ -1,4 +1,4 @@
-//! Against a map that does the same without thrift, and what a session costs.
+//! Compares with a map that does the same without saving memory, and measures the cost of a session.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ fn scope(number: u8) -> Scope {
     Scope::parse(&format!("videos/v{number}:play")).unwrap()
 }
 
-/// What each session lost, with the last event that took it; and how long that is kept.
+/// The losses of each session, with the last event that took each scope; and how long they are kept.
 type Plain = HashMap<u32, (HashMap<u8, u64>, u32)>;
 
 proptest! {
@@ -68,7 +68,7 @@ fn an_event_that_came_before_is_passed_over() {
     narrowings.add(&session(1), &lost(2), Sequence(5), at(10));
     assert!(narrowings.took(&session(1), &scope(1), Sequence(6)));
     assert!(!narrowings.took(&session(1), &scope(2), Sequence(4)));
-    // The same once more changes nothing.
+    // The same again changes nothing.
     narrowings.add(&session(1), &lost(1), Sequence(7), at(10));
     assert!(narrowings.took(&session(1), &scope(1), Sequence(6)));
     assert!(!narrowings.took(&session(1), &scope(1), Sequence(7)));
@@ -82,7 +82,7 @@ fn what_many_lost_is_kept_once() {
         narrowings.add(&session(number), &lost, Sequence(u64::from(number) + 1), at(10));
     }
     assert_eq!(narrowings.losses.kept.len(), 1);
-    // All of them lose more, at other places of the log.
+    // All of them lose more, at other positions of the log.
     let more = ScopeSet::from_iter([scope(3)]);
     for number in 0..10_000 {
         narrowings.add(
@@ -95,7 +95,7 @@ fn what_many_lost_is_kept_once() {
     assert_eq!(narrowings.losses.places.len(), 1);
     assert!(narrowings.took(&session(7), &scope(1), Sequence(7)));
     assert!(!narrowings.took(&session(7), &scope(1), Sequence(8)));
-    // What is lost a second time is not kept twice.
+    // A scope that is lost a second time is not kept twice.
     narrowings.add(&session(7), &lost, Sequence(50_000), at(10));
     let narrowed = narrowings.sessions.get(session(7).as_bytes()).unwrap();
     assert_eq!(narrowings.losses.get(narrowed.losses).len(), 3);
