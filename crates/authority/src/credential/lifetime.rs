@@ -1,4 +1,4 @@
-//! How long a new API key works: what the caller asks for, within what the realm allows.
+//! How long a new API key works: the requested lifetime, within the limits of the realm.
 
 use tessera_core::{RealmLimits, Seconds, Timestamp};
 

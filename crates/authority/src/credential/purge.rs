@@ -1,4 +1,4 @@
-//! Removing API keys that nothing needs any more.
+//! Removing API keys that are no longer needed.
 
 use tessera_core::{ApiKey, RealmName, Seconds, Timestamp};
 use tessera_store::{Changes, PageRequest, Reads, SessionIndex};

@@ -65,7 +65,7 @@ pub struct Watcher {
 struct Snapshot {
     /// Consistent at this position.
     through: Sequence,
-    /// Read up to here; none before the first message.
+    /// Read up to here; `None` before the first message.
     after: Option<Sequence>,
     items: u64,
     now: Timestamp,

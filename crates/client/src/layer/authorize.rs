@@ -26,10 +26,10 @@ use crate::{Decision, DenyReason, Verifier};
 /// | the request has | gRPC | HTTP |
 /// |---|---|---|
 /// | no bearer token | UNAUTHENTICATED / CLIENT_AUTH_FAILED | 401, `WWW-Authenticate: Bearer realm="tessera"` |
-/// | one that is not good, or several | UNAUTHENTICATED / CLIENT_AUTH_FAILED | 401, and `error="invalid_token"` |
+/// | one that is not valid, or several | UNAUTHENTICATED / CLIENT_AUTH_FAILED | 401, and `error="invalid_token"` |
 /// | one without the scope | PERMISSION_DENIED / SCOPE_DENIED | 403, and `error="insufficient_scope"`, `scope="…"` |
 /// | a path that is not listed, or of which no scope can be made | PERMISSION_DENIED / CALL_NOT_ALLOWED | 403 |
-/// | a good one, but the verifier is stale | UNAVAILABLE / NOT_FRESH_ENOUGH, RetryInfo | 503, `Retry-After` |
+/// | a valid one, but the verifier is stale | UNAVAILABLE / NOT_FRESH_ENOUGH, RetryInfo | 503, `Retry-After` |
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer {
     guard: Arc<Guard>,
