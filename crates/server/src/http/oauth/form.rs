@@ -9,7 +9,7 @@ use super::error::Failure;
 /// The parameter that may come several times (RFC 8707 §2).
 const REPEATED: &str = "resource";
 
-/// The parameters as they came; unknown ones are ignored, and no parameter comes twice, except `resource`.
+/// The parameters as they came; unknown ones are ignored. Only `resource`, or one without a value, may come twice.
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
