@@ -100,8 +100,8 @@ async fn check_source(source: &dyn Store, to: &Config) -> Result<(), LaunchError
 }
 
 /// The first group number of a target directory. It is higher than those of the source, and of each directory that this
-/// store was in before: those of a database count from one, and no store has committed a group each millisecond since
-/// 1970.
+/// store was in before: those of a database count from one, and no store has committed a group each millisecond
+/// since 1970.
 fn first_group(of_source: Option<u64>) -> u64 {
     let now = u64::try_from(SystemClock.now().as_millis()).unwrap_or(0);
     of_source.unwrap_or(0).saturating_add(1).max(now)
