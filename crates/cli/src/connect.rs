@@ -1,6 +1,7 @@
 //! Reaching an authority.
 
 mod diagnosis;
+mod timed;
 mod tls;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 };
 
 use tessera_core::NodeAddresses;
+use tessera_daemon::ADMIN_TIME_MAX;
 use tessera_proto::v1::{
     api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
     backup_service_client::BackupServiceClient, key_service_client::KeyServiceClient,
@@ -24,6 +26,7 @@ use tonic::{
 };
 
 pub(crate) use diagnosis::explained;
+pub(crate) use timed::Timed;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -35,7 +38,7 @@ const NODE_TIME_MAX: Duration = Duration::from_secs(5);
 const WHERE_IT_IS: &str = " (--addr or TESSERA_ADDR say where it is)";
 
 /// A channel that sends the API key with every call.
-pub(crate) type Authorized = InterceptedService<Channel, Credential>;
+pub(crate) type Authorized = InterceptedService<Timed, Credential>;
 
 /// The `authorization` header, and the deadline of a call.
 #[derive(Clone)]
@@ -81,24 +84,24 @@ impl Connection {
         Ok(AuditServiceClient::new(self.authorized(true).await?))
     }
 
-    /// A stream has no deadline.
+    /// A stream has no deadline, but begins within [`time`](Self::time).
     pub(crate) async fn audit_streams(&self) -> Result<AuditServiceClient<Authorized>, Failure> {
         Ok(AuditServiceClient::new(self.authorized(false).await?))
     }
 
-    /// A backup takes as long as it takes.
+    /// A backup takes as long as it takes, but begins within [`time`](Self::time).
     pub(crate) async fn backups(&self) -> Result<BackupServiceClient<Authorized>, Failure> {
         Ok(BackupServiceClient::new(self.authorized(false).await?))
     }
 
-    /// A stream has no deadline.
+    /// A stream has no deadline, but begins within [`time`](Self::time).
     pub(crate) async fn revocations(&self) -> Result<RevocationServiceClient<Authorized>, Failure> {
         Ok(RevocationServiceClient::new(self.authorized(false).await?))
     }
 
     /// Needs no API key.
-    pub(crate) async fn keys(&self) -> Result<KeyServiceClient<Channel>, Failure> {
-        Ok(KeyServiceClient::new(self.channel().await?))
+    pub(crate) async fn keys(&self) -> Result<KeyServiceClient<Timed>, Failure> {
+        Ok(KeyServiceClient::new(self.timed().await?))
     }
 
     async fn authorized(&self, with_deadline: bool) -> Result<Authorized, Failure> {
@@ -117,12 +120,16 @@ impl Connection {
             .parse()
             .map_err(|_| Failure::cannot_run("the API key has characters that no API key has"))?;
         header.set_sensitive(true);
-        let timeout = with_deadline.then(|| Duration::from_secs(self.timeout.0.into()));
+        let timeout = with_deadline.then(|| self.time());
         let credential = Credential {
             header: Some(header),
             timeout,
         };
-        Ok(InterceptedService::new(self.channel().await?, credential))
+        Ok(InterceptedService::new(self.timed().await?, credential))
+    }
+
+    async fn timed(&self) -> Result<Timed, Failure> {
+        Ok(Timed::new(self.channel().await?, self.time()))
     }
 
     /// Where nodes of the authority are.
@@ -130,8 +137,14 @@ impl Connection {
         NodeAddresses::new([self.addr.as_str()])
     }
 
-    fn time(&self) -> Duration {
+    /// How long one call may take.
+    pub(crate) fn time(&self) -> Duration {
         Duration::from_secs(self.timeout.0.into())
+    }
+
+    /// How long the admin socket may take to answer.
+    pub(crate) fn admin_time(&self) -> Duration {
+        self.time().min(ADMIN_TIME_MAX)
     }
 
     async fn channel(&self) -> Result<Channel, Failure> {

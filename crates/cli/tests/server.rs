@@ -253,7 +253,30 @@ fn a_wrong_port_or_a_time_that_is_over_is_said() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let said = authority.run(2, &["policy", "status", "--timeout", "1s", "--addr", &silent]);
-    assert!(said.contains("took longer than --timeout"), "{said}");
+    assert!(said.contains("DEADLINE_EXCEEDED"), "{said}");
+    let (key, file) = (authority.path("backup.key"), authority.path("backup"));
+    let (key, file) = (key.to_str().unwrap(), file.to_str().unwrap());
+    authority.run(0, &["backup", "key", "new", key]);
+    let issued = authority.issue("user:ann");
+    let token = issued["tokens"]["access_token"].as_str().unwrap();
+    // A stream has no deadline, but begins within one.
+    for call in [
+        &["watch"][..],
+        &["audit", "verify"],
+        &["audit", "tail"],
+        &["backup", "create", file, "--key-file", key],
+        &["token", "inspect", token, "--verify", "--audience", "api"],
+        &["subscribers", "list"],
+    ] {
+        let arguments = [call, &["--timeout", "1s", "--addr", &silent]].concat();
+        let said = authority.run(2, &arguments);
+        assert!(said.contains("within 1 s (--timeout)"), "{call:?}: {said}");
+    }
+    let said = authority.run(2, &["top", "--once", "--timeout", "1s", "--admin-addr", &silent]);
+    assert!(
+        said.contains("no authority answers at the admin socket"),
+        "{said}"
+    );
 }
 
 #[test]

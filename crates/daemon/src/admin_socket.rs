@@ -8,8 +8,8 @@ use std::{
 
 use serde_json::Value;
 
-/// How long the authority may take to answer.
-const TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the authority may take to answer, if the caller has no reason for less.
+pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// No answer is longer.
 const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -25,14 +25,14 @@ pub fn admin_address(url: &str) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
 }
 
-/// The body of the admin socket's answer.
+/// The body of the admin socket's answer, which comes within `time`.
 ///
 /// # Errors
 /// Fails if there is no answer, or one with a status other than 200.
-pub fn ask_admin(address: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIME_MAX)?;
-    stream.set_read_timeout(Some(TIME_MAX))?;
-    stream.set_write_timeout(Some(TIME_MAX))?;
+pub fn ask_admin(address: SocketAddr, path: &str, time: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, time)?;
+    stream.set_read_timeout(Some(time))?;
+    stream.set_write_timeout(Some(time))?;
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
@@ -54,7 +54,7 @@ pub fn ask_admin(address: SocketAddr, path: &str) -> io::Result<String> {
 ///
 /// # Errors
 /// As [`ask_admin`], and if the answer is not JSON.
-pub fn ask_admin_for_json(address: SocketAddr, path: &str) -> io::Result<Value> {
-    let body = ask_admin(address, path)?;
+pub fn ask_admin_for_json(address: SocketAddr, path: &str, time: Duration) -> io::Result<Value> {
+    let body = ask_admin(address, path, time)?;
     serde_json::from_str(&body).map_err(|_| io::Error::other("it answers something else"))
 }

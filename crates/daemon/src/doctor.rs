@@ -15,7 +15,7 @@ use tessera_token::ServerKeys;
 
 pub use self::finding::{Finding, Level};
 use crate::{
-    admin_socket::ask_admin_for_json,
+    admin_socket::{ADMIN_TIME_MAX, ask_admin_for_json},
     blocking::blocking,
     check::check_keys,
     config::{Config, SealerConfig},
@@ -61,7 +61,7 @@ pub async fn examine(path: &Path) -> Vec<Finding> {
 /// The status of the running authority of this configuration; `None` if none is running.
 async fn running(config: &Config) -> Option<Value> {
     let address = config.server.admin_listen.filter(|address| address.port() != 0)?;
-    let asked = blocking(move || ask_admin_for_json(address, "/status")).await;
+    let asked = blocking(move || ask_admin_for_json(address, "/status", ADMIN_TIME_MAX)).await;
     asked.ok()
 }
 

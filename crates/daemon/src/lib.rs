@@ -34,7 +34,7 @@ pub mod telemetry;
 mod unfinished;
 mod witness;
 
-pub use admin_socket::{admin_address, ask_admin, ask_admin_for_json};
+pub use admin_socket::{ADMIN_TIME_MAX, admin_address, ask_admin, ask_admin_for_json};
 pub use check::check;
 pub use config::{Config, ConfigError};
 pub use doctor::{Finding, Level, examine};

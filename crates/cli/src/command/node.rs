@@ -5,15 +5,16 @@ use tessera_daemon::{admin_address, ask_admin_for_json};
 
 use super::status::node_row;
 use crate::{
-    arguments::{Node, Output},
+    arguments::{Connection, Node, Output},
     failure::Failure,
     output::columns,
 };
 
-pub(crate) async fn run(command: &Node, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(command: &Node, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let Node::List { admin } = command;
     let address = &admin.admin_addr;
-    let asked = admin_address(address).and_then(|address| ask_admin_for_json(address, "/status"));
+    let asked = admin_address(address)
+        .and_then(|address| ask_admin_for_json(address, "/status", connection.admin_time()));
     let status = asked.map_err(|error| {
         Failure::cannot_run(format!("the admin socket {address} does not answer: {error}"))
     })?;

@@ -8,12 +8,12 @@ use tessera_daemon::{
 };
 
 use crate::{
-    arguments::{Output, ServerKey},
+    arguments::{Connection, Output, ServerKey},
     failure::Failure,
     output::columns,
 };
 
-pub(crate) fn run(command: &ServerKey, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(command: &ServerKey, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         ServerKey::New { file, config } => {
             let config = config.as_deref().map(read).transpose()?;
@@ -34,7 +34,7 @@ pub(crate) fn run(command: &ServerKey, output: &Output) -> Result<(), Failure> {
             })
         }
         ServerKey::Reseal { config, from, files } => reseal_all(config, from.as_deref(), files, output),
-        ServerKey::Status { config } => status(config, output),
+        ServerKey::Status { config } => status(config, connection, output),
     }
 }
 
@@ -81,16 +81,17 @@ fn resealed_line(resealed: &Resealed) -> String {
     }
 }
 
-fn status(config: &Path, output: &Output) -> Result<(), Failure> {
+fn status(config: &Path, connection: &Connection, output: &Output) -> Result<(), Failure> {
     let config = read(config)?;
     let address = config.server.admin_listen.ok_or_else(|| {
         Failure::cannot_run("the configuration has no `admin_listen`, which answers this question")
     })?;
-    let mut status = ask_admin_for_json(address, "/server-keys").map_err(|error| {
-        Failure::cannot_run(format!(
-            "no authority answers at `admin_listen` {address}: {error}"
-        ))
-    })?;
+    let mut status =
+        ask_admin_for_json(address, "/server-keys", connection.admin_time()).map_err(|error| {
+            Failure::cannot_run(format!(
+                "no authority answers at `admin_listen` {address}: {error}"
+            ))
+        })?;
     let files = kept_keys(&config);
     if let Some(status) = status.as_object_mut() {
         let files = files

@@ -20,7 +20,8 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let admin = &command.admin.admin_addr;
-    let asked = admin_address(admin).and_then(|address| ask_admin_for_json(address, "/status"));
+    let asked = admin_address(admin)
+        .and_then(|address| ask_admin_for_json(address, "/status", connection.admin_time()));
     let mut document = match asked {
         Ok(document) => document,
         Err(error) => of_realm::document(connection).await.map_err(|failure| {

@@ -13,7 +13,7 @@ use tessera_daemon::{admin_address, ask_admin};
 
 use self::samples::Samples;
 use crate::{
-    arguments::{Output, Top},
+    arguments::{Connection, Output, Top},
     failure::Failure,
     output::columns,
 };
@@ -22,10 +22,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How many methods are shown, the busiest first.
 const METHODS_MAX: usize = 15;
 
-pub(crate) async fn run(command: &Top, output: &Output) -> Result<(), Failure> {
-    let url = &command.admin.admin_addr;
+pub(crate) async fn run(command: &Top, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    let (url, time) = (&command.admin.admin_addr, connection.admin_time());
     let address = admin_address(url).map_err(|error| unreachable_at(url, &error))?;
-    let mut seen = sample(url, address)?;
+    let mut seen = sample(url, address, time)?;
     if command.once || output.json || output.field.is_some() || !io::stdout().is_terminal() {
         let since_start = View::of(&Samples::default(), &seen, uptime(&seen));
         return output.print(&since_start.to_json(), || since_start.told());
@@ -33,7 +33,7 @@ pub(crate) async fn run(command: &Top, output: &Output) -> Result<(), Failure> {
     let mut looked = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let now = sample(url, address)?;
+        let now = sample(url, address, time)?;
         let (view, at) = (
             View::of(&seen, &now, looked.elapsed().as_secs_f64()),
             Instant::now(),
@@ -51,8 +51,8 @@ fn print_screen(text: &str) -> Result<(), Failure> {
     printed.map_err(|error| Failure::cannot_run(format!("stdout can't be written: {error}")))
 }
 
-fn sample(url: &str, address: SocketAddr) -> Result<Samples, Failure> {
-    let text = ask_admin(address, "/metrics").map_err(|error| unreachable_at(url, &error))?;
+fn sample(url: &str, address: SocketAddr, time: Duration) -> Result<Samples, Failure> {
+    let text = ask_admin(address, "/metrics", time).map_err(|error| unreachable_at(url, &error))?;
     Ok(Samples::read(&text))
 }
 

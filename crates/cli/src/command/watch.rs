@@ -45,9 +45,16 @@ pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Outp
         message: Some(watch_request::Message::Start(start)),
     };
     sender.send(first).await.map_err(Failure::cannot_run)?;
-    let mut client = connection.revocations().await?;
-    let mut stream = client.watch(ReceiverStream::new(requests)).await?.into_inner();
     tokio::pin!(interrupted);
+    let begun = async {
+        let mut client = connection.revocations().await?;
+        let answered = client.watch(ReceiverStream::new(requests)).await?;
+        Ok::<_, Failure>(answered.into_inner())
+    };
+    let mut stream = tokio::select! {
+        () = &mut interrupted => return Ok(()),
+        begun = begun => begun?,
+    };
     loop {
         let message = tokio::select! {
             () = &mut interrupted => return Ok(()),
