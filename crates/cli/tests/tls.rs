@@ -11,11 +11,13 @@ mod support;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 use crate::support::{Authority, policies, tessera, text};
 
@@ -43,6 +45,16 @@ fn write_files(directory: &Path) {
         write(&format!("{name}.crt.der"), made.der());
         write(&format!("{name}.pem.der"), &key.serialize_der());
     }
+    let key = KeyPair::generate().unwrap();
+    let mut for_clients = parameters(IsCa::NoCa);
+    for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let made = for_clients.signed_by(&key, &issuer).unwrap();
+    write("for-clients.crt", made.pem().as_bytes());
+    write("for-clients.pem", key.serialize_pem().as_bytes());
+    let made = CertificateParams::new(Vec::new())
+        .unwrap()
+        .signed_by(&key, &issuer);
+    write("no-name.crt", made.unwrap().pem().as_bytes());
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     write("encrypted.pem", encrypted.as_bytes());
     let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
@@ -213,6 +225,54 @@ fn files_that_cannot_be_used_are_told_with_what_to_do() {
     assert!(status == Some(0) && !said.contains("[server.tls] is"), "{said}");
     let (status, said) = check("ca.crt", "ca.pem");
     assert!(status == Some(0) && said.contains("CA:FALSE"), "{said}");
+    for (certificate, expected) in [
+        ("for-clients.crt", "serverAuth"),
+        ("no-name.crt", "subjectAltName"),
+    ] {
+        let (status, said) = check(certificate, "for-clients.pem");
+        assert!(
+            status == Some(0) && said.contains(expected),
+            "{certificate}: {said}"
+        );
+        assert!(!said.contains("redacted"), "{said}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_for_a_server_is_told_to_its_clients() {
+    let settings = TLS.replace("\"server.", "\"for-clients.");
+    let authority = Authority::serve_in(directory(), "https", &settings);
+    let said = authority.run(2, &["policy", "status", "--ca", "ca.crt"]);
+    assert!(said.contains("serverAuth") && !said.contains("help:"), "{said}");
+}
+
+#[test]
+fn plaintext_http_at_a_tls_port_is_told_what_the_port_speaks() {
+    let authority = Authority::serve_in(directory(), "https", TLS);
+    let address = authority.address().replace("https://localhost", "127.0.0.1");
+    for request in [
+        "GET /keys HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /auth/api-key HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("use https://\n"),
+            "{answer}"
+        );
+        let length = answer
+            .split("content-length: ")
+            .nth(1)
+            .unwrap()
+            .split('\r')
+            .next()
+            .unwrap();
+        assert_eq!(length.parse(), Ok(answer.split("\r\n\r\n").nth(1).unwrap().len()));
+    }
+    // What speaks TLS is served as before.
+    authority.run(0, &["policy", "status", "--ca", "ca.crt"]);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn other_server(status: &Status) -> Option<&'static str> {
 }
 
 /// Explanations of transport errors for operators of a service; the first match applies.
-const MEANINGS: [(&str, &str); 13] = [
+const MEANINGS: [(&str, &str); 14] = [
     ("TimeoutExpired", "there was no answer in the time for the call"),
     (
         "UnknownIssuer",
@@ -190,6 +190,10 @@ const MEANINGS: [(&str, &str); 13] = [
         "the server's certificate is a certificate authority's own: give the server one that is not (`CA:FALSE`)",
     ),
     ("NotValidForName", "the server's certificate is for another name"),
+    (
+        "extended key usage",
+        "the server's certificate is not one for a server: it needs `serverAuth` among its `extendedKeyUsage`",
+    ),
     (
         "not valid for name",
         "the server's certificate is for another name",

@@ -5,6 +5,7 @@ mod connection;
 pub(crate) mod descriptors;
 mod limits;
 mod pem;
+mod plaintext;
 mod registry;
 mod service;
 mod talk;

@@ -27,7 +27,7 @@ const CLOSED: [&str; 5] = [
 ];
 
 /// What the texts of rustls mean; the first that fits.
-const MEANINGS: [(&str, &str); 12] = [
+const MEANINGS: [(&str, &str); 13] = [
     ("TimeoutExpired", "the call took longer than --timeout"),
     (
         "CaUsedAsEndEntity",
@@ -50,6 +50,10 @@ const MEANINGS: [(&str, &str); 12] = [
     (
         "Expired",
         "the authority's certificate has expired, or the clock of this machine is fast",
+    ),
+    (
+        "extended key usage",
+        "the authority's certificate is not one for a server: it needs `serverAuth` among its `extendedKeyUsage`",
     ),
     ("BadEncoding", "the authority's certificate can't be read"),
     (
@@ -87,6 +91,11 @@ pub(crate) fn explained(error: &dyn Error) -> String {
         Some((_, meaning)) => (*meaning).to_owned(),
         None => cause.to_string(),
     }
+}
+
+/// Whether this is a meaning, and so all that there is to say.
+pub(crate) fn is_meaning(explained: &str) -> bool {
+    MEANINGS.iter().any(|(_, meaning)| *meaning == explained)
 }
 
 impl Connection {

@@ -23,9 +23,10 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
+    plaintext,
     registry::Share,
     service::Serve,
     talk::{Come, Talk},
@@ -75,17 +76,27 @@ impl Accepted {
         let Some(tls) = tls else {
             return serve(stream, peer, streams_max, service).await;
         };
-        let handshake = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls.config()).accept(stream));
+        let handshake = timeout(HANDSHAKE_TIME_MAX, handshake(stream, &tls));
         let shaken = tokio::select! {
             shaken = handshake => shaken,
             _ = peer.ends() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => serve(stream, peer, streams_max, service).await,
+            Ok(Ok(Some(stream))) => serve(stream, peer, streams_max, service).await,
+            Ok(Ok(None)) => tracing::debug!(%address, "plaintext HTTP came to the port, which speaks TLS"),
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
         }
     }
+}
+
+/// The encrypted stream. `None`: the client does not speak TLS, and was told.
+async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
+    if plaintext::is_plaintext(&stream).await {
+        plaintext::refuse(stream).await;
+        return Ok(None);
+    }
+    TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
 }
 
 async fn serve<S>(stream: S, peer: &Arc<Peer>, streams_max: u32, service: impl Serve)

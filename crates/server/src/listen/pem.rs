@@ -103,7 +103,7 @@ impl PemFile {
             None if self.has("PRIVATE KEY-----") => {
                 "it has a private key where a certificate belongs".to_owned()
             }
-            None => "it has no certificate in PEM (`-----BEGIN CERTIFICATE-----`)".to_owned(),
+            None => "it has no certificate in PEM (a line with `BEGIN CERTIFICATE`)".to_owned(),
         }
     }
 
@@ -127,7 +127,7 @@ impl PemFile {
     /// Error texts contain parts of the file's content, so only their kind is reported.
     fn damaged(&self, error: &pem::Error) -> PemError {
         let problem = match error {
-            pem::Error::MissingSectionEnd { .. } => "it is cut off: an `-----END …-----` is missing",
+            pem::Error::MissingSectionEnd { .. } => "it is cut off: a line with `END` is missing",
             pem::Error::Base64Decode(_) => "it is damaged: what is between the markers is not Base64",
             _ => "it is not a PEM file that can be read",
         };

@@ -202,22 +202,52 @@ fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
 
 /// Checks the certificate like a client that trusts the last of the chain.
 fn notes(chain: &[CertificateDer<'static>], provider: &CryptoProvider) -> Vec<String> {
-    let Some(problem) = problem(chain, provider) else {
-        return Vec::new();
-    };
+    let of_content = chain.first().map(of_content).unwrap_or_default();
+    let of_check = problem(chain, provider).and_then(|problem| of_check(&problem));
+    of_check
+        .into_iter()
+        .chain(of_content)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn of_check(problem: &rustls::Error) -> Option<&'static str> {
     // The value in `Other` has no type of its own.
     let problem = format!("{problem:?}");
-    let note = if problem.contains("CaUsedAsEndEntity") {
-        "the certificate of [server.tls] is a certificate authority's own, as `openssl req -x509` makes it: many clients \
-         refuse it. Make one with `-addext basicConstraints=critical,CA:FALSE`, or let the authority issue one"
+    if problem.contains("CaUsedAsEndEntity") {
+        Some(
+            "the certificate of [server.tls] is a certificate authority's own, as `openssl req -x509` makes it: many \
+             clients refuse it. Make one with `-addext basicConstraints=critical,CA:FALSE`, or let the authority issue one",
+        )
     } else if problem.contains("Expired") {
-        "the certificate of [server.tls] has expired: clients refuse it"
+        Some("the certificate of [server.tls] has expired: clients refuse it")
     } else if problem.contains("NotValidYet") {
-        "the certificate of [server.tls] is not valid yet: clients refuse it"
+        Some("the certificate of [server.tls] is not valid yet: clients refuse it")
     } else {
+        None
+    }
+}
+
+/// What is wrong with a certificate for every client, whomever it trusts and by whatever name it comes.
+fn of_content(certificate: &CertificateDer<'_>) -> Vec<&'static str> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
         return Vec::new();
     };
-    vec![note.to_owned()]
+    let mut notes = Vec::new();
+    let usage = certificate.extended_key_usage().ok().flatten();
+    if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+        notes.push(
+            "the certificate of [server.tls] is not for a server: clients refuse it. It needs `serverAuth` among its \
+             `extendedKeyUsage`",
+        );
+    }
+    if !matches!(certificate.subject_alternative_name(), Ok(Some(_))) {
+        notes.push(
+            "the certificate of [server.tls] has no `subjectAltName`: clients refuse it. Make one with `-addext \
+             subjectAltName=DNS:auth.example.org`; the common name alone does not count (RFC 9525)",
+        );
+    }
+    notes
 }
 
 fn problem(chain: &[CertificateDer<'static>], provider: &CryptoProvider) -> Option<rustls::Error> {
