@@ -348,6 +348,8 @@ mod tests {
         let origins = [
             "https://app.example.org",
             "http://localhost:3000",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
             "https://app.example.org:8443",
             "http://[::1]:8080",
             "capacitor://localhost",
@@ -423,6 +425,10 @@ mod tests {
         assert!(range.contains("10.0.0.0/8") && range.contains("line"), "{range}");
         for origin in [
             "app.example.org",
+            "ws://app.example.org",
+            "https://127.1",
+            "https://0x7f000001",
+            "http://[0:0::1]",
             "https://app.example.org/",
             "https://app.example.org/login",
             "https://App.example.org",

@@ -1,5 +1,7 @@
 //! Addresses of others: origins, and the address by which clients reach the server.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use http::{HeaderValue, Uri};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -36,7 +38,12 @@ fn is_origin(text: &str) -> bool {
         _ => (authority, None),
     };
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        // Browsers write an address in its one canonical form.
+        Some(address) => address
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|parsed| parsed.to_string() == address),
+        // A host whose last label is a number is an IPv4 address (WHATWG URL §3.5), which browsers write in full.
+        None if ends_in_a_number(host) => host.parse::<Ipv4Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(|c| is_lower(c) || matches!(c, '.' | '-' | '_')),
     };
     let is_port = port.is_none_or(|port| {
@@ -47,7 +54,21 @@ fn is_origin(text: &str) -> bool {
         };
         port != usual && !port.starts_with('0') && port.parse::<u16>().is_ok()
     });
-    is_scheme && is_host && is_port
+    // No page has one of these schemes: a socket or a download that a page opens has the origin of the page.
+    let is_page = !matches!(
+        scheme,
+        "ws" | "wss" | "ftp" | "file" | "data" | "blob" | "javascript"
+    );
+    is_scheme && is_page && is_host && is_port
+}
+
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let (digits, radix) = match last.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (last, 10),
+    };
+    !last.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
 }
 
 /// A URL of `http` or `https`, optionally with a path, and without a query.
