@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
                 (
                     code::RULE_QUOTE,
                     '"',
-                    "quotes are not supported: no name has a comma or a space",
+                    "quotes are not supported, and not needed: no name in a rule has a comma, and spaces need none",
                 )
             } else if field.text.contains('#') {
                 (
