@@ -94,7 +94,12 @@ pub(super) struct PublicUrl(pub(super) String);
 
 fn metadata(edge: &Edge, realm: &Realm, base: &str) -> Value {
     let policy = edge.authority.policy();
-    let scopes: Vec<_> = policy.catalogue().scopes().map(str::to_owned).collect();
+    // Of a scope with a parameter, only those with a value can be requested.
+    let scopes: Vec<_> = policy
+        .catalogue()
+        .scopes()
+        .filter(|scope| !scope.contains('{'))
+        .collect();
     let methods = ["client_secret_basic", "client_secret_post"];
     // RFC 8414 §3.2 requires that an empty list is left out: that of response types, as there is no authorization
     // endpoint.
