@@ -297,7 +297,7 @@ pub(crate) enum Token {
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
         /// An id for the audit record.
-        #[arg(long, value_name = "UUID")]
+        #[arg(long, value_name = "UUID", value_parser = filled)]
         request_id: Option<String>,
     },
     /// Ask the authority whether a token is valid now: exit code 0 if it is active, 1 if it is not.
@@ -305,7 +305,7 @@ pub(crate) enum Token {
         /// The token, or `-` to read it from stdin.
         token: String,
         /// Wait until the authority knows everything up to this cursor.
-        #[arg(long, value_name = "CURSOR")]
+        #[arg(long, value_name = "CURSOR", value_parser = filled)]
         at_least_as_fresh: Option<String>,
     },
     /// End an access token, or the session of a refresh token.
@@ -338,6 +338,14 @@ fn client(text: &str) -> Result<String, String> {
     Ok(name.to_string())
 }
 
+/// Reads a text that a script must not leave empty by mistake: without the option, the command means something else.
+fn filled(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty: leave the option out instead".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
 /// Reads an audience.
 fn audience(text: &str) -> Result<Audience, String> {
     Audience::parse(text).map_err(|error| error.to_string())
@@ -346,7 +354,7 @@ fn audience(text: &str) -> Result<Audience, String> {
 #[derive(Args)]
 pub(crate) struct Issue {
     /// The subject that the token speaks for; without it, the client itself.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = filled)]
     pub(crate) subject: Option<String>,
     /// A role to assert for the subject; repeat it for several.
     #[arg(long = "role", value_name = "ROLE")]
@@ -355,7 +363,7 @@ pub(crate) struct Issue {
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     /// The service that may accept the token.
-    #[arg(long, value_name = "AUDIENCE")]
+    #[arg(long, value_name = "AUDIENCE", value_parser = filled)]
     pub(crate) audience: Option<String>,
     /// Life of each access token.
     #[arg(long, value_name = "TIME")]
@@ -373,7 +381,7 @@ pub(crate) struct Issue {
     #[arg(long)]
     pub(crate) without_refresh: bool,
     /// Make the call idempotent for 10 minutes.
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = filled)]
     pub(crate) request_id: Option<String>,
 }
 
@@ -401,22 +409,22 @@ pub(crate) struct Revoke {
 #[group(required = true, multiple = false)]
 pub(crate) struct RevokeTarget {
     /// Everything of a subject.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = filled)]
     pub(crate) subject: Option<String>,
     /// Everything issued to a client, named with or without `client:`.
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(crate) client: Option<String>,
     /// Everything that carries a label.
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, value_name = "LABEL", value_parser = filled)]
     pub(crate) label: Option<String>,
     /// A session.
-    #[arg(long, value_name = "SESSION")]
+    #[arg(long, value_name = "SESSION", value_parser = filled)]
     pub(crate) session: Option<String>,
     /// An API key (the id, as `tessera apikey list` shows it), with the sessions that it began.
-    #[arg(long = "api-key-id", value_name = "ID")]
+    #[arg(long = "api-key-id", value_name = "ID", value_parser = filled)]
     pub(crate) api_key_id: Option<String>,
     /// Everything that a signing key signed.
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "KID", value_parser = filled)]
     pub(crate) key: Option<String>,
     /// Everything of the API key's realm.
     #[arg(long)]
@@ -482,12 +490,12 @@ pub(crate) struct ListSessions {
     #[arg(long)]
     pub(crate) count: bool,
     /// Those of a subject.
-    #[arg(long, value_name = "SUBJECT", group = "filter")]
+    #[arg(long, value_name = "SUBJECT", value_parser = filled, group = "filter")]
     pub(crate) subject: Option<String>,
     /// Those of a client, named with or without `client:`.
     #[arg(long, value_name = "CLIENT", value_parser = client, group = "filter")]
     pub(crate) client: Option<String>,
     /// Those that carry a label.
-    #[arg(long, value_name = "LABEL", group = "filter")]
+    #[arg(long, value_name = "LABEL", value_parser = filled, group = "filter")]
     pub(crate) label: Option<String>,
 }

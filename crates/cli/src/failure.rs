@@ -12,7 +12,7 @@ use tonic_types::{ErrorInfo, StatusExt};
 
 use crate::{
     arguments::Connection,
-    connect::explained,
+    connect::{explained, is_meaning},
     draw::Refused,
     output::notice,
     terminal::{Paint, visible},
@@ -177,6 +177,10 @@ impl Failure {
     }
 }
 
+const NOBODY: &str = "is the authority running there? --addr or TESSERA_ADDR say where";
+const OTHER_SERVER: &str =
+    "is another gRPC server, or an older Tessera, at this address? --addr or TESSERA_ADDR say where";
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
@@ -193,6 +197,20 @@ impl From<Status> for Failure {
                     status.code(),
                     Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
                 );
+        let message = match status.source() {
+            Some(source) if could_not_run => explained(source),
+            _ if is_no_grpc => format!(
+                "what answers at this address does not speak gRPC ({}): --addr is the address of `listen`, not of \
+                 `admin_listen`",
+                status.message()
+            ),
+            _ => status.message().to_owned(),
+        };
+        let hint = hint.or(match status.code() {
+            _ if !reason.is_empty() || is_no_grpc || is_meaning(&message) => None,
+            Code::Unimplemented => Some(OTHER_SERVER),
+            _ => could_not_run.then_some(NOBODY),
+        });
         Self {
             code: if could_not_run || status.code() == Code::DeadlineExceeded {
                 2
@@ -201,21 +219,9 @@ impl From<Status> for Failure {
             },
             wire_code: Some(status.code()),
             is_of_connection: could_not_run,
-            hint: hint
-                .or((reason.is_empty() && status.code() == Code::Unimplemented && !is_no_grpc)
-                    .then_some("is another gRPC server, or an older Tessera, at this address? --addr or TESSERA_ADDR say where"))
-                .or(could_not_run
-                    .then_some("is the authority running there? --addr or TESSERA_ADDR say where")),
+            hint,
             reason,
-            message: match status.source() {
-                Some(source) if could_not_run => explained(source),
-                _ if is_no_grpc => format!(
-                    "what answers at this address does not speak gRPC ({}): --addr is the address of `listen`, not of \
-                     `admin_listen`",
-                    status.message()
-                ),
-                _ => status.message().to_owned(),
-            },
+            message,
             decision,
             rule,
             refused: None,
@@ -257,7 +263,8 @@ fn hint(reason: &str, required: Option<&str>) -> Option<&'static str> {
         "CURSOR_EXPIRED" | "CURSOR_INVALID" => "begin with `--from snapshot`",
         "BACKUP_RUNNING" => "`tessera_backup_running` on /metrics says when it is done",
         "RATE_LIMITED" | "OVERLOADED" | "NOT_FRESH_ENOUGH" => "try again in a moment",
-        "STORE_UNAVAILABLE" | "DRAINING" => "the authority is stopping or its disk failed: see its log",
+        "DRAINING" => "the authority is stopping: try again in a moment, or at another node",
+        "STORE_UNAVAILABLE" => "its disk or its database failed: see its log",
         _ => return None,
     })
 }

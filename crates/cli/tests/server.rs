@@ -279,6 +279,26 @@ fn a_wrong_port_or_a_time_that_is_over_is_said() {
     );
 }
 
+/// A variable of a script that is empty must not mean something else.
+#[test]
+fn an_option_that_is_given_and_empty_is_refused() {
+    let authority = Authority::dev();
+    for command in [
+        &["token", "issue", "--subject", ""][..],
+        &["token", "issue", "--audience", ""],
+        &["token", "issue", "--request-id", ""],
+        &["session", "list", "--label", ""],
+        &["revoke", "--subject", ""],
+        &["audit", "list", "--subject", ""],
+    ] {
+        let said = authority.run(2, command);
+        assert!(
+            said.contains("leave the option out instead"),
+            "{command:?}: {said}"
+        );
+    }
+}
+
 #[test]
 fn a_client_in_place_of_the_id_of_a_key_is_said_before_anything_is_asked() {
     let authority = Authority::dev();

@@ -34,7 +34,7 @@ pub(crate) struct CreateApiKey {
     /// The client's name, with or without `client:`.
     pub(crate) name: String,
     /// The realm; must be the caller's, or one of the configuration.
-    #[arg(long, value_name = "REALM")]
+    #[arg(long, value_name = "REALM", value_parser = super::filled)]
     pub(crate) realm: Option<String>,
     /// How long it works; without it, as the realm says, or until it is revoked.
     #[arg(long, value_name = "TIME")]

@@ -77,16 +77,16 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "CLIENT", value_parser = super::client)]
     pub(crate) client: Option<String>,
     /// Only actions with this API key, or to it.
-    #[arg(long = "api-key-id", value_name = "ID")]
+    #[arg(long = "api-key-id", value_name = "ID", value_parser = super::filled)]
     pub(crate) key_id: Option<String>,
     /// Only about this subject.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = super::filled)]
     pub(crate) subject: Option<String>,
     /// Only about this session.
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::filled)]
     pub(crate) session: Option<String>,
     /// Only the record of this decision.
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = super::filled)]
     pub(crate) decision: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use tessera_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use crate::{
     arguments::{Connection, Output, Watch},
@@ -55,15 +56,40 @@ pub(crate) async fn run(arguments: Watch, connection: &Connection, output: &Outp
         () = &mut interrupted => return Ok(()),
         begun = begun => begun?,
     };
+    let mut last = None;
     loop {
         let message = tokio::select! {
             () = &mut interrupted => return Ok(()),
-            message = stream.message() => message?,
+            message = stream.message() => message,
         };
-        let Some(message) = message else { return Ok(()) };
+        let Some(message) = message.map_err(|status| cut_off(status, last.as_deref()))? else {
+            return Ok(());
+        };
+        last = cursor(&message).or(last);
         if print(&message, arguments.checkpoints, output)? == Reader::Gone {
             return Ok(());
         }
+    }
+}
+
+/// The position from which the log can be followed after this message.
+fn cursor(response: &WatchResponse) -> Option<String> {
+    match response.message.as_ref()? {
+        Message::Event(event) => Some(event.cursor.clone()),
+        Message::SnapshotEnd(end) => Some(end.cursor.clone()),
+        Message::Checkpoint(checkpoint) => Some(checkpoint.through.clone()),
+        Message::SnapshotBegin(_) | Message::SnapshotItem(_) => None,
+    }
+}
+
+/// A stream that broke, with what goes on where it was.
+fn cut_off(status: Status, last: Option<&str>) -> Failure {
+    let failure = Failure::from(status);
+    match last {
+        Some(cursor) => failure.after(&format!(
+            "`tessera watch --from {cursor}` goes on after what was printed"
+        )),
+        None => failure,
     }
 }
 
