@@ -7,7 +7,7 @@
 /// The `authorization` headers of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationHeader<'a> {
-    /// There is none.
+    /// There is none, or an empty one.
     Absent,
     /// There are several: two readers may take different ones.
     Several,
@@ -33,6 +33,9 @@ impl<'a> AuthorizationHeader<'a> {
         let Ok(text) = std::str::from_utf8(value) else {
             return Self::NotText;
         };
+        if text.trim_matches(' ').is_empty() {
+            return Self::Absent;
+        }
         let (scheme, credential) = text.split_once(' ').unwrap_or((text, ""));
         Self::Given {
             scheme,
@@ -70,6 +73,7 @@ mod tests {
     #[test]
     fn only_one_bearer_header_is_a_credential() {
         assert_eq!(of(&[]), AuthorizationHeader::Absent);
+        assert_eq!(of(&[" "]), AuthorizationHeader::Absent);
         assert_eq!(of(&["Bearer tsk_x"]).bearer(), Some("tsk_x"));
         assert_eq!(of(&["bEARER   tsk_x "]).bearer(), Some("tsk_x"));
         assert_eq!(

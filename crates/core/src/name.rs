@@ -23,10 +23,19 @@ enum Problem {
     Empty,
     #[error("is longer than {max} bytes")]
     TooLong { max: usize },
-    #[error("has the character `{}`; allowed are {allowed}", .found.escape_debug())]
+    #[error("has the character `{}`; allowed are {allowed}", shown(*.found))]
     Character { found: char, allowed: &'static str },
     #[error("must be {expected}")]
     Shape { expected: &'static str },
+}
+
+/// A character as text, or by its number if a reader or a terminal would not take it for what it is.
+fn shown(character: char) -> String {
+    match character {
+        ' '..='~' => character.to_string(),
+        _ if character.is_alphanumeric() => character.to_string(),
+        _ => format!("U+{:04X}", u32::from(character)),
+    }
 }
 
 impl NameError {

@@ -76,6 +76,15 @@ impl Catalogue {
         self.resources.get(resource)
     }
 
+    /// The address of an audience that `resource` was most likely meant to be: the same but for capitals, the default port
+    /// or a slash at the end, or with a few letters that differ.
+    #[must_use]
+    pub fn nearest_resource(&self, resource: &str) -> Option<&str> {
+        let names = || self.resources.keys().map(String::as_str);
+        let same = names().find(|name| comparable(name) == comparable(resource));
+        same.or_else(|| nearest(resource, names()))
+    }
+
     /// The addresses of audiences in order, with the audience of each.
     pub fn resources(&self) -> impl Iterator<Item = (&str, &Audience)> {
         self.resources
@@ -247,4 +256,18 @@ impl Node {
     fn reaches(&self, action: &Star) -> bool {
         self.meets(&[], false, action) || self.children_from("").any(|node| node.reaches(action))
     }
+}
+/// A URI without what normalization would change (RFC 3986 §6.2.2 and §6.2.3).
+fn comparable(uri: &str) -> String {
+    let uri = uri.to_lowercase();
+    let uri = uri.trim_end_matches('/');
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.strip_suffix(port).unwrap_or(host);
+    format!("{scheme}://{host}{path}")
 }

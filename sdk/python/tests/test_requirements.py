@@ -56,6 +56,16 @@ class Refused(unittest.TestCase):
         self.requires(None)
         grpc_hooks.ServerInterceptor(self.verifier, {LIST: None})
 
+    def test_times_that_are_no_numbers(self) -> None:
+        connection = tessera.Connection("http://127.0.0.1:1", "tsk_production_x")
+        verifier: Any = tessera.Verifier
+        # As a variable of the environment has them.
+        self.refused(lambda: verifier(connection, "production", "api", staleness_bound="5"), "staleness bound", "'5'")
+        self.refused(lambda: verifier(connection, "production", "api", leeway=None), "leeway", "None")
+
+    def test_claims_where_no_token_was_needed(self) -> None:
+        self.refused(grpc_hooks.claims_of, "the method needs no token")
+
     def test_what_says_nothing_to_a_middleware(self) -> None:
         wrong: list[Any] = [None, "videos:read", tessera.Require, []]
         for require in wrong:

@@ -9,7 +9,9 @@ use crate::error::{CallNotAllowed, Unavailable, from_store};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The policy was built into the program.
-    #[error("the authority has no policy directory: its policy is built in")]
+    #[error(
+        "the authority has no policy directory, and nothing to reload: its policy is built in (`tessera dev --policy DIR`, or [policy] path)"
+    )]
     NoDirectory,
     /// The files are wrong.
     #[error("{0}")]

@@ -46,6 +46,10 @@ impl Authority {
     /// See [`ApplyError`].
     pub async fn reload_for(self: &Arc<Self>, principal: &Principal) -> Result<Applied, ApplyError> {
         self.may_apply(principal)?;
+        // Nothing is attempted, so nothing is recorded as refused.
+        if self.policy_directory.is_none() {
+            return Err(ApplyError::NoDirectory);
+        }
         let turn = self.heavy.turn(principal).await?;
         self.change_policy(Trigger::Call, principal.actor(), Change::Any, Some(turn))
             .await

@@ -257,6 +257,15 @@ mod tests {
         for other in ["https://api.example.org/v1", "api", "urn:x", ""] {
             assert_eq!(catalogue.audience_of(other), None);
         }
+        let near = |resource: &str| catalogue.nearest_resource(resource);
+        for meant in [
+            "HTTPS://API.example.org:443/v1?a=b/",
+            "https://api.example.org/v2?a=b",
+        ] {
+            assert_eq!(near(meant), Some("https://api.example.org/v1?a=b"), "{meant}");
+        }
+        assert_eq!(near("urn:X:api"), Some("urn:x:api"));
+        assert_eq!(near("https://elsewhere.example.com/"), None);
     }
 
     #[test]

@@ -156,10 +156,13 @@ fn of_tls(tls: &Tls, now: Timestamp) -> Vec<Attention> {
         ));
     }
     if let Some(expires_at) = tls.expires_at().filter(|at| *at < now.plus(EXPIRES_SOON)) {
-        let when = expires_at.to_rfc3339();
+        let (verb, when) = match expires_at <= now {
+            true => ("expired", expires_at.to_rfc3339()),
+            false => ("expires", expires_at.to_rfc3339()),
+        };
         found.push(Attention::new(
             "certificate_expires",
-            format!("the certificate of [server.tls] expires at {when}"),
+            format!("the certificate of [server.tls] {verb} at {when}"),
             "renew it",
         ));
     }

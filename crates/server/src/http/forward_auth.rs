@@ -42,7 +42,7 @@ struct Query {
         ("scope" = Option<String>, Query, description = "Scopes that the token must have, separated by spaces, or `any` for any good token; without it what the policy's `routes.toml` says of the path in `X-Forwarded-Uri` or `X-Original-URI`, and where the policy has no such file any good token"),
         ("audience" = Option<String>, Query, description = "The audience that it must be for"),
         ("realm" = Option<String>, Query, description = "The realm that it must be of"),
-        ("X-Forwarded-Uri" = Option<String>, Header, description = "The path that was called; or `X-Original-URI`"),
+        ("X-Forwarded-Uri" = Option<String>, Header, description = "The path that was called; or `X-Original-URI`, or with its host `X-Original-URL`"),
         ("X-Forwarded-Method" = Option<String>, Header, description = "Its method; or `X-Original-Method`"),
         ("X-Forwarded-Host" = Option<String>, Header, description = "The host that was called"),
     ),
@@ -114,7 +114,7 @@ async fn answer(edge: &Edge, parts: &Parts, question: Result<Question<'_>, Refus
 /// The query, if the client did not write it: Caddy passes on the client's query if its configuration has none, and a
 /// client could choose the required scope.
 fn written_by_the_proxy<'a>(query: &'a str, headers: &HeaderMap) -> Result<&'a str, Refusal> {
-    let called = ["x-forwarded-uri", "x-original-uri"];
+    let called = ["x-forwarded-uri", "x-original-uri", "x-original-url"];
     let called = called.iter().flat_map(|name| headers.get_all(*name));
     let mut of_clients = called.filter_map(|uri| {
         let position = uri.as_bytes().iter().position(|byte| *byte == b'?')?;
@@ -140,12 +140,42 @@ fn stated_in(query: &str) -> Result<Stated, Refusal> {
 }
 
 /// The request as the proxy's headers describe it: `X-Forwarded-…` of Caddy and Traefik, `X-Original-…` as is usual
-/// with nginx. `None`: they contain no path.
+/// with nginx, and `X-Original-URL` of the Ingress controller of Kubernetes. `None`: they contain no path.
 fn described(headers: &HeaderMap) -> Result<Option<Call<'_>>, Refusal> {
+    let url = one_of(headers, &["x-original-url"])?.map(split).transpose()?;
     let target = one_of(headers, &["x-forwarded-uri", "x-original-uri"])?;
     let method = one_of(headers, &["x-forwarded-method", "x-original-method"])?;
     let host = one_of(headers, &["x-forwarded-host"])?;
+    let (url_host, url_target) = url.unzip();
+    let target = agreed(
+        "X-Original-URL and X-Forwarded-Uri or X-Original-URI",
+        target,
+        url_target,
+    )?;
+    let host = agreed("X-Original-URL and X-Forwarded-Host", host, url_host)?;
     Ok(target.map(|target| Call { host, method, target }))
+}
+
+/// The host of a URL, and its path with the query.
+fn split(url: &str) -> Result<(&str, &str), Refusal> {
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let wrong = || Refusal::misconfigured("X-Original-URL", &"is not a URL such as https://example.org/path");
+    let rest = rest.ok_or_else(wrong)?;
+    let path = rest.find('/').ok_or_else(wrong)?;
+    Ok(rest.split_at(path))
+}
+
+/// One value that two headers state.
+fn agreed<'a>(names: &str, one: Option<&'a str>, other: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(Refusal::misconfigured(
+            names,
+            &"differ: the proxy must set or remove each of them",
+        )),
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
 /// The value of these headers. If two differ, the proxy has set one, and its client the other.

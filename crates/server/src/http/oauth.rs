@@ -16,6 +16,7 @@ use tessera_core::{
     Audience, Scope,
     limits::{SCOPES_MAX, TOKEN_BYTES_MAX},
 };
+use tessera_policy::Catalogue;
 use utoipa::ToSchema;
 
 use super::request::HttpRequest;
@@ -209,7 +210,7 @@ fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option
     let policy = edge.authority.policy();
     form.all("resource").try_fold(audience, |before, resource| {
         let named = policy.catalogue().audience_of(resource);
-        let named = named.ok_or_else(|| Failure::invalid_target("a resource is not in the catalogue"))?;
+        let named = named.ok_or_else(|| unknown_resource(policy.catalogue(), resource))?;
         match before {
             Some(before) if before != *named => Err(Failure::invalid_target(
                 "a token is for one audience, and several are asked for",
@@ -217,6 +218,26 @@ fn target(edge: &Edge, form: &Form, audience: Option<Audience>) -> Result<Option
             _ => Ok(Some(named.clone())),
         }
     })
+}
+
+/// Why `resource` is none that the catalogue has. It is not repeated: it may be a secret in the wrong parameter.
+fn unknown_resource(catalogue: &Catalogue, resource: &str) -> Failure {
+    let is_absolute = resource
+        .split_once(':')
+        .is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
+    if !is_absolute || resource.contains('#') {
+        return Failure::invalid_target(
+            "resource must be an absolute URI without a fragment (RFC 8707 section 2)",
+        );
+    }
+    match catalogue.nearest_resource(resource) {
+        Some(nearest) => Failure::invalid_target(&format!(
+            "no audience has this address: did you mean {nearest} (resources are compared letter by letter)?"
+        )),
+        None => {
+            Failure::invalid_target("no audience has this address: it is none of the catalogue's [resources]")
+        }
+    }
 }
 
 /// Reads a request, authenticates its client, and answers in the format of OAuth 2.0.

@@ -116,6 +116,10 @@ impl Rule {
                     (*status, &json!(error)),
                     "{shown}"
                 );
+                assert!(
+                    !answer.json()["reason"].as_str().unwrap_or_default().is_empty(),
+                    "{shown}"
+                );
                 assert_eq!(answer.header("cache-control"), ["no-store"], "{shown}");
             }
             Must::Say(said) => assert_eq!((answer.status, &answer.json()), (200, said), "{shown}"),
@@ -281,6 +285,9 @@ async fn clients_authenticate_in_one_way_by_rfc_6749() {
         Must::Fail(400, "invalid_request"),
     );
     let both = format!("{api}&client_id=app&client_secret={key}");
+    // An empty header is no credential.
+    rows.grant("6749 §2.3.1", &both, Must::Grant(ALL))
+        .shows(String::new());
     rows.grant("6749 §2.3", &both, Must::Fail(400, "invalid_request"));
     rows.grant("6749 §2.3.1", &both, Must::Grant(ALL)).shows(None);
     let others = format!("{api}&client_id=other");

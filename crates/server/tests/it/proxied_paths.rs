@@ -351,6 +351,22 @@ async fn headers_that_a_client_may_have_written_are_not_believed() {
             ("x-forwarded-method", "GET"),
             host,
         ],
+        &[("x-original-url", "/videos/v1"), ("x-original-method", "GET")],
+        &[
+            ("x-original-url", "https://videos.example.org"),
+            ("x-original-method", "GET"),
+        ],
+        &[
+            ("x-original-url", "https://videos.example.org/health"),
+            ("x-forwarded-uri", "/videos/v1"),
+            ("x-forwarded-method", "GET"),
+            host,
+        ],
+        &[
+            ("x-original-url", "https://other.example.org/health"),
+            ("x-original-method", "GET"),
+            host,
+        ],
         // A route for GET alone matches, and nobody says whether it is GET.
         &[("x-original-uri", "/videos"), host],
         &[("x-original-uri", "/videos"), ("x-original-method", "GET")],
@@ -360,6 +376,18 @@ async fn headers_that_a_client_may_have_written_are_not_believed() {
     // Routes of one host are asked before those of all, and nobody says which host it is.
     assert_eq!(ask(&[("x-original-uri", "/health")]).await, refused);
     assert_eq!(ask(&[("x-original-uri", "/health"), host]).await.0, 200);
+    // ingress-nginx of Kubernetes.
+    let get = ("x-original-method", "GET");
+    let url = |path: &'static str| [("x-original-url", path), get];
+    assert_eq!(ask(&url("https://videos.example.org/health")).await.0, 200);
+    assert_eq!(ask(&url("https://videos.example.org/videos/v1?a=b")).await.0, 403);
+    let all = [
+        ("x-original-url", "https://videos.example.org/health"),
+        get,
+        ("x-forwarded-uri", "/health"),
+        host,
+    ];
+    assert_eq!(ask(&all).await.0, 200);
     assert_eq!(ask(&[("x-original-uri", "/videos/v1"), host]).await.0, 403);
 }
 

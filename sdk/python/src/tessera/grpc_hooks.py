@@ -26,8 +26,11 @@ _claims: ContextVar[Claims] = ContextVar("tessera.claims")
 
 def claims_of(context: object = None) -> Claims:
     """The claims of the token that the call came with, in a handler behind a `ServerInterceptor`; in a thread that the
-    handler starts, there are none."""
-    return _claims.get()
+    handler starts, there are none. Raises `ConfigurationError` where the call needed no token."""
+    claims = _claims.get(None)
+    if claims is None:
+        raise ConfigurationError("there are no claims: the method needs no token, or this is another thread than its handler's")
+    return claims
 
 
 def require_scope(context: grpc.ServicerContext, scope: str, **parameters: object) -> None:

@@ -311,6 +311,9 @@ def _check(
 ) -> None:
     if not realm or not audience:
         raise ConfigurationError("a verifier needs the realm and the audience of its tokens")
+    for name, seconds in (("staleness bound", bound), ("leeway", leeway)):
+        if not isinstance(seconds, int | float):
+            raise ConfigurationError(f"the {name} is a number of seconds, not {seconds!r}")
     if not 0.1 <= bound <= 3600:
         raise ConfigurationError("the staleness bound must be between 0.1 s and 1 h")
     if not 0 <= leeway <= 60:

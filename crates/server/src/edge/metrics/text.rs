@@ -18,22 +18,27 @@ pub(crate) enum TextFormat {
 }
 
 impl TextFormat {
-    /// The format that the `accept` header of a request names. A type that it excludes (`q=0`) does not count.
+    /// The format that the `accept` header of a request prefers (RFC 9110 §12.5.1). A request that does not name OpenMetrics
+    /// gets the text format.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
-        let asks = accept.unwrap_or_default().split(',').any(|part| {
-            let mut parameters = part
-                .split(';')
-                .map(|parameter| parameter.trim().to_ascii_lowercase());
-            let is_it = parameters.next().as_deref() == Some("application/openmetrics-text");
-            let is_refused = parameters.any(|parameter| {
-                let weight = parameter
-                    .strip_prefix("q=")
-                    .map(|weight| weight.trim().parse::<f32>());
-                weight.is_some_and(|weight| weight.is_ok_and(|weight| weight <= 0.0))
-            });
-            is_it && !is_refused
-        });
-        if asks { Self::OpenMetrics } else { Self::Plain }
+        let (mut open_metrics, mut plain) = (0.0_f32, 0.0_f32);
+        for part in accept.unwrap_or_default().to_ascii_lowercase().split(',') {
+            let mut parameters = part.split(';').map(str::trim);
+            let kind = parameters.next().unwrap_or_default();
+            let weight = parameters.find_map(|parameter| parameter.strip_prefix("q="));
+            let weight = weight
+                .and_then(|weight| weight.trim().parse().ok())
+                .unwrap_or(1.0);
+            match kind {
+                "application/openmetrics-text" => open_metrics = weight,
+                "text/plain" => plain = weight,
+                _ => {}
+            }
+        }
+        match open_metrics > 0.0 && open_metrics >= plain {
+            true => Self::OpenMetrics,
+            false => Self::Plain,
+        }
     }
 
     /// The content type of an answer.
@@ -94,6 +99,10 @@ mod tests {
             (Some("application/openmetrics-text; q=0"), TextFormat::Plain),
             (
                 Some("application/openmetrics-text; q=0.0, text/plain"),
+                TextFormat::Plain,
+            ),
+            (
+                Some("text/plain;q=1, application/openmetrics-text;q=0.5"),
                 TextFormat::Plain,
             ),
         ] {

@@ -66,6 +66,8 @@ struct Protocol {
     code: StatusCode,
     error: &'static str,
     description: String,
+    /// The reason of the contract, if it has one for this.
+    reason: Option<&'static str>,
 }
 
 impl Failure {
@@ -109,13 +111,15 @@ impl Failure {
     }
 
     fn of_protocol(code: StatusCode, error: &'static str, description: &str) -> Self {
+        let failure = ApiError::invalid_field(error, description);
         Self {
-            error: ApiError::invalid_field(error, description),
             protocol: Some(Box::new(Protocol {
                 code,
                 error,
                 description: description.to_owned(),
+                reason: Some(failure.reason_name()).filter(|_| code == StatusCode::BAD_REQUEST),
             })),
+            error: failure,
             scheme: Scheme::default(),
         }
     }
@@ -143,7 +147,7 @@ impl IntoResponse for Failure {
         let (code, body) = match &self.protocol {
             Some(protocol) => (
                 protocol.code,
-                OAuthError::new(protocol.error, &protocol.description, None),
+                OAuthError::new(protocol.error, &protocol.description, protocol.reason),
             ),
             None => {
                 let (code, name) = in_words_of_oauth(error);
@@ -211,15 +215,31 @@ fn of_fields(error: &ApiError) -> &'static str {
     }
 }
 
-/// RFC 6749 allows printable ASCII without `"` and `\` in a description.
+/// RFC 6749 allows printable ASCII without `"` and `\` in a description. Other characters are written as their number: what
+/// is wrong may be one of them.
 fn plain(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '"' => '\'',
-            // The start of an escape, such as that of a line feed.
-            '\\' => '^',
-            ' '..='~' => character,
-            _ => ' ',
-        })
-        .collect()
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => plain += &format!("U+{:04X}", u32::from(character)),
+            ' '..='~' => plain.push(character),
+            '\n' => plain.push(' '),
+            _ => plain += &format!("U+{:04X}", u32::from(character)),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_can_be_read_in_a_description() {
+        let name = tessera_core::Scope::parse("videos\"read")
+            .unwrap_err()
+            .to_string();
+        assert!(plain(&name).contains("`U+0022`"), "{name}");
+        assert_eq!(plain("é\\\n"), "U+00E9U+005C ");
+    }
 }
