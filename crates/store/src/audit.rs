@@ -1,9 +1,10 @@
-//! The audit trail as it is stored: records at positions without a gap, each bound to all before it.
+//! The stored audit trail: records at positions without a gap, each linked to all records before it.
 //!
-//! A record is encoded once, and its *link* is the SHA-256 of the link before it, its position and the digest of those
-//! bytes, so a record that somebody may not see can be left out, and its digest kept, and the links still be checked. So
-//! whoever knows one link knows everything before it: a record that was changed, removed or inserted makes each
-//! link after it another one. A record is kept with the link before it, so the first that is left can be checked, too.
+//! A record is encoded once. Its *link* is the SHA-256 of the previous link, its position and the digest of those
+//! bytes. So a record that a reader may not see can be left out: its digest is kept, and the links can still be
+//! checked. A reader that knows one link can verify everything before it: a record that was changed, removed or
+//! inserted changes each link after it. A record is kept with the link before it, so the first kept record can be
+//! checked, too.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use tessera_core::{AuditRecord, Timestamp};
 
 use crate::error::StoreError;
 
-/// What a link's hash begins with: no other hash of ours is taken for one.
+/// The prefix of a link's hash input, so that no other hash of this project equals it.
 const DOMAIN: &[u8] = b"tessera audit link v1";
 /// The version of the encoding, the first byte of each record.
 const VERSION: u8 = 1;
@@ -25,20 +26,20 @@ pub struct AuditLink(pub [u8; 32]);
 /// One record of the trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Where it is, from 1 on.
+    /// Its position, from 1 on.
     pub position: u64,
     /// The link of the record before it.
     pub previous: AuditLink,
     /// Its bytes, which its own link covers: see [`encode`](Self::encode).
     pub encoded: Vec<u8>,
-    /// What they say.
+    /// The decoded bytes.
     pub record: AuditRecord,
 }
 
-/// What is kept of a record: all that the entry follows from.
+/// The stored part of a record: the entry follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditBytes {
-    /// Where it is.
+    /// Its position.
     pub position: u64,
     /// The link of the record before it.
     pub previous: AuditLink,
@@ -50,7 +51,7 @@ impl AuditBytes {
     /// The entry.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where the bytes are no record.
+    /// [`StoreError::Damaged`] if the bytes are not a record.
     pub fn entry(self) -> Result<AuditEntry, StoreError> {
         AuditEntry::decode(self.position, self.previous, self.encoded)
     }
@@ -69,13 +70,13 @@ impl From<AuditEntry> for AuditBytes {
 /// The last record of the trail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditHead {
-    /// Its position; 0 where there has been none.
+    /// Its position; 0 if there has been no record.
     pub position: u64,
     /// Its link.
     pub link: AuditLink,
 }
 
-/// Which part of the trail is looked at.
+/// The part of the trail to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditQuery {
     /// Records after this position,
@@ -86,7 +87,7 @@ pub struct AuditQuery {
     pub from: Timestamp,
     /// and not later than this.
     pub until: Timestamp,
-    /// How many records are looked at, at most; those that are passed over by the times of many at once count little.
+    /// How many records to look at, at most. A chunk of records that is skipped because of its times counts as one.
     pub limit: usize,
 }
 
@@ -95,13 +96,13 @@ pub struct AuditQuery {
 pub struct AuditPage {
     /// The records, in order.
     pub entries: Vec<AuditEntry>,
-    /// Everything up to this position was looked at: the next query goes on after it, unless it is the last of what
-    /// was asked for.
+    /// Everything up to this position was looked at. The next query continues after it, unless it is the end of the
+    /// query.
     pub through: u64,
 }
 
 impl AuditQuery {
-    /// Up to `limit` records of whatever time after a position.
+    /// Up to `limit` records of any time after a position.
     #[must_use]
     pub fn after(position: u64, limit: usize) -> Self {
         Self {
@@ -113,7 +114,7 @@ impl AuditQuery {
         }
     }
 
-    /// Whether a record of this time is wanted.
+    /// Whether the query includes a record of this time.
     #[must_use]
     pub fn takes(&self, at: Timestamp) -> bool {
         self.from <= at && at <= self.until
@@ -121,7 +122,7 @@ impl AuditQuery {
 }
 
 impl AuditLink {
-    /// What the first record follows.
+    /// The link before the first record.
     pub const BEGIN: Self = Self([0; 32]);
 
     /// Reads what `Display` writes.
@@ -138,7 +139,7 @@ impl AuditLink {
         Some(Self(link))
     }
 
-    /// The link of a record behind this one, by the digest of its bytes.
+    /// The link of the record after this one, from the digest of its bytes.
     #[must_use]
     pub fn follow(&self, position: u64, digest: &[u8; 32]) -> Self {
         let mut hash = Sha256::new();
@@ -170,10 +171,10 @@ impl AuditHead {
         link: AuditLink::BEGIN,
     };
 
-    /// The head once `record` is behind it, and the record's bytes.
+    /// The head after `record` is appended, and the record's bytes.
     ///
     /// # Errors
-    /// Fails where the record can't be encoded.
+    /// Fails if the record can't be encoded.
     pub fn append(&self, record: &AuditRecord) -> Result<(Self, Vec<u8>), StoreError> {
         let encoded = AuditEntry::encode(record)?;
         let position = self.position.saturating_add(1);
@@ -186,17 +187,17 @@ impl AuditEntry {
     /// The bytes of a record: a version, then the record as postcard encodes it.
     ///
     /// # Errors
-    /// Fails where the record can't be encoded.
+    /// Fails if the record can't be encoded.
     pub fn encode(record: &AuditRecord) -> Result<Vec<u8>, StoreError> {
         postcard::to_extend(record, vec![VERSION]).map_err(|error| StoreError::Failed {
             detail: format!("an audit record can't be written: {error}"),
         })
     }
 
-    /// What was encoded.
+    /// Decodes a record.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where that is no record.
+    /// [`StoreError::Damaged`] if the bytes are not a record.
     pub fn decode(position: u64, previous: AuditLink, encoded: Vec<u8>) -> Result<Self, StoreError> {
         let damaged = |problem: String| StoreError::Damaged {
             detail: format!("the audit record {position} {problem}"),
@@ -230,7 +231,7 @@ impl AuditEntry {
         Self::digest_of(&self.encoded)
     }
 
-    /// Its link. A record that was changed has another one, which the record behind it does not name.
+    /// Its link. A changed record has a different link, which does not match the one in the next record.
     #[must_use]
     pub fn link(&self) -> AuditLink {
         self.previous.follow(self.position, &self.digest())

@@ -1,4 +1,4 @@
-//! What backends share, and nobody else needs.
+//! What the backends share, and no other crate needs.
 
 pub use crate::{
     caught::caught,

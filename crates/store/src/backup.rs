@@ -1,8 +1,8 @@
-//! Backups: the whole state of one position, as logical records that any backend can write and read.
+//! Backups: the whole state at one position, as logical records that any backend can write and read.
 //!
-//! A backend shows each record that is kept, in any order, and shows one again where it changes meanwhile: of one
-//! thing, the later record counts. What it answers at the end names the position that all of them together are.
-//! A database with snapshots shows each record once, out of one repeatable read.
+//! A backend shows each record that is kept, in any order, and shows a record again if it changes meanwhile: for one
+//! key, the later record counts. Its answer at the end names the position whose state all the records form. A database
+//! with snapshots shows each record once, from one repeatable read.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
     times::Times,
 };
 
-/// Whoever is shown a backup: it may block, and ends the backup where it breaks off.
+/// The receiver of a backup's records. It may block, and ends the backup by breaking off.
 pub type BackupVisitor = Box<dyn FnMut(BackupRecord) -> ControlFlow<()> + Send>;
 
-/// One thing that is kept, or that is kept no more. Its form is that of backup files: variants are only ever added,
+/// One thing that is kept, or that is no longer kept. It is encoded in backup files: variants are only added, and only
 /// at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackupRecord {
@@ -58,7 +58,7 @@ pub enum BackupRecord {
         revision: PolicyRevision,
         /// Its files.
         files: PolicyFiles,
-        /// When another took its place; none while none has.
+        /// When it was replaced; `None` if it is in force.
         replaced_at: Option<Timestamp>,
     },
     /// A policy was removed.
@@ -74,15 +74,15 @@ pub enum BackupRecord {
         /// The event.
         event: Box<Event>,
     },
-    /// What ended a target's sessions counts no more.
+    /// The event that ended a target's sessions no longer counts.
     NoCutoff(CutoffKey),
-    /// An audit record. They are shown in their order, each once.
+    /// An audit record. Audit records are shown in order, each once.
     Audit(AuditBytes),
-    /// How long a realm's required verifiers may go on answering by what they know.
+    /// How long a realm's required verifiers may keep answering by what they know.
     StalenessBound(RealmName, Duration),
 }
 
-/// Which cutoff: of each target there is one.
+/// The key of a cutoff: each target has one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CutoffKey {
     /// The realm.
@@ -94,7 +94,7 @@ pub struct CutoffKey {
 }
 
 impl CutoffKey {
-    /// What an event ends; none for one that ends no sessions.
+    /// The target whose sessions an event ends; `None` for an event that ends no sessions.
     #[must_use]
     pub fn of(event: &Event) -> Option<Self> {
         let (kind, target) = cutoff_target(&event.body)?;
@@ -106,7 +106,7 @@ impl CutoffKey {
     }
 }
 
-/// What there is once of a state: together with the records before it, all of the state at one position.
+/// The parts of a state that exist once. With the records before it, it is the whole state at one position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupEnd {
     /// The log.
@@ -115,8 +115,8 @@ pub struct BackupEnd {
     pub last: Sequence,
     /// The last event that was removed.
     pub floor: Sequence,
-    /// The first audit record that is kept; behind the last where none is. Those before it that were shown do not
-    /// count.
+    /// The first audit record that is kept; the position after the last if none is. Earlier records that were shown do
+    /// not count.
     pub audit_first: u64,
     /// The last audit record.
     pub audit_head: AuditHead,
@@ -124,21 +124,21 @@ pub struct BackupEnd {
     pub policy: Option<PolicyRevision>,
     /// The policy that all live sessions are reconciled with.
     pub policy_reconciled: Option<PolicyRevision>,
-    /// How far purging has come.
+    /// Up to which time the store is purged.
     pub purged: Option<Timestamp>,
-    /// What is known of times.
+    /// The stored times.
     pub times: Times,
     /// The backup before this one.
     pub last_backup: Option<LastBackup>,
 }
 
-/// No backup was made. Nothing of the store has changed.
+/// No backup was made. The store is unchanged.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BackupError {
     /// Another backup is being made.
     #[error("another backup is being made")]
     Busy,
-    /// Whoever was shown the records broke off.
+    /// The receiver of the records broke off.
     #[error("the backup was broken off")]
     BrokenOff,
     /// More was written meanwhile than could be shown.

@@ -1,5 +1,4 @@
-//! Panics turned into values: neither a caller's job nor the database may take the process, or the
-//! writer, down with it.
+//! Panics turned into values: a panic of a caller's job or of the database must not end the process or the writer.
 
 use std::{
     any::Any,
@@ -8,7 +7,7 @@ use std::{
 
 /// Runs `act`; a panic becomes an error with its message.
 ///
-/// Whatever `act` changed may be half-changed after a panic: callers throw it away, or stop using it.
+/// What `act` changed may be incomplete after a panic: callers discard it, or stop using it.
 pub fn caught<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|panic| message_of(panic.as_ref()))
 }

@@ -1,4 +1,4 @@
-//! The span of a commit, for those who collect traces: how long a unit waited for its turn, and how long its group took.
+//! The tracing span of a commit: how long a unit waited for its turn, and how long its group took.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tracing::{Instrument, Span, field::Empty};
 
 use crate::unit::{Decision, Snapshot};
 
-/// A span around one commit; nothing where nobody collects traces, or not of this call.
+/// A span around one commit; empty if no traces are collected, or if this call is not traced.
 pub(crate) struct CommitSpan {
     span: Span,
     began: Option<Instant>,
@@ -25,8 +25,8 @@ impl CommitSpan {
         Self { span, began }
     }
 
-    /// The same decision, which notes for how long the unit waited until it was asked first. A backend asks on a thread
-    /// of its own.
+    /// The same decision, which also records how long the unit waited until its first decision. A backend decides on a
+    /// separate thread.
     pub(crate) fn noting_when_decided<T>(
         &self,
         mut decide: impl FnMut(&Snapshot) -> Decision<T> + Send + 'static,

@@ -10,7 +10,7 @@ const VERSION: u8 = 1;
 /// The bytes of a row.
 ///
 /// # Errors
-/// Fails where the value can't be encoded.
+/// Fails if the value can't be encoded.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![VERSION]).map_err(|error| StoreError::Failed {
         detail: format!("a row can't be written: {error}"),
@@ -20,7 +20,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
 /// Reads a row; `what` names it in the error.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where the bytes are not such a row.
+/// [`StoreError::Damaged`] if the bytes are not such a row.
 pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
     let damaged = |problem: String| StoreError::Damaged {
         detail: format!("the row of {what} {problem}"),

@@ -1,12 +1,12 @@
-//! The port to where Tessera keeps sessions, events, API keys, signing keys and audit records.
+//! The interface to the storage of sessions, events, API keys, signing keys and audit records.
 //!
-//! One idea: the reads are named ([`Reads`]), the decision is a pure function of a [`Snapshot`], and what it causes is
-//! returned as data ([`Changes`]): the session, its events, its audit record. A [`Store`] commits that together,
-//! **durable before it answers**, and batches as it likes. Reading is [`StoreReader`]; the [`Log`] is one struct for all
+//! A unit of work names its reads ([`Reads`]), decides with a pure function of a [`Snapshot`], and returns its effects
+//! as data ([`Changes`]): the session, its events, its audit record. A [`Store`] commits them together, **durable
+//! before it answers**, and may batch units. [`StoreReader`] is the reading part; the [`Log`] is one struct for all
 //! backends.
 //!
-//! [`MemoryStore`] is the backend for trying out and for tests; that which keeps is `tessera-store-sled`. Every backend
-//! passes `tessera-store-conformance`.
+//! [`MemoryStore`] is the backend for trials and tests; `tessera-store-sled` is the durable one on local disk. Every
+//! backend passes `tessera-store-conformance`.
 #![forbid(unsafe_code)]
 
 mod audit;

@@ -1,4 +1,4 @@
-//! The revocation log as far as it is held in memory: one struct for all backends.
+//! The part of the revocation log that is held in memory: one struct for all backends.
 
 pub(crate) mod cutoff;
 mod recent;
@@ -19,7 +19,7 @@ use crate::{
     times::Times,
 };
 
-/// Where the log is, its newest events, and what is revoked now.
+/// The end of the log, its newest events, and what is revoked now.
 pub struct Log {
     id: LogId,
     committed: watch::Sender<Sequence>,
@@ -31,7 +31,7 @@ pub struct Log {
     observer: RwLock<Option<CommitObserver>>,
 }
 
-/// What a log is when its store is opened.
+/// The state of a log when its store is opened.
 #[derive(Debug)]
 pub struct LogStart {
     /// Its identity.
@@ -44,9 +44,9 @@ pub struct LogStart {
     pub events: Vec<Arc<Event>>,
     /// What is revoked.
     pub revocations: Revocations,
-    /// What was last committed of times.
+    /// The times that were last committed.
     pub times: Times,
-    /// How far purging has come.
+    /// Up to which time the store is purged.
     pub purged: Option<Timestamp>,
 }
 
@@ -94,8 +94,8 @@ impl Log {
         Sequence(self.floor.load(Ordering::SeqCst))
     }
 
-    /// What is revoked now. Folded in no later than it is durable; possibly a moment earlier, which
-    /// only refuses too soon. The lock is held for look-ups only, never across an await.
+    /// What is revoked now. An event is applied at the latest when it is durable, and possibly a moment earlier, which
+    /// only refuses a token too soon. The lock is held for look-ups only, never across an await.
     #[must_use]
     pub fn revocations(&self) -> &Arc<RwLock<Revocations>> {
         &self.revocations
@@ -107,25 +107,25 @@ impl Log {
         self.revocations.read().revokes_session(session)
     }
 
-    /// What was last committed of times.
+    /// The times that were last committed.
     #[must_use]
     pub fn times(&self) -> Times {
         self.times.lock().clone()
     }
 
-    /// Tells `observer` of each group that is durable from now on, instead of the previous observer.
+    /// Calls `observer` for each group that is durable from now on, instead of the previous observer.
     pub fn observe_commits(&self, observer: CommitObserver) {
         *self.observer.write() = Some(observer);
     }
 
-    /// How far purging has come, kept with the data to within an hour; none before the first.
+    /// Up to which time the store is purged, kept with the data to within an hour; `None` before the first purge.
     #[must_use]
     pub fn purged_through(&self) -> Option<Timestamp> {
         *self.purged.lock()
     }
 }
 
-/// What backends do with it.
+/// The part for backends.
 impl Log {
     /// The log of a store that was opened.
     #[must_use]
@@ -145,24 +145,25 @@ impl Log {
         }
     }
 
-    /// Raises the floor: before the events go, so that a reader who misses one finds out why.
+    /// Raises the floor. This must happen before the events are removed, so that a reader that misses one finds out
+    /// why.
     pub fn raise_floor(&self, floor: Sequence) {
         if self.floor.fetch_max(floor.0, Ordering::SeqCst) < floor.0 {
             self.recent.lock().forget_through(floor);
         }
     }
 
-    /// Folds in what an event revokes, which counts until `until`: at the latest before it is answered.
+    /// Applies what an event revokes, which counts until `until`. It must be called before the event is acknowledged.
     pub fn fold(&self, event: &Event, until: Timestamp) {
         self.revocations.write().apply_until(event, until);
     }
 
-    /// Forgets what no longer counts.
+    /// Removes the revocations that no longer count.
     pub fn forget_expired(&self, horizon: Timestamp) {
         self.revocations.write().forget_expired(horizon);
     }
 
-    /// Shows what is durable now: events in order, right after those before.
+    /// Publishes what is durable now: events in order, directly after the earlier ones.
     pub fn publish(&self, events: Vec<Arc<Event>>, times: &Times, purged: Option<Timestamp>) {
         self.times.lock().clone_from(times);
         *self.purged.lock() = purged;
@@ -173,7 +174,7 @@ impl Log {
         self.committed.send_replace(last);
     }
 
-    /// Tells the observer of a group that is durable. A panic of the observer does not reach the backend.
+    /// Calls the observer for a group that is durable. A panic of the observer does not reach the backend.
     pub fn tell_observer(&self, group: &CommittedGroup<'_>) {
         let observer = self.observer.read().clone();
         if let Some(Err(panic)) = observer.map(|observer| caught(|| observer(group))) {
@@ -181,7 +182,7 @@ impl Log {
         }
     }
 
-    /// Up to `limit` events after `after` and up to `through`, where the recent ones reach that far back.
+    /// Up to `limit` events after `after` and up to `through`, if the recent events reach that far back.
     #[must_use]
     pub fn recent_after(&self, after: Sequence, through: Sequence, limit: usize) -> Option<Vec<Arc<Event>>> {
         self.recent.lock().after(after, through, limit)

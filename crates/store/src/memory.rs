@@ -1,5 +1,5 @@
-//! The store in memory, for trying out and for tests. It has the semantics of the durable one, written
-//! for plainness: indexes are scans, and one lock guards all.
+//! The store in memory, for trials and tests. It has the semantics of the durable store, in a simple form: indexes are
+//! scans, and one lock guards everything.
 
 mod backup;
 mod purge;
@@ -35,7 +35,7 @@ use crate::{
 
 /// A store that lives as long as its process.
 pub struct MemoryStore {
-    /// None once the store is closed. Held for the length of a unit, never across an await.
+    /// `None` once the store is closed. Held for the length of a unit, never across an await.
     tables: Mutex<Option<Tables>>,
     log: Log,
     audit_head: watch::Sender<AuditHead>,
@@ -47,7 +47,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         let mut id = [0; 16];
         if let Err(error) = getrandom::fill(&mut id) {
-            // The identity only keeps cursors of different logs apart.
+            // The identity only distinguishes cursors of different logs.
             tracing::warn!(%error, "no random bytes: the log has no identity of its own");
         }
         Self {
@@ -61,7 +61,7 @@ impl MemoryStore {
         self.tables.lock()
     }
 
-    /// A unit is a group of its own, and there is no disk.
+    /// Each unit is a group by itself, and there is no disk.
     fn observe(&self, events: &[Arc<Event>], began: Instant) {
         self.log.tell_observer(&CommittedGroup {
             units: 1,
@@ -219,7 +219,7 @@ impl StoreReader for MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    /// A commit costs nothing, so none waits for others.
+    /// A commit costs nothing, so no unit waits for others.
     async fn transact(&self, mut work: UnitOfWork) -> Result<Placed, StoreError> {
         let mut guard = self.tables();
         let tables = guard.as_mut().ok_or(StoreError::Closed)?;
@@ -240,7 +240,7 @@ impl Store for MemoryStore {
         Ok(report)
     }
 
-    /// All of it is taken at once.
+    /// All records are read at once.
     async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError> {
         let (records, end) = self.look(|tables| tables.records(&self.log))?;
         let show = move || records.into_iter().try_for_each(visit);
@@ -265,7 +265,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Takes up to `limit` items; there is another page where one more is found.
+/// Takes up to `limit` items; there is another page if one more is found.
 fn page_of<K: Ord + Clone, T: Clone>(
     table: &BTreeMap<K, T>,
     page: &PageRequest<K>,

@@ -13,54 +13,54 @@ use tessera_core::{ClientName, RealmName, Sequence, SubscriberName};
 /// Another process that writes to a shared store, or did lately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherNode {
-    /// Its name, which it has until it ends.
+    /// Its name, which stays the same until it ends.
     pub name: String,
-    /// How long ago it proved that it is there. It answers nobody by what it proved longer ago than
+    /// How long ago it proved that it is running. It answers no call once its last proof is older than
     /// [`FRESH_FOR`](Self::FRESH_FOR).
     pub seen_before: Duration,
-    /// How far it had applied the log then.
+    /// Up to where it had applied the log then.
     pub applied: Sequence,
     /// Whether it began before this process did.
     pub is_older: bool,
-    /// What it says of its required subscribers, by realm. A realm in which it never had any is not named.
+    /// The state of its required subscribers, by realm. A realm in which it never had any is not listed.
     pub realms: BTreeMap<RealmName, NodeFence>,
-    /// What it says of itself besides. How long something lasts is as of now.
+    /// The rest of its report. Durations are relative to now.
     pub report: NodeReport,
 }
 
-/// What a process says of itself to the others, each second.
+/// The report of a process to the others, each second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeReport {
     /// Its required subscribers.
     pub subscribers: Vec<SubscriberState>,
-    /// The subscribers that were evicted there, and for how long each may not come back yet.
+    /// The subscribers that were evicted there, and for how long each may not come back.
     pub evicted: Vec<(SubscriberKey, Duration)>,
     /// The sinks of the audit trail that it can deliver to.
     pub sinks: BTreeSet<String>,
     /// Whether it puts a policy in force, or reconciles live sessions with one.
     pub is_changing_policy: bool,
-    /// Whether it can't follow the others, and so does nothing for them.
+    /// Whether it can't follow the others, and so does no work for them.
     pub is_stuck: bool,
-    /// Whether it was stopped in order.
+    /// Whether it was stopped cleanly.
     pub has_ended: bool,
 }
 
-/// A subscriber: each client has names of its own.
+/// A subscriber: each client names its own subscribers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SubscriberKey {
     /// The realm.
     pub realm: RealmName,
-    /// The client that it is.
+    /// Its client.
     pub client: ClientName,
-    /// Its name for itself.
+    /// The name that it gave itself.
     pub name: SubscriberName,
 }
 
 /// One stream of a required subscriber, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriberState {
-    /// Whose it is.
+    /// Its subscriber.
     pub key: SubscriberKey,
     /// The last position of the log that it has acknowledged.
     pub acknowledged: Sequence,
@@ -68,39 +68,39 @@ pub struct SubscriberState {
     pub silent_for: Duration,
     /// How long ago it acknowledged something, or began.
     pub acknowledged_before: Duration,
-    /// How long it goes on answering by what it knows.
+    /// How long it keeps answering by what it knows.
     pub bound: Duration,
     /// Whether its stream is open.
     pub is_open: bool,
 }
 
-/// What a node says of its required subscribers in a realm.
+/// A node's report of its required subscribers in a realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeFence {
-    /// The longest time for which one goes on answering by what it knows.
+    /// The longest time for which one of them keeps answering by what it knows.
     pub bound: Duration,
-    /// Up to here all know the log, or refuse by themselves.
+    /// Up to here all of them know the log, or refuse by themselves.
     pub through: Sequence,
 }
 
 impl OtherNode {
-    /// For how long a node answers after it last proved that it is current.
+    /// How long a node keeps answering after it last proved that it is current.
     pub const FRESH_FOR: Duration = Duration::from_secs(3);
 
-    /// Whether it answers, as far as can be known.
+    /// Whether it answers, as far as this node knows.
     #[must_use]
     pub fn answers(&self) -> bool {
         !self.report.has_ended && self.seen_before < Self::FRESH_FOR
     }
 
-    /// Whether it does for the others what one does for all.
+    /// Whether it can do the tasks that one node does for all.
     #[must_use]
     pub fn is_at_work(&self) -> bool {
         self.answers() && !self.report.is_stuck
     }
 
-    /// Its required subscribers of a realm, as of now. Those of a node that is gone may have been answered until that was
-    /// no longer current.
+    /// Its required subscribers of a realm, as of now. A node that is gone may have answered its subscribers until its
+    /// last proof expired.
     pub fn subscribers(&self, realm: Option<&RealmName>) -> impl Iterator<Item = SubscriberState> {
         let gone_for = (!self.answers()).then(|| self.seen_before.saturating_sub(Self::FRESH_FOR));
         let of_realm = move |state: &&SubscriberState| realm.is_none_or(|realm| state.key.realm == *realm);
@@ -112,8 +112,8 @@ impl OtherNode {
         })
     }
 
-    /// Whether all its required subscribers in a realm have a position of the log, or refuse by themselves. Those of a node
-    /// that is gone were answered last while that was current.
+    /// Whether all its required subscribers in a realm have a position of the log, or refuse by themselves. A node that
+    /// is gone answered its subscribers last before its last proof expired.
     #[must_use]
     pub fn has_reached(&self, realm: &RealmName, position: Sequence) -> bool {
         self.realms.get(realm).is_none_or(|fence| {
@@ -124,10 +124,10 @@ impl OtherNode {
 }
 
 impl NodeReport {
-    /// How many subscribers are told of at most.
+    /// How many subscribers a report has at most.
     pub const SUBSCRIBERS_MAX: usize = 4096;
 
-    /// The same, some time later.
+    /// The same report, some time later.
     #[must_use]
     pub fn later(mut self, by: Duration) -> Self {
         for state in &mut self.subscribers {
@@ -150,12 +150,12 @@ impl SubscriberState {
     }
 }
 
-/// Whoever has this does what only one process at a time may do.
+/// A guard: only one process at a time has it.
 #[derive(Default)]
 pub struct Alone(Option<Box<dyn Any + Send>>);
 
 impl Alone {
-    /// Alone for as long as `held` is not dropped.
+    /// Holds the lock until `held` is dropped.
     #[must_use]
     pub fn holding(held: impl Any + Send) -> Self {
         Self(Some(Box::new(held)))
@@ -246,7 +246,7 @@ mod tests {
         };
         assert_eq!(of(0, &report), Some((true, seconds(1), false)));
         assert_eq!(of(2, &later), Some((true, seconds(11), true)));
-        // It may have been answered until the node was no longer current.
+        // It may have received answers until the node was no longer current.
         assert_eq!(of(8, &later), Some((false, seconds(5), false)));
         assert_eq!(of(9, &later), Some((false, seconds(6), true)));
     }

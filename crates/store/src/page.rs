@@ -1,19 +1,19 @@
-//! Pages of what is listed.
+//! Pages of a list.
 
 use tessera_core::{ClientName, CredentialId, Label, RealmName, Session, Subject};
 
-/// What sessions can be listed by, within a realm.
+/// The indexes of sessions within a realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionIndex {
-    /// Those of a subject.
+    /// The sessions of a subject.
     Subject(RealmName, Subject),
-    /// Those of a client.
+    /// The sessions of a client.
     Client(RealmName, ClientName),
-    /// Those that carry a label.
+    /// The sessions that carry a label.
     Label(RealmName, Label),
-    /// Those that a credential began.
+    /// The sessions that a credential began.
     Credential(RealmName, CredentialId),
-    /// All of a realm.
+    /// All sessions of a realm.
     Realm(RealmName),
 }
 
@@ -33,10 +33,10 @@ impl SessionIndex {
     }
 }
 
-/// Which page.
+/// The page to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest<K> {
-    /// The last key of the page before; none for the first page.
+    /// The last key of the page before; `None` for the first page.
     pub after: Option<K>,
     /// How many items at most.
     pub limit: usize,
@@ -47,6 +47,6 @@ pub struct PageRequest<K> {
 pub struct Page<T, K> {
     /// The items.
     pub items: Vec<T>,
-    /// The last key, where there is another page.
+    /// The last key, if there is another page.
     pub next: Option<K>,
 }

@@ -1,4 +1,4 @@
-//! What is kept besides what `core` names.
+//! Stored records that `core` does not define.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ pub struct NewEvent {
     pub occurred_at: Timestamp,
     /// When the last access token that it can affect ends.
     pub tokens_until: Timestamp,
-    /// How long the authority itself must remember it, because it ends sessions too: where that is
-    /// longer than verifiers must.
+    /// How long the authority itself must remember it because it ends sessions too, if that is longer than verifiers
+    /// must.
     pub sessions_until: Timestamp,
     /// The realm.
     pub realm: RealmName,
-    /// What the caller gave as the reason; may be empty.
+    /// The reason that the caller gave; may be empty.
     pub note: String,
     /// What happened.
     pub body: EventBody,
@@ -28,21 +28,21 @@ pub struct NewEvent {
 /// The files of a policy: names relative to its directory, with contents.
 pub type PolicyFiles = Vec<(String, Vec<u8>)>;
 
-/// Names a request that was made idempotent, within a client of a realm.
+/// The name of an idempotent request, within a client of a realm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestKey {
     /// The realm.
     pub realm: RealmName,
     /// The client.
     pub client: ClientName,
-    /// Its id for the request.
+    /// The client's id for the request.
     pub request: RequestId,
 }
 
-/// What was answered to an idempotent request.
+/// The answer to an idempotent request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {
-    /// A digest of the request: the same id with another request is a mistake of the caller.
+    /// A digest of the request: the same id with another request is an error of the caller.
     pub digest: [u8; 32],
     /// The session that was made.
     pub session: SessionId,
@@ -53,23 +53,23 @@ pub struct RequestRecord {
 /// What is kept once for the whole store, besides the policy in force and the times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The policy that all live sessions are reconciled with; none before the first.
+    /// The policy that all live sessions are reconciled with; `None` before the first.
     pub policy_reconciled: Option<PolicyRevision>,
-    /// How long the required verifiers of each realm may go on answering by what they know. A realm that never had any
-    /// is not named.
+    /// How long the required verifiers of each realm may keep answering by what they know. A realm that never had any
+    /// is not listed.
     pub staleness_bounds: BTreeMap<RealmName, Duration>,
     /// Up to which position the audit trail was delivered to each sink.
     pub audit_sinks: BTreeMap<String, u64>,
     /// The clients that are disabled.
     pub disabled_clients: Vec<(RealmName, ClientName)>,
-    /// The last backup; none before the first.
+    /// The last backup; `None` before the first.
     pub last_backup: Option<LastBackup>,
 }
 
 /// A backup that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastBackup {
-    /// When.
+    /// The time.
     pub at: Timestamp,
     /// The position of the log that it has.
     pub position: Sequence,
@@ -84,17 +84,17 @@ pub struct EventBatch {
     pub committed: Sequence,
 }
 
-/// What is removed: everything that is dead before a time.
+/// What a purge removes: everything that expired before a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgeBefore {
     /// Sessions whose [`removable_at`](tessera_core::Session::removable_at) has passed then, expired answers to
-    /// requests, and events whose `relevant_until` has.
+    /// requests, and events whose `relevant_until` has passed.
     pub horizon: Timestamp,
     /// Audit records that are older, and policies that were replaced before it.
     pub audit: Timestamp,
 }
 
-/// What a purge did.
+/// The result of a purge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PurgeReport {
     /// Sessions removed.
@@ -103,44 +103,45 @@ pub struct PurgeReport {
     pub events: usize,
     /// Request and audit records, and policies, removed.
     pub records: usize,
-    /// Whether the limit ended it before it was done.
+    /// Whether the limit ended it early.
     pub more: bool,
 }
 
-/// A group of units that was made durable together, for whoever measures the store.
+/// A group of units that became durable together, for measurements of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct CommittedGroup<'a> {
-    /// How many units it had, those that wrote nothing included.
+    /// How many units it had, including units that wrote nothing.
     pub units: usize,
     /// How long it took, from its first decision until it was durable.
     pub took: Duration,
-    /// How much of that was writing to the disk and waiting for it.
+    /// The part of that time that was spent writing to the disk and waiting for it.
     pub synced: Duration,
     /// The events that it appended to the log.
     pub events: &'a [Arc<Event>],
 }
 
-/// Is told of each group that was made durable. It is called by the writer, which waits for it.
+/// A callback for each group that became durable. The writer calls it and waits for it.
 pub type CommitObserver = Arc<dyn Fn(&CommittedGroup<'_>) + Send + Sync>;
 
-/// How a store is.
+/// The health of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// Whether writes are possible: false for ever after the first failure, unless it comes back.
+    /// Whether writes are possible: false forever after the first failure, unless it comes back.
     pub takes_writes: bool,
-    /// Whether a store that takes no writes may take them again without being reopened: its backend is away.
+    /// Whether a store that takes no writes may take them again without being reopened, because its backend is only
+    /// unavailable.
     pub comes_back: bool,
-    /// For how long the oldest commit that is under way has been; none while there is none. A disk that stands still
-    /// makes it grow.
+    /// How long the oldest commit in progress has taken so far; `None` if there is none. It grows while a disk does not
+    /// respond.
     pub committing_for: Option<Duration>,
-    /// The number of the last group of writes that is durable, which only grows; none where nothing is kept.
+    /// The number of the last group of writes that is durable, which only grows; `None` if the store is not durable.
     pub group: Option<u64>,
     /// How many units wait for the writer.
     pub waiting: usize,
 }
 
 impl StoreHealth {
-    /// Whether nothing will be written until it is reopened.
+    /// Whether nothing will be written until the store is reopened.
     #[must_use]
     pub fn is_over(&self) -> bool {
         !self.takes_writes && !self.comes_back

@@ -1,4 +1,4 @@
-//! The port that every backend implements.
+//! The interface that every backend implements.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
@@ -21,23 +21,23 @@ use crate::{
     unit::{Changes, Decision, Placed, Priority, Reads, Snapshot, StoredSession, UnitOfWork},
 };
 
-/// Whoever must see each session.
+/// A visitor that is shown each session.
 pub type SessionVisitor = Box<dyn FnMut(&Session) -> ControlFlow<()> + Send>;
 
-/// Reading what is committed, for those who do not write.
+/// Reading what is committed, without writing.
 #[async_trait]
 pub trait StoreReader: Send + Sync + 'static {
-    /// What is named, all from one state. A backend may show a moment earlier than its writer answers what that has
-    /// just committed: whoever decides by what he reads decides within a unit of work.
+    /// Everything that is named, all from one state. A backend may show a commit a moment before its writer
+    /// acknowledges it. A caller whose decision depends on what it reads decides within a unit of work.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError>;
 
-    /// An API key. Each call of a client asks for one, so backends keep those decoded that were asked for lately.
+    /// An API key. Each call of a client reads one, so backends keep recently read ones decoded.
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
         let snapshot = self.read(Reads::default().api_key(id.clone())).await?;
         Ok(snapshot.api_keys.into_iter().next().map(Arc::new))
     }
 
-    /// What a backend offers to which several processes write. `None`: only this process writes to it.
+    /// What a backend offers that several processes write to. `None`: only this process writes to it.
     fn nodes(&self) -> Option<&dyn Nodes> {
         None
     }
@@ -49,12 +49,12 @@ pub trait StoreReader: Send + Sync + 'static {
         page: PageRequest<SessionId>,
     ) -> Result<Page<StoredSession, SessionId>, StoreError>;
 
-    /// How many sessions of a realm there are, those that ended and are not removed yet included. It reads a number for
-    /// each client, and no session.
+    /// How many sessions of a realm there are, including those that ended and are not removed yet. It reads a number
+    /// for each client, and no session.
     async fn session_count(&self, realm: &RealmName) -> Result<u64, StoreError>;
 
-    /// Shows all sessions of all realms to `visit`, in the order of their ids, until it breaks off. It is
-    /// called on a thread of its own, which gives way to those that answer calls, and may block.
+    /// Shows all sessions of all realms to `visit`, in the order of their ids, until it breaks off. The visitor is
+    /// called on a separate thread, which yields to threads that answer calls. It may block.
     async fn walk_sessions(&self, visit: SessionVisitor) -> Result<(), StoreError>;
 
     /// One page of a realm's API keys, in the order of their ids.
@@ -73,61 +73,61 @@ pub trait StoreReader: Send + Sync + 'static {
     /// Up to `limit` committed events after `after`, in order.
     ///
     /// # Errors
-    /// [`StoreError::EventsForgotten`] where events after `after` have been removed.
+    /// [`StoreError::EventsForgotten`] if events after `after` have been removed.
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError>;
 
-    /// Events below the floor of the log that still matter: dated so far ahead that the log does not wait for
+    /// Events below the floor of the log that still matter: their end is so far ahead that the log is not kept for
     /// them.
     async fn events_below_floor(&self) -> Result<Vec<Arc<Event>>, StoreError>;
 
-    /// A part of the audit trail. Records that were too old to be kept are passed over.
+    /// A part of the audit trail. Records that were too old to be kept are skipped.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] where records that should be there are not, or are not what was written.
+    /// [`StoreError::Damaged`] if records that should exist are missing, or are not what was written.
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError>;
 
-    /// The last audit record that is durable; the receiver is woken when there is another one.
+    /// The last audit record that is durable; the receiver is woken when there is a new one.
     fn audit_head(&self) -> watch::Receiver<AuditHead>;
 
-    /// The revocation log, as far as it is held in memory.
+    /// The part of the revocation log that is held in memory.
     fn log(&self) -> &Log;
 }
 
-/// A durable home of the authority's state.
+/// The durable storage of the authority's state.
 #[async_trait]
 pub trait Store: StoreReader {
     /// Reads, decides and writes as one serializable transaction, durable before it answers. Callers use
     /// [`commit`](trait.Store.html#method.commit), which returns the answer of the decision.
     async fn transact(&self, work: UnitOfWork) -> Result<Placed, StoreError>;
 
-    /// Removes what is dead, at most `limit` rows; call again while [`PurgeReport::more`]. Events go oldest first, up to the
-    /// first that still matters, so that the log stays gapless; those that matter for days to come stay behind
-    /// below the floor, where only [`events_below_floor`](StoreReader::events_below_floor) has them.
+    /// Removes what is expired, at most `limit` rows; call again while [`PurgeReport::more`]. Events are removed oldest
+    /// first, up to the first that still matters, so that the log has no gap. Events that matter for days to come stay
+    /// below the floor, where only [`events_below_floor`](StoreReader::events_below_floor) finds them.
     async fn purge(&self, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError>;
 
-    /// Shows everything that is kept to `visit`, while others go on writing, and answers of which one position that is:
-    /// see [`BackupRecord`](crate::BackupRecord). The visitor is called on a thread of its own, and may block. One
-    /// backup is made at a time.
+    /// Shows everything that is kept to `visit`, while others keep writing, and returns the one position whose state
+    /// that is: see [`BackupRecord`](crate::BackupRecord). The visitor is called on a separate thread, and may block.
+    /// Only one backup is made at a time.
     ///
     /// # Errors
     /// See [`BackupError`].
     async fn back_up(&self, visit: BackupVisitor) -> Result<BackupEnd, BackupError>;
 
-    /// How the store is.
+    /// The health of the store.
     fn health(&self) -> StoreHealth;
 
-    /// Writes out what is pending and releases what it holds. Later calls answer [`StoreError::Closed`].
+    /// Writes what is pending and releases its resources. Later calls answer [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
 }
 
-/// A store that several processes write to, as one of them, a node, sees it. More may be committed than this node knows of,
-/// until it [catches up](Self::catch_up).
+/// A store that several processes write to, from the view of one of them, a node. More may be committed than this node
+/// knows of, until it [catches up](Self::catch_up).
 #[async_trait]
 pub trait Nodes: Send + Sync + 'static {
     /// The name of this node.
     fn name(&self) -> &str;
 
-    /// Brings the [log](StoreReader::log) to everything that any node had committed when this was called.
+    /// Brings the [log](StoreReader::log) up to everything that any node had committed when this was called.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the backend can't prove that it is current.
@@ -146,8 +146,8 @@ pub trait Nodes: Send + Sync + 'static {
     /// Fails if the backend can't be reached.
     async fn alone(&self) -> Result<Alone, StoreError>;
 
-    /// Tells the other nodes the state of this one, and up to which position of the log all its required subscribers know
-    /// the log, or refuse by themselves. Without a report, the previous one stays.
+    /// Reports the state of this node to the others, and up to which position of the log all its required subscribers
+    /// know the log, or refuse by themselves. Without a report, the previous one stays.
     ///
     /// # Errors
     /// Fails if the backend can't be written.
@@ -158,7 +158,7 @@ pub trait Nodes: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 }
 
-/// What callers use of a store, whether one process writes to it or several.
+/// Functions for callers, whether one process writes to the store or several.
 impl dyn Store {
     /// Whether several processes write to it.
     #[must_use]
@@ -188,7 +188,7 @@ impl dyn Store {
         }
     }
 
-    /// See [`Nodes::alone`]. A process that is the only one is always alone.
+    /// See [`Nodes::alone`]. If only this process writes to the store, it always holds the lock.
     ///
     /// # Errors
     /// See there.
@@ -200,13 +200,13 @@ impl dyn Store {
     }
 }
 
-/// What callers use of a store.
+/// Functions for callers.
 impl dyn Store {
     /// Reads, decides and writes as one serializable transaction, and answers once that is durable. The decision may be
-    /// made more than once, on other snapshots: it is a pure function.
+    /// made more than once, on different snapshots: it is a pure function.
     ///
     /// # Errors
-    /// Nothing was acknowledged where it fails.
+    /// If it fails, nothing was acknowledged.
     pub async fn commit<T: Send + 'static>(
         &self,
         reads: Reads,
@@ -218,7 +218,7 @@ impl dyn Store {
     /// The same, with a priority.
     ///
     /// # Errors
-    /// Nothing was acknowledged where it fails.
+    /// If it fails, nothing was acknowledged.
     pub async fn commit_with<T: Send + 'static>(
         &self,
         priority: Priority,
@@ -237,10 +237,10 @@ impl dyn Store {
         Ok((value, placed))
     }
 
-    /// Writes what needs no decision.
+    /// Writes changes that need no decision.
     ///
     /// # Errors
-    /// Nothing was acknowledged where it fails.
+    /// If it fails, nothing was acknowledged.
     pub async fn write(&self, changes: Changes) -> Result<Placed, StoreError> {
         let decide = move |_: &Snapshot| Decision::Commit(changes.clone(), ());
         let ((), placed) = self.commit(Reads::default(), decide).await?;
@@ -260,7 +260,7 @@ impl dyn Store {
     /// A session.
     ///
     /// # Errors
-    /// Fails where the store can't be read.
+    /// Fails if the store can't be read.
     pub async fn session(&self, id: SessionId) -> Result<Option<StoredSession>, StoreError> {
         let snapshot = self.read(Reads::default().session(id)).await?;
         Ok(snapshot.sessions.into_iter().next())

@@ -1,31 +1,31 @@
-//! What a store knows of time besides what its rows say.
+//! The times that a store keeps besides those in its rows.
 
 use serde::{Deserialize, Serialize};
 use tessera_core::{RealmLimits, Timestamp};
 
-/// Times that are kept with the data, so that no clock alone decides.
+/// Times that are kept with the data, so that the clock is not the only source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// When something was committed last, or the authority last said that it serves.
+    /// When something was committed last, or the authority last reported that it serves.
     pub alive: Option<Timestamp>,
-    /// The settled time that the authority told last: see [`Clock::settled`](tessera_core::Clock::settled).
+    /// The settled time that the authority reported last: see [`Clock::settled`](tessera_core::Clock::settled).
     pub settled: Option<Timestamp>,
-    /// The latest time at which anything was done: no token has a later time of issue.
+    /// The latest time of any change: no token has a later time of issue.
     pub latest: Option<Timestamp>,
-    /// When the authority could not answer, oldest first. Those that can't matter any more are left out.
+    /// When the authority could not answer, oldest first. Outages that can't matter any longer are left out.
     pub outages: Vec<Outage>,
 }
 
-/// A time in which the authority could not answer.
+/// A period in which the authority could not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
-    /// When it answered last, as far as is known.
+    /// When it answered last, as far as known.
     pub from: Timestamp,
     /// When it answered again.
     pub to: Timestamp,
 }
 
-/// How many outages are kept: an authority that starts more often within a minute is not serving.
+/// How many outages are kept: an authority that restarts more often within a minute is not serving.
 const OUTAGES_MAX: usize = 16;
 
 impl Times {
@@ -44,7 +44,7 @@ impl Times {
     /// Notes that the authority answers again from `now` on.
     pub fn note_start(&mut self, now: Timestamp, settled: Timestamp) {
         if let Some(from) = self.alive.filter(|alive| *alive < now) {
-            // After one window of service since, nobody's retry can depend on it.
+            // After one window of service since the outage, no retry can depend on it.
             self.outages
                 .retain(|outage| from <= outage.to.plus(RealmLimits::GRACE_MAX));
             let surplus = (self.outages.len() + 1).saturating_sub(OUTAGES_MAX);
@@ -54,7 +54,7 @@ impl Times {
         self.note_alive(now, settled);
     }
 
-    /// For how many milliseconds between `from` and `to` the authority could not answer.
+    /// How many milliseconds between `from` and `to` the authority could not answer.
     #[must_use]
     pub fn away_millis(&self, from: Timestamp, to: Timestamp) -> i64 {
         let overlaps = self
@@ -64,8 +64,8 @@ impl Times {
         overlaps.fold(0, i64::saturating_add)
     }
 
-    /// How many milliseconds before the latest issue of a token `at` is: the clock was ahead then, or is
-    /// behind now. What is remembered until a token has ended must be remembered for that much longer.
+    /// How many milliseconds `at` is before the latest issue of a token: the clock was ahead then, or is behind now.
+    /// What must be kept until a token has ended must be kept for that much longer.
     #[must_use]
     pub fn lead_millis(&self, at: Timestamp) -> i64 {
         self.latest.map_or(0, |latest| latest.millis_since(at).max(0))

@@ -1,7 +1,7 @@
-//! One unit of work: the reads are named, the decision is a pure function, the changes are data.
+//! One unit of work: it names its reads, its decision is a pure function, and its changes are data.
 //!
-//! A backend batches units as it likes. One reads what a group of them names in one round trip, and writes what they
-//! change in another; one runs them over what the ones before wrote, and syncs once.
+//! A backend may batch units. One backend reads what a group of units names in one round trip, and writes their changes
+//! in another. Another one runs each unit over the writes of the earlier ones, and syncs once.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     times::Times,
 };
 
-/// What one decision looks at, named before it is made.
+/// The reads of one decision, named before it is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     pub(crate) sessions: Vec<SessionId>,
@@ -70,7 +70,7 @@ impl Reads {
         self
     }
 
-    /// What was answered to an earlier request with this key. A unit names one.
+    /// The answer to an earlier request with this key. A unit names one.
     #[must_use]
     pub fn request(mut self, key: RequestKey) -> Self {
         self.request = Some(key);
@@ -84,7 +84,7 @@ impl Reads {
         self
     }
 
-    /// Names what `more` does, too. Answers whether any of it is new.
+    /// Also names the reads of `more`. Returns whether any of them is new.
     fn add(&mut self, more: Self) -> bool {
         let has_request = more.request.is_some() && self.request != more.request;
         self.request = more.request.or(self.request.take());
@@ -142,45 +142,45 @@ impl Reads {
         self.request.as_ref()
     }
 
-    /// Whether the settings are.
+    /// Whether the settings are named.
     #[must_use]
     pub fn has_settings(&self) -> bool {
         self.settings
     }
 }
 
-/// A session, with whatever ended it together with others.
+/// A session, with the reason if it was ended together with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
-    /// The session, whose own state knows only what happened to it alone.
+    /// The session, whose own state has only what happened to it alone.
     pub session: Arc<Session>,
-    /// Why everything of its subject, client, label, realm or API key ended, where it did.
+    /// Why everything of its subject, client, label, realm or API key ended, if it did.
     pub ended: Option<RevokeReason>,
 }
 
-/// What is kept of a client besides its keys and sessions.
+/// The stored state of a client besides its keys and sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientState {
     /// Whether none of its API keys works.
     pub is_disabled: bool,
-    /// How many sessions are kept for it, those that ended and are not removed yet included.
+    /// How many sessions are kept for it, including those that ended and are not removed yet.
     pub sessions: u64,
 }
 
-/// What the reads gave, all from one serializable state.
+/// The result of the reads, all from one serializable state.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// See [`head`](Self::head).
     pub head: Sequence,
-    /// The last record of the audit trail: what is appended follows it.
+    /// The last record of the audit trail: appended records follow it.
     pub audit_head: AuditHead,
     /// See [`policy_in_force`](Self::policy_in_force).
     pub policy: Option<PolicyRevision>,
-    /// What is known of times.
+    /// The stored times.
     pub times: Times,
     /// The sessions that were found.
     pub sessions: Vec<StoredSession>,
-    /// The sessions that were named, and are not there.
+    /// The sessions that were named and do not exist.
     pub missing_sessions: Vec<SessionId>,
     /// The API keys that were found.
     pub api_keys: Vec<ApiKey>,
@@ -188,44 +188,44 @@ pub struct Snapshot {
     pub made: Vec<(ApiKeyId, Vec<ApiKey>)>,
     /// The clients that were named.
     pub clients: Vec<(RealmName, ClientName, ClientState)>,
-    /// The request, where it was answered before.
+    /// The request, if it was answered before.
     pub request: Option<RequestRecord>,
-    /// The settings, where they were named.
+    /// The settings, if they were named.
     pub settings: Option<Settings>,
 }
 
 impl Snapshot {
-    /// The last event of the log: what is issued now carries it.
+    /// The last event of the log: tokens that are issued now carry it.
     #[must_use]
     pub fn head(&self) -> Sequence {
         self.head
     }
 
-    /// The policy that decides now; none before the first. What another policy granted must not be committed.
+    /// The policy in force; `None` before the first. What another policy granted must not be committed.
     #[must_use]
     pub fn policy_in_force(&self) -> Option<&PolicyRevision> {
         self.policy.as_ref()
     }
 
-    /// A session that was named; none where there is none.
+    /// A session that was named; `None` if it does not exist.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&StoredSession> {
         self.sessions.iter().find(|stored| stored.session.id == id)
     }
 
-    /// Whether a session was named: where it was not, nothing is known of it.
+    /// Whether a session was named. If not, nothing is known of it.
     #[must_use]
     pub fn has_looked_for(&self, id: SessionId) -> bool {
         self.session(id).is_some() || self.missing_sessions.contains(&id)
     }
 
-    /// An API key that was named; none where there is none.
+    /// An API key that was named; `None` if it does not exist.
     #[must_use]
     pub fn api_key(&self, id: &ApiKeyId) -> Option<&ApiKey> {
         self.api_keys.iter().find(|key| key.id == *id)
     }
 
-    /// The API keys that were made with one that was named as a maker; none where it was not.
+    /// The API keys that were made with one that was named as a maker; `None` if it was not named.
     #[must_use]
     pub fn made_with(&self, maker: &ApiKeyId) -> Option<&[ApiKey]> {
         let mut found = self.made.iter();
@@ -242,14 +242,14 @@ impl Snapshot {
             .unwrap_or_default()
     }
 
-    /// What was answered to the request that was named.
+    /// The answer to the request that was named.
     #[must_use]
     pub fn request(&self) -> Option<&RequestRecord> {
         self.request.as_ref()
     }
 }
 
-/// What one decision writes: plain data, which a backend only translates. All of it is committed, or nothing.
+/// The writes of one decision: plain data, which a backend only translates. All of it is committed, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Sessions, new or changed.
@@ -266,14 +266,14 @@ pub struct Changes {
     pub removed_signing_keys: Vec<KeyId>,
     /// Answers to idempotent requests.
     pub requests: Vec<(RequestKey, RequestRecord)>,
-    /// Policies whose files are kept; one that is kept already stays as it is.
+    /// Policies whose files are kept; a policy that is kept already is not changed.
     pub policies: Vec<(PolicyRevision, PolicyFiles)>,
-    /// What is kept once for the whole store.
+    /// Changes of what is kept once for the whole store.
     pub settings: Vec<SettingChange>,
-    /// What the audit trail says of it.
+    /// The records for the audit trail.
     pub audit: Vec<AuditRecord>,
-    /// What the log says of it, in order. Where a token was issued with a later time than that of an event, the event is
-    /// kept for as much longer.
+    /// The events for the log, in order. If a token was issued with a later time than that of an event, the event is
+    /// kept for that much longer.
     pub events: Vec<NewEvent>,
 }
 
@@ -291,11 +291,11 @@ pub struct ClientChange {
 /// A change of what is kept once for the whole store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingChange {
-    /// This policy decides from now on.
+    /// This policy is in force from now on.
     PolicyInForce(PolicyRevision),
     /// Live sessions are reconciled with the policy, which replaced the one before at this time.
     PolicyReconciled(PolicyRevision, Timestamp),
-    /// How long a realm's required verifiers may go on answering by what they know.
+    /// How long a realm's required verifiers may keep answering by what they know.
     StalenessBound(RealmName, Duration),
     /// Everything in the audit trail up to a position was delivered to the sink with this name.
     AuditSink(String, u64),
@@ -317,35 +317,35 @@ pub enum SettingChange {
     BackedUp(LastBackup),
 }
 
-/// What a pure function makes of a snapshot.
+/// The result of a decision.
 #[derive(Debug)]
 pub enum Decision<T> {
-    /// Write these, and answer.
+    /// Write these changes, and answer.
     Commit(Changes, T),
     /// Write nothing, and answer.
     Abort(T),
-    /// Look at these too, then decide again.
+    /// Read these too, then decide again.
     ReadMore(Reads),
 }
 
-/// How a unit competes with others.
+/// The priority of a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Priority {
-    /// Somebody waits.
+    /// A caller waits for it.
     #[default]
     Foreground,
-    /// Goes with the next commit of others, which then hardly takes longer; alone after this time. Where the caller
-    /// no longer waits it may not be made.
+    /// It is committed with the next commit of others, which then hardly takes longer, or alone after this time. If the
+    /// caller no longer waits, it may not be committed.
     Background {
         /// How long it waits for others.
         max_delay: Duration,
     },
 }
 
-/// The positions of a unit's events in the log; empty where it wrote none.
+/// The positions of a unit's events in the log; empty if it wrote none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placed {
-    /// From the first to behind the last.
+    /// From the first to the one after the last.
     pub events: Range<u64>,
 }
 
@@ -369,28 +369,28 @@ impl Placed {
     }
 }
 
-/// A unit of work on its way to a backend. Its answer is kept aside, so that the trait has no type parameter.
+/// A unit of work for a backend. Its answer is kept separately, so that the trait has no type parameter.
 pub struct UnitOfWork {
     reads: Reads,
     priority: Priority,
     decide: Decide,
 }
 
-/// Adds to the reads where it needs more.
+/// A decision, which adds to the reads if it needs more.
 type Decide = Box<dyn FnMut(&Snapshot, &mut Reads) -> Step + Send>;
 
-/// What a backend does next with a unit.
+/// The next step of a backend for a unit.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "almost every one is a commit, and lives for a moment"
 )]
 pub enum Step {
-    /// Write these.
+    /// Write these changes.
     Commit(Changes),
     /// Write nothing.
     Abort,
-    /// Read anew, and ask again: the unit names more now.
+    /// Read again, and decide again: the unit names more now.
     ReadMore,
 }
 
@@ -411,7 +411,7 @@ impl UnitOfWork {
                 keep(value);
                 Step::Abort
             }
-            // One that asks for what it has is a defect, and must not hold the writer.
+            // A unit that asks for what it already has is a defect, and must not block the writer.
             Decision::ReadMore(more) => {
                 if reads.add(more) {
                     Step::ReadMore
@@ -427,19 +427,19 @@ impl UnitOfWork {
         }
     }
 
-    /// What it looks at.
+    /// Its reads.
     #[must_use]
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// How it competes with others.
+    /// Its priority.
     #[must_use]
     pub fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// Asks it what is to be done, where `snapshot` has what it names. It may be asked more than once.
+    /// Decides what to do; `snapshot` has what the unit names. It may be called more than once.
     pub fn decide(&mut self, snapshot: &Snapshot) -> Step {
         (self.decide)(snapshot, &mut self.reads)
     }

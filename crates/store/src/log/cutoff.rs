@@ -1,12 +1,12 @@
-//! Events that end sessions: they outlive their position in the log, because a session lives longer than
+//! Events that end sessions: they are kept longer than their position in the log, because a session lives longer than
 //! the access tokens that the log is about.
 
 use tessera_core::{Event, EventBody, LEEWAY_MAX, Seconds, Sequence, Timestamp};
 
 use crate::record::NewEvent;
 
-/// What an event ended together with its sessions: a letter for its kind, and its name within the realm;
-/// none for an event that ends no sessions.
+/// The target whose sessions an event ended: a letter for its kind, and its name within the realm; `None` for an event
+/// that ends no sessions.
 #[must_use]
 pub fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
     match body {
@@ -25,13 +25,13 @@ pub fn cutoff_target(body: &EventBody) -> Option<(u8, &str)> {
     }
 }
 
-/// How far ahead an event must matter so that the log does not wait for it: no access token lives as long, so
+/// An event that matters for longer than this does not delay the purge of the log. No access token lives that long, so
 /// the clock was wrong when one was issued.
 pub const FAR: Seconds = Seconds::days(2);
-/// How many such events are left behind; the log waits for more.
+/// How many such events are left below the floor; more of them delay the purge.
 pub const LEFT_MAX: usize = 1000;
 
-/// The event as it must be remembered where a token was issued `lead` milliseconds after it by the clock.
+/// The event as it must be kept if the clock issued a token `lead` milliseconds after it.
 #[must_use]
 pub fn remembered(event: NewEvent, lead: i64) -> NewEvent {
     NewEvent {
@@ -54,14 +54,14 @@ pub fn placed(event: NewEvent, sequence: Sequence) -> Event {
     }
 }
 
-/// A verifier may accept a token for a little longer than it lives, so for as long it must know of its
-/// revocation.
+/// A verifier may accept a token for a little longer than its lifetime, so it must know of a revocation for that much
+/// longer.
 fn relevant_until(event: &NewEvent) -> Timestamp {
     event.tokens_until.plus(LEEWAY_MAX)
 }
 
-/// How long a cutoff counts, where the same target had one until `earlier` before. The later one covers
-/// all sessions that the earlier covered, so it must count at least as long.
+/// How long a cutoff counts if the same target had one until `earlier` before. The later one covers all sessions that
+/// the earlier one covered, so it must count at least as long.
 #[must_use]
 pub fn cutoff_until(event: &NewEvent, earlier: Option<Timestamp>) -> Timestamp {
     let until = event.sessions_until.max(relevant_until(event));

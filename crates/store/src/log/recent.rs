@@ -29,7 +29,7 @@ impl Recent {
         }
     }
 
-    /// Up to `limit` events after `after` and up to `through`; none where they are not all here.
+    /// Up to `limit` events after `after` and up to `through`; `None` if they are not all here.
     pub(super) fn after(&self, after: Sequence, through: Sequence, limit: usize) -> Option<Vec<Arc<Event>>> {
         let first = self.events.front()?.sequence;
         let skip = usize::try_from(after.next().0.checked_sub(first.0)?).ok()?;

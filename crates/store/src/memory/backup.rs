@@ -1,4 +1,4 @@
-//! Backups of the tables, and tables out of a backup.
+//! Backups of the tables, and tables made from a backup.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl MemoryStore {
-    /// The store whose state a backup has, in the log of that state.
+    /// The store with the state of a backup, in the log of that state.
     #[must_use]
     pub fn from_backup(records: impl IntoIterator<Item = BackupRecord>, end: BackupEnd) -> Self {
         let mut tables = Tables::default();
@@ -130,7 +130,7 @@ impl Tables {
                 }
             }
             BackupRecord::NoCutoff(key) => drop(self.cutoffs.remove(&key)),
-            // One that is no record is none of a backup that this version made.
+            // Bytes that are not a record can't come from a backup of this version.
             BackupRecord::Audit(bytes) => {
                 self.audit
                     .extend(bytes.entry().ok().map(|entry| (entry.position, entry)));
@@ -153,7 +153,7 @@ impl Tables {
     /// What the events and cutoffs revoke.
     fn revocations(&self) -> Revocations {
         let mut revocations = Revocations::default();
-        // Those that end sessions are among the cutoffs, with the time that counts for them.
+        // Events that end sessions are among the cutoffs, with the time that counts for them.
         let of_tokens = self
             .events
             .values()

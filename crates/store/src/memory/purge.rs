@@ -1,4 +1,4 @@
-//! Removing what is dead.
+//! Removing expired data.
 
 use tessera_core::{Sequence, Timestamp};
 
@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Tables {
-    /// The events that matter no more, up to the first that does; one that matters for days to come does not
-    /// count.
+    /// The events that no longer matter, up to the first that still does. An event that matters for days to come is
+    /// left behind and does not stop this.
     fn dead_events(&self, horizon: Timestamp) -> impl Iterator<Item = Sequence> {
         let mut left_behind = 0;
         self.events
@@ -24,7 +24,7 @@ impl Tables {
             .map(|event| event.sequence)
     }
 
-    /// Removes what is dead, and answers the last event that went, too.
+    /// Removes what is expired, and also returns the last event that was removed.
     pub(super) fn purge(&mut self, before: PurgeBefore, limit: usize) -> (PurgeReport, Sequence) {
         let PurgeBefore {
             horizon,

@@ -1,4 +1,4 @@
-//! The tables, what a snapshot shows of them, and what changes do to them.
+//! The tables, the snapshots of them, and the effects of changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
-    /// How many of them each client has.
+    /// How many sessions each client has.
     pub(super) session_counts: HashMap<(RealmName, ClientName), u64>,
     pub(super) api_keys: BTreeMap<ApiKeyId, ApiKey>,
     pub(super) disabled: BTreeSet<(RealmName, ClientName)>,
@@ -125,7 +125,7 @@ impl Tables {
         }
     }
 
-    /// Writes what a decision changes, and answers its events. Nothing is written where it fails.
+    /// Applies the changes of a decision, and returns its events. Nothing is written if it fails.
     pub(super) fn apply(&mut self, changes: Changes, log: &Log) -> Result<Vec<Arc<Event>>, StoreError> {
         self.append_audit(changes.audit)?;
         for (revision, files) in changes.policies {
