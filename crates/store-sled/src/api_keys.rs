@@ -1,4 +1,4 @@
-//! API keys that were asked for lately, decoded: nearly every call asks for one.
+//! A cache of recently read API keys, decoded: nearly every call reads one.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,15 +9,15 @@ use tessera_store::StoreError;
 /// How many are kept at most, about 1 KiB each.
 const KEPT_MAX: usize = 4096;
 
-/// A bounded cache of rows. It is emptied by each group that changes one, before anybody is told that the group is
-/// durable: whoever was told of a change never finds what was before it.
+/// A bounded cache of rows. Each group that changes a key empties it before anyone is told that the group is durable.
+/// So a caller that knows of a change never finds the earlier state.
 #[derive(Default)]
 pub(super) struct ApiKeys(RwLock<Kept>);
 
 #[derive(Default)]
 struct Kept {
     keys: HashMap<ApiKeyId, Arc<ApiKey>>,
-    /// How often it was emptied. What was read before it was emptied last is not kept.
+    /// How often it was emptied. A key that was read before the last emptying is not kept.
     emptied: u64,
 }
 
@@ -36,7 +36,7 @@ impl ApiKeys {
             kept.emptied
         };
         let Some(key) = read()?.map(Arc::new) else {
-            // Else strangers could fill it with what there is not.
+            // An unknown key is not kept, so that strangers can't fill the cache.
             return Ok(None);
         };
         let mut kept = self.0.write();
@@ -49,7 +49,7 @@ impl ApiKeys {
         Ok(Some(key))
     }
 
-    /// Forgets all: a row has changed.
+    /// Empties the cache: a row has changed.
     pub(super) fn clear(&self) {
         let mut kept = self.0.write();
         kept.keys.clear();

@@ -1,12 +1,12 @@
-//! The audit trail but for its newest records: files beside the rows, to which nobody but the purge appends.
+//! The audit trail except its newest records: files beside the rows, to which only the purge appends.
 //!
-//! The trail is by far the largest part of the data, and nothing that the authority decides depends on it. So
-//! the rows keep the newest records, and a start has few of them to read; what is older moves to files, a
-//! chunk at a time. A file takes the records of one day, or [`FILE_MAX`] bytes of them, and goes as a whole
-//! when the last of them is too old to be kept: the space is free at once.
+//! The trail is by far the largest part of the data, and no decision of the authority depends on it. So the rows keep
+//! only the newest records, and a start reads few of them. Older records move to files, one chunk at a time. A file
+//! takes the records of one day, or [`FILE_MAX`] bytes of them. It is removed as a whole when its last record is too
+//! old to be kept, so its space is free at once.
 //!
-//! A chunk is durable before the row about the store names it, in the group that removes its records from
-//! the rows. Whatever a crash leaves behind the place that the row names is overwritten by the next chunk.
+//! A chunk is durable before the row about the store names it, in the group that removes its records from the rows.
+//! After a crash, the next chunk overwrites everything after the location that the row names.
 
 mod chunk;
 mod looking;
@@ -39,19 +39,19 @@ const NAME_DIGITS: usize = 20;
 /// Where the next chunk goes, and what is before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
-    /// The position of the first record that is still in a file: beyond `through` where none is.
+    /// The position of the first record that is still in a file: beyond `through` if none is.
     first: u64,
     /// The position of the first record of the newest file.
     pub(super) file: u64,
     /// The day of that record.
     day: i64,
-    /// How much of the file counts; 0 where the next chunk begins a file.
+    /// How much of the file counts; 0 if the next chunk begins a file.
     len: u64,
     /// The last record that is in a file.
     pub(super) through: u64,
     /// The latest time of a record in the newest file.
     last_at: Timestamp,
-    /// The hash of the last chunk, which the next one names.
+    /// The hash of the last chunk, which the next chunk names.
     hash: [u8; HASH_LEN],
 }
 
@@ -62,23 +62,23 @@ pub(super) struct Archive {
     is_told: Arc<AtomicBool>,
 }
 
-/// What became too old.
+/// The oldest data, if it is too old to be kept.
 pub(super) enum Old {
     Nothing,
-    /// A file, and what the place is without it.
+    /// A file, and the archive's state without it.
     File(u64, Place),
 }
 
 impl Place {
-    /// The position of the first record that is in a file; none where none is.
+    /// The position of the first record that is in a file; `None` if no record is.
     pub(super) fn first_kept(&self) -> Option<u64> {
         (self.first <= self.through).then_some(self.first)
     }
 
-    /// The same place where the records before `first` are not kept.
+    /// The same state without the records before `first`.
     pub(super) fn kept_from(self, first: u64) -> Self {
         if first > self.through {
-            // Nobody expects its files: the next purge removes them.
+            // No row names its files any longer: the next purge removes them.
             return Self {
                 first: self.through.saturating_add(1),
                 len: 0,
@@ -104,7 +104,7 @@ impl Archive {
         }
     }
 
-    /// Says so where files that the rows name are not there: nothing else would before somebody reads them.
+    /// Logs it if files that the rows name do not exist: otherwise this is noticed only when the records are read.
     pub(super) fn look_for(&self, place: Option<&Place>) {
         let Some(place) = place.filter(|place| place.len > 0) else {
             return;
@@ -118,7 +118,7 @@ impl Archive {
         }
     }
 
-    /// Writes a chunk behind `place`, durably, and answers where the next one goes.
+    /// Writes a chunk after `place`, durably, and returns where the next one goes.
     pub(super) fn append(&self, place: Option<&Place>, chunk: &Chunk) -> io::Result<Place> {
         let goes_on = place.filter(|place| place.takes(chunk) && self.has(place));
         let (file, day, offset) = match goes_on {
@@ -167,12 +167,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Goes on through the records that are in files.
+    /// Continues a query through the records that are in files.
     ///
     /// # Errors
-    /// Fails where records that should be there are not, or are not what was written.
+    /// Fails if records that should exist are missing, or are not what was written.
     pub(super) fn look(&self, place: &Place, looking: &mut Looking) -> Result<(), StoreError> {
-        // Those before were removed as too old.
+        // The records before were removed as too old.
         looking.pass(place.first.saturating_sub(1));
         if looking
             .wanted()
@@ -212,14 +212,14 @@ impl Archive {
         }
     }
 
-    /// What is too old, one file at a time, the oldest first.
+    /// The oldest data, if it is too old: one file at a time.
     pub(super) fn oldest(&self, before: Timestamp, place: Option<&Place>) -> io::Result<Old> {
         let files = self.files()?;
         let (Some(oldest), Some(place)) = (files.first(), place) else {
             return Ok(Old::Nothing);
         };
         if place.first > place.through {
-            // Nobody expects it: a process ended before it was removed.
+            // No row names it: a process ended before it was removed.
             return Ok(Old::File(*oldest, *place));
         }
         let Some(next) = files.get(1).filter(|_| *oldest != place.file) else {
@@ -237,7 +237,7 @@ impl Archive {
         };
         let header = match Header::read(&File::open(self.path(*next))?, 0) {
             Ok(header) => header,
-            // Then nobody knows whether the file before it is too old: it stays, and what else is to do goes on.
+            // Then it is not known whether the file before it is too old: the file stays, and the other work continues.
             Err(error) => {
                 self.tell_once(&error);
                 return Ok(Old::Nothing);
@@ -281,14 +281,14 @@ impl Archive {
         self.directory.join(format!("{file:0NAME_DIGITS$}"))
     }
 
-    /// Says that a file is damaged, once for each start: it is found so every few seconds.
+    /// Logs that a file is damaged, once for each start: the damage is found again every few seconds.
     fn tell_once(&self, error: &io::Error) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::error!(directory = %self.directory.display(), %error, "audit records are damaged, and are kept for longer than they should be");
         }
     }
 
-    /// A failure of the files ends no store: nothing but this reads them.
+    /// A failure of the files does not end the store: nothing else reads them.
     fn failed(&self, error: &io::Error) -> StoreError {
         StoreError::Damaged {
             detail: format!(
@@ -299,7 +299,7 @@ impl Archive {
     }
 }
 
-/// Reading on through chunks and files.
+/// The state of reading through chunks and files.
 struct Reading<'a> {
     /// The last record that is in a file.
     through: u64,
@@ -309,7 +309,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// What is behind the last record that counts may be anything.
+    /// Bytes after the last record that counts may be anything.
     fn is_done(&self) -> bool {
         self.looking.is_done()
             || self.looking.through >= self.through
@@ -332,7 +332,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A chunk without a record of the wanted times is passed over unread.
+    /// A chunk without a record of the requested times is skipped unread.
     fn chunk(&mut self, header: &Header, file: &File, offset: u64) -> io::Result<()> {
         if !header.has_times_of(&self.looking.query) {
             self.looking.pass_chunk(header.last);

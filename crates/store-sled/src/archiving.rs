@@ -1,4 +1,4 @@
-//! Moving audit records from the rows to their files, and reading both as one trail.
+//! Moving audit records from the rows to files, and reading both as one trail.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,14 +15,14 @@ use super::{
 };
 use tessera_store::{AuditPage, AuditQuery, StoreError};
 
-/// Finds what is next to be moved or removed. Whoever acts on its answers is [`alone`](Archiver::alone).
+/// Finds what to move or remove next. A caller that acts on its answers must be [`alone`](Archiver::alone).
 pub(super) struct Archiver {
     archive: Archive,
     rows_max: u64,
     alone: Mutex<()>,
 }
 
-/// What the writer does once a chunk is in a file, or before a file goes.
+/// What the writer does once a chunk is in a file, or before a file is removed.
 pub(super) struct Archived {
     place: Place,
     /// The last of the records that leave the rows.
@@ -47,8 +47,8 @@ impl Archiver {
         self.alone.lock().await
     }
 
-    /// Finds a file whose records are all from before `before`; else writes the oldest records to a file where the
-    /// rows have more than they should. Answers what the writer has to do about it; none: nothing is left.
+    /// Finds a file whose records are all from before `before`; otherwise writes the oldest records to a file if the
+    /// rows have too many. Returns what the writer must do then; `None` if nothing is left.
     pub(super) async fn next(
         &self,
         shared: &Arc<Shared>,
@@ -65,7 +65,7 @@ impl Archiver {
 }
 
 impl Archived {
-    /// A file that is too old: it goes once nobody expects it any more.
+    /// A file that is too old. It is removed once no row names it.
     pub(super) fn file_to_remove(&self) -> Option<u64> {
         self.file_to_remove
     }
@@ -94,7 +94,7 @@ fn next(
             file_to_remove: Some(file),
         }));
     }
-    // Records beyond what is durable could be given again, to others, after a crash.
+    // After a crash, positions after the last durable one could be given to other records.
     let through = shared.audit_committed().saturating_sub(rows_max);
     if through <= place.map_or(0, |place| place.through) {
         return Ok(None);
@@ -110,7 +110,7 @@ fn next(
     }))
 }
 
-/// What a query finds, wherever it is.
+/// The result of a query, over rows and files.
 pub(super) fn page(shared: &Shared, archive: &Archive, query: &AuditQuery) -> Result<AuditPage, StoreError> {
     let through = query.through.min(shared.audit_committed());
     loop {
@@ -124,7 +124,7 @@ pub(super) fn page(shared: &Shared, archive: &Archive, query: &AuditQuery) -> Re
             Ok(looking.page())
         };
         let found = read();
-        // Else records may have left the rows, or a file may have gone, before they were read.
+        // Otherwise records may have left the rows, or a file may have been removed, before they were read.
         if shared.archive() == place {
             return found;
         }

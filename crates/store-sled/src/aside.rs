@@ -1,9 +1,9 @@
-//! Opening the rows without endangering them.
+//! Opening the rows without a risk to them.
 //!
-//! sled writes while it opens: it takes a segment that it could not read for one that a crash tore, and zeroes
-//! what follows, before anybody can compare the rows with the seal. So it never gets the only copy. The rows are
-//! set aside under another name, sled opens a copy of them, and only once that was compared with the seal and is
-//! on the disk do the ones that were set aside go:
+//! sled writes while it opens: it treats a segment that it could not read as one that a crash tore, and zeroes what
+//! follows, before the rows can be compared with the seal. So sled never gets the only copy. The rows are set aside
+//! under another name, and sled opens a copy of them. The original rows are removed only once the copy was compared
+//! with the seal and is on the disk:
 //!
 //! ```text
 //! rows           the rows, or while a start is under way the copy that sled opens
@@ -12,8 +12,8 @@
 //! rows.gone      rows that are being removed
 //! ```
 //!
-//! Whatever is refused is restored by renaming it: not one byte of it was written. A start that is cut off is
-//! taken back by the next. Where the file system can share blocks between files, the copy costs nothing.
+//! Rows that are refused are restored by renaming them: not one byte of them was written. The next start reverts a
+//! start that was interrupted. If the file system can share blocks between files, the copy costs nothing.
 
 use std::{
     fs::{self, File, Permissions},
@@ -27,7 +27,7 @@ use super::{
     progress::{StartProgress, Step},
 };
 
-/// Nobody but the owner may read the rows.
+/// Only the owner may read the rows.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -36,7 +36,7 @@ impl Directory {
         self.path().join("rows.before")
     }
 
-    /// Where a compaction writes.
+    /// The directory that a compaction writes.
     pub(super) fn rows_new(&self) -> PathBuf {
         self.path().join("rows.new")
     }
@@ -45,7 +45,7 @@ impl Directory {
         self.path().join("rows.gone")
     }
 
-    /// Takes back a start that was cut off.
+    /// Reverts a start that was interrupted.
     pub(super) fn take_back(&self) -> io::Result<()> {
         self.remove_gone();
         remove_directory(&self.rows_new())?;
@@ -55,13 +55,13 @@ impl Directory {
         Ok(())
     }
 
-    /// Sets the rows aside, as they are.
+    /// Sets the rows aside, unchanged.
     pub(super) fn set_aside(&self) -> io::Result<()> {
         fs::rename(self.rows(), self.rows_before())?;
         sync_directory(self.path())
     }
 
-    /// Makes a copy of the rows that were set aside where sled opens them.
+    /// Copies the rows that were set aside to the directory that sled opens.
     pub(super) fn copy_aside(&self, progress: &StartProgress) -> io::Result<()> {
         let bytes = directory_bytes(&self.rows_before())?;
         progress.enter(Step::Copy { bytes });
@@ -69,20 +69,20 @@ impl Directory {
         copy_directory(&self.rows_before(), &self.rows(), progress)
     }
 
-    /// Writes the copy to the disk, while sled reads it: [`keep_copy`](Self::keep_copy) has less to wait for then.
+    /// Writes the copy to the disk while sled reads it, so that [`keep_copy`](Self::keep_copy) waits less.
     pub(super) fn sync_copy(&self) -> io::Result<()> {
         sync_tree(&self.rows())
     }
 
-    /// Restores the rows that were set aside, in place of what became of the copy.
+    /// Restores the rows that were set aside, and discards the copy.
     pub(super) fn restore(&self) -> io::Result<()> {
         remove_directory(&self.rows())?;
         fs::rename(self.rows_before(), self.rows())?;
         sync_directory(self.path())
     }
 
-    /// Makes the rows durable that sled opened, and removes those that were set aside. They are gone from the
-    /// moment of the renaming.
+    /// Makes the rows durable that sled opened, and removes those that were set aside. They are gone once they are
+    /// renamed.
     pub(super) fn keep_copy(&self) -> io::Result<()> {
         sync_tree(&self.rows())?;
         sync_directory(self.path())?;
@@ -94,7 +94,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes the rows that nobody needs any more. Where they stay, they only take space.
+    /// Removes rows that are no longer needed. If this fails, they only take space.
     fn remove_gone(&self) {
         let gone = self.rows_gone();
         if let Err(error) = remove_directory(&gone) {
@@ -102,7 +102,7 @@ impl Directory {
         }
     }
 
-    /// Puts what a compaction wrote in the place of the rows.
+    /// Replaces the rows with the result of a compaction.
     pub(super) fn exchange(&self) -> io::Result<()> {
         sync_tree(&self.rows_new())?;
         self.set_aside()?;
@@ -110,7 +110,8 @@ impl Directory {
         self.keep_copy()
     }
 
-    /// Lets nobody but the owner read what is here. Not every file system can, and not every owner may.
+    /// Removes the access of all users except the owner. Not every file system supports that, and not every owner may
+    /// do it.
     pub(super) fn close_to_others(&self) {
         let closed = restrict(self.path(), DIRECTORY_MODE)
             .and_then(|()| restrict(&self.path().join("lock"), FILE_MODE))
@@ -131,7 +132,7 @@ impl Directory {
     }
 }
 
-/// Removes a directory, also where its owner may not write into it.
+/// Removes a directory, even if its owner may not write into it.
 fn remove_directory(path: &Path) -> io::Result<()> {
     let mut removed = fs::remove_dir_all(path);
     if matches!(&removed, Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
@@ -143,7 +144,7 @@ fn remove_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Lets the owner write into a directory and those below it.
+/// Gives the owner write access to a directory and those below it.
 fn open_directories(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
     for entry in fs::read_dir(path)? {
@@ -155,8 +156,8 @@ fn open_directories(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies files and directories. What is neither is not sled's. Snapshots that sled did not finish are left out: it
-/// could not open beside them, and a snapshot only shortens opening.
+/// Copies files and directories. Other entries are not sled's. Unfinished snapshots of sled are left out: sled could
+/// not open beside them, and a snapshot only makes opening faster.
 fn copy_directory(from: &Path, to: &Path, progress: &StartProgress) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -185,7 +186,7 @@ fn sync_tree(path: &Path) -> io::Result<()> {
             File::open(entry.path()).and_then(|file| file.sync_all())
         };
         match synced {
-            // sled replaces its snapshots when it likes.
+            // sled replaces its snapshots at any time.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             synced => synced?,
         }
@@ -235,7 +236,7 @@ fn restrict_directory(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Only a user other than root can see it fail.
+    /// Only a user other than root gets the failure.
     #[test]
     fn a_directory_goes_that_its_owner_may_not_write_into() {
         let above = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! Audit records as the rows have them: those of one group together.
+//! The format of audit records in the rows: the records of one group are together.
 //!
-//! A row's key is the position of its first record. Its value is a version, the link before that record, and of each record
-//! the length in 4 bytes and the bytes. The links behind the first follow from the records.
+//! A row's key is the position of its first record. Its value has a version, the link before that record, and for each
+//! record the length in 4 bytes and the bytes. The later links follow from the records.
 
 use sled::Db;
 use tessera_store::{AuditEntry, AuditLink, StoreError};
@@ -14,22 +14,22 @@ use super::{
 
 /// The version of a row, its first byte.
 const VERSION: u8 = 2;
-/// A row with as many bytes gets no further record: the pages of the tree are copied as they are written.
+/// A row that has this many bytes gets no further record: the pages of the tree are copied as they are written.
 const ROW_BYTES: usize = 4 * 1024;
 
-/// What a group writes of the trail, and removes of it.
+/// The records that a group appends to the trail, and those that it removes.
 #[derive(Debug, Default)]
 pub(super) struct AuditChanges {
     rows: Vec<AuditRow>,
-    /// Records up to this position go.
+    /// Records up to this position are removed.
     gone: u64,
 }
 
-/// Records that follow each other.
+/// Consecutive records.
 #[derive(Debug)]
 struct AuditRow {
     first: u64,
-    /// The position behind the last.
+    /// The position after the last record.
     next: u64,
     value: Vec<u8>,
 }
@@ -53,7 +53,7 @@ impl AuditChanges {
         }
     }
 
-    /// Removes all records up to a position. Those that the group itself adds are behind it.
+    /// Removes all records up to a position. Records that the group itself adds come after it.
     pub(super) fn remove_through(&mut self, position: u64) {
         self.gone = self.gone.max(position);
     }
@@ -67,7 +67,7 @@ impl AuditChanges {
         self.rows.is_empty() && self.gone == 0
     }
 
-    /// Makes rows of it, over those in `db`.
+    /// Converts the changes to rows, over those in `db`.
     pub(super) fn write(self, db: &Db, rows: &mut RowChanges) -> Result<(), StoreError> {
         for row in db.range(table_key()..=rows::audit_key(self.gone)) {
             let (key, value) = row.map_err(failed)?;
@@ -119,7 +119,7 @@ pub(super) fn entries(
     let before = db.range(table_key()..=rows::audit_key(from)).next_back();
     let begin = match before {
         Some(Ok((key, _))) => key.to_vec(),
-        // A failed read fails again below.
+        // If the read failed, the next read below fails too.
         Some(Err(_)) | None => rows::audit_key(from),
     };
     let rows = db.range(begin..=rows::audit_key(through));

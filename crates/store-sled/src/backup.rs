@@ -1,10 +1,10 @@
-//! A backup of one position, while others go on writing.
+//! A backup of one position, while others keep writing.
 //!
-//! sled has no snapshots. So a thread of its own shows all rows, a page at a time, while the writer notes the keys
-//! that it changes; then it shows those rows again, and again what changed meanwhile, until little is left. That last
-//! rest it reads in a turn of the writer's own, between two groups: what was shown until then is, together, the state
-//! that the last group left. The audit trail only grows at its end and is cut at its beginning, so no key of it is
-//! noted: it is read on from the last record that was shown.
+//! sled has no snapshots. So a separate thread shows all rows, a page at a time, while the writer notes the keys that
+//! it changes. Then the thread shows the noted rows again, and repeats that until few are left. It reads these last
+//! rows in a turn of the writer, between two groups. Together, everything shown until then is the state after the last
+//! group. The audit trail only grows at its end and is cut at its beginning, so none of its keys is noted: the thread
+//! continues after the last record that was shown.
 
 mod record;
 pub(crate) mod turn;
@@ -30,22 +30,22 @@ use super::{
     shared::Shared,
 };
 
-/// How many rows are read at once: for so long whoever wants the core waits.
+/// How many rows are read at once: other threads wait for the core for that long.
 const PAGE: usize = 32;
-/// How many times what it took to read them others are given at most, where they go on writing.
+/// How long to wait for other writers after a read, at most, as a multiple of the time that the read took.
 const GIVEN: u32 = 20;
 /// How many audit records are read at once.
 const AUDIT_PAGE: usize = 128;
-/// From how many noted keys on their rows are shown before other pages are.
+/// From this many noted keys on, their rows are shown before further pages.
 const NOTED_MANY: usize = 4096;
-/// How many rows the writer reads in its turn, at first; each takes microseconds.
+/// How many rows the writer reads in its turn at first; each takes microseconds.
 const TURN_ROWS: usize = 256;
-/// How many it reads at most, where less is never left.
+/// How many it reads at most, if never fewer are left.
 const TURN_ROWS_MAX: usize = 16 * 1024;
-/// After how many turns in which too much was left it reads twice as much.
+/// After how many turns with too many rows left the number doubles.
 const TURNS: u32 = 8;
 
-/// Shows everything to `visit`, from a thread of its own. `_alone` is held for as long as it works.
+/// Shows everything to `visit` from a separate thread. `_alone` is held until that is done.
 pub(super) async fn start(
     shared: Arc<Shared>,
     archive: Archive,
@@ -67,7 +67,7 @@ pub(super) async fn start(
         .spawn(move || {
             let result = copying.run(|| answer.is_closed());
             drop(alone);
-            // Nobody may wait for it any more.
+            // The caller may have stopped waiting.
             let _ = answer.send(result);
         })
         .map_err(failed)?;
@@ -79,7 +79,7 @@ pub(super) async fn start(
 struct Copying {
     shared: Arc<Shared>,
     archive: Archive,
-    /// Weak, so that a store that is dropped need not wait for it.
+    /// Weak, so that dropping a store does not wait for the backup.
     writer: mpsc::WeakSender<Work>,
     visit: BackupVisitor,
     noted: Arc<Noted>,
@@ -106,23 +106,23 @@ impl Copying {
         self.show_rest(&is_abandoned)
     }
 
-    /// Shows the rows after a key, and answers the last one's; none where there are no more.
+    /// Shows the rows after a key, and returns the key of the last one; `None` if there are no more rows.
     fn page(&mut self, after: &[u8], end: &[u8]) -> Result<Option<Vec<u8>>, BackupError> {
         let began = Instant::now();
         let page = self.shared.read(|db| record::page(db, after, end, PAGE))?;
-        // Without the visitor, who may wait.
+        // Without the time of the visitor, which may wait.
         let took = began.elapsed();
         let (records, last): (Vec<_>, _) = page;
         self.show(records)?;
         if last.is_some() {
             self.shared.give_way(took * GIVEN);
-            // The kernel lets a thread that computes have its core for milliseconds.
+            // The kernel lets a computing thread keep its core for milliseconds.
             thread::yield_now();
         }
         Ok(last)
     }
 
-    /// Shows the rows again that changed.
+    /// Shows the changed rows again.
     fn show_noted(&mut self) -> Result<(), BackupError> {
         self.noted.len()?;
         let keys: Vec<_> = self.noted.take().into_iter().collect();
@@ -137,7 +137,7 @@ impl Copying {
         Ok(())
     }
 
-    /// Shows the audit records that were written since.
+    /// Shows the audit records that were written since then.
     fn show_audit(&mut self, is_abandoned: &impl Fn() -> bool) -> Result<(), BackupError> {
         loop {
             let committed = self.shared.audit_committed();
@@ -158,14 +158,14 @@ impl Copying {
             }
             self.shared.give_way(took * GIVEN);
             thread::yield_now();
-            // Else what changes meanwhile would only be noted.
+            // Otherwise later changes would only be noted.
             if self.noted.len()? >= NOTED_MANY {
                 self.show_noted()?;
             }
         }
     }
 
-    /// Shows what is left, until it is so little that the writer reads it in a turn.
+    /// Shows what is left, until it is little enough for the writer to read it in a turn.
     fn show_rest(&mut self, is_abandoned: &impl Fn() -> bool) -> Result<BackupEnd, BackupError> {
         let mut rows_max = TURN_ROWS;
         while rows_max <= TURN_ROWS_MAX {

@@ -1,16 +1,16 @@
-//! What a group writes, row by row.
+//! The writes of a group, row by row.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use sled::IVec;
 
-/// A value for each key, or none where the row goes.
+/// A value for each key, or `None` if the row is removed.
 #[derive(Default)]
 pub(super) struct RowChanges(HashMap<Vec<u8>, Change>);
 
-/// What becomes of one row.
+/// The change of one row.
 pub(super) struct Change {
-    /// Its value; none where it goes.
+    /// Its value; `None` if the row is removed.
     pub(super) value: Option<Vec<u8>>,
     /// What is known of the row before the group.
     pub(super) before: Before,
@@ -19,16 +19,16 @@ pub(super) struct Change {
 /// What is known of a row before the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Before {
-    /// Nobody has looked.
+    /// The row was not read.
     Unread,
-    /// There was none.
+    /// There was no row.
     Absent,
-    /// This was there.
+    /// There was this row.
     Row(IVec),
 }
 
 impl RowChanges {
-    /// What the group makes of a row: none where it has not touched it, an inner none where it removes it.
+    /// What the group does to a row: `None` if it has not touched it, an inner `None` if it removes it.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
         self.0.get(key).map(|change| change.value.as_deref())
     }
@@ -37,12 +37,12 @@ impl RowChanges {
         self.set(key, Some(value), Before::Unread);
     }
 
-    /// Writes a row over the one on the disk, where the caller has read that.
+    /// Writes a row over the one on the disk, if the caller has read that.
     pub(super) fn put_over(&mut self, key: Vec<u8>, value: Vec<u8>, on_disk: Option<IVec>) {
         self.set(key, Some(value), on_disk.map_or(Before::Unread, Before::Row));
     }
 
-    /// Writes a row that was not there before the group. Whoever calls it knows that from the key: it names a session or a
+    /// Writes a row that did not exist before the group. The caller knows that from the key: it names a session or a
     /// position that is new.
     pub(super) fn put_new(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.set(key, Some(value), Before::Absent);
@@ -62,7 +62,7 @@ impl RowChanges {
 
     fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>, before: Before) {
         match self.0.entry(key) {
-            // What was there before the group is what it was when the group touched it first.
+            // The row before the group was noted when the group touched it first.
             Entry::Occupied(mut touched) => touched.get_mut().value = value,
             Entry::Vacant(untouched) => {
                 untouched.insert(Change { value, before });
@@ -93,7 +93,7 @@ impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for RowChanges {
 
 #[cfg(test)]
 impl RowChanges {
-    /// Writes them, for a test of what wrote them.
+    /// Applies the changes, for a test of the code that made them.
     pub(super) fn apply_to(self, db: &sled::Db) {
         let mut batch = sled::Batch::default();
         for (key, change) in self {

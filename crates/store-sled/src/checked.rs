@@ -22,17 +22,17 @@ use tessera_store::{StoreError, backend::caught};
 
 use crate::error::OpenError;
 
-/// Rows that are what the seal says.
+/// Rows that match the seal.
 pub(super) struct Opened<F> {
     pub(super) db: Db,
     pub(super) state: StateHash,
     /// The last group in them.
     pub(super) group: u64,
-    /// What was seen in them.
+    /// What the visitor saw in them.
     pub(super) found: F,
 }
 
-/// Reads the seal, and makes it where there is nothing at all.
+/// Reads the seal, or makes it if the directory has no data.
 pub(super) fn open_seal(directory: &Directory) -> Result<(SealFile, Seal), OpenError> {
     let path = directory.seal();
     if !path.exists() {
@@ -61,12 +61,12 @@ pub(super) fn open_seal(directory: &Directory) -> Result<(SealFile, Seal), OpenE
     Ok((file, seal))
 }
 
-/// The last group that is in the rows, whose hash is `found` and which have the seal `own`.
+/// The number of the last group in the rows, whose hash is `found` and whose own seal is `own`.
 fn check(directory: &Directory, seal: &Seal, found: StateHash, own: Option<&Seal>) -> Result<u64, OpenError> {
     if found == seal.before || found == seal.after {
         return Ok(seal.group);
     }
-    // The seal was lost of a group that was never acknowledged, and the group itself was not.
+    // The seal of a group that was never acknowledged was lost, but the group itself was not.
     if let Some(own) = own.filter(|own| own.follows(seal) && own.after == found) {
         return Ok(own.group);
     }
@@ -78,15 +78,15 @@ fn check(directory: &Directory, seal: &Seal, found: StateHash, own: Option<&Seal
     )))
 }
 
-/// How often a lock that sled itself holds is tried again, and how long apart.
+/// How often to try a lock again that sled itself holds, and the pause in between.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often the rows are opened, each time from a copy of what was found. A read that fails once can look like
-/// damage, or like a group that a crash cut off.
+/// How often the rows are opened, each time from a copy of the original. A read that fails once can look like damage,
+/// or like a group that a crash interrupted.
 const TRIES: u32 = 2;
 
-/// Opens the rows, and answers where they are what the seal says. Where it fails they are as they were.
+/// Opens the rows, and succeeds if they match the seal. If it fails, they are unchanged.
 pub(super) fn open<F: Default>(
     directory: &Directory,
     seal: &Seal,
@@ -122,7 +122,7 @@ fn open_copies<F>(
         let opened = copied.and_then(|()| beside_sync(directory, &attempt));
         let is_last = tries == TRIES;
         match opened {
-            // Rows without the last group are right only where that was never acknowledged.
+            // Rows without the last group are valid only if that group was never acknowledged.
             Ok(opened) if opened.state == seal.before && opened.state != seal.after && !is_last => {
                 close(&directory.data_file(), opened.db);
             }
@@ -135,8 +135,8 @@ fn open_copies<F>(
     }
 }
 
-/// Opens the copy while it is written to the disk. What the disk says to that is told only once, so it counts: a later
-/// sync may find nothing wrong.
+/// Opens the copy while it is written to the disk. The disk reports an error of that only once, so the result counts: a
+/// later sync may report none.
 fn beside_sync<F>(
     directory: &Directory,
     attempt: impl FnOnce() -> Result<Opened<F>, OpenError>,
@@ -199,7 +199,7 @@ fn open_once<F: Default>(
     }
 }
 
-/// Closes sled, and waits until its threads have let go of the file: they must not write where another copy is.
+/// Closes sled, and waits until its threads have closed the file: they must not write to another copy at that path.
 pub(super) fn close(data_file: &Path, db: Db) {
     let file = File::open(data_file);
     if let Err(panic) = caught(move || drop(db)) {
@@ -210,8 +210,8 @@ pub(super) fn close(data_file: &Path, db: Db) {
     }
 }
 
-/// Locks the rows as sled would. The directory is ours by its own lock; but sled's threads may hold sled's lock
-/// for a moment after this process closed it before, so that is waited for.
+/// Locks the rows as sled would. Our own lock protects the directory, but after an earlier close in this process sled's
+/// threads may hold sled's lock for a moment. So this waits for it.
 fn lock_rows(directory: &Directory) -> Result<Option<File>, OpenError> {
     let file = match File::open(directory.data_file()) {
         Ok(file) => file,
@@ -244,7 +244,7 @@ fn open_sled(directory: &Directory, cache_capacity_bytes: u64) -> Result<Db, Ope
     let config = sled::Config::new()
         .path(directory.rows())
         .cache_capacity(cache_capacity_bytes)
-        // The writer flushes each group; nobody else shall.
+        // The writer flushes each group; sled must not.
         .flush_every_ms(None);
     match caught(|| config.open()) {
         Ok(Ok(db)) => Ok(db),

@@ -1,5 +1,5 @@
-//! The one thread that writes. It takes all units that wait, runs them one after the other, and makes
-//! what they wrote durable together: one sync serves them all.
+//! The only thread that writes. It takes all units that wait, runs them one after the other, and makes their writes
+//! durable together: one sync serves all of them.
 
 use std::{
     iter, mem,
@@ -24,19 +24,19 @@ use super::{
 /// How many units one group has at most.
 const GROUP_MAX: usize = 1024;
 
-// A group costs as much processor time as about ten calls, in the database's threads and the kernel. While calls come fast,
-// the writer waits a little for more of them; they wait for the processor, too, and have it sooner.
-/// How large a group was after which the writer waits for more.
+// A group costs as much processor time as about ten calls, in the database's threads and the kernel. If calls arrive
+// fast, the writer waits briefly for more of them. They also wait for the processor, and get it sooner that way.
+/// If the previous group had this many units, the writer waits for more.
 const MANY: usize = 8;
-/// How many are enough.
+/// With this many it stops waiting.
 const ENOUGH: usize = 128;
-/// How long it waits each time, and how often.
+/// How long a pause takes, and how many pauses there are at most.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES_MAX: usize = 4;
-/// How many must have come in one pause to be worth another.
+/// How many must arrive in one pause to justify another one.
 const WORTH_A_PAUSE: usize = 4;
 
-/// Something for the writer to do.
+/// Work for the writer.
 pub(super) enum Work {
     Unit {
         unit: UnitOfWork,
@@ -46,31 +46,31 @@ pub(super) enum Work {
         purge: Purge,
         answer: Answer<PurgeReport>,
     },
-    /// Take records out of the rows that are in files now.
+    /// Remove records from the rows that are in files now.
     Archived {
         archived: Archived,
         answer: Answer<()>,
     },
-    /// Let those in the background go without others.
+    /// Commit the background units without others.
     Background,
-    /// Something for a backup, between two groups.
+    /// A turn of a backup, between two groups.
     Backup(Turn),
     Close {
         answer: Answer<()>,
     },
 }
 
-/// What waits for the writer.
+/// The queues of the writer.
 pub(super) struct Waiting {
     pub(super) work: mpsc::Receiver<Work>,
-    /// Work that goes with that of others, and never by itself.
+    /// Work that is committed with other work, and never by itself.
     pub(super) background: mpsc::Receiver<Work>,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// An answer that waits for the group to be durable. Those of units that wrote nothing wait too:
-/// what they saw may be of this group.
+/// An answer that waits until the group is durable. Answers of units that wrote nothing wait too: they may have seen
+/// writes of this group.
 enum Pending {
     Unit(Answer<Placed>, Result<Placed, StoreError>),
     Purge(Answer<PurgeReport>, PurgeReport),
@@ -82,11 +82,11 @@ struct Committer {
     disk: Disk,
     shared: Arc<Shared>,
     state: State,
-    /// Where a backup that is being made wants changed keys noted.
+    /// Where changed keys are noted for a backup in progress.
     noted: Weak<Noted>,
 }
 
-/// Starts the writer. It ends after [`Work::Close`], or when nobody can send it work any more.
+/// Starts the writer. It ends after [`Work::Close`], or when no sender is left.
 pub(super) fn start(
     disk: Disk,
     shared: Arc<Shared>,
@@ -136,7 +136,7 @@ impl Committer {
                 None => {}
             }
         }
-        // Whoever still waits, or sends later, is answered that the store is closed.
+        // Callers that still wait, or send later, are told that the store is closed.
         drop((work, background));
         let result = self.close();
         if let Some(answer) = closing {
@@ -175,7 +175,7 @@ impl Committer {
                 self.state.clone(),
             );
             for item in work {
-                // A failure of the database ends the group; what was not run yet is dropped, which answers it.
+                // A failure of the database ends the group. Units that did not run yet are dropped, which answers them.
                 let ran = caught(|| run(item, &mut group)).map_err(|detail| StoreError::Failed { detail });
                 pending.extend(ran.flatten()?);
             }
@@ -222,7 +222,7 @@ impl Committer {
     }
 }
 
-/// What is done once a group is.
+/// Work between two groups.
 enum Between {
     Close(Answer<()>),
     Backup(Turn),
@@ -235,7 +235,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// `first` and what waits, up to what is for itself. Where the group before was large, more is on its way.
+    /// `first` and the waiting work, up to an item that must run by itself. If the previous group was large, more will
+    /// arrive.
     fn of(first: Work, waiting: &mut mpsc::Receiver<Work>, before: usize) -> Self {
         let mut gathered = Self {
             work: Vec::new(),
@@ -281,7 +282,7 @@ impl Gathered {
     }
 }
 
-/// Does one thing over what was done before it. A failure is one of the database.
+/// Runs one item over the writes of the earlier ones. An error is a failure of the database.
 fn run(work: Work, group: &mut Group<'_>) -> Result<Option<Pending>, StoreError> {
     Ok(match work {
         Work::Unit { mut unit, answer } => Some(Pending::Unit(answer, group.run(&mut unit)?)),
@@ -290,13 +291,13 @@ fn run(work: Work, group: &mut Group<'_>) -> Result<Option<Pending>, StoreError>
             archived.run(group)?;
             Some(Pending::Archived(answer))
         }
-        // `serve` keeps the latter two.
+        // `serve` handles the last two.
         Work::Background | Work::Close { .. } | Work::Backup(_) => None,
     })
 }
 
 impl Pending {
-    /// Sends the answer, or the failure of its group. That nobody listens any more is no concern.
+    /// Sends the answer, or the failure of its group. The caller may have stopped waiting.
     fn answer(self, failure: Option<&StoreError>) {
         let failed = failure.cloned();
         match self {
@@ -313,7 +314,7 @@ mod tests {
 
     use super::*;
 
-    /// How large a group gets while so many come in each pause, and after how many pauses.
+    /// How large a group gets if this many units arrive in each pause, and after how many pauses.
     fn gathered(come: &[usize]) -> (usize, usize) {
         let (sender, mut waiting) = mpsc::channel(GROUP_MAX);
         let pauses = Cell::new(0);

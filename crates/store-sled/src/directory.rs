@@ -1,4 +1,4 @@
-//! The data directory: what lies where, and the lock on it.
+//! The data directory: its files, and the lock on it.
 //!
 //! ```text
 //! <path>/lock     locked while a process has the store open
@@ -7,7 +7,7 @@
 //! <path>/audit/   the audit records that left the rows: see `archive`
 //! ```
 //!
-//! While a start is under way there is more: see `aside`.
+//! During a start there are more: see `aside`.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -18,7 +18,7 @@ use std::{
 
 use crate::error::OpenError;
 
-/// A data directory that this process has locked. Dropping it gives it free.
+/// A data directory that this process has locked. Dropping it releases the lock.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory where there is none, and locks it before anything in it is looked at.
+    /// Creates the directory if it does not exist, and locks it before anything in it is read.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
         let io_error = |source| OpenError::Io {
             path: path.to_owned(),
@@ -72,12 +72,12 @@ impl Directory {
         self.path.join("rows")
     }
 
-    /// Where the audit records are that left the rows.
+    /// The directory of the audit records that left the rows.
     pub(super) fn audit(&self) -> PathBuf {
         self.path.join("audit")
     }
 
-    /// The file to which sled writes.
+    /// The file that sled writes.
     pub(super) fn data_file(&self) -> PathBuf {
         self.rows().join("db")
     }
@@ -87,7 +87,7 @@ impl Directory {
         std::fs::metadata(self.data_file()).is_ok_and(|data| data.len() > 0)
     }
 
-    /// Whether there is anything where the rows are kept.
+    /// Whether the directory of the rows has any entry.
     pub(super) fn has_rows_directory(&self) -> bool {
         std::fs::read_dir(self.rows()).is_ok_and(|mut entries| entries.next().is_some())
     }
@@ -107,7 +107,7 @@ impl Directory {
     }
 }
 
-/// Makes the names in a directory durable.
+/// Makes the entries of a directory durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

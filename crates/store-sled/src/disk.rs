@@ -1,4 +1,4 @@
-//! The rows on disk: opened and checked against the seal, then changed one group at a time.
+//! The rows on disk: they are opened and checked against the seal, then changed one group at a time.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use tessera_store::{StoreError, backend::caught};
 
 use crate::error::{OpenError, failed};
 
-/// The rows, locked and checked. Only the writer has it; readers have a `Db` of their own.
+/// The rows, locked and checked. Only the writer has this; readers have a separate `Db`.
 pub(super) struct Disk {
     // Fields are dropped in this order: the lock goes last.
     db: Db,
@@ -35,8 +35,8 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens the rows and checks them against the seal. `visit` is shown the rows of the tables in
-    /// [`scan::VISITED`](super::scan::VISITED); then `accepts` decides. What is refused stays as it was: see
-    /// [`aside`](super::aside).
+    /// [`scan::VISITED`](super::scan::VISITED); then `accepts` decides. A directory that is refused stays unchanged:
+    /// see [`aside`](super::aside).
     pub(super) fn open<F: Default>(
         directory: Directory,
         cache_capacity_bytes: u64,
@@ -58,8 +58,7 @@ impl Disk {
         progress.enter(Step::Sync);
         let sync = || -> io::Result<File> {
             let data_file = File::open(directory.data_file())?;
-            // What a process that was killed had written may still be on its way to the disk; from here
-            // on it counts as committed.
+            // Writes of a killed process may not be on the disk yet; from here on they count as committed.
             directory.keep_copy()?;
             seal_file.settle_everywhere(opened.group, opened.state)?;
             Ok(data_file)
@@ -87,12 +86,12 @@ impl Disk {
         &self.db
     }
 
-    /// Whether there are no rows at all, as in a store that was just made.
+    /// Whether there are no rows at all, as in a new store.
     pub(super) fn is_empty(&self) -> bool {
         self.state == StateHash::EMPTY
     }
 
-    /// Counts the groups from `first` on, where none is there yet.
+    /// Numbers the groups from `first` on, if there is no group yet.
     pub(super) fn count_from(&mut self, first: u64) {
         self.group = first.saturating_sub(1);
     }
@@ -106,13 +105,13 @@ impl Disk {
         self.directory.path()
     }
 
-    /// Where the audit records are that left the rows.
+    /// The directory of the audit records that left the rows.
     pub(super) fn audit_path(&self) -> PathBuf {
         self.directory.audit()
     }
 
-    /// Applies a group, all or nothing, and answers once it is on the disk. After an error nothing may
-    /// be committed any more: only opening anew tells what the disk has.
+    /// Applies a group, all or nothing, and returns once it is on the disk. After an error nothing may be committed any
+    /// longer: only opening the store again shows what the disk has.
     pub(super) fn commit(&mut self, changes: RowChanges) -> Result<(), StoreError> {
         caught(|| self.commit_group(changes)).unwrap_or_else(|panic| Err(failed(panic)))
     }
@@ -146,7 +145,7 @@ impl Disk {
         batch.insert(rows::SEAL_KEY, seal.to_row());
         self.seal.begin(&seal).map_err(failed)?;
         let written = self.write(batch);
-        // Whatever became of the rows: the next one to ask shall not have the answer of this group.
+        // Even if the write of the rows failed: the next caller must not get the answer of this group.
         let begun = self.seal.begun().map_err(failed);
         written.and(begun)?;
         (self.state, self.group) = (after, group);
@@ -170,7 +169,7 @@ impl Disk {
         self.data_file.sync_data().map_err(failed)
     }
 
-    /// Leaves everything on the disk as it must be found, and releases the lock of the directory.
+    /// Brings everything on the disk into its final state, and releases the lock of the directory.
     pub(super) fn close(self) -> Result<(), StoreError> {
         let flushed = caught(|| self.db.flush().map(drop))
             .map_err(failed)
@@ -189,13 +188,13 @@ impl Disk {
         flushed
     }
 
-    /// Releases the directory after a failure, without closing sled: that would try to write once more, and
-    /// panic. The process is about to end; until then sled's own lock stays.
+    /// Releases the directory after a failure, without closing sled: closing would try to write again, and panic. The
+    /// process is about to end; until then sled's own lock stays.
     pub(super) fn leave(self) {
         std::mem::forget(self.db);
     }
 
-    /// Releases the directory without touching the seal: for a store that failed.
+    /// Releases the directory without touching the seal, for a store that failed.
     pub(super) fn abandon(self) {
         let Self {
             db,
@@ -204,7 +203,7 @@ impl Disk {
             directory,
             ..
         } = self;
-        // sled panics where its last write fails; what was acknowledged is on the disk already.
+        // sled panics if its last write fails; acknowledged writes are on the disk already.
         if let Err(panic) = caught(move || drop(db)) {
             tracing::error!(path = %directory.path().display(), %panic, "closing the rows failed");
         }

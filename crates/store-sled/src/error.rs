@@ -4,10 +4,10 @@ use std::{io::ErrorKind, path::PathBuf};
 
 use tessera_store::StoreError;
 
-/// A store can't be opened. Each message names the directory and what to do about it.
+/// A store can't be opened. Each message names the directory and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has the directory.
+    /// Another process uses the directory.
     #[error(
         "the data directory `{path}` is in use by another process: stop that one, or choose another directory"
     )]
@@ -15,23 +15,23 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// Whoever opens it does not accept what is in it, which stays as it was.
+    /// The caller does not accept the content, which stays unchanged.
     #[error("what is in the data directory `{path}` was not accepted")]
     Refused {
         /// The directory.
         path: PathBuf,
     },
-    /// What is in the directory is not what was last committed.
+    /// The content of the directory is not what was last committed.
     #[error(
         "the data directory `{path}` is damaged: {detail}. Restore a backup, or move the directory away and start anew; started as it is, spent refresh tokens could be current again"
     )]
     Damaged {
         /// The directory.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not match.
         detail: String,
     },
-    /// A setting makes it impossible; the directory was not looked at.
+    /// A setting prevents it; the directory was not read.
     #[error("`{setting}` {problem}: change it under [store], the data directory is not the matter")]
     Setting {
         /// The setting.
@@ -51,7 +51,7 @@ pub enum OpenError {
         /// The newest format known.
         known: u32,
     },
-    /// The operating system refused something: an error of the disk, no space, no permission.
+    /// The operating system reported an error: of the disk, of space, of permissions.
     #[error(
         "the data directory `{path}` can't be used: {source}. It is as it was: nothing says that it is damaged, and no copy needs to be restored. {}",
         remedy(.source)
@@ -59,12 +59,12 @@ pub enum OpenError {
     Io {
         /// The directory.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: std::io::Error,
     },
 }
 
-/// What helps where the operating system refuses.
+/// The remedy for an error of the operating system.
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
@@ -78,7 +78,7 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// The database failed. Whatever it says is for the log.
+/// The database failed. Its message is for the log.
 pub(crate) fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Failed {
         detail: error.to_string(),

@@ -1,7 +1,7 @@
-//! When answers to idempotent requests can be forgotten: what one group adds for one second is one row.
+//! When answers to idempotent requests can be removed: the entries that one group adds for one second are one row.
 //!
-//! An entry only says where to look. The time in the request's own row counts: who makes a request anew leaves the entry of
-//! the one before, which then names nothing that has expired.
+//! An entry only says where to look. The time in the request's own row counts: a repeated request leaves the entry of
+//! the earlier one, which then names nothing that has expired.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use super::{changes::RowChanges, rows};
 /// How many requests a row names at most.
 const ROW_MAX: usize = 128;
 
-/// What a group adds: for each time the keys of the requests' rows.
+/// The entries that a group adds: for each time, the keys of the requests' rows.
 #[derive(Debug, Default)]
 pub(super) struct RequestChanges(BTreeMap<Timestamp, Vec<Vec<u8>>>);
 
 impl RequestChanges {
-    /// Names a request at a time, which is not after the one at which it can be forgotten.
+    /// Adds a request at a time, which is not after the one at which it can be removed.
     pub(super) fn add(&mut self, at: Timestamp, row: Vec<u8>) {
         self.0.entry(at).or_default().push(row);
     }
 
-    /// Makes rows of it. `group` is the number of the group.
+    /// Converts the entries to rows. `group` is the number of the group.
     pub(super) fn write(self, group: u64, rows: &mut RowChanges) -> Result<(), StoreError> {
         for (at, requests) in self.0 {
             for (part, requests) in (0_u32..).zip(requests.chunks(ROW_MAX)) {

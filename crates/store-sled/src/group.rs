@@ -1,4 +1,4 @@
-//! What the units of one group see and write: over the rows on disk, what those before them wrote.
+//! What the units of one group read and write: over the rows on disk, the writes of the earlier units.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ mod session;
 /// The largest part of a policy's files.
 const POLICY_PART_BYTES: usize = 32 * 1024;
 
-/// What the units of a group wrote so far; nothing of it is on the disk.
+/// What the units of a group wrote so far; none of it is on the disk.
 pub(super) struct Group<'a> {
     db: &'a Db,
     log: &'a Log,
@@ -42,18 +42,18 @@ pub(super) struct Group<'a> {
     state: State,
     /// The times before the group.
     times_before: Times,
-    /// The sessions that the unit has read, which it may write next.
+    /// The sessions that the unit has read, and may write next.
     read: Vec<ReadSession>,
 }
 
 /// A session as a unit found it.
 struct ReadSession {
     row: SessionRow<Arc<Session>>,
-    /// The row on the disk; none where it was written by the group.
+    /// The row on the disk; `None` if the group wrote it.
     on_disk: Option<IVec>,
 }
 
-/// What the writer knows without reading, as the last group left it.
+/// What the writer knows without a read, after the last group.
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) meta: Meta,
@@ -61,7 +61,7 @@ pub(super) struct State {
     pub(super) policy: Option<PolicyRevision>,
 }
 
-/// What a group writes.
+/// The writes of a group.
 pub(super) struct Finished {
     pub(super) rows: RowChanges,
     pub(super) events: Vec<Arc<Event>>,
@@ -89,7 +89,7 @@ impl<'a> Group<'a> {
         self.rows.is_empty() && self.audit.is_empty() && self.state.times == self.times_before
     }
 
-    /// The group's writes, its events, and the row about the store as `number` leaves it.
+    /// The group's writes, its events, and the row about the store after the group `number`.
     pub(super) fn finish(mut self, number: u64) -> Result<Finished, StoreError> {
         self.state.meta.group = number;
         self.lists.write(self.db, &mut self.rows)?;
@@ -108,8 +108,8 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Reads, decides and writes. The outer failure is one of the database, and ends the group; the inner one is of the
-    /// decision, and concerns nobody else: it wrote nothing.
+    /// Reads, decides and writes. The outer error is a failure of the database, and ends the group. The inner one is of
+    /// the decision, and affects no other unit: it wrote nothing.
     pub(super) fn run(&mut self, work: &mut UnitOfWork) -> Result<Result<Placed, StoreError>, StoreError> {
         loop {
             self.read.clear();
@@ -129,7 +129,7 @@ impl<'a> Group<'a> {
 
 /// Rows.
 impl<'a> Group<'a> {
-    /// The rows on disk, without what this group wrote: for finding candidates, which are then read.
+    /// The rows on disk, without the group's writes: for finding candidates, which are then read.
     pub(super) fn db(&self) -> &'a Db {
         self.db
     }
@@ -161,7 +161,7 @@ impl<'a> Group<'a> {
         self.rows.put(key, Vec::new());
     }
 
-    /// Names a request whose row has this key at a later time.
+    /// Adds a later expiry time for a request whose row has this key.
     pub(super) fn expire_request(&mut self, at: Timestamp, row: Vec<u8>) {
         self.requests.add(at, row);
     }
@@ -171,7 +171,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What a unit sees.
+/// What a unit reads.
 impl Group<'_> {
     fn snapshot(&mut self, reads: &Reads) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot {
@@ -213,13 +213,13 @@ impl Group<'_> {
             snapshot.request = self.row("a request", &rows::request_key(key))?;
         }
         if reads.has_settings() {
-            // Nothing decides by them within a group that changes them.
+            // No decision depends on them within a group that changes them.
             snapshot.settings = Some(read::settings(self.db)?);
         }
         Ok(snapshot)
     }
 
-    /// Those on disk, and those of this group.
+    /// Keys on the disk, and keys of this group.
     fn made_with(&self, maker: &ApiKeyId) -> Result<Vec<ApiKey>, StoreError> {
         let prefix = rows::api_key_by_maker_prefix(maker);
         let mut keys = read::keys_of(self.db, &prefix)?;
@@ -245,7 +245,7 @@ impl Group<'_> {
         })
     }
 
-    /// Those on the disk are kept decoded, until the group that changes one is done.
+    /// Keys on the disk are kept decoded, until the group that changes one is done.
     fn api_key(&self, id: &ApiKeyId) -> Result<Option<Arc<ApiKey>>, StoreError> {
         match self.rows.get(&rows::api_key_key(id)) {
             Some(value) => value
@@ -258,7 +258,7 @@ impl Group<'_> {
 
 /// What a unit writes.
 impl Group<'_> {
-    /// From here on the events count; that they may count before they are durable only refuses too soon.
+    /// From here on the events count. If they count before they are durable, tokens are only refused too soon.
     fn apply(&mut self, changes: Changes) -> Result<Placed, StoreError> {
         for (revision, files) in &changes.policies {
             self.put_policy(revision, files)?;
@@ -407,8 +407,8 @@ impl Group<'_> {
         Ok(sequence)
     }
 
-    /// Writes an event that ends sessions beside the log, where it outlives its position there, and answers
-    /// how long it counts.
+    /// Writes an event that ends sessions beside the log, where it is kept longer than in the log, and returns how long
+    /// it counts.
     fn put_cutoff(&mut self, event: &Event, new: &NewEvent) -> Result<Option<Timestamp>, StoreError> {
         let Some(key) = rows::cutoff_key(event) else {
             return Ok(None);

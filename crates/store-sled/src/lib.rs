@@ -1,4 +1,4 @@
-//! The store on sled: one tree, one writer, one sync for all that wait, and a seal against damage.
+//! The store on sled: one tree, one writer, one sync for all waiting units, and a seal against damage.
 #![forbid(unsafe_code)]
 
 mod api_keys;
@@ -63,24 +63,24 @@ use self::{
 };
 pub use self::{error::OpenError, progress::StartProgress, restore::SledRestore};
 
-/// How many units may wait for the writer; whoever comes later waits for a place.
+/// How many units may wait for the writer; further callers wait for a slot.
 const WAITING_MAX: usize = 4096;
-/// How many units may go with those of others at once.
+/// How many background units may wait for the commits of others at once.
 const BACKGROUND_MAX: usize = 8;
 
 /// How many chunks of audit records one purge moves to files.
 const CHUNKS_MAX: usize = 64;
 
-/// How a [`SledStore`] uses the machine.
+/// The resources that a [`SledStore`] uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SledOptions {
     /// How much of the rows is held in memory, in bytes.
     pub cache_capacity_bytes: u64,
-    /// How many audit records the rows keep at most after a purge; those before are in files of their own.
+    /// How many audit records the rows keep at most after a purge; earlier ones are in separate files.
     pub audit_rows_max: u64,
 }
 
-/// What is in a directory, before anything in it is changed.
+/// The content of a directory, before anything in it is changed.
 #[derive(Clone, Debug)]
 pub struct Contents {
     /// Its log.
@@ -93,11 +93,10 @@ pub struct Contents {
 
 /// A store in a directory of this machine, for one process.
 ///
-/// Dropping it without [`Store::close`] finishes what was accepted, too, but can't tell whether that
-/// succeeded.
+/// Dropping it without [`Store::close`] also finishes the accepted work, but can't report whether that succeeded.
 pub struct SledStore {
     shared: Arc<Shared>,
-    /// None only while it is dropped.
+    /// `None` only while it is dropped.
     work: Option<mpsc::Sender<Work>>,
     background: mpsc::Sender<Work>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -116,11 +115,11 @@ impl Default for SledOptions {
 }
 
 impl SledStore {
-    /// Opens the store in the directory `path`, or makes one where there is nothing. Reads every row
-    /// once, to check that they are those that were last committed; so it blocks.
+    /// Opens the store in the directory `path`, or creates one if there is nothing. Reads every row once, to check that
+    /// the rows are those that were last committed; so it blocks.
     ///
     /// # Errors
-    /// See [`OpenError`]: each says what to do.
+    /// See [`OpenError`]: each variant says what to do.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, OpenError> {
         Self::open_with(path, &options, WhichLog::Same, &StartProgress::default(), |_| {
@@ -128,8 +127,8 @@ impl SledStore {
         })
     }
 
-    /// The same, while `progress` says how far it is. What is there already, none in a new directory, must be accepted
-    /// first: a directory that is refused stays byte for byte as it was, and the refusal is answered.
+    /// The same, while `progress` reports its progress. First, the content (`None` in a new directory) must be
+    /// accepted: a directory that is refused stays byte for byte unchanged, and the refusal is returned.
     ///
     /// # Errors
     /// As [`SledStore::open`].
@@ -155,9 +154,9 @@ impl SledStore {
         }
     }
 
-    /// Opens a directory that was restored from a copy, to begin another log: cursors of the one before are
-    /// foreign to it, and each place in it is after all of theirs. The first group that is written makes
-    /// that durable, together with what it writes itself; until then the directory is as it was.
+    /// Opens a directory that was restored from a copy, to begin another log: cursors of the earlier log are foreign to
+    /// it, and each position in it is after all of theirs. The first group that is written makes that durable, together
+    /// with its own writes; until then the directory is unchanged.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -168,11 +167,11 @@ impl SledStore {
         })
     }
 
-    /// Writes the live rows of the directory `path` anew, so that those which are gone take no space. No other
-    /// process may have it open. Answers how many bytes the rows took before and take now.
+    /// Rewrites the live rows of the directory `path`, so that removed rows take no space. No other process may have it
+    /// open. Returns how many bytes the rows took before and take now.
     ///
     /// # Errors
-    /// See [`OpenError`]: the directory is as it was where it fails.
+    /// See [`OpenError`]: if it fails, the directory is unchanged.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn compact(path: &Path, options: SledOptions) -> Result<(u64, u64), OpenError> {
         open::compact(path, &options)
@@ -214,15 +213,15 @@ impl SledStore {
         })
     }
 
-    /// Hands work to the writer and waits for its answer.
+    /// Sends work to the writer and waits for its answer.
     async fn ask<T>(&self, work: impl FnOnce(Answer<T>) -> Work) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.send(work(answer)).await?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Moves audit records from the rows to files, and removes the files that are too old. Answers whether there
-    /// is more to do.
+    /// Moves audit records from the rows to files, and removes files that are too old. Returns whether there is more to
+    /// do.
     async fn archive(&self, before: Timestamp) -> Result<bool, StoreError> {
         let _archiving = self.archiver.alone().await;
         for _ in 0..CHUNKS_MAX {
@@ -238,7 +237,7 @@ impl SledStore {
         Ok(true)
     }
 
-    /// Hands over a unit that goes with those of others, and by itself once `max_delay` is over.
+    /// Sends a unit that is committed with others, or by itself once `max_delay` is over.
     async fn transact_behind(&self, unit: UnitOfWork, max_delay: Duration) -> Result<Placed, StoreError> {
         let (answer, mut answered) = oneshot::channel();
         let sent = self.background.send(Work::Unit { unit, answer }).await;
@@ -259,7 +258,7 @@ impl SledStore {
         sender.send(work).await.map_err(|_| StoreError::Closed)
     }
 
-    /// Reads pages off the runtime's threads: they may come from the disk.
+    /// Reads pages outside the runtime's threads, since they may come from the disk.
     async fn read_apart<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Db, &Shared) -> Result<T, StoreError> + Send + 'static,
@@ -273,7 +272,7 @@ impl SledStore {
 
 #[async_trait]
 impl StoreReader for SledStore {
-    // On the caller's thread: it takes microseconds, and the cache has most.
+    // On the caller's thread: it takes microseconds, and most rows are in the cache.
     async fn read(&self, reads: Reads) -> Result<Snapshot, StoreError> {
         self.shared.read(|db| read::snapshot(db, &self.shared, &reads))
     }
@@ -325,7 +324,7 @@ impl StoreReader for SledStore {
     async fn events(&self, after: Sequence, limit: usize) -> Result<EventBatch, StoreError> {
         self.shared.ensure_open()?;
         let log = &self.shared.log;
-        // Events beyond this may be applied and not yet durable: nobody is shown them.
+        // Later events may be applied and not yet durable: they are not shown.
         let committed = log.committed();
         if after < log.floor() {
             return Err(StoreError::EventsForgotten);
@@ -397,7 +396,7 @@ impl Store for SledStore {
         self.shared.log.forget_expired(before.horizon);
         match self.archive(before.audit).await {
             Ok(more) => total.more |= more,
-            // Audit records stay in the rows until their files can be written; what else is to be removed goes on.
+            // Audit records stay in the rows until their files can be written; the rest of the purge continues.
             Err(error) if self.shared.is_healthy() => {
                 tracing::warn!(%error, "audit records stay where they are until their files can be written");
             }
@@ -430,15 +429,14 @@ impl Store for SledStore {
     async fn close(&self) -> Result<(), StoreError> {
         let closed = self.ask(|answer| Work::Close { answer }).await;
         let writer = Arc::clone(&self.writer);
-        // The thread is at its end, but until it is over it may hold the directory.
+        // The thread is at its end, but until it has exited it may hold the directory.
         let joined = tokio::task::spawn_blocking(move || join(&writer)).await;
         closed.and(joined.map_err(failed))
     }
 }
 
 impl Drop for SledStore {
-    /// Waits for the writer to finish what it has. That takes no longer than a close, and nobody can
-    /// send it more.
+    /// Waits for the writer to finish its work. That takes no longer than a close, and no more work can be sent.
     fn drop(&mut self) {
         self.work = None;
         join(&self.writer);
@@ -449,7 +447,7 @@ fn join(writer: &Mutex<Option<JoinHandle<()>>>) {
     let Some(writer) = writer.lock().take() else {
         return;
     };
-    // A unit that holds the last handle to its own store drops it on the writer's thread.
+    // A unit that holds the last handle to its own store drops the store on the writer's thread.
     if writer.thread().id() != thread::current().id() && writer.join().is_err() {
         tracing::error!("the store's writer panicked");
     }

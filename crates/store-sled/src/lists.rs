@@ -1,11 +1,12 @@
-//! Lists of sessions: the indexes, and what expires when.
+//! Lists of sessions: the indexes, and the expiry times.
 //!
-//! What one group adds to one list is one row, not one for each session. Its key is the list's own and the id of the first
-//! session; its value has the ids of the others, in order. So a list with one session a row has empty values.
+//! The entries that one group adds to one list are one row, not one row for each session. The row's key has the list's
+//! key and the id of the first session; its value has the other ids, in order. So the value of a row with one session
+//! is empty.
 //!
-//! The ids in a row are made within [`SPAN_MILLIS`], by the time that they begin with. So whoever looks for an id finds
-//! its row among those that begin at most that much earlier; and a list is read in the order of its ids although groups
-//! overlap: an id is next once no row is left that begins before it.
+//! The ids in a row are made within [`SPAN_MILLIS`] of each other, by the time that they begin with. So the row of an
+//! id is among those that begin at most that much earlier. A list is read in the order of its ids although groups
+//! overlap: an id is next once no remaining row begins before it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,13 +20,13 @@ use tessera_store::StoreError;
 
 use super::{changes::RowChanges, error::failed, rows};
 
-/// How far apart the ids of a row are made at most. Calls of one group wait for about as long as a sync takes.
+/// The longest time between the ids of a row. Calls of one group wait for about as long as a sync takes.
 const SPAN_MILLIS: i64 = 64;
 /// How many ids a row has at most.
 const ROW_MAX: usize = 256;
 const ID_LEN: usize = 16;
 
-/// What a group adds to lists, and takes out of them.
+/// The entries that a group adds to lists, and removes from them.
 #[derive(Debug, Default)]
 pub(super) struct ListChanges(HashMap<Vec<u8>, ListChange>);
 
@@ -36,7 +37,7 @@ struct ListChange {
 }
 
 impl ListChanges {
-    /// Adds a session that is not in the list. `list` is what the keys of its rows begin with.
+    /// Adds a session that is not in the list. `list` is the prefix of its rows' keys.
     pub(super) fn add(&mut self, list: Vec<u8>, id: SessionId) {
         let change = self.0.entry(list).or_default();
         if !change.removed.remove(&id) {
@@ -44,7 +45,7 @@ impl ListChanges {
         }
     }
 
-    /// Takes out a session that is in the list.
+    /// Removes a session that is in the list.
     pub(super) fn remove(&mut self, list: Vec<u8>, id: SessionId) {
         let change = self.0.entry(list).or_default();
         if !change.added.remove(&id) {
@@ -52,7 +53,7 @@ impl ListChanges {
         }
     }
 
-    /// Makes rows of it, over those in `db`.
+    /// Converts the changes to rows, over those in `db`.
     pub(super) fn write(self, db: &Db, rows: &mut RowChanges) -> Result<(), StoreError> {
         for (list, change) in self.0 {
             take_out(db, &list, &change.removed, rows)?;
@@ -64,7 +65,7 @@ impl ListChanges {
     }
 }
 
-/// Reads the rows that have the ids, and writes them without.
+/// Reads the rows that have the ids, and writes them without the ids.
 fn take_out(
     db: &Db,
     list: &[u8],
@@ -95,7 +96,7 @@ fn take_out(
     Ok(())
 }
 
-/// The row that has an id, and all its ids.
+/// The row that has an id, and all ids of the row.
 fn row_with(
     db: &Db,
     list: &[u8],
@@ -132,7 +133,8 @@ fn rows_of(list: &[u8], ids: BTreeSet<SessionId>) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// The sessions of a list after one, in the order of their ids.
 ///
-/// Rows may be written meanwhile. A row only ever moves to a later key, where ids are taken out of it, so none is missed.
+/// Rows may be written meanwhile. A row only ever moves to a later key, when ids are removed from it, so no row is
+/// missed.
 pub(super) fn ids_after(
     db: &Db,
     list: &[u8],
@@ -152,7 +154,7 @@ pub(super) fn ids_after(
     }
 }
 
-/// The ids of all rows that were read, of which the least is next where no other row begins before it.
+/// The ids of all rows that were read. The least one is next, if no other row begins before it.
 struct Ids<R: Iterator<Item = Result<Vec<SessionId>, StoreError>>> {
     rows: Peekable<R>,
     waiting: BTreeSet<SessionId>,
@@ -160,7 +162,7 @@ struct Ids<R: Iterator<Item = Result<Vec<SessionId>, StoreError>>> {
 }
 
 impl<R: Iterator<Item = Result<Vec<SessionId>, StoreError>>> Ids<R> {
-    /// Whether the next row may have an id that comes before all that wait.
+    /// Whether the next row may have an id that comes before all waiting ids.
     fn needs_next_row(&mut self) -> bool {
         let least = self.waiting.first();
         match self.rows.peek() {
@@ -211,7 +213,7 @@ fn row_key(list: &[u8], first: SessionId) -> Vec<u8> {
     [list, first.as_bytes()].concat()
 }
 
-/// The least key that a row with this id can have.
+/// The least key of a row that can have this id.
 fn earliest_row(list: &[u8], id: SessionId) -> Vec<u8> {
     let earliest = id.made_at().as_millis().saturating_sub(SPAN_MILLIS).max(0);
     // A time-ordered id begins with the lower six bytes of its time.

@@ -1,4 +1,4 @@
-//! From a directory to a running store.
+//! Opening a directory as a running store.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ use super::{
     shared::Shared,
 };
 
-/// What is read of the rows while they are checked.
+/// What is read from the rows while they are checked.
 #[derive(Default)]
 struct Found {
     meta: Option<Meta>,
@@ -33,20 +33,20 @@ struct Found {
     revocations: Revocations,
 }
 
-/// Which log a store goes on with.
+/// The log that a store continues with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhichLog {
-    /// That of the directory.
+    /// The log of the directory.
     Same,
-    /// Another one, which begins where that of the directory can't have come: what the copy that it was put
-    /// back from does not know of had lower places.
+    /// Another log, which begins beyond every position of the old one: events that the restored copy does not have are
+    /// at lower positions.
     New,
 }
 
-/// The smallest cache that the rows can be read with.
+/// The smallest cache with which the rows can be read.
 const CACHE_MIN_BYTES: u64 = 1024 * 1024;
 
-/// How far the place is at which a new log begins.
+/// The distance to the position at which a new log begins.
 const FAR: u64 = 1 << 32;
 
 /// Locks, opens and checks a data directory.
@@ -91,7 +91,7 @@ pub(super) fn open(
         id: meta.log_id,
         last: meta.last,
         floor: meta.floor,
-        // Those before a log that was begun anew are there until they are purged.
+        // Events from before a new log was begun are there until they are purged.
         events: found.events.into(),
         revocations: found.revocations,
         times: found.times,
@@ -115,7 +115,7 @@ pub(super) fn compact(path: &Path, options: &SledOptions) -> Result<(u64, u64), 
     disk.compact()
 }
 
-/// What is in the directory; none where it is new.
+/// The content of the directory; `None` if it is new.
 fn contents(opened: &Opened<Found>, path: &Path) -> Result<Option<Contents>, OpenError> {
     let Some(meta) = &opened.found.meta else {
         return Ok(None);
@@ -145,7 +145,7 @@ impl Found {
             }
             Some(table) if table == Table::Event as u8 => {
                 let event: Event = rows::decode("an event", value)?;
-                // Those that end sessions are among the cutoffs, with the time that counts for them.
+                // Events that end sessions are among the cutoffs, with the time that counts for them.
                 if cutoff_target(&event.body).is_none() {
                     self.revocations.apply(&event);
                 }
@@ -183,7 +183,7 @@ fn begin(disk: &mut Disk) -> Result<Meta, OpenError> {
     Ok(meta)
 }
 
-/// What the row about the store becomes with the first group: nothing is written before that.
+/// The row about the store that the first group writes, with a new log: nothing is written before that.
 fn anew(disk: &Disk, meta: Meta) -> Result<Meta, OpenError> {
     let last = Sequence(meta.last.0.saturating_add(FAR));
     Ok(Meta {

@@ -1,4 +1,4 @@
-//! How far a start is, for whoever waits for it.
+//! The progress of a start.
 
 use std::{
     fmt,
@@ -13,12 +13,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// A start that takes longer says in the log how far it is.
+/// A start that takes longer than this logs its progress.
 const QUIET: Duration = Duration::from_secs(2);
-/// How often it says so from then on.
+/// How often it does so from then on.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How far a start is. Its clones look at the same start.
+/// The progress of a start. Clones report the same start.
 #[derive(Clone, Debug, Default)]
 pub struct StartProgress(Arc<State>);
 
@@ -28,36 +28,36 @@ struct State {
     done: AtomicU64,
 }
 
-/// What a start is at.
+/// The current step of a start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Step {
-    /// What comes before and after the rows.
+    /// Before and after the work on the rows.
     #[default]
     Other,
-    /// The rows are copied, so many bytes.
+    /// The rows are copied; their number of bytes.
     Copy { bytes: u64 },
     /// sled reads its log.
     Recovery,
-    /// The rows are read and compared with the seal, so many.
+    /// The rows are read and compared with the seal; their number.
     Check { rows: u64 },
-    /// What was opened is written to the disk.
+    /// The opened rows are written to the disk.
     Sync,
 }
 
 impl StartProgress {
-    /// The start goes on with this step.
+    /// The start begins this step.
     pub(super) fn enter(&self, step: Step) {
         let mut current = self.0.step.lock();
         *current = step;
         self.0.done.store(0, Ordering::Relaxed);
     }
 
-    /// So much more of the step is done.
+    /// Adds to what is done of the step.
     pub(super) fn add(&self, done: u64) {
         self.0.done.fetch_add(done, Ordering::Relaxed);
     }
 
-    /// Does `work`, and says in the log how far it is where that takes long.
+    /// Does `work`, and logs the progress if it takes long.
     pub(super) fn told<T>(&self, work: impl FnOnce() -> T) -> T {
         self.told_to(QUIET, work, |progress| tracing::info!("starting: {progress}"))
     }
@@ -72,7 +72,7 @@ impl StartProgress {
             }
         };
         thread::scope(move |scope| {
-            // Dropped as soon as the work ends, in whatever way: the scope waits for the thread.
+            // It is dropped however the work ends: the scope waits for the thread.
             let _end = end;
             let teller = thread::Builder::new().name("store-start".to_owned());
             if let Err(error) = teller.spawn_scoped(scope, wait_and_tell) {
@@ -133,7 +133,7 @@ mod tests {
         progress.enter(Step::Check { rows: 3 });
         progress.add(2);
         assert_eq!(progress.to_string(), "checking the rows, 2 of 3 (66 %)");
-        // A row more than the seal knows of is found after all are read.
+        // A row that the seal does not know of is found only after all are read.
         progress.add(2);
         assert_eq!(progress.to_string(), "checking the rows, 4 of 3 (100 %)");
         progress.enter(Step::Check { rows: 0 });

@@ -1,7 +1,7 @@
-//! Removing what is dead, in steps small enough that the jobs between them don't wait.
+//! Removing expired data, in steps that are small enough not to delay the units between them.
 //!
-//! Candidates are found on the disk and then read through the group, so that what an earlier job of the
-//! same group did to them counts.
+//! Candidates are found on the disk and then read through the group, so that changes of an earlier unit in the same
+//! group count.
 
 use sled::IVec;
 use tessera_core::{Event, Seconds, Sequence, SessionId, Timestamp};
@@ -22,7 +22,7 @@ use super::{
 /// How many rows one step looks at.
 pub(super) const STEP: usize = 128;
 
-/// What a purge removes, and how much of it.
+/// What a purge removes, and its limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Purge {
     pub(super) before: PurgeBefore,
@@ -58,7 +58,7 @@ impl Purge {
 }
 
 impl Step<'_, '_> {
-    /// Keeps the horizon with the data: with what was removed, and once an hour where nothing was.
+    /// Keeps the horizon with the data: with each removal, and once an hour if nothing was removed.
     fn note_progress(&mut self) -> Result<(), StoreError> {
         let meta = self.group.meta_mut();
         let horizon = self
@@ -95,18 +95,18 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Removes a session, or moves it in the index to the time at which it can be removed: refreshes
-    /// don't do that, so the index may know an earlier time.
+    /// Removes a session, or moves it in the index to the time at which it can be removed: refreshes don't move it, so
+    /// the index may have an earlier time.
     fn session(&mut self, id: SessionId, at: Timestamp) -> Result<(), StoreError> {
         let Some(row) = self.group.session_row(id)?.filter(|row| row.expiry == at) else {
-            // An earlier job of this group moved or removed it.
+            // An earlier unit of this group moved or removed it.
             return Ok(());
         };
         let removable_at = row.session.removable_at();
         let horizon = self.purge.before.horizon;
         if removable_at >= horizon {
             let bucket = rows::bucket_of(removable_at);
-            // Under an earlier time this purge would find it again.
+            // With an earlier time this purge would find it again.
             let expiry = if bucket < horizon { removable_at } else { bucket };
             return self.group.move_expiry(&row, expiry);
         }
@@ -115,8 +115,8 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Only ever the oldest event, so that what is left has no gap. One that matters for days to come does not
-    /// keep those behind it: it is left where it is, below the floor.
+    /// Removes only the oldest event, so that the rest has no gap. An event that matters for days to come does not
+    /// block those after it: it stays below the floor.
     fn events(&mut self) -> Result<(), StoreError> {
         let mut left = 0;
         for key in self.keys(Table::Event) {
@@ -132,7 +132,7 @@ impl Step<'_, '_> {
                 break;
             }
             self.group.remove(key.to_vec());
-            // Those that were left behind when a log was begun anew are below its floor.
+            // Events that were left behind when a new log was begun are below its floor.
             let removed = Sequence(rows::number_in(&key)?);
             let meta = self.group.meta_mut();
             meta.floor = meta.floor.max(removed);
@@ -148,7 +148,7 @@ impl Step<'_, '_> {
             if at >= self.purge.before.horizon {
                 break;
             }
-            // Where the row is gone, an earlier job of this group removed it.
+            // If the row is gone, an earlier unit of this group removed it.
             let Some(requests) = self.group.row::<Vec<Vec<u8>>>("expiring requests", &key)? else {
                 continue;
             };
@@ -164,7 +164,7 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Removes a request that was named at a time. One that was made anew since is named at another.
+    /// Removes a request that was named at a time. A request that was repeated since then is named at another time.
     fn request(&mut self, row: &[u8], at: Timestamp) -> Result<(), StoreError> {
         let Some(record) = self.group.row::<RequestRecord>("a request", row)? else {
             return Ok(());
@@ -186,7 +186,7 @@ impl Step<'_, '_> {
             if at >= self.purge.before.horizon || !self.take() {
                 break;
             }
-            // Where the entry is gone, an earlier job of this group gave the row another time.
+            // If the entry is gone, an earlier unit of this group gave the row another time.
             if self.group.has_row(&key)? {
                 self.group.remove(row.to_vec());
                 self.group.remove(key.to_vec());
@@ -208,7 +208,7 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Policies that no audit record names any more. There are few, so each purge looks at all.
+    /// Removes policies that no audit record names any longer. There are few, so each purge checks all.
     fn policies(&mut self) -> Result<(), StoreError> {
         for key in self.keys(Table::Policy) {
             let key = key?;

@@ -1,4 +1,4 @@
-//! Reading the rows, for those who do not write.
+//! Reading the rows, without writing.
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
@@ -23,7 +23,7 @@ use super::{
     shared::Shared,
 };
 
-/// What is named, as it is now: possibly of a group that is applied and not yet durable.
+/// What is named, as it is now: possibly from a group that is applied and not yet durable.
 pub(super) fn snapshot(db: &Db, shared: &Shared, reads: &Reads) -> Result<Snapshot, StoreError> {
     let mut snapshot = Snapshot {
         head: shared.log.committed(),
@@ -89,11 +89,11 @@ pub(super) fn keys_of(db: &Db, prefix: &[u8]) -> Result<BTreeSet<Vec<u8>>, Store
     keys.map(|key| Ok(key.map_err(failed)?.to_vec())).collect()
 }
 
-/// Joins sessions with what ended them together with others.
+/// Joins sessions with the reasons that ended them together with others.
 struct Joined<'a> {
     db: &'a Db,
     shared: &'a Shared,
-    /// The API key that was read last, and whether it is revoked: neighbours are often of one.
+    /// The API key that was read last, and whether it is revoked: neighbouring sessions often have the same key.
     key: Option<(ApiKeyId, bool)>,
 }
 
@@ -256,7 +256,7 @@ pub(super) fn events(
         expected = event.sequence.next();
         events.push(Arc::new(event));
     }
-    // Fewer than there must be: either they were removed meanwhile, or the log has a hole.
+    // Too few: either events were removed meanwhile, or the log has a hole.
     let complete = events.len() == limit || expected > through;
     if complete {
         Ok(events)
@@ -277,7 +277,7 @@ pub(super) fn events_below_floor(db: &Db, floor: Sequence) -> Result<Vec<Arc<Eve
         .collect()
 }
 
-/// Goes on through the audit records that are in the rows. What is looked for must be committed.
+/// Continues a query through the audit records that are in the rows. The requested records must be committed.
 pub(super) fn audit(db: &Db, looking: &mut Looking) -> Result<(), StoreError> {
     let Some(wanted) = looking.wanted() else {
         return Ok(());
@@ -288,14 +288,14 @@ pub(super) fn audit(db: &Db, looking: &mut Looking) -> Result<(), StoreError> {
         }
         looking.look(entry?);
     }
-    // Those between the last one and the end were too old to be kept.
+    // Records between the last one and the end were too old to be kept.
     if !looking.is_done() {
         looking.pass(*wanted.end());
     }
     Ok(())
 }
 
-/// Up to `limit` audit records that are in the rows, after a position and up to another one.
+/// Up to `limit` audit records that are in the rows, after one position and up to another.
 pub(super) fn audit_entries(
     db: &Db,
     after: u64,
@@ -326,7 +326,7 @@ fn keys_after(
         .map(|key| key.map_err(failed))
 }
 
-/// Takes up to `limit` items; there is another page where one more is found.
+/// Takes up to `limit` items; there is another page if one more is found.
 fn collect_page<T, K>(
     mut found: impl Iterator<Item = Result<T, StoreError>>,
     limit: usize,

@@ -1,4 +1,4 @@
-//! A data directory made of a backup.
+//! Making a data directory from a backup.
 
 use std::{mem, path::Path};
 
@@ -23,18 +23,17 @@ use super::{
 /// How many records are written at once.
 const BATCH: usize = 1024;
 
-/// A data directory that is being made of a backup. Until it is [finished](SledRestore::finish), what is there is of no
-/// use to anybody.
+/// A data directory that is being made from a backup. Until it is [finished](SledRestore::finish), it is not usable.
 pub struct SledRestore {
     disk: Disk,
-    /// What a group asks; nothing here does.
+    /// A group needs a log; nothing here uses it.
     log: Log,
     api_keys: ApiKeys,
     state: State,
     records: Vec<BackupRecord>,
     archive: Archive,
     place: Option<Place>,
-    /// The newest audit records, which go to the rows where no others come.
+    /// The newest audit records, which go to the rows if no more records follow.
     audit: Vec<AuditEntry>,
     audit_rows_max: usize,
 }
@@ -71,17 +70,17 @@ impl SledRestore {
         })
     }
 
-    /// Counts the groups from `first` on: of two directories with one log, the one with more groups is the later one.
+    /// Numbers the groups from `first` on: of two directories with one log, the one with more groups is the later one.
     #[must_use]
     pub fn counting_from(mut self, first: u64) -> Self {
         self.disk.count_from(first);
         self
     }
 
-    /// Takes the next record.
+    /// Adds the next record.
     ///
     /// # Errors
-    /// Fails where the directory can't be written.
+    /// Fails if the directory can't be written.
     pub fn add(&mut self, record: BackupRecord) -> Result<(), StoreError> {
         match record {
             BackupRecord::Audit(bytes) => self.add_audit(bytes.entry()?),
@@ -95,10 +94,10 @@ impl SledRestore {
         }
     }
 
-    /// Writes what is left, after which the directory has the state of the position that `end` names.
+    /// Writes the rest. Then the directory has the state of the position that `end` names.
     ///
     /// # Errors
-    /// Fails where the directory can't be written.
+    /// Fails if the directory can't be written.
     pub fn finish(mut self, end: BackupEnd) -> Result<(), StoreError> {
         let mut audit = mem::take(&mut self.audit);
         audit.retain(|entry| entry.position >= end.audit_first);
@@ -114,7 +113,7 @@ impl SledRestore {
 
     fn add_audit(&mut self, entry: AuditEntry) -> Result<(), StoreError> {
         self.audit.push(entry);
-        // Some more, so that a chunk is worth its file.
+        // It waits for some more records, so that a chunk is large enough.
         if self.audit.len() < self.audit_rows_max.saturating_add(BATCH) {
             return Ok(());
         }
@@ -128,7 +127,7 @@ impl SledRestore {
         Ok(())
     }
 
-    /// Writes the records that wait, and what `more` adds, as one group.
+    /// Writes the waiting records, and those that `more` adds, as one group.
     fn write(
         &mut self,
         more: impl FnOnce(&mut Group<'_>) -> Result<(), StoreError>,

@@ -1,7 +1,7 @@
-//! How rows are laid out: one tree, one prefix byte per table, keys that sort as they are read, and a
-//! version byte before each value. What a group adds to an index is a row of its own: see [`lists`](super::lists).
+//! The layout of rows: one tree, one prefix byte per table, keys in the order in which they are read, and a version
+//! byte before each value. The entries that a group adds to an index are one row: see [`lists`](super::lists).
 //!
-//! Names never contain a NUL, so a NUL after each keeps one name from being the prefix of another.
+//! Names never contain a NUL, so the NUL after each name prevents one name from being the prefix of another.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -51,7 +51,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Whether a row with this key is of it.
+    /// Whether this key is of a row of the table.
     pub(super) fn has(self, key: &[u8]) -> bool {
         key.first() == Some(&(self as u8))
     }
@@ -99,16 +99,16 @@ pub(super) struct Meta {
     pub(super) floor: Sequence,
     /// The last record of the audit trail.
     pub(super) audit: AuditHead,
-    /// Where the records of the audit trail are that left the rows; none where none did.
+    /// Where the audit records are that left the rows; `None` if none did.
     pub(super) archive: Option<Place>,
-    /// The group that wrote this row: no two groups leave the same state behind.
+    /// The group that wrote this row, so that no two groups leave the same state.
     pub(super) group: u64,
     /// The horizon of the last purge that wrote anything.
     pub(super) purged: Option<Timestamp>,
 }
 
 impl Meta {
-    /// Of a store in which nothing has happened.
+    /// The row of a new store.
     pub(super) fn new(log_id: LogId) -> Self {
         Self {
             log_id,
@@ -122,8 +122,8 @@ impl Meta {
     }
 }
 
-/// A session with the time under which the expiry index has it. That time is never later than the
-/// session's true removal, and is moved only when it must be: so a refresh rewrites this row and no other.
+/// A session with its time in the expiry index. That time is never later than the session's actual removal, and is
+/// moved only when necessary: so a refresh rewrites this row and no other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SessionRow<S> {
     pub(super) expiry: Timestamp,
@@ -146,7 +146,7 @@ pub(super) struct CutoffRow<E> {
     pub(super) event: E,
 }
 
-/// A policy that is kept. Its files are in parts beside it, since values should be small.
+/// A policy that is kept. Its files are stored in separate parts, since values should be small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PolicyRow {
     pub(super) parts: u32,
@@ -163,7 +163,7 @@ pub(super) fn meta_key() -> Vec<u8> {
     vec![Table::Meta as u8]
 }
 
-/// The seal of the group that wrote last. The hash over all rows does not count it: it is in it.
+/// The seal of the group that wrote last. The hash over all rows excludes this row, since the row contains the hash.
 pub(super) const SEAL_KEY: &[u8] = &[Table::Seal as u8];
 
 pub(super) fn times_key() -> Vec<u8> {
@@ -179,7 +179,7 @@ pub(super) fn expiry_list(at: Timestamp) -> Vec<u8> {
     timed_key(Table::SessionExpiry, at, &[])
 }
 
-/// The time under which an index has what expires then: those of one second are together.
+/// The time of an index entry that expires at `at`: entries of one second are together.
 pub(super) fn bucket_of(at: Timestamp) -> Timestamp {
     at.floor_to_second()
 }
@@ -196,12 +196,12 @@ pub(super) fn client_disabled_key(realm: &RealmName, client: &ClientName) -> Vec
     )
 }
 
-/// How many sessions of a client there are.
+/// The key for the number of a client's sessions.
 pub(super) fn session_count_key(realm: &RealmName, client: &ClientName) -> Vec<u8> {
     key(Table::SessionCount, &[realm.as_str()], client.as_str().as_bytes())
 }
 
-/// What the keys of those numbers begin with in a realm.
+/// The prefix of those keys in a realm.
 pub(super) fn session_count_prefix(realm: &RealmName) -> Vec<u8> {
     key(Table::SessionCount, &[realm.as_str()], &[])
 }
@@ -214,7 +214,7 @@ pub(super) fn api_key_by_maker_prefix(maker: &ApiKeyId) -> Vec<u8> {
     key(Table::ApiKeyByMaker, &[maker.as_str()], &[])
 }
 
-/// The key of the row of the API key that an index names after `prefix_len` bytes.
+/// The key of an API key's row, from an index key whose id begins after `prefix_len` bytes.
 pub(super) fn api_key_key_in(key: &[u8], prefix_len: usize) -> Vec<u8> {
     let id = key.get(prefix_len..).unwrap_or_default();
     [&[Table::ApiKey as u8], id].concat()
@@ -284,7 +284,7 @@ pub(super) fn request_key(request: &RequestKey) -> Vec<u8> {
     key(Table::Request, &names, request.request.as_bytes())
 }
 
-/// A part of the requests that a group names at a time.
+/// The key for a part of the requests that a group names at a time.
 pub(super) fn request_expiry_key(at: Timestamp, group: u64, part: u32) -> Vec<u8> {
     let tail = [group.to_be_bytes().as_slice(), &part.to_be_bytes()].concat();
     timed_key(Table::RequestExpiry, at, &tail)
@@ -295,8 +295,8 @@ pub(super) fn cutoff_expiry_key(until: Timestamp, row: &[u8]) -> Vec<u8> {
     timed_key(Table::CutoffExpiry, until, row)
 }
 
-/// One key per target, so that a later cutoff of a target replaces the earlier; none for an event that
-/// ends no sessions.
+/// One key per target, so that a later cutoff of a target replaces the earlier; `None` for an event that ends no
+/// sessions.
 pub(super) fn cutoff_key(event: &Event) -> Option<Vec<u8>> {
     let (kind, target) = cutoff_target(&event.body)?;
     Some(cutoff_key_of(kind, &event.realm, target))
@@ -310,7 +310,7 @@ pub(super) fn cutoff_key_of(kind: u8, realm: &RealmName, target: &str) -> Vec<u8
     key
 }
 
-/// What the keys of an index begin with; see [`lists`](super::lists).
+/// The prefix of an index's keys; see [`lists`](super::lists).
 pub(super) fn list_of(index: &SessionIndex) -> Vec<u8> {
     match index {
         SessionIndex::Subject(realm, subject) => {
@@ -330,7 +330,7 @@ pub(super) fn list_of(index: &SessionIndex) -> Vec<u8> {
     }
 }
 
-/// The lists that have a session, each once.
+/// The lists that contain a session, each once.
 pub(super) fn lists_of(session: &Session) -> Vec<Vec<u8>> {
     let realm = session.realm.as_str();
     let mut lists = vec![
@@ -351,7 +351,7 @@ pub(super) fn lists_of(session: &Session) -> Vec<Vec<u8>> {
     lists
 }
 
-/// Whether the same lists have two states of a session.
+/// Whether two states of a session are in the same lists.
 pub(super) fn same_lists(one: &Session, other: &Session) -> bool {
     one.realm == other.realm
         && one.subject == other.subject
@@ -360,8 +360,8 @@ pub(super) fn same_lists(one: &Session, other: &Session) -> bool {
         && one.labels == other.labels
 }
 
-/// The first key behind all that begin with `prefix`, which must not end with 255: none of those that are read does,
-/// as each ends with a table's byte or a NUL.
+/// The first key after all keys that begin with `prefix`, which must not end with 255. No prefix that is read does:
+/// each ends with a table's byte or a NUL.
 pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     if let Some(last) = end.last_mut() {
@@ -388,7 +388,7 @@ pub(super) fn number_in(key: &[u8]) -> Result<u64, StoreError> {
         })
 }
 
-/// The time in a key of an expiry index, and what follows it.
+/// The time in a key of an expiry index, and the rest of the key.
 pub(super) fn time_in(key: &[u8]) -> Result<(Timestamp, &[u8]), StoreError> {
     key.get(1..)
         .and_then(<[u8]>::split_first_chunk::<8>)

@@ -1,4 +1,4 @@
-//! Reading every row once, on all cores: the hash of the whole is the sum of the parts'.
+//! Reading every row once, on all cores: the hash of the whole is the sum of the hashes of its parts.
 
 use std::{num::NonZero, ops::Bound, thread};
 
@@ -23,9 +23,9 @@ pub(super) const VISITED: [Table; 6] = [
     Table::Times,
 ];
 
-/// Into how many pieces a table is cut at most: they are read by whoever is free, and tables differ in size.
+/// The most pieces of a table. A free thread takes the next piece, since tables differ in size.
 const PIECES: u8 = 16;
-/// How many rows are read before somebody is told of them.
+/// How many rows are read between two reports of progress.
 const TOLD_EVERY: u64 = 1024;
 
 /// The keys between two bounds.
@@ -35,7 +35,7 @@ struct Part {
     to: Bound<Vec<u8>>,
 }
 
-/// Hashes all rows but the one with the seal, and shows those of the tables in [`VISITED`] to `visit`.
+/// Hashes all rows except the one with the seal, and shows those of the tables in [`VISITED`] to `visit`.
 pub(super) fn scan(
     db: &Db,
     progress: &StartProgress,
@@ -73,8 +73,8 @@ pub(super) fn scan(
     })
 }
 
-/// A part for each table, and for what is before, between and after the tables: nothing should be there,
-/// and if something is it must show in the hash.
+/// A part for each table, and for the ranges before, between and after the tables. These should be empty; a row there
+/// must show in the hash.
 fn parts() -> Vec<Part> {
     let mut bounds: Vec<u8> = Table::ALL
         .iter()
@@ -89,7 +89,7 @@ fn parts() -> Vec<Part> {
         .map(|end| Bound::Excluded(vec![*end]))
         .chain([Bound::Unbounded]);
     let begins = bounds.iter().map(|begin| match begin {
-        // Not from the key `[0]`: the empty key is before it.
+        // Not from the key `[0]`, since the empty key is before it.
         0 => Bound::Unbounded,
         begin => Bound::Included(vec![*begin]),
     });
@@ -105,8 +105,7 @@ impl Part {
         }
     }
 
-    /// The same keys in parts that have about as many rows each, where keys are as far from each other
-    /// everywhere.
+    /// The same keys in parts that have about as many rows each, if the keys are evenly distributed.
     fn pieces(self, db: &Db) -> Result<Vec<Self>, StoreError> {
         let mut rows = db.range((self.from.clone(), self.to.clone()));
         let (Some(first), Some(last)) = (rows.next(), rows.next_back()) else {
@@ -116,7 +115,7 @@ impl Part {
         Ok(self.cut_at(&cuts(&first, &last)))
     }
 
-    /// The same keys in parts that end before these, each of which is one of its own and greater than the one
+    /// The same keys in parts that end before these cuts. Each cut is a key of this part, and greater than the one
     /// before.
     fn cut_at(self, cuts: &[Vec<u8>]) -> Vec<Self> {
         let begins = cuts.iter().cloned().map(Bound::Included);
@@ -127,7 +126,7 @@ impl Part {
     }
 }
 
-/// Keys that divide those from `first` to `last` evenly; none where they hardly differ.
+/// Keys that divide those from `first` to `last` evenly; empty if they hardly differ.
 fn cuts(first: &[u8], last: &[u8]) -> Vec<Vec<u8>> {
     let same = first
         .iter()
@@ -150,7 +149,7 @@ fn cuts(first: &[u8], last: &[u8]) -> Vec<Vec<u8>> {
     (1..PIECES).map(cut).collect()
 }
 
-/// The first eight bytes; those that are missing are 0.
+/// The first eight bytes; missing ones are 0.
 fn leading_number(bytes: &[u8]) -> u64 {
     let bytes = bytes.iter().copied().chain([0; 8]).take(8);
     bytes.fold(0, |number, byte| number << 8 | u64::from(byte))
@@ -201,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Each begins where the one before ends, and all of them with the whole.
+    /// Asserts that each part begins where the one before ends, and that together they are the whole.
     fn assert_covers(parts: &[Part], whole: &Part) {
         assert_eq!(parts.first().unwrap().from, whole.from);
         assert_eq!(parts.last().unwrap().to, whole.to);
@@ -256,7 +255,7 @@ mod tests {
             db.insert(&key, &number.to_be_bytes()).unwrap();
             expected.add(&key, &number.to_be_bytes());
         }
-        // Keys that are of no table.
+        // Keys that belong to no table.
         for key in [&b""[..], &[0], &[255, 255]] {
             db.insert(key, &b"x"[..]).unwrap();
             expected.add(key, b"x");

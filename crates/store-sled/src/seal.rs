@@ -1,21 +1,21 @@
-//! The seal: what the rows must be, kept in a file beside sled's.
+//! The seal: the expected state of the rows, kept in a file beside sled's.
 //!
-//! sled does not notice every damage: after one flipped bit it may open and answer with *older* rows,
-//! and a spent refresh token would be current again. So before a group of writes is applied, the seal
-//! says what the state was before it and what it will be after it. A crash may leave either, and nothing
-//! else; whatever else is found when the store opens is damage.
+//! sled does not notice all damage: after one flipped bit it may open and return *older* rows, and a spent refresh
+//! token would be current again. So before a group of writes is applied, the seal records the state before it and the
+//! state after it. A crash may leave either of them and nothing else; any other state at the opening of the store is
+//! damage.
 //!
-//! The file has a header, then three slots, each in a block of its own, so that a torn write harms one:
+//! The file has a header, then three slots, each in a separate block, so that a torn write damages only one:
 //!
 //! | block | what |
 //! |---|---|
 //! | 0 | magic, format version, checksum; written once |
-//! | 1, 2 | the group in flight: even groups in the one, odd in the other; synced before it is acknowledged |
+//! | 1, 2 | the group in flight: even groups in one, odd groups in the other; synced before it is acknowledged |
 //! | 3 | the state settled after a group; not synced, because a group in flight follows that is |
 //!
-//! The newest valid slot counts. Where a crash tears the slots that were being written, which are at
-//! most that of the next group and the settled one, the slot of the group before is whole, and it allows
-//! the state that the group left behind, and the one that follows it.
+//! The newest valid slot counts. A crash can tear the slots that were being written: at most that of the next group and
+//! the settled one. Then the slot of the previous group is intact. It allows the state after that group, and the next
+//! group's seal follows it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -39,18 +39,18 @@ const HEADER_LEN: usize = 20;
 const SLOT_BODY_LEN: usize = 8 + 2 * StateHash::LEN;
 const SLOT_LEN: usize = SLOT_BODY_LEN + 16;
 
-/// What the rows may be.
+/// The allowed states of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seal {
     /// The number of the group.
     pub(super) group: u64,
     /// The state before it.
     pub(super) before: StateHash,
-    /// The state after it; the same where the group is settled.
+    /// The state after it; the same state if the group is settled.
     pub(super) after: StateHash,
 }
 
-/// Why the seal's file is of no use.
+/// Why the seal's file can't be used.
 #[derive(Debug)]
 pub(super) enum SealError {
     Io(io::Error),
@@ -75,7 +75,7 @@ impl Seal {
         }
     }
 
-    /// The seal as the rows of its group have it.
+    /// The seal, in the encoding of its row.
     pub(super) fn to_row(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SLOT_BODY_LEN);
         bytes.extend_from_slice(&self.group.to_be_bytes());
@@ -84,7 +84,7 @@ impl Seal {
         bytes
     }
 
-    /// Reads what [`Seal::to_row`] wrote; none where it is anything else.
+    /// Reads what [`Seal::to_row`] wrote; `None` for anything else.
     pub(super) fn from_row(bytes: &[u8]) -> Option<Self> {
         let (group, states) = bytes.split_first_chunk::<8>()?;
         let (before, after) = states.split_first_chunk::<{ StateHash::LEN }>()?;
@@ -95,7 +95,7 @@ impl Seal {
         })
     }
 
-    /// Whether it is that of the group which follows `earlier` directly.
+    /// Whether its group directly follows that of `earlier`.
     pub(super) fn follows(&self, earlier: &Self) -> bool {
         Some(self.group) == earlier.group.checked_add(1) && self.before == earlier.after
     }
@@ -114,7 +114,7 @@ impl Seal {
 }
 
 impl SealFile {
-    /// Makes the file, with an empty state. It appears whole or not at all.
+    /// Creates the file, with an empty state. It appears completely or not at all.
     pub(super) fn create(path: &Path) -> io::Result<()> {
         let unfinished = path.with_extension("new");
         let mut file = OpenOptions::new()
@@ -167,17 +167,17 @@ impl SealFile {
         self.syncing.wait()
     }
 
-    /// Writes that a group is applied and durable. Not synced: should it be lost, the seal of the group
-    /// in flight allows the same state.
+    /// Writes that a group is applied and durable. It is not synced: if it is lost, the seal of the group in flight
+    /// allows the same state.
     pub(super) fn settle(&self, group: u64, state: StateHash) -> io::Result<()> {
         self.write(&Seal::settled(group, state), SETTLED_SLOT)
     }
 
-    /// Writes into every slot, durably, that only this state is right: after that, damage to one slot
-    /// allows no other.
+    /// Writes into every slot, durably, that only this state is valid. After that, damage to one slot allows no other
+    /// state.
     pub(super) fn settle_everywhere(&self, group: u64, state: StateHash) -> io::Result<()> {
         let seal = Seal::settled(group, state);
-        // First the slot that no group in flight is written to: one valid slot stays at any moment.
+        // First the slot that no group in flight uses: one valid slot remains at any moment.
         for slot in [SETTLED_SLOT, 0, 1] {
             self.write(&seal, slot)?;
             self.file.sync_data()?;
@@ -235,7 +235,7 @@ fn read_slot(file: &[u8], slot: u64) -> Option<Seal> {
     Seal::from_row(body)
 }
 
-/// The slot's number is part of it, so that a block that lands in the wrong place is not valid there.
+/// The slot's number is part of it, so that a block at the wrong location is not valid there.
 fn slot_checksum(body: &[u8], slot: u64) -> [u8; 16] {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&slot.to_be_bytes());
@@ -243,7 +243,7 @@ fn slot_checksum(body: &[u8], slot: u64) -> [u8; 16] {
     checksum(&bytes)
 }
 
-/// The first `N` bytes of the SHA-256, `N` at most 32.
+/// The first `N` bytes of the SHA-256; `N` is at most 32.
 fn checksum<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let mut sum = [0; N];

@@ -1,4 +1,4 @@
-//! What the readers and the writer share.
+//! The state that the readers and the writer share.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,16 +19,16 @@ use super::{
 };
 
 pub(super) struct Shared {
-    /// None once the store is closed. Readers hold the lock while they read, never across an await, so
-    /// that closing it means that nobody reads any more.
+    /// `None` once the store is closed. Readers hold the lock while they read, never across an await, so a close waits
+    /// until no reader is left.
     db: RwLock<Option<Db>>,
     healthy: AtomicBool,
     audit_head: watch::Sender<AuditHead>,
     archive: Mutex<Option<Place>>,
     policy: Mutex<Option<PolicyRevision>>,
-    /// Whether the writer is at a group that somebody waits for.
+    /// Whether the writer works on a group that a caller waits for.
     is_awaited: Mutex<bool>,
-    /// Since when the writer has been at the group that it is at.
+    /// When the writer began its current group.
     committing: Mutex<Option<Instant>>,
     group: AtomicU64,
     no_longer_awaited: Condvar,
@@ -53,7 +53,7 @@ impl Shared {
         }
     }
 
-    /// Reads the rows. A failure, unlike an answer that the caller must handle, ends the store's life.
+    /// Reads the rows. A failure ends the store, unlike an error that the caller must handle.
     pub(super) fn read<T>(&self, act: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let guard = self.db.read();
         let db = guard.as_ref().ok_or(StoreError::Closed)?;
@@ -68,8 +68,7 @@ impl Shared {
         self.read(|_| Ok(()))
     }
 
-    /// Takes the rows away from the readers, once the last of them is done. Answers whether the store
-    /// was healthy until now.
+    /// Takes the rows from the readers, once the last reader is done. Returns whether the store was healthy until now.
     pub(super) fn close(&self) -> bool {
         let db = self.db.write().take();
         if let Err(panic) = caught(move || drop(db)) {
@@ -99,12 +98,12 @@ impl Shared {
         self.audit_head.subscribe()
     }
 
-    /// Where the records of the audit trail are that left the rows.
+    /// Where the audit records are that left the rows.
     pub(super) fn archive(&self) -> Option<Place> {
         *self.archive.lock()
     }
 
-    /// Set before the records leave the rows, so that a reader who misses one there knows where it is.
+    /// This must be set before the records leave the rows, so that a reader that misses one there knows where it is.
     pub(super) fn set_archive(&self, archive: Option<Place>) {
         *self.archive.lock() = archive;
     }
@@ -114,7 +113,7 @@ impl Shared {
         self.policy.lock().clone()
     }
 
-    /// Notes whether the writer is at a group that somebody waits for.
+    /// Notes whether the writer works on a group that a caller waits for.
     pub(super) fn set_awaited(&self, is_awaited: bool) {
         *self.is_awaited.lock() = is_awaited;
         if !is_awaited {
@@ -122,12 +121,12 @@ impl Shared {
         }
     }
 
-    /// Notes that the writer begins with a group, or is done with it.
+    /// Notes that the writer begins a group, or has finished it.
     pub(super) fn set_committing(&self, is_committing: bool) {
         *self.committing.lock() = is_committing.then(Instant::now);
     }
 
-    /// For how long the writer has been at one group.
+    /// How long the writer has worked on its current group.
     pub(super) fn committing_for(&self) -> Option<Duration> {
         self.committing.lock().map(|since| since.elapsed())
     }
@@ -137,14 +136,14 @@ impl Shared {
         self.group.load(Ordering::SeqCst)
     }
 
-    /// Waits while the writer is at a group that somebody waits for, but no longer than `longest`.
+    /// Waits while the writer works on a group that a caller waits for, but no longer than `longest`.
     pub(super) fn give_way(&self, longest: Duration) {
         let mut is_awaited = self.is_awaited.lock();
         self.no_longer_awaited
             .wait_while_for(&mut is_awaited, |is_awaited| *is_awaited, longest);
     }
 
-    /// Publishes what is durable now, and answers what the writer goes on with.
+    /// Publishes what is durable now, and returns the state with which the writer continues.
     pub(super) fn publish(&self, finished: Finished) -> State {
         let Finished { events, state, .. } = finished;
         self.group.store(state.meta.group, Ordering::SeqCst);

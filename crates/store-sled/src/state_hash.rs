@@ -1,10 +1,10 @@
-//! A hash over all live rows that costs one row's hashing when one row changes.
+//! A hash over all live rows. When one row changes, only that row is hashed.
 
 use sha2::{Digest, Sha256};
 
-/// A hash of a set of rows: the sum of the rows' hashes, so that it does not depend on their order and
-/// a row can be taken out again. It guards against damage, not against an adversary who writes the
-/// files: that one could write the seal as well.
+/// A hash of a set of rows: the sum of the rows' hashes. So it does not depend on their order, and a row can be removed
+/// from it. It protects against damage, not against an adversary who can write the files: an adversary could also write
+/// the seal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StateHash {
     lanes: [u64; 4],
@@ -12,10 +12,10 @@ pub(super) struct StateHash {
 }
 
 impl StateHash {
-    /// How many bytes it takes.
+    /// Its size in bytes.
     pub(super) const LEN: usize = 40;
 
-    /// The state of a store that has no rows yet.
+    /// The state of a new store without rows.
     pub(super) const EMPTY: Self = Self {
         lanes: [0; 4],
         rows: 0,
@@ -43,7 +43,7 @@ impl StateHash {
         self.rows = self.rows.wrapping_add(other.rows);
     }
 
-    /// How many rows it is over.
+    /// The number of its rows.
     pub(super) fn rows(self) -> u64 {
         self.rows
     }

@@ -1,4 +1,4 @@
-//! Syncing one file on a thread of its own, while another is written and synced.
+//! Syncing one file on a separate thread, while another is written and synced.
 
 use std::{
     fs::File,
@@ -7,10 +7,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// A thread that syncs a file when it is asked to. It ends with this.
+/// A thread that syncs a file on request. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Syncing {
-    /// None only while it is dropped.
+    /// `None` only while it is dropped.
     asks: Option<SyncSender<()>>,
     synced: Receiver<io::Result<()>>,
     thread: Option<JoinHandle<()>>,
@@ -40,14 +40,14 @@ impl Syncing {
         asks.send(()).map_err(|_| ended())
     }
 
-    /// Waits until what had been written before [`begin`](Self::begin) is on the disk.
+    /// Waits until everything written before [`begin`](Self::begin) is on the disk.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         self.synced.recv().unwrap_or_else(|_| Err(ended()))
     }
 }
 
 impl Drop for Syncing {
-    /// Waits for the thread, so that nobody has the file open afterwards.
+    /// Waits for the thread, so that it does not have the file open afterwards.
     fn drop(&mut self) {
         self.asks = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {

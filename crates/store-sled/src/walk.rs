@@ -1,4 +1,4 @@
-//! Showing every session to somebody, without being in anybody's way.
+//! Showing every session to a visitor, without delaying other work.
 
 use std::{ops::ControlFlow, sync::Arc, thread, time::Instant};
 
@@ -8,19 +8,19 @@ use tessera_store::{SessionVisitor, StoreError};
 
 use super::{error::failed, read, shared::Shared};
 
-/// How many sessions are read at once: for so long, some 50 µs, whoever wants the core waits.
+/// How many sessions are read at once, which takes some 50 µs: other threads wait for the core for that long.
 const STEP: usize = 16;
-/// How many times what it took to read them others are given at most, where they go on writing.
+/// How long to wait for the writer after a read, at most, as a multiple of the time that the read took.
 const GIVEN: u32 = 30;
 
-/// Shows all sessions to `visit`, in the order of their ids, until it breaks off, or nobody waits any more.
+/// Shows all sessions to `visit`, in the order of their ids, until it breaks off or no caller waits any longer.
 pub(super) async fn start(shared: Arc<Shared>, visit: SessionVisitor) -> Result<(), StoreError> {
     let (answer, visited) = oneshot::channel();
     thread::Builder::new()
         .name("store-walk".to_owned())
         .spawn(move || {
             let result = visit_all(&shared, visit, || answer.is_closed());
-            // Nobody may wait for it any more.
+            // The caller may have stopped waiting.
             let _ = answer.send(result);
         })
         .map_err(failed)?;
@@ -38,9 +38,9 @@ fn visit_all(
     while !is_abandoned() {
         let began = Instant::now();
         let sessions = shared.read(|db| read::sessions_after(db, after, STEP))?;
-        // Without the visitor, who may wait for the writer himself.
+        // Without the time of the visitor, which may wait for the writer.
         let took = began.elapsed();
-        // Not within `read`, which takes a panic for one of the database.
+        // Outside `read`, which would treat a panic as one of the database.
         if sessions.iter().try_for_each(&mut visit) == ControlFlow::Break(()) {
             return Ok(());
         }
@@ -48,7 +48,7 @@ fn visit_all(
             Some(last) if sessions.len() == STEP => {
                 after = Some(last.id);
                 shared.give_way(took * GIVEN);
-                // The kernel lets a thread that computes have its core for milliseconds.
+                // The kernel lets a computing thread keep its core for milliseconds.
                 thread::yield_now();
             }
             _ => return Ok(()),

@@ -1,18 +1,18 @@
-//! A chunk of audit records as it is in a file.
+//! The format of a chunk of audit records in a file.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 8 | magic and format |
-//! | 8 | the position of the last record of the chunk before it; what is between was too old to be kept |
+//! | 8 | the position of the last record of the chunk before it; records in between were too old to be kept |
 //! | 8 | the position of its first record |
-//! | 8 | that of its last |
+//! | 8 | the position of its last record |
 //! | 8 | the time of its first record, in milliseconds |
 //! | 8 | the earliest time of a record |
-//! | 8 | the latest |
+//! | 8 | the latest time of a record |
 //! | 4 | how many bytes of records follow |
 //! | 32 | the hash of the chunk before it |
 //! | | the records: of each the length in 4 bytes, a version, the link before it and its bytes |
-//! | 32 | the SHA-256 of all that |
+//! | 32 | the SHA-256 of everything before |
 
 use std::{borrow::Borrow, fs::File, io, os::unix::fs::FileExt};
 
@@ -28,10 +28,10 @@ const MAGIC: &[u8; 8] = b"TSRAUD\0\x02";
 /// The version of a record in a chunk, its first byte.
 const RECORD_VERSION: u8 = 1;
 const HEADER_LEN: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + HASH_LEN;
-/// The most records of a chunk, and the most bytes unless its first record alone has more.
+/// The most records of a chunk, and the most bytes, except if its first record alone has more.
 const RECORDS_MAX: usize = 512;
 const BYTES_MAX: usize = 1024 * 1024;
-/// No record is as large.
+/// Every record is smaller than this.
 const LENGTH_MAX: u32 = 16 * 1024 * 1024;
 
 /// Records that leave the rows together.
@@ -41,12 +41,12 @@ pub(crate) struct Chunk {
     pub(super) first_at: Timestamp,
     /// The earliest time of a record.
     earliest: Timestamp,
-    /// The latest.
+    /// The latest time of a record.
     pub(super) latest: Timestamp,
     rows: Vec<u8>,
 }
 
-/// What a chunk's header says.
+/// The content of a chunk's header.
 pub(super) struct Header {
     /// The last record of the chunk before.
     pub(super) after: u64,
@@ -59,7 +59,7 @@ pub(super) struct Header {
 }
 
 impl Chunk {
-    /// The first of these records that go together; none where there is none.
+    /// The first of these records that fit into one chunk; `None` if there are no records.
     pub(crate) fn of<E: Borrow<AuditEntry>>(
         entries: impl IntoIterator<Item = Result<E, StoreError>>,
     ) -> Result<Option<Self>, StoreError> {
@@ -72,7 +72,7 @@ impl Chunk {
         Ok(chunk)
     }
 
-    /// Adds a record, where it follows those that are there and there is room. Answers whether it did.
+    /// Adds a record if it follows the last record and there is room. Returns whether it was added.
     fn add(chunk: &mut Option<Self>, entry: &AuditEntry) -> Result<bool, StoreError> {
         let (position, at) = (entry.position, entry.record.at);
         let record = record_bytes(entry);
@@ -84,7 +84,7 @@ impl Chunk {
         Ok(takes)
     }
 
-    /// One that begins with this record.
+    /// A chunk that begins with this record.
     fn empty(first: u64, at: Timestamp) -> Self {
         Self {
             first,
@@ -112,7 +112,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// The bytes of it behind the chunk that ends with the record `after` and has the hash `previous`, and its own
+    /// Its bytes if it follows the chunk that ends with the record `after` and has the hash `previous`, and its own
     /// hash.
     pub(super) fn encode(&self, after: u64, previous: &[u8; HASH_LEN]) -> (Vec<u8>, [u8; HASH_LEN]) {
         let mut bytes = Vec::with_capacity(HEADER_LEN + self.rows.len() + HASH_LEN);
@@ -160,7 +160,7 @@ impl Header {
         (header.first <= header.last && header.length <= LENGTH_MAX).then_some(header)
     }
 
-    /// Whether a record of it can be of these times.
+    /// Whether the chunk can have a record of these times.
     pub(super) fn has_times_of(&self, query: &AuditQuery) -> bool {
         self.earliest <= query.until && query.from <= self.latest
     }
@@ -170,7 +170,7 @@ impl Header {
         (HEADER_LEN + HASH_LEN) as u64 + u64::from(self.length)
     }
 
-    /// The rows of the chunk at `offset`, once its hash is right.
+    /// The rows of the chunk at `offset`, if its hash is correct.
     pub(super) fn rows(&self, file: &File, offset: u64) -> io::Result<Vec<Vec<u8>>> {
         let mut bytes = vec![0; usize::try_from(self.chunk_len()).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, offset)?;
@@ -188,12 +188,12 @@ impl Header {
     }
 }
 
-/// A record as a chunk has it: a version, the link before it, and its bytes.
+/// The bytes of a record in a chunk: a version, the link before it, and its bytes.
 fn record_bytes(entry: &AuditEntry) -> Vec<u8> {
     [&[RECORD_VERSION], entry.previous.0.as_slice(), &entry.encoded].concat()
 }
 
-/// What [`record_bytes`] made of the record at a position.
+/// Decodes the result of [`record_bytes`] for the record at a position.
 pub(super) fn entry_of(position: u64, record: &[u8]) -> Result<AuditEntry, StoreError> {
     let parts = record
         .strip_prefix(&[RECORD_VERSION])

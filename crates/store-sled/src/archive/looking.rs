@@ -1,10 +1,10 @@
-//! Looking through the audit trail, wherever its records are.
+//! A query of the audit trail, over rows and files.
 
 use std::ops::RangeInclusive;
 
 use tessera_store::{AuditEntry, AuditPage, AuditQuery};
 
-/// A query, and how far it has come.
+/// A query, and its progress.
 pub(crate) struct Looking {
     pub(super) query: AuditQuery,
     /// The last record that is looked at.
@@ -16,7 +16,7 @@ pub(crate) struct Looking {
 }
 
 impl Looking {
-    /// The beginning of a query, of which records up to `last` are there.
+    /// The beginning of a query, if records up to `last` exist.
     pub(crate) fn at(query: &AuditQuery, last: u64) -> Self {
         Self {
             query: *query,
@@ -27,7 +27,7 @@ impl Looking {
         }
     }
 
-    /// The positions that are still to be looked at; none where that is done.
+    /// The positions that are still to be looked at; `None` if the query is done.
     pub(crate) fn wanted(&self) -> Option<RangeInclusive<u64>> {
         (!self.is_done()).then(|| self.through.saturating_add(1)..=self.last)
     }
@@ -45,18 +45,18 @@ impl Looking {
         }
     }
 
-    /// Passes over records that are not there.
+    /// Skips records that do not exist.
     pub(crate) fn pass(&mut self, position: u64) {
         self.through = self.through.max(position.min(self.last));
     }
 
-    /// Passes over many records of other times at the cost of one.
+    /// Skips many records of other times; they count as one.
     pub(super) fn pass_chunk(&mut self, position: u64) {
         self.left = self.left.saturating_sub(1);
         self.pass(position);
     }
 
-    /// What was found.
+    /// The result.
     pub(crate) fn page(self) -> AuditPage {
         AuditPage {
             entries: self.found,

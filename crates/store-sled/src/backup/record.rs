@@ -1,4 +1,4 @@
-//! Rows as the records of a backup. Indexes and counts are left out: they follow from what they are about.
+//! Rows as the records of a backup. Indexes and counts are left out: they follow from the records.
 
 use std::{ops::Bound, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{
     rows::{self, CutoffRow, PolicyRow, SessionRow, Table},
 };
 
-/// The tables whose rows are records. What is there once is in the end of a backup, and so is the audit trail.
+/// The tables whose rows become records. Parts that exist once are in the end of a backup, and the audit trail is shown
+/// separately.
 pub(super) const COPIED: [Table; 9] = [
     Table::Session,
     Table::ApiKey,
@@ -37,7 +38,7 @@ fn table_of(key: &[u8]) -> Option<Table> {
     COPIED.into_iter().find(|table| *table as u8 == *first)
 }
 
-/// Up to `limit` records after a key and before another, and the last key; none where there are no more.
+/// Up to `limit` records after a key and before another, and the last key; `None` if there are no more.
 pub(super) fn page(
     db: &Db,
     after: &[u8],
@@ -57,7 +58,7 @@ pub(super) fn page(
     Ok((records, last))
 }
 
-/// What a key has now.
+/// The current record of a key.
 pub(super) fn now(db: &Db, key: &[u8]) -> Result<BackupRecord, StoreError> {
     match db.get(key).map_err(failed)? {
         Some(value) => present(db, key, &value),

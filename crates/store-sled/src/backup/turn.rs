@@ -1,4 +1,4 @@
-//! What the writer does for a backup: it notes the keys that it changes, and reads the last rest in a turn of its own.
+//! The writer's part of a backup: it notes the keys that it changes, and reads the last rows in its turn.
 
 use std::{
     collections::HashSet,
@@ -13,13 +13,13 @@ use tokio::sync::oneshot;
 use super::record::{self, is_copied};
 use crate::{archive::Place, changes::RowChanges, group::State, read, rows, shared::Shared};
 
-/// How many keys are noted at most, some 100 bytes each. Where there are more, writing is faster than reading.
+/// How many keys are noted at most, some 100 bytes each. If there are more, writing is faster than reading.
 const NOTED_MAX: usize = 128 * 1024;
 
-/// What is waited for.
+/// The channel for an answer.
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// The keys that changed since somebody looked.
+/// The keys that changed since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Noted(Mutex<Keys>);
 
@@ -29,7 +29,7 @@ struct Keys {
     is_overtaken: bool,
 }
 
-/// What is left to show, and the position that it leads to.
+/// What is left to show, and the position whose state is complete with it.
 pub(crate) struct Rest {
     pub(super) records: Vec<BackupRecord>,
     pub(super) audit: Vec<AuditEntry>,
@@ -40,7 +40,7 @@ pub(crate) struct Rest {
 pub(crate) enum Turn {
     /// Keys are noted from now on.
     Begin(Weak<Noted>, Answer<()>),
-    /// The rest is read, if it is no more than that; none where it is more.
+    /// Read the rest if it is no larger than that; answer `None` if it is larger.
     End {
         noted: Arc<Noted>,
         audit_shown: u64,
@@ -55,7 +55,7 @@ impl Noted {
         changes.keys().filter(|key| is_copied(key)).cloned().collect()
     }
 
-    /// Notes keys whose rows have changed. Never before they have: the rows may be read right after.
+    /// Notes keys whose rows have changed. Call it only after the change: the rows may be read right after.
     pub(crate) fn note(&self, keys: Vec<Vec<u8>>) {
         let mut noted = self.0.lock();
         if noted.is_overtaken {
@@ -84,7 +84,7 @@ impl Noted {
 }
 
 impl Turn {
-    /// Does it. Nobody writes meanwhile.
+    /// Executes the turn. No write happens meanwhile.
     pub(crate) fn run(self, db: &Db, shared: &Shared, state: &State, noted: &mut Weak<Noted>) {
         if !shared.is_healthy() {
             // Dropping it answers that the store is closed.
@@ -108,7 +108,7 @@ impl Turn {
     }
 }
 
-/// What is left to show, unless it is too much.
+/// What is left to show; `None` if it is too much.
 fn rest(
     db: &Db,
     state: &State,

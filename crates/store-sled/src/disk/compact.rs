@@ -1,4 +1,4 @@
-//! Giving back the space that rows took which are gone: the live ones, written into a new database.
+//! Reclaiming the space of removed rows: the live rows are written into a new database.
 
 use std::fs;
 
@@ -20,8 +20,8 @@ const STEP: usize = 1000;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Disk {
-    /// Writes the live rows anew, compares them with the seal, and puts them in the place of those that are
-    /// there. Answers how many bytes the rows took before and take now.
+    /// Writes the live rows to a new database, compares them with the seal, and replaces the old rows. Returns how many
+    /// bytes the rows took before and take now.
     pub(crate) fn compact(self) -> Result<(u64, u64), OpenError> {
         let Self {
             db,

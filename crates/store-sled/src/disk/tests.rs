@@ -1,4 +1,4 @@
-//! What a crash may leave behind, at each step of a commit.
+//! The states that a crash may leave at each step of a commit.
 
 use std::{fs, os::unix::fs::FileExt};
 
@@ -29,7 +29,7 @@ fn begun() -> (TempDir, Disk) {
     (directory, disk)
 }
 
-/// What the seal says of a group that puts a row, without applying it.
+/// Writes the seal of a group that puts a row, without applying the group.
 fn begin(disk: &mut Disk, key: &[u8], value: &[u8]) {
     let mut after = disk.state;
     after.add(key, value);
@@ -69,7 +69,7 @@ fn a_crash_before_the_group_is_applied_leaves_the_state_before() {
     disk.abandon();
     let mut disk = open(directory.path()).unwrap();
     assert_eq!(disk.db().get(b"f2").unwrap(), None);
-    // That group was never acknowledged, so from now on it must not come back.
+    // That group was never acknowledged, so it must not appear again.
     disk.commit(put(b"f3", b"three")).unwrap();
     disk.close().unwrap();
     assert_eq!(rows_of(&open(directory.path()).unwrap()), 2);
@@ -91,7 +91,7 @@ fn any_other_state_is_refused() {
     apply(&disk, b"f2", b"another");
     disk.abandon();
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
-    // Refused once is refused for ever: looking must not settle it.
+    // After one refusal, every later start must refuse too: looking must not change the seal.
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
 }
 
@@ -121,7 +121,7 @@ fn a_rollback_of_the_last_group_is_noticed_although_the_store_was_not_closed() {
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
 }
 
-/// A store with `groups` more groups than its seal is of.
+/// A store that has `groups` more groups than its seal covers.
 fn ahead_of_its_seal(groups: u8) -> (TempDir, Disk) {
     let (directory, mut disk) = begun();
     let seal = fs::read(directory.path().join("seal")).unwrap();
@@ -170,7 +170,7 @@ fn a_seal_in_the_rows_does_not_excuse_rows_of_an_earlier_group() {
     assert!(detail_of(open(directory.path())).contains("not those that were last committed"));
 }
 
-/// A write of the seal that the crash tore: garbage in a slot.
+/// A write of the seal that a crash tore: garbage in a slot.
 fn tear(path: &Path, slot: u64) {
     let file = fs::OpenOptions::new()
         .write(true)

@@ -16,12 +16,12 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Writes an audit record as it was. Each follows the one before.
+    /// Writes an audit record unchanged. Each record follows the one before.
     pub(crate) fn put_audit_entry(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.audit.push(entry.position, entry.previous, &entry.encoded)
     }
 
-    /// Removes all records up to a position, which the group before had.
+    /// Removes all records up to a position that exists since the previous group.
     pub(crate) fn remove_audit_through(&mut self, position: u64) {
         self.audit.remove_through(position);
     }

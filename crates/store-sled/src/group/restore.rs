@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl Group<'_> {
-    /// Writes a record over one of the same thing. Audit records are not for the rows alone, and not for this.
+    /// Writes a record over an earlier one with the same key. Audit records also go to files, so this does not take
+    /// them.
     pub(crate) fn restore(&mut self, record: BackupRecord) -> Result<(), StoreError> {
         match record {
             BackupRecord::Session(session) => {
@@ -66,7 +67,7 @@ impl Group<'_> {
         }
     }
 
-    /// Makes the state that of the position which a backup names. `place` is where its audit records are.
+    /// Sets the state to that of the position which a backup names. `place` is where its audit records are.
     pub(crate) fn restore_end(&mut self, end: BackupEnd, place: Option<Place>) -> Result<(), StoreError> {
         if let Some(revision) = &end.policy {
             self.put(rows::policy_in_force_key(), revision)?;

@@ -1,4 +1,4 @@
-//! The sessions that a group reads and writes, with what is kept beside them.
+//! The sessions that a group reads and writes, with their index entries and counts.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Group<'_> {
         }
     }
 
-    /// Writes a session that is not there.
+    /// Writes a session that does not exist yet.
     fn put_new_session(&mut self, session: &Session) -> Result<(), StoreError> {
         self.count_session(session, true)?;
         let expiry = rows::bucket_of(session.removable_at());
@@ -59,7 +59,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Writes a session over what it was, and moves what is kept beside it as far as it changes.
+    /// Writes a session over its earlier state, and updates its index entries and counts if they change.
     fn replace_session(&mut self, read: ReadSession, session: &Session) -> Result<(), StoreError> {
         let ReadSession { row: old, on_disk } = read;
         if (&old.session.realm, &old.session.client) != (&session.realm, &session.client) {
@@ -117,7 +117,7 @@ impl Group<'_> {
         }
     }
 
-    /// Counts a session that is new, or is one no more.
+    /// Counts a session that is new, or that is removed.
     fn count_session(&mut self, session: &Session, is_new: bool) -> Result<(), StoreError> {
         let key = rows::session_count_key(&session.realm, &session.client);
         let before: u64 = self.row("a number of sessions", &key)?.unwrap_or(0);

@@ -15,7 +15,7 @@ fn state() -> State {
     }
 }
 
-/// What a group writes that applies these, and the rows on the disk after it.
+/// Commits these changes as one group, and returns the table of each row that it wrote, and the state after it.
 fn commit(db: &Db, state: State, changes: impl IntoIterator<Item = Changes>) -> (Vec<u8>, State) {
     let log = Log::new(LogStart::empty(LogId::from_bytes([1; 16])));
     let api_keys = ApiKeys::default();

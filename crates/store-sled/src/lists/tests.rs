@@ -8,7 +8,7 @@ fn id(millis: i64, number: u8) -> SessionId {
 
 fn database() -> Db {
     let db = sled::Config::new().temporary(true).open().unwrap();
-    // Neighbours that are of other lists.
+    // Neighbouring keys of other lists.
     for key in [&b"r\0"[..], b"s\0", b"t\0"] {
         let other = [key, b"x\0", id(5, 200).as_bytes()].concat();
         if key != LIST {
@@ -105,7 +105,7 @@ fn one_that_is_added_and_taken_out_by_one_group_leaves_nothing() {
     assert_eq!(read(&db, None), [id(0, 1)]);
 }
 
-/// Numbers that look random, and are the same in each run.
+/// A deterministic sequence of numbers that look random.
 struct Numbers(u64);
 
 impl Numbers {

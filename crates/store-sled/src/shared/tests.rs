@@ -1,4 +1,4 @@
-//! Who gives way to the writer, and when.
+//! Tests of yielding to the writer.
 
 use std::{sync::Arc, thread};
 
