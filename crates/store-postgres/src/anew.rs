@@ -1,7 +1,7 @@
-//! Beginning anew in a database that was restored from a copy, or into which a backup was read.
+//! Beginning a new log in a database that was restored from a copy, or into which a backup was read.
 //!
-//! What was revoked since is alive in the copy until all of it is ended. So the schema is marked first, and nobody serves it
-//! until the mark is gone, with the first group of a log of its own.
+//! Tokens and keys that were revoked since the copy was made are valid in it until everything in it is ended. So the
+//! schema is marked first, and no node serves it until the mark is removed, with the first group of a new log.
 
 use tessera_core::{LogId, Sequence};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::{
     transaction::COMMIT,
 };
 
-/// How far the place is at which a new log begins.
+/// The distance to the position at which a new log begins.
 const FAR: u64 = 1 << 32;
 
 pub(crate) const MARK: &str =
@@ -30,12 +30,12 @@ pub(crate) async fn mark(options: &PostgresOptions) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Begins a new log far behind the one of the copy, and takes the mark away. Answers the log, and its first group.
+/// Begins a new log far beyond the log of the copy, and removes the mark. Returns the log, and its first group.
 pub(crate) async fn begin(options: &PostgresOptions) -> Result<(LogId, u64), OpenError> {
     let connection = Connector::new(options)?.open().await?;
     let trip = vec![
         Query::new("BEGIN"),
-        // Whoever opens it waits.
+        // A node that opens it waits.
         Query::new("LOCK TABLE meta IN EXCLUSIVE MODE"),
         State::read(0, Uuid::nil()),
     ];

@@ -1,4 +1,4 @@
-//! Everything that is kept, out of one snapshot: while it is shown, others write.
+//! A backup of everything that is kept, from one snapshot: while it is shown, others write.
 
 use std::ops::ControlFlow;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// Whoever is shown the records may take long over each.
+/// The visitor may take long for each record.
 const PATIENT: &str = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0";
 /// How many rows are read at once.
 const PAGE: usize = 500;
@@ -36,7 +36,7 @@ const REQUESTS: &str = "SELECT realm, client, id, body FROM request WHERE (realm
 /// A backup that is being made.
 struct Showing<'a> {
     connection: &'a Connection,
-    /// None while it is called.
+    /// `None` while it is called.
     visit: Option<BackupVisitor>,
 }
 

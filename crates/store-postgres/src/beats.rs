@@ -1,8 +1,8 @@
-//! The heartbeats of a node: what proves that a server is the primary.
+//! The heartbeats of a node: they prove that a server is the primary.
 //!
-//! A primary that is cut off from its standbys can commit nothing, and none of them takes its place sooner than
-//! [`FRESH_FOR`] after. It may run on all the same, with connections that read the past. So heartbeats are numbered, and
-//! whoever reads reads the last one, too: an answer counts for so long after the heartbeat *that the same server has* began.
+//! A primary that is cut off from its standbys can't commit, and no standby replaces it within [`FRESH_FOR`]. It may
+//! still run, with connections that read old data. So heartbeats are numbered, and each read also reads the last
+//! heartbeat: an answer counts for [`FRESH_FOR`] after the heartbeat *that the same server has* began.
 
 use std::{
     collections::VecDeque,
@@ -12,15 +12,15 @@ use std::{
 use parking_lot::Mutex;
 use tessera_store::OtherNode;
 
-/// Answers count for so long after the last heartbeat that was committed began: a primary that is cut off from its standbys
-/// can commit none, and none is promoted sooner. Other nodes see the heartbeats: they count on a node that is gone having
-/// answered nobody since.
+/// Answers count for this long after the last committed heartbeat began. A primary that is cut off from its standbys
+/// can't commit one, and no standby is promoted sooner. Other nodes see the heartbeats, and rely on it that a node that
+/// is gone has answered nothing after that.
 pub(crate) const FRESH_FOR: Duration = OtherNode::FRESH_FOR;
 
-/// A node that could say nothing for as long ends, before others forget it: what it said of itself is gone by then.
+/// A node that can't report for this long ends, before others forget it: its reports are removed by then.
 const AWAY_MAX: Duration = Duration::from_secs(12 * 3600);
 
-/// How many are remembered: one is made each second, and none counts for longer than three.
+/// How many are remembered: one is made each second, and none counts for longer than three seconds.
 const REMEMBERED: usize = 16;
 
 /// The heartbeats that were committed.
@@ -34,7 +34,7 @@ struct Beat {
 }
 
 impl Beats {
-    /// A heartbeat that began then was committed.
+    /// Notes that a heartbeat was committed that began at `began`.
     pub(crate) fn note(&self, number: u64, began: Instant) {
         let mut known = self.0.lock();
         known.push_back(Beat { number, began });
@@ -43,7 +43,7 @@ impl Beats {
         }
     }
 
-    /// The number of the last one.
+    /// The number of the last heartbeat.
     pub(crate) fn last(&self) -> u64 {
         let known = self.0.lock();
         known.iter().map(|beat| beat.number).max().unwrap_or(0)
@@ -55,8 +55,8 @@ impl Beats {
         began.is_some_and(|began| now.saturating_duration_since(began) > AWAY_MAX)
     }
 
-    /// Whether a server on which the heartbeat `seen` is to be seen is the primary now. That one need not be known to be
-    /// committed; the last before it that is counts.
+    /// Whether a server that has the heartbeat `seen` is the primary now. `seen` itself need not be known to be
+    /// committed; the last committed one before it counts.
     pub(crate) fn prove(&self, seen: u64, now: Instant) -> bool {
         let known = self.0.lock();
         let mut seen = known.iter().filter(|beat| beat.number <= seen);
@@ -83,7 +83,7 @@ mod tests {
         assert!(!beats.are_fresh(at(0)), "none was committed");
         beats.note(1, at(0));
         beats.note(2, at(1000));
-        // One that was answered late proves what it says, and is not the last.
+        // A heartbeat that is acknowledged late is a proof, but is not the last.
         beats.note(1, at(10));
         assert_eq!(beats.last(), 2);
         let cases = [

@@ -1,4 +1,4 @@
-//! What is checked of a database before it is used.
+//! Checks of a database before it is used.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::SimpleQueryMessage;
@@ -13,15 +13,15 @@ use crate::{
 
 /// The oldest version of PostgreSQL.
 const VERSION_MIN: i32 = 150_000;
-/// A lock that no store takes.
+/// A lock that no store uses.
 const LOCK: i64 = 0x7465_7373_6572_61ff;
 
-/// How often it is looked whether a session keeps its connection: a pooler may give it the same by chance.
+/// How often to check that a session keeps its connection: a pooler may return the same one by chance.
 const LOOKS: usize = 3;
 const PROCESS: &str = "SELECT pg_backend_pid()";
 
-/// Refuses a pooler that gives the connection of a session to others between its transactions. Nothing is prepared yet: that
-/// may fail there, or not.
+/// Refuses a pooler that gives the connection of a session to others between its transactions. Nothing is prepared
+/// before this check, since that could fail at such a pooler.
 pub(crate) async fn session(first: &Connection, connector: &Connector) -> Result<(), OpenError> {
     let second = connector.open_any().await?;
     for _ in 0..LOOKS {
@@ -66,7 +66,7 @@ pub(crate) async fn server(client: &ClientWrapper) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Proves with a second connection that the lock which orders all writes keeps others out.
+/// Proves with a second connection that the lock which orders all writes excludes others.
 pub(crate) async fn lock(first: &Connection, connector: &Connector, key: u64) -> Result<(), OpenError> {
     let key = number(key & 0x7fff_ffff_ffff_ff00) ^ LOCK;
     let second = connector.open().await?;
@@ -78,7 +78,7 @@ pub(crate) async fn lock(first: &Connection, connector: &Connector, key: u64) ->
 
 async fn prove(first: &Connection, second: &Connection, key: i64) -> Result<bool, OpenError> {
     let mut attempts = 0;
-    // Another node may be at the same.
+    // Another node may run the same check.
     let took = loop {
         if try_lock(&first.client, key).await? || attempts == 50 {
             break attempts < 50;
@@ -96,7 +96,7 @@ async fn try_lock(client: &ClientWrapper, key: i64) -> Result<bool, OpenError> {
     Ok(row.try_get(0)?)
 }
 
-/// Refuses a schema in which a restore was begun and not finished: what was revoked may be alive in it.
+/// Refuses a schema in which a restore was begun and not finished: revoked tokens and keys may be valid in it.
 pub(crate) async fn is_whole(client: &ClientWrapper, options: &PostgresOptions) -> Result<(), OpenError> {
     let is_marked: bool = client.query_one(IS_MARKED, &[]).await?.try_get(0)?;
     if is_marked && !options.restores {

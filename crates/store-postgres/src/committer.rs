@@ -1,5 +1,6 @@
-//! The writers. Each takes all units that wait, runs them as one transaction under the lock that orders all nodes' writes,
-//! and answers once that is committed. Two writers take turns: one gathers and waits for the lock while the other commits.
+//! The writers. Each takes all units that wait, runs them as one transaction under the lock that orders all nodes'
+//! writes, and answers once that is committed. Two writers alternate: one gathers units and waits for the lock while
+//! the other commits.
 
 mod attempt;
 
@@ -23,25 +24,25 @@ const GROUP_MAX: usize = 1024;
 /// How long a writer waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Something for a writer to do.
+/// Work for a writer.
 pub(crate) enum Work {
     Unit(Box<Waiting>),
-    /// Let those in the background go without others.
+    /// Commit the background units without others.
     Background,
 }
 
-/// A unit, and who waits for it.
+/// A unit, and its caller.
 pub(crate) struct Waiting {
     pub(crate) unit: UnitOfWork,
     pub(crate) answer: oneshot::Sender<Result<Placed, StoreError>>,
-    /// After this nobody waits for it any more.
+    /// After this the caller no longer waits.
     pub(crate) deadline: Instant,
 }
 
-/// What waits for the writers.
+/// The queues of the writers.
 pub(crate) struct Queue {
     pub(crate) work: mpsc::Receiver<Work>,
-    /// Units that go with those of others, and never by themselves.
+    /// Units that are committed with others, and never by themselves.
     pub(crate) background: mpsc::Receiver<Waiting>,
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct Writer {
 }
 
 impl Queue {
-    /// The next group; none once nobody can send more.
+    /// The next group; `None` once no sender is left.
     async fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut group = Vec::new();
         let mut next = Some(self.work.recv().await?);
@@ -74,10 +75,10 @@ impl Queue {
 }
 
 impl Writer {
-    /// Commits groups until nobody can send more.
+    /// Commits groups until no sender is left.
     pub(crate) async fn serve(mut self) {
         loop {
-            // Not held while the group commits: the other writer gathers meanwhile.
+            // The lock is not held while the group commits: the other writer gathers units meanwhile.
             let next = self.queue.lock().await.next().await;
             let Some(mut group) = next else { return };
             group.retain(|waiting| !waiting.answer.is_closed());
@@ -94,11 +95,11 @@ impl Writer {
         match self.committed(&mut group).await {
             Ok(answers) => {
                 for (waiting, answer) in group.into_iter().zip(answers) {
-                    // That nobody listens any more is no concern.
+                    // The caller may have stopped waiting.
                     let _ = waiting.answer.send(answer);
                 }
             }
-            // One of them writes what the database refuses: the others are not to fail with it.
+            // The database refuses a write of one unit: the other units must not fail with it.
             Err(failure) if failure.is_of_one_unit() && group.len() > 1 => {
                 for waiting in group {
                     Box::pin(self.commit(vec![waiting])).await;
@@ -114,7 +115,7 @@ impl Writer {
         }
     }
 
-    /// Tries until the group is committed, or can't be, or nobody waits for it any more.
+    /// Tries until the group is committed, or can't be, or no caller waits for it any longer.
     async fn committed(&mut self, group: &mut [Waiting]) -> Result<Answers, Failure> {
         let deadline = group.iter().map(|waiting| waiting.deadline).max();
         let mut tries = Tries::default();
@@ -124,7 +125,7 @@ impl Writer {
                 Ok(None) => continue,
                 Err(failure) => failure,
             };
-            // Whatever its transaction is, it ends with its connection.
+            // The transaction ends with its connection, in any state.
             self.connection = None;
             self.node.ensure_open()?;
             let is_late = deadline.is_none_or(|deadline| deadline <= Instant::now());
@@ -136,7 +137,7 @@ impl Writer {
         }
     }
 
-    /// Tries once, or finds out what became of the try before. Answers none where the next try may succeed at once.
+    /// Tries once, or finds out the result of the previous try. Returns `None` if the next try may succeed at once.
     async fn try_once(
         &mut self,
         group: &mut [Waiting],
@@ -163,7 +164,7 @@ impl Writer {
             }
             Attempt::Duplicate(_, failure) if tries.has_loaded => Err(failure),
             Attempt::Duplicate(sessions, _) => {
-                // A session that nobody looked at is there already: the same again, with those loaded.
+                // A session that was not loaded exists already: run the group again with those sessions loaded.
                 tries.has_loaded = true;
                 tries.load.sessions.extend(sessions);
                 Ok(None)
@@ -171,7 +172,7 @@ impl Writer {
         }
     }
 
-    /// The writer's connection, made anew where there is none.
+    /// The writer's connection; a new one if there is none.
     async fn connection(&mut self) -> Result<&Connection, Failure> {
         let current = self.connection.take();
         let current = current.filter(|connection| !connection.client.is_closed());
@@ -183,12 +184,12 @@ impl Writer {
     }
 }
 
-/// What is known of the tries at a group before.
+/// What is known of earlier tries of a group.
 #[derive(Default)]
 struct Tries {
-    /// The one before may be committed.
+    /// The previous try may be committed.
     doubt: Option<Doubt>,
-    /// What is loaded besides what the units name.
+    /// What is loaded in addition to the units' reads.
     load: Wanted,
     has_loaded: bool,
 }

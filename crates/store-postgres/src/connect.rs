@@ -1,4 +1,4 @@
-//! Connections: with TLS, the settings of a session, and whoever reads what the server says besides answers.
+//! Connections: with TLS, the settings of a session, and a task that reads the server's notices and notifications.
 
 use std::{
     future::{Future, poll_fn},
@@ -38,7 +38,7 @@ use crate::{
     servers::Servers,
 };
 
-/// How long one round trip may take. A server that is frozen answers nothing, and closes nothing.
+/// How long one round trip may take. A frozen server answers nothing, and closes nothing.
 pub(crate) const TRIP_MAX: Duration = Duration::from_secs(8);
 
 /// Makes connections.
@@ -47,12 +47,12 @@ pub(crate) struct Connector {
     servers: Arc<Servers>,
     tls: MakeRustlsConnect,
     session: Arc<str>,
-    /// Connections live on the runtime that opened the store, whoever needs one first.
+    /// Connections run on the runtime that opened the store, whichever caller first needs one.
     runtime: Handle,
     /// Woken by each notification of another node.
     pub(crate) notified: Arc<Notify>,
     durability: Durability,
-    /// What was said last of what an acknowledged answer survives.
+    /// What was logged last about what an acknowledged answer survives.
     said: Arc<Mutex<Option<Survives>>>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Whether the server has warned since this was asked last: of a commit that it did not make durable.
+    /// Whether the server has warned since the last call: of a commit that it did not make durable.
     pub(crate) fn take_warning(&self) -> bool {
         self.warned.swap(false, Ordering::SeqCst)
     }
@@ -88,7 +88,7 @@ impl Connector {
         })
     }
 
-    /// Makes a connection to a server that does not lose what it acknowledges: after a failover it is another.
+    /// Connects to a server that does not lose what it acknowledges: after a failover it is a different server.
     pub(crate) async fn open(&self) -> Result<Connection, Failure> {
         let connection = self.open_any().await?;
         match timeout(TRIP_MAX, self.check_durability(&connection)).await {
@@ -98,7 +98,7 @@ impl Connector {
         }
     }
 
-    /// Checks what an acknowledged answer survives, and says it where it is not what was said last.
+    /// Checks what an acknowledged answer survives, and logs it if that has changed.
     pub(crate) async fn check_durability(&self, connection: &Connection) -> Result<(), OpenError> {
         let survives = Survives::at(&connection.client, self.durability).await?;
         let mut said = self.said.lock();
@@ -109,17 +109,17 @@ impl Connector {
         Ok(())
     }
 
-    /// The next connection begins with another server, where there are several.
+    /// The next connection begins with another server, if there are several.
     pub(crate) fn try_another(&self) {
         self.servers.try_another();
     }
 
-    /// How long making a connection may take.
+    /// How long connecting may take.
     pub(crate) fn time_max(&self) -> Duration {
         self.servers.time_max()
     }
 
-    /// Makes a connection to a server of which nothing is known.
+    /// Connects to a server that is not checked yet.
     pub(crate) async fn open_any(&self) -> Result<Connection, Failure> {
         let warned = Arc::new(AtomicBool::new(false));
         let started = timeout(self.time_max(), self.start(Arc::clone(&warned))).await;
@@ -142,7 +142,7 @@ impl Connector {
         starting.spawn_on(self.clone().start_here(Arc::clone(&warned)), &self.runtime);
         match starting.join_next().await {
             Some(Ok(started)) => started,
-            // That runtime is at its end.
+            // That runtime is shutting down.
             _ => self.clone().start_here(warned).await,
         }
     }
@@ -156,7 +156,7 @@ impl Connector {
         let driver = tokio::spawn(async move {
             loop {
                 match poll_fn(|cx| connection.poll_message(cx)).await {
-                    // Told before the answer of the statement that it is about.
+                    // The notice comes before the answer of its statement.
                     Some(Ok(AsyncMessage::Notice(notice))) => {
                         if notice.severity() == "WARNING" || notice.code().code().starts_with("01") {
                             tracing::warn!(
@@ -188,7 +188,7 @@ impl Connect for Connector {
     }
 }
 
-/// A server took the connection, and answers nothing.
+/// A server accepted the connection, and answers nothing.
 pub(crate) fn silent(limit: Duration) -> Failure {
     Failure::Away(format!(
         "it took the connection, and did not answer within {} s",
@@ -196,7 +196,7 @@ pub(crate) fn silent(limit: Duration) -> Failure {
     ))
 }
 
-/// What each session is told, whatever the server's own settings are.
+/// The settings of each session, whatever the server's own settings are.
 fn session_settings(schema: &str) -> String {
     format!(
         "SET search_path = {schema}, pg_temp; SET synchronous_commit = on; SET jit = off; \
@@ -260,8 +260,8 @@ impl Query {
 
 type Answers = Vec<Result<Vec<Row>, Failure>>;
 
-/// Sends all statements at once, and answers what each gave: one round trip. Statements are prepared the first time, which
-/// takes a trip of its own, before any of these is sent: where that fails, none was.
+/// Sends all statements at once, and returns the result of each: one round trip. A statement is prepared at its first
+/// use, which takes a separate trip before any of these is sent. If that fails, no statement was sent.
 pub(crate) async fn pipeline(client: &ClientWrapper, queries: Vec<Query>) -> Result<Answers, Failure> {
     let late = |_| Failure::Away(format!("no answer within {} s", TRIP_MAX.as_secs()));
     let mut prepared = Vec::with_capacity(queries.len());
@@ -280,14 +280,14 @@ pub(crate) async fn pipeline(client: &ClientWrapper, queries: Vec<Query>) -> Res
     Ok(answered.unwrap_or_else(|elapsed| vec![Err(late(elapsed))]))
 }
 
-/// Runs statements at once, of which none may fail.
+/// Runs statements at once; none of them may fail.
 pub(crate) async fn all(client: &ClientWrapper, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, Failure> {
     let answers = pipeline(client, queries).await?;
     answers.into_iter().collect()
 }
 
-/// Waits for all. Each is polled first in its turn, and so sent in its turn. Where one can't be sent, those behind it are
-/// not: a `COMMIT` among them would commit without it.
+/// Waits for all. Each is first polled, and so sent, in order. If one can't be sent, the later ones are not sent
+/// either: a `COMMIT` among them would commit without it.
 async fn in_order<T>(
     running: impl Iterator<Item = impl Future<Output = Result<T, Failure>>>,
 ) -> Vec<Result<T, Failure>> {

@@ -1,10 +1,10 @@
-//! What a server does not lose, once it has acknowledged it.
+//! What a server does not lose once it has acknowledged it.
 
 use deadpool_postgres::ClientWrapper;
 
 use crate::{error::OpenError, options::Durability};
 
-/// What an acknowledged answer survives, and what says so.
+/// What an acknowledged answer survives, and the settings that ensure it.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Survives {
     wanted: Durability,
@@ -48,7 +48,7 @@ impl Survives {
         }
     }
 
-    /// Says it in the log.
+    /// Logs it.
     pub(crate) fn say(&self) {
         let survives = match self.wanted {
             Durability::Managed => "what the provider of the database says",

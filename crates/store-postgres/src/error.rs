@@ -1,11 +1,11 @@
-//! What can go wrong with the database, and what that means.
+//! Errors of the database, and what they mean.
 
 use std::fmt;
 
 use tessera_store::StoreError;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-/// A store can't be opened. Each message says what to do about it, and none has the connection's password.
+/// A store can't be opened. Each message says what to do, and none contains the connection's password.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A setting can't be used.
@@ -19,10 +19,10 @@ pub enum OpenError {
     /// The database can't be reached, or refuses.
     #[error("the database can't be used: {detail}. {}", what_to_do(.detail))]
     Away {
-        /// What it said.
+        /// Its error.
         detail: String,
     },
-    /// The database only reads.
+    /// The database is read-only.
     #[error(
         "the database is read-only (a standby, or `default_transaction_read_only`): name the primary, or all hosts, so that the one that writes is found"
     )]
@@ -33,12 +33,12 @@ pub enum OpenError {
         /// Its version.
         found: String,
     },
-    /// It is no PostgreSQL.
+    /// It is not PostgreSQL.
     #[error(
         "the server is {found}, and PostgreSQL 15 or later is needed: others lack its locks, or promise less"
     )]
     OtherServer {
-        /// What it says that it is.
+        /// What it reports to be.
         found: String,
     },
     /// A pooler gives a session's connection to others.
@@ -46,22 +46,22 @@ pub enum OpenError {
         "a pooler before the database gives each transaction a connection of its own, so nothing of a session holds (settings, prepared statements): connect to PostgreSQL itself, or let the pooler keep one connection for each session (PgBouncer: pool_mode = session)"
     )]
     Pooled,
-    /// The schema has tables that are not ours.
+    /// The schema has tables of others.
     #[error("the schema `{schema}` has tables that are not Tessera's: choose another schema or database")]
     Foreign {
         /// The schema.
         schema: String,
     },
-    /// There is no schema of ours, and none may be made.
+    /// The schema is missing or older, and must not be made or migrated.
     #[error(
         "the schema `{schema}` is at version {found}, and this version needs {known}: migrate it, or set migrate = \"auto\""
     )]
     OlderSchema {
         /// The schema.
         schema: String,
-        /// Its version; 0 where there is none.
+        /// Its version; 0 if there is none.
         found: i32,
-        /// What is needed.
+        /// The required version.
         known: i32,
     },
     /// The schema was made by a newer version.
@@ -73,7 +73,7 @@ pub enum OpenError {
         schema: String,
         /// Its version.
         found: i32,
-        /// The newest that is known.
+        /// The newest known version.
         known: i32,
     },
     /// A migration was changed after it had been applied.
@@ -86,13 +86,13 @@ pub enum OpenError {
         /// The migration.
         version: i32,
     },
-    /// There is something where a backup is to be restored.
+    /// The target of a restore is not empty.
     #[error("the schema `{schema}` is not empty: restore into another schema or database")]
     NotEmpty {
         /// The schema.
         schema: String,
     },
-    /// A restore was begun in it, and not finished.
+    /// A restore into it was begun, and not finished.
     #[error(
         "a restore into the schema `{schema}` was begun and not finished, so what was revoked may be alive in it: run `tessera restore` with this configuration, or restore the backup into an empty schema"
     )]
@@ -103,17 +103,17 @@ pub enum OpenError {
     /// The database loses what it acknowledges.
     #[error("durability = \"{wanted}\" is set, and {problem}: change the database, or the setting")]
     Durability {
-        /// What is asked for.
+        /// The requested durability.
         wanted: &'static str,
         /// What does not match.
         problem: String,
     },
-    /// The lock that orders all writes is none here.
+    /// The lock that orders all writes does not exclude others here.
     #[error(
         "a second connection got the lock of the first: this is no PostgreSQL, or something between does not pass locks on; connect to PostgreSQL itself"
     )]
     NoLock,
-    /// What is kept does not fit together.
+    /// The stored data is inconsistent.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -124,7 +124,7 @@ impl From<tokio_postgres::Error> for OpenError {
     }
 }
 
-/// What helps, by the code in what a server said.
+/// The remedy, by the code in a server's error.
 fn what_to_do(detail: &str) -> &'static str {
     let is_any = |codes: &[&str]| codes.iter().any(|code| detail.ends_with(&format!("({code})")));
     if is_any(&["53300"]) {
@@ -142,7 +142,7 @@ fn what_to_do(detail: &str) -> &'static str {
 
 impl OpenError {
     fn away(detail: String) -> Self {
-        // The library has no other name for it.
+        // The library has no other name for this error.
         if detail.contains("does not allow writes") {
             return Self::ReadOnly;
         }
@@ -162,11 +162,11 @@ impl From<Failure> for OpenError {
 /// A statement failed.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// The connection is gone. What was sent may have been done.
+    /// The connection is lost. What was sent may have been done.
     Away(String),
     /// The server refused a statement: its transaction is void.
     Refused { code: SqlState, detail: String },
-    /// What was read, or is to be written, is not right.
+    /// Data that was read, or that is to be written, is invalid.
     Store(StoreError),
 }
 
@@ -188,7 +188,7 @@ impl From<tokio_postgres::Error> for Failure {
                 detail,
             },
             Some(_) => Self::Away(detail),
-            // The value of a column is not of the type that was asked for: the schema is another.
+            // The value of a column does not have the requested type: the schema is a different one.
             None if !error.is_closed() && is_conversion(&error) => {
                 Self::Store(StoreError::Damaged { detail })
             }
@@ -215,7 +215,7 @@ impl From<Failure> for StoreError {
 }
 
 impl Failure {
-    /// Whether the same may succeed a moment later, on this connection or another.
+    /// Whether the same work may succeed a moment later, on this connection or another.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Away(_) => true,
@@ -224,19 +224,19 @@ impl Failure {
         }
     }
 
-    /// Whether one unit of a group may be what the server refuses. Where it refuses all, as without a lock in time, each would
-    /// wait in vain by itself.
+    /// Whether the server may refuse only one unit of a group. If it refuses all units, as without a lock in time, each
+    /// unit alone would wait without success.
     pub(crate) fn is_of_one_unit(&self) -> bool {
         matches!(self, Self::Refused { .. }) && !self.is_passing()
     }
 
-    /// Whether a row was there already that was taken for a new one.
+    /// Whether a row exists already that was treated as new.
     pub(crate) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == SqlState::UNIQUE_VIOLATION)
     }
 }
 
-/// Locks that were not given in time, deadlocks, a lack of resources, a shutdown, a standby: conditions, not defects.
+/// Locks that were not granted in time, deadlocks, a lack of resources, a shutdown, a standby: conditions, not defects.
 fn is_passing(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     matches!(class, "08" | "40" | "53" | "55" | "57" | "58") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
@@ -251,7 +251,7 @@ fn is_conversion(error: &tokio_postgres::Error) -> bool {
     text.starts_with("error deserializing") || text.starts_with("error serializing")
 }
 
-/// What an error says, without what it was about: a detail of the server can have the values of a row.
+/// The message of an error, without its subject: a detail of the server can contain the values of a row.
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(refused) => format!("{} ({})", refused.message(), refused.code().code()),

@@ -1,4 +1,4 @@
-//! What a node does by itself: it follows what other nodes commit, proves that it is current, and makes room.
+//! The background tasks of a node: it follows what other nodes commit, proves that it is current, and makes partitions.
 
 use std::{
     sync::Arc,
@@ -22,21 +22,21 @@ use crate::{
     transaction::touch,
 };
 
-/// How often a node looks for what others committed, where nobody tells it.
+/// How often a node checks what others committed, if it gets no notification.
 const POLL: Duration = Duration::from_millis(250);
 /// How often a node commits something, so that it knows that its commits succeed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often a node looks whether there are partitions for what comes.
+/// How often a node checks that there are partitions for the next rows.
 const ROOM: Duration = Duration::from_secs(20);
-/// Nodes that were not seen for longer than any of their subscribers may go on answering.
+/// Nodes that were not seen for longer than any of their subscribers may keep answering.
 const FORGET: &str = "WITH gone AS (DELETE FROM node WHERE seen < clock_timestamp() - interval '1 day' RETURNING id) \
     DELETE FROM staleness_bound b USING gone WHERE b.node = gone.id";
 
-/// Whoever waits until everything is applied here that was committed when it asked.
+/// A caller that waits until this node has applied everything that was committed at the time of the call.
 pub(crate) type Looking = oneshot::Sender<Result<(), StoreError>>;
 
-/// Follows the log until nobody can ask any more. One look is under way at a time: all that waited when it was begun share
-/// it.
+/// Follows the log until no caller is left. Only one read is in progress at a time: all callers that waited when it
+/// began share it.
 pub(crate) async fn follow(node: Arc<Node>, mut asked: mpsc::Receiver<Looking>) {
     let mut connection = None;
     let mut tick = interval(POLL);
@@ -54,7 +54,7 @@ pub(crate) async fn follow(node: Arc<Node>, mut asked: mpsc::Receiver<Looking>) 
         while let Ok(looking) = asked.try_recv() {
             waiting.push(looking);
         }
-        // Whoever asked is told in time that nobody knows.
+        // Callers are told in time that the state is unknown.
         let looking = timeout(FRESH_FOR, look(&node, &mut connection)).await;
         let looked = looking.unwrap_or_else(|_| Err(late()));
         if let Err(error) = &looked {
@@ -82,21 +82,21 @@ async fn look(node: &Node, connection: &mut Option<Connection>) -> Result<(), St
     let [state, events] = answers.as_slice() else {
         return Ok(());
     };
-    // The events may be of a moment later than the state: those behind it come with the next look.
+    // The events may be newer than the state: later events come with the next read.
     let found = Found::of(state)?;
     let mut events = kept(events)?;
     events.retain(|kept| kept.event.sequence <= found.state.last);
     node.apply(&before, &found, events)?;
     node.ensure_primary(found.beat)?;
     if node.has_unshown_events() {
-        // Another node committed them; whether a standby has them only a commit behind them tells.
+        // Another node committed them. Only a commit after them shows whether a standby has them.
         heartbeat(node, connection).await?;
     }
     Ok(())
 }
 
-/// A connection on which other nodes tell that there are events. Where it can't listen, as behind a pooler, looking often
-/// is enough.
+/// A connection on which other nodes notify this one of events. If it can't listen, as behind a pooler, frequent
+/// polling is enough.
 async fn listening(node: &Node) -> Result<Connection, Failure> {
     let connection = node.connector.open().await?;
     let listen = format!("LISTEN {}", node.channel());
@@ -116,7 +116,7 @@ pub(crate) async fn beat(node: Arc<Node>) {
         if node.ensure_open().is_err() {
             return;
         }
-        // As long as a commit may take until it no longer helps: a new connection may find another primary.
+        // The longest time in which a commit is still useful: a new connection may find another primary.
         let beaten = timeout(FRESH_FOR, beat_once(&node, &mut connection)).await;
         let failure = match beaten {
             Ok(Ok(())) => continue,
@@ -124,7 +124,7 @@ pub(crate) async fn beat(node: Arc<Node>) {
             Err(_) => Failure::Away("a heartbeat was not committed in time".to_owned()),
         };
         connection = None;
-        // This server may be the primary no longer.
+        // This server may no longer be the primary.
         node.connector.try_another();
         tracing::warn!(%failure, "the database does not commit");
     }
@@ -138,7 +138,7 @@ async fn beat_once(node: &Node, connection: &mut Option<Connection>) -> Result<(
     heartbeat(node, connection).await
 }
 
-/// Says that this node is there, and notes that a commit which began now succeeded.
+/// Reports that this node is running, and notes that a commit which began now succeeded.
 pub(crate) async fn heartbeat(node: &Node, connection: &Connection) -> Result<(), Failure> {
     connection.take_warning();
     let began = Instant::now();
@@ -167,7 +167,7 @@ pub(crate) async fn make_room(node: Arc<Node>) {
         if node.ensure_open().is_err() {
             return;
         }
-        // A server that is frozen holds nobody up: another may be the primary by then.
+        // A frozen server must not block this: another server may be the primary by then.
         let made = timeout(ROOM, room(&node)).await;
         if let Err(error) = made.unwrap_or_else(|_| Err(silent(ROOM).into())) {
             tracing::warn!(%error, "no partition was made; there are enough for now");

@@ -1,4 +1,4 @@
-//! What the units of one group see and write: over the rows of the database, what those before them wrote.
+//! What the units of one group read and write: over the rows of the database, the writes of the earlier units.
 
 mod load;
 pub(crate) mod write;
@@ -25,17 +25,17 @@ use crate::{
     wanted::{Client, Wanted},
 };
 
-/// What is known of the rows that units name, with what was written over them.
+/// The loaded rows that units name, with what was written over them.
 pub(crate) struct Group<'a> {
     node: &'a Node,
     before: State,
     pub(crate) state: State,
-    /// What the events of this group revoke: nothing of it counts outside before it is committed.
+    /// What the events of this group revoke: it has no effect outside the group until the group is committed.
     pending: Revocations,
     sessions: HashMap<SessionId, Option<Arc<Session>>>,
-    /// Where those are that were read.
+    /// The row versions of the sessions that were read.
     places: HashMap<SessionId, Place>,
-    /// Of the credentials of sessions, whether each is revoked.
+    /// Whether the credential of each session is revoked.
     is_key_revoked: HashMap<ApiKeyId, bool>,
     api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
     makers: BTreeSet<ApiKeyId>,
@@ -45,16 +45,16 @@ pub(crate) struct Group<'a> {
     writes: Writes,
 }
 
-/// What a group writes. Of one thing, the last state.
+/// The writes of a group. For each row, the last state.
 #[derive(Default)]
 struct Writes {
     is_any: bool,
     inserted: BTreeSet<SessionId>,
     updated: BTreeSet<SessionId>,
-    /// Those of `updated` of which something has changed that is looked for.
+    /// Sessions of `updated` whose indexed columns have changed.
     moved: BTreeSet<SessionId>,
     relabelled: BTreeSet<SessionId>,
-    /// How many sessions more each client has.
+    /// By how many sessions the number of each client grows.
     counts: BTreeMap<Client, i64>,
     disabled: BTreeMap<Client, bool>,
     api_keys: BTreeSet<ApiKeyId>,
@@ -69,17 +69,17 @@ struct Writes {
     cutoffs: HashMap<CutoffKey, (Timestamp, usize)>,
 }
 
-/// In the order in which they were decided.
+/// In the order of the decisions.
 enum PolicyChange {
     Kept(PolicyRevision, PolicyFiles),
     Reconciled(PolicyRevision, Timestamp),
 }
 
-/// What became of a unit.
+/// The result of running a unit.
 pub(crate) enum Ran {
-    /// It decided; or its decision failed, which concerns nobody else.
+    /// It decided, or its decision failed, which affects no other unit.
     Done(Result<Placed, StoreError>),
-    /// It names what is not loaded.
+    /// It names rows that are not loaded.
     Needs(Wanted),
 }
 
@@ -111,7 +111,7 @@ impl<'a> Group<'a> {
         self.writes.inserted.iter().copied()
     }
 
-    /// Decides, and takes over what that changes.
+    /// Decides, and applies the changes to the group.
     pub(crate) fn run(&mut self, unit: &mut UnitOfWork) -> Ran {
         loop {
             let wanted = self.wanted(unit.reads());
@@ -166,7 +166,7 @@ impl<'a> Group<'a> {
     pub(crate) fn stored(&self, session: &Arc<Session>) -> StoredSession {
         let committed = self.node.log.ended_with_others(session);
         let pending = self.pending.revokes_session(session);
-        // The wider reason, as one set of both would say.
+        // The wider reason, as if both sets were one.
         let ended = [committed, pending].into_iter().flatten().min_by_key(breadth);
         let by_key = || {
             let id = session.credential.api_key()?;
@@ -178,7 +178,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Whether an API key is revoked; none where that is not loaded.
+    /// Whether an API key is revoked; `None` if that is not loaded.
     fn is_revoked(&self, id: &ApiKeyId) -> Option<bool> {
         match self.api_keys.get(id) {
             Some(key) => Some(key.as_ref().is_some_and(|key| key.revoked_at.is_some())),
@@ -211,7 +211,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The order in which reasons are looked for.
+/// The order in which reasons are checked.
 fn breadth(reason: &RevokeReason) -> u8 {
     match reason {
         RevokeReason::Realm => 0,
@@ -225,7 +225,7 @@ fn breadth(reason: &RevokeReason) -> u8 {
 /// What a unit writes.
 impl Group<'_> {
     fn apply(&mut self, changes: Changes) -> Result<Placed, StoreError> {
-        // What can fail comes first: a unit that fails leaves nothing.
+        // Steps that can fail come first: a unit that fails leaves nothing.
         self.append_audit(&changes.audit)?;
         self.writes.is_any |= changes != Changes::default();
         for (revision, files) in changes.policies {
@@ -266,8 +266,8 @@ impl Group<'_> {
         Ok(Placed::between(before, self.state.last))
     }
 
-    /// A session that was not looked at is taken for a new one: where it is none, the insert fails, and the group is run again
-    /// with it loaded.
+    /// A session that was not loaded is treated as new. If it exists, the insert fails, and the group runs again with
+    /// the session loaded.
     fn put_session(&mut self, session: &Arc<Session>) {
         let id = session.id;
         let old = self.sessions.insert(id, Some(Arc::clone(session))).flatten();

@@ -1,10 +1,10 @@
-//! The store on PostgreSQL: equal nodes, one order, one transaction for all that wait.
+//! The store on PostgreSQL: equal nodes, one order, one transaction for all waiting units.
 //!
-//! Each node gathers the units that wait, and runs them as one transaction of two round trips, under an advisory lock that is
-//! held until the transaction is committed. So all nodes' groups are one after the other: the log has no gap, a token's
-//! position in it is exact, and nobody decides by what another has changed. There is no leader.
+//! Each node gathers the units that wait, and runs them as one transaction of two round trips, under an advisory lock
+//! that is held until the transaction is committed. So the groups of all nodes are in one sequence: the log has no gap,
+//! a token's position in it is exact, and no decision uses state that another node has changed. There is no leader.
 //!
-//! `docs/postgres.md` says what is kept where, and what happens when something breaks.
+//! `docs/postgres.md` says what is kept where, and what happens in failures.
 #![forbid(unsafe_code)]
 
 mod anew;
@@ -67,25 +67,25 @@ pub use self::{
     restore::PostgresRestore,
 };
 
-/// How many units may wait for the writers; whoever comes later waits for a place.
+/// How many units may wait for the writers; further callers wait for a slot.
 const WAITING_MAX: usize = 4096;
-/// How many units may go with those of others at once.
+/// How many background units may wait for the commits of others at once.
 const BACKGROUND_MAX: usize = 8;
-/// How long a node that ends may take to say so.
+/// How long a node may take to report its end.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
-/// How many may wait at once until this node is current.
+/// How many callers may wait at once until this node is current.
 const LOOKING_MAX: usize = 4096;
 
 /// A node of a store in a database that other nodes use, too.
 ///
-/// Its connections live on the runtime that opened it. Dropping it without [`Store::close`] finishes what was accepted.
+/// Its connections run on the runtime that opened it. Dropping it without [`Store::close`] finishes the accepted work.
 pub struct PostgresStore {
     node: Arc<Node>,
-    /// None once it is closed.
+    /// `None` once it is closed.
     senders: Mutex<Option<Senders>>,
     writers: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     looking: mpsc::Sender<Looking>,
-    /// They end with the store.
+    /// These tasks end with the store.
     keeping: tokio::sync::Mutex<JoinSet<()>>,
     /// Held while a backup is made.
     backing_up: Arc<tokio::sync::Mutex<()>>,
@@ -99,10 +99,10 @@ struct Senders {
 }
 
 impl PostgresStore {
-    /// Opens the store, or makes one in an empty database. Call it on the runtime that shall drive its connections.
+    /// Opens the store, or creates one in an empty database. Call it on the runtime that is to run its connections.
     ///
     /// # Errors
-    /// See [`OpenError`]: each says what to do.
+    /// See [`OpenError`]: each variant says what to do.
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
         let node = open::open(&options).await?;
         let (work, for_work) = mpsc::channel(WAITING_MAX);
@@ -137,8 +137,8 @@ impl PostgresStore {
         })
     }
 
-    /// Brings the schema up to date, whatever the options say of that. Answers its version before, 0 where there was none,
-    /// and now.
+    /// Brings the schema up to date, regardless of the option `migrate`. Returns its version before, 0 if there was
+    /// none, and now.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -150,8 +150,9 @@ impl PostgresStore {
         Ok((before, schema::known()))
     }
 
-    /// Marks a schema that was restored from a copy: nobody serves it until [`begin_new_log`](Self::begin_new_log), which
-    /// whoever ended everything in it calls. Opening it takes [`PostgresOptions::restores`].
+    /// Marks a schema that was restored from a copy: no node serves it until [`begin_new_log`](Self::begin_new_log),
+    /// which the caller uses after it has ended everything in the schema. Opening the schema needs
+    /// [`PostgresOptions::restores`].
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -159,11 +160,11 @@ impl PostgresStore {
         anew::mark(options).await
     }
 
-    /// Begins a new log, far behind the one of the copy, in a schema that nobody has open, and takes the mark away. Answers
-    /// the log, and its first group.
+    /// Begins a new log, far beyond the log of the copy, in a schema that no process has open, and removes the mark.
+    /// Returns the log, and its first group.
     ///
     /// # Errors
-    /// See [`OpenError`]: the mark stays where it fails.
+    /// See [`OpenError`]: if it fails, the mark stays.
     pub async fn begin_new_log(options: &PostgresOptions) -> Result<(LogId, u64), OpenError> {
         anew::begin(options).await
     }
@@ -183,7 +184,7 @@ impl PostgresStore {
         (waiting, answered)
     }
 
-    /// Hands over a unit that goes with those of others, and by itself once `max_delay` is over.
+    /// Sends a unit that is committed with others, or by itself once `max_delay` is over.
     async fn transact_behind(&self, unit: UnitOfWork, max_delay: Duration) -> Result<Placed, StoreError> {
         let senders = self.senders()?;
         let (waiting, mut answered) = self.waiting(unit);
@@ -356,7 +357,7 @@ impl Store for PostgresStore {
         for writer in writers.drain(..) {
             writer.await.map_err(|error| read::failed(&error))?;
         }
-        // Nothing says any more that this node is there.
+        // From now on nothing reports that this node is running.
         self.keeping.lock().await.shutdown().await;
         if !matches!(
             timeout(LEAVE_TIME_MAX, others::leave(&self.node)).await,

@@ -1,4 +1,4 @@
-//! What a node knows: how far it has applied the log, and whether it may answer.
+//! The state of a node: up to where it has applied the log, and whether it may answer.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,16 +24,16 @@ use crate::{
     state::{Found, State, damaged, get, number, unsigned},
 };
 
-/// How many connections write in turn, so that the lock is taken over without a trip in between.
+/// How many connections write in turn, so that the lock passes between them without a round trip.
 pub(crate) const WRITERS: usize = 2;
 
-/// An event as it is kept: with how long what it ends counts.
+/// A stored event, and how long its cutoff counts.
 pub(crate) struct Kept {
     pub(crate) event: Arc<Event>,
     pub(crate) counts_until: Timestamp,
 }
 
-/// What the committer, the follower and the readers share.
+/// The state that the committer, the follower and the readers share.
 pub(crate) struct Node {
     pub(crate) id: Uuid,
     pub(crate) name: String,
@@ -44,11 +44,12 @@ pub(crate) struct Node {
     audit_head: watch::Sender<AuditHead>,
     pub(crate) beats: Beats,
     beat: AtomicU64,
-    /// The last group that is known to be durable. A later one may be seen that is not: its wait for a standby was cancelled.
+    /// The last group that is known to be durable. A later group that is not durable may be visible: its wait for a
+    /// standby was cancelled.
     durable: AtomicU64,
     is_open: AtomicBool,
     went_back: Mutex<Option<String>>,
-    /// Since when each writer has been at its group.
+    /// When each writer began its current group.
     committing: Mutex<[Option<Instant>; WRITERS]>,
 }
 
@@ -59,9 +60,9 @@ struct Known {
     unshown: VecDeque<Unshown>,
 }
 
-/// Events and audit records that are applied here, and not shown yet: nobody knows whether they are durable. A group whose
-/// wait for a standby was cancelled is to be seen on this server, and lost with it; a cursor behind it would be ahead of the
-/// log then, and a receiver would have audit records of what never was.
+/// Events and audit records that are applied here, and not published yet: it is not known whether they are durable. A
+/// group whose wait for a standby was cancelled is visible on this server, and lost with it. A cursor after it would
+/// then be ahead of the log, and a receiver would have audit records of events that did not happen.
 struct Unshown {
     /// The group that they belong to, or a later one.
     number: u64,
@@ -123,13 +124,13 @@ impl Node {
         self.known.lock().cutoffs.get(key).copied()
     }
 
-    /// The channel on which nodes tell that there are events.
+    /// The channel on which nodes notify each other of events.
     pub(crate) fn channel(&self) -> String {
         let id = self.log.id().to_string().replace('-', "_");
         format!("tessera_{id}")
     }
 
-    /// What the lock that orders all writes is called.
+    /// The key of the lock that orders all writes.
     pub(crate) fn lock_key(&self) -> i64 {
         number(lock_key(self.log.id()))
     }
@@ -138,31 +139,31 @@ impl Node {
         self.audit_head.subscribe()
     }
 
-    /// Checks that what was found follows on `before`, which was applied here when the database was asked, and applies it.
-    /// What was found a moment ago, and is applied already, changes nothing.
+    /// Checks that `found` follows `before`, the state applied here when the database was asked, and applies it. A
+    /// state that is applied already changes nothing.
     ///
     /// # Errors
-    /// The server must have the last heartbeat of this node: one that was replaced and runs on has not.
+    /// The server must have the last heartbeat of this node: a replaced primary that still runs does not have it.
     pub(crate) fn apply(&self, before: &Before, found: &Found, events: Vec<Kept>) -> Result<(), StoreError> {
         if found.beat < before.beat {
             return Err(replaced());
         }
         self.check(&before.state, found)?;
         self.apply_own(&found.state, events).map_err(|error| match error {
-            // Nothing is answered by a log that has a gap.
+            // A node with a gap in its log answers nothing.
             StoreError::Damaged { detail } => self.go_back(detail),
             error => error,
         })
     }
 
-    /// The same of a group of this node.
+    /// The same for a group of this node.
     pub(crate) fn apply_own(&self, state: &State, events: Vec<Kept>) -> Result<(), StoreError> {
         let mut known = self.known.lock();
         if state.number <= known.state.number {
             return Ok(());
         }
         if known.state.last < state.floor && known.state.last < state.last {
-            // What ended sessions may be among the events that are gone.
+            // The removed events may include some that ended sessions.
             return Err(self.go_back(format!(
                 "this node was away for too long: the log no longer has the events after {}",
                 known.state.last.0
@@ -207,7 +208,7 @@ impl Node {
         Ok(())
     }
 
-    /// A database that has less than this node saw, or something else, has lost what was acknowledged.
+    /// A database that has less than this node saw, or something else, has lost acknowledged data.
     fn check(&self, state: &State, found: &Found) -> Result<(), StoreError> {
         let detail = if found.log != self.log.id() {
             format!(
@@ -236,12 +237,12 @@ impl Node {
         if self.beats.prove(found.beat, Instant::now()) {
             return Err(self.go_back(detail));
         }
-        // Another server may be the primary, of which another connection of this node knows already.
+        // Another server may be the primary; another connection of this node already knows it.
         Err(replaced())
     }
 
-    /// Nothing that was acknowledged is lost where the database has all that was known to be durable; but what was seen is
-    /// in memory, so this node is of no use either.
+    /// If the database has everything that was known to be durable, no acknowledged data is lost. But this node has
+    /// applied lost groups in memory, so it can't continue either.
     fn go_back(&self, detail: String) -> StoreError {
         let mut went_back = self.went_back.lock();
         if went_back.is_none() {
@@ -254,24 +255,24 @@ impl Node {
         StoreError::WentBack { detail }
     }
 
-    /// Ends the node: it said nothing of itself for so long that others forget it.
+    /// Ends the node: it reported nothing for so long that others forget it.
     pub(crate) fn was_away(&self) -> StoreError {
         self.go_back("this node committed nothing for half a day".to_owned())
     }
 
-    /// Forgets what no longer counts.
+    /// Removes the cutoffs that no longer count.
     pub(crate) fn forget_expired(&self, horizon: Timestamp) {
         self.known.lock().cutoffs.retain(|_, until| *until >= horizon);
         self.log.forget_expired(horizon);
     }
 
-    /// Notes that everything up to a group is durable, and shows the events and audit records up to there.
+    /// Notes that everything up to a group is durable, and publishes the events and audit records up to there.
     pub(crate) fn note_durable(&self, number: u64) {
         self.durable.fetch_max(number, Ordering::SeqCst);
         self.show(&mut self.known.lock());
     }
 
-    /// Shows the events that are durable. Within the lock, so that they are shown in their order.
+    /// Publishes the events that are durable. The caller holds the lock, so that they are published in order.
     fn show(&self, known: &mut Known) {
         let durable = self.durable();
         let has_records = |next: &Unshown| self.audit_head.borrow().position < next.audit.position;
@@ -289,13 +290,14 @@ impl Node {
         }
     }
 
-    /// Whether events are applied here that are not known to be durable. Audit records alone wait for the next heartbeat.
+    /// Whether events are applied here that are not known to be durable. Audit records alone wait for the next
+    /// heartbeat.
     pub(crate) fn has_unshown_events(&self) -> bool {
         let known = self.known.lock();
         known.unshown.iter().any(|next| !next.events.is_empty())
     }
 
-    /// The last audit record that may be shown.
+    /// The last audit record that is published.
     pub(crate) fn audit_shown(&self) -> u64 {
         self.audit_head.borrow().position
     }
@@ -305,7 +307,7 @@ impl Node {
         self.durable.load(Ordering::SeqCst)
     }
 
-    /// Refuses to answer by what was read on a server that has the heartbeat `seen`, unless that is the primary.
+    /// Fails if a server that has the heartbeat `seen` is not the primary, so that its answers are not used.
     pub(crate) fn ensure_primary(&self, seen: u64) -> Result<(), StoreError> {
         self.ensure_current()?;
         if self.beats.prove(seen, Instant::now()) {
@@ -314,7 +316,7 @@ impl Node {
         Err(replaced())
     }
 
-    /// Fails where no server is known to be the primary.
+    /// Fails if no server is known to be the primary.
     pub(crate) fn ensure_current(&self) -> Result<(), StoreError> {
         self.ensure_open()?;
         if self.beats.are_fresh(Instant::now()) {
@@ -325,7 +327,7 @@ impl Node {
         })
     }
 
-    /// Asks for the last heartbeat of this node that the server has.
+    /// Reads the last heartbeat of this node that the server has.
     pub(crate) fn ask_beat(&self) -> Query {
         Query::new("SELECT beat FROM node WHERE id = $1").value(self.id)
     }
@@ -354,20 +356,20 @@ impl Node {
         })
     }
 
-    /// Answers whether it was open until now.
+    /// Closes the node, and returns whether it was open until now.
     pub(crate) fn close(&self) -> bool {
         self.pool.close();
         self.is_open.swap(false, Ordering::SeqCst)
     }
 
-    /// Notes that a writer begins with a group, or is done with it.
+    /// Notes that a writer begins a group, or has finished it.
     pub(crate) fn set_committing(&self, writer: usize, is_committing: bool) {
         if let Some(since) = self.committing.lock().get_mut(writer) {
             *since = is_committing.then(Instant::now);
         }
     }
 
-    /// For how long the oldest group that a writer is at has been.
+    /// How long the oldest group in progress has taken so far.
     pub(crate) fn committing_for(&self) -> Option<Duration> {
         let oldest = self.committing.lock().iter().flatten().min().copied();
         oldest.map(|since| since.elapsed())
@@ -381,20 +383,20 @@ pub(crate) struct Before {
     beat: u64,
 }
 
-/// The last heartbeat in what `ask_beat` answered.
+/// The last heartbeat in the answer of `ask_beat`.
 pub(crate) fn beat_in(rows: &[Row]) -> Result<u64, StoreError> {
     let beat = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
     unsigned(beat.unwrap_or_default())
 }
 
-/// A server has not what was committed at another.
+/// A server does not have what was committed on another one.
 fn replaced() -> StoreError {
     StoreError::Unavailable {
         detail: "a connection leads to a server that is not the primary any more".to_owned(),
     }
 }
 
-/// A number of the log's name.
+/// A number derived from the log's id.
 pub(crate) fn lock_key(log: LogId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *log.as_bytes();
     u64::from_be_bytes([a & 0x7f, b, c, d, e, f, g, h])
@@ -405,7 +407,7 @@ pub(crate) fn events_after(after: u64) -> Query {
     Query::new("SELECT body, counts_until FROM event WHERE seq > $1 ORDER BY seq").value(number(after))
 }
 
-/// What `events_after` found.
+/// The result of `events_after`.
 pub(crate) fn kept(rows: &[Row]) -> Result<Vec<Kept>, StoreError> {
     let kept = rows.iter().map(|row| {
         let body: &[u8] = get(row, 0)?;

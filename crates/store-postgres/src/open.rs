@@ -1,4 +1,4 @@
-//! Opening: the server is checked, the schema made or refused, and what is revoked is read.
+//! Opening: the server is checked, the schema is made or refused, and the revocations are read.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,14 +24,14 @@ use crate::{
     transaction::COMMIT,
 };
 
-/// How long making the schema, or bringing it up to date, may take.
+/// How long making or migrating the schema may take.
 const MIGRATION_MAX: Duration = Duration::from_secs(60);
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const EVENTS: &str = "SELECT body FROM event ORDER BY seq";
 const CUTOFFS: &str = "SELECT until, body FROM cutoff";
 
-/// The node, once it has proved that it can write.
+/// The node, after it has proved that it can write.
 pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenError> {
     let connector = Connector::new(options)?;
     let first = ready(&connector, options).await?.0;
@@ -81,7 +81,7 @@ pub(crate) async fn open(options: &PostgresOptions) -> Result<Arc<Node>, OpenErr
     Ok(node)
 }
 
-/// A connection to a server that can be used, whose schema is as this version needs it, and the version of that before.
+/// A connection to a usable server whose schema has this version's form, and the schema's earlier version.
 pub(crate) async fn ready(
     connector: &Connector,
     options: &PostgresOptions,
@@ -94,7 +94,7 @@ pub(crate) async fn ready(
     Ok((connection, version))
 }
 
-/// A server that is frozen takes connections, and answers nothing.
+/// A frozen server accepts connections, and answers nothing.
 async fn in_time<T, E: Into<OpenError>>(
     limit: Duration,
     step: impl Future<Output = Result<T, E>>,
@@ -105,7 +105,7 @@ async fn in_time<T, E: Into<OpenError>>(
     }
 }
 
-/// The log has each event between its floor and its end; those below the floor that still matter may have any number.
+/// The log must have each event between its floor and its end. Events below the floor that still matter may have gaps.
 fn check_whole(state: &State, events: &[Arc<Event>]) -> Result<(), StoreError> {
     let above = events.iter().filter(|event| event.sequence > state.floor);
     let mut last = state.floor;
@@ -127,13 +127,13 @@ fn check_whole(state: &State, events: &[Arc<Event>]) -> Result<(), StoreError> {
 
 type Cutoffs = HashMap<CutoffKey, Timestamp>;
 
-/// The log, with all that the events and the cutoffs revoke.
+/// The log, with everything that the events and the cutoffs revoke.
 fn log(found: &Found, events: &[Row], cutoffs: &[Row]) -> Result<(Log, Cutoffs), StoreError> {
     let mut revocations = Revocations::default();
     let mut kept = Vec::with_capacity(events.len());
     for row in events {
         let event: Event = decode("an event", get(row, 0)?)?;
-        // Those that end sessions are among the cutoffs, with the time that counts for them.
+        // Events that end sessions are among the cutoffs, with the time that counts for them.
         if cutoff_target(&event.body).is_none() {
             revocations.apply(&event);
         }

@@ -1,4 +1,4 @@
-//! How a store is reached, and what is expected of it.
+//! How to reach a store, and what is required of it.
 
 use std::{fmt, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::error::OpenError;
 /// What an acknowledged answer must survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The loss of the primary with its disk: a synchronous standby has it.
+    /// The loss of the primary with its disk: a synchronous standby has the data.
     Quorum,
-    /// A crash of the server: its disk has it.
+    /// A crash of the server: its disk has the data.
     #[default]
     Local,
-    /// What the provider of the database promises. Nothing is checked.
+    /// What the provider of the database guarantees. Nothing is checked.
     Managed,
 }
 
@@ -30,13 +30,13 @@ impl Durability {
     }
 }
 
-/// What a start does where the schema is older than this version.
+/// What a start does if the schema is older than this version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Migrate {
     /// Brings it up to date.
     #[default]
     Auto,
-    /// Refuses.
+    /// Refuses it.
     Refuse,
 }
 
@@ -49,17 +49,18 @@ pub struct PostgresOptions {
     pub schema: String,
     /// What an acknowledged answer must survive.
     pub durability: Durability,
-    /// What happens where the schema is older.
+    /// What happens if the schema is older.
     pub migrate: Migrate,
-    /// The certificates that the server's is checked against, as PEM; those of the system where there are none.
+    /// The certificates that verify the server's certificate, as PEM; `None` uses those of the system.
     pub roots: Option<Vec<u8>>,
-    /// The name of this node, for people: by default the machine's, and the number of the process.
+    /// The name of this node in displays: by default the machine's name, and the number of the process.
     pub node: String,
-    /// Whether it is opened, or made of a backup, to end everything in it: others are refused until that is done.
+    /// Whether it is opened, or made from a backup, to end everything in it: other opens are refused until that is
+    /// done.
     pub restores: bool,
-    /// How many connections are used for reading at most.
+    /// How many connections are used for reading, at most.
     pub readers: usize,
-    /// For how long a unit of work is tried again while the database is away.
+    /// How long a unit of work is retried while the database is unavailable.
     pub commit_timeout: Duration,
 }
 
@@ -81,7 +82,7 @@ impl PostgresOptions {
         }
     }
 
-    /// Connects with this password, whatever the connection string says.
+    /// Connects with this password instead of the one in the connection string.
     pub fn set_password(&mut self, password: &str) {
         self.password = Some(Zeroizing::new(password.to_owned()));
     }
@@ -89,14 +90,14 @@ impl PostgresOptions {
     /// Whether the connection string has a password.
     ///
     /// # Errors
-    /// Fails where it is none.
+    /// Fails if it is not a connection string.
     pub fn has_password(&self) -> Result<bool, OpenError> {
         Ok(self.config()?.get_password().is_some())
     }
 
-    /// What the connection string says, with the password.
+    /// The parsed connection string, with the password.
     pub(crate) fn config(&self) -> Result<tokio_postgres::Config, OpenError> {
-        // What the parser says could have a part of the password.
+        // The parser's error could contain a part of the password.
         let parsed: Result<tokio_postgres::Config, _> = self.url().parse();
         let mut config = parsed.map_err(|_| OpenError::Setting {
             setting: "url",
@@ -113,7 +114,7 @@ impl PostgresOptions {
         &self.url
     }
 
-    /// Checks what needs no database.
+    /// Checks that need no database.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let of = |setting, problem: &str| OpenError::Setting {
             setting,

@@ -1,4 +1,4 @@
-//! The other nodes: what they say, and what only one does at a time.
+//! The other nodes: their reports, and the lock for work that only one node does at a time.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -17,7 +17,7 @@ use crate::{
     state::{damaged, get, number, unsigned},
 };
 
-/// One row for each node and realm, and the report in the first of a node.
+/// One row for each node and realm; the first row of a node has its report.
 const NODES: &str = "SELECT n.id, n.name, (extract(epoch FROM clock_timestamp() - n.seen) * 1000)::bigint, n.seq, \
     b.realm, b.millis, b.through, coalesce((n.started, n.id) < (SELECT m.started, m.id FROM node m WHERE m.id = $1), true), \
     CASE WHEN b.realm IS NULL OR b.realm = min(b.realm) OVER (PARTITION BY n.id) THEN n.report END, \
@@ -62,7 +62,7 @@ fn since(millis: i64) -> Result<Duration, StoreError> {
     Ok(Duration::from_millis(unsigned(millis.max(0))?))
 }
 
-/// What a node said of itself. One of another version may say it otherwise, which is no reason not to wait for its verifiers.
+/// The report of a node. A node of another version may use another format; its verifiers are still waited for.
 fn report(row: &Row) -> Result<NodeReport, StoreError> {
     let report = get::<Option<&[u8]>>(row, 8)?.and_then(|text| serde_json::from_slice(text).ok());
     let report: NodeReport = report.unwrap_or_default();
@@ -94,7 +94,8 @@ pub(crate) async fn tell(
     Ok(())
 }
 
-/// Takes back that this node is there. One that had required subscribers stays known, since they may go on answering.
+/// Removes the report that this node is running. A node that had required subscribers stays known, since they may keep
+/// answering.
 pub(crate) async fn leave(node: &Node) -> Result<(), StoreError> {
     let leave = Query::new(LEAVE).value(node.id);
     let client = node.reader().await?;
@@ -106,7 +107,7 @@ pub(crate) async fn leave(node: &Node) -> Result<(), StoreError> {
 pub(crate) async fn alone(node: &Node) -> Result<Alone, StoreError> {
     node.ensure_current()?;
     let connection = node.connector.open().await?;
-    // The lock of those who write is another.
+    // A different lock from that of the writers.
     let lock = Query::new("SELECT pg_advisory_lock($1)").value(node.lock_key() ^ 1);
     all(&connection.client, vec![lock]).await?;
     let seen = all(&connection.client, vec![node.ask_beat()]).await?;

@@ -1,5 +1,5 @@
-//! Tables in partitions by number: made before they are needed, and dropped once all that they have is too old. Nothing is
-//! deleted row by row.
+//! Tables in partitions by number: partitions are made before they are needed, and dropped once all their rows are too
+//! old. No row is deleted individually.
 
 use deadpool_postgres::ClientWrapper;
 
@@ -14,7 +14,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Where the partition begins that has a number.
+    /// The begin of the partition that contains a number.
     pub(crate) fn begin_of(self, number: u64) -> u64 {
         number - number % self.size
     }
@@ -34,10 +34,11 @@ pub(crate) const COMMIT_GROUP: Table = Table {
 
 pub(crate) const TABLES: [Table; 2] = [AUDIT, COMMIT_GROUP];
 
-/// What orders the work on partitions, of all schemas of a database.
+/// The lock that orders the work on partitions, of all schemas of a database.
 const LOCK: i64 = 0x7465_7373_6572_6101;
 
-/// Makes the partition that begins with `from`. Attaching, unlike making it as one, waits for no reader.
+/// Makes the partition that begins with `from`. Attaching a table waits for no reader, unlike creating it as a
+/// partition.
 pub(crate) async fn create(client: &ClientWrapper, table: Table, from: u64) -> Result<(), Failure> {
     let Table { name, size } = table;
     let to = number(from.saturating_add(size));
@@ -52,7 +53,7 @@ pub(crate) async fn create(client: &ClientWrapper, table: Table, from: u64) -> R
     Ok(())
 }
 
-/// The partitions that there are: where each begins, and where it ends.
+/// The existing partitions: the begin and end of each.
 async fn bounds(client: &ClientWrapper, table: Table) -> Result<Vec<(u64, u64)>, Failure> {
     let sql = "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
         WHERE i.inhparent = to_regclass($1)";
@@ -71,8 +72,8 @@ async fn bounds(client: &ClientWrapper, table: Table) -> Result<Vec<(u64, u64)>,
     Ok(found)
 }
 
-/// Makes the next partition where `last` is in the last half of those that there are. Answers up to which number there are
-/// some.
+/// Makes the next partition if `last` is in the last half of the existing ones. Returns the number up to which
+/// partitions exist.
 pub(crate) async fn make_room(client: &ClientWrapper, table: Table, last: u64) -> Result<u64, Failure> {
     let end = |bounds: &[(u64, u64)]| bounds.last().map_or(0, |(_, to)| *to);
     let through = end(&bounds(client, table).await?);
@@ -96,7 +97,8 @@ pub(crate) async fn make_room(client: &ClientWrapper, table: Table, last: u64) -
     made
 }
 
-/// Drops the partitions that have nothing from `first` on, where nobody reads them; else the next purge does.
+/// Drops the partitions that have no number from `first` on, if no reader uses them; otherwise the next purge drops
+/// them.
 pub(crate) async fn drop_before(client: &ClientWrapper, table: Table, first: u64) -> Result<(), Failure> {
     let old: Vec<_> = bounds(client, table).await?;
     let name = table.name;
@@ -104,7 +106,7 @@ pub(crate) async fn drop_before(client: &ClientWrapper, table: Table, first: u64
         if to > first {
             continue;
         }
-        // Whoever reads the table meanwhile holds this up, and this holds up writers: so it does not wait.
+        // A reader of the table delays this, and this delays writers: so it does not wait for long.
         let drop = format!(
             "BEGIN; SET LOCAL lock_timeout = '100ms'; SELECT pg_advisory_xact_lock({LOCK}); \
              DROP TABLE IF EXISTS {name}_{from}; COMMIT"

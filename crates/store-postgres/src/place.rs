@@ -1,13 +1,13 @@
-//! Where the version of a row is that was read, its `ctid`: whoever holds the lock of all writers writes it again without
-//! looking for it in an index.
+//! The location of a row version that was read, its `ctid`: the holder of the writers' lock updates the row without an
+//! index look-up.
 
 use std::error::Error;
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-/// The place of a row, until the transaction ends that read it under the lock. It is written together with the id of the row:
-/// where another is there, nothing is.
+/// The location of a row, valid until the end of the transaction that read it under the lock. The update also checks
+/// the id of the row: if another row is there, it writes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place([u8; 6]);
 

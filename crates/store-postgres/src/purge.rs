@@ -1,4 +1,4 @@
-//! Removing what is dead, in steps short enough that writers hardly wait for them.
+//! Removing expired data, in steps short enough that writers hardly wait for them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// How many rows one step removes at most.
 const STEP: usize = 500;
-/// How many groups are kept: a node that was frozen for as long finds out what it missed.
+/// How many groups are kept: a node that was frozen for that long can still find out what it missed.
 const GROUPS_KEPT: u64 = 1_000_000;
 
 const SESSIONS: &str = "SELECT id, realm, client FROM session \
@@ -42,7 +42,7 @@ const REMOVE_REQUESTS: &str = "DELETE FROM request r USING unnest($1::text[], $2
 const REMOVE_POLICIES: &str = "DELETE FROM policy WHERE revision = ANY($1)";
 const REMOVE_AUDIT: &str = "DELETE FROM audit WHERE position >= $1 AND position < $2";
 
-/// Removes up to `limit` rows, on a connection of its own: whoever gives up rolls its transaction back.
+/// Removes up to `limit` rows, on a separate connection: a caller that gives up rolls its transaction back.
 pub(crate) async fn purge(node: &Node, before: PurgeBefore, limit: usize) -> Result<PurgeReport, StoreError> {
     node.ensure_open()?;
     let connection = node.connector.open().await?;
@@ -66,7 +66,7 @@ pub(crate) async fn purge(node: &Node, before: PurgeBefore, limit: usize) -> Res
         (partition::COMMIT_GROUP, state.number.saturating_sub(GROUPS_KEPT)),
     ];
     for (table, first) in old {
-        // Somebody reads it: the next purge comes soon.
+        // A reader uses it: the next purge comes soon.
         if let Err(failure) = partition::drop_before(&connection.client, table, first).await {
             tracing::debug!(%failure, "an old partition is still there");
         }
@@ -122,7 +122,7 @@ async fn step(
     }
 }
 
-/// The statements that find what is dead, and of each kind one more than may be removed.
+/// The statements that find expired rows: for each kind, one more than may be removed.
 fn candidates(before: PurgeBefore, limit: usize) -> Vec<Query> {
     let horizon = before.horizon.as_millis();
     let some = number(limit.saturating_add(1) as u64);
@@ -178,8 +178,8 @@ impl Dead {
         Ok(dead)
     }
 
-    /// Only ever the oldest event, so that what is left has no gap. One that matters for days to come does not keep those
-    /// behind it.
+    /// Takes only the oldest events, so that the rest has no gap. An event that matters for days to come does not block
+    /// those after it.
     fn take_events(
         &mut self,
         rows: &[Row],
@@ -201,8 +201,8 @@ impl Dead {
         Ok(())
     }
 
-    /// Notes in the state what is gone, and how far purging has come: with what was removed, and once an hour where nothing
-    /// was. Answers whether there is anything to write.
+    /// Notes in the state what is removed, and up to which time the store is purged: with each removal, and once an
+    /// hour if nothing was removed. Returns whether there is anything to write.
     fn advance(&self, state: &mut State, horizon: Timestamp) -> bool {
         let horizon = horizon.max(state.purged.unwrap_or(Timestamp::EPOCH));
         let is_far = state
@@ -255,7 +255,7 @@ impl Dead {
         if !self.policies.is_empty() {
             trip.push(Query::new(REMOVE_POLICIES).value(self.policies));
         }
-        // Records of older partitions go with them; the one that is written to is never dropped.
+        // Records of older partitions are dropped with them; the partition that is written to is never dropped.
         let from = old_first.max(partition::AUDIT.begin_of(state.audit.position));
         if from < state.audit_first {
             let remove = Query::new(REMOVE_AUDIT).value(number(from));
@@ -268,7 +268,7 @@ impl Dead {
 /// How many rows may still be removed.
 struct Budget {
     left: usize,
-    /// Whether that ended it.
+    /// Whether the limit ended the purge.
     more: bool,
 }
 

@@ -24,12 +24,13 @@ use crate::{
     wanted::{Wanted, queries, uuid_of},
 };
 
-/// What is read is of one state.
+/// All reads are of one state.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// How many sessions a visit reads at once.
+/// How many sessions a walk reads at once.
 const WALK: usize = 500;
 
-/// Reads within one state, and brings the log to it. All is sent at once: whoever gives up leaves no transaction behind.
+/// Reads within one state, and brings the log up to it. All statements are sent at once, so a caller that gives up
+/// leaves no open transaction.
 async fn within(node: &Node, asked: Vec<Query>) -> Result<(State, Vec<Vec<Row>>), StoreError> {
     let client = node.reader().await?;
     let before = node.before();
@@ -51,9 +52,9 @@ async fn within(node: &Node, asked: Vec<Query>) -> Result<(State, Vec<Vec<Row>>)
     .await
 }
 
-/// Asks, for as long as an answer would count, and takes what was answered. A connection that does not answer, or not as it
-/// must, is not used again: its transaction may be open, or its server no longer the primary, and the next reader would see an
-/// old state.
+/// Waits as long as an answer would count, and returns it. A connection that does not answer, or answers incorrectly,
+/// is not used again: its transaction may be open, or its server may no longer be the primary, and the next reader
+/// would see an old state.
 async fn answered<T>(
     node: &Node,
     client: Client,
@@ -72,14 +73,14 @@ async fn answered<T>(
     result
 }
 
-/// There was no answer while it would have counted.
+/// There was no answer within the time in which it counts.
 pub(crate) fn late() -> StoreError {
     StoreError::Unavailable {
         detail: format!("the database did not answer within {} s", FRESH_FOR.as_secs()),
     }
 }
 
-/// Reads what is asked for, as it is now.
+/// Reads the rows of a query, as they are now.
 pub(crate) async fn rows(node: &Node, query: Query) -> Result<Vec<Row>, StoreError> {
     let client = node.reader().await?;
     answered(node, client, vec![query, node.ask_beat()], |mut answers| {
@@ -115,7 +116,7 @@ pub(crate) async fn sessions(
     Ok(page_of(items, page.limit, |stored| stored.session.id))
 }
 
-/// The statement that lists a page of an index, and one more.
+/// The statement that lists a page of an index, and one more item.
 fn listing(index: &SessionIndex, page: &PageRequest<SessionId>) -> Query {
     let after = page.after.map(uuid_of);
     let after = after.unwrap_or(uuid::Uuid::nil());
@@ -159,7 +160,7 @@ const BY_LABEL: &str = "SELECT s.body, coalesce(k.revoked, false) FROM session_l
     LEFT JOIN api_key k ON k.id = CASE WHEN starts_with(s.credential, 'api_key:') THEN substr(s.credential, 9) END \
     WHERE l.session > $1 AND l.realm = $3 AND l.label = $4 ORDER BY l.session LIMIT $2";
 
-/// A page of what was found, which is one more where there is another page.
+/// A page of the items that were found, which include one more if there is another page.
 fn page_of<T, K>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> Page<T, K> {
     let has_more = items.len() > limit;
     items.truncate(limit);
@@ -262,7 +263,7 @@ pub(crate) async fn events(
     let query = Query::new(sql).value(number(after.0)).value(number(through.0));
     let rows = rows(node, query.value(number(limit as u64))).await?;
     let events = decoded(&rows)?;
-    // Since the floor was looked at, they may have been removed.
+    // They may have been removed since the floor was read.
     let is_whole = events.first().is_some_and(|event| event.sequence == after.next());
     if is_whole || events.is_empty() && node.log.floor() <= after {
         return Ok(events);
@@ -285,7 +286,7 @@ fn decoded(rows: &[Row]) -> Result<Vec<Arc<Event>>, StoreError> {
     events.collect()
 }
 
-/// A part of the audit trail, up to what is applied here.
+/// A part of the audit trail, up to the last record that is applied here.
 pub(crate) async fn audit_page(node: &Node, query: &AuditQuery) -> Result<AuditPage, StoreError> {
     let state = node.state();
     let through = query.through.min(node.audit_shown());
@@ -324,7 +325,7 @@ pub(crate) async fn audit_page(node: &Node, query: &AuditQuery) -> Result<AuditP
     })
 }
 
-/// A first record that is later than what was asked for must have been too old to be kept meanwhile.
+/// If the first record is later than requested, the missing ones must have been removed meanwhile as too old.
 fn check_first(node: &Node, entries: &[AuditEntry], first: u64) -> Result<(), StoreError> {
     match entries.first() {
         Some(entry) if entry.position > first.max(node.state().audit_first) => {

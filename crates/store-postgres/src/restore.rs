@@ -1,4 +1,4 @@
-//! A schema made of a backup, in one transaction: until that is finished, there is nothing.
+//! Making a schema from a backup, in one transaction: until it is finished, nothing is visible.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,17 +35,17 @@ const COUNT_ALL: &str = "INSERT INTO client AS c (realm, client, sessions) \
 const PUT_POLICY: &str = "INSERT INTO policy (revision, replaced_at, files) VALUES ($1, $2, $3) \
     ON CONFLICT (revision) DO UPDATE SET replaced_at = excluded.replaced_at, files = excluded.files";
 
-/// A schema that is being made of a backup. Dropping it before it is [finished](Self::finish) leaves an empty one.
+/// A schema that is being made from a backup. Dropping it before it is [finished](Self::finish) leaves an empty schema.
 pub struct PostgresRestore {
     connection: Connection,
     batch: Batch,
-    /// Whether everything must end before it is served.
+    /// Whether everything must be ended before it is served.
     is_marked: bool,
-    /// The partition of the audit trail that there is for what comes.
+    /// The existing partition of the audit trail for the next records.
     audit_partition: Option<u64>,
 }
 
-/// What waits to be written: of one thing, the later record counts.
+/// Records to be written: for one key, the later record counts.
 #[derive(Default)]
 struct Batch {
     records: usize,
@@ -62,14 +62,14 @@ struct Batch {
 }
 
 impl PostgresRestore {
-    /// Begins in an empty schema, which is made where there is none.
+    /// Begins in an empty schema, which is created if it does not exist.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn begin(options: &PostgresOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(options)?;
         let (connection, _) = open::ready(&connector, options).await?;
-        // Whoever sends the records may take long over each.
+        // The sender of the records may take long for each.
         let patient = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN; \
             LOCK TABLE meta IN EXCLUSIVE MODE";
         connection.client.batch_execute(patient).await?;
@@ -87,10 +87,10 @@ impl PostgresRestore {
         })
     }
 
-    /// Takes the next record.
+    /// Adds the next record.
     ///
     /// # Errors
-    /// Fails where the database does.
+    /// Fails if the database fails.
     pub async fn add(&mut self, record: BackupRecord) -> Result<(), StoreError> {
         self.batch.add(record)?;
         if self.batch.records < BATCH {
@@ -99,10 +99,10 @@ impl PostgresRestore {
         self.flush().await
     }
 
-    /// Writes what is left, and commits all of it: the schema has the state of the position that `end` names, in its log.
+    /// Writes the rest, and commits everything: the schema has the state of the position that `end` names, in its log.
     ///
     /// # Errors
-    /// Fails where the database does; then there is nothing.
+    /// Fails if the database fails; then nothing is written.
     pub async fn finish(mut self, end: BackupEnd) -> Result<(), StoreError> {
         self.flush().await?;
         let state = State {
@@ -116,7 +116,7 @@ impl PostgresRestore {
             policy: end.policy,
             times: end.times,
         };
-        // What comes next has a partition.
+        // There must be a partition for the next record.
         self.room_for_audit(state.audit.position).await?;
         let log = Uuid::from_bytes(*end.log.as_bytes());
         let mut trip = vec![
@@ -124,7 +124,7 @@ impl PostgresRestore {
             Query::new("DELETE FROM audit WHERE position < $1").value(number(state.audit_first)),
             Query::new(COUNT_ALL),
             state.insert(Uuid::nil())?,
-            // Those whose bounds were restored may have been answered until now.
+            // Subscribers with the restored bounds may have been answered until now.
             Query::new("INSERT INTO node (id, name, seq, beat) VALUES ($1, 'restored', 0, 0)")
                 .value(Uuid::nil()),
         ];
@@ -157,11 +157,11 @@ impl PostgresRestore {
         Ok(())
     }
 
-    /// Makes the partition of a position of the audit trail, where there is none.
+    /// Makes the partition for a position of the audit trail, if it does not exist.
     async fn room_for_audit(&mut self, position: u64) -> Result<(), StoreError> {
         let begin = partition::AUDIT.begin_of(position);
         if self.audit_partition != Some(begin) {
-            // The schema was made with the first.
+            // The schema was made with the first partition.
             if begin > 0 {
                 partition::create(&self.connection.client, partition::AUDIT, begin).await?;
             }
@@ -297,7 +297,7 @@ impl Batch {
             let sequences = sequences.collect::<Vec<_>>();
             trip.push(Query::new("DELETE FROM event WHERE seq = ANY($1)").value(sequences));
         }
-        // How long a cutoff counts is in a record of its own, and a node that opens reads those.
+        // How long a cutoff counts is in a separate record, and a node that opens reads that.
         let kept = self.events.values().flatten();
         trip.extend(statements::events(
             kept.map(|event| (event, event.relevant_until)),

@@ -1,7 +1,7 @@
 //! The schema: made, brought up to date, or refused.
 //!
-//! Migrations are embedded, and applied in order within one transaction under a lock, each with a row that has its digest.
-//! The first version of a change only adds, so that nodes of the version before keep running beside it.
+//! Migrations are embedded, and applied in order within one transaction under a lock, each with a row that has its
+//! digest. The first version of a change only adds, so that nodes of the previous version keep running beside it.
 
 use deadpool_postgres::ClientWrapper;
 use tessera_store::StoreError;
@@ -19,7 +19,7 @@ use crate::{
 /// The migrations, oldest first; the first has version 1.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_schema.sql")];
 
-/// Of `tessera`, in one number: what orders migrations of all schemas of a database.
+/// The lock that orders migrations of all schemas of a database: the letters of `tessera` as one number.
 const LOCK: i64 = 0x7465_7373_6572_6100;
 
 /// The newest version of the schema that is known.
@@ -27,7 +27,8 @@ pub(crate) fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
-/// Makes the schema what this version needs, or says why not. Answers the version that it had; 0 where there was none.
+/// Makes the schema what this version needs, or returns the reason against it. Returns the version that it had; 0 if
+/// there was none.
 pub(crate) async fn prepare(client: &ClientWrapper, options: &PostgresOptions) -> Result<i32, OpenError> {
     client.batch_execute("BEGIN").await?;
     let prepared = within(client, options).await;
@@ -85,7 +86,7 @@ async fn within(client: &ClientWrapper, options: &PostgresOptions) -> Result<i32
     Ok(version)
 }
 
-/// The digests of the migrations that were applied; none where the schema is not there, or empty.
+/// The digests of the migrations that were applied; empty if the schema does not exist, or is empty.
 async fn applied(client: &ClientWrapper, schema: &str) -> Result<Vec<String>, OpenError> {
     let tables = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')";

@@ -1,5 +1,5 @@
-//! The servers that a connection string names. Each is tried for itself: one that is frozen, or that nothing reaches, must not
-//! hold up the way to the one that writes.
+//! The servers that a connection string names. Each is tried separately: a server that is frozen or unreachable must
+//! not block the connection to the primary.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,15 +14,15 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long one server may take, where there is another.
+/// How long one server may take, if there is another one.
 const ONE_MAX: Duration = Duration::from_millis(1500);
-/// How long the last of them may take.
+/// How long the last server may take.
 const LAST_MAX: Duration = Duration::from_secs(5);
 
-/// Servers of which one writes.
+/// Servers, one of which is the primary.
 pub(crate) struct Servers {
     each: Vec<Config>,
-    /// The one that is tried first.
+    /// The server that is tried first.
     first: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ type Connected = (
 );
 
 impl Servers {
-    /// Those that `config` names, with the limits of a connection.
+    /// The servers that `config` names, with the limits of a connection.
     pub(crate) fn of(config: &Config) -> Self {
         let count = config.get_hosts().len().max(config.get_hostaddrs().len());
         let is_clear = |named: usize| named < 2 || named == count;
@@ -40,7 +40,7 @@ impl Servers {
             && is_clear(config.get_hostaddrs().len())
             && is_clear(config.get_ports().len());
         let mut each = if count < 2 || !are_clear {
-            // The library says what is wrong with it.
+            // The library reports what is wrong with it.
             vec![config.clone()]
         } else {
             (0..count).map(|server| only(config, server)).collect()
@@ -58,13 +58,14 @@ impl Servers {
         LAST_MAX.saturating_add(ONE_MAX.saturating_mul(others))
     }
 
-    /// Connects to the first that takes writes. Whoever has no time to try all of them begins with another the next time.
+    /// Connects to the first server that takes writes. A caller that has no time to try all of them begins with another
+    /// one the next time.
     pub(crate) async fn connect(&self, tls: &MakeRustlsConnect) -> Result<Connected, Error> {
         let mut server = self.first.load(Ordering::SeqCst);
         let mut others = self.each.len().saturating_sub(1);
         loop {
             let Some(config) = self.each.get(server) else {
-                // There is one at least: the library says that there is none.
+                // There is at least one server: otherwise the library reports that there is none.
                 return Config::new().connect(tls.clone()).await;
             };
             let connecting = config.connect(tls.clone());
@@ -81,12 +82,12 @@ impl Servers {
         }
     }
 
-    /// Begins with another the next time.
+    /// Begins with another server the next time.
     pub(crate) fn try_another(&self) {
         self.pass_over(self.first.load(Ordering::SeqCst));
     }
 
-    /// Where another connection has passed it over, it stays so.
+    /// Skips a server, unless another connection has skipped it already.
     fn pass_over(&self, server: usize) {
         let next = self.after(server);
         let _ = self
@@ -102,7 +103,7 @@ impl Servers {
     }
 }
 
-/// One of those that are named, with all else that is said.
+/// One of the named servers, with all other settings.
 fn only(config: &Config, server: usize) -> Config {
     let mut one = Config::new();
     match config.get_hosts().get(server) {
@@ -139,7 +140,7 @@ fn only(config: &Config, server: usize) -> Config {
     one
 }
 
-/// How long a connection may say nothing, whatever the connection string says.
+/// How long a connection may be silent, regardless of the connection string.
 fn limit(config: &mut Config) {
     config
         .target_session_attrs(TargetSessionAttrs::ReadWrite)

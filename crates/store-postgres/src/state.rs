@@ -1,4 +1,4 @@
-//! The state of the authority as the last group left it: the newest row of `commit_group`.
+//! The state of the authority after the last group: the newest row of `commit_group`.
 
 use tessera_core::{LogId, PolicyRevision, Sequence, Timestamp};
 use tessera_store::{
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::connect::Query;
 
-/// What there is once, besides the rows of sessions, keys, events and records.
+/// What exists once, besides the rows of sessions, keys, events and records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     /// The number of the group that wrote it.
@@ -25,19 +25,19 @@ pub(crate) struct State {
     pub(crate) audit: AuditHead,
     /// The first record of the audit trail that is kept.
     pub(crate) audit_first: u64,
-    /// How far purging has come.
+    /// Up to which time the store is purged.
     pub(crate) purged: Option<Timestamp>,
     /// The policy in force.
     pub(crate) policy: Option<PolicyRevision>,
-    /// What is known of times.
+    /// The stored times.
     pub(crate) times: Times,
 }
 
-/// The state that was read, and what tells whether it follows on what a node knows.
+/// The state that was read, and what shows whether it follows the state of a node.
 pub(crate) struct Found {
     pub(crate) state: State,
     pub(crate) log: LogId,
-    /// The id of the group with the number that was asked for, where that is kept.
+    /// The id of the group with the requested number, if it is kept.
     pub(crate) known: Option<Uuid>,
     /// The last heartbeat of this node that the server has.
     pub(crate) beat: u64,
@@ -53,7 +53,7 @@ const INSERT: &str = "INSERT INTO commit_group \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 impl State {
-    /// Of a database without anything.
+    /// The state of an empty database.
     pub(crate) fn empty() -> Self {
         Self {
             number: 0,
@@ -68,12 +68,12 @@ impl State {
         }
     }
 
-    /// Asks for the newest, for the id of the group `known`, and for the last heartbeat of `node`.
+    /// Reads the newest state, the id of the group `known`, and the last heartbeat of `node`.
     pub(crate) fn read(known: u64, node: Uuid) -> Query {
         Query::new(READ).value(number(known)).value(node)
     }
 
-    /// Writes it as the group of `node`.
+    /// Writes it as a group of `node`.
     pub(crate) fn insert(&self, node: Uuid) -> Result<Query, StoreError> {
         Ok(Query::new(INSERT)
             .value(number(self.number))
@@ -126,7 +126,7 @@ impl Found {
     }
 }
 
-/// A column, of the type that the schema gives it.
+/// A column, with its type in the schema.
 pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
     row: &'a Row,
     column: usize,
@@ -136,7 +136,7 @@ pub(crate) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
     })
 }
 
-/// Positions and numbers count up from 1, and never reach the end of what a column holds.
+/// Positions and numbers count up from 1, and never reach the maximum of a column.
 pub(crate) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

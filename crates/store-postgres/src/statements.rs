@@ -1,4 +1,4 @@
-//! The statements that write rows, and their values. Each fails where it does not write exactly the rows that it must.
+//! The statements that write rows, and their values. Each fails if it does not write exactly the expected rows.
 
 use tessera_core::{ApiKey, ApiKeyId, Event, KeyId, Session, SessionId, SigningKey, Timestamp};
 use tessera_store::{AuditBytes, CutoffKey, RequestKey, RequestRecord, StoreError, backend::encode};
@@ -9,7 +9,7 @@ use crate::{connect::Query, place::Place, state::number, wanted::uuid_of};
 pub(crate) const INSERT_SESSIONS: &str = "INSERT INTO session \
     (id, realm, subject, client, credential, removable_day, removable_at, body) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[])";
-/// Of what is looked for, a session that lives on changes at most the day.
+/// For sessions that continue: of the indexed columns, at most the day changes.
 pub(crate) const KEEP_SESSIONS: &str = "WITH done AS (UPDATE session s SET removable_day = n.day, removable_at = n.at, \
     body = n.body FROM unnest($1::tid[], $2::uuid[], $3::int[], $4::bigint[], $5::bytea[]) \
     AS n (place, id, day, at, body) WHERE s.ctid = n.place AND s.id = n.id RETURNING 1) \
@@ -63,7 +63,7 @@ pub(crate) const CUTOFFS: &str = "INSERT INTO cutoff (realm, kind, target, until
     ON CONFLICT (realm, kind, target) DO UPDATE SET until = excluded.until, body = excluded.body";
 pub(crate) const NOTIFY: &str = "SELECT pg_notify($1, '')";
 
-/// Of a restored backup: of one thing, the later record counts.
+/// For the records of a backup: of one key, the later record counts.
 pub(crate) const PUT_SESSIONS: &str = "INSERT INTO session \
     (id, realm, subject, client, credential, removable_day, removable_at, body) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::bytea[]) \
@@ -71,7 +71,7 @@ pub(crate) const PUT_SESSIONS: &str = "INSERT INTO session \
     credential = excluded.credential, removable_day = excluded.removable_day, removable_at = excluded.removable_at, \
     body = excluded.body";
 
-/// Writes sessions by one of the statements for them.
+/// Writes sessions with one of the statements for them.
 pub(crate) fn sessions(sql: &'static str, sessions: &[&Session]) -> Result<Query, StoreError> {
     let (mut realms, mut subjects) = (Vec::new(), Vec::new());
     let (mut clients, mut credentials) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ pub(crate) fn sessions(sql: &'static str, sessions: &[&Session]) -> Result<Query
     kept(query.value(clients).value(credentials), sessions)
 }
 
-/// Writes sessions of which nothing has changed that is looked for, where they were read.
+/// Writes sessions without changed index columns, at the locations where they were read.
 pub(crate) fn keep_sessions(places: Vec<Place>, sessions: &[&Session]) -> Result<Query, StoreError> {
     let query = Query::new(KEEP_SESSIONS).value(places);
     kept(query.value(ids(sessions)), sessions)
@@ -95,7 +95,7 @@ fn ids(sessions: &[&Session]) -> Vec<Uuid> {
     sessions.iter().map(|session| uuid_of(session.id)).collect()
 }
 
-/// What each writes of a session last.
+/// The last values of each statement that writes sessions.
 fn kept(query: Query, sessions: &[&Session]) -> Result<Query, StoreError> {
     let (mut days, mut removable, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
     for session in sessions {
@@ -112,7 +112,7 @@ pub(crate) fn unlabel(ids: impl Iterator<Item = SessionId>) -> Query {
     Query::new(UNLABEL).value(ids.map(uuid_of).collect::<Vec<_>>())
 }
 
-/// Notes the labels of sessions; nothing where none has one.
+/// Adds the labels of sessions; `None` if no session has one.
 pub(crate) fn label<'a>(sessions: impl Iterator<Item = &'a Session>) -> Option<Query> {
     let (mut realms, mut labels, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for session in sessions {
@@ -125,7 +125,7 @@ pub(crate) fn label<'a>(sessions: impl Iterator<Item = &'a Session>) -> Option<Q
     (!ids.is_empty()).then(|| Query::new(LABEL).value(realms).value(labels).value(ids))
 }
 
-/// Writes API keys, and removes those that are none any more.
+/// Writes API keys, and removes those that no longer exist.
 pub(crate) fn api_keys<'a>(
     keys: impl Iterator<Item = (&'a ApiKeyId, Option<&'a ApiKey>)>,
 ) -> Result<Vec<Query>, StoreError> {
@@ -153,7 +153,7 @@ pub(crate) fn api_keys<'a>(
     Ok(queries)
 }
 
-/// Writes signing keys, and removes those that are none any more.
+/// Writes signing keys, and removes those that no longer exist.
 pub(crate) fn signing_keys<'a>(
     keys: impl Iterator<Item = (&'a KeyId, Option<&'a SigningKey>)>,
 ) -> Result<Vec<Query>, StoreError> {
@@ -177,7 +177,7 @@ pub(crate) fn signing_keys<'a>(
     Ok(queries)
 }
 
-/// Writes answers to requests; nothing where there are none.
+/// Writes answers to requests; `None` if there are none.
 pub(crate) fn requests<'a>(
     requests: impl Iterator<Item = (&'a RequestKey, &'a RequestRecord)>,
 ) -> Result<Option<Query>, StoreError> {
@@ -197,7 +197,7 @@ pub(crate) fn requests<'a>(
     Ok(Some(query.value(expire).value(bodies)))
 }
 
-/// Writes audit records; nothing where there are none.
+/// Writes audit records; `None` if there are none.
 pub(crate) fn audit<'a>(records: impl Iterator<Item = (&'a AuditBytes, Timestamp)>) -> Option<Query> {
     let (mut positions, mut times) = (Vec::new(), Vec::new());
     let (mut previous, mut bodies) = (Vec::new(), Vec::new());
@@ -213,7 +213,7 @@ pub(crate) fn audit<'a>(records: impl Iterator<Item = (&'a AuditBytes, Timestamp
     })
 }
 
-/// Writes events, with how long each counts; nothing where there are none.
+/// Writes events, and how long each counts; `None` if there are none.
 pub(crate) fn events<'a>(
     events: impl Iterator<Item = (&'a Event, Timestamp)>,
 ) -> Result<Option<Query>, StoreError> {
@@ -232,7 +232,7 @@ pub(crate) fn events<'a>(
     Ok(Some(query.value(counts).value(bodies)))
 }
 
-/// Writes what ended sessions, and how long it counts; nothing where there is none.
+/// Writes cutoffs, and how long each counts; `None` if there are none.
 pub(crate) fn cutoffs<'a>(
     cutoffs: impl Iterator<Item = (&'a CutoffKey, Timestamp, &'a Event)>,
 ) -> Result<Option<Query>, StoreError> {

@@ -1,4 +1,4 @@
-//! A transaction that writes: how it begins, and how one knows whether it was committed.
+//! A transaction that writes: its beginning, and how to find out whether it was committed.
 
 use tessera_core::Sequence;
 use tessera_store::StoreError;
@@ -18,8 +18,8 @@ const TOUCH: &str = "INSERT INTO node AS n (id, seq, name, beat) VALUES ($1, $2,
     ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), seq = greatest(n.seq, excluded.seq), \
     beat = greatest(n.beat, excluded.beat)";
 
-/// The statements with which a transaction of a writer begins. The lock is a statement of its own: those behind it see what
-/// was committed before it was given.
+/// The first statements of a writer's transaction. The lock is a separate statement, so that the later ones see what
+/// was committed before it was granted.
 pub(crate) fn opening(node: &Node, before: &State) -> Vec<Query> {
     vec![
         Query::new(BEGIN),
@@ -29,10 +29,10 @@ pub(crate) fn opening(node: &Node, before: &State) -> Vec<Query> {
     ]
 }
 
-/// The state, the events that are not applied here yet, and what else was asked.
+/// The state, the events that are not applied here yet, and the results of the other statements.
 type Opened = (Found, Vec<Kept>, Vec<Vec<Row>>);
 
-/// What the statements of `opening` answered, and what those behind them did.
+/// Reads the results of the statements of `opening`, and of those after them.
 pub(crate) fn opened(answers: Vec<Vec<Row>>) -> Result<Opened, StoreError> {
     let mut answers = answers.into_iter().skip(2);
     let found = Found::of(&answers.next().unwrap_or_default())?;
@@ -40,15 +40,15 @@ pub(crate) fn opened(answers: Vec<Vec<Row>>) -> Result<Opened, StoreError> {
     Ok((found, events, answers.collect()))
 }
 
-/// What became of a transaction whose last statement is `COMMIT`.
+/// The result of a transaction whose last statement is `COMMIT`.
 pub(crate) enum Outcome {
     Committed,
     RolledBack(Failure),
     InDoubt(Failure),
 }
 
-/// A `COMMIT` is only one where no statement before it failed: else it rolls back, and says nothing of it. One that was
-/// answered with a warning is on this server only.
+/// A `COMMIT` commits only if no statement before it failed. Otherwise it rolls back, without an error. A commit that
+/// was acknowledged with a warning is on this server only.
 pub(crate) fn outcome(results: Vec<Result<Vec<Row>, Failure>>, has_warned: bool) -> Outcome {
     let mut refused = None;
     for result in results {
@@ -72,7 +72,8 @@ pub(crate) fn outcome(results: Vec<Result<Vec<Row>, Failure>>, has_warned: bool)
     }
 }
 
-/// Says that this node is there, with the heartbeat `beat`. A commit that writes nothing would wait for no standby.
+/// Reports that this node is running, with the heartbeat `beat`. A commit that writes nothing would not wait for a
+/// standby.
 pub(crate) fn touch(node: &Node, last: Sequence, beat: u64) -> Query {
     let touch = Query::new(TOUCH).value(node.id).value(number(last.0));
     touch.value(node.name.clone()).value(number(beat))

@@ -1,4 +1,4 @@
-//! What units name, and the statements that find it for all of them at once.
+//! The rows that units name, and the statements that find them for all units at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// All that reads name.
+    /// Everything that reads name.
     pub(crate) fn of(reads: &Reads) -> Self {
         Self {
             sessions: reads.session_ids().iter().copied().collect(),
@@ -80,7 +80,7 @@ pub(crate) const SETTINGS: &str = "SELECT 'setting', name, body, 0::bigint FROM 
     UNION ALL SELECT 'sink', name, NULL, position FROM audit_sink \
     UNION ALL SELECT 'disabled', realm || chr(1) || client, NULL, 0 FROM client WHERE disabled";
 
-/// The statements that find what is wanted.
+/// The statements that find these rows.
 pub(crate) fn queries(wanted: &Wanted) -> Vec<Query> {
     let mut queries = Vec::new();
     let names = |ids: &BTreeSet<ApiKeyId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
@@ -134,7 +134,7 @@ pub(crate) fn settings(rows: &[Row]) -> Result<Settings, StoreError> {
             }
             (_, "policy_reconciled") => settings.policy_reconciled = Some(revision_in(get(row, 2)?)?),
             (_, "last_backup") => settings.last_backup = Some(decode("the last backup", get(row, 2)?)?),
-            // A newer version beside this one may keep more.
+            // A newer version that runs beside this one may keep more.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! One try at a group: two round trips, or one where nothing is written.
+//! One try of a group: two round trips, or one if it writes nothing.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,24 +19,24 @@ use crate::{
 
 const MARKER: &str = "SELECT id FROM commit_group WHERE number = $1";
 
-/// What each unit of a group is answered.
+/// The answer for each unit of a group.
 pub(super) type Answers = Vec<Result<Placed, StoreError>>;
 
-/// How one try ended.
+/// The result of one try.
 pub(super) enum Attempt {
-    /// It is committed, and durable.
+    /// The group is committed, and durable.
     Committed(Answers),
-    /// Nobody knows whether it is.
+    /// It is not known whether the group is committed.
     InDoubt(Doubt, Failure),
-    /// One of these sessions is there already.
+    /// One of these sessions exists already.
     Duplicate(Vec<SessionId>, Failure),
 }
 
-/// A group whose commit was sent, and not answered as it must be.
+/// A group whose commit was sent, and not acknowledged as required.
 pub(super) struct Doubt {
     number: u64,
     id: Uuid,
-    /// What its units are answered if it is committed.
+    /// The answers for its units if it is committed.
     pub(super) answers: Answers,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn attempt(
     let mut group = begin(node, connection, wanted).await?;
     let answers = decide(&mut group, &mut units, connection).await?;
     if group.writes_nothing() {
-        // What was decided counts where the server that was read is the primary.
+        // The decisions count if the server that was read is the primary.
         let seen = all(&connection.client, vec![node.ask_beat(), Query::new(COMMIT)]).await?;
         node.ensure_primary(beat_in(seen.first().map(Vec::as_slice).unwrap_or_default())?)?;
         return Ok(Attempt::Committed(answers));
@@ -98,7 +98,7 @@ pub(super) async fn attempt(
     })
 }
 
-/// Finds out whether a group was committed: whoever holds the lock sees everything that is.
+/// Finds out whether a group was committed: the holder of the lock sees everything that is committed.
 pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt) -> Result<bool, Failure> {
     connection.take_warning();
     let before = node.before();
@@ -109,7 +109,7 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     node.apply(&before, &found, events)?;
     let marker = rest.pop().unwrap_or_default();
     let id: Option<Uuid> = marker.first().map(|row| get(row, 0)).transpose()?;
-    // Commits are replicated in order: once this one is durable, the one in doubt is.
+    // Commits are replicated in order: once this one is durable, the one in doubt is durable too.
     let (beat, beat_began) = (node.next_beat(), Instant::now());
     let touch = touch(node, found.state.last, beat);
     let results = pipeline(&connection.client, vec![touch, Query::new(COMMIT)]).await?;
@@ -125,7 +125,7 @@ pub(super) async fn resolve(node: &Node, connection: &Connection, doubt: &Doubt)
     Ok(is_there)
 }
 
-/// The first trip: takes the lock, takes over what other nodes committed, and reads what the units name.
+/// The first round trip: it takes the lock, applies what other nodes committed, and reads what the units name.
 async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> Result<Group<'a>, Failure> {
     let before = node.before();
     let mut trip = opening(node, &before.state);
@@ -137,7 +137,7 @@ async fn begin<'a>(node: &'a Node, connection: &Connection, wanted: Wanted) -> R
     Ok(group)
 }
 
-/// Asks each unit in turn what it does. One that wants more costs a trip, for all that come after it, too.
+/// Runs each unit in turn. A unit that needs more reads costs a round trip, also for all units after it.
 async fn decide(
     group: &mut Group<'_>,
     units: &mut [&mut UnitOfWork],
@@ -159,7 +159,7 @@ async fn decide(
     Ok(answers)
 }
 
-/// Shows what is durable now.
+/// Publishes what is durable now.
 fn finish(
     node: &Node,
     written: Written,

@@ -1,4 +1,4 @@
-//! Loading what units name.
+//! Loading the rows that units name.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Group<'_> {
-    /// What of the reads is not loaded.
+    /// The part of the reads that is not loaded.
     pub(crate) fn wanted(&self, reads: &Reads) -> Wanted {
         let mut wanted = Wanted {
             settings: reads.has_settings() && self.settings.is_none(),
@@ -45,7 +45,7 @@ impl Group<'_> {
         wanted
     }
 
-    /// Takes over what the statements of [`queries`] found. What the group wrote counts more.
+    /// Takes the results of the statements of [`queries`]. The group's own writes take precedence.
     pub(crate) fn take(&mut self, wanted: &Wanted, answers: Vec<Vec<Row>>) -> Result<(), StoreError> {
         let mut answers = answers.into_iter();
         let mut next = |is_asked: bool| {
@@ -79,7 +79,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Takes over a session and whether its credential is revoked, and answers the session.
+    /// Takes a session and whether its credential is revoked, and returns the session.
     pub(crate) fn take_session(&mut self, row: &Row) -> Result<Option<Arc<Session>>, StoreError> {
         let session: Session = decode("a session", get(row, 0)?)?;
         if let Some(key) = session.credential.api_key() {

@@ -1,4 +1,4 @@
-//! What a group writes.
+//! The writes of a group.
 
 use tessera_core::{Session, SessionId};
 use tessera_store::{StoreError, backend::encode};
@@ -14,14 +14,14 @@ use crate::{
 
 /// A group, ready to be written.
 pub(crate) struct Finished {
-    /// All statements of its second trip but the last, which commits.
+    /// All statements of its second round trip except the last, which commits.
     pub(crate) queries: Vec<Query>,
     pub(crate) state: State,
     pub(crate) events: Vec<Kept>,
 }
 
 impl Group<'_> {
-    /// What the group writes, as the group `id`, and the state that it leaves.
+    /// The writes of the group with the id `id`, and the state after it.
     pub(crate) fn finish(mut self, id: Uuid) -> Result<Finished, StoreError> {
         self.state.number = self.before.number.saturating_add(1);
         self.state.id = id;
