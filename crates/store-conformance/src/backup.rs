@@ -1,4 +1,4 @@
-//! A backup is one position, whatever is written meanwhile.
+//! A backup is the state of one position, regardless of concurrent writes.
 
 use std::{
     collections::BTreeMap,
@@ -27,15 +27,15 @@ use crate::{
 };
 
 type Shared = Arc<dyn Store>;
-/// A backup, whole.
+/// A complete backup.
 pub type Backup = (Vec<BackupRecord>, BackupEnd);
-/// Makes a store of a backup.
+/// Makes a store from a backup.
 pub type Restore = dyn Fn(Backup) -> Opened + Send + Sync;
 
-/// How many sessions there are before a backup begins.
+/// How many sessions exist before a backup begins.
 const SESSIONS: u32 = 1500;
 const WRITERS: u32 = 4;
-/// After how many records a backup waits until something is written.
+/// After how many records a backup waits for a write.
 const RECORDS_FOR_A_UNIT: usize = 16;
 
 /// Everything that a store has, with `meanwhile` called for each record that is shown.
@@ -56,7 +56,7 @@ pub async fn back_up(
     Ok((records, end))
 }
 
-/// What a store has, in one text: of each thing the last record, and the end but for the log's name.
+/// The content of a store, as one text: the last record of each key, and the end without the log's name.
 pub async fn content(store: &Shared) -> String {
     let (records, mut end) = back_up(store, |_| ()).await.unwrap();
     end.log = LogId::from_bytes([0; 16]);
@@ -73,7 +73,7 @@ pub async fn content(store: &Shared) -> String {
     format!("{}\n{end:?}", lines.join("\n"))
 }
 
-/// What a record is about, and the record unless it says that there is none.
+/// The subject of a record, and the record unless it says that the subject was removed.
 fn named(record: BackupRecord) -> (String, Option<BackupRecord>) {
     match &record {
         BackupRecord::Session(session) => (format!("session {:?}", session.id), Some(record)),
@@ -106,7 +106,7 @@ fn named(record: BackupRecord) -> (String, Option<BackupRecord>) {
     }
 }
 
-/// One of everything.
+/// One record of each kind.
 fn beginning() -> Vec<Changes> {
     let sessions = (1..=SESSIONS).map(|number| Arc::new(session(number)));
     let revision = PolicyRevision::parse("8f31c2a08f31c2a0").unwrap();
@@ -178,7 +178,7 @@ fn request(number: u32) -> (RequestKey, RequestRecord) {
     (key, record)
 }
 
-/// The unit `number` of a writer. Each has one event and one audit record, so that the log orders all that it does.
+/// The unit `number` of a writer. Each has one event and one audit record, so that the log orders all its changes.
 fn unit(writer: u32, number: u32) -> Changes {
     let old = session(1 + (number * WRITERS + writer) % SESSIONS);
     let new = session(SESSIONS + 1 + number * WRITERS + writer);
@@ -205,10 +205,10 @@ fn unit(writer: u32, number: u32) -> Changes {
     changes
 }
 
-/// What was committed, each with its event's position.
+/// The committed changes, each with its event's position.
 type Ledger = Mutex<Vec<(Sequence, Changes)>>;
 
-/// Writers that write until they are told to stop, and write down what was committed.
+/// Writers that write until they are stopped, and note what was committed.
 struct Writers {
     ledger: Arc<Ledger>,
     written: Arc<AtomicUsize>,
@@ -248,7 +248,7 @@ impl Writers {
         }
     }
 
-    /// Lets a backup go on no faster than the writers.
+    /// Lets a backup continue no faster than the writers.
     fn keep_up(&self) -> impl FnMut(usize) + Send + 'static {
         let written = Arc::clone(&self.written);
         move |shown| {
@@ -284,7 +284,7 @@ fn same(one: &str, other: &str) {
     assert_eq!(one.lines().count(), other.lines().count());
 }
 
-/// A backup that is made while others write is exactly what was committed up to the position that it names.
+/// A backup that is made while others write is exactly what was committed up to its position.
 pub async fn a_backup_is_one_position(store: &Shared, restore: &Restore) {
     let writers = Writers::start(store).await;
     let backup = back_up(store, writers.keep_up()).await.unwrap();
@@ -304,7 +304,7 @@ pub async fn a_backup_is_one_position(store: &Shared, restore: &Restore) {
     assert_eq!(behind + usize::try_from(position.0).unwrap(), ledger.len());
 }
 
-/// What is removed meanwhile is not brought back, and what is moved is not lost.
+/// What is removed meanwhile is not restored, and what is moved is not lost.
 pub async fn a_backup_beside_a_purge_is_one_position(store: &Shared, restore: &Restore) {
     let before = PurgeBefore {
         horizon: at(300),
@@ -331,7 +331,7 @@ pub async fn a_backup_beside_a_purge_is_one_position(store: &Shared, restore: &R
     same(&content(&restored.store).await, &content(&model).await);
 }
 
-/// Whoever is shown the records may break off, and then another backup can be made.
+/// The receiver of the records may break off, and then another backup can be made.
 pub async fn a_backup_can_be_broken_off(store: &Shared, _: &Restore) {
     for changes in beginning() {
         write(store, changes).await;
@@ -352,7 +352,7 @@ pub async fn a_backup_can_be_broken_off(store: &Shared, _: &Restore) {
     assert!(records.len() > SESSIONS as usize);
 }
 
-/// A backup of nothing is an empty store.
+/// A backup of an empty store is an empty store.
 pub async fn a_backup_of_an_empty_store_is_one(store: &Shared, restore: &Restore) {
     let backup = back_up(store, |_| ()).await.unwrap();
     assert_eq!((backup.0.len(), backup.1.last), (0, Sequence(0)));
@@ -361,7 +361,7 @@ pub async fn a_backup_of_an_empty_store_is_one(store: &Shared, restore: &Restore
 }
 
 /// Makes one test of each check of backups. The arguments are an expression that opens an empty store, and a function
-/// that makes a store of a backup.
+/// that makes a store from a backup.
 #[macro_export]
 macro_rules! backups {
     (each #[$attribute:meta]; $open:expr, $restore:expr) => {

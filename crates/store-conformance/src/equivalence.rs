@@ -1,4 +1,4 @@
-//! Whatever happens to the store in memory and to another, they answer the same.
+//! After the same steps, the store in memory and another store give the same answers.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ fn request(number: u8, until: i64) -> (RequestKey, RequestRecord) {
     )
 }
 
-/// Does it to what the unit has changed so far, and answers what a caller would see of it.
+/// Adds the act to the changes of the unit, and returns what a caller would see of it.
 fn perform(state: &Snapshot, changes: &mut Changes, act: Act) -> String {
     match act {
         Act::Begin {
@@ -157,7 +157,7 @@ fn perform(state: &Snapshot, changes: &mut Changes, act: Act) -> String {
     format!("{:?} {:?}", state.head(), state.request())
 }
 
-/// What the acts look at.
+/// The reads of the acts.
 fn reads(acts: &[Act]) -> Reads {
     let mut reads = Reads::default();
     for act in acts {
@@ -174,7 +174,7 @@ fn reads(acts: &[Act]) -> Reads {
 
 fn changed(old: Session, act: Act) -> Session {
     match act {
-        // Also backwards: a session may die earlier than it seemed.
+        // Also backwards: a session may end earlier than before.
         Act::Refresh { second, .. } => Session {
             idle_until: at(second).plus(Seconds(5)),
             ..old
@@ -206,7 +206,7 @@ async fn unit(store: &Shared, acts: Vec<Act>, is_aborted: bool) -> String {
     format!("{:?}", store.commit(reads, decide).await)
 }
 
-/// Everything that can be asked, as text.
+/// The answers to all queries, as text.
 async fn answers(store: &Shared) -> String {
     let mut answers = vec![format!("{:?}", store.log().committed())];
     let realm = || realm("production");
@@ -281,8 +281,8 @@ async fn compare(steps: Vec<Step>, open: &(dyn Fn(bool) -> Shared + Sync)) {
     other.close().await.unwrap();
 }
 
-/// Compares the store in memory with another, for random steps of up to `steps_max`, `cases` times. `open` is asked for an
-/// empty store (true), or for the same again, which was closed meanwhile (false).
+/// Compares the store in memory with another, for random steps of up to `steps_max`, `cases` times. `open` must return
+/// an empty store (true), or the previous one, which was closed meanwhile (false).
 pub fn with_memory(cases: u32, steps_max: usize, open: &(dyn Fn(bool) -> Shared + Sync)) {
     let config = ProptestConfig {
         cases,

@@ -9,7 +9,7 @@ use tessera_core::{
 };
 use tessera_store::{Changes, NewEvent, Placed, PurgeBefore, PurgeReport, Store, StoreError};
 
-/// The time at which everything begins: what a test calls second 0.
+/// The time at which everything begins: second 0 of a test.
 const BEGIN: i64 = 1_795_000_000;
 
 pub fn at(second: i64) -> Timestamp {
@@ -24,8 +24,8 @@ pub fn api_key_id(number: u64) -> ApiKeyId {
     ApiKeyId::parse(&format!("{number:016}")).unwrap()
 }
 
-/// Session `number`, begun at second `number`: idle for 100 s, absolute end after 1,000 s, tombstone 10 s. The ids are a
-/// millisecond apart, so that a backend which keeps those together that are made together does so.
+/// Session `number`, begun at second `number`: idle for 100 s, absolute end after 1,000 s, tombstone 10 s. The ids are
+/// a millisecond apart, so a backend that groups sessions of about the same time groups these.
 pub fn session(number: u32) -> Session {
     let now = at(i64::from(number));
     let mut random = [0; 10];
@@ -64,7 +64,7 @@ pub fn with_subject(number: u32, subject: &str) -> Session {
     }
 }
 
-/// The session one generation on, idle for another 100 s from `now`.
+/// The session after one more rotation, idle for another 100 s from `now`.
 pub fn rotated(session: &Session, now: Timestamp) -> Session {
     let family = session.family.map(|family| RefreshFamily {
         generation: family.generation + 1,
@@ -159,7 +159,7 @@ pub async fn put(store: &Arc<dyn Store>, session: &Session) {
     write(store, changes).await;
 }
 
-/// Appends an event, and answers its position.
+/// Appends an event, and returns its position.
 pub async fn append(store: &Arc<dyn Store>, event: &NewEvent) -> Sequence {
     let changes = Changes {
         events: vec![event.clone()],
@@ -174,7 +174,7 @@ pub async fn stored(store: &Arc<dyn Store>, id: SessionId) -> Option<Session> {
     Some(stored.session.as_ref().clone())
 }
 
-/// Removes what is dead at `horizon`, and audit records from before `audit`.
+/// Removes what is expired at `horizon`, and audit records from before `audit`.
 pub async fn purge_before(
     store: &Arc<dyn Store>,
     horizon: Timestamp,

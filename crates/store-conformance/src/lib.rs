@@ -1,4 +1,4 @@
-//! The tests that every backend of the store passes: a new backend adds one line for [`suite!`] and one for
+//! The tests that every backend of the store must pass. A new backend adds one line for [`suite!`] and one for
 //! [`equivalence`].
 #![forbid(unsafe_code)]
 #![expect(
@@ -19,7 +19,7 @@ use std::{any::Any, sync::Arc};
 
 use tessera_store::Store;
 
-/// An empty store, and what must live as long as it.
+/// An empty store, and the resources that it needs.
 pub struct Opened {
     /// The store.
     pub store: Arc<dyn Store>,
@@ -27,8 +27,8 @@ pub struct Opened {
     pub kept: Box<dyn Any + Send + Sync>,
 }
 
-/// Makes one test of each check. The argument is an expression that opens an empty store: [`Opened`]. Attributes are
-/// those of each test: `suite!(each #[ignore]; opened())`.
+/// Makes one test of each check. The argument is an expression that opens an empty store: [`Opened`]. Attributes apply
+/// to each test: `suite!(each #[ignore]; opened())`.
 #[macro_export]
 macro_rules! suite {
     (each #[$attribute:meta]; $open:expr) => {

@@ -1,4 +1,4 @@
-//! What every backend must do. Each check is given an empty store of its own.
+//! The behaviour that every backend must have. Each check gets a separate empty store.
 
 mod credentials;
 mod log;

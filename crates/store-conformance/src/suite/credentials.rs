@@ -32,7 +32,7 @@ pub async fn api_keys_are_listed_by_realm(store: &Shared) {
     let decide = |state: &Snapshot| Decision::Abort(state.api_key(&api_key_id(1)).cloned());
     let (before, _) = store.commit(reads, decide).await.unwrap();
     assert_eq!(before, Some(api_key(1, "production")));
-    // Read before the change and after it: a backend that keeps what was read must not give it again.
+    // Read before the change and after it: a backend with a cache must not return the earlier state again.
     let read = store.api_key(&api_key_id(1)).await.unwrap();
     assert_eq!(read.as_deref(), before.as_ref());
     put_api_key(store, revoked.clone()).await;

@@ -1,4 +1,4 @@
-//! The log of events: gapless, and as short as it may be.
+//! The log of events: without gaps, and as short as possible.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub async fn concurrent_events_are_gapless(store: &Shared) {
             let (store, new) = (Arc::clone(store), new.clone());
             tokio::spawn(async move {
                 let decide = move |_: &Snapshot| {
-                    // Every third is aborted.
+                    // Every third unit is aborted.
                     if number % 3 == 0 {
                         return Decision::Abort(());
                     }
@@ -92,7 +92,7 @@ pub async fn watchers_are_woken_only_for_what_can_be_read(store: &Shared) {
     let one = session(1);
     for _ in 0..40 {
         append(store, &session_revoked(&one, 9)).await;
-        // A commit without events wakes nobody.
+        // A commit without events wakes no receiver.
         put(store, &one).await;
     }
     watcher.await.unwrap();
@@ -104,7 +104,7 @@ pub async fn a_purge_removes_the_oldest_events_only(store: &Shared) {
         append(store, &session_revoked(&one, until)).await;
     }
     assert_eq!(purge(store, 10).await.events, 0);
-    // The fourth is dead, too, but behind one that matters: the log has no gap.
+    // The fourth is expired too, but after one that still matters: the log has no gap.
     assert_eq!(purge(store, 50).await.events, 2);
     assert!(matches!(
         store.events(Sequence(1), 9).await,
@@ -134,7 +134,7 @@ pub async fn an_event_dated_years_ahead_does_not_keep_those_behind_it(store: &Sh
     assert_eq!(purge(store, 50).await.events, 2);
     assert_eq!(store.log().floor(), Sequence(4));
     assert_eq!(sequences(&events_after(store, Sequence(4)).await.unwrap()), [5]);
-    // Whoever begins to follow learns of them all the same.
+    // A follower that begins now still gets them.
     let left = store.events_below_floor().await.unwrap();
     assert_eq!(sequences(&left), [1, 2]);
     assert_eq!(purge(store, 101).await.events, 1);
@@ -158,7 +158,7 @@ pub async fn a_purge_says_how_far_it_came_and_where_the_log_begins(store: &Share
         (store.log().purged_through(), store.log().floor()),
         (Some(at(31)), Sequence(1))
     );
-    // It never goes back, whatever a clock says.
+    // It never goes back, whatever the clock says.
     purge(store, 25).await;
     assert_eq!(store.log().purged_through(), Some(at(31)));
     purge(store, 31 + 3600).await;

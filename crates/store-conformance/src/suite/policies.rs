@@ -28,7 +28,7 @@ fn revision(number: u8) -> PolicyRevision {
     PolicyRevision::parse(&format!("{number:016x}")).unwrap()
 }
 
-/// Files that are larger than one row should be.
+/// Files that are larger than a row should be.
 fn policy_files(number: u8) -> PolicyFiles {
     vec![
         ("catalogue.toml".to_owned(), vec![number; 100_000]),
@@ -49,7 +49,7 @@ async fn reconcile(store: &Shared, number: u8, second: i64) {
 pub async fn policies_are_kept_whole(store: &Shared) {
     assert_eq!(settings(store).await.policy_reconciled, None);
     assert_eq!(store.policy_files(&revision(1)).await.unwrap(), None);
-    // Kept already, the second time: nothing changes.
+    // The second time it is kept already: nothing changes.
     let twice = Changes {
         policies: vec![(revision(1), policy_files(1)), (revision(1), Vec::new())],
         ..Changes::default()

@@ -1,4 +1,4 @@
-//! What is written down of calls: requests that can be repeated, and the audit trail.
+//! Records of calls: requests that can be repeated, and the audit trail.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -168,7 +168,7 @@ pub async fn a_purge_removes_requests_and_audit_records(store: &Shared) {
     let (first, second) = (request(1, 100), request(2, 200));
     put_request(store, first.clone()).await;
     put_request(store, second.clone()).await;
-    // Given another time, it is kept until that.
+    // With a new expiry time, it is kept until that.
     put_request(store, request(1, 150)).await;
     for second in [10, 20, 30] {
         put_audit(store, second).await;

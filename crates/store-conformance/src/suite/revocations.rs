@@ -1,4 +1,4 @@
-//! What ends many sessions at once, and for how long that is known.
+//! What ends many sessions at once, and how long that is known.
 
 use tessera_core::{Event, EventBody, RevokeReason, Sequence, Session};
 use tessera_store::{Decision, Reads, Snapshot, StoreError};
@@ -102,7 +102,7 @@ pub async fn a_later_cutoff_never_shortens_an_earlier_one(store: &Shared) {
 pub async fn a_revocation_outlives_a_token_that_was_issued_by_a_clock_ahead(store: &Shared) {
     let two_hours = 2 * 3600;
     put_audit(store, two_hours).await;
-    // The clock is right again. What is revoked now ends tokens that live two hours longer.
+    // The clock is correct again. What is revoked now ends tokens that live two hours longer.
     append(store, &subject_revoked("user:ann", 100, 200)).await;
     append(store, &session_revoked(&session(1), 100)).await;
     let until = |event: &Event| event.relevant_until;

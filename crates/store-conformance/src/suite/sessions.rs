@@ -125,7 +125,7 @@ pub async fn indexes_list_sessions_in_order_and_only_theirs(store: &Shared) {
     expect(SessionIndex::Credential(production(), api_key_id(2).into()), &[5]).await;
 }
 
-/// Those that are shown, when the visitor breaks off at `last`.
+/// The sessions that are shown if the visitor breaks off at `last`.
 async fn visited(store: &Shared, last: usize) -> Vec<Session> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&all);
@@ -252,7 +252,7 @@ pub async fn concurrent_updates_of_a_session_are_one_after_the_other(store: &Sha
         let (store, id) = (Arc::clone(store), one.id);
         callers.push(tokio::spawn(async move {
             let mut won = Vec::new();
-            // Each generation is offered by all; exactly one may take it.
+            // All tasks offer each generation; exactly one may take it.
             for generation in 1..=5 {
                 let take = move |state: &Snapshot| {
                     let session = &state.session(id).unwrap().session;
@@ -287,7 +287,7 @@ pub async fn concurrent_updates_of_a_session_are_one_after_the_other(store: &Sha
     );
 }
 
-/// A purge when no verifier accepts any more what was over before `second`.
+/// A purge at the time when no verifier accepts any longer what ended before `second`.
 async fn purge_after_leeway(store: &Shared, second: i64) -> PurgeReport {
     purge(store, second + i64::from(LEEWAY_MAX.0)).await
 }
@@ -331,7 +331,7 @@ pub async fn the_sessions_of_a_client_are_counted(store: &Shared) {
 }
 
 pub async fn a_purge_removes_sessions_that_are_dead_and_no_others(store: &Shared) {
-    // Idle until second 101, a tombstone until 111; the revoked one until 60. Each for the leeway more.
+    // Idle until second 101, a tombstone until 111; the revoked one until 60. Each is kept for the leeway longer.
     let (idle, ended) = (session(1), session(2).revoked(RevokeReason::Requested, at(50)));
     put(store, &idle).await;
     put(store, &session(2)).await;
@@ -366,11 +366,11 @@ pub async fn a_purge_follows_a_session_that_was_refreshed(store: &Shared) {
     put(store, &one).await;
     let refreshed = rotated(&one, at(90));
     put(store, &refreshed).await;
-    // Alive until 190, a tombstone until 200 and the leeway, although it would have been gone after 111.
+    // Alive until 190, a tombstone until 200 and the leeway, although it would have been removed after 111.
     assert_eq!(purge_after_leeway(store, 150).await.sessions, 0);
     assert_eq!(stored(store, one.id).await, Some(refreshed.clone()));
     assert_eq!(purge_after_leeway(store, 200).await.sessions, 0);
-    // Revoked, it goes earlier than the purge that looked at it last expected.
+    // After a revocation, it is removed earlier than the last purge expected.
     put(store, &refreshed.revoked(RevokeReason::Reuse, at(160))).await;
     assert_eq!(purge_after_leeway(store, 170).await.sessions, 0);
     assert_eq!(purge_after_leeway(store, 171).await.sessions, 1);

@@ -95,7 +95,7 @@ pub async fn a_unit_sees_what_it_names_and_all_that_was_committed_before(store: 
     assert_eq!(seen.await.unwrap().0, 2);
 }
 
-/// What an idempotent request made is known only once its record was read.
+/// The session of an idempotent request is known only after its record was read.
 pub async fn a_unit_may_read_more(store: &Shared) {
     let one = session(1);
     put(store, &one).await;
@@ -111,7 +111,7 @@ pub async fn a_unit_may_read_more(store: &Shared) {
     assert!(store.health().takes_writes);
 }
 
-/// Alone it is not kept waiting for longer than it said; and it is what others are.
+/// A unit alone waits no longer than its delay, and then it is committed like others.
 pub async fn a_unit_in_the_background_is_committed(store: &Shared) {
     let background = Priority::Background {
         max_delay: Duration::from_millis(1),
@@ -137,7 +137,7 @@ pub async fn a_unit_in_the_background_is_committed(store: &Shared) {
     let mut other = std::pin::pin!(other);
     let two = session(2);
     loop {
-        // One that goes with another's commit: whichever comes after it was handed over.
+        // It is committed with another unit: with any unit that is sent after it.
         tokio::select! {
             biased;
             head = &mut other => {
