@@ -1,29 +1,29 @@
-//! What a backup says: items one after the other, each its length in four bytes and then its postcard.
+//! The content of a backup: consecutive items, each its length in four bytes and then its postcard encoding.
 
 use serde::{Deserialize, Serialize};
 use tessera_core::{LogId, RealmName, Timestamp};
 use tessera_store::{BackupEnd, BackupRecord};
 
-/// The version of what the items say. A backup of a newer one is refused.
+/// The version of the items' format. A backup of a newer version is refused.
 pub const VERSION: u32 = 1;
-/// No item is longer: the longest is a policy with its files.
+/// The maximum length of an item: the longest is a policy with its files.
 const ITEM_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item {
-    /// The first one.
+    /// The first item.
     Head(BackupHead),
-    /// Something that was kept.
+    /// A stored record.
     Record(BackupRecord),
-    /// The last one.
+    /// The last item.
     Tail(BackupTail),
 }
 
-/// What is known before the first record.
+/// The information before the first record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupHead {
-    /// [`VERSION`] of whoever made it.
+    /// The [`VERSION`] of its maker.
     pub version: u32,
     /// The version of Tessera that made it.
     pub made_by: String,
@@ -31,24 +31,24 @@ pub struct BackupHead {
     pub log: LogId,
     /// When it was begun.
     pub begun_at: Timestamp,
-    /// The ids of the server keys that sealed what is sealed in the records; the current one first.
+    /// The ids of the server keys that sealed the secrets in the records; the current one first.
     pub server_keys: Vec<String>,
-    /// The realms that were served, with the issuer of each: they tell whose backup it is.
+    /// The realms that were served, with the issuer of each: they identify the installation.
     pub realms: Vec<(RealmName, String)>,
 }
 
-/// What is known behind the last record.
+/// The information after the last record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupTail {
-    /// The position that all of it is.
+    /// The position whose state the backup has.
     pub end: BackupEnd,
-    /// When it was whole.
+    /// When it was complete.
     pub made_at: Timestamp,
-    /// How many records there are, those that were replaced by later ones included.
+    /// How many records there are, including records that later ones replace.
     pub records: u64,
 }
 
-/// What a backup says can't be understood.
+/// The content of a backup can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
     /// A newer version made it.
@@ -61,7 +61,7 @@ pub enum ContentError {
         /// The version of Tessera that made it.
         made_by: String,
     },
-    /// It is none.
+    /// It is not the content of a backup.
     #[error("{problem}: a Tessera of another version, or something else, made it")]
     Malformed {
         /// What is wrong.
@@ -72,7 +72,7 @@ pub enum ContentError {
 /// Appends an item to a stream.
 ///
 /// # Errors
-/// Fails for an item that is too long, which none is.
+/// Fails for an item that is too long, which does not happen.
 pub fn encode(item: &Item, stream: &mut Vec<u8>) -> Result<(), ContentError> {
     let too_long = ContentError::Malformed {
         problem: "an item is too long",
@@ -87,7 +87,7 @@ pub fn encode(item: &Item, stream: &mut Vec<u8>) -> Result<(), ContentError> {
     Ok(())
 }
 
-/// The items of a stream, which comes in pieces: a head, records, and a tail that counts them.
+/// The items of a stream that arrives in pieces: a head, records, and a tail that counts them.
 #[derive(Debug, Default)]
 pub struct Items {
     waiting: Vec<u8>,
@@ -97,10 +97,10 @@ pub struct Items {
 }
 
 impl Items {
-    /// Takes the next piece, and answers the items that are whole with it.
+    /// Adds the next piece, and returns the items that are complete with it.
     ///
     /// # Errors
-    /// Fails where the stream is no backup.
+    /// Fails if the stream is not a backup.
     pub fn add(&mut self, piece: &[u8]) -> Result<Vec<Item>, ContentError> {
         self.waiting.extend_from_slice(piece);
         let (mut items, mut taken) = (Vec::new(), 0);
@@ -113,10 +113,10 @@ impl Items {
         Ok(items)
     }
 
-    /// Says whether the stream was whole.
+    /// Checks that the stream was complete.
     ///
     /// # Errors
-    /// Fails where it was not.
+    /// Fails if it was not complete.
     pub fn finish(&self) -> Result<(), ContentError> {
         if self.has_tail && self.waiting.is_empty() {
             return Ok(());
@@ -156,7 +156,7 @@ impl Items {
     }
 }
 
-/// The first item in the bytes, and how many of them it takes; none where it is not whole.
+/// The first item in the bytes, and its length in bytes; `None` if it is not complete.
 fn next(bytes: &[u8]) -> Result<Option<(Item, usize)>, ContentError> {
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
         return Ok(None);

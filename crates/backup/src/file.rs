@@ -1,4 +1,4 @@
-//! The file: a head, encrypted chunks, and the hash of all that.
+//! The file: a head, encrypted chunks, and the hash of everything before.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -7,9 +7,9 @@
 //! | 51 | the PASERK id of the backup key, `k4.lid.…` |
 //! | 32 | random bytes; with the bytes before them they make the key of the file |
 //! | | the chunks: each its length in 4 bytes, whose highest bit marks the last one, and its bytes, encrypted |
-//! | 32 | the SHA-256 of all that |
+//! | 32 | the SHA-256 of everything before |
 //!
-//! The hash lets anybody see a file that was damaged on its way; only the chunks tell whether it was changed.
+//! The hash shows, without a key, that a file was damaged in transit. Only the chunks show whether it was changed.
 
 mod error;
 mod reader;
@@ -29,7 +29,7 @@ const KEY_ID_BYTES: usize = 51;
 const SALT_BYTES: usize = 32;
 const HEAD_BYTES: usize = 8 + 4 + KEY_ID_BYTES + SALT_BYTES;
 const HASH_BYTES: usize = 32;
-/// How many bytes of content a chunk has, but for the last one.
+/// How many bytes of content a chunk has, except the last one.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The mark of the last chunk in its length.
+/// The bit in a chunk's length that marks the last chunk.
 const LAST: u32 = 1 << 31;

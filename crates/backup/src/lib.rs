@@ -1,8 +1,9 @@
 //! Backups as files.
 //!
-//! [`content`] is what a backup says, as a stream of bytes: its head, the records, its tail. The authority makes it.
-//! [`file`](mod@file) is the file that holds such a stream, encrypted chunk by chunk with a key of its own. Whoever asked for the
-//! backup makes that, so that the backup key need not be where the authority is. docs/backups.md describes both.
+//! [`content`] is the content of a backup, as a stream of bytes: its head, the records, its tail. The authority makes
+//! it. [`file`](mod@file) is the file that holds such a stream, encrypted chunk by chunk with a separate key. The
+//! caller that requested the backup makes the file, so that the authority does not need the backup key. docs/backups.md
+//! describes both.
 #![forbid(unsafe_code)]
 
 pub mod content;

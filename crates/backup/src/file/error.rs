@@ -1,17 +1,17 @@
-//! Why a file can't be read as a backup. Each message is a sentence that says what to do.
+//! Why a file can't be read as a backup. Each message is a sentence with the remedy.
 
 use std::io;
 
 use super::FORMAT;
 use crate::content::ContentError;
 
-/// A file can't be read as a backup, or none can be written.
+/// A file can't be read as a backup, or can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system refused something.
+    /// The operating system reported an error.
     #[error("the backup can't be read or written: {0}")]
     Io(#[from] io::Error),
-    /// It does not begin like one.
+    /// It does not begin like a backup.
     #[error("the file is no backup of Tessera: name one that `tessera backup create` made")]
     NoBackup,
     /// A newer version made it.
@@ -29,7 +29,7 @@ pub enum FileError {
     OtherKey {
         /// The id of the key that it was made with.
         made_with: String,
-        /// The id of the key at hand.
+        /// The id of the given key.
         given: String,
     },
     /// It ends too early.
@@ -40,7 +40,7 @@ pub enum FileError {
         /// How many bytes there are.
         bytes: u64,
     },
-    /// A part of it is not what was written.
+    /// A part of it differs from what was written.
     #[error(
         "the backup is not what was written, at byte {at}: it was damaged or changed, or put together from several; copy it again from where it was made, or use another backup"
     )]
@@ -48,7 +48,7 @@ pub enum FileError {
         /// Where the part begins.
         at: u64,
     },
-    /// What it says can't be understood, though nobody changed it.
+    /// Its content can't be read, although it was not changed.
     #[error(transparent)]
     Content(#[from] ContentError),
     /// It can't be encrypted.

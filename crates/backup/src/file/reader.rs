@@ -9,19 +9,19 @@ use zeroize::Zeroizing;
 use super::{CHUNK_BYTES, FORMAT, FileError, HASH_BYTES, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC};
 use crate::content::{BackupHead, BackupTail, ContentError, Item, Items};
 
-/// What a whole backup is.
+/// The head and the tail of a complete backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// How it begins.
+    /// Its first item.
     pub head: BackupHead,
-    /// How it ends.
+    /// Its last item.
     pub tail: BackupTail,
 }
 
-/// Reads a whole backup, and shows its items. Only what it answers says that it was whole.
+/// Reads a backup, and shows its items. Only a successful return means that it was complete.
 ///
 /// # Errors
-/// What `show` says, or why the file is no whole backup.
+/// An error of `show`, or why the file is not a complete backup.
 pub fn read<E: From<FileError>>(
     from: impl Read,
     key: &BackupKey,
@@ -69,7 +69,7 @@ impl<R: Read> Chunks<R> {
         begin?;
         let (format, id) = parse(&head).ok_or(FileError::NoBackup)?;
         if format == 0 {
-            // There never was such a format.
+            // There is no format 0.
             return Err(FileError::Changed { at: 8 });
         }
         if format != FORMAT {
@@ -95,7 +95,7 @@ impl<R: Read> Chunks<R> {
         })
     }
 
-    /// The next chunk; none behind the last one, once the hash is right.
+    /// The next chunk; `None` after the last one, if the hash is correct.
     fn next(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
         if self.is_over {
             self.end()?;
@@ -124,7 +124,7 @@ impl<R: Read> Chunks<R> {
         Ok(Some(plain))
     }
 
-    /// Checks the hash, and that nothing is behind it.
+    /// Checks the hash, and that nothing follows it.
     fn end(&mut self) -> Result<(), FileError> {
         let at = self.bytes;
         let mut hash = [0; HASH_BYTES];
@@ -155,7 +155,7 @@ fn parse(head: &[u8; HEAD_BYTES]) -> Option<(u32, &[u8; KEY_ID_BYTES])> {
     Some((u32::from_be_bytes(*format), id))
 }
 
-/// Reads as many bytes as the buffer has, and counts them.
+/// Fills the buffer, and counts the bytes.
 fn fill(from: &mut impl Read, buffer: &mut [u8], bytes: &mut u64) -> Result<(), FileError> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use super::{CHUNK_BYTES, FORMAT, FileError, HEAD_BYTES, KEY_ID_BYTES, LAST, MAGIC, SALT_BYTES};
 
-/// Writes what a backup says to a file, encrypted.
+/// Writes the content of a backup to a file, encrypted.
 pub struct BackupWriter<W: Write> {
     to: W,
     hash: Sha256,
     key: ChunkKey,
-    /// What waits for its chunk.
+    /// Content for the next chunk.
     plain: Zeroizing<Vec<u8>>,
     chunks: u64,
     bytes: u64,
@@ -23,7 +23,7 @@ impl<W: Write> BackupWriter<W> {
     /// Begins a file with its head.
     ///
     /// # Errors
-    /// Fails where it can't be written, or there are no random numbers.
+    /// Fails if it can't be written, or there are no random numbers.
     pub fn begin(to: W, key: &BackupKey) -> Result<Self, FileError> {
         let salt: [u8; SALT_BYTES] =
             tessera_token::random().map_err(|_| FileError::Encryption("no random numbers"))?;
@@ -54,13 +54,13 @@ impl<W: Write> BackupWriter<W> {
         self.bytes
     }
 
-    /// Writes more of what the backup says.
+    /// Writes more content.
     ///
     /// # Errors
-    /// Fails where it can't be written.
+    /// Fails if it can't be written.
     pub fn write(&mut self, content: &[u8]) -> Result<(), FileError> {
         self.plain.extend_from_slice(content);
-        // Which chunk is the last is only known at the end: so one is kept back.
+        // The last chunk is known only at the end, so one chunk is kept back.
         while self.plain.len() > CHUNK_BYTES {
             let rest = Zeroizing::new(self.plain.split_off(CHUNK_BYTES));
             let chunk = mem::replace(&mut self.plain, rest);
@@ -69,10 +69,10 @@ impl<W: Write> BackupWriter<W> {
         Ok(())
     }
 
-    /// Writes the last chunk and the hash, and answers what was written to and how many bytes that are.
+    /// Writes the last chunk and the hash, and returns the writer and the number of bytes.
     ///
     /// # Errors
-    /// Fails where it can't be written.
+    /// Fails if it can't be written.
     pub fn finish(mut self) -> Result<(W, u64), FileError> {
         let chunk = mem::take(&mut self.plain);
         self.chunk(&chunk, true)?;
